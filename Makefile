@@ -1,0 +1,40 @@
+# `make help` lists what there is to type.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check docs bench clean
+
+PYTHON ?= python3
+VENV := .venv/bin
+# Sampling and R are memory- and processor-hungry: two test processes at most.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && n=2; echo $$n)
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv with all engines; install R and its packages where they are missing
+	@bash scripts/install_r.sh
+	@$(PYTHON) scripts/setup.py
+
+demo: setup ## fit real data with every engine, compare them, draw the picture
+	@$(VENV)/python -m unimix.demo
+
+test: setup ## run the tests on all installed engines
+	@$(VENV)/python -m pytest -n $(WORKERS) tests
+
+lint: setup ## formatting, lint, types and layers, without the tests
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+check: lint test ## everything that must pass: lint and tests
+
+docs: setup ## build the documentation into site/
+	@$(PYTHON) scripts/setup.py docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
+
+bench: setup ## measure against the bare engines
+	@$(VENV)/python -m benchmarks
+
+clean: ## remove the environment, caches and built files
+	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,269 @@
+"""The template that every engine's adapter fills in."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from unimix.backends.capabilities import Capabilities, Yes
+from unimix.backends.capture import captured
+from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError, OptionError, UnimixError, UnsupportedModelError
+from unimix.model.design import Design
+from unimix.model.estimates import Estimates
+from unimix.model.features import Feature, requirements
+from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
+
+FloatArray = npt.NDArray[np.float64]
+METHODS = ("REML", "ML", "posterior")
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """An engine's passport.
+
+    Attributes:
+        name: What ``backend=`` calls it.
+        engine: Whose numbers they are; two backends with one engine are one engine by two roads.
+        title: One line for tables.
+        packages: Python packages that must be importable.
+        distributions: Packages whose versions go into the result.
+        install: The line to paste when one is missing.
+        url: Home page of the engine.
+        default_method: REML, or posterior.
+    """
+
+    name: str
+    engine: str
+    title: str
+    packages: tuple[str, ...]
+    distributions: tuple[str, ...]
+    install: str
+    url: str
+    default_method: str = "REML"
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """What is asked of an engine beside the design.
+
+    Attributes:
+        method: REML, ML or posterior.
+        df_method: satterthwaite, kenward-roger, residual or normal.
+        ci_level: Probability of the intervals.
+        priors: Prior per parameter name.
+        seed: Of random numbers.
+        progress: Show a progress bar; None means on a terminal.
+    """
+
+    method: str
+    df_method: str = "satterthwaite"
+    ci_level: float = 0.95
+    priors: Mapping[str, Any] | None = None
+    seed: int | None = None
+    progress: bool | None = None
+
+    @property
+    def reml(self) -> bool:
+        """Whether the criterion is the restricted likelihood."""
+        return self.method == "REML"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What :meth:`Backend._fit` is given.
+
+    Attributes:
+        design: The model in the coordinates to be fitted.
+        request: What is asked.
+        coefficients: Matrix from fitted coordinates to the user's fixed effects, shape (p, p); its rows are the
+            contrasts whose degrees of freedom are wanted.
+        original: The model in the user's coordinates.
+    """
+
+    design: Design
+    request: FitRequest
+    coefficients: FloatArray
+    original: Design
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What :meth:`Backend.fit` returns: estimates in the user's units and how they came about."""
+
+    estimates: Estimates
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    provenance: dict[str, str] = field(default_factory=dict)
+
+
+class Backend(BaseModel, ABC):
+    """An engine and its options: the instance's fields are the options, frozen.
+
+    A subclass sets ``info`` and ``capabilities`` and writes :meth:`_fit`.
+
+    Attributes:
+        conditioning: Hand the engine well-scaled columns and transform the answer back exactly.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    info: ClassVar[BackendInfo]
+    capabilities: ClassVar[Capabilities]
+
+    conditioning: bool = True
+
+    @abstractmethod
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        """Fit the model and say what was found, in the coordinates of ``problem.design``.
+
+        Args:
+            engine: What :meth:`load` returned.
+            problem: The model and what is asked.
+        """
+
+    def load(self) -> ModuleType:
+        """Import the engine.
+
+        Raises:
+            EngineNotInstalledError: If a package is missing.
+            EngineBrokenError: If a package is there but does not import.
+        """
+        absent = [p for p in self.info.packages if importlib.util.find_spec(p) is None]
+        if absent:
+            raise EngineNotInstalledError(
+                f"backend={self.info.name!r} needs {', '.join(absent)}, which is not installed. Type:\n    {self.info.install}"
+            )
+        try:
+            return importlib.import_module(self.info.packages[0])
+        except Exception as error:
+            raise EngineBrokenError(
+                f"{self.info.packages[0]} is installed but does not import ({type(error).__name__}: {error}). "
+                "unimix.doctor() says which versions fit together."
+            ) from error
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the engine's packages."""
+        return {d: importlib.metadata.version(d) for d in self.info.distributions}
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Reasons, beside the capability sheet, why this model is refused (its size, say)."""
+        return []
+
+    def refusals(self, design: Design, request: FitRequest) -> list[str]:
+        """Everything about the model that this engine cannot express, in words."""
+        needs = requirements(design, request.method, priors=bool(request.priors))
+        if request.df_method == "kenward-roger" and design.blocks:
+            needs |= {Feature.KENWARD_ROGER}
+        return [f"{f.value}: {why}" for f, why in self.capabilities.gaps(needs)] + self.limits(design, request)
+
+    def refuse(self, design: Design, request: FitRequest, others: Mapping[str, Backend] | None = None) -> None:
+        """Raise if the engine cannot express the model; nothing is loaded for that.
+
+        Raises:
+            UnsupportedModelError: With every reason, and the names of the backends that can.
+        """
+        reasons = self.refusals(design, request)
+        if reasons:
+            able = [n for n, b in (others or {}).items() if n != self.info.name and not b.refusals(design, request)]
+            hint = f"These can: {', '.join(f'backend={n!r}' for n in able)}." if able else "No other backend can either."
+            raise UnsupportedModelError(
+                f"backend={self.info.name!r} cannot fit {design.spec.text()}:\n"
+                + "\n".join(f"  - {r}" for r in reasons)
+                + f"\n{hint}"
+            )
+
+    def fit(self, design: Design, request: FitRequest) -> Outcome:
+        """Fit a design: prepare it, call the engine with its noise captured, transform the answer back.
+
+        Raises:
+            FitError: If the engine fails; its words are in the message.
+        """
+        seconds: dict[str, float] = {}
+        started = time.perf_counter()
+        with captured() as loading:
+            engine = self.load()
+        seconds["load"] = time.perf_counter() - started
+        problem, way_back, constant, provenance = self._prepare(design, request)
+        started = time.perf_counter()
+        failure: Exception | None = None
+        with captured(streams=not self._shows_progress(request)) as notes:
+            try:
+                found = self._fit(engine, problem)
+            except UnimixError:
+                raise
+            except Exception as error:  # an engine may raise anything
+                failure = error
+        if failure is not None:
+            said = f"\nIt said: {' | '.join(notes)}" if notes else ""
+            raise FitError(
+                f"{self.info.name} failed on {design.spec.text()}: {type(failure).__name__}: {failure}{said}"
+            ) from failure
+        seconds["fit"] = time.perf_counter() - started
+        found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
+        if found.singular is None:
+            found = replace(found, singular=is_singular(found.covariances, found.sigma))
+        if found.log_likelihood is not None:
+            found = replace(found, log_likelihood=found.log_likelihood + constant)
+        if way_back is not None:
+            found = restore(found, way_back, reml=request.reml and bool(design.blocks))
+        return Outcome(found, tuple(notes), self.versions(), seconds, {**provenance, **found.provenance})
+
+    def _shows_progress(self, request: FitRequest) -> bool:
+        return False
+
+    def _prepare(
+        self, design: Design, request: FitRequest
+    ) -> tuple[Problem, Conditioning | None, float, dict[str, str]]:
+        provenance: dict[str, str] = {}
+        fitted, constant = design, 0.0
+        if fitted.offset is not None:
+            fitted = replace(fitted, y=fitted.y - fitted.offset, offset=None)
+            provenance["offset"] = "subtracted from the response before the fit and added back (exact for this model)"
+        answer = self.capabilities[Feature.WEIGHTS]
+        if fitted.weights is not None and isinstance(answer, Yes) and answer.how:
+            root = np.sqrt(fitted.weights)
+            constant = float(np.log(root).sum())
+            blocks = tuple(replace(b, z=root[:, None] * b.z) for b in fitted.blocks)
+            fitted = replace(fitted, y=root * fitted.y, x=root[:, None] * fitted.x, blocks=blocks, weights=None)
+            provenance["weights"] = f"emulated: {answer.how}"
+        if not self.conditioning:
+            return Problem(fitted, request, np.eye(design.p), design), None, constant, provenance
+        conditioned, way_back = condition(fitted)
+        provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
+        return Problem(conditioned, request, way_back.coefficients, design), way_back, constant, provenance
+
+
+def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:
+    """Configure a backend; a misspelt or impossible option is an error that names the right ones.
+
+    Raises:
+        OptionError: With every fault.
+    """
+    from pydantic import ValidationError
+
+    from unimix.errors import did_you_mean
+
+    fields = cls.model_fields
+    try:
+        return cls(**dict(options or {}))
+    except ValidationError as error:
+        told = []
+        for fault in error.errors():
+            name = str(fault["loc"][0]) if fault["loc"] else ""
+            if fault["type"] == "extra_forbidden":
+                told.append(f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} Options: {', '.join(fields)}.")
+            else:
+                told.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
+        raise OptionError("\n".join(told)) from None

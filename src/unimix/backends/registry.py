@@ -1,0 +1,74 @@
+"""Names to backends, through the entry-point group ``unimix.backends``; loading one loads no engine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from unimix.backends.base import Backend, make_backend
+from unimix.errors import EngineBrokenError, OptionError, UnknownBackendError, did_you_mean
+
+GROUP = "unimix.backends"
+
+
+@functools.cache
+def registered() -> dict[str, EntryPoint]:
+    """All backends by name, built-in and third-party.
+
+    Raises:
+        EngineBrokenError: If two packages claim one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in found and found[point.name].value != point.value:
+            raise EngineBrokenError(
+                f"Two packages provide the backend {point.name!r}: {found[point.name].value} and {point.value}. Uninstall one."
+            )
+        found[point.name] = point
+    return found
+
+
+def backend_class(name: str) -> type[Backend]:
+    """Load a backend's class by its name.
+
+    Raises:
+        UnknownBackendError: With the nearest name.
+        EngineBrokenError: If the entry point does not lead to a backend.
+    """
+    known = registered()
+    if name not in known:
+        raise UnknownBackendError(f"There is no backend {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+    cls = known[name].load()
+    if not (isinstance(cls, type) and issubclass(cls, Backend)):
+        raise EngineBrokenError(f"The entry point of backend {name!r} is not a subclass of unimix.backends.Backend.")
+    return cls
+
+
+def resolve(backend: str | type[Backend] | Backend, options: Mapping[str, Any] | None = None) -> Backend:
+    """Turn a name, a class or a configured instance into an instance.
+
+    Args:
+        backend: As given to ``fit``.
+        options: Options of the backend; not together with an instance.
+
+    Raises:
+        UnknownBackendError, OptionError: For a wrong name or option.
+    """
+    if isinstance(backend, Backend):
+        if options:
+            raise OptionError(
+                f"options= and a configured {type(backend).__name__}(...) were both given; put all options into the instance."
+            )
+        return backend
+    if isinstance(backend, type) and issubclass(backend, Backend):
+        return make_backend(backend, options)
+    if isinstance(backend, str):
+        return make_backend(backend_class(backend), options)
+    raise UnknownBackendError(f"backend={backend!r}: give a name ({', '.join(registered())}), a backend class or an instance.")
+
+
+def others() -> dict[str, Backend]:
+    """Every registered backend with default options."""
+    return {name: make_backend(backend_class(name)) for name in registered()}

@@ -1,0 +1,101 @@
+"""Errors of unimix: each says what happened, why, and what to type instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class UnimixError(Exception):
+    """Base class of everything that unimix raises on purpose."""
+
+
+class DataError(UnimixError, ValueError):
+    """The data cannot be used as they are."""
+
+
+class OptionError(UnimixError, ValueError):
+    """An argument or an option of a backend is unknown or out of range."""
+
+
+class UnknownBackendError(UnimixError, ValueError):
+    """No backend goes by this name."""
+
+
+class UnsupportedModelError(UnimixError):
+    """The chosen engine cannot express the model; the message names those that can."""
+
+
+class EngineNotInstalledError(UnimixError, ImportError):
+    """A package that the backend needs is missing; the message holds the line to paste."""
+
+
+class EngineBrokenError(UnimixError, ImportError):
+    """The engine is installed but does not load; the message says what was found and the fix."""
+
+
+class FitError(UnimixError, RuntimeError):
+    """The engine gave up; its own words are in the message."""
+
+
+class DisagreementError(UnimixError, AssertionError):
+    """Engines that should agree do not; the message holds the table and the reason."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a formula.
+
+    Attributes:
+        message: What is wrong and what to write instead.
+        position: 0-based offset into the formula text, or None.
+        length: Number of characters concerned.
+    """
+
+    message: str
+    position: int | None = None
+    length: int = 1
+
+
+class FormulaError(UnimixError, ValueError):
+    """The formula cannot be read; every fault is shown under the text it concerns.
+
+    Attributes:
+        formula: The text as given.
+        faults: All faults found, in reading order.
+    """
+
+    def __init__(self, formula: str, faults: Sequence[Fault]) -> None:
+        self.formula = formula
+        self.faults = tuple(faults)
+        super().__init__(_render_faults(formula, self.faults))
+
+
+def _render_faults(formula: str, faults: Sequence[Fault]) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in formula)
+    lines: list[str] = []
+    for fault in faults:
+        lines.append(fault.message)
+        if fault.position is not None:
+            start, window = fault.position, 100
+            left = max(0, start - window // 2)
+            text = shown[left : left + window]
+            lines.append(f"    {text}")
+            lines.append("    " + " " * (start - left) + "^" * max(1, min(fault.length, window)))
+    return "\n".join(lines)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string."""
+    candidates = list(known)
+    lowered = {c.lower(): c for c in reversed(candidates)}
+    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def listing(names: Iterable[str], limit: int = 12) -> str:
+    """Join names for a message, cutting long lists."""
+    items = [str(n) for n in names]
+    more = f", ... ({len(items)} in all)" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

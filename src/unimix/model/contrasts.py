@@ -1,0 +1,187 @@
+"""Contrast codings: their names, and the matrix of each by formulaic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.model.syntax import Call, Name, Node, Number, Reader, Text
+
+_KINDS = {"treatment": "T", "sum": "S", "helmert": "H", "poly": "", "diff": "D", "sas": "T"}
+_ALIASES = {"sdif": "diff", "backward": "diff", "dummy": "treatment", "deviation": "sum", "effect": "sum"}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How a factor becomes columns.
+
+    Attributes:
+        kind: treatment, sum, helmert, poly, diff, sas or custom.
+        base: Reference level of treatment coding (a level, or its 1-based number), or None.
+        matrix: Rows of a custom coding, one row per level.
+        labels: Names of a custom coding's columns.
+    """
+
+    kind: str
+    base: str | float | None = None
+    matrix: tuple[tuple[float, ...], ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"kind": self.kind, "base": self.base, "matrix": [list(r) for r in self.matrix], "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Contrast:
+        """Rebuild what :meth:`to_json` wrote."""
+        return cls(value["kind"], value["base"], tuple(tuple(r) for r in value["matrix"]), tuple(value["labels"]))
+
+
+def _kind(name: str) -> str | None:
+    bare = name.removeprefix("contr.").lower()
+    bare = _ALIASES.get(bare, bare)
+    return bare if bare in _KINDS else None
+
+
+def is_contrast_node(node: Node) -> bool:
+    """Whether a tree names a coding: ``contr.sum``, ``Treatment("b")`` and the like."""
+    return isinstance(node, Name | Call | Text)
+
+
+def contrast_from_node(node: Node) -> Contrast:
+    """Read ``contr.sum``, ``Sum``, ``contr.treatment(base="b")``, ``Treatment("b")``, ``"sum"``.
+
+    Raises:
+        DataError: If the coding is unknown.
+    """
+    match node:
+        case Name(name) | Text(name):
+            base: str | float | None = None
+        case Call(name, arguments, keywords):
+            values = [*arguments, *(v for k, v in keywords if k in ("base", "reference"))]
+            if len(values) > 1 or len(values) != len(arguments) + len(keywords):
+                raise DataError(f"{name}() takes one argument, the reference level: {name}(base='a').")
+            base = None
+            if values:
+                value = values[0]
+                if not isinstance(value, Text | Number):
+                    raise DataError(f"The reference level of {name}() is a quoted level or a number.")
+                base = value.value
+        case _:
+            raise DataError("A contrast is named, for instance contr.sum.")
+    kind = _kind(name)
+    if kind is None:
+        raise DataError(f"{name!r} is not a contrast.{did_you_mean(name, _KINDS)} Known: contr.{', contr.'.join(_KINDS)}.")
+    if base is not None and kind != "treatment":
+        raise DataError(f"Only treatment coding has a reference level, not {name}.")
+    return Contrast(kind, base)
+
+
+def as_contrast(value: object, factor: str) -> Contrast:
+    """Read one entry of ``fit(..., contrasts={factor: value})``.
+
+    Args:
+        value: A name (``"sum"``, ``"contr.treatment(base='b')"``), a matrix (levels x columns), or a mapping from
+            column label to one weight per level.
+        factor: Name of the factor, for messages.
+
+    Raises:
+        OptionError: If it is none of these.
+    """
+    if isinstance(value, Contrast):
+        return value
+    if isinstance(value, str):
+        try:
+            reader = Reader(value)
+            node = reader.expression()
+            reader.finish()
+            return contrast_from_node(node)
+        except ValueError as error:
+            raise OptionError(f"contrasts[{factor!r}] = {value!r}: {error}") from error
+    if isinstance(value, Mapping):
+        labels = tuple(str(k) for k in value)
+        columns = [np.asarray(v, dtype=np.float64) for v in value.values()]
+        if not columns or any(c.shape != columns[0].shape or c.ndim != 1 for c in columns):
+            raise OptionError(f"contrasts[{factor!r}] must map each label to one weight per level.")
+        return _custom(np.column_stack(columns), labels, factor)
+    matrix = np.asarray(value, dtype=np.float64) if isinstance(value, list | tuple | np.ndarray) else np.empty(0)
+    if matrix.ndim != 2:
+        raise OptionError(
+            f"contrasts[{factor!r}] is a name ({listing(_KINDS)}), a levels x columns matrix, or {{label: weights}}; not {value!r}."
+        )
+    return _custom(matrix, tuple(str(j + 1) for j in range(matrix.shape[1])), factor)
+
+
+def _custom(matrix: npt.NDArray[np.float64], labels: tuple[str, ...], factor: str) -> Contrast:
+    if not np.isfinite(matrix).all():
+        raise OptionError(f"contrasts[{factor!r}] holds values that are not finite.")
+    return Contrast("custom", None, tuple(tuple(float(v) for v in row) for row in matrix), labels)
+
+
+def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> Any:
+    """Translate into formulaic's object.
+
+    Args:
+        contrast: The coding.
+        levels: Levels in order.
+        factor: Name for messages.
+
+    Raises:
+        DataError: If the reference level or the matrix does not fit the levels.
+    """
+    from formulaic.transforms.contrasts import (
+        DiffContrasts,
+        HelmertContrasts,
+        PolyContrasts,
+        SASContrasts,
+        SumContrasts,
+        TreatmentContrasts,
+    )
+
+    plain = {"sum": SumContrasts, "poly": PolyContrasts, "diff": DiffContrasts, "sas": SASContrasts}
+    plain["helmert"] = HelmertContrasts
+    if contrast.kind == "custom":
+        matrix = np.array(contrast.matrix)
+        if matrix.shape[0] != len(levels):
+            raise DataError(
+                f"The contrast matrix of {factor} has {matrix.shape[0]} rows, but the factor has {len(levels)} levels: "
+                f"{listing(map(str, levels))}."
+            )
+        if np.linalg.matrix_rank(np.column_stack([np.ones(len(levels)), matrix])) <= matrix.shape[1]:
+            raise DataError(f"The contrast matrix of {factor} is not of full rank beside an intercept.")
+        return _custom_coding(matrix, list(contrast.labels))
+    if contrast.kind == "treatment":
+        return TreatmentContrasts(base=_base(contrast.base, levels, factor)) if contrast.base is not None else TreatmentContrasts()
+    return plain[contrast.kind]()
+
+
+def _custom_coding(matrix: npt.NDArray[np.float64], names: list[str]) -> Any:
+    """A custom coding that, as in R, becomes one column per level where the intercept is absent."""
+    from formulaic.transforms.contrasts import CustomContrasts
+
+    class Custom(CustomContrasts):  # type: ignore[misc]
+        def _get_coding_matrix(self, levels: Any, reduced_rank: bool = True, sparse: bool = False) -> Any:
+            return super()._get_coding_matrix(levels, reduced_rank, sparse) if reduced_rank else np.eye(len(levels))
+
+        def get_coding_column_names(self, levels: Any, reduced_rank: bool = True) -> Any:
+            return super().get_coding_column_names(levels, reduced_rank) if reduced_rank else list(levels)
+
+        def get_spans_intercept(self, levels: Any, reduced_rank: bool = True) -> bool:
+            return not reduced_rank
+
+    return Custom(matrix, names=names)
+
+
+def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> Any:
+    labels = [str(level) for level in levels]
+    text = str(int(base)) if isinstance(base, float) and base == int(base) else str(base)
+    if text in labels:
+        return labels[labels.index(text)]
+    if isinstance(base, float) and base in range(1, len(levels) + 1):
+        return labels[int(base) - 1]
+    raise DataError(f"{text!r} is not a level of {factor}: {listing(labels)}.{did_you_mean(text, labels)}")

@@ -1,0 +1,413 @@
+"""A formula and data to plain arrays: the one Design that every engine is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError, Fault, FormulaError, OptionError, did_you_mean, listing
+from unimix.model.columns import build_columns
+from unimix.model.contrasts import Contrast, as_contrast
+from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, drop_unused, read_columns
+from unimix.model.expressions import Environment, FactorValue, MatrixValue, evaluate
+from unimix.model.grouping import combine, name_levels
+from unimix.model.parse import column_names
+from unimix.model.rank import independent_columns, residual_scale
+from unimix.model.recipe import DesignRecipe, RecipeBlock
+from unimix.model.syntax import Call, Name, quote, render
+from unimix.model.terms import FixedPart, ModelSpec
+from unimix.model.transforms import encode_state
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+ColumnOrArray = str | npt.ArrayLike | None
+
+
+@dataclass(frozen=True)
+class RandomBlock:
+    """Effects of one random term: a row ``z`` per observation, an effect vector per level.
+
+    Attributes:
+        group: Name of the grouping factor.
+        factors: Columns it is made of.
+        terms: Names of the q columns.
+        z: Columns, shape (n, q).
+        codes: Level index per row, shape (n,).
+        levels: The L levels in order.
+    """
+
+    group: str
+    factors: tuple[str, ...]
+    terms: tuple[str, ...]
+    z: FloatArray
+    codes: IntArray
+    levels: tuple[Level, ...]
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.levels)
+
+    @property
+    def q(self) -> int:
+        """Number of columns."""
+        return len(self.terms)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is fitted, as plain arrays; the same object goes to every engine.
+
+    Attributes:
+        spec: The reading of the formula.
+        y: Response, shape (n,).
+        x: Fixed-effects columns of full rank, shape (n, p).
+        fixed_names: Names of the p columns.
+        blocks: One per correlated set of random effects; ``||`` gives one per column.
+        weights: Precision weights (variance sigma^2 / w), shape (n,), or None.
+        offset: Added to the linear predictor, shape (n,), or None.
+        rows: Index of each used row in the data as given, shape (n,).
+        n_rows: Rows of the data as given.
+        dropped: Missing values per column among the dropped rows.
+        aliased: Fixed-effects columns left out because they depend on others.
+        notes: What was done to the data, in words.
+        recipe: How to make the same columns from new data.
+    """
+
+    spec: ModelSpec
+    y: FloatArray
+    x: FloatArray
+    fixed_names: tuple[str, ...]
+    blocks: tuple[RandomBlock, ...]
+    weights: FloatArray | None
+    offset: FloatArray | None
+    rows: IntArray
+    n_rows: int
+    dropped: dict[str, int]
+    aliased: tuple[str, ...]
+    notes: tuple[str, ...]
+    recipe: DesignRecipe
+    family: str = "gaussian"
+
+    @property
+    def n(self) -> int:
+        """Number of rows used."""
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return self.x.shape[1]
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Number of levels per grouping factor."""
+        return {b.group: b.n_levels for b in self.blocks}
+
+    def fingerprint(self) -> str:
+        """Digest of the numbers and names that define the model; equal for equal designs."""
+        digest = hashlib.sha256()
+        arrays = [self.y, self.x, self.weights, self.offset, *(a for b in self.blocks for a in (b.z, b.codes))]
+        for array in arrays:
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        names = [self.fixed_names, *((b.group, b.terms, tuple(map(str, b.levels))) for b in self.blocks), self.family]
+        digest.update(repr(names).encode())
+        return digest.hexdigest()[:16]
+
+
+def build_design(
+    spec: ModelSpec,
+    data: Any,
+    *,
+    weights: ColumnOrArray = None,
+    offset: ColumnOrArray = None,
+    contrasts: Mapping[str, object] | None = None,
+    missing: str = "drop",
+    family: str = "gaussian",
+) -> Design:
+    """Build the arrays of a model.
+
+    Args:
+        spec: From :func:`unimix.model.parse.parse`.
+        data: Anything :func:`unimix.model.data.read_columns` reads; never modified.
+        weights: Column name or array (n,): precision weights.
+        offset: Column name or array (n,).
+        contrasts: Coding per factor column.
+        missing: ``"drop"`` or ``"raise"``.
+        family: Name of the response's distribution.
+
+    Raises:
+        FormulaError: If a name in the formula is no column (all of them at once).
+        DataError: If the data do not allow the model.
+        OptionError: For a bad argument.
+    """
+    if missing not in ("drop", "raise"):
+        raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
+    if isinstance(spec.response, Call) and spec.response.function == "cbind":
+        raise DataError("cbind(successes, failures) is the response of a binomial model; this family is gaussian.")
+    extra_weights, weight_name = _extra(weights, "weights")
+    extra_offset, offset_name = _extra(offset, "offset")
+    spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
+    positions = column_names(spec)
+    _check_names(spec, positions, data)
+    wanted = [*positions, *(n for n in (weight_name, offset_name) if n)]
+    columns = read_columns(data, wanted)
+    n_rows = len(_values_of(next(iter(columns.values())))) if columns else 0
+    if n_rows == 0:
+        raise DataError("The data have no rows.")
+    for name, array in (("weights", extra_weights), ("offset", extra_offset)):
+        if array is not None:
+            if array.shape != (n_rows,):
+                raise DataError(f"{name} has shape {array.shape}, the data have {n_rows} rows.")
+            columns[f"<{name}>"] = NumericColumn(array)
+    _check_infinite(columns)
+    rows, dropped = _complete_rows(columns, n_rows, missing)
+    columns = {k: c.take(rows) for k, c in columns.items()} if len(rows) < n_rows else columns
+    coding = _codings(contrasts, columns)
+    notes: list[str] = []
+    if len(rows) < n_rows:
+        counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
+        notes.append(f"{n_rows - len(rows)} of {n_rows} rows dropped for missing values ({counts}).")
+    columns = _used_levels(columns, notes)
+
+    env = Environment(columns)
+    y = _response(spec, env)
+    x, names = build_columns(spec.fixed, env, coding, len(rows))
+    w = _numeric_extra(columns, "weights", weight_name, extra_weights)
+    off = _numeric_extra(columns, "offset", offset_name, extra_offset)
+    if w is not None and not (w > 0).all():
+        raise DataError(
+            f"weights must be positive: {int((w <= 0).sum())} are not. They are precisions (variance sigma^2 / w); "
+            "leave a row out by dropping it."
+        )
+    for node in spec.offsets:
+        value = evaluate(node, env)
+        if not isinstance(value, np.ndarray):
+            raise DataError(f"offset({render(node)}) must be one numeric column.")
+        off = value if off is None else off + value
+    blocks = _blocks(spec, columns, env, coding, len(rows))
+    kept = independent_columns(x)
+    aliased = tuple(names[j] for j in range(len(names)) if j not in set(kept))
+    if aliased:
+        notes.append(
+            f"Fixed-effects columns left out because they are combinations of the others: {listing(aliased)}. "
+            "The same columns are left out for every engine."
+        )
+    design = Design(
+        spec=spec,
+        y=y,
+        x=np.ascontiguousarray(x[:, list(kept)]),
+        fixed_names=tuple(names[j] for j in kept),
+        blocks=tuple(block for _, block in blocks),
+        weights=w,
+        offset=off,
+        rows=rows,
+        n_rows=n_rows,
+        dropped=dropped,
+        aliased=aliased,
+        notes=tuple(notes),
+        recipe=DesignRecipe(
+            formula=spec.formula,
+            dot_columns=dot_columns,
+            numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn) and not k.startswith("<")),
+            levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
+            contrasts={k: c.to_json() for k, c in coding.items()},
+            states={k: encode_state(s) for k, s in env.states.items()},
+            kept=tuple(int(j) for j in kept),
+            blocks=tuple(recipe for recipe, _ in blocks),
+            offset_column=offset_name,
+            offset_given=extra_offset is not None,
+        ),
+        family=family,
+    )
+    _check_estimable(design)
+    return design
+
+
+def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ()) -> tuple[ModelSpec, tuple[str, ...]]:
+    """Replace ``.`` by all columns that the formula does not use otherwise."""
+    if not spec.has_dot():
+        return spec, ()
+    used = {*column_names(spec), *exclude}
+    others = tuple(c for c in column_labels(data) if c not in used)
+    return with_dot(spec, others), others
+
+
+def with_dot(spec: ModelSpec, columns: tuple[str, ...]) -> ModelSpec:
+    """Replace ``.`` by these columns."""
+    added = [
+        new
+        for term in spec.fixed.added
+        for new in (
+            [Name(c, term.position, quoted=True) for c in columns]
+            if isinstance(term, Name) and term.name == "." and not term.quoted
+            else [term]
+        )
+    ]
+    return replace(spec, fixed=FixedPart(spec.fixed.intercept, tuple(added), spec.fixed.removed))
+
+
+def _extra(value: ColumnOrArray, role: str) -> tuple[FloatArray | None, str | None]:
+    if value is None:
+        return None, None
+    if isinstance(value, str):
+        return None, value
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise OptionError(f"{role}= takes the name of a column or an array of numbers, not {type(value).__name__}.") from None
+    return array, None
+
+
+def _values_of(column: Column) -> npt.NDArray[Any]:
+    return column.values if isinstance(column, NumericColumn) else column.codes
+
+
+def _check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> None:
+    known = column_labels(data)
+    faults = [
+        Fault(f"{name!r} is not a column of the data.{did_you_mean(name, known)}", position, len(name))
+        for name, position in sorted(positions.items(), key=lambda item: item[1])
+        if name not in known
+    ]
+    if faults:
+        last = faults[-1]
+        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
+        raise FormulaError(spec.formula, faults)
+
+
+def _check_infinite(columns: Mapping[str, Column]) -> None:
+    faults = []
+    for name, column in columns.items():
+        if isinstance(column, NumericColumn) and (count := int(np.isinf(column.values).sum())):
+            faults.append(f"{name.strip('<>')!r} holds {count} infinite values; replace them or set them to missing.")
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _complete_rows(columns: Mapping[str, Column], n_rows: int, missing: str) -> tuple[IntArray, dict[str, int]]:
+    masks = {k.strip("<>"): c.missing for k, c in columns.items()}
+    counts = {k: int(m.sum()) for k, m in masks.items() if m.any()}
+    if not counts:
+        return np.arange(n_rows, dtype=np.int64), {}
+    told = ", ".join(f"{k} {v}" for k, v in counts.items())
+    if missing == "raise":
+        raise DataError(f"Missing values, and missing='raise': {told}. Use missing='drop', or fill them.")
+    complete = np.flatnonzero(~np.any(list(masks.values()), axis=0)).astype(np.int64)
+    if len(complete) == 0:
+        raise DataError(f"Every one of the {n_rows} rows has a missing value: {told}.")
+    return complete, counts
+
+
+def _codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column]) -> dict[str, Contrast]:
+    coding = {}
+    for name, value in (contrasts or {}).items():
+        if name not in columns:
+            raise OptionError(f"contrasts names {name!r}, which the formula does not use.{did_you_mean(name, columns)}")
+        if not isinstance(columns[name], FactorColumn):
+            raise OptionError(f"contrasts names {name!r}, which is numeric; write C({quote(name)}) in the formula, or make it text.")
+        coding[name] = as_contrast(value, name)
+    return coding
+
+
+def _used_levels(columns: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:
+    trimmed: dict[str, Column] = {}
+    for name, column in columns.items():
+        if isinstance(column, FactorColumn):
+            column, unused = drop_unused(column)
+            if unused:
+                notes.append(f"Levels of {name} without rows left out: {listing(map(str, unused))}.")
+        trimmed[name] = column
+    return trimmed
+
+
+def _response(spec: ModelSpec, env: Environment) -> FloatArray:
+    text = render(spec.response)
+    value = evaluate(spec.response, env)
+    if isinstance(value, FactorValue):
+        raise DataError(
+            f"The response {text} is categorical (levels {listing(map(str, value.levels), 5)}), and a Gaussian model needs "
+            "numbers. Convert it: data[...].astype(float)."
+        )
+    if isinstance(value, MatrixValue):
+        raise DataError(f"The response {text} has several columns; it needs one.")
+    return np.ascontiguousarray(value, dtype=np.float64)
+
+
+def _numeric_extra(columns: Mapping[str, Column], role: str, name: str | None, given: FloatArray | None) -> FloatArray | None:
+    if given is None and name is None:
+        return None
+    column = columns[name if name is not None else f"<{role}>"]
+    if not isinstance(column, NumericColumn):
+        raise DataError(f"{role}={name!r} is categorical; it must be numeric.")
+    return column.values
+
+
+def _blocks(
+    spec: ModelSpec, columns: Mapping[str, Column], env: Environment, coding: Mapping[str, Contrast], n: int
+) -> list[tuple[RecipeBlock, RandomBlock]]:
+    blocks: list[tuple[RecipeBlock, RandomBlock]] = []
+    factors: dict[str, FactorColumn] = {}
+    for index, term in enumerate(spec.random):
+        for name in term.factors:
+            if name not in factors:
+                factors[name] = drop_unused(as_factor(columns[name], name))[0]
+        codes, levels = combine([factors[f] for f in term.factors])
+        z, names = build_columns(term.left, env, coding, n)
+        singles = [(j,) for j in range(len(names))] if term.independent else [tuple(range(len(names)))]
+        for picked in singles:
+            block = RandomBlock(
+                group=term.group,
+                factors=term.factors,
+                terms=tuple(names[j] for j in picked),
+                z=np.ascontiguousarray(z[:, list(picked)]),
+                codes=codes,
+                levels=name_levels(levels),
+            )
+            blocks.append((RecipeBlock(term=index, columns=picked), block))
+    return blocks
+
+
+def _check_estimable(design: Design) -> None:
+    """Refuse what no engine could estimate."""
+    faults: list[str] = []
+    n, p = design.n, design.p
+    if n <= p:
+        faults.append(f"{n} rows cannot determine {p} fixed effects and a residual variance; there must be more rows.")
+    elif np.ptp(design.y) == 0:
+        faults.append(f"The response {render(design.spec.response)} is constant ({design.y[0]:g}); there is nothing to explain.")
+    elif residual_scale(design.y, design.x, design.weights, design.offset) == 0:
+        faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
+    seen: dict[tuple[str, str], int] = {}
+    for block in design.blocks:
+        if block.n_levels < 2:
+            faults.append(f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two.")
+        elif block.n_levels >= n:
+            faults.append(
+                f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level its "
+                "variance and the residual variance cannot be told apart."
+            )
+        elif block.n_levels * block.q >= n and block.q > 1:
+            faults.append(
+                f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects for {n} rows; "
+                "their variances and the residual variance cannot be told apart. Use fewer columns."
+            )
+        for name in block.terms:
+            seen[block.group, name] = seen.get((block.group, name), 0) + 1
+        if len(independent_columns(block.z)) < block.q:
+            faults.append(
+                f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
+                "cannot be told apart."
+            )
+    faults += [
+        f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, or (1 + x || {group})."
+        for (group, name), count in seen.items()
+        if count > 1
+    ]
+    if faults:
+        raise DataError("\n".join(faults))

@@ -1,0 +1,123 @@
+"""The only words a backend may say back: plain arrays in the design's order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import FitError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How well a posterior was sampled.
+
+    Attributes:
+        rhat: Largest rank-normalised split R-hat of all parameters.
+        ess_bulk: Smallest bulk effective sample size.
+        ess_tail: Smallest tail effective sample size.
+        divergences: Number of divergent transitions after tuning.
+        n_draws: Draws kept, all chains together.
+        n_chains: Chains.
+    """
+
+    rhat: float
+    ess_bulk: float
+    ess_tail: float
+    divergences: int
+    n_draws: int
+    n_chains: int
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What an engine found, in the order and the units of the design it was given.
+
+    Attributes:
+        beta: Fixed effects, shape (p,).
+        beta_cov: Their covariance matrix, shape (p, p).
+        covariances: Covariance of each block's effects, shapes (q, q); response units.
+        sigma: Residual standard deviation.
+        modes: Conditional modes (or posterior means) per block, shapes (L, q).
+        mode_covs: Conditional (or posterior) covariances per block, shapes (L, q, q).
+        log_likelihood: Of the stated criterion, with all constants; None for a posterior.
+        converged: Whether the engine finished its search.
+        std_error: Standard errors where they are not the root of ``beta_cov``'s diagonal, shape (p,).
+        df: Denominator degrees of freedom, shape (p,); None where the engine has none.
+        df_method: Whose degrees of freedom they are.
+        interval: Lower and upper ends, shape (p, 2), where the engine has its own (quantiles of draws).
+        singular: Whether a covariance matrix is on its boundary; None to let unimix decide.
+        messages: What the engine says about its convergence.
+        gradient: Largest scaled gradient at the end, if known.
+        sampling: Diagnostics of a sampler.
+        engine_call: The call as the engine saw it.
+        priors: Prior per parameter, as text.
+        provenance: For each quantity that is not the engine's own word: whose it is, and why.
+        posterior: ArviZ object with the draws, or None.
+        native: The engine's own object.
+    """
+
+    beta: FloatArray
+    beta_cov: FloatArray
+    covariances: tuple[FloatArray, ...]
+    sigma: float
+    modes: tuple[FloatArray, ...]
+    mode_covs: tuple[FloatArray, ...]
+    log_likelihood: float | None
+    converged: bool
+    std_error: FloatArray | None = None
+    df: FloatArray | None = None
+    df_method: str = "normal"
+    interval: FloatArray | None = None
+    singular: bool | None = None
+    messages: tuple[str, ...] = ()
+    gradient: float | None = None
+    sampling: Sampling | None = None
+    engine_call: str = ""
+    priors: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    posterior: Any = None
+    native: Any = None
+
+    def check(self, p: int, shapes: list[tuple[int, int]]) -> None:
+        """Refuse estimates whose shapes do not fit or whose numbers are not finite (all faults at once).
+
+        Args:
+            p: Number of fixed effects.
+            shapes: (levels, columns) per block.
+
+        Raises:
+            FitError: The adapter or the engine went wrong.
+        """
+        faults: list[str] = []
+
+        def expect(name: str, value: FloatArray | None, shape: tuple[int, ...]) -> None:
+            if value is None:
+                return
+            if np.shape(value) != shape:
+                faults.append(f"{name} has shape {np.shape(value)}, not {shape}")
+            elif not np.isfinite(value).all():
+                faults.append(f"{name} is not finite")
+
+        expect("beta", self.beta, (p,))
+        expect("beta_cov", self.beta_cov, (p, p))
+        expect("sigma", np.asarray(self.sigma), ())
+        expect("interval", self.interval, (p, 2))
+        for name, parts in (("covariances", self.covariances), ("modes", self.modes), ("mode_covs", self.mode_covs)):
+            if len(parts) != len(shapes):
+                faults.append(f"{name} has {len(parts)} blocks, not {len(shapes)}")
+                continue
+            for k, (part, (levels, q)) in enumerate(zip(parts, shapes, strict=True)):
+                wanted = {"covariances": (q, q), "modes": (levels, q), "mode_covs": (levels, q, q)}[name]
+                expect(f"{name}[{k}]", part, wanted)
+        if self.log_likelihood is not None and not np.isfinite(self.log_likelihood):
+            faults.append("log_likelihood is not finite")
+        if faults:
+            said = f" It said: {' | '.join(self.messages)}" if self.messages else ""
+            raise FitError(f"The engine's answer cannot be used: {'; '.join(faults)}.{said}")

@@ -1,0 +1,76 @@
+"""What a model asks of an engine."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from unimix.model.design import Design, RandomBlock
+from unimix.model.grouping import is_nested
+
+
+class Feature(Enum):
+    """One thing that an engine can or cannot do; the value is how messages and tables call it."""
+
+    NO_RANDOM_PART = "models without a random part"
+    RANDOM_INTERCEPT = "a random intercept, (1 | g)"
+    CORRELATED_TERMS = "correlated random effects, (1 + x | g)"
+    INDEPENDENT_TERMS = "several independent terms on one factor, (1 + x || g)"
+    SEVERAL_CORRELATED_BLOCKS = "two correlated terms on one factor, (1 + x | g) + (0 + u + v | g)"
+    NESTED_FACTORS = "nested grouping factors, (1 | a/b)"
+    CROSSED_FACTORS = "crossed grouping factors, (1 | a) + (1 | b)"
+    CORRELATED_CROSSED = "correlated effects beside a crossed or outer factor, (1 + x | a) + (1 | b)"
+    WEIGHTS = "precision weights"
+    OFFSET = "an offset"
+    REML = "REML"
+    ML = "maximum likelihood"
+    POSTERIOR = "a posterior distribution"
+    PRIORS = "priors="
+    SATTERTHWAITE = "Satterthwaite degrees of freedom"
+    KENWARD_ROGER = "Kenward-Roger degrees of freedom"
+
+
+_METHODS = {"REML": Feature.REML, "ML": Feature.ML, "posterior": Feature.POSTERIOR}
+
+
+def requirements(design: Design, method: str | None = None, *, priors: bool = False) -> frozenset[Feature]:
+    """Derive what a model needs.
+
+    Args:
+        design: The model.
+        method: REML, ML or posterior; None where it does not matter.
+        priors: Whether priors were given.
+    """
+    needs: set[Feature] = set()
+    blocks = design.blocks
+    if not blocks:
+        needs.add(Feature.NO_RANDOM_PART)
+    elif method is not None:
+        needs.add(_METHODS[method])
+    per_factor: dict[str, list[RandomBlock]] = {}
+    for block in blocks:
+        per_factor.setdefault(block.group, []).append(block)
+        needs.add(Feature.CORRELATED_TERMS if block.q > 1 else Feature.RANDOM_INTERCEPT)
+    if any(len(group) > 1 for group in per_factor.values()):
+        needs.add(Feature.INDEPENDENT_TERMS)
+    if any(sum(b.q > 1 for b in group) > 1 for group in per_factor.values()):
+        needs.add(Feature.SEVERAL_CORRELATED_BLOCKS)
+    needs |= _several_factors([group[0] for group in per_factor.values()], blocks)
+    if design.weights is not None:
+        needs.add(Feature.WEIGHTS)
+    if design.offset is not None:
+        needs.add(Feature.OFFSET)
+    if priors:
+        needs.add(Feature.PRIORS)
+    return frozenset(needs)
+
+
+def _several_factors(factors: list[RandomBlock], blocks: tuple[RandomBlock, ...]) -> set[Feature]:
+    needs: set[Feature] = set()
+    for i, a in enumerate(factors):
+        for b in factors[i + 1 :]:
+            nested = is_nested(a.codes, b.codes) or is_nested(b.codes, a.codes)
+            needs.add(Feature.NESTED_FACTORS if nested else Feature.CROSSED_FACTORS)
+    for block in blocks:
+        if block.q > 1 and any(f.group != block.group and not is_nested(f.codes, block.codes) for f in factors):
+            needs.add(Feature.CORRELATED_CROSSED)
+    return needs

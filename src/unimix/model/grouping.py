@@ -1,0 +1,41 @@
+"""Grouping factors: one column, or the combinations of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.model.data import FactorColumn, Level
+
+IntArray = npt.NDArray[np.int64]
+
+
+def combine(factors: Sequence[FactorColumn]) -> tuple[IntArray, tuple[tuple[Level, ...], ...]]:
+    """Cross the levels that occur together; the last factor varies fastest, as R's ``a:b``.
+
+    Args:
+        factors: Columns of equal length without missing values.
+
+    Returns:
+        Level index per row (n,), and one tuple of labels per level.
+    """
+    codes = factors[0].codes
+    labels: list[tuple[Level, ...]] = [(level,) for level in factors[0].levels]
+    for factor in factors[1:]:
+        joint = codes * len(factor.levels) + factor.codes
+        present, codes = np.unique(joint, return_inverse=True)
+        labels = [(*labels[k // len(factor.levels)], factor.levels[k % len(factor.levels)]) for k in present.tolist()]
+    return np.asarray(codes, dtype=np.int64), tuple(labels)
+
+
+def name_levels(levels: Sequence[tuple[Level, ...]]) -> tuple[Level, ...]:
+    """One label per level: the level itself, or ``"a:A"`` for combinations."""
+    return tuple(level[0] if len(level) == 1 else ":".join(str(part) for part in level) for level in levels)
+
+
+def is_nested(inner: IntArray, outer: IntArray) -> bool:
+    """Whether every level of ``inner`` occurs within one level of ``outer`` (codes, shape (n,))."""
+    pairs = np.unique(np.column_stack([inner, outer]), axis=0)
+    return len(pairs) == len(np.unique(inner))

@@ -1,0 +1,164 @@
+"""Rows of a fitted design for new data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError, did_you_mean, listing
+from unimix.model.columns import build_columns
+from unimix.model.contrasts import Contrast
+from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, read_columns
+from unimix.model.design import with_dot
+from unimix.model.expressions import Environment, evaluate, expression_columns
+from unimix.model.grouping import combine, name_levels
+from unimix.model.parse import column_names, parse
+from unimix.model.recipe import DesignRecipe
+from unimix.model.syntax import Node
+from unimix.model.terms import FixedPart, ModelSpec
+from unimix.model.transforms import decode_state
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """New data in the shape of a fitted design.
+
+    Attributes:
+        complete: Which rows have no missing value among the columns used, shape (n,).
+        x: Fixed-effects columns of the complete rows, shape (m, p).
+        offset: Shape (m,).
+        z: Per block, shape (m, q); empty where the group level was not asked for.
+        labels: Per block, the level label of each complete row.
+    """
+
+    complete: npt.NDArray[np.bool_]
+    x: FloatArray
+    offset: FloatArray
+    z: tuple[FloatArray, ...]
+    labels: tuple[tuple[Level, ...], ...]
+
+
+def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRows:
+    """Make the columns of a fitted model from new data.
+
+    Args:
+        recipe: From the fitted design.
+        data: New rows, in any form that ``fit`` takes; the response is not needed.
+        with_groups: Also make the random-effects columns and the level labels.
+
+    Raises:
+        DataError: For absent columns, unknown levels of a predictor, columns of another type.
+    """
+    spec = with_dot(parse(recipe.formula), recipe.dot_columns)
+    if recipe.offset_given:
+        raise DataError(
+            "The model was fitted with offset= as an array, whose values for the new rows are unknown. Fit with "
+            "offset='column' or offset(column) in the formula, then new data can carry it."
+        )
+    used = _used_names(spec, recipe, with_groups=with_groups)
+    absent = [n for n in used if n not in column_labels(data)]
+    if absent:
+        hint = did_you_mean(absent[0], column_labels(data))
+        raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
+    columns = read_columns(data, used)
+    if not columns:
+        n_rows = _length(data)
+    else:
+        first = next(iter(columns.values()))
+        n_rows = len(first.values if isinstance(first, NumericColumn) else first.codes)
+    predictors = set(_used_names(spec, recipe, with_groups=False))
+    slopes = {n for t in spec.random for node in t.left.added for n in expression_columns(node)} if with_groups else set()
+    matched: dict[str, Column] = {}
+    for name, column in columns.items():
+        grouping_only = name not in predictors | slopes
+        matched[name] = column if grouping_only else _match(name, column, recipe)
+    complete = np.ones(n_rows, dtype=bool)
+    for column in matched.values():
+        complete &= ~column.missing
+    for name, column in matched.items():
+        if isinstance(column, NumericColumn) and np.isinf(column.values).any():
+            raise DataError(f"{name!r} holds infinite values.")
+    rows = np.flatnonzero(complete)
+    matched = {k: c.take(rows) for k, c in matched.items()}
+    states = {k: decode_state(s) for k, s in recipe.states.items()}
+    env = Environment(matched, states, learning=False)
+    coding = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    x, _ = build_columns(spec.fixed, env, coding, len(rows))
+    offset = np.zeros(len(rows))
+    for node in spec.offsets:
+        offset = offset + np.asarray(evaluate(node, env), dtype=np.float64)
+    if recipe.offset_column is not None:
+        extra = matched[recipe.offset_column]
+        offset = offset + (extra.values if isinstance(extra, NumericColumn) else np.nan)
+    z: list[FloatArray] = []
+    labels: list[tuple[Level, ...]] = []
+    if with_groups:
+        cache: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
+        for block in recipe.blocks:
+            if block.term not in cache:
+                cache[block.term] = _random_rows(spec, block.term, env, coding, columns, rows)
+            values, names = cache[block.term]
+            z.append(values[:, list(block.columns)])
+            labels.append(names)
+    return NewRows(complete, x[:, list(recipe.kept)], offset, tuple(z), tuple(labels))
+
+
+def _random_rows(
+    spec: ModelSpec, index: int, env: Environment, coding: Mapping[str, Contrast], columns: Mapping[str, Column], rows: Any
+) -> tuple[FloatArray, tuple[Level, ...]]:
+    term = spec.random[index]
+    values, _ = build_columns(term.left, env, coding, len(rows))
+    codes, levels = combine([as_factor(columns[f].take(rows), f) for f in term.factors])
+    names = name_levels(levels)
+    return values, tuple(names[c] for c in codes)
+
+
+def _used_names(spec: ModelSpec, recipe: DesignRecipe, *, with_groups: bool) -> list[str]:
+    def in_part(part: FixedPart) -> list[str]:
+        return [n for node in (*part.added, *part.removed) for n in expression_columns(node)]
+
+    nodes: list[Node] = list(spec.offsets)
+    names = in_part(spec.fixed) + [n for node in nodes for n in expression_columns(node)]
+    names += [recipe.offset_column] if recipe.offset_column else []
+    if with_groups:
+        names += [n for term in spec.random for n in (*in_part(term.left), *term.factors)]
+    return list(dict.fromkeys(names))
+
+
+def _length(data: Any) -> int:
+    if isinstance(data, Mapping):
+        return len(next(iter(data.values()))) if data else 0
+    return len(data)
+
+
+def _match(name: str, column: Column, recipe: DesignRecipe) -> Column:
+    """Give a new column the type and the levels it had when the model was fitted."""
+    if name in recipe.numeric:
+        if isinstance(column, FactorColumn):
+            if not (column.codes >= 0).any():
+                return NumericColumn(np.full(len(column.codes), np.nan))
+            raise DataError(f"{name!r} was numeric when the model was fitted and is categorical in the new data.")
+        return column
+    known = recipe.levels[name]
+    if isinstance(column, NumericColumn) and not np.isnan(column.values).all() and all(isinstance(v, str) for v in known):
+        raise DataError(f"{name!r} was categorical when the model was fitted and is numeric in the new data.")
+    factor = as_factor(column, name)
+    index = {str(level): i for i, level in enumerate(known)}
+    present = {int(c) for c in np.unique(factor.codes) if c >= 0}
+    strange = [str(level) for i, level in enumerate(factor.levels) if i in present and str(level) not in index]
+    if strange:
+        raise DataError(
+            f"{name!r} has levels in the new data that the model was not fitted to: {listing(strange)}. "
+            f"Known: {listing(map(str, known))}."
+        )
+    table = np.array([index.get(str(level), -1) for level in factor.levels] + [-1], dtype=np.int64)
+    return FactorColumn(table[factor.codes], known)
+
+
+__all__ = ["NewRows", "column_names", "design_rows"]

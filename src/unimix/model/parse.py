@@ -1,0 +1,196 @@
+"""lme4's formula text to a :class:`~unimix.model.terms.ModelSpec`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from unimix.errors import Fault, FormulaError
+from unimix.model.expressions import check_expression, expression_columns
+from unimix.model.syntax import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render
+from unimix.model.terms import FixedPart, ModelSpec, RandomTerm
+
+MAX_POWER = 10
+
+
+def parse(formula: str) -> ModelSpec:
+    """Read a formula in lme4's grammar.
+
+    Args:
+        formula: For instance ``"y ~ x * f + (1 + x | g)"``.
+
+    Raises:
+        FormulaError: With the position of every fault found.
+    """
+    if not isinstance(formula, str):
+        raise FormulaError(str(formula), [Fault(f"A formula is a text such as 'y ~ x + (1 | g)', not {formula!r}.")])
+    reader = Reader(formula)
+    if reader.token.kind == "end":
+        raise FormulaError(formula, [Fault("The formula is empty; write for instance 'y ~ x + (1 | g)'.")])
+    if reader.accept("~"):
+        raise FormulaError(formula, [Fault("The response is missing to the left of '~'.", 0)])
+    response = reader.expression()
+    reader.expect("~", "A '~' between the response and the predictors is missing: 'y ~ x + (1 | g)'.")
+    right = reader.expression()
+    if reader.token.text in ("|", "||"):
+        raise reader.fail("A random term stands in parentheses: write + (1 | g).")
+    if reader.token.text == "~":
+        raise reader.fail("A formula has one '~'.")
+    reader.finish()
+    return _Interpreter(formula).spec(response, right)
+
+
+class _Interpreter:
+    def __init__(self, formula: str) -> None:
+        self.formula = formula
+        self.faults: list[Fault] = []
+
+    def fault(self, message: str, node: Node) -> None:
+        self.faults.append(Fault(message, node.position))
+
+    def spec(self, response: Node, right: Node) -> ModelSpec:
+        self.expression(response, "the response")
+        random: list[RandomTerm] = []
+        offsets: list[Node] = []
+        fixed: list[tuple[str, Node]] = []
+        for sign, node in _summands(right):
+            if isinstance(node, Bar):
+                if sign == "-":
+                    self.fault("A random term cannot be taken away; leave it out.", node)
+                random += self.random_terms(node)
+            elif isinstance(node, Call) and node.function == "offset":
+                if sign == "-" or len(node.arguments) != 1 or node.keywords:
+                    self.fault("offset() is added and takes one expression: + offset(log(time)).", node)
+                else:
+                    self.expression(node.arguments[0], "the offset")
+                    offsets.append(node.arguments[0])
+            else:
+                fixed.append((sign, node))
+        part = self.fixed_part(fixed, dot_allowed=True)
+        if self.faults:
+            raise FormulaError(self.formula, sorted(self.faults, key=lambda f: f.position or 0))
+        return ModelSpec(self.formula, response, part, tuple(random), tuple(offsets))
+
+    def fixed_part(self, summands: Iterable[tuple[str, Node]], *, dot_allowed: bool) -> FixedPart:
+        intercept = True
+        added: list[Node] = []
+        removed: list[Node] = []
+        for sign, node in summands:
+            if isinstance(node, Number) and node.value in (0, 1):
+                intercept = (node.value == 1) == (sign == "+")
+                continue
+            self.term(node, dot_allowed=dot_allowed)
+            (added if sign == "+" else removed).append(node)
+        return FixedPart(intercept, tuple(added), tuple(removed))
+
+    def term(self, node: Node, *, dot_allowed: bool) -> None:
+        match node:
+            case Name(".", quoted=False):
+                if not dot_allowed:
+                    self.fault("'.' (all other columns) cannot stand inside a product or a random term.", node)
+            case Name():
+                pass
+            case Call(function) if function == "offset":
+                self.fault("offset() stands on its own in the sum: y ~ x + offset(z).", node)
+            case Call():
+                self.expression(node, "a term")
+            case Bar():
+                self.fault("A random term is added to the rest: + (1 | g); it cannot be part of a product.", node)
+            case Binary("**", base, exponent):
+                self.term(base, dot_allowed=False)
+                if not (isinstance(exponent, Number) and exponent.value in range(1, MAX_POWER + 1)):
+                    self.fault(
+                        f"(a + b)^k needs a whole number k from 1 to {MAX_POWER}; a power of a column is I(x^2).",
+                        exponent,
+                    )
+            case Binary(operator, left, right) if operator in ("+", "-", "*", "/", ":", "%in%"):
+                for side in (left, right):
+                    if isinstance(side, Number) and operator in ("+", "-") and side.value in (0, 1):
+                        self.fault("An intercept (0 or 1) cannot stand inside a product.", side)
+                    else:
+                        self.term(side, dot_allowed=False)
+            case Number():
+                self.fault(
+                    f"{render(node)} is not a term; 0 or 1 switch the intercept, arithmetic goes into I(): I(2 * x).",
+                    node,
+                )
+            case Text():
+                self.fault(f"A quoted text is not a term; a column is written without quotes, or `{node.value}`.", node)
+            case Unary():
+                self.fault("A sign cannot stand here; arithmetic goes into I(): I(-x).", node)
+            case _:
+                self.fault("This is not a term; arithmetic and comparisons go into I(): I(x > 2).", node)
+
+    def expression(self, node: Node, role: str) -> None:
+        self.faults += check_expression(node, role)
+
+    def random_terms(self, bar: Bar) -> list[RandomTerm]:
+        left = self.fixed_part(_summands(bar.left), dot_allowed=False)
+        if not left.intercept and not left.added:
+            self.fault("This random term has no columns; (1 | g) is a random intercept.", bar.left)
+        return [
+            RandomTerm(left, tuple(n.name for n in names), bar.double, tuple(n.position for n in names))
+            for names in self.grouping(bar.right)
+        ]
+
+    def grouping(self, node: Node) -> list[tuple[Name, ...]]:
+        match node:
+            case Name(".", quoted=False):
+                self.fault("'.' cannot be a grouping factor.", node)
+                return []
+            case Name():
+                return [(node,)]
+            case Call("factor" | "as.factor" | "C", (Name() as inner,), ()):
+                return [(inner,)]
+            case Binary(":", left, right):
+                return [(*a, *b) for a in self.grouping(left) for b in self.grouping(right)]
+            case Binary("/", left, right):
+                outer = self.grouping(left)
+                deepest = outer[-1] if outer else ()
+                return [*outer, *((*inner, *deepest) for inner in self.grouping(right))]
+            case Binary("+"):
+                self.fault("One random term has one grouping factor; for two write (1 | a) + (1 | b).", node)
+            case Binary("*"):
+                self.fault("a * b is not a grouping factor; write (1 | a) + (1 | b) + (1 | a:b).", node)
+            case _:
+                self.fault(
+                    f"{render(node)} is not a grouping factor; name a column, a:b or a/b. "
+                    "Anything computed goes into a column of the data first.",
+                    node,
+                )
+        return []
+
+
+def _summands(node: Node) -> list[tuple[str, Node]]:
+    """Flatten a sum into (sign, term) pairs, left to right."""
+    found: list[tuple[str, Node]] = []
+    waiting: list[tuple[str, Node]] = [("+", node)]
+    while waiting:
+        sign, current = waiting.pop()
+        match current:
+            case Binary(("+" | "-") as operator, left, right):
+                other = sign if operator == "+" else _flip(sign)
+                waiting += [(other, right), (sign, left)]
+            case Unary(operator, operand):
+                waiting.append((sign if operator == "+" else _flip(sign), operand))
+            case _:
+                found.append((sign, current))
+    return found
+
+
+def _flip(sign: str) -> str:
+    return "-" if sign == "+" else "+"
+
+
+def column_names(spec: ModelSpec) -> dict[str, int]:
+    """Map every column that the formula names (``.`` apart) to its first position in the text."""
+    found: dict[str, int] = {}
+    nodes: list[Node] = [spec.response, *spec.offsets, *spec.fixed.added, *spec.fixed.removed]
+    for term in spec.random:
+        nodes += [*term.left.added, *term.left.removed]
+    for node in nodes:
+        for name, position in expression_columns(node).items():
+            found.setdefault(name, position)
+    for term in spec.random:
+        for name, position in zip(term.factors, term.positions, strict=True):
+            found.setdefault(name, position)
+    return found

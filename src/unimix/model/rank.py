@@ -1,0 +1,56 @@
+"""Linear dependence of columns, decided once for every engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+# A column that is a combination of others leaves a residual of about 1e-15 of its length; a genuine one
+# with a large mean (a year, a timestamp) leaves its coefficient of variation.
+TOLERANCE = 1e-10
+
+
+def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[int, ...]:
+    """Pick columns from left to right that do not depend on those already picked.
+
+    This is the limited pivoting of R's ``qr`` (LINPACK ``dqrdc2``): the later of two dependent columns goes.
+
+    Args:
+        x: Columns, shape (n, p).
+        tolerance: Least residual, relative to the column's length.
+
+    Returns:
+        Indices of the columns kept, increasing.
+    """
+    lengths = np.linalg.norm(x, axis=0)
+    r = np.linalg.qr(x / np.where(lengths > 0, lengths, 1.0), mode="r")
+    if x.shape[0] >= x.shape[1] and (np.abs(np.diag(r)) > tolerance).all():
+        return tuple(range(x.shape[1]))
+    basis = np.empty((x.shape[0], 0))
+    kept: list[int] = []
+    for j in range(x.shape[1]):
+        if lengths[j] == 0 or len(kept) == x.shape[0]:
+            continue
+        column = x[:, j] / lengths[j]
+        for _ in range(2):  # Gram-Schmidt twice is orthogonal to rounding error
+            column = column - basis @ (basis.T @ column)
+        left = np.linalg.norm(column)
+        if left > tolerance:
+            basis = np.column_stack([basis, column / left])
+            kept.append(j)
+    return tuple(kept)
+
+
+def residual_scale(y: FloatArray, x: FloatArray, weights: FloatArray | None, offset: FloatArray | None) -> float:
+    """Root mean square of the (weighted) least-squares residuals, 0.0 where it is only rounding error."""
+    root = np.ones_like(y) if weights is None else np.sqrt(weights)
+    target = root * (y if offset is None else y - offset)
+    if x.shape[1]:
+        coefficients, *_ = np.linalg.lstsq(root[:, None] * x, target, rcond=None)
+        residual = target - (root[:, None] * x) @ coefficients
+    else:
+        residual = target
+    size, scale = float(np.linalg.norm(residual)), float(np.linalg.norm(target))
+    return 0.0 if size <= 1e-11 * scale else size / np.sqrt(len(y))

@@ -1,0 +1,48 @@
+"""How to make the columns of a fitted model again from new data, without the engine and without the old data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
+
+JsonLevel = StrictBool | StrictInt | StrictFloat | StrictStr
+
+
+class RecipeBlock(BaseModel):
+    """Which columns of which random term a block holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    term: int
+    columns: tuple[int, ...]
+
+
+class DesignRecipe(BaseModel):
+    """Everything that was learnt from the data while the design was built.
+
+    Attributes:
+        formula: The formula as given.
+        dot_columns: What ``.`` stood for.
+        numeric: Numeric columns in use.
+        levels: Levels of categorical columns, in order.
+        contrasts: Coding per factor column.
+        states: What ``poly``, ``scale`` and splines learnt, by call.
+        kept: Fixed-effects columns that were kept (full rank).
+        blocks: Columns of every random block.
+        offset_column: Column named by ``offset=``, if any.
+        offset_given: Whether ``offset=`` was an array.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    formula: str
+    dot_columns: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    levels: dict[str, tuple[JsonLevel, ...]] = {}
+    contrasts: dict[str, dict[str, Any]] = {}
+    states: dict[str, Any] = {}
+    kept: tuple[int, ...] = ()
+    blocks: tuple[RecipeBlock, ...] = ()
+    offset_column: str | None = None
+    offset_given: bool = False

@@ -1,0 +1,367 @@
+"""Tokens and syntax tree of lme4's formula language, with positions.
+
+One grammar serves formulas and the arithmetic inside calls; what an operator means is decided by
+the reader of the tree (:mod:`unimix.model.parse`, :mod:`unimix.model.expressions`). Precedence is R's:
+``^`` binds tightest, then unary minus, ``:``, ``%in%``, ``* /``, ``+ -``, comparisons, ``|``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from unimix.errors import Fault, FormulaError
+
+MAX_LENGTH = 20_000
+MAX_DEPTH = 60
+
+
+@dataclass(frozen=True)
+class Name:
+    """A column, or the name of a contrast inside ``C()``."""
+
+    name: str
+    position: int
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    value: float
+    position: int
+
+
+@dataclass(frozen=True)
+class Text:
+    value: str
+    position: int
+
+
+@dataclass(frozen=True)
+class Call:
+    function: str
+    arguments: tuple[Node, ...]
+    keywords: tuple[tuple[str, Node], ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class Binary:
+    operator: str
+    left: Node
+    right: Node
+    position: int
+
+
+@dataclass(frozen=True)
+class Unary:
+    operator: str
+    operand: Node
+    position: int
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """``[1, 2]`` or ``c(1, 2)`` inside a call."""
+
+    items: tuple[Node, ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """``(left | right)`` or ``(left || right)``, parentheses included."""
+
+    left: Node
+    right: Node
+    double: bool
+    position: int
+
+
+Node = Name | Number | Text | Call | Binary | Unary | Sequence_ | Bar
+
+
+@dataclass(frozen=True)
+class Token:
+    kind: str
+    text: str
+    position: int
+
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+)
+  | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?L?)
+  | (?P<name>(?:[^\W\d]|\.(?=[^\W\d]|\.))[\w.]*)
+  | (?P<dot>\.)
+  | (?P<backtick>`[^`]*`)
+  | (?P<string>"[^"\\]*"|'[^'\\]*')
+  | (?P<op>%in%|\*\*|\|\||<=|>=|==|!=|[~|+\-*/:^(),=<>\[\]])
+    """,
+    re.VERBOSE,
+)
+
+_LEVELS: tuple[tuple[str, ...], ...] = (
+    ("<", ">", "<=", ">=", "==", "!="),
+    ("+", "-"),
+    ("*", "/"),
+    ("%in%",),
+    (":",),
+)
+
+
+def tokenize(formula: str) -> list[Token]:
+    """Split a formula into tokens.
+
+    Raises:
+        FormulaError: At a character that is not part of the language.
+    """
+    if len(formula) > MAX_LENGTH:
+        raise FormulaError(formula[:80], [Fault(f"The formula has {len(formula)} characters; at most {MAX_LENGTH}.")])
+    tokens: list[Token] = []
+    position = 0
+    while position < len(formula):
+        match = _TOKEN.match(formula, position)
+        if match is None:
+            raise FormulaError(formula, [Fault(_strange(formula[position]), position)])
+        kind = str(match.lastgroup)
+        if kind != "space":
+            tokens.append(Token(kind, match.group(), position))
+        position = match.end()
+    tokens.append(Token("end", "", len(formula)))
+    return tokens
+
+
+def _strange(character: str) -> str:
+    if character in "\"'":
+        return "A quoted text does not end (backslashes are not allowed in it)."
+    if character == "`":
+        return "A backticked name does not end."
+    if character in "{}$@;\\!&?":
+        return (
+            f"{character!r} is not part of the formula language. Write column names, + - * / : ^ ( ), and whitelisted functions."
+        )
+    return (
+        f"{character!r} (U+{ord(character):04X}) is not part of the formula language. "
+        "A column with an unusual name goes between backticks: `my column`."
+    )
+
+
+class Reader:
+    """Recursive-descent reader of a token list."""
+
+    def __init__(self, formula: str) -> None:
+        self.formula = formula
+        self.tokens = tokenize(formula)
+        self.index = 0
+        self.depth = 0
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.index]
+
+    def fail(self, message: str, token: Token | None = None) -> FormulaError:
+        at = token or self.token
+        return FormulaError(self.formula, [Fault(message, at.position, max(1, len(at.text)))])
+
+    def accept(self, *texts: str) -> Token | None:
+        token = self.token
+        if token.kind == "op" and token.text in texts:
+            self.index += 1
+            return token
+        return None
+
+    def expect(self, text: str, message: str) -> Token:
+        token = self.accept(text)
+        if token is None:
+            raise self.fail(message)
+        return token
+
+    def finish(self) -> None:
+        if self.token.kind != "end":
+            raise self.fail(f"{self.token.text!r} was not expected here; is a '+' or ')' missing before it?")
+
+    def expression(self, level: int = 0) -> Node:
+        if level == len(_LEVELS):
+            return self.unary()
+        left = self.expression(level + 1)
+        while token := self.accept(*_LEVELS[level]):
+            right = self.expression(level + 1)
+            left = Binary(token.text, left, right, token.position)
+        return left
+
+    def unary(self) -> Node:
+        token = self.accept("-", "+")
+        if token is None:
+            return self.power()
+        self._deeper(token)
+        operand = self.unary()
+        self.depth -= 1
+        return Unary(token.text, operand, token.position)
+
+    def power(self) -> Node:
+        base = self.atom()
+        token = self.accept("^", "**")
+        if token is None:
+            return base
+        self._deeper(token)
+        exponent = self.unary()
+        self.depth -= 1
+        return Binary("**", base, exponent, token.position)
+
+    def _deeper(self, token: Token) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.fail(f"The formula is nested more than {MAX_DEPTH} deep.", token)
+
+    def atom(self) -> Node:
+        token = self.token
+        if token.kind == "end":
+            raise self.fail("The formula ends too early: a term is missing here.")
+        self.index += 1
+        if token.kind == "number":
+            return self._number(token)
+        if token.kind == "string":
+            return Text(token.text[1:-1], token.position)
+        if token.kind == "dot":
+            return Name(".", token.position)
+        if token.kind == "backtick":
+            if len(token.text) == 2:
+                raise self.fail("A backticked name is empty.", token)
+            return Name(token.text[1:-1], token.position, quoted=True)
+        if token.kind == "name":
+            return self._call(token) if self.accept("(") else Name(token.text, token.position)
+        if token.text == "(":
+            return self._group(token)
+        if token.text == "[":
+            return Sequence_(tuple(self._items("]")), token.position)
+        raise self.fail(f"A term was expected before {token.text!r}.", token)
+
+    def _number(self, token: Token) -> Number:
+        if self.token.kind == "name" and self.token.position == token.position + len(token.text):
+            raise self.fail(
+                f"A name cannot begin with a digit; write `{token.text}{self.token.text}` between backticks.", token
+            )
+        value = float(token.text.rstrip("L"))
+        if value in (float("inf"), float("-inf")):
+            raise self.fail(f"The number {token.text} is too large.", token)
+        return Number(value, token.position)
+
+    def _group(self, opening: Token) -> Node:
+        self._deeper(opening)
+        inner = self.expression()
+        bar = self.accept("|", "||")
+        if bar is not None:
+            right = self.expression()
+            if self.token.text in ("|", "||"):
+                raise self.fail("A random term has one bar: (terms | group).")
+            inner = Bar(inner, right, bar.text == "||", opening.position)
+        self.expect(")", "A closing parenthesis is missing.")
+        self.depth -= 1
+        return inner
+
+    def _items(self, closing: str) -> list[Node]:
+        items: list[Node] = []
+        if self.accept(closing):
+            return items
+        while True:
+            items.append(self.expression())
+            if self.accept(closing):
+                return items
+            self.expect(",", f"{closing!r} or ',' is missing here.")
+
+    def _call(self, name: Token) -> Node:
+        self._deeper(name)
+        arguments: list[Node] = []
+        keywords: list[tuple[str, Node]] = []
+        while not self.accept(")"):
+            if arguments or keywords:
+                self.expect(",", "')' or ',' is missing here.")
+            following = self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else self.token
+            if self.token.kind == "name" and following.kind == "op" and following.text == "=":
+                key = self.token
+                if key.text in dict(keywords):
+                    raise self.fail(f"The argument {key.text!r} is given twice.")
+                self.index += 2
+                keywords.append((key.text, self.expression()))
+            elif keywords:
+                raise self.fail("An argument without a name stands after named ones; put it first.")
+            else:
+                arguments.append(self.expression())
+        self.depth -= 1
+        if name.text == "c" and not keywords:
+            return Sequence_(tuple(arguments), name.position)
+        return Call(name.text, tuple(arguments), tuple(keywords), name.position)
+
+
+_RANK = {"<": 0, ">": 0, "<=": 0, ">=": 0, "==": 0, "!=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%in%": 3, ":": 4, "**": 6}
+
+
+def quote(name: str) -> str:
+    """Return a column name as it is written in a formula."""
+    plain = re.fullmatch(r"(?:[^\W\d]|\.(?=[^\W\d]))[\w.]*", name)
+    return name if plain else f"`{name}`"
+
+
+def render(node: Node) -> str:
+    """Write a tree as canonical text (spaces around operators, ``**`` for ``^``)."""
+    match node:
+        case Name(name):
+            return "." if name == "." and not node.quoted else quote(name)
+        case Number(value):
+            return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+        case Text(value):
+            return f"'{value}'" if '"' in value else f'"{value}"'
+        case Sequence_(items):
+            return "[" + ", ".join(render(i) for i in items) + "]"
+        case Call(function, arguments, keywords):
+            inner = [render(a) for a in arguments] + [f"{k}={render(v)}" for k, v in keywords]
+            return f"{function}({', '.join(inner)})"
+        case Unary(operator, operand):
+            text = render(operand)
+            return f"{operator}({text})" if isinstance(operand, Binary) and operand.operator != "**" else f"{operator}{text}"
+        case Bar(left, right, double):
+            return f"({render(left)} {'||' if double else '|'} {render(right)})"
+        case Binary(operator, left, right):
+            return _render_binary(operator, left, right)
+
+
+def _render_binary(operator: str, left: Node, right: Node) -> str:
+    rank, right_associative = _RANK[operator], operator == "**"
+    parts: list[str] = []
+    # A sum of a thousand terms is a left spine a thousand deep: walked, not recursed.
+    spine: Node = Binary(operator, left, right, 0)
+    while isinstance(spine, Binary) and _RANK[spine.operator] == rank:
+        joint = ":" if spine.operator == ":" else f" {spine.operator} "
+        parts += [_wrapped(spine.right, rank, not right_associative), joint]
+        spine = spine.left
+        if right_associative:
+            break
+    parts.append(_wrapped(spine, rank, right_associative))
+    return "".join(reversed(parts))
+
+
+def _wrapped(child: Node, rank: int, tighter: bool) -> str:
+    inner = _RANK[child.operator] if isinstance(child, Binary) else 5 if isinstance(child, Unary) else 9
+    return f"({render(child)})" if inner < rank or (inner == rank and tighter) else render(child)
+
+
+def walk(node: Node) -> list[Node]:
+    """List a tree's nodes, parents before children, left to right."""
+    found: list[Node] = []
+    waiting: list[Node] = [node]
+    while waiting:
+        current = waiting.pop()
+        found.append(current)
+        match current:
+            case Call(_, arguments, keywords):
+                waiting += reversed((*arguments, *(v for _, v in keywords)))
+            case Binary(_, left, right) | Bar(left, right, _):
+                waiting += (right, left)
+            case Unary(_, operand):
+                waiting.append(operand)
+            case Sequence_(items):
+                waiting += reversed(items)
+            case _:
+                pass
+    return found

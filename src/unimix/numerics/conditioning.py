@@ -1,0 +1,147 @@
+"""Well-scaled columns for every engine, and the exact way back.
+
+An optimizer that starts at a unit covariance misses the optimum when columns are badly scaled. The model is
+therefore handed over in other coordinates and the answer is transformed back in closed form:
+
+    y_c = (y - X b) / s,   X_c = X R^-1,   Z_c = Z T^-1   (per block)
+
+with ``b`` the (weighted) least-squares coefficients, ``s`` the residual scale, and ``R``, ``T`` from thin QR
+decompositions, so that the columns become orthonormal times sqrt(n). Any invertible transform gives the same
+model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
+loses n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the coding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import solve_triangular
+
+from unimix.model.design import Design
+from unimix.model.estimates import Estimates
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The way back from conditioned coordinates.
+
+    Attributes:
+        shift: Least-squares coefficients b, shape (p,).
+        inverse: R^-1, shape (p, p).
+        scale: s.
+        blocks: T^-1 per block, shapes (q, q).
+        log_det: sum log |R_jj|.
+        n: Number of rows.
+    """
+
+    shift: FloatArray
+    inverse: FloatArray
+    scale: float
+    blocks: tuple[FloatArray, ...]
+    log_det: float
+    n: int
+
+    @property
+    def coefficients(self) -> FloatArray:
+        """Matrix that turns conditioned fixed effects into differences of the user's, shape (p, p)."""
+        return self.scale * self.inverse
+
+
+def _triangular(columns: FloatArray, root: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return R^-1 and diag(R) with sqrt(w) * columns = Q R, Q'Q = n I."""
+    r = np.linalg.qr(root[:, None] * columns, mode="r") / np.sqrt(len(columns))
+    r = np.where(np.diag(r) < 0, -1.0, 1.0)[:, None] * r
+    return np.asarray(solve_triangular(r, np.eye(r.shape[0]))), np.diag(r)
+
+
+def condition(design: Design) -> tuple[Design, Conditioning]:
+    """Change a design to well-scaled coordinates.
+
+    Args:
+        design: Without offset (subtract it first); of full rank.
+
+    Returns:
+        The same model in other coordinates, and the way back.
+    """
+    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights / design.weights.mean())
+    if design.p:
+        inverse, diagonal = _triangular(design.x, root)
+        x = design.x @ inverse
+        # Twice: the second pass removes what rounding left of a large mean.
+        first = x.T @ (root**2 * design.y) / design.n
+        residual = design.y - x @ first
+        second = x.T @ (root**2 * residual) / design.n
+        residual = residual - x @ second
+        shift = inverse @ (first + second)
+    else:
+        inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
+        shift, residual = np.empty(0), design.y
+    scale = float(np.sqrt(np.mean((root * residual) ** 2)))
+    turned = [_triangular(b.z, np.ones(design.n))[0] for b in design.blocks]
+    blocks = tuple(replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True))
+    way_back = Conditioning(shift, inverse, scale, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n)
+    return replace(design, y=residual / scale, x=np.ascontiguousarray(x), blocks=blocks), way_back
+
+
+def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
+    """Bring estimates from conditioned coordinates to the user's.
+
+    Args:
+        estimates: In conditioned coordinates.
+        way_back: From :func:`condition`.
+        reml: Whether the log-likelihood is the restricted one.
+    """
+    s, matrix = way_back.scale, way_back.coefficients
+    p = len(way_back.shift)
+    log_likelihood = estimates.log_likelihood
+    if log_likelihood is not None:
+        lost = (way_back.n - p) * np.log(s) + way_back.log_det if reml else way_back.n * np.log(s)
+        log_likelihood = float(log_likelihood - lost)
+    turns = [s * t for t in way_back.blocks]
+    return replace(
+        estimates,
+        beta=way_back.shift + matrix @ estimates.beta,
+        beta_cov=matrix @ estimates.beta_cov @ matrix.T,
+        covariances=tuple(t @ c @ t.T for t, c in zip(turns, estimates.covariances, strict=True)),
+        sigma=s * estimates.sigma,
+        modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
+        mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
+        log_likelihood=log_likelihood,
+    )
+
+
+def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple[FloatArray, ...]:
+    """Relative covariance factors L with Cov = sigma^2 L L', shapes (q, q); zero columns where Cov is singular.
+
+    The lower-triangular factor is found row by row, so that it exists on the boundary too.
+    """
+    factors = []
+    for covariance in covariances:
+        q = len(covariance)
+        target, factor = covariance / sigma**2, np.zeros((q, q))
+        for i in range(q):
+            for j in range(i):
+                rest = target[i, j] - factor[i, :j] @ factor[j, :j]
+                factor[i, j] = rest / factor[j, j] if factor[j, j] > 0 else 0.0
+            left = target[i, i] - factor[i, :i] @ factor[i, :i]
+            factor[i, i] = np.sqrt(left) if left > 1e-14 * abs(target[i, i]) else 0.0
+        factors.append(factor)
+    return tuple(factors)
+
+
+SINGULAR_TOLERANCE = 1e-4
+"""Diagonal element of a relative covariance factor below which a fit is singular (lme4's ``isSingular``)."""
+
+
+def is_singular(covariances: tuple[FloatArray, ...], sigma: float) -> bool:
+    """Whether a covariance matrix lies on its boundary, in conditioned coordinates.
+
+    Args:
+        covariances: Per block, shape (q, q).
+        sigma: Residual standard deviation.
+    """
+    return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in relative_factors(covariances, sigma))

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from unimix import doctor as module
+from unimix.doctor import CORE, MATPLOTLIB, NEEDS, PYMC, PYMER4, PYMER4_FORGETS, R_PACKAGES, Diagnosis, Item, doctor
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_r = pytest.mark.skipif(shutil.which("R") is None, reason="R is not installed")
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """What the doctor says of this machine as it is."""
+    return doctor()
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Pretend that packages have other versions; None means not installed."""
+    pretended: dict[str, str | None] = {}
+    real = metadata.version
+
+    def version(name):
+        if name not in pretended:
+            return real(name)
+        if pretended[name] is None:
+            raise metadata.PackageNotFoundError(name)
+        return pretended[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    return pretended
+
+
+@pytest.fixture
+def no_r(monkeypatch, tmp_path):
+    """A machine without R."""
+    monkeypatch.delenv("R_HOME", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def other_r(monkeypatch, tmp_path):
+    """A machine with an R of another version, which answers `--version` and nothing else."""
+
+    def make(version):
+        home = tmp_path / "R"
+        (home / "bin").mkdir(parents=True)
+        program = home / "bin" / "R"
+        program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "R version {version} (2025-01-01)"\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("R_HOME", str(home))
+
+    return make
+
+
+def status(diagnosis: Diagnosis) -> dict[str, str]:
+    return {item.name: item.status for item in diagnosis.items}
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
+
+
+def test_versions_are_those_of_the_metadata(healthy):
+    for name in ("numpy", "scipy", "pandas", "formulaic", "statsmodels"):
+        assert healthy[name].version == metadata.version(name)
+        assert healthy[name].status == "ok"
+    assert healthy["python"].version == sys.version.split()[0]
+    assert healthy.ready["statsmodels"]
+
+
+@needs_r
+def test_r_and_its_packages_are_found_and_rpy2_loads_this_r(healthy):
+    said = subprocess.run(["R", "--version"], capture_output=True, text=True, check=True).stdout
+    assert f"R version {healthy['R'].version} " in said
+    if healthy["rpy2"].status == "ok":
+        assert healthy["rpy2"].message == f"loads R {healthy['R'].version}"
+    for name in R_PACKAGES:
+        if healthy[name].status == "ok":
+            assert re.fullmatch(r"\d+(\.\d+)+", healthy[name].version)
+
+
+def test_every_item_that_is_wrong_says_why(healthy):
+    for item in healthy.items:
+        assert item.status == "ok" or item.message, item
+
+
+def test_every_need_of_a_backend_is_looked_at(healthy):
+    names = {item.name for item in healthy.items}
+    for backend, parts in NEEDS.items():
+        assert set(parts) <= names, backend
+
+
+def test_the_text_is_an_aligned_table_with_a_verdict(healthy):
+    table, verdict = str(healthy).split("\n\n")[:2]
+    lines = table.splitlines()
+    assert len(lines) == len(healthy.items) + 1
+    column = lines[0].index("status")
+    for line, item in zip(lines[1:], healthy.items, strict=True):
+        assert line.startswith(item.name)
+        assert line[column:].startswith(item.status)
+    assert verdict.startswith("Backends that can run: statsmodels")
+    assert str(healthy) == "\n".join(line.rstrip() for line in str(healthy).splitlines())
+
+
+def test_items_are_found_in_any_case_and_nothing_else(healthy):
+    assert healthy["LME4"].name == "lme4"
+    with pytest.raises(KeyError):
+        healthy["glmmTMB"]
+
+
+def test_a_diagnosis_is_frozen_and_round_trips(healthy):
+    assert Diagnosis.model_validate_json(healthy.model_dump_json()) == healthy
+    with pytest.raises(ValueError, match="frozen"):
+        healthy.items = ()
+
+
+def test_html_is_escaped():
+    shown = Diagnosis(items=(Item(name="x", status="broken", message="a <b> & c", fix='pip "x<1"'),))._repr_html_()
+    assert "a &lt;b&gt; &amp; c" in shown
+    assert "<b>" not in shown
+    assert "&quot;x&lt;1&quot;" in shown
+
+
+def test_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "unimix.doctor"], capture_output=True, text=True, check=True)
+    assert "Backends that can run: statsmodels" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_doctor_loads_no_engine():
+    engines = ["rpy2", "pymer4", "pymc", "pytensor", "arviz", "nutpie", "statsmodels", "matplotlib"]
+    code = f"import sys, unimix.doctor as d; d.doctor(); print([m for m in {engines} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- R absent or broken -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_r")
+def test_without_r_the_rest_goes_on(versions):
+    versions["rpy2"] = None
+    diagnosis = doctor()
+    found = status(diagnosis)
+    assert found["R"] == found["rpy2"] == "missing"
+    assert all(found[name] == "missing" for name in R_PACKAGES)
+    assert diagnosis["lme4"].message == "R package: R comes first"
+    assert diagnosis["rpy2"].fix == "", "which rpy2 fits is known only when R is"
+    assert diagnosis.ready["statsmodels"]
+    assert not diagnosis.ready["lme4"]
+    assert not diagnosis.ready["pymer4"]
+    assert 'install.packages(c("lme4", "Matrix"' in diagnosis["R"].fix
+    assert "Not yet: lme4, pymer4" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_r")
+def test_rpy2_without_r_is_broken(versions):
+    versions.update({"rpy2": "3.6.4", "rpy2-robjects": "3.6.5", "rpy2-rinterface": "3.6.5"})
+    item = doctor()["rpy2"]
+    assert item.status == "broken"
+    assert item.version == "3.6.4 (3.6.5)"
+    assert "mend R first" in item.message
+
+
+def test_an_r_home_that_leads_nowhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("R_HOME", str(tmp_path))
+    item = doctor()["R"]
+    assert item.status == "broken"
+    assert item.message == f"R_HOME points to {tmp_path}, which holds no bin/R"
+    assert item.fix == "unset R_HOME"
+
+
+def test_an_r_that_does_not_start(monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "R"
+    program.write_text("#!/bin/sh\necho 'libR.so: cannot open shared object file' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("R_HOME", str(tmp_path))
+    item = doctor()["R"]
+    assert item.status == "broken"
+    assert item.message.endswith("does not start: libR.so: cannot open shared object file")
+
+
+@needs_r
+def test_a_profile_that_prints_does_not_confuse(monkeypatch, tmp_path, healthy):
+    profile = tmp_path / "profile.R"
+    profile.write_text('cat("Welcome!\\nunimixed: lme4 0.0\\n"); message("hello")\n')
+    monkeypatch.setenv("R_PROFILE_USER", str(profile))
+    assert doctor()["lme4"] == healthy["lme4"]
+
+
+@needs_r
+def test_an_lme4_that_cannot_fit_is_broken(monkeypatch, tmp_path, healthy):
+    if healthy["lme4"].status != "ok":
+        pytest.skip("lme4 is not installed")
+    library = tmp_path / "lme4"
+    library.mkdir()
+    (library / "DESCRIPTION").write_text("Package: lme4\nVersion: 1.1.99\nBuilt: R 4.0.0; ; 2020-01-01; unix\n")
+    monkeypatch.setenv("R_LIBS", str(tmp_path))
+    item = doctor()["lme4"]
+    assert (item.version, item.status) == ("1.1.99", "broken")
+    assert "installed, but cannot fit" in item.message
+    assert 'install.packages(c("Matrix", "lme4"), type = "source")' in item.fix
+
+
+@pytest.mark.parametrize(
+    ("tools", "conda", "expected"),
+    [
+        (["apt-get"], None, r"(sudo )?apt-get install r-cran-lmertest"),
+        (["apt-get"], "/opt/conda", r"conda install -c conda-forge r-lmertest"),
+        ([], None, r"Rscript -e 'chooseCRANmirror\(ind = 1\); install\.packages\(c\(\"lmerTest\"\)\)'"),
+    ],
+)
+def test_the_line_that_installs_an_r_package(monkeypatch, tmp_path, tools, conda, expected):
+    for tool in tools:
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if conda:
+        monkeypatch.setenv("CONDA_PREFIX", conda)
+    else:
+        monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    assert re.fullmatch(expected, module._install_r(["lmerTest"]))
+
+
+# --- rpy2 and R must fit ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_rpy2_on_an_old_r_is_named_with_the_pair_that_works(versions, other_r):
+    other_r("4.2.2")
+    versions.update({"rpy2": "3.6.9", "rpy2-robjects": "3.6.6", "rpy2-rinterface": "3.6.7"})
+    diagnosis = doctor()
+    item = diagnosis["rpy2"]
+    assert diagnosis["R"].version == "4.2.2"
+    assert item.status == "broken"
+    assert item.message == "rpy2-rinterface 3.6.7 needs R 4.5 or newer, this is R 4.2.2"
+    assert item.fix == "pip install rpy2==3.6.4 rpy2-robjects==3.6.5 rpy2-rinterface==3.6.5"
+    assert f"# rpy2\n{item.fix}" in str(diagnosis)
+
+
+def test_half_an_rpy2_is_broken(versions, other_r):
+    other_r("4.5.1")
+    versions.update({"rpy2": "3.6.9", "rpy2-robjects": None, "rpy2-rinterface": "3.6.7"})
+    item = doctor()["rpy2"]
+    assert item.message == "half installed: rpy2-robjects is missing"
+    assert item.fix.startswith("pip install")
+    assert "rpy2-rinterface>=3.6.6" in item.fix
+
+
+def test_an_absent_rpy2_gets_the_line_for_this_r(versions, other_r):
+    other_r("4.5.0")
+    versions["rpy2"] = None
+    item = doctor()["rpy2"]
+    assert item.status == "missing"
+    assert "rpy2-rinterface>=3.6.6,<3.7" in item.fix
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import os; os.abort()", "exit code -6"),
+        ("raise ImportError('undefined symbol: R_getVar')", "ImportError: undefined symbol: R_getVar"),
+    ],
+)
+def test_an_rpy2_that_crashes_does_not_take_python_down(monkeypatch, tmp_path, versions, other_r, body, said):
+    other_r("4.4.1")
+    versions.update({"rpy2": "3.6.4", "rpy2-robjects": "3.6.5", "rpy2-rinterface": "3.6.5"})
+    (tmp_path / "path" / "rpy2").mkdir(parents=True)
+    (tmp_path / "path" / "rpy2" / "__init__.py").write_text(body + "\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    item = doctor()["rpy2"]
+    assert item.status == "broken"
+    assert item.message == f"does not load R 4.4.1: {said}"
+    assert item.fix.startswith("pip install --force-reinstall --no-cache-dir --no-deps rpy2==3.6.4")
+
+
+@needs_r
+def test_an_rpy2_built_for_another_r_is_seen(versions, other_r, healthy):
+    if healthy["rpy2"].status != "ok":
+        pytest.skip("rpy2 does not load here")
+    other_r("4.9.0")
+    versions.update({"rpy2": "3.6.9", "rpy2-robjects": "3.6.6", "rpy2-rinterface": "3.6.7"})
+    item = doctor()["rpy2"]
+    assert item.status == "broken"
+    assert "4.9.0" in item.message
+
+
+def test_the_setup_script_picks_the_same_pairs():
+    spec = importlib.util.spec_from_file_location("setup_script", ROOT / "scripts" / "setup.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for r_version in ("4.1.0", "4.2.2", "4.4.3", "4.5.0", "4.6.1", "5.0.0"):
+        line = module.rpy2_line(r_version)
+        pins = script.rpy2_pins(r_version)
+        assert re.findall(r"rpy2[^\s\"]*", line) == list(pins), r_version
+
+
+# --- Python packages --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_r")
+def test_every_package_can_be_absent(versions):
+    for name in ("pymc", "pytensor", "arviz", "nutpie", "numpyro", "matplotlib", "pymer4", "unimix", "formulaic"):
+        versions[name] = None
+    diagnosis = doctor()
+    for name in versions:
+        item = diagnosis[name]
+        assert (item.status, item.version) == ("missing", None)
+        assert item.fix.startswith("pip install "), name
+    assert diagnosis["pymc"].fix == 'pip install "unimix[pymc]"'
+    assert diagnosis["formulaic"].fix == 'pip install "formulaic>=1.2,<2"'
+    assert diagnosis["numpyro"].optional
+    assert not any(diagnosis.ready.values())
+    assert "Backends that can run: none." in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_r")
+@pytest.mark.parametrize(
+    ("name", "version", "message", "fix"),
+    [
+        ("arviz", "1.1.0", "PyMC 5 needs ArviZ below 1", 'pip install "arviz>=0.20,<1"'),
+        ("matplotlib", "3.11.0", "`import pymc` breaks", 'pip install "matplotlib>=3.9,<3.11"'),
+        ("pymc", "6.4.0", "PyMC 5", 'pip install "pymc>=5.28,<6"'),
+        ("pymer4", "0.8.2", ">=0.9.2,<0.10", 'pip install "pymer4>=0.9.2,<0.10"'),
+        ("pandas", "1.5.3", "unimix needs >=2.2.3,<4", 'pip install "pandas>=2.2.3,<4"'),
+    ],
+)
+def test_versions_that_do_not_work_are_broken(versions, name, version, message, fix):
+    versions[name] = version
+    diagnosis = doctor()
+    item = diagnosis[name]
+    assert (item.status, item.version, item.fix) == ("broken", version, fix)
+    assert message in item.message
+    assert diagnosis.problems[0].status == "broken"
+
+
+@pytest.mark.usefixtures("no_r")
+@pytest.mark.parametrize("version", ["0.20", "0.23.4", "0.99.0rc1"])
+def test_versions_that_work_are_fine(versions, version):
+    versions["arviz"] = version
+    assert doctor()["arviz"].status == "ok"
+
+
+@pytest.mark.usefixtures("no_r")
+def test_what_the_wheel_of_pymer4_forgets_is_named(versions):
+    versions.update({"pymer4": "0.9.2", "great_tables": None, "formulae": None})
+    item = doctor()["pymer4"]
+    assert item.status == "broken"
+    assert item.message == "its wheel declares no dependencies; missing: great_tables, formulae"
+    assert item.fix == 'pip install "unimix[pymer4]"'
+
+
+@pytest.mark.usefixtures("no_r")
+def test_pymer4_needs_r(versions):
+    versions.update(dict.fromkeys(PYMER4_FORGETS, "9.9") | {"pymer4": "0.9.2"})
+    assert doctor()["pymer4"].message == "does not import without R: mend that first"
+
+
+def test_the_absent_report_is_called_harmless(healthy):
+    item = healthy["report"]
+    assert item.optional
+    assert item.fix == ""
+    assert "harmless" in item.message
+
+
+def test_bounds_are_those_of_the_project_file():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {}
+    for requirement in [*project["dependencies"], *extras["pymer4"], *extras["pymc"], *extras["plot"]]:
+        name, bounds = re.fullmatch(r"([\w.-]+)(?:\[.*\])?(.*)", requirement).groups()
+        declared[name] = bounds
+    for rule in (*CORE, *PYMC, MATPLOTLIB, PYMER4):
+        if rule.name in declared:
+            wanted = f">={rule.at_least}" + (f",<{rule.below}" if rule.below else "")
+            assert declared[rule.name] == wanted, rule.name
+    assert set(PYMER4_FORGETS) - {"rpy2"} <= set(declared)
