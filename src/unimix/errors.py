@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 
 class UnimixError(Exception):
@@ -71,6 +74,9 @@ class FormulaError(UnimixError, ValueError):
         self.faults = tuple(faults)
         super().__init__(_render_faults(formula, self.faults))
 
+    def __reduce__(self) -> tuple[type[FormulaError], tuple[str, tuple[Fault, ...]]]:
+        return type(self), (self.formula, self.faults)
+
 
 def _render_faults(formula: str, faults: Sequence[Fault]) -> str:
     shown = "".join(c if c.isprintable() else " " for c in formula)
@@ -88,9 +94,8 @@ def _render_faults(formula: str, faults: Sequence[Fault]) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string."""
-    candidates = list(known)
-    lowered = {c.lower(): c for c in reversed(candidates)}
-    near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
+    lowered = {str(c).lower(): str(c) for c in reversed(list(known))}
+    near = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.6)
     return f" Did you mean {lowered[near[0]]!r}?" if near else ""
 
 

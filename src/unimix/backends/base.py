@@ -23,6 +23,7 @@ from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature, requirements
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
+from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
 METHODS = ("REML", "ML", "posterior")
@@ -233,10 +234,7 @@ class Backend(BaseModel, ABC):
             provenance["offset"] = "subtracted from the response before the fit and added back (exact for this model)"
         answer = self.capabilities[Feature.WEIGHTS]
         if fitted.weights is not None and isinstance(answer, Yes) and answer.how:
-            root = np.sqrt(fitted.weights)
-            constant = float(np.log(root).sum())
-            blocks = tuple(replace(b, z=root[:, None] * b.z) for b in fitted.blocks)
-            fitted = replace(fitted, y=root * fitted.y, x=root[:, None] * fitted.x, blocks=blocks, weights=None)
+            fitted, constant = scale_rows(fitted)
             provenance["weights"] = f"emulated: {answer.how}"
         if not self.conditioning:
             return Problem(fitted, request, np.eye(design.p), design), None, constant, provenance

@@ -6,21 +6,32 @@ its levels (marginality), and codes contrasts. Values come from :mod:`unimix.mod
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.errors import DataError
+from unimix.errors import DataError, listing
 from unimix.model.contrasts import Contrast, formulaic_contrast
-from unimix.model.expressions import Environment, FactorValue, MatrixValue, Value, evaluate
-from unimix.model.syntax import Binary, Call, Name, Node, Number, render
-from unimix.model.terms import FixedPart
+from unimix.model.expand import Product, expand, remaining_atoms
+from unimix.model.expressions import Environment, FactorValue, MatrixValue, Value, evaluate, plain_factor
+from unimix.model.syntax import Name, Node, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unimix.model.terms import FixedPart
 
 FloatArray = npt.NDArray[np.float64]
+
+# Numbers in one matrix (4 GB): beyond that a factor with very many levels is meant as a grouping factor.
+MAX_CELLS = 500_000_000
+
+# uq3_ is the fourth column or call, uq3_[T.uql0_] its first level, uq3_[uqc0_] the first label of its custom contrast.
+_ALIAS = re.compile(r"uq(\d+)_(?:\[([^\[\]:]*)uq([lc])(\d+)_\])?")
 
 
 def build_columns(
@@ -40,78 +51,123 @@ def build_columns(
     Raises:
         DataError: If a term cannot be evaluated.
     """
-    if not part.added:
+    terms = expand(part)
+    if not terms:
         ones = np.ones((n_rows, 1)) if part.intercept else np.empty((n_rows, 0))
         return ones, ("Intercept",) * int(part.intercept)
-    values: dict[str, Value] = {}
-    for node in _atoms(part):
-        text = render(node)
-        if text not in values:
-            values[text] = evaluate(node, env)
-    if all(isinstance(t, Name) and isinstance(values[render(t)], np.ndarray) for t in part.added) and not part.removed:
-        return _plain(part, values, n_rows)
-    return _by_formulaic(part, values, contrasts, n_rows)
+    atoms = remaining_atoms(terms)
+    values = {text: evaluate(node, env) for text, node in atoms.items()}
+    if all(isinstance(v, np.ndarray) for v in values.values()):
+        matrix, names = _numeric_products(part.intercept, terms, values, n_rows)
+    else:
+        _check_size(terms, values, n_rows)
+        matrix, names = _by_formulaic(part.intercept, terms, values, atoms=atoms, contrasts=contrasts, n_rows=n_rows)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(
+            f"Several columns of the model would be called {listing(map(repr, twice))}. Rename the column or the level "
+            "that is called like another term."
+        )
+    return matrix, names
 
 
-def _plain(part: FixedPart, values: Mapping[str, Value], n_rows: int) -> tuple[FloatArray, tuple[str, ...]]:
-    """Only numeric columns: nothing to code."""
-    names = list(dict.fromkeys(render(t) for t in part.added))
-    columns = [np.ones(n_rows)] * int(part.intercept) + [np.asarray(values[n]) for n in names]
-    shown = tuple(_unquoted(n) for n in names)
-    return np.column_stack(columns), ("Intercept",) * int(part.intercept) + shown
+def _numeric_products(
+    intercept: bool, terms: Sequence[Product], values: Mapping[str, Value], n_rows: int
+) -> tuple[FloatArray, tuple[str, ...]]:
+    """Only numeric columns and their products: nothing to code."""
+    columns = [np.ones(n_rows)] * int(intercept)
+    for term in terms:
+        texts = [render(node) for node in term]
+        with np.errstate(all="ignore"):
+            column = np.asarray(values[texts[0]])
+            for text in texts[1:]:
+                column = column * np.asarray(values[text])
+        columns.append(column)
+    names = tuple(":".join(_shown(node) for node in term) for term in terms)
+    return _finite(np.column_stack(columns), ("Intercept",) * int(intercept) + names)
 
 
-def _unquoted(text: str) -> str:
-    return text[1:-1] if text.startswith("`") else text
+def _finite(matrix: FloatArray, names: tuple[str, ...]) -> tuple[FloatArray, tuple[str, ...]]:
+    bad = [names[j] for j in np.flatnonzero(~np.isfinite(matrix).all(axis=0))]
+    if bad:
+        raise DataError(
+            f"The products {listing(bad)} exceed the range of numbers; divide the columns by a constant first."
+        )
+    return matrix, names
 
 
-def _atoms(part: FixedPart) -> list[Node]:
-    found: list[Node] = []
-    waiting: list[Node] = [*reversed((*part.added, *part.removed))]
-    while waiting:
-        node = waiting.pop()
-        match node:
-            case Binary("**", base, _):
-                waiting.append(base)
-            case Binary(_, left, right):
-                waiting += (right, left)
-            case Name() | Call():
-                found.append(node)
+def _shown(node: Node) -> str:
+    """How a column or a call is called in results: without backticks."""
+    return node.name if isinstance(node, Name) else render(node)
+
+
+def _check_size(terms: Sequence[Product], values: Mapping[str, Value], n_rows: int) -> None:
+    def width(text: str) -> int:
+        match values[text]:
+            case FactorValue(_, levels):
+                return len(levels)
+            case MatrixValue(_, labels):
+                return len(labels)
             case _:
-                raise DataError(f"{render(node)} is not a term.")
-    return found
+                return 1
+
+    widths = {":".join(map(_shown, term)): math.prod(width(render(node)) for node in term) for term in terms}
+    if sum(widths.values()) * n_rows > MAX_CELLS:
+        widest = max(widths, key=widths.__getitem__)
+        raise DataError(
+            f"{widest} has {widths[widest]} columns for {n_rows} rows, too large for a fixed effect or a slope. "
+            "A factor with many levels is a grouping factor: (1 | factor)."
+        )
 
 
 def _by_formulaic(
-    part: FixedPart, values: Mapping[str, Value], contrasts: Mapping[str, Contrast], n_rows: int
+    intercept: bool,
+    terms: Sequence[Product],
+    values: Mapping[str, Value],
+    *,
+    atoms: Mapping[str, Node],
+    contrasts: Mapping[str, Contrast],
+    n_rows: int,
 ) -> tuple[FloatArray, tuple[str, ...]]:
-    from formulaic import model_matrix
+    from formulaic import Formula, model_matrix
+    from formulaic.parser.types import Factor, Term
 
-    prefix = _fresh_prefix(values)
-    alias = {text: f"{prefix}{i}_" for i, text in enumerate(values)}
-    frame: dict[str, Any] = {f"{prefix}rows_": np.zeros(n_rows)}
+    coded: dict[str, Contrast | None] = {
+        text: (value.contrast or contrasts.get(plain_factor(atoms[text]) or ""))
+        if isinstance(value, FactorValue)
+        else None
+        for text, value in values.items()
+    }
+    alias = {text: f"uq{i}_" for i, text in enumerate(values)}
+    frame: dict[str, Any] = {"uqrows_": np.zeros(n_rows)}
     context: dict[str, Any] = {}
     for text, value in values.items():
         if isinstance(value, np.ndarray):
             frame[alias[text]] = value
         else:
-            context[alias[text]] = _coded(value, contrasts.get(_unquoted(text)), text)
-    formula = " + ".join(["1" if part.intercept else "0", *(_aliased(t, alias) for t in part.added)])
-    formula += "".join(f" - {_aliased(t, alias)}" for t in part.removed)
-    matrix = model_matrix(formula, pd.DataFrame(frame), context=context, na_action="ignore", output="numpy")
-    originals = {a: _unquoted(text) for text, a in alias.items()}
-    names = tuple(re.sub(rf"{prefix}\d+_", lambda m: originals[m.group()], str(c)) for c in matrix.model_spec.column_names)
+            context[alias[text]] = _coded(value, coded[text], text)
+    # Terms and not text: nothing is parsed, and every factor is looked up by its alias, never evaluated.
+    ones = [Term([Factor("1", eval_method="literal")])] * int(intercept)
+    products = [Term([Factor(alias[render(node)], eval_method="lookup") for node in term]) for term in terms]
+    with np.errstate(all="ignore"):
+        matrix = model_matrix(
+            Formula([*ones, *products]), pd.DataFrame(frame), context=context, na_action="ignore", output="numpy"
+        )
+    shown = [_shown(node) for node in atoms.values()]
+    found = list(values.values())
+    contrast_of = list(coded.values())
+
+    def original(match: re.Match[str]) -> str:
+        atom, before, kind, place = match.groups()
+        if kind is None:
+            return shown[int(atom)]
+        value, contrast = found[int(atom)], contrast_of[int(atom)]
+        labels = contrast.labels if kind == "c" and contrast else value.levels if isinstance(value, FactorValue) else ()
+        return f"{shown[int(atom)]}[{before}{labels[int(place)]}]"
+
+    names = tuple(_ALIAS.sub(original, str(c)) for c in matrix.model_spec.column_names)
     array = np.asarray(matrix, dtype=np.float64)
-    return array.reshape(n_rows, len(names)), names
-
-
-def _fresh_prefix(values: Mapping[str, Value]) -> str:
-    """A prefix that no level contains, so that names can be put back safely."""
-    texts = [str(level) for v in values.values() if isinstance(v, FactorValue) for level in v.levels]
-    prefix = "uq"
-    while any(prefix in t for t in texts):
-        prefix += "q"
-    return prefix
+    return _finite(array.reshape(n_rows, len(names)), names)
 
 
 def _coded(value: FactorValue | MatrixValue, contrast: Contrast | None, text: str) -> Any:
@@ -119,23 +175,12 @@ def _coded(value: FactorValue | MatrixValue, contrast: Contrast | None, text: st
     from formulaic.transforms import C
 
     if isinstance(value, MatrixValue):
-        columns = {label: value.values[:, j] for j, label in enumerate(value.labels)}
+        columns = dict(zip(value.labels, np.transpose(value.values), strict=True))
         return FactorValues(columns, kind="numerical", spans_intercept=False)
     if len(value.levels) < 2:
         only = f"only the level {value.levels[0]!s}" if value.levels else "no level"
         raise DataError(f"The factor {text} has {only} in the rows used; leave it out, or check the data.")
-    labels = [str(level) for level in value.levels]
-    series = pd.Series(pd.Categorical.from_codes(value.codes, categories=labels))
-    coding = value.contrast or contrast
-    return C(series, formulaic_contrast(coding, value.levels, text)) if coding else C(series)
-
-
-def _aliased(node: Node, alias: Mapping[str, str]) -> str:
-    match node:
-        case Binary("**", base, Number(k)):
-            return f"({_aliased(base, alias)})**{int(k)}"
-        case Binary(operator, left, right):
-            joint = ":" if operator == "%in%" else operator  # R reads `a %in% b` as the term a:b
-            return f"({_aliased(left, alias)} {joint} {_aliased(right, alias)})"
-        case _:
-            return alias[render(node)]
+    # Levels go by number: formulaic leaves out columns whose names begin with two underscores.
+    levels = pd.Index([f"uql{i}_" for i in range(len(value.levels))])
+    series = pd.Series(pd.Categorical.from_codes(value.codes, categories=levels))
+    return C(series, formulaic_contrast(contrast, value.levels, text)) if contrast else C(series)

@@ -34,7 +34,12 @@ class Contrast:
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
-        return {"kind": self.kind, "base": self.base, "matrix": [list(r) for r in self.matrix], "labels": list(self.labels)}
+        return {
+            "kind": self.kind,
+            "base": self.base,
+            "matrix": [list(r) for r in self.matrix],
+            "labels": list(self.labels),
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Contrast:
@@ -46,11 +51,6 @@ def _kind(name: str) -> str | None:
     bare = name.removeprefix("contr.").lower()
     bare = _ALIASES.get(bare, bare)
     return bare if bare in _KINDS else None
-
-
-def is_contrast_node(node: Node) -> bool:
-    """Whether a tree names a coding: ``contr.sum``, ``Treatment("b")`` and the like."""
-    return isinstance(node, Name | Call | Text)
 
 
 def contrast_from_node(node: Node) -> Contrast:
@@ -73,10 +73,12 @@ def contrast_from_node(node: Node) -> Contrast:
                     raise DataError(f"The reference level of {name}() is a quoted level or a number.")
                 base = value.value
         case _:
-            raise DataError("A contrast is named, for instance contr.sum.")
+            raise DataError("A contrast is named, for instance contr.sum; a matrix goes into contrasts={'f': matrix}.")
     kind = _kind(name)
     if kind is None:
-        raise DataError(f"{name!r} is not a contrast.{did_you_mean(name, _KINDS)} Known: contr.{', contr.'.join(_KINDS)}.")
+        raise DataError(
+            f"{name!r} is not a contrast.{did_you_mean(name, _KINDS)} Known: contr.{', contr.'.join(_KINDS)}."
+        )
     if base is not None and kind != "treatment":
         raise DataError(f"Only treatment coding has a reference level, not {name}.")
     return Contrast(kind, base)
@@ -105,16 +107,28 @@ def as_contrast(value: object, factor: str) -> Contrast:
             raise OptionError(f"contrasts[{factor!r}] = {value!r}: {error}") from error
     if isinstance(value, Mapping):
         labels = tuple(str(k) for k in value)
-        columns = [np.asarray(v, dtype=np.float64) for v in value.values()]
-        if not columns or any(c.shape != columns[0].shape or c.ndim != 1 for c in columns):
+        if len(set(labels)) < len(labels):
+            raise OptionError(f"contrasts[{factor!r}] has labels that read the same.")
+        columns = [_weights(v) for v in value.values()]
+        if not columns or any(c.shape != columns[0].shape or c.ndim != 1 or not c.size for c in columns):
             raise OptionError(f"contrasts[{factor!r}] must map each label to one weight per level.")
         return _custom(np.column_stack(columns), labels, factor)
-    matrix = np.asarray(value, dtype=np.float64) if isinstance(value, list | tuple | np.ndarray) else np.empty(0)
-    if matrix.ndim != 2:
+    matrix = _weights(value)
+    if matrix.ndim != 2 or not matrix.size:
         raise OptionError(
-            f"contrasts[{factor!r}] is a name ({listing(_KINDS)}), a levels x columns matrix, or {{label: weights}}; not {value!r}."
+            f"contrasts[{factor!r}] is a name ({listing(_KINDS)}), "
+            f"a levels x columns matrix, or {{label: weights}}; not {value!r}."
         )
     return _custom(matrix, tuple(str(j + 1) for j in range(matrix.shape[1])), factor)
+
+
+def _weights(value: object) -> npt.NDArray[np.float64]:
+    """Numbers as an array, or an empty one where they are none."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return np.empty(0)
+    return array.astype(np.float64) if array.dtype.kind in "biuf" else np.empty(0)
 
 
 def _custom(matrix: npt.NDArray[np.float64], labels: tuple[str, ...], factor: str) -> Contrast:
@@ -128,7 +142,7 @@ def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str)
 
     Args:
         contrast: The coding.
-        levels: Levels in order.
+        levels: Levels in order; formulaic is given ``uql0_``, ``uql1_`` ... in their place.
         factor: Name for messages.
 
     Raises:
@@ -154,9 +168,13 @@ def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str)
             )
         if np.linalg.matrix_rank(np.column_stack([np.ones(len(levels)), matrix])) <= matrix.shape[1]:
             raise DataError(f"The contrast matrix of {factor} is not of full rank beside an intercept.")
-        return _custom_coding(matrix, list(contrast.labels))
+        return _custom_coding(matrix, [f"uqc{j}_" for j in range(matrix.shape[1])])
     if contrast.kind == "treatment":
-        return TreatmentContrasts(base=_base(contrast.base, levels, factor)) if contrast.base is not None else TreatmentContrasts()
+        return (
+            TreatmentContrasts(base=_base(contrast.base, levels, factor))
+            if contrast.base is not None
+            else TreatmentContrasts()
+        )
     return plain[contrast.kind]()
 
 
@@ -165,13 +183,16 @@ def _custom_coding(matrix: npt.NDArray[np.float64], names: list[str]) -> Any:
     from formulaic.transforms.contrasts import CustomContrasts
 
     class Custom(CustomContrasts):  # type: ignore[misc]
+        @CustomContrasts.override  # type: ignore[untyped-decorator]
         def _get_coding_matrix(self, levels: Any, reduced_rank: bool = True, sparse: bool = False) -> Any:
             return super()._get_coding_matrix(levels, reduced_rank, sparse) if reduced_rank else np.eye(len(levels))
 
+        @CustomContrasts.override  # type: ignore[untyped-decorator]
         def get_coding_column_names(self, levels: Any, reduced_rank: bool = True) -> Any:
             return super().get_coding_column_names(levels, reduced_rank) if reduced_rank else list(levels)
 
-        def get_spans_intercept(self, levels: Any, reduced_rank: bool = True) -> bool:
+        @CustomContrasts.override  # type: ignore[untyped-decorator]
+        def get_spans_intercept(self, levels: Any, reduced_rank: bool = True) -> bool:  # noqa: ARG002
             return not reduced_rank
 
     return Custom(matrix, names=names)
@@ -181,7 +202,7 @@ def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> Any:
     labels = [str(level) for level in levels]
     text = str(int(base)) if isinstance(base, float) and base == int(base) else str(base)
     if text in labels:
-        return labels[labels.index(text)]
+        return f"uql{labels.index(text)}_"
     if isinstance(base, float) and base in range(1, len(levels) + 1):
-        return labels[int(base) - 1]
+        return f"uql{int(base) - 1}_"
     raise DataError(f"{text!r} is not a level of {factor}: {listing(labels)}.{did_you_mean(text, labels)}")

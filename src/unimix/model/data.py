@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
-from collections.abc import Iterable, Mapping
+import math
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
@@ -14,6 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, did_you_mean, listing
+from unimix.model.frames import column_labels, n_rows, read_series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Level = bool | int | float | str
 IntArray = npt.NDArray[np.int64]
@@ -21,11 +26,22 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 
+# From here on neighbouring whole numbers are the same float.
+EXACT = 2**53
+
+
 @dataclass(frozen=True)
 class NumericColumn:
-    """Numbers, shape (n,); NaN is missing."""
+    """Numbers.
+
+    Attributes:
+        values: Shape (n,); NaN is missing.
+        whole: The same as exact integers where floats would merge them (long identifiers), else None;
+            whatever stands in missing rows.
+    """
 
     values: FloatArray
+    whole: npt.NDArray[Any] | None = None
 
     @property
     def missing(self) -> BoolArray:
@@ -38,7 +54,7 @@ class NumericColumn:
 
     def take(self, rows: npt.NDArray[Any]) -> NumericColumn:
         """The same column with these rows only."""
-        return NumericColumn(self.values[rows])
+        return NumericColumn(self.values[rows], None if self.whole is None else self.whole[rows])
 
 
 @dataclass(frozen=True)
@@ -70,27 +86,6 @@ class FactorColumn:
 Column = NumericColumn | FactorColumn
 
 
-def column_labels(data: Any) -> list[str]:
-    """Names of all columns of a data frame or mapping, as text."""
-    if isinstance(data, Mapping):
-        return [str(k) for k in data]
-    if isinstance(data, pd.DataFrame):
-        if isinstance(data.columns, pd.MultiIndex):
-            raise DataError("The data frame has several rows of column names; flatten them: data.columns = ['_'.join(c) ...].")
-        return [str(c) for c in data.columns]
-    return list(_narwhals(data).collect_schema().names())
-
-
-def _narwhals(data: Any) -> Any:
-    try:
-        return nw.from_native(data)
-    except TypeError:
-        raise DataError(
-            f"data is a {type(data).__name__}; give a pandas, polars or pyarrow table, anything else narwhals reads, "
-            "or a dict of equally long arrays."
-        ) from None
-
-
 def read_columns(data: Any, names: Iterable[str]) -> dict[str, Column]:
     """Read the named columns; the data are not modified.
 
@@ -106,13 +101,16 @@ def read_columns(data: Any, names: Iterable[str]) -> dict[str, Column]:
     faults = [f"{n!r} is not a column of the data.{did_you_mean(n, labels)}" for n in wanted if n not in labels]
     if faults:
         faults[-1] += f" Columns: {listing(labels)}."
-    faults += [f"The data have {labels.count(n)} columns called {n!r}; rename them." for n in wanted if labels.count(n) > 1]
+    faults += [
+        f"The data have {labels.count(n)} columns called {n!r}; rename them." for n in wanted if labels.count(n) > 1
+    ]
     if faults:
         raise DataError("\n".join(faults))
     columns: dict[str, Column] = {}
-    for name, series in _series(data, wanted).items():
+    for name, series in read_series(data, wanted).items():
         try:
-            columns[name] = _typed(series, name)
+            with np.errstate(all="ignore"):
+                columns[name] = _typed(series, name)
         except DataError as error:
             faults.append(str(error))
     if faults:
@@ -120,127 +118,170 @@ def read_columns(data: Any, names: Iterable[str]) -> dict[str, Column]:
     return columns
 
 
-def _series(data: Any, names: list[str]) -> dict[str, nw.Series[Any]]:
-    if isinstance(data, Mapping):
-        keys = {str(k): k for k in data}
-        arrays = {n: data[keys[n]] for n in names}
-        arrays = {n: a if hasattr(a, "__len__") and not isinstance(a, str) else list(np.atleast_1d(a)) for n, a in arrays.items()}
-        lengths = {n: len(a) for n, a in arrays.items()}
-        if len(set(lengths.values())) > 1:
-            raise DataError("The arrays differ in length: " + ", ".join(f"{n} has {k}" for n, k in lengths.items()) + ".")
-        found = {}
-        for name, array in arrays.items():
-            if getattr(array, "ndim", 1) != 1:
-                raise DataError(f"{name!r} has {array.ndim} dimensions; a column has one.")
-            try:
-                found[name] = nw.from_native(array, series_only=True)
-            except TypeError:
-                found[name] = nw.from_native(pd.Series(array), series_only=True)
-        return found
-    if isinstance(data, pd.DataFrame):
-        keys = {str(k): k for k in data.columns}
-        return {n: nw.from_native(data[keys[n]], series_only=True) for n in names}
-    frame = _narwhals(data)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.select(names).collect()
-    return {n: frame[n] for n in names}
-
-
 def _typed(series: nw.Series[Any], name: str) -> Column:
     dtype = series.dtype
     if dtype == nw.Boolean:
-        return _from_objects(series.to_list(), name)
+        return _from_booleans(series)
     if dtype.is_numeric():
-        return NumericColumn(_numbers(series, name))
+        return _numbers(series, name)
     if dtype == nw.String:
         return _from_strings(series)
     if dtype in (nw.Categorical, nw.Enum):
         return _from_categories(series, name)
-    if dtype == nw.Object or dtype == nw.Unknown:
+    if dtype in (nw.Object, nw.Unknown):
         return _from_objects(series.to_list(), name)
     raise DataError(f"Column {name!r} holds {dtype}; convert it to numbers (elapsed days, say) or to text first.")
 
 
-def _numbers(series: nw.Series[Any], name: str) -> FloatArray:
+def _numbers(series: nw.Series[Any], name: str) -> NumericColumn:
     if series.dtype.is_decimal():
-        series = series.cast(nw.Float64)
+        return _from_numbers(series.to_list(), name)
+    if series.dtype.is_integer():
+        bounds = (series.min(), series.max()) if len(series) > series.null_count() else ()
+        if any(abs(int(v)) >= EXACT for v in bounds):
+            return _from_numbers(series.to_list(), name)
     values = series.to_numpy() if not series.null_count() else series.cast(nw.Float64).to_numpy()
     if values.dtype == object:
-        values = np.array([np.nan if v is None or v is pd.NA else float(v) for v in values])
-    if np.iscomplexobj(values):
-        raise DataError(f"Column {name!r} holds complex numbers.")
-    return np.array(values, dtype=np.float64)
+        return _from_numbers(series.to_list(), name)
+    return NumericColumn(np.array(values, dtype=np.float64))
+
+
+def _from_numbers(values: list[Any], name: str) -> NumericColumn:
+    """Python numbers; whole ones that floats would merge are kept beside their floats."""
+    blank = [_is_missing(v) for v in values]
+    try:
+        floats = np.array([np.nan if b else float(v) for v, b in zip(values, blank, strict=True)], dtype=np.float64)
+    except OverflowError:
+        raise DataError(f"Column {name!r} holds a number beyond the range of floats; divide it first.") from None
+    if not (np.abs(floats) >= EXACT).any() or np.isinf(floats).any():
+        return NumericColumn(floats)
+    if any(isinstance(v, float) for v, b in zip(values, blank, strict=True) if not b):
+        return NumericColumn(floats)
+    whole = np.array([0 if b else int(v) for v, b in zip(values, blank, strict=True)], dtype=object)
+    if any(w != v for w, v, b in zip(whole, values, blank, strict=True) if not b):
+        return NumericColumn(floats)
+    small = all(-(2**63) <= w < 2**63 for w in whole)
+    return NumericColumn(floats, whole.astype(np.int64) if small else whole)
+
+
+def _from_booleans(series: nw.Series[Any]) -> FactorColumn:
+    if not series.null_count():
+        return FactorColumn(np.array(series.to_numpy(), dtype=np.int64), (False, True))
+    codes = [-1 if _is_missing(v) else int(v) for v in series.to_list()]
+    return FactorColumn(np.array(codes, dtype=np.int64), (False, True))
 
 
 def _from_strings(series: nw.Series[Any]) -> FactorColumn:
     native = series.to_native()
     objects = native if isinstance(native, pd.Series) else pd.Series(series.to_list(), dtype=object)
     raw, uniques = pd.factorize(objects, use_na_sentinel=True)
-    labels = [str(u) for u in uniques]
+    return _sorted_factor(raw, [str(u) for u in uniques])
+
+
+def _sorted_factor(codes: npt.NDArray[Any], labels: list[str]) -> FactorColumn:
+    """Number the levels by code point."""
     order = sorted(range(len(labels)), key=labels.__getitem__)
     position = np.empty(len(labels) + 1, dtype=np.int64)
     position[order] = np.arange(len(labels))
     position[-1] = -1
-    return FactorColumn(position[raw], tuple(labels[i] for i in order))
+    return FactorColumn(position[codes], tuple(labels[i] for i in order))
 
 
 def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
-    native = series.to_native()
+    native: Any = series.to_native()
     if isinstance(native, pd.Series):
-        codes = np.asarray(native.cat.codes, dtype=np.int64)
-        categories = native.cat.categories.tolist()
-    else:
-        categories = series.cat.get_categories().to_list()
+        codes, categories = np.array(native.cat.codes, dtype=np.int64), native.cat.categories.tolist()
+    elif isinstance(series.dtype, nw.Enum) and not hasattr(native, "unify_dictionaries"):
+        categories = list(series.dtype.categories)
         index = {c: i for i, c in enumerate(categories)}
         codes = np.array([-1 if v is None else index[v] for v in series.to_list()], dtype=np.int64)
+    elif hasattr(native, "unify_dictionaries"):
+        codes, categories = _from_dictionary(native)
+    else:
+        # polars keeps one pool of categories per process: their order tells what was read before, nothing else
+        return _from_strings(series.cast(nw.String))
     levels = tuple(_level(c) for c in categories)
     _distinct(levels, name)
     return FactorColumn(codes, levels)
 
 
+def _from_dictionary(native: Any) -> tuple[IntArray, list[Any]]:
+    """Codes and categories of a pyarrow dictionary column."""
+    chunks = native.unify_dictionaries().chunks
+    categories = chunks[0].dictionary.to_pylist() if chunks else []
+    indices = [c.indices.fill_null(-1).to_numpy(zero_copy_only=False) for c in chunks]
+    codes = np.concatenate([np.empty(0, dtype=np.int64), *indices]).astype(np.int64)
+    if None in categories:
+        codes[codes == categories.index(None)] = -1
+        categories = ["" if c is None else c for c in categories]
+    return codes, categories
+
+
 def _level(value: Any) -> Level:
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and value == int(value) and abs(value) < 2**53:
-        return int(value)
-    return value if isinstance(value, bool | int | float | str) else str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return str(value)
+        return int(value) if value.is_integer() and abs(value) < EXACT else value
+    if isinstance(value, str):
+        return str(value)
+    return value if isinstance(value, bool | int) else str(value)
 
 
 def _distinct(levels: tuple[Level, ...], name: str) -> None:
-    texts = [str(level) for level in levels]
-    if len(set(texts)) < len(texts):
-        twice = sorted({t for t in texts if texts.count(t) > 1})
-        raise DataError(f"Column {name!r} has different levels that read the same: {listing(twice)}; use one type of labels.")
+    counts = Counter(str(level) for level in levels)
+    if len(counts) < len(levels):
+        twice = sorted(text for text, count in counts.items() if count > 1)
+        raise DataError(
+            f"Column {name!r} has different levels that read the same: {listing(twice)}; use one type of labels."
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    if isinstance(value, float | np.floating):
+        return bool(np.isnan(value))
+    return isinstance(value, decimal.Decimal) and value.is_nan()
+
+
+_KINDS: tuple[tuple[Any, str], ...] = (
+    ((bool, np.bool_), "booleans"),
+    ((int, float, np.integer, np.floating, decimal.Decimal), "numbers"),
+    (str, "text"),
+    ((dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64), "dates or times"),
+    ((complex, np.complexfloating), "complex numbers"),
+)
+
+
+def _kind(value: type) -> str:
+    return next((word for types, word in _KINDS if issubclass(value, types)), value.__name__)
 
 
 def _from_objects(values: list[Any], name: str) -> Column:
-    kinds: set[str] = set()
-    for value in values:
-        if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
-            continue
-        if isinstance(value, bool | np.bool_):
-            kinds.add("bool")
-        elif isinstance(value, int | float | np.integer | np.floating | decimal.Decimal):
-            kinds.add("number")
-        elif isinstance(value, str):
-            kinds.add("text")
-        elif isinstance(value, datetime.date | datetime.timedelta):
-            kinds.add("date or time")
-        else:
-            kinds.add(type(value).__name__)
-    blank = [v is None or v is pd.NA or v is pd.NaT or (isinstance(v, float) and np.isnan(v)) for v in values]
-    if not kinds or kinds == {"number"}:
-        return NumericColumn(np.array([np.nan if b else float(v) for v, b in zip(values, blank, strict=True)], dtype=np.float64))
-    if kinds == {"bool"}:
-        return FactorColumn(np.array([-1 if b else int(v) for v, b in zip(values, blank, strict=True)], dtype=np.int64), (False, True))
+    types: dict[type, bool] = dict.fromkeys(map(type, values), True)
+    kinds = {_kind(t) for t in types if t not in (type(None), type(pd.NA), type(pd.NaT))}
+    if len(kinds) > 1 and any(issubclass(t, float | np.floating) for t in types):  # NaN among text says nothing
+        kinds = {_kind(type(v)) for v in values if not _is_missing(v)}
+    if not kinds or kinds == {"numbers"}:
+        return _from_numbers(values, name)
+    if kinds == {"booleans"}:
+        return FactorColumn(np.array([-1 if _is_missing(v) else int(v) for v in values], dtype=np.int64), (False, True))
     if kinds == {"text"}:
-        levels = tuple(sorted({str(v) for v, b in zip(values, blank, strict=True) if not b}))
-        index: dict[str, int] = {str(level): i for i, level in enumerate(levels)}
-        return FactorColumn(np.array([-1 if b else index[str(v)] for v, b in zip(values, blank, strict=True)], dtype=np.int64), levels)
-    raise DataError(f"Column {name!r} mixes or holds {' and '.join(sorted(kinds))}; convert it to one of numbers, text, booleans.")
+        texts = np.array([None if _is_missing(v) else str(v) for v in values], dtype=object)
+        codes, uniques = pd.factorize(texts, use_na_sentinel=True)
+        return _sorted_factor(codes, list(uniques))
+    found = " and ".join(sorted(kinds))
+    raise DataError(
+        f"Column {name!r} {'mixes' if len(kinds) > 1 else 'holds'} {found}; "
+        "convert it to one of numbers, text, booleans."
+    )
 
 
-def factor_from_numbers(values: FloatArray, known: Iterable[Level] | None, name: str) -> tuple[IntArray, tuple[Level, ...]]:
+def factor_from_numbers(
+    values: FloatArray, known: Iterable[Level] | None, name: str
+) -> tuple[IntArray, tuple[Level, ...]]:
     """Make a factor of numbers, levels in increasing order.
 
     Args:
@@ -270,8 +311,14 @@ def as_factor(column: Column, name: str) -> FactorColumn:
     """Use a column as a grouping factor: numbers become levels in increasing order."""
     if isinstance(column, FactorColumn):
         return column
-    codes, levels = factor_from_numbers(column.values, None, name)
-    return FactorColumn(codes, levels)
+    if column.whole is not None:
+        present = ~column.missing
+        levels, inverse = np.unique(column.whole[present], return_inverse=True)
+        exact = np.full(len(column.values), -1, dtype=np.int64)
+        exact[present] = inverse
+        return FactorColumn(exact, tuple(int(v) for v in levels))
+    codes, labels = factor_from_numbers(column.values, None, name)
+    return FactorColumn(codes, labels)
 
 
 def drop_unused(column: FactorColumn) -> tuple[FactorColumn, tuple[Level, ...]]:
@@ -284,3 +331,17 @@ def drop_unused(column: FactorColumn) -> tuple[FactorColumn, tuple[Level, ...]]:
     position[kept] = np.arange(len(kept))
     dropped = tuple(level for level, count in zip(column.levels, counts, strict=True) if not count)
     return FactorColumn(position[column.codes], tuple(column.levels[i] for i in kept)), dropped
+
+
+__all__ = [
+    "Column",
+    "FactorColumn",
+    "Level",
+    "NumericColumn",
+    "as_factor",
+    "column_labels",
+    "drop_unused",
+    "factor_from_numbers",
+    "n_rows",
+    "read_columns",
+]

@@ -10,14 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.errors import DataError, Fault, FormulaError, OptionError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.model.checks import check_estimable, check_infinite, check_names
 from unimix.model.columns import build_columns
 from unimix.model.contrasts import Contrast, as_contrast
-from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, drop_unused, read_columns
+from unimix.model.data import (
+    Column,
+    FactorColumn,
+    Level,
+    NumericColumn,
+    as_factor,
+    column_labels,
+    drop_unused,
+    read_columns,
+)
 from unimix.model.expressions import Environment, FactorValue, MatrixValue, evaluate
 from unimix.model.grouping import combine, name_levels
-from unimix.model.parse import column_names
-from unimix.model.rank import independent_columns, residual_scale
+from unimix.model.parse import column_names, used_columns
+from unimix.model.rank import independent_columns
 from unimix.model.recipe import DesignRecipe, RecipeBlock
 from unimix.model.syntax import Call, Name, quote, render
 from unimix.model.terms import FixedPart, ModelSpec
@@ -102,7 +112,7 @@ class Design:
     @property
     def p(self) -> int:
         """Number of fixed effects."""
-        return self.x.shape[1]
+        return len(self.fixed_names)
 
     @property
     def groups(self) -> dict[str, int]:
@@ -149,25 +159,27 @@ def build_design(
     if missing not in ("drop", "raise"):
         raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
     if isinstance(spec.response, Call) and spec.response.function == "cbind":
-        raise DataError("cbind(successes, failures) is the response of a binomial model; this family is gaussian.")
+        raise DataError(f"cbind(successes, failures) is the response of a binomial model; this family is {family}.")
     extra_weights, weight_name = _extra(weights, "weights")
     extra_offset, offset_name = _extra(offset, "offset")
     spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
-    positions = column_names(spec)
-    _check_names(spec, positions, data)
-    wanted = [*positions, *(n for n in (weight_name, offset_name) if n)]
+    check_names(spec, column_names(spec), data)
+    wanted = [*used_columns(spec), *(n for n in (weight_name, offset_name) if n is not None)]
     columns = read_columns(data, wanted)
-    n_rows = len(_values_of(next(iter(columns.values())))) if columns else 0
+    n_rows = len(next(iter(columns.values())).missing) if columns else 0
     if n_rows == 0:
         raise DataError("The data have no rows.")
-    for name, array in (("weights", extra_weights), ("offset", extra_offset)):
-        if array is not None:
-            if array.shape != (n_rows,):
-                raise DataError(f"{name} has shape {array.shape}, the data have {n_rows} rows.")
-            columns[f"<{name}>"] = NumericColumn(array)
-    _check_infinite(columns)
-    rows, dropped = _complete_rows(columns, n_rows, missing)
-    columns = {k: c.take(rows) for k, c in columns.items()} if len(rows) < n_rows else columns
+    extras = {"weights=": extra_weights, "offset=": extra_offset}
+    given = {k: c for k, c in extras.items() if c is not None}
+    for name, column in given.items():
+        if len(column.values) != n_rows:
+            raise DataError(f"{name} has {len(column.values)} values, the data have {n_rows} rows.")
+    everything = [*columns.items(), *given.items()]
+    check_infinite(everything)
+    rows, dropped = _complete_rows(everything, n_rows, missing)
+    if len(rows) < n_rows:
+        columns = {k: c.take(rows) for k, c in columns.items()}
+        given = {k: c.take(rows) for k, c in given.items()}
     coding = _codings(contrasts, columns)
     notes: list[str] = []
     if len(rows) < n_rows:
@@ -178,8 +190,12 @@ def build_design(
     env = Environment(columns)
     y = _response(spec, env)
     x, names = build_columns(spec.fixed, env, coding, len(rows))
-    w = _numeric_extra(columns, "weights", weight_name, extra_weights)
-    off = _numeric_extra(columns, "offset", offset_name, extra_offset)
+    w = _numeric_extra(
+        "weights", None if weight_name is None else columns[weight_name], given.get("weights="), weight_name
+    )
+    off = _numeric_extra(
+        "offset", None if offset_name is None else columns[offset_name], given.get("offset="), offset_name
+    )
     if w is not None and not (w > 0).all():
         raise DataError(
             f"weights must be positive: {int((w <= 0).sum())} are not. They are precisions (variance sigma^2 / w); "
@@ -214,7 +230,7 @@ def build_design(
         recipe=DesignRecipe(
             formula=spec.formula,
             dot_columns=dot_columns,
-            numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn) and not k.startswith("<")),
+            numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn)),
             levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
             contrasts={k: c.to_json() for k, c in coding.items()},
             states={k: encode_state(s) for k, s in env.states.items()},
@@ -225,7 +241,7 @@ def build_design(
         ),
         family=family,
     )
-    _check_estimable(design)
+    check_estimable(design)
     return design
 
 
@@ -252,65 +268,48 @@ def with_dot(spec: ModelSpec, columns: tuple[str, ...]) -> ModelSpec:
     return replace(spec, fixed=FixedPart(spec.fixed.intercept, tuple(added), spec.fixed.removed))
 
 
-def _extra(value: ColumnOrArray, role: str) -> tuple[FloatArray | None, str | None]:
-    if value is None:
-        return None, None
-    if isinstance(value, str):
+def _extra(value: ColumnOrArray, role: str) -> tuple[NumericColumn | None, str | None]:
+    if value is None or isinstance(value, str):
         return None, value
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise OptionError(f"{role}= takes the name of a column or an array of numbers, not {type(value).__name__}.") from None
-    return array, None
+        column = read_columns({role: value}, [role])[role]
+    except DataError as error:
+        raise OptionError(f"{role}= takes the name of a column or an array of numbers. {error}") from error
+    if not isinstance(column, NumericColumn):
+        raise OptionError(
+            f"{role}= takes the name of a column or an array of numbers, not of {listing(map(repr, column.levels), 3)}."
+        )
+    return column, None
 
 
-def _values_of(column: Column) -> npt.NDArray[Any]:
-    return column.values if isinstance(column, NumericColumn) else column.codes
-
-
-def _check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> None:
-    known = column_labels(data)
-    faults = [
-        Fault(f"{name!r} is not a column of the data.{did_you_mean(name, known)}", position, len(name))
-        for name, position in sorted(positions.items(), key=lambda item: item[1])
-        if name not in known
-    ]
-    if faults:
-        last = faults[-1]
-        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
-        raise FormulaError(spec.formula, faults)
-
-
-def _check_infinite(columns: Mapping[str, Column]) -> None:
-    faults = []
-    for name, column in columns.items():
-        if isinstance(column, NumericColumn) and (count := int(np.isinf(column.values).sum())):
-            faults.append(f"{name.strip('<>')!r} holds {count} infinite values; replace them or set them to missing.")
-    if faults:
-        raise DataError("\n".join(faults))
-
-
-def _complete_rows(columns: Mapping[str, Column], n_rows: int, missing: str) -> tuple[IntArray, dict[str, int]]:
-    masks = {k.strip("<>"): c.missing for k, c in columns.items()}
-    counts = {k: int(m.sum()) for k, m in masks.items() if m.any()}
+def _complete_rows(columns: list[tuple[str, Column]], n_rows: int, missing: str) -> tuple[IntArray, dict[str, int]]:
+    masks = [(k, c.missing) for k, c in columns]
+    counts = {k: int(m.sum()) for k, m in masks if m.any()}
     if not counts:
         return np.arange(n_rows, dtype=np.int64), {}
     told = ", ".join(f"{k} {v}" for k, v in counts.items())
     if missing == "raise":
         raise DataError(f"Missing values, and missing='raise': {told}. Use missing='drop', or fill them.")
-    complete = np.flatnonzero(~np.any(list(masks.values()), axis=0)).astype(np.int64)
+    complete = np.flatnonzero(~np.any([m for _, m in masks], axis=0)).astype(np.int64)
     if len(complete) == 0:
         raise DataError(f"Every one of the {n_rows} rows has a missing value: {told}.")
     return complete, counts
 
 
 def _codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column]) -> dict[str, Contrast]:
+    if contrasts is not None and not isinstance(contrasts, Mapping):
+        raise OptionError(
+            f"contrasts= maps factors to codings, such as {{'f': 'sum'}}; it is a {type(contrasts).__name__}."
+        )
     coding = {}
     for name, value in (contrasts or {}).items():
         if name not in columns:
             raise OptionError(f"contrasts names {name!r}, which the formula does not use.{did_you_mean(name, columns)}")
         if not isinstance(columns[name], FactorColumn):
-            raise OptionError(f"contrasts names {name!r}, which is numeric; write C({quote(name)}) in the formula, or make it text.")
+            raise OptionError(
+                f"contrasts names {name!r}, which is numeric; write C({quote(name)}, contr.sum) in the formula, "
+                "or make it text."
+            )
         coding[name] = as_contrast(value, name)
     return coding
 
@@ -319,10 +318,11 @@ def _used_levels(columns: Mapping[str, Column], notes: list[str]) -> dict[str, C
     trimmed: dict[str, Column] = {}
     for name, column in columns.items():
         if isinstance(column, FactorColumn):
-            column, unused = drop_unused(column)
+            trimmed[name], unused = drop_unused(column)
             if unused:
                 notes.append(f"Levels of {name} without rows left out: {listing(map(str, unused))}.")
-        trimmed[name] = column
+        else:
+            trimmed[name] = column
     return trimmed
 
 
@@ -331,21 +331,21 @@ def _response(spec: ModelSpec, env: Environment) -> FloatArray:
     value = evaluate(spec.response, env)
     if isinstance(value, FactorValue):
         raise DataError(
-            f"The response {text} is categorical (levels {listing(map(str, value.levels), 5)}), and a Gaussian model needs "
-            "numbers. Convert it: data[...].astype(float)."
+            f"The response {text} is categorical (levels {listing(map(str, value.levels), 5)}), and a Gaussian model "
+            "needs numbers. Convert it: data[...].astype(float)."
         )
     if isinstance(value, MatrixValue):
         raise DataError(f"The response {text} has several columns; it needs one.")
     return np.ascontiguousarray(value, dtype=np.float64)
 
 
-def _numeric_extra(columns: Mapping[str, Column], role: str, name: str | None, given: FloatArray | None) -> FloatArray | None:
-    if given is None and name is None:
+def _numeric_extra(role: str, named: Column | None, given: NumericColumn | None, name: str | None) -> FloatArray | None:
+    column = given or named
+    if column is None:
         return None
-    column = columns[name if name is not None else f"<{role}>"]
     if not isinstance(column, NumericColumn):
         raise DataError(f"{role}={name!r} is categorical; it must be numeric.")
-    return column.values
+    return np.ascontiguousarray(column.values)
 
 
 def _blocks(
@@ -371,43 +371,3 @@ def _blocks(
             )
             blocks.append((RecipeBlock(term=index, columns=picked), block))
     return blocks
-
-
-def _check_estimable(design: Design) -> None:
-    """Refuse what no engine could estimate."""
-    faults: list[str] = []
-    n, p = design.n, design.p
-    if n <= p:
-        faults.append(f"{n} rows cannot determine {p} fixed effects and a residual variance; there must be more rows.")
-    elif np.ptp(design.y) == 0:
-        faults.append(f"The response {render(design.spec.response)} is constant ({design.y[0]:g}); there is nothing to explain.")
-    elif residual_scale(design.y, design.x, design.weights, design.offset) == 0:
-        faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
-    seen: dict[tuple[str, str], int] = {}
-    for block in design.blocks:
-        if block.n_levels < 2:
-            faults.append(f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two.")
-        elif block.n_levels >= n:
-            faults.append(
-                f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level its "
-                "variance and the residual variance cannot be told apart."
-            )
-        elif block.n_levels * block.q >= n and block.q > 1:
-            faults.append(
-                f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects for {n} rows; "
-                "their variances and the residual variance cannot be told apart. Use fewer columns."
-            )
-        for name in block.terms:
-            seen[block.group, name] = seen.get((block.group, name), 0) + 1
-        if len(independent_columns(block.z)) < block.q:
-            faults.append(
-                f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
-                "cannot be told apart."
-            )
-    faults += [
-        f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, or (1 + x || {group})."
-        for (group, name), count in seen.items()
-        if count > 1
-    ]
-    if faults:
-        raise DataError("\n".join(faults))

@@ -7,50 +7,35 @@ user registered with :func:`register_function`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.errors import DataError, Fault, OptionError, did_you_mean, listing
-from unimix.model.contrasts import Contrast, contrast_from_node, is_contrast_node
+from unimix.errors import DataError, did_you_mean, listing
+from unimix.model.contrasts import Contrast, contrast_from_node
 from unimix.model.data import Column, FactorColumn, Level, NumericColumn, factor_from_numbers
-from unimix.model.syntax import Bar, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render, walk
+from unimix.model.syntax import CONSTANTS, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render
 from unimix.model.transforms import ELEMENTWISE, STATEFUL, State
+from unimix.model.whitelist import (
+    FACTOR_CALLS,
+    REGISTERED,
+    check_expression,
+    coding_nodes,
+    expression_columns,
+    functions,
+    plain_factor,
+    register_function,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-CONSTANTS: dict[str, bool | None] = {"TRUE": True, "FALSE": False, "True": True, "False": False, "NULL": None, "None": None}
-_FACTOR_CALLS = ("C", "factor", "as.factor")
 _RENAMED = {"intercept": "include_intercept", "Boundary.knots": "boundary_knots"}
-_registered: dict[str, Callable[..., Any]] = {}
-
-
-def register_function(name: str, function: Callable[..., Any]) -> None:
-    """Let formulas call a pure function of one or more columns.
-
-    Args:
-        name: How formulas write it.
-        function: Takes float arrays of shape (n,) and numbers, returns a float array of shape (n,).
-
-    Raises:
-        OptionError: If the name is taken by a built-in function or is no plain name.
-    """
-    if name in functions() and name not in _registered:
-        raise OptionError(f"{name!r} is already a function of the formula language; choose another name.")
-    if not name.isidentifier() or not name.isascii():
-        raise OptionError(f"{name!r} cannot be called in a formula; use ASCII letters, digits and underscores.")
-    if not callable(function):
-        raise OptionError(f"register_function({name!r}, ...) needs a function, not {type(function).__name__}.")
-    _registered[name] = function
-
-
-def functions() -> tuple[str, ...]:
-    """Names of all functions that a formula may call."""
-    return (*ELEMENTWISE, *STATEFUL, "I", *_FACTOR_CALLS, "offset", "cbind", *_registered)
 
 
 @dataclass(frozen=True)
@@ -94,55 +79,6 @@ class Environment:
     learning: bool = True
 
 
-def check_expression(node: Node, role: str) -> list[Fault]:
-    """List what an expression must not contain.
-
-    Args:
-        node: The tree of a call, a response or an offset.
-        role: How messages call it.
-    """
-    faults: list[Fault] = []
-    known = functions()
-    for current in walk(node):
-        match current:
-            case Bar():
-                faults.append(Fault(f"A random term cannot stand inside {role}.", current.position))
-            case Binary(":" | "%in%" as operator):
-                faults.append(Fault(f"'{operator}' joins terms and cannot stand inside {role}.", current.position))
-            case Call(function) if function not in known:
-                message = (
-                    f"{function}() is not a function that formulas may call.{did_you_mean(function, known)} "
-                    f"Allowed: {listing(known, 40)}. Your own: unimix.register_function({function!r}, f), "
-                    "or compute a column of the data first."
-                )
-                faults.append(Fault(message, current.position, len(function)))
-            case Call(function, arguments) if not arguments:
-                faults.append(Fault(f"{function}() needs a column as its first argument.", current.position, len(function)))
-            case Call("offset") if current is not node:
-                faults.append(Fault("offset() stands on its own in the sum.", current.position, 6))
-            case Call("cbind") if current is not node or role != "the response":
-                faults.append(Fault("cbind() stands only as the whole response.", current.position, 5))
-            case Name(".", quoted=False):
-                faults.append(Fault(f"'.' cannot stand inside {role}.", current.position))
-            case _:
-                pass
-    return faults
-
-
-def expression_columns(node: Node) -> dict[str, int]:
-    """Columns named in an expression with their positions; names of contrasts inside ``C()`` do not count."""
-    found: dict[str, int] = {}
-    skipped: set[int] = set()
-    for current in walk(node):
-        if isinstance(current, Call) and current.function in _FACTOR_CALLS:
-            for extra in (*current.arguments[1:], *(v for _, v in current.keywords)):
-                skipped |= {n.position for n in walk(extra) if isinstance(n, Name)}
-        if isinstance(current, Name) and current.position not in skipped:
-            if current.quoted or current.name not in (".", *CONSTANTS):
-                found.setdefault(current.name, current.position)
-    return found
-
-
 def evaluate(node: Node, env: Environment) -> Value:
     """Evaluate one factor of a formula (a column or a call).
 
@@ -152,14 +88,16 @@ def evaluate(node: Node, env: Environment) -> Value:
     Raises:
         DataError: Where the values do not allow the operation, or the result is infinite or undefined.
     """
-    value = _value(node, env)
-    if isinstance(value, np.ndarray) and value.dtype == np.bool_:
+    value: Any
+    with np.errstate(all="ignore"):  # what overflows or is undefined is reported with its row below
+        value = _value(node, env)
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype == np.bool_:
         return FactorValue(value.astype(np.int64), (False, True))
     if isinstance(value, FactorValue | MatrixValue):
         if isinstance(value, MatrixValue):
             _require_finite(value.values, node, env)
         return value
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray) or not value.ndim:
         raise DataError(f"{render(node)} does not depend on the data; leave it out.")
     if not isinstance(node, Name):
         _require_finite(value, node, env)
@@ -167,12 +105,12 @@ def evaluate(node: Node, env: Environment) -> Value:
 
 
 def _require_finite(values: FloatArray, node: Node, env: Environment) -> None:
-    bad = ~np.isfinite(values)
+    bad: npt.NDArray[Any] = np.logical_not(np.isfinite(values))
     if bad.ndim == 2:
-        bad = bad.any(axis=1)
+        bad = np.asarray(bad.any(axis=1))
     for name in expression_columns(node):
         column = env.columns[name]
-        bad = bad & (np.isfinite(column.values) if isinstance(column, NumericColumn) else column.codes >= 0)
+        bad &= np.isfinite(column.values) if isinstance(column, NumericColumn) else column.codes >= 0
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         shown = ", ".join(f"{n} = {env.columns[n].label(row)}" for n in expression_columns(node))
@@ -188,44 +126,58 @@ def _value(node: Node, env: Environment) -> Any:
             return value
         case Text(value):
             return value
-        case Name(name, quoted=False) if name in CONSTANTS and name not in env.columns:
+        case Name(name, quoted=False) if name in CONSTANTS:
             return CONSTANTS[name]
         case Name(name):
             column = env.columns[name]
             return column.values if isinstance(column, NumericColumn) else FactorValue(column.codes, column.levels)
         case Sequence_(items):
-            return [_value(i, env) for i in items]
+            return [_constant(i, env) for i in items]
         case Unary(operator, operand):
             number = _numeric(operand, env)
             return -number if operator == "-" else number
         case Binary(("==" | "!=") as operator, left, right):
             return _equality(operator, left, right, env)
-        case Binary(operator, left, right):
-            return _ARITHMETIC[operator](_numeric(left, env), _numeric(right, env))
+        case Binary():
+            return _arithmetic(node, env)
         case Call("I", (inner,), ()):
             return _value(inner, env)
-        case Call(function) if function in _FACTOR_CALLS:
+        case Call(function) if function in FACTOR_CALLS:
             return _factor(node, env)
         case Call(function) if function in ELEMENTWISE:
             _only_one_argument(node)
-            with np.errstate(all="ignore"):
-                return ELEMENTWISE[function](_numeric(node.arguments[0], env))
+            return ELEMENTWISE[function](_numeric(node.arguments[0], env))
         case Call(function) if function in STATEFUL:
             return _stateful(node, env)
-        case Call(function) if function in _registered:
+        case Call(function) if function in REGISTERED:
             return _call_registered(node, env)
         case _:
             raise DataError(f"{render(node)} cannot be computed here.")
 
 
+def _arithmetic(node: Binary, env: Environment) -> Any:
+    """A sum of a thousand columns is a left spine a thousand deep: walked, not recursed."""
+    spine: list[Binary] = []
+    current: Node = node
+    while isinstance(current, Binary) and current.operator in _ARITHMETIC:
+        spine.append(current)
+        current = current.left
+    total = _numeric(current, env)
+    for binary in reversed(spine):
+        total = _ARITHMETIC[binary.operator](_number(total), _numeric(binary.right, env))
+    return total
+
+
 def _power(base: Any, exponent: Any) -> Any:
-    with np.errstate(all="ignore"):
-        return np.power(np.asarray(base, dtype=np.float64), exponent)
+    return np.power(np.asarray(base, dtype=np.float64), exponent)
 
 
 def _divide(left: Any, right: Any) -> Any:
-    with np.errstate(all="ignore"):
-        return np.asarray(left, dtype=np.float64) / np.asarray(right, dtype=np.float64)
+    return np.asarray(left, dtype=np.float64) / np.asarray(right, dtype=np.float64)
+
+
+def _number(value: Any) -> Any:
+    return np.asarray(value, dtype=np.float64) if getattr(value, "dtype", None) == np.bool_ else value
 
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
@@ -251,8 +203,8 @@ def _numeric(node: Node, env: Environment) -> Any:
     if isinstance(value, MatrixValue):
         raise DataError(f"{render(node)} has several columns and cannot be part of an arithmetic expression.")
     if isinstance(value, np.ndarray):
-        return value.astype(np.float64) if value.dtype == np.bool_ else value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _number(value)
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float):
         raise DataError(f"{render(node)} is not a number.")
     return float(value)
 
@@ -267,11 +219,13 @@ def _equality(operator: str, left: Node, right: Node, env: Environment) -> BoolA
         levels = [str(level) for level in a.levels]
         wanted = str(int(b)) if isinstance(b, float) and b == int(b) else str(b)
         if wanted not in levels:
-            raise DataError(f"{wanted!r} is not a level of {render(left)}: {listing(levels)}.{did_you_mean(wanted, levels)}")
+            raise DataError(
+                f"{wanted!r} is not a level of {render(left)}: {listing(levels)}.{did_you_mean(wanted, levels)}"
+            )
         same = a.codes == levels.index(wanted)
     else:
         same = np.equal(_numeric(left, env), _numeric(right, env))
-    return same if operator == "==" else ~same
+    return np.asarray(same if operator == "==" else np.logical_not(same))
 
 
 def _factor(node: Call, env: Environment) -> FactorValue:
@@ -282,17 +236,16 @@ def _factor(node: Call, env: Environment) -> FactorValue:
             value = FactorValue(value.astype(np.int64), (False, True))
         else:
             key = render(node)
-            codes, levels = factor_from_numbers(value, known=env.states[key]["levels"] if not env.learning else None, name=key)
+            codes, levels = factor_from_numbers(
+                value, known=env.states[key]["levels"] if not env.learning else None, name=key
+            )
             if env.learning:
                 env.states[key] = {"levels": list(levels)}
             value = FactorValue(codes, levels)
     if not isinstance(value, FactorValue):
         raise DataError(f"{render(inner)} cannot be made a factor.")
-    extras = [*node.arguments[1:], *(v for k, v in node.keywords if k in ("contrasts", "contr"))]
-    unknown = [k for k, _ in node.keywords if k not in ("contrasts", "contr")]
-    if unknown or len(extras) > 1 or (extras and not is_contrast_node(extras[0])):
-        raise DataError(f"{render(node)}: write C(f), C(f, contr.sum), C(f, contr.treatment(base='a')), contr.helmert, poly, diff.")
-    return FactorValue(value.codes, value.levels, contrast_from_node(extras[0]) if extras else None)
+    codings = coding_nodes(node)
+    return FactorValue(value.codes, value.levels, contrast_from_node(codings[0]) if codings else value.contrast)
 
 
 def _only_one_argument(node: Call) -> None:
@@ -319,8 +272,8 @@ def _stateful(node: Call, env: Environment) -> Value:
         key = _RENAMED.get(given, given)
         if key not in transform.options:
             raise DataError(
-                f"{render(node)}: {given!r} is not an argument of {node.function}().{did_you_mean(given, transform.options)} "
-                f"{transform.usage}"
+                f"{render(node)}: {given!r} is not an argument of {node.function}()."
+                f"{did_you_mean(given, transform.options)} {transform.usage}"
             )
         options[key] = _constant(argument, env)
     key = render(node)
@@ -337,13 +290,24 @@ def _stateful(node: Call, env: Environment) -> Value:
 
 
 def _call_registered(node: Call, env: Environment) -> FloatArray:
-    arguments = [_value(a, env) for a in node.arguments]
-    keywords = {k: _value(v, env) for k, v in node.keywords}
-    lengths = {len(a) for a in arguments if isinstance(a, np.ndarray)}
-    result = np.asarray(_registered[node.function](*arguments, **keywords), dtype=np.float64)
-    if len(lengths) != 1 or result.shape != (lengths.pop(),):
-        raise DataError(f"{render(node)}: the registered function must return one number per row.")
-    return result
+    arguments = [_argument(a, env) for a in node.arguments]
+    keywords = {k: _argument(v, env) for k, v in node.keywords}
+    lengths = {len(a) for a in (*arguments, *keywords.values()) if isinstance(a, np.ndarray)}
+    if not lengths:
+        raise DataError(f"{render(node)} does not depend on the data; leave it out.")
+    try:
+        result = np.asarray(REGISTERED[node.function](*arguments, **keywords))
+    except Exception as error:  # the user's own function may raise anything
+        raise DataError(f"{render(node)}: the registered function failed: {type(error).__name__}: {error}") from error
+    if result.dtype.kind not in "biuf" or result.shape != (lengths.pop(),):
+        raise DataError(f"{render(node)}: the registered function must return one real number per row.")
+    return result.astype(np.float64)
+
+
+def _argument(node: Node, env: Environment) -> Any:
+    """An argument of a registered function: a copy, which it may change."""
+    value = _value(node, env)
+    return value if isinstance(value, str | bool | list | None) else np.copy(_numeric(node, env))[()]
 
 
 __all__ = [
@@ -355,5 +319,6 @@ __all__ = [
     "evaluate",
     "expression_columns",
     "functions",
+    "plain_factor",
     "register_function",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.model.data import FactorColumn, Level
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unimix.model.data import FactorColumn, Level
 
 IntArray = npt.NDArray[np.int64]
 

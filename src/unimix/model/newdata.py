@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,20 @@ import numpy.typing as npt
 from unimix.errors import DataError, did_you_mean, listing
 from unimix.model.columns import build_columns
 from unimix.model.contrasts import Contrast
-from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, read_columns
+from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, n_rows, read_columns
 from unimix.model.design import with_dot
+from unimix.model.expand import expand, remaining_atoms
 from unimix.model.expressions import Environment, evaluate, expression_columns
 from unimix.model.grouping import combine, name_levels
 from unimix.model.parse import column_names, parse
-from unimix.model.recipe import DesignRecipe
-from unimix.model.syntax import Node
-from unimix.model.terms import FixedPart, ModelSpec
 from unimix.model.transforms import decode_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unimix.model.recipe import DesignRecipe
+    from unimix.model.syntax import Node
+    from unimix.model.terms import FixedPart, ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,18 +71,15 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
         hint = did_you_mean(absent[0], column_labels(data))
         raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
     columns = read_columns(data, used)
-    if not columns:
-        n_rows = _length(data)
-    else:
-        first = next(iter(columns.values()))
-        n_rows = len(first.values if isinstance(first, NumericColumn) else first.codes)
+    n = len(next(iter(columns.values())).missing) if columns else n_rows(data)
     predictors = set(_used_names(spec, recipe, with_groups=False))
-    slopes = {n for t in spec.random for node in t.left.added for n in expression_columns(node)} if with_groups else set()
+    atoms = [node for t in spec.random for node in remaining_atoms(expand(t.left)).values()] if with_groups else []
+    slopes = {n for node in atoms for n in expression_columns(node)}
     matched: dict[str, Column] = {}
     for name, column in columns.items():
         grouping_only = name not in predictors | slopes
         matched[name] = column if grouping_only else _match(name, column, recipe)
-    complete = np.ones(n_rows, dtype=bool)
+    complete = np.ones(n, dtype=bool)
     for column in matched.values():
         complete &= ~column.missing
     for name, column in matched.items():
@@ -102,7 +103,7 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
         cache: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
         for block in recipe.blocks:
             if block.term not in cache:
-                cache[block.term] = _random_rows(spec, block.term, env, coding, columns, rows)
+                cache[block.term] = _random_rows(spec, block.term, env, coding=coding, columns=columns, rows=rows)
             values, names = cache[block.term]
             z.append(values[:, list(block.columns)])
             labels.append(names)
@@ -110,7 +111,13 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
 
 
 def _random_rows(
-    spec: ModelSpec, index: int, env: Environment, coding: Mapping[str, Contrast], columns: Mapping[str, Column], rows: Any
+    spec: ModelSpec,
+    index: int,
+    env: Environment,
+    *,
+    coding: Mapping[str, Contrast],
+    columns: Mapping[str, Column],
+    rows: Any,
 ) -> tuple[FloatArray, tuple[Level, ...]]:
     term = spec.random[index]
     values, _ = build_columns(term.left, env, coding, len(rows))
@@ -121,7 +128,7 @@ def _random_rows(
 
 def _used_names(spec: ModelSpec, recipe: DesignRecipe, *, with_groups: bool) -> list[str]:
     def in_part(part: FixedPart) -> list[str]:
-        return [n for node in (*part.added, *part.removed) for n in expression_columns(node)]
+        return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
 
     nodes: list[Node] = list(spec.offsets)
     names = in_part(spec.fixed) + [n for node in nodes for n in expression_columns(node)]
@@ -129,12 +136,6 @@ def _used_names(spec: ModelSpec, recipe: DesignRecipe, *, with_groups: bool) -> 
     if with_groups:
         names += [n for term in spec.random for n in (*in_part(term.left), *term.factors)]
     return list(dict.fromkeys(names))
-
-
-def _length(data: Any) -> int:
-    if isinstance(data, Mapping):
-        return len(next(iter(data.values()))) if data else 0
-    return len(data)
 
 
 def _match(name: str, column: Column, recipe: DesignRecipe) -> Column:
@@ -146,7 +147,11 @@ def _match(name: str, column: Column, recipe: DesignRecipe) -> Column:
             raise DataError(f"{name!r} was numeric when the model was fitted and is categorical in the new data.")
         return column
     known = recipe.levels[name]
-    if isinstance(column, NumericColumn) and not np.isnan(column.values).all() and all(isinstance(v, str) for v in known):
+    if (
+        isinstance(column, NumericColumn)
+        and not np.isnan(column.values).all()
+        and all(isinstance(v, str) for v in known)
+    ):
         raise DataError(f"{name!r} was categorical when the model was fitted and is numeric in the new data.")
     factor = as_factor(column, name)
     index = {str(level): i for i, level in enumerate(known)}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from unimix.errors import Fault, FormulaError
+from unimix.model.expand import expand, expand_node, remaining_atoms
 from unimix.model.expressions import check_expression, expression_columns
-from unimix.model.syntax import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render
+from unimix.model.syntax import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render, walk
 from unimix.model.terms import FixedPart, ModelSpec, RandomTerm
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 MAX_POWER = 10
+MAX_FACTORS = 10
 
 
 def parse(formula: str) -> ModelSpec:
@@ -78,15 +83,32 @@ class _Interpreter:
             if isinstance(node, Number) and node.value in (0, 1):
                 intercept = (node.value == 1) == (sign == "+")
                 continue
-            self.term(node, dot_allowed=dot_allowed)
-            (added if sign == "+" else removed).append(node)
+            self.terms(node, dot_allowed=dot_allowed and sign == "+")
+            if sign == "-":
+                removed.append(node)
+                continue
+            added.append(node)
+            if removed and not self.faults:  # what is added after it was taken away stays, as in R
+                removed = _without(removed, node)
         return FixedPart(intercept, tuple(added), tuple(removed))
 
-    def term(self, node: Node, *, dot_allowed: bool) -> None:
+    def terms(self, node: Node, *, dot_allowed: bool) -> None:
+        """Check a summand; a long product is a long left spine, so it is walked and not recursed."""
+        waiting = [node]
+        while waiting:
+            current = waiting.pop()
+            waiting += reversed(self.term(current, dot_allowed=dot_allowed and current is node))
+
+    def term(self, node: Node, *, dot_allowed: bool) -> list[Node]:
+        """Check one node of a summand and return the nodes below it that must be terms too."""
         match node:
             case Name(".", quoted=False):
                 if not dot_allowed:
-                    self.fault("'.' (all other columns) cannot stand inside a product or a random term.", node)
+                    self.fault(
+                        "'.' (all other columns) stands on its own in the sum, not in a product, "
+                        "after '-' or in a random term.",
+                        node,
+                    )
             case Name():
                 pass
             case Call(function) if function == "offset":
@@ -96,18 +118,22 @@ class _Interpreter:
             case Bar():
                 self.fault("A random term is added to the rest: + (1 | g); it cannot be part of a product.", node)
             case Binary("**", base, exponent):
-                self.term(base, dot_allowed=False)
                 if not (isinstance(exponent, Number) and exponent.value in range(1, MAX_POWER + 1)):
                     self.fault(
                         f"(a + b)^k needs a whole number k from 1 to {MAX_POWER}; a power of a column is I(x^2).",
                         exponent,
                     )
+                return [base]
             case Binary(operator, left, right) if operator in ("+", "-", "*", "/", ":", "%in%"):
+                below: list[Node] = []
                 for side in (left, right):
                     if isinstance(side, Number) and operator in ("+", "-") and side.value in (0, 1):
-                        self.fault("An intercept (0 or 1) cannot stand inside a product.", side)
+                        self.fault(
+                            "An intercept (0 or 1) stands in the sum itself, not inside a product or after '-'.", side
+                        )
                     else:
-                        self.term(side, dot_allowed=False)
+                        below.append(side)
+                return below
             case Number():
                 self.fault(
                     f"{render(node)} is not a term; 0 or 1 switch the intercept, arithmetic goes into I(): I(2 * x).",
@@ -119,6 +145,7 @@ class _Interpreter:
                 self.fault("A sign cannot stand here; arithmetic goes into I(): I(-x).", node)
             case _:
                 self.fault("This is not a term; arithmetic and comparisons go into I(): I(x > 2).", node)
+        return []
 
     def expression(self, node: Node, role: str) -> None:
         self.faults += check_expression(node, role)
@@ -127,9 +154,19 @@ class _Interpreter:
         left = self.fixed_part(_summands(bar.left), dot_allowed=False)
         if not left.intercept and not left.added:
             self.fault("This random term has no columns; (1 | g) is a random intercept.", bar.left)
+        below = walk(bar.right)
+        if sum(isinstance(n, Name) for n in below) > MAX_FACTORS or len(below) > 4 * MAX_FACTORS:
+            self.fault(f"A grouping factor is made of at most {MAX_FACTORS} columns.", bar.right)
+            return []
+        groups = self.grouping(bar.right)
+        for names in groups:
+            repeated = [n for i, n in enumerate(names) if n.name in [m.name for m in names[:i]]]
+            if repeated:
+                self.fault(f"{repeated[0].name!r} stands twice in one grouping factor.", repeated[0])
+                break
         return [
             RandomTerm(left, tuple(n.name for n in names), bar.double, tuple(n.position for n in names))
-            for names in self.grouping(bar.right)
+            for names in groups
         ]
 
     def grouping(self, node: Node) -> list[tuple[Name, ...]]:
@@ -160,25 +197,52 @@ class _Interpreter:
         return []
 
 
+def _without(removed: list[Node], added: Node) -> list[Node]:
+    """Terms taken away, except those that ``added`` brings back."""
+    back = expand_node(added)
+    kept: list[Node] = []
+    for node in removed:
+        terms = expand_node(node)
+        if back.keys().isdisjoint(terms):
+            kept.append(node)
+            continue
+        for key, (first, *others) in terms.items():
+            if key not in back:
+                for other in others:
+                    first = Binary(":", first, other, node.position)  # noqa: PLW2901
+                kept.append(first)
+    return kept
+
+
 def _summands(node: Node) -> list[tuple[str, Node]]:
-    """Flatten a sum into (sign, term) pairs, left to right."""
+    """Flatten a sum into (sign, term) pairs, left to right; what follows a minus stays together, as in R."""
     found: list[tuple[str, Node]] = []
     waiting: list[tuple[str, Node]] = [("+", node)]
     while waiting:
         sign, current = waiting.pop()
         match current:
-            case Binary(("+" | "-") as operator, left, right):
-                other = sign if operator == "+" else _flip(sign)
-                waiting += [(other, right), (sign, left)]
-            case Unary(operator, operand):
-                waiting.append((sign if operator == "+" else _flip(sign), operand))
+            case Binary("+" | "-" as operator, left, right) if sign == "+":
+                waiting += [(operator, right), ("+", left)]
+            case Unary(operator, operand) if sign == "+":
+                waiting.append((operator, operand))
             case _:
                 found.append((sign, current))
     return found
 
 
-def _flip(sign: str) -> str:
-    return "-" if sign == "+" else "+"
+def used_columns(spec: ModelSpec) -> dict[str, int]:
+    """Like :func:`column_names`, without columns that occur only in terms taken away by ``-``."""
+    found: dict[str, int] = {}
+    nodes: list[Node] = [spec.response, *spec.offsets]
+    for part in (spec.fixed, *(term.left for term in spec.random)):
+        nodes += remaining_atoms(expand(part)).values() if part.removed else part.added
+    for node in nodes:
+        for name, position in expression_columns(node).items():
+            found.setdefault(name, position)
+    for term in spec.random:
+        for name, position in zip(term.factors, term.positions, strict=True):
+            found.setdefault(name, position)
+    return found
 
 
 def column_names(spec: ModelSpec) -> dict[str, int]:

@@ -24,6 +24,8 @@ def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[in
     Returns:
         Indices of the columns kept, increasing.
     """
+    largest = np.abs(x).max(axis=0, initial=0.0)
+    x = x / np.where(largest > 0, largest, 1.0)  # squares of very large or small numbers leave the range
     lengths = np.linalg.norm(x, axis=0)
     r = np.linalg.qr(x / np.where(lengths > 0, lengths, 1.0), mode="r")
     if x.shape[0] >= x.shape[1] and (np.abs(np.diag(r)) > tolerance).all():
@@ -45,12 +47,25 @@ def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[in
 
 def residual_scale(y: FloatArray, x: FloatArray, weights: FloatArray | None, offset: FloatArray | None) -> float:
     """Root mean square of the (weighted) least-squares residuals, 0.0 where it is only rounding error."""
-    root = np.ones_like(y) if weights is None else np.sqrt(weights)
-    target = root * (y if offset is None else y - offset)
+    heaviest = 1.0 if weights is None else float(weights.max())
+    root = np.ones_like(y) if weights is None else np.sqrt(weights / heaviest)
+    unit = max(float(np.abs(a).max(initial=0.0)) for a in (y, offset) if a is not None)
+    if unit == 0:
+        return 0.0
+    target = root * (y / unit if offset is None else y / unit - offset / unit)
+    spread = float(np.linalg.norm(target - root * (root @ target) / (root @ root)))
+    terms = float(np.linalg.norm(root))
+    residual = target
     if x.shape[1]:
-        coefficients, *_ = np.linalg.lstsq(root[:, None] * x, target, rcond=None)
-        residual = target - (root[:, None] * x) @ coefficients
-    else:
-        residual = target
-    size, scale = float(np.linalg.norm(residual)), float(np.linalg.norm(target))
-    return 0.0 if size <= 1e-11 * scale else size / np.sqrt(len(y))
+        largest = np.abs(x).max(axis=0)
+        scaled = root[:, None] * (x / np.where(largest > 0, largest, 1.0))
+        lengths = np.linalg.norm(scaled, axis=0)
+        q, r = np.linalg.qr(scaled / np.where(lengths > 0, lengths, 1.0))
+        residual = target - q @ (q.T @ target)
+        residual -= q @ (q.T @ residual)
+        # large terms that cancel (a year's slope against the intercept) leave their own rounding error
+        coefficients, *_ = np.linalg.lstsq(r, q.T @ target, rcond=None)
+        terms += float(np.abs(coefficients).sum())
+    size = float(np.linalg.norm(residual))
+    limit = max(64 * float(np.finfo(np.float64).eps) * terms, 1e-11 * spread)
+    return 0.0 if size <= limit else unit * float(np.sqrt(heaviest / len(y))) * size

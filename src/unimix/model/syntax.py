@@ -15,6 +15,15 @@ from unimix.errors import Fault, FormulaError
 MAX_LENGTH = 20_000
 MAX_DEPTH = 60
 
+CONSTANTS: dict[str, bool | None] = {
+    "TRUE": True,
+    "FALSE": False,
+    "True": True,
+    "False": False,
+    "NULL": None,
+    "None": None,
+}
+
 
 @dataclass(frozen=True)
 class Name:
@@ -27,18 +36,24 @@ class Name:
 
 @dataclass(frozen=True)
 class Number:
+    """A number."""
+
     value: float
     position: int
 
 
 @dataclass(frozen=True)
 class Text:
+    """A quoted text."""
+
     value: str
     position: int
 
 
 @dataclass(frozen=True)
 class Call:
+    """``function(arguments, key=value)``."""
+
     function: str
     arguments: tuple[Node, ...]
     keywords: tuple[tuple[str, Node], ...]
@@ -47,6 +62,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Binary:
+    """Two operands and the operator between them."""
+
     operator: str
     left: Node
     right: Node
@@ -55,13 +72,15 @@ class Binary:
 
 @dataclass(frozen=True)
 class Unary:
+    """A sign before an operand."""
+
     operator: str
     operand: Node
     position: int
 
 
 @dataclass(frozen=True)
-class Sequence_:
+class Sequence_:  # noqa: N801 (Sequence is typing's)
     """``[1, 2]`` or ``c(1, 2)`` inside a call."""
 
     items: tuple[Node, ...]
@@ -83,6 +102,8 @@ Node = Name | Number | Text | Call | Binary | Unary | Sequence_ | Bar
 
 @dataclass(frozen=True)
 class Token:
+    """A piece of the text."""
+
     kind: str
     text: str
     position: int
@@ -91,7 +112,7 @@ class Token:
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+)
-  | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?L?)
+  | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?L?)
   | (?P<name>(?:[^\W\d]|\.(?=[^\W\d]|\.))[\w.]*)
   | (?P<dot>\.)
   | (?P<backtick>`[^`]*`)
@@ -101,13 +122,8 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
-_LEVELS: tuple[tuple[str, ...], ...] = (
-    ("<", ">", "<=", ">=", "==", "!="),
-    ("+", "-"),
-    ("*", "/"),
-    ("%in%",),
-    (":",),
-)
+_RANK = {"<": 0, ">": 0, "<=": 0, ">=": 0, "==": 0, "!=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%in%": 3, ":": 4, "**": 6}
+_BINARY = tuple(operator for operator in _RANK if operator != "**")
 
 
 def tokenize(formula: str) -> list[Token]:
@@ -139,7 +155,8 @@ def _strange(character: str) -> str:
         return "A backticked name does not end."
     if character in "{}$@;\\!&?":
         return (
-            f"{character!r} is not part of the formula language. Write column names, + - * / : ^ ( ), and whitelisted functions."
+            f"{character!r} is not part of the formula language. "
+            "Write column names, + - * / : ^ ( ), and whitelisted functions."
         )
     return (
         f"{character!r} (U+{ord(character):04X}) is not part of the formula language. "
@@ -158,13 +175,16 @@ class Reader:
 
     @property
     def token(self) -> Token:
+        """The next token."""
         return self.tokens[self.index]
 
     def fail(self, message: str, token: Token | None = None) -> FormulaError:
+        """Make the error for a token, by default the next one."""
         at = token or self.token
         return FormulaError(self.formula, [Fault(message, at.position, max(1, len(at.text)))])
 
     def accept(self, *texts: str) -> Token | None:
+        """Read the next token if it is one of these operators."""
         token = self.token
         if token.kind == "op" and token.text in texts:
             self.index += 1
@@ -172,25 +192,31 @@ class Reader:
         return None
 
     def expect(self, text: str, message: str) -> Token:
+        """Read this operator or fail."""
         token = self.accept(text)
         if token is None:
             raise self.fail(message)
         return token
 
     def finish(self) -> None:
+        """Fail unless everything is read."""
         if self.token.kind != "end":
             raise self.fail(f"{self.token.text!r} was not expected here; is a '+' or ')' missing before it?")
 
-    def expression(self, level: int = 0) -> Node:
-        if level == len(_LEVELS):
-            return self.unary()
-        left = self.expression(level + 1)
-        while token := self.accept(*_LEVELS[level]):
-            right = self.expression(level + 1)
+    def expression(self, rank: int = 0) -> Node:
+        """Read operators that bind at least as tightly as ``rank`` (precedence climbing)."""
+        left = self.unary()
+        while self.token.text in _BINARY and self.token.kind == "op" and _RANK[self.token.text] >= rank:
+            token = self.token
+            self.index += 1
+            right = self.expression(_RANK[token.text] + 1)
             left = Binary(token.text, left, right, token.position)
+            if _RANK[token.text] == 0 and self.token.kind == "op" and _RANK.get(self.token.text) == 0:
+                raise self.fail("Comparisons cannot be chained; write one comparison per I().")
         return left
 
     def unary(self) -> Node:
+        """Read signs and what they stand before."""
         token = self.accept("-", "+")
         if token is None:
             return self.power()
@@ -200,6 +226,7 @@ class Reader:
         return Unary(token.text, operand, token.position)
 
     def power(self) -> Node:
+        """Read an operand and its exponent."""
         base = self.atom()
         token = self.accept("^", "**")
         if token is None:
@@ -215,6 +242,7 @@ class Reader:
             raise self.fail(f"The formula is nested more than {MAX_DEPTH} deep.", token)
 
     def atom(self) -> Node:
+        """Read a name, a number, a text, a call or something in brackets."""
         token = self.token
         if token.kind == "end":
             raise self.fail("The formula ends too early: a term is missing here.")
@@ -234,7 +262,10 @@ class Reader:
         if token.text == "(":
             return self._group(token)
         if token.text == "[":
-            return Sequence_(tuple(self._items("]")), token.position)
+            self._deeper(token)
+            items = tuple(self._items("]"))
+            self.depth -= 1
+            return Sequence_(items, token.position)
         raise self.fail(f"A term was expected before {token.text!r}.", token)
 
     def _number(self, token: Token) -> Number:
@@ -294,20 +325,17 @@ class Reader:
         return Call(name.text, tuple(arguments), tuple(keywords), name.position)
 
 
-_RANK = {"<": 0, ">": 0, "<=": 0, ">=": 0, "==": 0, "!=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%in%": 3, ":": 4, "**": 6}
-
-
 def quote(name: str) -> str:
     """Return a column name as it is written in a formula."""
     plain = re.fullmatch(r"(?:[^\W\d]|\.(?=[^\W\d]))[\w.]*", name)
-    return name if plain else f"`{name}`"
+    return name if plain and name not in CONSTANTS else f"`{name}`"
 
 
 def render(node: Node) -> str:
     """Write a tree as canonical text (spaces around operators, ``**`` for ``^``)."""
     match node:
         case Name(name):
-            return "." if name == "." and not node.quoted else quote(name)
+            return name if not node.quoted and (name == "." or name in CONSTANTS) else quote(name)
         case Number(value):
             return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
         case Text(value):
@@ -319,7 +347,11 @@ def render(node: Node) -> str:
             return f"{function}({', '.join(inner)})"
         case Unary(operator, operand):
             text = render(operand)
-            return f"{operator}({text})" if isinstance(operand, Binary) and operand.operator != "**" else f"{operator}{text}"
+            return (
+                f"{operator}({text})"
+                if isinstance(operand, Binary) and operand.operator != "**"
+                else f"{operator}{text}"
+            )
         case Bar(left, right, double):
             return f"({render(left)} {'||' if double else '|'} {render(right)})"
         case Binary(operator, left, right):
@@ -335,9 +367,9 @@ def _render_binary(operator: str, left: Node, right: Node) -> str:
         joint = ":" if spine.operator == ":" else f" {spine.operator} "
         parts += [_wrapped(spine.right, rank, not right_associative), joint]
         spine = spine.left
-        if right_associative:
+        if right_associative or rank == 0:
             break
-    parts.append(_wrapped(spine, rank, right_associative))
+    parts.append(_wrapped(spine, rank, right_associative or rank == 0))
     return "".join(reversed(parts))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unimix.model.syntax import Name, Node, quote, render
+from unimix.model.syntax import Binary, Name, Node, Unary, quote, render
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FixedPart:
 
 def _term(node: Node) -> str:
     text = render(node)
-    return f"({text})" if text.startswith(("-", "+")) or " + " in text or " - " in text else text
+    return f"({text})" if isinstance(node, Unary) or (isinstance(node, Binary) and node.operator in "+-") else text
 
 
 @dataclass(frozen=True)

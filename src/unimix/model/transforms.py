@@ -6,12 +6,14 @@ vanishes at the boundary knots), because formulaic's ``cr`` spans the same space
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FloatArray = npt.NDArray[np.float64]
 State = dict[str, Any]
@@ -55,7 +57,12 @@ def _whole(options: dict[str, Any], *names: str) -> dict[str, Any]:
         if value is None:
             changed.pop(name, None)
             continue
-        if isinstance(value, bool) or value != int(value) or not 0 <= value <= 100:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or value != int(value)
+            or not 0 <= value <= 100
+        ):
             raise ValueError(f"{name} must be a whole number up to 100, not {value}.")
         changed[name] = int(value)
     return changed
@@ -64,7 +71,7 @@ def _whole(options: dict[str, Any], *names: str) -> dict[str, Any]:
 def _poly(x: FloatArray, state: State, options: dict[str, Any]) -> FloatArray:
     from formulaic.transforms import poly
 
-    options = _whole({"degree": 1, **options}, "degree")
+    options = {"degree": 1, **_whole(options, "degree")}
     if options["degree"] < 1:
         raise ValueError("degree must be at least 1.")
     if not options.get("raw") and len(np.unique(x)) <= options["degree"] and not state:
@@ -140,7 +147,7 @@ def natural_spline(x: FloatArray, knots: list[float], boundary: list[float], *, 
     full = np.array([boundary[0]] * 4 + sorted(knots) + [boundary[1]] * 4)
     size = len(full) - 4
     splines = BSpline(full, np.eye(size), 3)
-    inside = np.clip(x, *boundary)
+    inside = np.clip(x, boundary[0], boundary[1])
     basis = splines(inside) + splines(inside, 1) * (x - inside)[:, None]
     curvature = splines(np.array(boundary), 2)
     first = 0 if include_intercept else 1
@@ -148,7 +155,16 @@ def natural_spline(x: FloatArray, knots: list[float], boundary: list[float], *, 
     return np.asarray((basis[:, first:] @ q)[:, 2:], dtype=np.float64)
 
 
-_SPLINE = ("df", "knots", "degree", "include_intercept", "lower_bound", "upper_bound", "boundary_knots", "extrapolation")
+_SPLINE = (
+    "df",
+    "knots",
+    "degree",
+    "include_intercept",
+    "lower_bound",
+    "upper_bound",
+    "boundary_knots",
+    "extrapolation",
+)
 _CUBIC = ("df", "knots", "lower_bound", "upper_bound", "boundary_knots", "constraints", "extrapolation")
 
 STATEFUL: dict[str, Transform] = {
@@ -158,7 +174,9 @@ STATEFUL: dict[str, Transform] = {
     "bs": Transform(_formulaic_spline("bs"), ("df", "knots", "degree"), _SPLINE, "Usage: bs(x, df=5)."),
     "cr": Transform(_formulaic_spline("cr"), ("df", "knots"), _CUBIC, "Usage: cr(x, df=4, constraints='center')."),
     "cc": Transform(_formulaic_spline("cc"), ("df", "knots"), _CUBIC, "Usage: cc(x, df=4, constraints='center')."),
-    "ns": Transform(_ns, ("df", "knots"), ("df", "knots", "include_intercept", "boundary_knots"), "Usage: ns(x, df=3)."),
+    "ns": Transform(
+        _ns, ("df", "knots"), ("df", "knots", "include_intercept", "boundary_knots"), "Usage: ns(x, df=3)."
+    ),
 }
 
 

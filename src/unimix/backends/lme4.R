@@ -1,0 +1,151 @@
+# The R side of unimix: fit and extraction in one round trip. Everything comes in as numbers under generated
+# names, so that R's parser, locale and contrasts have no say; everything goes out as one list of plain vectors.
+
+local({
+  # Run `body`, collecting what R says. The value is list(value, error, notes).
+  collect <- function(body) {
+    notes <- character()
+    note <- function(kind) function(condition) {
+      notes <<- c(notes, paste0(kind, trimws(conditionMessage(condition))))
+      invokeRestart(if (kind == "") "muffleMessage" else "muffleWarning")
+    }
+    value <- tryCatch(
+      withCallingHandlers(body(), warning = note("Warning: "), message = note("")),
+      error = function(condition) structure(list(conditionMessage(condition)), class = "unimix_error")
+    )
+    failed <- inherits(value, "unimix_error")
+    list(value = if (failed) NULL else value, error = if (failed) value[[1]] else "", notes = unique(notes))
+  }
+
+  # Columns of a matrix under safe names, and the formula that uses them.
+  frame <- function(y, x, z, codes, n_levels, weights) {
+    d <- list(y = y)
+    for (j in seq_len(ncol(x))) d[[paste0("x", j - 1L)]] <- x[, j]
+    bars <- character()
+    for (k in seq_along(z)) {
+      columns <- paste0("z", k - 1L, "_", seq_len(ncol(z[[k]])) - 1L)
+      for (j in seq_along(columns)) d[[columns[j]]] <- z[[k]][, j]
+      group <- paste0("g", k - 1L)
+      levels <- as.character(seq_len(n_levels[k]))
+      d[[group]] <- structure(codes[[k]], levels = levels, class = "factor")
+      bars <- c(bars, paste0("(0 + ", paste(columns, collapse = " + "), " | ", group, ")"))
+    }
+    fixed <- if (ncol(x)) paste0("x", seq_len(ncol(x)) - 1L) else character()
+    text <- paste("y ~", paste(c("0", fixed, bars), collapse = " + "))
+    if (length(weights)) d[["w"]] <- weights
+    attributes(d) <- list(names = names(d), row.names = .set_row_names(length(y)), class = "data.frame")
+    list(data = d, text = text)
+  }
+
+  # Degrees of freedom of the rows of `contrasts`: list(df, std_error).
+  denominator_df <- function(model, contrasts, method) {
+    if (method == "satterthwaite") {
+      tested <- if (inherits(model, "lmerModLmerTest")) model else lmerTest::as_lmerModLmerTest(model)
+      rows <- lapply(seq_len(nrow(contrasts)), function(i)
+        lmerTest::contest1D(tested, contrasts[i, ], ddf = "Satterthwaite"))
+      return(list(df = vapply(rows, function(r) r[["df"]], 0), std_error = numeric()))
+    }
+    adjusted <- as.matrix(pbkrtest::vcovAdj(model))
+    plain <- as.matrix(vcov(model))
+    df <- vapply(seq_len(nrow(contrasts)), function(i)
+      as.numeric(pbkrtest::Lb_ddf(contrasts[i, ], plain, pbkrtest::vcovAdj(model))), 0)
+    list(df = df, std_error = sqrt(rowSums((contrasts %*% adjusted) * contrasts)), vcov = adjusted)
+  }
+
+  # Everything we read from a merMod, in the order of the blocks g0, g1, ...
+  extract <- function(model, n_blocks, contrasts, df_method) {
+    modes <- lme4::ranef(model, condVar = TRUE)
+    components <- lme4::VarCorr(model)
+    groups <- paste0("g", seq_len(n_blocks) - 1L)
+    info <- model@optinfo
+    out <- list(
+      beta = as.numeric(lme4::fixef(model)),
+      beta_cov = as.numeric(as.matrix(vcov(model))),
+      sigma = sigma(model),
+      theta = as.numeric(lme4::getME(model, "theta")),
+      covariances = lapply(groups, function(g) as.numeric(components[[g]])),
+      modes = lapply(groups, function(g) as.numeric(as.matrix(modes[[g]]))),
+      mode_covs = lapply(groups, function(g) as.numeric(attr(modes[[g]], "postVar"))),
+      log_likelihood = as.numeric(logLik(model)),
+      is_reml = lme4::isREML(model),
+      singular = lme4::isSingular(model),
+      optimizer = as.character(info$optimizer),
+      code = as.numeric(c(info$conv$opt, 0)[1]),
+      evaluations = as.numeric(c(info$feval, NA)[1]),
+      warnings = as.character(unlist(c(info$conv$lme4$messages, info$warnings))),
+      gradient = as.numeric(if (length(info$derivs$gradient)) max(abs(info$derivs$gradient)) else NA),
+      names = names(lme4::fixef(model)),
+      df = numeric(), std_error = numeric(), df_error = ""
+    )
+    if (df_method %in% c("satterthwaite", "kenward-roger") && nrow(contrasts)) {
+      found <- tryCatch(denominator_df(model, contrasts, df_method), error = function(e) conditionMessage(e))
+      if (is.character(found)) out$df_error <- found
+      else {
+        out$df <- found$df
+        out$std_error <- found$std_error
+        if (!is.null(found$vcov)) out$beta_cov <- as.numeric(found$vcov)
+      }
+    }
+    out
+  }
+
+  # One search with lme4, and more from other starts where the first ended on the boundary: an optimizer
+  # that slid onto it can be stuck below the optimum.
+  fit_lmer <- function(y, x, z, codes, n_levels, weights, reml, optimizer, control, start, restarts,
+                       contrasts, df_method) {
+    collect(function() {
+      made <- frame(y, x, z, codes, n_levels, weights)
+      data <- made$data
+      formula <- as.formula(made$text)
+      w <- if (length(weights)) data$w else NULL
+      settings <- lme4::lmerControl(
+        optimizer = optimizer, optCtrl = control, calc.derivs = TRUE,
+        check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
+        check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
+      )
+      search <- function(from) {
+        if (is.null(w)) lme4::lmer(formula, data = data, REML = reml, control = settings, start = from)
+        else lme4::lmer(formula, data = data, REML = reml, control = settings, start = from, weights = w)
+      }
+      model <- search(if (length(start)) start else NULL)
+      n_starts <- 1
+      if (restarts > 0 && lme4::isSingular(model)) {
+        diagonal <- lme4::getME(model, "lower") == 0
+        for (scale in c(0.1, 3, 0.01)[seq_len(restarts)]) {
+          other <- tryCatch(search(ifelse(diagonal, scale, 0)), error = function(e) NULL)
+          n_starts <- n_starts + 1
+          if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
+        }
+      }
+      c(extract(model, length(z), contrasts, df_method), list(model = model, text = made$text, n_starts = n_starts))
+    })
+  }
+
+  fit_lm <- function(y, x, weights) {
+    collect(function() {
+      made <- frame(y, x, list(), list(), integer(), weights)
+      data <- made$data
+      formula <- as.formula(made$text)
+      model <- if (length(weights)) lm(formula, data = data, weights = data$w) else lm(formula, data = data)
+      list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
+           log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model)),
+           model = model, text = made$text)
+    })
+  }
+
+  extract_model <- function(model, n_blocks, contrasts, df_method) {
+    collect(function() extract(model, n_blocks, contrasts, df_method))
+  }
+
+  extract_lm <- function(model) {
+    collect(function() list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
+                            log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model))))
+  }
+
+  # Versions of packages, "" where absent.
+  versions <- function(packages) {
+    vapply(packages, function(p) tryCatch(as.character(packageVersion(p)), error = function(e) ""), "")
+  }
+
+  list(fit_lmer = fit_lmer, fit_lm = fit_lm, extract_model = extract_model, extract_lm = extract_lm, versions = versions)
+})

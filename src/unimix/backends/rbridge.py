@@ -1,0 +1,184 @@
+"""The only file that talks to rpy2: numbers into R, plain vectors out, R's noise captured.
+
+R is single-threaded and lives in this process: one lock is held around every call. Only rpy2's low-level
+interface is used, so that no converter can be lost in another thread, and console callbacks are put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError
+
+LOCK = threading.RLock()
+_HINT = "unimix.doctor() says what is there, what fits together and the line that mends it."
+
+
+class RBridge:
+    """R with the functions of ``lme4.R`` loaded; made once per process by :func:`connect`."""
+
+    def __init__(self, rinterface: Any) -> None:
+        self._ri = rinterface
+        source = (Path(__file__).parent / "lme4.R").read_text(encoding="utf-8")
+        made = rinterface.evalr(source)
+        self._functions = dict(zip(made.names, made, strict=True))
+        self._versions: dict[str, str] = {}
+
+    def call(self, function: str, *arguments: Any) -> dict[str, Any]:
+        """Call one of our R functions.
+
+        Args:
+            function: Its name in ``lme4.R``.
+            arguments: Arrays, numbers, texts, lists and dicts of these, R objects, None.
+
+        Returns:
+            The named values, as arrays or nested lists; R objects stay R objects; ``notes`` holds R's words.
+
+        Raises:
+            FitError: With R's message.
+        """
+        with LOCK, quiet_console():
+            answer = self._to_dict(self._functions[function](*[self._to_r(a) for a in arguments]))
+            notes = [str(n) for n in answer["notes"]]
+            error = str(answer["error"][0])
+            if error:
+                raise FitError(f"R stopped: {error}" + (f" It said before: {' | '.join(notes)}" if notes else ""))
+            return {**self._to_dict(answer["value"]), "notes": notes}
+
+    def versions(self, packages: Sequence[str]) -> dict[str, str]:
+        """Versions of R and of R packages; "" where a package is absent."""
+        absent = [p for p in packages if p not in self._versions]
+        if absent:
+            with LOCK:
+                found = self._functions["versions"](self._to_r(list(absent)))
+                self._versions.update(zip(absent, (str(v) for v in found), strict=True))
+                self._versions["R"] = str(self._ri.evalr("paste(R.version$major, R.version$minor, sep = '.')")[0])
+        return {"R": self._versions["R"], **{p: self._versions[p] for p in packages}}
+
+    def require(self, packages: Sequence[str], backend: str) -> None:
+        """Check that R packages are installed.
+
+        Raises:
+            EngineNotInstalledError: With the lines to type.
+        """
+        absent = [p for p, version in self.versions(packages).items() if not version]
+        if absent:
+            debian = " ".join(f"r-cran-{p.lower()}" for p in absent)
+            quoted = ", ".join(f'"{p}"' for p in absent)
+            raise EngineNotInstalledError(
+                f"backend={backend!r} needs the R packages {', '.join(absent)}. Type in a shell:\n"
+                f"    sudo apt-get install {debian}\nor in R:\n    install.packages(c({quoted}))"
+            )
+
+    def _to_r(self, value: Any) -> Any:
+        ri = self._ri
+        match value:
+            case None:
+                return ri.NULL
+            case np.ndarray():
+                return self._array_to_r(value)
+            case bool():
+                return ri.BoolSexpVector([value])
+            case int():
+                return ri.IntSexpVector([value])
+            case float():
+                return ri.FloatSexpVector([value])
+            case str():
+                return ri.StrSexpVector([value])
+            case Mapping():
+                made = ri.ListSexpVector([self._to_r(v) for v in value.values()])
+                if value:
+                    made.names = ri.StrSexpVector([str(k) for k in value])
+                return made
+            case list() | tuple() if value and all(isinstance(v, str) for v in value):
+                return ri.StrSexpVector(value)
+            case list() | tuple():
+                return ri.ListSexpVector([self._to_r(v) for v in value])
+            case _:
+                return value
+
+    def _array_to_r(self, array: npt.NDArray[Any]) -> Any:
+        ri = self._ri
+        flat = np.ravel(array, order="F")
+        if np.issubdtype(array.dtype, np.integer):
+            made = ri.IntSexpVector.from_memoryview(memoryview(np.ascontiguousarray(flat, dtype=np.int32)))
+        else:
+            made = ri.FloatSexpVector.from_memoryview(memoryview(np.ascontiguousarray(flat, dtype=np.float64)))
+        if array.ndim == 2:
+            made.do_slot_assign("dim", ri.IntSexpVector(list(array.shape)))
+        return made
+
+    def _to_dict(self, value: Any) -> dict[str, Any]:
+        return {str(k): self._from_r(v) for k, v in zip(value.names, value, strict=True)}
+
+    def _from_r(self, value: Any) -> Any:
+        ri = self._ri
+        if isinstance(value, ri.FloatSexpVector | ri.IntSexpVector | ri.BoolSexpVector):
+            return np.array(value.memoryview()) if not isinstance(value, ri.BoolSexpVector) else [bool(v) for v in value]
+        if isinstance(value, ri.StrSexpVector):
+            return [str(v) for v in value]
+        if isinstance(value, ri.ListSexpVector) and value.names is ri.NULL:
+            return [self._from_r(v) for v in value]
+        return value
+
+
+_bridge: RBridge | None = None
+
+
+def installed() -> bool:
+    """Whether rpy2 can be found; R is not started."""
+    return importlib.util.find_spec("rpy2") is not None
+
+
+def connect(backend: str, install: str) -> RBridge:
+    """Start R, once per process.
+
+    Args:
+        backend: Who asks, for messages.
+        install: The line to type when rpy2 is missing.
+
+    Raises:
+        EngineNotInstalledError: If rpy2 is missing.
+        EngineBrokenError: If rpy2 does not fit the R that is there.
+    """
+    global _bridge  # noqa: PLW0603  R exists once per process
+    with LOCK:
+        if _bridge is not None:
+            return _bridge
+        if not installed():
+            raise EngineNotInstalledError(f"backend={backend!r} needs rpy2, which is not installed. Type:\n    {install}\n{_HINT}")
+        try:
+            import rpy2.rinterface as rinterface
+
+            rinterface.initr()
+        except Exception as error:
+            version = importlib.metadata.version("rpy2-rinterface")
+            raise EngineBrokenError(
+                f"rpy2 is installed (rpy2-rinterface {version}) but cannot start R: {type(error).__name__}: {error}. "
+                f"Most often rpy2 was built for another R, or R is missing. {_HINT}"
+            ) from error
+        _bridge = RBridge(rinterface)
+        return _bridge
+
+
+@contextlib.contextmanager
+def quiet_console() -> Iterator[list[str]]:
+    """Take what R prints into a list; the process's console callbacks are put back, whoever replaced them."""
+    from rpy2.rinterface_lib import callbacks
+
+    said: list[str] = []
+    kept = callbacks.consolewrite_print, callbacks.consolewrite_warnerror
+    callbacks.consolewrite_print = callbacks.consolewrite_warnerror = said.append
+    try:
+        yield said
+    finally:
+        callbacks.consolewrite_print, callbacks.consolewrite_warnerror = kept

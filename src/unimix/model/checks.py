@@ -1,0 +1,129 @@
+"""What is refused before any engine sees it: unknown names, infinite values, models that no data could estimate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
+from unimix.model.data import Column, NumericColumn, column_labels
+from unimix.model.rank import independent_columns, residual_scale
+from unimix.model.syntax import render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from unimix.model.design import Design, RandomBlock
+    from unimix.model.terms import ModelSpec
+
+
+def check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> None:
+    """Refuse names in the formula that are no columns, all of them at once."""
+    known = column_labels(data)
+    faults = [
+        Fault(f"{name!r} is not a column of the data.{did_you_mean(name, known)}", position, len(name))
+        for name, position in sorted(positions.items(), key=lambda item: item[1])
+        if name not in known
+    ]
+    if faults:
+        last = faults[-1]
+        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
+        raise FormulaError(spec.formula, faults)
+
+
+def check_infinite(columns: Sequence[tuple[str, Column]]) -> None:
+    """Refuse infinite values; each column comes with what messages call it."""
+    faults = []
+    for name, column in columns:
+        if isinstance(column, NumericColumn) and (count := int(np.isinf(column.values).sum())):
+            faults.append(f"{name!r} holds {count} infinite values; replace them or set them to missing.")
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def check_estimable(design: Design) -> None:
+    """Refuse what no engine could estimate."""
+    faults: list[str] = []
+    n, p = design.n, design.p
+    if n <= p:
+        faults.append(f"{n} rows cannot determine {p} fixed effects and a residual variance; there must be more rows.")
+    elif (design.y == design.y[0]).all():
+        faults.append(
+            f"The response {render(design.spec.response)} is constant ({design.y[0]:g}); there is nothing to explain."
+        )
+    elif residual_scale(design.y, design.x, design.weights, design.offset) == 0:
+        faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
+    seen: dict[tuple[str, str], int] = {}
+    for block in design.blocks:
+        if block.n_levels < 2:
+            faults.append(
+                f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two."
+            )
+        elif block.n_levels >= n:
+            faults.append(
+                f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
+                "its variance and the residual variance cannot be told apart."
+            )
+        elif block.n_levels * block.q >= n and block.q > 1:
+            faults.append(
+                f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
+                "rows; their variances and the residual variance cannot be told apart. Use fewer columns."
+            )
+        for name in block.terms:
+            seen[block.group, name] = seen.get((block.group, name), 0) + 1
+        if len(independent_columns(block.z)) < block.q:
+            faults.append(
+                f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
+                "cannot be told apart."
+            )
+    faults += [
+        f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
+        f"or (1 + x || {group})."
+        for (group, name), count in seen.items()
+        if count > 1
+    ]
+    if not faults:
+        faults += _twin_columns(design.blocks)
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
+    """Columns of two blocks over the same partition of the rows that are multiples of each other."""
+    partitions: list[tuple[npt.NDArray[np.int64], list[RandomBlock]]] = []
+    for block in blocks:
+        canonical = _first_appearance(block.codes) if len(blocks) > 1 else block.codes
+        same = next((found for codes, found in partitions if np.array_equal(codes, canonical)), None)
+        if same is None:
+            partitions.append((canonical, [block]))
+        else:
+            same.append(block)
+    faults: list[str] = []
+    for _, alike in partitions:
+        if len(alike) < 2:
+            continue
+        owners = [(block, name) for block in alike for name in block.terms]
+        z = np.column_stack([block.z for block in alike])
+        z = z / np.abs(z).max(axis=0)
+        z /= np.linalg.norm(z, axis=0)
+        near = np.argwhere(np.triu(np.abs(z.T @ z) > 1 - 1e-12, k=1))
+        for i, j in near.tolist():
+            (first, one), (second, two) = owners[i], owners[j]
+            if first is second or len(independent_columns(z[:, [i, j]])) == 2:
+                continue
+            where = first.group if first.group == second.group else f"{first.group} and {second.group}"
+            faults.append(
+                f"The random columns {one} and {two} vary over {where} in the same way; their variances cannot be told "
+                "apart. Leave one of them out."
+            )
+    return faults
+
+
+def _first_appearance(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Number groups in the order in which they appear: equal partitions become equal arrays."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
