@@ -372,12 +372,12 @@ def test_column_names_like_levels_beside_levels_like_columns(level):
     data = pd.DataFrame(BASE)
     data[f"f[T.{level}]"] = RNG.normal(size=N)
     data["f"] = np.where(np.arange(N) % 2 == 0, level, "\x01first")
-    try:
-        design = build_design(parse("y ~ . + (1 | g)"), data)
-    except DataError as error:
-        assert "would be called" in str(error)
+    twice = level != "\x01first" and sorted([level, "\x01first"])[1] == level
+    if twice:
+        with pytest.raises(DataError, match="would be called"):
+            build_design(parse("y ~ . + (1 | g)"), data)
     else:
-        assert len(set(design.fixed_names)) == design.p
+        assert len(set(build_design(parse("y ~ . + (1 | g)"), data).fixed_names)) == 4
 
 
 DEEP = [

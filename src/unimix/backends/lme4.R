@@ -96,16 +96,19 @@ local({
     collect(function() {
       made <- frame(y, x, z, codes, n_levels, weights)
       data <- made$data
-      formula <- as.formula(made$text)
       w <- if (length(weights)) data$w else NULL
       settings <- lme4::lmerControl(
         optimizer = optimizer, optCtrl = control, calc.derivs = TRUE,
         check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
         check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
       )
+      # lmerTest and update() evaluate the stored call again, in the environment of the stored formula: so the
+      # formula and the small arguments stand in it as values, and the environment is the one with the data.
+      formula <- as.formula(made$text, env = environment())
       search <- function(from) {
-        if (is.null(w)) lme4::lmer(formula, data = data, REML = reml, control = settings, start = from)
-        else lme4::lmer(formula, data = data, REML = reml, control = settings, start = from, weights = w)
+        call <- bquote(lme4::lmer(.(formula), data = data, REML = .(reml), control = settings, start = .(from)))
+        if (!is.null(w)) call$weights <- quote(w)
+        eval(call, environment(formula))
       }
       model <- search(if (length(start)) start else NULL)
       n_starts <- 1

@@ -20,7 +20,6 @@ from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
 R_PACKAGES = ("lme4", "lmerTest", "pbkrtest")
-_SUCCESS = {"nloptwrap": (1, 2, 3, 4), "bobyqa": (0,), "Nelder_Mead": (0,)}
 _NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
 
 CAPABILITIES = Capabilities(
@@ -150,8 +149,7 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     )
     if answer["n_starts"][0] > 1:
         provenance["optimum"] = f"best of {int(answer['n_starts'][0])} starts of lme4's own search (the first ended on the boundary)"
-    finished = int(answer["code"][0]) in _SUCCESS[options.optimizer]
-    return read_merMod(answer, problem, constant, provenance, call, finished=finished)
+    return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0)
 
 
 def read_merMod(  # noqa: N802  the R class is called so

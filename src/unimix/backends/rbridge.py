@@ -109,7 +109,9 @@ class RBridge:
     def _array_to_r(self, array: npt.NDArray[Any]) -> Any:
         ri = self._ri
         flat = np.ravel(array, order="F")
-        if np.issubdtype(array.dtype, np.integer):
+        if array.size == 0:
+            made = ri.FloatSexpVector([])
+        elif np.issubdtype(array.dtype, np.integer):
             made = ri.IntSexpVector.from_memoryview(memoryview(np.ascontiguousarray(flat, dtype=np.int32)))
         else:
             made = ri.FloatSexpVector.from_memoryview(memoryview(np.ascontiguousarray(flat, dtype=np.float64)))
@@ -123,7 +125,9 @@ class RBridge:
     def _from_r(self, value: Any) -> Any:
         ri = self._ri
         if isinstance(value, ri.FloatSexpVector | ri.IntSexpVector | ri.BoolSexpVector):
-            return np.array(value.memoryview()) if not isinstance(value, ri.BoolSexpVector) else [bool(v) for v in value]
+            if isinstance(value, ri.BoolSexpVector):
+                return [bool(v) for v in value]
+            return np.array(value.memoryview()) if len(value) else np.empty(0)
         if isinstance(value, ri.StrSexpVector):
             return [str(v) for v in value]
         if isinstance(value, ri.ListSexpVector) and value.names is ri.NULL:
