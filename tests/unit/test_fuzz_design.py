@@ -38,10 +38,10 @@ KINDS = {
     "ordered": lambda n, rng: pd.Series(pd.Categorical(rng.choice(list("ab"), n), categories=["b", "a"], ordered=True)),
     "bool": lambda n, rng: pd.Series(rng.random(n) > 0.5),
     "some missing": lambda n, rng: pd.Series(np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n))),
-    "one level": lambda n, rng: pd.Series(["only"] * n, dtype=object),  # noqa: ARG005
-    "none": lambda n, rng: pd.Series([None] * n, dtype=object),  # noqa: ARG005
-    "date": lambda n, rng: pd.Series(pd.date_range("2020", periods=n)),  # noqa: ARG005
-    "complex": lambda n, rng: pd.Series(np.ones(n) * 1j),  # noqa: ARG005
+    "one level": lambda n, rng: pd.Series(["only"] * n, dtype=object),
+    "none": lambda n, rng: pd.Series([None] * n, dtype=object),
+    "date": lambda n, rng: pd.Series(pd.date_range("2020", periods=n)),
+    "complex": lambda n, rng: pd.Series(np.ones(n) * 1j),
 }
 DRAWN = {
     "float": (FLOATS, float),
@@ -109,13 +109,41 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
 
 
 COLUMNS = ["x", "z", "f", "h", "`my col`"]
-CALLS = (
-    "poly(x, 2); scale(x); I(x^2); log(z); sqrt(abs(x)); C(f); C(f, contr.sum); factor(h); I(x > 0); I(f == 'a'); ns(x, df=2); "
-    "C(f, contr.treatment(base='a')); bs(x, df=4); center(x); cr(x, df=3); cc(z, df=3); exp(x); I(x / z); factor(`my col`)"
-).split("; ")
-ODD = "class; `TRUE`; größe; `<weights>`; .; 0; 1; I(f + x); y; I(x * x * x * 1e200); log(x); C(f, contr.poly)".split(
-    "; "
-)
+CALLS = [
+    "poly(x, 2)",
+    "scale(x)",
+    "I(x^2)",
+    "log(z)",
+    "sqrt(abs(x))",
+    "C(f)",
+    "C(f, contr.sum)",
+    "factor(h)",
+    "I(x > 0)",
+    "I(f == 'a')",
+    "ns(x, df=2)",
+    "C(f, contr.treatment(base='a'))",
+    "bs(x, df=4)",
+    "center(x)",
+    "cr(x, df=3)",
+    "cc(z, df=3)",
+    "exp(x)",
+    "I(x / z)",
+    "factor(`my col`)",
+]
+ODD = [
+    "class",
+    "`TRUE`",
+    "größe",
+    "`<weights>`",
+    ".",
+    "0",
+    "1",
+    "I(f + x)",
+    "y",
+    "I(x * x * x * 1e200)",
+    "log(x)",
+    "C(f, contr.poly)",
+]
 ATOMS = st.one_of(
     st.sampled_from(COLUMNS), st.sampled_from(COLUMNS), st.sampled_from(CALLS), st.sampled_from(COLUMNS + ODD)
 )

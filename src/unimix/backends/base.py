@@ -154,6 +154,16 @@ class Backend(BaseModel, ABC):
                 "unimix.doctor() says which versions fit together."
             ) from error
 
+    def available(self) -> bool:
+        """Whether the Python packages are installed; nothing is imported."""
+        return all(importlib.util.find_spec(p) is not None for p in self.info.packages)
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call that the engine would see, under the generated names; nothing is loaded."""
+        fixed = [f"x{j}" for j in range(design.p)]
+        bars = [f"(0 + {' + '.join(f'z{k}_{j}' for j in range(b.q))} | g{k})" for k, b in enumerate(design.blocks)]
+        return f"y ~ {' + '.join(['0', *fixed, *bars])}"
+
     def versions(self) -> dict[str, str]:
         """Versions of the engine's packages."""
         return {d: importlib.metadata.version(d) for d in self.info.distributions}

@@ -85,6 +85,17 @@ class Lme4(Backend):
         """Kenward-Roger belongs to REML."""
         return kenward_roger_limits(design, request)
 
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call that R would see."""
+        formula = super().preview(design, request)
+        if not design.blocks:
+            return f"lm({formula})"
+        return f"lmer({formula}, REML = {'TRUE' if request.reml else 'FALSE'}, control = {self._control_text()})"
+
+    def _control_text(self) -> str:
+        controls = ", ".join(f"{k} = {v:g}" for k, v in self.controls().items())
+        return f'lmerControl(optimizer = "{self.optimizer}", optCtrl = list({controls}))'
+
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         bridge: Any = engine
         return fit_lmer(bridge, self, problem) if problem.design.blocks else fit_lm(bridge, problem)
@@ -141,12 +152,9 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
         problem.coefficients,
         request.df_method,
     )
-    controls = ", ".join(f"{k} = {v:g}" for k, v in options.controls().items())
     weights = "" if design.weights is None else ", weights = w"
-    call = (
-        f"lmer({answer['text'][0]}, REML = {'TRUE' if request.reml else 'FALSE'}{weights}, "
-        f"control = lmerControl(optimizer = \"{options.optimizer}\", optCtrl = list({controls})))"
-    )
+    reml = "TRUE" if request.reml else "FALSE"
+    call = f"lmer({answer['text'][0]}, REML = {reml}{weights}, control = {options._control_text()})"
     if answer["n_starts"][0] > 1:
         provenance["optimum"] = f"best of {int(answer['n_starts'][0])} starts of lme4's own search (the first ended on the boundary)"
     return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from unimix.model.design import Design, RandomBlock
     from unimix.model.terms import ModelSpec
 
+# Families without a residual variance: an effect per row is then a model of overdispersion, and may be fitted.
+FIXED_SCALE = ("binomial", "poisson")
+
 
 def check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> None:
     """Refuse names in the formula that are no columns, all of them at once."""
@@ -47,13 +50,14 @@ def check_estimable(design: Design) -> None:
     """Refuse what no engine could estimate."""
     faults: list[str] = []
     n, p = design.n, design.p
-    if n <= p:
+    scaled = design.family not in FIXED_SCALE
+    if scaled and n <= p:
         faults.append(f"{n} rows cannot determine {p} fixed effects and a residual variance; there must be more rows.")
     elif (design.y == design.y[0]).all():
         faults.append(
             f"The response {render(design.spec.response)} is constant ({design.y[0]:g}); there is nothing to explain."
         )
-    elif residual_scale(design.y, design.x, design.weights, design.offset) == 0:
+    elif scaled and residual_scale(design.y, design.x, design.weights, design.offset) == 0:
         faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
     seen: dict[tuple[str, str], int] = {}
     for block in design.blocks:
@@ -61,12 +65,12 @@ def check_estimable(design: Design) -> None:
             faults.append(
                 f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two."
             )
-        elif block.n_levels >= n:
+        elif scaled and block.n_levels >= n:
             faults.append(
                 f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
                 "its variance and the residual variance cannot be told apart."
             )
-        elif block.n_levels * block.q >= n and block.q > 1:
+        elif scaled and block.n_levels * block.q >= n and block.q > 1:
             faults.append(
                 f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
                 "rows; their variances and the residual variance cannot be told apart. Use fewer columns."

@@ -1,0 +1,86 @@
+"""unimix: one formula, every mixed-model engine, and proof that they agree."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unimix import backends
+    from unimix.api import compare, explain, fit
+    from unimix.comparison.comparison import Comparison
+    from unimix.comparison.verdicts import Tolerances
+    from unimix.datasets import list_datasets, load_dataset
+    from unimix.doctor import doctor
+    from unimix.errors import (
+        DataError,
+        DisagreementError,
+        EngineBrokenError,
+        EngineNotInstalledError,
+        FitError,
+        FormulaError,
+        OptionError,
+        UnimixError,
+        UnknownBackendError,
+        UnsupportedModelError,
+    )
+    from unimix.model.expressions import register_function
+    from unimix.model.priors import (
+        LKJ,
+        Cauchy,
+        Exponential,
+        Gamma,
+        HalfCauchy,
+        HalfNormal,
+        HalfStudentT,
+        InverseGamma,
+        LogNormal,
+        Normal,
+        StudentT,
+        Uniform,
+    )
+    from unimix.results.result import FitResult
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "unimix.api": ("fit", "compare", "explain"),
+    "unimix.comparison.comparison": ("Comparison",),
+    "unimix.comparison.verdicts": ("Tolerances",),
+    "unimix.datasets": ("load_dataset", "list_datasets"),
+    "unimix.doctor": ("doctor",),
+    "unimix.errors": (
+        "UnimixError", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError", "FitError",
+        "FormulaError", "OptionError", "UnknownBackendError", "UnsupportedModelError",
+    ),
+    "unimix.model.expressions": ("register_function",),
+    "unimix.model.priors": (
+        "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential", "Gamma",
+        "InverseGamma", "LogNormal", "Uniform", "LKJ",
+    ),
+    "unimix.results.result": ("FitResult",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604, PLE0605  lazy names, listed for the static reader in the block above
+    "LKJ", "Cauchy", "Comparison", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError",
+    "Exponential", "FitError", "FitResult", "FormulaError", "Gamma", "HalfCauchy", "HalfNormal", "HalfStudentT",
+    "InverseGamma", "LogNormal", "Normal", "OptionError", "StudentT", "Tolerances", "UnimixError", "Uniform",
+    "UnknownBackendError", "UnsupportedModelError", "backends", "compare", "doctor", "explain", "fit",
+    "list_datasets", "load_dataset", "register_function",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "backends":
+        return importlib.import_module("unimix.backends")
+    if name in _HOME_OF:
+        module = importlib.import_module(_HOME_OF[name])
+        value = getattr(module, name)
+        globals()[name] = value  # `unimix.doctor` is the function, although a module has the same name
+        return value
+    raise AttributeError(f"module 'unimix' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,309 @@
+"""fit, compare, explain: reads like a table of contents."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from unimix.backends import registry
+from unimix.backends.base import METHODS, Backend, FitRequest
+from unimix.comparison.comparison import Comparison, Failure, build_comparison
+from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.explanation import Explanation, explain_design
+from unimix.model.design import Design, build_design
+from unimix.model.family import check_family
+from unimix.model.parse import parse
+from unimix.results.assemble import assemble
+from unimix.results.result import FitResult
+from unimix.results.schema import EngineInfo
+
+BackendLike = str | type[Backend] | Backend
+ColumnOrArray = str | npt.ArrayLike | None
+DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
+DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The checked arguments of one call, beside the backend."""
+
+    design: Design
+    method: str | None
+    df_method: str
+    ci_level: float
+    priors: Mapping[str, Any] | None
+    seed: int | None
+    progress: bool | None
+    design_seconds: float
+
+
+def fit(
+    formula: str,
+    data: Any,
+    backend: BackendLike = "statsmodels",
+    *,
+    family: str = "gaussian",
+    method: Literal["REML", "ML", "posterior"] | None = None,
+    weights: ColumnOrArray = None,
+    offset: ColumnOrArray = None,
+    contrasts: Mapping[str, object] | None = None,
+    df_method: DfMethod = "satterthwaite",
+    ci_level: float = 0.95,
+    missing: Literal["drop", "raise"] = "drop",
+    options: Mapping[str, Any] | None = None,
+    priors: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> FitResult:
+    """Fit a linear mixed model with the engine of your choice.
+
+    Args:
+        formula: In lme4's language: ``"y ~ x * f + (1 + x | g)"``. Without a random part an ordinary linear model.
+        data: pandas, polars, pyarrow, anything narwhals reads, or a dict of arrays; never modified.
+        backend: A name (``unimix.backends()`` lists them), a backend class or a configured instance such as
+            ``unimix.backends.Lme4(optimizer="bobyqa")``.
+        family: Distribution of the response: ``"gaussian"``.
+        method: REML or ML; posterior for PyMC. Default: REML, and posterior for PyMC.
+        weights: Column or array (n,): precision weights, Var(e) = sigma^2 / w, as in lme4.
+        offset: Column or array (n,), added to the linear predictor.
+        contrasts: Coding per factor: ``{"f": "sum"}``, a matrix (levels x columns), or ``{label: weights}``.
+        df_method: Denominator degrees of freedom of the t tests. An engine without them reports z and says so.
+        ci_level: Probability of the intervals.
+        missing: drop rows with missing values in a used column (they are counted), or raise.
+        options: Options of the backend, when it is given by name or class.
+        priors: For PyMC: ``{"x": unimix.Normal(0, 10), "sd(g)": unimix.HalfNormal(5)}``.
+        seed: Of random numbers; the same seed gives the same draws.
+        progress: Show a progress bar; None means on a terminal.
+
+    Raises:
+        FormulaError: The formula cannot be read (every fault, with its position).
+        DataError: The data do not allow the model.
+        OptionError: An argument or option is wrong.
+        UnsupportedModelError: The engine cannot express the model; says which can.
+        EngineNotInstalledError: With the line to paste.
+        FitError: The engine failed; with its words.
+    """
+    engine = registry.resolve(backend, options)
+    call = _prepare(
+        formula, data, family, method, weights, offset, contrasts, df_method, ci_level, missing, priors, seed, progress
+    )
+    return _fit_one(engine, call)
+
+
+def _prepare(
+    formula: str,
+    data: Any,
+    family: str,
+    method: str | None,
+    weights: ColumnOrArray,
+    offset: ColumnOrArray,
+    contrasts: Mapping[str, object] | None,
+    df_method: str,
+    ci_level: float,
+    missing: str,
+    priors: Mapping[str, Any] | None,
+    seed: int | None,
+    progress: bool | None,
+) -> _Call:
+    faults = []
+    if method is not None and method not in METHODS:
+        faults.append(f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}")
+    if df_method not in DF_METHODS:
+        faults.append(f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}")
+    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
+        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        faults.append(f"seed={seed!r}: a whole number that is not negative.")
+    if faults:
+        raise OptionError("\n".join(faults))
+    started = time.perf_counter()
+    design = build_design(
+        parse(formula),
+        data,
+        weights=weights,
+        offset=offset,
+        contrasts=contrasts,
+        missing=missing,
+        family=check_family(family),
+    )
+    seconds = time.perf_counter() - started
+    return _Call(design, method, df_method, float(ci_level), priors, seed, progress, seconds)
+
+
+def _request(engine: Backend, call: _Call) -> FitRequest:
+    method = call.method or engine.info.default_method
+    seed = call.seed
+    if seed is None and method == "posterior":
+        seed = secrets.randbelow(2**31)
+    return FitRequest(method, call.df_method, call.ci_level, call.priors, seed, call.progress)
+
+
+def _fit_one(engine: Backend, call: _Call) -> FitResult:
+    request = _request(engine, call)
+    if engine.refusals(call.design, request):
+        engine.refuse(call.design, request, registry.others())
+    outcome = engine.fit(call.design, request)
+    started = time.perf_counter()
+    found = outcome.estimates
+    info = EngineInfo(
+        backend=engine.info.name,
+        engine=engine.info.engine,
+        versions=outcome.versions,
+        options=engine.model_dump(mode="json"),
+        seed=request.seed if found.sampling else None,
+        call=found.engine_call,
+        seconds={},
+        priors=dict(found.priors),
+    )
+    result = assemble(
+        call.design,
+        found,
+        method=request.method,
+        engine=info,
+        provenance=outcome.provenance,
+        notes=outcome.notes,
+        ci_level=request.ci_level,
+    )
+    seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
+    finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
+    return finished.attach(native=found.native, posterior=found.posterior)
+
+
+def compare(
+    formula: str | Sequence[FitResult] | FitResult,
+    data: Any = None,
+    *more: FitResult,
+    backends: Sequence[BackendLike] | None = None,
+    family: str = "gaussian",
+    method: Literal["REML", "ML"] | None = None,
+    weights: ColumnOrArray = None,
+    offset: ColumnOrArray = None,
+    contrasts: Mapping[str, object] | None = None,
+    df_method: DfMethod = "satterthwaite",
+    ci_level: float = 0.95,
+    missing: Literal["drop", "raise"] = "drop",
+    priors: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    progress: bool | None = None,
+) -> Comparison:
+    """Fit one model through several engines, or set finished results side by side.
+
+    Args:
+        formula: As for :func:`fit`; or finished results, ``compare(fit_a, fit_b)`` or ``compare([fit_a, fit_b])``.
+        data: As for :func:`fit`.
+        more: Further finished results.
+        backends: Names, classes or instances; all engines that are installed, if left out.
+        family: As for :func:`fit`.
+        method: REML or ML for the engines that maximise a likelihood; samplers give their posterior.
+        weights: As for :func:`fit`.
+        offset: As for :func:`fit`.
+        contrasts: As for :func:`fit`.
+        df_method: As for :func:`fit`.
+        ci_level: As for :func:`fit`.
+        missing: As for :func:`fit`.
+        priors: Go to the engines that have priors.
+        seed: As for :func:`fit`.
+        progress: As for :func:`fit`.
+
+    Returns:
+        The comparison. An engine that fails or refuses keeps its column, with its error.
+
+    Raises:
+        DataError: If finished results belong to different designs.
+        OptionError: For wrong arguments.
+    """
+    if not isinstance(formula, str):
+        given = [formula] if isinstance(formula, FitResult) else list(formula)
+        given += [r for r in (data, *more) if r is not None]
+        return build_comparison(given, [])
+    if more:
+        raise OptionError("compare takes a formula and data, or finished results; not both.")
+    engines = _engines(backends)
+    call = _prepare(
+        formula, data, family, method, weights, offset, contrasts, df_method, ci_level, missing, None, seed, progress
+    )
+    results: list[FitResult | Failure] = []
+    for engine in engines:
+        sampler = engine.info.default_method == "posterior"
+        own = _Call(
+            call.design,
+            "posterior" if sampler else call.method,
+            call.df_method if _has_df(engine, call) else "satterthwaite",
+            call.ci_level,
+            priors if sampler else None,
+            call.seed,
+            call.progress,
+            call.design_seconds,
+        )
+        try:
+            results.append(_fit_one(engine, own))
+        except UnimixError as error:
+            results.append(Failure(engine.info.name, type(error).__name__, str(error)))
+    fitted = [r for r in results if isinstance(r, FitResult)]
+    return build_comparison(fitted, [r for r in results if isinstance(r, Failure)], order=[_label(r) for r in results])
+
+
+def _label(result: FitResult | Failure) -> str:
+    return result.engine.backend if isinstance(result, FitResult) else result.backend
+
+
+def _has_df(engine: Backend, call: _Call) -> bool:
+    from unimix.model.features import Feature
+
+    return call.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
+
+
+def _engines(backends: Sequence[BackendLike] | None) -> list[Backend]:
+    if backends is None:
+        table = registry.others()
+        return [b for b in table.values() if b.available()]
+    if isinstance(backends, str):
+        raise OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")
+    engines = [registry.resolve(b) for b in backends]
+    if len(engines) < 2:
+        raise OptionError("A comparison needs at least two backends.")
+    return engines
+
+
+def explain(
+    formula: str,
+    data: Any,
+    backend: BackendLike = "statsmodels",
+    *,
+    method: Literal["REML", "ML", "posterior"] | None = None,
+    weights: ColumnOrArray = None,
+    offset: ColumnOrArray = None,
+    contrasts: Mapping[str, object] | None = None,
+    missing: Literal["drop", "raise"] = "drop",
+    options: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Show how a formula is read and what the engine would be given; nothing is fitted or loaded.
+
+    Args:
+        formula: As for :func:`fit`.
+        data: As for :func:`fit`.
+        backend: As for :func:`fit`.
+        method: As for :func:`fit`.
+        weights: As for :func:`fit`.
+        offset: As for :func:`fit`.
+        contrasts: As for :func:`fit`.
+        missing: As for :func:`fit`.
+        options: As for :func:`fit`.
+
+    Raises:
+        FormulaError, DataError, OptionError: As for :func:`fit`.
+    """
+    engine = registry.resolve(backend, options)
+    call = _prepare(
+        formula, data, "gaussian", method, weights, offset, contrasts, "satterthwaite", 0.95, missing, None, None, None
+    )
+    request = _request(engine, call)
+    able = [n for n, b in registry.others().items() if not b.refusals(call.design, _request(b, call))]
+    return explain_design(
+        call.design, engine.info.name, request.method, engine.preview(call.design, request), engine.refusals(call.design, request), able
+    )

@@ -1,0 +1,261 @@
+"""Engines side by side, with a verdict on each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unimix.comparison.verdicts import (
+    Tolerances,
+    Verdict,
+    all_correlations,
+    all_sds,
+    choose_reference,
+    judge,
+    measure,
+)
+from unimix.errors import DataError, DisagreementError, OptionError
+from unimix.results.result import FitResult
+from unimix.results.text import number
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An engine that gave no result.
+
+    Attributes:
+        backend: Its name.
+        error: Kind of error.
+        message: Its text.
+    """
+
+    backend: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of several engines for one design.
+
+    Attributes:
+        results: By label: the backend's name, numbered where it occurs twice.
+        failures: Engines without a result, by label.
+        order: All labels in the order asked for.
+        reference: Label of the result that the others are measured against.
+        tolerances: Used by the verdicts.
+    """
+
+    results: dict[str, FitResult]
+    failures: dict[str, Failure]
+    order: tuple[str, ...]
+    reference: str | None
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+    def __getitem__(self, label: str) -> FitResult:
+        if label in self.failures:
+            raise DisagreementError(f"{label} has no result: {self.failures[label].message}")
+        if label not in self.results:
+            raise OptionError(f"{label!r} is not in this comparison: {', '.join(self.order)}.")
+        return self.results[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def estimates(self) -> pd.DataFrame:
+        """Rows (part, name): fixed effects, SDs, correlations, fit; one column per engine."""
+        return self._table(_estimates)
+
+    @property
+    def std_errors(self) -> pd.DataFrame:
+        """Standard errors of the fixed effects (posterior SDs for samplers), one column per engine."""
+        return self._table(lambda f: {("std_error", t): float(v) for t, v in zip(f.fixed.terms, f.fixed.std_error, strict=True)})
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """Against the reference: fixed effects in standard errors, SEs and SDs as ratios, others as differences."""
+        return self._table(self._difference)
+
+    def _table(self, rows: Callable[[FitResult], dict[tuple[str, str], float]]) -> pd.DataFrame:
+        columns = {label: rows(fit) for label, fit in self.results.items()}
+        index = list(dict.fromkeys(k for column in columns.values() for k in column))
+        if not index:
+            return pd.DataFrame(columns=list(self.order))
+        table = pd.DataFrame(
+            {label: [columns.get(label, {}).get(k, np.nan) for k in index] for label in self.order},
+            index=pd.MultiIndex.from_tuples(index, names=["part", "name"]),
+        )
+        return table
+
+    def _difference(self, fit: FitResult) -> dict[tuple[str, str], float]:
+        if self.reference is None:
+            return {}
+        reference = self.results[self.reference]
+        d = measure(fit, reference)
+        sds = [k for k in _estimates(reference) if k[0] == "sd"]
+        cors = [k for k in _estimates(reference) if k[0] == "correlation"]
+        rows = {("fixed (in SE)", t): float(v) for t, v in zip(fit.fixed.terms, d.fixed, strict=True)}
+        rows |= {("std_error (ratio)", t): float(v) for t, v in zip(fit.fixed.terms, d.std_error, strict=True)}
+        rows |= {("sd (ratio)", k[1]): float(v) for k, v in zip(sds, d.sd, strict=True)}
+        rows |= {("correlation (difference)", k[1]): float(v) for k, v in zip(cors, d.correlation, strict=True)}
+        return rows | {("fit", "log_likelihood (difference)"): d.log_likelihood}
+
+    def verdicts_with(self, tolerances: Tolerances) -> dict[str, Verdict]:
+        """Judge every engine with these tolerances."""
+        found: dict[str, Verdict] = {}
+        for label in self.order:
+            if label in self.failures:
+                failure = self.failures[label]
+                found[label] = Verdict("failed", f"{failure.error}: {failure.message}", ("it gave no result",))
+            elif self.reference is not None:
+                found[label] = judge(self.results[label], self.results[self.reference], tolerances)
+        return found
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per engine: verdict, reason."""
+        found = self.verdicts_with(self.tolerances)
+        return pd.DataFrame(
+            {
+                "verdict": [v.kind for v in found.values()],
+                "reason": [" ".join([v.reason, *(f"{f.capitalize()}." for f in v.faults)]) for v in found.values()],
+            },
+            index=pd.Index(list(found), name="backend"),
+        )
+
+    @property
+    def agree(self) -> bool:
+        """Whether every engine gave a result and none is suspicious."""
+        return all(v.agrees for v in self.verdicts_with(self.tolerances).values())
+
+    def assert_agree(self, tolerances: Tolerances | None = None, **changed: float) -> None:
+        """Raise unless all engines agree; for tests.
+
+        Args:
+            tolerances: Instead of the comparison's own.
+            changed: Single tolerances by name, such as ``fixed=0.05``.
+
+        Raises:
+            DisagreementError: With the table and the reasons.
+        """
+        used = tolerances or self.tolerances
+        if changed:
+            unknown = [k for k in changed if k not in Tolerances.model_fields]
+            if unknown:
+                raise OptionError(f"{unknown[0]!r} is not a tolerance. Tolerances: {', '.join(Tolerances.model_fields)}.")
+            used = Tolerances(**{**used.model_dump(), **changed})
+        bad = {label: v for label, v in self.verdicts_with(used).items() if not v.agrees}
+        if bad:
+            told = "\n".join(f"{label}: {v.kind}. {v.reason} {'; '.join(v.faults)}".rstrip() for label, v in bad.items())
+            raise DisagreementError(f"The engines do not agree.\n{told}\n\n{self}")
+
+    def __str__(self) -> str:
+        if not self.results:
+            return "No engine gave a result.\n" + "\n".join(f"  {k}: {f.error}: {f.message}" for k, f in self.failures.items())
+        first = next(iter(self.results.values()))
+        table = self.estimates
+        shown = table.map(lambda v: number(v) or "-")
+        blocks = [f"{first.model.formula}, {first.model.n_obs} rows", "", _sectioned(shown), ""]
+        for label, row in self.verdicts.iterrows():
+            blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
+        return "\n".join(blocks)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self._html()
+
+    def _html(self) -> str:
+        shown = self.estimates.map(lambda v: number(v) or "-")
+        return shown.to_html(border=0) + self.verdicts.to_html(border=0)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The comparison as a page of its own, with the forest plot where matplotlib is installed.
+
+        Args:
+            path: Also write it to this file.
+        """
+        from unimix.comparison.report import page
+
+        written = page(self)
+        if path is not None:
+            Path(path).write_text(written, encoding="utf-8")
+        return written
+
+    def plot(self, **options: Any) -> Any:
+        """Forest plot: one panel per quantity, engines by colour.
+
+        Args:
+            options: As for :func:`unimix.plots.forest.forest`.
+
+        Returns:
+            The matplotlib Axes, shape (panels,).
+        """
+        from unimix.plots.forest import forest
+
+        return forest(list(self.results.items()), **options)
+
+
+def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:
+    rows = {("fixed", t): float(v) for t, v in zip(fit.fixed.terms, fit.fixed.estimate, strict=True)}
+    names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + ["Residual"]
+    rows |= {("sd", n): float(v) for n, v in zip(names, all_sds(fit), strict=True)}
+    pairs = [f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)]
+    rows |= {("correlation", n): float(v) for n, v in zip(pairs, all_correlations(fit), strict=True)}
+    seconds = {k: v for k, v in fit.engine.seconds.items() if k != "load"}
+    return rows | {("fit", "log_likelihood"): fit.log_likelihood, ("fit", "seconds"): sum(seconds.values())}
+
+
+def _sectioned(table: pd.DataFrame) -> str:
+    return table.to_string(index_names=False)
+
+
+def build_comparison(
+    fits: Sequence[FitResult], failures: Sequence[Failure], order: Sequence[str] | None = None
+) -> Comparison:
+    """Set results side by side.
+
+    Args:
+        fits: Results of one design.
+        failures: Engines without a result.
+        order: Names in the order asked for; results first, if left out.
+
+    Raises:
+        DataError: If the results belong to different designs.
+        OptionError: If there is nothing to compare.
+    """
+    if len(fits) + len(failures) < 2:
+        raise OptionError("A comparison needs at least two results: compare(fit_a, fit_b).")
+    if any(not isinstance(f, FitResult) for f in fits):
+        raise OptionError("compare takes FitResult objects, or a formula and data.")
+    prints = {f.model.fingerprint for f in fits}
+    if len(prints) > 1:
+        told = "\n".join(f"  {f.engine.backend}: {f.model.reading}, {f.model.n_obs} rows, design {f.model.fingerprint}" for f in fits)
+        raise DataError(
+            "These results were fitted to different designs (other rows, columns, coding or order), so their numbers "
+            f"cannot be set side by side:\n{told}\nFit them to the same data with the same formula and contrasts."
+        )
+    waiting = {f.engine.backend: [g for g in fits if g.engine.backend == f.engine.backend] for f in fits}
+    lost = {f.backend: [g for g in failures if g.backend == f.backend] for f in failures}
+    results: dict[str, FitResult] = {}
+    failed: dict[str, Failure] = {}
+    labels: list[str] = []
+    for name in order or [*(f.engine.backend for f in fits), *(f.backend for f in failures)]:
+        count = sum(label.split(" (")[0] == name for label in labels)
+        label = name if count == 0 else f"{name} ({count + 1})"
+        labels.append(label)
+        if waiting.get(name):
+            results[label] = waiting[name].pop(0)
+        else:
+            failed[label] = lost[name].pop(0)
+    reference = list(results)[choose_reference(list(results.values()))] if results else None
+    return Comparison(results, failed, tuple(labels), reference)

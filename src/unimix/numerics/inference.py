@@ -1,0 +1,66 @@
+"""Tests, intervals and information criteria from estimates: the same for every engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Test each coefficient against zero.
+
+    Args:
+        estimate: Shape (p,).
+        std_error: Shape (p,).
+        df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
+
+    Returns:
+        Statistics and two-sided p values, shapes (p,).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = estimate / std_error
+    tail = stats.norm.sf(np.abs(statistic)) if df is None else stats.t.sf(np.abs(statistic), df)
+    return statistic, np.asarray(2.0 * tail)
+
+
+def wald_interval(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None, level: float) -> tuple[FloatArray, FloatArray]:
+    """Confidence interval of each coefficient.
+
+    Args:
+        estimate: Shape (p,).
+        std_error: Shape (p,).
+        df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
+        level: Probability, such as 0.95.
+
+    Returns:
+        Lower and upper ends, shapes (p,).
+    """
+    upper = 0.5 + level / 2
+    quantile = stats.norm.ppf(upper) if df is None else stats.t.ppf(upper, df)
+    return estimate - quantile * std_error, estimate + quantile * std_error
+
+
+def n_covariance_parameters(widths: list[int]) -> int:
+    """Number of free covariance parameters of unstructured blocks with these numbers of columns."""
+    return sum(q * (q + 1) // 2 for q in widths)
+
+
+def information_criteria(log_likelihood: float, n_parameters: int, n: int) -> tuple[float, float]:
+    """AIC = -2 l + 2 k and BIC = -2 l + k log n, in lme4's convention also under REML."""
+    return -2 * log_likelihood + 2 * n_parameters, -2 * log_likelihood + n_parameters * float(np.log(n))
+
+
+def correlation(covariance: FloatArray) -> FloatArray:
+    """Correlation matrix (q, q); NaN where a variance is zero, because the correlation is not identified there."""
+    sd = np.sqrt(np.diag(covariance))
+    size = sd.max(initial=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = covariance / np.outer(sd, sd)
+    zero = sd <= 1e-10 * size
+    found[zero, :] = np.nan
+    found[:, zero] = np.nan
+    np.fill_diagonal(found, np.where(zero, np.nan, 1.0))
+    return np.clip(found, -1.0, 1.0)

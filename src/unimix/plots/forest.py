@@ -1,0 +1,94 @@
+"""Forest plot of several engines: estimates and intervals side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unimix.errors import EngineNotInstalledError
+from unimix.results.result import FitResult
+
+# Okabe and Ito's palette: distinguishable with every kind of colour vision.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+
+
+def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
+    """What the plot shows: columns part, name, engine, estimate, lower, upper, interval.
+
+    Args:
+        fits: (label, result) pairs. SDs have no interval (NaN).
+    """
+    rows: list[dict[str, Any]] = []
+    for label, fit in fits:
+        f = fit.fixed
+        for term, estimate, lower, upper in zip(f.terms, f.estimate, f.lower, f.upper, strict=True):
+            rows.append(
+                {"part": "fixed", "name": term, "engine": label, "estimate": float(estimate), "lower": float(lower),
+                 "upper": float(upper), "interval": f"{f.level:.0%} {f.interval}"}  # fmt: skip
+            )
+        sds = [(f"SD({t} | {b.group})", float(s)) for b in fit.random for t, s in zip(b.terms, b.sd, strict=True)]
+        for name, sd in [*sds, ("SD(Residual)", fit.sigma)]:
+            rows.append(
+                {"part": "sd", "name": name, "engine": label, "estimate": sd, "lower": np.nan, "upper": np.nan, "interval": ""}
+            )
+    return pd.DataFrame(rows)
+
+
+def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: str | None = None) -> Any:
+    """Draw one small panel per quantity, each with its own scale, engines by colour and marker.
+
+    Args:
+        fits: (label, result) pairs.
+        columns: Panels per row.
+        title: Above the figure; the formula, if left out.
+
+    Returns:
+        The matplotlib Axes in use, shape (panels,).
+
+    Raises:
+        EngineNotInstalledError: If matplotlib is missing.
+    """
+    try:
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise EngineNotInstalledError("Plots need matplotlib. Type:\n    pip install 'unimix[plot]'") from error
+    data = forest_data(fits)
+    names = list(dict.fromkeys(zip(data["part"], data["name"], strict=True)))
+    labels = [label for label, _ in fits]
+    columns = min(columns, len(names))
+    n_rows = -(-len(names) // columns)
+    height = 0.5 + 0.3 * len(labels)
+    figure, grid = plt.subplots(
+        n_rows, columns, figsize=(4.2 * columns, (height + 0.75) * n_rows + 0.9), squeeze=False, layout="constrained"
+    )
+    axes = grid.ravel()
+    for ax, (part, name) in zip(axes, names, strict=False):
+        shown = data[(data["part"] == part) & (data["name"] == name)].set_index("engine")
+        for i, label in enumerate(labels):
+            row = shown.loc[label]
+            colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+            if np.isfinite(row["lower"]):
+                ax.plot([row["lower"], row["upper"]], [i, i], color=colour, linewidth=2, solid_capstyle="round")
+            ax.plot(row["estimate"], i, marker=marker, color=colour, markersize=7, linestyle="none")
+        ax.set_yticks(range(len(labels)), labels)
+        ax.set_ylim(len(labels) - 0.5, -0.5)
+        ax.set_title(name, fontsize=11, loc="left")
+        ax.ticklabel_format(axis="x", useOffset=False)
+        ax.locator_params(axis="x", nbins=5)
+        if part == "sd":
+            low, high = shown["estimate"].min(), shown["estimate"].max()
+            ax.set_xlim(max(0.0, low - 0.5 * (high - low) - 0.05 * high), high + 0.5 * (high - low) + 0.05 * high)
+        ax.grid(axis="x", alpha=0.3)
+        for side in ("top", "right", "left"):
+            ax.spines[side].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+    for ax in axes[len(names) :]:
+        ax.set_visible(False)
+    kinds = "; ".join(dict.fromkeys(f"{k} interval" for k in data["interval"] if k))
+    figure.suptitle(f"{title or fits[0][1].model.formula}\n", fontsize=13)
+    figure.supxlabel(f"Lines: {kinds}", fontsize=9)
+    return axes[: len(names)]

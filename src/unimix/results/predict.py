@@ -1,0 +1,64 @@
+"""Predictions for new data from a saved result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError, listing
+from unimix.model.newdata import design_rows
+from unimix.model.recipe import DesignRecipe
+from unimix.results.schema import RandomPartResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def predict(
+    recipe: DesignRecipe,
+    beta: FloatArray,
+    random: Sequence[RandomPartResult],
+    data: Any,
+    *,
+    level: str,
+    new_levels: str,
+) -> FloatArray:
+    """Evaluate X beta + offset, and + Z b at group level.
+
+    Args:
+        recipe: Of the fitted design.
+        beta: Fixed effects, shape (p,).
+        random: Blocks with their levels and modes.
+        data: New rows.
+        level: group or population.
+        new_levels: error or population.
+
+    Returns:
+        Shape (n,); NaN where a value is missing.
+
+    Raises:
+        DataError: For a level that was not fitted, unless ``new_levels="population"``.
+    """
+    rows = design_rows(recipe, data, with_groups=level == "group" and bool(random))
+    values = rows.x @ beta + rows.offset
+    strange: dict[str, list[str]] = {}
+    if level == "group":
+        for block, z, labels in zip(random, rows.z, rows.labels, strict=True):
+            index = {str(label): i for i, label in enumerate(block.levels)}
+            codes = np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
+            if (codes < 0).any() and new_levels == "error":
+                strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})
+                continue
+            modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
+            values = values + np.einsum("nq,nq->n", z, modes[codes])
+    if strange:
+        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        raise DataError(
+            f"The new data have levels that were not fitted ({told}). Their effects are unknown: "
+            "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
+        )
+    found = np.full(len(rows.complete), np.nan)
+    found[rows.complete] = values
+    return found

@@ -1,0 +1,300 @@
+"""FitResult: one answer for every engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+
+from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.results import predict as prediction
+from unimix.results import tables, text
+from unimix.results.schema import (
+    SCHEMA_VERSION,
+    EngineInfo,
+    FitInfo,
+    FixedPartResult,
+    ModelInfo,
+    RandomPartResult,
+    Rows,
+    Status,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class FitResult(BaseModel):
+    """A fitted model, in the same shape whichever engine fitted it.
+
+    Attributes:
+        model: What was fitted.
+        engine: Who fitted it, with versions, options and times.
+        fixed: Fixed effects.
+        random: One entry per block of random effects.
+        fit: Likelihood and information criteria.
+        status: Whether the answer can be used.
+        rows: Observed and fitted values per row.
+        provenance: For each quantity that is not the engine's own word: whose it is, and why.
+        notes: What the engine printed or warned, verbatim, and what was done to the data.
+        schema_version: Of this layout.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: ModelInfo
+    engine: EngineInfo
+    fixed: FixedPartResult
+    random: tuple[RandomPartResult, ...]
+    fit: FitInfo
+    status: Status
+    rows: Rows
+    provenance: dict[str, str]
+    notes: tuple[str, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    _native: Any = PrivateAttr(default=None)
+    _posterior: Any = PrivateAttr(default=None)
+
+    def attach(self, *, native: Any = None, posterior: Any = None) -> Self:
+        """Keep objects that are not part of the saved result; returns the result itself."""
+        self._native, self._posterior = native, posterior
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FitResult) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((self.model.fingerprint, self.engine.backend, self.fixed.estimate.tobytes()))
+
+    # -- tables ---------------------------------------------------------------------------------
+
+    @property
+    def fixed_effects(self) -> pd.DataFrame:
+        """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+        return tables.fixed_effects(self.fixed)
+
+    @property
+    def fixed_cov(self) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects, terms x terms."""
+        names = list(self.fixed.terms)
+        return pd.DataFrame(np.array(self.fixed.covariance), index=names, columns=names)
+
+    @property
+    def variance_components(self) -> pd.DataFrame:
+        """Columns group, term1, term2, covariance, sdcor: the layout of lme4's ``as.data.frame(VarCorr(m))``."""
+        return tables.variance_components(self.random, self.fit.sigma)
+
+    @property
+    def group_effects(self) -> tables.GroupTables:
+        """Conditional modes (posterior means) per grouping factor: ``fit.group_effects["g"]``, levels x terms."""
+        return tables.group_tables(self.random, "modes")
+
+    @property
+    def group_effects_sd(self) -> tables.GroupTables:
+        """Their conditional (posterior) standard deviations, in the same layout."""
+        return tables.group_tables(self.random, "mode_sd")
+
+    def coefficients(self, group: str | None = None) -> pd.DataFrame:
+        """Fixed plus group effects per level of one grouping factor, levels x terms.
+
+        Args:
+            group: Grouping factor; may be left out where there is one.
+
+        Raises:
+            DataError: If there is no such grouping factor.
+        """
+        return tables.coefficients(self.fixed, self.random, group)
+
+    # -- numbers --------------------------------------------------------------------------------
+
+    @property
+    def fitted(self) -> FloatArray:
+        """Fitted values with the group effects, shape (n_obs,)."""
+        return self.rows.fitted
+
+    @property
+    def residuals(self) -> FloatArray:
+        """Observed minus fitted values, shape (n_obs,)."""
+        return self.rows.observed - self.rows.fitted
+
+    def resid(self, kind: Literal["response", "pearson", "standardized"] = "response") -> FloatArray:
+        """Residuals of a kind, shape (n_obs,).
+
+        Args:
+            kind: response; pearson (times the root of the weight, as lme4); standardized (pearson over sigma).
+        """
+        plain = self.residuals
+        if kind not in ("response", "pearson", "standardized"):
+            raise OptionError(f"kind={kind!r}: choose 'response', 'pearson' or 'standardized'.")
+        if kind == "response":
+            return plain
+        root = np.ones_like(plain) if self.rows.weights is None else np.sqrt(self.rows.weights)
+        return plain * root / (self.fit.sigma if kind == "standardized" else 1.0)
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation."""
+        return self.fit.sigma
+
+    @property
+    def log_likelihood(self) -> float:
+        """Log-likelihood of the criterion (restricted under REML); NaN for a posterior."""
+        return self.fit.log_likelihood
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return self.fit.aic
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion."""
+        return self.fit.bic
+
+    @property
+    def deviance(self) -> float:
+        """-2 log-likelihood; under REML the REML criterion."""
+        return self.fit.deviance
+
+    @property
+    def n_obs(self) -> int:
+        """Rows used."""
+        return self.model.n_obs
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        """Levels per grouping factor."""
+        return dict(self.model.groups)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the search ended properly; a singular fit has converged, on the boundary."""
+        return self.status.state in ("converged", "singular")
+
+    @property
+    def singular(self) -> bool:
+        """Whether a variance is zero or a correlation +-1."""
+        return self.status.state == "singular"
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend."""
+        return self.engine.backend
+
+    @property
+    def native(self) -> Any:
+        """The engine's own object; None in a loaded result."""
+        return self._native
+
+    @property
+    def posterior(self) -> Any:
+        """Draws as an ArviZ object.
+
+        Raises:
+            UnimixError: If the engine does not sample, or the result was loaded from JSON.
+        """
+        if self._posterior is None:
+            why = (
+                "the result was loaded from JSON, which keeps no draws (fit.posterior.to_netcdf(...) saves them)"
+                if self.status.n_draws
+                else f"{self.engine.backend} does not sample; use backend='pymc'"
+            )
+            raise UnimixError(f"There are no posterior draws: {why}.")
+        return self._posterior
+
+    # -- verbs ----------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        level: Literal["group", "population"] = "group",
+        new_levels: Literal["error", "population"] = "error",
+    ) -> FloatArray:
+        """Predict the response.
+
+        Args:
+            data: New rows, in any form that ``fit`` takes; None for the rows that were fitted.
+            level: group adds the group effects, population leaves them out.
+            new_levels: For levels that were not fitted: error, or population (their effects are zero).
+
+        Returns:
+            One value per row; NaN where a predictor is missing.
+
+        Raises:
+            DataError: For absent columns or unknown levels.
+            OptionError: For a wrong argument.
+        """
+        if level not in ("group", "population"):
+            raise OptionError(f"level={level!r}: choose 'group' or 'population'.")
+        if new_levels not in ("error", "population"):
+            raise OptionError(f"new_levels={new_levels!r}: choose 'error' or 'population'.")
+        if data is None:
+            return self.rows.fitted if level == "group" else self.rows.population
+        return prediction.predict(
+            self.model.recipe, self.fixed.estimate, self.random, data, level=level, new_levels=new_levels
+        )
+
+    def tidy(self, effects: Literal["fixed", "ran_pars", "ran_vals", "ran_coefs"] = "fixed") -> pd.DataFrame:
+        """One row per estimate, with broom's column names.
+
+        Args:
+            effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per level).
+        """
+        known = {"fixed": tables.tidy_fixed, "ran_pars": tables.tidy_ran_pars, "ran_vals": tables.tidy_ran_vals,
+                 "ran_coefs": tables.tidy_ran_coefs}  # fmt: skip
+        if effects not in known:
+            raise OptionError(f"effects={effects!r}: choose {listing(known)}.{did_you_mean(str(effects), known)}")
+        return known[effects](self.fixed, self.random, self.fit.sigma)
+
+    def glance(self) -> pd.DataFrame:
+        """One row with the criteria of the whole fit, with broom's column names."""
+        return tables.glance(self.model, self.fit, self.status, self.engine)
+
+    def augment(self) -> pd.DataFrame:
+        """One row per row used, with broom's column names."""
+        return tables.augment(self.model, self.rows)
+
+    def summary(self) -> str:
+        """The whole result as text."""
+        return text.summary(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        return text.sentence(self)
+
+    def _repr_html_(self) -> str:
+        return text.html(self)
+
+    # -- saving ---------------------------------------------------------------------------------
+
+    def to_json(self, path: str | Path | None = None, *, indent: int | None = None) -> str:
+        """Write the result as JSON; loading it gives the same bytes again.
+
+        Args:
+            path: Also write it to this file.
+            indent: Spaces of indentation, or None for one line.
+        """
+        written = self.model_dump_json(indent=indent)
+        if path is not None:
+            Path(path).write_text(written, encoding="utf-8")
+        return written
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Self:
+        """Read a result from JSON text or a file; no engine is needed.
+
+        Raises:
+            DataError: If it is not a result of this schema version.
+        """
+        content = source.strip() if isinstance(source, str) and source.lstrip().startswith("{") else None
+        try:
+            return cls.model_validate_json(Path(source).read_text(encoding="utf-8") if content is None else content)
+        except (OSError, ValidationError) as error:
+            raise DataError(f"This is not a saved FitResult (schema version {SCHEMA_VERSION}): {error}") from error

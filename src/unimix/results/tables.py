@@ -1,0 +1,160 @@
+"""Results as data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from unimix.errors import DataError, did_you_mean, listing
+from unimix.results.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Rows, Status
+
+Random = Sequence[RandomPartResult]
+_COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+
+
+class GroupTables(dict[str, pd.DataFrame]):
+    """Tables by grouping factor; an unknown name gets a helpful error."""
+
+    def __missing__(self, name: object) -> pd.DataFrame:
+        raise DataError(
+            f"{name!r} is not a grouping factor of this fit.{did_you_mean(str(name), self)} Known: {listing(self) or 'none'}."
+        )
+
+
+def fixed_effects(fixed: FixedPartResult) -> pd.DataFrame:
+    """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+    columns = {c: np.array(getattr(fixed, c)) for c in _COLUMNS}
+    return pd.DataFrame(columns, index=pd.Index(fixed.terms, name="term"))
+
+
+def variance_components(random: Random, sigma: float) -> pd.DataFrame:
+    """Rows as lme4's ``as.data.frame(VarCorr(m))``: variances, then covariances of each block, then the residual."""
+    rows: list[dict[str, Any]] = []
+    for block in random:
+        q = len(block.terms)
+        pairs = [(i, i) for i in range(q)] + [(i, j) for i in range(q) for j in range(i + 1, q)]
+        for i, j in pairs:
+            rows.append(
+                {
+                    "group": block.group,
+                    "term1": block.terms[i],
+                    "term2": None if i == j else block.terms[j],
+                    "covariance": float(block.covariance[i, j]),
+                    "sdcor": float(block.sd[i] if i == j else block.correlation[i, j]),
+                }
+            )
+    rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
+    return pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
+
+
+def group_tables(random: Random, field: Literal["modes", "mode_sd"]) -> GroupTables:
+    """Levels x terms per grouping factor; independent terms on one factor stand side by side."""
+    found = GroupTables()
+    for block in random:
+        index = pd.Index(list(block.levels), name=block.group)
+        frame = pd.DataFrame(np.array(getattr(block, field)), index=index, columns=list(block.terms))
+        found[block.group] = pd.concat([found[block.group], frame], axis=1) if block.group in found else frame
+    return found
+
+
+def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> pd.DataFrame:
+    """Fixed plus group effects per level, levels x terms (terms without a fixed effect keep the group effect)."""
+    effects = group_tables(random, "modes")
+    if group is None:
+        if len(effects) != 1:
+            raise DataError(f"Name the grouping factor: fit.coefficients(group), one of {listing(effects) or '(none)'}.")
+        group = next(iter(effects))
+    table = effects[group]
+    terms = [*fixed.terms, *(t for t in table.columns if t not in fixed.terms)]
+    base = dict(zip(fixed.terms, fixed.estimate, strict=True))
+    columns = {t: base.get(t, 0.0) + (table[t].to_numpy() if t in table.columns else np.zeros(len(table))) for t in terms}
+    return pd.DataFrame(columns, index=table.index)
+
+
+def tidy_fixed(fixed: FixedPartResult, _random: Random, _sigma: float) -> pd.DataFrame:
+    """broom's ``tidy(effects = "fixed")``."""
+    table = fixed_effects(fixed).reset_index()
+    renamed = table.rename(columns={"std_error": "std.error", "p_value": "p.value", "lower": "conf.low", "upper": "conf.high"})
+    renamed.insert(0, "effect", "fixed")
+    return renamed
+
+
+def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float) -> pd.DataFrame:
+    """broom's ``tidy(effects = "ran_pars")``: ``sd__x`` and ``cor__x.y``."""
+    table = variance_components(random, sigma)
+    terms = []
+    for row in table.itertuples():
+        first = "Observation" if row.group == "Residual" else row.term1
+        terms.append(f"sd__{first}" if pd.isna(row.term2) else f"cor__{row.term1}.{row.term2}")
+    return pd.DataFrame({"effect": "ran_pars", "group": table["group"], "term": terms, "estimate": table["sdcor"]})
+
+
+def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float) -> pd.DataFrame:
+    """broom's ``tidy(effects = "ran_vals")``: one row per level and term."""
+    parts = []
+    for block in random:
+        n_levels, q = block.modes.shape
+        parts.append(
+            pd.DataFrame(
+                {
+                    "effect": "ran_vals",
+                    "group": block.group,
+                    "level": [level for level in block.levels for _ in range(q)],
+                    "term": list(block.terms) * n_levels,
+                    "estimate": block.modes.ravel(),
+                    "std.error": block.mode_sd.ravel(),
+                }
+            )
+        )
+    columns = ["effect", "group", "level", "term", "estimate", "std.error"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float) -> pd.DataFrame:
+    """broom's ``tidy(effects = "ran_coefs")``: coefficients per level."""
+    parts = []
+    for group in group_tables(random, "modes"):
+        table = coefficients(fixed, random, group)
+        long = table.reset_index(names="level").melt(id_vars="level", var_name="term", value_name="estimate")
+        long.insert(0, "group", group)
+        long.insert(0, "effect", "ran_coefs")
+        parts.append(long)
+    columns = ["effect", "group", "level", "term", "estimate"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -> pd.DataFrame:
+    """broom's ``glance``: one row."""
+    return pd.DataFrame(
+        [
+            {
+                "nobs": model.n_obs,
+                "sigma": fit.sigma,
+                "logLik": fit.log_likelihood,
+                "AIC": fit.aic,
+                "BIC": fit.bic,
+                "deviance": fit.deviance,
+                "npar": fit.n_parameters,
+                "df.residual": fit.df_residual,
+                "criterion": fit.criterion,
+                "status": status.state,
+                "backend": engine.backend,
+            }
+        ]
+    )
+
+
+def augment(model: ModelInfo, rows: Rows) -> pd.DataFrame:
+    """broom's ``augment``: response, ``.fitted``, ``.resid``, ``.fixed``; the index is the row's position in the data."""
+    return pd.DataFrame(
+        {
+            model.response: np.array(rows.observed),
+            ".fitted": np.array(rows.fitted),
+            ".resid": rows.observed - rows.fitted,
+            ".fixed": np.array(rows.population),
+        },
+        index=pd.Index(np.array(rows.index, dtype=np.int64), name="row"),
+    )

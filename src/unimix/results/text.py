@@ -1,0 +1,117 @@
+"""Results in words, for terminals and notebooks."""
+
+from __future__ import annotations
+
+import html as escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from unimix.results import tables
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+_STATES = {
+    "converged": "converged",
+    "singular": "converged on the boundary (singular: a variance is zero or a correlation is +-1)",
+    "not_converged": "DID NOT CONVERGE: do not use these numbers",
+    "failed": "FAILED: do not use these numbers",
+}
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number for a table; an empty text for not-a-number."""
+    if np.isnan(value):
+        return ""
+    if np.isinf(value):
+        return "Inf"
+    if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-4):
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.{max(0, digits - 2)}f}"
+
+
+def p_value(value: float) -> str:
+    """A p value as papers print it."""
+    return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def sentence(fit: FitResult) -> str:
+    """What was fitted, by whom, and whether it worked."""
+    groups = ", ".join(f"{n} {name}" for name, n in fit.model.groups.items())
+    over = f" over {groups}" if groups else ""
+    what = {"posterior": "posterior", "least squares": "least squares"}.get(fit.model.method, fit.model.method)
+    return (
+        f"{fit.model.formula} fitted by {fit.engine.backend} ({what}) to {fit.model.n_obs} rows{over}: "
+        f"{_STATES[fit.status.state]}."
+    )
+
+
+def fixed_table(fit: FitResult) -> pd.DataFrame:
+    """Fixed effects formatted for reading; columns that an engine has no values for are left out."""
+    table = fit.fixed_effects
+    shown = pd.DataFrame(index=table.index)
+    shown["estimate"] = [number(v) for v in table["estimate"]]
+    shown["sd" if fit.fixed.interval == "credible" else "std_error"] = [number(v) for v in table["std_error"]]
+    if fit.fixed.interval == "confidence":
+        z = fit.fixed.df_method == "normal"
+        if not z:
+            shown["df"] = [f"{v:.1f}" for v in table["df"]]
+        shown["z" if z else "t"] = [f"{v:.2f}" for v in table["statistic"]]
+        shown["p_value"] = [p_value(v) for v in table["p_value"]]
+    shown["lower"] = [number(v) for v in table["lower"]]
+    shown["upper"] = [number(v) for v in table["upper"]]
+    shown.index.name = None
+    return shown
+
+
+def random_table(fit: FitResult) -> pd.DataFrame:
+    """Standard deviations and correlations formatted for reading."""
+    rows: list[dict[str, str]] = []
+    for block in fit.random:
+        for i, term in enumerate(block.terms):
+            row = {"group": block.group if i == 0 else "", "term": term, "sd": number(float(block.sd[i]))}
+            if i:
+                found = [float(block.correlation[i, j]) for j in range(i)]
+                row["corr"] = " ".join("undefined" if np.isnan(c) else f"{c:.3f}" for c in found)
+            rows.append(row)
+    rows.append({"group": "Residual", "term": "", "sd": number(fit.sigma)})
+    return pd.DataFrame(rows).fillna("")
+
+
+def summary(fit: FitResult) -> str:
+    """One sentence and then tables."""
+    level = f"{fit.fixed.level:.0%} {fit.fixed.interval} intervals"
+    df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
+    lines = [sentence(fit), "", f"Fixed effects ({', '.join(t for t in (level, df) if t)})", _indent(fixed_table(fit).to_string())]
+    if fit.random:
+        lines += ["", "Random effects", _indent(random_table(fit).to_string(index=False))]
+    else:
+        lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
+    if not np.isnan(fit.log_likelihood):
+        name = {"REML": "REML log-likelihood"}.get(fit.fit.criterion, "log-likelihood")
+        lines += ["", f"{name} {fit.log_likelihood:.3f}, AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters"]
+    if fit.status.n_draws:
+        lines += [
+            "",
+            f"{fit.status.n_draws} draws in {fit.status.n_chains} chains: R-hat {fit.status.rhat:.3f}, "
+            f"ESS {fit.status.ess_bulk:.0f} (bulk) {fit.status.ess_tail:.0f} (tail), {fit.status.divergences} divergences",
+            "Priors: " + ", ".join(f"{k} ~ {v}" for k, v in fit.engine.priors.items()),
+        ]
+    lines += [f"Note: {m}" for m in dict.fromkeys((*fit.status.messages, *fit.notes))]
+    return "\n".join(lines)
+
+
+def _indent(block: str) -> str:
+    return "\n".join(f"  {line}" for line in block.splitlines())
+
+
+def html(fit: FitResult) -> str:
+    """The same for a notebook."""
+    parts = [f"<p>{escape.escape(sentence(fit))}</p>", fixed_table(fit).to_html(border=0), random_table(fit).to_html(index=False, border=0)]
+    notes = "".join(f"<li>{escape.escape(m)}</li>" for m in dict.fromkeys((*fit.status.messages, *fit.notes)))
+    return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
+
+
+__all__ = ["fixed_table", "html", "number", "p_value", "random_table", "sentence", "summary", "tables"]
