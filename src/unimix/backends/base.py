@@ -18,7 +18,14 @@ from pydantic import BaseModel, ConfigDict
 
 from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
-from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError, OptionError, UnimixError, UnsupportedModelError
+from unimix.errors import (
+    EngineBrokenError,
+    EngineNotInstalledError,
+    FitError,
+    OptionError,
+    UnimixError,
+    UnsupportedModelError,
+)
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature, requirements
@@ -188,7 +195,9 @@ class Backend(BaseModel, ABC):
         reasons = self.refusals(design, request)
         if reasons:
             able = [n for n, b in (others or {}).items() if n != self.info.name and not b.refusals(design, request)]
-            hint = f"These can: {', '.join(f'backend={n!r}' for n in able)}." if able else "No other backend can either."
+            hint = (
+                f"These can: {', '.join(f'backend={n!r}' for n in able)}." if able else "No other backend can either."
+            )
             raise UnsupportedModelError(
                 f"backend={self.info.name!r} cannot fit {design.spec.text()}:\n"
                 + "\n".join(f"  - {r}" for r in reasons)
@@ -271,7 +280,9 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
         for fault in error.errors():
             name = str(fault["loc"][0]) if fault["loc"] else ""
             if fault["type"] == "extra_forbidden":
-                told.append(f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} Options: {', '.join(fields)}.")
+                told.append(
+                    f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} Options: {', '.join(fields)}."
+                )
             else:
                 told.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
         raise OptionError("\n".join(told)) from None

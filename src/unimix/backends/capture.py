@@ -43,5 +43,7 @@ def captured(*, streams: bool = True) -> Iterator[list[str]]:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
             np.seterr(**floating)
-            told = [f"{w.category.__name__}: {w.message}" for w in caught if not issubclass(w.category, DeprecationWarning)]
+            told = [
+                f"{w.category.__name__}: {w.message}" for w in caught if not issubclass(w.category, DeprecationWarning)
+            ]
             notes += dict.fromkeys([*told, *unique_lines(out.getvalue()), *unique_lines(err.getvalue())])

@@ -140,6 +140,12 @@ local({
     collect(function() extract(model, n_blocks, contrasts, df_method))
   }
 
+  # What tells whether another start is worth trying.
+  boundary <- function(model) {
+    collect(function() list(singular = as.numeric(lme4::isSingular(model)), log_likelihood = as.numeric(logLik(model)),
+                            diagonal = as.numeric(lme4::getME(model, "lower") == 0)))
+  }
+
   extract_lm <- function(model) {
     collect(function() list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
                             log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model))))
@@ -150,5 +156,5 @@ local({
     vapply(packages, function(p) tryCatch(as.character(packageVersion(p)), error = function(e) ""), "")
   }
 
-  list(fit_lmer = fit_lmer, fit_lm = fit_lm, extract_model = extract_model, extract_lm = extract_lm, versions = versions)
+  list(fit_lmer = fit_lmer, fit_lm = fit_lm, extract_model = extract_model, boundary = boundary, extract_lm = extract_lm, versions = versions)
 })

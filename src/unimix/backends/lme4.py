@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import Field
 
-from unimix.backends import rbridge
-from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, Yes
-from unimix.errors import FitError
-from unimix.model.design import Design
-from unimix.model.estimates import Estimates
-from unimix.model.features import Feature
-from unimix.numerics.weights import scale_rows
+from unimix.backends.base import BackendInfo, Problem
+from unimix.backends.mermod import LmerBackend, call_text, homoscedastic, n_starts_told, read_lm, read_merMod
 
-FloatArray = npt.NDArray[np.float64]
-R_PACKAGES = ("lme4", "lmerTest", "pbkrtest")
-_NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
+if TYPE_CHECKING:
+    from types import ModuleType
 
-CAPABILITIES = Capabilities(
-    {
-        Feature.NO_RANDOM_PART: Yes("by R's lm"),
-        Feature.RANDOM_INTERCEPT: Yes(),
-        Feature.CORRELATED_TERMS: Yes(),
-        Feature.INDEPENDENT_TERMS: Yes(),
-        Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
-        Feature.NESTED_FACTORS: Yes(),
-        Feature.CROSSED_FACTORS: Yes(),
-        Feature.CORRELATED_CROSSED: Yes(),
-        Feature.WEIGHTS: Yes(),
-        Feature.OFFSET: Yes("subtracted from the response and added back"),
-        Feature.REML: Yes(),
-        Feature.ML: Yes(),
-        Feature.POSTERIOR: _NO_POSTERIOR,
-        Feature.PRIORS: Never("lme4 has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Yes("by lmerTest"),
-        Feature.KENWARD_ROGER: Yes("by pbkrtest"),
-    }
-)
+    from unimix.model.design import Design
+    from unimix.model.estimates import Estimates
 
 
-class Lme4(Backend):
-    """lme4's ``lmer`` (``lm`` without a random part).
-
-    Attributes:
-        optimizer: lme4's optimizer.
-        control: Settings of the optimizer (lme4's ``optCtrl``), beside the tight tolerances that are the default.
-        start: Relative covariance parameters (theta) to start from, in the coordinates that are fitted.
-        restarts: How many further starts are tried when the search ended on the boundary.
-    """
+class Lme4(LmerBackend):
+    """lme4's ``lmer`` (``lm`` without a random part), called in R."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="lme4",
@@ -63,66 +28,10 @@ class Lme4(Backend):
         install="pip install 'unimix[lme4]'    # needs R; `python -m unimix.doctor` names the rpy2 for your R",
         url="https://github.com/lme4/lme4",
     )
-    capabilities: ClassVar[Capabilities] = CAPABILITIES
-
-    optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
-    control: dict[str, float] = Field(default_factory=dict)
-    start: tuple[float, ...] | None = None
-    restarts: Annotated[int, Field(ge=0, le=3)] = 2
-
-    def load(self) -> Any:
-        """Start R and check its packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        bridge.require(R_PACKAGES, self.info.name)
-        return bridge
-
-    def versions(self) -> dict[str, str]:
-        """Versions of rpy2, R and the R packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        return {**super().versions(), **bridge.versions([*R_PACKAGES, "Matrix"])}
-
-    def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Kenward-Roger belongs to REML."""
-        return kenward_roger_limits(design, request)
-
-    def preview(self, design: Design, request: FitRequest) -> str:
-        """The call that R would see."""
-        formula = super().preview(design, request)
-        if not design.blocks:
-            return f"lm({formula})"
-        return f"lmer({formula}, REML = {'TRUE' if request.reml else 'FALSE'}, control = {self._control_text()})"
-
-    def _control_text(self) -> str:
-        controls = ", ".join(f"{k} = {v:g}" for k, v in self.controls().items())
-        return f'lmerControl(optimizer = "{self.optimizer}", optCtrl = list({controls}))'
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         bridge: Any = engine
         return fit_lmer(bridge, self, problem) if problem.design.blocks else fit_lm(bridge, problem)
-
-    def controls(self) -> dict[str, float]:
-        """Settings of the optimizer: tight, because lme4's own stop visibly short of the optimum."""
-        tight = {
-            "nloptwrap": {"xtol_abs": 1e-10, "ftol_abs": 1e-12, "maxeval": 100_000.0},
-            "bobyqa": {"rhoend": 1e-9, "maxfun": 100_000.0},
-            "Nelder_Mead": {"FtolAbs": 1e-12, "XtolRel": 1e-10, "maxfun": 100_000.0},
-        }
-        return {**tight[self.optimizer], **self.control}
-
-
-def kenward_roger_limits(design: Design, request: FitRequest) -> list[str]:
-    """Why Kenward-Roger cannot be had for this model, if so."""
-    if request.df_method == "kenward-roger" and not request.reml and design.blocks:
-        return ["Kenward-Roger degrees of freedom belong to REML estimates: use method='REML' or df_method='satterthwaite'"]
-    return []
-
-
-def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, dict[str, str]]:
-    """Scale rows by sqrt(w) where Kenward-Roger is asked for: pbkrtest ignores weights."""
-    if design.weights is None or request.df_method != "kenward-roger":
-        return design, 0.0, {}
-    scaled, constant = scale_rows(design)
-    return scaled, constant, {"weights": "rows scaled by sqrt(w), because pbkrtest ignores weights (exact)"}
 
 
 def r_arguments(design: Design) -> list[Any]:
@@ -152,69 +61,9 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
         problem.coefficients,
         request.df_method,
     )
-    weights = "" if design.weights is None else ", weights = w"
-    reml = "TRUE" if request.reml else "FALSE"
-    call = f"lmer({answer['text'][0]}, REML = {reml}{weights}, control = {options._control_text()})"
-    if answer["n_starts"][0] > 1:
-        provenance["optimum"] = f"best of {int(answer['n_starts'][0])} starts of lme4's own search (the first ended on the boundary)"
+    call = call_text(answer["text"][0], design, request, options.control_text())
+    provenance |= n_starts_told(int(answer["n_starts"][0]))
     return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0)
-
-
-def read_merMod(  # noqa: N802  the R class is called so
-    answer: dict[str, Any], problem: Problem, constant: float, provenance: dict[str, str], call: str, *, finished: bool
-) -> Estimates:
-    """Turn what ``lme4.R`` extracted into estimates.
-
-    Raises:
-        FitError: If lme4 dropped a column (it never should: the design has full rank).
-    """
-    design, request = problem.design, problem.request
-    p = design.p
-    if len(answer["beta"]) != p:
-        raise FitError(f"lme4 returned {len(answer['beta'])} fixed effects for {p} columns: {', '.join(answer['names'])}.")
-    shapes = [(b.n_levels, b.q) for b in design.blocks]
-    singular = bool(answer["singular"][0])
-    messages = [str(w) for w in answer["warnings"]]
-    # A gradient that is not small at a singular fit is a known false alarm of lme4's check (row 32 of its rules).
-    gradient = float(answer["gradient"][0])
-    complaints = [m for m in messages if "singular" not in m.lower()]
-    df: FloatArray | None = answer["df"] if len(answer["df"]) else None
-    method = request.df_method if df is not None else "normal"
-    provenance = dict(provenance)
-    if df is not None:
-        source = "lmerTest" if request.df_method == "satterthwaite" else "pbkrtest"
-        provenance["df"] = f"{request.df_method} by {source}"
-        if not (np.isfinite(df) & (df > 0)).all():
-            df, method = None, "normal"
-            provenance["df"] = f"none: {source} gave values that are not degrees of freedom; z is reported"
-    elif answer["df_error"][0]:
-        provenance["df"] = f"none: {request.df_method} failed ({answer['df_error'][0]}); z is reported"
-    return Estimates(
-        beta=answer["beta"],
-        beta_cov=answer["beta_cov"].reshape(p, p),
-        covariances=tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True)),
-        sigma=float(answer["sigma"][0]),
-        modes=tuple(m.reshape(levels, q, order="F") for m, (levels, q) in zip(answer["modes"], shapes, strict=True)),
-        mode_covs=tuple(
-            np.moveaxis(v.reshape(q, q, levels, order="F"), 2, 0)
-            for v, (levels, q) in zip(answer["mode_covs"], shapes, strict=True)
-        ),
-        log_likelihood=float(answer["log_likelihood"][0]) + constant,
-        converged=finished and (singular or not complaints),
-        std_error=answer["std_error"] if len(answer["std_error"]) else None,
-        df=df,
-        df_method=method,
-        singular=singular,
-        messages=(*messages, *(str(n) for n in answer["notes"] if not _is_noise(n, messages))),
-        gradient=gradient if np.isfinite(gradient) else None,
-        engine_call=call,
-        provenance=provenance,
-        native=answer.get("model"),
-    )
-
-
-def _is_noise(note: str, messages: list[str]) -> bool:
-    return "singular" in note or any(m in note for m in messages)
 
 
 def fit_lm(bridge: Any, problem: Problem) -> Estimates:
@@ -222,27 +71,4 @@ def fit_lm(bridge: Any, problem: Problem) -> Estimates:
     design = problem.design
     weights = design.weights if design.weights is not None else np.empty(0)
     answer = bridge.call("fit_lm", design.y, design.x, weights)
-    call = f"lm({answer['text'][0]}{', weights = w' if design.weights is not None else ''})"
-    return read_lm(answer, problem, call)
-
-
-def read_lm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
-    """Turn an ``lm`` into estimates."""
-    p = problem.design.p
-    z = problem.request.df_method == "normal"
-    return Estimates(
-        beta=answer["beta"],
-        beta_cov=answer["beta_cov"].reshape(p, p),
-        covariances=(),
-        sigma=float(answer["sigma"][0]),
-        modes=(),
-        mode_covs=(),
-        log_likelihood=float(answer["log_likelihood"][0]),
-        converged=True,
-        df=None if z else np.full(p, float(answer["df"][0])),
-        df_method="normal" if z else "residual",
-        singular=False,
-        messages=tuple(answer["notes"]),
-        engine_call=call,
-        native=answer.get("model"),
-    )
+    return read_lm(answer, problem, call_text(answer["text"][0], design, problem.request, ""))

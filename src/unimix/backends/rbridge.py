@@ -79,6 +79,10 @@ class RBridge:
                 f"    sudo apt-get install {debian}\nor in R:\n    install.packages(c({quoted}))"
             )
 
+    def named_list(self, values: Mapping[str, float]) -> Any:
+        """A named R list of numbers, as an R object."""
+        return self._to_r(dict(values))
+
     def _to_r(self, value: Any) -> Any:
         ri = self._ri
         match value:
@@ -159,9 +163,11 @@ def connect(backend: str, install: str) -> RBridge:
         if _bridge is not None:
             return _bridge
         if not installed():
-            raise EngineNotInstalledError(f"backend={backend!r} needs rpy2, which is not installed. Type:\n    {install}\n{_HINT}")
+            raise EngineNotInstalledError(
+                f"backend={backend!r} needs rpy2, which is not installed. Type:\n    {install}\n{_HINT}"
+            )
         try:
-            import rpy2.rinterface as rinterface
+            from rpy2 import rinterface
 
             rinterface.initr()
         except Exception as error:
@@ -186,3 +192,37 @@ def quiet_console() -> Iterator[list[str]]:
         yield said
     finally:
         callbacks.consolewrite_print, callbacks.consolewrite_warnerror = kept
+
+
+@contextlib.contextmanager
+def immediate_warnings() -> Iterator[None]:
+    """Let R say its warnings at once, while somebody listens, and not when the process ends."""
+    from rpy2 import rinterface
+
+    option = rinterface.evalr("options(warn = 1)")
+    try:
+        yield
+    finally:
+        rinterface.baseenv["options"](option)
+
+
+@contextlib.contextmanager
+def placeholder(package: str) -> Iterator[None]:
+    """Let ``importr(package)`` succeed with an empty module while the block runs, if R lacks the package."""
+    from types import ModuleType
+
+    from rpy2.robjects import packages
+
+    if packages.isinstalled(package):
+        yield
+        return
+    real = packages.importr
+
+    def importr(name: str, *args: Any, **kwargs: Any) -> Any:
+        return ModuleType(name) if name == package else real(name, *args, **kwargs)
+
+    packages.importr = importr
+    try:
+        yield
+    finally:
+        packages.importr = real

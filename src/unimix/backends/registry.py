@@ -39,7 +39,9 @@ def backend_class(name: str) -> type[Backend]:
     """
     known = registered()
     if name not in known:
-        raise UnknownBackendError(f"There is no backend {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        raise UnknownBackendError(
+            f"There is no backend {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
+        )
     cls = known[name].load()
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise EngineBrokenError(f"The entry point of backend {name!r} is not a subclass of unimix.backends.Backend.")
@@ -66,7 +68,9 @@ def resolve(backend: str | type[Backend] | Backend, options: Mapping[str, Any] |
         return make_backend(backend, options)
     if isinstance(backend, str):
         return make_backend(backend_class(backend), options)
-    raise UnknownBackendError(f"backend={backend!r}: give a name ({', '.join(registered())}), a backend class or an instance.")
+    raise UnknownBackendError(
+        f"backend={backend!r}: give a name ({', '.join(registered())}), a backend class or an instance."
+    )
 
 
 def others() -> dict[str, Backend]:

@@ -1,0 +1,150 @@
+"""pymer4: its own ``lmer`` class fits, and what it fitted is read from the R model that it keeps.
+
+pymer4 is lme4 by another road. Its class is driven as its users drive it, on a polars frame with our generated columns.
+Its tables are not read: they leave ``REML=False`` out, call a singular fit converged, and list conditional
+coefficients under the name of fixed effects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from unimix.backends import rbridge
+from unimix.backends.base import BackendInfo, Problem
+from unimix.backends.capture import unique_lines
+from unimix.backends.mermod import (
+    R_PACKAGES,
+    LmerBackend,
+    call_text,
+    homoscedastic,
+    n_starts_told,
+    read_lm,
+    read_merMod,
+)
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from unimix.model.design import Design
+    from unimix.model.estimates import Estimates
+
+_STARTS = (0.1, 3.0, 0.01)
+
+
+class Pymer4(LmerBackend):
+    """pymer4's ``lmer`` (``lm`` without a random part)."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="pymer4",
+        engine="lme4",
+        title="lme4 (R) through pymer4",
+        packages=("pymer4", "rpy2", "polars"),
+        distributions=("pymer4", "rpy2"),
+        install="pip install 'unimix[pymer4]'    # needs R; `python -m unimix.doctor` names the rpy2 for your R",
+        url="https://eshinjolly.com/pymer4",
+    )
+    r_packages: ClassVar[tuple[str, ...]] = (
+        *R_PACKAGES, "emmeans", "broom", "broom.mixed", "parameters", "performance", "insight", "tibble",
+    )  # fmt: skip
+
+    def load(self) -> Any:
+        """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
+        rbridge.connect(self.info.name, self.info.install).require(self.r_packages, self.info.name)
+        # pymer4 0.9 imports the R package `report`, which only its method .report() uses and Debian does not have:
+        # without it `import pymer4` fails, although nothing that fits needs it.
+        if "pymer4.models" not in sys.modules:
+            with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), rbridge.placeholder("report"):
+                super(LmerBackend, self).load()
+                importlib.import_module("pymer4.models")
+        return sys.modules["pymer4.models"]
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        bridge = rbridge.connect(self.info.name, self.info.install)
+        design, constant, provenance = homoscedastic(problem.design, problem.request)
+        text = super(LmerBackend, self).preview(design, problem.request)
+        data = _frame(design)
+        call = call_text(text, design, problem.request, self.control_text())
+        with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings():
+            made = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
+            search = self._steer(made, bridge, problem) if design.blocks else _Search()
+            trouble = _run(made)
+        notes = [*unique_lines("".join([*said, *search.said])), *trouble]
+        road = {"engine": "lme4, through pymer4's own class; values read from its r_model", **provenance}
+        if not design.blocks:
+            answer = bridge.call("extract_lm", made.r_model)
+            return read_lm({**answer, "model": made, "notes": [*answer["notes"], *notes]}, problem, call)
+        answer = bridge.call(
+            "extract_model", made.r_model, len(design.blocks), problem.coefficients, problem.request.df_method
+        )
+        answer |= {"model": made, "notes": [*answer["notes"], *notes]}
+        finished = int(answer["code"][0]) == 0
+        return read_merMod(answer, problem, constant, road | n_starts_told(search.n_starts), call, finished=finished)
+
+    def _steer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+        """Make the class pass on the method, the controls and further starts, which ``fit`` has no arguments for."""
+        lmer, record = made._r_func, _Search()
+        controls = importlib.import_module("pymer4.tidystats.lmerTest").lmer_control
+        settings = controls(
+            optimizer=self.optimizer,
+            optCtrl=bridge.named_list(self.controls()),
+            **{f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")},
+        )
+
+        def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
+            record.n_starts += 1
+            more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
+            return lmer(formula, data, REML=problem.request.reml, control=settings, **more, **others)
+
+        def best(formula: str, data: Any, **others: Any) -> Any:
+            model = search(formula, data, self.start, **others)
+            state = bridge.call("boundary", model)
+            if state["singular"][0] and self.start is None:
+                for scale in _STARTS[: self.restarts]:
+                    other = search(formula, data, np.where(state["diagonal"], scale, 0.0), **others)
+                    found = bridge.call("boundary", other)
+                    if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
+                        model, state = other, found
+            record.said = list(made.r_console)
+            return model
+
+        made._r_func = best
+        return record
+
+
+@dataclass
+class _Search:
+    """What happened in R while the model was fitted; the warnings of pymer4's own tables come later."""
+
+    n_starts: int = 0
+    said: list[str] = field(default_factory=list)
+
+
+def _run(made: Any) -> list[str]:
+    """Call ``fit``; where only its tables fail, after R has fitted, say so and go on with the R model."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it has just put into r_console
+            made.fit()
+    except Exception as error:
+        if made.r_model is None:
+            raise
+        return [f"pymer4's own tables could not be made ({type(error).__name__}: {error}); they are not used here."]
+    return []
+
+
+def _frame(design: Design) -> Any:
+    import polars as pl
+
+    columns: dict[str, Any] = {"y": design.y}
+    columns |= {f"x{j}": np.ascontiguousarray(design.x[:, j]) for j in range(design.p)}
+    for k, block in enumerate(design.blocks):
+        columns |= {f"z{k}_{j}": np.ascontiguousarray(block.z[:, j]) for j in range(block.q)}
+        levels = [str(i + 1) for i in range(block.n_levels)]
+        columns[f"g{k}"] = pl.Series([levels[c] for c in block.codes], dtype=pl.Enum(levels))
+    return pl.DataFrame(columns)
