@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -42,7 +43,13 @@ def backend_class(name: str) -> type[Backend]:
         raise UnknownBackendError(
             f"There is no backend {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
-    cls = known[name].load()
+    try:
+        cls = known[name].load()
+    except Exception as error:
+        raise EngineBrokenError(
+            f"The backend {name!r} ({known[name].value}) does not import: {type(error).__name__}: {error}. "
+            "Update or uninstall the package that provides it."
+        ) from error
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise EngineBrokenError(f"The entry point of backend {name!r} is not a subclass of unimix.backends.Backend.")
     return cls
@@ -74,5 +81,14 @@ def resolve(backend: str | type[Backend] | Backend, options: Mapping[str, Any] |
 
 
 def others() -> dict[str, Backend]:
-    """Every registered backend with default options."""
-    return {name: make_backend(backend_class(name)) for name in registered()}
+    """Every registered backend that imports, with default options."""
+    return {name: make_backend(cls) for name, cls in sound().items()}
+
+
+def sound() -> dict[str, type[Backend]]:
+    """Every registered backend whose adapter imports; a third party's broken one hinders nobody."""
+    found = {}
+    for name in registered():
+        with contextlib.suppress(EngineBrokenError):
+            found[name] = backend_class(name)
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from unimix.backends.capabilities import Yes
-from unimix.backends.registry import backend_class, registered
+from unimix.backends.registry import registered, sound
 from unimix.model.features import Feature
 
 
@@ -54,7 +54,7 @@ class BackendTable:
 
 def backend_table() -> BackendTable:
     """Read every registered backend's sheet; no engine is loaded."""
-    classes = {name: backend_class(name) for name in registered()}
+    classes = sound()
     features = [f.value for f in Feature]
     marks = {n: [c.capabilities[f].mark for f in Feature] for n, c in classes.items()}
     reasons = {}
@@ -62,4 +62,5 @@ def backend_table() -> BackendTable:
         answers = [cls.capabilities[f] for f in Feature]
         reasons[name] = [a.how if isinstance(a, Yes) else a.reason for a in answers]
     installed = {n: all(importlib.util.find_spec(p) is not None for p in c.info.packages) for n, c in classes.items()}
+    installed |= {name: False for name in registered() if name not in classes}
     return BackendTable(installed, pd.DataFrame(marks, index=features), pd.DataFrame(reasons, index=features))

@@ -1,0 +1,33 @@
+"""Tests for people's own analyses and for authors of backends.
+
+``assert_agree`` holds two fits against each other, ``BackendContract`` is the suite that every backend passes, and the
+pytest plug-in gives a ``backend`` fixture over the installed engines (``pytest --unimix-backends=lme4,statsmodels``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unimix.testing.agreement import assert_agree
+    from unimix.testing.contract import BackendContract
+    from unimix.testing.references import ReferenceCase, reference_cases
+    from unimix.testing.simulated import simulate_rich, simulate_slopes
+
+_HOME_OF = {
+    "assert_agree": "unimix.testing.agreement",
+    "BackendContract": "unimix.testing.contract",
+    "ReferenceCase": "unimix.testing.references",
+    "reference_cases": "unimix.testing.references",
+    "simulate_rich": "unimix.testing.simulated",
+    "simulate_slopes": "unimix.testing.simulated",
+}
+
+__all__ = ["BackendContract", "ReferenceCase", "assert_agree", "reference_cases", "simulate_rich", "simulate_slopes"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'unimix.testing' has no attribute {name!r}")

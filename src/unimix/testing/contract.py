@@ -1,0 +1,416 @@
+"""The suite that every backend passes, third parties' too.
+
+from unimix.testing import BackendContract
+
+class TestMine(BackendContract):
+    backend = "mine"
+    starved = {"max_iterations": 1}
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+import unimix as um
+from unimix.backends.base import Backend, FitRequest
+from unimix.backends.capabilities import Yes
+from unimix.backends.registry import others, registered, resolve
+from unimix.model.design import Design, build_design
+from unimix.model.features import Feature, requirements
+from unimix.model.parse import parse
+from unimix.results.result import FitResult
+from unimix.testing import dense
+from unimix.testing.agreement import assert_agree
+from unimix.testing.references import ReferenceCase, reference_cases
+from unimix.testing.simulated import SLOPES, simulate_rich, simulate_slopes
+
+FloatArray = npt.NDArray[np.float64]
+
+EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
+    Feature.NO_RANDOM_PART: ("y ~ x + f", {}),
+    Feature.RANDOM_INTERCEPT: ("y ~ x + (1 | g)", {}),
+    Feature.CORRELATED_TERMS: ("y ~ x + f + (1 + x | g)", {}),
+    Feature.INDEPENDENT_TERMS: ("y ~ x + (1 + x || g)", {}),
+    Feature.SEVERAL_CORRELATED_BLOCKS: ("y ~ x + (1 + x | g) + (0 + u + v | g)", {}),
+    Feature.NESTED_FACTORS: ("y ~ x + (1 | g/sub)", {}),
+    Feature.CROSSED_FACTORS: ("y ~ x + (1 | g) + (1 | h)", {}),
+    Feature.CORRELATED_CROSSED: ("y ~ x + (1 + x | g) + (1 | h)", {}),
+    Feature.WEIGHTS: ("y ~ x + (1 + x | g)", {"weights": "w"}),
+    Feature.OFFSET: ("y ~ x + (1 | g)", {"offset": "off"}),
+    Feature.REML: ("y ~ x + (1 | g)", {"method": "REML"}),
+    Feature.ML: ("y ~ x + (1 + x | g)", {"method": "ML"}),
+    Feature.POSTERIOR: ("y ~ x + (1 | g)", {"method": "posterior"}),
+    Feature.PRIORS: ("y ~ x + (1 | g)", {"priors": True}),
+    Feature.SATTERTHWAITE: ("y ~ x + (1 | g)", {"df_method": "satterthwaite"}),
+    Feature.KENWARD_ROGER: ("y ~ x + (1 | g)", {"df_method": "kenward-roger"}),
+}
+"""One model per feature, on :func:`unimix.testing.simulate_rich`'s columns."""
+
+
+class BackendContract:
+    """Subclass it, name the backend, and let pytest collect it.
+
+    Attributes:
+        backend: Its name.
+        options: Options for every fit of the suite.
+        starved: Options with which the engine must stop too early.
+    """
+
+    backend: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+    starved: ClassVar[dict[str, Any]]
+
+    # -- tools ----------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Backend:
+        """The backend under test, configured."""
+        return resolve(self.backend, self.options)
+
+    @property
+    def samples(self) -> bool:
+        """Whether it gives a posterior."""
+        return self.engine.info.default_method == "posterior"
+
+    def fit(self, formula: str, data: Any, **arguments: Any) -> FitResult:
+        """Fit with the backend under test and a fixed seed."""
+        return um.fit(formula, data, backend=self.engine, **{"seed": 20, **arguments})
+
+    @staticmethod
+    def example(feature: Feature) -> tuple[str, dict[str, Any]]:
+        """Formula and arguments that ask for a feature."""
+        formula, arguments = EXAMPLES[feature]
+        if arguments.get("priors"):
+            arguments = {"priors": {"x": um.Normal(0, 10)}}
+        return formula, arguments
+
+    @staticmethod
+    def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
+        """The design that ``fit`` would build."""
+        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset")}
+        return build_design(parse(formula), data, **kept)
+
+    # -- the sheet ------------------------------------------------------------------------------
+
+    def test_is_registered_under_its_own_name(self) -> None:
+        assert self.backend in registered()
+        assert self.engine.info.name == self.backend
+
+    def test_every_no_has_a_reason(self) -> None:
+        for feature in Feature:
+            answer = self.engine.capabilities[feature]
+            assert isinstance(answer, Yes) or len(answer.reason) > 15, feature
+
+    def test_options_are_frozen_documented_and_checked(self) -> None:
+        engine = self.engine
+        with pytest.raises(um.OptionError, match="Options: "):
+            resolve(self.backend, {"no_such_option": 1})
+        for name in type(engine).model_fields:
+            told = " ".join(c.__doc__ or "" for c in type(engine).__mro__)
+            assert f"{name}:" in told, f"the option {name} is not in the docstring"
+
+    def test_loading_the_adapter_loads_no_engine(self) -> None:
+        engines = {"pymc", "pytensor", "rpy2", "statsmodels", "pymer4", "nutpie", "arviz", "matplotlib", "polars"}
+        engines |= set(self.engine.info.packages)
+        code = (
+            "import sys; from unimix.backends.registry import backend_class; "
+            f"backend_class({self.backend!r}); print(*sorted(set(sys.modules) & {engines!r}))"
+        )
+        done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == []
+
+    # -- features -------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("feature", list(Feature), ids=lambda f: f.name)
+    def test_claimed_features_deliver_and_others_are_refused(
+        self, feature: Feature, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        formula, arguments = self.example(feature)
+        data = simulate_rich()
+        design = self.design_of(formula, data, arguments)
+        method = arguments.get("method", self.engine.info.default_method)
+        needs = requirements(design, method, priors="priors" in arguments)
+        if feature not in (Feature.SATTERTHWAITE, Feature.KENWARD_ROGER):
+            assert feature in needs, "the example does not ask for the feature"
+        answer = self.engine.capabilities[feature]
+        if isinstance(answer, Yes):
+            fit = self.fit(formula, data, **arguments)
+            self.check_delivery(fit, design, method)
+            if feature is Feature.KENWARD_ROGER:
+                assert fit.fixed.df_method == "kenward-roger"
+                assert np.isfinite(fit.fixed.df).all()
+            return
+        if feature is Feature.SATTERTHWAITE:
+            fit = self.fit(formula, data, **arguments)
+            assert fit.fixed.df_method != "satterthwaite"
+            assert fit.fixed.df_method == "posterior" or "df" in fit.provenance
+            return
+
+        def not_to_be_called(_self: Backend) -> None:
+            raise AssertionError("the engine was loaded for a model it cannot fit")
+
+        monkeypatch.setattr(type(self.engine), "load", not_to_be_called)
+        with pytest.raises(um.UnsupportedModelError) as refused:
+            self.fit(formula, data, **arguments)
+        message = str(refused.value)
+        assert answer.reason in message
+        request = FitRequest(method, arguments.get("df_method", "satterthwaite"), priors=arguments.get("priors"))
+        able = [n for n, b in others().items() if not b.refusals(design, request)]
+        assert all(f"backend={name!r}" in message for name in able)
+
+    def check_delivery(self, fit: FitResult, design: Design, method: str) -> None:
+        """Hold a fit against the likelihood written down plainly (dense covariance matrix, small data).
+
+        The reported log-likelihood is that of the reported parameters (1e-6 relative: rounding of the way back from
+        conditioned columns); the fixed effects are the GLS solution (1e-3 SE: what optimizers leave); no covariance
+        parameter can be moved by 2 % for a gain of more than 1e-3.
+        """
+        assert fit.converged, fit.status
+        covariances = tuple(np.array(b.covariance) for b in fit.random)
+        beta, cov = dense.gls(design, covariances, fit.sigma)
+        distance = np.abs(fit.fixed.estimate - beta) / np.sqrt(np.diag(cov))
+        if method == "posterior" or self.samples:
+            # Averaging over variance parameters moves the mean by a fraction of an SE; 4 Monte Carlo errors on top.
+            assert distance.max() < 0.35 + 4 / np.sqrt(fit.status.ess_bulk or 1.0)
+            assert (fit.fixed.lower < fit.fixed.estimate).all()
+            assert (fit.fixed.estimate < fit.fixed.upper).all()
+            return
+        assert distance.max() < 1e-3
+        np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
+        reml = method == "REML" and bool(design.blocks)
+        if not design.blocks:
+            assert fit.sigma**2 * fit.fit.df_residual == pytest.approx(self.weighted_rss(design, fit), rel=1e-9)
+            return
+        own = dense.log_likelihood(design, covariances, fit.sigma, reml=reml)
+        assert fit.log_likelihood == pytest.approx(own, rel=1e-6)
+        for factor in (0.98, 1.02):
+            moved = [(covariances, fit.sigma * factor)]
+            for k, c in enumerate(covariances):
+                for j in range(len(c)):
+                    turn = np.eye(len(c))
+                    turn[j, j] = factor
+                    other = [turn @ c @ turn if i == k else x for i, x in enumerate(covariances)]
+                    moved.append((tuple(other), fit.sigma))
+            for parameters, sigma in moved:
+                assert dense.log_likelihood(design, parameters, sigma, reml=reml) < own + 1e-3
+
+    @staticmethod
+    def weighted_rss(design: Design, fit: FitResult) -> float:
+        """Residual sum of squares."""
+        w = np.ones(design.n) if design.weights is None else design.weights
+        return float(np.sum(w * fit.residuals**2))
+
+    # -- truth ----------------------------------------------------------------------------------
+
+    def test_recovers_simulated_truth(self) -> None:
+        # 40 groups x 12 rows: fixed effects within 4 SE, SDs within a third (about 3 sampling SDs of an SD over 40 levels).
+        fit = self.fit("y ~ x + (1 + x | g)", simulate_slopes(seed=3))
+        truth = np.array(list(SLOPES.fixed.values()))
+        assert (np.abs(fit.fixed.estimate - truth) < 4 * fit.fixed.std_error).all()
+        np.testing.assert_allclose(fit.random[0].sd, SLOPES.sd, rtol=0.34)
+        assert fit.sigma == pytest.approx(SLOPES.sigma, rel=0.12)
+        assert float(fit.random[0].correlation[1, 0]) == pytest.approx(SLOPES.correlation, abs=0.45)
+
+    def test_least_squares_without_a_random_part(self) -> None:
+        data = simulate_slopes(seed=4)
+        fit = self.fit("y ~ x", data)
+        x = np.column_stack([np.ones(len(data)), data["x"]])
+        beta, rss = np.linalg.lstsq(x, data["y"], rcond=None)[:2]
+        se = np.sqrt(np.diag(np.linalg.inv(x.T @ x)) * rss[0] / (len(data) - 2))
+        slack = 5 / np.sqrt(fit.status.ess_bulk or np.inf) if self.samples else 1e-8
+        assert (np.abs(fit.fixed.estimate - beta) < slack * se + (0.02 * se if self.samples else 0)).all()
+        np.testing.assert_allclose(fit.fixed.std_error, se, rtol=0.1 if self.samples else 1e-7)
+
+    @pytest.mark.parametrize("case", reference_cases(), ids=lambda c: c.id)
+    def test_meets_stored_references(self, case: ReferenceCase) -> None:
+        """Likelihood engines: 1e-2 SE, 2e-3, 2 %, 1e-3 as stated for the least exact of them.
+
+        Samplers: 0.3 SE + 4 MCSE.
+        """
+        data = um.load_dataset(case.dataset)
+        if self.samples and case.method == "ML":
+            return  # a posterior has no criterion to choose
+        design = self.design_of(case.formula, data, {})
+        method = "posterior" if self.samples else case.method
+        if self.engine.refusals(design, FitRequest(method)):
+            with pytest.raises(um.UnsupportedModelError):
+                self.fit(case.formula, data, method=method)
+            return
+        fit = self.fit(case.formula, data, method=method)
+        distance = np.abs(fit.fixed.estimate - np.array(case.estimate)) / np.array(case.std_error)
+        sds = np.array([*(s for b in fit.random for s in b.sd), fit.sigma])
+        assert fit.converged
+        if self.samples:
+            if case.n_groups >= 10:
+                assert distance.max() < 0.3 + 4 / np.sqrt(fit.status.ess_bulk or 1.0)
+            return
+        assert distance.max() < 1e-2
+        np.testing.assert_allclose(fit.fixed.std_error, case.std_error, rtol=2e-3)
+        np.testing.assert_allclose(sds, case.sd, rtol=0.02)
+        assert fit.log_likelihood == pytest.approx(case.log_likelihood, abs=1e-3)
+        assert fit.singular == case.singular
+        if fit.fixed.df_method == "satterthwaite":
+            np.testing.assert_allclose(fit.fixed.df, case.df, rtol=1e-3)
+
+    # -- invariance -----------------------------------------------------------------------------
+
+    def test_order_of_rows_index_and_container_change_nothing(self) -> None:
+        import polars as pl
+
+        data = simulate_slopes(seed=5, n_groups=20)
+        formula = "y ~ x + (1 + x | g)"
+        plain = self.fit(formula, data)
+        shuffled = data.sample(frac=1, random_state=1)
+        for other in (shuffled, data.set_index(np.full(len(data), 7)), pl.from_pandas(data), data.to_dict("list")):
+            again = self.fit(formula, other)
+            self.same_numbers(again, plain)
+            effects, wanted = again.group_effects["g"], plain.group_effects["g"]
+            assert list(effects.index) == list(wanted.index)
+            slack = 0.35 * plain.group_effects_sd["g"].to_numpy() if self.samples else 1e-3 * plain.sigma
+            assert (np.abs(effects.to_numpy() - wanted.to_numpy()) < slack).all()
+
+    def test_names_of_levels_change_nothing_but_names(self) -> None:
+        data = simulate_slopes(seed=6, n_groups=20)
+        renamed = data.assign(g=data["g"].map({f"g{i:03d}": f"z{99 - i:02d} `system('x')`" for i in range(20)}))
+        plain, again = self.fit("y ~ x + (1 | g)", data), self.fit("y ~ x + (1 | g)", renamed)
+        self.same_numbers(again, plain)
+        backwards = again.group_effects["g"].to_numpy()[::-1]
+        slack = 0.35 * plain.group_effects_sd["g"].to_numpy() if self.samples else 1e-3 * plain.sigma
+        assert (np.abs(backwards - plain.group_effects["g"].to_numpy()) < slack).all()
+
+    def test_units_change_nothing_but_units(self) -> None:
+        data = simulate_slopes(seed=7, n_groups=20)
+        plain = self.fit("y ~ x + (1 + x | g)", data)
+        big = self.fit("y ~ x + (1 + x | g)", data.assign(x=data["x"] * 1e5, y=data["y"] * 1e-3 + 50))
+        unit = np.array([1e-3, 1e-8])
+        slack = 0.35 if self.samples else 1e-3
+        shift = np.array([50.0, 0.0])
+        assert (
+            np.abs((big.fixed.estimate - shift) / unit - plain.fixed.estimate) < slack * plain.fixed.std_error
+        ).all()
+        np.testing.assert_allclose(
+            big.fixed.std_error / unit, plain.fixed.std_error, rtol=0.15 if self.samples else 3e-3
+        )
+        np.testing.assert_allclose(big.random[0].sd / unit, plain.random[0].sd, rtol=0.2 if self.samples else 5e-3)
+        assert big.sigma / 1e-3 == pytest.approx(plain.sigma, rel=0.05 if self.samples else 1e-3)
+
+    def same_numbers(self, fit: FitResult, wanted: FitResult) -> None:
+        """Equal up to what an optimizer leaves, or up to Monte Carlo error."""
+        slack = 6 / np.sqrt(wanted.status.ess_bulk or 1.0) if self.samples else 1e-3
+        assert (np.abs(fit.fixed.estimate - wanted.fixed.estimate) < slack * wanted.fixed.std_error).all()
+        for a, b in zip(fit.random, wanted.random, strict=True):
+            np.testing.assert_allclose(a.sd, b.sd, rtol=0.15 if self.samples else 5e-3)
+        assert fit.sigma == pytest.approx(wanted.sigma, rel=0.03 if self.samples else 1e-3)
+
+    # -- manners --------------------------------------------------------------------------------
+
+    def test_leaves_the_world_as_it_was(self, capfd: pytest.CaptureFixture[str]) -> None:
+        import random
+
+        data = simulate_slopes(seed=8, n_groups=12)
+        data.loc[3, "x"] = np.nan
+        before = data.copy(deep=True)
+        self.fit("y ~ x + (1 | g)", data)  # the first fit imports the engine
+        capfd.readouterr()
+        np.random.seed(5)  # noqa: NPY002  the global state is what is looked at
+        random.seed(5)
+        states = np.random.get_state()[1].copy(), random.getstate()  # type: ignore[union-attr]  # noqa: NPY002
+        filters, folder, floating = list(warnings.filters), Path.cwd(), np.geterr()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fit = self.fit("y ~ x + (1 | g)", data)
+        assert caught == []
+        printed = capfd.readouterr()
+        assert (printed.out, printed.err) == ("", "")
+        assert (np.random.get_state()[1] == states[0]).all()  # type: ignore[union-attr]  # noqa: NPY002
+        assert random.getstate() == states[1]
+        assert list(warnings.filters) == filters
+        assert Path.cwd() == folder
+        assert np.geterr() == floating
+        pd.testing.assert_frame_equal(data, before)
+        assert fit.model.n_dropped == 1
+        assert fit.model.missing == {"x": 1}
+
+    def test_a_fit_that_stopped_early_is_never_called_converged(self) -> None:
+        data = simulate_rich()
+        starved = resolve(self.backend, {**self.options, **self.starved})
+        try:
+            fit = um.fit("y ~ x + f + (1 + x | g)", data, backend=starved, seed=1)
+        except um.FitError:
+            return
+        assert not fit.converged
+        assert fit.status.state == "not_converged"
+        assert fit.status.messages
+        other = self.fit("y ~ x + f + (1 + x | g)", data)
+        with pytest.raises(um.DisagreementError, match="not converged"):
+            assert_agree(fit, other)
+
+    def test_a_zero_variance_is_called_singular(self) -> None:
+        # Group means pulled towards each other: the between-group mean square is below the within-group one.
+        rng = np.random.default_rng(9)
+        g = np.repeat(np.arange(12), 8)
+        y = rng.normal(size=96)
+        y -= 0.9 * np.array([y[g == k].mean() for k in range(12)])[g]
+        fit = self.fit("y ~ 1 + (1 | g)", {"y": y, "g": [f"g{k}" for k in g]})
+        assert fit.converged
+        if self.samples:
+            assert fit.status.divergences == 0
+            return
+        assert fit.singular
+        assert float(fit.random[0].sd[0]) < 1e-3 * fit.sigma
+        assert np.abs(fit.random[0].modes).max() < 1e-3 * fit.sigma
+        assert fit.sigma == pytest.approx(np.std(y, ddof=1), rel=1e-4)
+
+    # -- the result -----------------------------------------------------------------------------
+
+    def test_saved_and_loaded_it_is_the_same(self) -> None:
+        data = simulate_rich()
+        fit = self.fit("y ~ x + f + (1 + x | g)", data, ci_level=0.9)
+        text = fit.to_json()
+        loaded = FitResult.from_json(text)
+        assert loaded.to_json() == text
+        assert loaded == fit
+        assert str(loaded) == str(fit)
+        np.testing.assert_array_equal(loaded.predict(data), fit.predict(data))
+        np.testing.assert_allclose(fit.predict(data), fit.fitted, rtol=1e-10)
+        np.testing.assert_allclose(fit.fitted + fit.residuals, data["y"], rtol=1e-10)
+        assert fit.native is not None
+        assert loaded.native is None
+
+    def test_same_seed_same_answer(self) -> None:
+        data = simulate_slopes(seed=10, n_groups=15)
+        first, second = (self.fit("y ~ x + (1 | g)", data, seed=77) for _ in range(2))
+        np.testing.assert_array_equal(first.fixed.estimate, second.fixed.estimate)
+        np.testing.assert_array_equal(first.random[0].modes, second.random[0].modes)
+        assert first.sigma == second.sigma
+
+    def test_modes_and_their_covariances_are_those_of_the_estimates(self) -> None:
+        """Best linear unbiased predictions and their conditional variances, written down plainly.
+
+        b = Cov Z'V^-1 (y - X beta), Var(b | y, beta) = Cov - Cov Z'V^-1 Z Cov.
+        """
+        data = simulate_rich()
+        design = self.design_of("y ~ x + (1 + x | g)", data, {"weights": "w"})
+        fit = self.fit("y ~ x + (1 + x | g)", data, weights="w")
+        cov = np.array(fit.random[0].covariance)
+        v = dense.marginal_covariance(design, (cov,), fit.sigma)
+        block = design.blocks[0]
+        residual = np.linalg.solve(v, design.y - design.x @ fit.fixed.estimate)
+        for level in range(block.n_levels):
+            z = np.where((block.codes == level)[:, None], block.z, 0.0)
+            mode = cov @ z.T @ residual
+            conditional = cov - cov @ z.T @ np.linalg.solve(v, z) @ cov
+            sd = np.sqrt(np.diag(conditional))
+            slack = 0.35 if self.samples else 1e-3
+            assert (np.abs(fit.random[0].modes[level] - mode) < slack * sd).all()
+            if not self.samples:
+                np.testing.assert_allclose(fit.random[0].mode_covariance[level], conditional, rtol=2e-3, atol=1e-6)

@@ -1,0 +1,15 @@
+"""The four engines keep the contract."""
+
+from __future__ import annotations
+
+from unimix.testing import BackendContract
+
+
+class TestLme4(BackendContract):
+    backend = "lme4"
+    starved = {"control": {"maxeval": 4}, "restarts": 0}
+
+
+class TestPymer4(BackendContract):
+    backend = "pymer4"
+    starved = {"control": {"maxeval": 4}, "restarts": 0}
