@@ -62,12 +62,40 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604, PLE0605  lazy names, listed for the static reader in the block above
-    "LKJ", "Cauchy", "Comparison", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError",
-    "Exponential", "FitError", "FitResult", "FormulaError", "Gamma", "HalfCauchy", "HalfNormal", "HalfStudentT",
-    "InverseGamma", "LogNormal", "Normal", "OptionError", "StudentT", "Tolerances", "UnimixError", "Uniform",
-    "UnknownBackendError", "UnsupportedModelError", "backends", "compare", "doctor", "explain", "fit",
-    "list_datasets", "load_dataset", "register_function",
+__all__ = [
+    "LKJ",
+    "Cauchy",
+    "Comparison",
+    "DataError",
+    "DisagreementError",
+    "EngineBrokenError",
+    "EngineNotInstalledError",
+    "Exponential",
+    "FitError",
+    "FitResult",
+    "FormulaError",
+    "Gamma",
+    "HalfCauchy",
+    "HalfNormal",
+    "HalfStudentT",
+    "InverseGamma",
+    "LogNormal",
+    "Normal",
+    "OptionError",
+    "StudentT",
+    "Tolerances",
+    "Uniform",
+    "UnimixError",
+    "UnknownBackendError",
+    "UnsupportedModelError",
+    "backends",
+    "compare",
+    "doctor",
+    "explain",
+    "fit",
+    "list_datasets",
+    "load_dataset",
+    "register_function",
 ]  # fmt: skip
 
 

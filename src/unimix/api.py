@@ -114,7 +114,9 @@ def _prepare(
     if method is not None and method not in METHODS:
         faults.append(f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}")
     if df_method not in DF_METHODS:
-        faults.append(f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}")
+        faults.append(
+            f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}"
+        )
     if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
         faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
@@ -305,5 +307,10 @@ def explain(
     request = _request(engine, call)
     able = [n for n, b in registry.others().items() if not b.refusals(call.design, _request(b, call))]
     return explain_design(
-        call.design, engine.info.name, request.method, engine.preview(call.design, request), engine.refusals(call.design, request), able
+        call.design,
+        engine.info.name,
+        request.method,
+        engine.preview(call.design, request),
+        engine.refusals(call.design, request),
+        able,
     )

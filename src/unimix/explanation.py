@@ -48,7 +48,9 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p><code>{self.reading}</code></p>{self.columns.to_html(index=False)}{self.groups.to_html(index=False)}"
+        return (
+            f"<p><code>{self.reading}</code></p>{self.columns.to_html(index=False)}{self.groups.to_html(index=False)}"
+        )
 
 
 def explain_design(
@@ -68,19 +70,33 @@ def explain_design(
     def first(values: object) -> str:
         return " ".join(f"{v:.4g}" for v in list(values)[:4])  # type: ignore[call-overload]
 
-    rows = [{"role": "response", "name": design.spec.text().split(" ~ ")[0], "engine": "y", "first values": first(design.y)}]
+    rows = [
+        {"role": "response", "name": design.spec.text().split(" ~ ")[0], "engine": "y", "first values": first(design.y)}
+    ]
     rows += [
         {"role": "fixed", "name": name, "engine": f"x{j}", "first values": first(design.x[:, j])}
         for j, name in enumerate(design.fixed_names)
     ]
     for k, block in enumerate(design.blocks):
         rows += [
-            {"role": f"varies over {block.group}", "name": name, "engine": f"z{k}_{j}", "first values": first(block.z[:, j])}
+            {
+                "role": f"varies over {block.group}",
+                "name": name,
+                "engine": f"z{k}_{j}",
+                "first values": first(block.z[:, j]),
+            }
             for j, name in enumerate(block.terms)
         ]
     for role, values in (("weights", design.weights), ("offset", design.offset)):
         if values is not None:
-            rows.append({"role": role, "name": role, "engine": "w" if role == "weights" else "(subtracted)", "first values": first(values)})
+            rows.append(
+                {
+                    "role": role,
+                    "name": role,
+                    "engine": "w" if role == "weights" else "(subtracted)",
+                    "first values": first(values),
+                }
+            )
     groups = [
         {
             "group": b.group,
@@ -93,5 +109,13 @@ def explain_design(
         for k, b in enumerate(design.blocks)
     ]
     return Explanation(
-        design.spec.text(), backend, method, pd.DataFrame(rows), pd.DataFrame(groups), engine_call, tuple(refusals), tuple(able), design.notes
+        design.spec.text(),
+        backend,
+        method,
+        pd.DataFrame(rows),
+        pd.DataFrame(groups),
+        engine_call,
+        tuple(refusals),
+        tuple(able),
+        design.notes,
     )

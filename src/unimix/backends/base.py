@@ -151,7 +151,8 @@ class Backend(BaseModel, ABC):
         absent = [p for p in self.info.packages if importlib.util.find_spec(p) is None]
         if absent:
             raise EngineNotInstalledError(
-                f"backend={self.info.name!r} needs {', '.join(absent)}, which is not installed. Type:\n    {self.info.install}"
+                f"backend={self.info.name!r} needs {', '.join(absent)}, which is not installed. Type:\n"
+                f"    {self.info.install}"
             )
         try:
             return importlib.import_module(self.info.packages[0])
@@ -212,7 +213,7 @@ class Backend(BaseModel, ABC):
         """
         seconds: dict[str, float] = {}
         started = time.perf_counter()
-        with captured() as loading:
+        with captured():
             engine = self.load()
         seconds["load"] = time.perf_counter() - started
         problem, way_back, constant, provenance = self._prepare(design, request)
@@ -223,7 +224,7 @@ class Backend(BaseModel, ABC):
                 found = self._fit(engine, problem)
             except UnimixError:
                 raise
-            except Exception as error:  # an engine may raise anything
+            except Exception as error:  # noqa: BLE001  an engine may raise anything
                 failure = error
         if failure is not None:
             said = f"\nIt said: {' | '.join(notes)}" if notes else ""
@@ -281,7 +282,8 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
             name = str(fault["loc"][0]) if fault["loc"] else ""
             if fault["type"] == "extra_forbidden":
                 told.append(
-                    f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} Options: {', '.join(fields)}."
+                    f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} "
+                    f"Options: {', '.join(fields)}."
                 )
             else:
                 told.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")

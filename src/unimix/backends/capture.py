@@ -6,10 +6,14 @@ import contextlib
 import io
 import os
 import random
+import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def unique_lines(text: str) -> list[str]:
@@ -27,9 +31,16 @@ def captured(*, streams: bool = True) -> Iterator[list[str]]:
     Yields:
         A list that holds the notes once the block has ended.
     """
+    # Streams and filters belong to the process: two threads that swap them in turn would lose them.
+    with _ONE_AT_A_TIME, _swapped(streams=streams) as notes:
+        yield notes
+
+
+@contextlib.contextmanager
+def _swapped(*, streams: bool) -> Iterator[list[str]]:
     notes: list[str] = []
     out, err = io.StringIO(), io.StringIO()
-    folder, python_state, numpy_state, floating = os.getcwd(), random.getstate(), np.random.get_state(), np.geterr()
+    folder, python_state, numpy_state, floating = Path.cwd(), random.getstate(), np.random.get_state(), np.geterr()  # noqa: NPY002
     with contextlib.ExitStack() as stack:
         if streams:
             stack.enter_context(contextlib.redirect_stdout(out))
@@ -41,7 +52,7 @@ def captured(*, streams: bool = True) -> Iterator[list[str]]:
         finally:
             os.chdir(folder)
             random.setstate(python_state)
-            np.random.set_state(numpy_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
             np.seterr(**floating)
             told = [
                 f"{w.category.__name__}: {w.message}" for w in caught if not issubclass(w.category, DeprecationWarning)

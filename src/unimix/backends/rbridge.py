@@ -116,9 +116,9 @@ class RBridge:
         if array.size == 0:
             made = ri.FloatSexpVector([])
         elif np.issubdtype(array.dtype, np.integer):
-            made = ri.IntSexpVector.from_memoryview(memoryview(np.ascontiguousarray(flat, dtype=np.int32)))
+            made = ri.IntSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.int32).data)
         else:
-            made = ri.FloatSexpVector.from_memoryview(memoryview(np.ascontiguousarray(flat, dtype=np.float64)))
+            made = ri.FloatSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.float64).data)
         if array.ndim == 2:
             made.do_slot_assign("dim", ri.IntSexpVector(list(array.shape)))
         return made

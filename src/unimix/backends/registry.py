@@ -25,7 +25,8 @@ def registered() -> dict[str, EntryPoint]:
     for point in entry_points(group=GROUP):
         if point.name in found and found[point.name].value != point.value:
             raise EngineBrokenError(
-                f"Two packages provide the backend {point.name!r}: {found[point.name].value} and {point.value}. Uninstall one."
+                f"Two packages provide the backend {point.name!r}: {found[point.name].value} and {point.value}. "
+                "Uninstall one."
             )
         found[point.name] = point
     return found
@@ -68,7 +69,8 @@ def resolve(backend: str | type[Backend] | Backend, options: Mapping[str, Any] |
     if isinstance(backend, Backend):
         if options:
             raise OptionError(
-                f"options= and a configured {type(backend).__name__}(...) were both given; put all options into the instance."
+                f"options= and a configured {type(backend).__name__}(...) were both given; "
+                "put all options into the instance."
             )
         return backend
     if isinstance(backend, type) and issubclass(backend, Backend):

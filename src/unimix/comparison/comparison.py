@@ -78,7 +78,9 @@ class Comparison:
     @property
     def std_errors(self) -> pd.DataFrame:
         """Standard errors of the fixed effects (posterior SDs for samplers), one column per engine."""
-        return self._table(lambda f: {("std_error", t): float(v) for t, v in zip(f.fixed.terms, f.fixed.std_error, strict=True)})
+        return self._table(
+            lambda f: {("fixed", t): float(v) for t, v in zip(f.fixed.terms, f.fixed.std_error, strict=True)}
+        )
 
     @property
     def differences(self) -> pd.DataFrame:
@@ -90,11 +92,10 @@ class Comparison:
         index = list(dict.fromkeys(k for column in columns.values() for k in column))
         if not index:
             return pd.DataFrame(columns=list(self.order))
-        table = pd.DataFrame(
+        return pd.DataFrame(
             {label: [columns.get(label, {}).get(k, np.nan) for k in index] for label in self.order},
             index=pd.MultiIndex.from_tuples(index, names=["part", "name"]),
         )
-        return table
 
     def _difference(self, fit: FitResult) -> dict[tuple[str, str], float]:
         if self.reference is None:
@@ -151,20 +152,29 @@ class Comparison:
         if changed:
             unknown = [k for k in changed if k not in Tolerances.model_fields]
             if unknown:
-                raise OptionError(f"{unknown[0]!r} is not a tolerance. Tolerances: {', '.join(Tolerances.model_fields)}.")
+                raise OptionError(
+                    f"{unknown[0]!r} is not a tolerance. Tolerances: {', '.join(Tolerances.model_fields)}."
+                )
             used = Tolerances(**{**used.model_dump(), **changed})
         bad = {label: v for label, v in self.verdicts_with(used).items() if not v.agrees}
         if bad:
-            told = "\n".join(f"{label}: {v.kind}. {v.reason} {'; '.join(v.faults)}".rstrip() for label, v in bad.items())
+            told = "\n".join(
+                f"{label}: {v.kind}. {v.reason} {'; '.join(v.faults)}".rstrip() for label, v in bad.items()
+            )
             raise DisagreementError(f"The engines do not agree.\n{told}\n\n{self}")
 
     def __str__(self) -> str:
         if not self.results:
-            return "No engine gave a result.\n" + "\n".join(f"  {k}: {f.error}: {f.message}" for k, f in self.failures.items())
+            return "No engine gave a result.\n" + "\n".join(
+                f"  {k}: {f.error}: {f.message}" for k, f in self.failures.items()
+            )
         first = next(iter(self.results.values()))
-        table = self.estimates
-        shown = table.map(lambda v: number(v) or "-")
-        blocks = [f"{first.model.formula}, {first.model.n_obs} rows", "", _sectioned(shown), ""]
+        blocks = [
+            f"{first.model.formula}, {first.model.n_obs} rows",
+            "",
+            self._shown().to_string(index_names=False),
+            "",
+        ]
         for label, row in self.verdicts.iterrows():
             blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
         return "\n".join(blocks)
@@ -174,9 +184,20 @@ class Comparison:
     def _repr_html_(self) -> str:
         return self._html()
 
+    def _shown(self) -> pd.DataFrame:
+        """Estimates as text, fixed effects with their standard errors (posterior SDs) in parentheses."""
+        table = self.estimates
+        columns: dict[str, list[str]] = {}
+        for label in table.columns:
+            fit = self.results.get(label)
+            errors = [] if fit is None else [f" ({number(float(v))})" for v in fit.fixed.std_error]
+            errors += [""] * (len(table) - len(errors))  # fixed effects come first
+            columns[label] = [(number(float(v)) or "-") + e for v, e in zip(table[label], errors, strict=True)]
+        return pd.DataFrame(columns, index=table.index)
+
     def _html(self) -> str:
-        shown = self.estimates.map(lambda v: number(v) or "-")
-        return shown.to_html(border=0) + self.verdicts.to_html(border=0)
+        with pd.option_context("display.max_colwidth", None):
+            return self._shown().to_html(border=0) + self.verdicts.to_html(border=0)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The comparison as a page of its own, with the forest plot where matplotlib is installed.
@@ -209,14 +230,12 @@ def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:
     rows = {("fixed", t): float(v) for t, v in zip(fit.fixed.terms, fit.fixed.estimate, strict=True)}
     names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + ["Residual"]
     rows |= {("sd", n): float(v) for n, v in zip(names, all_sds(fit), strict=True)}
-    pairs = [f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)]
+    pairs = [
+        f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)
+    ]
     rows |= {("correlation", n): float(v) for n, v in zip(pairs, all_correlations(fit), strict=True)}
     seconds = {k: v for k, v in fit.engine.seconds.items() if k != "load"}
     return rows | {("fit", "log_likelihood"): fit.log_likelihood, ("fit", "seconds"): sum(seconds.values())}
-
-
-def _sectioned(table: pd.DataFrame) -> str:
-    return table.to_string(index_names=False)
 
 
 def build_comparison(
@@ -239,7 +258,9 @@ def build_comparison(
         raise OptionError("compare takes FitResult objects, or a formula and data.")
     prints = {f.model.fingerprint for f in fits}
     if len(prints) > 1:
-        told = "\n".join(f"  {f.engine.backend}: {f.model.reading}, {f.model.n_obs} rows, design {f.model.fingerprint}" for f in fits)
+        told = "\n".join(
+            f"  {f.engine.backend}: {f.model.reading}, {f.model.n_obs} rows, design {f.model.fingerprint}" for f in fits
+        )
         raise DataError(
             "These results were fitted to different designs (other rows, columns, coding or order), so their numbers "
             f"cannot be set side by side:\n{told}\nFit them to the same data with the same formula and contrasts."

@@ -30,10 +30,14 @@ def page(comparison: Comparison) -> str:
     parts.append("<h2>Versions and calls</h2><ul>")
     for label, fit in comparison.results.items():
         versions = ", ".join(f"{k} {v}" for k, v in fit.engine.versions.items())
-        parts.append(f"<li><b>{html.escape(label)}</b>: {html.escape(versions)}<br><code>{html.escape(fit.engine.call)}</code></li>")
+        parts.append(
+            f"<li><b>{html.escape(label)}</b>: {html.escape(versions)}<br>"
+            f"<code>{html.escape(fit.engine.call)}</code></li>"
+        )
     parts.append("</ul>")
     body = "\n".join(parts)
-    return f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style></head><body>{body}</body></html>"
+    head = f"<meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>"
 
 
 def _picture(comparison: Comparison) -> str:

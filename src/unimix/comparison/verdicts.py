@@ -142,17 +142,28 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
     if fit.fit.criterion == "posterior" or reference.fit.criterion == "posterior":
         return _judge_posterior(fit, reference, distance, tolerances)
     if fit.fit.criterion != reference.fit.criterion:
-        return Verdict("expected to differ", f"{fit.fit.criterion} against {reference.fit.criterion}: another criterion.")
+        return Verdict(
+            "expected to differ", f"{fit.fit.criterion} against {reference.fit.criterion}: another criterion."
+        )
     faults = _faults(distance, tolerances)
     if np.isfinite(distance.log_likelihood) and distance.log_likelihood < -tolerances.log_likelihood:
-        return Verdict("suspicious", f"It stopped {-distance.log_likelihood:.3g} log-likelihood units below the best fit.", tuple(faults))
+        return Verdict(
+            "suspicious",
+            f"It stopped {-distance.log_likelihood:.3g} log-likelihood units below the best fit.",
+            tuple(faults),
+        )
     if faults:
         return Verdict("suspicious", "It differs by more than rounding and vcov kinds explain.", tuple(faults))
     if fit.engine.engine == reference.engine.engine:
         return Verdict("identical engine", f"{reference.engine.engine} by another road, with the same numbers.")
-    kind = float(np.nanmax(np.abs(distance.std_error - 1), initial=0.0))
-    extra = f"; standard errors within {kind:.1e} (another kind of covariance matrix)" if kind > 1e-5 else ""
-    return Verdict("numerically equal", f"Same model, same optimum{extra}.")
+    fixed, se, sd = (
+        float(np.nanmax(np.abs(v), initial=0.0)) for v in (distance.fixed, distance.std_error - 1, distance.sd - 1)
+    )
+    return Verdict(
+        "numerically equal",
+        f"Same optimum: fixed effects within {fixed:.0e} standard errors, standard errors within a relative {se:.0e}, "
+        f"SDs within {sd:.0e}.",
+    )
 
 
 def _faults(distance: Distance, tolerances: Tolerances) -> list[str]:
@@ -183,10 +194,15 @@ def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, t
     if not fit.singular and not reference.singular:
         ratio = float(np.nanmax(np.maximum(distance.sd, 1 / distance.sd), initial=1.0))
         if ratio > tolerances.posterior_sd:
-            faults.append(f"a standard deviation differs by a factor of {ratio:.2g} (allowed {tolerances.posterior_sd:g})")
+            faults.append(
+                f"a standard deviation differs by a factor of {ratio:.2g} (allowed {tolerances.posterior_sd:g})"
+            )
     if faults:
-        return Verdict("suspicious", "It is further away than priors and Monte Carlo error usually explain.", tuple(faults))
+        return Verdict(
+            "suspicious", "It is further away than priors and Monte Carlo error usually explain.", tuple(faults)
+        )
     return Verdict(
         "expected to differ",
-        f"A posterior mean under priors, not an optimum: fixed effects within {worst:.2f} standard errors.",
+        f"A posterior mean under priors, not an optimum: fixed effects within {worst:.2f} standard errors, SDs within "
+        f"{float(np.nanmax(np.abs(distance.sd - 1), initial=0.0)):.0%}.",
     )

@@ -1,0 +1,1 @@
+"""What is fitted: formula, data, design, family; knows no engine."""

@@ -1,0 +1,1 @@
+"""Engine-neutral mathematics: free functions on arrays."""

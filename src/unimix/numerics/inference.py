@@ -26,7 +26,9 @@ def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None
     return statistic, np.asarray(2.0 * tail)
 
 
-def wald_interval(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None, level: float) -> tuple[FloatArray, FloatArray]:
+def wald_interval(
+    estimate: FloatArray, std_error: FloatArray, df: FloatArray | None, level: float
+) -> tuple[FloatArray, FloatArray]:
     """Confidence interval of each coefficient.
 
     Args:
@@ -63,4 +65,4 @@ def correlation(covariance: FloatArray) -> FloatArray:
     found[zero, :] = np.nan
     found[:, zero] = np.nan
     np.fill_diagonal(found, np.where(zero, np.nan, 1.0))
-    return np.clip(found, -1.0, 1.0)
+    return np.asarray(np.clip(found, -1.0, 1.0))

@@ -27,13 +27,28 @@ def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
         f = fit.fixed
         for term, estimate, lower, upper in zip(f.terms, f.estimate, f.lower, f.upper, strict=True):
             rows.append(
-                {"part": "fixed", "name": term, "engine": label, "estimate": float(estimate), "lower": float(lower),
-                 "upper": float(upper), "interval": f"{f.level:.0%} {f.interval}"}  # fmt: skip
+                {
+                    "part": "fixed",
+                    "name": term,
+                    "engine": label,
+                    "estimate": float(estimate),
+                    "lower": float(lower),
+                    "upper": float(upper),
+                    "interval": f"{f.level:.0%} {f.interval}",
+                }
             )
         sds = [(f"SD({t} | {b.group})", float(s)) for b in fit.random for t, s in zip(b.terms, b.sd, strict=True)]
         for name, sd in [*sds, ("SD(Residual)", fit.sigma)]:
             rows.append(
-                {"part": "sd", "name": name, "engine": label, "estimate": sd, "lower": np.nan, "upper": np.nan, "interval": ""}
+                {
+                    "part": "sd",
+                    "name": name,
+                    "engine": label,
+                    "estimate": sd,
+                    "lower": np.nan,
+                    "upper": np.nan,
+                    "interval": "",
+                }
             )
     return pd.DataFrame(rows)
 

@@ -22,7 +22,11 @@ def _encode(value: Any) -> Any:
 def _decode(value: Any) -> Any:
     if isinstance(value, list):
         return [_decode(v) for v in value]
-    return {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value, value) if value is None or isinstance(value, str) else value
+    return (
+        {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value, value)
+        if value is None or isinstance(value, str)
+        else value
+    )
 
 
 def _validate(value: Any) -> npt.NDArray[np.float64]:

@@ -10,7 +10,13 @@ import numpy.typing as npt
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.syntax import render
-from unimix.numerics.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
+from unimix.numerics.inference import (
+    correlation,
+    information_criteria,
+    n_covariance_parameters,
+    wald_interval,
+    wald_test,
+)
 from unimix.results.result import FitResult
 from unimix.results.schema import (
     EngineInfo,
@@ -77,7 +83,9 @@ def assemble(
                 mode_sd=np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)),
                 mode_covariance=v,
             )
-            for b, c, m, v in zip(design.blocks, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True)
+            for b, c, m, v in zip(
+                design.blocks, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True
+            )
         ),
         fit=_fit_info(design, estimates, method),
         status=_status(estimates),

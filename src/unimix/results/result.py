@@ -243,7 +243,8 @@ class FitResult(BaseModel):
         """One row per estimate, with broom's column names.
 
         Args:
-            effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per level).
+            effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
+                level).
         """
         known = {"fixed": tables.tidy_fixed, "ran_pars": tables.tidy_ran_pars, "ran_vals": tables.tidy_ran_vals,
                  "ran_coefs": tables.tidy_ran_coefs}  # fmt: skip

@@ -20,7 +20,8 @@ class GroupTables(dict[str, pd.DataFrame]):
 
     def __missing__(self, name: object) -> pd.DataFrame:
         raise DataError(
-            f"{name!r} is not a grouping factor of this fit.{did_you_mean(str(name), self)} Known: {listing(self) or 'none'}."
+            f"{name!r} is not a grouping factor of this fit.{did_you_mean(str(name), self)} "
+            f"Known: {listing(self) or 'none'}."
         )
 
 
@@ -65,35 +66,41 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
     effects = group_tables(random, "modes")
     if group is None:
         if len(effects) != 1:
-            raise DataError(f"Name the grouping factor: fit.coefficients(group), one of {listing(effects) or '(none)'}.")
+            raise DataError(
+                f"Name the grouping factor: fit.coefficients(group), one of {listing(effects) or '(none)'}."
+            )
         group = next(iter(effects))
     table = effects[group]
     terms = [*fixed.terms, *(t for t in table.columns if t not in fixed.terms)]
     base = dict(zip(fixed.terms, fixed.estimate, strict=True))
-    columns = {t: base.get(t, 0.0) + (table[t].to_numpy() if t in table.columns else np.zeros(len(table))) for t in terms}
+    columns = {
+        t: base.get(t, 0.0) + (table[t].to_numpy() if t in table.columns else np.zeros(len(table))) for t in terms
+    }
     return pd.DataFrame(columns, index=table.index)
 
 
 def tidy_fixed(fixed: FixedPartResult, _random: Random, _sigma: float) -> pd.DataFrame:
-    """broom's ``tidy(effects = "fixed")``."""
+    """As broom's ``tidy(effects = "fixed")``."""
     table = fixed_effects(fixed).reset_index()
-    renamed = table.rename(columns={"std_error": "std.error", "p_value": "p.value", "lower": "conf.low", "upper": "conf.high"})
+    renamed = table.rename(
+        columns={"std_error": "std.error", "p_value": "p.value", "lower": "conf.low", "upper": "conf.high"}
+    )
     renamed.insert(0, "effect", "fixed")
     return renamed
 
 
 def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float) -> pd.DataFrame:
-    """broom's ``tidy(effects = "ran_pars")``: ``sd__x`` and ``cor__x.y``."""
+    """As broom's ``tidy(effects = "ran_pars")``: ``sd__x`` and ``cor__x.y``."""
     table = variance_components(random, sigma)
     terms = []
-    for row in table.itertuples():
-        first = "Observation" if row.group == "Residual" else row.term1
-        terms.append(f"sd__{first}" if pd.isna(row.term2) else f"cor__{row.term1}.{row.term2}")
+    for first, second in zip(table["term1"].tolist(), table["term2"].tolist(), strict=True):
+        terms.append(f"sd__{first}" if second is None or pd.isna(second) else f"cor__{first}.{second}")
+    terms[-1] = "sd__Observation"
     return pd.DataFrame({"effect": "ran_pars", "group": table["group"], "term": terms, "estimate": table["sdcor"]})
 
 
 def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float) -> pd.DataFrame:
-    """broom's ``tidy(effects = "ran_vals")``: one row per level and term."""
+    """As broom's ``tidy(effects = "ran_vals")``: one row per level and term."""
     parts = []
     for block in random:
         n_levels, q = block.modes.shape
@@ -114,7 +121,7 @@ def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float) -> pd.
 
 
 def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float) -> pd.DataFrame:
-    """broom's ``tidy(effects = "ran_coefs")``: coefficients per level."""
+    """As broom's ``tidy(effects = "ran_coefs")``: coefficients per level."""
     parts = []
     for group in group_tables(random, "modes"):
         table = coefficients(fixed, random, group)
@@ -127,7 +134,7 @@ def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float) -> pd.
 
 
 def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -> pd.DataFrame:
-    """broom's ``glance``: one row."""
+    """As broom's ``glance``: one row."""
     return pd.DataFrame(
         [
             {
@@ -148,7 +155,7 @@ def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -
 
 
 def augment(model: ModelInfo, rows: Rows) -> pd.DataFrame:
-    """broom's ``augment``: response, ``.fitted``, ``.resid``, ``.fixed``; the index is the row's position in the data."""
+    """As broom's ``augment``: response, ``.fitted``, ``.resid``, ``.fixed``; indexed by position in the data."""
     return pd.DataFrame(
         {
             model.response: np.array(rows.observed),

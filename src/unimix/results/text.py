@@ -84,19 +84,30 @@ def summary(fit: FitResult) -> str:
     """One sentence and then tables."""
     level = f"{fit.fixed.level:.0%} {fit.fixed.interval} intervals"
     df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
-    lines = [sentence(fit), "", f"Fixed effects ({', '.join(t for t in (level, df) if t)})", _indent(fixed_table(fit).to_string())]
+    lines = [
+        sentence(fit),
+        "",
+        f"Fixed effects ({', '.join(t for t in (level, df) if t)})",
+        _indent(fixed_table(fit).to_string()),
+    ]
     if fit.random:
         lines += ["", "Random effects", _indent(random_table(fit).to_string(index=False))]
     else:
         lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
     if not np.isnan(fit.log_likelihood):
         name = {"REML": "REML log-likelihood"}.get(fit.fit.criterion, "log-likelihood")
-        lines += ["", f"{name} {fit.log_likelihood:.3f}, AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters"]
+        lines += [
+            "",
+            f"{name} {fit.log_likelihood:.3f}, AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters",
+        ]
     if fit.status.n_draws:
         lines += [
             "",
-            f"{fit.status.n_draws} draws in {fit.status.n_chains} chains: R-hat {fit.status.rhat:.3f}, "
-            f"ESS {fit.status.ess_bulk:.0f} (bulk) {fit.status.ess_tail:.0f} (tail), {fit.status.divergences} divergences",
+            (
+                f"{fit.status.n_draws} draws in {fit.status.n_chains} chains: R-hat {fit.status.rhat:.3f}, "
+                f"ESS {fit.status.ess_bulk:.0f} (bulk) {fit.status.ess_tail:.0f} (tail), "
+                f"{fit.status.divergences} divergences"
+            ),
             "Priors: " + ", ".join(f"{k} ~ {v}" for k, v in fit.engine.priors.items()),
         ]
     lines += [f"Note: {m}" for m in dict.fromkeys((*fit.status.messages, *fit.notes))]
@@ -109,7 +120,11 @@ def _indent(block: str) -> str:
 
 def html(fit: FitResult) -> str:
     """The same for a notebook."""
-    parts = [f"<p>{escape.escape(sentence(fit))}</p>", fixed_table(fit).to_html(border=0), random_table(fit).to_html(index=False, border=0)]
+    parts = [
+        f"<p>{escape.escape(sentence(fit))}</p>",
+        fixed_table(fit).to_html(border=0),
+        random_table(fit).to_html(index=False, border=0),
+    ]
     notes = "".join(f"<li>{escape.escape(m)}</li>" for m in dict.fromkeys((*fit.status.messages, *fit.notes)))
     return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
 

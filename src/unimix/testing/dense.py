@@ -1,6 +1,6 @@
 """The likelihood of a linear mixed model written down plainly, to hold engines against.
 
-V = sigma^2 W^-1 + sum_k Z_k Cov_k Z_k' is formed in full (n x n): for small data, and independent of everything else here.
+V = sigma^2 W^-1 + sum_k Z_k Cov_k Z_k' is formed in full (n x n): for small data, and independent of all else here.
 """
 
 from __future__ import annotations
