@@ -11,7 +11,8 @@ local({
     }
     value <- tryCatch(
       withCallingHandlers(body(), warning = note("Warning: "), message = note("")),
-      error = function(condition) structure(list(conditionMessage(condition)), class = "unimix_error")
+      error = function(condition) structure(list(conditionMessage(condition)), class = "unimix_error"),
+      interrupt = function(condition) structure(list("interrupted"), class = "unimix_error")
     )
     failed <- inherits(value, "unimix_error")
     list(value = if (failed) NULL else value, error = if (failed) value[[1]] else "", notes = unique(notes))

@@ -71,7 +71,7 @@ class Pymer4(LmerBackend):
         text = super(LmerBackend, self).preview(design, problem.request)
         data = _frame(design)
         call = call_text(text, design, problem.request, self.control_text())
-        with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings():
+        with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings(), rbridge.interruptible():
             made = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
             search = self._steer(made, bridge, problem) if design.blocks else _Search()
             trouble = _run(made)

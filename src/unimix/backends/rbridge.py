@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import os
+import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,10 +49,12 @@ class RBridge:
         Raises:
             FitError: With R's message.
         """
-        with LOCK, quiet_console():
+        with LOCK, quiet_console(), interruptible():
             answer = self._to_dict(self._functions[function](*[self._to_r(a) for a in arguments]))
             notes = [str(n) for n in answer["notes"]]
             error = str(answer["error"][0])
+            if error == "interrupted":
+                raise KeyboardInterrupt
             if error:
                 raise FitError(f"R stopped: {error}" + (f" It said before: {' | '.join(notes)}" if notes else ""))
             return {**self._to_dict(answer["value"]), "notes": notes}
@@ -192,6 +197,38 @@ def quiet_console() -> Iterator[list[str]]:
         yield said
     finally:
         callbacks.consolewrite_print, callbacks.consolewrite_warnerror = kept
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C reach R: Python cannot run its handler while R computes, but it can wake another thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    from rpy2.rinterface_lib import openrlib
+
+    ear, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    former = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while heard := ear.recv(1):
+            if former >= 0:  # an event loop listens too
+                with contextlib.suppress(OSError):
+                    os.write(former, heard)
+            if heard[0] == signal.SIGINT:
+                openrlib.rlib.R_interrupts_pending = 1
+
+    listener = threading.Thread(target=listen, name="unimix-interrupts", daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        mouth.close()
+        listener.join()
+        ear.close()
+        openrlib.rlib.R_interrupts_pending = 0
 
 
 @contextlib.contextmanager

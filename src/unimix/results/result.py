@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
 from unimix.results import predict as prediction
@@ -55,6 +55,13 @@ class FitResult(BaseModel):
     provenance: dict[str, str]
     notes: tuple[str, ...]
     schema_version: int = SCHEMA_VERSION
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. Update unimix")
+        return version
 
     _native: Any = PrivateAttr(default=None)
     _posterior: Any = PrivateAttr(default=None)

@@ -1,0 +1,61 @@
+"""Measure unimix against the bare engines and print the table: ``python -m benchmarks [--quick] [--json FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from benchmarks.measure import Row, markdown
+from benchmarks.suites import SUITES
+
+PACKAGES = ("unimix", "numpy", "pandas", "statsmodels", "rpy2", "pymer4")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the suites.
+
+    Args:
+        arguments: Instead of the command line's.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, small data only")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
+    parser.add_argument("--only", choices=[*SUITES], action="append", help="run this suite only (may be repeated)")
+    chosen = parser.parse_args(arguments)
+    rows: list[Row] = []
+    for name, suite in SUITES.items():
+        if chosen.only and name not in chosen.only:
+            continue
+        try:
+            for row in suite(quick=chosen.quick):
+                rows.append(row)
+                print(f"{row.what}, {row.data}: {row.ratio:.2f}", file=sys.stderr, flush=True)
+        except ImportError as error:  # an engine that is not installed; unimix's own error says how to install it
+            print(f"{name} left out: {error}", file=sys.stderr)
+    print(markdown(rows))
+    print(f"\nMedians, both sides in turn in one process. {', '.join(f'{k} {v}' for k, v in machine().items())}.")
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        content = {"machine": machine(), "quick": chosen.quick, "rows": [r.to_dict() for r in rows]}
+        chosen.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def machine() -> dict[str, str]:
+    """What the numbers depend on; nothing that names the machine."""
+    found = {"Python": platform.python_version(), "CPUs": str(os.cpu_count())}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Every engine against the reference cases, with the tolerances that are claimed for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from gold import Gold, as_list, gaussian_cases, r_name
+
+import unimix as um
+
+CASES = gaussian_cases()
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Tolerances of one engine, with their reasons in the table below."""
+
+    fixed: float  # in standard errors of the reference
+    std_error: float  # relative
+    sd: float  # relative to the larger of itself and a hundredth of the residual SD
+    log_likelihood: float  # absolute
+
+
+ALLOWED = {
+    # The optimizer's tolerances are tight; what is left is the flatness of the criterion.
+    "lme4": Allowed(1e-4, 1e-4, 1e-3, 1e-5),
+    "pymer4": Allowed(1e-4, 1e-4, 1e-3, 1e-5),
+    # Its log-likelihood carries an evaluation error of up to 3e-5 near the boundary, which hides the last digits.
+    "statsmodels": Allowed(1e-2, 2e-3, 2e-2, 1e-3),
+}
+
+
+@pytest.mark.parametrize("engine", ALLOWED)
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_likelihood_engines(case: Gold, engine: str) -> None:
+    try:
+        fit = case.fit(engine)
+    except um.UnsupportedModelError as refused:
+        assert engine == "statsmodels", refused
+        assert "correlated" in str(refused)
+        return
+    reference, allowed = case.reference, ALLOWED[engine]
+    gap = reference["loglik"] - fit.log_likelihood
+    assert abs(gap) < allowed.log_likelihood or not fit.converged
+    assert fit.converged
+    wanted = {k: np.array(as_list(v), dtype=float) for k, v in reference["fixef"].items() if k in ("estimate", "std_error")}
+    assert [r_name(t, fit) for t in fit.fixed.terms] == as_list(reference["fixef"]["names"])
+    assert (np.abs(fit.fixed.estimate - wanted["estimate"]) / wanted["std_error"]).max() < allowed.fixed
+    np.testing.assert_allclose(fit.fixed.std_error, wanted["std_error"], rtol=allowed.std_error)
+    ours, theirs = case.standard_deviations(fit)
+    assert (np.abs(ours - theirs) / np.maximum(theirs, 0.01 * fit.sigma)).max() < allowed.sd
+    assert fit.singular == bool(reference["singular"])
+    assert fit.n_obs == reference["nobs"]
+    assert fit.model.n_dropped == reference["n_rows_dropped"]
+    assert fit.fit.n_parameters == reference["n_parameters"]
+    assert fit.aic == pytest.approx(reference["aic"], abs=2 * allowed.log_likelihood)
+    assert fit.bic == pytest.approx(reference["bic"], abs=2 * allowed.log_likelihood)
+    rows = reference["fitted"]
+    # Fitted values move with the modes: by less than a few times the tolerance of the SDs, in residual SDs.
+    assert np.abs(fit.fitted[:5] - rows["first5"]).max() < 5 * allowed.sd * fit.sigma
+    assert fit.fitted.sum() == pytest.approx(rows["sum"], rel=1e-6)
+    if case.mixed:
+        assert fit.n_groups == reference["ngroups"]
+        check_modes(fit, reference, allowed)
+    check_predictions(case, fit, allowed)
+    if fit.fixed.df_method == "satterthwaite" and not fit.singular:
+        np.testing.assert_allclose(fit.fixed.df, np.array(as_list(reference["fixef"]["df"]), dtype=float), rtol=1e-3)
+
+
+def check_modes(fit: um.FitResult, reference: dict, allowed: Allowed) -> None:
+    """Conditional modes and their SDs, level by level, wherever one term of a factor is meant beyond doubt."""
+    for row in reference["ranef"]["rows"]:
+        modes, sds = fit.group_effects[row["group"]], fit.group_effects_sd[row["group"]]
+        at = [r_name(str(c), fit) for c in modes.columns].index(row["term"])
+        level = next(i for i, v in enumerate(modes.index) if str(v) == row["level"])
+        # Levels stand in R's order, where R's order is that of a factor with stated levels.
+        assert modes.iloc[level, at] == pytest.approx(row["mode"], abs=20 * allowed.sd * max(row["cond_sd"], 1e-3 * fit.sigma))
+        assert sds.iloc[level, at] == pytest.approx(row["cond_sd"], rel=5 * allowed.sd, abs=1e-6 * fit.sigma)
+    for total in reference["ranef"]["checksums"]:
+        modes = fit.group_effects[total["group"]]
+        assert len(modes) == total["n_levels"]
+
+
+def check_predictions(case: Gold, fit: um.FitResult, allowed: Allowed) -> None:
+    """Population and conditional predictions for three new rows, the third with an unknown level."""
+    wanted = case.reference["predictions"]
+    new = pd.DataFrame(wanted["new_data"])
+    for role in ("weights", "offset"):
+        column = (case.definition[role] or {}).get("column")
+        if column and column not in new and role == "offset":
+            return
+    scale = np.array(as_list(wanted["population_se"]), dtype=float)
+    population = fit.predict(new, level="population")
+    assert (np.abs(population - wanted["population"]) / scale).max() < 10 * allowed.fixed
+    if case.mixed:
+        conditional = fit.predict(new, new_levels="population")
+        assert np.abs(conditional - wanted["conditional"]).max() < 10 * allowed.sd * fit.sigma
+        with pytest.raises(um.DataError, match="not fitted"):
+            fit.predict(new)
+
+
+@pytest.mark.parametrize("engine", ["lme4", "pymer4"])
+@pytest.mark.parametrize("case", [c for c in CASES if "kenward_roger" in c.reference], ids=lambda c: c.id)
+def test_kenward_roger(case: Gold, engine: str) -> None:
+    fit = case.fit(engine, df_method="kenward-roger")
+    wanted = case.reference["kenward_roger"]
+    np.testing.assert_allclose(fit.fixed.std_error, np.array(as_list(wanted["std_error"]), dtype=float), rtol=1e-4)
+    # The df inherit the accuracy of the variances, amplified where few levels are left: 1e-3.
+    np.testing.assert_allclose(fit.fixed.df, np.array(as_list(wanted["df"]), dtype=float), rtol=1e-3)
+    np.testing.assert_allclose(fit.fixed.p_value, np.array(as_list(wanted["p_value"]), dtype=float), rtol=1e-2, atol=1e-12)
+
+
+@pytest.mark.mcmc
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
+def test_posterior(case: Gold) -> None:
+    """PyMC at its defaults: means within 0.3 SE + 4 MCSE and SDs within 15 % where there are ten levels to learn from."""
+    if not case.reml:
+        return  # the posterior has no criterion: the REML case of the same model covers it
+    fit = case.fit("pymc", method="posterior", seed=11)
+    assert fit.converged, fit.status
+    assert fit.status.rhat is not None
+    assert fit.status.rhat < 1.01
+    assert fit.status.divergences == 0
+    wanted = {k: np.array(as_list(v), dtype=float) for k, v in case.reference["fixef"].items() if k in ("estimate", "std_error")}
+    if case.mixed and case.smallest_factor < 10:
+        return
+    mcse = 1 / np.sqrt(fit.status.ess_bulk)
+    assert (np.abs(fit.fixed.estimate - wanted["estimate"]) / wanted["std_error"]).max() < 0.3 + 4 * mcse
+    np.testing.assert_allclose(fit.fixed.std_error, wanted["std_error"], rtol=0.15)

@@ -1,0 +1,148 @@
+"""R stays a good guest: notes instead of noise, state restored, interrupts survived, threads in a queue."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import unimix as um
+from unimix.backends import rbridge
+from unimix.testing import simulate_slopes
+
+pytestmark = pytest.mark.r
+FORMULA = "y ~ x + (1 + x | g)"
+
+
+@pytest.fixture(scope="module")
+def bridge() -> rbridge.RBridge:
+    return rbridge.connect("lme4", "pip install ...")
+
+
+def test_rs_errors_are_raised_in_its_words() -> None:
+    with pytest.raises(um.FitError, match="R stopped: .*theta"):
+        um.fit(FORMULA, simulate_slopes(), backend=um.backends.Lme4(start=(1.0,)))
+    assert um.fit(FORMULA, simulate_slopes(), backend="lme4").converged
+
+
+def test_r_packages_that_are_missing_are_named(bridge: rbridge.RBridge) -> None:
+    with pytest.raises(um.EngineNotInstalledError) as error:
+        bridge.require(["lme4", "noSuchPackage"], "lme4")
+    assert "r-cran-nosuchpackage" in str(error.value)
+    assert 'install.packages(c("noSuchPackage"))' in str(error.value)
+    assert bridge.versions(["noSuchPackage"])["noSuchPackage"] == ""
+
+
+def test_options_callbacks_and_signals_are_put_back() -> None:
+    from rpy2 import rinterface
+    from rpy2.rinterface_lib import callbacks
+
+    um.fit(FORMULA, simulate_slopes(), backend="pymer4")
+    handler = signal.getsignal(signal.SIGINT)
+    kept = callbacks.consolewrite_print, callbacks.consolewrite_warnerror
+    options = "paste(deparse(options()[c('warn', 'contrasts', 'OutDec', 'digits', 'na.action')]), collapse = '')"
+    before = str(rinterface.evalr(options)[0])
+    for backend in ("lme4", "pymer4"):
+        um.fit(FORMULA, simulate_slopes(), backend=backend)
+    assert str(rinterface.evalr(options)[0]) == before
+    assert kept == (callbacks.consolewrite_print, callbacks.consolewrite_warnerror)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_contrasts_and_digits_of_the_user_do_not_matter() -> None:
+    from rpy2 import rinterface
+
+    data = simulate_slopes()
+    plain = um.fit(FORMULA, data, backend="lme4")
+    old = rinterface.evalr("options(contrasts = c('contr.sum', 'contr.helmert'), OutDec = ',', digits = 3)")
+    try:
+        assert um.fit(FORMULA, data, backend="lme4").log_likelihood == plain.log_likelihood
+    finally:
+        rinterface.baseenv["options"](old)
+
+
+def test_threads_take_turns() -> None:
+    def run(seed: int) -> float:
+        return um.fit(FORMULA, simulate_slopes(seed), backend="lme4").log_likelihood
+
+    out = sys.stdout
+    alone = [run(s) for s in range(6)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(run, range(6)))
+    assert together == alone
+    assert sys.stdout is out
+
+
+def test_ctrl_c_stops_a_fit_and_leaves_r_usable() -> None:
+    code = """
+import os, signal, threading, time
+import numpy as np, unimix as um
+rng = np.random.default_rng(0)
+n = 60_000
+d = {c: rng.normal(size=n) for c in "yxzu"}
+d |= {"g": rng.integers(0, 3000, n), "h": rng.integers(0, 30, n)}
+small = {k: v[:200] for k, v in d.items()}; small["g"] = small["g"] % 9
+um.fit("y ~ x + (1 | g)", small, backend="lme4")
+threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+started = time.time()
+try:
+    um.fit("y ~ x + (1 + x + z + u | g) + (1 | h)", d, backend="lme4")
+    print("finished")
+except KeyboardInterrupt:
+    print("interrupted")
+took = time.time() - started
+fit = um.fit("y ~ x + (1 | g)", small, backend="lme4")
+print(fit.status.state in ("converged", "singular"), took < 60)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=170, check=False)
+    assert done.stdout.split() == ["interrupted", "True", "True"], done.stdout + done.stderr
+
+
+def test_hostile_names_reach_no_parser() -> None:
+    data = simulate_slopes(n_groups=8)
+    nasty = ["system('touch hacked')", "`); q()", 'a"b', "x\ny", "\u202e", "'; DROP", "NA", ""]
+    data["g"] = np.repeat(nasty, 12)
+    data = data.rename(columns={"x": "q(); x"})
+    fit = um.fit("y ~ `q(); x` + (1 | g)", data, backend="lme4")
+    assert sorted(fit.group_effects["g"].index) == sorted(nasty)
+    assert not os.path.exists("hacked")  # noqa: PTH110
+
+
+def test_pymer4_runs_without_the_package_report() -> None:
+    fit = um.fit(FORMULA, simulate_slopes(), backend="pymer4")
+    from rpy2.robjects import packages
+
+    assert packages.importr.__module__ == "rpy2.robjects.packages"
+    assert type(fit.native).__module__.startswith("pymer4")
+    assert fit.native.r_model is not None
+
+
+def test_pymer4s_known_faults_do_not_reach_the_user() -> None:
+    """REML=False ignored, singular reported as converged, NaN crash: rows of the table of engine faults."""
+    data = simulate_slopes(n_groups=12)
+    reml, ml = (um.fit(FORMULA, data, backend="pymer4", method=m) for m in ("REML", "ML"))
+    assert ml.log_likelihood == um.fit(FORMULA, data, backend="lme4", method="ML").log_likelihood
+    assert ml.sigma < reml.sigma * 1.001
+    rng = np.random.default_rng(0)
+    flat = {"y": rng.normal(size=80), "g": np.tile(np.arange(10), 8)}
+    flat["y"] -= 0.9 * np.array([flat["y"][flat["g"] == k].mean() for k in range(10)])[flat["g"]]
+    assert um.fit("y ~ 1 + (1 | g)", flat, backend="pymer4").singular
+    data.loc[5, "x"] = np.nan
+    assert um.fit(FORMULA, data, backend="pymer4").model.n_dropped == 1
+
+
+def test_lock_is_reentrant() -> None:
+    with rbridge.LOCK:
+        done = []
+        thread = threading.Thread(target=lambda: done.append(um.fit("y ~ x", simulate_slopes(), backend="lme4")))
+        thread.start()
+        thread.join(0.5)
+        assert not done
+    thread.join(20)
+    assert done

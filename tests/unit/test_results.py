@@ -1,0 +1,222 @@
+"""The result: tables, verbs, predictions, saving, honest words. One engine is enough here: the schema knows none."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import unimix as um
+from unimix.testing import simulate_rich, simulate_slopes
+
+
+@pytest.fixture(scope="module")
+def fit() -> um.FitResult:
+    return um.fit("Reaction ~ Days + (1 + Days | Subject)", um.load_dataset("sleepstudy"), backend="lme4")
+
+
+@pytest.fixture(scope="module")
+def rich() -> um.FitResult:
+    return um.fit("y ~ x * f + (1 + x || g) + (1 | h)", simulate_rich(), backend="lme4", weights="w", offset="off")
+
+
+def test_fixed_effects_are_the_printed_ones(fit: um.FitResult) -> None:
+    # Bates, Maechler, Bolker & Walker (2015), table in section 1 and summary in 5.2: printed to four digits.
+    table = fit.fixed_effects
+    assert list(table.index) == ["Intercept", "Days"]
+    assert list(table.columns) == ["estimate", "std_error", "df", "statistic", "p_value", "lower", "upper"]
+    np.testing.assert_allclose(table["estimate"], [251.405, 10.467], atol=6e-4)
+    np.testing.assert_allclose(table["std_error"], [6.825, 1.546], atol=6e-4)
+    np.testing.assert_allclose(table["statistic"], [36.84, 6.77], atol=6e-3)
+    assert fit.log_likelihood == pytest.approx(-1743.6 / 2, abs=0.03)
+
+
+def test_wald_intervals_use_the_t_quantile(fit: um.FitResult) -> None:
+    from scipy import stats
+
+    row = fit.fixed_effects.loc["Days"]
+    half = stats.t.ppf(0.975, row["df"]) * row["std_error"]
+    assert row["upper"] - row["estimate"] == pytest.approx(half)
+    assert row["p_value"] == pytest.approx(2 * stats.t.sf(row["statistic"], row["df"]))
+
+
+def test_variance_components_have_lme4s_layout(fit: um.FitResult) -> None:
+    table = fit.variance_components
+    assert list(table.columns) == ["group", "term1", "term2", "covariance", "sdcor"]
+    assert table["group"].tolist() == ["Subject", "Subject", "Subject", "Residual"]
+    assert table["term1"].tolist()[:3] == ["Intercept", "Days", "Intercept"]
+    assert table["term2"].tolist()[2] == "Days"
+    np.testing.assert_allclose(table["sdcor"], [24.740, 5.922, 0.066, 25.592], atol=6e-4)
+    np.testing.assert_allclose(table["covariance"][[0, 1, 3]], table["sdcor"][[0, 1, 3]] ** 2)
+    assert table["covariance"][2] == pytest.approx(np.prod(table["sdcor"][:3]))
+
+
+def test_group_effects_stand_side_by_side(rich: um.FitResult) -> None:
+    assert list(rich.group_effects) == ["g", "h"]
+    assert list(rich.group_effects["g"].columns) == ["Intercept", "x"]
+    assert rich.group_effects["g"].shape == rich.group_effects_sd["g"].shape == (14, 2)
+    with pytest.raises(um.DataError, match=r"'G' is not a grouping factor.*Did you mean 'g'"):
+        rich.group_effects["G"]
+
+
+def test_coefficients_are_fixed_plus_group_effects(fit: um.FitResult, rich: um.FitResult) -> None:
+    table = fit.coefficients()
+    np.testing.assert_allclose(table["Days"], fit.group_effects["Subject"]["Days"] + fit.fixed.estimate[1])
+    with pytest.raises(um.DataError, match="Name the grouping factor"):
+        rich.coefficients()
+    by_h = rich.coefficients("h")
+    assert list(by_h.columns) == list(rich.fixed.terms)
+    assert by_h["x"].nunique() == 1
+
+
+def test_rows_add_up(rich: um.FitResult) -> None:
+    data = simulate_rich()
+    np.testing.assert_allclose(rich.fitted + rich.residuals, data["y"])
+    np.testing.assert_allclose(rich.resid("pearson"), rich.residuals * np.sqrt(data["w"]))
+    np.testing.assert_allclose(rich.resid("standardized"), rich.resid("pearson") / rich.sigma)
+    np.testing.assert_allclose(rich.predict(data), rich.fitted)
+    np.testing.assert_allclose(rich.predict(data, level="population"), rich.predict(level="population"))
+    table = rich.augment()
+    assert list(table.columns) == ["y", ".fitted", ".resid", ".fixed"]
+    with pytest.raises(um.OptionError, match="pearson"):
+        rich.resid("deviance")  # type: ignore[arg-type]
+
+
+def test_new_levels_are_an_error_or_the_population(fit: um.FitResult) -> None:
+    new = pd.DataFrame({"Days": [0.0, 5.0, np.nan], "Subject": ["308", "nobody", "308"]})
+    with pytest.raises(um.DataError, match=r"not fitted \(Subject: nobody\).*new_levels='population'"):
+        fit.predict(new)
+    got = fit.predict(new, new_levels="population")
+    assert got[0] == pytest.approx(fit.coefficients().loc["308", "Intercept"])
+    assert got[1] == pytest.approx(fit.fixed.estimate @ [1, 5])
+    assert np.isnan(got[2])
+    np.testing.assert_allclose(fit.predict({"Days": [2, 3]}, level="population"), fit.fixed.estimate[0] + fit.fixed.estimate[1] * np.array([2, 3]))
+
+
+def test_wrong_arguments_of_predict_are_told(fit: um.FitResult) -> None:
+    with pytest.raises(um.OptionError, match="choose 'group' or 'population'"):
+        fit.predict(level="all")  # type: ignore[arg-type]
+    with pytest.raises(um.OptionError, match="choose 'error' or 'population'"):
+        fit.predict(new_levels="zero")  # type: ignore[arg-type]
+    with pytest.raises(um.UnimixError, match="Days"):
+        fit.predict({"Subject": ["308"]})
+
+
+def test_brooms_verbs(fit: um.FitResult) -> None:
+    assert list(fit.tidy().columns)[:4] == ["effect", "term", "estimate", "std.error"]
+    pars = fit.tidy("ran_pars")
+    assert pars["term"].tolist() == ["sd__Intercept", "sd__Days", "cor__Intercept.Days", "sd__Observation"]
+    values = fit.tidy("ran_vals")
+    assert len(values) == 36
+    coefs = fit.tidy("ran_coefs")
+    assert set(coefs["term"]) == {"Intercept", "Days"}
+    glance = fit.glance().iloc[0]
+    assert (glance["nobs"], glance["npar"], glance["status"]) == (180, 6, "converged")
+    with pytest.raises(um.OptionError, match="Did you mean 'ran_pars'"):
+        fit.tidy("ran_par")  # type: ignore[arg-type]
+
+
+def test_a_grouping_factor_called_residual_is_no_residual() -> None:
+    data = simulate_slopes(n_groups=10).rename(columns={"g": "Residual"})
+    fit = um.fit("y ~ x + (1 | Residual)", data, backend="lme4")
+    assert fit.tidy("ran_pars")["term"].tolist() == ["sd__Intercept", "sd__Observation"]
+
+
+def test_json_round_trip_is_exact(rich: um.FitResult, tmp_path) -> None:  # noqa: ANN001
+    text = rich.to_json(tmp_path / "fit.json", indent=1)
+    loaded = um.FitResult.from_json(tmp_path / "fit.json")
+    assert loaded.to_json(indent=1) == text
+    assert loaded == rich
+    assert hash(loaded) == hash(rich)
+    assert um.FitResult.from_json(str(tmp_path / "fit.json")) == rich
+    assert loaded.native is None
+    assert str(loaded) == str(rich)
+    pd.testing.assert_frame_equal(loaded.fixed_effects, rich.fixed_effects)
+    pd.testing.assert_frame_equal(loaded.group_effects["g"], rich.group_effects["g"])
+
+
+def test_a_loaded_result_predicts_without_the_engine(rich: um.FitResult, tmp_path) -> None:  # noqa: ANN001
+    import subprocess
+    import sys
+
+    rich.to_json(tmp_path / "fit.json")
+    simulate_rich().to_csv(tmp_path / "new.csv", index=False)
+    code = (
+        "import sys, pandas as pd, unimix as um\n"
+        "fit = um.FitResult.from_json('fit.json')\n"
+        "new = pd.read_csv('new.csv')\n"
+        "print(*fit.predict(new)[:3].tolist()); str(fit); fit._repr_html_(); fit.variance_components\n"
+        "assert not {'rpy2', 'statsmodels', 'pymc'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose([float(v) for v in done.stdout.split()], rich.fitted[:3])
+
+
+@pytest.mark.parametrize("change", ["", "{}", '{"model": 1}', "not json", "/no/such/file.json"])
+def test_what_is_no_result_is_refused(change: str) -> None:
+    with pytest.raises(um.DataError, match="not a saved FitResult"):
+        um.FitResult.from_json(change)
+
+
+def test_a_changed_or_foreign_file_is_refused(fit: um.FitResult) -> None:
+    content = json.loads(fit.to_json())
+    content["schema_version"] = 99
+    with pytest.raises(um.DataError, match="schema version"):
+        um.FitResult.from_json(json.dumps(content))
+    content = json.loads(fit.to_json())
+    content["surprise"] = 1
+    with pytest.raises(um.DataError):
+        um.FitResult.from_json(json.dumps(content))
+
+
+def test_results_are_frozen(fit: um.FitResult) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        fit.notes = ()  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        fit.fixed.estimate[0] = 0.0
+    table = fit.fixed_effects
+    table.loc["Days", "estimate"] = 0.0
+    assert fit.fixed_effects.loc["Days", "estimate"] != 0.0
+
+
+def test_text_and_notebook(fit: um.FitResult, rich: um.FitResult) -> None:
+    text = str(fit)
+    assert text.splitlines()[0] == (
+        "Reaction ~ Days + (1 + Days | Subject) fitted by lme4 (REML) to 180 rows over 18 Subject: converged."
+    )
+    assert "95% confidence intervals, satterthwaite df" in text
+    assert "0.066" in text
+    assert "<table" in rich._repr_html_()
+    assert repr(fit) == text.splitlines()[0]
+
+
+def test_provenance_says_whose_numbers_they_are(rich: um.FitResult) -> None:
+    assert rich.provenance["df"] == "satterthwaite by lmerTest"
+    assert "conditioning" in rich.provenance["coordinates"]
+    assert "subtracted" in rich.provenance["offset"]
+    assert "computed by unimix" in rich.provenance["interval"]
+    assert rich.engine.versions["R"].startswith(("3.", "4.", "5."))
+    assert rich.engine.call.startswith("lmer(y ~ 0 + x0")
+    assert set(rich.engine.seconds) == {"design", "load", "fit", "extract"}
+
+
+def test_there_are_no_draws_and_it_says_so(fit: um.FitResult) -> None:
+    with pytest.raises(um.UnimixError, match="does not sample; use backend='pymc'"):
+        _ = fit.posterior
+
+
+def test_missing_rows_are_counted_and_placed() -> None:
+    data = simulate_slopes(n_groups=10).set_index(pd.Index(range(1000, 1120)))
+    data.iloc[4, 1] = np.nan
+    data.iloc[7, 2] = None
+    fit = um.fit("y ~ x + (1 | g)", data, backend="lme4")
+    assert fit.model.missing == {"x": 1, "g": 1}
+    assert fit.n_obs == 118
+    assert 4 not in fit.augment().index
+    assert 7 not in fit.augment().index
+    assert any("2 of 120 rows dropped" in n for n in fit.notes)
+    with pytest.raises(um.DataError, match="missing='raise'"):
+        um.fit("y ~ x + (1 | g)", data, backend="lme4", missing="raise")
