@@ -14,15 +14,18 @@ from typing import Any
 import unimix as um
 from benchmarks.cases import Case, cases
 from benchmarks.measure import Row, side_by_side
+from unimix.api import DfMethod
+
+RIVALS: tuple[tuple[str, DfMethod], ...] = (("lme4", "normal"), ("lmerTest", "satterthwaite"))
 
 
 def lme4(*, quick: bool) -> Iterator[Row]:
     """A whole call of backend="lme4" against lmer and summary in the same R, on a data frame that is there already."""
     repeats = 5 if quick else 15
     for c in cases(quick=quick):
-        for package, df_method in (("lme4", "normal"), ("lmerTest", "satterthwaite")):
+        for package, df_method in RIVALS:
 
-            def ours(c: Case = c, df_method: str = df_method) -> object:
+            def ours(c: Case = c, df_method: DfMethod = df_method) -> object:
                 return um.fit(c.formula, c.data, backend="lme4", df_method=df_method)
 
             ours()  # starts R

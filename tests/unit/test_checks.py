@@ -35,7 +35,11 @@ REFUSALS = [
     ("y ~ one", {"one": ["a"] * N}, "The factor one has only the level a"),
     ("y ~ x + (1 | one)", {"one": ["a"] * N}, "The grouping factor one has one level \\(a\\)"),
     ("c ~ x", {"c": 3.0}, "The response c is constant \\(3\\)"),
-    ("c ~ x", {"c": 1e308}, "is constant"),
+    ("c ~ x", {"c": 1e308}, "'c' reaches 1e\\+308, and its squares cannot be computed"),
+    ("y ~ t", {"t": RNG.normal(size=N) * 1e-130}, "another unit"),
+    ("y ~ g + (1 | g)", {}, "a coefficient for each of its 6 levels"),
+    ("y ~ g * x + (1 + x || g)", {}, "The column x of \\(x \\| g\\): the fixed effects have a coefficient"),
+    ("w ~ x + (1 | g)", {"w": np.repeat(np.arange(6.0), N // 6)}, "The levels of g explain the response exactly"),
     ("c ~ 0 + x + (1 | g)", {"c": 0.0}, "is constant"),
     ("y ~ x + y", {}, "explain the response exactly"),
     ("e ~ x + z", {"e": 2 + 3 * FRAME.x - FRAME.z / 7}, "explain the response exactly"),
@@ -94,3 +98,10 @@ def test_an_effect_per_row_is_refused_only_beside_a_residual_variance():
 )
 def test_models_that_look_odd_but_can_be_fitted(formula, changes):
     assert np.isfinite(design(formula, FRAME.assign(**changes)).y).all()
+
+
+def test_more_variances_than_independent_values_are_refused():
+    few = {"y": [1.0, 2.5, 0.3], "x": [0.1, 0.7, 0.4], "g": ["a", "b", "a"]}
+    with pytest.raises(DataError, match="leave 1 independent values for 2 variances"):
+        design("y ~ x + (1 | g)", few)
+    assert design("y ~ x", few).n == 3

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Families without a residual variance: an effect per row is then a model of overdispersion, and may be fitted.
 FIXED_SCALE = ("binomial", "poisson")
 
+LARGEST, SMALLEST = 1e100, 1e-100
+
 
 def check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> None:
     """Refuse names in the formula that are no columns, all of them at once."""
@@ -90,8 +92,54 @@ def check_estimable(design: Design) -> None:
     ]
     if not faults:
         faults += _twin_columns(design.blocks)
+    if not faults:
+        faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
+    if scaled and not faults and design.blocks:
+        left, asked = n - p, 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
+        if left < asked:
+            faults.append(
+                f"{n} rows less {p} fixed effects leave {left} independent values for {asked} variances and covariances; "
+                "there must be as many at least."
+            )
     if faults:
         raise DataError("\n".join(faults))
+
+
+def check_magnitudes(columns: Sequence[tuple[str, Column]]) -> None:
+    """Refuse numbers whose squares leave the range of floating point."""
+    faults = []
+    for name, column in columns:
+        if not isinstance(column, NumericColumn):
+            continue
+        size = np.abs(column.values[~column.missing]).max(initial=0.0)
+        if size > LARGEST or 0 < size < SMALLEST:
+            faults.append(f"{name!r} reaches {size:.1g}, and its squares cannot be computed; use another unit.")
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
+    """Columns of a block that the fixed effects hold already, one coefficient per level; responses without residual."""
+    told = f"of ({' + '.join(block.terms)} | {block.group})"
+    y = design.y if design.offset is None else design.y - design.offset
+    first = np.full(block.n_levels, np.nan)
+    first[block.codes[::-1]] = y[::-1]
+    if (y == first[block.codes]).all() and (block.z == block.z[0]).all(axis=0).any():
+        return [f"The levels of {block.group} explain the response exactly; no residual variance is left to estimate."]
+    if block.n_levels > design.p:
+        return []
+    found = []
+    basis = np.linalg.qr(design.x / np.abs(design.x).max(axis=0))[0]
+    for j, name in enumerate(block.terms):
+        spread = np.zeros((design.n, block.n_levels))
+        spread[np.arange(design.n), block.codes] = block.z[:, j] / np.abs(block.z[:, j]).max()
+        left = spread - basis @ (basis.T @ spread)
+        if np.linalg.norm(left) < 1e-9 * np.linalg.norm(spread):
+            found.append(
+                f"The column {name} {told}: the fixed effects have a coefficient for each of its {block.n_levels} levels "
+                "already, so that its variance cannot be estimated. Leave it out of one of the two."
+            )
+    return found
 
 
 def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.model.checks import check_estimable, check_infinite, check_names
+from unimix.model.checks import check_estimable, check_infinite, check_magnitudes, check_names
 from unimix.model.columns import build_columns
 from unimix.model.contrasts import Contrast, as_contrast
 from unimix.model.data import (
@@ -176,6 +176,7 @@ def build_design(
             raise DataError(f"{name} has {len(column.values)} values, the data have {n_rows} rows.")
     everything = [*columns.items(), *given.items()]
     check_infinite(everything)
+    check_magnitudes(everything)
     rows, dropped = _complete_rows(everything, n_rows, missing)
     if len(rows) < n_rows:
         columns = {k: c.take(rows) for k, c in columns.items()}

@@ -400,7 +400,7 @@ class LKJ(Prior):
         Returns:
             One per column k of the lower triangle, shape (q - 1,).
         """
-        return self.eta + 0.5 * (q - np.arange(q - 1)) - 1.0
+        return self.eta - 1.0 + 0.5 * np.arange(q, 1, -1, dtype=np.float64)
 
     def log_constant(self, q: int) -> float:
         """Log of the normalising constant for q x q matrices."""

@@ -298,8 +298,8 @@ def log_density(
     # products[k] is the level-diagonal sum of Z'WZ F E[uu'], shape (q, q): what the expected residual needs.
     second = found.spread + found.u[:, None, :] * found.u[None, :, :]
     turned = np.matmul(found.factor, second).reshape(q, q * levels)
-    product = data.zz.reshape(q, q * levels) @ turned.reshape(q, q, levels).swapaxes(0, 1).reshape(q, q * levels).T
-    scores, products = d @ found.u.T, product
+    products = data.zz.reshape(q, q * levels) @ turned.T
+    scores = d @ found.u.T
     effects = (found.factor @ found.u).ravel()
     by_beta = xr - effects @ data.zx
     explained = float(d.ravel() @ effects)
@@ -310,7 +310,7 @@ def log_density(
         by_beta -= effects2 @ data.zx2
         explained += float(d2 @ effects2)
         extra, rest_products = _products_of_rest(data, found, factors)
-        products = product + extra
+        products = products + extra
         for k, part, columns in rest_products:
             size = data.sizes[k]
             by_block[k] = precision * (d2[columns].reshape(size) @ found.u2[columns].reshape(size).T - part)

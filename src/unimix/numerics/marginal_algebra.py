@@ -62,7 +62,8 @@ def per_level(root: FloatArray, x: FloatArray, *, transpose: bool = False) -> Fl
     q = len(root)
     r = root if x.ndim == 2 else root[..., None]
     if q == 1:
-        return r[0] * x
+        only: FloatArray = r[0] * x
+        return only
     result = np.empty_like(x)
     for i in range(q):
         total = r[i, i] * x[i]
