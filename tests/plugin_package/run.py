@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         shutil.copy(HERE / "test_densepls.py", folder)
         paths = [name, *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "test_densepls.py"],
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, "test_densepls.py"],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             text=True,

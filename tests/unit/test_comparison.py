@@ -40,7 +40,8 @@ def test_two_roads_to_one_engine(base: um.FitResult) -> None:
 
 
 def test_a_wrong_fixed_effect_is_suspicious(base: um.FitResult) -> None:
-    wrong = changed(other_engine(base), "fixed", estimate=base.fixed.estimate + np.array([0, 0.5]) * base.fixed.std_error)
+    away = base.fixed.estimate + np.array([0, 0.5]) * base.fixed.std_error
+    wrong = changed(other_engine(base), "fixed", estimate=away)
     with pytest.raises(um.DisagreementError, match=r"a fixed effect is 0.5 standard errors away \(allowed 0.01\)"):
         assert_agree(base, wrong)
     assert_agree(base, wrong, fixed=0.6)
@@ -146,7 +147,7 @@ def test_wrong_arguments_are_told(base: um.FitResult) -> None:
         um.compare([base, "lme4"])  # type: ignore[list-item]
 
 
-def test_page_and_picture(base: um.FitResult, tmp_path) -> None:  # noqa: ANN001
+def test_page_and_picture(base: um.FitResult, tmp_path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -160,7 +161,8 @@ def test_page_and_picture(base: um.FitResult, tmp_path) -> None:  # noqa: ANN001
     assert "data:image/png;base64" in page
     assert "y ~ x + (1 + x | g)" in page
     axes = found.plot()
-    assert [ax.get_title(loc="left") for ax in axes] == ["Intercept", "x", "SD(Intercept | g)", "SD(x | g)", "SD(Residual)"]
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == ["Intercept", "x", "SD(Intercept | g)", "SD(x | g)", "SD(Residual)"]
     assert [t.get_text() for t in axes[0].get_yticklabels()] == ["lme4", "other"]
     data = forest_data([("lme4", base)])
     assert data.loc[data["name"] == "x", "lower"].item() == base.fixed.lower[1]

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from unimix import doctor as module
+import unimix.doctor  # noqa: F401  the package attribute is the function; the module is looked up below
 from unimix.doctor import CORE, MATPLOTLIB, NEEDS, PYMC, PYMER4, PYMER4_FORGETS, R_PACKAGES, Diagnosis, Item, doctor
+
+module = sys.modules["unimix.doctor"]
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_r = pytest.mark.skipif(shutil.which("R") is None, reason="R is not installed")

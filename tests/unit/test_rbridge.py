@@ -26,7 +26,7 @@ def bridge() -> rbridge.RBridge:
 
 
 def test_rs_errors_are_raised_in_its_words() -> None:
-    with pytest.raises(um.FitError, match="R stopped: .*theta"):
+    with pytest.raises(um.FitError, match=r"R stopped: .*theta"):
         um.fit(FORMULA, simulate_slopes(), backend=um.backends.Lme4(start=(1.0,)))
     assert um.fit(FORMULA, simulate_slopes(), backend="lme4").converged
 
@@ -100,7 +100,8 @@ took = time.time() - started
 fit = um.fit("y ~ x + (1 | g)", small, backend="lme4")
 print(fit.status.state in ("converged", "singular"), took < 60)
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=170, check=False)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
     assert done.stdout.split() == ["interrupted", "True", "True"], done.stdout + done.stderr
 
 

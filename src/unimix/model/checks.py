@@ -92,7 +92,7 @@ def check_estimable(design: Design) -> None:
     ]
     if not faults:
         faults += _twin_columns(design.blocks)
-    if not faults:
+    if scaled and not faults:
         faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
     if scaled and not faults and design.blocks:
         left, asked = n - p, 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)

@@ -9,6 +9,7 @@ Maechler, Bolker and Walker (2015), "Fitting linear mixed-effects models using l
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -79,7 +80,7 @@ def tied_levels(blocks: Sequence[Block]) -> tuple[int, list[IntArray]]:
     j = np.concatenate([np.empty(0, dtype=np.int64), *columns])
     graph = sparse.coo_array((np.ones(len(i)), (i, j)), shape=(starts[-1], starts[-1]))
     count, labels = connected_components(graph, directed=False)
-    return int(count), [labels[a:b].astype(np.int64) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return int(count), [labels[a:b].astype(np.int64) for a, b in itertools.pairwise(starts)]
 
 
 def solve(

@@ -1,0 +1,183 @@
+"""Whitening a log density at its mode, and NUTS on a NumPy function: by nutpie, or by PyMC itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+FloatArray = npt.NDArray[np.float64]
+LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
+
+_WIDEST = 4.0
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """What both samplers are told.
+
+    Attributes:
+        draws: Draws kept per chain.
+        tune: Tuning steps per chain.
+        chains: Number of chains.
+        cores: Chains that run at the same time; None for as many as there are processors.
+        target_accept: Acceptance rate that the step size is tuned to.
+        seed: Of the random numbers.
+        progress: Show a progress bar.
+    """
+
+    draws: int
+    tune: int
+    chains: int
+    cores: int | None
+    target_accept: float
+    seed: int | None
+    progress: bool
+
+
+@dataclass(frozen=True)
+class RawDraws:
+    """What a sampler returned.
+
+    Attributes:
+        points: Shape (chains, draws, size).
+        diverging: Shape (chains, draws).
+        stats: Further statistics by name, shapes (chains, draws).
+    """
+
+    points: FloatArray
+    diverging: npt.NDArray[np.bool_]
+    stats: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """The affine map theta = mode + root x under which the posterior is about standard normal.
+
+    Attributes:
+        mode: Shape (size,).
+        root: Shape (size, size).
+    """
+
+    mode: FloatArray
+    root: FloatArray
+
+    def density(self, function: LogDensity) -> LogDensity:
+        """The log density as a function of x; minus infinity where it cannot be computed."""
+        mode, root, nothing = self.mode, self.root, np.zeros_like(self.mode)
+
+        def whitened(x: FloatArray) -> tuple[float, FloatArray]:
+            with np.errstate(all="ignore"):
+                try:
+                    value, gradient = function(mode + root @ x)
+                except np.linalg.LinAlgError:
+                    return -np.inf, nothing
+                gradient = gradient @ root
+            return (value, gradient) if np.isfinite(value) and np.isfinite(gradient).all() else (-np.inf, nothing)
+
+        return whitened
+
+    def points(self, x: FloatArray) -> FloatArray:
+        """Map draws back, shape (..., size)."""
+        return self.mode + x @ self.root.T
+
+
+def whiten(function: LogDensity, start: FloatArray) -> Whitening:
+    """Find the mode and a root of the inverse Hessian there.
+
+    Directions in which the density is flat are given a standard deviation of at most 4.
+
+    Args:
+        function: Log density and gradient.
+        start: Where to begin, shape (size,).
+    """
+
+    def negative(theta: FloatArray) -> tuple[float, FloatArray]:
+        with np.errstate(all="ignore"):
+            try:
+                value, gradient = function(theta)
+            except np.linalg.LinAlgError:
+                value, gradient = -np.inf, np.zeros_like(theta)
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            return 1e300, np.zeros_like(theta)
+        return -value, -gradient
+
+    best = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "maxcor": 20}).x
+    for _ in range(20):
+        values, vectors = np.linalg.eigh(_hessian(negative, best))
+        here, gradient = negative(best)
+        step = -vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), _WIDEST**-2))
+        step *= min(1.0, 5.0 / float(np.linalg.norm(step) + 1e-300))
+        if negative(best + step)[0] > here - 1e-8:
+            break
+        best = best + step
+    return Whitening(best, vectors / np.sqrt(np.maximum(values, _WIDEST**-2)))
+
+
+def _hessian(negative: LogDensity, at: FloatArray) -> FloatArray:
+    size = len(at)
+    step = 1e-4
+    rows = np.empty((size, size))
+    for j in range(size):
+        move = np.zeros(size)
+        move[j] = step
+        rows[j] = (negative(at + move)[1] - negative(at - move)[1]) / (2 * step)
+    return 0.5 * (rows + rows.T)
+
+
+def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
+    """Draw with nutpie from a Python function; nothing is compiled.
+
+    Args:
+        density: Log density and gradient of a vector of length ``size``.
+        size: Its length.
+        options: As documented.
+    """
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    model = from_pyfunc(
+        size,
+        lambda: density,
+        lambda *_: lambda x: {"x": x},
+        [np.dtype(np.float64)],
+        [(size,)],
+        ["x"],
+        make_initial_point_fn=lambda seed: np.random.default_rng(seed).standard_normal(size),
+    )
+    sampler = nutpie.sample(
+        model,
+        draws=options.draws,
+        tune=options.tune,
+        chains=options.chains,
+        cores=options.cores,
+        seed=options.seed,
+        save_warmup=False,
+        progress_bar=options.progress,
+        blocking=False,
+        target_accept=options.target_accept,
+    )
+    return read_draws(wait_for(sampler), ["x"])
+
+
+def wait_for(sampler: Any) -> Any:
+    """Wait for nutpie; unlike its blocking call, Ctrl-C discards the draws and is passed on."""
+    try:
+        return sampler.wait()
+    except BaseException:
+        sampler.cancel()
+        raise
+
+
+def read_draws(trace: Any, names: list[str]) -> RawDraws:
+    """Draws and statistics of an ArviZ object, the named variables flattened and joined."""
+    posterior = trace.posterior
+    parts = [np.asarray(posterior[n].transpose("chain", "draw", ...).values, dtype=np.float64) for n in names]
+    points = np.concatenate([p.reshape(*p.shape[:2], -1) for p in parts], axis=2)
+    wanted = ("energy", "n_steps", "step_size", "depth", "tree_depth", "logp", "lp", "acceptance_rate")
+    stats = {n: np.asarray(trace.sample_stats[n].values) for n in wanted if n in trace.sample_stats}
+    return RawDraws(points, np.asarray(trace.sample_stats["diverging"].values, dtype=bool), stats)
