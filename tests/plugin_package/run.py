@@ -40,7 +40,8 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments, "test_densepls.py"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            # small matrices: threads of the linear algebra cost more than they bring, most of all on a busy machine
+            env={"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             text=True,
             capture_output=True,
             check=False,

@@ -80,7 +80,7 @@ class DensePLS(Backend):
             method="L-BFGS-B",
             jac="3-point",
             bounds=[(0 if one else None, None) for one in start],  # the diagonals, which start at 1, stay positive
-            options={"maxiter": self.max_iterations, "ftol": 1e-13, "gtol": 1e-8},
+            options={"maxiter": self.max_iterations, "ftol": 1e-13, "gtol": 1e-6},
         )
         best = profile(found.x, shapes, products, reml=reml)
         return estimates(best, shapes, converged=bool(found.success), message=str(found.message), native=found)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from unimix.model.design import Design, RandomBlock
 from unimix.numerics.gls import tied_levels
@@ -16,7 +17,10 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 FLOOR = 1e-9
-"""Added to relative variances: statsmodels inverts them, and treats those below 1e-10 as infinite in ``get_fe_params``."""
+"""Added to relative variances, which statsmodels inverts (its ``get_fe_params`` takes those below 1e-10 as infinite)."""
+
+DENSE_LEVELS = 80
+"""Levels per group up to which a one-hot matrix is dense; above, sparse likelihoods are several times faster."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class Layout:
     def largest(self) -> int:
         """Rows of the largest group."""
         return int(np.bincount(self.groups).max())
+
+    def is_costly(self, blocks: tuple[RandomBlock, ...]) -> bool:
+        """Whether groups hold so many levels that a score costs many likelihoods."""
+        return any(blocks[k].n_levels > DENSE_LEVELS * self.n_groups for k in self.components)
 
 
 def lay_out(blocks: tuple[RandomBlock, ...]) -> Layout:
@@ -74,14 +82,14 @@ def build_model(engine: ModuleType, design: Design, layout: Layout, *, reml: boo
     return model
 
 
-def _columns(block: RandomBlock, rows: list[IntArray]) -> list[FloatArray]:
+def _columns(block: RandomBlock, rows: list[IntArray]) -> list[Any]:
     """One column per level that occurs in a group: the block's z in the level's rows, else 0."""
-    made = []
+    made: list[Any] = []
     for picked in rows:
         levels, local = np.unique(block.codes[picked], return_inverse=True)
-        columns = np.zeros((len(picked), len(levels)))
-        columns[np.arange(len(picked)), local] = block.z[picked, 0]
-        made.append(columns)
+        cells = (block.z[picked, 0], (np.arange(len(picked)), local))
+        columns = sparse.csr_array(cells, shape=(len(picked), len(levels)))
+        made.append(columns if len(levels) > DENSE_LEVELS else columns.toarray())
     return made
 
 

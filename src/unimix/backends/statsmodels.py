@@ -1,0 +1,258 @@
+"""statsmodels' MixedLM by arrays: its likelihood and score, a search that is checked, one schema back."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends._statsmodels_model import FLOOR, Layout, Likelihood, Point, build_model, lay_out
+from unimix.backends._statsmodels_search import Optimum, Settings, search
+from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
+from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
+from unimix.errors import EngineBrokenError
+from unimix.model.design import Design
+from unimix.model.estimates import Estimates
+from unimix.model.features import Feature
+from unimix.numerics import gls
+
+FloatArray = npt.NDArray[np.float64]
+
+_OWN_LOSS = 1e-3
+"""Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
+
+CAPABILITIES = Capabilities(
+    {
+        Feature.NO_RANDOM_PART: Yes("by OLS"),
+        Feature.RANDOM_INTERCEPT: Yes(),
+        Feature.CORRELATED_TERMS: Yes(),
+        Feature.INDEPENDENT_TERMS: Yes("as variance components"),
+        Feature.SEVERAL_CORRELATED_BLOCKS: Never("MixedLM has room for one correlated block, exog_re."),
+        Feature.NESTED_FACTORS: Yes("the inner factor as variance components within groups of the outer one"),
+        Feature.CROSSED_FACTORS: Yes("as variance components on one group of all tied rows; slow beyond small data"),
+        Feature.CORRELATED_CROSSED: Never(
+            "MixedLM's correlated effects must belong to the factor that splits the data into independent groups; "
+            "crossed and inner factors can only have uncorrelated terms, (1 + x || g)."
+        ),
+        Feature.WEIGHTS: Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
+        Feature.OFFSET: Yes("subtracted from the response and added back"),
+        Feature.REML: Yes(),
+        Feature.ML: Yes(),
+        Feature.POSTERIOR: Never(
+            "statsmodels' MixedLM maximises a likelihood; it has no posterior. Use backend='pymc'."
+        ),
+        Feature.PRIORS: Never("statsmodels' MixedLM has no priors. Use backend='pymc'."),
+        Feature.SATTERTHWAITE: Upstream("statsmodels has no denominator degrees of freedom; it reports z."),
+        Feature.KENWARD_ROGER: Upstream("statsmodels has no denominator degrees of freedom, so no Kenward-Roger ones."),
+    }
+)
+
+
+class Statsmodels(Backend):
+    """statsmodels' ``MixedLM`` (``OLS`` without a random part): pure Python, installed with unimix.
+
+    Attributes:
+        optimizer: How its likelihood is maximised: ``bfgs`` with its score, ``cobyqa`` without it, or ``auto``:
+            cobyqa for variance components with many levels per group, where a score is dear.
+        max_iterations: Limit of one search.
+        restarts: How many further starts are tried when the search ended on the boundary.
+        max_tied_rows: Largest number of rows that crossed factors (or inner levels of one outer level) may tie
+            together; time and memory grow with its square and more. Raise it if you can wait.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="statsmodels",
+        engine="statsmodels",
+        title="statsmodels MixedLM",
+        packages=("statsmodels",),
+        distributions=("statsmodels",),
+        install="pip install statsmodels",
+        url="https://www.statsmodels.org",
+    )
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+
+    optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
+    max_iterations: Annotated[int, Field(ge=1)] = 200
+    restarts: Annotated[int, Field(ge=0, le=4)] = 1
+    max_tied_rows: Annotated[int, Field(ge=1)] = 5000
+
+    def load(self) -> ModuleType:
+        """Import statsmodels' mixed models alone: ``statsmodels.api`` takes seconds more."""
+        super().load()
+        try:
+            return importlib.import_module("statsmodels.regression.mixed_linear_model")
+        except Exception as error:
+            raise EngineBrokenError(
+                f"statsmodels is installed but its mixed models do not import ({type(error).__name__}: {error}). "
+                "unimix.doctor() says which versions fit together."
+            ) from error
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Crossed factors tie rows into one large group, which MixedLM handles slowly."""
+        if len({b.group for b in design.blocks}) < 2:
+            return []
+        layout = lay_out(design.blocks)
+        if layout.largest <= self.max_tied_rows:
+            return []
+        return [
+            f"the factors {' and '.join(dict.fromkeys(b.group for b in design.blocks))} tie {layout.largest:,} rows "
+            f"together, and MixedLM is too slow beyond about {self.max_tied_rows:,} (option max_tied_rows)"
+        ]
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call in Python, under the generated names."""
+        return call_text(design, request)
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        return self._fit_mixed(engine, problem) if problem.design.blocks else fit_ols(problem)
+
+    def _fit_mixed(self, engine: ModuleType, problem: Problem) -> Estimates:
+        design, request = problem.design, problem.request
+        layout = lay_out(design.blocks)
+        model = build_model(engine, design, layout, reml=request.reml)
+        likelihood = Likelihood(engine, model)
+        costly = layout.is_costly(design.blocks) and layout.slope is None
+        optimizer = self.optimizer if self.optimizer != "auto" else "cobyqa" if costly else "bfgs"
+        settings = Settings(optimizer, self.max_iterations, self.restarts)
+
+        def exact(point: Point) -> float:
+            relative = blocks_of(point, layout)
+            sigma = gls.profiled_sigma(design.y, design.x, design.blocks, relative, reml=request.reml)
+            return self_likelihood(design, relative, sigma, reml=request.reml)
+
+        optimum = search(likelihood, exact, settings)
+        return read(engine, likelihood, problem, layout, optimum)
+
+
+def call_text(design: Design, request: FitRequest) -> str:
+    """What ``MixedLM`` or ``OLS`` is given, in Python."""
+    x = f"X[{', '.join(f'x{j}' for j in range(design.p))}]"
+    if not design.blocks:
+        return f"OLS(y, {x}).fit()"
+    layout = lay_out(design.blocks)
+    parts = ["y", x]
+    if layout.n_groups == 1:
+        parts.append("groups=one")
+    elif layout.slope is not None:
+        parts.append(f"groups=g{layout.slope}")
+    else:
+        parts.append("groups=tied rows")
+    if layout.slope is not None:
+        columns = ", ".join(f"z{layout.slope}_{j}" for j in range(design.blocks[layout.slope].q))
+        parts.append(f"exog_re=Z[{columns}]")
+    if layout.components:
+        terms = ", ".join(f"z{k}_0 by g{k}" for k in layout.components)
+        parts.append(f"exog_vc=VCSpec[{terms}]")
+    return f"MixedLM({', '.join(parts)}), reml={request.reml}"
+
+
+def blocks_of(point: Point, layout: Layout) -> tuple[FloatArray, ...]:
+    """Relative covariance matrix of every block, in the design's order."""
+    found: dict[int, FloatArray] = {k: np.array([[v**2]]) for k, v in zip(layout.components, point.spread, strict=True)}
+    if layout.slope is not None:
+        found[layout.slope] = point.covariance
+    return tuple(found[k] for k in sorted(found))
+
+
+def self_likelihood(design: Design, relative: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
+    """Exact log-likelihood at relative covariances and sigma."""
+    covariances = tuple(sigma**2 * c for c in relative)
+    found = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
+    return found.log_likelihood_reml if reml else found.log_likelihood
+
+
+def read(engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: Layout, optimum: Optimum) -> Estimates:
+    """Take statsmodels' estimates at the optimum; what it lacks or gets wrong is computed from them."""
+    design, request = problem.design, problem.request
+    model = likelihood.model
+    parameters = likelihood.parameters(optimum.point)
+    scale = float(model.get_scale(parameters.fe_params, parameters.cov_re, parameters.vcomp))
+    sigma = float(np.sqrt(scale))
+    covariances = tuple(scale * c for c in blocks_of(optimum.point, layout))
+    own = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
+    exact = own.log_likelihood_reml if request.reml else own.log_likelihood
+    complaints = list(optimum.complaints)
+    if abs(exact - optimum.value) > _OWN_LOSS:
+        complaints.append(
+            f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): the columns "
+            "are badly scaled"
+        )
+    provenance = {
+        "std_error": "sigma^2 (X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
+        "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates, also at zero variances",
+        "optimum": f"statsmodels' likelihood{told(optimum, likelihood)}",
+    }
+    if request.df_method != "normal":
+        provenance["df"] = f"none: statsmodels has no {request.df_method} degrees of freedom; z is reported"
+    return Estimates(
+        beta=np.asarray(parameters.fe_params, dtype=np.float64),
+        beta_cov=own.beta_cov,
+        covariances=covariances,
+        sigma=sigma,
+        modes=own.modes,
+        mode_covs=own.mode_covs,
+        log_likelihood=optimum.value,
+        converged=not complaints,
+        messages=tuple(complaints),
+        gradient=optimum.gradient,
+        engine_call=call_text(design, request),
+        provenance=provenance,
+        native=native(engine, model, parameters, scale, own.beta_cov, converged=not complaints),
+    )
+
+
+def told(optimum: Optimum, likelihood: Likelihood) -> str:
+    """How the optimum was found, in words."""
+    starts = f", best of {optimum.searches} starts (the first ended on the boundary)" if optimum.searches > 1 else ""
+    return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}; variances may be exactly zero"
+
+
+def native(
+    engine: ModuleType, model: Any, parameters: Any, scale: float, beta_cov: FloatArray, *, converged: bool
+) -> Any:
+    """A ``MixedLMResults`` at the optimum, as ``MixedLM.fit`` makes it; no standard errors of variances (NaN)."""
+    size = model.k_fe + model.k_re2 + model.k_vc
+    cov = np.full((size, size), np.nan)
+    cov[: model.k_fe, : model.k_fe] = beta_cov / scale
+    results = engine.MixedLMResults(model, parameters.get_packed(use_sqrt=False, has_fe=True), cov)
+    results.params_object = parameters
+    results.fe_params = parameters.fe_params
+    results.cov_re = scale * parameters.cov_re
+    results.cov_re_unscaled = parameters.cov_re
+    results.vcomp = scale * parameters.vcomp
+    results.scale = scale
+    results.method = "REML" if model.reml else "ML"
+    results.converged = converged
+    results.hist = None
+    results.reml = model.reml
+    results.cov_pen = results.freepat = None
+    results.k_fe, results.k_re, results.k_re2, results.k_vc = model.k_fe, model.k_re, model.k_re2, model.k_vc
+    results.use_sqrt = model.use_sqrt
+    return engine.MixedLMResultsWrapper(results)
+
+
+def fit_ols(problem: Problem) -> Estimates:
+    """Fit a model without a random part by ``OLS``."""
+    design, request = problem.design, problem.request
+    linear = importlib.import_module("statsmodels.regression.linear_model")
+    results = linear.OLS(design.y, design.x).fit()
+    z = request.df_method == "normal"
+    return Estimates(
+        beta=np.asarray(results.params, dtype=np.float64),
+        beta_cov=np.asarray(results.cov_params(), dtype=np.float64).reshape(design.p, design.p),
+        covariances=(),
+        sigma=float(np.sqrt(results.scale)),
+        modes=(),
+        mode_covs=(),
+        log_likelihood=float(results.llf),
+        converged=True,
+        df=None if z else np.full(design.p, float(results.df_resid)),
+        df_method="normal" if z else "residual",
+        singular=False,
+        engine_call=call_text(design, request),
+        native=results,
+    )
