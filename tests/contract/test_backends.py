@@ -13,3 +13,8 @@ class TestLme4(BackendContract):
 class TestPymer4(BackendContract):
     backend = "pymer4"
     starved = {"control": {"maxeval": 4}, "restarts": 0}
+
+
+class TestStatsmodels(BackendContract):
+    backend = "statsmodels"
+    starved = {"max_iterations": 1, "restarts": 0}

@@ -242,7 +242,8 @@ def _correlation_gradient(by_root: FloatArray, root: FloatArray, y: FloatArray) 
     """Chain the gradient by the factor's entries (q, q) to the unconstrained numbers (q(q-1)/2,)."""
     z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
     if len(root) == 2:
-        return c * (by_root[1, 0] * c - by_root[1, 1] * z)
+        pair: FloatArray = c * (by_root[1, 0] * c - by_root[1, 1] * z)
+        return pair
     result = np.empty_like(y)
     products = by_root * root
     place = 0

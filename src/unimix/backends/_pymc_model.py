@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends._pymc_posterior import Posterior, block_labels
 from unimix.backends._pymc_priors import PriorTable, sd_names
+from unimix.backends._pymc_sample import RawDraws, read_draws
 from unimix.model.design import Design, RandomBlock
 from unimix.model.priors import LKJ, Prior
 
@@ -20,12 +22,6 @@ _TAKEN = frozenset({"fixed", "sigma", "y", "term", "row"})
 def fixed_variables(design: Design) -> list[str]:
     """Names of the variables that carry the fixed effects' priors."""
     return [f"{n} (fixed)" if n in _TAKEN else n for n in design.fixed_names]
-
-
-def block_labels(design: Design) -> list[str]:
-    """A name per block: its factor, and its terms where the factor has several blocks."""
-    groups = [b.group for b in design.blocks]
-    return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in design.blocks]
 
 
 def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
@@ -69,28 +65,82 @@ def _variable(prior: Prior, name: str) -> Any:
     return getattr(pm, type(prior).__name__)(name, **asdict(prior))
 
 
-def _effects(
-    block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None, *, centered: bool
-) -> Any:
+def _effects(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None, *, centered: bool) -> Any:
     """Group effects of one block, a tensor of shape (L, q)."""
     import pymc as pm
     import pytensor.tensor as pt
 
     dims = (f"{label} level", f"{label} term")
     shape = (block.n_levels, block.q)
-    sd = pt.stack([_variable(p, n) for p, n in zip(sds, variables_of_sds(block, label), strict=True)])
-    if correlation is None:
+    sd, root = _factor(block, label, sds, correlation)
+    pm.Deterministic(f"sds({label})", sd, dims=dims[1])
+    if root is None:
+        if centered:
+            return pm.Normal(f"effects({label})", 0, sd, shape=shape, dims=dims)
         factor = sd[:, None]
     else:
-        matrix = pm.LKJCorr(f"cor({label})", n=block.q, eta=correlation.eta, return_matrix=True)
-        factor = sd[:, None] * pt.linalg.cholesky(matrix)
-    if centered:
-        return pm.MvNormal(f"effects({label})", mu=np.zeros(block.q), chol=factor, shape=shape, dims=dims)
+        pm.Deterministic(f"correlation({label})", pt.dot(root, root.T))
+        factor = sd[:, None] * root
+        if centered:
+            return pm.MvNormal(f"effects({label})", mu=np.zeros(block.q), chol=factor, shape=shape, dims=dims)
     raw = pm.Normal(f"standardised({label})", 0, 1, shape=shape, dims=dims)
     return pm.Deterministic(f"effects({label})", pt.dot(raw, factor.T), dims=dims)
+
+
+def _factor(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None) -> tuple[Any, Any]:
+    """Standard deviations (q,) and the Cholesky factor of the correlation matrix (q, q), or None."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    if correlation is not None and block.q > 2 and len({type(p) for p in sds}) == 1:
+        columns = {k: np.array([asdict(p)[k] for p in sds]) for k in asdict(sds[0])}
+        base = getattr(pm, type(sds[0]).__name__).dist(**columns, shape=block.q)
+        factor, _, sd = pm.LKJCholeskyCov(
+            f"covariance({label})", n=block.q, eta=correlation.eta, sd_dist=base, store_in_trace=False
+        )
+        return sd, factor / sd[:, None]
+    sd = pt.stack([_variable(p, n) for p, n in zip(sds, variables_of_sds(block, label), strict=True)])
+    if correlation is None:
+        return sd, None
+    matrix = pm.LKJCorr(f"cor({label})", n=block.q, eta=correlation.eta, return_matrix=True)
+    return sd, pt.linalg.cholesky(matrix)
 
 
 def variables_of_sds(block: RandomBlock, label: str) -> list[str]:
     """Names of the variables of a block's standard deviations; unlike prior names, unique."""
     names = sd_names(block.group, block.terms)
     return [f"sd({label})"] if block.q == 1 and label != block.group else names
+
+
+def read_model_draws(design: Design, trace: Any) -> tuple[Posterior, RawDraws]:
+    """Draws of a model as written, in the user's units.
+
+    Args:
+        design: What the model was built from.
+        trace: ArviZ object.
+    """
+    found = trace.posterior
+    n = found.sizes["chain"] * found.sizes["draw"]
+
+    def flat(name: str) -> FloatArray:
+        values = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
+        return values.reshape(n, *values.shape[2:])
+
+    labels = block_labels(design)
+    effects = tuple(flat(f"effects({label})") for label in labels)
+    means = tuple(e.mean(axis=0) for e in effects)
+    posterior = Posterior(
+        beta=flat("fixed") if design.p else np.empty((n, 0)),
+        sds=tuple(flat(f"sds({label})") for label in labels),
+        correlations=tuple(
+            flat(f"correlation({label})") if b.q > 1 else np.ones((n, 1, 1))
+            for b, label in zip(design.blocks, labels, strict=True)
+        ),
+        sigma=flat("sigma"),
+        effects=effects,
+        means=means,
+        covariances=tuple(
+            np.einsum("sla,slb->lab", e - m, e - m) / (n - 1) for e, m in zip(effects, means, strict=True)
+        ),
+    )
+    return posterior, read_draws(trace, ["sigma"])

@@ -180,9 +180,7 @@ def _sd_scales(design: Design) -> list[FloatArray]:
         )
         rms = np.sqrt(np.mean(columns**2, axis=0))
         gram = (columns / rms).T @ (columns / rms) / design.n
-        if np.linalg.cond(gram) < 1e12:
-            factor = np.sqrt(np.diag(np.linalg.inv(gram)))
-        else:
-            factor = np.ones(len(rms))
+        regular = np.linalg.cond(gram) < 1e12
+        factor = np.sqrt(np.diag(np.linalg.inv(gram))) if regular else np.ones(len(rms))
         scales.append((spread * factor / rms)[: block.q])
     return scales

@@ -164,6 +164,78 @@ def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> Ra
     return read_draws(wait_for(sampler), ["x"])
 
 
+def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
+    """Draw with PyMC's own NUTS from a Python function, made known to PyTensor with its gradient.
+
+    Args:
+        density: Log density and gradient of a vector of length ``size``.
+        size: Its length.
+        options: As documented.
+    """
+    import pymc as pm
+
+    from unimix.backends._pymc_op import density_op
+
+    rng = np.random.default_rng(options.seed)
+    with pm.Model() as model:
+        pm.Potential("density", density_op(density)(pm.Flat("x", shape=size)))
+    starts = [{"x": rng.standard_normal(size)} for _ in range(options.chains)]
+    return read_draws(_pymc_nuts(model, options, initvals=starts, compile_kwargs={"mode": "FAST_COMPILE"}), ["x"])
+
+
+def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
+    """Draw from a PyMC model as written, group effects and all.
+
+    Args:
+        model: A ``pymc.Model``.
+        sampler: nutpie, pymc or numpyro.
+        options: As documented.
+    """
+    if sampler == "nutpie":
+        import nutpie
+
+        compiled = nutpie.compile_pymc_model(model)
+        running = nutpie.sample(
+            compiled,
+            draws=options.draws,
+            tune=options.tune,
+            chains=options.chains,
+            cores=options.cores,
+            seed=options.seed,
+            save_warmup=False,
+            progress_bar=options.progress,
+            blocking=False,
+            target_accept=options.target_accept,
+        )
+        return wait_for(running)
+    return _pymc_nuts(model, options, nuts_sampler=sampler)
+
+
+def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
+    import logging
+
+    import pymc as pm
+
+    logger = logging.getLogger("pymc")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return pm.sample(
+            model=model,
+            draws=options.draws,
+            tune=options.tune,
+            chains=options.chains,
+            cores=options.cores,
+            random_seed=options.seed,
+            target_accept=options.target_accept,
+            progressbar=options.progress,
+            compute_convergence_checks=False,
+            **more,
+        )
+    finally:
+        logger.setLevel(level)
+
+
 def wait_for(sampler: Any) -> Any:
     """Wait for nutpie; unlike its blocking call, Ctrl-C discards the draws and is passed on."""
     try:

@@ -17,7 +17,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 FLOOR = 1e-9
-"""Added to relative variances, which statsmodels inverts (its ``get_fe_params`` takes those below 1e-10 as infinite)."""
+"""Added to relative variances, which statsmodels inverts (``get_fe_params`` takes those below 1e-10 as infinite)."""
 
 DENSE_LEVELS = 80
 """Levels per group up to which a one-hot matrix is dense; above, sparse likelihoods are several times faster."""
@@ -147,7 +147,7 @@ class Likelihood:
         return self.q * (self.q + 1) // 2 + self.c
 
     def parameters(self, point: Point) -> Any:
-        """statsmodels' parameter object, the fixed effects profiled out."""
+        """The engine's parameter object, the fixed effects profiled out."""
         covariance = point.covariance + FLOOR * np.eye(self.q)
         variances = point.spread**2 + FLOOR
         beta, _ = self.model.get_fe_params(covariance, variances)

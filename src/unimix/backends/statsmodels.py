@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends._statsmodels_model import FLOOR, Layout, Likelihood, Point, build_model, lay_out
+from unimix.backends._statsmodels_model import Layout, Likelihood, Point, build_model, lay_out
 from unimix.backends._statsmodels_search import Optimum, Settings, search
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
-from unimix.errors import EngineBrokenError
+from unimix.errors import EngineBrokenError, listing
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
@@ -45,7 +45,7 @@ CAPABILITIES = Capabilities(
         Feature.POSTERIOR: Never(
             "statsmodels' MixedLM maximises a likelihood; it has no posterior. Use backend='pymc'."
         ),
-        Feature.PRIORS: Never("statsmodels' MixedLM has no priors. Use backend='pymc'."),
+        Feature.PRIORS: Never("MixedLM has no priors. Use backend='pymc'."),
         Feature.SATTERTHWAITE: Upstream("statsmodels has no denominator degrees of freedom; it reports z."),
         Feature.KENWARD_ROGER: Upstream("statsmodels has no denominator degrees of freedom, so no Kenward-Roger ones."),
     }
@@ -91,17 +91,19 @@ class Statsmodels(Backend):
                 "unimix.doctor() says which versions fit together."
             ) from error
 
-    def limits(self, design: Design, request: FitRequest) -> list[str]:
+    def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
         """Crossed factors tie rows into one large group, which MixedLM handles slowly."""
         if len({b.group for b in design.blocks}) < 2:
             return []
-        layout = lay_out(design.blocks)
-        if layout.largest <= self.max_tied_rows:
+        largest = lay_out(design.blocks).largest
+        if largest <= self.max_tied_rows:
             return []
-        return [
-            f"the factors {' and '.join(dict.fromkeys(b.group for b in design.blocks))} tie {layout.largest:,} rows "
-            f"together, and MixedLM is too slow beyond about {self.max_tied_rows:,} (option max_tied_rows)"
-        ]
+        factors = listing(dict.fromkeys(b.group for b in design.blocks))
+        reason = (
+            f"the factors {factors} tie {largest:,} rows together, and MixedLM is too slow beyond about "
+            f"{self.max_tied_rows:,} (option max_tied_rows)"
+        )
+        return [reason]
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The call in Python, under the generated names."""
@@ -122,7 +124,7 @@ class Statsmodels(Backend):
         def exact(point: Point) -> float:
             relative = blocks_of(point, layout)
             sigma = gls.profiled_sigma(design.y, design.x, design.blocks, relative, reml=request.reml)
-            return self_likelihood(design, relative, sigma, reml=request.reml)
+            return exact_likelihood(design, relative, sigma, reml=request.reml)
 
         optimum = search(likelihood, exact, settings)
         return read(engine, likelihood, problem, layout, optimum)
@@ -158,7 +160,7 @@ def blocks_of(point: Point, layout: Layout) -> tuple[FloatArray, ...]:
     return tuple(found[k] for k in sorted(found))
 
 
-def self_likelihood(design: Design, relative: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
+def exact_likelihood(design: Design, relative: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
     """Exact log-likelihood at relative covariances and sigma."""
     covariances = tuple(sigma**2 * c for c in relative)
     found = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
@@ -178,12 +180,13 @@ def read(engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: L
     complaints = list(optimum.complaints)
     if abs(exact - optimum.value) > _OWN_LOSS:
         complaints.append(
-            f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): the columns "
-            "are badly scaled"
+            f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): "
+            "the columns are badly scaled"
         )
     provenance = {
-        "std_error": "sigma^2 (X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
-        "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates, also at zero variances",
+        "std_error": "(X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
+        "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates (it has none at zero "
+        "variances)",
         "optimum": f"statsmodels' likelihood{told(optimum, likelihood)}",
     }
     if request.df_method != "normal":

@@ -119,10 +119,10 @@ def draw_effects(
         factors: Per block, shapes (S, q, q).
         log_sigmas: Shape (S,).
         rng: Source of randomness.
-        keep: Store every ``keep``-th draw; the moments use all.
+        keep: Store every ``keep``-th draw, 0 for none; the moments use all.
     """
     total = len(log_sigmas)
-    kept = range(0, total, keep)
+    kept = range(0, total, keep) if keep else range(0)
     draws = [np.empty((len(kept), levels, q)) for q, levels in data.sizes]
     means = [np.zeros((levels, q)) for q, levels in data.sizes]
     within = [np.zeros((levels, q, q)) for q, levels in data.sizes]
@@ -138,7 +138,7 @@ def draw_effects(
             means[k] += off
             within[k] += covariance
             products[k] += off[:, :, None] * off[:, None, :]
-        if s % keep == 0:
+        if keep and s % keep == 0:
             for k, effects in enumerate(_draw(data, found, own, rng)):
                 draws[k][s // keep] = effects
     averages = [m / total for m in means]

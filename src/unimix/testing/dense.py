@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import solve_triangular
 
 from unimix.model.design import Design
 
@@ -29,6 +30,16 @@ def marginal_covariance(design: Design, covariances: tuple[FloatArray, ...], sig
     return v
 
 
+def _whitened(
+    design: Design, covariances: tuple[FloatArray, ...], sigma: float
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """Q and R of the whitened X, the whitened y, and log |V|; by orthogonal steps, for badly scaled columns."""
+    y = design.y if design.offset is None else design.y - design.offset
+    root = np.linalg.cholesky(marginal_covariance(design, covariances, sigma))
+    q, r = np.linalg.qr(solve_triangular(root, design.x, lower=True))
+    return q, r, solve_triangular(root, y, lower=True), 2.0 * float(np.log(np.diag(root)).sum())
+
+
 def gls(design: Design, covariances: tuple[FloatArray, ...], sigma: float) -> tuple[FloatArray, FloatArray]:
     """Generalised least squares: fixed effects (p,) and their covariance matrix (p, p).
 
@@ -37,11 +48,9 @@ def gls(design: Design, covariances: tuple[FloatArray, ...], sigma: float) -> tu
         covariances: Covariance of each block's effects, shapes (q, q).
         sigma: Residual standard deviation.
     """
-    y = design.y if design.offset is None else design.y - design.offset
-    v = marginal_covariance(design, covariances, sigma)
-    vx = np.linalg.solve(v, design.x)
-    cov = np.linalg.inv(design.x.T @ vx)
-    return cov @ (vx.T @ y), cov
+    q, r, y, _ = _whitened(design, covariances, sigma)
+    inverse = solve_triangular(r, np.eye(design.p))
+    return inverse @ (q.T @ y), inverse @ inverse.T
 
 
 def log_likelihood(design: Design, covariances: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
@@ -53,10 +62,8 @@ def log_likelihood(design: Design, covariances: tuple[FloatArray, ...], sigma: f
         sigma: Residual standard deviation.
         reml: Restricted or not.
     """
-    y = design.y if design.offset is None else design.y - design.offset
-    v = marginal_covariance(design, covariances, sigma)
-    beta, cov = gls(design, covariances, sigma)
-    r = y - design.x @ beta
+    q, r, y, log_det = _whitened(design, covariances, sigma)
+    rest = y - q @ (q.T @ y)
     n = design.n - (design.p if reml else 0)
-    value = -0.5 * (n * np.log(2 * np.pi) + np.linalg.slogdet(v)[1] + r @ np.linalg.solve(v, r))
-    return float(value + (0.5 * np.linalg.slogdet(cov)[1] if reml else 0.0))
+    value = -0.5 * (n * np.log(2 * np.pi) + log_det + rest @ rest)
+    return float(value - (np.log(np.abs(np.diag(r))).sum() if reml else 0.0))

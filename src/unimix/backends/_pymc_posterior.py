@@ -1,0 +1,184 @@
+"""Draws to what the user sees: summaries, diagnostics and an ArviZ object with named coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends._pymc_sample import RawDraws
+from unimix.model.design import Design
+from unimix.model.estimates import Sampling
+
+FloatArray = npt.NDArray[np.float64]
+
+RHAT_LIMIT, ESS_LIMIT = 1.01, 400.0
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws in the user's units, chain after chain (S = chains * draws).
+
+    Attributes:
+        beta: Shape (S, p).
+        sds: Per block, shapes (S, q).
+        correlations: Per block, shapes (S, q, q).
+        sigma: Shape (S,).
+        effects: Draws per block, shapes (S, L, q); None where they were too many to keep.
+        means: Posterior means of the effects per block, shapes (L, q).
+        covariances: Their posterior covariances, shapes (L, q, q).
+    """
+
+    beta: FloatArray
+    sds: tuple[FloatArray, ...]
+    correlations: tuple[FloatArray, ...]
+    sigma: FloatArray
+    effects: tuple[FloatArray, ...] | None
+    means: tuple[FloatArray, ...]
+    covariances: tuple[FloatArray, ...]
+
+    def covariance_summaries(self) -> tuple[FloatArray, ...]:
+        """Posterior mean SDs and posterior mean correlations, put together to matrices (q, q)."""
+        return tuple(
+            np.outer(sd.mean(axis=0), sd.mean(axis=0)) * r.mean(axis=0)
+            for sd, r in zip(self.sds, self.correlations, strict=True)
+        )
+
+    def parameters(self) -> FloatArray:
+        """Fixed effects, SDs, correlations below the diagonal and sigma side by side, shape (S, k)."""
+        parts = [self.beta]
+        for sd, r in zip(self.sds, self.correlations, strict=True):
+            rows, columns = np.tril_indices(sd.shape[1], -1)
+            parts += [sd, r[:, rows, columns]]
+        return np.concatenate([*parts, self.sigma[:, None]], axis=1)
+
+
+def block_labels(design: Design) -> list[str]:
+    """A name per block: its factor, and its terms where the factor has several blocks."""
+    groups = [b.group for b in design.blocks]
+    return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in design.blocks]
+
+
+def parameter_names(design: Design) -> list[str]:
+    """Names of the columns of :meth:`Posterior.parameters`."""
+    names = list(design.fixed_names)
+    for block in design.blocks:
+        names += [f"sd({block.group}: {t})" for t in block.terms]
+        rows, columns = np.tril_indices(block.q, -1)
+        names += [f"cor({block.group}: {block.terms[i]}, {block.terms[j]})" for i, j in zip(rows, columns, strict=True)]
+    return [*names, "sigma"]
+
+
+def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampling, tuple[str, ...]]:
+    """R-hat, effective sample sizes and divergences, and what failed, in words.
+
+    Rank-normalised split R-hat and bulk and tail sizes after Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021),
+    Bayesian Analysis 16:667-718, computed by ArviZ.
+
+    Args:
+        design: For the names.
+        posterior: All draws.
+        raw: For the divergences.
+    """
+    import arviz as az
+
+    chains, draws = raw.diverging.shape
+    values = posterior.parameters()
+    table = values.reshape(chains, draws, -1)
+    worst: dict[str, tuple[float, str]] = {}
+    for j, name in enumerate(parameter_names(design)):
+        column = table[:, :, j]
+        found = {
+            "rhat": float(az.rhat(column)) if chains > 1 else 1.0,
+            "bulk": -float(az.ess(column, method="bulk")),
+            "tail": -float(az.ess(column, method="tail")),
+        }
+        for kind, value in found.items():
+            size = value if np.isfinite(value) else np.inf
+            if kind not in worst or size > worst[kind][0]:
+                worst[kind] = (size, name)
+    divergences = int(raw.diverging.sum())
+    sampling = Sampling(
+        rhat=worst["rhat"][0],
+        ess_bulk=max(-worst["bulk"][0], 0.0),
+        ess_tail=max(-worst["tail"][0], 0.0),
+        divergences=divergences,
+        n_draws=chains * draws,
+        n_chains=chains,
+    )
+    messages = []
+    if chains == 1:
+        messages.append("One chain: R-hat between chains cannot be computed. Use chains=4.")
+    if sampling.rhat >= RHAT_LIMIT:
+        messages.append(
+            f"R-hat of {worst['rhat'][1]} is {sampling.rhat:.3f} (1.01 at most): the chains do not agree yet. "
+            f"Try tune={2 * max(draws, 500)} and draws={2 * draws}."
+        )
+    for kind, size in (("bulk", sampling.ess_bulk), ("tail", sampling.ess_tail)):
+        if size < ESS_LIMIT:
+            messages.append(
+                f"The {kind} effective sample size of {worst[kind][1]} is {size:.0f} ({ESS_LIMIT:.0f} at least). "
+                f"Try draws={_rounded(draws * 1.5 * ESS_LIMIT / max(size, 20.0))}."
+            )
+    if divergences:
+        messages.append(
+            f"{divergences} of {chains * draws} transitions diverged: part of the posterior may be missed. "
+            "Try target_accept=0.95, or priors that rule out what cannot be."
+        )
+    return sampling, tuple(messages)
+
+
+def _rounded(draws: float) -> int:
+    return int(np.ceil(draws / 500) * 500)
+
+
+def is_sampled_well(sampling: Sampling) -> bool:
+    """Whether all diagnostics are within their limits."""
+    enough = min(sampling.ess_bulk, sampling.ess_tail) >= ESS_LIMIT
+    return sampling.rhat < RHAT_LIMIT and sampling.divergences == 0 and enough
+
+
+def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attributes: dict[str, Any]) -> Any:
+    """An ArviZ ``InferenceData`` whose variables are called as the priors are.
+
+    ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``sigma`` and ``effects(g)`` (g level, g term).
+
+    Args:
+        design: For the names.
+        posterior: All draws.
+        raw: For the sampler's statistics.
+        attributes: Stored with the posterior.
+    """
+    import arviz as az
+
+    shape = raw.diverging.shape
+
+    def chained(values: FloatArray) -> FloatArray:
+        return values.reshape(*shape, *values.shape[1:])
+
+    values: dict[str, FloatArray] = {"fixed": chained(posterior.beta)} if design.p else {}
+    dims: dict[str, list[str]] = {"fixed": ["term"], "observed": ["row"]}
+    coords: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
+    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design), strict=True)):
+        term, level = f"{label} term", f"{label} level"
+        coords |= {term: list(block.terms), level: [str(v) for v in block.levels]}
+        values[f"sd({label})"] = chained(posterior.sds[k])
+        dims[f"sd({label})"] = [term]
+        if block.q > 1:
+            coords[f"{term} 2"] = list(block.terms)
+            values[f"cor({label})"] = chained(posterior.correlations[k])
+            dims[f"cor({label})"] = [term, f"{term} 2"]
+        if posterior.effects is not None:
+            values[f"effects({label})"] = chained(posterior.effects[k])
+            dims[f"effects({label})"] = [level, term]
+    values["sigma"] = chained(posterior.sigma)
+    return az.from_dict(
+        posterior=values,
+        sample_stats={"diverging": raw.diverging, **raw.stats},
+        observed_data={"observed": design.y},
+        coords=coords,
+        dims=dims,
+        attrs=attributes,
+    )

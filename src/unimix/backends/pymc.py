@@ -1,0 +1,273 @@
+"""PyMC: the posterior of a Gaussian mixed model by NUTS, the group effects integrated out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
+from unimix.backends.capabilities import Capabilities, Never, Yes
+from unimix.model.estimates import Estimates
+from unimix.model.features import Feature
+from unimix.numerics.marginal import n_dense
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from unimix.backends._pymc_posterior import Posterior
+    from unimix.backends._pymc_priors import PriorTable
+    from unimix.backends._pymc_sample import RawDraws, SamplerOptions
+    from unimix.model.design import Design
+
+FloatArray = npt.NDArray[np.float64]
+
+MOST_DENSE = 1500
+"""Effects outside the largest factor, above which the dense Schur complement takes hours."""
+MOST_KEPT = 20_000_000
+"""Numbers of group effects' draws that are kept (160 MB)."""
+
+_LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
+_NO_DF = Never("a posterior has no degrees of freedom.")
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    posterior: Posterior
+    raw: RawDraws
+    kept: bool
+
+
+class PyMC(Backend):
+    """The posterior of a linear mixed model, by NUTS.
+
+    Group effects are integrated out by default: a handful of parameters is sampled where the plain model has
+    hundreds, without divergences, and the effects are drawn exactly afterwards. It is the posterior of the plain
+    hierarchical model, which ``fit.native`` holds as a ``pymc.Model``.
+
+    Attributes:
+        conditioning: Off: priors belong to the user's units. The sampler moves in coordinates of its own, whitened
+            at the posterior mode, so that the units of the columns do not matter.
+        draws: Draws kept per chain.
+        tune: Tuning steps per chain before.
+        chains: Number of chains.
+        cores: Chains that run at the same time; None for as many as there are processors.
+        sampler: ``"nutpie"``, ``"pymc"`` or ``"numpyro"``; None for nutpie when it is installed, else PyMC's own.
+        parametrization: ``"marginal"`` integrates the group effects out. ``"noncentered"`` and ``"centered"`` sample
+            them with the PyMC model as written, which is slow and may diverge; for teaching and for checks.
+        target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="pymc",
+        engine="pymc",
+        title="PyMC (NUTS)",
+        packages=("pymc",),
+        distributions=("pymc", "arviz"),
+        install="pip install 'unimix[pymc]'",
+        url="https://www.pymc.io",
+        default_method="posterior",
+    )
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        {
+            Feature.NO_RANDOM_PART: Yes(),
+            Feature.RANDOM_INTERCEPT: Yes(),
+            Feature.CORRELATED_TERMS: Yes(),
+            Feature.INDEPENDENT_TERMS: Yes(),
+            Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
+            Feature.NESTED_FACTORS: Yes(),
+            Feature.CROSSED_FACTORS: Yes(),
+            Feature.CORRELATED_CROSSED: Yes(),
+            Feature.WEIGHTS: Yes(),
+            Feature.OFFSET: Yes("subtracted from the response and added back"),
+            Feature.REML: _LIKELIHOOD,
+            Feature.ML: _LIKELIHOOD,
+            Feature.POSTERIOR: Yes(),
+            Feature.PRIORS: Yes(),
+            Feature.SATTERTHWAITE: _NO_DF,
+            Feature.KENWARD_ROGER: _NO_DF,
+        }
+    )
+
+    conditioning: bool = False
+    draws: Annotated[int, Field(ge=4)] = 1000
+    tune: Annotated[int, Field(ge=0)] = 500
+    chains: Annotated[int, Field(ge=1)] = 4
+    cores: Annotated[int, Field(ge=1)] | None = None
+    sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
+    parametrization: Literal["marginal", "noncentered", "centered"] = "marginal"
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+    @model_validator(mode="after")
+    def _numpyro_needs_a_graph(self) -> PyMC:
+        if self.sampler == "numpyro" and self.parametrization == "marginal":
+            raise ValueError(
+                "sampler='numpyro' compiles the model as written: "
+                "add parametrization='noncentered' (or use sampler='nutpie')"
+            )
+        return self
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Size of the dense part, and priors that name no parameter."""
+        del request
+        dense = n_dense(design.blocks)
+        if self.parametrization == "marginal" and dense > MOST_DENSE:
+            reason = (
+                f"several large grouping factors: {dense} effects outside the largest factor, and every evaluation of "
+                f"the density would factor a dense matrix of that size (the limit is {MOST_DENSE})"
+            )
+            return [reason]
+        return []
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The model as a statistician writes it, and the sampler."""
+        from unimix.backends._pymc_priors import resolve_priors
+
+        if design.offset is not None:
+            from dataclasses import replace
+
+            design = replace(design, y=design.y - design.offset, offset=None)
+        return self._call(design, resolve_priors(design, request.priors))
+
+    def versions(self) -> dict[str, str]:
+        """Versions of PyMC, ArviZ and the sampler."""
+        extra = {"nutpie": "nutpie", "numpyro": "numpyro"}.get(self._sampler())
+        return {**super().versions(), **({extra: importlib.metadata.version(extra)} if extra else {})}
+
+    def _shows_progress(self, request: FitRequest) -> bool:
+        return sys.stderr.isatty() if request.progress is None else request.progress
+
+    def _sampler(self) -> str:
+        return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        from unimix.backends._pymc_model import build_model
+        from unimix.backends._pymc_posterior import diagnose, inference_data, is_sampled_well
+        from unimix.backends._pymc_priors import resolve_priors
+        from unimix.backends._pymc_sample import SamplerOptions
+
+        del engine
+        design, request = problem.design, problem.request
+        table = resolve_priors(design, request.priors)
+        options = SamplerOptions(
+            draws=self.draws,
+            tune=self.tune,
+            chains=self.chains,
+            cores=self.cores,
+            target_accept=self.target_accept,
+            seed=request.seed,
+            progress=self._shows_progress(request),
+        )
+        model = build_model(design, table, centered=self.parametrization == "centered")
+        if self.parametrization == "marginal":
+            sampled = self._marginal(design, table, options)
+        else:
+            sampled = self._as_written(design, model, options)
+        posterior = sampled.posterior
+        sampling, messages = diagnose(design, posterior, sampled.raw)
+        tail = 50 * (1 - request.ci_level)
+        provenance = {
+            "interval": f"{100 * request.ci_level:g} % equal-tailed credible interval, quantiles of the draws",
+            "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
+        }
+        if self.parametrization == "marginal" and design.blocks:
+            provenance["group effects"] = (
+                "integrated out of the density and drawn exactly given each draw of the parameters; means and "
+                "covariances averaged over the parameters' draws (Rao-Blackwell), by unimix"
+            )
+        if not sampled.kept:
+            provenance["posterior"] = "without draws of the group effects: too many to keep"
+        return Estimates(
+            beta=posterior.beta.mean(axis=0),
+            beta_cov=_covariance(posterior.beta),
+            covariances=posterior.covariance_summaries(),
+            sigma=float(posterior.sigma.mean()),
+            modes=posterior.means,
+            mode_covs=posterior.covariances,
+            log_likelihood=None,
+            converged=is_sampled_well(sampling),
+            df=None,
+            df_method="posterior",
+            interval=np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
+            singular=False,
+            messages=messages,
+            sampling=sampling,
+            engine_call=self._call(design, table),
+            priors=table.texts,
+            provenance=provenance,
+            posterior=inference_data(
+                design,
+                posterior,
+                sampled.raw,
+                {"inference_library": self._sampler(), "formula": design.spec.text()},
+            ),
+            native=model,
+        )
+
+    def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
+        from unimix.backends._pymc_density import LogPosterior
+        from unimix.backends._pymc_posterior import Posterior
+        from unimix.backends._pymc_sample import sample_nutpie, sample_pymc, whiten
+        from unimix.numerics.marginal_effects import draw_effects
+
+        target = LogPosterior(design, table)
+        whitening = whiten(target, target.start())
+        sample = sample_nutpie if self._sampler() == "nutpie" else sample_pymc
+        raw = sample(whitening.density(target), target.size, options)
+        draws = target.draws(whitening.points(raw.points).reshape(-1, target.size))
+        total = len(draws.sigma)
+        kept = total * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
+        if not design.blocks:
+            return _Sampled(
+                Posterior(draws.beta, draws.sds, draws.correlations, draws.sigma, (), (), ()), raw, kept=True
+            )
+        found = draw_effects(
+            target.data,
+            draws.beta_c,
+            draws.factors_c,
+            draws.log_sigma_c,
+            np.random.default_rng([options.seed or 0, 1]),
+            keep=1 if kept else 0,
+        )
+        units = target.units
+        posterior = Posterior(
+            draws.beta,
+            draws.sds,
+            draws.correlations,
+            draws.sigma,
+            tuple(d * u for d, u in zip(found.draws, units, strict=True)) if kept else None,
+            tuple(m * u for m, u in zip(found.means, units, strict=True)),
+            tuple(c * np.outer(u, u) for c, u in zip(found.covariances, units, strict=True)),
+        )
+        return _Sampled(posterior, raw, kept)
+
+    def _as_written(self, design: Design, model: Any, options: SamplerOptions) -> _Sampled:
+        from unimix.backends._pymc_model import read_model_draws
+        from unimix.backends._pymc_sample import sample_model
+
+        return _Sampled(*read_model_draws(design, sample_model(model, self._sampler(), options)), kept=True)
+
+    def _call(self, design: Design, table: PriorTable) -> str:
+        bars = [f"Z{k} b{k}[{b.group}]" for k, b in enumerate(design.blocks)]
+        mean = " + ".join([*(["X beta"] if design.p else []), *bars]) or "0"
+        lines = [f"y ~ Normal({mean}, sigma{' / sqrt(w)' if design.weights is not None else ''})"]
+        lines += [f"b{k}[{b.group}] ~ Normal(0, Cov({', '.join(b.terms)}))" for k, b in enumerate(design.blocks)]
+        lines += [f"{name} ~ {text}" for name, text in table.texts.items()]
+        lines.append(
+            f"NUTS by {self._sampler()}, {self.parametrization}: chains={self.chains}, tune={self.tune}, "
+            f"draws={self.draws}, target_accept={self.target_accept:g}"
+        )
+        return "\n".join(lines)
+
+
+def _covariance(draws: FloatArray) -> FloatArray:
+    """Covariance matrix of draws, shapes (S, p) and (p, p)."""
+    off = draws - draws.mean(axis=0)
+    covariance: FloatArray = off.T @ off / (len(draws) - 1)
+    return covariance
