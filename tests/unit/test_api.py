@@ -117,3 +117,18 @@ def test_conditioning_reaches_the_optimum_where_bare_columns_do_not() -> None:
     assert fit.log_likelihood == pytest.approx(-871.8141 - np.log(1e6), abs=1e-3)
     bare = um.fit("Reaction ~ Days + (1 + Days | Subject)", data, backend="lme4", options={"conditioning": False})
     assert not bare.converged or bare.log_likelihood < fit.log_likelihood + 1e-6
+
+
+def test_a_likelihood_without_a_maximum_is_refused() -> None:
+    few = {
+        "y": [-0.54, 0.36, 1.30, 0.95, -0.70, -1.27, -0.62],
+        "x": [-0.32, 0.41, 1.04, -0.13, 1.37, -0.67, 0.35],
+        "f": list("ccbccbc"),
+        "g": list("5331100"),
+    }
+    with pytest.raises(um.UnsupportedModelError, match="grows without bound"):
+        um.fit("y ~ x * f + (1 | g)", few, method="ML")
+    # Two rows per level and two effects per level in two terms: Z spans the rows by itself, the likelihood is bounded.
+    rng = np.random.default_rng(3)
+    twice = {"y": rng.normal(size=40), "t": np.tile([0.0, 1.0], 20), "g": np.repeat(np.arange(20), 2)}
+    assert np.isfinite(um.fit("y ~ t + (1 | g) + (0 + t | g)", twice, method="ML", backend="lme4").log_likelihood)

@@ -76,9 +76,9 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(
-    max_examples=600,
+    max_examples=120,
     deadline=None,
-    derandomize=False,
+    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=frames(), formula=st.sampled_from(FORMULAS), reml=st.booleans())

@@ -19,6 +19,9 @@ IntArray = npt.NDArray[np.int64]
 FLOOR = 1e-9
 """Added to relative variances, which statsmodels inverts (``get_fe_params`` takes those below 1e-10 as infinite)."""
 
+CHEAP_CELLS = 20_000
+"""Rows times levels of one group of all rows up to which the score is worth its cost."""
+
 DENSE_LEVELS = 80
 """Levels per group up to which a one-hot matrix is dense; above, sparse likelihoods are several times faster."""
 
@@ -45,8 +48,9 @@ class Layout:
         return int(np.bincount(self.groups).max())
 
     def is_costly(self, blocks: tuple[RandomBlock, ...]) -> bool:
-        """Whether groups hold so many levels that a score costs many likelihoods."""
-        return any(blocks[k].n_levels > DENSE_LEVELS * self.n_groups for k in self.components)
+        """Whether a score costs many likelihoods: one group of all rows with many levels."""
+        levels = sum(blocks[k].n_levels for k in self.components)
+        return self.n_groups == 1 and levels * len(self.groups) > CHEAP_CELLS
 
 
 def lay_out(blocks: tuple[RandomBlock, ...]) -> Layout:
@@ -140,6 +144,9 @@ class Likelihood:
         self.c = int(model.k_vc)
         self.evaluations = 0
         self._make = engine.MixedLMParams.from_components
+        self._at = b""
+        self._parameters: Any = None
+        self._scored: tuple[float, FloatArray, FloatArray] | None = None
 
     @property
     def size(self) -> int:
@@ -148,10 +155,14 @@ class Likelihood:
 
     def parameters(self, point: Point) -> Any:
         """The engine's parameter object, the fixed effects profiled out."""
-        covariance = point.covariance + FLOOR * np.eye(self.q)
-        variances = point.spread**2 + FLOOR
-        beta, _ = self.model.get_fe_params(covariance, variances)
-        return self._make(fe_params=beta, cov_re=covariance, vcomp=variances)
+        key = point.pack().tobytes()
+        if key != self._at:
+            covariance = point.covariance + FLOOR * np.eye(self.q)
+            variances = point.spread**2 + FLOOR
+            beta, _ = self.model.get_fe_params(covariance, variances)
+            self._parameters = self._make(fe_params=beta, cov_re=covariance, vcomp=variances)
+            self._at, self._scored = key, None
+        return self._parameters
 
     def value(self, point: Point) -> float:
         """(Restricted) log-likelihood, scale and fixed effects profiled out; -inf where it has none."""
@@ -161,15 +172,16 @@ class Likelihood:
 
     def value_and_score(self, point: Point) -> tuple[float, FloatArray, FloatArray]:
         """Log-likelihood; its derivative by the covariance matrix (q, q, symmetric); by the variances (c,)."""
-        self.evaluations += 1
         parameters = self.parameters(point)
-        found = float(self.model.loglike(parameters, profile_fe=False))
+        if self._scored is not None:
+            return self._scored
+        found = self.value(point)
         _, packed, variances = self.model.score_full(parameters, calc_fe=False)
         half = np.zeros((self.q, self.q))
         half[np.tril_indices(self.q)] = packed
         # Its derivative by an off-diagonal element moves both halves of the matrix.
-        by_covariance = (half + half.T) / 2
-        return found if np.isfinite(found) else -np.inf, by_covariance, np.asarray(variances, dtype=np.float64)
+        self._scored = found, (half + half.T) / 2, np.asarray(variances, dtype=np.float64)
+        return self._scored
 
     def gradient(self, point: Point, by_covariance: FloatArray, by_variances: FloatArray) -> FloatArray:
         """Chain rule to the packed parameters, shape (size,)."""

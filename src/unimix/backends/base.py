@@ -29,11 +29,14 @@ from unimix.errors import (
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature, requirements
+from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
 from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
 METHODS = ("REML", "ML", "posterior")
+LEAST_RESIDUAL = 1e-5
+"""Residual standard deviation, in those of the response, below which it counts as zero."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,13 @@ class Backend(BaseModel, ABC):
         needs = requirements(design, request.method, priors=bool(request.priors))
         if request.df_method == "kenward-roger" and design.blocks:
             needs |= {Feature.KENWARD_ROGER}
-        return [f"{f.value}: {why}" for f, why in self.capabilities.gaps(needs)] + self.limits(design, request)
+        found = [f"{f.value}: {why}" for f, why in self.capabilities.gaps(needs)] + self.limits(design, request)
+        if request.method == "ML" and likelihood_is_unbounded(design):
+            found.append(
+                "maximum likelihood: fixed effects and group effects together fit every row exactly, and the "
+                "likelihood grows without bound as the residual variance goes to zero. Use fewer terms, or method='REML'"
+            )
+        return found
 
     def refuse(self, design: Design, request: FitRequest, others: Mapping[str, Backend] | None = None) -> None:
         """Raise if the engine cannot express the model; nothing is loaded for that.
@@ -235,6 +244,7 @@ class Backend(BaseModel, ABC):
         found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
         if found.singular is None:
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
+        found = _with_residual(found, problem.design)
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
@@ -261,6 +271,17 @@ class Backend(BaseModel, ABC):
         conditioned, way_back = condition(fitted)
         provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
         return Problem(conditioned, request, way_back.coefficients, design), way_back, constant, provenance
+
+
+def _with_residual(found: Estimates, design: Design) -> Estimates:
+    """Withdraw `converged` where the residual variance vanished: the covariance parameters ran off to a limit."""
+    if not design.blocks or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
+        return found
+    told = (
+        f"the residual standard deviation fell to {found.sigma / float(np.std(design.y)):.1g} of the response's: the "
+        "group effects explain every row, and the likelihood has no maximum with a residual"
+    )
+    return replace(found, converged=False, messages=(*found.messages, told))
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from unimix.backends._statsmodels_model import Layout, Likelihood, Point, build_model, lay_out
 from unimix.backends._statsmodels_search import Optimum, Settings, search
+from unimix.backends._statsmodels_start import em_start, inverse_curvature
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
 from unimix.errors import EngineBrokenError, listing
@@ -117,7 +118,7 @@ class Statsmodels(Backend):
         layout = lay_out(design.blocks)
         model = build_model(engine, design, layout, reml=request.reml)
         likelihood = Likelihood(engine, model)
-        costly = layout.is_costly(design.blocks) and layout.slope is None
+        costly = layout.is_costly(design.blocks)
         optimizer = self.optimizer if self.optimizer != "auto" else "cobyqa" if costly else "bfgs"
         settings = Settings(optimizer, self.max_iterations, self.restarts)
 
@@ -126,7 +127,9 @@ class Statsmodels(Backend):
             sigma = gls.profiled_sigma(design.y, design.x, design.blocks, relative, reml=request.reml)
             return exact_likelihood(design, relative, sigma, reml=request.reml)
 
-        optimum = search(likelihood, exact, settings)
+        start = em_start(design, layout, steps=3 if costly else 6)
+        curvature = None if optimizer == "cobyqa" else inverse_curvature(start, exact, design.n)
+        optimum = search(likelihood, exact, settings, start, curvature)
         return read(engine, likelihood, problem, layout, optimum)
 
 
@@ -211,7 +214,7 @@ def read(engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: L
 def told(optimum: Optimum, likelihood: Likelihood) -> str:
     """How the optimum was found, in words."""
     starts = f", best of {optimum.searches} starts (the first ended on the boundary)" if optimum.searches > 1 else ""
-    return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}; variances may be exactly zero"
+    return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}, from EM steps of its own"
 
 
 def native(

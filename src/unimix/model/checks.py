@@ -98,8 +98,8 @@ def check_estimable(design: Design) -> None:
         left, asked = n - p, 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
         if left < asked:
             faults.append(
-                f"{n} rows less {p} fixed effects leave {left} independent values for {asked} variances and covariances; "
-                "there must be as many at least."
+                f"{n} rows less {p} fixed effects leave {left} independent values for {asked} variances and "
+                "covariances; there must be as many at least."
             )
     if faults:
         raise DataError("\n".join(faults))
@@ -136,8 +136,8 @@ def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
         left = spread - basis @ (basis.T @ spread)
         if np.linalg.norm(left) < 1e-9 * np.linalg.norm(spread):
             found.append(
-                f"The column {name} {told}: the fixed effects have a coefficient for each of its {block.n_levels} levels "
-                "already, so that its variance cannot be estimated. Leave it out of one of the two."
+                f"The column {name} {told}: the fixed effects have a coefficient for each of its {block.n_levels} "
+                "levels already, so that its variance cannot be estimated. Leave it out of one of the two."
             )
     return found
 
