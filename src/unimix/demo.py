@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import unimix as um
+from unimix.backends.base import Backend
 from unimix.backends.registry import others
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _engines() -> tuple[list[str], list[str]]:
     ready: list[str] = []
     missing: list[str] = []
-    for name, backend in sorted(others().items(), key=lambda item: item[0] != "statsmodels"):
+    for name, backend in sorted(others().items(), key=lambda item: _place(*item)):
         try:
             if backend.available():
                 backend.load()
@@ -67,6 +68,11 @@ def _engines() -> tuple[list[str], list[str]]:
             print(f"{name}: {error}\n", file=sys.stderr)
         missing.append(name)
     return ready, missing
+
+
+def _place(name: str, backend: Backend) -> tuple[bool, bool, str]:
+    """The default first, samplers last."""
+    return name != "statsmodels", backend.info.default_method == "posterior", name
 
 
 def _write(found: Comparison, stem: Path) -> list[Path]:

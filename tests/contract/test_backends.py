@@ -18,3 +18,8 @@ class TestPymer4(BackendContract):
 class TestStatsmodels(BackendContract):
     backend = "statsmodels"
     starved = {"max_iterations": 1, "restarts": 0}
+
+
+class TestPyMC(BackendContract):
+    backend = "pymc"
+    starved = {"draws": 40, "tune": 20}

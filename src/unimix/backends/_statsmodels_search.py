@@ -9,7 +9,7 @@ space of C.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ Exact = Callable[[Point], float]
 
 
 def search(
-    likelihood: Likelihood, exact: Exact, settings: Settings, first: Point, curvature: FloatArray | None
+    likelihood: Likelihood, exact: Exact, settings: Settings, starts: Sequence[Point], curvature: FloatArray | None
 ) -> Optimum:
     """Find the maximum from a first start, and from further ones when it lies on the boundary.
 
@@ -88,13 +88,13 @@ def search(
         likelihood: statsmodels' own.
         exact: For variances that are exactly zero.
         settings: How to search.
-        first: Where to start.
-        curvature: Inverse Hessian of deviance / n there, if known.
+        starts: Where to start; the others follow if the first leads to the boundary.
+        curvature: Inverse Hessian of deviance / n at the first start, if known.
     """
     best: Optimum | None = None
     searches = 0
-    for start in (first, *_starts(likelihood)):
-        found = _climb(likelihood, exact, start, settings, curvature if start is first else None)
+    for start in (*starts, *_starts(likelihood)):
+        found = _climb(likelihood, exact, start, settings, curvature if searches == 0 else None)
         searches += 1
         if best is None or found.value > best.value + WORTHWHILE / 2 or (found.confirmed and not best.confirmed):
             best = found if best is None or found.value > best.value - WORTHWHILE / 2 else best
@@ -106,7 +106,7 @@ def search(
 
 
 def _starts(likelihood: Likelihood) -> Iterator[Point]:
-    for size in (0.5, 2.0, 0.1, 8.0):
+    for size in (0.5, 8.0, 2.0, 0.1):
         yield Point(size * np.eye(likelihood.q), np.full(likelihood.c, size))
 
 
@@ -126,13 +126,14 @@ def _climb(
         # A variance on its way to zero gets there at a stroke, not by hundreds of shrinking steps.
         point = _snap(point, exact, EAGER)
         point = _snap(_descend(likelihood, point, settings, tolerance, "BFGS", curvature, EARLY), exact, EAGER)
-        point = _descend(likelihood, point, settings, tolerance, "BFGS")
+        if settings.max_iterations > EARLY:
+            point = _descend(likelihood, point, settings, tolerance, "BFGS")
     for _ in range(4):
         point = _snap(point, exact)
         value, by_covariance, by_variances = likelihood.value_and_score(point)
         gradient = -2 / likelihood.n * likelihood.gradient(point, by_covariance, by_variances)
         size = float(np.abs(gradient).max(initial=0.0))
-        if size > tolerance and settings.max_iterations > 1:
+        if size > tolerance and settings.max_iterations > EARLY:
             polished = _descend(likelihood, point, settings, tolerance, "L-BFGS-B")
             point = _snap(polished, exact)
             value, by_covariance, by_variances = likelihood.value_and_score(point)

@@ -19,7 +19,7 @@ from unimix.numerics.conditioning import relative_factors
 FloatArray = npt.NDArray[np.float64]
 
 
-def em_start(design: Design, layout: Layout, steps: int) -> Point:
+def em_start(design: Design, layout: Layout, steps: int, ratio: float = 0.5) -> Point:
     """Relative covariances after some steps of the EM algorithm (Laird and Ware 1982, Biometrics 38).
 
     The residual variance takes each block's conditional covariance alone: enough for a start.
@@ -28,11 +28,12 @@ def em_start(design: Design, layout: Layout, steps: int) -> Point:
         design: Without weights or offset.
         layout: Which block is which.
         steps: Number of steps.
+        ratio: Variance of each column's contribution over the residual variance, at first.
     """
     y, x, blocks = design.y, design.x, design.blocks
     residual = y - x @ np.linalg.lstsq(x, y)[0]
-    variance = float(np.mean(residual**2)) / 2
-    covariances = tuple(variance / 2 * np.diag(1 / np.mean(b.z**2, axis=0)) for b in blocks)
+    variance = float(np.mean(residual**2)) / (1 + ratio)
+    covariances = tuple(ratio * variance * np.diag(1 / np.mean(b.z**2, axis=0)) for b in blocks)
     for _ in range(steps):
         found = gls.solve(y, x, blocks, covariances, float(np.sqrt(variance)))
         residual, spread = y - x @ found.beta, 0.0

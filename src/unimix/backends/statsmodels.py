@@ -61,6 +61,8 @@ class Statsmodels(Backend):
             cobyqa for variance components with many levels per group, where a score is dear.
         max_iterations: Limit of one search.
         restarts: How many further starts are tried when the search ended on the boundary.
+        em_steps: Cheap steps of unimix's own EM algorithm that find the first starts (and the first step's length);
+            with 0 the search starts from equal variances.
         max_tied_rows: Largest number of rows that crossed factors (or inner levels of one outer level) may tie
             together; time and memory grow with its square and more. Raise it if you can wait.
     """
@@ -78,7 +80,8 @@ class Statsmodels(Backend):
 
     optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
     max_iterations: Annotated[int, Field(ge=1)] = 200
-    restarts: Annotated[int, Field(ge=0, le=4)] = 1
+    restarts: Annotated[int, Field(ge=0, le=4)] = 2
+    em_steps: Annotated[int, Field(ge=0)] = 6
     max_tied_rows: Annotated[int, Field(ge=1)] = 5000
 
     def load(self) -> ModuleType:
@@ -127,10 +130,16 @@ class Statsmodels(Backend):
             sigma = gls.profiled_sigma(design.y, design.x, design.blocks, relative, reml=request.reml)
             return exact_likelihood(design, relative, sigma, reml=request.reml)
 
-        start = em_start(design, layout, steps=3 if costly else 6)
-        curvature = None if optimizer == "cobyqa" else inverse_curvature(start, exact, design.n)
-        optimum = search(likelihood, exact, settings, start, curvature)
-        return read(engine, likelihood, problem, layout, optimum)
+        starts: list[Point] = []
+        curvature = None
+        if self.em_steps:
+            # From small and from large variances: the likelihood may have a second maximum at zero.
+            ends = [em_start(design, layout, self.em_steps, ratio) for ratio in (0.5, 100.0)]
+            starts = sorted(ends, key=exact, reverse=True)
+            if optimizer == "bfgs":
+                curvature = inverse_curvature(starts[0], exact, design.n)
+        optimum = search(likelihood, exact, settings, starts, curvature)
+        return read(engine, likelihood, problem, layout, optimum, self.em_steps)
 
 
 def call_text(design: Design, request: FitRequest) -> str:
@@ -170,7 +179,9 @@ def exact_likelihood(design: Design, relative: tuple[FloatArray, ...], sigma: fl
     return found.log_likelihood_reml if reml else found.log_likelihood
 
 
-def read(engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: Layout, optimum: Optimum) -> Estimates:
+def read(
+    engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: Layout, optimum: Optimum, em_steps: int
+) -> Estimates:
     """Take statsmodels' estimates at the optimum; what it lacks or gets wrong is computed from them."""
     design, request = problem.design, problem.request
     model = likelihood.model
@@ -191,6 +202,7 @@ def read(engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: L
         "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates (it has none at zero "
         "variances)",
         "optimum": f"statsmodels' likelihood{told(optimum, likelihood)}",
+        **({"start": f"{em_steps} EM steps by unimix"} if em_steps else {}),
     }
     if request.df_method != "normal":
         provenance["df"] = f"none: statsmodels has no {request.df_method} degrees of freedom; z is reported"
@@ -214,7 +226,7 @@ def read(engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: L
 def told(optimum: Optimum, likelihood: Likelihood) -> str:
     """How the optimum was found, in words."""
     starts = f", best of {optimum.searches} starts (the first ended on the boundary)" if optimum.searches > 1 else ""
-    return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}, from EM steps of its own"
+    return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}"
 
 
 def native(

@@ -118,8 +118,20 @@ class Comparison:
                 failure = self.failures[label]
                 found[label] = Verdict("failed", f"{failure.error}: {failure.message}", ("it gave no result",))
             elif self.reference is not None:
-                found[label] = judge(self.results[label], self.results[self.reference], tolerances)
+                verdict = judge(self.results[label], self.results[self.reference], tolerances)
+                found[label] = self._by_another_road(label, verdict)
         return found
+
+    def _by_another_road(self, label: str, verdict: Verdict) -> Verdict:
+        """Say so where an engine that stands in an earlier column was only called in another way."""
+        engine = self.results[label].engine
+        earlier = [k for k in self.order[: self.order.index(label)] if k in self.results]
+        twin = next((k for k in earlier if self.results[k].engine.engine == engine.engine), None)
+        if verdict.kind != "numerically equal" or twin is None or self.results[twin].engine.backend == engine.backend:
+            return verdict
+        return Verdict(
+            "identical engine", f"{engine.engine} by another road than {twin}: no second opinion. {verdict.reason}"
+        )
 
     @property
     def verdicts(self) -> pd.DataFrame:
