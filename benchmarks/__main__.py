@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def machine() -> dict[str, str]:
     """What the numbers depend on; nothing that names the machine."""
-    found = {"Python": platform.python_version(), "CPUs": str(os.cpu_count())}
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "not set")
+    found = {"Python": platform.python_version(), "CPUs": str(os.cpu_count()), "OPENBLAS_NUM_THREADS": threads}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

@@ -76,6 +76,17 @@ class Gold:
         assert pool == []
         return np.array([*ours, fit.sigma]), np.array([*theirs, self.reference["sigma"]], dtype=float)
 
+    def draws_of_sds(self, fit: um.FitResult) -> tuple[np.ndarray, np.ndarray]:
+        """Draws of all SDs, shape (draws, SDs), and the reference's, in one order."""
+        draws = fit.posterior.posterior
+        columns = []
+        for block in fit.random:
+            alone = f"sd({block.group}: {block.terms[0]})"
+            name = alone if alone in draws else f"sd({block.group})"
+            columns += list(draws[name].to_numpy().reshape(-1, len(block.terms)).T)
+        columns.append(draws["sigma"].to_numpy().ravel())
+        return np.array(columns).T, self.standard_deviations(fit)[1]
+
 
 def as_list(value: Any) -> list[Any]:
     """R's JSON writes vectors of one element as scalars."""

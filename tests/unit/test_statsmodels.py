@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 import unimix as um
-from unimix.backends._statsmodels_model import Likelihood, Point, build_model, lay_out
+from unimix.backends._statsmodels_model import Likelihood, Point, blocks_of, build_model, lay_out
 from unimix.backends._statsmodels_search import Settings, search, triangular_root
-from unimix.backends._statsmodels_start import em_start, inverse_curvature
+from unimix.backends._statsmodels_start import find_starts, inverse_curvature
 from unimix.backends.base import FitRequest
-from unimix.backends.statsmodels import Statsmodels, blocks_of, exact_likelihood
+from unimix.backends.statsmodels import Statsmodels, exact_likelihood
 from unimix.model.design import Design, build_design
 from unimix.model.parse import parse
 from unimix.numerics import gls
@@ -266,13 +266,33 @@ def test_row_7_a_zero_that_wants_to_grow_is_left() -> None:
 
     ends = []
     for start in (Point(np.zeros((2, 2)), np.empty(0)), Point(np.diag([1.0, 0.0]), np.empty(0))):
-        likelihood = Likelihood(engine, build_model(engine, design, layout, reml=True))
+        likelihood = Likelihood(engine, build_model(engine, design, layout, reml=True), layout)
         found = search(likelihood, exact, Settings("bfgs", 200, 0), [start], None)
         assert found.confirmed
         ends.append(found.value)
-    good = em_start(design, layout, 6)
+    good = find_starts(design, layout, exact, 6)[0]
     found = search(likelihood, exact, Settings("bfgs", 200, 0), [good], inverse_curvature(good, exact, design.n))
     assert max(ends) - min([*ends, found.value]) < 1e-6
+
+
+def test_a_maximum_at_zero_is_not_taken_for_the_highest() -> None:
+    # x is far from zero and the groups differ in slope about the mean of x: intercepts and slopes must both be large
+    # and cancel. Zero variances meet all first-order conditions, well below.
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(6), 5)
+    x = 10 + rng.normal(size=len(g))
+    centred = x - (np.bincount(g, x) / 5)[g]
+    y = 4 * rng.normal(size=6)[g] * centred + 0.1 * rng.normal(size=len(g))
+    data = {"y": y, "x": x, "g": [f"g{k}" for k in g]}
+    design = build_design(parse("y ~ x + (1 + x || g)"), data)
+    found = fit("y ~ x + (1 + x || g)", data)
+    sigma = fit("y ~ x", data).sigma
+    none, little = np.zeros((1, 1)), 1e-3 * sigma**2 * np.eye(1)
+    zero = dense.log_likelihood(design, (none, none), sigma, reml=True)
+    assert dense.log_likelihood(design, (little, none), sigma, reml=True) < zero
+    assert dense.log_likelihood(design, (none, little / 100), sigma, reml=True) < zero
+    assert found.status.state == "converged"
+    assert found.log_likelihood > zero + 10
 
 
 def test_row_8_crossed_factors_are_one_group_and_refused_when_large() -> None:

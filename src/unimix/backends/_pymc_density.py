@@ -1,9 +1,15 @@
 """Log posterior of a Gaussian mixed model in unconstrained coordinates, with its gradient, in NumPy.
 
-Coordinates: fixed effects in well-scaled columns; log standard deviations (logit between the ends of a uniform
-prior); inverse hyperbolic tangents of the canonical partial correlations (Lewandowski, Kurowicka & Joe 2009; Stan
-Reference Manual, section "Cholesky factors of correlation matrices"); log sigma. All Jacobians are included, so the
-posterior of the user's parameters is exact. The group effects are integrated out.
+Everything is sampled in well-scaled columns, priors are on the user's. Coordinates: fixed effects; standard
+deviations by log, by logit between the ends of a uniform prior, or, for a single random column whose prior is
+positive at zero, by sd = |c sinh(eta)|, which is smooth through zero variance; inverse hyperbolic tangents of the
+canonical partial correlations (Lewandowski, Kurowicka & Joe 2009; Stan Reference Manual, section "Cholesky factors of
+correlation matrices"); log sigma. The group effects are integrated out.
+
+A block of q > 1 columns has covariance M F F'M' in the user's columns. With sd_i the user's standard deviations and s_i
+those of F F', the Jacobian from (sd, R) to the covariance gives, for a prior prod p(sd_i) LKJ(R | eta), the density
+
+    prod p(sd_i) (s_i / sd_i)^kappa * LKJ(correlation of FF' | eta),   kappa = q + 2 (eta - 1).
 """
 
 from __future__ import annotations
@@ -16,11 +22,12 @@ import numpy.typing as npt
 
 from unimix.backends._pymc_priors import PriorTable
 from unimix.model.design import Design
-from unimix.model.priors import Prior, Uniform
+from unimix.model.priors import Exponential, HalfCauchy, HalfNormal, HalfStudentT, Prior, Uniform
 from unimix.numerics.conditioning import condition
 from unimix.numerics.marginal import cross_products, log_density
 
 FloatArray = npt.NDArray[np.float64]
+_POSITIVE_AT_ZERO = (Exponential, HalfCauchy, HalfNormal, HalfStudentT)
 
 
 class PriorStack:
@@ -75,31 +82,39 @@ class LogPosterior:
 
     Attributes:
         data: Cross-products of the fitted columns.
-        scale: Unit of the fitted response.
-        units: User's units per fitted unit of each block's effects, shapes (q,).
+        maps: M per block, from fitted effects to the user's, shapes (q, q).
     """
 
     def __init__(self, design: Design, table: PriorTable) -> None:
         conditioned, way_back = condition(design)
-        rms = [np.sqrt(np.mean(b.z**2, axis=0)) for b in design.blocks]
-        rms = [np.where(r > 0, r, 1.0) for r in rms]
-        blocks = tuple(replace(b, z=b.z / r) for b, r in zip(design.blocks, rms, strict=True))
-        self.data = cross_products(replace(conditioned, blocks=blocks))
-        self.scale = way_back.scale
-        self.units = [way_back.scale / r for r in rms]
-        self._shift, self._matrix = way_back.shift, way_back.coefficients
+        blocks, self.maps, self._kappas = [], [], []
+        for k, (block, sds, lkj) in enumerate(zip(design.blocks, table.sds, table.correlations, strict=True)):
+            turned = lkj is not None and not any(isinstance(p, Uniform) for p in sds)
+            rms = np.sqrt(np.mean(block.z**2, axis=0))
+            rms = np.where(rms > 0, rms, 1.0)
+            blocks.append(conditioned.blocks[k] if turned else replace(block, z=block.z / rms))
+            self.maps.append(way_back.scale * (way_back.blocks[k] if turned else np.diag(1 / rms)))
+            self._kappas.append(block.q + 2.0 * (lkj.eta - 1.0) if lkj is not None and turned else 0.0)
+        self.data = cross_products(replace(conditioned, blocks=tuple(blocks)))
         self.p = design.p
         self.qs = [b.q for b in design.blocks]
+        self._shift, self._matrix = way_back.shift, way_back.coefficients
         self._fixed = PriorStack(table.fixed)
         self._offset = table.functionals @ self._shift
         self._functionals = table.functionals @ self._matrix
         scales = [prior for block in table.sds for prior in block] + [table.sigma]
-        self._scale_priors = PriorStack(scales)
-        self._unit = np.concatenate([*self.units, [self.scale]])
-        self._ends = np.array([[p.lower, p.upper] if isinstance(p, Uniform) else [0, np.inf] for p in scales])
-        self._bounded = np.isfinite(self._ends[:, 1])
-        self._any_bounded = bool(self._bounded.any())
         self.n_sd = len(scales)
+        self._scale_priors = PriorStack(scales)
+        self._sigma_unit = way_back.scale
+        self._bounded = np.array([i for i, p in enumerate(scales) if isinstance(p, Uniform)], dtype=int)
+        units = np.concatenate([*(np.diag(m) for m in self.maps), [self._sigma_unit]])
+        bounds = [(p.lower, p.upper) for p in scales if isinstance(p, Uniform)]
+        self._ends = np.array(bounds).reshape(-1, 2) / units[self._bounded, None]
+        single = np.array([b.q == 1 for b in design.blocks for _ in b.terms], dtype=bool)
+        smooth = np.array([isinstance(p, _POSITIVE_AT_ZERO) for p in scales[:-1]], dtype=bool)
+        self._folded = np.flatnonzero(single & smooth)
+        per_level = np.array([b.n_levels / design.n for b in design.blocks for _ in b.terms])
+        self._knee = np.sqrt(per_level[self._folded])
         exponents = [
             c.exponents(q)[k]
             for c, q in zip(table.correlations, self.qs, strict=True)
@@ -111,52 +126,58 @@ class LogPosterior:
         self.size = self.p + self.n_sd + len(exponents)
 
     def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
-        """Log posterior density of the unconstrained vector up to a constant, and its gradient, both (size,)."""
+        """Log posterior density of the unconstrained vector up to a constant, and its gradient, (size,)."""
         p, n_sd = self.p, self.n_sd
-        beta = theta[:p]
-        sd, rate, log_jacobian, jacobian_slope = self._scales(theta[p : p + n_sd])
-        y = theta[p + n_sd :]
-        factors, roots = self._factors(sd[:-1], y)
+        beta, y = theta[:p], theta[p + n_sd :]
+        sd, rate, log_jacobian, by_eta = self._scales(theta[p : p + n_sd])
+        factors, roots = self._factors(sd, y)
         value, by_beta, by_factor, by_log_sigma = log_density(self.data, beta, factors, float(np.log(sd[-1])))
         gradient = np.empty_like(theta)
         prior, slope = self._fixed(self._offset + self._functionals @ beta)
         gradient[:p] = by_beta + slope @ self._functionals
-        scale_prior, scale_slope = self._scale_priors(sd * self._unit)
-        by_sd = gradient[p : p + n_sd]
-        by_sd[:] = scale_slope * (rate * self._unit) + jacobian_slope
-        by_sd[-1] += by_log_sigma * rate[-1] / sd[-1]
-        start = place = 0
-        for factor, root, by, q in zip(factors, roots, by_factor, self.qs, strict=True):
-            product = (by * factor).sum(axis=1) if q > 1 else by[0] * factor[0]
-            own = slice(start, start + q)
-            by_sd[own] += product * rate[own] / sd[own]
-            if q > 1:
-                m = q * (q - 1) // 2
-                gradient[p + n_sd + place : p + n_sd + place + m] = _correlation_gradient(
-                    by * sd[own, None], root, y[place : place + m]
-                )
-                place += m
+
+        turned = [m @ f for m, f in zip(self.maps, factors, strict=True)]
+        user = np.concatenate([*(np.sqrt((t * t).sum(axis=1)) for t in turned), [sd[-1] * self._sigma_unit]])
+        scale_prior, by_user = self._scale_priors(user)
+        value += prior + scale_prior + log_jacobian
+        by_sd = np.empty(n_sd)
+        by_sd[-1] = by_user[-1] * self._sigma_unit + by_log_sigma / sd[-1]
+        start, place = 0, p + n_sd
+        for k, q in enumerate(self.qs):
+            own, kappa = slice(start, start + q), self._kappas[k]
             start += q
-        total = value + prior + scale_prior + log_jacobian
+            if q == 1:
+                by_sd[own] = by_factor[k][0] + by_user[own] * self.maps[k][0] * np.sign(sd[own])
+                continue
+            value += kappa * float(np.log(sd[own] / user[own]).sum())
+            weights = (by_user[own] - kappa / user[own]) / user[own]
+            by = by_factor[k] + self.maps[k].T @ (weights[:, None] * turned[k])
+            by_sd[own] = (by * roots[k]).sum(axis=1) + kappa / sd[own]
+            stop = place + q * (q - 1) // 2
+            gradient[place:stop] = _correlation_gradient(by * sd[own, None], roots[k], theta[place:stop])
+            place = stop
+        gradient[p : p + n_sd] = by_sd * rate + by_eta
         if len(y):
             size = np.abs(y)
-            total -= 2.0 * float(self._exponents @ (size + np.log1p(np.exp(-2.0 * size))))
+            value -= 2.0 * float(self._exponents @ (size + np.log1p(np.exp(-2.0 * size))))
             gradient[p + n_sd :] -= 2.0 * self._exponents * np.tanh(y)
-        return float(total), gradient
+        return float(value), gradient
 
-    def _scales(self, eta: FloatArray) -> tuple[FloatArray, FloatArray, float, FloatArray | float]:
-        """Standard deviations in fitted units, d sd / d eta, the log Jacobian and its derivative."""
-        if not self._any_bounded:
-            sd = np.exp(eta)
-            return sd, sd, float(eta.sum()), 1.0
-        inside = 1.0 / (1.0 + np.exp(-eta))
-        ends = self._ends / self._unit[:, None]
-        width = np.where(self._bounded, ends[:, 1] - ends[:, 0], 1.0)
-        free = np.exp(np.where(self._bounded, 0.0, eta))
-        sd = np.where(self._bounded, ends[:, 0] + width * inside, free)
-        rate = np.where(self._bounded, width * inside * (1 - inside), free)
-        slope = np.where(self._bounded, 1 - 2 * inside, 1.0)
-        return sd, rate, float(np.log(rate).sum()), slope
+    def _scales(self, eta: FloatArray) -> tuple[FloatArray, FloatArray, float, FloatArray]:
+        """Standard deviations in fitted units (folded ones with a sign), d sd / d eta, log Jacobian, its derivative."""
+        sd = np.exp(eta)
+        rate, log_rate, by_eta = sd.copy(), eta.copy(), np.ones_like(eta)
+        if len(self._folded):
+            i = self._folded
+            e = np.clip(eta[i], -300, 300)
+            sd[i], rate[i] = self._knee * np.sinh(e), self._knee * np.cosh(e)
+            log_rate[i], by_eta[i] = np.log(rate[i]), np.tanh(e)
+        if len(self._bounded):
+            i = self._bounded
+            inside, width = 1.0 / (1.0 + np.exp(-eta[i])), self._ends[:, 1] - self._ends[:, 0]
+            sd[i], rate[i] = self._ends[:, 0] + width * inside, width * inside * (1 - inside)
+            log_rate[i], by_eta[i] = np.log(rate[i]), 1 - 2 * inside
+        return sd, rate, float(log_rate.sum()), by_eta
 
     def _factors(self, sd: FloatArray, y: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
         """Covariance factors and correlation factors per block, shapes (q, q)."""
@@ -180,32 +201,33 @@ class LogPosterior:
         """A point inside, shape (size,)."""
         theta = np.zeros(self.size)
         scales = theta[self.p : self.p + self.n_sd]
-        scales[:] = np.where(self._bounded, 0.0, -1.0)
+        scales[:] = -1.0
+        scales[self._folded] = np.arcsinh(np.exp(-1.0) / self._knee)
+        scales[self._bounded] = 0.0
         return theta
 
     def draws(self, thetas: FloatArray) -> ParameterDraws:
         """Parameters of unconstrained vectors, shape (S, size)."""
-        beta_c = thetas[:, : self.p]
-        sds_c, sds, correlations, factors, sigma_c = [], [], [], [], np.empty(len(thetas))
-        for q in self.qs:
-            sds_c.append(np.empty((len(thetas), q)))
-            factors.append(np.empty((len(thetas), q, q)))
-            correlations.append(np.empty((len(thetas), q, q)))
+        total, beta_c = len(thetas), thetas[:, : self.p]
+        factors = [np.empty((total, q, q)) for q in self.qs]
+        sigma_c = np.empty(total)
         for s, theta in enumerate(thetas):
             sd = self._scales(theta[self.p : self.p + self.n_sd])[0]
-            own, roots = self._factors(sd[:-1], theta[self.p + self.n_sd :])
-            start = 0
-            for k, q in enumerate(self.qs):
-                sds_c[k][s] = sd[start : start + q]
-                factors[k][s], correlations[k][s] = own[k], roots[k] @ roots[k].T
-                start += q
+            for k, factor in enumerate(self._factors(sd, theta[self.p + self.n_sd :])[0]):
+                factors[k][s] = factor
             sigma_c[s] = sd[-1]
-        sds = [sd * unit for sd, unit in zip(sds_c, self.units, strict=True)]
+        sds, correlations = [], []
+        for factor, mapping in zip(factors, self.maps, strict=True):
+            turned = mapping @ factor
+            sd = np.sqrt((turned**2).sum(axis=2))
+            unit = turned / np.maximum(sd, 1e-300)[:, :, None]
+            sds.append(sd)
+            correlations.append(unit @ unit.swapaxes(1, 2) if sd.shape[1] > 1 else np.ones((total, 1, 1)))
         return ParameterDraws(
             beta=self._shift + beta_c @ self._matrix.T,
             sds=tuple(sds),
             correlations=tuple(correlations),
-            sigma=sigma_c * self.scale,
+            sigma=sigma_c * self._sigma_unit,
             beta_c=beta_c,
             factors_c=tuple(factors),
             log_sigma_c=np.log(sigma_c),

@@ -35,12 +35,15 @@ class Layout:
         n_groups: Number of such sets.
         slope: Index of the block that is ``exog_re`` (its levels are the groups), or None.
         components: Indices of the one-column blocks that are variance components.
+        units: Per block the SD of an effect that contributes one residual SD, 1 / root mean square of its columns,
+            shapes (q,); ones for conditioned columns.
     """
 
     groups: IntArray
     n_groups: int
     slope: int | None
     components: tuple[int, ...]
+    units: tuple[FloatArray, ...]
 
     @property
     def largest(self) -> int:
@@ -59,7 +62,8 @@ def lay_out(blocks: tuple[RandomBlock, ...]) -> Layout:
     outer = [k for k, b in enumerate(blocks) if b.n_levels == count]
     slope = max(outer, key=lambda k: blocks[k].q, default=None)
     components = tuple(k for k in range(len(blocks)) if k != slope)
-    return Layout(sets[0][blocks[0].codes], count, slope, components)
+    units = tuple(1 / np.sqrt(np.mean(b.z**2, axis=0)) for b in blocks)
+    return Layout(sets[0][blocks[0].codes], count, slope, components, units)
 
 
 def build_model(engine: ModuleType, design: Design, layout: Layout, *, reml: bool) -> Any:
@@ -99,7 +103,7 @@ def _columns(block: RandomBlock, rows: list[IntArray]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Point:
-    """A value of the covariance parameters, relative to the residual variance.
+    """A value of the covariance parameters, relative to the residual variance and in the layout's units.
 
     Attributes:
         root: Lower triangular factor of ``exog_re``'s covariance, shape (q, q).
@@ -127,6 +131,17 @@ class Point:
         return self.root @ self.root.T
 
 
+def blocks_of(point: Point, layout: Layout) -> tuple[FloatArray, ...]:
+    """Relative covariance matrix of every block, in the design's order and the columns' units."""
+    found: dict[int, FloatArray] = {
+        k: np.array([[(v * layout.units[k][0]) ** 2]]) for k, v in zip(layout.components, point.spread, strict=True)
+    }
+    if layout.slope is not None:
+        root = layout.units[layout.slope][:, None] * point.root
+        found[layout.slope] = root @ root.T
+    return tuple(found[k] for k in sorted(found))
+
+
 class Likelihood:
     """statsmodels' own likelihood and score as functions of a :class:`Point`, counted.
 
@@ -137,12 +152,14 @@ class Likelihood:
         evaluations: Number of likelihoods computed.
     """
 
-    def __init__(self, engine: ModuleType, model: Any) -> None:
+    def __init__(self, engine: ModuleType, model: Any, layout: Layout) -> None:
         self.model = model
         self.n = int(model.nobs)
         self.q = int(model.k_re)
         self.c = int(model.k_vc)
         self.evaluations = 0
+        self._re_units = np.empty(0) if layout.slope is None else layout.units[layout.slope]
+        self._vc_units = np.array([layout.units[k][0] for k in layout.components])
         self._make = engine.MixedLMParams.from_components
         self._at = b""
         self._parameters: Any = None
@@ -157,8 +174,9 @@ class Likelihood:
         """The engine's parameter object, the fixed effects profiled out."""
         key = point.pack().tobytes()
         if key != self._at:
-            covariance = point.covariance + FLOOR * np.eye(self.q)
-            variances = point.spread**2 + FLOOR
+            root = self._re_units[:, None] * point.root
+            covariance = root @ root.T + FLOOR * np.eye(self.q)
+            variances = (self._vc_units * point.spread) ** 2 + FLOOR
             beta, _ = self.model.get_fe_params(covariance, variances)
             self._parameters = self._make(fe_params=beta, cov_re=covariance, vcomp=variances)
             self._at, self._scored = key, None
@@ -180,7 +198,8 @@ class Likelihood:
         half = np.zeros((self.q, self.q))
         half[np.tril_indices(self.q)] = packed
         # Its derivative by an off-diagonal element moves both halves of the matrix.
-        self._scored = found, (half + half.T) / 2, np.asarray(variances, dtype=np.float64)
+        by_covariance = np.outer(self._re_units, self._re_units) * (half + half.T) / 2
+        self._scored = found, by_covariance, self._vc_units**2 * np.asarray(variances, dtype=np.float64)
         return self._scored
 
     def gradient(self, point: Point, by_covariance: FloatArray, by_variances: FloatArray) -> FloatArray:

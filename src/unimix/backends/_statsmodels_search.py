@@ -88,7 +88,7 @@ def search(
         likelihood: statsmodels' own.
         exact: For variances that are exactly zero.
         settings: How to search.
-        starts: Where to start; the others follow if the first leads to the boundary.
+        starts: Where to start (all of them); more follow if the best is on the boundary.
         curvature: Inverse Hessian of deviance / n at the first start, if known.
     """
     best: Optimum | None = None
@@ -98,8 +98,8 @@ def search(
         searches += 1
         if best is None or found.value > best.value + WORTHWHILE / 2 or (found.confirmed and not best.confirmed):
             best = found if best is None or found.value > best.value - WORTHWHILE / 2 else best
-        done = best.confirmed and not _on_boundary(best.point)
-        if done or searches > settings.restarts:
+        enough = best.confirmed and not _on_boundary(best.point)
+        if searches >= len(starts) and (enough or searches >= max(len(starts), 1) + settings.restarts):
             break
     assert best is not None  # noqa: S101  there is at least one start
     return Optimum(best.point, best.value, best.gradient, best.gain, searches, best.confirmed, best.complaints)
@@ -148,9 +148,8 @@ def _climb(
     if way_up is not None:
         complaints.append("the search ended on a saddle: a zero variance wants to grow")
     if not gain <= WORTHWHILE:
-        complaints.append(
-            f"the gradient of the log-likelihood is not zero at the end (about {gain / 2:.2g} log-likelihood to gain)"
-        )
+        left = f"about {gain / 2:.2g} log-likelihood to gain" if np.isfinite(gain) else "and no maximum is near"
+        complaints.append(f"the gradient of the log-likelihood is not zero at the end ({left})")
     if not np.isfinite(value):
         complaints.append("statsmodels has no log-likelihood at the end of the search")
     return Optimum(point, value, size, gain, 1, not complaints, tuple(complaints))

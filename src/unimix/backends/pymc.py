@@ -235,15 +235,15 @@ class PyMC(Backend):
             np.random.default_rng([options.seed or 0, 1]),
             keep=1 if kept else 0,
         )
-        units = target.units
+        maps = target.maps
         posterior = Posterior(
             draws.beta,
             draws.sds,
             draws.correlations,
             draws.sigma,
-            tuple(d * u for d, u in zip(found.draws, units, strict=True)) if kept else None,
-            tuple(m * u for m, u in zip(found.means, units, strict=True)),
-            tuple(c * np.outer(u, u) for c, u in zip(found.covariances, units, strict=True)),
+            tuple(d @ m.T for d, m in zip(found.draws, maps, strict=True)) if kept else None,
+            tuple(d @ m.T for d, m in zip(found.means, maps, strict=True)),
+            tuple(m @ c @ m.T for c, m in zip(found.covariances, maps, strict=True)),
         )
         return _Sampled(posterior, raw, kept)
 

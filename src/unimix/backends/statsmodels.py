@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends._statsmodels_model import Layout, Likelihood, Point, build_model, lay_out
+from unimix.backends._statsmodels_model import Layout, Likelihood, Point, blocks_of, build_model, lay_out
 from unimix.backends._statsmodels_search import Optimum, Settings, search
-from unimix.backends._statsmodels_start import em_start, inverse_curvature
+from unimix.backends._statsmodels_start import find_starts, inverse_curvature
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
 from unimix.errors import EngineBrokenError, listing
@@ -80,7 +80,7 @@ class Statsmodels(Backend):
 
     optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
     max_iterations: Annotated[int, Field(ge=1)] = 200
-    restarts: Annotated[int, Field(ge=0, le=4)] = 2
+    restarts: Annotated[int, Field(ge=0, le=4)] = 1
     em_steps: Annotated[int, Field(ge=0)] = 6
     max_tied_rows: Annotated[int, Field(ge=1)] = 5000
 
@@ -120,7 +120,7 @@ class Statsmodels(Backend):
         design, request = problem.design, problem.request
         layout = lay_out(design.blocks)
         model = build_model(engine, design, layout, reml=request.reml)
-        likelihood = Likelihood(engine, model)
+        likelihood = Likelihood(engine, model, layout)
         costly = layout.is_costly(design.blocks)
         optimizer = self.optimizer if self.optimizer != "auto" else "cobyqa" if costly else "bfgs"
         settings = Settings(optimizer, self.max_iterations, self.restarts)
@@ -133,9 +133,7 @@ class Statsmodels(Backend):
         starts: list[Point] = []
         curvature = None
         if self.em_steps:
-            # From small and from large variances: the likelihood may have a second maximum at zero.
-            ends = [em_start(design, layout, self.em_steps, ratio) for ratio in (0.5, 100.0)]
-            starts = sorted(ends, key=exact, reverse=True)
+            starts = find_starts(design, layout, exact, self.em_steps)
             if optimizer == "bfgs":
                 curvature = inverse_curvature(starts[0], exact, design.n)
         optimum = search(likelihood, exact, settings, starts, curvature)
@@ -164,14 +162,6 @@ def call_text(design: Design, request: FitRequest) -> str:
     return f"MixedLM({', '.join(parts)}), reml={request.reml}"
 
 
-def blocks_of(point: Point, layout: Layout) -> tuple[FloatArray, ...]:
-    """Relative covariance matrix of every block, in the design's order."""
-    found: dict[int, FloatArray] = {k: np.array([[v**2]]) for k, v in zip(layout.components, point.spread, strict=True)}
-    if layout.slope is not None:
-        found[layout.slope] = point.covariance
-    return tuple(found[k] for k in sorted(found))
-
-
 def exact_likelihood(design: Design, relative: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
     """Exact log-likelihood at relative covariances and sigma."""
     covariances = tuple(sigma**2 * c for c in relative)
@@ -195,7 +185,7 @@ def read(
     if abs(exact - optimum.value) > _OWN_LOSS:
         complaints.append(
             f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): "
-            "the columns are badly scaled"
+            "numerical trouble, as badly scaled columns make with conditioning=False"
         )
     provenance = {
         "std_error": "(X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
@@ -225,7 +215,7 @@ def read(
 
 def told(optimum: Optimum, likelihood: Likelihood) -> str:
     """How the optimum was found, in words."""
-    starts = f", best of {optimum.searches} starts (the first ended on the boundary)" if optimum.searches > 1 else ""
+    starts = f", best of {optimum.searches} starts" if optimum.searches > 1 else ""
     return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}"
 
 
