@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import unimix as um
+from unimix.backends import BackendTable, backend_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BACKENDS = ["statsmodels", "lme4", "pymer4", "pymc"]
@@ -34,8 +35,8 @@ def between(text: str, mark: str, new: str) -> str:
 
 def table() -> str:
     """The capability table of the built-in backends, whatever else is installed."""
-    whole = um.backends()
-    return type(whole)(whole.installed, whole.marks[BACKENDS], whole.reasons[BACKENDS]).to_markdown()
+    whole = backend_table()
+    return BackendTable(whole.installed, whole.marks[BACKENDS], whole.reasons[BACKENDS]).to_markdown()
 
 
 def comparison() -> str:

@@ -41,9 +41,9 @@ PAIRS = [
 
 @pytest.mark.parametrize(("prior", "reference"), PAIRS, ids=lambda p: str(p) if isinstance(p, Prior) else "")
 def test_density_equals_scipy(prior, reference):
-    x = np.array([-3.0, -0.5, 0.01, 0.4, 1.0, 2.7, 3.9, 12.0])
+    x = np.array([-3.0, -0.5, 0.0, 0.01, 0.4, 1.0, 2.7, 3.9, 12.0])
     expected = (
-        np.where(x > 0, np.log(2) + stats.t(4, 0, 3).logpdf(x), -np.inf) if reference is None else reference.logpdf(x)
+        np.where(x >= 0, np.log(2) + stats.t(4, 0, 3).logpdf(x), -np.inf) if reference is None else reference.logpdf(x)
     )
     np.testing.assert_allclose(prior.log_density(x), expected, rtol=1e-12, atol=1e-12)
 

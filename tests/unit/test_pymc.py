@@ -14,7 +14,7 @@ import unimix as um
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.model.design import build_design
 from unimix.model.parse import parse
-from unimix.numerics.marginal import log_density
+from unimix.numerics.marginal import cross_products, log_density
 
 pytestmark = [
     pytest.mark.mcmc,
@@ -42,7 +42,7 @@ def means_and_errors(result):
     """Posterior means and standard deviations of all parameters but the effects."""
     found = result.posterior.posterior
     names = [n for n in found.data_vars if not n.startswith("effects")]
-    values = [found[n].values.reshape(found.sizes["chain"] * found.sizes["draw"], -1) for n in names]
+    values = [found[n].to_numpy().reshape(found.sizes["chain"] * found.sizes["draw"], -1) for n in names]
     table = np.concatenate(values, axis=1)
     return table.mean(axis=0), table.std(axis=0)
 
@@ -95,13 +95,15 @@ def test_density_is_that_of_the_users_parameters_times_the_jacobian(formula, pri
 
     def expected(theta):
         draws, _ = parameters(theta)
-        factors = [np.linalg.cholesky(s[0][:, None] * r[0] * s[0]) for s, r in zip(draws.sds, draws.correlations)]
-        from unimix.numerics.marginal import cross_products
-
+        factors = [
+            np.linalg.cholesky(s[0][:, None] * r[0] * s[0]) for s, r in zip(draws.sds, draws.correlations, strict=True)
+        ]
         total = log_density(cross_products(design), draws.beta[0], factors, float(np.log(draws.sigma[0])))[0]
-        total += sum(p.log_density(v) for p, v in zip(table.fixed, table.functionals @ draws.beta[0]))
-        total += sum(p.log_density(v) for ps, s in zip(table.sds, draws.sds) for p, v in zip(ps, s[0]))
-        total += sum(p.log_density(r[0]) for p, r in zip(table.correlations, draws.correlations) if p is not None)
+        for prior, value in zip(table.fixed, table.functionals @ draws.beta[0], strict=True):
+            total += prior.log_density(value)
+        for own, sd, lkj, r in zip(table.sds, draws.sds, table.correlations, draws.correlations, strict=True):
+            total += sum(p.log_density(v) for p, v in zip(own, sd[0], strict=True))
+            total += lkj.log_density(r[0]) if lkj is not None else 0
         h = 1e-6
         jacobian = [(parameters(theta + h * e)[1] - parameters(theta - h * e)[1]) / (2 * h) for e in np.eye(len(theta))]
         return total + table.sigma.log_density(draws.sigma[0]) + np.linalg.slogdet(np.array(jacobian))[1]
@@ -118,8 +120,8 @@ def test_same_seed_same_draws_and_global_random_state_untouched():
     a, b, other = fit(draws=150, tune=100), fit(draws=150, tune=100, cores=1), fit(draws=150, tune=100, seed=2)
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
     for name in a.posterior.posterior.data_vars:
-        np.testing.assert_array_equal(a.posterior.posterior[name].values, b.posterior.posterior[name].values)
-    assert not np.array_equal(a.posterior.posterior["sigma"].values, other.posterior.posterior["sigma"].values)
+        np.testing.assert_array_equal(a.posterior.posterior[name].to_numpy(), b.posterior.posterior[name].to_numpy())
+    assert not np.array_equal(a.posterior.posterior["sigma"].to_numpy(), other.posterior.posterior["sigma"].to_numpy())
 
 
 def test_estimates_are_near_reml_and_the_object_is_named():
@@ -129,10 +131,10 @@ def test_estimates_are_near_reml_and_the_object_is_named():
     off = (result.fixed_effects["estimate"] - reml.fixed_effects["estimate"]) / reml.fixed_effects["std_error"]
     assert np.abs(off).max() < 0.3
     posterior = result.posterior.posterior
-    assert list(posterior["fixed"].coords["term"].values) == ["Intercept", "x"]
+    assert list(posterior["fixed"].coords["term"].to_numpy()) == ["Intercept", "x"]
     assert posterior["effects(g)"].dims == ("chain", "draw", "g level", "g term")
     assert posterior["cor(g)"].shape == (4, 1000, 2, 2)
-    effects = posterior["effects(g)"].mean(("chain", "draw")).values
+    effects = posterior["effects(g)"].mean(("chain", "draw")).to_numpy()
     np.testing.assert_allclose(effects, result.group_effects["g"].to_numpy(), atol=0.1)
     assert {"Intercept", "x", "sd(g: Intercept)", "sd(g: x)", "cor(g)", "sigma"} == set(result.engine.priors)
     assert result.engine.priors["Intercept"].endswith("at the mean of the predictors")
@@ -148,12 +150,13 @@ def test_units_do_not_matter():
     data = simulate()
     plain = fit(data=data)
     other = fit(data=data.assign(y=data["y"] * 1e-6, x=data["x"] * 1e6))
-    np.testing.assert_allclose(
-        other.fixed_effects["estimate"] * [1e6, 1e12], plain.fixed_effects["estimate"], rtol=1e-3
-    )
-    np.testing.assert_allclose(other.sigma * 1e6, plain.sigma, rtol=1e-3)
+    # rounding sends the chains other ways after some hundred steps: equal up to Monte Carlo error
+    error = 0.1 * plain.fixed_effects["std_error"]
+    estimates = plain.fixed_effects["estimate"]
+    assert ((other.fixed_effects["estimate"] * [1e6, 1e12] - estimates).abs() < error).all()
+    np.testing.assert_allclose(other.sigma * 1e6, plain.sigma, rtol=0.01)
     far = fit(data=data.assign(y=data["y"] + 1e6))
-    np.testing.assert_allclose(far.fixed_effects["estimate"] - [1e6, 0], plain.fixed_effects["estimate"], atol=0.02)
+    assert ((far.fixed_effects["estimate"] - [1e6, 0] - estimates).abs() < error).all()
 
 
 def test_user_priors_replace_the_defaults_in_the_school_model():
@@ -169,7 +172,7 @@ def test_user_priors_replace_the_defaults_in_the_school_model():
         "sigma": um.HalfCauchy(5),
     }
     result = fit("math ~ homework + (1 + homework | schid)", school, priors=priors)
-    assert result.converged
+    assert result.converged, result.status
     assert result.engine.priors == {
         "Intercept": "Normal(40, 50)",
         "homework": "Normal(0, 10)",
@@ -220,7 +223,7 @@ def test_zero_variance_has_no_divergences():
     result = fit("y ~ 1 + (1 | g)", data)
     assert result.converged
     assert result.status.divergences == 0
-    assert np.percentile(result.posterior.posterior["sd(g)"].values, 1) < 0.02
+    assert np.percentile(result.posterior.posterior["sd(g)"].to_numpy(), 1) < 0.02
 
 
 def test_pymc_sampler_agrees_with_nutpie():
@@ -244,7 +247,8 @@ def test_offset_crossed_and_intercept_free_models_run():
     crossed = fit("y ~ x + (1 | g) + (1 | h)", data, draws=400, tune=300)
     assert set(crossed.group_effects) == {"g", "h"}
     shifted = fit("y ~ x + (1 | g) + (1 | h)", data.assign(y=data["y"] + 1000), draws=400, tune=300, offset="o")
-    np.testing.assert_allclose(shifted.fixed_effects["estimate"], crossed.fixed_effects["estimate"], rtol=1e-4)
+    off = shifted.fixed_effects["estimate"] - crossed.fixed_effects["estimate"]
+    assert (off.abs() < 0.2 * crossed.fixed_effects["std_error"]).all()
     only = fit("y ~ 0 + h + (0 + x | g)", data.assign(y=data["y"] + 1e6), draws=400, tune=300)
     assert np.abs(only.fixed_effects["estimate"] - 1e6).max() < 20
 
@@ -308,11 +312,11 @@ def test_simulation_based_calibration():
         found = fit("y ~ x + (1 + x | g)", data, priors=priors, seed=k, draws=100, tune=300).posterior.posterior
         values = np.concatenate(
             [
-                found["fixed"].values.reshape(400, 2),
-                found["sd(g)"].values.reshape(400, 2),
-                found["cor(g)"].values[..., 0, 1].reshape(400, 1),
-                found["sigma"].values.reshape(400, 1),
-                found["effects(g)"].values[:, :, 3].reshape(400, 2),
+                found["fixed"].to_numpy().reshape(400, 2),
+                found["sd(g)"].to_numpy().reshape(400, 2),
+                found["cor(g)"].to_numpy()[..., 0, 1].reshape(400, 1),
+                found["sigma"].to_numpy().reshape(400, 1),
+                found["effects(g)"].to_numpy()[:, :, 3].reshape(400, 2),
             ],
             axis=1,
         )[::4]

@@ -1,10 +1,10 @@
 """Log posterior of a Gaussian mixed model in unconstrained coordinates, with its gradient, in NumPy.
 
 Everything is sampled in well-scaled columns, priors are on the user's. Coordinates: fixed effects; standard
-deviations by log, by logit between the ends of a uniform prior, or, for a single random column whose prior is
-positive at zero, by sd = |c sinh(eta)|, which is smooth through zero variance; inverse hyperbolic tangents of the
-canonical partial correlations (Lewandowski, Kurowicka & Joe 2009; Stan Reference Manual, section "Cholesky factors of
-correlation matrices"); log sigma. The group effects are integrated out.
+deviations by log, by logit between the ends of a uniform prior, or, for the last of at most two random columns whose
+prior is positive at zero, by sd = |c sinh(eta)|, which is smooth through zero variance; inverse hyperbolic tangents of
+the canonical partial correlations (Lewandowski, Kurowicka & Joe 2009; Stan Reference Manual, section "Cholesky factors
+of correlation matrices"); log sigma. The group effects are integrated out.
 
 A block of q > 1 columns has covariance M F F'M' in the user's columns. With sd_i the user's standard deviations and s_i
 those of F F', the Jacobian from (sd, R) to the covariance gives, for a prior prod p(sd_i) LKJ(R | eta), the density
@@ -110,9 +110,11 @@ class LogPosterior:
         units = np.concatenate([*(np.diag(m) for m in self.maps), [self._sigma_unit]])
         bounds = [(p.lower, p.upper) for p in scales if isinstance(p, Uniform)]
         self._ends = np.array(bounds).reshape(-1, 2) / units[self._bounded, None]
-        single = np.array([b.q == 1 for b in design.blocks for _ in b.terms], dtype=bool)
+        # The last row of M has one entry: only there does a zero in the fitted columns mean zero in the user's.
+        # With three columns the log is kept: folding made few levels diverge more often, not less.
+        last = np.array([a == b.q - 1 and b.q <= 2 for b in design.blocks for a in range(b.q)], dtype=bool)
         smooth = np.array([isinstance(p, _POSITIVE_AT_ZERO) for p in scales[:-1]], dtype=bool)
-        self._folded = np.flatnonzero(single & smooth)
+        self._folded = np.flatnonzero(last & smooth)
         per_level = np.array([b.n_levels / design.n for b in design.blocks for _ in b.terms])
         self._knee = np.sqrt(per_level[self._folded])
         exponents = [
@@ -149,7 +151,7 @@ class LogPosterior:
             if q == 1:
                 by_sd[own] = by_factor[k][0] + by_user[own] * self.maps[k][0] * np.sign(sd[own])
                 continue
-            value += kappa * float(np.log(sd[own] / user[own]).sum())
+            value += kappa * float(np.log(np.abs(sd[own]) / user[own]).sum())
             weights = (by_user[own] - kappa / user[own]) / user[own]
             by = by_factor[k] + self.maps[k].T @ (weights[:, None] * turned[k])
             by_sd[own] = (by * roots[k]).sum(axis=1) + kappa / sd[own]

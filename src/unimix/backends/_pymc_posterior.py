@@ -125,7 +125,7 @@ def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampl
     if divergences:
         messages.append(
             f"{divergences} of {chains * draws} transitions diverged: part of the posterior may be missed. "
-            "Try target_accept=0.95, or priors that rule out what cannot be."
+            "Try target_accept=0.99, or priors that rule out what cannot be."
         )
     return sampling, tuple(messages)
 

@@ -14,7 +14,7 @@ from unimix.model.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
 
 FloatArray = npt.NDArray[np.float64]
 
-DEFAULT_ETA = 1.0
+DEFAULT_ETA = 2.0
 _CENTRED = "at the mean of the predictors"
 
 

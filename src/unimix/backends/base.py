@@ -192,7 +192,8 @@ class Backend(BaseModel, ABC):
         if request.method == "ML" and likelihood_is_unbounded(design):
             found.append(
                 "maximum likelihood: fixed effects and group effects together fit every row exactly, and the "
-                "likelihood grows without bound as the residual variance goes to zero. Use fewer terms, or method='REML'"
+                "likelihood grows without bound as the residual variance goes to zero. Use fewer terms, or "
+                "method='REML'"
             )
         return found
 

@@ -103,7 +103,10 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
         ax.tick_params(axis="y", length=0)
     for ax in axes[len(names) :]:
         ax.set_visible(False)
-    kinds = "; ".join(dict.fromkeys(f"{k} interval" for k in data["interval"] if k))
+    kinds: dict[str, list[str]] = {}
+    for label, fit in fits:
+        kinds.setdefault(f"{fit.fixed.level:.0%} {fit.fixed.interval} intervals", []).append(label)
+    told = next(iter(kinds)) if len(kinds) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in kinds.items())
     figure.suptitle(f"{title or fits[0][1].model.formula}\n", fontsize=13)
-    figure.supxlabel(f"Lines: {kinds}", fontsize=9)
+    figure.supxlabel(f"Lines are {told}", fontsize=9)
     return axes[: len(names)]
