@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, what, formula in MODELS:
         started = time.perf_counter()
         print(f"\n{what}\n{'=' * len(what)}")
-        print(f'um.compare("{formula}", um.load_dataset("{name}"), backends={ready})\n', flush=True)
+        print(f'um.compare("{formula}", um.load_dataset("{name}"), backends={ready}, seed=1)\n', flush=True)
         found = um.compare(formula, um.load_dataset(name), backends=ready, seed=1)
         print(found)
         written = _write(found, folder / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 import pandas as pd
@@ -39,7 +40,11 @@ class Explanation:
         lines = [self.reading, "", "Columns", self.columns.to_string(index=False)]
         if len(self.groups):
             lines += ["", "Random effects", self.groups.to_string(index=False)]
-        lines += ["", f"Engine call ({self.backend}, {self.method})", f"  {self.engine_call}"]
+        lines += [
+            "",
+            f"Engine call ({self.backend}, {self.method})",
+            *(f"  {line}" for line in self.engine_call.splitlines()),
+        ]
         lines += [f"  refused: {r}" for r in self.refusals]
         lines += ["", f"Backends that can fit it: {', '.join(self.able)}"]
         lines += [f"Note: {n}" for n in self.notes]
@@ -48,9 +53,7 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return (
-            f"<p><code>{self.reading}</code></p>{self.columns.to_html(index=False)}{self.groups.to_html(index=False)}"
-        )
+        return f"<p><code>{html.escape(self.reading)}</code></p>{self.columns.to_html(index=False)}{self.groups.to_html(index=False)}"
 
 
 def explain_design(

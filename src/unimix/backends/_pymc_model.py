@@ -108,8 +108,7 @@ def _factor(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation:
 
 def variables_of_sds(block: RandomBlock, label: str) -> list[str]:
     """Names of the variables of a block's standard deviations; unlike prior names, unique."""
-    names = sd_names(block.group, block.terms)
-    return [f"sd({label})"] if block.q == 1 and label != block.group else names
+    return sd_names(block.group, block.terms, alone=label == block.group)
 
 
 def read_model_draws(design: Design, trace: Any) -> tuple[Posterior, RawDraws]:

@@ -59,7 +59,8 @@ def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorT
     }
     scales = _sd_scales(design)
     for block, scale in zip(design.blocks, scales, strict=True):
-        names = sd_names(block.group, block.terms)
+        alone = sum(b.group == block.group for b in design.blocks) == 1
+        names = sd_names(block.group, block.terms, alone=alone)
         own = [
             priors.get(specific, priors.get(f"sd({block.group})", HalfStudentT(4, s)))
             for specific, s in zip((f"sd({block.group}: {t})" for t in block.terms), scale, strict=True)
@@ -71,14 +72,20 @@ def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorT
         if cor is not None:
             texts[f"cor({block.group})"] = str(cor)
     weight = 1.0 if design.weights is None else float(design.weights.mean())
-    sigma = priors.get("sigma", HalfStudentT(4, _spread(design.y) * np.sqrt(weight)))
-    texts["sigma"] = str(sigma)
+    residual = residual_name(design)
+    sigma = priors.get(residual, HalfStudentT(4, _spread(design.y) * np.sqrt(weight)))
+    texts[residual] = str(sigma)
     return PriorTable(tuple(fixed), functionals, tuple(sds), tuple(correlations), sigma, texts)
 
 
-def sd_names(group: str, terms: tuple[str, ...]) -> list[str]:
-    """What the standard deviations of a block are called."""
-    return [f"sd({group})"] if len(terms) == 1 else [f"sd({group}: {t})" for t in terms]
+def sd_names(group: str, terms: tuple[str, ...], *, alone: bool) -> list[str]:
+    """What the standard deviations of a block are called; ``alone`` says that its factor has no other block."""
+    return [f"sd({group})"] if len(terms) == 1 and alone else [f"sd({group}: {t})" for t in terms]
+
+
+def residual_name(design: Design) -> str:
+    """What the residual standard deviation is called: sigma, unless a fixed effect is."""
+    return "sigma" if "sigma" not in design.fixed_names else "sigma (residual)"
 
 
 def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Prior]:
@@ -89,7 +96,7 @@ def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Pr
     fixed = set(design.fixed_names)
     sds = [n for b in design.blocks for n in (f"sd({b.group})", *(f"sd({b.group}: {t})" for t in b.terms))]
     cors = [f"cor({b.group})" for b in design.blocks if b.q > 1]
-    known = dict.fromkeys([*design.fixed_names, *sds, *cors, "sigma"])
+    known = dict.fromkeys([*design.fixed_names, *sds, *cors, residual_name(design)])
     faults, found = [], {}
     for name, prior in given.items():
         if name not in known:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,16 @@ def triangular_root(factor: FloatArray) -> FloatArray:
     return root
 
 
+def _wider(point: Point, direction: FloatArray, t: float) -> Point:
+    """Add t to the variances of components."""
+    return Point(point.root, point.spread + np.sqrt(t) * direction)
+
+
+def _longer(point: Point, direction: FloatArray, t: float) -> Point:
+    """Add t times a dyad to the covariance matrix."""
+    return Point(triangular_root(np.column_stack([point.root, np.sqrt(t) * direction])), point.spread)
+
+
 def _way_up(
     point: Point, by_covariance: FloatArray, by_variances: FloatArray, likelihood: Likelihood, value: float
 ) -> Point | None:
@@ -245,15 +256,13 @@ def _way_up(
     candidates: list[Callable[[float], Point]] = []
     for k in np.flatnonzero((point.spread == 0) & (by_variances > 0)):
         one = np.eye(likelihood.c)[k]
-        candidates.append(lambda t, one=one: Point(point.root, point.spread + np.sqrt(t) * one))
+        candidates.append(partial(_wider, point, one))
     values, directions = np.linalg.eigh(point.covariance)
     null = directions[:, values <= 1e-10 * max(1.0, values.max(initial=0.0))]
     slopes, turns = np.linalg.eigh(null.T @ by_covariance @ null)
     for k in np.flatnonzero(slopes > 0):
         d = null @ turns[:, k]
-        candidates.append(
-            lambda t, d=d: Point(triangular_root(np.column_stack([point.root, np.sqrt(t) * d])), point.spread)
-        )
+        candidates.append(partial(_longer, point, d))
     best, higher = None, value + WORTHWHILE / 2
     for candidate in candidates:
         for t in (1e-4, 1e-3, 1e-2, 0.1, 1.0):

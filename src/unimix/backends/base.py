@@ -28,7 +28,7 @@ from unimix.errors import (
 )
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
-from unimix.model.features import Feature, requirements
+from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
 from unimix.numerics.weights import scale_rows
@@ -183,6 +183,12 @@ class Backend(BaseModel, ABC):
         """Reasons, beside the capability sheet, why this model is refused (its size, say)."""
         return []
 
+    def adapted(self, request: FitRequest) -> FitRequest:
+        """The same request by the method that this engine has, where it lacks the one that is asked for."""
+        if self.capabilities.can(METHOD_FEATURES[request.method]):
+            return request
+        return replace(request, method=self.info.default_method)
+
     def refusals(self, design: Design, request: FitRequest) -> list[str]:
         """Everything about the model that this engine cannot express, in words."""
         needs = requirements(design, request.method, priors=bool(request.priors))
@@ -205,10 +211,12 @@ class Backend(BaseModel, ABC):
         """
         reasons = self.refusals(design, request)
         if reasons:
-            able = [n for n, b in (others or {}).items() if n != self.info.name and not b.refusals(design, request)]
-            hint = (
-                f"These can: {', '.join(f'backend={n!r}' for n in able)}." if able else "No other backend can either."
-            )
+            able = [
+                f"backend={n!r}" + ("" if asked.method == request.method else f" (method={asked.method!r})")
+                for n, b in (others or {}).items()
+                if n != self.info.name and not b.refusals(design, asked := b.adapted(request))
+            ]
+            hint = f"These can: {', '.join(able)}." if able else "No other backend can either."
             raise UnsupportedModelError(
                 f"backend={self.info.name!r} cannot fit {design.spec.text()}:\n"
                 + "\n".join(f"  - {r}" for r in reasons)

@@ -53,12 +53,27 @@ local({
     list(df = df, std_error = sqrt(rowSums((contrasts %*% adjusted) * contrasts)), vcov = adjusted)
   }
 
+  # What a Newton step from the end of the search promises, in units of the log-likelihood, and the least eigenvalue
+  # of the Hessian as a part of the largest. lme4's own check looks at single derivatives, which grow with the data.
+  promised <- function(derivs) {
+    if (is.null(derivs$gradient) || !all(is.finite(derivs$gradient)) || !all(is.finite(derivs$Hessian)))
+      return(c(NA, NA))
+    spectrum <- eigen(as.matrix(derivs$Hessian), symmetric = TRUE)
+    values <- spectrum$values
+    part <- as.numeric(crossprod(spectrum$vectors, derivs$gradient))
+    largest <- max(abs(values))
+    # Along a flat direction the deviance falls by its slope times a step of 1 at most, theta being of order 1.
+    flat <- abs(values) < 1e-8 * largest
+    c(sum(ifelse(flat, abs(part), part^2 / (2 * ifelse(flat, 1, abs(values))))) / 2, min(values) / largest)
+  }
+
   # Everything we read from a merMod, in the order of the blocks g0, g1, ...
   extract <- function(model, n_blocks, contrasts, df_method) {
     modes <- lme4::ranef(model, condVar = TRUE)
     components <- lme4::VarCorr(model)
     groups <- paste0("g", seq_len(n_blocks) - 1L)
     info <- model@optinfo
+    ahead <- promised(info$derivs)
     out <- list(
       beta = as.numeric(lme4::fixef(model)),
       beta_cov = as.numeric(as.matrix(vcov(model))),
@@ -75,6 +90,7 @@ local({
       evaluations = as.numeric(c(info$feval, NA)[1]),
       warnings = as.character(unlist(c(info$conv$lme4$messages, info$warnings))),
       gradient = as.numeric(if (length(info$derivs$gradient)) max(abs(info$derivs$gradient)) else NA),
+      gain = ahead[1], curvature = ahead[2],
       names = names(lme4::fixef(model)),
       df = numeric(), std_error = numeric(), df_error = ""
     )
@@ -121,6 +137,14 @@ local({
           if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
         }
       }
+      # The search may also stop a little short: another optimizer goes on from there.
+      if (restarts > 0 && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
+        settings$optimizer <- if (optimizer == "bobyqa") "nloptwrap" else "bobyqa"
+        settings$optCtrl <- list()
+        further <- tryCatch(search(lme4::getME(model, "theta")), error = function(e) NULL)
+        n_starts <- n_starts + 1
+        if (!is.null(further) && logLik(further) > logLik(model)) model <- further
+      }
       c(extract(model, length(z), contrasts, df_method), list(model = model, text = made$text, n_starts = n_starts))
     })
   }
@@ -157,5 +181,10 @@ local({
     vapply(packages, function(p) tryCatch(as.character(packageVersion(p)), error = function(e) ""), "")
   }
 
-  list(fit_lmer = fit_lmer, fit_lm = fit_lm, extract_model = extract_model, boundary = boundary, extract_lm = extract_lm, versions = versions)
+  # Load packages, so that the time it takes is not counted as fitting.
+  prepare <- function(packages) {
+    collect(function() list(loaded = vapply(packages, requireNamespace, TRUE, quietly = TRUE)))
+  }
+
+  list(prepare = prepare, fit_lmer = fit_lmer, fit_lm = fit_lm, extract_model = extract_model, boundary = boundary, extract_lm = extract_lm, versions = versions)
 })

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 
 MOST_DENSE = 1500
 """Effects outside the largest factor, above which the dense Schur complement takes hours."""
+CAREFUL = 0.99
+"""Acceptance rate of a second run."""
 MOST_KEPT = 20_000_000
 """Numbers of group effects' draws that are kept (160 MB)."""
 
@@ -62,6 +64,8 @@ class PyMC(Backend):
         parametrization: ``"marginal"`` integrates the group effects out. ``"noncentered"`` and ``"centered"`` sample
             them with the PyMC model as written, which is slow and may diverge; for teaching and for checks.
         target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer.
+        retry: Sample once more, with twice the draws and tuning steps and smaller steps, where R-hat, effective sample
+            sizes or divergences of the first run are out of bounds; the result says so.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -103,6 +107,7 @@ class PyMC(Backend):
     sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
     parametrization: Literal["marginal", "noncentered", "centered"] = "marginal"
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    retry: bool = True
 
     @model_validator(mode="after")
     def _numpyro_needs_a_graph(self) -> PyMC:
@@ -130,8 +135,6 @@ class PyMC(Backend):
         from unimix.backends._pymc_priors import resolve_priors
 
         if design.offset is not None:
-            from dataclasses import replace
-
             design = replace(design, y=design.y - design.offset, offset=None)
         return self._call(design, resolve_priors(design, request.priors))
 
@@ -165,14 +168,24 @@ class PyMC(Backend):
             progress=self._shows_progress(request),
         )
         model = build_model(design, table, centered=self.parametrization == "centered")
-        if self.parametrization == "marginal":
-            sampled = self._marginal(design, table, options)
-        else:
-            sampled = self._as_written(design, model, options)
+        sampled = self._sample(design, table, model, options)
+        sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
+        again: dict[str, str] = {}
+        if self.retry and not is_sampled_well(sampling):
+            again["draws"] = f"of a second run, because of the first: {' '.join(messages)}"
+            options = replace(
+                options,
+                draws=2 * self.draws,
+                tune=2 * self.tune,
+                target_accept=max(CAREFUL, self.target_accept),
+                seed=None if request.seed is None else request.seed + 1,
+            )
+            sampled = self._sample(design, table, model, options)
+            sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         posterior = sampled.posterior
-        sampling, messages = diagnose(design, posterior, sampled.raw)
         tail = 50 * (1 - request.ci_level)
         provenance = {
+            **again,
             "interval": f"{100 * request.ci_level:g} % equal-tailed credible interval, quantiles of the draws",
             "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
         }
@@ -209,6 +222,15 @@ class PyMC(Backend):
             ),
             native=model,
         )
+
+    def _sample(self, design: Design, table: PriorTable, model: Any, options: SamplerOptions) -> _Sampled:
+        from threadpoolctl import threadpool_limits
+
+        # Chains run side by side: linear algebra that takes all processors for each of them slows them tenfold.
+        with threadpool_limits(limits=1, user_api="blas"):
+            if self.parametrization == "marginal":
+                return self._marginal(design, table, options)
+            return self._as_written(design, model, options)
 
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
         from unimix.backends._pymc_density import LogPosterior

@@ -35,6 +35,7 @@ class RBridge:
         made = rinterface.evalr(source)
         self._functions = dict(zip(made.names, made, strict=True))
         self._versions: dict[str, str] = {}
+        self._prepared: set[str] = set()
 
     def call(self, function: str, *arguments: Any) -> dict[str, Any]:
         """Call one of our R functions.
@@ -83,6 +84,13 @@ class RBridge:
                 f"backend={backend!r} needs the R packages {', '.join(absent)}. Type in a shell:\n"
                 f"    sudo apt-get install {debian}\nor in R:\n    install.packages(c({quoted}))"
             )
+
+    def prepare(self, packages: Sequence[str]) -> None:
+        """Load R packages, once."""
+        absent = [p for p in packages if p not in self._prepared]
+        if absent:
+            self.call("prepare", absent)
+            self._prepared.update(absent)
 
     def named_list(self, values: Mapping[str, float]) -> Any:
         """A named R list of numbers, as an R object."""

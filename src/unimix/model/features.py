@@ -29,7 +29,7 @@ class Feature(Enum):
     KENWARD_ROGER = "Kenward-Roger degrees of freedom"
 
 
-_METHODS = {"REML": Feature.REML, "ML": Feature.ML, "posterior": Feature.POSTERIOR}
+METHOD_FEATURES = {"REML": Feature.REML, "ML": Feature.ML, "posterior": Feature.POSTERIOR}
 
 
 def requirements(design: Design, method: str | None = None, *, priors: bool = False) -> frozenset[Feature]:
@@ -45,7 +45,7 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     if not blocks:
         needs.add(Feature.NO_RANDOM_PART)
     elif method is not None:
-        needs.add(_METHODS[method])
+        needs.add(METHOD_FEATURES[method])
     per_factor: dict[str, list[RandomBlock]] = {}
     for block in blocks:
         per_factor.setdefault(block.group, []).append(block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,7 +22,8 @@ def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = estimate / std_error
-    tail = stats.norm.sf(np.abs(statistic)) if df is None else stats.t.sf(np.abs(statistic), df)
+    size = -np.abs(statistic)
+    tail = special.ndtr(size) if df is None else special.stdtr(df, size)
     return statistic, np.asarray(2.0 * tail)
 
 
@@ -41,7 +42,7 @@ def wald_interval(
         Lower and upper ends, shapes (p,).
     """
     upper = 0.5 + level / 2
-    quantile = stats.norm.ppf(upper) if df is None else stats.t.ppf(upper, df)
+    quantile = special.ndtri(upper) if df is None else special.stdtrit(df, upper)
     return estimate - quantile * std_error, estimate + quantile * std_error
 
 

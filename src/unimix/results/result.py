@@ -302,6 +302,8 @@ class FitResult(BaseModel):
             DataError: If it is not a result of this schema version.
         """
         content = source.strip() if isinstance(source, str) and source.lstrip().startswith("{") else None
+        if content is None and not Path(source).is_file():
+            raise DataError(f"There is no file {str(source)!r}, and it is not a saved FitResult as text either.")
         try:
             return cls.model_validate_json(Path(source).read_text(encoding="utf-8") if content is None else content)
         except (OSError, ValidationError) as error:

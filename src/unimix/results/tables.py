@@ -48,7 +48,10 @@ def variance_components(random: Random, sigma: float) -> pd.DataFrame:
                 }
             )
     rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
-    return pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
+    table = pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
+    for column in ("term1", "term2"):  # None where there is no term, whatever else the column holds
+        table[column] = pd.Series([row[column] for row in rows], dtype=object)
+    return table
 
 
 def group_tables(random: Random, field: Literal["modes", "mode_sd"]) -> GroupTables:

@@ -92,6 +92,8 @@ def summary(fit: FitResult) -> str:
     ]
     if fit.random:
         lines += ["", "Random effects", _indent(random_table(fit).to_string(index=False))]
+    elif fit.fixed.interval == "credible":
+        lines += ["", f"Residual standard deviation {number(fit.sigma)}"]
     else:
         lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
     if not np.isnan(fit.log_likelihood):
