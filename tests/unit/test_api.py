@@ -132,3 +132,21 @@ def test_a_likelihood_without_a_maximum_is_refused() -> None:
     rng = np.random.default_rng(3)
     twice = {"y": rng.normal(size=40), "t": np.tile([0.0, 1.0], 20), "g": np.repeat(np.arange(20), 2)}
     assert np.isfinite(um.fit("y ~ t + (1 | g) + (0 + t | g)", twice, method="ML", backend="lme4").log_likelihood)
+
+
+def test_whoever_can_is_named_with_the_method_it_has() -> None:
+    cases = [
+        ("y ~ x + (1 | g)", "lme4", {"priors": {"x": um.Normal(0, 1)}}, ["backend='pymc' (method='posterior')"]),
+        (
+            "y ~ x + (1 + x | g) + (1 | h)",
+            "statsmodels",
+            {},
+            ["backend='lme4'", "backend='pymer4'", "pymc"],
+        ),
+        ("y ~ x + (1 | g)", "pymc", {"method": "REML"}, ["backend='lme4'", "backend='statsmodels'"]),
+    ]
+    for formula, backend, arguments, named in cases:
+        with pytest.raises(um.UnsupportedModelError) as error:
+            um.fit(formula, simulate_rich(), backend=backend, **arguments)
+        for name in named:
+            assert name in str(error.value)

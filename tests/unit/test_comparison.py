@@ -174,3 +174,21 @@ def test_names_in_a_page_are_escaped() -> None:
     fit = um.fit("y ~ `<script>alert(1)</script>` + (1 | g)", data, backend="lme4")
     assert "<script>" not in um.compare(fit, fit).to_html()
     assert "<script>" not in fit._repr_html_()
+
+
+def test_kenward_roger_errors_beside_plain_ones_are_expected_to_differ() -> None:
+    data = um.load_dataset("Orthodont").iloc[[i for i in range(108) if i % 5]]
+    formula = "distance ~ age * Sex + (1 + age | Subject)"
+    found = um.compare(formula, data, backends=["lme4", "statsmodels"], df_method="kenward-roger")
+    assert set(found.verdicts["verdict"]) == {"reference", "expected to differ"}
+    assert "Kenward" in " ".join(found.verdicts["reason"])
+    found.assert_agree()
+
+
+def test_posteriors_under_other_priors_are_expected_to_differ(base: um.FitResult) -> None:
+    one = changed(changed(other_engine(base), "fit", criterion="posterior"), "engine", priors={"x": "Normal(0, 1)"})
+    two = changed(one, "engine", priors={"x": "Normal(5, 1)"})
+    two = changed(two, "fixed", estimate=two.fixed.estimate + two.fixed.std_error)
+    found = um.compare(one, two)
+    assert found.verdicts["verdict"].tolist() == ["reference", "expected to differ"]
+    assert "other priors (x)" in found.verdicts["reason"].iloc[1]

@@ -280,7 +280,7 @@ def test_ctrl_c_stops_and_leaves_the_session_usable():
     with pytest.raises(KeyboardInterrupt):
         fit(draws=500_000)
     timer.join()
-    assert fit(draws=20, tune=20).status.n_draws == 80
+    assert fit(draws=20, tune=20, retry=False).status.n_draws == 80
 
 
 def test_nothing_is_printed(capfd):
@@ -323,3 +323,21 @@ def test_simulation_based_calibration():
         ranks.append((values < np.array([*beta, *sd, rho, sigma, *b[3]])).mean(axis=0))
     p_values = [stats.kstest(r, "uniform").pvalue for r in np.array(ranks).T]
     assert min(p_values) > 0.001, p_values
+
+
+def test_a_first_run_that_failed_is_repeated_and_said_so():
+    once = fit(draws=20, tune=20, retry=False)
+    twice = fit(draws=20, tune=20)
+    assert not once.converged
+    assert "draws" not in once.provenance
+    assert twice.status.n_draws == 2 * once.status.n_draws
+    assert once.status.messages[0] in twice.provenance["draws"]
+
+
+def test_every_prior_is_named_apart():
+    found = fit("y ~ x + (1 + x || g)", draws=20, tune=20, retry=False)
+    assert {"sd(g: Intercept)", "sd(g: x)"} <= set(found.engine.priors)
+    data = simulate().rename(columns={"x": "sigma"})
+    clash = fit("y ~ sigma + (1 | g)", data, priors={"sigma": um.Normal(0, 1)}, draws=20, tune=20, retry=False)
+    assert clash.engine.priors["sigma"] == "Normal(0, 1)"
+    assert clash.engine.priors["sigma (residual)"].startswith("HalfStudentT")

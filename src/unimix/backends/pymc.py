@@ -106,7 +106,7 @@ class PyMC(Backend):
     cores: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
     parametrization: Literal["marginal", "noncentered", "centered"] = "marginal"
-    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.95
     retry: bool = True
 
     @model_validator(mode="after")
