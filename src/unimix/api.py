@@ -281,8 +281,10 @@ def explain(
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
+    df_method: DfMethod = "satterthwaite",
     missing: Literal["drop", "raise"] = "drop",
     options: Mapping[str, Any] | None = None,
+    priors: Mapping[str, Any] | None = None,
 ) -> Explanation:
     """Show how a formula is read and what the engine would be given; nothing is fitted or loaded.
 
@@ -294,18 +296,20 @@ def explain(
         weights: As for :func:`fit`.
         offset: As for :func:`fit`.
         contrasts: As for :func:`fit`.
+        df_method: As for :func:`fit`.
         missing: As for :func:`fit`.
         options: As for :func:`fit`.
+        priors: As for :func:`fit`.
 
     Raises:
         FormulaError, DataError, OptionError: As for :func:`fit`.
     """
     engine = registry.resolve(backend, options)
     call = _prepare(
-        formula, data, "gaussian", method, weights, offset, contrasts, "satterthwaite", 0.95, missing, None, None, None
+        formula, data, "gaussian", method, weights, offset, contrasts, df_method, 0.95, missing, priors, None, None
     )
     request = _request(engine, call)
-    able = [n for n, b in registry.others().items() if not b.refusals(call.design, _request(b, call))]
+    able = [n for n, b in registry.others().items() if not b.refusals(call.design, b.adapted(_request(b, call)))]
     return explain_design(
         call.design,
         engine.info.name,

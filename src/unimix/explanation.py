@@ -53,7 +53,8 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p><code>{html.escape(self.reading)}</code></p>{self.columns.to_html(index=False)}{self.groups.to_html(index=False)}"
+        head = f"<p><code>{html.escape(self.reading)}</code></p>"
+        return head + self.columns.to_html(index=False) + self.groups.to_html(index=False)
 
 
 def explain_design(
