@@ -130,7 +130,8 @@ class Comparison:
         if verdict.kind != "numerically equal" or twin is None or self.results[twin].engine.backend == engine.backend:
             return verdict
         return Verdict(
-            "identical engine", f"{engine.engine} by another road than {twin}: no second opinion. {verdict.reason}"
+            "identical engine",
+            f"{engine.engine} again, by another road than backend {twin!r}: no second opinion. {verdict.reason}",
         )
 
     @property

@@ -1,0 +1,53 @@
+"""Whether a fit is what the likelihood, written down plainly, says it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from unimix.model.design import Design
+from unimix.results.result import FitResult
+from unimix.testing import dense
+
+
+def check_delivery(fit: FitResult, design: Design, method: str) -> None:
+    """Hold a fit against the likelihood written down plainly (dense covariance matrix, small data).
+
+    The reported log-likelihood is that of the reported parameters (1e-6 relative: rounding of the way back from
+    conditioned columns); the fixed effects are the GLS solution (1e-3 SE: what optimizers leave); no covariance
+    parameter can be moved by 2 % for a gain of more than 1e-3.
+    """
+    assert fit.converged, fit.status
+    covariances = tuple(np.array(b.covariance) for b in fit.random)
+    beta, cov = dense.gls(design, covariances, fit.sigma)
+    distance = np.abs(fit.fixed.estimate - beta) / np.sqrt(np.diag(cov))
+    if method == "posterior":
+        # Averaging over variance parameters moves the mean by a fraction of an SE; 4 Monte Carlo errors on top.
+        assert distance.max() < 0.35 + 4 / np.sqrt(fit.status.ess_bulk or 1.0)
+        assert (fit.fixed.lower < fit.fixed.estimate).all()
+        assert (fit.fixed.estimate < fit.fixed.upper).all()
+        return
+    assert distance.max() < 1e-3
+    np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
+    reml = method == "REML" and bool(design.blocks)
+    if not design.blocks:
+        assert fit.sigma**2 * fit.fit.df_residual == pytest.approx(weighted_rss(design, fit), rel=1e-9)
+        return
+    own = dense.log_likelihood(design, covariances, fit.sigma, reml=reml)
+    assert fit.log_likelihood == pytest.approx(own, rel=1e-6)
+    for factor in (0.98, 1.02):
+        moved = [(covariances, fit.sigma * factor)]
+        for k, c in enumerate(covariances):
+            for j in range(len(c)):
+                turn = np.eye(len(c))
+                turn[j, j] = factor
+                other = [turn @ c @ turn if i == k else x for i, x in enumerate(covariances)]
+                moved.append((tuple(other), fit.sigma))
+        for parameters, sigma in moved:
+            assert dense.log_likelihood(design, parameters, sigma, reml=reml) < own + 1e-3
+
+
+def weighted_rss(design: Design, fit: FitResult) -> float:
+    """Residual sum of squares."""
+    w = np.ones(design.n) if design.weights is None else design.weights
+    return float(np.sum(w * fit.residuals**2))
