@@ -262,8 +262,13 @@ def _has_df(engine: Backend, call: _Call) -> bool:
 
 def _engines(backends: Sequence[BackendLike] | None) -> list[Backend]:
     if backends is None:
-        table = registry.others()
-        return [b for b in table.values() if b.available()]
+        found = [b for b in registry.others().values() if b.available()]
+        if len(found) < 2:
+            raise OptionError(
+                f"A comparison needs two engines, and only {listing(b.info.name for b in found)} is installed here. "
+                "`python -m unimix.doctor` says how to get the others."
+            )
+        return found
     if isinstance(backends, str):
         raise OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")
     engines = [registry.resolve(b) for b in backends]

@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name, what, formula in MODELS:
         started = time.perf_counter()
         print(f"\n{what}\n{'=' * len(what)}")
+        if len(ready) < 2:
+            print(f'um.fit("{formula}", um.load_dataset("{name}"))\n')
+            print(um.fit(formula, um.load_dataset(name), backend=ready[0]))
+            continue
         print(f'um.compare("{formula}", um.load_dataset("{name}"), backends={ready}, seed=1)\n', flush=True)
         found = um.compare(formula, um.load_dataset(name), backends=ready, seed=1)
         print(found)
