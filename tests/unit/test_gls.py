@@ -103,16 +103,17 @@ def test_without_fixed_effects() -> None:
 
 
 @pytest.mark.parametrize("reml", [True, False])
-def test_profiled_sigma_is_the_maximum(reml: bool) -> None:
+def test_profile_is_the_maximum_over_sigma(reml: bool) -> None:
     y, x, blocks = case("nested")
     relative = covariances_of(blocks, "regular")
-    sigma = gls.profiled_sigma(y, x, blocks, relative, reml=reml)
+    best, sigma = gls.profile(y, x, blocks, relative, reml=reml)
 
     def value(s: float) -> float:
         found = gls.solve(y, x, blocks, tuple(s**2 * c for c in relative), s)
         return found.log_likelihood_reml if reml else found.log_likelihood
 
-    assert value(sigma) > max(value(0.999 * sigma), value(1.001 * sigma))
+    assert value(sigma) == pytest.approx(best, abs=1e-9)
+    assert best > max(value(0.999 * sigma), value(1.001 * sigma))
 
 
 @pytest.mark.parametrize(("kind", "count"), [("one", 7), ("independent", 7), ("nested", 7), ("crossed", 1)])

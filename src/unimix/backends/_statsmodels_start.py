@@ -50,7 +50,7 @@ def em_steps(design: Design, layout: Layout, start: Point, steps: int) -> Point:
     """Relative covariances after some EM steps towards the ML estimates (Laird and Ware 1982, Biometrics 38)."""
     y, x, blocks = design.y, design.x, design.blocks
     relative = blocks_of(start, layout)
-    variance = gls.profiled_sigma(y, x, blocks, relative, reml=True) ** 2
+    variance = gls.profile(y, x, blocks, relative, reml=True)[1] ** 2
     covariances = tuple(variance * c for c in relative)
     for _ in range(steps):
         found = gls.solve(y, x, blocks, covariances, float(np.sqrt(variance)))

@@ -127,8 +127,7 @@ class Statsmodels(Backend):
 
         def exact(point: Point) -> float:
             relative = blocks_of(point, layout)
-            sigma = gls.profiled_sigma(design.y, design.x, design.blocks, relative, reml=request.reml)
-            return exact_likelihood(design, relative, sigma, reml=request.reml)
+            return gls.profile(design.y, design.x, design.blocks, relative, reml=request.reml)[0]
 
         starts: list[Point] = []
         curvature = None
@@ -160,13 +159,6 @@ def call_text(design: Design, request: FitRequest) -> str:
         terms = ", ".join(f"z{k}_0 by g{k}" for k in layout.components)
         parts.append(f"exog_vc=VCSpec[{terms}]")
     return f"MixedLM({', '.join(parts)}), reml={request.reml}"
-
-
-def exact_likelihood(design: Design, relative: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
-    """Exact log-likelihood at relative covariances and sigma."""
-    covariances = tuple(sigma**2 * c for c in relative)
-    found = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
-    return found.log_likelihood_reml if reml else found.log_likelihood
 
 
 def read(

@@ -130,10 +130,10 @@ def solve(
     )
 
 
-def profiled_sigma(
+def profile(
     y: FloatArray, x: FloatArray, blocks: Sequence[Block], relative: tuple[FloatArray, ...], *, reml: bool
-) -> float:
-    """Residual standard deviation that maximises the likelihood at given relative covariances Cov / sigma^2.
+) -> tuple[float, float]:
+    """Log-likelihood with fixed effects and residual variance profiled out.
 
     Args:
         y: Response, shape (n,).
@@ -141,9 +141,16 @@ def profiled_sigma(
         blocks: Blocks of random effects.
         relative: Cov / sigma^2 per block, shapes (q, q).
         reml: Whether the restricted likelihood is meant.
+
+    Returns:
+        The (restricted) log-likelihood, and the residual standard deviation that maximises it.
     """
-    quadratic = solve(y, x, blocks, relative, 1.0).quadratic
-    return float(np.sqrt(quadratic / (len(y) - (x.shape[1] if reml else 0))))
+    at_one = solve(y, x, blocks, relative, 1.0)
+    freedom = len(y) - (x.shape[1] if reml else 0)
+    variance = at_one.quadratic / freedom
+    value = at_one.log_likelihood_reml if reml else at_one.log_likelihood
+    change = 0.5 * (at_one.quadratic - freedom * (1 + np.log(variance)))
+    return float(value + change), float(np.sqrt(variance))
 
 
 def _spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sparse.csr_array:
