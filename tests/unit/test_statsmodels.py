@@ -269,7 +269,7 @@ def test_row_7_a_zero_that_wants_to_grow_is_left() -> None:
         found = search(likelihood, exact, Settings("bfgs", 200, 0), [start], None)
         assert found.confirmed
         ends.append(found.value)
-    good = find_starts(design, layout, exact, 6)[0]
+    good = find_starts(design, layout, reml=True, steps=6)[0]
     found = search(likelihood, exact, Settings("bfgs", 200, 0), [good], inverse_curvature(good, exact, design.n))
     assert max(ends) - min([*ends, found.value]) < 1e-6
 

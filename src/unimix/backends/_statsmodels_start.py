@@ -11,62 +11,29 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._statsmodels_model import Layout, Point, blocks_of
+from unimix.backends._statsmodels_model import Layout, Point
 from unimix.model.design import Design
-from unimix.numerics import gls
-from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.starts import likely_starts
 
 FloatArray = npt.NDArray[np.float64]
 
 
-SCAN = (0.02, 0.08, 0.3, 1.2, 5.0, 20.0, 80.0, 300.0)
-"""Relative standard deviations, the same for every column, at which the likelihood is looked at before the search."""
-
-
-def find_starts(design: Design, layout: Layout, exact: Callable[[Point], float], steps: int) -> list[Point]:
-    """Where to start: after EM steps from every maximum along a line from small to large variances; best first.
-
-    Where random columns are nearly collinear, or levels have few rows, there may be a maximum at zero and a higher one
-    at large variances that cancel.
+def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> list[Point]:
+    """Where to start, best first: see :func:`unimix.numerics.starts.likely_starts`.
 
     Args:
         design: Without weights or offset.
         layout: Which block is which.
-        exact: Log-likelihood of a point.
-        steps: Number of EM steps from each.
+        reml: Criterion.
+        steps: Number of EM steps from each maximum along the line.
     """
-    q = 0 if layout.slope is None else design.blocks[layout.slope].q
-    line = [-np.inf, *(exact(_equal(layout, q, size)) for size in SCAN), -np.inf]
-    peaks = [size for k, size in enumerate(SCAN) if line[k] < line[k + 1] >= line[k + 2]]
-    return sorted((em_steps(design, layout, _equal(layout, q, s), steps) for s in peaks), key=exact, reverse=True)
-
-
-def _equal(layout: Layout, q: int, size: float) -> Point:
-    """Every random column contributes ``size`` residual standard deviations, independently."""
-    return Point(size * np.eye(q), np.full(len(layout.components), size))
-
-
-def em_steps(design: Design, layout: Layout, start: Point, steps: int) -> Point:
-    """Relative covariances after some EM steps towards the ML estimates (Laird and Ware 1982, Biometrics 38)."""
-    y, x, blocks = design.y, design.x, design.blocks
-    relative = blocks_of(start, layout)
-    variance = gls.profile(y, x, blocks, relative, reml=True)[1] ** 2
-    covariances = tuple(variance * c for c in relative)
-    for _ in range(steps):
-        found = gls.solve(y, x, blocks, covariances, float(np.sqrt(variance)))
-        residual, freedom = y - x @ found.beta, 0.0
-        for block, c, modes, covs in zip(blocks, covariances, found.modes, found.mode_covs, strict=True):
-            residual = residual - np.einsum("nq,nq->n", block.z, modes[block.codes])
-            freedom += modes.size - float(np.trace(np.linalg.solve(c, covs.sum(axis=0))))
-        covariances = tuple(
-            np.einsum("lq,lr->qr", m, m) / len(m) + v.mean(axis=0)
-            for m, v in zip(found.modes, found.mode_covs, strict=True)
-        )
-        variance = (float(residual @ residual) + variance * freedom) / design.n
-    factors = relative_factors(covariances, float(np.sqrt(variance)))
-    scaled = [f / u[:, None] for f, u in zip(factors, layout.units, strict=True)]
-    root = np.zeros((0, 0)) if layout.slope is None else scaled[layout.slope]
-    return Point(root, np.array([scaled[k][0, 0] for k in layout.components]))
+    found = likely_starts(design.y, design.x, design.blocks, reml=reml, steps=steps)
+    points = []
+    for factors in found:
+        scaled = [f / u[:, None] for f, u in zip(factors, layout.units, strict=True)]
+        root = np.zeros((0, 0)) if layout.slope is None else scaled[layout.slope]
+        points.append(Point(root, np.array([scaled[k][0, 0] for k in layout.components])))
+    return points
 
 
 def inverse_curvature(start: Point, exact: Callable[[Point], float], n: int) -> FloatArray | None:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from unimix.backends.base import BackendInfo, Problem
-from unimix.backends.mermod import LmerBackend, call_text, homoscedastic, n_starts_told, read_lm, read_merMod
+from unimix.backends.mermod import (
+    LmerBackend,
+    call_text,
+    further_starts,
+    homoscedastic,
+    n_starts_told,
+    read_lm,
+    read_merMod,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from unimix.model.design import Design
     from unimix.model.estimates import Estimates
+
+FloatArray = npt.NDArray[np.float64]
 
 
 class Lme4(LmerBackend):
@@ -50,19 +61,33 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     """Fit a mixed model by ``lmer``."""
     request = problem.request
     design, constant, provenance = homoscedastic(problem.design, request)
-    answer = bridge.call(
-        "fit_lmer",
-        *r_arguments(design),
-        request.reml,
-        options.optimizer,
-        {k: float(v) for k, v in options.controls().items()},
-        np.asarray(options.start if options.start is not None else [], dtype=np.float64),
-        float(options.restarts if options.start is None else 0),
-        problem.coefficients,
-        request.df_method,
-    )
+    given = r_arguments(design)
+
+    def search(start: FloatArray, restarts: int) -> dict[str, Any]:
+        found: dict[str, Any] = bridge.call(
+            "fit_lmer",
+            *given,
+            request.reml,
+            options.optimizer,
+            {k: float(v) for k, v in options.controls().items()},
+            start,
+            float(restarts),
+            problem.coefficients,
+            request.df_method,
+        )
+        return found
+
+    own = options.start is not None
+    answer = search(np.asarray(options.start or [], dtype=np.float64), 0 if own else options.restarts)
+    n_starts = int(answer["n_starts"][0])
+    if answer["singular"][0] and options.restarts and not own:
+        for start in further_starts(design, reml=request.reml):
+            other = search(start, 1)
+            n_starts += int(other["n_starts"][0])
+            if other["log_likelihood"][0] > answer["log_likelihood"][0] + 1e-9:
+                answer = other
     call = call_text(answer["text"][0], design, request, options.control_text())
-    provenance |= n_starts_told(int(answer["n_starts"][0]))
+    provenance |= n_starts_told(n_starts)
     return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0)
 
 

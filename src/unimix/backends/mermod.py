@@ -14,6 +14,9 @@ from unimix.backends.capabilities import Capabilities, Never, Yes
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
+from unimix.numerics.conditioning import is_singular, relative_factors
+from unimix.numerics.optimum import left_to_gain
+from unimix.numerics.starts import likely_starts
 from unimix.numerics.weights import scale_rows
 
 if TYPE_CHECKING:
@@ -137,12 +140,27 @@ def is_at_optimum(gain: float, curvature: float, *, singular: bool) -> tuple[boo
         The answer, and why not.
     """
     if not np.isfinite(gain):
-        return False, ("lme4 could not compute the derivatives at the end of its search",)
+        return False, ("the search ended where the likelihood has no maximum",)
     if gain > WORTHWHILE:
         return False, (f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain",)
     if curvature < -1e-3 and not singular:
         return False, ("the search ended where the likelihood is no maximum (a direction of negative curvature)",)
     return True, ()
+
+
+def further_starts(design: Design, *, reml: bool) -> list[FloatArray]:
+    """Values of theta, in lme4's order, from which a search that ended on the boundary should be tried again.
+
+    lme4 starts at unit factors. Where the likelihood has a second, far higher maximum at large variances that cancel
+    (columns far from zero in independent terms), its search slides to the boundary and calls that converged.
+    """
+    fitted = scale_rows(design)[0]
+    order = sorted(range(len(design.blocks)), key=lambda k: -design.blocks[k].n_levels)
+    found = []
+    for factors in likely_starts(fitted.y, fitted.x, fitted.blocks, reml=reml):
+        columns = [factors[k].T[np.triu_indices(len(factors[k]))] for k in order]
+        found.append(np.concatenate(columns))
+    return found
 
 
 def n_starts_told(n_starts: int) -> dict[str, str]:
@@ -167,12 +185,23 @@ def read_merMod(  # noqa: N802  the R class is called so
             f"lme4 returned {len(answer['beta'])} fixed effects for {p} columns: {', '.join(answer['names'])}."
         )
     shapes = [(b.n_levels, b.q) for b in design.blocks]
-    singular = bool(answer["singular"][0])
     messages = [str(w) for w in answer["warnings"]]
     gradient = float(answer["gradient"][0])
-    at_optimum, told = is_at_optimum(float(answer["gain"][0]), float(answer["curvature"][0]), singular=singular)
+    sigma = float(answer["sigma"][0])
+    covariances = tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True))
+    # isSingular looks at theta, which depends on the columns' units: both must agree.
+    units = [np.sqrt(np.mean(b.z**2, axis=0)) for b in design.blocks]
+    unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
+    singular = bool(answer["singular"][0]) and is_singular(unit_free, sigma)
+    gain = float(answer["gain"][0])
+    at_optimum, told = is_at_optimum(gain, float(answer["curvature"][0]), singular=singular)
+    if not at_optimum:
+        # lme4's derivatives are differences with one step for all parameters: rough where those differ in size.
+        fitted = scale_rows(design)[0]
+        factors = relative_factors(covariances, sigma)
+        gain = left_to_gain(fitted.y, fitted.x, fitted.blocks, factors, reml=request.reml)
+        at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
     if at_optimum and not singular:
-        gain = float(answer["gain"][0])
         messages = [f"{m} (but no more than {gain:.0e} log-likelihood is left to gain)" for m in messages]
     df: FloatArray | None = answer["df"] if len(answer["df"]) else None
     method = request.df_method if df is not None else "normal"
@@ -188,8 +217,8 @@ def read_merMod(  # noqa: N802  the R class is called so
     return Estimates(
         beta=answer["beta"],
         beta_cov=answer["beta_cov"].reshape(p, p),
-        covariances=tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True)),
-        sigma=float(answer["sigma"][0]),
+        covariances=covariances,
+        sigma=sigma,
         modes=tuple(m.reshape(levels, q, order="F") for m, (levels, q) in zip(answer["modes"], shapes, strict=True)),
         mode_covs=tuple(
             np.moveaxis(v.reshape(q, q, levels, order="F"), 2, 0)

@@ -23,6 +23,7 @@ from unimix.backends.mermod import (
     R_PACKAGES,
     LmerBackend,
     call_text,
+    further_starts,
     homoscedastic,
     n_starts_told,
     read_lm,
@@ -106,8 +107,10 @@ class Pymer4(LmerBackend):
             model = search(formula, data, self.start, **others)
             state = bridge.call("boundary", model)
             if state["singular"][0] and self.start is None:
-                for scale in _STARTS[: self.restarts]:
-                    other = search(formula, data, np.where(state["diagonal"], scale, 0.0), **others)
+                starts = [np.where(state["diagonal"], scale, 0.0) for scale in _STARTS[: self.restarts]]
+                starts += further_starts(problem.design, reml=problem.request.reml) if self.restarts else []
+                for start in starts:
+                    other = search(formula, data, start, **others)
                     found = bridge.call("boundary", other)
                     if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
                         model, state = other, found

@@ -20,9 +20,14 @@ from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
 from unimix.numerics import gls
+from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.optimum import left_to_gain as gls_left_to_gain
 
 FloatArray = npt.NDArray[np.float64]
 
+EXTREME = 50.0
+"""Relative standard deviation above which the end of the search is checked against the exact likelihood."""
+WORTHWHILE = 1e-4
 _OWN_LOSS = 1e-3
 """Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
 
@@ -132,7 +137,7 @@ class Statsmodels(Backend):
         starts: list[Point] = []
         curvature = None
         if self.em_steps:
-            starts = find_starts(design, layout, exact, self.em_steps)
+            starts = find_starts(design, layout, reml=request.reml, steps=self.em_steps)
             if optimizer == "bfgs":
                 curvature = inverse_curvature(starts[0], exact, design.n)
         optimum = search(likelihood, exact, settings, starts, curvature)
@@ -179,6 +184,14 @@ def read(
             f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): "
             "numerical trouble, as badly scaled columns make with conditioning=False"
         )
+    factors = relative_factors(covariances, sigma)
+    if max((float(np.abs(f).max()) for f in factors), default=0.0) > EXTREME:
+        left = gls_left_to_gain(design.y, design.x, design.blocks, factors, reml=request.reml)
+        if left > 10 * WORTHWHILE:
+            complaints.append(
+                f"variances are more than {EXTREME**2:g} times the residual's, and statsmodels' likelihood is too "
+                f"rough there: about {left:.2g} log-likelihood is left to gain"
+            )
     provenance = {
         "std_error": "(X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
         "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates (it has none at zero "

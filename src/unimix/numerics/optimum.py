@@ -1,0 +1,60 @@
+"""How much log-likelihood a Newton step from given covariance parameters promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.numerics import gls
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def left_to_gain(
+    y: FloatArray, x: FloatArray, blocks: Sequence[gls.Block], factors: Sequence[FloatArray], *, reml: bool
+) -> float:
+    """g'H^-1 g / 2 with gradient and Hessian of the profiled log-likelihood by central differences.
+
+    Elements of the factors that are zero stay there. Steps are relative to each element (or to its row), so that very
+    large and very small variances are differentiated equally well.
+
+    Args:
+        y: Response with one residual variance, shape (n,).
+        x: Fixed-effects columns, shape (n, p).
+        blocks: Blocks of random effects.
+        factors: Relative covariance factors, lower triangular, shapes (q, q).
+        reml: Criterion.
+
+    Returns:
+        Units of the log-likelihood; infinity where the Hessian is not negative definite.
+    """
+    cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
+    if not cells:
+        return 0.0
+    sizes = [1e-3 * max(abs(factors[k][i, j]), 0.1 * float(np.abs(factors[k][i]).max())) for k, i, j in cells]
+
+    def value(moves: dict[int, float]) -> float:
+        moved = [f.copy() for f in factors]
+        for c, times in moves.items():
+            k, i, j = cells[c]
+            moved[k][i, j] += times * sizes[c]
+        return gls.profile(y, x, blocks, tuple(f @ f.T for f in moved), reml=reml)[0]
+
+    m, here = len(cells), value({})
+    up, down = ([value({c: s}) for c in range(m)] for s in (1.0, -1.0))
+    gradient = (np.array(up) - np.array(down)) / 2
+    hessian = np.diag(np.array(up) + np.array(down) - 2 * here)
+    for a in range(m):
+        for b in range(a):
+            both = value({a: 1.0, b: 1.0}) + value({a: -1.0, b: -1.0})
+            cross = (both - up[a] - down[a] - up[b] - down[b] + 2 * here) / 2
+            hessian[a, b] = hessian[b, a] = cross
+    scale = np.sqrt(np.abs(np.diag(hessian)))
+    if not (scale > 0).all():
+        return float("inf")
+    values, vectors = np.linalg.eigh(-hessian / np.outer(scale, scale))
+    if values.min() <= 0:
+        return float("inf")
+    return float(0.5 * np.sum((vectors.T @ (gradient / scale)) ** 2 / values))
