@@ -212,6 +212,8 @@ def read_merMod(  # noqa: N802  the R class is called so
         if not (np.isfinite(df) & (df > 0)).all():
             df, method = None, "normal"
             provenance["df"] = f"none: {source} gave values that are not degrees of freedom; z is reported"
+    elif request.df_method == "residual":
+        provenance["df"] = "none: residual degrees of freedom belong to models without a random part; z is reported"
     elif answer["df_error"][0]:
         provenance["df"] = f"none: {request.df_method} failed ({answer['df_error'][0]}); z is reported"
     return Estimates(

@@ -91,6 +91,11 @@ def all_sds(fit: FitResult) -> FloatArray:
     return np.array([s for block in fit.random for s in block.sd] + [fit.sigma])
 
 
+def all_units(fit: FitResult) -> FloatArray:
+    """What turns :func:`all_sds` into units of the response."""
+    return np.array([u for block in fit.random for u in block.unit] + [1.0])
+
+
 def all_correlations(fit: FitResult) -> FloatArray:
     """Correlations of all blocks, row by row below the diagonal."""
     return np.array([b.correlation[i, j] for b in fit.random for i in range(len(b.terms)) for j in range(i)])
@@ -102,7 +107,7 @@ def measure(fit: FitResult, reference: FitResult) -> Distance:
     with np.errstate(divide="ignore", invalid="ignore"):
         size = all_sds(reference)
         # SDs below a thousandth of the residual SD are zero for all purposes: a ratio of two of them says nothing.
-        floor = 1e-3 * reference.sigma
+        floor = 1e-3 * reference.sigma / all_units(reference)
         return Distance(
             fixed=(fit.fixed.estimate - reference.fixed.estimate) / reference.fixed.std_error,
             std_error=fit.fixed.std_error / reference.fixed.std_error,
@@ -161,17 +166,30 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
             "expected to differ", "Same optimum; standard errors adjusted after Kenward and Roger against plain ones."
         )
     if fit.engine.backend == reference.engine.backend:
-        return Verdict("identical engine", "The same engine again, with the same numbers.")
+        return Verdict("identical engine", f"The same engine again, with the same estimates{_tests(fit, reference)}.")
     if fit.engine.engine == reference.engine.engine:
-        return Verdict("identical engine", f"{reference.engine.engine} by another road, with the same numbers.")
+        return Verdict(
+            "identical engine",
+            f"{reference.engine.engine} by another road, with the same estimates{_tests(fit, reference)}.",
+        )
     fixed, se, sd = (
         float(np.nanmax(np.abs(v), initial=0.0)) for v in (distance.fixed, distance.std_error - 1, distance.sd - 1)
     )
     return Verdict(
         "numerically equal",
         f"Same optimum: fixed effects within {fixed:.0e} standard errors, standard errors within a relative {se:.0e}, "
-        f"SDs within {sd:.0e}.",
+        f"SDs within {sd:.0e}{_tests(fit, reference)}.",
     )
+
+
+def _tests(fit: FitResult, reference: FitResult) -> str:
+    """How tests and intervals differ where estimates do not: by degrees of freedom or by level."""
+    told = []
+    if fit.fixed.df_method != reference.fixed.df_method:
+        told.append(f"{fit.fixed.df_method} against {reference.fixed.df_method} degrees of freedom")
+    if fit.fixed.level != reference.fixed.level:
+        told.append(f"{100 * fit.fixed.level:g} % against {100 * reference.fixed.level:g} % intervals")
+    return f"; tests differ ({', '.join(told)})" if told else ""
 
 
 def _faults(distance: Distance, tolerances: Tolerances, *, std_errors: bool) -> list[str]:
@@ -212,7 +230,7 @@ def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, t
         return Verdict(
             "suspicious", "It is further away than priors and Monte Carlo error usually explain.", tuple(faults)
         )
-    known = all_sds(reference) > 0.01 * reference.sigma  # a ratio to zero says nothing
+    known = all_sds(reference) * all_units(reference) > 0.01 * reference.sigma  # a ratio to zero says nothing
     spread = float(np.nanmax(np.abs(distance.sd[known] - 1), initial=0.0))
     return Verdict(
         "expected to differ",

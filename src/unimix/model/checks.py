@@ -84,6 +84,7 @@ def check_estimable(design: Design) -> None:
                 f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
                 "cannot be told apart."
             )
+    faults += _name_clashes(design.blocks)
     faults += [
         f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
         f"or (1 + x || {group})."
@@ -116,6 +117,12 @@ def check_magnitudes(columns: Sequence[tuple[str, Column]]) -> None:
             faults.append(f"{name!r} reaches {size:.1g}, and its squares cannot be computed; use another unit.")
     if faults:
         raise DataError("\n".join(faults))
+
+
+def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
+    owners: dict[str, tuple[str, ...]] = {}
+    clashes = dict.fromkeys(b.group for b in blocks if owners.setdefault(b.group, b.factors) != b.factors)
+    return [f"A column and a combination of columns are both called {name}; rename the column." for name in clashes]
 
 
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:

@@ -123,7 +123,17 @@ def as_contrast(value: object, factor: str) -> Contrast:
 
 
 def _weights(value: object) -> npt.NDArray[np.float64]:
-    """Numbers as an array, or an empty one where they are none."""
+    """Numbers as an array, or an empty one where they are none.
+
+    Raises:
+        OptionError: If the rows have labels, which could stand in another order than the levels.
+    """
+    index: Any = getattr(value, "index", None)
+    if hasattr(index, "tolist") and index.tolist() != list(range(len(index))):
+        raise OptionError(
+            f"The rows of this coding have labels ({listing(map(str, index.tolist()), 5)}), and rows are taken in the "
+            "order of the factor's levels. Put them into that order and give the numbers: table.loc[levels].to_numpy()."
+        )
     try:
         array = np.asarray(value)
     except ValueError:

@@ -230,6 +230,11 @@ def _equality(operator: str, left: Node, right: Node, env: Environment) -> BoolA
 
 def _factor(node: Call, env: Environment) -> FactorValue:
     inner = node.arguments[0]
+    column = env.columns.get(inner.name) if isinstance(inner, Name) else None
+    if isinstance(column, NumericColumn) and column.whole is not None:
+        raise DataError(
+            f"{render(node)}: the column holds whole numbers too long to be told apart as floats; make them text first."
+        )
     value = _value(inner, env)
     if isinstance(value, np.ndarray):
         if value.dtype == np.bool_:

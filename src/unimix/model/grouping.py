@@ -34,8 +34,16 @@ def combine(factors: Sequence[FactorColumn]) -> tuple[IntArray, tuple[tuple[Leve
 
 
 def name_levels(levels: Sequence[tuple[Level, ...]]) -> tuple[Level, ...]:
-    """One label per level: the level itself, or ``"a:A"`` for combinations."""
-    return tuple(level[0] if len(level) == 1 else ":".join(str(part) for part in level) for level in levels)
+    """One label per level: the level itself, or ``"a:A"`` for combinations; parts that hold a colon are quoted."""
+    return tuple(level[0] if len(level) == 1 else ":".join(map(_part, level)) for level in levels)
+
+
+def _part(level: Level) -> str:
+    text = str(level)
+    if ":" not in text and '"' not in text:
+        return text
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def is_nested(inner: IntArray, outer: IntArray) -> bool:

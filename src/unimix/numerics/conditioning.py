@@ -36,6 +36,7 @@ class Conditioning:
         blocks: T^-1 per block, shapes (q, q).
         log_det: sum log |R_jj|.
         n: Number of rows.
+        weight: Mean of the weights, which become 1 on average: sigma^2 / w = (sigma^2 / m) / (w / m).
     """
 
     shift: FloatArray
@@ -44,6 +45,7 @@ class Conditioning:
     blocks: tuple[FloatArray, ...]
     log_det: float
     n: int
+    weight: float = 1.0
 
     @property
     def coefficients(self) -> FloatArray:
@@ -67,7 +69,9 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     Returns:
         The same model in other coordinates, and the way back.
     """
-    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights / design.weights.mean())
+    weight = 1.0 if design.weights is None else float(design.weights.mean())
+    weights = None if design.weights is None else design.weights / weight
+    root = np.ones(design.n) if weights is None else np.sqrt(weights)
     if design.p:
         inverse, diagonal = _triangular(design.x, root)
         x = design.x @ inverse
@@ -83,8 +87,11 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     scale = float(np.sqrt(np.mean((root * residual) ** 2)))
     turned = [_triangular(b.z, np.ones(design.n))[0] for b in design.blocks]
     blocks = tuple(replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True))
-    way_back = Conditioning(shift, inverse, scale, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n)
-    return replace(design, y=residual / scale, x=np.ascontiguousarray(x), blocks=blocks), way_back
+    way_back = Conditioning(
+        shift, inverse, scale, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n, weight
+    )
+    conditioned = replace(design, y=residual / scale, x=np.ascontiguousarray(x), blocks=blocks, weights=weights)
+    return conditioned, way_back
 
 
 def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
@@ -107,7 +114,7 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         beta=way_back.shift + matrix @ estimates.beta,
         beta_cov=matrix @ estimates.beta_cov @ matrix.T,
         covariances=tuple(t @ c @ t.T for t, c in zip(turns, estimates.covariances, strict=True)),
-        sigma=s * estimates.sigma,
+        sigma=s * float(np.sqrt(way_back.weight)) * estimates.sigma,
         modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,

@@ -56,13 +56,23 @@ def information_criteria(log_likelihood: float, n_parameters: int, n: int) -> tu
     return -2 * log_likelihood + 2 * n_parameters, -2 * log_likelihood + n_parameters * float(np.log(n))
 
 
-def correlation(covariance: FloatArray) -> FloatArray:
-    """Correlation matrix (q, q); NaN where a variance is zero, because the correlation is not identified there."""
+def column_scale(z: FloatArray) -> FloatArray:
+    """Root mean square of columns (n, q), shape (q,)."""
+    return np.asarray(np.sqrt(np.mean(z**2, axis=0)))
+
+
+def correlation(covariance: FloatArray, unit: FloatArray) -> FloatArray:
+    """Correlation matrix (q, q); NaN where a variance is zero, because the correlation is not identified there.
+
+    Args:
+        covariance: Shape (q, q).
+        unit: Scale of the effects' columns, shape (q,), so that no variance is small for its unit alone.
+    """
     sd = np.sqrt(np.diag(covariance))
-    size = sd.max(initial=0.0)
+    size = (sd * unit).max(initial=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         found = covariance / np.outer(sd, sd)
-    zero = sd <= 1e-10 * size
+    zero = sd * unit <= 1e-10 * size
     found[zero, :] = np.nan
     found[:, zero] = np.nan
     np.fill_diagonal(found, np.where(zero, np.nan, 1.0))

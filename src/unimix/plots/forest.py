@@ -34,7 +34,7 @@ def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
                     "estimate": float(estimate),
                     "lower": float(lower),
                     "upper": float(upper),
-                    "interval": f"{f.level:.0%} {f.interval}",
+                    "interval": f"{100 * f.level:g}% {f.interval}",
                 }
             )
         sds = [(f"SD({t} | {b.group})", float(s)) for b in fit.random for t, s in zip(b.terms, b.sd, strict=True)]
@@ -105,7 +105,7 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
         ax.set_visible(False)
     kinds: dict[str, list[str]] = {}
     for label, fit in fits:
-        kinds.setdefault(f"{fit.fixed.level:.0%} {fit.fixed.interval} intervals", []).append(label)
+        kinds.setdefault(f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals", []).append(label)
     told = next(iter(kinds)) if len(kinds) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in kinds.items())
     figure.suptitle(f"{title or fits[0][1].model.formula}\n", fontsize=13)
     figure.supxlabel(f"Lines are {told}", fontsize=9)

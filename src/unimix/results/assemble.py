@@ -11,6 +11,7 @@ from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.syntax import render
 from unimix.numerics.inference import (
+    column_scale,
     correlation,
     information_criteria,
     n_covariance_parameters,
@@ -75,8 +76,9 @@ def assemble(
             RandomPartResult(
                 group=b.group,
                 terms=b.terms,
+                unit=column_scale(b.z),
                 sd=np.sqrt(np.diag(c)),
-                correlation=correlation(np.array(c)),
+                correlation=correlation(np.array(c), column_scale(b.z)),
                 covariance=c,
                 levels=b.levels,
                 modes=m,

@@ -108,6 +108,7 @@ class RandomPartResult(Part):
     Attributes:
         group: Grouping factor.
         terms: Names of the q effects.
+        unit: Root mean square of the effects' columns, shape (q,): sd * unit is an SD in units of the response.
         sd: Shape (q,).
         correlation: Shape (q, q); NaN where a variance is zero.
         covariance: Shape (q, q).
@@ -119,6 +120,7 @@ class RandomPartResult(Part):
 
     group: str
     terms: tuple[str, ...]
+    unit: Array
     sd: Array
     correlation: Array
     covariance: Array

@@ -29,6 +29,8 @@ def number(value: float, digits: int = 4) -> str:
         return "Inf"
     if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-4):
         return f"{value:.{digits - 1}e}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.{digits}g}"
     return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.{max(0, digits - 2)}f}"
 
 
@@ -82,7 +84,7 @@ def random_table(fit: FitResult) -> pd.DataFrame:
 
 def summary(fit: FitResult) -> str:
     """One sentence and then tables."""
-    level = f"{fit.fixed.level:.0%} {fit.fixed.interval} intervals"
+    level = f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals"
     df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
     lines = [
         sentence(fit),
