@@ -15,6 +15,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -394,6 +395,15 @@ def _pymer4(packages: Sequence[Item]) -> Item:
 def _last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2].strip()[:300]
 
+
+class _CallableModule(ModuleType):
+    """``unimix.doctor()`` works whether or not somebody has imported the module of the same name."""
+
+    def __call__(self) -> Diagnosis:
+        return doctor()
+
+
+sys.modules[__name__].__class__ = _CallableModule
 
 if __name__ == "__main__":
     print(doctor())

@@ -388,3 +388,9 @@ def test_bounds_are_those_of_the_project_file():
             wanted = f">={rule.at_least}" + (f",<{rule.below}" if rule.below else "")
             assert declared[rule.name] == wanted, rule.name
     assert set(PYMER4_FORGETS) - {"rpy2"} <= set(declared)
+
+
+def test_the_name_is_callable_after_its_module_was_imported():
+    code = "import unimix.doctor, unimix as um; print(type(um.doctor()).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "Diagnosis", done.stderr
