@@ -105,7 +105,7 @@ class LogPosterior:
         scales = [prior for block in table.sds for prior in block] + [table.sigma]
         self.n_sd = len(scales)
         self._scale_priors = PriorStack(scales)
-        self._sigma_unit = way_back.scale
+        self._sigma_unit = way_back.residual
         self._bounded = np.array([i for i, p in enumerate(scales) if isinstance(p, Uniform)], dtype=int)
         units = np.concatenate([*(np.diag(m) for m in self.maps), [self._sigma_unit]])
         bounds = [(p.lower, p.upper) for p in scales if isinstance(p, Uniform)]

@@ -52,6 +52,11 @@ class Conditioning:
         """Matrix that turns conditioned fixed effects into differences of the user's, shape (p, p)."""
         return self.scale * self.inverse
 
+    @property
+    def residual(self) -> float:
+        """The user's sigma per conditioned sigma."""
+        return self.scale * float(np.sqrt(self.weight))
+
 
 def _triangular(columns: FloatArray, root: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return R^-1 and diag(R) with sqrt(w) * columns = Q R, Q'Q = n I."""
@@ -114,7 +119,7 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         beta=way_back.shift + matrix @ estimates.beta,
         beta_cov=matrix @ estimates.beta_cov @ matrix.T,
         covariances=tuple(t @ c @ t.T for t, c in zip(turns, estimates.covariances, strict=True)),
-        sigma=s * float(np.sqrt(way_back.weight)) * estimates.sigma,
+        sigma=way_back.residual * estimates.sigma,
         modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,
