@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unimix import backends
+    from unimix import backends, families
     from unimix.api import compare, explain, fit
     from unimix.comparison.comparison import Comparison
     from unimix.comparison.verdicts import Tolerances
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from unimix.model.expressions import register_function
+    from unimix.model.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
     from unimix.model.priors import (
         LKJ,
         Cauchy,
@@ -54,6 +55,9 @@ _HOMES = {
         "FormulaError", "OptionError", "UnknownBackendError", "UnsupportedModelError",
     ),
     "unimix.model.expressions": ("register_function",),
+    "unimix.model.family": (
+        "Beta", "Binomial", "Gaussian", "InverseGaussian", "NegativeBinomial", "Poisson",
+    ),
     "unimix.model.priors": (
         "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential", "Gamma",
         "InverseGamma", "LogNormal", "Uniform", "LKJ",
@@ -64,6 +68,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "LKJ",
+    "Beta",
+    "Binomial",
     "Cauchy",
     "Comparison",
     "DataError",
@@ -75,13 +81,17 @@ __all__ = [
     "FitResult",
     "FormulaError",
     "Gamma",
+    "Gaussian",
     "HalfCauchy",
     "HalfNormal",
     "HalfStudentT",
     "InverseGamma",
+    "InverseGaussian",
     "LogNormal",
+    "NegativeBinomial",
     "Normal",
     "OptionError",
+    "Poisson",
     "StudentT",
     "Tolerances",
     "Uniform",
@@ -92,6 +102,7 @@ __all__ = [
     "compare",
     "doctor",
     "explain",
+    "families",
     "fit",
     "list_datasets",
     "load_dataset",
@@ -100,8 +111,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "backends":
-        return importlib.import_module("unimix.backends")
+    if name in ("backends", "families"):
+        return importlib.import_module(f"unimix.{name}")
     if name in _HOME_OF:
         module = importlib.import_module(_HOME_OF[name])
         value = getattr(module, name)

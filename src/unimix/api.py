@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy.typing as npt
 
 from unimix.backends import registry
-from unimix.backends.base import METHODS, Backend, FitRequest
+from unimix.backends.base import Backend, FitRequest
 from unimix.comparison.comparison import Comparison, Failure, build_comparison
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.explanation import Explanation, explain_design
 from unimix.model.design import Design, build_design
-from unimix.model.family import check_family
+from unimix.model.family import FamilyLike
+from unimix.model.features import METHODS, method_fault
 from unimix.model.parse import parse
 from unimix.results.assemble import assemble
 from unimix.results.result import FitResult
@@ -25,6 +26,7 @@ from unimix.results.schema import EngineInfo
 BackendLike = str | type[Backend] | Backend
 ColumnOrArray = str | npt.ArrayLike | None
 DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
+Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
 
@@ -47,8 +49,8 @@ def fit(
     data: Any,
     backend: BackendLike = "statsmodels",
     *,
-    family: str = "gaussian",
-    method: Literal["REML", "ML", "posterior"] | None = None,
+    family: FamilyLike = "gaussian",
+    method: Method | None = None,
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
@@ -67,9 +69,12 @@ def fit(
         data: pandas, polars, pyarrow, anything narwhals reads, or a dict of arrays; never modified.
         backend: A name (``unimix.backends()`` lists them), a backend class or a configured instance such as
             ``unimix.backends.Lme4(optimizer="bobyqa")``.
-        family: Distribution of the response: ``"gaussian"``.
-        method: REML or ML; posterior for PyMC. Default: REML, and posterior for PyMC.
-        weights: Column or array (n,): precision weights, Var(e) = sigma^2 / w, as in lme4.
+        family: Distribution of the response: ``"binomial"``, ``"poisson(sqrt)"``, ``unimix.Binomial(link="probit")``;
+            ``unimix.families`` lists them.
+        method: REML or ML for Gaussian models; Laplace, AGQ (quadrature, one scalar random term), or statsmodels'
+            variational and MAP for generalised ones; posterior for PyMC. Default: REML, Laplace, posterior.
+        weights: Column or array (n,): precision weights, Var(e) = sigma^2 / w, as in lme4; numbers of trials where the
+            family is binomial; for other families a row's log-likelihood counts w times.
         offset: Column or array (n,), added to the linear predictor.
         contrasts: Coding per factor: ``{"f": "sum"}``, a matrix (levels x columns), or ``{label: weights}``.
         df_method: Denominator degrees of freedom of the t tests. An engine without them reports z and says so.
@@ -98,7 +103,7 @@ def fit(
 def _prepare(
     formula: str,
     data: Any,
-    family: str,
+    family: FamilyLike,
     method: str | None,
     weights: ColumnOrArray,
     offset: ColumnOrArray,
@@ -131,14 +136,19 @@ def _prepare(
         offset=offset,
         contrasts=contrasts,
         missing=missing,
-        family=check_family(family),
+        family=family,
     )
+    fault = method_fault(design, method, df_method)
+    if fault:
+        raise OptionError(fault)
     seconds = time.perf_counter() - started
     return _Call(design, method, df_method, float(ci_level), priors, seed, progress, seconds)
 
 
 def _request(engine: Backend, call: _Call) -> FitRequest:
-    method = call.method or engine.info.default_method
+    method = call.method or engine.default_method(call.design)
+    if not call.design.blocks and not call.design.family.is_linear and method in ("Laplace", "AGQ"):
+        method = "ML"  # nothing is integrated out
     seed = call.seed
     if seed is None and method == "posterior":
         seed = secrets.randbelow(2**31)
@@ -181,8 +191,8 @@ def compare(
     data: Any = None,
     *more: FitResult,
     backends: Sequence[BackendLike] | None = None,
-    family: str = "gaussian",
-    method: Literal["REML", "ML"] | None = None,
+    family: FamilyLike = "gaussian",
+    method: Method | None = None,
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
@@ -201,7 +211,7 @@ def compare(
         more: Further finished results.
         backends: Names, classes or instances; all engines that are installed, if left out.
         family: As for :func:`fit`.
-        method: REML or ML for the engines that maximise a likelihood; samplers give their posterior.
+        method: For the engines that maximise a likelihood; samplers give their posterior.
         weights: As for :func:`fit`.
         offset: As for :func:`fit`.
         contrasts: As for :func:`fit`.
@@ -282,7 +292,8 @@ def explain(
     data: Any,
     backend: BackendLike = "statsmodels",
     *,
-    method: Literal["REML", "ML", "posterior"] | None = None,
+    family: FamilyLike = "gaussian",
+    method: Method | None = None,
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
@@ -297,6 +308,7 @@ def explain(
         formula: As for :func:`fit`.
         data: As for :func:`fit`.
         backend: As for :func:`fit`.
+        family: As for :func:`fit`.
         method: As for :func:`fit`.
         weights: As for :func:`fit`.
         offset: As for :func:`fit`.
@@ -311,10 +323,14 @@ def explain(
     """
     engine = registry.resolve(backend, options)
     call = _prepare(
-        formula, data, "gaussian", method, weights, offset, contrasts, df_method, 0.95, missing, priors, None, None
+        formula, data, family, method, weights, offset, contrasts, df_method, 0.95, missing, priors, None, None
     )
     request = _request(engine, call)
-    able = [n for n, b in registry.others().items() if not b.refusals(call.design, b.adapted(_request(b, call)))]
+    able = [
+        n
+        for n, b in registry.others().items()
+        if not b.refusals(call.design, b.adapted(_request(b, call), call.design))
+    ]
     return explain_design(
         call.design,
         engine.info.name,

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 LARGEST = 600
+GENERALISED = (
+    Feature.LAPLACE, Feature.AGQ, Feature.APPROXIMATE_POSTERIOR, Feature.COMPOUND_SYMMETRY, Feature.AUTOREGRESSIVE,
+    Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA,
+)  # fmt: skip
 
 
 # --8<-- [start:adapter]
@@ -53,6 +57,7 @@ class DensePLS(Backend):
             **{feature: Yes() for feature in Feature},
             Feature.WEIGHTS: Yes("rows scaled by sqrt(w)"),
             Feature.OFFSET: Yes("subtracted from the response and added back"),
+            **{f: Never("it is for linear mixed models with unstructured covariances") for f in GENERALISED},
             Feature.POSTERIOR: Never("it maximises a likelihood; it has no posterior"),
             Feature.PRIORS: Never("it maximises a likelihood; it has no priors"),
             Feature.SATTERTHWAITE: NotYet("nobody has written the derivatives of the covariance matrix"),

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
+from unimix.backends.family_sheet import FamilySheet, only_gaussian
 from unimix.errors import (
     EngineBrokenError,
     EngineNotInstalledError,
@@ -25,16 +26,17 @@ from unimix.errors import (
     OptionError,
     UnimixError,
     UnsupportedModelError,
+    listing,
 )
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
+from unimix.numerics.separation import separated_terms
 from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
-METHODS = ("REML", "ML", "posterior")
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, in those of the response, below which it counts as zero."""
 
@@ -51,7 +53,7 @@ class BackendInfo:
         distributions: Packages whose versions go into the result.
         install: The line to paste when one is missing.
         url: Home page of the engine.
-        default_method: REML, or posterior.
+        default_method: REML, or posterior; of a Gaussian model.
     """
 
     name: str
@@ -69,7 +71,7 @@ class FitRequest:
     """What is asked of an engine beside the design.
 
     Attributes:
-        method: REML, ML or posterior.
+        method: REML, ML, Laplace, AGQ, variational, MAP or posterior.
         df_method: satterthwaite, kenward-roger, residual or normal.
         ci_level: Probability of the intervals.
         priors: Prior per parameter name.
@@ -122,7 +124,7 @@ class Outcome:
 class Backend(BaseModel, ABC):
     """An engine and its options: the instance's fields are the options, frozen.
 
-    A subclass sets ``info`` and ``capabilities`` and writes :meth:`_fit`.
+    A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and writes :meth:`_fit`.
 
     Attributes:
         conditioning: Hand the engine well-scaled columns and transform the answer back exactly.
@@ -132,6 +134,7 @@ class Backend(BaseModel, ABC):
 
     info: ClassVar[BackendInfo]
     capabilities: ClassVar[Capabilities]
+    families: ClassVar[FamilySheet] = only_gaussian("the backend is for linear mixed models")
 
     conditioning: bool = True
 
@@ -183,19 +186,28 @@ class Backend(BaseModel, ABC):
         """Reasons, beside the capability sheet, why this model is refused (its size, say)."""
         return []
 
-    def adapted(self, request: FitRequest) -> FitRequest:
+    def default_method(self, design: Design) -> str:
+        """The criterion by which this engine fits a model when none is asked for."""
+        if design.family.is_linear or self.info.default_method == "posterior":
+            return self.info.default_method
+        return "Laplace" if design.blocks else "ML"
+
+    def adapted(self, request: FitRequest, design: Design) -> FitRequest:
         """The same request by the method that this engine has, where it lacks the one that is asked for."""
         if self.capabilities.can(METHOD_FEATURES[request.method]):
             return request
-        return replace(request, method=self.info.default_method)
+        return replace(request, method=self.default_method(design))
 
     def refusals(self, design: Design, request: FitRequest) -> list[str]:
         """Everything about the model that this engine cannot express, in words."""
         needs = requirements(design, request.method, priors=bool(request.priors))
-        if request.df_method == "kenward-roger" and design.blocks:
+        if request.df_method == "kenward-roger" and design.blocks and design.family.is_linear:
             needs |= {Feature.KENWARD_ROGER}
         found = [f"{f.value}: {why}" for f, why in self.capabilities.gaps(needs)] + self.limits(design, request)
-        if request.method == "ML" and likelihood_is_unbounded(design):
+        answer = self.families.answer(design.family, mixed=bool(design.blocks))
+        if not isinstance(answer, Yes):
+            found.insert(0, f"{design.family}{' with group effects' if design.blocks else ''}: {answer.reason}")
+        if request.method == "ML" and design.family.is_linear and likelihood_is_unbounded(design):
             found.append(
                 "maximum likelihood: fixed effects and group effects together fit every row exactly, and the "
                 "likelihood grows without bound as the residual variance goes to zero. Use fewer terms, or "
@@ -214,7 +226,7 @@ class Backend(BaseModel, ABC):
             able = [
                 f"backend={n!r}" + ("" if asked.method == request.method else f" (method={asked.method!r})")
                 for n, b in (others or {}).items()
-                if n != self.info.name and not b.refusals(design, asked := b.adapted(request))
+                if n != self.info.name and not b.refusals(design, asked := b.adapted(request, design))
             ]
             hint = f"These can: {', '.join(able)}." if able else "No other backend can either."
             raise UnsupportedModelError(
@@ -254,6 +266,8 @@ class Backend(BaseModel, ABC):
         if found.singular is None:
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
         found = _with_residual(found, problem.design)
+        if request.method not in ("posterior", "variational", "MAP"):
+            found = _without_separation(found, design)
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
@@ -268,11 +282,11 @@ class Backend(BaseModel, ABC):
     ) -> tuple[Problem, Conditioning | None, float, dict[str, str]]:
         provenance: dict[str, str] = {}
         fitted, constant = design, 0.0
-        if fitted.offset is not None:
+        if fitted.offset is not None and fitted.family.is_linear:
             fitted = replace(fitted, y=fitted.y - fitted.offset, offset=None)
             provenance["offset"] = "subtracted from the response before the fit and added back (exact for this model)"
         answer = self.capabilities[Feature.WEIGHTS]
-        if fitted.weights is not None and isinstance(answer, Yes) and answer.how:
+        if fitted.weights is not None and isinstance(answer, Yes) and answer.how and fitted.family.is_linear:
             fitted, constant = scale_rows(fitted)
             provenance["weights"] = f"emulated: {answer.how}"
         if not self.conditioning:
@@ -284,13 +298,26 @@ class Backend(BaseModel, ABC):
 
 def _with_residual(found: Estimates, design: Design) -> Estimates:
     """Withdraw `converged` where the residual variance vanished: the covariance parameters ran off to a limit."""
-    if not design.blocks or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
+    if not design.blocks or not design.family.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
         return found
     told = (
         f"the residual standard deviation fell to {found.sigma / float(np.std(design.y)):.1g} of the response's: the "
         "group effects explain every row, and the likelihood has no maximum with a residual"
     )
     return replace(found, converged=False, messages=(*found.messages, told))
+
+
+def _without_separation(found: Estimates, design: Design) -> Estimates:
+    """Withdraw `converged` where a coefficient has no finite estimate."""
+    endless = separated_terms(design)
+    if not endless:
+        return found
+    told = (
+        f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
+        "estimates would be infinite, and what stands here is where the search gave up. Leave a term out, join levels, "
+        "or use priors (backend='pymc')"
+    )
+    return replace(found, converged=False, messages=(told, *found.messages))
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:

@@ -19,7 +19,7 @@ local({
   }
 
   # Columns of a matrix under safe names, and the formula that uses them.
-  frame <- function(y, x, z, codes, n_levels, weights) {
+  frame <- function(y, x, z, codes, n_levels, weights, offset = numeric()) {
     d <- list(y = y)
     for (j in seq_len(ncol(x))) d[[paste0("x", j - 1L)]] <- x[, j]
     bars <- character()
@@ -34,6 +34,7 @@ local({
     fixed <- if (ncol(x)) paste0("x", seq_len(ncol(x)) - 1L) else character()
     text <- paste("y ~", paste(c("0", fixed, bars), collapse = " + "))
     if (length(weights)) d[["w"]] <- weights
+    if (length(offset)) d[["off"]] <- offset
     attributes(d) <- list(names = names(d), row.names = .set_row_names(length(y)), class = "data.frame")
     list(data = d, text = text)
   }
@@ -65,6 +66,13 @@ local({
     # Along a flat direction the deviance falls by its slope times a step of 1 at most, theta being of order 1.
     flat <- abs(values) < 1e-8 * largest
     c(sum(ifelse(flat, abs(part), part^2 / (2 * ifelse(flat, 1, abs(values))))) / 2, min(values) / largest)
+  }
+
+  # R's family object by unimix's names.
+  family_of <- function(name, link) {
+    made <- switch(name, gaussian = stats::gaussian, binomial = stats::binomial, poisson = stats::poisson,
+                   gamma = stats::Gamma, inverse_gaussian = stats::inverse.gaussian)
+    do.call(made, list(link = if (link == "inverse_squared") "1/mu^2" else link))
   }
 
   # Everything we read from a merMod, in the order of the blocks g0, g1, ...
@@ -161,6 +169,81 @@ local({
     })
   }
 
+  # A generalised model: glmer, or glmer.nb for the negative binomial, whose theta has a search of its own around it.
+  fit_glmer <- function(y, x, z, codes, n_levels, weights, offset, family, link, n_agq, optimizer, control, tolerance,
+                        start, restarts) {
+    collect(function() {
+      made <- frame(y, x, z, codes, n_levels, weights, offset)
+      data <- made$data
+      w <- if (length(weights)) data$w else NULL
+      off <- if (length(offset)) data$off else NULL
+      settings <- lme4::glmerControl(
+        optimizer = optimizer, optCtrl = control, calc.derivs = TRUE, tolPwrss = tolerance,
+        check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
+        check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
+      )
+      formula <- as.formula(made$text, env = environment())
+      negative <- family == "negative_binomial"
+      kind <- if (negative) NULL else family_of(family, link)
+      search <- function(from) {
+        call <- if (negative) bquote(lme4::glmer.nb(.(formula), data = data, control = settings)) else
+          bquote(lme4::glmer(.(formula), data = data, family = kind, nAGQ = .(n_agq), control = settings,
+                             start = .(from)))
+        if (!is.null(w)) call$weights <- quote(w)
+        if (!is.null(off)) call$offset <- quote(off)
+        eval(call, environment(formula))
+      }
+      model <- search(if (length(start)) list(theta = start) else NULL)
+      n_starts <- 1
+      if (restarts > 0 && !negative && lme4::isSingular(model)) {
+        diagonal <- lme4::getME(model, "lower") == 0
+        for (scale in c(0.1, 3, 0.01)[seq_len(restarts)]) {
+          other <- tryCatch(search(list(theta = ifelse(diagonal, scale, 0))), error = function(e) NULL)
+          n_starts <- n_starts + 1
+          if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
+        }
+      }
+      if (restarts > 0 && !negative && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
+        settings$optimizer <- rep(if (optimizer == "bobyqa") "nloptwrap" else "bobyqa", 2)
+        settings$optCtrl <- list()
+        from <- list(theta = lme4::getME(model, "theta"))
+        if (ncol(x)) from$fixef <- lme4::fixef(model)
+        further <- tryCatch(search(from), error = function(e) NULL)
+        n_starts <- n_starts + 1
+        if (!is.null(further) && logLik(further) > logLik(model)) model <- further
+      }
+      c(extract(model, length(z), matrix(0, 0, 0), "normal"),
+        list(model = model, text = made$text, n_starts = n_starts,
+             size = as.numeric(if (negative) lme4::getME(model, "glmer.nb.theta") else NA)))
+    })
+  }
+
+  fit_glm <- function(y, x, weights, offset, family, link) {
+    collect(function() {
+      made <- frame(y, x, list(), list(), integer(), weights, offset)
+      data <- made$data
+      formula <- as.formula(made$text, env = environment())
+      call <- if (family == "negative_binomial")
+        bquote(MASS::glm.nb(.(formula), data = data, link = .(as.name(link)),
+                            control = stats::glm.control(epsilon = 1e-12, maxit = 200))) else
+        bquote(stats::glm(.(formula), data = data, family = .(family_of(family, link)),
+                          control = stats::glm.control(epsilon = 1e-12, maxit = 200)))
+      if (length(weights)) call$weights <- quote(w)
+      if (length(offset)) call$formula <- update(formula, . ~ . + offset(off))
+      model <- eval(call, environment(formula))
+      c(read_glm(model), list(model = model, text = made$text))
+    })
+  }
+
+  read_glm <- function(model) {
+    list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)),
+         log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model)),
+         converged = as.numeric(model$converged && !isTRUE(model$boundary)),
+         size = as.numeric(if (is.null(model$theta)) NA else model$theta))
+  }
+
+  extract_glm <- function(model) collect(function() read_glm(model))
+
   extract_model <- function(model, n_blocks, contrasts, df_method) {
     collect(function() extract(model, n_blocks, contrasts, df_method))
   }
@@ -186,5 +269,6 @@ local({
     collect(function() list(loaded = vapply(packages, requireNamespace, TRUE, quietly = TRUE)))
   }
 
-  list(prepare = prepare, fit_lmer = fit_lmer, fit_lm = fit_lm, extract_model = extract_model, boundary = boundary, extract_lm = extract_lm, versions = versions)
+  list(prepare = prepare, fit_lmer = fit_lmer, fit_lm = fit_lm, fit_glmer = fit_glmer,
+       fit_glm = fit_glm, extract_glm = extract_glm, extract_model = extract_model, boundary = boundary, extract_lm = extract_lm, versions = versions)
 })

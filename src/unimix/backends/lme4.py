@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends import glmer
 from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.mermod import (
     LmerBackend,
@@ -28,7 +29,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Lme4(LmerBackend):
-    """lme4's ``lmer`` (``lm`` without a random part), called in R."""
+    """lme4's ``lmer`` and ``glmer`` (``lm`` and ``glm`` without a random part), called in R."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="lme4",
@@ -42,6 +43,8 @@ class Lme4(LmerBackend):
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         bridge: Any = engine
+        if not problem.design.family.is_linear:
+            return fit_glmer(bridge, self, problem) if problem.design.blocks else fit_glm(bridge, self, problem)
         return fit_lmer(bridge, self, problem) if problem.design.blocks else fit_lm(bridge, problem)
 
 
@@ -53,8 +56,44 @@ def r_arguments(design: Design) -> list[Any]:
         [b.z for b in design.blocks],
         [b.codes + 1 for b in design.blocks],
         np.array([b.n_levels for b in design.blocks], dtype=np.int64),
-        design.weights if design.weights is not None else np.empty(0),
+        glmer.prior_weights(design),
     ]
+
+
+def fit_glmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
+    """Fit a generalised mixed model by ``glmer``."""
+    design, settings = problem.design, options.glmer_settings(problem.request)
+    answer = bridge.call(
+        "fit_glmer",
+        *r_arguments(design),
+        np.empty(0) if design.offset is None else design.offset,
+        design.family.name,
+        design.family.link,
+        settings.n_agq,
+        settings.optimizer,
+        {k: float(v) for k, v in settings.control.items()},
+        settings.tolerance,
+        np.asarray(settings.start or [], dtype=np.float64),
+        float(0 if settings.start is not None else settings.restarts),
+    )
+    call = glmer.call_text(answer["text"][0], design, settings)
+    return glmer.read_glmer(answer, problem, settings, n_starts_told(int(answer["n_starts"][0])), call)
+
+
+def fit_glm(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
+    """Fit a generalised model without a random part by R's ``glm`` (``MASS::glm.nb``)."""
+    design = problem.design
+    answer = bridge.call(
+        "fit_glm",
+        design.y,
+        design.x,
+        glmer.prior_weights(design),
+        np.empty(0) if design.offset is None else design.offset,
+        design.family.name,
+        design.family.link,
+    )
+    call = glmer.call_text(answer["text"][0], design, options.glmer_settings(problem.request))
+    return glmer.read_glm(answer, problem, call)
 
 
 def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:

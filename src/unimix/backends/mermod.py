@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends import rbridge
+from unimix.backends import glmer, rbridge
 from unimix.backends.base import Backend, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, Yes
+from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
+from unimix.backends.family_sheet import FamilySheet
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
@@ -27,6 +28,45 @@ WORTHWHILE = 1e-4
 """Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
 R_PACKAGES = ("lme4", "lmerTest", "pbkrtest")
 _NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
+_NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only. Use backend='glmmtmb'.")
+_NO_PART = Never("lme4 models the mean only. Use backend='glmmtmb'.")
+_WRONG_SCALE = Upstream(
+    "glmer of lme4 1.x leaves the dispersion out of its inner loop: its log-likelihood is too high and its SDs are too "
+    "small (a simulated gamma model: 0.36 instead of 0.52). Use backend='glmmtmb' or 'pymc'."
+)
+_NO_FAMILY = Never("glmer has no such family. Use backend='glmmtmb' or 'pymc'.")
+_NO_GLM = Never("R's glm has no such family. Use backend='glmmtmb' or 'pymc'.")
+_EXPECTED = Yes("the determinant of Laplace's approximation takes the expected information")
+
+FAMILIES = FamilySheet(
+    mixed={
+        "gaussian(identity)": Yes("by lmer"),
+        "gaussian": _WRONG_SCALE,
+        "binomial(logit)": Yes(),
+        "binomial": _EXPECTED,
+        "poisson(log)": Yes(),
+        "poisson": _EXPECTED,
+        "negative_binomial(log)": Yes("by glmer.nb, which searches theta around glmer"),
+        "negative_binomial": Upstream("glmer.nb has the log link only."),
+        "negative_binomial_1": _NO_FAMILY,
+        "gamma": _WRONG_SCALE,
+        "inverse_gaussian": _WRONG_SCALE,
+        "beta": _NO_FAMILY,
+        "student_t": _NO_FAMILY,
+    },
+    plain={
+        "gaussian(identity)": Yes("by lm"),
+        "gaussian": Yes("by glm"),
+        "binomial": Yes("by glm"),
+        "poisson": Yes("by glm"),
+        "negative_binomial": Yes("by MASS::glm.nb"),
+        "negative_binomial_1": _NO_GLM,
+        "gamma": Yes("by glm"),
+        "inverse_gaussian": Yes("by glm"),
+        "beta": _NO_GLM,
+        "student_t": _NO_GLM,
+    },
+)
 
 CAPABILITIES = Capabilities(
     {
@@ -42,10 +82,19 @@ CAPABILITIES = Capabilities(
         Feature.OFFSET: Yes("subtracted from the response and added back"),
         Feature.REML: Yes(),
         Feature.ML: Yes(),
+        Feature.LAPLACE: Yes(
+            "by glmer; with links that are not canonical, its determinant takes the expected information"
+        ),
+        Feature.AGQ: Yes("by glmer, nAGQ = n_agq (25)"),
+        Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
         Feature.POSTERIOR: _NO_POSTERIOR,
         Feature.PRIORS: Never("lme4 has no priors. Use backend='pymc'."),
         Feature.SATTERTHWAITE: Yes("by lmerTest"),
         Feature.KENWARD_ROGER: Yes("by pbkrtest"),
+        Feature.COMPOUND_SYMMETRY: _NO_STRUCTURE,
+        Feature.AUTOREGRESSIVE: _NO_STRUCTURE,
+        Feature.ZERO_INFLATION: _NO_PART,
+        Feature.DISPERSION_FORMULA: _NO_PART,
     }
 )
 
@@ -58,15 +107,24 @@ class LmerBackend(Backend):
         control: Settings of the optimizer (lme4's ``optCtrl``), beside the tight tolerances that are the default.
         start: Relative covariance parameters (theta) to start from, in the coordinates that are fitted.
         restarts: How many further starts are tried when the search ended on the boundary.
+        glmer_optimizer: The optimizer of generalised models.
+        tol_pwrss: Tolerance of glmer's inner loop (``tolPwrss``). lme4's own 1e-7 leaves up to 3e-4 of the
+            log-likelihood.
+        n_agq: Nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``; more than 1 also makes it the default
+            method of a generalised model.
     """
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    families: ClassVar[FamilySheet] = FAMILIES
     r_packages: ClassVar[tuple[str, ...]] = R_PACKAGES
 
     optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
     control: dict[str, float] = Field(default_factory=dict)
     start: tuple[float, ...] | None = None
     restarts: Annotated[int, Field(ge=0, le=3)] = 2
+    glmer_optimizer: Literal["bobyqa", "nloptwrap", "Nelder_Mead"] = "bobyqa"
+    tol_pwrss: Annotated[float, Field(gt=0, le=1e-2)] = 1e-12
+    n_agq: Annotated[int, Field(ge=1, le=100)] = 1
 
     def load(self) -> Any:
         """Start R and check its packages."""
@@ -81,17 +139,37 @@ class LmerBackend(Backend):
         return {**super().versions(), **bridge.versions([*R_PACKAGES, "Matrix"])}
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Kenward-Roger belongs to REML."""
+        """Kenward-Roger belongs to REML; quadrature to one scalar term."""
+        if not design.family.is_linear:
+            return glmer.limits(design, request)
         return kenward_roger_limits(design, request)
+
+    def default_method(self, design: Design) -> str:
+        """REML, Laplace, AGQ with ``n_agq`` above 1, or ML without group effects."""
+        found = super().default_method(design)
+        return "AGQ" if found == "Laplace" and self.n_agq > 1 else found
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The call that R would see."""
+        if not design.family.is_linear:
+            return glmer.call_text(super().preview(design, request), design, self.glmer_settings(request))
         return call_text(super().preview(design, request), design, request, self.control_text())
 
     def control_text(self) -> str:
         """The optimizer's settings as R writes them."""
         controls = ", ".join(f"{k} = {v:g}" for k, v in self.controls().items())
         return f'lmerControl(optimizer = "{self.optimizer}", optCtrl = list({controls}))'
+
+    def glmer_settings(self, request: FitRequest) -> glmer.Settings:
+        """What ``glmer`` is told."""
+        return glmer.Settings(
+            n_agq=(self.n_agq if self.n_agq > 1 else glmer.NODES) if request.method == "AGQ" else 1,
+            optimizer=self.glmer_optimizer,
+            control={**glmer.TIGHT[self.glmer_optimizer], **self.control},
+            tolerance=self.tol_pwrss,
+            start=self.start,
+            restarts=self.restarts,
+        )
 
     def controls(self) -> dict[str, float]:
         """Settings of the optimizer: tight, because lme4's own stop visibly short of the optimum."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, Yes
+from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
 from unimix.numerics.marginal import n_dense
@@ -36,6 +36,7 @@ MOST_KEPT = 20_000_000
 """Numbers of group effects' draws that are kept (160 MB)."""
 
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
+_NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
 
 
@@ -92,10 +93,17 @@ class PyMC(Backend):
             Feature.OFFSET: Yes("subtracted from the response and added back"),
             Feature.REML: _LIKELIHOOD,
             Feature.ML: _LIKELIHOOD,
+            Feature.LAPLACE: _LIKELIHOOD,
+            Feature.AGQ: _LIKELIHOOD,
+            Feature.APPROXIMATE_POSTERIOR: Never("PyMC's posterior is not an approximation. Use method='posterior'."),
             Feature.POSTERIOR: Yes(),
             Feature.PRIORS: Yes(),
             Feature.SATTERTHWAITE: _NO_DF,
             Feature.KENWARD_ROGER: _NO_DF,
+            Feature.COMPOUND_SYMMETRY: _NOT_YET,
+            Feature.AUTOREGRESSIVE: _NOT_YET,
+            Feature.ZERO_INFLATION: _NOT_YET,
+            Feature.DISPERSION_FORMULA: _NOT_YET,
         }
     )
 

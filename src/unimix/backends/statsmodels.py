@@ -30,6 +30,11 @@ EXTREME = 50.0
 WORTHWHILE = 1e-4
 _OWN_LOSS = 1e-3
 """Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
+_NO_GLMM = Upstream(
+    "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
+    "method='variational' or 'MAP'."
+)
+_NO_PART = Upstream("statsmodels' mixed models have no such part. Use backend='glmmtmb'.")
 
 CAPABILITIES = Capabilities(
     {
@@ -48,12 +53,19 @@ CAPABILITIES = Capabilities(
         Feature.OFFSET: Yes("subtracted from the response and added back"),
         Feature.REML: Yes(),
         Feature.ML: Yes(),
+        Feature.LAPLACE: _NO_GLMM,
+        Feature.AGQ: _NO_GLMM,
+        Feature.APPROXIMATE_POSTERIOR: Yes("by BinomialBayesMixedGLM and PoissonBayesMixedGLM"),
         Feature.POSTERIOR: Never(
             "statsmodels' MixedLM maximises a likelihood; it has no posterior. Use backend='pymc'."
         ),
         Feature.PRIORS: Never("MixedLM has no priors. Use backend='pymc'."),
         Feature.SATTERTHWAITE: Upstream("statsmodels has no denominator degrees of freedom; it reports z."),
         Feature.KENWARD_ROGER: Upstream("statsmodels has no denominator degrees of freedom, so no Kenward-Roger ones."),
+        Feature.COMPOUND_SYMMETRY: _NO_PART,
+        Feature.AUTOREGRESSIVE: _NO_PART,
+        Feature.ZERO_INFLATION: _NO_PART,
+        Feature.DISPERSION_FORMULA: _NO_PART,
     }
 )
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from unimix.model.design import Design, RandomBlock
     from unimix.model.terms import ModelSpec
 
-# Families without a residual variance: an effect per row is then a model of overdispersion, and may be fitted.
-FIXED_SCALE = ("binomial", "poisson")
-
 LARGEST, SMALLEST = 1e100, 1e-100
 
 
@@ -52,14 +49,18 @@ def check_estimable(design: Design) -> None:
     """Refuse what no engine could estimate."""
     faults: list[str] = []
     n, p = design.n, design.p
-    scaled = design.family not in FIXED_SCALE
-    if scaled and n <= p:
-        faults.append(f"{n} rows cannot determine {p} fixed effects and a residual variance; there must be more rows.")
+    # Elsewhere an effect per row is a model of overdispersion, and may be fitted.
+    scaled = design.family.name in ("gaussian", "student_t")
+    asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
+    if n <= p if asked else n < p:
+        faults.append(
+            f"{n} rows cannot determine {p} fixed effects{f' and {asked}' if asked else ''}; there must be more rows."
+        )
     elif (design.y == design.y[0]).all():
         faults.append(
             f"The response {render(design.spec.response)} is constant ({design.y[0]:g}); there is nothing to explain."
         )
-    elif scaled and residual_scale(design.y, design.x, design.weights, design.offset) == 0:
+    elif design.family.is_linear and residual_scale(design.y, design.x, design.weights, design.offset) == 0:
         faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
     seen: dict[tuple[str, str], int] = {}
     for block in design.blocks:
@@ -96,10 +97,10 @@ def check_estimable(design: Design) -> None:
     if scaled and not faults:
         faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
     if scaled and not faults and design.blocks:
-        left, asked = n - p, 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
-        if left < asked:
+        left, wanted = n - p, 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
+        if left < wanted:
             faults.append(
-                f"{n} rows less {p} fixed effects leave {left} independent values for {asked} variances and "
+                f"{n} rows less {p} fixed effects leave {left} independent values for {wanted} variances and "
                 "covariances; there must be as many at least."
             )
     if faults:

@@ -24,12 +24,14 @@ from unimix.model.data import (
     drop_unused,
     read_columns,
 )
-from unimix.model.expressions import Environment, FactorValue, MatrixValue, evaluate
+from unimix.model.expressions import Environment, evaluate
+from unimix.model.family import Family, FamilyLike, Gaussian, as_family
 from unimix.model.grouping import combine, name_levels
 from unimix.model.parse import column_names, used_columns
 from unimix.model.rank import independent_columns
 from unimix.model.recipe import DesignRecipe, RecipeBlock
-from unimix.model.syntax import Call, Name, quote, render
+from unimix.model.response import read_response
+from unimix.model.syntax import Name, quote, render
 from unimix.model.terms import FixedPart, ModelSpec
 from unimix.model.transforms import encode_state
 
@@ -49,6 +51,7 @@ class RandomBlock:
         z: Columns, shape (n, q).
         codes: Level index per row, shape (n,).
         levels: The L levels in order.
+        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
     """
 
     group: str
@@ -57,6 +60,7 @@ class RandomBlock:
     z: FloatArray
     codes: IntArray
     levels: tuple[Level, ...]
+    structure: str = "us"
 
     @property
     def n_levels(self) -> int:
@@ -75,11 +79,12 @@ class Design:
 
     Attributes:
         spec: The reading of the formula.
-        y: Response, shape (n,).
+        y: Response, shape (n,); the proportion of successes for a binomial family.
         x: Fixed-effects columns of full rank, shape (n, p).
         fixed_names: Names of the p columns.
         blocks: One per correlated set of random effects; ``||`` gives one per column.
-        weights: Precision weights (variance sigma^2 / w), shape (n,), or None.
+        weights: Precision weights (variance sigma^2 / w; a row's log-likelihood counts w times where the family is
+            not Gaussian), shape (n,), or None.
         offset: Added to the linear predictor, shape (n,), or None.
         rows: Index of each used row in the data as given, shape (n,).
         n_rows: Rows of the data as given.
@@ -87,6 +92,8 @@ class Design:
         aliased: Fixed-effects columns left out because they depend on others.
         notes: What was done to the data, in words.
         recipe: How to make the same columns from new data.
+        family: Distribution of the response, with its link.
+        trials: Number of trials per row, shape (n,), for a binomial family; else None.
     """
 
     spec: ModelSpec
@@ -102,7 +109,8 @@ class Design:
     aliased: tuple[str, ...]
     notes: tuple[str, ...]
     recipe: DesignRecipe
-    family: str = "gaussian"
+    family: Family = Gaussian()
+    trials: FloatArray | None = None
 
     @property
     def n(self) -> int:
@@ -122,10 +130,18 @@ class Design:
     def fingerprint(self) -> str:
         """Digest of the numbers and names that define the model; equal for equal designs."""
         digest = hashlib.sha256()
-        arrays = [self.y, self.x, self.weights, self.offset, *(a for b in self.blocks for a in (b.z, b.codes))]
+        arrays = [
+            self.y,
+            self.x,
+            self.weights,
+            self.offset,
+            self.trials,
+            *(a for b in self.blocks for a in (b.z, b.codes)),
+        ]
         for array in arrays:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        names = [self.fixed_names, *((b.group, b.terms, tuple(map(str, b.levels))) for b in self.blocks), self.family]
+        blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure) for b in self.blocks)
+        names = [self.fixed_names, *blocks, str(self.family)]
         digest.update(repr(names).encode())
         return digest.hexdigest()[:16]
 
@@ -138,7 +154,7 @@ def build_design(
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
     missing: str = "drop",
-    family: str = "gaussian",
+    family: FamilyLike = "gaussian",
 ) -> Design:
     """Build the arrays of a model.
 
@@ -149,7 +165,7 @@ def build_design(
         offset: Column name or array (n,).
         contrasts: Coding per factor column.
         missing: ``"drop"`` or ``"raise"``.
-        family: Name of the response's distribution.
+        family: Distribution of the response.
 
     Raises:
         FormulaError: If a name in the formula is no column (all of them at once).
@@ -158,8 +174,7 @@ def build_design(
     """
     if missing not in ("drop", "raise"):
         raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
-    if isinstance(spec.response, Call) and spec.response.function == "cbind":
-        raise DataError(f"cbind(successes, failures) is the response of a binomial model; this family is {family}.")
+    family = as_family(family)
     extra_weights, weight_name = _extra(weights, "weights")
     extra_offset, offset_name = _extra(offset, "offset")
     spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
@@ -189,7 +204,6 @@ def build_design(
     columns = _used_levels(columns, notes)
 
     env = Environment(columns)
-    y = _response(spec, env)
     x, names = build_columns(spec.fixed, env, coding, len(rows))
     w = _numeric_extra(
         "weights", None if weight_name is None else columns[weight_name], given.get("weights="), weight_name
@@ -202,6 +216,8 @@ def build_design(
             f"weights must be positive: {int((w <= 0).sum())} are not. They are precisions (variance sigma^2 / w); "
             "leave a row out by dropping it."
         )
+    response = read_response(spec.response, env, family, w)
+    notes += response.notes
     for node in spec.offsets:
         value = evaluate(node, env)
         if not isinstance(value, np.ndarray):
@@ -217,11 +233,11 @@ def build_design(
         )
     design = Design(
         spec=spec,
-        y=y,
+        y=response.y,
         x=np.ascontiguousarray(x[:, list(kept)]),
         fixed_names=tuple(names[j] for j in kept),
         blocks=tuple(block for _, block in blocks),
-        weights=w,
+        weights=response.weights,
         offset=off,
         rows=rows,
         n_rows=n_rows,
@@ -241,6 +257,7 @@ def build_design(
             offset_given=extra_offset is not None,
         ),
         family=family,
+        trials=response.trials,
     )
     check_estimable(design)
     return design
@@ -325,19 +342,6 @@ def _used_levels(columns: Mapping[str, Column], notes: list[str]) -> dict[str, C
         else:
             trimmed[name] = column
     return trimmed
-
-
-def _response(spec: ModelSpec, env: Environment) -> FloatArray:
-    text = render(spec.response)
-    value = evaluate(spec.response, env)
-    if isinstance(value, FactorValue):
-        raise DataError(
-            f"The response {text} is categorical (levels {listing(map(str, value.levels), 5)}), and a Gaussian model "
-            "needs numbers. Convert it: data[...].astype(float)."
-        )
-    if isinstance(value, MatrixValue):
-        raise DataError(f"The response {text} has several columns; it needs one.")
-    return np.ascontiguousarray(value, dtype=np.float64)
 
 
 def _numeric_extra(role: str, named: Column | None, given: NumericColumn | None, name: str | None) -> FloatArray | None:

@@ -43,11 +43,14 @@ class Estimates:
         beta: Fixed effects, shape (p,).
         beta_cov: Their covariance matrix, shape (p, p).
         covariances: Covariance of each block's effects, shapes (q, q); response units.
-        sigma: Residual standard deviation.
+        sigma: Residual standard deviation; the root of the dispersion for the gamma and the inverse Gaussian family, 1
+            for families without a scale.
         modes: Conditional modes (or posterior means) per block, shapes (L, q).
         mode_covs: Conditional (or posterior) covariances per block, shapes (L, q, q).
         log_likelihood: Of the stated criterion, with all constants; None for a posterior.
         converged: Whether the engine finished its search.
+        parameters: Dispersion parameters by name, where the family is not the Gaussian.
+        criterion: What the log-likelihood is of, where it is not the method that was asked for (``AGQ(25)``).
         std_error: Standard errors where they are not the root of ``beta_cov``'s diagonal, shape (p,).
         df: Denominator degrees of freedom, shape (p,); None where the engine has none.
         df_method: Whose degrees of freedom they are.
@@ -71,6 +74,8 @@ class Estimates:
     mode_covs: tuple[FloatArray, ...]
     log_likelihood: float | None
     converged: bool
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    criterion: str = ""
     std_error: FloatArray | None = None
     df: FloatArray | None = None
     df_method: str = "normal"
@@ -109,6 +114,8 @@ class Estimates:
         expect("beta_cov", self.beta_cov, (p, p))
         expect("sigma", np.asarray(self.sigma), ())
         expect("interval", self.interval, (p, 2))
+        for name, value in self.parameters.items():
+            expect(name, np.asarray(value), ())
         for name, parts in (("covariances", self.covariances), ("modes", self.modes), ("mode_covs", self.mode_covs)):
             if len(parts) != len(shapes):
                 faults.append(f"{name} has {len(parts)} blocks, not {len(shapes)}")

@@ -23,13 +23,48 @@ class Feature(Enum):
     OFFSET = "an offset"
     REML = "REML"
     ML = "maximum likelihood"
+    LAPLACE = "Laplace's approximation of a generalised model's likelihood"
+    AGQ = "adaptive Gauss-Hermite quadrature, one scalar random term"
+    APPROXIMATE_POSTERIOR = "an approximate posterior of a generalised model, variational or by Laplace"
     POSTERIOR = "a posterior distribution"
     PRIORS = "priors="
     SATTERTHWAITE = "Satterthwaite degrees of freedom"
     KENWARD_ROGER = "Kenward-Roger degrees of freedom"
+    COMPOUND_SYMMETRY = "compound symmetry, cs(0 + f | g)"
+    AUTOREGRESSIVE = "first-order autoregression, ar1(0 + f | g)"
+    ZERO_INFLATION = "zero inflation, ziformula="
+    DISPERSION_FORMULA = "a model of the dispersion, dispformula="
 
 
-METHOD_FEATURES = {"REML": Feature.REML, "ML": Feature.ML, "posterior": Feature.POSTERIOR}
+METHOD_FEATURES = {
+    "REML": Feature.REML,
+    "ML": Feature.ML,
+    "Laplace": Feature.LAPLACE,
+    "AGQ": Feature.AGQ,
+    "variational": Feature.APPROXIMATE_POSTERIOR,
+    "MAP": Feature.APPROXIMATE_POSTERIOR,
+    "posterior": Feature.POSTERIOR,
+}
+METHODS = tuple(METHOD_FEATURES)
+_STRUCTURES = {"cs": Feature.COMPOUND_SYMMETRY, "ar1": Feature.AUTOREGRESSIVE}
+
+
+def method_fault(design: Design, method: str | None, df_method: str) -> str:
+    """Why a criterion, or degrees of freedom, do not belong to a model, whoever would fit it; empty if they do."""
+    if design.family.is_linear:
+        if method in ("Laplace", "AGQ", "variational", "MAP"):
+            return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."
+        return ""
+    mixed = bool(design.blocks)
+    if method == "REML" or (method == "ML" and mixed):
+        instead = "'Laplace' (default), 'AGQ' or 'posterior'" if mixed else "'ML' or 'posterior'"
+        return (
+            f"method={method!r} is for Gaussian models: the likelihood of {design.family} has no closed form "
+            f"{'with group effects' if mixed else 'of that kind'}. Use method={instead}."
+        )
+    if df_method == "kenward-roger":
+        return "df_method='kenward-roger' belongs to Gaussian models; a generalised one has z tests: leave it out."
+    return ""
 
 
 def requirements(design: Design, method: str | None = None, *, priors: bool = False) -> frozenset[Feature]:
@@ -37,7 +72,7 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
 
     Args:
         design: The model.
-        method: REML, ML or posterior; None where it does not matter.
+        method: REML, ML, Laplace, posterior ...; None where it does not matter.
         priors: Whether priors were given.
     """
     needs: set[Feature] = set()
@@ -50,6 +85,8 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     for block in blocks:
         per_factor.setdefault(block.group, []).append(block)
         needs.add(Feature.CORRELATED_TERMS if block.q > 1 else Feature.RANDOM_INTERCEPT)
+        if block.structure in _STRUCTURES:
+            needs.add(_STRUCTURES[block.structure])
     if any(len(group) > 1 for group in per_factor.values()):
         needs.add(Feature.INDEPENDENT_TERMS)
     if any(sum(b.q > 1 for b in group) > 1 for group in per_factor.values()):

@@ -9,6 +9,8 @@ with ``b`` the (weighted) least-squares coefficients, ``s`` the residual scale, 
 decompositions, so that the columns become orthonormal times sqrt(n). Any invertible transform gives the same
 model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
 loses n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the coding).
+The response of a generalised model stays as it is (b = 0, s = 1); a structured covariance allows less: compound symmetry
+only a scale per column, the autoregressive form one scale.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.model.design import Design
+from unimix.model.design import Design, RandomBlock
 from unimix.model.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,6 +76,8 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     Returns:
         The same model in other coordinates, and the way back.
     """
+    if not design.family.is_linear:
+        return _condition_columns(design)
     weight = 1.0 if design.weights is None else float(design.weights.mean())
     weights = None if design.weights is None else design.weights / weight
     root = np.ones(design.n) if weights is None else np.sqrt(weights)
@@ -90,13 +94,38 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
         inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
         shift, residual = np.empty(0), design.y
     scale = float(np.sqrt(np.mean((root * residual) ** 2)))
-    turned = [_triangular(b.z, np.ones(design.n))[0] for b in design.blocks]
-    blocks = tuple(replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True))
+    turned, blocks = _turn_blocks(design)
     way_back = Conditioning(
         shift, inverse, scale, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n, weight
     )
     conditioned = replace(design, y=residual / scale, x=np.ascontiguousarray(x), blocks=blocks, weights=weights)
     return conditioned, way_back
+
+
+def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, ...]]:
+    """Well-scaled columns of every block, and T^-1 of each."""
+    turned: list[FloatArray] = []
+    for block in design.blocks:
+        if block.structure == "us":
+            turned.append(_triangular(block.z, np.ones(design.n))[0])
+            continue
+        size = np.sqrt(np.mean(block.z**2, axis=0))
+        unit = size if block.structure == "cs" else np.full(block.q, float(np.sqrt(np.mean(block.z**2))))
+        turned.append(np.diag(1.0 / unit))
+    return turned, tuple(
+        replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True)
+    )
+
+
+def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
+    """The same for a generalised model, whose response stays as it is."""
+    inverse, x = np.empty((0, 0)), design.x
+    if design.p:
+        inverse = _triangular(design.x, np.ones(design.n))[0]
+        x = np.ascontiguousarray(design.x @ inverse)
+    turned, blocks = _turn_blocks(design)
+    way_back = Conditioning(np.zeros(design.p), inverse, 1.0, tuple(turned), 0.0, design.n)
+    return replace(design, x=x, blocks=blocks), way_back
 
 
 def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:

@@ -98,9 +98,9 @@ def solve(
     n, p = x.shape
     factors = relative_factors(covariances, sigma)
     right = np.column_stack([x, y])
-    u = _spread(blocks, factors, n)
+    u = spread(blocks, factors, n)
     a = sparse.csr_array(u.T @ u + sparse.eye_array(u.shape[1]))
-    spherical, diagonals, log_det = _solve_pieces(a, u.T @ right, blocks, [f.shape[0] for f in factors])
+    spherical, diagonals, log_det = solve_pieces(a, u.T @ right, blocks, [f.shape[0] for f in factors])
     rest = right - u @ spherical
     # x'(I + UU')^-1 x as a sum of squares: nothing cancels where a variance is large.
     cross = rest.T @ rest + spherical.T @ spherical
@@ -153,7 +153,7 @@ def profile(
     return float(value + change), float(np.sqrt(variance))
 
 
-def _spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sparse.csr_array:
+def spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sparse.csr_array:
     """U, shape (n, m): column ``start_k + level * q_k + j`` belongs to effect j of a level of block k."""
     values, columns, start = [np.empty((n, 0))], [np.empty((n, 0), dtype=np.int64)], 0
     for block, factor in zip(blocks, factors, strict=True):
@@ -166,7 +166,7 @@ def _spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> s
     return sparse.csr_array((data.ravel(), indices.ravel(), pointers), shape=(n, start))
 
 
-def _solve_pieces(
+def solve_pieces(
     a: sparse.csr_array, right: FloatArray, blocks: Sequence[Block], widths: Sequence[int]
 ) -> tuple[FloatArray, list[FloatArray], float]:
     """Solve A s = right piece by piece, equal sizes in one batch.

@@ -46,9 +46,14 @@ def wald_interval(
     return estimate - quantile * std_error, estimate + quantile * std_error
 
 
-def n_covariance_parameters(widths: list[int]) -> int:
-    """Number of free covariance parameters of unstructured blocks with these numbers of columns."""
-    return sum(q * (q + 1) // 2 for q in widths)
+def n_covariance_parameters(structure: str, q: int) -> int:
+    """Number of free covariance parameters of a block.
+
+    Args:
+        structure: us, cs (a variance per column, one correlation) or ar1 (one of each).
+        q: Number of columns.
+    """
+    return {"us": q * (q + 1) // 2, "cs": q + (q > 1), "ar1": 1 + (q > 1)}[structure]
 
 
 def information_criteria(log_likelihood: float, n_parameters: int, n: int) -> tuple[float, float]:

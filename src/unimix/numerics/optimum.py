@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.model.design import Design
 from unimix.numerics import gls
+from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.families import of_design
+from unimix.numerics.laplace import LaplaceSolution, laplace
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -42,7 +46,78 @@ def left_to_gain(
             moved[k][i, j] += times * sizes[c]
         return gls.profile(y, x, blocks, tuple(f @ f.T for f in moved), reml=reml)[0]
 
-    m, here = len(cells), value({})
+    return newton_gain(value, len(cells))
+
+
+def left_to_gain_laplace(
+    design: Design,
+    beta: FloatArray,
+    covariances: Sequence[FloatArray],
+    parameters: FloatArray,
+    *,
+    expected: bool,
+) -> float:
+    """The same for Laplace's approximation, over covariance factors, fixed effects and dispersion parameters.
+
+    Args:
+        design: Of a generalised model.
+        beta: Fixed effects, shape (p,).
+        covariances: Covariance of each block's effects, shapes (q, q).
+        parameters: Dispersion parameters, shape (k,).
+        expected: As for :func:`unimix.numerics.laplace.laplace`.
+
+    Returns:
+        Units of the log-likelihood; infinity where the Hessian is not negative definite.
+    """
+    factors = relative_factors(tuple(covariances), 1.0)
+    cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
+    sizes = [1e-3 * max(abs(factors[k][i, j]), 0.1 * float(np.abs(factors[k][i]).max())) for k, i, j in cells]
+    offset = 0.0 if design.offset is None else design.offset
+    m, p = len(cells), design.p
+
+    def at(b: FloatArray, moved: Sequence[FloatArray], q: FloatArray, start: FloatArray | None) -> LaplaceSolution:
+        return laplace(
+            lambda eta: of_design(design, q, eta),
+            design.x @ b + offset,
+            design.blocks,
+            [f @ f.T for f in moved],
+            expected=expected,
+            start=start,
+        )
+
+    centre = at(beta, factors, parameters, None)
+    if not np.isfinite(centre.log_likelihood):
+        return float("inf")
+    rows = of_design(design, parameters, centre.eta)
+    information = design.x.T @ (np.abs(rows.expected)[:, None] * design.x)
+    steps = 0.02 / np.sqrt(np.maximum(np.diag(information), 1e-300))
+
+    def value(moves: dict[int, float]) -> float:
+        moved, b, q = [f.copy() for f in factors], beta.copy(), parameters.copy()
+        for c, times in moves.items():
+            if c < m:
+                k, i, j = cells[c]
+                moved[k][i, j] += times * sizes[c]
+            elif c < m + p:
+                b[c - m] += times * steps[c - m]
+            else:
+                q[c - m - p] *= np.exp(1e-3 * times)
+        return at(b, moved, q, centre.spherical).log_likelihood
+
+    return newton_gain(value, m + p + len(parameters))
+
+
+def newton_gain(value: Callable[[dict[int, float]], float], m: int) -> float:
+    """g'H^-1 g / 2 of a function of ``m`` parameters by central differences.
+
+    Args:
+        value: The function, of moves in units of each parameter's step.
+        m: Number of parameters.
+
+    Returns:
+        Infinity where the Hessian is not negative definite.
+    """
+    here = value({})
     up, down = ([value({c: s}) for c in range(m)] for s in (1.0, -1.0))
     gradient = (np.array(up) - np.array(down)) / 2
     hessian = np.diag(np.array(up) + np.array(down) - 2 * here)

@@ -18,6 +18,7 @@ from unimix.numerics.inference import (
     wald_interval,
     wald_test,
 )
+from unimix.results.residuals import pearson_dispersion
 from unimix.results.result import FitResult
 from unimix.results.schema import (
     EngineInfo,
@@ -32,6 +33,7 @@ from unimix.results.schema import (
 
 FloatArray = npt.NDArray[np.float64]
 
+BAYESIAN = ("posterior", "variational", "MAP")
 COMPUTED = {
     "statistic": "estimate / std_error, computed by unimix",
     "interval": "Wald interval at the stated df, computed by unimix",
@@ -63,9 +65,10 @@ def assemble(
         ci_level: Probability of the intervals.
         keep: Objects to attach that are not serialised (``native``, ``posterior``).
     """
-    bayesian = method == "posterior"
+    bayesian = method in BAYESIAN
     if not design.blocks and not bayesian:
-        method = "least squares"
+        method = "least squares" if design.family.is_linear else "ML"
+    rows = _rows(design, estimates)
     fixed = _fixed(design, estimates, ci_level, bayesian=bayesian)
     told = {k: v for k, v in COMPUTED.items() if not bayesian or k.startswith("fitted")}
     return FitResult(
@@ -89,9 +92,9 @@ def assemble(
                 design.blocks, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True
             )
         ),
-        fit=_fit_info(design, estimates, method),
+        fit=_fit_info(design, estimates, method, rows),
         status=_status(estimates),
-        rows=_rows(design, estimates),
+        rows=rows,
         provenance={**told, **provenance},
         notes=(*design.notes, *notes),
     ).attach(**(keep or {}))
@@ -102,8 +105,8 @@ def _model(design: Design, method: str) -> ModelInfo:
         formula=design.spec.formula,
         reading=design.spec.text(),
         response=render(design.spec.response),
-        family=design.family,
-        link="identity",
+        family=design.family.label,
+        link=design.family.link,
         method=method,
         n_obs=design.n,
         n_dropped=design.n_rows - design.n,
@@ -145,19 +148,25 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
     )
 
 
-def _fit_info(design: Design, estimates: Estimates, method: str) -> FitInfo:
-    k = design.p + n_covariance_parameters([b.q for b in design.blocks]) + 1
+def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> FitInfo:
+    family = design.family
+    parameters = dict(estimates.parameters) or ({"sigma": estimates.sigma} if family.name == "gaussian" else {})
+    k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
     value = estimates.log_likelihood
     aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, design.n)
     return FitInfo(
         log_likelihood=np.nan if value is None else value,
-        criterion="ML" if method == "least squares" else method,
+        criterion=estimates.criterion or ("ML" if method == "least squares" else method),
         n_parameters=k,
         aic=aic,
         bic=bic,
         deviance=np.nan if value is None else -2 * value,
         sigma=estimates.sigma,
         df_residual=design.n - design.p,
+        parameters=parameters,
+        pearson_dispersion=np.nan
+        if family.is_linear
+        else pearson_dispersion(family, np.array([parameters[p] for p in family.parameters]), rows, k),
     )
 
 
@@ -187,7 +196,8 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
     return Rows(
         index=design.rows.astype(np.float64),
         observed=design.y,
-        fitted=fitted,
-        population=population,
+        linear_predictor=fitted,
+        population_predictor=population,
         weights=design.weights,
+        trials=design.trials,
     )

@@ -25,7 +25,7 @@ def predict(
     level: str,
     new_levels: str,
 ) -> FloatArray:
-    """Evaluate X beta + offset, and + Z b at group level.
+    """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
 
     Args:
         recipe: Of the fitted design.

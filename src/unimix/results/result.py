@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,8 +12,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.model.family import Family, as_family
 from unimix.results import predict as prediction
 from unimix.results import tables, text
+from unimix.results.residuals import inverse_link, mean, residuals
 from unimix.results.schema import (
     SCHEMA_VERSION,
     EngineInfo,
@@ -93,7 +96,7 @@ class FitResult(BaseModel):
     @property
     def variance_components(self) -> pd.DataFrame:
         """Columns group, term1, term2, covariance, sdcor: the layout of lme4's ``as.data.frame(VarCorr(m))``."""
-        return tables.variance_components(self.random, self.fit.sigma)
+        return tables.variance_components(self.random, self._scale)
 
     @property
     def group_effects(self) -> tables.GroupTables:
@@ -120,31 +123,45 @@ class FitResult(BaseModel):
 
     @property
     def fitted(self) -> FloatArray:
-        """Fitted values with the group effects, shape (n_obs,)."""
-        return self.rows.fitted
+        """Expected response with the group effects, shape (n_obs,)."""
+        return mean(self._family, self.rows, self.rows.linear_predictor)
 
     @property
     def residuals(self) -> FloatArray:
         """Observed minus fitted values, shape (n_obs,)."""
-        return self.rows.observed - self.rows.fitted
+        return self.rows.observed - self.fitted
 
-    def resid(self, kind: Literal["response", "pearson", "standardized"] = "response") -> FloatArray:
+    def resid(
+        self, kind: Literal["response", "pearson", "standardized", "deviance", "working"] = "response"
+    ) -> FloatArray:
         """Residuals of a kind, shape (n_obs,).
 
         Args:
-            kind: response; pearson (times the root of the weight, as lme4); standardized (pearson over sigma).
+            kind: response; pearson (over the root of the variance function, times the root of the weight or of the
+                trials, as in R); standardized (pearson over sigma); deviance; working (response residuals over
+                d mu / d eta).
+
+        Raises:
+            OptionError: If the family has no such residuals.
         """
-        plain = self.residuals
-        if kind not in ("response", "pearson", "standardized"):
-            raise OptionError(f"kind={kind!r}: choose 'response', 'pearson' or 'standardized'.")
-        if kind == "response":
-            return plain
-        root = np.ones_like(plain) if self.rows.weights is None else np.sqrt(self.rows.weights)
-        return plain * root / (self.fit.sigma if kind == "standardized" else 1.0)
+        return residuals(self._family, self._parameters, self.rows, kind)
+
+    @property
+    def _family(self) -> Family:
+        return as_family(f"{self.model.family}({self.model.link})")
+
+    @property
+    def _parameters(self) -> FloatArray:
+        return np.array([self.fit.parameters[p] for p in self._family.parameters])
+
+    @property
+    def _scale(self) -> float | None:
+        """sigma, where the family has a scale."""
+        return self.fit.sigma if {"sigma", "dispersion"} & set(self._family.parameters) else None
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation."""
+        """Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale."""
         return self.fit.sigma
 
     @property
@@ -221,6 +238,7 @@ class FitResult(BaseModel):
         *,
         level: Literal["group", "population"] = "group",
         new_levels: Literal["error", "population"] = "error",
+        kind: Literal["response", "link"] = "response",
     ) -> FloatArray:
         """Predict the response.
 
@@ -228,6 +246,8 @@ class FitResult(BaseModel):
             data: New rows, in any form that ``fit`` takes; None for the rows that were fitted.
             level: group adds the group effects, population leaves them out.
             new_levels: For levels that were not fitted: error, or population (their effects are zero).
+            kind: response (the expected response, by the inverse link), or link (the linear predictor). At population
+                level this is the response of a group whose effects are zero, not the average over groups.
 
         Returns:
             One value per row; NaN where a predictor is missing.
@@ -240,24 +260,48 @@ class FitResult(BaseModel):
             raise OptionError(f"level={level!r}: choose 'group' or 'population'.")
         if new_levels not in ("error", "population"):
             raise OptionError(f"new_levels={new_levels!r}: choose 'error' or 'population'.")
+        if kind not in ("response", "link"):
+            raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
         if data is None:
-            return self.rows.fitted if level == "group" else self.rows.population
-        return prediction.predict(
+            eta = self.rows.linear_predictor if level == "group" else self.rows.population_predictor
+            return eta if kind == "link" else mean(self._family, self.rows, eta)
+        eta = prediction.predict(
             self.model.recipe, self.fixed.estimate, self.random, data, level=level, new_levels=new_levels
         )
+        return eta if kind == "link" else inverse_link(self._family, eta)
 
-    def tidy(self, effects: Literal["fixed", "ran_pars", "ran_vals", "ran_coefs"] = "fixed") -> pd.DataFrame:
+    def tidy(
+        self, effects: Literal["fixed", "ran_pars", "ran_vals", "ran_coefs"] = "fixed", *, exponentiate: bool = False
+    ) -> pd.DataFrame:
         """One row per estimate, with broom's column names.
 
         Args:
             effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
                 level).
+            exponentiate: Give odds ratios, rate ratios or ratios of means with their intervals: exp of the fixed
+                effects, where the link is a logarithm of something (log, logit, cloglog).
+
+        Raises:
+            OptionError: For unknown effects, or a link whose coefficients have no such meaning.
         """
-        known = {"fixed": tables.tidy_fixed, "ran_pars": tables.tidy_ran_pars, "ran_vals": tables.tidy_ran_vals,
-                 "ran_coefs": tables.tidy_ran_coefs}  # fmt: skip
+        known: dict[str, Callable[..., pd.DataFrame]] = {
+            "fixed": tables.tidy_fixed,
+            "ran_pars": tables.tidy_ran_pars,
+            "ran_vals": tables.tidy_ran_vals,
+            "ran_coefs": tables.tidy_ran_coefs,
+        }
         if effects not in known:
             raise OptionError(f"effects={effects!r}: choose {listing(known)}.{did_you_mean(str(effects), known)}")
-        return known[effects](self.fixed, self.random, self.fit.sigma)
+        if not exponentiate:
+            return known[effects](self.fixed, self.random, self._scale)
+        if effects != "fixed":
+            raise OptionError(f"exponentiate=True belongs to effects='fixed', not to {effects!r}.")
+        if self.model.link not in ("log", "logit", "cloglog"):
+            raise OptionError(
+                f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
+                "where the link is log, logit or cloglog."
+            )
+        return tables.tidy_fixed(self.fixed, self.random, self._scale, exponentiate=True)
 
     def glance(self) -> pd.DataFrame:
         """One row with the criteria of the whole fit, with broom's column names."""
@@ -265,7 +309,7 @@ class FitResult(BaseModel):
 
     def augment(self) -> pd.DataFrame:
         """One row per row used, with broom's column names."""
-        return tables.augment(self.model, self.rows)
+        return tables.augment(self.model.response, self.rows, self.fitted, self.predict(level="population"))
 
     def summary(self) -> str:
         """The whole result as text."""

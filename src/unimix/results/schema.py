@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from unimix.model.recipe import DesignRecipe, JsonLevel
 from unimix.results.arrays import Array, Real
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 State = Literal["converged", "singular", "not_converged", "failed"]
 
 
@@ -26,9 +26,9 @@ class ModelInfo(Part):
         formula: As given.
         reading: Canonical text of the formula.
         response: Canonical text of the response.
-        family: Distribution of the response.
+        family: Distribution of the response; ``negative_binomial_1`` has a linear variance.
         link: Link function.
-        method: REML, ML, least squares or posterior.
+        method: REML, ML, least squares, Laplace, AGQ, variational, MAP or posterior.
         n_obs: Rows used.
         n_dropped: Rows left out for missing values.
         missing: Missing values per column.
@@ -36,7 +36,7 @@ class ModelInfo(Part):
         aliased: Columns left out because they depend on others.
         fingerprint: Digest of the design; results of one design can be compared.
         recipe: How to make the columns for new data.
-        weighted: Whether precision weights were used.
+        weighted: Whether weights were used (numbers of trials apart).
     """
 
     formula: str
@@ -135,13 +135,15 @@ class FitInfo(Part):
 
     Attributes:
         log_likelihood: Of the criterion, with all constants; NaN for a posterior.
-        criterion: REML, ML or posterior.
-        n_parameters: Fixed effects, covariance parameters and the residual variance.
+        criterion: REML, ML, Laplace, AGQ(25), posterior ...: log-likelihoods of different ones are not comparable.
+        n_parameters: Fixed effects, covariance parameters and dispersion parameters.
         aic: -2 l + 2 k.
         bic: -2 l + k log n.
         deviance: -2 l (the REML criterion under REML).
-        sigma: Residual standard deviation.
+        sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale.
         df_residual: Rows minus fixed effects.
+        parameters: Dispersion parameters of the family by name.
+        pearson_dispersion: Pearson chi-squared over its degrees of freedom; NaN for the Gaussian linear model.
     """
 
     log_likelihood: Real
@@ -152,6 +154,8 @@ class FitInfo(Part):
     deviance: Real
     sigma: float
     df_residual: int
+    parameters: dict[str, float] = {}
+    pearson_dispersion: Real = float("nan")
 
 
 class Status(Part):
@@ -185,14 +189,18 @@ class Rows(Part):
 
     Attributes:
         index: Position of each row in the data as given, shape (n,).
-        observed: Response, shape (n,).
-        fitted: With the group effects, shape (n,).
-        population: Without them, shape (n,).
+        observed: Response, shape (n,); the proportion of successes for a binomial family.
+        linear_predictor: With the group effects and the offset, on the link scale, shape (n,).
+        population_predictor: Without the group effects, shape (n,).
         weights: Shape (n,), or None.
+        trials: Shape (n,), for a binomial family; else None.
+        zero_probability: Probability of a structural zero, shape (n,), with zero inflation; else None.
     """
 
     index: Array
     observed: Array
-    fitted: Array
-    population: Array
+    linear_predictor: Array
+    population_predictor: Array
     weights: Array | None = None
+    trials: Array | None = None
+    zero_probability: Array | None = None

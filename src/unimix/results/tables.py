@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, did_you_mean, listing
 from unimix.results.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Rows, Status
 
+FloatArray = npt.NDArray[np.float64]
 Random = Sequence[RandomPartResult]
 _COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
 
@@ -31,8 +33,11 @@ def fixed_effects(fixed: FixedPartResult) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(fixed.terms, name="term"))
 
 
-def variance_components(random: Random, sigma: float) -> pd.DataFrame:
-    """Rows as lme4's ``as.data.frame(VarCorr(m))``: variances, then covariances of each block, then the residual."""
+def variance_components(random: Random, sigma: float | None) -> pd.DataFrame:
+    """Rows as lme4's ``as.data.frame(VarCorr(m))``: variances, then covariances of each block, then the residual.
+
+    ``sigma`` is None where the family has no scale.
+    """
     rows: list[dict[str, Any]] = []
     for block in random:
         q = len(block.terms)
@@ -47,7 +52,8 @@ def variance_components(random: Random, sigma: float) -> pd.DataFrame:
                     "sdcor": float(block.sd[i] if i == j else block.correlation[i, j]),
                 }
             )
-    rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
+    if sigma is not None:
+        rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
     table = pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
     for column in ("term1", "term2"):  # None where there is no term, whatever else the column holds
         table[column] = pd.Series([row[column] for row in rows], dtype=object)
@@ -82,9 +88,15 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
     return pd.DataFrame(columns, index=table.index)
 
 
-def tidy_fixed(fixed: FixedPartResult, _random: Random, _sigma: float) -> pd.DataFrame:
-    """As broom's ``tidy(effects = "fixed")``."""
+def tidy_fixed(
+    fixed: FixedPartResult, _random: Random, _sigma: float | None, *, exponentiate: bool = False
+) -> pd.DataFrame:
+    """As broom's ``tidy(effects = "fixed")``; exponentiated standard errors by the delta method, as there."""
     table = fixed_effects(fixed).reset_index()
+    if exponentiate:
+        for column in ("estimate", "lower", "upper"):
+            table[column] = np.exp(table[column])
+        table["std_error"] *= table["estimate"]
     renamed = table.rename(
         columns={"std_error": "std.error", "p_value": "p.value", "lower": "conf.low", "upper": "conf.high"}
     )
@@ -92,17 +104,18 @@ def tidy_fixed(fixed: FixedPartResult, _random: Random, _sigma: float) -> pd.Dat
     return renamed
 
 
-def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float) -> pd.DataFrame:
+def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float | None) -> pd.DataFrame:
     """As broom's ``tidy(effects = "ran_pars")``: ``sd__x`` and ``cor__x.y``."""
     table = variance_components(random, sigma)
     terms = []
     for first, second in zip(table["term1"].tolist(), table["term2"].tolist(), strict=True):
         terms.append(f"sd__{first}" if second is None or pd.isna(second) else f"cor__{first}.{second}")
-    terms[-1] = "sd__Observation"
+    if sigma is not None:
+        terms[-1] = "sd__Observation"
     return pd.DataFrame({"effect": "ran_pars", "group": table["group"], "term": terms, "estimate": table["sdcor"]})
 
 
-def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float) -> pd.DataFrame:
+def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
     """As broom's ``tidy(effects = "ran_vals")``: one row per level and term."""
     parts = []
     for block in random:
@@ -123,7 +136,7 @@ def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float) -> pd.
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
-def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float) -> pd.DataFrame:
+def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
     """As broom's ``tidy(effects = "ran_coefs")``: coefficients per level."""
     parts = []
     for group in group_tables(random, "modes"):
@@ -149,6 +162,7 @@ def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -
                 "deviance": fit.deviance,
                 "npar": fit.n_parameters,
                 "df.residual": fit.df_residual,
+                "dispersion": fit.pearson_dispersion,
                 "criterion": fit.criterion,
                 "status": status.state,
                 "backend": engine.backend,
@@ -157,14 +171,14 @@ def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -
     )
 
 
-def augment(model: ModelInfo, rows: Rows) -> pd.DataFrame:
+def augment(response: str, rows: Rows, fitted: FloatArray, population: FloatArray) -> pd.DataFrame:
     """As broom's ``augment``: response, ``.fitted``, ``.resid``, ``.fixed``; indexed by position in the data."""
     return pd.DataFrame(
         {
-            model.response: np.array(rows.observed),
-            ".fitted": np.array(rows.fitted),
-            ".resid": rows.observed - rows.fitted,
-            ".fixed": np.array(rows.population),
+            response: np.array(rows.observed),
+            ".fitted": np.array(fitted),
+            ".resid": rows.observed - fitted,
+            ".fixed": np.array(population),
         },
         index=pd.Index(np.array(rows.index, dtype=np.int64), name="row"),
     )

@@ -44,8 +44,13 @@ def sentence(fit: FitResult) -> str:
     groups = ", ".join(f"{n} {name}" for name, n in fit.model.groups.items())
     over = f" over {groups}" if groups else ""
     what = {"posterior": "posterior", "least squares": "least squares"}.get(fit.model.method, fit.model.method)
+    family = (
+        ""
+        if fit.model.family == "gaussian" and fit.model.link == "identity"
+        else (f"{fit.model.family.replace('_', ' ')}, {fit.model.link} link, ")
+    )
     return (
-        f"{fit.model.formula} fitted by {fit.engine.backend} ({what}) to {fit.model.n_obs} rows{over}: "
+        f"{fit.model.formula} fitted by {fit.engine.backend} ({family}{what}) to {fit.model.n_obs} rows{over}: "
         f"{_STATES[fit.status.state]}."
     )
 
@@ -78,7 +83,8 @@ def random_table(fit: FitResult) -> pd.DataFrame:
                 found = [float(block.correlation[i, j]) for j in range(i)]
                 row["corr"] = " ".join("undefined" if np.isnan(c) else f"{c:.3f}" for c in found)
             rows.append(row)
-    rows.append({"group": "Residual", "term": "", "sd": number(fit.sigma)})
+    if "sigma" in fit.fit.parameters:
+        rows.append({"group": "Residual", "term": "", "sd": number(fit.sigma)})
     return pd.DataFrame(rows).fillna("")
 
 
@@ -94,12 +100,20 @@ def summary(fit: FitResult) -> str:
     ]
     if fit.random:
         lines += ["", "Random effects", _indent(random_table(fit).to_string(index=False))]
+    elif "sigma" not in fit.fit.parameters:
+        pass
     elif fit.fixed.interval == "credible":
         lines += ["", f"Residual standard deviation {number(fit.sigma)}"]
     else:
         lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
+    told = [f"{name} {number(value)}" for name, value in fit.fit.parameters.items() if name != "sigma"]
+    if not np.isnan(fit.fit.pearson_dispersion):
+        told.append(f"Pearson chi-squared / df {number(fit.fit.pearson_dispersion)}")
+    if told:
+        lines += ["", "Dispersion: " + ", ".join(told)]
     if not np.isnan(fit.log_likelihood):
-        name = {"REML": "REML log-likelihood"}.get(fit.fit.criterion, "log-likelihood")
+        kind = fit.fit.criterion
+        name = "log-likelihood" if kind == "ML" else f"{kind} log-likelihood"
         lines += [
             "",
             f"{name} {fit.log_likelihood:.3f}, AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters",

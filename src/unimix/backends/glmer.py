@@ -1,0 +1,218 @@
+"""What glmer and R's glm have to say, however they were called: settings, calls and the reading of their answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import FitError
+from unimix.model.estimates import Estimates
+from unimix.numerics.conditioning import is_singular
+from unimix.numerics.dispersion import profile_dispersion
+from unimix.numerics.families import of_design, saturated
+from unimix.numerics.optimum import left_to_gain_laplace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unimix.backends.base import FitRequest, Problem
+    from unimix.model.design import Design
+
+FloatArray = npt.NDArray[np.float64]
+NODES = 25
+WORTHWHILE = 1e-4
+"""Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
+TIGHT: dict[str, dict[str, float]] = {
+    "bobyqa": {"rhoend": 1e-7, "maxfun": 100_000.0},
+    "nloptwrap": {"xtol_abs": 1e-9, "ftol_abs": 1e-11, "maxeval": 100_000.0},
+    "Nelder_Mead": {"FtolAbs": 1e-11, "XtolRel": 1e-9, "maxfun": 100_000.0},
+}
+_R_NAMES = {"gamma": "Gamma", "inverse_gaussian": "inverse.gaussian"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``glmer`` is told.
+
+    Attributes:
+        n_agq: Nodes of the quadrature; 1 is Laplace's approximation.
+        optimizer: Of both of its stages.
+        control: Settings of the optimizer.
+        tolerance: Of the inner loop.
+        start: Relative covariance parameters to start from, or None.
+        restarts: Further starts after an end on the boundary.
+    """
+
+    n_agq: int
+    optimizer: str
+    control: Mapping[str, float]
+    tolerance: float
+    start: tuple[float, ...] | None
+    restarts: int
+
+    def text(self) -> str:
+        """The control as R writes it."""
+        inside = ", ".join(f"{k} = {v:g}" for k, v in self.control.items())
+        return f'glmerControl(optimizer = "{self.optimizer}", tolPwrss = {self.tolerance:g}, optCtrl = list({inside}))'
+
+
+def limits(design: Design, request: FitRequest) -> list[str]:
+    """Why the quadrature cannot be had for this model, if so."""
+    if request.method != "AGQ" or not design.blocks:
+        return []
+    if len(design.blocks) > 1 or design.blocks[0].q > 1:
+        return ["method='AGQ' is for one scalar random term, (1 | g): use method='Laplace' or backend='pymc'"]
+    if design.family.label == "negative_binomial":
+        return ["glmer.nb searches theta by Laplace's approximation only: use method='Laplace'"]
+    return []
+
+
+def prior_weights(design: Design) -> FloatArray:
+    """Trials, or weights, or nothing, as R takes them."""
+    given = design.trials if design.trials is not None else design.weights
+    return np.empty(0) if given is None or (design.trials is not None and (given == 1).all()) else given
+
+
+def call_text(formula: str, design: Design, settings: Settings) -> str:
+    """The R call of a design under its generated names."""
+    family = design.family
+    more = ", weights = w" if len(prior_weights(design)) else ""
+    more += ", offset = off" if design.offset is not None else ""
+    if family.label == "negative_binomial":
+        if not design.blocks:
+            return f"MASS::glm.nb({formula}, link = {family.link}{more})"
+        return f"glmer.nb({formula}{more}, control = {settings.text()})"
+    link = "1/mu^2" if family.link == "inverse_squared" else family.link
+    kind = f'family = {_R_NAMES.get(family.name, family.name)}(link = "{link}")'
+    if not design.blocks:
+        return f"glm({formula}, {kind}{more})"
+    nodes = f", nAGQ = {settings.n_agq}" if settings.n_agq > 1 else ""
+    return f"glmer({formula}, {kind}{nodes}{more}, control = {settings.text()})"
+
+
+def read_glmer(
+    answer: dict[str, Any], problem: Problem, settings: Settings, provenance: dict[str, str], call: str
+) -> Estimates:
+    """Turn what ``lme4.R`` extracted from a ``glmerMod`` into estimates.
+
+    Raises:
+        FitError: If glmer dropped a column (it never should: the design has full rank).
+    """
+    design = problem.design
+    p, shapes = design.p, [(b.n_levels, b.q) for b in design.blocks]
+    if len(answer["beta"]) != p:
+        raise FitError(f"glmer returned {len(answer['beta'])} fixed effects for {p} columns.")
+    covariances = tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True))
+    units = [np.sqrt(np.mean(b.z**2, axis=0)) for b in design.blocks]
+    singular = is_singular(tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True)), 1.0)
+    theta = float(answer["size"][0])
+    parameters = {"theta": theta} if design.family.label == "negative_binomial" else {}
+    gain = float(answer["gain"][0])
+    told: tuple[str, ...] = ()
+    canonical = design.family.is_canonical
+    if not np.isfinite(gain) or gain > WORTHWHILE or (float(answer["curvature"][0]) < -1e-3 and not singular):
+        # lme4's derivatives are differences with one step for all parameters; ours have a step for each.
+        gain = left_to_gain_laplace(
+            design, answer["beta"], covariances, np.array(list(parameters.values())), expected=not canonical
+        )
+        if not np.isfinite(gain):
+            told = ("the search ended where the likelihood has no maximum",)
+        elif gain > WORTHWHILE:
+            told = (f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain",)
+    messages = [str(w) for w in answer["warnings"]]
+    if not told and not singular:
+        messages = [f"{m} (but no more than {gain:.0e} log-likelihood is left to gain)" for m in messages]
+    log_likelihood = float(answer["log_likelihood"][0])
+    if settings.n_agq > 1:
+        # With quadrature lme4 measures from the saturated model.
+        log_likelihood += saturated(design, np.array(list(parameters.values())))
+        provenance = {**provenance, "log_likelihood": "the saturated model's added: glmer leaves it out with nAGQ > 1"}
+    gradient = float(answer["gradient"][0])
+    return Estimates(
+        beta=answer["beta"],
+        beta_cov=answer["beta_cov"].reshape(p, p),
+        covariances=covariances,
+        sigma=1.0,
+        modes=tuple(m.reshape(levels, q, order="F") for m, (levels, q) in zip(answer["modes"], shapes, strict=True)),
+        mode_covs=tuple(
+            np.moveaxis(v.reshape(q, q, levels, order="F"), 2, 0)
+            for v, (levels, q) in zip(answer["mode_covs"], shapes, strict=True)
+        ),
+        log_likelihood=log_likelihood,
+        converged=int(answer["code"][0]) == 0 and not told,
+        parameters=parameters,
+        criterion=f"AGQ({settings.n_agq})" if settings.n_agq > 1 else laplace_criterion(expected=not canonical),
+        df=None,
+        df_method="normal",
+        singular=singular,
+        messages=(*told, *messages, *(str(n) for n in answer["notes"] if "singular" not in n)),
+        gradient=gradient if np.isfinite(gradient) else None,
+        engine_call=call,
+        provenance=provenance,
+        native=answer.get("model"),
+    )
+
+
+def laplace_criterion(*, expected: bool) -> str:
+    """Name of the criterion: with links that are not canonical the two kinds of information differ."""
+    return "Laplace (expected information)" if expected else "Laplace"
+
+
+def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
+    """Turn a ``glm`` or ``glm.nb`` into estimates."""
+    design, request = problem.design, problem.request
+    p, family = design.p, design.family
+    provenance: dict[str, str] = {}
+    found = Estimates(
+        beta=answer["beta"],
+        beta_cov=answer["beta_cov"].reshape(p, p),
+        covariances=(),
+        sigma=1.0,
+        modes=(),
+        mode_covs=(),
+        log_likelihood=float(answer["log_likelihood"][0]),
+        converged=bool(answer["converged"][0]),
+        df_method="normal",
+        singular=False,
+        messages=tuple(answer["notes"]),
+        engine_call=call,
+        native=answer.get("model"),
+    )
+    if not found.converged:
+        found = replace(found, messages=("R's glm did not converge", *found.messages))
+    if family.label == "negative_binomial":
+        return replace(found, parameters={"theta": float(answer["size"][0])})
+    if not family.parameters:
+        return found
+    eta = design.x @ found.beta + (0.0 if design.offset is None else design.offset)
+    value, log_likelihood = profile_dispersion(design, eta)
+    provenance["dispersion, log_likelihood"] = (
+        "by maximum likelihood given the coefficients, by unimix: R's logLik of a glm takes deviance / n"
+    )
+    provenance["std_error"] = "R's, with the Pearson estimate of the dispersion"
+    z = request.df_method == "normal"
+    name = family.parameters[0]
+    return replace(
+        found,
+        sigma=value if name == "sigma" else float(np.sqrt(value)),
+        parameters={name: value},
+        log_likelihood=log_likelihood,
+        df=None if z else np.full(p, float(answer["df"][0])),
+        df_method="normal" if z else "residual",
+        provenance=provenance,
+    )
+
+
+__all__ = [
+    "Settings",
+    "call_text",
+    "laplace_criterion",
+    "limits",
+    "of_design",
+    "prior_weights",
+    "read_glm",
+    "read_glmer",
+]

@@ -1,0 +1,27 @@
+"""Families of the response, for ``family=``: ``unimix.families.Gamma(link="log")``."""
+
+from __future__ import annotations
+
+from unimix.model.family import (
+    Beta,
+    Binomial,
+    Family,
+    Gamma,
+    Gaussian,
+    InverseGaussian,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
+
+__all__ = [
+    "Beta",
+    "Binomial",
+    "Family",
+    "Gamma",
+    "Gaussian",
+    "InverseGaussian",
+    "NegativeBinomial",
+    "Poisson",
+    "StudentT",
+]
