@@ -35,7 +35,11 @@ class Gold:
 
     @property
     def mixed(self) -> bool:
-        return bool(self.definition["model_type"] == "lmm")
+        return bool(self.definition["model_type"] in ("lmm", "glmm"))
+
+    @property
+    def gaussian(self) -> bool:
+        return bool(self.definition["family"] == "gaussian")
 
     @property
     def reml(self) -> bool:
@@ -48,7 +52,7 @@ class Gold:
     def arguments(self) -> dict[str, Any]:
         """Arguments of ``fit`` beside the formula, the data and the backend."""
         contrasts = {f["name"]: f["contrasts"] for f in self.definition["factors"] if f["contrasts"] == "sum"}
-        made: dict[str, Any] = {"contrasts": contrasts or None}
+        made: dict[str, Any] = {"contrasts": contrasts or None, "family": self.definition["family"]}
         for role in ("weights", "offset"):
             if self.definition[role]:
                 made[role] = self.definition[role]["column"]
@@ -60,7 +64,7 @@ class Gold:
 
     def fit(self, backend: Any, **more: Any) -> um.FitResult:
         """Fit the case."""
-        method = {} if "method" in more else {"method": "REML" if self.reml else "ML"}
+        method = {} if "method" in more or not self.gaussian else {"method": "REML" if self.reml else "ML"}
         return um.fit(self.definition["formula"], self.data(), backend=backend, **self.arguments(), **method, **more)
 
     def standard_deviations(self, fit: um.FitResult) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +78,9 @@ class Gold:
             ours += list(block.sd)
             theirs += as_list(match["sd"])
         assert pool == []
-        return np.array([*ours, fit.sigma]), np.array([*theirs, self.reference["sigma"]], dtype=float)
+        residual = [fit.sigma] if self.gaussian else []
+        theirs += [self.reference["sigma"]] if self.gaussian else []
+        return np.array([*ours, *residual]), np.array(theirs, dtype=float)
 
     def draws_of_sds(self, fit: um.FitResult) -> tuple[np.ndarray, np.ndarray]:
         """Draws of all SDs, shape (draws, SDs), and the reference's, in one order."""
@@ -84,7 +90,7 @@ class Gold:
             alone = f"sd({block.group}: {block.terms[0]})"
             name = alone if alone in draws else f"sd({block.group})"
             columns += list(draws[name].to_numpy().reshape(-1, len(block.terms)).T)
-        columns.append(draws["sigma"].to_numpy().ravel())
+        columns += [draws["sigma"].to_numpy().ravel()] if self.gaussian else []
         return np.array(columns).T, self.standard_deviations(fit)[1]
 
 
@@ -125,6 +131,16 @@ def read(name: str) -> pd.DataFrame:
 
 def gaussian_cases() -> list[Gold]:
     """All Gaussian cases; those on the school data only where ``UNIMIX_DATA`` names their folder."""
+    return [g for g in all_cases() if g.gaussian]
+
+
+def generalised_cases() -> list[Gold]:
+    """All cases of other families."""
+    return [g for g in all_cases() if not g.gaussian]
+
+
+def all_cases() -> list[Gold]:
+    """All cases whose data are here."""
     found = [Gold(c) for c in json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))["cases"]]
     folder = os.environ.get("UNIMIX_DATA")
     here = {p.name for p in FOLDER.iterdir()} | ({p.name for p in Path(folder).iterdir()} if folder else set())

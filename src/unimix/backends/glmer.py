@@ -13,6 +13,7 @@ from unimix.model.estimates import Estimates
 from unimix.numerics.conditioning import is_singular
 from unimix.numerics.dispersion import profile_dispersion
 from unimix.numerics.families import of_design, saturated
+from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.numerics.optimum import left_to_gain_laplace
 
 if TYPE_CHECKING:
@@ -125,11 +126,26 @@ def read_glmer(
     messages = [str(w) for w in answer["warnings"]]
     if not told and not singular:
         messages = [f"{m} (but no more than {gain:.0e} log-likelihood is left to gain)" for m in messages]
-    log_likelihood = float(answer["log_likelihood"][0])
+    own = float(answer["log_likelihood"][0])
+    values = np.array(list(parameters.values()))
     if settings.n_agq > 1:
-        # With quadrature lme4 measures from the saturated model.
-        log_likelihood += saturated(design, np.array(list(parameters.values())))
-        provenance = {**provenance, "log_likelihood": "the saturated model's added: glmer leaves it out with nAGQ > 1"}
+        own += saturated(design, values)  # with quadrature glmer measures from the saturated model
+        log_likelihood = adaptive_quadrature(
+            lambda eta: of_design(design, values, eta),
+            fixed_predictor(design, answer["beta"]),
+            design.blocks[0],
+            float(covariances[0][0, 0]),
+            settings.n_agq,
+            expected=not canonical,
+        )
+    else:
+        found = laplace_at(design, answer["beta"], covariances, values, expected=not canonical)
+        log_likelihood = found.log_likelihood
+    provenance = {
+        **provenance,
+        "log_likelihood": "of this criterion at glmer's estimates, by unimix: glmer's inner loop stops early, which "
+        f"leaves an error in its own value ({own:.6f})",
+    }
     gradient = float(answer["gradient"][0])
     return Estimates(
         beta=answer["beta"],

@@ -228,8 +228,10 @@ local({
                             control = stats::glm.control(epsilon = 1e-12, maxit = 200))) else
         bquote(stats::glm(.(formula), data = data, family = .(family_of(family, link)),
                           control = stats::glm.control(epsilon = 1e-12, maxit = 200)))
+      w <- if (length(weights)) data$w else NULL
+      off <- if (length(offset)) data$off else NULL
       if (length(weights)) call$weights <- quote(w)
-      if (length(offset)) call$formula <- update(formula, . ~ . + offset(off))
+      if (length(offset)) call$offset <- quote(off)
       model <- eval(call, environment(formula))
       c(read_glm(model), list(model = model, text = made$text))
     })

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ class Design:
     aliased: tuple[str, ...]
     notes: tuple[str, ...]
     recipe: DesignRecipe
-    family: Family = Gaussian()
+    family: Family = field(default_factory=Gaussian)
     trials: FloatArray | None = None
 
     @property

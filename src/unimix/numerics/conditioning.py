@@ -9,8 +9,8 @@ with ``b`` the (weighted) least-squares coefficients, ``s`` the residual scale, 
 decompositions, so that the columns become orthonormal times sqrt(n). Any invertible transform gives the same
 model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
 loses n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the coding).
-The response of a generalised model stays as it is (b = 0, s = 1); a structured covariance allows less: compound symmetry
-only a scale per column, the autoregressive form one scale.
+The response of a generalised model stays as it is (b = 0, s = 1); a structured covariance allows less: compound
+symmetry only a scale per column, the autoregressive form one scale.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The Laplace approximation of a generalised linear mixed model's likelihood, and adaptive quadrature, at given parameters.
+"""Laplace's approximation of a generalised linear mixed model's likelihood, and quadrature, at given parameters.
 
-With Cov_k = L_k L_k' and U the n x m matrix of all blocks' z_k L_k spread over their levels, eta = X beta + offset + U u
-with u ~ N(0, I). The penalised log-likelihood is maximised over u by Newton steps (penalised iteratively reweighted
-least squares); log L is its value less log |I + U'WU| / 2. Breslow & Clayton (1993), JASA 88:9-25; Bates, Maechler,
-Bolker & Walker (2015), J. Stat. Softw. 67(1), for the form with spherical effects; Pinheiro & Chao (2006), J. Comput.
-Graph. Stat. 15:58-81, for adaptive Gauss-Hermite quadrature.
+With Cov_k = L_k L_k' and U the n x m matrix of all blocks' z_k L_k over their levels, eta = X beta + offset + U u with
+u ~ N(0, I). The penalised log-likelihood is maximised over u by Newton steps (penalised iteratively reweighted least
+squares); log L is its value less log |I + U'WU| / 2. Breslow & Clayton (1993), JASA 88:9-25; Bates, Maechler, Bolker &
+Walker (2015), J. Stat. Softw. 67(1), for the form with spherical effects; Pinheiro & Chao (2006), J. Comput. Graph.
+Stat. 15:58-81, for adaptive Gauss-Hermite quadrature.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, special
 
+from unimix.model.design import Design
 from unimix.numerics.conditioning import relative_factors
-from unimix.numerics.families import Pointwise
+from unimix.numerics.families import Pointwise, of_design
 from unimix.numerics.gls import Block, solve_pieces, spread
 
 FloatArray = npt.NDArray[np.float64]
@@ -115,6 +116,32 @@ def laplace(
         covs.append(factor @ diagonal @ factor.T)
         first += size_k
     return LaplaceSolution(value - 0.5 * log_det, tuple(modes), tuple(covs), fixed + u_matrix @ u, u)
+
+
+def laplace_at(
+    design: Design,
+    beta: FloatArray,
+    covariances: Sequence[FloatArray],
+    parameters: FloatArray,
+    *,
+    expected: bool = False,
+    start: FloatArray | None = None,
+) -> LaplaceSolution:
+    """:func:`laplace` of a design at given fixed effects (p,), covariances and dispersion parameters (k,)."""
+    return laplace(
+        lambda eta: of_design(design, parameters, eta),
+        fixed_predictor(design, beta),
+        design.blocks,
+        covariances,
+        expected=expected,
+        start=start,
+    )
+
+
+def fixed_predictor(design: Design, beta: FloatArray) -> FloatArray:
+    """X beta + offset, shape (n,)."""
+    eta: FloatArray = design.x @ beta
+    return eta if design.offset is None else eta + design.offset
 
 
 def _nothing(

@@ -11,7 +11,7 @@ from unimix.model.design import Design
 from unimix.numerics import gls
 from unimix.numerics.conditioning import relative_factors
 from unimix.numerics.families import of_design
-from unimix.numerics.laplace import LaplaceSolution, laplace
+from unimix.numerics.laplace import laplace_at
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -72,20 +72,8 @@ def left_to_gain_laplace(
     factors = relative_factors(tuple(covariances), 1.0)
     cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
     sizes = [1e-3 * max(abs(factors[k][i, j]), 0.1 * float(np.abs(factors[k][i]).max())) for k, i, j in cells]
-    offset = 0.0 if design.offset is None else design.offset
     m, p = len(cells), design.p
-
-    def at(b: FloatArray, moved: Sequence[FloatArray], q: FloatArray, start: FloatArray | None) -> LaplaceSolution:
-        return laplace(
-            lambda eta: of_design(design, q, eta),
-            design.x @ b + offset,
-            design.blocks,
-            [f @ f.T for f in moved],
-            expected=expected,
-            start=start,
-        )
-
-    centre = at(beta, factors, parameters, None)
+    centre = laplace_at(design, beta, covariances, parameters, expected=expected)
     if not np.isfinite(centre.log_likelihood):
         return float("inf")
     rows = of_design(design, parameters, centre.eta)
@@ -102,7 +90,8 @@ def left_to_gain_laplace(
                 b[c - m] += times * steps[c - m]
             else:
                 q[c - m - p] *= np.exp(1e-3 * times)
-        return at(b, moved, q, centre.spherical).log_likelihood
+        there = [f @ f.T for f in moved]
+        return laplace_at(design, b, there, q, expected=expected, start=centre.spherical).log_likelihood
 
     return newton_gain(value, m + p + len(parameters))
 
