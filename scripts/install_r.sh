@@ -3,7 +3,7 @@
 # passwordless sudo). Otherwise it prints what to type. It never fails: without R everything else goes on.
 set -uo pipefail
 
-packages=(lme4 lmerTest pbkrtest emmeans broom.mixed parameters performance insight)
+packages=(lme4 glmmTMB lmerTest pbkrtest emmeans broom.mixed parameters performance insight)
 
 # Prints those R packages for which the R expression is FALSE, a line each; all of them when there is no R. Only marked
 # lines count, because a user's Rprofile may print anything.
@@ -29,7 +29,7 @@ say_what_to_type() {
     cat <<TEXT
 
 R packages are missing: $(printf '%s ' $missing)
-The backends lme4 and pymer4 need them; statsmodels and PyMC work without. Install them in one of these ways, then
+The backends lme4, glmmtmb and pymer4 need them; statsmodels and PyMC work without. Install them in one of these ways, then
 type \`make setup\` again:
 
   Debian, Ubuntu:  sudo apt-get install r-base-core r-base-dev $(named "$missing" r-cran-)

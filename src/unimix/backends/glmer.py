@@ -14,7 +14,7 @@ from unimix.numerics.conditioning import is_singular
 from unimix.numerics.dispersion import profile_dispersion
 from unimix.numerics.families import of_design, saturated
 from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.numerics.optimum import left_to_gain_laplace
+from unimix.numerics.optimum import curvature_of_laplace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,9 +116,9 @@ def read_glmer(
     canonical = design.family.is_canonical
     if not np.isfinite(gain) or gain > WORTHWHILE or (float(answer["curvature"][0]) < -1e-3 and not singular):
         # lme4's derivatives are differences with one step for all parameters; ours have a step for each.
-        gain = left_to_gain_laplace(
+        gain = curvature_of_laplace(
             design, answer["beta"], covariances, np.array(list(parameters.values())), expected=not canonical
-        )
+        ).gain
         if not np.isfinite(gain):
             told = ("the search ended where the likelihood has no maximum",)
         elif gain > WORTHWHILE:
@@ -160,6 +160,7 @@ def read_glmer(
         log_likelihood=log_likelihood,
         converged=int(answer["code"][0]) == 0 and not told,
         parameters=parameters,
+        std_error_kind="observed information",
         criterion=f"AGQ({settings.n_agq})" if settings.n_agq > 1 else laplace_criterion(expected=not canonical),
         df=None,
         df_method="normal",

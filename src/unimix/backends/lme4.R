@@ -1,276 +1,216 @@
-# The R side of unimix: fit and extraction in one round trip. Everything comes in as numbers under generated
-# names, so that R's parser, locale and contrasts have no say; everything goes out as one list of plain vectors.
+# lme4, lmerTest, pbkrtest and R's lm and glm: fit and extraction in one round trip.
 
-local({
-  # Run `body`, collecting what R says. The value is list(value, error, notes).
-  collect <- function(body) {
-    notes <- character()
-    note <- function(kind) function(condition) {
-      notes <<- c(notes, paste0(kind, trimws(conditionMessage(condition))))
-      invokeRestart(if (kind == "") "muffleMessage" else "muffleWarning")
+# Degrees of freedom of the rows of `contrasts`: list(df, std_error).
+denominator_df <- function(model, contrasts, method) {
+  if (method == "satterthwaite") {
+    tested <- if (inherits(model, "lmerModLmerTest")) model else lmerTest::as_lmerModLmerTest(model)
+    rows <- lapply(seq_len(nrow(contrasts)), function(i)
+      lmerTest::contest1D(tested, contrasts[i, ], ddf = "Satterthwaite"))
+    return(list(df = vapply(rows, function(r) r[["df"]], 0), std_error = numeric()))
+  }
+  adjusted <- as.matrix(pbkrtest::vcovAdj(model))
+  plain <- as.matrix(vcov(model))
+  df <- vapply(seq_len(nrow(contrasts)), function(i)
+    as.numeric(pbkrtest::Lb_ddf(contrasts[i, ], plain, pbkrtest::vcovAdj(model))), 0)
+  list(df = df, std_error = sqrt(rowSums((contrasts %*% adjusted) * contrasts)), vcov = adjusted)
+}
+
+# What a Newton step from the end of the search promises, in units of the log-likelihood, and the least eigenvalue
+# of the Hessian as a part of the largest. lme4's own check looks at single derivatives, which grow with the data.
+promised <- function(derivs) {
+  if (is.null(derivs$gradient) || !all(is.finite(derivs$gradient)) || !all(is.finite(derivs$Hessian)))
+    return(c(NA, NA))
+  spectrum <- eigen(as.matrix(derivs$Hessian), symmetric = TRUE)
+  values <- spectrum$values
+  part <- as.numeric(crossprod(spectrum$vectors, derivs$gradient))
+  largest <- max(abs(values))
+  # Along a flat direction the deviance falls by its slope times a step of 1 at most, theta being of order 1.
+  flat <- abs(values) < 1e-8 * largest
+  c(sum(ifelse(flat, abs(part), part^2 / (2 * ifelse(flat, 1, abs(values))))) / 2, min(values) / largest)
+}
+
+# Everything we read from a merMod, in the order of the blocks g0, g1, ...
+extract <- function(model, n_blocks, contrasts, df_method) {
+  modes <- lme4::ranef(model, condVar = TRUE)
+  components <- lme4::VarCorr(model)
+  groups <- paste0("g", seq_len(n_blocks) - 1L)
+  info <- model@optinfo
+  ahead <- promised(info$derivs)
+  out <- list(
+    beta = as.numeric(lme4::fixef(model)),
+    beta_cov = as.numeric(as.matrix(vcov(model))),
+    sigma = sigma(model),
+    theta = as.numeric(lme4::getME(model, "theta")),
+    covariances = lapply(groups, function(g) as.numeric(components[[g]])),
+    modes = lapply(groups, function(g) as.numeric(as.matrix(modes[[g]]))),
+    mode_covs = lapply(groups, function(g) as.numeric(attr(modes[[g]], "postVar"))),
+    log_likelihood = as.numeric(logLik(model)),
+    is_reml = lme4::isREML(model),
+    singular = lme4::isSingular(model),
+    optimizer = as.character(info$optimizer),
+    code = as.numeric(c(info$conv$opt, 0)[1]),
+    evaluations = as.numeric(c(info$feval, NA)[1]),
+    warnings = as.character(unlist(c(info$conv$lme4$messages, info$warnings))),
+    gradient = as.numeric(if (length(info$derivs$gradient)) max(abs(info$derivs$gradient)) else NA),
+    gain = ahead[1], curvature = ahead[2],
+    names = names(lme4::fixef(model)),
+    df = numeric(), std_error = numeric(), df_error = ""
+  )
+  if (df_method %in% c("satterthwaite", "kenward-roger") && nrow(contrasts)) {
+    found <- tryCatch(denominator_df(model, contrasts, df_method), error = function(e) conditionMessage(e))
+    if (is.character(found)) out$df_error <- found
+    else {
+      out$df <- found$df
+      out$std_error <- found$std_error
+      if (!is.null(found$vcov)) out$beta_cov <- as.numeric(found$vcov)
     }
-    value <- tryCatch(
-      withCallingHandlers(body(), warning = note("Warning: "), message = note("")),
-      error = function(condition) structure(list(conditionMessage(condition)), class = "unimix_error"),
-      interrupt = function(condition) structure(list("interrupted"), class = "unimix_error")
+  }
+  out
+}
+
+# One search with lme4, and more from other starts where the first ended on the boundary: an optimizer
+# that slid onto it can be stuck below the optimum.
+fit_lmer <- function(y, x, z, codes, n_levels, weights, reml, optimizer, control, start, restarts,
+                     contrasts, df_method) {
+  collect(function() {
+    made <- frame(y, x, z, codes, n_levels, weights)
+    data <- made$data
+    w <- if (length(weights)) data$w else NULL
+    settings <- lme4::lmerControl(
+      optimizer = optimizer, optCtrl = control, calc.derivs = TRUE,
+      check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
+      check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
     )
-    failed <- inherits(value, "unimix_error")
-    list(value = if (failed) NULL else value, error = if (failed) value[[1]] else "", notes = unique(notes))
-  }
-
-  # Columns of a matrix under safe names, and the formula that uses them.
-  frame <- function(y, x, z, codes, n_levels, weights, offset = numeric()) {
-    d <- list(y = y)
-    for (j in seq_len(ncol(x))) d[[paste0("x", j - 1L)]] <- x[, j]
-    bars <- character()
-    for (k in seq_along(z)) {
-      columns <- paste0("z", k - 1L, "_", seq_len(ncol(z[[k]])) - 1L)
-      for (j in seq_along(columns)) d[[columns[j]]] <- z[[k]][, j]
-      group <- paste0("g", k - 1L)
-      levels <- as.character(seq_len(n_levels[k]))
-      d[[group]] <- structure(codes[[k]], levels = levels, class = "factor")
-      bars <- c(bars, paste0("(0 + ", paste(columns, collapse = " + "), " | ", group, ")"))
+    # lmerTest and update() evaluate the stored call again, in the environment of the stored formula: so the
+    # formula and the small arguments stand in it as values, and the environment is the one with the data.
+    formula <- as.formula(made$text, env = environment())
+    search <- function(from) {
+      call <- bquote(lme4::lmer(.(formula), data = data, REML = .(reml), control = settings, start = .(from)))
+      if (!is.null(w)) call$weights <- quote(w)
+      eval(call, environment(formula))
     }
-    fixed <- if (ncol(x)) paste0("x", seq_len(ncol(x)) - 1L) else character()
-    text <- paste("y ~", paste(c("0", fixed, bars), collapse = " + "))
-    if (length(weights)) d[["w"]] <- weights
-    if (length(offset)) d[["off"]] <- offset
-    attributes(d) <- list(names = names(d), row.names = .set_row_names(length(y)), class = "data.frame")
-    list(data = d, text = text)
-  }
-
-  # Degrees of freedom of the rows of `contrasts`: list(df, std_error).
-  denominator_df <- function(model, contrasts, method) {
-    if (method == "satterthwaite") {
-      tested <- if (inherits(model, "lmerModLmerTest")) model else lmerTest::as_lmerModLmerTest(model)
-      rows <- lapply(seq_len(nrow(contrasts)), function(i)
-        lmerTest::contest1D(tested, contrasts[i, ], ddf = "Satterthwaite"))
-      return(list(df = vapply(rows, function(r) r[["df"]], 0), std_error = numeric()))
-    }
-    adjusted <- as.matrix(pbkrtest::vcovAdj(model))
-    plain <- as.matrix(vcov(model))
-    df <- vapply(seq_len(nrow(contrasts)), function(i)
-      as.numeric(pbkrtest::Lb_ddf(contrasts[i, ], plain, pbkrtest::vcovAdj(model))), 0)
-    list(df = df, std_error = sqrt(rowSums((contrasts %*% adjusted) * contrasts)), vcov = adjusted)
-  }
-
-  # What a Newton step from the end of the search promises, in units of the log-likelihood, and the least eigenvalue
-  # of the Hessian as a part of the largest. lme4's own check looks at single derivatives, which grow with the data.
-  promised <- function(derivs) {
-    if (is.null(derivs$gradient) || !all(is.finite(derivs$gradient)) || !all(is.finite(derivs$Hessian)))
-      return(c(NA, NA))
-    spectrum <- eigen(as.matrix(derivs$Hessian), symmetric = TRUE)
-    values <- spectrum$values
-    part <- as.numeric(crossprod(spectrum$vectors, derivs$gradient))
-    largest <- max(abs(values))
-    # Along a flat direction the deviance falls by its slope times a step of 1 at most, theta being of order 1.
-    flat <- abs(values) < 1e-8 * largest
-    c(sum(ifelse(flat, abs(part), part^2 / (2 * ifelse(flat, 1, abs(values))))) / 2, min(values) / largest)
-  }
-
-  # R's family object by unimix's names.
-  family_of <- function(name, link) {
-    made <- switch(name, gaussian = stats::gaussian, binomial = stats::binomial, poisson = stats::poisson,
-                   gamma = stats::Gamma, inverse_gaussian = stats::inverse.gaussian)
-    do.call(made, list(link = if (link == "inverse_squared") "1/mu^2" else link))
-  }
-
-  # Everything we read from a merMod, in the order of the blocks g0, g1, ...
-  extract <- function(model, n_blocks, contrasts, df_method) {
-    modes <- lme4::ranef(model, condVar = TRUE)
-    components <- lme4::VarCorr(model)
-    groups <- paste0("g", seq_len(n_blocks) - 1L)
-    info <- model@optinfo
-    ahead <- promised(info$derivs)
-    out <- list(
-      beta = as.numeric(lme4::fixef(model)),
-      beta_cov = as.numeric(as.matrix(vcov(model))),
-      sigma = sigma(model),
-      theta = as.numeric(lme4::getME(model, "theta")),
-      covariances = lapply(groups, function(g) as.numeric(components[[g]])),
-      modes = lapply(groups, function(g) as.numeric(as.matrix(modes[[g]]))),
-      mode_covs = lapply(groups, function(g) as.numeric(attr(modes[[g]], "postVar"))),
-      log_likelihood = as.numeric(logLik(model)),
-      is_reml = lme4::isREML(model),
-      singular = lme4::isSingular(model),
-      optimizer = as.character(info$optimizer),
-      code = as.numeric(c(info$conv$opt, 0)[1]),
-      evaluations = as.numeric(c(info$feval, NA)[1]),
-      warnings = as.character(unlist(c(info$conv$lme4$messages, info$warnings))),
-      gradient = as.numeric(if (length(info$derivs$gradient)) max(abs(info$derivs$gradient)) else NA),
-      gain = ahead[1], curvature = ahead[2],
-      names = names(lme4::fixef(model)),
-      df = numeric(), std_error = numeric(), df_error = ""
-    )
-    if (df_method %in% c("satterthwaite", "kenward-roger") && nrow(contrasts)) {
-      found <- tryCatch(denominator_df(model, contrasts, df_method), error = function(e) conditionMessage(e))
-      if (is.character(found)) out$df_error <- found
-      else {
-        out$df <- found$df
-        out$std_error <- found$std_error
-        if (!is.null(found$vcov)) out$beta_cov <- as.numeric(found$vcov)
-      }
-    }
-    out
-  }
-
-  # One search with lme4, and more from other starts where the first ended on the boundary: an optimizer
-  # that slid onto it can be stuck below the optimum.
-  fit_lmer <- function(y, x, z, codes, n_levels, weights, reml, optimizer, control, start, restarts,
-                       contrasts, df_method) {
-    collect(function() {
-      made <- frame(y, x, z, codes, n_levels, weights)
-      data <- made$data
-      w <- if (length(weights)) data$w else NULL
-      settings <- lme4::lmerControl(
-        optimizer = optimizer, optCtrl = control, calc.derivs = TRUE,
-        check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
-        check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
-      )
-      # lmerTest and update() evaluate the stored call again, in the environment of the stored formula: so the
-      # formula and the small arguments stand in it as values, and the environment is the one with the data.
-      formula <- as.formula(made$text, env = environment())
-      search <- function(from) {
-        call <- bquote(lme4::lmer(.(formula), data = data, REML = .(reml), control = settings, start = .(from)))
-        if (!is.null(w)) call$weights <- quote(w)
-        eval(call, environment(formula))
-      }
-      model <- search(if (length(start)) start else NULL)
-      n_starts <- 1
-      if (restarts > 0 && lme4::isSingular(model)) {
-        diagonal <- lme4::getME(model, "lower") == 0
-        for (scale in c(0.1, 3, 0.01)[seq_len(restarts)]) {
-          other <- tryCatch(search(ifelse(diagonal, scale, 0)), error = function(e) NULL)
-          n_starts <- n_starts + 1
-          if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
-        }
-      }
-      # The search may also stop a little short: another optimizer goes on from there.
-      if (restarts > 0 && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
-        settings$optimizer <- if (optimizer == "bobyqa") "nloptwrap" else "bobyqa"
-        settings$optCtrl <- list()
-        further <- tryCatch(search(lme4::getME(model, "theta")), error = function(e) NULL)
+    model <- search(if (length(start)) start else NULL)
+    n_starts <- 1
+    if (restarts > 0 && lme4::isSingular(model)) {
+      diagonal <- lme4::getME(model, "lower") == 0
+      for (scale in c(0.1, 3, 0.01)[seq_len(restarts)]) {
+        other <- tryCatch(search(ifelse(diagonal, scale, 0)), error = function(e) NULL)
         n_starts <- n_starts + 1
-        if (!is.null(further) && logLik(further) > logLik(model)) model <- further
+        if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
       }
-      c(extract(model, length(z), contrasts, df_method), list(model = model, text = made$text, n_starts = n_starts))
-    })
-  }
+    }
+    # The search may also stop a little short: another optimizer goes on from there.
+    if (restarts > 0 && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
+      settings$optimizer <- if (optimizer == "bobyqa") "nloptwrap" else "bobyqa"
+      settings$optCtrl <- list()
+      further <- tryCatch(search(lme4::getME(model, "theta")), error = function(e) NULL)
+      n_starts <- n_starts + 1
+      if (!is.null(further) && logLik(further) > logLik(model)) model <- further
+    }
+    c(extract(model, length(z), contrasts, df_method), list(model = model, text = made$text, n_starts = n_starts))
+  })
+}
 
-  fit_lm <- function(y, x, weights) {
-    collect(function() {
-      made <- frame(y, x, list(), list(), integer(), weights)
-      data <- made$data
-      formula <- as.formula(made$text)
-      model <- if (length(weights)) lm(formula, data = data, weights = data$w) else lm(formula, data = data)
-      list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
-           log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model)),
-           model = model, text = made$text)
-    })
-  }
-
-  # A generalised model: glmer, or glmer.nb for the negative binomial, whose theta has a search of its own around it.
-  fit_glmer <- function(y, x, z, codes, n_levels, weights, offset, family, link, n_agq, optimizer, control, tolerance,
-                        start, restarts) {
-    collect(function() {
-      made <- frame(y, x, z, codes, n_levels, weights, offset)
-      data <- made$data
-      w <- if (length(weights)) data$w else NULL
-      off <- if (length(offset)) data$off else NULL
-      settings <- lme4::glmerControl(
-        optimizer = optimizer, optCtrl = control, calc.derivs = TRUE, tolPwrss = tolerance,
-        check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
-        check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
-      )
-      formula <- as.formula(made$text, env = environment())
-      negative <- family == "negative_binomial"
-      kind <- if (negative) NULL else family_of(family, link)
-      search <- function(from) {
-        call <- if (negative) bquote(lme4::glmer.nb(.(formula), data = data, control = settings)) else
-          bquote(lme4::glmer(.(formula), data = data, family = kind, nAGQ = .(n_agq), control = settings,
-                             start = .(from)))
-        if (!is.null(w)) call$weights <- quote(w)
-        if (!is.null(off)) call$offset <- quote(off)
-        eval(call, environment(formula))
-      }
-      model <- search(if (length(start)) list(theta = start) else NULL)
-      n_starts <- 1
-      if (restarts > 0 && !negative && lme4::isSingular(model)) {
-        diagonal <- lme4::getME(model, "lower") == 0
-        for (scale in c(0.1, 3, 0.01)[seq_len(restarts)]) {
-          other <- tryCatch(search(list(theta = ifelse(diagonal, scale, 0))), error = function(e) NULL)
-          n_starts <- n_starts + 1
-          if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
-        }
-      }
-      if (restarts > 0 && !negative && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
-        settings$optimizer <- rep(if (optimizer == "bobyqa") "nloptwrap" else "bobyqa", 2)
-        settings$optCtrl <- list()
-        from <- list(theta = lme4::getME(model, "theta"))
-        if (ncol(x)) from$fixef <- lme4::fixef(model)
-        further <- tryCatch(search(from), error = function(e) NULL)
-        n_starts <- n_starts + 1
-        if (!is.null(further) && logLik(further) > logLik(model)) model <- further
-      }
-      c(extract(model, length(z), matrix(0, 0, 0), "normal"),
-        list(model = model, text = made$text, n_starts = n_starts,
-             size = as.numeric(if (negative) lme4::getME(model, "glmer.nb.theta") else NA)))
-    })
-  }
-
-  fit_glm <- function(y, x, weights, offset, family, link) {
-    collect(function() {
-      made <- frame(y, x, list(), list(), integer(), weights, offset)
-      data <- made$data
-      formula <- as.formula(made$text, env = environment())
-      call <- if (family == "negative_binomial")
-        bquote(MASS::glm.nb(.(formula), data = data, link = .(as.name(link)),
-                            control = stats::glm.control(epsilon = 1e-12, maxit = 200))) else
-        bquote(stats::glm(.(formula), data = data, family = .(family_of(family, link)),
-                          control = stats::glm.control(epsilon = 1e-12, maxit = 200)))
-      w <- if (length(weights)) data$w else NULL
-      off <- if (length(offset)) data$off else NULL
-      if (length(weights)) call$weights <- quote(w)
-      if (length(offset)) call$offset <- quote(off)
-      model <- eval(call, environment(formula))
-      c(read_glm(model), list(model = model, text = made$text))
-    })
-  }
-
-  read_glm <- function(model) {
-    list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)),
+fit_lm <- function(y, x, weights) {
+  collect(function() {
+    made <- frame(y, x, list(), list(), integer(), weights)
+    data <- made$data
+    formula <- as.formula(made$text)
+    model <- if (length(weights)) lm(formula, data = data, weights = data$w) else lm(formula, data = data)
+    list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
          log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model)),
-         converged = as.numeric(model$converged && !isTRUE(model$boundary)),
-         size = as.numeric(if (is.null(model$theta)) NA else model$theta))
-  }
+         model = model, text = made$text)
+  })
+}
 
-  extract_glm <- function(model) collect(function() read_glm(model))
+# A generalised model: glmer, or glmer.nb for the negative binomial, whose theta has a search of its own around it.
+fit_glmer <- function(y, x, z, codes, n_levels, weights, offset, family, link, n_agq, optimizer, control, tolerance,
+                      start, restarts) {
+  collect(function() {
+    made <- frame(y, x, z, codes, n_levels, weights, offset)
+    data <- made$data
+    w <- if (length(weights)) data$w else NULL
+    off <- if (length(offset)) data$off else NULL
+    settings <- lme4::glmerControl(
+      optimizer = optimizer, optCtrl = control, calc.derivs = TRUE, tolPwrss = tolerance,
+      check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
+      check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
+    )
+    formula <- as.formula(made$text, env = environment())
+    negative <- family == "negative_binomial"
+    kind <- if (negative) NULL else family_of(family, link)
+    search <- function(from) {
+      call <- if (negative) bquote(lme4::glmer.nb(.(formula), data = data, control = settings)) else
+        bquote(lme4::glmer(.(formula), data = data, family = kind, nAGQ = .(n_agq), control = settings,
+                           start = .(from)))
+      if (!is.null(w)) call$weights <- quote(w)
+      if (!is.null(off)) call$offset <- quote(off)
+      eval(call, environment(formula))
+    }
+    model <- search(if (length(start)) list(theta = start) else NULL)
+    n_starts <- 1
+    if (restarts > 0 && !negative && lme4::isSingular(model)) {
+      diagonal <- lme4::getME(model, "lower") == 0
+      for (scale in c(0.1, 3, 0.01)[seq_len(restarts)]) {
+        other <- tryCatch(search(list(theta = ifelse(diagonal, scale, 0))), error = function(e) NULL)
+        n_starts <- n_starts + 1
+        if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
+      }
+    }
+    if (restarts > 0 && !negative && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
+      settings$optimizer <- rep(if (optimizer == "bobyqa") "nloptwrap" else "bobyqa", 2)
+      settings$optCtrl <- list()
+      from <- list(theta = lme4::getME(model, "theta"))
+      if (ncol(x)) from$fixef <- lme4::fixef(model)
+      further <- tryCatch(search(from), error = function(e) NULL)
+      n_starts <- n_starts + 1
+      if (!is.null(further) && logLik(further) > logLik(model)) model <- further
+    }
+    c(extract(model, length(z), matrix(0, 0, 0), "normal"),
+      list(model = model, text = made$text, n_starts = n_starts,
+           size = as.numeric(if (negative) lme4::getME(model, "glmer.nb.theta") else NA)))
+  })
+}
 
-  extract_model <- function(model, n_blocks, contrasts, df_method) {
-    collect(function() extract(model, n_blocks, contrasts, df_method))
-  }
+fit_glm <- function(y, x, weights, offset, family, link) {
+  collect(function() {
+    made <- frame(y, x, list(), list(), integer(), weights, offset)
+    data <- made$data
+    formula <- as.formula(made$text, env = environment())
+    call <- if (family == "negative_binomial")
+      bquote(MASS::glm.nb(.(formula), data = data, link = .(as.name(link)),
+                          control = stats::glm.control(epsilon = 1e-12, maxit = 200))) else
+      bquote(stats::glm(.(formula), data = data, family = .(family_of(family, link)),
+                        control = stats::glm.control(epsilon = 1e-12, maxit = 200)))
+    w <- if (length(weights)) data$w else NULL
+    off <- if (length(offset)) data$off else NULL
+    if (length(weights)) call$weights <- quote(w)
+    if (length(offset)) call$offset <- quote(off)
+    model <- eval(call, environment(formula))
+    c(read_glm(model), list(model = model, text = made$text))
+  })
+}
 
-  # What tells whether another start is worth trying.
-  boundary <- function(model) {
-    collect(function() list(singular = as.numeric(lme4::isSingular(model)), log_likelihood = as.numeric(logLik(model)),
-                            diagonal = as.numeric(lme4::getME(model, "lower") == 0)))
-  }
+read_glm <- function(model) {
+  list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)),
+       log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model)),
+       converged = as.numeric(model$converged && !isTRUE(model$boundary)),
+       size = as.numeric(if (is.null(model$theta)) NA else model$theta))
+}
 
-  extract_lm <- function(model) {
-    collect(function() list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
-                            log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model))))
-  }
+extract_glm <- function(model) collect(function() read_glm(model))
 
-  # Versions of packages, "" where absent.
-  versions <- function(packages) {
-    vapply(packages, function(p) tryCatch(as.character(packageVersion(p)), error = function(e) ""), "")
-  }
+extract_model <- function(model, n_blocks, contrasts, df_method) {
+  collect(function() extract(model, n_blocks, contrasts, df_method))
+}
 
-  # Load packages, so that the time it takes is not counted as fitting.
-  prepare <- function(packages) {
-    collect(function() list(loaded = vapply(packages, requireNamespace, TRUE, quietly = TRUE)))
-  }
+# What tells whether another start is worth trying.
+boundary <- function(model) {
+  collect(function() list(singular = as.numeric(lme4::isSingular(model)), log_likelihood = as.numeric(logLik(model)),
+                          diagonal = as.numeric(lme4::getME(model, "lower") == 0)))
+}
 
-  list(prepare = prepare, fit_lmer = fit_lmer, fit_lm = fit_lm, fit_glmer = fit_glmer,
-       fit_glm = fit_glm, extract_glm = extract_glm, extract_model = extract_model, boundary = boundary, extract_lm = extract_lm, versions = versions)
-})
+extract_lm <- function(model) {
+  collect(function() list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
+                          log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model))))
+}

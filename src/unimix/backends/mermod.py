@@ -306,6 +306,7 @@ def read_merMod(  # noqa: N802  the R class is called so
         ),
         log_likelihood=float(answer["log_likelihood"][0]) + constant,
         converged=finished and at_optimum,
+        std_error_kind="Kenward-Roger" if len(answer["std_error"]) else "generalised least squares",
         std_error=answer["std_error"] if len(answer["std_error"]) else None,
         df=df,
         df_method=method,

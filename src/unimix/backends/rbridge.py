@@ -27,12 +27,15 @@ _HINT = "unimix.doctor() says what is there, what fits together and the line tha
 
 
 class RBridge:
-    """R with the functions of ``lme4.R`` loaded; made once per process by :func:`connect`."""
+    """R with the functions of our ``*.R`` files loaded; made once per process by :func:`connect`."""
 
     def __init__(self, rinterface: Any) -> None:
         self._ri = rinterface
-        source = (Path(__file__).parent / "lme4.R").read_text(encoding="utf-8")
-        made = rinterface.evalr(source)
+        # Ours live in an environment of their own: nothing in the user's workspace is touched.
+        sources = [
+            (Path(__file__).parent / f"{n}.R").read_text(encoding="utf-8") for n in ("bridge", "lme4", "glmmtmb")
+        ]
+        made = rinterface.evalr("local({\n" + "\n".join(sources) + "\nas.list(environment())\n})")
         self._functions = dict(zip(made.names, made, strict=True))
         self._versions: dict[str, str] = {}
         self._prepared: set[str] = set()
@@ -41,7 +44,7 @@ class RBridge:
         """Call one of our R functions.
 
         Args:
-            function: Its name in ``lme4.R``.
+            function: Its name in one of our ``*.R`` files.
             arguments: Arrays, numbers, texts, lists and dicts of these, R objects, None.
 
         Returns:

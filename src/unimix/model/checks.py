@@ -73,7 +73,7 @@ def check_estimable(design: Design) -> None:
                 f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
                 "its variance and the residual variance cannot be told apart."
             )
-        elif scaled and block.n_levels * block.q >= n and block.q > 1:
+        elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
             faults.append(
                 f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
                 "rows; their variances and the residual variance cannot be told apart. Use fewer columns."
@@ -85,6 +85,12 @@ def check_estimable(design: Design) -> None:
                 f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
                 "cannot be told apart."
             )
+    faults += [
+        f"ar1(... | {b.group}) takes one factor of equally spaced times, each with a column of its own: ar1(0 + time | "
+        f"{b.group}); its columns are {', '.join(b.terms)}."
+        for b in design.blocks
+        if b.structure == "ar1" and not (((b.z == 0) | (b.z == 1)).all() and (b.z.sum(axis=1) == 1).all())
+    ]
     faults += _name_clashes(design.blocks)
     faults += [
         f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
@@ -97,7 +103,7 @@ def check_estimable(design: Design) -> None:
     if scaled and not faults:
         faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
     if scaled and not faults and design.blocks:
-        left, wanted = n - p, 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
+        left, wanted = n - p, 1 + sum(2 if b.structure == "ar1" else b.q * (b.q + 1) // 2 for b in design.blocks)
         if left < wanted:
             faults.append(
                 f"{n} rows less {p} fixed effects leave {left} independent values for {wanted} variances and "

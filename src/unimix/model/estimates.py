@@ -52,6 +52,8 @@ class Estimates:
         parameters: Dispersion parameters by name, where the family is not the Gaussian.
         criterion: What the log-likelihood is of, where it is not the method that was asked for (``AGQ(25)``).
         std_error: Standard errors where they are not the root of ``beta_cov``'s diagonal, shape (p,).
+        std_error_kind: What the standard errors are made from: ``generalised least squares`` at the estimated variances,
+            ``observed information`` of all parameters, ``Kenward-Roger``; empty if that does not matter.
         df: Denominator degrees of freedom, shape (p,); None where the engine has none.
         df_method: Whose degrees of freedom they are.
         interval: Lower and upper ends, shape (p, 2), where the engine has its own (quantiles of draws).
@@ -77,6 +79,7 @@ class Estimates:
     parameters: Mapping[str, float] = field(default_factory=dict)
     criterion: str = ""
     std_error: FloatArray | None = None
+    std_error_kind: str = ""
     df: FloatArray | None = None
     df_method: str = "normal"
     interval: FloatArray | None = None

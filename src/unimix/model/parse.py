@@ -165,7 +165,13 @@ class _Interpreter:
                 self.fault(f"{repeated[0].name!r} stands twice in one grouping factor.", repeated[0])
                 break
         return [
-            RandomTerm(left, tuple(n.name for n in names), bar.double, tuple(n.position for n in names))
+            RandomTerm(
+                left,
+                tuple(n.name for n in names),
+                bar.double,
+                tuple(n.position for n in names),
+                bar.structure if bar.structure in ("cs", "ar1") else "us",
+            )
             for names in groups
         ]
 

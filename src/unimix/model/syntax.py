@@ -14,6 +14,7 @@ from unimix.errors import Fault, FormulaError
 
 MAX_LENGTH = 20_000
 MAX_DEPTH = 60
+STRUCTURES = ("us", "diag", "cs", "ar1")
 
 CONSTANTS: dict[str, bool | None] = {
     "TRUE": True,
@@ -89,12 +90,13 @@ class Sequence_:  # noqa: N801 (Sequence is typing's)
 
 @dataclass(frozen=True)
 class Bar:
-    """``(left | right)`` or ``(left || right)``, parentheses included."""
+    """``(left | right)``, ``(left || right)`` or ``cs(left | right)``, parentheses included."""
 
     left: Node
     right: Node
     double: bool
     position: int
+    structure: str = "us"
 
 
 Node = Name | Number | Text | Call | Binary | Unary | Sequence_ | Bar
@@ -281,15 +283,19 @@ class Reader:
     def _group(self, opening: Token) -> Node:
         self._deeper(opening)
         inner = self.expression()
-        bar = self.accept("|", "||")
-        if bar is not None:
-            right = self.expression()
-            if self.token.text in ("|", "||"):
-                raise self.fail("A random term has one bar: (terms | group).")
-            inner = Bar(inner, right, bar.text == "||", opening.position)
+        inner = self._bar(inner, opening) or inner
         self.expect(")", "A closing parenthesis is missing.")
         self.depth -= 1
         return inner
+
+    def _bar(self, left: Node, opening: Token, structure: str = "us") -> Bar | None:
+        bar = self.accept("|", "||")
+        if bar is None:
+            return None
+        right = self.expression()
+        if self.token.text in ("|", "||") or (opening.text != "(" and bar.text == "||"):
+            raise self.fail("A random term has one bar: (terms | group).")
+        return Bar(left, right, bar.text == "||" or structure == "diag", opening.position, structure)
 
     def _items(self, closing: str) -> list[Node]:
         items: list[Node] = []
@@ -301,7 +307,7 @@ class Reader:
                 return items
             self.expect(",", f"{closing!r} or ',' is missing here.")
 
-    def _call(self, name: Token) -> Node:
+    def _call(self, name: Token) -> Node:  # noqa: C901  one branch per thing that may stand in a call
         self._deeper(name)
         arguments: list[Node] = []
         keywords: list[tuple[str, Node]] = []
@@ -319,6 +325,14 @@ class Reader:
                 raise self.fail("An argument without a name stands after named ones; put it first.")
             else:
                 arguments.append(self.expression())
+                if len(arguments) == 1 and self.token.text in ("|", "||"):
+                    if name.text not in STRUCTURES:
+                        raise self.fail(f"{name.text}( | ) is no covariance structure: {', '.join(STRUCTURES)}.", name)
+                    bar = self._bar(arguments[0], name, name.text)
+                    self.expect(")", "A closing parenthesis is missing.")
+                    self.depth -= 1
+                    assert bar is not None
+                    return bar
         self.depth -= 1
         if name.text == "c" and not keywords:
             return Sequence_(tuple(arguments), name.position)
@@ -352,8 +366,9 @@ def render(node: Node) -> str:
                 if isinstance(operand, Binary) and operand.operator != "**"
                 else f"{operator}{text}"
             )
-        case Bar(left, right, double):
-            return f"({render(left)} {'||' if double else '|'} {render(right)})"
+        case Bar(left, right, double, _, structure):
+            head = structure if structure in ("cs", "ar1") else ""
+            return f"{head}({render(left)} {'||' if double else '|'} {render(right)})"
         case Binary(operator, left, right):
             return _render_binary(operator, left, right)
 
@@ -388,7 +403,7 @@ def walk(node: Node) -> list[Node]:
         match current:
             case Call(_, arguments, keywords):
                 waiting += reversed((*arguments, *(v for _, v in keywords)))
-            case Binary(_, left, right) | Bar(left, right, _):
+            case Binary(_, left, right) | Bar(left, right):
                 waiting += (right, left)
             case Unary(_, operand):
                 waiting.append(operand)

@@ -43,12 +43,14 @@ class RandomTerm:
         factors: Columns whose combination is the grouping factor (one, or several for ``a:b``).
         independent: True for ``||``: every column has its own variance and no correlation.
         positions: Offset of each factor's name in the formula.
+        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
     """
 
     left: FixedPart
     factors: tuple[str, ...]
     independent: bool
     positions: tuple[int, ...] = ()
+    structure: str = "us"
 
     @property
     def group(self) -> str:
@@ -58,7 +60,8 @@ class RandomTerm:
     def text(self) -> str:
         """Canonical text, parentheses included."""
         bar = "||" if self.independent else "|"
-        return f"({self.left.text()} {bar} {':'.join(quote(f) for f in self.factors)})"
+        head = "" if self.structure == "us" else self.structure
+        return f"{head}({self.left.text()} {bar} {':'.join(quote(f) for f in self.factors)})"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ decompositions, so that the columns become orthonormal times sqrt(n). Any invert
 model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
 loses n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the coding).
 The response of a generalised model stays as it is (b = 0, s = 1); a structured covariance allows less: compound
-symmetry only a scale per column, the autoregressive form one scale.
+symmetry only a scale per column, the autoregressive form nothing.
 """
 
 from __future__ import annotations
@@ -110,8 +110,7 @@ def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, .
             turned.append(_triangular(block.z, np.ones(design.n))[0])
             continue
         size = np.sqrt(np.mean(block.z**2, axis=0))
-        unit = size if block.structure == "cs" else np.full(block.q, float(np.sqrt(np.mean(block.z**2))))
-        turned.append(np.diag(1.0 / unit))
+        turned.append(np.diag(1.0 / size) if block.structure == "cs" else np.eye(block.q))
     return turned, tuple(
         replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True)
     )
@@ -172,6 +171,17 @@ def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple
             factor[i, i] = np.sqrt(left) if left > 1e-14 * abs(target[i, i]) else 0.0
         factors.append(factor)
     return tuple(factors)
+
+
+def nearest_singular(covariance: FloatArray) -> FloatArray | None:
+    """The same matrix (q, q) with its smallest eigenvalue set to zero; None where that would change it visibly.
+
+    An optimizer that works with logarithms of variances stops near a zero variance, not at it.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] > 0.02 * max(1.0, float(values[-1])):
+        return None
+    return np.asarray((vectors[:, 1:] * values[1:]) @ vectors[:, 1:].T)
 
 
 SINGULAR_TOLERANCE = 1e-4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -46,17 +47,32 @@ def left_to_gain(
             moved[k][i, j] += times * sizes[c]
         return gls.profile(y, x, blocks, tuple(f @ f.T for f in moved), reml=reml)[0]
 
-    return newton_gain(value, len(cells))
+    return newton_gain(*differences(value, len(cells)))
 
 
-def left_to_gain_laplace(
+@dataclass(frozen=True)
+class Curvature:
+    """The neighbourhood of a point.
+
+    Attributes:
+        gain: What a Newton step promises, in units of the log-likelihood; infinity where the Hessian is not negative
+            definite.
+        beta_cov: Inverse of the observed information in the fixed effects, the other parameters estimated, (p, p); None
+            where there is none.
+    """
+
+    gain: float
+    beta_cov: FloatArray | None
+
+
+def curvature_of_laplace(
     design: Design,
     beta: FloatArray,
     covariances: Sequence[FloatArray],
     parameters: FloatArray,
     *,
     expected: bool,
-) -> float:
+) -> Curvature:
     """The same for Laplace's approximation, over covariance factors, fixed effects and dispersion parameters.
 
     Args:
@@ -65,9 +81,6 @@ def left_to_gain_laplace(
         covariances: Covariance of each block's effects, shapes (q, q).
         parameters: Dispersion parameters, shape (k,).
         expected: As for :func:`unimix.numerics.laplace.laplace`.
-
-    Returns:
-        Units of the log-likelihood; infinity where the Hessian is not negative definite.
     """
     factors = relative_factors(tuple(covariances), 1.0)
     cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
@@ -75,7 +88,7 @@ def left_to_gain_laplace(
     m, p = len(cells), design.p
     centre = laplace_at(design, beta, covariances, parameters, expected=expected)
     if not np.isfinite(centre.log_likelihood):
-        return float("inf")
+        return Curvature(float("inf"), None)
     rows = of_design(design, parameters, centre.eta)
     information = design.x.T @ (np.abs(rows.expected)[:, None] * design.x)
     steps = 0.02 / np.sqrt(np.maximum(np.diag(information), 1e-300))
@@ -93,18 +106,20 @@ def left_to_gain_laplace(
         there = [f @ f.T for f in moved]
         return laplace_at(design, b, there, q, expected=expected, start=centre.spherical).log_likelihood
 
-    return newton_gain(value, m + p + len(parameters))
+    gradient, hessian = differences(value, m + p + len(parameters))
+    gain = newton_gain(gradient, hessian)
+    if not np.isfinite(gain):
+        return Curvature(gain, None)
+    inverse = np.linalg.inv(-hessian)[m : m + p, m : m + p]
+    return Curvature(gain, inverse * np.outer(steps, steps))
 
 
-def newton_gain(value: Callable[[dict[int, float]], float], m: int) -> float:
-    """g'H^-1 g / 2 of a function of ``m`` parameters by central differences.
+def differences(value: Callable[[dict[int, float]], float], m: int) -> tuple[FloatArray, FloatArray]:
+    """Gradient (m,) and Hessian (m, m) of a function by central differences.
 
     Args:
         value: The function, of moves in units of each parameter's step.
         m: Number of parameters.
-
-    Returns:
-        Infinity where the Hessian is not negative definite.
     """
     here = value({})
     up, down = ([value({c: s}) for c in range(m)] for s in (1.0, -1.0))
@@ -115,8 +130,13 @@ def newton_gain(value: Callable[[dict[int, float]], float], m: int) -> float:
             both = value({a: 1.0, b: 1.0}) + value({a: -1.0, b: -1.0})
             cross = (both - up[a] - down[a] - up[b] - down[b] + 2 * here) / 2
             hessian[a, b] = hessian[b, a] = cross
+    return gradient, hessian
+
+
+def newton_gain(gradient: FloatArray, hessian: FloatArray) -> float:
+    """g'H^-1 g / 2: infinity where the Hessian (m, m) is not negative definite."""
     scale = np.sqrt(np.abs(np.diag(hessian)))
-    if not (scale > 0).all():
+    if not (np.isfinite(hessian).all() and (scale > 0).all()):
         return float("inf")
     values, vectors = np.linalg.eigh(-hessian / np.outer(scale, scale))
     if values.min() <= 0:

@@ -145,6 +145,7 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
         interval="credible" if bayesian else "confidence",
         level=level,
         df_method="posterior" if bayesian else estimates.df_method,
+        std_error_kind=estimates.std_error_kind,
     )
 
 

@@ -86,6 +86,7 @@ class FixedPartResult(Part):
         interval: confidence or credible.
         level: Probability of the interval.
         df_method: satterthwaite, kenward-roger, residual, normal, or posterior.
+        std_error_kind: generalised least squares, observed information, ..., or empty.
     """
 
     terms: tuple[str, ...]
@@ -100,6 +101,7 @@ class FixedPartResult(Part):
     interval: Literal["confidence", "credible"]
     level: float
     df_method: str
+    std_error_kind: str = ""
 
 
 class RandomPartResult(Part):

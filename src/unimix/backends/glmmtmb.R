@@ -1,0 +1,97 @@
+# glmmTMB: fit and extraction in one round trip.
+
+# glmmTMB's family object by unimix's names.
+tmb_family <- function(name, link) {
+  made <- switch(name, negative_binomial = glmmTMB::nbinom2, negative_binomial_1 = glmmTMB::nbinom1,
+                 beta = glmmTMB::beta_family, NULL)
+  if (is.null(made)) family_of(name, link) else do.call(made, list(link = link))
+}
+
+# The random terms under generated names; ar1 needs its columns as the one factor that they are the indicators of.
+tmb_terms <- function(data, z, structures) {
+  bars <- character()
+  for (k in seq_along(z)) {
+    columns <- paste0("z", k - 1L, "_", seq_len(ncol(z[[k]])) - 1L)
+    if (structures[k] == "ar1") {
+      columns <- paste0("t", k - 1L)
+      data[[columns]] <- factor(max.col(z[[k]], "first"), levels = seq_len(ncol(z[[k]])))
+    }
+    bars <- c(bars, paste0(structures[k], "(0 + ", paste(columns, collapse = " + "), " | g", k - 1L, ")"))
+  }
+  list(data = data, bars = bars)
+}
+
+fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, family, link, zero, dispersion, reml, method,
+                    control, start) {
+  collect(function() {
+    made <- frame(y, x, z, codes, n_levels, weights, offset)
+    terms <- tmb_terms(made$data, z, structures)
+    data <- terms$data
+    fixed <- if (ncol(x)) paste0("x", seq_len(ncol(x)) - 1L) else character()
+    text <- paste("y ~", paste(c("0", fixed, terms$bars), collapse = " + "))
+    one_sided <- function(columns, letter) {
+      if (!length(columns)) return(if (letter == "u") "~0" else "~1")
+      names <- paste0(letter, seq_len(ncol(columns)) - 1L)
+      for (j in seq_along(names)) data[[names[j]]] <<- columns[, j]
+      paste("~ 0 +", paste(names, collapse = " + "))
+    }
+    zero_text <- one_sided(zero, "u")
+    dispersion_text <- one_sided(dispersion, "v")
+    here <- environment()
+    formula <- as.formula(text, env = here)
+    call <- bquote(glmmTMB::glmmTMB(
+      .(formula), data = data, family = .(tmb_family(family, link)), REML = .(reml),
+      ziformula = .(as.formula(zero_text, env = here)), dispformula = .(as.formula(dispersion_text, env = here)),
+      control = settings
+    ))
+    if (length(weights)) call$weights <- quote(w)
+    if (length(offset)) call$offset <- quote(off)
+    if (length(start)) call$start <- list(theta = start)
+    w <- if (length(weights)) data$w else NULL
+    off <- if (length(offset)) data$off else NULL
+    optimizer <- if (method == "nlminb") stats::nlminb else stats::optim
+    arguments <- if (method == "nlminb") list() else list(method = method)
+    settings <- glmmTMB::glmmTMBControl(optCtrl = control, optimizer = optimizer, optArgs = arguments,
+                                        rank_check = "skip", conv_check = "skip")
+    model <- eval(call, here)
+    c(read_tmb(model, length(z)), list(model = model, text = text, zero = zero_text, dispersion = dispersion_text))
+  })
+}
+
+# Everything we read from a glmmTMB, in the order of the blocks g0, g1, ...
+read_tmb <- function(model, n_blocks) {
+  report <- model$sdr
+  inside <- model$fit$par
+  index <- function(name) which(names(inside) == name)
+  covariance <- as.matrix(report$cov.fixed)
+  gradient <- as.numeric(report$gradient.fixed)
+  components <- glmmTMB::VarCorr(model)$cond
+  effects <- if (n_blocks) glmmTMB::ranef(model, condVar = FALSE)$cond else list()
+  groups <- if (n_blocks) paste0("g", seq_len(n_blocks) - 1L) else character()
+  positive <- isTRUE(report$pdHess) && all(is.finite(covariance))
+  beta <- as.numeric(glmmTMB::fixef(model)$cond)
+  vcov <- tryCatch(as.numeric(as.matrix(stats::vcov(model)$cond)), error = function(e) numeric())
+  list(
+    beta = beta, beta_cov = if (positive || all(is.finite(vcov))) vcov else numeric(),
+    covariances = lapply(groups, function(g) as.numeric(matrix(components[[g]], nrow(components[[g]])))),
+    modes = lapply(groups, function(g) as.numeric(as.matrix(effects[[g]]))),
+    log_likelihood = -as.numeric(model$fit$objective),
+    sigma = as.numeric(tryCatch(glmmTMB::sigma(model), error = function(e) NA))[1],
+    code = as.numeric(model$fit$convergence), message = as.character(model$fit$message),
+    positive = as.numeric(positive), gradient = max(abs(gradient)),
+    gain = if (positive) as.numeric(0.5 * crossprod(gradient, covariance %*% gradient)) else NA_real_,
+    zero_beta = as.numeric(glmmTMB::fixef(model)$zi),
+    zero_cov = as.numeric(as.matrix(covariance[index("betazi"), index("betazi")])),
+    dispersion_beta = as.numeric(inside[index("betad")]),
+    dispersion_cov = as.numeric(as.matrix(covariance[index("betad"), index("betad")]))
+  )
+}
+
+# Whether this glmmTMB models log sigma (2) or log sigma^2 (1) of a Gaussian response, told by a fit.
+tmb_sigma_power <- function() {
+  collect(function() {
+    d <- data.frame(y = c(-3, -1, 0, 1, 3, 4))
+    m <- glmmTMB::glmmTMB(y ~ 1, data = d)
+    list(power = as.numeric(round(2 * log(glmmTMB::sigma(m)) / m$fit$par[["betad"]])))
+  })
+}
