@@ -31,10 +31,14 @@ class Allowed:
 LOOSE = Allowed(1e-2, 2e-2, 1e-2, 1e-3)
 # With the adapter's settings what is left is the step of those differences: up to 0.4 % of a standard error.
 TIGHT = Allowed(1e-3, 5e-3, 1e-3, 1e-5)
+# Automatic differentiation, in well-scaled columns: even the numerical Hessian is good to 1e-5 here.
+AUTOMATIC = Allowed(1e-3, 1e-3, 1e-3, 1e-5)
 GLMER_DEFAULTS = {"tol_pwrss": 1e-7, "control": {"rhoend": 2e-6}, "restarts": 0}
 ENGINES: dict[str, tuple[str, dict[str, Any], Allowed]] = {
     "lme4": ("lme4", {}, TIGHT),
     "lme4 at glmer's defaults": ("lme4", GLMER_DEFAULTS, LOOSE),
+    "pymer4": ("pymer4", {}, TIGHT),
+    "glmmtmb": ("glmmtmb", {}, AUTOMATIC),
 }
 
 

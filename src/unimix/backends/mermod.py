@@ -10,7 +10,7 @@ from pydantic import Field
 
 from unimix.backends import glmer, rbridge
 from unimix.backends.base import Backend, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
+from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
 from unimix.backends.family_sheet import FamilySheet
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
@@ -38,35 +38,37 @@ _NO_FAMILY = Never("glmer has no such family. Use backend='glmmtmb' or 'pymc'.")
 _NO_GLM = Never("R's glm has no such family. Use backend='glmmtmb' or 'pymc'.")
 _EXPECTED = Yes("the determinant of Laplace's approximation takes the expected information")
 
-FAMILIES = FamilySheet(
-    mixed={
-        "gaussian(identity)": Yes("by lmer"),
-        "gaussian": _WRONG_SCALE,
-        "binomial(logit)": Yes(),
-        "binomial": _EXPECTED,
-        "poisson(log)": Yes(),
-        "poisson": _EXPECTED,
-        "negative_binomial(log)": Yes("by glmer.nb, which searches theta around glmer"),
-        "negative_binomial": Upstream("glmer.nb has the log link only."),
-        "negative_binomial_1": _NO_FAMILY,
-        "gamma": _WRONG_SCALE,
-        "inverse_gaussian": _WRONG_SCALE,
-        "beta": _NO_FAMILY,
-        "student_t": _NO_FAMILY,
-    },
-    plain={
-        "gaussian(identity)": Yes("by lm"),
-        "gaussian": Yes("by glm"),
-        "binomial": Yes("by glm"),
-        "poisson": Yes("by glm"),
-        "negative_binomial": Yes("by MASS::glm.nb"),
-        "negative_binomial_1": _NO_GLM,
-        "gamma": Yes("by glm"),
-        "inverse_gaussian": Yes("by glm"),
-        "beta": _NO_GLM,
-        "student_t": _NO_GLM,
-    },
-)
+_MIXED: dict[str, Answer] = {
+    "gaussian(identity)": Yes("by lmer"),
+    "gaussian": _WRONG_SCALE,
+    "binomial(logit)": Yes(),
+    "binomial": _EXPECTED,
+    "poisson(log)": Yes(),
+    "poisson": _EXPECTED,
+    "negative_binomial(log)": Yes("by glmer.nb, which searches theta around glmer"),
+    "negative_binomial": Upstream("glmer.nb has the log link only."),
+    "negative_binomial_1": _NO_FAMILY,
+    "gamma": _WRONG_SCALE,
+    "inverse_gaussian": _WRONG_SCALE,
+    "beta": _NO_FAMILY,
+    "student_t": _NO_FAMILY,
+}
+_PLAIN: dict[str, Answer] = {
+    "gaussian(identity)": Yes("by lm"),
+    "gaussian": Yes("by glm"),
+    "binomial": Yes("by glm"),
+    "poisson": Yes("by glm"),
+    "negative_binomial": Yes("by MASS::glm.nb"),
+    "negative_binomial_1": _NO_GLM,
+    "gamma": Yes("by glm"),
+    "inverse_gaussian": Yes("by glm"),
+    "beta": _NO_GLM,
+    "student_t": _NO_GLM,
+}
+FAMILIES = FamilySheet(_MIXED, _PLAIN)
+_NO_NB = Upstream("pymer4's classes have no negative binomial. Use backend='lme4' or 'glmmtmb'.")
+_WITHOUT_NB: dict[str, Answer] = {"negative_binomial(log)": _NO_NB, "negative_binomial": _NO_NB}
+PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB)
 
 CAPABILITIES = Capabilities(
     {

@@ -11,15 +11,16 @@ import contextlib
 import importlib
 import io
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from unimix.backends import rbridge
+from unimix.backends import glmer, rbridge
 from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.capture import unique_lines
 from unimix.backends.mermod import (
+    PYMER4_FAMILIES,
     R_PACKAGES,
     LmerBackend,
     call_text,
@@ -33,6 +34,7 @@ from unimix.backends.mermod import (
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from unimix.backends.family_sheet import FamilySheet
     from unimix.model.design import Design
     from unimix.model.estimates import Estimates
 
@@ -40,7 +42,7 @@ _STARTS = (0.1, 3.0, 0.01)
 
 
 class Pymer4(LmerBackend):
-    """pymer4's ``lmer`` (``lm`` without a random part)."""
+    """pymer4's ``lmer`` and ``glmer`` (``lm`` and ``glm`` without a random part)."""
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="pymer4",
@@ -51,6 +53,7 @@ class Pymer4(LmerBackend):
         install="pip install 'unimix[pymer4]'    # needs R; `python -m unimix.doctor` names the rpy2 for your R",
         url="https://eshinjolly.com/pymer4",
     )
+    families: ClassVar[FamilySheet] = PYMER4_FAMILIES
     r_packages: ClassVar[tuple[str, ...]] = (
         *R_PACKAGES, "emmeans", "broom", "broom.mixed", "parameters", "performance", "insight", "tibble",
     )  # fmt: skip
@@ -67,6 +70,8 @@ class Pymer4(LmerBackend):
         return sys.modules["pymer4.models"]
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        if not problem.design.family.is_linear:
+            return self._fit_generalised(engine, problem)
         bridge = rbridge.connect(self.info.name, self.info.install)
         design, constant, provenance = homoscedastic(problem.design, problem.request)
         text = super(LmerBackend, self).preview(design, problem.request)
@@ -87,6 +92,64 @@ class Pymer4(LmerBackend):
         answer |= {"model": made, "notes": [*answer["notes"], *notes]}
         finished = int(answer["code"][0]) == 0
         return read_merMod(answer, problem, constant, road | n_starts_told(search.n_starts), call, finished=finished)
+
+    def _fit_generalised(self, engine: ModuleType, problem: Problem) -> Estimates:
+        bridge = rbridge.connect(self.info.name, self.info.install)
+        design, settings = problem.design, self.glmer_settings(problem.request)
+        family = {"gamma": "Gamma"}.get(design.family.name, design.family.name)
+        link = "1/mu^2" if design.family.link == "inverse_squared" else design.family.link
+        text = super(LmerBackend, self).preview(design, problem.request)
+        weights = glmer.prior_weights(design)
+        with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings(), rbridge.interruptible():
+            made = (engine.glmer if design.blocks else engine.glm)(
+                text, _frame(design), family=family, link=link, weights=weights if len(weights) else None
+            )
+            steer = self._steer_glmer if design.blocks else _steer_glm
+            search = steer(made, bridge, problem)
+            trouble = _run(made)
+        notes = [*unique_lines("".join([*said, *search.said])), *trouble]
+        call = glmer.call_text(text, design, settings)
+        more = {"model": made, "size": np.array([np.nan])}
+        road = {"engine": "lme4, through pymer4's own class; values read from its r_model"}
+        if not design.blocks:
+            answer = bridge.call("extract_glm", made.r_model)
+            found = glmer.read_glm({**answer, **more, "notes": [*answer["notes"], *notes]}, problem, call)
+            return replace(found, provenance={**found.provenance, **road})
+        answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal")
+        answer |= {**more, "notes": [*answer["notes"], *notes]}
+        return glmer.read_glmer(answer, problem, settings, road | n_starts_told(search.n_starts), call)
+
+    def _steer_glmer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+        """The same for ``glmer``: controls, quadrature, offset and further starts."""
+        fitter, record, settings = made._r_func, _Search(), self.glmer_settings(problem.request)
+        library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
+        control = library.glmerControl(
+            optimizer=settings.optimizer,
+            optCtrl=bridge.named_list({k: float(v) for k, v in settings.control.items()}),
+            tolPwrss=settings.tolerance,
+            **{f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")},
+        )
+        offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
+
+        def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
+            record.n_starts += 1
+            more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
+            return fitter(formula, data, control=control, nAGQ=settings.n_agq, **offset, **more, **others)
+
+        def best(formula: str, data: Any, **others: Any) -> Any:
+            model = search(formula, data, settings.start, **others)
+            state = bridge.call("boundary", model)
+            if state["singular"][0] and settings.start is None:
+                for scale in _STARTS[: settings.restarts]:
+                    other = search(formula, data, np.where(state["diagonal"], scale, 0.0), **others)
+                    found = bridge.call("boundary", other)
+                    if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
+                        model, state = other, found
+            record.said = list(made.r_console)
+            return model
+
+        made._r_func = best
+        return record
 
     def _steer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
         """Make the class pass on the method, the controls and further starts, which ``fit`` has no arguments for."""
@@ -127,6 +190,20 @@ class _Search:
 
     n_starts: int = 0
     said: list[str] = field(default_factory=list)
+
+
+def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+    """Make ``glm`` pass on the offset and a tolerance that its default lacks."""
+    del bridge
+    fitter = made._r_func
+    library = importlib.import_module("pymer4.models.glm").lib_stats
+    offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
+
+    def fit(formula: str, data: Any, **others: Any) -> Any:
+        return fitter(formula, data, control=library.glm_control(epsilon=1e-12, maxit=200), **offset, **others)
+
+    made._r_func = fit
+    return _Search()
 
 
 def _run(made: Any) -> list[str]:
