@@ -54,6 +54,8 @@ def fit(
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
+    ziformula: str | None = None,
+    dispformula: str | None = None,
     df_method: DfMethod = "satterthwaite",
     ci_level: float = 0.95,
     missing: Literal["drop", "raise"] = "drop",
@@ -77,6 +79,9 @@ def fit(
             family is binomial; for other families a row's log-likelihood counts w times.
         offset: Column or array (n,), added to the linear predictor.
         contrasts: Coding per factor: ``{"f": "sum"}``, a matrix (levels x columns), or ``{label: weights}``.
+        ziformula: Zero inflation of counts, ``"~ 1"`` or ``"~ x"``: fixed terms of the logit of the probability of a
+            structural zero.
+        dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.
         df_method: Denominator degrees of freedom of the t tests. An engine without them reports z and says so.
         ci_level: Probability of the intervals.
         missing: drop rows with missing values in a used column (they are counted), or raise.
@@ -95,7 +100,21 @@ def fit(
     """
     engine = registry.resolve(backend, options)
     call = _prepare(
-        formula, data, family, method, weights, offset, contrasts, df_method, ci_level, missing, priors, seed, progress
+        formula,
+        data,
+        family,
+        method,
+        weights,
+        offset,
+        contrasts,
+        ziformula,
+        dispformula,
+        df_method,
+        ci_level,
+        missing,
+        priors,
+        seed,
+        progress,
     )
     return _fit_one(engine, call)
 
@@ -108,6 +127,8 @@ def _prepare(
     weights: ColumnOrArray,
     offset: ColumnOrArray,
     contrasts: Mapping[str, object] | None,
+    ziformula: str | None,
+    dispformula: str | None,
     df_method: str,
     ci_level: float,
     missing: str,
@@ -130,7 +151,7 @@ def _prepare(
         raise OptionError("\n".join(faults))
     started = time.perf_counter()
     design = build_design(
-        parse(formula),
+        parse(formula, ziformula, dispformula),
         data,
         weights=weights,
         offset=offset,
@@ -196,6 +217,8 @@ def compare(
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
+    ziformula: str | None = None,
+    dispformula: str | None = None,
     df_method: DfMethod = "satterthwaite",
     ci_level: float = 0.95,
     missing: Literal["drop", "raise"] = "drop",
@@ -215,6 +238,8 @@ def compare(
         weights: As for :func:`fit`.
         offset: As for :func:`fit`.
         contrasts: As for :func:`fit`.
+        ziformula: As for :func:`fit`.
+        dispformula: As for :func:`fit`.
         df_method: As for :func:`fit`.
         ci_level: As for :func:`fit`.
         missing: As for :func:`fit`.
@@ -237,7 +262,21 @@ def compare(
         raise OptionError("compare takes a formula and data, or finished results; not both.")
     engines = _engines(backends)
     call = _prepare(
-        formula, data, family, method, weights, offset, contrasts, df_method, ci_level, missing, None, seed, progress
+        formula,
+        data,
+        family,
+        method,
+        weights,
+        offset,
+        contrasts,
+        ziformula,
+        dispformula,
+        df_method,
+        ci_level,
+        missing,
+        None,
+        seed,
+        progress,
     )
     results: list[FitResult | Failure] = []
     for engine in engines:
@@ -297,6 +336,8 @@ def explain(
     weights: ColumnOrArray = None,
     offset: ColumnOrArray = None,
     contrasts: Mapping[str, object] | None = None,
+    ziformula: str | None = None,
+    dispformula: str | None = None,
     df_method: DfMethod = "satterthwaite",
     missing: Literal["drop", "raise"] = "drop",
     options: Mapping[str, Any] | None = None,
@@ -313,6 +354,8 @@ def explain(
         weights: As for :func:`fit`.
         offset: As for :func:`fit`.
         contrasts: As for :func:`fit`.
+        ziformula: As for :func:`fit`.
+        dispformula: As for :func:`fit`.
         df_method: As for :func:`fit`.
         missing: As for :func:`fit`.
         options: As for :func:`fit`.
@@ -323,7 +366,21 @@ def explain(
     """
     engine = registry.resolve(backend, options)
     call = _prepare(
-        formula, data, family, method, weights, offset, contrasts, df_method, 0.95, missing, priors, None, None
+        formula,
+        data,
+        family,
+        method,
+        weights,
+        offset,
+        contrasts,
+        ziformula,
+        dispformula,
+        df_method,
+        0.95,
+        missing,
+        priors,
+        None,
+        None,
     )
     request = _request(engine, call)
     able = [

@@ -9,6 +9,8 @@ import pandas as pd
 
 from unimix.model.design import Design
 
+_STRUCTURES = {"us": "correlated", "cs": "compound symmetry", "ar1": "autoregressive"}
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -91,23 +93,34 @@ def explain_design(
             }
             for j, name in enumerate(block.terms)
         ]
-    for role, values in (("weights", design.weights), ("offset", design.offset)):
+    offset = "(subtracted)" if design.is_linear else "off"
+    for role, engine, values in (
+        ("weights", "w", design.weights),
+        ("trials", "w", design.trials),
+        ("offset", offset, design.offset),
+    ):
         if values is not None:
             rows.append(
                 {
                     "role": role,
                     "name": role,
-                    "engine": "w" if role == "weights" else "(subtracted)",
+                    "engine": engine,
                     "first values": first(values),
                 }
             )
+    for role, letter, part in (("zero inflation", "u", design.zero), ("dispersion", "v", design.dispersion)):
+        if part is not None:
+            rows += [
+                {"role": role, "name": name, "engine": f"{letter}{j}", "first values": first(part.x[:, j])}
+                for j, name in enumerate(part.names)
+            ]
     groups = [
         {
             "group": b.group,
             "engine": f"g{k}",
             "levels": b.n_levels,
             "columns": ", ".join(b.terms),
-            "covariance": "one variance" if b.q == 1 else f"{b.q} x {b.q}, correlated",
+            "covariance": "one variance" if b.q == 1 else f"{b.q} x {b.q}, {_STRUCTURES[b.structure]}",
             "first levels": ", ".join(str(v) for v in b.levels[:4]),
         }
         for k, b in enumerate(design.blocks)

@@ -282,11 +282,11 @@ class Backend(BaseModel, ABC):
     ) -> tuple[Problem, Conditioning | None, float, dict[str, str]]:
         provenance: dict[str, str] = {}
         fitted, constant = design, 0.0
-        if fitted.offset is not None and fitted.family.is_linear:
+        if fitted.offset is not None and fitted.is_linear:
             fitted = replace(fitted, y=fitted.y - fitted.offset, offset=None)
             provenance["offset"] = "subtracted from the response before the fit and added back (exact for this model)"
         answer = self.capabilities[Feature.WEIGHTS]
-        if fitted.weights is not None and isinstance(answer, Yes) and answer.how and fitted.family.is_linear:
+        if fitted.weights is not None and isinstance(answer, Yes) and answer.how and fitted.is_linear:
             fitted, constant = scale_rows(fitted)
             provenance["weights"] = f"emulated: {answer.how}"
         if not self.conditioning:
@@ -298,7 +298,7 @@ class Backend(BaseModel, ABC):
 
 def _with_residual(found: Estimates, design: Design) -> Estimates:
     """Withdraw `converged` where the residual variance vanished: the covariance parameters ran off to a limit."""
-    if not design.blocks or not design.family.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
+    if not design.blocks or not design.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
         return found
     told = (
         f"the residual standard deviation fell to {found.sigma / float(np.std(design.y)):.1g} of the response's: the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,13 +19,13 @@ from unimix.model.features import Feature
 from unimix.numerics import gls
 from unimix.numerics.conditioning import is_singular, nearest_singular, relative_factors
 from unimix.numerics.laplace import laplace_at
-from unimix.numerics.optimum import curvature_of_laplace, left_to_gain
+from unimix.numerics.optimum import Curvature, curvature_of_laplace, left_to_gain
 from unimix.numerics.starts import likely_starts
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.model.design import Design
+    from unimix.model.design import Design, Part
 
 FloatArray = npt.NDArray[np.float64]
 WORTHWHILE = 1e-4
@@ -124,7 +125,9 @@ class GlmmTMB(Backend):
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
         """Weights that would mean something else."""
-        if design.weights is not None and design.family.name == "gaussian" and not design.family.is_linear:
+        if design.weights is not None and design.zero is not None:
+            return ["weights with zero inflation: it is not clear what they would count"]
+        if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
             return ["weights: glmmTMB's multiply the log-likelihood, and a Gaussian model's are precisions"]
         return []
 
@@ -135,12 +138,14 @@ class GlmmTMB(Backend):
             for k, b in enumerate(design.blocks)
         ]
         fixed = [f"x{j}" for j in range(design.p)]
-        return self._call(f"y ~ {' + '.join(['0', *fixed, *bars])}", "~0", "~1", design, request)
+        zero = _one_sided(design.zero, "u", "~0")
+        dispersion = _one_sided(design.dispersion, "v", "~1")
+        return self._call(f"y ~ {' + '.join(['0', *fixed, *bars])}", zero, dispersion, design, request)
 
     def _call(self, formula: str, zero: str, dispersion: str, design: Design, request: FitRequest) -> str:
         family = _R_NAMES.get(design.family.label, design.family.name)
         more = ", weights = w" if len(_prior_weights(design)) else ""
-        more += ", offset = off" if design.offset is not None and not design.family.is_linear else ""
+        more += ", offset = off" if design.offset is not None and not design.is_linear else ""
         more += f", ziformula = {zero}" if zero != "~0" else ""
         more += f", dispformula = {dispersion}" if dispersion != "~1" else ""
         reml = "TRUE" if request.reml else "FALSE"
@@ -161,8 +166,8 @@ class GlmmTMB(Backend):
             [b.structure for b in design.blocks],
             design.family.label,
             design.family.link,
-            np.empty(0),
-            np.empty(0),
+            np.empty(0) if design.zero is None else design.zero.x,
+            np.empty(0) if design.dispersion is None else design.dispersion.x,
             request.reml and bool(design.blocks or design.p),
             self.optimizer,
             {**default, **self.control},
@@ -183,8 +188,14 @@ class GlmmTMB(Backend):
         provenance = (
             {"optimum": f"started from {len(starts)} points that unimix's own likelihood finds"} if starts else {}
         )
+        if design.dispersion is not None and design.family.name == "gaussian":
+            best["power"] = bridge.call("tmb_sigma_power")["power"]
         call = self._call(best["text"][0], best["zero"][0], best["dispersion"][0], design, request)
         return _read(best, problem, provenance, call)
+
+
+def _one_sided(part: Part | None, letter: str, absent: str) -> str:
+    return absent if part is None else "~ " + " + ".join(["0", *(f"{letter}{j}" for j in range(len(part.names)))])
 
 
 def _columns(k: int, q: int, structure: str) -> list[str]:
@@ -198,7 +209,7 @@ def _prior_weights(design: Design) -> FloatArray:
 
 def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     """GlmmTMB's theta at the likely maxima of a Gaussian model: log SDs, then the scaled factor of the correlations."""
-    if not design.family.is_linear or not design.blocks or any(b.structure != "us" for b in design.blocks):
+    if not design.is_linear or not design.blocks or any(b.structure != "us" for b in design.blocks):
         return []
     found = []
     for factors in likely_starts(design.y, design.x, design.blocks, reml=reml):
@@ -214,106 +225,132 @@ def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     return found
 
 
-def is_boundary(
-    design: Design,
-    beta: FloatArray,
-    covariances: tuple[FloatArray, ...],
-    sigma: float,
-    parameters: FloatArray,
-    *,
-    reml: bool,
-) -> bool:
-    """Whether a covariance is on its boundary, or so close that the likelihood is no lower there."""
-    linear = design.family.is_linear
-    if is_singular(covariances, sigma if linear else 1.0):
-        return True
+def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Zero inflation, and the logarithm of unimix's dispersion parameter, which glmmTMB may count otherwise."""
+    found = {}
+    if design.zero is not None:
+        k = len(design.zero.names)
+        found["zero"] = (answer["zero_beta"], answer["zero_cov"].reshape(k, k))
+    if design.dispersion is not None:
+        k = len(design.dispersion.names)
+        # Gaussian: log sigma^2 in older versions; gamma: log shape, the inverse of the dispersion.
+        times = {"gaussian": 0.5 * float(answer.get("power", [1.0])[0]), "gamma": -1.0}.get(design.family.name, 1.0)
+        covariance = times**2 * answer["dispersion_cov"].reshape(k, k)
+        found["dispersion"] = (times * answer["dispersion_beta"], covariance)
+    return found
 
-    def value(tried: tuple[FloatArray, ...]) -> float:
-        if not linear:
-            return laplace_at(design, beta, tried, parameters).log_likelihood
-        relative = tuple(c / sigma**2 for c in tried)
-        return gls.profile(design.y, design.x, design.blocks, relative, reml=reml)[0]
 
-    for k, covariance in enumerate(covariances):
-        limit = nearest_singular(covariance / (sigma**2 if linear else 1.0))
-        if limit is not None:
-            scaled = limit * (sigma**2 if linear else 1.0)
-            if value((*covariances[:k], scaled, *covariances[k + 1 :])) > value(covariances) - FLAT:
-                return True
-    return False
+@dataclass(frozen=True)
+class _Point:
+    """Where glmmTMB ended, in terms that the free functions take."""
+
+    design: Design
+    beta: FloatArray
+    covariances: tuple[FloatArray, ...]
+    sigma: float
+    parameters: FloatArray
+    zero: FloatArray | None
+    reml: bool
+
+    def effects(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+        """Conditional modes and covariances."""
+        design = self.design
+        if design.is_linear:
+            found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
+            return found.modes, found.mode_covs
+        at = laplace_at(design, self.beta, self.covariances, self.parameters, zero=self.zero)
+        return at.modes, at.mode_covs
+
+    def is_boundary(self) -> bool:
+        """Whether a covariance is on its boundary, or so close that the likelihood is no lower there."""
+        unit = self.sigma**2 if self.design.is_linear else 1.0
+        if is_singular(self.covariances, float(np.sqrt(unit))):
+            return True
+        for k, (block, covariance) in enumerate(zip(self.design.blocks, self.covariances, strict=True)):
+            limit = nearest_singular(covariance / unit) if block.structure == "us" else None
+            if limit is not None:
+                tried = (*self.covariances[:k], limit * unit, *self.covariances[k + 1 :])
+                if self._value(tried) > self._value(self.covariances) - FLAT:
+                    return True
+        return False
+
+    def _value(self, covariances: tuple[FloatArray, ...]) -> float:
+        design = self.design
+        if not design.is_linear:
+            return laplace_at(design, self.beta, covariances, self.parameters, zero=self.zero).log_likelihood
+        relative = tuple(c / self.sigma**2 for c in covariances)
+        return gls.profile(design.y, design.x, design.blocks, relative, reml=self.reml)[0]
+
+    def curvature(self) -> Curvature:
+        """What a Newton step promises and the covariance of the fixed effects, where glmmTMB's Hessian fails."""
+        design = self.design
+        if any(b.structure != "us" for b in design.blocks) or design.dispersion is not None:
+            return Curvature(float("inf"), None)
+        if design.is_linear:
+            factors = relative_factors(self.covariances, self.sigma)
+            gain = left_to_gain(design.y, design.x, design.blocks, factors, reml=self.reml)
+            found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
+            return Curvature(gain, found.beta_cov)
+        return curvature_of_laplace(
+            design, self.beta, self.covariances, self.parameters, expected=False, zero=self.zero
+        )
 
 
 def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], call: str) -> Estimates:
     """Turn what ``glmmtmb.R`` extracted into estimates."""
     design, request = problem.design, problem.request
     p, family = design.p, design.family
-    shapes = [(b.n_levels, b.q) for b in design.blocks]
-    covariances = tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True))
-    sigma = float(answer["sigma"][0])
-    value = {"gaussian": sigma, "gamma": sigma**2}.get(family.name, sigma)
-    parameters = {family.parameters[0]: value} if family.parameters and not family.is_linear else {}
-    scale = sigma if family.parameters and family.parameters[0] in ("sigma", "dispersion") else 1.0
-    log_likelihood = float(answer["log_likelihood"][0])
+    parts = _parts(answer, design)
+    sigma = float(answer["sigma"][0]) if design.dispersion is None else 1.0
+    parameters = {}
+    if family.parameters and not design.is_linear and design.dispersion is None:
+        parameters = {family.parameters[0]: sigma**2 if family.name == "gamma" else sigma}
     values = np.array(list(parameters.values()))
-    told: list[str] = []
-    if family.is_linear:
-        found = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
-        modes, mode_covs = found.modes, found.mode_covs
-    else:
-        at = laplace_at(design, answer["beta"], covariances, values)
-        modes, mode_covs = at.modes, at.mode_covs
-    singular = is_boundary(design, answer["beta"], covariances, sigma, values, reml=request.reml)
+    if design.dispersion is not None:
+        values = np.exp(design.dispersion.x @ parts["dispersion"][0])[None, :]
+    point = _Point(
+        design=design,
+        beta=answer["beta"],
+        covariances=tuple(c.reshape(b.q, b.q) for c, b in zip(answer["covariances"], design.blocks, strict=True)),
+        sigma=sigma,
+        parameters=values,
+        zero=None if design.zero is None else design.zero.x @ parts["zero"][0],
+        reml=request.reml,
+    )
+    modes, mode_covs = point.effects()
     provenance["group_effects"] = (
         "conditional modes and covariances given all parameters, by unimix at glmmTMB's estimates: its own standard "
         "deviations include the uncertainty of the fixed effects"
     )
-    gain, own_cov = float(answer["gain"][0]), None
-    if not np.isfinite(gain):
-        if family.is_linear:
-            factors = relative_factors(covariances, sigma)
-            gain = left_to_gain(design.y, design.x, design.blocks, factors, reml=request.reml)
-            own_cov = gls.solve(design.y, design.x, design.blocks, covariances, sigma).beta_cov
-        else:
-            curvature = curvature_of_laplace(design, answer["beta"], covariances, values, expected=False)
-            gain, own_cov = curvature.gain, curvature.beta_cov
-    if not np.isfinite(gain) and not singular:
-        told.append("the search ended where the likelihood has no maximum (its Hessian is not positive definite)")
-    elif gain > WORTHWHILE and not singular:
-        told.append(f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain")
-    if int(answer["code"][0]) != 0 and told:
-        told.append(f"the optimizer says: {answer['message'][0]}")
+    singular = point.is_boundary()
+    gain = float(answer["gain"][0])
+    own = None if np.isfinite(gain) else point.curvature()
+    told = _told(answer, own.gain if own is not None else gain, singular=singular)
     beta_cov = answer["beta_cov"]
     if len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
-        if own_cov is None:
+        own = own or point.curvature()
+        if own.beta_cov is None:
             raise FitError(
-                "glmmTMB has no standard errors: its Hessian is not positive definite, and neither is that of the same "
-                f"criterion computed by unimix. {' '.join(told)}"
+                "glmmTMB has no standard errors: its Hessian is not positive definite, and unimix has none either. "
+                f"{' '.join(told)}"
             )
         provenance["std_error"] = "by unimix at glmmTMB's estimates, where glmmTMB's own Hessian is singular"
-        beta_cov = own_cov
+        beta_cov = own.beta_cov
+    scaled = bool({"sigma", "dispersion"} & set(family.parameters))
     gradient = float(answer["gradient"][0])
-    df: FloatArray | None = None
-    if family.is_linear and not design.blocks:
-        # Least squares: REML = TRUE gives the unbiased variance; the likelihood is the plain one, as of R's lm.
-        residual = design.y - design.x @ answer["beta"]
-        log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)
-        provenance["log_likelihood"] = "maximum likelihood of the linear model, by unimix"
-        if request.df_method != "normal":
-            df = np.full(p, float(design.n - p))
-            provenance["df"] = "residual, by unimix: exact for a linear model"
-    return Estimates(
+    found = Estimates(
         beta=answer["beta"],
-        std_error_kind="least squares" if df is not None else "observed information",
         beta_cov=np.asarray(beta_cov).reshape(p, p),
-        covariances=covariances,
-        sigma=scale,
+        std_error_kind="observed information",
+        covariances=point.covariances,
+        sigma=sigma if scaled else 1.0,
         modes=modes,
         mode_covs=mode_covs,
-        log_likelihood=log_likelihood,
+        log_likelihood=float(answer["log_likelihood"][0]),
         converged=not told,
         parameters=parameters,
-        df=df,
-        df_method="normal" if df is None else "residual",
+        parts=parts,
+        df_method="normal",
         singular=singular,
         messages=(*told, *(str(n) for n in answer["notes"])),
         gradient=gradient if np.isfinite(gradient) else None,
@@ -321,3 +358,30 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         provenance=provenance,
         native=answer.get("model"),
     )
+    return _least_squares(found, problem) if design.is_linear and not design.blocks else found
+
+
+def _told(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
+    """Why the end of the search is no optimum; empty if it is."""
+    if singular or gain <= WORTHWHILE:
+        return []
+    told = (
+        f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain"
+        if np.isfinite(gain)
+        else "the search ended where the likelihood has no maximum (its Hessian is not positive definite)"
+    )
+    said = [f"the optimizer says: {answer['message'][0]}"] if int(answer["code"][0]) != 0 else []
+    return [told, *said]
+
+
+def _least_squares(found: Estimates, problem: Problem) -> Estimates:
+    """Without group effects REML = TRUE gives the unbiased variance; likelihood and df are those of R's lm."""
+    design = problem.design
+    residual = design.y - design.x @ found.beta
+    log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)
+    provenance = {**found.provenance, "log_likelihood": "maximum likelihood of the linear model, by unimix"}
+    found = replace(found, log_likelihood=float(log_likelihood), std_error_kind="", provenance=provenance)
+    if problem.request.df_method == "normal":
+        return found
+    provenance["df"] = "residual, by unimix: exact for a linear model"
+    return replace(found, df=np.full(design.p, float(design.n - design.p)), df_method="residual")

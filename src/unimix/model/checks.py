@@ -16,13 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from unimix.model.design import Design, RandomBlock
-    from unimix.model.terms import ModelSpec
 
 LARGEST, SMALLEST = 1e100, 1e-100
 
 
-def check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> None:
-    """Refuse names in the formula that are no columns, all of them at once."""
+def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
+    """Refuse names in a formula that are no columns, all of them at once."""
     known = column_labels(data)
     faults = [
         Fault(f"{name!r} is not a column of the data.{did_you_mean(name, known)}", position, len(name))
@@ -32,7 +31,7 @@ def check_names(spec: ModelSpec, positions: Mapping[str, int], data: Any) -> Non
     if faults:
         last = faults[-1]
         faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
-        raise FormulaError(spec.formula, faults)
+        raise FormulaError(formula, faults)
 
 
 def check_infinite(columns: Sequence[tuple[str, Column]]) -> None:

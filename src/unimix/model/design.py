@@ -27,7 +27,7 @@ from unimix.model.data import (
 from unimix.model.expressions import Environment, evaluate
 from unimix.model.family import Family, FamilyLike, Gaussian, as_family
 from unimix.model.grouping import combine, name_levels
-from unimix.model.parse import column_names, used_columns
+from unimix.model.parse import column_names, part_columns, used_columns
 from unimix.model.rank import independent_columns
 from unimix.model.recipe import DesignRecipe, RecipeBlock
 from unimix.model.response import read_response
@@ -74,6 +74,21 @@ class RandomBlock:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Columns of something that is modelled beside the mean.
+
+    Attributes:
+        x: Columns of full rank, shape (n, k).
+        names: Names of the k columns.
+        kept: Which of the formula's columns they are.
+    """
+
+    x: FloatArray
+    names: tuple[str, ...]
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Design:
     """What is fitted, as plain arrays; the same object goes to every engine.
 
@@ -94,6 +109,8 @@ class Design:
         recipe: How to make the same columns from new data.
         family: Distribution of the response, with its link.
         trials: Number of trials per row, shape (n,), for a binomial family; else None.
+        zero: Columns of the logit of the probability of a structural zero, or None.
+        dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
     """
 
     spec: ModelSpec
@@ -111,6 +128,8 @@ class Design:
     recipe: DesignRecipe
     family: Family = field(default_factory=Gaussian)
     trials: FloatArray | None = None
+    zero: Part | None = None
+    dispersion: Part | None = None
 
     @property
     def n(self) -> int:
@@ -121,6 +140,11 @@ class Design:
     def p(self) -> int:
         """Number of fixed effects."""
         return len(self.fixed_names)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether this is the linear mixed model with one residual variance."""
+        return self.family.is_linear and self.dispersion is None
 
     @property
     def groups(self) -> dict[str, int]:
@@ -141,7 +165,10 @@ class Design:
         for array in arrays:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
         blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure) for b in self.blocks)
-        names = [self.fixed_names, *blocks, str(self.family)]
+        parts = [p for p in (self.zero, self.dispersion) if p is not None]
+        for part in parts:
+            digest.update(np.ascontiguousarray(part.x).tobytes())
+        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
         digest.update(repr(names).encode())
         return digest.hexdigest()[:16]
 
@@ -178,7 +205,9 @@ def build_design(
     extra_weights, weight_name = _extra(weights, "weights")
     extra_offset, offset_name = _extra(offset, "offset")
     spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
-    check_names(spec, column_names(spec), data)
+    check_names(spec.formula, column_names(spec), data)
+    for name, text in spec.texts:
+        check_names(text, part_columns(spec.parts[name]), data)
     wanted = [*used_columns(spec), *(n for n in (weight_name, offset_name) if n is not None)]
     columns = read_columns(data, wanted)
     n_rows = len(next(iter(columns.values())).missing) if columns else 0
@@ -197,10 +226,7 @@ def build_design(
         columns = {k: c.take(rows) for k, c in columns.items()}
         given = {k: c.take(rows) for k, c in given.items()}
     coding = _codings(contrasts, columns)
-    notes: list[str] = []
-    if len(rows) < n_rows:
-        counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
-        notes.append(f"{n_rows - len(rows)} of {n_rows} rows dropped for missing values ({counts}).")
+    notes = _told_dropped(n_rows, len(rows), dropped)
     columns = _used_levels(columns, notes)
 
     env = Environment(columns)
@@ -224,6 +250,7 @@ def build_design(
             raise DataError(f"offset({render(node)}) must be one numeric column.")
         off = value if off is None else off + value
     blocks = _blocks(spec, columns, env, coding, len(rows))
+    parts = {name: _part(part, env, coding, len(rows)) for name, part in spec.parts.items()}
     kept = independent_columns(x)
     aliased = tuple(names[j] for j in range(len(names)) if j not in set(kept))
     if aliased:
@@ -255,12 +282,27 @@ def build_design(
             blocks=tuple(recipe for recipe, _ in blocks),
             offset_column=offset_name,
             offset_given=extra_offset is not None,
+            ziformula=dict(spec.texts).get("zero"),
+            zero_kept=parts["zero"].kept if "zero" in parts else (),
         ),
         family=family,
         trials=response.trials,
+        zero=parts.get("zero"),
+        dispersion=parts.get("dispersion"),
     )
     check_estimable(design)
     return design
+
+
+def _told_dropped(n_rows: int, left: int, dropped: Mapping[str, int]) -> list[str]:
+    counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
+    return [f"{n_rows - left} of {n_rows} rows dropped for missing values ({counts})."] if left < n_rows else []
+
+
+def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> Part:
+    x, names = build_columns(part, env, coding, n)
+    kept = independent_columns(x)
+    return Part(np.ascontiguousarray(x[:, list(kept)]), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
 
 
 def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ()) -> tuple[ModelSpec, tuple[str, ...]]:

@@ -50,10 +50,12 @@ class Estimates:
         log_likelihood: Of the stated criterion, with all constants; None for a posterior.
         converged: Whether the engine finished its search.
         parameters: Dispersion parameters by name, where the family is not the Gaussian.
+        parts: Coefficients and their covariance matrices of what is modelled beside the mean: ``zero`` (logit of the
+            probability of a structural zero) and ``dispersion`` (log of the dispersion parameter), shapes (k,), (k, k).
         criterion: What the log-likelihood is of, where it is not the method that was asked for (``AGQ(25)``).
         std_error: Standard errors where they are not the root of ``beta_cov``'s diagonal, shape (p,).
-        std_error_kind: What the standard errors are made from: ``generalised least squares`` at the estimated variances,
-            ``observed information`` of all parameters, ``Kenward-Roger``; empty if that does not matter.
+        std_error_kind: What the standard errors are made from: ``generalised least squares`` at the estimated
+            variances, ``observed information`` of all parameters, ``Kenward-Roger``; empty if that does not matter.
         df: Denominator degrees of freedom, shape (p,); None where the engine has none.
         df_method: Whose degrees of freedom they are.
         interval: Lower and upper ends, shape (p, 2), where the engine has its own (quantiles of draws).
@@ -77,6 +79,7 @@ class Estimates:
     log_likelihood: float | None
     converged: bool
     parameters: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
     criterion: str = ""
     std_error: FloatArray | None = None
     std_error_kind: str = ""
@@ -117,6 +120,9 @@ class Estimates:
         expect("beta_cov", self.beta_cov, (p, p))
         expect("sigma", np.asarray(self.sigma), ())
         expect("interval", self.interval, (p, 2))
+        for name, (coefficients, covariance) in self.parts.items():
+            expect(name, coefficients, (len(coefficients),))
+            expect(f"covariance of {name}", covariance, (len(coefficients), len(coefficients)))
         for name, value in self.parameters.items():
             expect(name, np.asarray(value), ())
         for name, parts in (("covariances", self.covariances), ("modes", self.modes), ("mode_covs", self.mode_covs)):

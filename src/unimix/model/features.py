@@ -51,6 +51,13 @@ _STRUCTURES = {"cs": Feature.COMPOUND_SYMMETRY, "ar1": Feature.AUTOREGRESSIVE}
 
 def method_fault(design: Design, method: str | None, df_method: str) -> str:
     """Why a criterion, or degrees of freedom, do not belong to a model, whoever would fit it; empty if they do."""
+    if design.zero is not None and design.family.response != "count":
+        return (
+            f"ziformula= is for counts (poisson, negative binomial): a {design.family.name} response has no structural "
+            "zeros. Leave it out, or model zero or not as a binomial response of its own."
+        )
+    if design.dispersion is not None and not design.family.parameters:
+        return f"dispformula= models a dispersion, and the {design.family.name} family has none: leave it out."
     if design.family.is_linear:
         if method in ("Laplace", "AGQ", "variational", "MAP"):
             return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."
@@ -92,6 +99,10 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     if any(sum(b.q > 1 for b in group) > 1 for group in per_factor.values()):
         needs.add(Feature.SEVERAL_CORRELATED_BLOCKS)
     needs |= _several_factors([group[0] for group in per_factor.values()], blocks)
+    if design.zero is not None:
+        needs.add(Feature.ZERO_INFLATION)
+    if design.dispersion is not None:
+        needs.add(Feature.DISPERSION_FORMULA)
     if design.weights is not None:
         needs.add(Feature.WEIGHTS)
     if design.offset is not None:

@@ -39,6 +39,7 @@ class NewRows:
         offset: Shape (m,).
         z: Per block, shape (m, q); empty where the group level was not asked for.
         labels: Per block, the level label of each complete row.
+        zero: Columns of the zero inflation, shape (m, k), or None.
     """
 
     complete: npt.NDArray[np.bool_]
@@ -46,6 +47,7 @@ class NewRows:
     offset: FloatArray
     z: tuple[FloatArray, ...]
     labels: tuple[tuple[Level, ...], ...]
+    zero: FloatArray | None = None
 
 
 def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRows:
@@ -59,7 +61,7 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
     Raises:
         DataError: For absent columns, unknown levels of a predictor, columns of another type.
     """
-    spec = with_dot(parse(recipe.formula), recipe.dot_columns)
+    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
     if recipe.offset_given:
         raise DataError(
             "The model was fitted with offset= as an array, whose values for the new rows are unknown. Fit with "
@@ -91,6 +93,9 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
     env = Environment(matched, states, learning=False)
     coding = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
     x, _ = build_columns(spec.fixed, env, coding, len(rows))
+    zero = None
+    if spec.zero is not None:
+        zero = build_columns(spec.zero, env, coding, len(rows))[0][:, list(recipe.zero_kept)]
     offset = np.zeros(len(rows))
     for node in spec.offsets:
         offset = offset + np.asarray(evaluate(node, env), dtype=np.float64)
@@ -107,7 +112,7 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
             values, names = cache[block.term]
             z.append(values[:, list(block.columns)])
             labels.append(names)
-    return NewRows(complete, x[:, list(recipe.kept)], offset, tuple(z), tuple(labels))
+    return NewRows(complete, x[:, list(recipe.kept)], offset, tuple(z), tuple(labels), zero)
 
 
 def _random_rows(
@@ -131,7 +136,8 @@ def _used_names(spec: ModelSpec, recipe: DesignRecipe, *, with_groups: bool) -> 
         return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
 
     nodes: list[Node] = list(spec.offsets)
-    names = in_part(spec.fixed) + [n for node in nodes for n in expression_columns(node)]
+    names = in_part(spec.fixed) + [n for part in spec.parts.values() for n in in_part(part)]
+    names += [n for node in nodes for n in expression_columns(node)]
     names += [recipe.offset_column] if recipe.offset_column else []
     if with_groups:
         names += [n for term in spec.random for n in (*in_part(term.left), *term.factors)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from unimix.errors import Fault, FormulaError
@@ -17,11 +18,13 @@ MAX_POWER = 10
 MAX_FACTORS = 10
 
 
-def parse(formula: str) -> ModelSpec:
+def parse(formula: str, ziformula: str | None = None, dispformula: str | None = None) -> ModelSpec:
     """Read a formula in lme4's grammar.
 
     Args:
         formula: For instance ``"y ~ x * f + (1 + x | g)"``.
+        ziformula: Of the probability of a structural zero, ``"~ x"``; None or ``"~ 0"`` for none.
+        dispformula: Of the dispersion; None or ``"~ 1"`` for a constant one.
 
     Raises:
         FormulaError: With the position of every fault found.
@@ -41,7 +44,34 @@ def parse(formula: str) -> ModelSpec:
     if reader.token.text == "~":
         raise reader.fail("A formula has one '~'.")
     reader.finish()
-    return _Interpreter(formula).spec(response, right)
+    spec = _Interpreter(formula).spec(response, right)
+    zero, dispersion = _part(ziformula, "ziformula"), _part(dispformula, "dispformula")
+    if zero is not None and not zero.intercept and not zero.added:
+        zero = None
+    if dispersion is not None and dispersion.intercept and not dispersion.added:
+        dispersion = None
+    texts = {"zero": ziformula if zero else None, "dispersion": dispformula if dispersion else None}
+    return replace(spec, zero=zero, dispersion=dispersion, texts=tuple((k, t) for k, t in texts.items() if t))
+
+
+def _part(text: str | None, name: str) -> FixedPart | None:
+    """Read a one-sided formula without random terms."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or not text.strip():
+        raise FormulaError(str(text), [Fault(f"{name} is a one-sided formula such as '~ x', not {text!r}.")])
+    reader = Reader(text)
+    if not reader.accept("~"):
+        raise FormulaError(text, [Fault(f"{name} has nothing to the left of its '~': write '~ {text}'.", 0)])
+    right = reader.expression()
+    if reader.token.text in ("|", "||"):
+        raise reader.fail(f"Random terms in {name} are not supported; write fixed terms.")
+    reader.finish()
+    made = _Interpreter(text)
+    found = made.fixed_part(_summands(right), dot_allowed=False)
+    if made.faults:
+        raise FormulaError(text, sorted(made.faults, key=lambda f: f.position or 0))
+    return found
 
 
 class _Interpreter:
@@ -240,13 +270,22 @@ def used_columns(spec: ModelSpec) -> dict[str, int]:
     """Like :func:`column_names`, without columns that occur only in terms taken away by ``-``."""
     found: dict[str, int] = {}
     nodes: list[Node] = [spec.response, *spec.offsets]
-    for part in (spec.fixed, *(term.left for term in spec.random)):
+    for part in (spec.fixed, *(term.left for term in spec.random), *spec.parts.values()):
         nodes += remaining_atoms(expand(part)).values() if part.removed else part.added
     for node in nodes:
         for name, position in expression_columns(node).items():
             found.setdefault(name, position)
     for term in spec.random:
         for name, position in zip(term.factors, term.positions, strict=True):
+            found.setdefault(name, position)
+    return found
+
+
+def part_columns(part: FixedPart) -> dict[str, int]:
+    """Map every column that a part beside the mean names to its first position in its own text."""
+    found: dict[str, int] = {}
+    for node in (*part.added, *part.removed):
+        for name, position in expression_columns(node).items():
             found.setdefault(name, position)
     return found
 

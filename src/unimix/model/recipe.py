@@ -32,6 +32,8 @@ class DesignRecipe(BaseModel):
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was an array.
+        ziformula: Of the probability of a structural zero, if any.
+        zero_kept: Its columns that were kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,3 +48,5 @@ class DesignRecipe(BaseModel):
     blocks: tuple[RecipeBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
+    ziformula: str | None = None
+    zero_kept: tuple[int, ...] = ()

@@ -307,7 +307,7 @@ class Reader:
                 return items
             self.expect(",", f"{closing!r} or ',' is missing here.")
 
-    def _call(self, name: Token) -> Node:  # noqa: C901  one branch per thing that may stand in a call
+    def _call(self, name: Token) -> Node:
         self._deeper(name)
         arguments: list[Node] = []
         keywords: list[tuple[str, Node]] = []
@@ -328,10 +328,9 @@ class Reader:
                 if len(arguments) == 1 and self.token.text in ("|", "||"):
                     if name.text not in STRUCTURES:
                         raise self.fail(f"{name.text}( | ) is no covariance structure: {', '.join(STRUCTURES)}.", name)
-                    bar = self._bar(arguments[0], name, name.text)
+                    bar = self._bar(arguments[0], name, name.text) or arguments[0]
                     self.expect(")", "A closing parenthesis is missing.")
                     self.depth -= 1
-                    assert bar is not None
                     return bar
         self.depth -= 1
         if name.text == "c" and not keywords:

@@ -74,6 +74,9 @@ class ModelSpec:
         fixed: The fixed part.
         random: Random terms in the order written, ``a/b`` already expanded to ``a`` and ``b:a``.
         offsets: Arguments of ``offset()``.
+        zero: Terms of the probability of a structural zero, or None.
+        dispersion: Terms of the dispersion, or None where it is constant.
+        texts: What was written for the two, by name.
     """
 
     formula: str
@@ -81,13 +84,23 @@ class ModelSpec:
     fixed: FixedPart
     random: tuple[RandomTerm, ...]
     offsets: tuple[Node, ...]
+    zero: FixedPart | None = None
+    dispersion: FixedPart | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def parts(self) -> dict[str, FixedPart]:
+        """What is modelled beside the mean: zero, dispersion."""
+        given = {"zero": self.zero, "dispersion": self.dispersion}
+        return {name: part for name, part in given.items() if part is not None}
 
     def text(self) -> str:
         """Canonical reading of the formula, one line."""
         parts = [self.fixed.text()]
         parts += [f"offset({render(o)})" for o in self.offsets]
         parts += [term.text() for term in self.random]
-        return f"{render(self.response)} ~ {' + '.join(parts)}"
+        more = "".join(f", {name} ~ {part.text()}" for name, part in self.parts.items())
+        return f"{render(self.response)} ~ {' + '.join(parts)}{more}"
 
     def has_dot(self) -> bool:
         """Whether ``.`` (all other columns) stands in the fixed part."""

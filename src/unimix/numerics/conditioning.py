@@ -15,13 +15,14 @@ symmetry only a scale per column, the autoregressive form nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.model.design import Design, RandomBlock
+from unimix.model.design import Design, Part, RandomBlock
 from unimix.model.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,6 +39,7 @@ class Conditioning:
         blocks: T^-1 per block, shapes (q, q).
         log_det: sum log |R_jj|.
         n: Number of rows.
+        parts: R^-1 of what is modelled beside the mean, by name.
         weight: Mean of the weights, which become 1 on average: sigma^2 / w = (sigma^2 / m) / (w / m).
     """
 
@@ -48,6 +50,7 @@ class Conditioning:
     log_det: float
     n: int
     weight: float = 1.0
+    parts: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def coefficients(self) -> FloatArray:
@@ -76,7 +79,7 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     Returns:
         The same model in other coordinates, and the way back.
     """
-    if not design.family.is_linear:
+    if not design.is_linear:
         return _condition_columns(design)
     weight = 1.0 if design.weights is None else float(design.weights.mean())
     weights = None if design.weights is None else design.weights / weight
@@ -118,13 +121,22 @@ def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, .
 
 def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
     """The same for a generalised model, whose response stays as it is."""
-    inverse, x = np.empty((0, 0)), design.x
+    inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
     if design.p:
-        inverse = _triangular(design.x, np.ones(design.n))[0]
+        inverse, diagonal = _triangular(design.x, np.ones(design.n))
         x = np.ascontiguousarray(design.x @ inverse)
     turned, blocks = _turn_blocks(design)
-    way_back = Conditioning(np.zeros(design.p), inverse, 1.0, tuple(turned), 0.0, design.n)
-    return replace(design, x=x, blocks=blocks), way_back
+    parts: dict[str, FloatArray] = {}
+    made: dict[str, Part] = {}
+    for name, part in (("zero", design.zero), ("dispersion", design.dispersion)):
+        if part is not None:
+            parts[name] = _triangular(part.x, np.ones(design.n))[0]
+            made[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
+    way_back = Conditioning(
+        np.zeros(design.p), inverse, 1.0, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n, parts=parts
+    )
+    turned_design = replace(design, x=x, blocks=blocks, zero=made.get("zero"), dispersion=made.get("dispersion"))
+    return turned_design, way_back
 
 
 def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
@@ -151,6 +163,10 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,
+        parts={
+            name: (way_back.parts[name] @ b, way_back.parts[name] @ v @ way_back.parts[name].T)
+            for name, (b, v) in estimates.parts.items()
+        },
     )
 
 

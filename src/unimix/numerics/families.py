@@ -111,9 +111,41 @@ def pointwise(
     return found
 
 
-def of_design(design: Design, parameters: FloatArray, eta: FloatArray) -> Pointwise:
-    """:func:`pointwise` of a design's response; ``eta`` includes the offset, shape (n,)."""
-    return pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
+def of_design(design: Design, parameters: FloatArray, eta: FloatArray, zero: FloatArray | None = None) -> Pointwise:
+    """:func:`pointwise` of a design's response.
+
+    Args:
+        design: The model.
+        parameters: Dispersion parameters, shape (k,); or (1, n) where they differ by row.
+        eta: Linear predictor with offset, shape (n,).
+        zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
+    """
+    found = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
+    return found if zero is None else zero_inflated(found, design.y, zero)
+
+
+def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray) -> Pointwise:
+    """Mix a count with structural zeros (Lambert 1992, Technometrics 34:1-14).
+
+    Args:
+        plain: Of the count itself; weights are not allowed.
+        y: Counts, shape (n,).
+        zero: Logit of the probability of a structural zero, shape (n,).
+
+    Returns:
+        ``expected`` is only a positive stand-in for the search: the expectation has no simple form.
+    """
+    log_pi, log_rest = special.log_expit(zero), special.log_expit(-zero)
+    mixed = np.logaddexp(log_pi, log_rest + plain.value)
+    at_zero = y == 0
+    share = np.where(at_zero, np.exp(log_rest + plain.value - mixed), 1.0)
+    return Pointwise(
+        np.where(at_zero, mixed, log_rest + plain.value),
+        share * plain.score,
+        share * plain.observed - share * (1 - share) * plain.score**2,
+        np.maximum(share, 1e-3) * plain.expected,
+        tuple(share * d for d in plain.by_parameters),
+    )
 
 
 def saturated(design: Design, parameters: FloatArray) -> float:

@@ -126,10 +126,11 @@ def laplace_at(
     *,
     expected: bool = False,
     start: FloatArray | None = None,
+    zero: FloatArray | None = None,
 ) -> LaplaceSolution:
-    """:func:`laplace` of a design at given fixed effects (p,), covariances and dispersion parameters (k,)."""
+    """:func:`laplace` of a design at given fixed effects (p,), covariances, dispersion (k,) and zero inflation (n,)."""
     return laplace(
-        lambda eta: of_design(design, parameters, eta),
+        lambda eta: of_design(design, parameters, eta, zero),
         fixed_predictor(design, beta),
         design.blocks,
         covariances,

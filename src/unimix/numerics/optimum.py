@@ -72,6 +72,7 @@ def curvature_of_laplace(
     parameters: FloatArray,
     *,
     expected: bool,
+    zero: FloatArray | None = None,
 ) -> Curvature:
     """The same for Laplace's approximation, over covariance factors, fixed effects and dispersion parameters.
 
@@ -81,15 +82,16 @@ def curvature_of_laplace(
         covariances: Covariance of each block's effects, shapes (q, q).
         parameters: Dispersion parameters, shape (k,).
         expected: As for :func:`unimix.numerics.laplace.laplace`.
+        zero: Logit of the probability of a structural zero, shape (n,), held fixed.
     """
     factors = relative_factors(tuple(covariances), 1.0)
     cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
     sizes = [1e-3 * max(abs(factors[k][i, j]), 0.1 * float(np.abs(factors[k][i]).max())) for k, i, j in cells]
     m, p = len(cells), design.p
-    centre = laplace_at(design, beta, covariances, parameters, expected=expected)
+    centre = laplace_at(design, beta, covariances, parameters, expected=expected, zero=zero)
     if not np.isfinite(centre.log_likelihood):
         return Curvature(float("inf"), None)
-    rows = of_design(design, parameters, centre.eta)
+    rows = of_design(design, parameters, centre.eta, zero)
     information = design.x.T @ (np.abs(rows.expected)[:, None] * design.x)
     steps = 0.02 / np.sqrt(np.maximum(np.diag(information), 1e-300))
 
@@ -104,7 +106,8 @@ def curvature_of_laplace(
             else:
                 q[c - m - p] *= np.exp(1e-3 * times)
         there = [f @ f.T for f in moved]
-        return laplace_at(design, b, there, q, expected=expected, start=centre.spherical).log_likelihood
+        found = laplace_at(design, b, there, q, expected=expected, start=centre.spherical, zero=zero)
+        return found.log_likelihood
 
     gradient, hessian = differences(value, m + p + len(parameters))
     gain = newton_gain(gradient, hessian)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
@@ -95,6 +96,7 @@ def assemble(
         fit=_fit_info(design, estimates, method, rows),
         status=_status(estimates),
         rows=rows,
+        parts={name: _part(design, name, *found, ci_level) for name, found in estimates.parts.items()},
         provenance={**told, **provenance},
         notes=(*design.notes, *notes),
     ).attach(**(keep or {}))
@@ -149,10 +151,34 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
     )
 
 
+def _part(design: Design, name: str, coefficients: FloatArray, covariance: FloatArray, level: float) -> FixedPartResult:
+    columns = design.zero if name == "zero" else design.dispersion
+    std_error = np.sqrt(np.diag(covariance))
+    statistic, p_value = wald_test(coefficients, std_error, None)
+    lower, upper = wald_interval(coefficients, std_error, None, level)
+    return FixedPartResult(
+        terms=columns.names if columns is not None else (),
+        estimate=coefficients,
+        std_error=std_error,
+        df=np.full(len(coefficients), np.inf),
+        statistic=statistic,
+        p_value=p_value,
+        lower=lower,
+        upper=upper,
+        covariance=covariance,
+        interval="confidence",
+        level=level,
+        df_method="normal",
+    )
+
+
 def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> FitInfo:
     family = design.family
-    parameters = dict(estimates.parameters) or ({"sigma": estimates.sigma} if family.name == "gaussian" else {})
+    parameters = dict(estimates.parameters)
+    if not parameters and family.name == "gaussian" and design.dispersion is None:
+        parameters = {"sigma": estimates.sigma}
     k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
+    k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
     aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, design.n)
     return FitInfo(
@@ -162,11 +188,11 @@ def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         aic=aic,
         bic=bic,
         deviance=np.nan if value is None else -2 * value,
-        sigma=estimates.sigma,
+        sigma=estimates.sigma if design.dispersion is None else np.nan,
         df_residual=design.n - design.p,
         parameters=parameters,
         pearson_dispersion=np.nan
-        if family.is_linear
+        if family.is_linear or len(parameters) < len(family.parameters)
         else pearson_dispersion(family, np.array([parameters[p] for p in family.parameters]), rows, k),
     )
 
@@ -201,4 +227,5 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
         population_predictor=population,
         weights=design.weights,
         trials=design.trials,
+        zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
     )

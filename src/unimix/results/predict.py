@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from unimix.errors import DataError, listing
 from unimix.model.newdata import design_rows
@@ -14,6 +16,19 @@ from unimix.model.recipe import DesignRecipe
 from unimix.results.schema import RandomPartResult
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Shapes (n,).
+
+    Attributes:
+        eta: Linear predictor.
+        share: Probability of no structural zero; 1 without zero inflation.
+    """
+
+    eta: FloatArray
+    share: FloatArray
 
 
 def predict(
@@ -24,7 +39,8 @@ def predict(
     *,
     level: str,
     new_levels: str,
-) -> FloatArray:
+    zero: FloatArray | None = None,
+) -> Prediction:
     """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
 
     Args:
@@ -34,9 +50,10 @@ def predict(
         data: New rows.
         level: group or population.
         new_levels: error or population.
+        zero: Coefficients of the zero inflation, shape (k,), or None.
 
     Returns:
-        Shape (n,); NaN where a value is missing.
+        NaN where a value is missing.
 
     Raises:
         DataError: For a level that was not fitted, unless ``new_levels="population"``.
@@ -61,4 +78,7 @@ def predict(
         )
     found = np.full(len(rows.complete), np.nan)
     found[rows.complete] = values
-    return found
+    share = np.ones(len(rows.complete))
+    if zero is not None and rows.zero is not None:
+        share[rows.complete] = expit(-(rows.zero @ zero))
+    return Prediction(found, share)

@@ -40,6 +40,7 @@ class FitResult(BaseModel):
         random: One entry per block of random effects.
         fit: Likelihood and information criteria.
         status: Whether the answer can be used.
+        parts: What is modelled beside the mean: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale).
         rows: Observed and fitted values per row.
         provenance: For each quantity that is not the engine's own word: whose it is, and why.
         notes: What the engine printed or warned, verbatim, and what was done to the data.
@@ -55,6 +56,7 @@ class FitResult(BaseModel):
     fit: FitInfo
     status: Status
     rows: Rows
+    parts: dict[str, FixedPartResult] = {}
     provenance: dict[str, str]
     notes: tuple[str, ...]
     schema_version: int = SCHEMA_VERSION
@@ -86,6 +88,21 @@ class FitResult(BaseModel):
     def fixed_effects(self) -> pd.DataFrame:
         """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
         return tables.fixed_effects(self.fixed)
+
+    @property
+    def zero_inflation(self) -> pd.DataFrame:
+        """Coefficients of the logit of the probability of a structural zero, in the layout of ``fixed_effects``."""
+        return self._part_table("zero", "ziformula='~ 1'")
+
+    @property
+    def dispersion_effects(self) -> pd.DataFrame:
+        """Coefficients of the logarithm of the dispersion, in the layout of ``fixed_effects``."""
+        return self._part_table("dispersion", "dispformula='~ x'")
+
+    def _part_table(self, name: str, how: str) -> pd.DataFrame:
+        if name not in self.parts:
+            raise DataError(f"The model has no such part; fit it with {how}.")
+        return tables.fixed_effects(self.parts[name])
 
     @property
     def fixed_cov(self) -> pd.DataFrame:
@@ -246,8 +263,9 @@ class FitResult(BaseModel):
             data: New rows, in any form that ``fit`` takes; None for the rows that were fitted.
             level: group adds the group effects, population leaves them out.
             new_levels: For levels that were not fitted: error, or population (their effects are zero).
-            kind: response (the expected response, by the inverse link), or link (the linear predictor). At population
-                level this is the response of a group whose effects are zero, not the average over groups.
+            kind: response (the expected response, by the inverse link, structural zeros included), or link (the
+                linear predictor). At population level this is the response of a group whose effects are zero, not the
+                average over groups.
 
         Returns:
             One value per row; NaN where a predictor is missing.
@@ -265,10 +283,11 @@ class FitResult(BaseModel):
         if data is None:
             eta = self.rows.linear_predictor if level == "group" else self.rows.population_predictor
             return eta if kind == "link" else mean(self._family, self.rows, eta)
-        eta = prediction.predict(
-            self.model.recipe, self.fixed.estimate, self.random, data, level=level, new_levels=new_levels
+        zero = self.parts["zero"].estimate if "zero" in self.parts else None
+        found = prediction.predict(
+            self.model.recipe, self.fixed.estimate, self.random, data, level=level, new_levels=new_levels, zero=zero
         )
-        return eta if kind == "link" else inverse_link(self._family, eta)
+        return found.eta if kind == "link" else inverse_link(self._family, found.eta) * found.share
 
     def tidy(
         self, effects: Literal["fixed", "ran_pars", "ran_vals", "ran_coefs"] = "fixed", *, exponentiate: bool = False

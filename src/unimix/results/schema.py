@@ -142,7 +142,8 @@ class FitInfo(Part):
         aic: -2 l + 2 k.
         bic: -2 l + k log n.
         deviance: -2 l (the REML criterion under REML).
-        sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale.
+        sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale; NaN
+            where it differs by row (dispformula).
         df_residual: Rows minus fixed effects.
         parameters: Dispersion parameters of the family by name.
         pearson_dispersion: Pearson chi-squared over its degrees of freedom; NaN for the Gaussian linear model.
@@ -154,7 +155,7 @@ class FitInfo(Part):
     aic: Real
     bic: Real
     deviance: Real
-    sigma: float
+    sigma: Real
     df_residual: int
     parameters: dict[str, float] = {}
     pearson_dispersion: Real = float("nan")

@@ -57,12 +57,16 @@ def sentence(fit: FitResult) -> str:
 
 def fixed_table(fit: FitResult) -> pd.DataFrame:
     """Fixed effects formatted for reading; columns that an engine has no values for are left out."""
-    table = fit.fixed_effects
+    z = None if fit.fixed.interval == "credible" else fit.fixed.df_method == "normal"
+    return _coefficients(fit.fixed_effects, z=z)
+
+
+def _coefficients(table: pd.DataFrame, *, z: bool | None) -> pd.DataFrame:
+    """``z`` is None for a posterior, True for z tests, False for t tests."""
     shown = pd.DataFrame(index=table.index)
     shown["estimate"] = [number(v) for v in table["estimate"]]
-    shown["sd" if fit.fixed.interval == "credible" else "std_error"] = [number(v) for v in table["std_error"]]
-    if fit.fixed.interval == "confidence":
-        z = fit.fixed.df_method == "normal"
+    shown["sd" if z is None else "std_error"] = [number(v) for v in table["std_error"]]
+    if z is not None:
         if not z:
             shown["df"] = [f"{v:.1f}" for v in table["df"]]
         shown["z" if z else "t"] = [f"{v:.2f}" for v in table["statistic"]]
@@ -106,6 +110,9 @@ def summary(fit: FitResult) -> str:
         lines += ["", f"Residual standard deviation {number(fit.sigma)}"]
     else:
         lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
+    for name, part in fit.parts.items():
+        heading = {"zero": "Zero inflation (logit)", "dispersion": "Dispersion (log)"}[name]
+        lines += ["", heading, _indent(_coefficients(tables.fixed_effects(part), z=True).to_string())]
     told = [f"{name} {number(value)}" for name, value in fit.fit.parameters.items() if name != "sigma"]
     if not np.isnan(fit.fit.pearson_dispersion):
         told.append(f"Pearson chi-squared / df {number(fit.fit.pearson_dispersion)}")
