@@ -138,6 +138,7 @@ RPY2_PARTS = ("rpy2", "rpy2-robjects", "rpy2-rinterface")
 R_PACKAGES = {
     "lme4": "engine of backend='lme4' and 'pymer4'",
     "Matrix": "sparse matrices of lme4",
+    "glmmTMB": "engine of backend='glmmtmb'",
     "lmerTest": "Satterthwaite degrees of freedom; pymer4 imports it",
     "pbkrtest": "Kenward-Roger degrees of freedom",
     "emmeans": "pymer4 imports it",
@@ -153,6 +154,7 @@ _LME4 = (*_CORE, "R", "rpy2", "lme4", "Matrix")
 NEEDS: dict[str, tuple[str, ...]] = {
     "statsmodels": _CORE,
     "lme4": _LME4,
+    "glmmtmb": (*_CORE, "R", "rpy2", "glmmTMB"),
     "pymer4": (*_LME4, *PYMER4_R, "pymer4"),
     "pymc": (*_CORE, "pymc", "pytensor", "arviz", "matplotlib"),
 }

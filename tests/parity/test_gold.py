@@ -28,8 +28,9 @@ ALLOWED = {
     # The optimizer's tolerances are tight; what is left is the flatness of the criterion.
     "lme4": Allowed(1e-4, 1e-4, 1e-3, 1e-5),
     "pymer4": Allowed(1e-4, 1e-4, 1e-3, 1e-5),
-    # Its standard errors are of the observed information of all parameters, which differs where groups are few.
-    "glmmtmb": Allowed(1e-4, 5e-2, 1e-3, 1e-5),
+    # Its standard errors are of the observed information of all parameters, which differs where groups are few; it
+    # searches logarithms of SDs and stops near a zero variance.
+    "glmmtmb": Allowed(1e-4, 5e-2, 5e-3, 1e-5),
     # Its log-likelihood carries an evaluation error of up to 3e-5 near the boundary, which hides the last digits.
     "statsmodels": Allowed(1e-2, 2e-3, 2e-2, 1e-3),
 }

@@ -80,8 +80,10 @@ def test_rows_add_up(rich: um.FitResult) -> None:
     np.testing.assert_allclose(rich.predict(data, level="population"), rich.predict(level="population"))
     table = rich.augment()
     assert list(table.columns) == ["y", ".fitted", ".resid", ".fixed"]
+    # Of a Gaussian model they are the Pearson ones.
+    np.testing.assert_allclose(rich.resid("deviance"), rich.resid("pearson"), rtol=1e-12)
     with pytest.raises(um.OptionError, match="pearson"):
-        rich.resid("deviance")  # type: ignore[arg-type]
+        rich.resid("deviant")  # type: ignore[arg-type]
 
 
 def test_new_levels_are_an_error_or_the_population(fit: um.FitResult) -> None:

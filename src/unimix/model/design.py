@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, listing
 from unimix.model.checks import check_estimable, check_infinite, check_magnitudes, check_names
 from unimix.model.columns import build_columns
-from unimix.model.contrasts import Contrast, as_contrast
+from unimix.model.contrasts import Contrast
 from unimix.model.data import (
     Column,
     FactorColumn,
@@ -28,10 +28,18 @@ from unimix.model.expressions import Environment, evaluate
 from unimix.model.family import Family, FamilyLike, Gaussian, as_family
 from unimix.model.grouping import combine, name_levels
 from unimix.model.parse import column_names, part_columns, used_columns
+from unimix.model.prepare import (
+    codings,
+    complete_rows,
+    numeric_extra,
+    read_extra,
+    told_dropped,
+    used_levels,
+)
 from unimix.model.rank import independent_columns
 from unimix.model.recipe import DesignRecipe, RecipeBlock
 from unimix.model.response import read_response
-from unimix.model.syntax import Name, quote, render
+from unimix.model.syntax import Name, render
 from unimix.model.terms import FixedPart, ModelSpec
 from unimix.model.transforms import encode_state
 
@@ -202,8 +210,8 @@ def build_design(
     if missing not in ("drop", "raise"):
         raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
     family = as_family(family)
-    extra_weights, weight_name = _extra(weights, "weights")
-    extra_offset, offset_name = _extra(offset, "offset")
+    extra_weights, weight_name = read_extra(weights, "weights")
+    extra_offset, offset_name = read_extra(offset, "offset")
     spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
     check_names(spec.formula, column_names(spec), data)
     for name, text in spec.texts:
@@ -221,20 +229,20 @@ def build_design(
     everything = [*columns.items(), *given.items()]
     check_infinite(everything)
     check_magnitudes(everything)
-    rows, dropped = _complete_rows(everything, n_rows, missing)
+    rows, dropped = complete_rows(everything, n_rows, missing)
     if len(rows) < n_rows:
         columns = {k: c.take(rows) for k, c in columns.items()}
         given = {k: c.take(rows) for k, c in given.items()}
-    coding = _codings(contrasts, columns)
-    notes = _told_dropped(n_rows, len(rows), dropped)
-    columns = _used_levels(columns, notes)
+    coding = codings(contrasts, columns)
+    notes = told_dropped(n_rows, len(rows), dropped)
+    columns = used_levels(columns, notes)
 
     env = Environment(columns)
     x, names = build_columns(spec.fixed, env, coding, len(rows))
-    w = _numeric_extra(
+    w = numeric_extra(
         "weights", None if weight_name is None else columns[weight_name], given.get("weights="), weight_name
     )
-    off = _numeric_extra(
+    off = numeric_extra(
         "offset", None if offset_name is None else columns[offset_name], given.get("offset="), offset_name
     )
     if w is not None and not (w > 0).all():
@@ -294,11 +302,6 @@ def build_design(
     return design
 
 
-def _told_dropped(n_rows: int, left: int, dropped: Mapping[str, int]) -> list[str]:
-    counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
-    return [f"{n_rows - left} of {n_rows} rows dropped for missing values ({counts})."] if left < n_rows else []
-
-
 def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> Part:
     x, names = build_columns(part, env, coding, n)
     kept = independent_columns(x)
@@ -326,73 +329,6 @@ def with_dot(spec: ModelSpec, columns: tuple[str, ...]) -> ModelSpec:
         )
     ]
     return replace(spec, fixed=FixedPart(spec.fixed.intercept, tuple(added), spec.fixed.removed))
-
-
-def _extra(value: ColumnOrArray, role: str) -> tuple[NumericColumn | None, str | None]:
-    if value is None or isinstance(value, str):
-        return None, value
-    try:
-        column = read_columns({role: value}, [role])[role]
-    except DataError as error:
-        raise OptionError(f"{role}= takes the name of a column or an array of numbers. {error}") from error
-    if not isinstance(column, NumericColumn):
-        raise OptionError(
-            f"{role}= takes the name of a column or an array of numbers, not of {listing(map(repr, column.levels), 3)}."
-        )
-    return column, None
-
-
-def _complete_rows(columns: list[tuple[str, Column]], n_rows: int, missing: str) -> tuple[IntArray, dict[str, int]]:
-    masks = [(k, c.missing) for k, c in columns]
-    counts = {k: int(m.sum()) for k, m in masks if m.any()}
-    if not counts:
-        return np.arange(n_rows, dtype=np.int64), {}
-    told = ", ".join(f"{k} {v}" for k, v in counts.items())
-    if missing == "raise":
-        raise DataError(f"Missing values, and missing='raise': {told}. Use missing='drop', or fill them.")
-    complete = np.flatnonzero(~np.any([m for _, m in masks], axis=0)).astype(np.int64)
-    if len(complete) == 0:
-        raise DataError(f"Every one of the {n_rows} rows has a missing value: {told}.")
-    return complete, counts
-
-
-def _codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column]) -> dict[str, Contrast]:
-    if contrasts is not None and not isinstance(contrasts, Mapping):
-        raise OptionError(
-            f"contrasts= maps factors to codings, such as {{'f': 'sum'}}; it is a {type(contrasts).__name__}."
-        )
-    coding = {}
-    for name, value in (contrasts or {}).items():
-        if name not in columns:
-            raise OptionError(f"contrasts names {name!r}, which the formula does not use.{did_you_mean(name, columns)}")
-        if not isinstance(columns[name], FactorColumn):
-            raise OptionError(
-                f"contrasts names {name!r}, which is numeric; write C({quote(name)}, contr.sum) in the formula, "
-                "or make it text."
-            )
-        coding[name] = as_contrast(value, name)
-    return coding
-
-
-def _used_levels(columns: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:
-    trimmed: dict[str, Column] = {}
-    for name, column in columns.items():
-        if isinstance(column, FactorColumn):
-            trimmed[name], unused = drop_unused(column)
-            if unused:
-                notes.append(f"Levels of {name} without rows left out: {listing(map(str, unused))}.")
-        else:
-            trimmed[name] = column
-    return trimmed
-
-
-def _numeric_extra(role: str, named: Column | None, given: NumericColumn | None, name: str | None) -> FloatArray | None:
-    column = given or named
-    if column is None:
-        return None
-    if not isinstance(column, NumericColumn):
-        raise DataError(f"{role}={name!r} is categorical; it must be numeric.")
-    return np.ascontiguousarray(column.values)
 
 
 def _blocks(
