@@ -1,4 +1,4 @@
-"""The four engines keep the contract."""
+"""The five engines keep the contract."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from unimix.testing import BackendContract
 class TestLme4(BackendContract):
     backend = "lme4"
     starved = {"control": {"maxeval": 4}, "restarts": 0}
+
+
+class TestGlmmTMB(BackendContract):
+    backend = "glmmtmb"
+    starved = {"control": {"iter.max": 1, "eval.max": 1}, "starts": False}
 
 
 class TestPymer4(BackendContract):

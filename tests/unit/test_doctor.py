@@ -118,7 +118,7 @@ def test_the_text_is_an_aligned_table_with_a_verdict(healthy):
 def test_items_are_found_in_any_case_and_nothing_else(healthy):
     assert healthy["LME4"].name == "lme4"
     with pytest.raises(KeyError):
-        healthy["glmmTMB"]
+        healthy["brms"]
 
 
 def test_a_diagnosis_is_frozen_and_round_trips(healthy):
@@ -163,7 +163,7 @@ def test_without_r_the_rest_goes_on(versions):
     assert not diagnosis.ready["lme4"]
     assert not diagnosis.ready["pymer4"]
     assert 'install.packages(c("lme4", "Matrix"' in diagnosis["R"].fix
-    assert "Not yet: lme4, pymer4" in str(diagnosis)
+    assert "Not yet: lme4, glmmtmb, pymer4" in str(diagnosis)
 
 
 @pytest.mark.usefixtures("no_r")

@@ -22,7 +22,7 @@ tmb_terms <- function(data, z, structures) {
 }
 
 fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, family, link, zero, dispersion, reml, method,
-                    control, start) {
+                    control, start, start_beta) {
   collect(function() {
     made <- frame(y, x, z, codes, n_levels, weights, offset)
     terms <- tmb_terms(made$data, z, structures)
@@ -46,7 +46,11 @@ fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, famil
     ))
     if (length(weights)) call$weights <- quote(w)
     if (length(offset)) call$offset <- quote(off)
-    if (length(start)) call$start <- list(theta = start)
+    # In the data's environment a variable `start` also keeps R's families from looking for means of their own.
+    from <- list()
+    if (length(start)) from$theta <- start
+    if (length(start_beta)) from$beta <- start_beta
+    if (length(from)) call$start <- from
     w <- if (length(weights)) data$w else NULL
     off <- if (length(offset)) data$off else NULL
     optimizer <- if (method == "nlminb") stats::nlminb else stats::optim

@@ -18,6 +18,7 @@ from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
 from unimix.numerics import gls
 from unimix.numerics.conditioning import is_singular, nearest_singular, relative_factors
+from unimix.numerics.glm import fisher_scoring
 from unimix.numerics.laplace import laplace_at
 from unimix.numerics.optimum import Curvature, curvature_of_laplace, left_to_gain
 from unimix.numerics.starts import likely_starts
@@ -173,11 +174,13 @@ class GlmmTMB(Backend):
             {**default, **self.control},
         ]
         starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
+        # Links that give a mean for some linear predictors only need a start inside.
+        beta = np.empty(0) if design.family.is_linear or not design.p else fisher_scoring(design)
         best: dict[str, Any] | None = None
         failure: FitError | None = None
         for start in starts or [np.empty(0)]:
             try:
-                answer = bridge.call("fit_tmb", *arguments, start)
+                answer = bridge.call("fit_tmb", *arguments, start, beta)
             except FitError as error:
                 failure = error
                 continue
@@ -225,6 +228,15 @@ def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     return found
 
 
+def _all_one(covariance: FloatArray) -> FloatArray | None:
+    """The same matrix (q, q) with correlations of +-1, where they nearly are."""
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(sd, sd)
+    if np.abs(correlation).min() < 0.9:
+        return None
+    return np.asarray(np.outer(sd, sd) * np.sign(correlation))
+
+
 def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Zero inflation, and the logarithm of unimix's dispersion parameter, which glmmTMB may count otherwise."""
     found = {}
@@ -267,7 +279,8 @@ class _Point:
         if is_singular(self.covariances, float(np.sqrt(unit))):
             return True
         for k, (block, covariance) in enumerate(zip(self.design.blocks, self.covariances, strict=True)):
-            limit = nearest_singular(covariance / unit) if block.structure == "us" else None
+            near = nearest_singular if block.structure == "us" else _all_one
+            limit = near(covariance / unit)
             if limit is not None:
                 tried = (*self.covariances[:k], limit * unit, *self.covariances[k + 1 :])
                 if self._value(tried) > self._value(self.covariances) - FLAT:
@@ -284,11 +297,14 @@ class _Point:
     def curvature(self) -> Curvature:
         """What a Newton step promises and the covariance of the fixed effects, where glmmTMB's Hessian fails."""
         design = self.design
-        if any(b.structure != "us" for b in design.blocks) or design.dispersion is not None:
+        structured = any(b.structure != "us" for b in design.blocks)
+        if design.dispersion is not None or (structured and not design.is_linear):
             return Curvature(float("inf"), None)
         if design.is_linear:
-            factors = relative_factors(self.covariances, self.sigma)
-            gain = left_to_gain(design.y, design.x, design.blocks, factors, reml=self.reml)
+            gain = float("inf")
+            if not structured:
+                factors = relative_factors(self.covariances, self.sigma)
+                gain = left_to_gain(design.y, design.x, design.blocks, factors, reml=self.reml)
             found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
             return Curvature(gain, found.beta_cov)
         return curvature_of_laplace(
@@ -322,26 +338,32 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         "conditional modes and covariances given all parameters, by unimix at glmmTMB's estimates: its own standard "
         "deviations include the uncertainty of the fixed effects"
     )
+    if design.is_linear and request.df_method == "satterthwaite":
+        provenance["df"] = "none: glmmTMB has no denominator degrees of freedom; z is reported"
     singular = point.is_boundary()
     gain = float(answer["gain"][0])
     own = None if np.isfinite(gain) else point.curvature()
     told = _told(answer, own.gain if own is not None else gain, singular=singular)
     beta_cov = answer["beta_cov"]
-    if len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
+    own_cov, kind = None, "observed information"
+    if singular or len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
         own = own or point.curvature()
-        if own.beta_cov is None:
-            raise FitError(
-                "glmmTMB has no standard errors: its Hessian is not positive definite, and unimix has none either. "
-                f"{' '.join(told)}"
-            )
-        provenance["std_error"] = "by unimix at glmmTMB's estimates, where glmmTMB's own Hessian is singular"
-        beta_cov = own.beta_cov
+        own_cov = own.beta_cov
+    if own_cov is not None:
+        provenance["std_error"] = "by unimix at glmmTMB's estimates: its own Hessian is nearly singular on the boundary"
+        kind = "generalised least squares" if design.is_linear else kind
+        beta_cov = own_cov
+    elif len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
+        raise FitError(
+            "glmmTMB has no standard errors: its Hessian is not positive definite, and unimix has none either. "
+            f"{' '.join(told)}"
+        )
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
     gradient = float(answer["gradient"][0])
     found = Estimates(
         beta=answer["beta"],
         beta_cov=np.asarray(beta_cov).reshape(p, p),
-        std_error_kind="observed information",
+        std_error_kind=kind,
         covariances=point.covariances,
         sigma=sigma if scaled else 1.0,
         modes=modes,

@@ -25,13 +25,12 @@ import unimix as um
 from unimix.backends.base import Backend, FitRequest
 from unimix.backends.capabilities import Yes
 from unimix.backends.registry import others, registered, resolve
-from unimix.model.design import Design, build_design
 from unimix.model.features import Feature, requirements
-from unimix.model.parse import parse
 from unimix.results.result import FitResult
 from unimix.testing import dense
 from unimix.testing.agreement import assert_agree
 from unimix.testing.delivery import check_delivery
+from unimix.testing.family_contract import FamilyContract
 from unimix.testing.references import ReferenceCase, reference_cases
 from unimix.testing.simulated import SLOPES, simulate_rich, simulate_slopes
 
@@ -54,11 +53,18 @@ EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.PRIORS: ("y ~ x + (1 | g)", {"priors": True}),
     Feature.SATTERTHWAITE: ("y ~ x + (1 | g)", {"df_method": "satterthwaite"}),
     Feature.KENWARD_ROGER: ("y ~ x + (1 | g)", {"df_method": "kenward-roger"}),
+    Feature.LAPLACE: ("success ~ x + (1 | g)", {"family": "binomial", "method": "Laplace"}),
+    Feature.AGQ: ("success ~ x + (1 | g)", {"family": "binomial", "method": "AGQ"}),
+    Feature.APPROXIMATE_POSTERIOR: ("success ~ x + (1 | g)", {"family": "binomial", "method": "variational"}),
+    Feature.COMPOUND_SYMMETRY: ("series ~ x + cs(0 + t | g)", {}),
+    Feature.AUTOREGRESSIVE: ("series ~ x + ar1(0 + t | g)", {}),
+    Feature.ZERO_INFLATION: ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}),
+    Feature.DISPERSION_FORMULA: ("y ~ x + (1 | g)", {"dispformula": "~ x"}),
 }
 """One model per feature, on :func:`unimix.testing.simulate_rich`'s columns."""
 
 
-class BackendContract:
+class BackendContract(FamilyContract):
     """Subclass it, name the backend, and let pytest collect it; models ask for what the capability sheet claims.
 
     Attributes:
@@ -67,16 +73,9 @@ class BackendContract:
         starved: Options with which the engine must stop too early.
     """
 
-    backend: ClassVar[str]
-    options: ClassVar[dict[str, Any]] = {}
     starved: ClassVar[dict[str, Any]]
 
     # -- tools ----------------------------------------------------------------------------------
-
-    @property
-    def engine(self) -> Backend:
-        """The backend under test, configured."""
-        return resolve(self.backend, self.options)
 
     @property
     def samples(self) -> bool:
@@ -89,10 +88,6 @@ class BackendContract:
         slopes = self.engine.capabilities.can(Feature.CORRELATED_TERMS)
         return "y ~ x + (1 + x | g)" if slopes else "y ~ x + (1 | g)"
 
-    def fit(self, formula: str, data: Any, **arguments: Any) -> FitResult:
-        """Fit with the backend under test and a fixed seed."""
-        return um.fit(formula, data, backend=self.engine, **{"seed": 20, **arguments})
-
     @staticmethod
     def example(feature: Feature) -> tuple[str, dict[str, Any]]:
         """Formula and arguments that ask for a feature."""
@@ -100,12 +95,6 @@ class BackendContract:
         if arguments.get("priors"):
             arguments = {"priors": {"x": um.Normal(0, 10)}}
         return formula, arguments
-
-    @staticmethod
-    def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
-        """The design that ``fit`` would build."""
-        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset")}
-        return build_design(parse(formula), data, **kept)
 
     # -- the sheet ------------------------------------------------------------------------------
 
@@ -145,7 +134,7 @@ class BackendContract:
         formula, arguments = self.example(feature)
         data = simulate_rich()
         design = self.design_of(formula, data, arguments)
-        method = arguments.get("method", self.engine.info.default_method)
+        method = arguments.get("method", self.engine.default_method(design))
         needs = requirements(design, method, priors="priors" in arguments)
         if feature not in (Feature.SATTERTHWAITE, Feature.KENWARD_ROGER):
             assert feature in needs, "the example does not ask for the feature"

@@ -8,6 +8,7 @@ import pytest
 from unimix.model.design import Design
 from unimix.results.result import FitResult
 from unimix.testing import dense
+from unimix.testing.generalised import check_generalised
 
 
 def check_delivery(fit: FitResult, design: Design, method: str) -> None:
@@ -17,6 +18,9 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
     conditioned columns); the fixed effects are the GLS solution (1e-3 SE: what optimizers leave); no covariance
     parameter can be moved by 2 % for a gain of more than 1e-3.
     """
+    if not design.is_linear:
+        check_generalised(fit, design)
+        return
     assert fit.converged, fit.status
     covariances = tuple(np.array(b.covariance) for b in fit.random)
     beta, cov = dense.gls(design, covariances, fit.sigma)
@@ -28,7 +32,13 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
         assert (fit.fixed.estimate < fit.fixed.upper).all()
         return
     assert distance.max() < 1e-3
-    np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
+    if fit.fixed.std_error_kind == "observed information":
+        # The uncertainty of the variances comes on top of generalised least squares; with few groups it is visible.
+        ratio = fit.fixed.std_error / np.sqrt(np.diag(cov))
+        assert (ratio > 0.97).all()
+        assert (ratio < 1.5).all()
+    else:
+        np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
     reml = method == "REML" and bool(design.blocks)
     if not design.blocks:
         assert fit.sigma**2 * fit.fit.df_residual == pytest.approx(weighted_rss(design, fit), rel=1e-9)
@@ -38,7 +48,7 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
     for factor in (0.98, 1.02):
         moved = [(covariances, fit.sigma * factor)]
         for k, c in enumerate(covariances):
-            for j in range(len(c)):
+            for j in range(len(c) if design.blocks[k].structure == "us" else 0):
                 turn = np.eye(len(c))
                 turn[j, j] = factor
                 other = [turn @ c @ turn if i == k else x for i, x in enumerate(covariances)]

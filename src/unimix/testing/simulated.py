@@ -52,7 +52,8 @@ def simulate_rich(seed: int = 1, n_groups: int = 14, n_per_group: int = 18) -> p
     """A frame on which every feature of the formula language can be asked for.
 
     Columns: y; numeric x, u, v; factor f (lo, mid, hi); grouping factors g, h (crossed with g), sub (nested in g);
-    precision weights w; offset off.
+    precision weights w; offset off; 0/1 success, and count with too many zeros; times t (every g has each thrice);
+    series, whose group effects are autoregressive over t.
 
     Args:
         seed: Of NumPy's default generator.
@@ -72,10 +73,21 @@ def simulate_rich(seed: int = 1, n_groups: int = 14, n_per_group: int = 18) -> p
     y = 3.0 + 0.7 * x + np.array([0.0, 0.5, -0.4])[f] + slopes[g, 0] + slopes[g, 1] * x
     y += others[g, 0] * u + others[g, 1] * v + rng.normal(size=9)[h] + 0.8 * rng.normal(size=(n_groups, 3))[g, sub]
     y += rng.normal(size=n) / np.sqrt(w)
+    off = rng.normal(size=n)
+    eta = 0.6 * x + slopes[g, 0]
+    success = rng.uniform(size=n) < 1 / (1 + np.exp(-eta))
+    count = rng.poisson(np.exp(1.2 + eta / 2)) * (rng.uniform(size=n) > 0.2)
+    steps = rng.normal(size=(n_groups, n_per_group // 3))
+    for k in range(1, steps.shape[1]):  # first-order autoregression over t
+        steps[:, k] = 0.6 * steps[:, k - 1] + 0.8 * steps[:, k]
+    time = np.arange(n) % steps.shape[1]
+    series = 1.0 + 0.5 * x + 1.5 * steps[g, time] + rng.normal(size=n)
     return pd.DataFrame(
         {
-            "y": y, "x": x, "u": u, "v": v, "w": w, "off": rng.normal(size=n),
+            "y": y, "series": series, "x": x, "u": u, "v": v, "w": w, "off": off,
+            "success": success.astype(int), "count": count,
             "f": pd.Categorical(np.array(["lo", "mid", "hi"])[f], categories=["lo", "mid", "hi"]),
             "g": [f"g{c:02d}" for c in g], "h": [f"h{c}" for c in h], "sub": [f"s{c}" for c in sub],
+            "t": [f"t{k}" for k in time],
         }
     )  # fmt: skip

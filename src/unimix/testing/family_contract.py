@@ -1,0 +1,75 @@
+"""The part of the contract about families: each claimed cell delivers, the others are refused."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import unimix as um
+from unimix.backends.base import Backend
+from unimix.backends.capabilities import Yes
+from unimix.backends.family_sheet import all_families
+from unimix.backends.registry import resolve
+from unimix.model.design import Design, build_design
+from unimix.model.family import Family
+from unimix.model.parse import parse
+from unimix.results.result import FitResult
+from unimix.testing.generalised import check_generalised, family_truth, simulate_family
+
+
+class FamilyContract:
+    """What :class:`unimix.testing.BackendContract` asks of the family sheet."""
+
+    backend: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+
+    @property
+    def engine(self) -> Backend:
+        """The backend under test, configured."""
+        return resolve(self.backend, self.options)
+
+    def fit(self, formula: str, data: Any, **arguments: Any) -> FitResult:
+        """Fit with the backend under test and a fixed seed."""
+        return um.fit(formula, data, backend=self.engine, **{"seed": 20, **arguments})
+
+    @staticmethod
+    def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
+        """The design that ``fit`` would build."""
+        kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family")}
+        return build_design(parse(formula, arguments.get("ziformula"), arguments.get("dispformula")), data, **kept)
+
+    @pytest.mark.parametrize("mixed", [True, False], ids=["mixed", "plain"])
+    @pytest.mark.parametrize("family", all_families(), ids=str)
+    def test_claimed_families_deliver_and_others_are_refused(
+        self, family: Family, mixed: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Within 4 standard errors of what was simulated; dispersion parameters within a third (600 rows)."""
+        if family.is_linear:
+            return  # that is what all the rest is about
+        data = simulate_family(family, mixed=mixed)
+        formula = "y ~ x + (1 | g)" if mixed else "y ~ x"
+        arguments: dict[str, Any] = {"family": family}
+        arguments |= {"weights": "trials"} if family.response == "binomial" else {}
+        design = self.design_of(formula, data, arguments)
+        answer = self.engine.families.answer(family, mixed=mixed)
+        if isinstance(answer, Yes):
+            fit = self.fit(formula, data, **arguments)
+            check_generalised(fit, design)
+            truth = family_truth(family, mixed=mixed)
+            assert (np.abs(fit.fixed.estimate - np.array(truth.fixed)) < 4 * fit.fixed.std_error).all()
+            for name, value in zip(family.parameters, truth.parameters, strict=True):
+                assert fit.fit.parameters[name] == pytest.approx(value, rel=1.0 if name == "nu" else 0.34)
+            if mixed:
+                assert float(fit.random[0].sd[0]) == pytest.approx(truth.sd, rel=0.34)
+            return
+        assert len(answer.reason) > 15
+
+        def not_to_be_called(_self: Backend) -> None:
+            raise AssertionError("the engine was loaded for a family it cannot fit")
+
+        monkeypatch.setattr(type(self.engine), "load", not_to_be_called)
+        with pytest.raises(um.UnsupportedModelError) as refused:
+            self.fit(formula, data, **arguments)
+        assert answer.reason in str(refused.value)

@@ -1,0 +1,168 @@
+"""Generalised models: data of every family with known truth, and what a fit must be according to the likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+from unimix.model.design import Design
+from unimix.model.family import Family
+from unimix.numerics.families import of_design
+from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
+from unimix.numerics.links import LINKS
+from unimix.numerics.optimum import curvature_of_laplace
+from unimix.results.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+DISPERSION: dict[str, tuple[float, ...]] = {
+    "gaussian": (0.5,),
+    "gamma": (0.2,),
+    "inverse_gaussian": (0.1,),
+    "negative_binomial": (2.5,),
+    "negative_binomial_1": (0.8,),
+    "beta": (8.0,),
+    "student_t": (0.5, 5.0),
+}
+
+
+@dataclass(frozen=True)
+class FamilyTruth:
+    """What the responses of :func:`simulate_family` were made from.
+
+    Attributes:
+        fixed: Intercept and slope, on the link scale.
+        sd: Of the group effects; 0 without.
+        parameters: Dispersion parameters, in the family's order.
+    """
+
+    fixed: tuple[float, float]
+    sd: float
+    parameters: tuple[float, ...]
+
+
+def family_truth(family: Family, *, mixed: bool) -> FamilyTruth:
+    """Parameters that suit a family and its link: the mean stays where the link is defined."""
+    safe = family.link in ("identity", "inverse", "inverse_squared", "sqrt") and family.response != "real"
+    if family.link == "identity" and safe:
+        return FamilyTruth((6.0, 0.8), 1.2 if mixed else 0.0, DISPERSION.get(family.label, ()))
+    fixed = (3.0, 0.4) if safe else (1.0, 0.3) if family.link == "log" else (0.2, 0.5)
+    return FamilyTruth(fixed, (0.35 if safe else 0.5) if mixed else 0.0, DISPERSION.get(family.label, ()))
+
+
+def simulate_family(
+    family: Family, *, mixed: bool, seed: int = 0, n_groups: int = 30, n_per_group: int = 20
+) -> pd.DataFrame:
+    """Columns y, trials, x, g of ``y ~ x + (1 | g)`` for one family.
+
+    Args:
+        family: Distribution and link.
+        mixed: With group effects.
+        seed: Of NumPy's default generator.
+        n_groups: Levels of g.
+        n_per_group: Rows per level.
+    """
+    rng = np.random.default_rng(seed)
+    truth = family_truth(family, mixed=mixed)
+    codes = np.repeat(np.arange(n_groups), n_per_group)
+    x = rng.uniform(-1.5, 1.5, len(codes))
+    effects = rng.normal(size=n_groups)
+    effects = truth.sd * (effects - effects.mean()) / effects.std()
+    eta = truth.fixed[0] + truth.fixed[1] * x + effects[codes]
+    mu = LINKS[family.link].inverse(eta)
+    trials = rng.integers(2, 8, len(codes)).astype(np.float64)
+    p = truth.parameters
+    match family.label:
+        case "gaussian":
+            y = rng.normal(mu, p[0])
+        case "binomial":
+            y = rng.binomial(trials.astype(np.int64), mu) / trials
+        case "poisson":
+            y = rng.poisson(mu).astype(np.float64)
+        case "gamma":
+            y = rng.gamma(1 / p[0], mu * p[0])
+        case "inverse_gaussian":
+            y = rng.wald(mu, 1 / p[0])
+        case "negative_binomial":
+            y = rng.negative_binomial(p[0], p[0] / (p[0] + mu)).astype(np.float64)
+        case "negative_binomial_1":
+            y = rng.negative_binomial(mu / p[0], 1 / (1 + p[0])).astype(np.float64)
+        case "beta":
+            y = rng.beta(mu * p[0], (1 - mu) * p[0]).clip(1e-9, 1 - 1e-9)
+        case _:
+            y = mu + p[0] * rng.standard_t(p[1], len(codes))
+    return pd.DataFrame({"y": y, "trials": trials, "x": x, "g": [f"g{c:02d}" for c in codes]})
+
+
+def check_generalised(fit: FitResult, design: Design) -> None:
+    """Hold a fit of a generalised model against the likelihood written down by unimix.
+
+    For engines that maximise: the reported log-likelihood is that of the reported parameters (1e-6 relative: what the
+    inner loops leave); a Newton step promises no more than 1e-3 log-likelihood; standard errors are those of the
+    observed or of the expected information within 3 % (numerical Hessians). For posteriors, exact or approximate: the
+    means lie within 0.35 standard deviations (1 for an approximation) plus 4 Monte Carlo errors of the fixed effects
+    that maximise the same criterion at the posterior's covariances.
+    """
+    assert fit.converged, fit.status
+    beta = np.array(fit.fixed.estimate)
+    covariances = [np.array(b.covariance) for b in fit.random]
+    parameters = np.array([fit.fit.parameters[name] for name in design.family.parameters if name in fit.fit.parameters])
+    if design.dispersion is not None:
+        parameters = np.exp(design.dispersion.x @ fit.parts["dispersion"].estimate)[None, :]
+    zero = None if design.zero is None else design.zero.x @ fit.parts["zero"].estimate
+    if fit.fixed.interval == "credible":
+        _check_posterior(fit, design, covariances, parameters)
+        return
+    criterion = fit.fit.criterion
+    expected = criterion == "Laplace (expected information)"
+    if criterion.startswith("AGQ"):
+        own = adaptive_quadrature(
+            lambda eta: of_design(design, parameters, eta),
+            fixed_predictor(design, beta),
+            design.blocks[0],
+            float(covariances[0][0, 0]),
+            int(criterion[4:-1]),
+        )
+    else:
+        own = laplace_at(design, beta, covariances, parameters, expected=expected, zero=zero).log_likelihood
+    if criterion != "REML":
+        assert fit.log_likelihood == pytest.approx(own, rel=1e-6, abs=1e-4)
+    if design.dispersion is not None or criterion == "REML":
+        return
+    near = curvature_of_laplace(design, beta, covariances, parameters, expected=expected, zero=zero)
+    assert near.gain < (1e-2 if criterion.startswith("AGQ") else 1e-3)
+    assert near.beta_cov is not None
+    kinds = [np.sqrt(np.diag(near.beta_cov))]
+    if not design.blocks:
+        kinds.append(np.sqrt(np.diag(_expected_covariance(fit, design, parameters))))
+    off = [float(np.abs(fit.fixed.std_error / kind - 1).max()) for kind in kinds]
+    assert min(off) < (0.1 if criterion.startswith("AGQ") else 0.03), off
+
+
+def _expected_covariance(fit: FitResult, design: Design, parameters: FloatArray) -> FloatArray:
+    """Inverse of the expected information, with the Pearson estimate of the dispersion where there is one."""
+    rows = of_design(design, parameters, fixed_predictor(design, np.array(fit.fixed.estimate)))
+    covariance = np.linalg.inv(design.x.T @ (rows.expected[:, None] * design.x))
+    if design.family.parameters in (("dispersion",), ("sigma",)):
+        likely = fit.fit.parameters[design.family.parameters[0]]
+        likely = likely**2 if design.family.parameters == ("sigma",) else likely
+        pearson = float(np.sum(fit.resid("pearson") ** 2)) / (design.n - design.p)
+        covariance = covariance * pearson / likely
+    return np.asarray(covariance)
+
+
+def _check_posterior(fit: FitResult, design: Design, covariances: list[FloatArray], parameters: FloatArray) -> None:
+    start, scale = np.array(fit.fixed.estimate), np.array(fit.fixed.std_error)
+
+    def loss(step: FloatArray) -> float:
+        return -laplace_at(design, start + scale * step, covariances, parameters).log_likelihood
+
+    best = minimize(loss, np.zeros(len(start)), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-5}).x
+    noise = 4 / np.sqrt(fit.status.ess_bulk) if fit.status.ess_bulk else 0.65
+    assert np.abs(best).max() < 0.35 + noise
+    assert (fit.fixed.lower < fit.fixed.estimate).all()
+    assert (fit.fixed.estimate < fit.fixed.upper).all()
