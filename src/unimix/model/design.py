@@ -27,6 +27,7 @@ from unimix.model.data import (
 from unimix.model.expressions import Environment, evaluate
 from unimix.model.family import Family, FamilyLike, Gaussian, as_family
 from unimix.model.grouping import combine, name_levels
+from unimix.model.labels import RowLabels, row_labels
 from unimix.model.parse import column_names, part_columns, used_columns
 from unimix.model.prepare import (
     codings,
@@ -119,6 +120,7 @@ class Design:
         trials: Number of trials per row, shape (n,), for a binomial family; else None.
         zero: Columns of the logit of the probability of a structural zero, or None.
         dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
+        labels: Index of the rows used, where the data are pandas with labels of their own; else None.
     """
 
     spec: ModelSpec
@@ -138,6 +140,7 @@ class Design:
     trials: FloatArray | None = None
     zero: Part | None = None
     dispersion: Part | None = None
+    labels: RowLabels | None = None
 
     @property
     def n(self) -> int:
@@ -210,8 +213,8 @@ def build_design(
     if missing not in ("drop", "raise"):
         raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
     family = as_family(family)
-    extra_weights, weight_name = read_extra(weights, "weights")
-    extra_offset, offset_name = read_extra(offset, "offset")
+    extra_weights, weight_name = read_extra(weights, "weights", data)
+    extra_offset, offset_name = read_extra(offset, "offset", data)
     spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
     check_names(spec.formula, column_names(spec), data)
     for name, text in spec.texts:
@@ -297,6 +300,7 @@ def build_design(
         trials=response.trials,
         zero=parts.get("zero"),
         dispersion=parts.get("dispersion"),
+        labels=row_labels(data, rows),
     )
     check_estimable(design)
     return design

@@ -43,6 +43,18 @@ def n_rows(data: Any) -> int:
     return int(frame.select(nw.len()).collect().item() if isinstance(frame, nw.LazyFrame) else len(frame))
 
 
+def to_pandas(data: Any) -> pd.DataFrame:
+    """Any data as a new pandas frame; the index of a pandas frame is kept."""
+    if isinstance(data, pd.DataFrame):
+        return data.copy()
+    if isinstance(data, Mapping):
+        names = [str(k) for k in data]
+        return pd.DataFrame({n: s.to_pandas().reset_index(drop=True) for n, s in read_series(data, names).items()})
+    frame = _narwhals(data)
+    found = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+    return pd.DataFrame(found.to_pandas())
+
+
 def read_series(data: Any, names: list[str]) -> dict[str, nw.Series[Any]]:
     """The named columns, which exist once each."""
     if isinstance(data, Mapping):

@@ -14,9 +14,10 @@ from unimix.model.contrasts import Contrast
 from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, n_rows, read_columns
 from unimix.model.design import with_dot
 from unimix.model.expand import expand, remaining_atoms
-from unimix.model.expressions import Environment, evaluate, expression_columns
+from unimix.model.expressions import Environment, FactorValue, evaluate, expression_columns
 from unimix.model.grouping import combine, name_levels
 from unimix.model.parse import column_names, parse
+from unimix.model.syntax import Call
 from unimix.model.transforms import decode_state
 
 if TYPE_CHECKING:
@@ -115,6 +116,30 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
     return NewRows(complete, x[:, list(recipe.kept)], offset, tuple(z), tuple(labels), zero)
 
 
+def response_values(recipe: DesignRecipe, data: Any) -> FloatArray | None:
+    """The response in new data, shape (n,); NaN where it is missing, None where a column of it is absent.
+
+    Args:
+        recipe: From the fitted design.
+        data: New rows, in any form that ``fit`` takes.
+    """
+    node = parse(recipe.formula).response
+    names = list(expression_columns(node))
+    if any(n not in column_labels(data) for n in names):
+        return None
+    columns = {n: _match(n, c, recipe) for n, c in read_columns(data, names).items()}
+    missing = np.any([c.missing for c in columns.values()], axis=0)
+    rows = np.flatnonzero(~missing)
+    states = {k: decode_state(s) for k, s in recipe.states.items()}
+    env = Environment({k: c.take(rows) for k, c in columns.items()}, states, learning=False)
+    parts = node.arguments if isinstance(node, Call) and node.function == "cbind" else (node,)
+    values = [evaluate(part, env) for part in parts]
+    plain = [v.codes.astype(np.float64) if isinstance(v, FactorValue) else np.asarray(v) for v in values]
+    found = np.full(len(missing), np.nan)
+    found[rows] = plain[0] if len(plain) == 1 else plain[0] / (plain[0] + plain[1])
+    return found
+
+
 def _random_rows(
     spec: ModelSpec,
     index: int,
@@ -172,4 +197,4 @@ def _match(name: str, column: Column, recipe: DesignRecipe) -> Column:
     return FactorColumn(table[factor.codes], known)
 
 
-__all__ = ["NewRows", "column_names", "design_rows"]
+__all__ = ["NewRows", "column_names", "design_rows", "response_values"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.model.contrasts import Contrast, as_contrast
 from unimix.model.data import Column, FactorColumn, NumericColumn, drop_unused, read_columns
+from unimix.model.labels import aligned
 from unimix.model.syntax import quote
 
 FloatArray = npt.NDArray[np.float64]
@@ -17,10 +19,11 @@ IntArray = npt.NDArray[np.int64]
 ColumnOrArray = str | npt.ArrayLike | None
 
 
-def read_extra(value: ColumnOrArray, role: str) -> tuple[NumericColumn | None, str | None]:
-    """Turn ``weights=`` or ``offset=`` into a column (an array) or a name."""
+def read_extra(value: ColumnOrArray, role: str, data: Any) -> tuple[NumericColumn | None, str | None]:
+    """Turn ``weights=`` or ``offset=`` into a column (an array, in the order of the data) or a name."""
     if value is None or isinstance(value, str):
         return None, value
+    value = aligned(value, data, role)
     try:
         column = read_columns({role: value}, [role])[role]
     except DataError as error:

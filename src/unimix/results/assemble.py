@@ -227,5 +227,6 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
         population_predictor=population,
         weights=design.weights,
         trials=design.trials,
+        labels=design.labels,
         zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
     )

@@ -15,6 +15,7 @@ from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, lis
 from unimix.model.family import Family, as_family
 from unimix.results import predict as prediction
 from unimix.results import tables, text
+from unimix.results.augment import augment_data, augment_rows
 from unimix.results.residuals import inverse_link, mean, residuals
 from unimix.results.schema import (
     SCHEMA_VERSION,
@@ -326,9 +327,24 @@ class FitResult(BaseModel):
         """One row with the criteria of the whole fit, with broom's column names."""
         return tables.glance(self.model, self.fit, self.status, self.engine)
 
-    def augment(self) -> pd.DataFrame:
-        """One row per row used, with broom's column names."""
-        return tables.augment(self.model.response, self.rows, self.fitted, self.predict(level="population"))
+    def augment(self, data: Any = None, *, new_levels: Literal["error", "population"] = "error") -> pd.DataFrame:
+        """Rows with broom's columns ``.fitted``, ``.resid`` (observed minus fitted) and ``.fixed`` (population level).
+
+        Args:
+            data: The data that were fitted, or new rows. None gives the rows used with the response alone.
+            new_levels: As for :meth:`predict`, for new rows.
+
+        Returns:
+            Without data, one row per row used, under the labels that the pandas frame gave them (else their positions).
+            With data, a pandas copy of them with the three columns: NaN for rows that the fit dropped; for new rows
+            predictions, and ``.resid`` where the response is known.
+
+        Raises:
+            DataError: For absent columns or unknown levels of new rows.
+        """
+        if data is None:
+            return augment_rows(self)
+        return augment_data(self, data, new_levels)
 
     def summary(self) -> str:
         """The whole result as text."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from unimix.model.labels import RowLabels
 from unimix.model.recipe import DesignRecipe, JsonLevel
 from unimix.results.arrays import Array, Real
 
@@ -198,6 +199,7 @@ class Rows(Part):
         weights: Shape (n,), or None.
         trials: Shape (n,), for a binomial family; else None.
         zero_probability: Probability of a structural zero, shape (n,), with zero inflation; else None.
+        labels: Index of the rows in the pandas frame that was fitted, where it is not 0, 1, 2 ...; else None.
     """
 
     index: Array
@@ -207,3 +209,4 @@ class Rows(Part):
     weights: Array | None = None
     trials: Array | None = None
     zero_probability: Array | None = None
+    labels: RowLabels | None = None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, did_you_mean, listing
-from unimix.results.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Rows, Status
+from unimix.results.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
 
 FloatArray = npt.NDArray[np.float64]
 Random = Sequence[RandomPartResult]
@@ -168,17 +168,4 @@ def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -
                 "backend": engine.backend,
             }
         ]
-    )
-
-
-def augment(response: str, rows: Rows, fitted: FloatArray, population: FloatArray) -> pd.DataFrame:
-    """As broom's ``augment``: response, ``.fitted``, ``.resid``, ``.fixed``; indexed by position in the data."""
-    return pd.DataFrame(
-        {
-            response: np.array(rows.observed),
-            ".fitted": np.array(fitted),
-            ".resid": rows.observed - fitted,
-            ".fixed": np.array(population),
-        },
-        index=pd.Index(np.array(rows.index, dtype=np.int64), name="row"),
     )
