@@ -10,25 +10,27 @@ import numpy.typing as npt
 
 from unimix.backends._pymc_posterior import Posterior, block_labels
 from unimix.backends._pymc_priors import PriorTable, sd_names
+from unimix.backends._pymc_response import write_response
 from unimix.backends._pymc_sample import RawDraws, read_draws
 from unimix.model.design import Design, RandomBlock
 from unimix.model.priors import LKJ, Prior
 
 FloatArray = npt.NDArray[np.float64]
 
-_TAKEN = frozenset({"fixed", "sigma", "y", "term", "row"})
+_TAKEN = frozenset({"fixed", "y", "term", "row"})
 
 
 def fixed_variables(design: Design) -> list[str]:
     """Names of the variables that carry the fixed effects' priors."""
-    return [f"{n} (fixed)" if n in _TAKEN else n for n in design.fixed_names]
+    taken = {*_TAKEN, *design.family.parameters}
+    return [f"{n} (fixed)" if n in taken else n for n in design.fixed_names]
 
 
 def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
     """Write the model down; group effects and all.
 
     Args:
-        design: In the user's columns; the response without offset.
+        design: In the user's columns; the response of a linear model without offset.
         table: Every prior.
         centered: Draw effects from N(0, Cov) instead of scaling standard normal ones.
 
@@ -53,10 +55,16 @@ def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
         for block, label, sds, correlation in zip(design.blocks, labels, table.sds, table.correlations, strict=True):
             effects = _effects(block, label, sds, correlation, centered=centered)
             mean = mean + (block.z * effects[block.codes]).sum(axis=1)
-        sigma = _variable(table.sigma, "sigma")
-        scale = sigma if design.weights is None else sigma / np.sqrt(design.weights)
-        pm.Normal("y", mean, scale, observed=design.y, dims="row")
+        if design.offset is not None:
+            mean = mean + design.offset
+        parameters = [_variable(p, n) for p, n in zip(table.dispersion, dispersion_variables(design), strict=True)]
+        write_response(design, mean, parameters)
     return model
+
+
+def dispersion_variables(design: Design) -> list[str]:
+    """Names of the variables of the dispersion parameters."""
+    return list(design.family.parameters)
 
 
 def _variable(prior: Prior, name: str) -> Any:
@@ -126,20 +134,15 @@ def read_model_draws(design: Design, trace: Any) -> tuple[Posterior, RawDraws]:
         return values.reshape(n, *values.shape[2:])
 
     labels = block_labels(design)
-    effects = tuple(flat(f"effects({label})") for label in labels)
-    means = tuple(e.mean(axis=0) for e in effects)
-    posterior = Posterior(
-        beta=flat("fixed") if design.p else np.empty((n, 0)),
-        sds=tuple(flat(f"sds({label})") for label in labels),
-        correlations=tuple(
+    names = dispersion_variables(design)
+    posterior = Posterior.of_effects(
+        flat("fixed") if design.p else np.empty((n, 0)),
+        tuple(flat(f"sds({label})") for label in labels),
+        tuple(
             flat(f"correlation({label})") if b.q > 1 else np.ones((n, 1, 1))
             for b, label in zip(design.blocks, labels, strict=True)
         ),
-        sigma=flat("sigma"),
-        effects=effects,
-        means=means,
-        covariances=tuple(
-            np.einsum("sla,slb->lab", e - m, e - m) / (n - 1) for e, m in zip(effects, means, strict=True)
-        ),
+        np.stack([flat(name) for name in names], axis=1) if names else np.empty((n, 0)),
+        tuple(flat(f"effects({label})") for label in labels),
     )
-    return posterior, read_draws(trace, ["sigma"])
+    return posterior, read_draws(trace, names or ["fixed"])

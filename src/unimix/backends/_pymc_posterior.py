@@ -25,7 +25,7 @@ class Posterior:
         beta: Shape (S, p).
         sds: Per block, shapes (S, q).
         correlations: Per block, shapes (S, q, q).
-        sigma: Shape (S,).
+        dispersion: The family's dispersion parameters, sigma for a Gaussian response, shape (S, k).
         effects: Draws per block, shapes (S, L, q); None where they were too many to keep.
         means: Posterior means of the effects per block, shapes (L, q).
         covariances: Their posterior covariances, shapes (L, q, q).
@@ -34,10 +34,26 @@ class Posterior:
     beta: FloatArray
     sds: tuple[FloatArray, ...]
     correlations: tuple[FloatArray, ...]
-    sigma: FloatArray
+    dispersion: FloatArray
     effects: tuple[FloatArray, ...] | None
     means: tuple[FloatArray, ...]
     covariances: tuple[FloatArray, ...]
+
+    @classmethod
+    def of_effects(
+        cls,
+        beta: FloatArray,
+        sds: tuple[FloatArray, ...],
+        correlations: tuple[FloatArray, ...],
+        dispersion: FloatArray,
+        effects: tuple[FloatArray, ...],
+    ) -> Posterior:
+        """From draws of the effects, shapes (S, L, q)."""
+        means = tuple(e.mean(axis=0) for e in effects)
+        covariances = tuple(
+            np.einsum("sla,slb->lab", e - m, e - m) / (len(e) - 1) for e, m in zip(effects, means, strict=True)
+        )
+        return cls(beta, sds, correlations, dispersion, effects, means, covariances)
 
     def covariance_summaries(self) -> tuple[FloatArray, ...]:
         """Posterior mean SDs and posterior mean correlations, put together to matrices (q, q)."""
@@ -47,12 +63,12 @@ class Posterior:
         )
 
     def parameters(self) -> FloatArray:
-        """Fixed effects, SDs, correlations below the diagonal and sigma side by side, shape (S, k)."""
+        """Fixed effects, SDs, correlations below the diagonal and dispersion parameters side by side, shape (S, k)."""
         parts = [self.beta]
         for sd, r in zip(self.sds, self.correlations, strict=True):
             rows, columns = np.tril_indices(sd.shape[1], -1)
             parts += [sd, r[:, rows, columns]]
-        return np.concatenate([*parts, self.sigma[:, None]], axis=1)
+        return np.concatenate([*parts, self.dispersion], axis=1)
 
 
 def block_labels(design: Design) -> list[str]:
@@ -68,7 +84,7 @@ def parameter_names(design: Design) -> list[str]:
         names += [f"sd({block.group}: {t})" for t in block.terms]
         rows, columns = np.tril_indices(block.q, -1)
         names += [f"cor({block.group}: {block.terms[i]}, {block.terms[j]})" for i, j in zip(rows, columns, strict=True)]
-    return [*names, "sigma"]
+    return [*names, *design.family.parameters]
 
 
 def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampling, tuple[str, ...]]:
@@ -143,7 +159,8 @@ def is_sampled_well(sampling: Sampling) -> bool:
 def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attributes: dict[str, Any]) -> Any:
     """An ArviZ ``InferenceData`` whose variables are called as the priors are.
 
-    ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``sigma`` and ``effects(g)`` (g level, g term).
+    ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``effects(g)`` (g level, g term), and the
+    family's dispersion parameters (``sigma``, for instance).
 
     Args:
         design: For the names.
@@ -173,7 +190,8 @@ def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attribut
         if posterior.effects is not None:
             values[f"effects({label})"] = chained(posterior.effects[k])
             dims[f"effects({label})"] = [level, term]
-    values["sigma"] = chained(posterior.sigma)
+    for j, name in enumerate(design.family.parameters):
+        values[name] = chained(posterior.dispersion[:, j])
     return az.from_dict(
         posterior=values,
         sample_stats={"diverging": raw.diverging, **raw.stats},

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends._pymc_defaults import WIDE, dispersion_priors, predictor_scale
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.model.design import Design
 from unimix.model.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
@@ -28,7 +29,7 @@ class PriorTable:
             default intercept, which is the expected response at the mean of the predictors.
         sds: Per block and term.
         correlations: Per block; None where the block has one column.
-        sigma: Of the residual standard deviation.
+        dispersion: Of the family's dispersion parameters; sigma alone for a Gaussian response.
         texts: Name to text, all of them.
     """
 
@@ -36,15 +37,20 @@ class PriorTable:
     functionals: FloatArray
     sds: tuple[tuple[Prior, ...], ...]
     correlations: tuple[LKJ | None, ...]
-    sigma: Prior
+    dispersion: tuple[Prior, ...]
     texts: dict[str, str]
+
+    @property
+    def sigma(self) -> Prior:
+        """Of the residual standard deviation, where there is one."""
+        return self.dispersion[0]
 
 
 def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorTable:
     """Give every parameter its prior.
 
     Args:
-        design: In the user's columns; the response without offset.
+        design: In the user's columns; the response of a linear model without offset.
         given: The user's priors by name.
 
     Raises:
@@ -71,11 +77,11 @@ def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorT
         correlations.append(cor if isinstance(cor, LKJ) else None)
         if cor is not None:
             texts[f"cor({block.group})"] = str(cor)
-    weight = 1.0 if design.weights is None else float(design.weights.mean())
-    residual = residual_name(design)
-    sigma = priors.get(residual, HalfStudentT(4, _spread(design.y) * np.sqrt(weight)))
-    texts[residual] = str(sigma)
-    return PriorTable(tuple(fixed), functionals, tuple(sds), tuple(correlations), sigma, texts)
+    dispersion = []
+    for name, default in zip(dispersion_names(design), dispersion_priors(design), strict=True):
+        dispersion.append(priors.get(name, default))
+        texts[name] = str(dispersion[-1])
+    return PriorTable(tuple(fixed), functionals, tuple(sds), tuple(correlations), tuple(dispersion), texts)
 
 
 def sd_names(group: str, terms: tuple[str, ...], *, alone: bool) -> list[str]:
@@ -83,9 +89,13 @@ def sd_names(group: str, terms: tuple[str, ...], *, alone: bool) -> list[str]:
     return [f"sd({group})"] if len(terms) == 1 and alone else [f"sd({group}: {t})" for t in terms]
 
 
-def residual_name(design: Design) -> str:
-    """What the residual standard deviation is called: sigma, unless a fixed effect is."""
-    return "sigma" if "sigma" not in design.fixed_names else "sigma (residual)"
+def dispersion_names(design: Design) -> list[str]:
+    """What the dispersion parameters are called: as the family does, unless a fixed effect is called so."""
+    taken = set(design.fixed_names)
+    return [
+        n if n not in taken else f"{n} ({'residual' if n == 'sigma' else 'dispersion'})"
+        for n in design.family.parameters
+    ]
 
 
 def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Prior]:
@@ -96,7 +106,7 @@ def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Pr
     fixed = set(design.fixed_names)
     sds = [n for b in design.blocks for n in (f"sd({b.group})", *(f"sd({b.group}: {t})" for t in b.terms))]
     cors = [f"cor({b.group})" for b in design.blocks if b.q > 1]
-    known = dict.fromkeys([*design.fixed_names, *sds, *cors, residual_name(design)])
+    known = dict.fromkeys([*design.fixed_names, *sds, *cors, *dispersion_names(design)])
     faults, found = [], {}
     for name, prior in given.items():
         if name not in known:
@@ -120,8 +130,9 @@ def _misfit(name: str, prior: object, kind: str) -> str:
     if kind == "correlation" and not isinstance(prior, LKJ):
         return f"The prior of {name} is {prior}, but a correlation matrix needs LKJ(eta)."
     if kind == "positive" and prior.support != "positive":
+        what = "a standard deviation" if name.startswith(("sd(", "sigma")) else "this parameter"
         return (
-            f"The prior of {name} is {prior}, but a standard deviation is positive: "
+            f"The prior of {name} is {prior}, but {what} is positive: "
             "use HalfNormal, HalfStudentT, HalfCauchy, Exponential, Gamma, InverseGamma, LogNormal or Uniform(0, b)."
         )
     if kind == "real" and (prior.support != "real" or isinstance(prior, Uniform)):
@@ -132,14 +143,8 @@ def _misfit(name: str, prior: object, kind: str) -> str:
     return ""
 
 
-def _spread(y: FloatArray) -> float:
-    """Standard deviation, 1 for a constant."""
-    spread = float(np.std(y, ddof=1)) if len(y) > 1 else 0.0
-    return spread if spread > 0 else 1.0
-
-
 def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], FloatArray]:
-    x, y, p = design.x, design.y, design.p
+    x, p, predictor = design.x, design.p, predictor_scale(design)
     constant = _constant_in_span(x)
     functionals = np.eye(p)
     chosen: list[Prior] = []
@@ -151,10 +156,10 @@ def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], Fl
         deviation = float(np.std(x[:, j], ddof=1)) if design.n > 1 else 0.0
         rms = float(np.sqrt(np.mean(x[:, j] ** 2)))
         if not has_constant:
-            chosen.append(Normal(0.0, 2.5 * float(np.sqrt(np.mean(y**2)) or 1.0) / rms))
+            chosen.append(Normal(0.0, WIDE * predictor.size / rms))
             continue
         width = deviation if deviation > 1e-10 * rms else rms
-        chosen.append(Normal(float(constant[j] * y.mean()), 2.5 * _spread(y) / width))
+        chosen.append(Normal(float(constant[j] * predictor.centre), WIDE * predictor.unit / width))
         if constant[j]:
             slopes = constant == 0
             functionals[j, slopes] = constant[j] * x[:, slopes].mean(axis=0)
@@ -174,12 +179,12 @@ def _constant_in_span(x: FloatArray) -> FloatArray:
 
 
 def _sd_scales(design: Design) -> list[FloatArray]:
-    """Scale of each standard deviation's default prior: what an effect must be to move y by its own spread.
+    """Scale of each standard deviation's default prior: what an effect must be to move the predictor by its own size.
 
     The column is taken net of the other random columns on its factor, so that a slope counts per standard deviation
     of x, and an intercept that stands far outside the data is allowed to vary accordingly.
     """
-    spread = _spread(design.y)
+    effect = predictor_scale(design).effect
     scales: list[FloatArray] = []
     for block in design.blocks:
         columns = np.concatenate(
@@ -189,5 +194,5 @@ def _sd_scales(design: Design) -> list[FloatArray]:
         gram = (columns / rms).T @ (columns / rms) / design.n
         regular = np.linalg.cond(gram) < 1e12
         factor = np.sqrt(np.diag(np.linalg.inv(gram))) if regular else np.ones(len(rms))
-        scales.append((spread * factor / rms)[: block.q])
+        scales.append((effect * factor / rms)[: block.q])
     return scales

@@ -60,30 +60,38 @@ class Whitening:
 
     Attributes:
         mode: Shape (size,).
-        root: Shape (size, size).
+        root: Shape (low, low); coordinates beyond the first ``low`` are only shifted.
     """
 
     mode: FloatArray
     root: FloatArray
 
+    def turn(self, x: FloatArray) -> FloatArray:
+        """Root x, shape (..., size)."""
+        low = len(self.root)
+        if low == x.shape[-1]:
+            return x @ self.root.T
+        return np.concatenate([x[..., :low] @ self.root.T, x[..., low:]], axis=-1)
+
     def density(self, function: LogDensity) -> LogDensity:
         """The log density as a function of x; minus infinity where it cannot be computed."""
         mode, root, nothing = self.mode, self.root, np.zeros_like(self.mode)
+        low = len(root)
 
         def whitened(x: FloatArray) -> tuple[float, FloatArray]:
             with np.errstate(all="ignore"):
                 try:
-                    value, gradient = function(mode + root @ x)
+                    value, gradient = function(mode + self.turn(x))
                 except np.linalg.LinAlgError:
                     return -np.inf, nothing
-                gradient = gradient @ root
+                gradient = np.concatenate([gradient[:low] @ root, gradient[low:]])
             return (value, gradient) if np.isfinite(value) and np.isfinite(gradient).all() else (-np.inf, nothing)
 
         return whitened
 
     def points(self, x: FloatArray) -> FloatArray:
         """Map draws back, shape (..., size)."""
-        return self.mode + x @ self.root.T
+        return self.mode + self.turn(x)
 
 
 def whiten(function: LogDensity, start: FloatArray) -> Whitening:
@@ -95,6 +103,21 @@ def whiten(function: LogDensity, start: FloatArray) -> Whitening:
         function: Log density and gradient.
         start: Where to begin, shape (size,).
     """
+    negative = guarded(function)
+    best = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "maxcor": 20}).x
+    for _ in range(20):
+        values, vectors = np.linalg.eigh(_hessian(negative, best))
+        here, gradient = negative(best)
+        step = -vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), _WIDEST**-2))
+        step *= min(1.0, 5.0 / float(np.linalg.norm(step) + 1e-300))
+        if negative(best + step)[0] > here - 1e-8:
+            break
+        best = best + step
+    return Whitening(best, vectors / np.sqrt(np.maximum(values, _WIDEST**-2)))
+
+
+def guarded(function: LogDensity) -> LogDensity:
+    """Minus a log density and its gradient; a huge number where it cannot be computed."""
 
     def negative(theta: FloatArray) -> tuple[float, FloatArray]:
         with np.errstate(all="ignore"):
@@ -106,16 +129,25 @@ def whiten(function: LogDensity, start: FloatArray) -> Whitening:
             return 1e300, np.zeros_like(theta)
         return -value, -gradient
 
-    best = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "maxcor": 20}).x
-    for _ in range(20):
-        values, vectors = np.linalg.eigh(_hessian(negative, best))
-        here, gradient = negative(best)
-        step = -vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), _WIDEST**-2))
-        step *= min(1.0, 5.0 / float(np.linalg.norm(step) + 1e-300))
-        if negative(best + step)[0] > here - 1e-8:
-            break
-        best = best + step
-    return Whitening(best, vectors / np.sqrt(np.maximum(values, _WIDEST**-2)))
+    return negative
+
+
+def whiten_leading(function: LogDensity, mode: FloatArray, low: int) -> Whitening:
+    """A root of the inverse Hessian of the leading coordinates, the others held.
+
+    Args:
+        function: Log density and gradient.
+        mode: Shape (size,).
+        low: How many coordinates.
+    """
+    negative, rest = guarded(function), mode[low:]
+
+    def leading(theta: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = negative(np.concatenate([theta, rest]))
+        return value, gradient[:low]
+
+    values, vectors = np.linalg.eigh(_hessian(leading, mode[:low]))
+    return Whitening(mode, vectors / np.sqrt(np.maximum(values, _WIDEST**-2)))
 
 
 def _hessian(negative: LogDensity, at: FloatArray) -> FloatArray:

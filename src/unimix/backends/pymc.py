@@ -1,4 +1,4 @@
-"""PyMC: the posterior of a Gaussian mixed model by NUTS, the group effects integrated out."""
+"""PyMC: the posterior of a (generalised) mixed model by NUTS; group effects integrated out where they can be."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.family_sheet import FamilySheet, all_families
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
 from unimix.numerics.marginal import n_dense
@@ -38,6 +39,7 @@ MOST_KEPT = 20_000_000
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
 _NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
+_FAMILIES = {family.label: Yes() for family in all_families()}
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,12 @@ class _Sampled:
 
 
 class PyMC(Backend):
-    """The posterior of a linear mixed model, by NUTS.
+    """The posterior of a linear or generalised linear mixed model, by NUTS.
 
-    Group effects are integrated out by default: a handful of parameters is sampled where the plain model has
-    hundreds, without divergences, and the effects are drawn exactly afterwards. It is the posterior of the plain
-    hierarchical model, which ``fit.native`` holds as a ``pymc.Model``.
+    The group effects of a linear model are integrated out by default: a handful of parameters is sampled where the
+    plain model has hundreds, without divergences, and the effects are drawn exactly afterwards. Those of a generalised
+    model are sampled, in coordinates that suit what the data say about each level. Either way it is the posterior of
+    the plain hierarchical model, which ``fit.native`` holds as a ``pymc.Model``.
 
     Attributes:
         conditioning: Off: priors belong to the user's units. The sampler moves in coordinates of its own, whitened
@@ -62,8 +65,10 @@ class PyMC(Backend):
         chains: Number of chains.
         cores: Chains that run at the same time; None for as many as there are processors.
         sampler: ``"nutpie"``, ``"pymc"`` or ``"numpyro"``; None for nutpie when it is installed, else PyMC's own.
-        parametrization: ``"marginal"`` integrates the group effects out. ``"noncentered"`` and ``"centered"`` sample
-            them with the PyMC model as written, which is slow and may diverge; for teaching and for checks.
+        parametrization: ``"marginal"`` integrates the group effects out, which a linear model allows; ``"adapted"``
+            samples them, level by level between centred and not, as a generalised model needs; ``"auto"`` takes what
+            the model allows. ``"noncentered"`` and ``"centered"`` sample the PyMC model as written, which is slow and
+            may diverge; for teaching and for checks.
         target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer.
         retry: Sample once more, with twice the draws and tuning steps and smaller steps, where R-hat, effective sample
             sizes or divergences of the first run are out of bounds; the result says so.
@@ -107,19 +112,21 @@ class PyMC(Backend):
         }
     )
 
+    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
+
     conditioning: bool = False
     draws: Annotated[int, Field(ge=4)] = 1000
     tune: Annotated[int, Field(ge=0)] = 500
     chains: Annotated[int, Field(ge=1)] = 4
     cores: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
-    parametrization: Literal["marginal", "noncentered", "centered"] = "marginal"
+    parametrization: Literal["auto", "marginal", "adapted", "noncentered", "centered"] = "auto"
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.95
     retry: bool = True
 
     @model_validator(mode="after")
     def _numpyro_needs_a_graph(self) -> PyMC:
-        if self.sampler == "numpyro" and self.parametrization == "marginal":
+        if self.sampler == "numpyro" and self.parametrization not in ("noncentered", "centered"):
             raise ValueError(
                 "sampler='numpyro' compiles the model as written: "
                 "add parametrization='noncentered' (or use sampler='nutpie')"
@@ -127,13 +134,17 @@ class PyMC(Backend):
         return self
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Size of the dense part, and priors that name no parameter."""
+        """What cannot be integrated out: effects of a generalised model, and too many of a linear one."""
         del request
+        form = self._form(design)
+        if form == "marginal" and not design.is_linear:
+            return ["parametrization='marginal': the group effects can be integrated out of a linear model only"]
         dense = n_dense(design.blocks)
-        if self.parametrization == "marginal" and dense > MOST_DENSE:
+        if form == "marginal" and dense > MOST_DENSE:
             reason = (
                 f"several large grouping factors: {dense} effects outside the largest factor, and every evaluation of "
-                f"the density would factor a dense matrix of that size (the limit is {MOST_DENSE})"
+                f"the density would factor a dense matrix of that size (the limit is {MOST_DENSE}); "
+                "options={'parametrization': 'adapted'} samples them instead"
             )
             return [reason]
         return []
@@ -142,7 +153,7 @@ class PyMC(Backend):
         """The model as a statistician writes it, and the sampler."""
         from unimix.backends._pymc_priors import resolve_priors
 
-        if design.offset is not None:
+        if design.offset is not None and design.is_linear:
             design = replace(design, y=design.y - design.offset, offset=None)
         return self._call(design, resolve_priors(design, request.priors))
 
@@ -153,6 +164,11 @@ class PyMC(Backend):
 
     def _shows_progress(self, request: FitRequest) -> bool:
         return sys.stderr.isatty() if request.progress is None else request.progress
+
+    def _form(self, design: Design) -> str:
+        if self.parametrization == "auto":
+            return "marginal" if design.is_linear else "adapted"
+        return self.parametrization
 
     def _sampler(self) -> str:
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
@@ -197,7 +213,7 @@ class PyMC(Backend):
             "interval": f"{100 * request.ci_level:g} % equal-tailed credible interval, quantiles of the draws",
             "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
         }
-        if self.parametrization == "marginal" and design.blocks:
+        if self._form(design) == "marginal" and design.blocks:
             provenance["group effects"] = (
                 "integrated out of the density and drawn exactly given each draw of the parameters; means and "
                 "covariances averaged over the parameters' draws (Rao-Blackwell), by unimix"
@@ -208,10 +224,11 @@ class PyMC(Backend):
             beta=posterior.beta.mean(axis=0),
             beta_cov=_covariance(posterior.beta),
             covariances=posterior.covariance_summaries(),
-            sigma=float(posterior.sigma.mean()),
+            sigma=_sigma(design, posterior.dispersion),
             modes=posterior.means,
             mode_covs=posterior.covariances,
             log_likelihood=None,
+            parameters={} if design.is_linear else dict(_means(design, posterior.dispersion)),
             converged=is_sampled_well(sampling),
             df=None,
             df_method="posterior",
@@ -236,8 +253,11 @@ class PyMC(Backend):
 
         # Chains run side by side: linear algebra that takes all processors for each of them slows them tenfold.
         with threadpool_limits(limits=1, user_api="blas"):
-            if self.parametrization == "marginal":
-                return self._marginal(design, table, options)
+            match self._form(design):
+                case "marginal":
+                    return self._marginal(design, table, options)
+                case "adapted":
+                    return self._adapted(design, table, options)
             return self._as_written(design, model, options)
 
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
@@ -255,7 +275,7 @@ class PyMC(Backend):
         kept = total * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
         if not design.blocks:
             return _Sampled(
-                Posterior(draws.beta, draws.sds, draws.correlations, draws.sigma, (), (), ()), raw, kept=True
+                Posterior(draws.beta, draws.sds, draws.correlations, draws.sigma[:, None], (), (), ()), raw, kept=True
             )
         found = draw_effects(
             target.data,
@@ -270,12 +290,24 @@ class PyMC(Backend):
             draws.beta,
             draws.sds,
             draws.correlations,
-            draws.sigma,
+            draws.sigma[:, None],
             tuple(d @ m.T for d, m in zip(found.draws, maps, strict=True)) if kept else None,
             tuple(d @ m.T for d, m in zip(found.means, maps, strict=True)),
             tuple(m @ c @ m.T for c, m in zip(found.covariances, maps, strict=True)),
         )
         return _Sampled(posterior, raw, kept)
+
+    def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
+        from unimix.backends._pymc_generalised import GeneralisedPosterior
+        from unimix.backends._pymc_sample import sample_nutpie, sample_pymc
+
+        target = GeneralisedPosterior(design, table)
+        whitening = target.settle()
+        sample = sample_nutpie if self._sampler() == "nutpie" else sample_pymc
+        raw = sample(whitening.density(target), target.size, options)
+        posterior = target.draws(whitening.points(raw.points).reshape(-1, target.size))
+        kept = sum(e.size for e in posterior.effects or ()) <= MOST_KEPT
+        return _Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
 
     def _as_written(self, design: Design, model: Any, options: SamplerOptions) -> _Sampled:
         from unimix.backends._pymc_model import read_model_draws
@@ -286,11 +318,11 @@ class PyMC(Backend):
     def _call(self, design: Design, table: PriorTable) -> str:
         bars = [f"Z{k} b{k}[{b.group}]" for k, b in enumerate(design.blocks)]
         mean = " + ".join([*(["X beta"] if design.p else []), *bars]) or "0"
-        lines = [f"y ~ Normal({mean}, sigma{' / sqrt(w)' if design.weights is not None else ''})"]
+        lines = [_response_text(design, mean)]
         lines += [f"b{k}[{b.group}] ~ Normal(0, Cov({', '.join(b.terms)}))" for k, b in enumerate(design.blocks)]
         lines += [f"{name} ~ {text}" for name, text in table.texts.items()]
         lines.append(
-            f"NUTS by {self._sampler()}, {self.parametrization}: chains={self.chains}, tune={self.tune}, "
+            f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self.tune}, "
             f"draws={self.draws}, target_accept={self.target_accept:g}"
         )
         return "\n".join(lines)
@@ -301,3 +333,30 @@ def _covariance(draws: FloatArray) -> FloatArray:
     off = draws - draws.mean(axis=0)
     covariance: FloatArray = off.T @ off / (len(draws) - 1)
     return covariance
+
+
+def _means(design: Design, dispersion: FloatArray) -> dict[str, float]:
+    """Posterior means of the dispersion parameters, shape (S, k), by name."""
+    return {name: float(m) for name, m in zip(design.family.parameters, dispersion.mean(axis=0), strict=True)}
+
+
+def _sigma(design: Design, dispersion: FloatArray) -> float:
+    """Posterior mean of the residual standard deviation; of the root of the dispersion; or 1."""
+    names = design.family.parameters
+    if "sigma" in names:
+        return float(dispersion[:, names.index("sigma")].mean())
+    return float(np.sqrt(dispersion[:, 0]).mean()) if "dispersion" in names else 1.0
+
+
+def _response_text(design: Design, mean: str) -> str:
+    """Distribution of the response as a statistician writes it."""
+    family, weighted = design.family, design.weights is not None
+    if design.is_linear:
+        return f"y ~ Normal({mean}, sigma{' / sqrt(w)' if weighted else ''})"
+    eta = f"{mean} + offset" if design.offset is not None else mean
+    mu = f"mu = g^-1({eta}), {family.link} link" if family.link != "identity" else f"mu = {eta}"
+    given = ["trials"] if design.trials is not None else []
+    title = family.label.replace("_", " ").title().replace(" ", "")
+    many = ", each row's log density times w" if weighted and family.name != "gaussian" else ""
+    scaled = [f"{n} / sqrt(w)" if weighted and family.name == "gaussian" else n for n in family.parameters]
+    return f"y ~ {title}({', '.join([*given, 'mu', *scaled])}){many}; {mu}"

@@ -1,0 +1,222 @@
+"""Log posterior of a generalised (mixed) model in unconstrained coordinates, with its gradient, in NumPy.
+
+Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_pymc_scales``, then the
+group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+from scipy.optimize import minimize
+
+from unimix.backends._pymc_defaults import predictor_scale
+from unimix.backends._pymc_effects import BlockReference, Turned, backward, forward, references
+from unimix.backends._pymc_posterior import Posterior
+from unimix.backends._pymc_priors import PriorTable
+from unimix.backends._pymc_sample import Whitening, guarded, whiten_leading
+from unimix.backends._pymc_scales import FixedPriors, Scales, ScaleState, fitted_columns
+from unimix.model.design import Design
+from unimix.model.priors import Uniform
+from unimix.numerics.families import Pointwise, of_design
+
+FloatArray = npt.NDArray[np.float64]
+
+_ROUNDS = 30
+_LEAST_INFORMATION = 0.05
+
+
+class Rows:
+    """Log-likelihood of all rows and its derivatives, the two commonest families without what is constant."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self._kind = f"{design.family.label}({design.family.link})"
+        self._trials = design.trials
+        self._counts = design.y if design.trials is None else np.round(design.y * design.trials)
+        self._plain = design.weights is None
+
+    def __call__(self, parameters: FloatArray, eta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Log-likelihood up to a constant; derivatives by eta (n,) and by the dispersion parameters (k,)."""
+        if self._kind == "poisson(log)" and self._plain:
+            mu = np.exp(np.minimum(eta, 500.0))
+            return float(self._counts @ eta) - float(mu.sum()), self._counts - mu, np.empty(0)
+        if self._kind == "binomial(logit)" and self._trials is not None:
+            # log(1 + exp(eta)) and its derivative from one exponential
+            small = np.exp(-np.abs(eta))
+            up = np.maximum(eta, 0.0) + np.log1p(small)
+            mu = np.where(eta >= 0, 1.0, small) / (1.0 + small)
+            return float(self._counts @ eta) - float(self._trials @ up), self._counts - self._trials * mu, np.empty(0)
+        found = of_design(self.design, parameters, eta)
+        by_parameters = np.array([float(d.sum()) for d in found.by_parameters])
+        return float(found.value.sum()), found.score, by_parameters
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Everything computed on the way to the density."""
+
+    beta: FloatArray
+    state: ScaleState
+    eta: FloatArray
+    residuals: dict[int, FloatArray]
+    coordinates: dict[int, FloatArray]
+    turned: dict[int, Turned]
+
+
+class GeneralisedPosterior:
+    """The log posterior as a function of one vector of length ``size``.
+
+    Attributes:
+        low: Number of leading coordinates that are no effects.
+        whitening: Map to coordinates in which the posterior is about standard normal.
+    """
+
+    def __init__(self, design: Design, table: PriorTable) -> None:
+        self._columns = columns = fitted_columns(design, table)
+        fitted = columns.design
+        self._x, self._blocks = fitted.x, fitted.blocks
+        self._offset = np.zeros(design.n) if fitted.offset is None else fitted.offset
+        self._rows = Rows(fitted)
+        self.p = design.p
+        self._fixed = FixedPriors(columns, table)
+        predictor = predictor_scale(design)
+        level = np.full(design.n, predictor.centre)
+        # the offset may vary much: the intercept alone must keep the response in range
+        beta = np.linalg.lstsq(self._x, level - (self._offset - self._offset.mean()) * (design.family.link != "log"))[0]
+        extras = np.array([_middle(p) for p in table.dispersion])
+        at_null = of_design(fitted, extras, self._x @ beta + self._offset)
+        information = float(np.mean(_weights(at_null)))
+        knees = [float(np.sqrt(b.n_levels / (design.n * information))) for b in self._blocks]
+        self._scales = Scales(columns, table, knees)
+        self.low = self.p + self._scales.size
+        self._shapes = [(b.n_levels, b.q) for b in self._blocks]
+        ends = np.cumsum([self.low, *(levels * q for levels, q in self._shapes)])
+        self._places = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+        self.size = int(ends[-1])
+        self._z_columns = [[np.ascontiguousarray(c) for c in b.z.T] for b in self._blocks]
+        theta = np.zeros(self.size)
+        theta[: self.low] = np.concatenate([beta, self._scales.start(0.3 * predictor.unit, extras)])
+        self._references: tuple[BlockReference, ...] = ()
+        self.move_reference(theta[: self.low], self._x @ beta + self._offset)
+        self._start = theta
+
+    def move_reference(self, low: FloatArray, eta: FloatArray) -> None:
+        """Take the effects' coordinates from another point.
+
+        Args:
+            low: Parameters, shape (low,).
+            eta: Linear predictor with offset, shape (n,).
+        """
+        state = self._scales.at(low[self.p :])
+        found = of_design(self._rows.design, self._scales.extras(state), eta)
+        w = _weights(found)
+        z = eta - self._offset + np.where(np.isfinite(found.score), found.score, 0.0) / w
+        self._references = references(self._blocks, self._x, z, w, state.factors)
+
+    def _at(self, theta: FloatArray) -> _Point:
+        beta = theta[: self.p]
+        state = self._scales.at(theta[self.p : self.low])
+        eta = self._offset + self._x @ beta
+        residuals: dict[int, FloatArray] = {}
+        coordinates: dict[int, FloatArray] = {}
+        turned: dict[int, Turned] = {}
+        for ref in self._references:
+            k = ref.index
+            r = ref.rz - ref.rx @ beta
+            for j, matrix, _ in ref.couplings:
+                r -= matrix @ turned[j].b.ravel()
+            residuals[k] = r.reshape(self._shapes[k])
+            coordinates[k] = theta[self._places[k]].reshape(self._shapes[k])
+            turned[k] = forward(ref.g, state.factors[k], residuals[k], coordinates[k])
+            codes = self._blocks[k].codes
+            for a, column in enumerate(self._z_columns[k]):
+                eta += column * turned[k].b[codes, a]
+        return _Point(beta, state, eta, residuals, coordinates, turned)
+
+    def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
+        """Log posterior density of the unconstrained vector up to a constant, and its gradient, (size,)."""
+        at = self._at(theta)
+        value, score, by_parameters = self._rows(self._scales.extras(at.state), at.eta)
+        gradient = np.empty_like(theta)
+        by_beta = score @ self._x
+        by_effects = [self._summed(k, score) for k in range(len(self._blocks))]
+        by_factor: list[FloatArray] = [np.empty(0)] * len(self._blocks)
+        for ref in reversed(self._references):
+            k = ref.index
+            value += at.turned[k].value
+            by_factor[k], by_r, by_v = backward(
+                at.turned[k], at.state.factors[k], at.residuals[k], at.coordinates[k], by_effects[k]
+            )
+            gradient[self._places[k]] = by_v.ravel()
+            flat = by_r.ravel()
+            by_beta -= flat @ ref.rx
+            for j, _, transposed in ref.couplings:
+                by_effects[j] -= (transposed @ flat).reshape(self._shapes[j])
+        prior, slope = self._fixed(at.beta)
+        rest, by_scales = self._scales.density(at.state, by_factor, by_parameters)
+        gradient[: self.p] = by_beta + slope
+        gradient[self.p : self.low] = by_scales
+        return value + prior + rest, gradient
+
+    def _summed(self, k: int, score: FloatArray) -> FloatArray:
+        """Z'score of a block, shape (L, q)."""
+        codes, levels = self._blocks[k].codes, self._shapes[k][0]
+        sums = [np.bincount(codes, column * score, levels) for column in self._z_columns[k]]
+        return np.stack(sums, axis=1)
+
+    def settle(self) -> Whitening:
+        """Find the mode, move the reference there, and whiten the leading coordinates."""
+        negative = guarded(self)
+        theta = self._start
+        for _ in range(_ROUNDS if self._blocks else 1):
+            best = minimize(negative, theta, jac=True, method="L-BFGS-B", options={"maxiter": 500, "maxcor": 20}).x
+            moved = float(np.abs(best - theta).max())
+            theta = best
+            if self._blocks:
+                self.move_reference(best[: self.low], self._at(best).eta)
+                theta = best.copy()
+                theta[self.low :] = 0.0
+            if moved < 1e-2:
+                break
+        return whiten_leading(self, theta, self.low)
+
+    def draws(self, thetas: FloatArray) -> Posterior:
+        """What the points mean in the user's units.
+
+        Args:
+            thetas: Shape (S, size).
+        """
+        sds, correlations, _, extras = self._scales.draws(thetas[:, self.p : self.low])
+        effects = [np.empty((len(thetas), *shape)) for shape in self._shapes]
+        for s, theta in enumerate(thetas):
+            for k, found in self._at(theta).turned.items():
+                effects[k][s] = found.b @ self._columns.maps[k].T
+        return Posterior.of_effects(
+            self._columns.shift + thetas[:, : self.p] @ self._columns.matrix.T,
+            sds,
+            correlations,
+            extras,
+            tuple(effects),
+        )
+
+
+def _weights(found: Pointwise) -> FloatArray:
+    """Working weights: observed information where it is positive enough, else the expected one; shape (n,)."""
+    expected = np.where(np.isfinite(found.expected) & (found.expected > 0), found.expected, 1e-8)
+    usable = np.isfinite(found.observed) & (found.observed > _LEAST_INFORMATION * expected)
+    return np.maximum(np.where(usable, found.observed, expected), 1e-10)
+
+
+def _middle(prior: object) -> float:
+    """A value of ordinary size under a prior of a dispersion parameter."""
+    for name in ("sigma", "beta"):
+        if type(prior).__name__.startswith("Half") and hasattr(prior, name):
+            return float(getattr(prior, name)) / 2.0
+    if isinstance(prior, Uniform):
+        return 0.5 * (prior.lower + prior.upper)
+    return float(special.exp10(0.3))

@@ -1,0 +1,351 @@
+"""Standard deviations, correlations and dispersion parameters in unconstrained coordinates, with their priors.
+
+Coordinates: standard deviations by log, by logit between the ends of a uniform prior, or, for the last of at most two
+random columns whose prior is positive at zero, by sd = |c sinh(eta)|, which is smooth through zero variance; inverse
+hyperbolic tangents of the canonical partial correlations (Lewandowski, Kurowicka & Joe 2009; Stan Reference Manual,
+section "Cholesky factors of correlation matrices"); sigma and other dispersion parameters like standard deviations.
+
+A block of q > 1 columns has covariance M F F'M' in the user's columns. With sd_i the user's standard deviations and s_i
+those of F F', the Jacobian from (sd, R) to the covariance gives, for a prior prod p(sd_i) LKJ(R | eta), the density
+
+    prod p(sd_i) (s_i / sd_i)^kappa * LKJ(correlation of FF' | eta),   kappa = q + 2 (eta - 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends._pymc_priors import PriorTable
+from unimix.model.design import Design, RandomBlock
+from unimix.model.priors import Exponential, HalfCauchy, HalfNormal, HalfStudentT, Prior, Uniform
+from unimix.numerics.conditioning import condition
+
+FloatArray = npt.NDArray[np.float64]
+_POSITIVE_AT_ZERO = (Exponential, HalfCauchy, HalfNormal, HalfStudentT)
+
+
+class PriorStack:
+    """Independent priors of a vector, those of one class evaluated at once."""
+
+    def __init__(self, priors: Sequence[Prior]) -> None:
+        self.constant = sum(p.constant() for p in priors)
+        self._parts: list[
+            tuple[Callable[..., tuple[FloatArray, FloatArray]], FloatArray | slice, list[FloatArray]]
+        ] = []
+        for cls in dict.fromkeys(type(p) for p in priors):
+            where = [i for i, p in enumerate(priors) if type(p) is cls]
+            columns = [np.array(c) for c in zip(*(astuple(priors[i]) for i in where), strict=True)]
+            index: FloatArray | slice = slice(None) if len(where) == len(priors) else np.array(where)
+            self._parts.append((cls.kernel, index, columns))
+
+    def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
+        """Log density up to ``constant``, and its gradient, shape of ``x``."""
+        total, gradient = 0.0, np.empty_like(x)
+        for kernel, index, columns in self._parts:
+            value, slope = kernel(x[index], *columns)
+            total += float(value.sum())
+            gradient[index] = slope
+        return total, gradient
+
+
+@dataclass(frozen=True)
+class FittedColumns:
+    """The columns in which a density is computed, and the way back to the user's.
+
+    Attributes:
+        design: In well-scaled columns.
+        maps: M per block, from fitted effects to the user's, shapes (q, q).
+        kappas: Exponent of each block's Jacobian.
+        shift: Fixed effects that belong to zeros, shape (p,).
+        matrix: From fitted fixed effects to differences of the user's, shape (p, p).
+        residual: The user's residual standard deviation per fitted one.
+    """
+
+    design: Design
+    maps: tuple[FloatArray, ...]
+    kappas: tuple[float, ...]
+    shift: FloatArray
+    matrix: FloatArray
+    residual: float
+
+
+def fitted_columns(design: Design, table: PriorTable) -> FittedColumns:
+    """Turn the columns where the priors allow it, and scale them where not.
+
+    Args:
+        design: In the user's columns; without offset if it is linear.
+        table: Every prior.
+    """
+    conditioned, way_back = condition(design)
+    blocks: list[RandomBlock] = []
+    maps, kappas = [], []
+    for k, (block, sds, lkj) in enumerate(zip(design.blocks, table.sds, table.correlations, strict=True)):
+        turned = lkj is not None and not any(isinstance(p, Uniform) for p in sds)
+        rms = np.sqrt(np.mean(block.z**2, axis=0))
+        rms = np.where(rms > 0, rms, 1.0)
+        blocks.append(conditioned.blocks[k] if turned else replace(block, z=block.z / rms))
+        maps.append(way_back.scale * (way_back.blocks[k] if turned else np.diag(1 / rms)))
+        kappas.append(block.q + 2.0 * (lkj.eta - 1.0) if lkj is not None and turned else 0.0)
+    return FittedColumns(
+        replace(conditioned, blocks=tuple(blocks)),
+        tuple(maps),
+        tuple(kappas),
+        way_back.shift,
+        way_back.coefficients,
+        way_back.residual,
+    )
+
+
+class FixedPriors:
+    """Priors of the user's fixed effects as a function of the fitted ones."""
+
+    def __init__(self, columns: FittedColumns, table: PriorTable) -> None:
+        self._priors = PriorStack(table.fixed)
+        self._offset = table.functionals @ columns.shift
+        self._functionals = table.functionals @ columns.matrix
+
+    def __call__(self, beta: FloatArray) -> tuple[float, FloatArray]:
+        """Log density and gradient, shape (p,)."""
+        value, slope = self._priors(self._offset + self._functionals @ beta)
+        return value, slope @ self._functionals
+
+
+@dataclass(frozen=True)
+class ScaleState:
+    """Covariance parameters at one point.
+
+    Attributes:
+        y: Unconstrained correlations.
+        sd: Standard deviations and dispersion parameters in fitted units (folded ones with a sign), shape (n_sd,).
+        rate: d sd / d eta, shape (n_sd,).
+        log_jacobian: Sum of the logarithms of ``rate``.
+        by_eta: Its derivative, shape (n_sd,).
+        factors: Covariance factors F per block, shapes (q, q).
+        roots: Correlation factors per block, shapes (q, q).
+    """
+
+    y: FloatArray
+    sd: FloatArray
+    rate: FloatArray
+    log_jacobian: float
+    by_eta: FloatArray
+    factors: list[FloatArray]
+    roots: list[FloatArray]
+
+
+class Scales:
+    """Covariance and dispersion parameters as functions of a vector of length ``size``.
+
+    Args:
+        columns: The fitted columns.
+        table: Every prior.
+        knees: Standard deviation of each block's effects, in fitted units, at which the data begin to tell it from
+            zero.
+    """
+
+    def __init__(self, columns: FittedColumns, table: PriorTable, knees: Sequence[float]) -> None:
+        self.maps, self._kappas = columns.maps, columns.kappas
+        self.qs = [b.q for b in columns.design.blocks]
+        scales = [prior for block in table.sds for prior in block]
+        self.n_block = len(scales)
+        scales += table.dispersion
+        self.n_sd = len(scales)
+        self._priors = PriorStack(scales)
+        self._extra_unit = np.full(self.n_sd - self.n_block, columns.residual)
+        self._bounded = np.array([i for i, p in enumerate(scales) if isinstance(p, Uniform)], dtype=int)
+        units = np.concatenate([*(np.diag(m) for m in self.maps), self._extra_unit])
+        bounds = [(p.lower, p.upper) for p in scales if isinstance(p, Uniform)]
+        self._ends = np.array(bounds).reshape(-1, 2) / units[self._bounded, None]
+        # The last row of M has one entry: only there does a zero in the fitted columns mean zero in the user's.
+        # With three columns the log is kept: folding made few levels diverge more often, not less.
+        last = np.array([a == q - 1 and q <= 2 for q in self.qs for a in range(q)], dtype=bool)
+        smooth = np.array([isinstance(p, _POSITIVE_AT_ZERO) for p in scales[: self.n_block]], dtype=bool)
+        self._folded = np.flatnonzero(last & smooth)
+        self._knee = np.array([c for c, q in zip(knees, self.qs, strict=True) for _ in range(q)])[self._folded]
+        exponents = [
+            c.exponents(q)[k]
+            for c, q in zip(table.correlations, self.qs, strict=True)
+            if c is not None
+            for i in range(1, q)
+            for k in range(i)
+        ]
+        self._exponents = np.array(exponents)
+        self.size = self.n_sd + len(exponents)
+
+    def at(self, theta: FloatArray) -> ScaleState:
+        """Parameters at a point, shape (size,)."""
+        sd, rate, log_jacobian, by_eta = self._scales(theta[: self.n_sd])
+        y = theta[self.n_sd :]
+        factors, roots = self._factors(sd, y)
+        return ScaleState(y, sd, rate, log_jacobian, by_eta, factors, roots)
+
+    def extras(self, state: ScaleState) -> FloatArray:
+        """Dispersion parameters in the user's units, shape (k,)."""
+        found: FloatArray = state.sd[self.n_block :] * self._extra_unit
+        return found
+
+    def density(
+        self, state: ScaleState, by_factor: Sequence[FloatArray], by_extra: FloatArray
+    ) -> tuple[float, FloatArray]:
+        """Log prior with the Jacobian, and the gradient of it and of what depends on the parameters.
+
+        Args:
+            state: From :meth:`at`.
+            by_factor: Derivatives of the rest of the log density by the factors' entries, shapes (q, q).
+            by_extra: Its derivatives by the dispersion parameters in the user's units, shape (k,).
+
+        Returns:
+            Log density of the unconstrained vector; gradient of the whole, shape (size,).
+        """
+        n_sd, sd, roots = self.n_sd, state.sd, state.roots
+        gradient = np.empty(self.size)
+        turned = [m @ f for m, f in zip(self.maps, state.factors, strict=True)]
+        user = np.concatenate([*(np.sqrt((t * t).sum(axis=1)) for t in turned), self.extras(state)])
+        value, by_user = self._priors(user)
+        value += state.log_jacobian
+        by_sd = np.empty(n_sd)
+        by_sd[self.n_block :] = (by_user[self.n_block :] + by_extra) * self._extra_unit
+        start, place = 0, n_sd
+        for k, q in enumerate(self.qs):
+            own, kappa = slice(start, start + q), self._kappas[k]
+            start += q
+            if q == 1:
+                by_sd[own] = by_factor[k][0] + by_user[own] * self.maps[k][0] * np.sign(sd[own])
+                continue
+            value += kappa * float(np.log(np.abs(sd[own]) / user[own]).sum())
+            weights = (by_user[own] - kappa / user[own]) / user[own]
+            by = by_factor[k] + self.maps[k].T @ (weights[:, None] * turned[k])
+            by_sd[own] = (by * roots[k]).sum(axis=1) + kappa / sd[own]
+            stop = place + q * (q - 1) // 2
+            y = state.y[place - n_sd : stop - n_sd]
+            gradient[place:stop] = _correlation_gradient(by * sd[own, None], roots[k], y)
+            place = stop
+        gradient[:n_sd] = by_sd * state.rate + state.by_eta
+        if len(state.y):
+            size = np.abs(state.y)
+            value -= 2.0 * float(self._exponents @ (size + np.log1p(np.exp(-2.0 * size))))
+            gradient[n_sd:] -= 2.0 * self._exponents * np.tanh(state.y)
+        return float(value), gradient
+
+    def _scales(self, eta: FloatArray) -> tuple[FloatArray, FloatArray, float, FloatArray]:
+        sd = np.exp(eta)
+        rate, log_rate, by_eta = sd.copy(), eta.copy(), np.ones_like(eta)
+        if len(self._folded):
+            i = self._folded
+            e = np.clip(eta[i], -300, 300)
+            sd[i], rate[i] = self._knee * np.sinh(e), self._knee * np.cosh(e)
+            log_rate[i], by_eta[i] = np.log(rate[i]), np.tanh(e)
+        if len(self._bounded):
+            i = self._bounded
+            inside, width = 1.0 / (1.0 + np.exp(-eta[i])), self._ends[:, 1] - self._ends[:, 0]
+            sd[i], rate[i] = self._ends[:, 0] + width * inside, width * inside * (1 - inside)
+            log_rate[i], by_eta[i] = np.log(rate[i]), 1 - 2 * inside
+        return sd, rate, float(log_rate.sum()), by_eta
+
+    def _factors(self, sd: FloatArray, y: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
+        factors, roots = [], []
+        start = place = 0
+        for q in self.qs:
+            own = sd[start : start + q]
+            if q == 1:
+                roots.append(np.ones((1, 1)))
+                factors.append(own[:, None])
+            else:
+                m = q * (q - 1) // 2
+                root = correlation_factor(y[place : place + m], q)
+                roots.append(root)
+                factors.append(own[:, None] * root)
+                place += m
+            start += q
+        return factors, roots
+
+    def start(self, sd: float, extras: FloatArray | None = None) -> FloatArray:
+        """A point inside, shape (size,).
+
+        Args:
+            sd: Standard deviations of the effects, in fitted units.
+            extras: Dispersion parameters in the user's units, shape (k,); None for ``sd`` too.
+        """
+        theta = np.zeros(self.size)
+        scales = theta[: self.n_sd]
+        scales[:] = np.log(sd)
+        if extras is not None:
+            scales[self.n_block :] = np.log(extras / self._extra_unit)
+        scales[self._folded] = np.arcsinh(sd / self._knee)
+        scales[self._bounded] = 0.0
+        return theta
+
+    def draws(
+        self, thetas: FloatArray
+    ) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...], tuple[FloatArray, ...], FloatArray]:
+        """Parameters of many points, shape (S, size).
+
+        Returns:
+            Standard deviations (S, q) and correlation matrices (S, q, q) of the user's effects per block; covariance
+            factors of the fitted ones (S, q, q); dispersion parameters (S, k).
+        """
+        total = len(thetas)
+        factors = tuple(np.empty((total, q, q)) for q in self.qs)
+        extras = np.empty((total, self.n_sd - self.n_block))
+        for s, theta in enumerate(thetas):
+            state = self.at(theta)
+            for k, factor in enumerate(state.factors):
+                factors[k][s] = factor
+            extras[s] = self.extras(state)
+        sds, correlations = [], []
+        for factor, mapping in zip(factors, self.maps, strict=True):
+            turned = mapping @ factor
+            sd = np.sqrt((turned**2).sum(axis=2))
+            unit = turned / np.maximum(sd, 1e-300)[:, :, None]
+            sds.append(sd)
+            correlations.append(unit @ unit.swapaxes(1, 2) if sd.shape[1] > 1 else np.ones((total, 1, 1)))
+        return tuple(sds), tuple(correlations), factors, extras
+
+
+def correlation_factor(y: FloatArray, q: int) -> FloatArray:
+    """Cholesky factor of a correlation matrix from unconstrained numbers.
+
+    Args:
+        y: Inverse hyperbolic tangents of the canonical partial correlations, rows of the lower triangle, (q(q-1)/2,).
+        q: Size.
+
+    Returns:
+        Lower triangular, rows of length one, shape (q, q).
+    """
+    z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
+    if q == 2:
+        return np.array([[1.0, 0.0], [z[0], c[0]]])
+    root = np.zeros((q, q))
+    root[0, 0] = 1.0
+    place = 0
+    for i in range(1, q):
+        left = 1.0
+        for j in range(i):
+            root[i, j] = z[place] * left
+            left *= c[place]
+            place += 1
+        root[i, i] = left
+    return root
+
+
+def _correlation_gradient(by_root: FloatArray, root: FloatArray, y: FloatArray) -> FloatArray:
+    """Chain the gradient by the factor's entries (q, q) to the unconstrained numbers (q(q-1)/2,)."""
+    z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
+    if len(root) == 2:
+        pair: FloatArray = c * (by_root[1, 0] * c - by_root[1, 1] * z)
+        return pair
+    result = np.empty_like(y)
+    products = by_root * root
+    place = 0
+    for i in range(1, len(root)):
+        left = 1.0
+        for j in range(i):
+            after = products[i, j + 1 : i + 1].sum()
+            result[place] = by_root[i, j] * left * c[place] ** 2 - z[place] * after
+            left *= c[place]
+            place += 1
+    return result
