@@ -18,6 +18,7 @@ from unimix.errors import DataError
 INDEX = json.loads(files("unimix.datasets").joinpath("index.json").read_text(encoding="utf-8"))
 ROWS = {
     "cbpp": 56,
+    "grouseticks": 403,
     "dietox": 861,
     "mathachieve": 7185,
     "orthodont": 108,
@@ -183,7 +184,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_the_list():
 
 @pytest.mark.parametrize("name", ["", "../errors", "index.json", "dietox.csv", None, 3])
 def test_strange_names_are_refused_in_words(name):
-    with pytest.raises(DataError, match="Available: cbpp, dietox, imm10"):
+    with pytest.raises(DataError, match="Available: cbpp, dietox, grouseticks, imm10"):
         load_dataset(name)
 
 

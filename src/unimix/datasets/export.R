@@ -73,6 +73,15 @@ index <- list(
       Time = "week"
     )
   ),
+  grouseticks = export(
+    "grouseticks", "lme4",
+    "Ticks on the heads of red grouse chicks, in broods at locations over three years.",
+    "Elston et al. (2001), Parasitology 122, 563-569",
+    c(
+      INDEX = "chick: one level per row", TICKS = "number of ticks", BROOD = "brood", HEIGHT = "height above sea level, m",
+      YEAR = "year", LOCATION = "location", cHEIGHT = "height minus its mean, m"
+    )
+  ),
   mathachieve = export(
     "MathAchieve", "nlme",
     "Mathematics achievement of 7185 students in 160 schools (High School and Beyond).",
