@@ -67,8 +67,11 @@ def _part(text: str | None, name: str) -> FixedPart | None:
     if reader.token.text in ("|", "||"):
         raise reader.fail(f"Random terms in {name} are not supported; write fixed terms.")
     reader.finish()
-    made = _Interpreter(text)
-    found = made.fixed_part(_summands(right), dot_allowed=False)
+    made, summands = _Interpreter(text), _summands(right)
+    for _, node in summands:
+        if isinstance(node, Bar):
+            made.fault(f"Random terms in {name} are not supported; write fixed terms.", node)
+    found = made.fixed_part([s for s in summands if not isinstance(s[1], Bar)], dot_allowed=False)
     if made.faults:
         raise FormulaError(text, sorted(made.faults, key=lambda f: f.position or 0))
     return found

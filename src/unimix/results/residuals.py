@@ -75,7 +75,10 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
         scale = float(parameters[0] ** 2)
     else:
         unit_variance = variance(family, parameters, mu) / scale
-    return np.asarray(plain * root / np.sqrt(unit_variance) / (np.sqrt(scale) if kind == "standardized" else 1.0))
+    # A certain outcome (mu rounds to 0 or 1) that came has no residual.
+    spread = np.sqrt(np.where(plain == 0, 1.0, unit_variance))
+    with np.errstate(divide="ignore"):
+        return np.asarray(plain * root / spread / (np.sqrt(scale) if kind == "standardized" else 1.0))
 
 
 def pearson_dispersion(family: Family, parameters: FloatArray, rows: Rows, n_parameters: int) -> float:
