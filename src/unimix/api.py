@@ -78,7 +78,9 @@ def fit(
         weights: Column or array (n,): precision weights, Var(e) = sigma^2 / w, as in lme4; numbers of trials where the
             family is binomial; for other families a row's log-likelihood counts w times.
         offset: Column or array (n,), added to the linear predictor.
-        contrasts: Coding per factor: ``{"f": "sum"}``, a matrix (levels x columns), or ``{label: weights}``.
+        contrasts: Coding per factor. A name, ``{"f": "sum"}``; hypotheses, ``{"f": {"b-a": [-1, 1, 0]}}``: one weight
+            per level, summing to zero, and the coefficient ``f[b-a]`` is that weighted sum of the level means; or the
+            coding matrix itself (array or data frame, levels x columns), as R's ``contrasts<-`` takes it.
         ziformula: Zero inflation of counts, ``"~ 1"`` or ``"~ x"``: fixed terms of the logit of the probability of a
             structural zero.
         dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.

@@ -162,8 +162,10 @@ def _by_formulaic(
         if kind is None:
             return shown[int(atom)]
         value, contrast = found[int(atom)], contrast_of[int(atom)]
-        labels = contrast.labels if kind == "c" and contrast else value.levels if isinstance(value, FactorValue) else ()
-        return f"{shown[int(atom)]}[{before}{labels[int(place)]}]"
+        if kind == "c" and contrast:
+            return f"{shown[int(atom)]}[{before}{contrast.label(int(place))}]"
+        levels = value.levels if isinstance(value, FactorValue) else ()
+        return f"{shown[int(atom)]}[{before}{levels[int(place)]}]"
 
     names = tuple(_ALIAS.sub(original, str(c)) for c in matrix.model_spec.column_names)
     array = np.asarray(matrix, dtype=np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,20 @@ class Contrast:
     """How a factor becomes columns.
 
     Attributes:
-        kind: treatment, sum, helmert, poly, diff, sas or custom.
+        kind: treatment, sum, helmert, poly, diff, sas, custom (a coding matrix) or hypotheses (weights of level means).
         base: Reference level of treatment coding (a level, or its 1-based number), or None.
-        matrix: Rows of a custom coding, one row per level.
-        labels: Names of a custom coding's columns.
+        matrix: Rows of a custom coding or of the weights of hypotheses, one row per level.
+        labels: Names of their columns.
     """
 
     kind: str
     base: str | float | None = None
     matrix: tuple[tuple[float, ...], ...] = ()
     labels: tuple[str, ...] = ()
+
+    def label(self, place: int) -> str:
+        """Name of a column; those that complete given hypotheses are called ``rest 1``, ``rest 2`` ..."""
+        return self.labels[place] if place < len(self.labels) else f"rest {place - len(self.labels) + 1}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -88,8 +92,9 @@ def as_contrast(value: object, factor: str) -> Contrast:
     """Read one entry of ``fit(..., contrasts={factor: value})``.
 
     Args:
-        value: A name (``"sum"``, ``"contr.treatment(base='b')"``), a matrix (levels x columns), or a mapping from
-            column label to one weight per level.
+        value: A name (``"sum"``, ``"contr.treatment(base='b')"``), a coding matrix (levels x columns, those of a frame
+            with their names), or hypotheses: a mapping from label to one weight per level, which sum to zero; each
+            coefficient is the weighted sum of the level means.
         factor: Name of the factor, for messages.
 
     Raises:
@@ -112,14 +117,41 @@ def as_contrast(value: object, factor: str) -> Contrast:
         columns = [_weights(v) for v in value.values()]
         if not columns or any(c.shape != columns[0].shape or c.ndim != 1 or not c.size for c in columns):
             raise OptionError(f"contrasts[{factor!r}] must map each label to one weight per level.")
-        return _custom(np.column_stack(columns), labels, factor)
+        return _hypotheses(_custom(np.column_stack(columns), labels, factor), factor)
     matrix = _weights(value)
     if matrix.ndim != 2 or not matrix.size:
         raise OptionError(
             f"contrasts[{factor!r}] is a name ({listing(_KINDS)}), "
             f"a levels x columns matrix, or {{label: weights}}; not {value!r}."
         )
-    return _custom(matrix, tuple(str(j + 1) for j in range(matrix.shape[1])), factor)
+    return _custom(matrix, _column_names(value, matrix.shape[1], factor), factor)
+
+
+def _column_names(value: object, k: int, factor: str) -> tuple[str, ...]:
+    """Names of a frame's columns; 1, 2 ... where there are none."""
+    given: Any = getattr(value, "columns", None)
+    names = tuple(map(str, given)) if given is not None else ()
+    if len(set(names)) < len(names):
+        raise OptionError(f"contrasts[{factor!r}] has columns of the same name.")
+    return names if names and names != tuple(map(str, range(k))) else tuple(str(j + 1) for j in range(k))
+
+
+def _hypotheses(contrast: Contrast, factor: str) -> Contrast:
+    """Check weights of level means."""
+    weights = np.array(contrast.matrix)
+    sums, sizes = weights.sum(axis=0), np.abs(weights).max(axis=0)
+    off = [j for j in range(len(sums)) if abs(sums[j]) > 1e-8 * sizes[j]]
+    told = [f"{contrast.labels[j]!r} sums to {sums[j]:.6g}" for j in off]
+    if told:
+        raise OptionError(
+            f"contrasts[{factor!r}]: the weights of a hypothesis about level means sum to zero, such as "
+            f"{{'b-a': [-1, 1, 0]}}; {listing(told)}. If these are columns of a coding, give a matrix: "
+            f"contrasts={{{factor!r}: np.column_stack([...])}}."
+        )
+    empty = [label for label, column in zip(contrast.labels, weights.T, strict=True) if not column.any()]
+    if empty:
+        raise OptionError(f"contrasts[{factor!r}]: all weights of {listing(map(repr, empty))} are zero.")
+    return replace(contrast, kind="hypotheses")
 
 
 def _weights(value: object) -> npt.NDArray[np.float64]:
@@ -169,6 +201,9 @@ def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str)
 
     plain = {"sum": SumContrasts, "poly": PolyContrasts, "diff": DiffContrasts, "sas": SASContrasts}
     plain["helmert"] = HelmertContrasts
+    if contrast.kind == "hypotheses":
+        matrix = _coding_of(contrast, levels, factor)
+        return _custom_coding(matrix, [f"uqc{j}_" for j in range(matrix.shape[1])])
     if contrast.kind == "custom":
         matrix = np.array(contrast.matrix)
         if matrix.shape[0] != len(levels):
@@ -186,6 +221,35 @@ def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str)
             else TreatmentContrasts()
         )
     return plain[contrast.kind]()
+
+
+def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> npt.NDArray[np.float64]:
+    """The coding whose coefficients are these weighted sums of level means, levels x (levels - 1).
+
+    It is the pseudo-inverse of the weights, beside the orthogonal complement of what they say: without that, the level
+    means would be forced to fit fewer hypotheses, and a coefficient would be no difference of means any more.
+    """
+    weights = np.array(contrast.matrix)
+    n, k = len(levels), weights.shape[1]
+    if weights.shape[0] != n:
+        raise DataError(
+            f"contrasts[{factor!r}]: each label has {weights.shape[0]} weights, but the factor has {n} levels: "
+            f"{listing(map(str, levels))}."
+        )
+    unit = weights / np.linalg.norm(weights, axis=0)
+    if np.linalg.matrix_rank(unit) < k:
+        raise DataError(
+            f"contrasts[{factor!r}]: {listing(map(repr, contrast.labels))} are {k} hypotheses that follow from each "
+            f"other; a factor with {n} levels has {n - 1} independent ones. Leave some out."
+        )
+    basis = np.linalg.qr(np.column_stack([np.ones(n), unit]))[0]
+    rest: list[npt.NDArray[np.float64]] = []
+    for level in np.eye(n):
+        left = level - basis @ (basis.T @ level)
+        if len(rest) < n - 1 - k and np.linalg.norm(left) > 1e-6:
+            rest.append(left / np.linalg.norm(left))
+            basis = np.column_stack([basis, rest[-1]])
+    return np.column_stack([np.linalg.pinv(weights).T, *rest])
 
 
 def _custom_coding(matrix: npt.NDArray[np.float64], names: list[str]) -> Any:

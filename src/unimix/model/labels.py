@@ -100,8 +100,8 @@ def aligned(values: Any, data: Any, role: str) -> Any:
     cut = f" or {role}=values.loc[data.index]" if not len(absent) and there.is_unique else ""
     raise DataError(
         f"{role}= is a pandas Series whose index is not that of the data: {why}, so it is not clear which value "
-        f"belongs to which row. Make it a column of the data and type {role}='column'{cut}; {role}=values.to_numpy() takes "
-        "the values by position."
+        f"belongs to which row. Make it a column of the data and type {role}='column'{cut}; {role}=values.to_numpy() "
+        "takes the values by position."
     )
 
 
