@@ -121,6 +121,38 @@ def test_brooms_verbs(fit: um.FitResult) -> None:
         fit.tidy("ran_par")  # type: ignore[arg-type]
 
 
+def test_tidy_stacks_tables(fit: um.FitResult) -> None:
+    both = fit.tidy(["fixed", "ran_pars"])
+    assert both["effect"].tolist() == ["fixed"] * 2 + ["ran_pars"] * 4
+    assert both.columns[:5].tolist() == ["effect", "group", "term", "estimate", "std.error"]
+    np.testing.assert_array_equal(both["estimate"], [*fit.tidy()["estimate"], *fit.tidy("ran_pars")["estimate"]])
+    assert both["std.error"].notna().tolist() == [True] * 2 + [False] * 4
+    assert both["estimate"].dtype == both["conf.low"].dtype == np.float64
+    everything = fit.tidy("all")
+    assert everything["effect"].drop_duplicates().tolist() == ["fixed", "ran_pars", "ran_vals", "ran_coefs"]
+    assert len(everything) == 2 + 4 + 36 + 36
+    assert everything["level"].iloc[6] == fit.random[0].levels[0]
+    assert fit.tidy(("ran_pars",)).equals(fit.tidy("ran_pars"))
+    for wrong in ("ran_par", ["fixed", "ran_par"], [["fixed"]], {"a": 1}, 3, []):
+        with pytest.raises(um.OptionError, match="choose fixed, ran_pars, ran_vals, ran_coefs, a list of these"):
+            fit.tidy(wrong)  # type: ignore[arg-type]
+
+
+def test_exponentiate_concerns_the_fixed_rows() -> None:
+    fit = um.fit("incidence ~ period + (1 | herd)", um.load_dataset("cbpp"), backend="lme4", family="poisson")
+    table = fit.tidy(["fixed", "ran_pars"], exponentiate=True)
+    plain = fit.tidy(["fixed", "ran_pars"])
+    fixed = table["effect"] == "fixed"
+    np.testing.assert_allclose(table.loc[fixed, "estimate"], np.exp(plain.loc[fixed, "estimate"]))
+    np.testing.assert_array_equal(table.loc[~fixed, "estimate"], plain.loc[~fixed, "estimate"])
+
+
+def test_residual_degrees_of_freedom_are_those_of_r(fit: um.FitResult) -> None:
+    # df.residual(lmer(Reaction ~ Days + (1 + Days | Subject), sleepstudy)) is 174, of the lm it is 178.
+    assert fit.glance()["df.residual"].item() == fit.fit.df_residual == 174
+    assert um.fit("Reaction ~ Days", um.load_dataset("sleepstudy")).fit.df_residual == 178
+
+
 def test_a_grouping_factor_called_residual_is_no_residual() -> None:
     data = simulate_slopes(n_groups=10).rename(columns={"g": "Residual"})
     fit = um.fit("y ~ x + (1 | Residual)", data, backend="lme4")

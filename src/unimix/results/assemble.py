@@ -189,7 +189,7 @@ def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         bic=bic,
         deviance=np.nan if value is None else -2 * value,
         sigma=estimates.sigma if design.dispersion is None else np.nan,
-        df_residual=design.n - design.p,
+        df_residual=design.n - (k if design.blocks else design.p),
         parameters=parameters,
         pearson_dispersion=np.nan
         if family.is_linear or len(parameters) < len(family.parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
-from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, UnimixError
 from unimix.model.family import Family, as_family
 from unimix.results import predict as prediction
 from unimix.results import tables, text
@@ -29,6 +29,7 @@ from unimix.results.schema import (
 )
 
 FloatArray = npt.NDArray[np.float64]
+Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "all"]
 
 
 class FitResult(BaseModel):
@@ -290,38 +291,25 @@ class FitResult(BaseModel):
         )
         return found.eta if kind == "link" else inverse_link(self._family, found.eta) * found.share
 
-    def tidy(
-        self, effects: Literal["fixed", "ran_pars", "ran_vals", "ran_coefs"] = "fixed", *, exponentiate: bool = False
-    ) -> pd.DataFrame:
+    def tidy(self, effects: Effects | Sequence[Effects] = "fixed", *, exponentiate: bool = False) -> pd.DataFrame:
         """One row per estimate, with broom's column names.
 
         Args:
             effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
-                level).
+                level); a list of these, stacked; or all.
             exponentiate: Give odds ratios, rate ratios or ratios of means with their intervals: exp of the fixed
                 effects, where the link is a logarithm of something (log, logit, cloglog).
 
         Raises:
             OptionError: For unknown effects, or a link whose coefficients have no such meaning.
         """
-        known: dict[str, Callable[..., pd.DataFrame]] = {
-            "fixed": tables.tidy_fixed,
-            "ran_pars": tables.tidy_ran_pars,
-            "ran_vals": tables.tidy_ran_vals,
-            "ran_coefs": tables.tidy_ran_coefs,
-        }
-        if effects not in known:
-            raise OptionError(f"effects={effects!r}: choose {listing(known)}.{did_you_mean(str(effects), known)}")
-        if not exponentiate:
-            return known[effects](self.fixed, self.random, self._scale)
-        if effects != "fixed":
-            raise OptionError(f"exponentiate=True belongs to effects='fixed', not to {effects!r}.")
-        if self.model.link not in ("log", "logit", "cloglog"):
+        found = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate)
+        if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
                 "where the link is log, logit or cloglog."
             )
-        return tables.tidy_fixed(self.fixed, self.random, self._scale, exponentiate=True)
+        return found
 
     def glance(self) -> pd.DataFrame:
         """One row with the criteria of the whole fit, with broom's column names."""

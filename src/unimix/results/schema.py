@@ -145,7 +145,7 @@ class FitInfo(Part):
         deviance: -2 l (the REML criterion under REML).
         sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale; NaN
             where it differs by row (dispformula).
-        df_residual: Rows minus fixed effects.
+        df_residual: Rows minus fixed effects; with group effects, minus all parameters, as lme4.
         parameters: Dispersion parameters of the family by name.
         pearson_dispersion: Pearson chi-squared over its degrees of freedom; NaN for the Gaussian linear model.
     """

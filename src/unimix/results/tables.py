@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.errors import DataError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.results.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
 
 FloatArray = npt.NDArray[np.float64]
@@ -147,6 +147,53 @@ def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float | None)
         parts.append(long)
     columns = ["effect", "group", "level", "term", "estimate"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+VERBS: dict[str, Callable[..., pd.DataFrame]] = {
+    "fixed": tidy_fixed,
+    "ran_pars": tidy_ran_pars,
+    "ran_vals": tidy_ran_vals,
+    "ran_coefs": tidy_ran_coefs,
+}
+
+
+def tidy(
+    fixed: FixedPartResult, random: Random, sigma: float | None, effects: object, *, exponentiate: bool
+) -> pd.DataFrame:
+    """Tables of one or several kinds of effects, stacked.
+
+    Args:
+        fixed: Fixed effects.
+        random: Random effects.
+        sigma: Residual SD, or None.
+        effects: Keys of :data:`VERBS`, one of them, or ``"all"``.
+        exponentiate: Of the fixed effects.
+
+    Raises:
+        OptionError: For unknown effects.
+    """
+    asked = [effects] if isinstance(effects, str) or not isinstance(effects, Sequence) else list(effects)
+    wrong = [e for e in asked if not isinstance(e, str) or e not in (*VERBS, "all")]
+    if wrong or not asked:
+        shown = repr(wrong[0] if wrong else effects)
+        hint = did_you_mean(str(wrong[0]), VERBS) if wrong else ""
+        raise OptionError(f"effects={shown}: choose {listing(VERBS)}, a list of these, or 'all'.{hint}")
+    names: dict[str, None] = dict.fromkeys(str(n) for e in asked for n in (VERBS if e == "all" else (e,)))
+    if exponentiate and "fixed" not in names:
+        raise OptionError(f"exponentiate=True belongs to effects='fixed', not to {listing(map(repr, names))}.")
+    parts = [
+        tidy_fixed(fixed, random, sigma, exponentiate=exponentiate) if n == "fixed" else VERBS[n](fixed, random, sigma)
+        for n in names
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in parts)]
+    columns += dict.fromkeys(c for p in parts for c in p.columns if c not in columns)
+    full = [p.reindex(columns=columns) for p in parts if len(p)]
+    kinds = {"level": object}  # numbers as labels stay whole beside rows without a level
+    return pd.DataFrame(
+        {c: pd.Series([v for p in full for v in p[c].tolist()], dtype=kinds.get(c)) for c in columns},
+    )
 
 
 def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -> pd.DataFrame:
