@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html as escape
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,12 +28,37 @@ def number(value: float, digits: int = 4) -> str:
     if np.isnan(value):
         return ""
     if np.isinf(value):
-        return "Inf"
+        return "Inf" if value > 0 else "-Inf"
+    value = float(value) + 0.0  # no -0
     if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-4):
         return f"{value:.{digits - 1}e}"
     if 0 < abs(value) < 0.01:
         return f"{value:.{digits}g}"
     return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.{max(0, digits - 2)}f}"
+
+
+def decimals(value: float, places: int) -> str:
+    """A number with this many decimals, never -0; an empty text for not-a-number."""
+    if not np.isfinite(value):
+        return number(value)
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def column(values: Iterable[float], digits: int = 4) -> list[str]:
+    """Numbers of one table column with one number of decimals: enough for ``digits`` digits of the smallest.
+
+    Where sizes differ too much for that, each number is written for itself.
+    """
+    numbers = [float(v) for v in values]
+    sizes = [abs(v) for v in numbers if np.isfinite(v) and v != 0]
+    if not sizes:
+        return [number(v, digits) for v in numbers]
+    usual = digits if max(sizes) < 1000 else max(0, digits - 2)
+    places = max(usual, digits - 1 - math.floor(math.log10(min(sizes))))
+    if places > digits + 3 or max(sizes) >= 1e6:
+        return [number(v, digits) for v in numbers]
+    return [decimals(v, places) for v in numbers]
 
 
 def p_value(value: float) -> str:
@@ -64,32 +91,37 @@ def fixed_table(fit: FitResult) -> pd.DataFrame:
 def _coefficients(table: pd.DataFrame, *, z: bool | None) -> pd.DataFrame:
     """``z`` is None for a posterior, True for z tests, False for t tests."""
     shown = pd.DataFrame(index=table.index)
-    shown["estimate"] = [number(v) for v in table["estimate"]]
-    shown["sd" if z is None else "std_error"] = [number(v) for v in table["std_error"]]
+    shown["estimate"] = column(table["estimate"])
+    shown["sd" if z is None else "std_error"] = column(table["std_error"])
     if z is not None:
         if not z:
-            shown["df"] = [f"{v:.1f}" for v in table["df"]]
-        shown["z" if z else "t"] = [f"{v:.2f}" for v in table["statistic"]]
+            shown["df"] = [decimals(v, 1) for v in table["df"]]
+        shown["z" if z else "t"] = [decimals(v, 2) for v in table["statistic"]]
         shown["p_value"] = [p_value(v) for v in table["p_value"]]
-    shown["lower"] = [number(v) for v in table["lower"]]
-    shown["upper"] = [number(v) for v in table["upper"]]
+    shown["lower"] = column(table["lower"])
+    shown["upper"] = column(table["upper"])
     shown.index.name = None
     return shown
 
 
 def random_table(fit: FitResult) -> pd.DataFrame:
-    """Standard deviations and correlations formatted for reading."""
-    rows: list[dict[str, str]] = []
+    """Standard deviations, and correlations as a lower triangle, formatted for reading."""
+    rows: list[list[str]] = []
+    sds: list[float] = []
     for block in fit.random:
         for i, term in enumerate(block.terms):
-            row = {"group": block.group if i == 0 else "", "term": term, "sd": number(float(block.sd[i]))}
-            if i:
-                found = [float(block.correlation[i, j]) for j in range(i)]
-                row["corr"] = " ".join("undefined" if np.isnan(c) else f"{c:.3f}" for c in found)
-            rows.append(row)
+            found = [float(block.correlation[i, j]) for j in range(i)]
+            told = ["undefined" if np.isnan(c) else decimals(c, 3) for c in found]
+            rows.append([block.group if i == 0 else "", term, *told])
+            sds.append(float(block.sd[i]))
     if "sigma" in fit.fit.parameters:
-        rows.append({"group": "Residual", "term": "", "sd": number(fit.sigma)})
-    return pd.DataFrame(rows).fillna("")
+        rows.append(["Residual", ""])
+        sds.append(fit.sigma)
+    width = max((len(row) - 2 for row in rows), default=0)
+    shown = [
+        [*row[:2], sd, *row[2:], *[""] * (width + 2 - len(row))] for row, sd in zip(rows, column(sds), strict=True)
+    ]
+    return pd.DataFrame(shown, columns=["group", "term", "sd", *["corr"][:width], *[""] * (width - 1)])
 
 
 def summary(fit: FitResult) -> str:
@@ -154,4 +186,15 @@ def html(fit: FitResult) -> str:
     return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
 
 
-__all__ = ["fixed_table", "html", "number", "p_value", "random_table", "sentence", "summary", "tables"]
+__all__ = [
+    "column",
+    "decimals",
+    "fixed_table",
+    "html",
+    "number",
+    "p_value",
+    "random_table",
+    "sentence",
+    "summary",
+    "tables",
+]
