@@ -16,6 +16,8 @@ from unimix.comparison.verdicts import (
     all_correlations,
     all_sds,
     choose_reference,
+    dispersion_parameters,
+    has_residual,
     judge,
     measure,
 )
@@ -107,6 +109,8 @@ class Comparison:
         rows = {("fixed (in SE)", t): float(v) for t, v in zip(fit.fixed.terms, d.fixed, strict=True)}
         rows |= {("std_error (ratio)", t): float(v) for t, v in zip(fit.fixed.terms, d.std_error, strict=True)}
         rows |= {("sd (ratio)", k[1]): float(v) for k, v in zip(sds, d.sd, strict=True)}
+        shared = [k for k in dispersion_parameters(reference) if k in dispersion_parameters(fit)]
+        rows |= {("dispersion (ratio)", k): float(v) for k, v in zip(shared, d.dispersion, strict=True)}
         rows |= {("correlation (difference)", k[1]): float(v) for k, v in zip(cors, d.correlation, strict=True)}
         return rows | {("fit", "log_likelihood (difference)"): d.log_likelihood}
 
@@ -241,12 +245,19 @@ class Comparison:
 
 def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:
     rows = {("fixed", t): float(v) for t, v in zip(fit.fixed.terms, fit.fixed.estimate, strict=True)}
-    names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + ["Residual"]
+    names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + (["Residual"] if has_residual(fit) else [])
     rows |= {("sd", n): float(v) for n, v in zip(names, all_sds(fit), strict=True)}
     pairs = [
         f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)
     ]
     rows |= {("correlation", n): float(v) for n, v in zip(pairs, all_correlations(fit), strict=True)}
+    rows |= {("dispersion", name): value for name, value in dispersion_parameters(fit).items()}
+    rows |= {
+        (heading, term): float(value)
+        for name, heading in (("zero", "zero inflation"), ("dispersion", "log dispersion"))
+        if name in fit.parts
+        for term, value in zip(fit.parts[name].terms, fit.parts[name].estimate, strict=True)
+    }
     seconds = {k: v for k, v in fit.engine.seconds.items() if k != "load"}
     return rows | {("fit", "log_likelihood"): fit.log_likelihood, ("fit", "seconds"): sum(seconds.values())}
 

@@ -38,7 +38,8 @@ def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
                 }
             )
         sds = [(f"SD({t} | {b.group})", float(s)) for b in fit.random for t, s in zip(b.terms, b.sd, strict=True)]
-        for name, sd in [*sds, ("SD(Residual)", fit.sigma)]:
+        residual = [("SD(Residual)", fit.sigma)] if "sigma" in fit.fit.parameters else []
+        for name, sd in [*sds, *residual]:
             rows.append(
                 {
                     "part": "sd",
