@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import unimix as um
+from unimix.results.text import column, random_table
 from unimix.testing import simulate_rich, simulate_slopes
 
 
@@ -226,6 +227,41 @@ def test_text_and_notebook(fit: um.FitResult, rich: um.FitResult) -> None:
     assert "0.066" in text
     assert "<table" in rich._repr_html_()
     assert repr(fit) == text.splitlines()[0]
+
+
+def test_correlations_stand_as_a_lower_triangle(fit: um.FitResult) -> None:
+    """As R prints them: row i has its i correlations from the first column on."""
+    block = fit.random[0]
+    r = np.array([[1, 0.5, -0.25, 0.125], [0.5, 1, -0.0001, 0], [-0.25, -0.0001, 1, np.nan], [0.125, 0, np.nan, 1]])
+    sd = np.array([1.0, 20, 0.0126, 0.0006])
+    wide = block.model_copy(update={"terms": ("a", "b", "c", "d"), "sd": sd, "correlation": r})
+    table = random_table(fit.model_copy(update={"random": (wide,)}))
+    assert table.columns.tolist() == ["group", "term", "sd", "corr", "", ""]
+    assert table.iloc[:, 3:].to_numpy().tolist() == [
+        ["", "", ""],
+        ["0.500", "", ""],
+        ["-0.250", "0.000", ""],
+        ["0.125", "0.000", "undefined"],
+        ["", "", ""],
+    ]
+    lines = str(fit.model_copy(update={"random": (wide,)})).splitlines()
+    assert lines == [line.rstrip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.0126, 0.0006055], ["0.0126000", "0.0006055"]),
+        ([251.4051, 10.4673], ["251.4051", "10.4673"]),
+        ([0.5501, 0.0798], ["0.55010", "0.07980"]),
+        ([15.7, -0.0, np.nan], ["15.7000", "0.0000", ""]),
+        ([12345.6, 1500.0], ["12345.60", "1500.00"]),
+        ([5.0, 1e-9], ["5.0000", "1.000e-09"]),  # too far apart for one number of decimals
+        ([np.inf, -np.inf, 0.0], ["Inf", "-Inf", "0.0000"]),
+    ],
+)
+def test_a_column_has_one_number_of_decimals(values: list[float], shown: list[str]) -> None:
+    assert column(values) == shown
 
 
 def test_provenance_says_whose_numbers_they_are(rich: um.FitResult) -> None:

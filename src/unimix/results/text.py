@@ -172,7 +172,7 @@ def summary(fit: FitResult) -> str:
 
 
 def _indent(block: str) -> str:
-    return "\n".join(f"  {line}" for line in block.splitlines())
+    return "\n".join(f"  {line}".rstrip() for line in block.splitlines())
 
 
 def html(fit: FitResult) -> str:
