@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,3 +109,42 @@ def test_more_variances_than_independent_values_are_refused():
     with pytest.raises(DataError, match="leave 1 independent values for 2 variances"):
         design("y ~ x + (1 | g)", few)
     assert design("y ~ x", few).n == 3
+
+
+NUMBERS = ["6 ", "12", "3.5", "-1e3", "7", "8", "9", "10"]
+
+
+@pytest.mark.parametrize(
+    ("formula", "values", "told"),
+    [
+        ("y ~ x", NUMBERS, "x is text and is treated as categorical, with 8 levels, but all of them read as numbers"),
+        ("y ~ 1 + (x | g)", NUMBERS, r"pd.to_numeric\(data\['x'\]\)"),
+        ("y ~ g:x", [*NUMBERS[:7], "n/k"], r"all but 'n/k' read as numbers.*\(data\['x'\], errors='coerce'\)"),
+        ("y ~ x", [v.replace(".", ",") for v in NUMBERS], r"pd.to_numeric\(data\['x'\].str.replace\(',', '.'\)\)"),
+    ],
+)
+def test_numbers_stored_as_text_are_noted(formula: str, values: list[str], told: str) -> None:
+    design = build_design(parse(formula), text_frame(values))
+    assert re.search(told, "\n".join(design.notes))
+
+
+@pytest.mark.parametrize(
+    ("formula", "values", "contrasts"),
+    [
+        ("y ~ C(x)", NUMBERS, None),
+        ("y ~ x", NUMBERS, {"x": "sum"}),
+        ("y ~ 1 + (1 | x)", NUMBERS, None),
+        ("y ~ x", pd.Categorical(NUMBERS), None),
+        ("y ~ x", ["a", "b", "c", "d", "1", "2", "3", "4"], None),
+        ("y ~ x", ["1", "2"] * 4, None),
+        ("y ~ x", ["nan", "inf", "a", "b"] * 2, None),
+    ],
+)
+def test_factors_that_are_meant_are_not_noted(formula: str, values: object, contrasts: dict | None) -> None:
+    assert build_design(parse(formula), text_frame(values), contrasts=contrasts).notes == ()
+
+
+def text_frame(values: object) -> pd.DataFrame:
+    rng = np.random.default_rng(2)
+    x = pd.concat([pd.Series(values)] * 10, ignore_index=True)
+    return pd.DataFrame({"y": rng.normal(size=80), "x": x, "g": np.repeat(list("abcde"), 16)})

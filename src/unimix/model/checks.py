@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
-from unimix.model.data import Column, NumericColumn, column_labels
+from unimix.model.data import Column, FactorColumn, NumericColumn, column_labels
+from unimix.model.expand import expand, remaining_atoms
 from unimix.model.rank import independent_columns, residual_scale
-from unimix.model.syntax import render
+from unimix.model.syntax import Name, quote, render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from unimix.model.design import Design, RandomBlock
+    from unimix.model.terms import ModelSpec
 
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 LARGEST, SMALLEST = 1e100, 1e-100
 
 
@@ -42,6 +46,39 @@ def check_infinite(columns: Sequence[tuple[str, Column]]) -> None:
             faults.append(f"{name!r} holds {count} infinite values; replace them or set them to missing.")
     if faults:
         raise DataError("\n".join(faults))
+
+
+def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Container[str]) -> list[str]:
+    """Notes on predictors that are factors only because their numbers are stored as text.
+
+    Args:
+        spec: The formula; what stands inside ``C()`` is meant as a factor.
+        columns: Columns by name.
+        coded: Factors whose coding the user gave.
+    """
+    parts = (spec.fixed, *(term.left for term in spec.random), *spec.parts.values())
+    atoms = [node for part in parts for node in remaining_atoms(expand(part)).values()]
+    names = dict.fromkeys(node.name for node in atoms if isinstance(node, Name) and node.name not in coded)
+    notes = []
+    for name in names:
+        column = columns.get(name)
+        if not isinstance(column, FactorColumn) or not column.text:
+            continue
+        levels = [str(level) for level in column.levels]
+        others = [level for level in levels if not _NUMBER.fullmatch(level.strip())]
+        found = len(levels) - len(others)
+        if found < 3 or len(others) > max(2, len(levels) // 20) or found < 4 * len(others):
+            continue
+        comma = any("," in level for level in levels if level not in others)
+        series = f"data[{name!r}].str.replace(',', '.')" if comma else f"data[{name!r}]"
+        coerce = ", errors='coerce'" if others else ""
+        what = f"all but {listing(map(repr, others))}" if others else "all of them"
+        notes.append(
+            f"{name} is text and is treated as categorical, with {len(levels)} levels, but {what} read as numbers. If "
+            f"it is numeric, type data[{name!r}] = pd.to_numeric({series}{coerce}); if it is categorical, write "
+            f"C({quote(name)})."
+        )
+    return notes
 
 
 def check_estimable(design: Design) -> None:

@@ -6,7 +6,7 @@ import datetime as dt
 import decimal
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -64,10 +64,12 @@ class FactorColumn:
     Attributes:
         codes: Level index per row, shape (n,); -1 is missing.
         levels: Levels in order.
+        text: Whether the column as given was text, and not a categorical.
     """
 
     codes: IntArray
     levels: tuple[Level, ...]
+    text: bool = False
 
     @property
     def missing(self) -> BoolArray:
@@ -80,7 +82,7 @@ class FactorColumn:
 
     def take(self, rows: npt.NDArray[Any]) -> FactorColumn:
         """The same column with these rows only."""
-        return FactorColumn(self.codes[rows], self.levels)
+        return FactorColumn(self.codes[rows], self.levels, self.text)
 
 
 Column = NumericColumn | FactorColumn
@@ -184,7 +186,7 @@ def _sorted_factor(codes: npt.NDArray[Any], labels: list[str]) -> FactorColumn:
     position = np.empty(len(labels) + 1, dtype=np.int64)
     position[order] = np.arange(len(labels))
     position[-1] = -1
-    return FactorColumn(position[codes], tuple(labels[i] for i in order))
+    return FactorColumn(position[codes], tuple(labels[i] for i in order), text=True)
 
 
 def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
@@ -199,7 +201,7 @@ def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
         codes, categories = _from_dictionary(native)
     else:
         # polars keeps one pool of categories per process: their order tells what was read before, nothing else
-        return _from_strings(series.cast(nw.String))
+        return replace(_from_strings(series.cast(nw.String)), text=False)
     levels = tuple(_level(c) for c in categories)
     _distinct(levels, name)
     return FactorColumn(codes, levels)

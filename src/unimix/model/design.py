@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.errors import DataError, OptionError, listing
-from unimix.model.checks import check_estimable, check_infinite, check_magnitudes, check_names
+from unimix.model.checks import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
 from unimix.model.columns import build_columns
 from unimix.model.contrasts import Contrast
 from unimix.model.data import (
@@ -237,7 +237,7 @@ def build_design(
         columns = {k: c.take(rows) for k, c in columns.items()}
         given = {k: c.take(rows) for k, c in given.items()}
     coding = codings(contrasts, columns)
-    notes = told_dropped(n_rows, len(rows), dropped)
+    notes = told_dropped(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
     columns = used_levels(columns, notes)
 
     env = Environment(columns)
