@@ -323,3 +323,17 @@ def test_structures_have_their_form():
     assert both[0] == both[1]
     us = [um.fit(f"y ~ x + {term}", data, "lme4").log_likelihood for term in ("us(1 + x | g)", "(1 + x | g)")]
     assert us[0] == us[1]
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb"])
+def test_group_effects_that_predict_everything_are_a_status(backend):
+    """Twelve yes-or-no answers in six pairs with an intercept and a slope each: the variances have no maximum."""
+    x = [112.5, 93.1, 76.0, 104.8, 120.4, -60.4, 120.2, -16.3, 49.9, 157.3, 94.5, 72.9]
+    data = pd.DataFrame({"y": [1, 1, 1, 1, 1, 0, 1, 0, 1, 0, 0, 0], "x": x, "g": np.repeat(list("abcdef"), 2)})
+    try:
+        fit = um.fit("y ~ x + (1 + x | g)", data, backend, family="binomial")
+    except um.FitError as error:
+        assert "positive definite" in str(error)
+        return
+    assert fit.status.state == "not_converged"
+    assert "predict (nearly) every response" in fit.status.messages[0]

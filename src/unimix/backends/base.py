@@ -37,6 +37,8 @@ from unimix.numerics.separation import separated_terms
 from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
+RUNAWAY = 50.0
+"""Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, in those of the response, below which it counts as zero."""
 
@@ -311,11 +313,27 @@ def _without_separation(found: Estimates, design: Design) -> Estimates:
     """Withdraw `converged` where a coefficient has no finite estimate."""
     endless = separated_terms(design)
     if not endless:
-        return found
+        return _without_runaway(found, design)
     told = (
         f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
         "estimates would be infinite, and what stands here is where the search gave up. Leave a term out, join levels, "
         "or use priors (backend='pymc')"
+    )
+    return replace(found, converged=False, messages=(told, *found.messages))
+
+
+def _without_runaway(found: Estimates, design: Design) -> Estimates:
+    """Withdraw `converged` where group effects predict every response, and a variance runs off to infinity."""
+    sizes = [
+        (np.sqrt(np.diag(c)) * np.sqrt(np.mean(b.z**2, axis=0))).max()
+        for c, b in zip(found.covariances, design.blocks, strict=True)
+    ]
+    if design.family.response != "binomial" or max(sizes, default=0.0) < RUNAWAY:
+        return found
+    told = (
+        f"a standard deviation of group effects reached {max(sizes):.3g} on the {design.family.link} scale: the group "
+        "effects predict (nearly) every response, and the likelihood grows with their variance. Use fewer random "
+        "columns, or priors (backend='pymc')"
     )
     return replace(found, converged=False, messages=(told, *found.messages))
 

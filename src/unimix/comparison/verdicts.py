@@ -33,10 +33,10 @@ class Tolerances(BaseModel):
         std_error: Standard errors, relative. The observed-information and the GLS kind differ by up to 2e-3.
         sd: Standard deviations of effects and residual, relative. 2 % moves the log-likelihood by less than 1e-3.
         log_likelihood: Same criterion, absolute.
-        std_error_kinds: Standard errors of different kinds, relative: those of the observed information of all parameters
-            carry the uncertainty of the variances, those of generalised least squares do not. It is of the order of one
-            over the number of groups.
-        dispersion: Dispersion parameters other than a standard deviation, relative; they are flatter than anything else.
+        std_error_kinds: Standard errors of different kinds, relative: those of the observed information of all
+            parameters carry the uncertainty of the variances, those of generalised least squares do not. It is of the
+            order of one over the number of groups.
+        dispersion: Dispersion parameters other than a standard deviation, relative; the flattest of all.
         criteria: Fixed effects, in standard errors, where two approximations of one likelihood are compared (Laplace,
             quadrature, expected or observed information).
         approximate_fixed: The same against an approximate posterior (variational, or Laplace's at the joint mode).
@@ -272,7 +272,8 @@ def _spread(fit: FitResult, reference: FitResult, distance: Distance) -> str:
     ratio = float(np.nanmax(np.abs(distance.sd[known] - 1), initial=0.0))
     told = f"fixed effects within {worst:.2f} standard errors"
     if len(all_sds(fit)):
-        told += f", SDs within {ratio:.0%}{'' if known.all() else ' (those that are not zero)'}"
+        size = f"{ratio:.0%}" if ratio >= 0.01 else f"{ratio:.1%}"
+        told += f", SDs within {size}{'' if known.all() else ' (those that are not zero)'}"
     return told
 
 
@@ -291,7 +292,7 @@ def _judge_criteria(fit: FitResult, reference: FitResult, distance: Distance, to
 def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
     names = {
         "variational": "A variational posterior",
-        "MAP": "Laplace's approximation of a posterior at its joint mode",
+        "MAP": "Laplace's approximation of a posterior at its mode",
     }
     approximate = fit if fit.fit.criterion in APPROXIMATE else reference
     told = f"{names[approximate.fit.criterion]} under priors, not maximum likelihood"
