@@ -1,4 +1,4 @@
-"""Keep README.md true: the capability table and the output of the comparison are made from the code.
+"""Keep README.md true: the capability tables and the output of the comparison are made from the code.
 
 python docs/readme_table.py            writes the capability table
 python docs/readme_table.py --run      writes the table and runs the comparison again (about a minute)
@@ -10,13 +10,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import unimix as um
-from unimix.backends import BackendTable, backend_table
+from unimix.backends import backend_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-BACKENDS = ["statsmodels", "lme4", "pymer4", "pymc"]
+BACKENDS = ["statsmodels", "lme4", "glmmtmb", "pymer4", "pymc"]
+SHOWN = ["statsmodels", "lme4", "pymer4", "pymc"]
 
 
 def between(text: str, mark: str, new: str) -> str:
@@ -36,14 +38,20 @@ def between(text: str, mark: str, new: str) -> str:
 def table() -> str:
     """The capability table of the built-in backends, whatever else is installed."""
     whole = backend_table()
-    return BackendTable(whole.installed, whole.marks[BACKENDS], whole.reasons[BACKENDS]).to_markdown()
+    return replace(whole, marks=whole.marks[BACKENDS]).to_markdown()
+
+
+def families() -> str:
+    """The table of families of the built-in backends."""
+    whole = backend_table()
+    return replace(whole, families=whole.families[BACKENDS]).families_to_markdown()
 
 
 def comparison() -> str:
     """The comparison of the first screen."""
     pigs = um.load_dataset("dietox")
     for _ in range(2):  # the second run does not count the loading of engines
-        found = um.compare("Weight ~ Time + (1 + Time | Pig)", pigs, backends=BACKENDS, seed=1)
+        found = um.compare("Weight ~ Time + (1 + Time | Pig)", pigs, backends=SHOWN, seed=1)
     return f"```text\n{found}\n```"
 
 
@@ -61,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--run", action="store_true", help="run the comparison again, too")
     chosen = parser.parse_args(arguments)
     before = README.read_text(encoding="utf-8")
-    after = between(before, "capabilities", table())
+    after = between(between(before, "capabilities", table()), "families", families())
     if chosen.check:
         if after == before:
             return 0
