@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy.typing as npt
 
@@ -15,6 +15,7 @@ from unimix.backends.base import Backend, FitRequest
 from unimix.comparison.comparison import Comparison, Failure, build_comparison
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.explanation import Explanation, explain_design
+from unimix.foreign import refuse_keywords, refuse_swapped
 from unimix.model.design import Design, build_design
 from unimix.model.family import FamilyLike
 from unimix.model.features import METHODS, method_fault
@@ -63,8 +64,9 @@ def fit(
     priors: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    **unknown: Never,
 ) -> FitResult:
-    """Fit a linear mixed model with the engine of your choice.
+    """Fit a linear or generalised linear mixed model with the engine of your choice.
 
     Args:
         formula: In lme4's language: ``"y ~ x * f + (1 + x | g)"``. Without a random part an ordinary linear model.
@@ -91,6 +93,11 @@ def fit(
         priors: For PyMC: ``{"x": unimix.Normal(0, 10), "sd(g)": unimix.HalfNormal(5)}``.
         seed: Of random numbers; the same seed gives the same draws.
         progress: Show a progress bar; None means on a terminal.
+        unknown: Nothing; what other packages call an argument is answered with its name here.
+
+    Returns:
+        The result, in one form whichever engine fitted: tables (``fixed_effects``, ``variance_components``,
+        ``group_effects``), numbers, ``predict``, ``tidy``, ``summary`` and ``to_json``.
 
     Raises:
         FormulaError: The formula cannot be read (every fault, with its position).
@@ -100,7 +107,9 @@ def fit(
         EngineNotInstalledError: With the line to paste.
         FitError: The engine failed; with its words.
     """
+    refuse_swapped("unimix.fit", formula, data)
     engine = registry.resolve(backend, options)
+    refuse_keywords(fit, unknown, type(engine).model_fields)
     call = _prepare(
         formula,
         data,
@@ -227,6 +236,7 @@ def compare(
     priors: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    **unknown: Never,
 ) -> Comparison:
     """Fit one model through several engines, or set finished results side by side.
 
@@ -248,6 +258,7 @@ def compare(
         priors: Go to the engines that have priors.
         seed: As for :func:`fit`.
         progress: As for :func:`fit`.
+        unknown: As for :func:`fit`.
 
     Returns:
         The comparison. An engine that fails or refuses keeps its column, with its error.
@@ -256,6 +267,8 @@ def compare(
         DataError: If finished results belong to different designs.
         OptionError: For wrong arguments.
     """
+    refuse_keywords(compare, unknown)
+    refuse_swapped("unimix.compare", formula, data)
     if not isinstance(formula, str):
         given = [formula] if isinstance(formula, FitResult) else list(formula)
         given += [r for r in (data, *more) if r is not None]
@@ -344,6 +357,7 @@ def explain(
     missing: Literal["drop", "raise"] = "drop",
     options: Mapping[str, Any] | None = None,
     priors: Mapping[str, Any] | None = None,
+    **unknown: Never,
 ) -> Explanation:
     """Show how a formula is read and what the engine would be given; nothing is fitted or loaded.
 
@@ -362,11 +376,14 @@ def explain(
         missing: As for :func:`fit`.
         options: As for :func:`fit`.
         priors: As for :func:`fit`.
+        unknown: As for :func:`fit`.
 
     Raises:
         FormulaError, DataError, OptionError: As for :func:`fit`.
     """
+    refuse_swapped("unimix.explain", formula, data)
     engine = registry.resolve(backend, options)
+    refuse_keywords(explain, unknown, type(engine).model_fields)
     call = _prepare(
         formula,
         data,

@@ -43,6 +43,13 @@ def n_rows(data: Any) -> int:
     return int(frame.select(nw.len()).collect().item() if isinstance(frame, nw.LazyFrame) else len(frame))
 
 
+def one_row(data: Any) -> Any:
+    """A dict of single values as one row; everything else as it is."""
+    if not isinstance(data, Mapping) or not data or not all(np.isscalar(v) or v is None for v in data.values()):
+        return data
+    return {k: [v] for k, v in data.items()}
+
+
 def to_pandas(data: Any) -> pd.DataFrame:
     """Any data as a new pandas frame; the index of a pandas frame is kept."""
     if isinstance(data, pd.DataFrame):
@@ -77,7 +84,8 @@ def read_series(data: Any, names: list[str]) -> dict[str, nw.Series[Any]]:
 
 def _one_dimensional(array: Any, name: str) -> Any:
     if isinstance(array, str | bytes | Mapping | Set) or not hasattr(array, "__len__"):
-        raise DataError(f"{name!r} is a {type(array).__name__} and not an array or a list of values.")
+        shown = f"; type [{array!r}]" if isinstance(array, str | int | float) and len(repr(array)) < 40 else ""
+        raise DataError(f"{name!r} is a {type(array).__name__} and not an array or a list of values{shown}.")
     dimensions = getattr(array, "ndim", 1)
     if dimensions != 1:
         raise DataError(f"{name!r} has {dimensions} dimensions; a column has one.")

@@ -30,7 +30,8 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
         FormulaError: With the position of every fault found.
     """
     if not isinstance(formula, str):
-        raise FormulaError(str(formula), [Fault(f"A formula is a text such as 'y ~ x + (1 | g)', not {formula!r}.")])
+        shown = repr(formula) if isinstance(formula, int | float | None) else f"a {type(formula).__name__}"
+        raise FormulaError(shown, [Fault(f"A formula is a text such as 'y ~ x + (1 | g)', not {shown}.")])
     reader = Reader(formula)
     if reader.token.kind == "end":
         raise FormulaError(formula, [Fault("The formula is empty; write for instance 'y ~ x + (1 | g)'.")])

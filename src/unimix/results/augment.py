@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError
-from unimix.model.frames import to_pandas
+from unimix.model.frames import one_row, to_pandas
 from unimix.model.newdata import response_values
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def augment_data(fit: FitResult, data: Any, new_levels: Literal["error", "popula
         data: The rows that were fitted, where NaN stands in the dropped ones, or new rows.
         new_levels: As for ``predict``.
     """
+    data = one_row(data)
     table = to_pandas(data)
     observed = response_values(fit.model.recipe, data)
     if _is_fitted_to(fit, table, observed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
 from unimix.errors import DataError, OptionError, UnimixError
+from unimix.foreign import attribute_hint, refuse_keywords
 from unimix.model.family import Family, as_family
+from unimix.model.frames import one_row
 from unimix.results import predict as prediction
 from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
@@ -83,6 +85,19 @@ class FitResult(BaseModel):
 
     def __hash__(self) -> int:
         return hash((self.model.fingerprint, self.engine.backend, self.fixed.estimate.tobytes()))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = attribute_hint(name)
+            if hint:
+                raise AttributeError(hint)
+            return super().__getattr__(name)
+
+    def __dir__(self) -> list[str]:
+        """Names of a result, without those of pydantic."""
+        noise = {n for n in dir(BaseModel) if not n.startswith("__")}
+        return [n for n in super().__dir__() if n not in noise]
 
     # -- tables ---------------------------------------------------------------------------------
 
@@ -204,6 +219,11 @@ class FitResult(BaseModel):
         return self.fit.deviance
 
     @property
+    def formula(self) -> str:
+        """The formula as given."""
+        return self.model.formula
+
+    @property
     def n_obs(self) -> int:
         """Rows used."""
         return self.model.n_obs
@@ -258,16 +278,19 @@ class FitResult(BaseModel):
         level: Literal["group", "population"] = "group",
         new_levels: Literal["error", "population"] = "error",
         kind: Literal["response", "link"] = "response",
+        **unknown: Never,
     ) -> FloatArray:
         """Predict the response.
 
         Args:
-            data: New rows, in any form that ``fit`` takes; None for the rows that were fitted.
+            data: New rows, in any form that ``fit`` takes, or a dict of single values for one row; None for the rows
+                that were fitted.
             level: group adds the group effects, population leaves them out.
             new_levels: For levels that were not fitted: error, or population (their effects are zero).
             kind: response (the expected response, by the inverse link, structural zeros included), or link (the
                 linear predictor). At population level this is the response of a group whose effects are zero, not the
                 average over groups.
+            unknown: Nothing; what other packages call an argument is answered with its name here.
 
         Returns:
             One value per row; NaN where a predictor is missing.
@@ -276,6 +299,7 @@ class FitResult(BaseModel):
             DataError: For absent columns or unknown levels.
             OptionError: For a wrong argument.
         """
+        refuse_keywords(FitResult.predict, unknown)
         if level not in ("group", "population"):
             raise OptionError(f"level={level!r}: choose 'group' or 'population'.")
         if new_levels not in ("error", "population"):
@@ -287,7 +311,13 @@ class FitResult(BaseModel):
             return eta if kind == "link" else mean(self._family, self.rows, eta)
         zero = self.parts["zero"].estimate if "zero" in self.parts else None
         found = prediction.predict(
-            self.model.recipe, self.fixed.estimate, self.random, data, level=level, new_levels=new_levels, zero=zero
+            self.model.recipe,
+            self.fixed.estimate,
+            self.random,
+            one_row(data),
+            level=level,
+            new_levels=new_levels,
+            zero=zero,
         )
         return found.eta if kind == "link" else inverse_link(self._family, found.eta) * found.share
 
