@@ -10,15 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from unimix.backends import _statsmodels_bayes as bayes
+from unimix.backends import _statsmodels_glm as glm
 from unimix.backends._statsmodels_model import Layout, Likelihood, Point, blocks_of, build_model, lay_out
 from unimix.backends._statsmodels_search import Optimum, Settings, search
+from unimix.backends._statsmodels_sheet import CAPABILITIES, FAMILIES
 from unimix.backends._statsmodels_start import find_starts, inverse_curvature
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, Upstream, Yes
+from unimix.backends.capabilities import Capabilities
+from unimix.backends.family_sheet import FamilySheet
 from unimix.errors import EngineBrokenError, listing
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
-from unimix.model.features import Feature
 from unimix.numerics import gls
 from unimix.numerics.conditioning import relative_factors
 from unimix.numerics.optimum import left_to_gain as gls_left_to_gain
@@ -30,58 +33,29 @@ EXTREME = 50.0
 WORTHWHILE = 1e-4
 _OWN_LOSS = 1e-3
 """Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
-_NO_GLMM = Upstream(
-    "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
-    "method='variational' or 'MAP'."
-)
-_NO_PART = Upstream("statsmodels' mixed models have no such part. Use backend='glmmtmb'.")
-
-CAPABILITIES = Capabilities(
-    {
-        Feature.NO_RANDOM_PART: Yes("by OLS"),
-        Feature.RANDOM_INTERCEPT: Yes(),
-        Feature.CORRELATED_TERMS: Yes(),
-        Feature.INDEPENDENT_TERMS: Yes("as variance components"),
-        Feature.SEVERAL_CORRELATED_BLOCKS: Never("MixedLM has room for one correlated block, exog_re."),
-        Feature.NESTED_FACTORS: Yes("the inner factor as variance components within groups of the outer one"),
-        Feature.CROSSED_FACTORS: Yes("as variance components on one group of all tied rows; slow beyond small data"),
-        Feature.CORRELATED_CROSSED: Never(
-            "MixedLM's correlated effects must belong to the factor that splits the data into independent groups; "
-            "crossed and inner factors can only have uncorrelated terms, (1 + x || g)."
-        ),
-        Feature.WEIGHTS: Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
-        Feature.OFFSET: Yes("subtracted from the response and added back"),
-        Feature.REML: Yes(),
-        Feature.ML: Yes(),
-        Feature.LAPLACE: _NO_GLMM,
-        Feature.AGQ: _NO_GLMM,
-        Feature.APPROXIMATE_POSTERIOR: Yes("by BinomialBayesMixedGLM and PoissonBayesMixedGLM"),
-        Feature.POSTERIOR: Never(
-            "statsmodels' MixedLM maximises a likelihood; it has no posterior. Use backend='pymc'."
-        ),
-        Feature.PRIORS: Never("MixedLM has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Upstream("statsmodels has no denominator degrees of freedom; it reports z."),
-        Feature.KENWARD_ROGER: Upstream("statsmodels has no denominator degrees of freedom, so no Kenward-Roger ones."),
-        Feature.COMPOUND_SYMMETRY: _NO_PART,
-        Feature.AUTOREGRESSIVE: _NO_PART,
-        Feature.ZERO_INFLATION: _NO_PART,
-        Feature.DISPERSION_FORMULA: _NO_PART,
-    }
-)
 
 
 class Statsmodels(Backend):
-    """statsmodels' ``MixedLM`` (``OLS`` without a random part): pure Python, installed with unimix.
+    """statsmodels' mixed models: pure Python, installed with unimix.
+
+    Gaussian models by ``MixedLM``; without a random part by ``OLS``, ``GLM``, ``NegativeBinomial`` or ``BetaModel``;
+    binomial (logit) and Poisson (log) models with independent random effects by an approximate posterior.
 
     Attributes:
         optimizer: How its likelihood is maximised: ``bfgs`` with its score, ``cobyqa`` without it, or ``auto``:
             cobyqa for variance components with many levels per group, where a score is dear.
-        max_iterations: Limit of one search.
+        max_iterations: Limit of one search (20 times as many for an approximate posterior, whose steps are cheap).
         restarts: How many further starts are tried when the search ended on the boundary.
         em_steps: Cheap steps of unimix's own EM algorithm that find the first starts (and the first step's length);
             with 0 the search starts from equal variances.
         max_tied_rows: Largest number of rows that crossed factors (or inner levels of one outer level) may tie
             together; time and memory grow with its square and more. Raise it if you can wait.
+        approximation: Of the posterior of a generalised mixed model, where ``method=`` is left out: ``variational``
+            (mean-field variational Bayes) or ``map`` (the joint mode and the curvature there, which exists only where
+            the data say much about every group).
+        vcp_p: Prior SD of the logarithm of a random effect's standard deviation; its median is 1.
+        fe_p: Prior SD of the fixed effects, in the columns that are fitted (orthogonal with mean square 1 when
+            ``conditioning`` is on). statsmodels' own default, 2, would shrink.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -94,12 +68,16 @@ class Statsmodels(Backend):
         url="https://www.statsmodels.org",
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
+    families: ClassVar[FamilySheet] = FAMILIES
 
     optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
     max_iterations: Annotated[int, Field(ge=1)] = 200
     restarts: Annotated[int, Field(ge=0, le=4)] = 1
     em_steps: Annotated[int, Field(ge=0)] = 6
     max_tied_rows: Annotated[int, Field(ge=1)] = 5000
+    approximation: Literal["variational", "map"] = "variational"
+    vcp_p: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    fe_p: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
 
     def load(self) -> ModuleType:
         """Import statsmodels' mixed models alone: ``statsmodels.api`` takes seconds more."""
@@ -112,8 +90,12 @@ class Statsmodels(Backend):
                 "unimix.doctor() says which versions fit together."
             ) from error
 
-    def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
-        """Crossed factors tie rows into one large group, which MixedLM handles slowly."""
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """What the sheets cannot say: large tied groups, and what each generalised model of the engine lacks."""
+        if not design.blocks:
+            return glm.limits(design, request)
+        if not design.family.is_linear:
+            return bayes.limits(design, request)
         if len({b.group for b in design.blocks}) < 2:
             return []
         largest = lay_out(design.blocks).largest
@@ -126,11 +108,26 @@ class Statsmodels(Backend):
         )
         return [reason]
 
+    def default_method(self, design: Design) -> str:
+        """REML; for generalised models the chosen approximation, or ML without group effects."""
+        if design.family.is_linear or not design.blocks:
+            return super().default_method(design)
+        return "MAP" if self.approximation == "map" else "variational"
+
     def preview(self, design: Design, request: FitRequest) -> str:
         """The call in Python, under the generated names."""
-        return call_text(design, request)
+        if design.family.is_linear:
+            return call_text(design, request)
+        if design.blocks:
+            return bayes.call_text(design, request.method, self.vcp_p, self.fe_p)
+        return glm.call_text(design)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        if not problem.design.family.is_linear:
+            if not problem.design.blocks:
+                return glm.fit_plain(problem, self.max_iterations)
+            settings = bayes.Settings(self.vcp_p, self.fe_p, 20 * self.max_iterations, self.conditioning)
+            return bayes.fit_approximation(problem, settings)
         return self._fit_mixed(engine, problem) if problem.design.blocks else fit_ols(problem)
 
     def _fit_mixed(self, engine: ModuleType, problem: Problem) -> Estimates:
