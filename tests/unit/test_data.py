@@ -117,6 +117,23 @@ FACTORS = {
     "categorical floats": (frame(pd.Categorical([2.5, np.inf, 1.0])), [1, 2, 0], (1, 2.5, "inf")),
     "categorical bools": (frame(pd.Categorical([True, False])), [1, 0], (False, True)),
     "categorical intervals": (frame(CUT), [0, 1, 1], ("(0, 1]", "(1, 3]")),
+    "datetime": (
+        frame(pd.to_datetime(["2020-01-02T00:00", "2019-12-31T12:00", None])),
+        [1, 0, -1],
+        ("2019-12-31T12:00:00", "2020-01-02"),
+    ),
+    "datetime with zone": (
+        frame(pd.to_datetime(["2020-01-01"]).tz_localize("UTC")),
+        [0],
+        ("2020-01-01T00:00:00+00:00",),
+    ),
+    "date objects": (
+        frame([dt.date(2020, 1, 1), None, dt.date(987, 6, 5)], dtype=object),
+        [1, -1, 0],
+        ("0987-06-05", "2020-01-01"),
+    ),
+    "polars date": (series([dt.date(2020, 1, 2), None, dt.date(2020, 1, 1)]), [1, -1, 0], ("2020-01-01", "2020-01-02")),
+    "numpy dates": ({"a": np.array(["2020-02", "2020-01"], dtype="M8[M]")}, [1, 0], ("2020-01-01", "2020-02-01")),
     "categorical dates": (frame(pd.Categorical([dt.date(2020, 1, 1)])), [0], ("2020-01-01",)),
     "polars string": (series(["b", None, "a"]), [1, -1, 0], ("a", "b")),
     "polars categorical": (series(["b", None, "a"], pl.Categorical), [1, -1, 0], ("a", "b")),
@@ -186,11 +203,12 @@ def test_integers_beyond_floats_stay_apart_as_levels(kind):
 
 
 REFUSED = {
-    "datetime": (frame(pd.to_datetime(["2020-01-01"])), "holds Datetime.*elapsed days"),
-    "datetime with zone": (frame(pd.to_datetime(["2020-01-01"]).tz_localize("UTC")), "holds Datetime.*elapsed days"),
-    "timedelta": (frame(pd.to_timedelta([1])), "holds Duration.*elapsed days"),
-    "date objects": (frame([dt.date(2020, 1, 1)], dtype=object), "holds dates or times"),
-    "time objects": (frame([dt.time(1)], dtype=object), "holds dates or times"),
+    "timedelta": (frame(pd.to_timedelta([1])), r"holds durations.*data\['a'\].dt.total_seconds"),
+    "time objects": (frame([dt.time(1)], dtype=object), "holds times or durations"),
+    "dates of two kinds": (
+        frame([pd.Timestamp(2020, 1, 1), pd.Timestamp(2020, 1, 1, tz="UTC")], dtype=object),
+        r"mixes dates with and without a time zone.*utc=True",
+    ),
     "period": (frame(pd.period_range("2020", periods=2)), "holds Period"),
     "interval": (frame(pd.interval_range(0, 2)), "holds Interval"),
     "complex": (frame([1 + 2j]), "holds complex numbers"),
@@ -203,7 +221,6 @@ REFUSED = {
     "bytes": (frame([b"a"], dtype=object), "holds bytes"),
     "huge": (frame([10**400, float("inf")], dtype=object), "beyond the range of floats"),
     "levels alike": (frame(pd.Categorical([1, "1"])), "read the same: 1"),
-    "polars date": (series([dt.date(2020, 1, 1)]), "holds Date"),
     "polars time": (series([dt.time(1)]), "holds Time"),
     "polars list": (series([[1], [2]]), "holds List"),
     "polars struct": (series([{"x": 1}]), "holds Struct"),

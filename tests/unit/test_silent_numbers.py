@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import unimix as um
@@ -17,6 +18,25 @@ def test_levels_of_combinations_are_told_apart_whatever_they_are_called() -> Non
     assert fit.group_effects["a:b"].index.is_unique
     np.testing.assert_allclose(fit.predict(data), fit.fitted)
     np.testing.assert_allclose(um.FitResult.from_json(fit.to_json()).predict(data), fit.fitted)
+
+
+@pytest.mark.parametrize("kind", ["datetime", "date", "polars"])
+def test_dates_are_grouping_factors_and_no_silent_predictors(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    days = pd.Series(pd.date_range("2023-12-28", periods=8)).sample(frac=1, random_state=1).repeat(6)
+    data = pd.DataFrame({"day": days.to_numpy(), "x": rng.normal(size=48)})
+    data["y"] = data["x"] + rng.normal(size=8).repeat(6) + rng.normal(size=48)
+    text = data.assign(day=data["day"].dt.strftime("%Y-%m-%d"))
+    given = {"datetime": data, "date": data.assign(day=data["day"].dt.date), "polars": pl.from_pandas(data)}[kind]
+    fit = um.fit("y ~ x + (1 | day)", given)
+    assert fit.random[0].levels == tuple(sorted(text["day"].unique()))
+    assert um.FitResult.from_json(fit.to_json()) == fit
+    np.testing.assert_allclose(fit.predict(given[:5]), fit.fitted[:5])
+    assert fit.log_likelihood == pytest.approx(um.fit("y ~ x + (1 | day)", text).log_likelihood, abs=1e-9)
+    assert um.fit("y ~ C(day)", given).fixed.terms[1] == "C(day)[T.2023-12-29]"
+    for formula in ("y ~ day", "y ~ log(day)", "y ~ x + (day | day)", "y ~ ."):
+        with pytest.raises(um.DataError, match=r"\(data\['day'\] - data\['day'\].min\(\)\).dt.days.*\(1 \| day\)"):
+            um.fit(formula, given)
 
 
 def test_large_effects_that_cancel_are_found() -> None:

@@ -62,7 +62,7 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
     notes = []
     for name in names:
         column = columns.get(name)
-        if not isinstance(column, FactorColumn) or not column.text:
+        if not isinstance(column, FactorColumn) or column.origin != "text":
             continue
         levels = [str(level) for level in column.levels]
         others = [level for level in levels if not _NUMBER.fullmatch(level.strip())]

@@ -7,7 +7,7 @@ import decimal
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import narwhals as nw
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, did_you_mean, listing
+from unimix.model.dates import date_levels
 from unimix.model.frames import column_labels, n_rows, read_series
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ class FactorColumn:
     Attributes:
         codes: Level index per row, shape (n,); -1 is missing.
         levels: Levels in order.
-        text: Whether the column as given was text, and not a categorical.
+        origin: ``text`` or ``dates`` where the column as given was such, and no categorical.
     """
 
     codes: IntArray
     levels: tuple[Level, ...]
-    text: bool = False
+    origin: Literal["", "text", "dates"] = ""
 
     @property
     def missing(self) -> BoolArray:
@@ -82,7 +83,7 @@ class FactorColumn:
 
     def take(self, rows: npt.NDArray[Any]) -> FactorColumn:
         """The same column with these rows only."""
-        return FactorColumn(self.codes[rows], self.levels, self.text)
+        return FactorColumn(self.codes[rows], self.levels, self.origin)
 
 
 Column = NumericColumn | FactorColumn
@@ -132,6 +133,13 @@ def _typed(series: nw.Series[Any], name: str) -> Column:
         return _from_categories(series, name)
     if dtype in (nw.Object, nw.Unknown):
         return _from_objects(series.to_list(), name)
+    if dtype in (nw.Date, nw.Datetime):
+        native = series.to_native()
+        return FactorColumn(*date_levels(native if isinstance(native, pd.Series) else series.to_list(), name), "dates")
+    if dtype == nw.Duration:
+        raise DataError(
+            f"Column {name!r} holds durations; make them numbers: data[{name!r}] = data[{name!r}].dt.total_seconds()."
+        )
     raise DataError(f"Column {name!r} holds {dtype}; convert it to numbers (elapsed days, say) or to text first.")
 
 
@@ -186,7 +194,7 @@ def _sorted_factor(codes: npt.NDArray[Any], labels: list[str]) -> FactorColumn:
     position = np.empty(len(labels) + 1, dtype=np.int64)
     position[order] = np.arange(len(labels))
     position[-1] = -1
-    return FactorColumn(position[codes], tuple(labels[i] for i in order), text=True)
+    return FactorColumn(position[codes], tuple(labels[i] for i in order), "text")
 
 
 def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
@@ -201,7 +209,7 @@ def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
         codes, categories = _from_dictionary(native)
     else:
         # polars keeps one pool of categories per process: their order tells what was read before, nothing else
-        return replace(_from_strings(series.cast(nw.String)), text=False)
+        return replace(_from_strings(series.cast(nw.String)), origin="")
     levels = tuple(_level(c) for c in categories)
     _distinct(levels, name)
     return FactorColumn(codes, levels)
@@ -252,7 +260,8 @@ _KINDS: tuple[tuple[Any, str], ...] = (
     ((bool, np.bool_), "booleans"),
     ((int, float, np.integer, np.floating, decimal.Decimal), "numbers"),
     (str, "text"),
-    ((dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64), "dates or times"),
+    ((dt.date, np.datetime64), "dates"),
+    ((dt.time, dt.timedelta, np.timedelta64), "times or durations"),
     ((complex, np.complexfloating), "complex numbers"),
 )
 
@@ -274,6 +283,8 @@ def _from_objects(values: list[Any], name: str) -> Column:
         texts = np.array([None if _is_missing(v) else str(v) for v in values], dtype=object)
         codes, uniques = pd.factorize(texts, use_na_sentinel=True)
         return _sorted_factor(codes, list(uniques))
+    if kinds == {"dates"}:
+        return FactorColumn(*date_levels(values, name), "dates")
     found = " and ".join(sorted(kinds))
     raise DataError(
         f"Column {name!r} {'mixes' if len(kinds) > 1 else 'holds'} {found}; "
@@ -332,7 +343,7 @@ def drop_unused(column: FactorColumn) -> tuple[FactorColumn, tuple[Level, ...]]:
     position = np.full(len(column.levels) + 1, -1, dtype=np.int64)
     position[kept] = np.arange(len(kept))
     dropped = tuple(level for level, count in zip(column.levels, counts, strict=True) if not count)
-    return FactorColumn(position[column.codes], tuple(column.levels[i] for i in kept)), dropped
+    return FactorColumn(position[column.codes], tuple(column.levels[i] for i in kept), column.origin), dropped
 
 
 __all__ = [

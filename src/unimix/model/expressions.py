@@ -16,6 +16,7 @@ import numpy.typing as npt
 from unimix.errors import DataError, did_you_mean, listing
 from unimix.model.contrasts import Contrast, contrast_from_node
 from unimix.model.data import Column, FactorColumn, Level, NumericColumn, factor_from_numbers
+from unimix.model.dates import dates_refused
 from unimix.model.syntax import CONSTANTS, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render
 from unimix.model.transforms import ELEMENTWISE, STATEFUL, State
 from unimix.model.whitelist import (
@@ -130,6 +131,8 @@ def _value(node: Node, env: Environment) -> Any:
             return CONSTANTS[name]
         case Name(name):
             column = env.columns[name]
+            if isinstance(column, FactorColumn) and column.origin == "dates":
+                raise DataError(dates_refused(name))
             return column.values if isinstance(column, NumericColumn) else FactorValue(column.codes, column.levels)
         case Sequence_(items):
             return [_constant(i, env) for i in items]
@@ -235,7 +238,8 @@ def _factor(node: Call, env: Environment) -> FactorValue:
         raise DataError(
             f"{render(node)}: the column holds whole numbers too long to be told apart as floats; make them text first."
         )
-    value = _value(inner, env)
+    value: Any
+    value = FactorValue(column.codes, column.levels) if isinstance(column, FactorColumn) else _value(inner, env)
     if isinstance(value, np.ndarray):
         if value.dtype == np.bool_:
             value = FactorValue(value.astype(np.int64), (False, True))
