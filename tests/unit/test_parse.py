@@ -215,3 +215,27 @@ def test_columns_that_are_only_taken_away_are_known_but_not_used():
     assert set(column_names(spec)) == {"y", "x", "z", "date", "f", "g"}
     assert set(used_columns(spec)) == {"y", "x", "z", "f", "g"}
     assert column_names(spec)["z"] == 10
+
+
+@pytest.mark.parametrize(
+    ("formula", "name"),
+    [
+        ("y ~ x + (1|first flower)", "first flower"),
+        ("y ~ leaf area index + (1 | g)", "leaf area index"),
+        ("y ~ x + log(leaf area) + (1 | g)", "leaf area"),
+        ("body mass ~ x", "body mass"),
+        ("y ~ (1 + time of day | g)", "time of day"),
+        ("y ~ day 2 + x", "day 2"),
+    ],
+)
+def test_a_name_with_blanks_gets_its_backticks(formula: str, name: str) -> None:
+    with pytest.raises(FormulaError, match=f"A column whose name has blanks goes between backticks: `{name}`"):
+        parse(formula)
+    parse(formula.replace(name, f"`{name}`"))
+
+
+@pytest.mark.parametrize("formula", ["y ~ x log(z)", "y ~ x 2x", "y ~ 2 x", "y ~ x + (1 | g", "y ~ x (1 | g)"])
+def test_other_faults_get_no_backticks(formula: str) -> None:
+    with pytest.raises(FormulaError) as error:
+        parse(formula)
+    assert "has blanks" not in str(error.value)

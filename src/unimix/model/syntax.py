@@ -1,4 +1,4 @@
-"""Tokens and syntax tree of lme4's formula language, with positions.
+"""Syntax tree of lme4's formula language, read from its tokens.
 
 One grammar serves formulas and the arithmetic inside calls; what an operator means is decided by
 the reader of the tree (:mod:`unimix.model.parse`, :mod:`unimix.model.expressions`). Precedence is R's:
@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from unimix.errors import Fault, FormulaError
+from unimix.model.tokens import Token, blank_in_name, tokenize
 
-MAX_LENGTH = 20_000
 MAX_DEPTH = 60
 STRUCTURES = ("us", "diag", "cs", "ar1")
 
@@ -102,68 +102,8 @@ class Bar:
 Node = Name | Number | Text | Call | Binary | Unary | Sequence_ | Bar
 
 
-@dataclass(frozen=True)
-class Token:
-    """A piece of the text."""
-
-    kind: str
-    text: str
-    position: int
-
-
-_TOKEN = re.compile(
-    r"""
-    (?P<space>\s+)
-  | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?L?)
-  | (?P<name>(?:[^\W\d]|\.(?=[^\W\d]|\.))[\w.]*)
-  | (?P<dot>\.)
-  | (?P<backtick>`[^`]*`)
-  | (?P<string>"[^"\\]*"|'[^'\\]*')
-  | (?P<op>%in%|\*\*|\|\||<=|>=|==|!=|[~|+\-*/:^(),=<>\[\]])
-    """,
-    re.VERBOSE,
-)
-
 _RANK = {"<": 0, ">": 0, "<=": 0, ">=": 0, "==": 0, "!=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%in%": 3, ":": 4, "**": 6}
 _BINARY = tuple(operator for operator in _RANK if operator != "**")
-
-
-def tokenize(formula: str) -> list[Token]:
-    """Split a formula into tokens.
-
-    Raises:
-        FormulaError: At a character that is not part of the language.
-    """
-    if len(formula) > MAX_LENGTH:
-        raise FormulaError(formula[:80], [Fault(f"The formula has {len(formula)} characters; at most {MAX_LENGTH}.")])
-    tokens: list[Token] = []
-    position = 0
-    while position < len(formula):
-        match = _TOKEN.match(formula, position)
-        if match is None:
-            raise FormulaError(formula, [Fault(_strange(formula[position]), position)])
-        kind = str(match.lastgroup)
-        if kind != "space":
-            tokens.append(Token(kind, match.group(), position))
-        position = match.end()
-    tokens.append(Token("end", "", len(formula)))
-    return tokens
-
-
-def _strange(character: str) -> str:
-    if character in "\"'":
-        return "A quoted text does not end (backslashes are not allowed in it)."
-    if character == "`":
-        return "A backticked name does not end."
-    if character in "{}$@;\\!&?":
-        return (
-            f"{character!r} is not part of the formula language. "
-            "Write column names, + - * / : ^ ( ), and whitelisted functions."
-        )
-    return (
-        f"{character!r} (U+{ord(character):04X}) is not part of the formula language. "
-        "A column with an unusual name goes between backticks: `my column`."
-    )
 
 
 class Reader:
@@ -183,7 +123,8 @@ class Reader:
     def fail(self, message: str, token: Token | None = None) -> FormulaError:
         """Make the error for a token, by default the next one."""
         at = token or self.token
-        return FormulaError(self.formula, [Fault(message, at.position, max(1, len(at.text)))])
+        hint = blank_in_name(self.formula, self.tokens, self.tokens.index(at))
+        return FormulaError(self.formula, [Fault(message + hint, at.position, max(1, len(at.text)))])
 
     def accept(self, *texts: str) -> Token | None:
         """Read the next token if it is one of these operators."""
