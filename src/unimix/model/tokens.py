@@ -92,7 +92,7 @@ def blank_in_name(formula: str, tokens: Sequence[Token], index: int) -> str:
         first -= 1
     while last + 1 < len(tokens) and joined(last + 1):
         last += 1
-    after = tokens[last + 1]
+    after = tokens[min(last + 1, len(tokens) - 1)]
     if first == last or tokens[first].kind != "name" or after.text == "(" or after.kind in ("name", "number"):
         return ""
     name = formula[tokens[first].position : tokens[last].position + len(tokens[last].text)]
