@@ -116,7 +116,9 @@ def _diagonal_blocks(matrix: sparse.csr_array, levels: int, q: int) -> FloatArra
     row, column = entries.row[here], entries.col[here]
     found = np.zeros((levels, q, q))
     found[row // q, row % q, column % q] = entries.data[here]
-    return found
+    # differences of large numbers: what rounding left must not be negative
+    values, vectors = np.linalg.eigh(0.5 * (found + found.swapaxes(1, 2)))
+    return np.asarray((vectors * np.maximum(values, 0.0)[:, None, :]) @ vectors.swapaxes(1, 2))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 from scipy.optimize import minimize
 
 from unimix.backends._pymc_defaults import predictor_scale
@@ -21,12 +20,15 @@ from unimix.backends._pymc_priors import PriorTable
 from unimix.backends._pymc_sample import Whitening, guarded, whiten_leading
 from unimix.backends._pymc_scales import FixedPriors, Scales, ScaleState, fitted_columns
 from unimix.model.design import Design
-from unimix.model.priors import Uniform
+from unimix.model.priors import LogNormal, Uniform
 from unimix.numerics.families import Pointwise, of_design
 
 FloatArray = npt.NDArray[np.float64]
 
 _ROUNDS = 30
+_REACH = 6.0
+_STEPS = (1.0, 0.5, 0.2, 0.05, 0.0)
+_SETTLED = 1e-2
 _LEAST_INFORMATION = 0.05
 
 
@@ -83,16 +85,14 @@ class GeneralisedPosterior:
         self._offset = np.zeros(design.n) if fitted.offset is None else fitted.offset
         self._rows = Rows(fitted)
         self.p = design.p
+        self._unit = columns.residual
         self._fixed = FixedPriors(columns, table)
         predictor = predictor_scale(design)
-        level = np.full(design.n, predictor.centre)
+        level = np.full(design.n, 0.0 if design.is_linear else predictor.centre)
         # the offset may vary much: the intercept alone must keep the response in range
         beta = np.linalg.lstsq(self._x, level - (self._offset - self._offset.mean()) * (design.family.link != "log"))[0]
         extras = np.array([_middle(p) for p in table.dispersion])
-        at_null = of_design(fitted, extras, self._x @ beta + self._offset)
-        information = float(np.mean(_weights(at_null)))
-        knees = [float(np.sqrt(b.n_levels / (design.n * information))) for b in self._blocks]
-        self._scales = Scales(columns, table, knees)
+        self._scales = Scales(columns, table, [1.0] * len(self._blocks))
         self.low = self.p + self._scales.size
         self._shapes = [(b.n_levels, b.q) for b in self._blocks]
         ends = np.cumsum([self.low, *(levels * q for levels, q in self._shapes)])
@@ -102,21 +102,36 @@ class GeneralisedPosterior:
         theta = np.zeros(self.size)
         theta[: self.low] = np.concatenate([beta, self._scales.start(0.3 * predictor.unit, extras)])
         self._references: tuple[BlockReference, ...] = ()
-        self.move_reference(theta[: self.low], self._x @ beta + self._offset)
-        self._start = theta
+        self._start = self.move_reference(theta, self._x @ beta + self._offset)
 
-    def move_reference(self, low: FloatArray, eta: FloatArray) -> None:
-        """Take the effects' coordinates from another point.
+    def move_reference(self, theta: FloatArray, eta: FloatArray) -> FloatArray:
+        """Take the coordinates of effects and small standard deviations from another point.
 
         Args:
-            low: Parameters, shape (low,).
+            theta: The point, shape (size,).
             eta: Linear predictor with offset, shape (n,).
+
+        Returns:
+            The same parameters in the new coordinates, the effects at their approximate conditional means.
         """
-        state = self._scales.at(low[self.p :])
-        found = of_design(self._rows.design, self._scales.extras(state), eta)
+        state = self._scales.at(theta[self.p : self.low])
+        found = of_design(self._rows.design, self._scales.extras(state) / self._unit, eta)
         w = _weights(found)
-        z = eta - self._offset + np.where(np.isfinite(found.score), found.score, 0.0) / w
-        self._references = references(self._blocks, self._x, z, w, state.factors)
+        step = np.where(np.isfinite(found.score), found.score, 0.0) / w
+        moved = np.zeros(self.size)
+        moved[: self.low] = theta[: self.low]
+        # a full step may leave the range where a mean exists
+        for size in _STEPS:
+            z = eta - self._offset + size * step
+            self._references = references(self._blocks, self._x, z, w, state.factors)
+            knees = [1.0] * len(self._blocks)
+            for ref in self._references:
+                # about the standard error of one level's effect
+                knees[ref.index] = float(np.mean(np.diagonal(ref.g, axis1=1, axis2=2)) + 1e-12) ** -0.5
+            moved[self.p : self.low] = self._scales.move_knees(moved[self.p : self.low], knees)
+            if np.isfinite(self(moved)[0]):
+                break
+        return moved
 
     def _at(self, theta: FloatArray) -> _Point:
         beta = theta[: self.p]
@@ -141,7 +156,7 @@ class GeneralisedPosterior:
     def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
         """Log posterior density of the unconstrained vector up to a constant, and its gradient, (size,)."""
         at = self._at(theta)
-        value, score, by_parameters = self._rows(self._scales.extras(at.state), at.eta)
+        value, score, by_parameters = self._rows(self._scales.extras(at.state) / self._unit, at.eta)
         gradient = np.empty_like(theta)
         by_beta = score @ self._x
         by_effects = [self._summed(k, score) for k in range(len(self._blocks))]
@@ -158,7 +173,7 @@ class GeneralisedPosterior:
             for j, _, transposed in ref.couplings:
                 by_effects[j] -= (transposed @ flat).reshape(self._shapes[j])
         prior, slope = self._fixed(at.beta)
-        rest, by_scales = self._scales.density(at.state, by_factor, by_parameters)
+        rest, by_scales = self._scales.density(at.state, by_factor, by_parameters / self._unit)
         gradient[: self.p] = by_beta + slope
         gradient[self.p : self.low] = by_scales
         return value + prior + rest, gradient
@@ -170,18 +185,30 @@ class GeneralisedPosterior:
         return np.stack(sums, axis=1)
 
     def settle(self) -> Whitening:
-        """Find the mode, move the reference there, and whiten the leading coordinates."""
+        """Find the mode, move the reference there, and whiten the leading coordinates.
+
+        A scale may run off to zero in this approximation where the posterior does not: it is held within reach.
+        """
         negative = guarded(self)
         theta = self._start
-        for _ in range(_ROUNDS if self._blocks else 1):
-            best = minimize(negative, theta, jac=True, method="L-BFGS-B", options={"maxiter": 500, "maxcor": 20}).x
+        for _ in range(_ROUNDS):
+            bounds = [(None, None)] * self.size
+            for j in range(self.p, self.low):
+                bounds[j] = (self._start[j] - _REACH, self._start[j] + _REACH)
+            best = minimize(
+                negative,
+                theta,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=bounds,
+                options={"maxiter": 500, "maxcor": 20},
+            ).x
+            if not self._blocks:
+                theta = best
+                break
             moved = float(np.abs(best - theta).max())
-            theta = best
-            if self._blocks:
-                self.move_reference(best[: self.low], self._at(best).eta)
-                theta = best.copy()
-                theta[self.low :] = 0.0
-            if moved < 1e-2:
+            theta = self.move_reference(best, self._at(best).eta)
+            if moved < _SETTLED:
                 break
         return whiten_leading(self, theta, self.low)
 
@@ -217,6 +244,8 @@ def _middle(prior: object) -> float:
     for name in ("sigma", "beta"):
         if type(prior).__name__.startswith("Half") and hasattr(prior, name):
             return float(getattr(prior, name)) / 2.0
+    if isinstance(prior, LogNormal):
+        return float(np.exp(prior.mu))
     if isinstance(prior, Uniform):
         return 0.5 * (prior.lower + prior.upper)
-    return float(special.exp10(0.3))
+    return 2.0

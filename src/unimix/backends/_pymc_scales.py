@@ -165,7 +165,7 @@ class Scales:
         last = np.array([a == q - 1 and q <= 2 for q in self.qs for a in range(q)], dtype=bool)
         smooth = np.array([isinstance(p, _POSITIVE_AT_ZERO) for p in scales[: self.n_block]], dtype=bool)
         self._folded = np.flatnonzero(last & smooth)
-        self._knee = np.array([c for c, q in zip(knees, self.qs, strict=True) for _ in range(q)])[self._folded]
+        self._knee = self._knees(knees)
         exponents = [
             c.exponents(q)[k]
             for c, q in zip(table.correlations, self.qs, strict=True)
@@ -175,6 +175,16 @@ class Scales:
         ]
         self._exponents = np.array(exponents)
         self.size = self.n_sd + len(exponents)
+
+    def _knees(self, knees: Sequence[float]) -> FloatArray:
+        return np.array([c for c, q in zip(knees, self.qs, strict=True) for _ in range(q)])[self._folded]
+
+    def move_knees(self, theta: FloatArray, knees: Sequence[float]) -> FloatArray:
+        """Change the coordinates; the same point in the new ones, shape (size,)."""
+        moved, old = theta.copy(), self._knee
+        self._knee = self._knees(knees)
+        moved[self._folded] = np.arcsinh(old * np.sinh(np.clip(theta[self._folded], -300, 300)) / self._knee)
+        return moved
 
     def at(self, theta: FloatArray) -> ScaleState:
         """Parameters at a point, shape (size,)."""

@@ -69,7 +69,8 @@ class PyMC(Backend):
             samples them, level by level between centred and not, as a generalised model needs; ``"auto"`` takes what
             the model allows. ``"noncentered"`` and ``"centered"`` sample the PyMC model as written, which is slow and
             may diverge; for teaching and for checks.
-        target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer.
+        target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer. None for 0.95, or
+            0.85 with ``"adapted"``.
         retry: Sample once more, with twice the draws and tuning steps and smaller steps, where R-hat, effective sample
             sizes or divergences of the first run are out of bounds; the result says so.
     """
@@ -121,7 +122,7 @@ class PyMC(Backend):
     cores: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
     parametrization: Literal["auto", "marginal", "adapted", "noncentered", "centered"] = "auto"
-    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    target_accept: Annotated[float, Field(gt=0, lt=1)] | None = None
     retry: bool = True
 
     @model_validator(mode="after")
@@ -170,6 +171,9 @@ class PyMC(Backend):
             return "marginal" if design.is_linear else "adapted"
         return self.parametrization
 
+    def _accept(self, design: Design) -> float:
+        return self.target_accept or (0.85 if self._form(design) == "adapted" else 0.95)
+
     def _sampler(self) -> str:
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
@@ -187,7 +191,7 @@ class PyMC(Backend):
             tune=self.tune,
             chains=self.chains,
             cores=self.cores,
-            target_accept=self.target_accept,
+            target_accept=self._accept(design),
             seed=request.seed,
             progress=self._shows_progress(request),
         )
@@ -201,7 +205,7 @@ class PyMC(Backend):
                 options,
                 draws=2 * self.draws,
                 tune=2 * self.tune,
-                target_accept=max(CAREFUL, self.target_accept),
+                target_accept=max(CAREFUL, self._accept(design)),
                 seed=None if request.seed is None else request.seed + 1,
             )
             sampled = self._sample(design, table, model, options)
@@ -323,7 +327,7 @@ class PyMC(Backend):
         lines += [f"{name} ~ {text}" for name, text in table.texts.items()]
         lines.append(
             f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self.tune}, "
-            f"draws={self.draws}, target_accept={self.target_accept:g}"
+            f"draws={self.draws}, target_accept={self._accept(design):g}"
         )
         return "\n".join(lines)
 
