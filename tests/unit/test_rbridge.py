@@ -169,3 +169,20 @@ def test_a_large_gradient_on_many_rows_is_no_failure() -> None:
     other = um.fit("y ~ x + (1 + x | g)", simulate_slopes(2, 3000, 30), backend="statsmodels", df_method="normal")
     assert fit.converged
     assert fit.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["lme4", "pymer4"])
+@pytest.mark.parametrize("seed", [14, 94])
+def test_complaints_on_the_boundary_are_judged(backend: str, seed: int) -> None:
+    """Beside `converged`, a bare `Model failed to converge` would be a contradiction."""
+    rng = np.random.default_rng(seed)
+    data = {"g": np.repeat(np.arange(8), 8), "x": rng.normal(size=64), "z": rng.normal(size=64)}
+    data["y"] = data["x"] + rng.normal(size=64) + 0.1 * rng.normal(size=8)[data["g"]]
+    fit = um.fit("y ~ x + (1 + x + z | g)", data, backend, df_method="normal")
+    assert fit.status.state == "singular"
+    told = [m for m in (*fit.status.messages, *fit.notes) if "failed to converge" in m or "scaled gradient" in m]
+    assert told
+    for message in told:
+        assert "lme4's own check, which is not valid on the boundary" in message
+        assert "is left to gain" in message
+    assert not any(m.startswith("Warning in ") for m in fit.status.messages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -281,8 +282,10 @@ def read_merMod(  # noqa: N802  the R class is called so
         factors = relative_factors(covariances, sigma)
         gain = left_to_gain(fitted.y, fitted.x, fitted.blocks, factors, reml=request.reml)
         at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
-    if at_optimum and not singular:
-        messages = [f"{m} (but no more than {gain:.0e} log-likelihood is left to gain)" for m in messages]
+    notes = [str(n) for n in answer["notes"] if not _is_noise(str(n), messages)]
+    if at_optimum:
+        messages = [_judged(m, gain, singular=singular) for m in messages]
+        notes = [_judged(n, gain, singular=singular) for n in notes]
     df: FloatArray | None = answer["df"] if len(answer["df"]) else None
     method = request.df_method if df is not None else "normal"
     provenance = dict(provenance)
@@ -313,7 +316,7 @@ def read_merMod(  # noqa: N802  the R class is called so
         df=df,
         df_method=method,
         singular=singular,
-        messages=(*told, *messages, *(str(n) for n in answer["notes"] if not _is_noise(n, messages))),
+        messages=(*told, *messages, *notes),
         gradient=gradient if np.isfinite(gradient) else None,
         engine_call=call,
         provenance=provenance,
@@ -321,8 +324,19 @@ def read_merMod(  # noqa: N802  the R class is called so
     )
 
 
+def _judged(message: str, gain: float, *, singular: bool) -> str:
+    """A complaint of lme4's own check of convergence, with what became of it."""
+    if not re.search(r"failed to converge|nearly unidentifiable|scaled gradient", message):
+        return message
+    if singular:
+        told = f"no more than {max(gain, 0.0):.0e} log-likelihood is left to gain"
+        return f"{message} (lme4's own check, which is not valid on the boundary, where this fit ended; {told})"
+    return f"{message} (but no more than {gain:.0e} log-likelihood is left to gain)"
+
+
 def _is_noise(note: str, messages: list[str]) -> bool:
-    return "singular" in note or any(m in note for m in messages)
+    heading = note.startswith("Warning in ") and note.endswith(":")  # what it announces stands in the next line
+    return heading or "singular" in note or any(m in note for m in messages)
 
 
 def read_lm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
