@@ -151,7 +151,7 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
     beta = np.asarray(results.params, dtype=np.float64)
     told: tuple[str, ...] = ()
     if not np.isfinite(attempt.gain):
-        told = (f"the search ended where {design.family} has no likelihood: some expected values are impossible",)
+        told = ("the search ended where no maximum of the likelihood is near",)
     elif attempt.gain > WORTHWHILE:
         told = (
             f"the iterations stopped short of the optimum: about {attempt.gain:.2g} log-likelihood is left to gain",
@@ -171,8 +171,6 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
         provenance=provenance,
         native=results,
     )
-    if not np.isfinite(attempt.gain):
-        return replace(found, provenance={**provenance, "log_likelihood": "none: impossible expected values"})
     if not design.family.parameters:
         return replace(found, log_likelihood=float(results.llf))
     value, log_likelihood = profile_dispersion(design, fixed_predictor(design, beta))
@@ -205,27 +203,35 @@ def _attempt_glm(model: Any, design: Design, start: FloatArray | None, max_itera
         gain = left_to_gain(design, np.asarray(results.params, dtype=np.float64))
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         return _Attempt(None, np.inf, f"{type(error).__name__}: {error}")
-    if not np.isfinite(results.cov_params()).all():
+    if not _is_possible(design, fixed_predictor(design, np.asarray(results.params))):
+        return _Attempt(None, np.inf, "its search ended at expected values that the family cannot have")
+    if not np.isfinite(results.cov_params()).all() or (np.diag(results.cov_params()) <= 0).any():
         return _Attempt(None, np.inf, "its standard errors are not finite")
     return _Attempt(results, gain)
 
 
+def _is_possible(design: Design, eta: FloatArray) -> bool:
+    some = np.ones(len(design.family.parameters))
+    return bool(np.isfinite(eta).all() and np.isfinite(of_design(design, some, eta).value).all())
+
+
 def left_to_gain(design: Design, beta: FloatArray) -> float:
-    """Log-likelihood that a Fisher step from these coefficients (p,) promises; infinite outside the link's range."""
+    """Log-likelihood that a Fisher step from these coefficients (p,) promises; infinite where no maximum is near."""
     eta = fixed_predictor(design, beta)
-    likely = np.array([1.0] * len(design.family.parameters))
-    if not np.isfinite(eta).all() or not np.isfinite(of_design(design, likely, eta).value).all():
+    if not _is_possible(design, eta):
         return np.inf
-    if len(likely):
-        likely = np.array([profile_dispersion(design, eta)[0]])
+    likely = np.array([profile_dispersion(design, eta)[0]] if design.family.parameters else [])
     rows = of_design(design, likely, eta)
-    information = design.x.T @ (rows.expected[:, None] * design.x)
+    if not np.isfinite(rows.observed).all() or not np.isfinite(rows.expected).all():
+        return np.inf
+    # The derivative by coefficients and dispersion vanishes with the score: the coefficients' block decides.
+    curvature = np.linalg.eigvalsh(design.x.T @ (rows.observed[:, None] * design.x))
     score = design.x.T @ rows.score
     try:
-        gain = 0.5 * float(score @ np.linalg.solve(information, score))
+        gain = 0.5 * float(score @ np.linalg.solve(design.x.T @ (rows.expected[:, None] * design.x), score))
     except np.linalg.LinAlgError:
         return np.inf
-    return gain if gain >= 0 else np.inf
+    return gain if gain >= 0 and curvature.min() > -1e-9 * curvature.max() else np.inf
 
 
 def _where_it_failed(design: Design, words: str) -> Estimates:
@@ -311,11 +317,12 @@ def _fit_likelihood(design: Design, max_iterations: int) -> Estimates:
     elif gain > WORTHWHILE:
         left = f"about {gain:.2g} log-likelihood is left to gain" if np.isfinite(gain) else "no maximum is near"
         told = (f"the search stopped short of the optimum: {left}",)
-    covariance = np.linalg.pinv(-np.asarray(model.hessian(at)))[: design.p, : design.p]
+    values, vectors = np.linalg.eigh(-np.asarray(model.hessian(at), dtype=np.float64))
+    covariance = (vectors / np.maximum(np.abs(values), 1e-10)) @ vectors.T
     theta = 1 / value if name == "theta" else value
     return Estimates(
         beta=at[: design.p],
-        beta_cov=covariance,
+        beta_cov=covariance[: design.p, : design.p],
         covariances=(),
         sigma=1.0,
         modes=(),

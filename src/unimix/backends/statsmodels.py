@@ -30,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 
 EXTREME = 50.0
 """Relative standard deviation above which the end of the search is checked against the exact likelihood."""
+STEPS = 20
+"""Cheap steps of an approximate posterior's search that count as one iteration."""
 WORTHWHILE = 1e-4
 _OWN_LOSS = 1e-3
 """Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
@@ -126,7 +128,7 @@ class Statsmodels(Backend):
         if not problem.design.family.is_linear:
             if not problem.design.blocks:
                 return glm.fit_plain(problem, self.max_iterations)
-            settings = bayes.Settings(self.vcp_p, self.fe_p, 20 * self.max_iterations, self.conditioning)
+            settings = bayes.Settings(self.vcp_p, self.fe_p, STEPS * self.max_iterations, self.conditioning)
             return bayes.fit_approximation(problem, settings)
         return self._fit_mixed(engine, problem) if problem.design.blocks else fit_ols(problem)
 
