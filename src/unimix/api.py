@@ -22,7 +22,7 @@ from unimix.model.features import METHODS, method_fault
 from unimix.model.parse import parse
 from unimix.results.assemble import assemble
 from unimix.results.result import FitResult
-from unimix.results.schema import EngineInfo
+from unimix.results.schema import PRIORS, EngineInfo
 
 BackendLike = str | type[Backend] | Backend
 ColumnOrArray = str | npt.ArrayLike | None
@@ -209,7 +209,8 @@ def _fit_one(engine: Backend, call: _Call) -> FitResult:
         found,
         method=request.method,
         engine=info,
-        provenance=outcome.provenance,
+        provenance=outcome.provenance
+        | ({PRIORS: listing(f"{k} ~ {v}" for k, v in request.priors.items())} if request.priors else {}),
         notes=outcome.notes,
         ci_level=request.ci_level,
     )

@@ -81,9 +81,10 @@ class Diagnosis(BaseModel):
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
         blocks = ["\n".join(line.rstrip() for line in lines), self._verdict()]
-        fixes = [f"# {item.name}{' (optional)' * item.optional}\n{item.fix}" for item in self.problems if item.fix]
-        if fixes:
-            blocks.append("To mend, paste:\n\n" + "\n".join(fixes))
+        for heading, optional in (("To mend, paste:", False), ("Optional:", True)):
+            fixes = [f"# {i.name}\n{i.fix}" for i in self.problems if i.fix and i.optional is optional]
+            if fixes:
+                blocks.append(f"{heading}\n\n" + "\n".join(fixes))
         return "\n\n".join(blocks)
 
     def _repr_html_(self) -> str:

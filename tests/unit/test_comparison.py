@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import unimix as um
+from unimix.results.schema import PRIORS
 from unimix.testing import assert_agree, simulate_rich, simulate_slopes
 
 FORMULA = "y ~ x + (1 + x | g)"
@@ -83,9 +84,33 @@ def test_a_fit_that_did_not_converge_is_never_the_reference(base: um.FitResult) 
 def test_another_criterion_is_expected_to_differ(base: um.FitResult) -> None:
     ml = um.fit(FORMULA, simulate_slopes(), backend="lme4", method="ML")
     found = um.compare(base, ml)
-    assert list(found) == ["lme4", "lme4 (2)"]
-    assert found.verdicts.loc["lme4 (2)", "verdict"] == "expected to differ"
-    assert np.isnan(found.differences.loc[("fit", "log_likelihood (difference)"), "lme4 (2)"])
+    assert list(found) == ["lme4 (REML)", "lme4 (ML)"]
+    assert found.verdicts.loc["lme4 (ML)", "verdict"] == "expected to differ"
+    assert np.isnan(found.differences.loc[("fit", "log_likelihood (difference)"), "lme4 (ML)"])
+    assert list(um.compare(base, other_engine(ml), base)) == ["lme4", "other", "lme4 (2)"]
+
+
+def test_comparisons_are_saved(base: um.FitResult, tmp_path) -> None:
+    found = um.compare(FORMULA, simulate_slopes(), backends=["lme4", um.backends.Lme4(start=(1.0,) * 5)])
+    assert found.to_json(tmp_path / "c.json") == tmp_path / "c.json"
+    for source in (found.to_json(), tmp_path / "c.json"):
+        loaded = um.Comparison.from_json(source)
+        assert str(loaded) == str(found)
+        assert loaded == found
+    for wrong in ("{}", "no such file", base.to_json()):
+        with pytest.raises(um.DataError, match="not a saved Comparison"):
+            um.Comparison.from_json(wrong)
+
+
+def test_priors_of_the_user_explain_a_distance(base: um.FitResult) -> None:
+    far = changed(changed(other_engine(base), "fit", criterion="posterior"), "status", ess_bulk=4000.0)
+    far = changed(far, "fixed", estimate=far.fixed.estimate + 2 * far.fixed.std_error)
+    assert um.compare(base, far).verdicts.loc["other", "verdict"] == "suspicious"
+    told = far.model_copy(update={"provenance": {**far.provenance, PRIORS: "x ~ Normal(5, 0.1)"}})
+    verdict = um.compare(base, told).verdicts.loc["other"]
+    assert verdict["verdict"] == "expected to differ"
+    assert "priors of the user (x ~ Normal(5, 0.1)): a fixed effect is 2 standard errors away" in verdict["reason"]
+    um.compare(base, told).assert_agree()
 
 
 def test_other_designs_are_refused(base: um.FitResult) -> None:
@@ -156,8 +181,9 @@ def test_page_and_picture(base: um.FitResult, tmp_path) -> None:
     from unimix.plots.forest import forest_data
 
     found = um.compare(base, other_engine(base))
-    page = found.to_html(tmp_path / "c.html")
-    assert (tmp_path / "c.html").read_text(encoding="utf-8") == page
+    assert found.to_html(str(tmp_path / "c.html")) == tmp_path / "c.html"
+    page = found.to_html()
+    assert (tmp_path / "c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "data:image/png;base64" in page
     assert "y ~ x + (1 + x | g)" in page
     axes = found.plot()

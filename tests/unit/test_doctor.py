@@ -394,3 +394,13 @@ def test_the_name_is_callable_after_its_module_was_imported():
     code = "import unimix.doctor, unimix as um; print(type(um.doctor()).__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "Diagnosis", done.stderr
+
+
+def test_what_is_optional_is_not_to_be_mended():
+    extra = Item(name="a", status="missing", fix="pip install a", optional=True)
+    needed = Item(name="b", status="broken", fix="pip install b")
+    assert "To mend" not in str(Diagnosis(items=(extra,)))
+    assert "Optional:\n\n# a\npip install a" in str(Diagnosis(items=(extra,)))
+    assert str(Diagnosis(items=(extra, needed))).endswith(
+        "To mend, paste:\n\n# b\npip install b\n\nOptional:\n\n# a\npip install a"
+    )

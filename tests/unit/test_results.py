@@ -161,7 +161,9 @@ def test_a_grouping_factor_called_residual_is_no_residual() -> None:
 
 
 def test_json_round_trip_is_exact(rich: um.FitResult, tmp_path) -> None:
-    text = rich.to_json(tmp_path / "fit.json", indent=1)
+    assert rich.to_json(tmp_path / "fit.json", indent=1) == tmp_path / "fit.json"
+    text = rich.to_json(indent=1)
+    assert (tmp_path / "fit.json").read_text(encoding="utf-8") == text
     loaded = um.FitResult.from_json(tmp_path / "fit.json")
     assert loaded.to_json(indent=1) == text
     assert loaded == rich

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from unimix.comparison.verdicts import (
     measure,
 )
 from unimix.errors import DataError, DisagreementError, OptionError
-from unimix.results.result import FitResult
+from unimix.results.result import FitResult, written
 from unimix.results.text import number
 
 
@@ -46,7 +47,7 @@ class Comparison:
     """Results of several engines for one design.
 
     Attributes:
-        results: By label: the backend's name, numbered where it occurs twice.
+        results: By label: the backend's name; where it occurs twice, with the method, or numbered.
         failures: Engines without a result, by label.
         order: All labels in the order asked for.
         reference: Label of the result that the others are measured against.
@@ -216,18 +217,64 @@ class Comparison:
         with pd.option_context("display.max_colwidth", None):
             return self._shown().to_html(border=0) + self.verdicts.to_html(border=0)
 
-    def to_html(self, path: str | Path | None = None) -> str:
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+    @overload
+    def to_html(self, path: str | Path) -> Path: ...
+    def to_html(self, path: str | Path | None = None) -> str | Path:
         """The comparison as a page of its own, with the forest plot where matplotlib is installed.
 
         Args:
-            path: Also write it to this file.
+            path: Write it to this file.
+
+        Returns:
+            The page; with a path, the path.
         """
         from unimix.comparison.report import page
 
-        written = page(self)
-        if path is not None:
-            Path(path).write_text(written, encoding="utf-8")
-        return written
+        return written(page(self), path)
+
+    @overload
+    def to_json(self, path: None = None) -> str: ...
+    @overload
+    def to_json(self, path: str | Path) -> Path: ...
+    def to_json(self, path: str | Path | None = None) -> str | Path:
+        """Write all results and failures as JSON.
+
+        Args:
+            path: Write it to this file.
+
+        Returns:
+            The text; with a path, the path.
+        """
+        content = {
+            "order": self.order,
+            "results": {k: json.loads(f.to_json()) for k, f in self.results.items()},
+            "failures": {k: asdict(f) for k, f in self.failures.items()},
+            "reference": self.reference,
+            "tolerances": self.tolerances.model_dump(),
+        }
+        return written(json.dumps(content), path)
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Comparison:
+        """Read what :meth:`to_json` wrote, from a text or a file; no engine is needed.
+
+        Raises:
+            DataError: If it is no saved comparison.
+        """
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        try:
+            content = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
+            return cls(
+                {k: FitResult.from_json(json.dumps(v)) for k, v in content["results"].items()},
+                {k: Failure(**v) for k, v in content["failures"].items()},
+                tuple(content["order"]),
+                content["reference"],
+                Tolerances(**content["tolerances"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"This is not a saved Comparison: {type(error).__name__}: {error}") from error
 
     def plot(self, **options: Any) -> Any:
         """Forest plot: one panel per quantity, engines by colour.
@@ -262,6 +309,13 @@ def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:
     return rows | {("fit", "log_likelihood"): fit.log_likelihood, ("fit", "seconds"): sum(seconds.values())}
 
 
+def _told_apart(name: str, alike: Sequence[FitResult], failures: Sequence[Failure]) -> list[str]:
+    """Labels of several results of one backend by their methods; none where those do not tell them apart."""
+    labels = [f"{name} ({f.model.method})" for f in alike]
+    told = len(alike) > 1 and len(set(labels)) == len(labels) and all(f.backend != name for f in failures)
+    return labels if told else []
+
+
 def build_comparison(
     fits: Sequence[FitResult], failures: Sequence[Failure], order: Sequence[str] | None = None
 ) -> Comparison:
@@ -290,6 +344,7 @@ def build_comparison(
             f"cannot be set side by side:\n{told}\nFit them to the same data with the same formula and contrasts."
         )
     waiting = {f.engine.backend: [g for g in fits if g.engine.backend == f.engine.backend] for f in fits}
+    by_method = {name: _told_apart(name, alike, failures) for name, alike in waiting.items()}
     lost = {f.backend: [g for g in failures if g.backend == f.backend] for f in failures}
     results: dict[str, FitResult] = {}
     failed: dict[str, Failure] = {}
@@ -297,6 +352,8 @@ def build_comparison(
     for name in order or [*(f.engine.backend for f in fits), *(f.backend for f in failures)]:
         count = sum(label.split(" (")[0] == name for label in labels)
         label = name if count == 0 else f"{name} ({count + 1})"
+        if by_method.get(name):
+            label = by_method[name].pop(0)
         labels.append(label)
         if waiting.get(name):
             results[label] = waiting[name].pop(0)

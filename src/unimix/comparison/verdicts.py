@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat
 
 from unimix.results.result import FitResult
+from unimix.results.schema import PRIORS
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -320,6 +321,9 @@ def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, t
             faults.append(
                 f"a standard deviation differs by a factor of {ratio:.2g} (allowed {tolerances.posterior_sd:g})"
             )
+    given = sampled.provenance.get(PRIORS)
+    if faults and given and fit.fit.criterion != reference.fit.criterion:
+        return Verdict("expected to differ", f"A posterior under priors of the user ({given}): {'; '.join(faults)}.")
     if faults:
         return Verdict(
             "suspicious", "It is further away than priors and Monte Carlo error usually explain.", tuple(faults)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Never, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,14 @@ from unimix.results.schema import (
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "all"]
+
+
+def written(text: str, path: str | Path | None) -> str | Path:
+    """The text, or the path it was written to: a notebook then shows a line and not a page of text."""
+    if path is None:
+        return text
+    Path(path).write_text(text, encoding="utf-8")
+    return Path(path)
 
 
 class FitResult(BaseModel):
@@ -379,17 +387,21 @@ class FitResult(BaseModel):
 
     # -- saving ---------------------------------------------------------------------------------
 
-    def to_json(self, path: str | Path | None = None, *, indent: int | None = None) -> str:
+    @overload
+    def to_json(self, path: None = None, *, indent: int | None = None) -> str: ...
+    @overload
+    def to_json(self, path: str | Path, *, indent: int | None = None) -> Path: ...
+    def to_json(self, path: str | Path | None = None, *, indent: int | None = None) -> str | Path:
         """Write the result as JSON; loading it gives the same bytes again.
 
         Args:
-            path: Also write it to this file.
+            path: Write it to this file.
             indent: Spaces of indentation, or None for one line.
+
+        Returns:
+            The text; with a path, the path.
         """
-        written = self.model_dump_json(indent=indent)
-        if path is not None:
-            Path(path).write_text(written, encoding="utf-8")
-        return written
+        return written(self.model_dump_json(indent=indent), path)
 
     @classmethod
     def from_json(cls, source: str | Path) -> Self:

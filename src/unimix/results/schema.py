@@ -11,6 +11,8 @@ from unimix.model.recipe import DesignRecipe, JsonLevel
 from unimix.results.arrays import Array, Real
 
 SCHEMA_VERSION = 2
+PRIORS = "priors given by the user"
+"""Key of provenance."""
 State = Literal["converged", "singular", "not_converged", "failed"]
 
 
