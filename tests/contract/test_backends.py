@@ -28,3 +28,5 @@ class TestStatsmodels(BackendContract):
 class TestPyMC(BackendContract):
     backend = "pymc"
     starved = {"draws": 40, "tune": 20}
+    # The draws of these models are nearly independent: an effective sample size of 1000 is enough for the bounds.
+    family_options = {"draws": 300, "tune": 300}

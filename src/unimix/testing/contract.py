@@ -70,6 +70,7 @@ class BackendContract(FamilyContract):
     Attributes:
         backend: Its name.
         options: Options for every fit of the suite.
+        family_options: Options for the fits of every family and link.
         starved: Options with which the engine must stop too early.
     """
 

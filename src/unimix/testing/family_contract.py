@@ -25,6 +25,9 @@ class FamilyContract:
     backend: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
 
+    family_options: ClassVar[dict[str, Any]] = {}
+    """Options for the many fits of :meth:`test_claimed_families_deliver_and_others_are_refused`."""
+
     @property
     def engine(self) -> Backend:
         """The backend under test, configured."""
@@ -55,7 +58,8 @@ class FamilyContract:
         design = self.design_of(formula, data, arguments)
         answer = self.engine.families.answer(family, mixed=mixed)
         if isinstance(answer, Yes):
-            fit = self.fit(formula, data, **arguments)
+            engine = resolve(self.backend, {**self.options, **self.family_options})
+            fit = um.fit(formula, data, backend=engine, seed=20, **arguments)
             check_generalised(fit, design)
             truth = family_truth(family, mixed=mixed)
             assert (np.abs(fit.fixed.estimate - np.array(truth.fixed)) < 4 * fit.fixed.std_error).all()
