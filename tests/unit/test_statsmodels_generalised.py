@@ -12,6 +12,7 @@ from scipy import stats
 
 import unimix as um
 from unimix.backends import _statsmodels_glm as glm
+from unimix.backends import _statsmodels_joint as joint
 from unimix.backends._statsmodels_bayes import build_model, expand_trials
 from unimix.backends.capabilities import Yes
 from unimix.backends.family_sheet import all_families
@@ -186,14 +187,27 @@ def test_no_coefficients_leave_the_dispersion() -> None:
     assert found.log_likelihood == pytest.approx(um.fit("y ~ 0", data, backend="lme4", **arguments).log_likelihood)
 
 
-def test_a_start_outside_the_range_is_replaced() -> None:
-    """Steep means and an identity link: statsmodels' own iterations leave the positive half."""
-    rng = np.random.default_rng(4)
-    x = np.sort(rng.uniform(0, 1, 60))
-    data = {"x": x, "y": rng.poisson(0.02 + 30 * x)}
-    found = fit("y ~ x", data, family="poisson(identity)")
+def test_a_start_that_fails_is_replaced() -> None:
+    """Means that grow without bound at one end and an inverse link: statsmodels' own iterations leave its range."""
+    rng = np.random.default_rng(1)
+    x = np.sort(rng.uniform(0, 1, 30))
+    data = {"x": x, "y": rng.gamma(1, 1 / (0.05 + 3 * x))}
+    found = fit("y ~ x", data, family="gamma(inverse)")
+    assert "start" in found.provenance
     assert found.converged, found.status
-    assert (found.fitted > 0).all()
+    theirs = um.fit("y ~ x", data, backend="glmmtmb", family="gamma(inverse)")
+    assert found.log_likelihood == pytest.approx(theirs.log_likelihood, abs=1e-6)
+
+
+def test_a_group_without_counts_is_a_status() -> None:
+    """statsmodels' own log-likelihood is not a number there: 0 log 0."""
+    rng = np.random.default_rng(1)
+    g = np.repeat(["a", "b", "c"], 30)
+    y = np.where(g == "b", 0, rng.negative_binomial(1, 0.2, 90))
+    for family in ("negative_binomial", "nb1"):
+        found = fit("y ~ g", {"y": y, "g": g}, family=family)
+        assert found.status.state == "not_converged"
+        assert any("separation" in m for m in found.status.messages)
 
 
 @pytest.mark.parametrize("family", PLAIN, ids=str)
@@ -230,7 +244,7 @@ def test_an_engine_that_raises_is_a_status(monkeypatch: pytest.MonkeyPatch) -> N
             raise np.linalg.LinAlgError("SVD did not converge")
 
     monkeypatch.setattr(glm, "_build_glm", lambda design: Broken())
-    monkeypatch.setattr(glm, "_build_nb", lambda design: Broken())
+    monkeypatch.setattr(joint, "_build_nb", lambda design: Broken())
     for family in ("poisson", "gamma", "negative_binomial"):
         data, arguments = plain_data(as_family(family))
         found = fit("y ~ x", data, **arguments)
