@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +17,6 @@ from unimix.numerics.links import LINKS
 
 pytestmark = [
     pytest.mark.mcmc,
-    pytest.mark.skipif(importlib.util.find_spec("pymc") is None, reason="needs pymc"),
     pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
 ]
 
