@@ -165,6 +165,14 @@ def test_deviance_is_twice_the_loss_against_the_saturated_model(family):
     np.testing.assert_allclose(unit, loss * scale, rtol=1e-7, atol=1e-8)
 
 
+def test_a_negative_binomial_with_a_large_theta_is_poisson():
+    y, eta = np.array([0.0, 1.0, 7.0, 40.0]), np.log([0.5, 2.0, 6.0, 30.0])
+    wanted = pointwise(um.Poisson(), np.empty(0), y, eta).value
+    for theta in (1e9, 1e12, 1e15):
+        found = pointwise(um.NegativeBinomial(), np.array([theta]), y, eta).value
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
 def test_names_classes_and_instances_mean_the_same():
     wanted = um.Binomial(link="probit")
     assert as_family("binomial(probit)") == as_family('binomial(link = "probit")') == as_family(wanted) == wanted

@@ -328,6 +328,9 @@ def _without_runaway(found: Estimates, design: Design) -> Estimates:
         (np.sqrt(np.diag(c)) * np.sqrt(np.mean(b.z**2, axis=0))).max()
         for c, b in zip(found.covariances, design.blocks, strict=True)
     ]
+    equal = _without_overdispersion(found, design)
+    if equal:
+        return replace(found, converged=False, messages=(equal, *found.messages))
     if design.family.response != "binomial" or max(sizes, default=0.0) < RUNAWAY:
         return found
     told = (
@@ -336,6 +339,20 @@ def _without_runaway(found: Estimates, design: Design) -> Estimates:
         "columns, or priors (backend='pymc')"
     )
     return replace(found, converged=False, messages=(told, *found.messages))
+
+
+def _without_overdispersion(found: Estimates, design: Design) -> str:
+    """What to say where a negative binomial ran off to its limit, the Poisson distribution."""
+    extra = float(found.parameters.get("alpha", np.inf))
+    if "theta" in found.parameters:
+        extra = float(design.y.mean()) / found.parameters["theta"]
+    if extra > 1e-4:
+        return ""
+    name, value = next(iter(found.parameters.items()))
+    return (
+        f"the counts show no overdispersion: {name} ran off to {value:.2g}, towards the Poisson distribution, and has "
+        "no maximum-likelihood estimate. Use family='poisson'"
+    )
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:

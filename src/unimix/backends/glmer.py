@@ -201,7 +201,12 @@ def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
     if not found.converged:
         found = replace(found, messages=("R's glm did not converge", *found.messages))
     if family.label == "negative_binomial":
-        return replace(found, parameters={"theta": float(answer["size"][0])})
+        theta = float(answer["size"][0])
+        own = float(of_design(design, np.array([theta]), fixed_predictor(design, found.beta)).value.sum())
+        said = float(answer["log_likelihood"][0])
+        if abs(own - said) > 1e-6:
+            provenance["log_likelihood"] = f"by unimix at R's estimates: R's own, {said:.6f}, is wrong"
+        return replace(found, log_likelihood=own, parameters={"theta": theta}, provenance=provenance)
     if not family.parameters:
         return found
     eta = design.x @ found.beta + (0.0 if design.offset is None else design.offset)

@@ -23,7 +23,8 @@ from unimix.comparison.verdicts import (
     measure,
 )
 from unimix.errors import DataError, DisagreementError, OptionError
-from unimix.results.result import FitResult, written
+from unimix.results.result import FitResult
+from unimix.results.saving import written
 from unimix.results.text import number
 
 

@@ -217,12 +217,14 @@ def unit_deviance(family: Family, parameters: FloatArray, y: FloatArray, mu: Flo
 def _nb(y: FloatArray, mu: FloatArray, size: FloatArray) -> FloatArray:
     """Log-density of a negative binomial by mean and size."""
     return np.asarray(
-        special.gammaln(y + size)
-        - special.gammaln(size)
-        - special.gammaln(y + 1)
-        + size * np.log(size / (size + mu))
-        + special.xlogy(y, mu / (size + mu))
+        _log_rising(size, y) - special.gammaln(y + 1) - size * np.log1p(mu / size) + special.xlogy(y, mu / (size + mu))
     )
+
+
+def _log_rising(size: FloatArray, y: FloatArray) -> FloatArray:
+    """Log Gamma(size + y) - log Gamma(size); without cancellation where ``size`` is large."""
+    positive = np.maximum(y, 1.0)
+    return np.asarray(np.where(y > 0, special.gammaln(positive) - special.betaln(size, positive), 0.0))
 
 
 def _binomial(link: str, y: FloatArray, eta: FloatArray, trials: FloatArray) -> Pointwise:

@@ -76,8 +76,8 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
     else:
         unit_variance = variance(family, parameters, mu) / scale
     # A certain outcome (mu rounds to 0 or 1) that came has no residual.
-    spread = np.sqrt(np.where(plain == 0, 1.0, unit_variance))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.where(plain == 0, 1.0, unit_variance))
         return np.asarray(plain * root / spread / (np.sqrt(scale) if kind == "standardized" else 1.0))
 
 
