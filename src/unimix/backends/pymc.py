@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-MOST_DENSE = 1500
-"""Effects outside the largest factor, above which the dense Schur complement takes hours."""
 CAREFUL = 0.99
 """Acceptance rate of a second run."""
 MOST_KEPT = 20_000_000
@@ -73,6 +71,8 @@ class PyMC(Backend):
             0.85 with ``"adapted"``.
         retry: Sample once more, with twice the draws and tuning steps and smaller steps, where R-hat, effective sample
             sizes or divergences of the first run are out of bounds; the result says so.
+        max_dense: Most effects outside the largest grouping factor of a linear model with crossed factors: time grows
+            with the cube of their number. Raise it if you can wait.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -124,6 +124,7 @@ class PyMC(Backend):
     parametrization: Literal["auto", "marginal", "adapted", "noncentered", "centered"] = "auto"
     target_accept: Annotated[float, Field(gt=0, lt=1)] | None = None
     retry: bool = True
+    max_dense: Annotated[int, Field(ge=0)] = 500
 
     @model_validator(mode="after")
     def _numpyro_needs_a_graph(self) -> PyMC:
@@ -141,11 +142,11 @@ class PyMC(Backend):
         if form == "marginal" and not design.is_linear:
             return ["parametrization='marginal': the group effects can be integrated out of a linear model only"]
         dense = n_dense(design.blocks)
-        if form == "marginal" and dense > MOST_DENSE:
+        if form == "marginal" and dense > self.max_dense:
             reason = (
                 f"several large grouping factors: {dense} effects outside the largest factor, and every evaluation of "
-                f"the density would factor a dense matrix of that size (the limit is {MOST_DENSE}); "
-                "options={'parametrization': 'adapted'} samples them instead"
+                f"the density would factor a dense matrix of that size (at max_dense={self.max_dense} for half an "
+                "hour); options={'parametrization': 'adapted'} samples them instead"
             )
             return [reason]
         return []

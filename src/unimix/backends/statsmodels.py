@@ -215,6 +215,7 @@ def read(
     return Estimates(
         beta=np.asarray(parameters.fe_params, dtype=np.float64),
         beta_cov=own.beta_cov,
+        std_error_kind="generalised least squares",
         covariances=covariances,
         sigma=sigma,
         modes=own.modes,
