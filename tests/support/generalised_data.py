@@ -1,0 +1,86 @@
+"""Simulated responses of every family, with known parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from unimix.backends.family_sheet import all_families
+from unimix.model.design import Design, build_design
+from unimix.model.family import Family
+from unimix.model.parse import parse
+from unimix.numerics.links import LINKS
+
+FAMILIES = all_families()
+TRUTH = {"sigma": 0.5, "nu": 5.0, "theta": 3.0, "alpha": 0.8, "precision": 12.0, "dispersion": 0.1}
+# eta = intercept + slope x + effect, so that the mean stays inside its range
+PREDICTORS = {
+    "identity": (6.0, 0.5, 0.5),
+    "log": (1.0, 0.3, 0.4),
+    "sqrt": (2.5, 0.3, 0.2),
+    "inverse": (0.8, 0.08, 0.08),
+    "inverse_squared": (0.8, 0.08, 0.08),
+}
+
+
+def predictor(family: Family) -> tuple[float, float, float]:
+    return PREDICTORS.get(family.link, (0.3, 0.5, 0.6))
+
+
+def parameters_of(family: Family) -> list[float]:
+    wide = {"dispersion": 0.02} if family.name == "inverse_gaussian" else {}
+    return [{**TRUTH, **wide}[n] for n in family.parameters]
+
+
+def respond(family: Family, eta: np.ndarray, trials: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw responses; proportions for the binomial."""
+    mu, p = LINKS[family.link].inverse(eta), parameters_of(family)
+    match family.label:
+        case "gaussian":
+            return rng.normal(mu, p[0])
+        case "student_t":
+            return mu + p[0] * rng.standard_t(p[1], len(mu))
+        case "binomial":
+            return rng.binomial(trials, mu) / trials
+        case "poisson":
+            return rng.poisson(mu)
+        case "gamma":
+            return rng.gamma(1 / p[0], mu * p[0])
+        case "inverse_gaussian":
+            return rng.wald(mu, 1 / p[0])
+        case "negative_binomial":
+            return rng.negative_binomial(p[0], p[0] / (p[0] + mu))
+        case "negative_binomial_1":
+            return rng.negative_binomial(mu / p[0], 1 / (1 + p[0]))
+        case _:
+            return np.clip(rng.beta(mu * p[0], (1 - mu) * p[0]), 1e-6, 1 - 1e-6)
+
+
+def simulate(family: Family, *, groups: int = 12, rows: int = 10, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(groups), rows)
+    x = rng.uniform(-1, 1, len(g))
+    intercept, slope, sd = predictor(family)
+    effects = stats.norm.ppf((np.arange(groups) + 0.5) / groups) * sd
+    eta = intercept + slope * x + rng.permutation(effects)[g]
+    trials = rng.integers(3, 9, len(g))
+    return pd.DataFrame(
+        {
+            "y": respond(family, eta, trials, rng),
+            "x": x,
+            "g": [f"g{i:02d}" for i in g],
+            "h": [f"h{i % 4}" for i in range(len(g))],
+            "trials": trials,
+            "w": rng.choice([1.0, 2.0], len(g)),
+            "o": 0.05 * rng.uniform(-1, 1, len(g)),
+        }
+    )
+
+
+def design_of(family: Family, formula: str, data: pd.DataFrame | None = None, *, extras: bool = True) -> Design:
+    """A design with an offset, and weights or trials."""
+    data = simulate(family, groups=5, rows=6) if data is None else data
+    weights = "trials" if family.name == "binomial" else "w" if extras else None
+    offset = "o" if extras and not family.is_linear else None
+    return build_design(parse(formula), data, family=family, weights=weights, offset=offset)
