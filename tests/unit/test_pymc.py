@@ -310,18 +310,18 @@ def test_simulation_based_calibration():
         y = beta[0] + beta[1] * x + b[g, 0] + b[g, 1] * x + sigma * rng.normal(size=40)
         data = pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
         found = fit(
-            "y ~ x + (1 + x | g)", data, priors=priors, seed=k, draws=100, tune=300, retry=False
+            "y ~ x + (1 + x | g)", data, priors=priors, seed=k, draws=150, tune=200, chains=2, retry=False
         ).posterior.posterior
         values = np.concatenate(
             [
-                found["fixed"].to_numpy().reshape(400, 2),
-                found["sd(g)"].to_numpy().reshape(400, 2),
-                found["cor(g)"].to_numpy()[..., 0, 1].reshape(400, 1),
-                found["sigma"].to_numpy().reshape(400, 1),
-                found["effects(g)"].to_numpy()[:, :, 3].reshape(400, 2),
+                found["fixed"].to_numpy().reshape(300, 2),
+                found["sd(g)"].to_numpy().reshape(300, 2),
+                found["cor(g)"].to_numpy()[..., 0, 1].reshape(300, 1),
+                found["sigma"].to_numpy().reshape(300, 1),
+                found["effects(g)"].to_numpy()[:, :, 3].reshape(300, 2),
             ],
             axis=1,
-        )[::4]
+        )[::3]
         ranks.append((values < np.array([*beta, *sd, rho, sigma, *b[3]])).mean(axis=0))
     p_values = [stats.kstest(r, "uniform").pvalue for r in np.array(ranks).T]
     assert min(p_values) > 0.001, p_values
