@@ -360,3 +360,23 @@ def test_results_go_through_pickle_without_the_engines_object():
     assert again == fit
     assert fit.native is not None
     assert again.native is None
+
+
+def test_comparisons_name_criteria_and_measure_approximations():
+    herds = um.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    same = um.compare(formula, herds, backends=["lme4", "glmmtmb", "statsmodels"], family="binomial")
+    same.assert_agree()
+    assert same.verdicts.loc["glmmtmb", "verdict"] == "numerically equal"
+    assert same.verdicts.loc["statsmodels", "verdict"] == "expected to differ"
+    reason = str(same.verdicts.loc["statsmodels", "reason"])
+    assert "variational" in reason
+    assert "times the others'" in reason
+    probit = um.compare(formula, herds, backends=["lme4", "glmmtmb"], family="binomial(probit)")
+    assert "not comparable" in str(probit.verdicts.loc["glmmtmb", "reason"])
+    assert np.isnan(probit.differences.loc[("fit", "log_likelihood (difference)"), "glmmtmb"])
+    laplace = um.fit(formula, herds, "lme4", family="binomial")
+    exact = um.fit(formula, herds, "lme4", family="binomial", method="AGQ")
+    both = um.compare(laplace, exact)
+    assert "AGQ(25)" in str(both)
+    assert set(both.verdicts["verdict"]) == {"reference", "expected to differ"}

@@ -301,7 +301,9 @@ def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distanc
     if worst > tolerances.approximate_fixed:
         fault = f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.approximate_fixed:g})"
         return Verdict("suspicious", f"{told}: {_spread(fit, reference, distance)}.", (fault,))
-    return Verdict("expected to differ", f"{told}: {_spread(fit, reference, distance)}.")
+    low, high = float(np.nanmin(distance.std_error)), float(np.nanmax(distance.std_error))
+    errors = f"its standard errors {low:.2g} to {high:.2g} times the others'"
+    return Verdict("expected to differ", f"{told}: {_spread(fit, reference, distance)}, {errors}.")
 
 
 def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
