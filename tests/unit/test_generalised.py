@@ -380,3 +380,76 @@ def test_comparisons_name_criteria_and_measure_approximations():
     both = um.compare(laplace, exact)
     assert "AGQ(25)" in str(both)
     assert set(both.verdicts["verdict"]) == {"reference", "expected to differ"}
+
+
+# --- what a sceptic found --------------------------------------------------------------------------------------------
+
+
+def series() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    e = np.zeros((25, 12))
+    e[:, 0] = rng.normal(size=25)
+    for t in range(1, 12):
+        e[:, t] = 0.8 * e[:, t - 1] + 0.6 * rng.normal(size=25)
+    data = pd.DataFrame({"s": np.repeat(np.arange(25).astype(str), 12), "time": np.tile(np.arange(1, 13), 25)})
+    return data.assign(y=e.ravel() + 0.5 * rng.normal(size=300), text="t" + data["time"].astype(str))
+
+
+def test_times_of_an_autoregression_are_in_order_and_equally_spaced():
+    data = series()
+    wanted = um.fit("y ~ 1 + ar1(0 + C(time) | s)", data, "glmmtmb")
+    ordered = data.assign(text=pd.Categorical(data["text"], categories=[f"t{k}" for k in range(1, 13)]))
+    fit = um.fit("y ~ 1 + ar1(0 + text | s)", ordered, "glmmtmb")
+    assert fit.log_likelihood == pytest.approx(wanted.log_likelihood, abs=1e-6)
+    with pytest.raises(um.DataError, match="as text sorts"):
+        um.fit("y ~ 1 + ar1(0 + text | s)", data, "glmmtmb")
+    with pytest.raises(um.DataError, match="equally spaced"):
+        um.fit("y ~ 1 + ar1(0 + C(time) | s)", data[data["time"] != 5], "glmmtmb")
+    for structure in ("ar1", "cs"):
+        with pytest.raises(um.DataError, match="needs several columns"):
+            um.fit(f"y ~ 1 + {structure}(0 + time | s)", data, "glmmtmb")
+
+
+def gamma_like(seed: int = 1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    x, u, g = rng.normal(size=120), rng.normal(size=15) * 0.5, np.repeat(np.arange(15), 8)
+    mu = np.exp(0.5 + 0.4 * x + u[g])
+    return pd.DataFrame({"g": g, "x": x, "y": rng.gamma(4, mu / 4)})
+
+
+def test_the_unit_of_the_response_hides_no_search_that_stopped_short():
+    """The same heteroscedastic model in units a thousand times larger: the same optimum, or a status."""
+    data = gamma_like()
+    plain = um.fit("y ~ x + (1 | g)", data, "glmmtmb", dispformula="~ x", method="ML")
+    large = um.fit("y ~ x + (1 | g)", data.assign(y=1000 * data["y"]), "glmmtmb", dispformula="~ x", method="ML")
+    gap = plain.log_likelihood - (large.log_likelihood + len(data) * np.log(1000))
+    assert plain.status.state == "converged"
+    assert gap < 1e-3 or not large.converged
+    tiny = um.fit("y ~ x + (1 | g)", data.assign(y=1e-6 * data["y"]), "glmmtmb", dispformula="~ x", method="ML")
+    assert not tiny.singular
+    with pytest.raises(um.OptionError, match="dispersion has a model"):
+        plain.resid("pearson")
+    assert "Residual" not in set(plain.variance_components["group"])
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb"])
+def test_linear_predictors_outside_a_link_are_a_status(backend):
+    rng = np.random.default_rng(7)
+    x, u, g = rng.normal(size=120), rng.normal(size=15) * 0.3, np.repeat(np.arange(15), 8)
+    data = pd.DataFrame({"y": rng.poisson((1.3 + 0.25 * x + u[g]) ** 2), "x": x, "g": g})
+    fit = um.fit("y ~ x + (1 | g)", data, backend, family="poisson(sqrt)")
+    assert not fit.converged
+    assert any("sqrt link has no mean" in m for m in fit.status.messages)
+
+
+def test_weights_of_glmer_nb_are_refused():
+    with pytest.raises(um.UnsupportedModelError, match="goes wrong"):
+        um.fit("count ~ x + (1 | g)", DATA, "lme4", family="nbinom2", weights="trials")
+
+
+def test_separated_zero_inflation_is_a_status():
+    data = simulate_rich()
+    data.loc[data["f"] == "hi", "count"] += 1
+    fit = um.fit("count ~ x + (1 | g)", data, "glmmtmb", family="poisson", ziformula="~ f")
+    assert not fit.converged
+    assert any("f[T.hi] (zero inflation)" in m for m in fit.status.messages)

@@ -33,6 +33,8 @@ from unimix.model.estimates import Estimates
 from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
+from unimix.numerics.laplace import fixed_predictor
+from unimix.numerics.links import LINKS
 from unimix.numerics.separation import separated_terms
 from unimix.numerics.weights import scale_rows
 
@@ -269,7 +271,7 @@ class Backend(BaseModel, ABC):
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
         found = _with_residual(found, problem.design)
         if request.method not in ("posterior", "variational", "MAP"):
-            found = _without_separation(found, design)
+            found = _without_separation(found, design, problem.design)
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
@@ -309,11 +311,11 @@ def _with_residual(found: Estimates, design: Design) -> Estimates:
     return replace(found, converged=False, messages=(*found.messages, told))
 
 
-def _without_separation(found: Estimates, design: Design) -> Estimates:
-    """Withdraw `converged` where a coefficient has no finite estimate."""
+def _without_separation(found: Estimates, design: Design, fitted: Design) -> Estimates:
+    """Withdraw `converged` where a coefficient has no finite estimate; ``found`` belongs to ``fitted``."""
     endless = separated_terms(design)
     if not endless:
-        return _without_runaway(found, design)
+        return _without_runaway(found, fitted)
     told = (
         f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
         "estimates would be infinite, and what stands here is where the search gave up. Leave a term out, join levels, "
@@ -328,7 +330,7 @@ def _without_runaway(found: Estimates, design: Design) -> Estimates:
         (np.sqrt(np.diag(c)) * np.sqrt(np.mean(b.z**2, axis=0))).max()
         for c, b in zip(found.covariances, design.blocks, strict=True)
     ]
-    equal = _without_overdispersion(found, design)
+    equal = _without_overdispersion(found, design) or _outside_the_link(found, design)
     if equal:
         return replace(found, converged=False, messages=(equal, *found.messages))
     if design.family.response != "binomial" or max(sizes, default=0.0) < RUNAWAY:
@@ -346,12 +348,28 @@ def _without_overdispersion(found: Estimates, design: Design) -> str:
     extra = float(found.parameters.get("alpha", np.inf))
     if "theta" in found.parameters:
         extra = float(design.y.mean()) / found.parameters["theta"]
-    if extra > 1e-4:
+    if extra > 1e-3:
         return ""
     name, value = next(iter(found.parameters.items()))
     return (
         f"the counts show no overdispersion: {name} ran off to {value:.2g}, towards the Poisson distribution, and has "
         "no maximum-likelihood estimate. Use family='poisson'"
+    )
+
+
+def _outside_the_link(found: Estimates, design: Design) -> str:
+    """What to say where linear predictors reach the end of what the link can give."""
+    if not LINKS[design.family.link].positive:
+        return ""
+    eta = fixed_predictor(design, found.beta)
+    for block, modes in zip(design.blocks, found.modes, strict=True):
+        eta = eta + np.einsum("nq,nq->n", block.z, modes[block.codes])
+    outside = int((eta <= 1e-6 * np.abs(eta).max()).sum())
+    if not outside:
+        return ""
+    return (
+        f"the linear predictor of {outside} rows is not positive, where the {design.family.link} link has no mean: "
+        "engines go on there, each in its own way. Use the log link"
     )
 
 

@@ -62,6 +62,8 @@ class Settings:
 
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Why the quadrature cannot be had for this model, if so."""
+    if design.family.label == "negative_binomial" and design.weights is not None and design.blocks:
+        return ["weights: glmer.nb's search for theta goes wrong with them; use backend='glmmtmb' or repeat the rows"]
     if request.method != "AGQ" or not design.blocks:
         return []
     if len(design.blocks) > 1 or design.blocks[0].q > 1:

@@ -18,6 +18,7 @@ from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
 from unimix.numerics import gls
 from unimix.numerics.conditioning import is_singular, nearest_singular, relative_factors
+from unimix.numerics.families import link_unit
 from unimix.numerics.glm import fisher_scoring
 from unimix.numerics.laplace import laplace_at
 from unimix.numerics.optimum import Curvature, curvature_of_laplace, left_to_gain
@@ -275,7 +276,7 @@ class _Point:
 
     def is_boundary(self) -> bool:
         """Whether a covariance is on its boundary, or so close that the likelihood is no lower there."""
-        unit = self.sigma**2 if self.design.is_linear else 1.0
+        unit = self.sigma**2 if self.design.is_linear else link_unit(self.design) ** 2
         if is_singular(self.covariances, float(np.sqrt(unit))):
             return True
         for k, (block, covariance) in enumerate(zip(self.design.blocks, self.covariances, strict=True)):
@@ -385,7 +386,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
 
 def _told(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
     """Why the end of the search is no optimum; empty if it is."""
-    if singular or gain <= WORTHWHILE:
+    if gain <= WORTHWHILE or (singular and not np.isfinite(gain)):
         return []
     told = (
         f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain"

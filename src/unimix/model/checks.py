@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,6 +128,7 @@ def check_estimable(design: Design) -> None:
         for b in design.blocks
         if b.structure == "ar1" and not (((b.z == 0) | (b.z == 1)).all() and (b.z.sum(axis=1) == 1).all())
     ]
+    faults += [fault for b in design.blocks for fault in _misplaced_structure(b)]
     faults += _name_clashes(design.blocks)
     faults += [
         f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
@@ -147,6 +149,41 @@ def check_estimable(design: Design) -> None:
             )
     if faults:
         raise DataError("\n".join(faults))
+
+
+def _misplaced_structure(block: RandomBlock) -> list[str]:
+    """Why a structured covariance does not mean what it says for these columns."""
+    told = ""
+    where = f"{block.structure}(... | {block.group})"
+    if block.structure != "us" and block.q < 2:
+        told = (
+            f"{where} needs several columns, and {block.terms[0]} is one: make the variable a factor, "
+            f"{block.structure}(0 + C(time) | {block.group})."
+        )
+    elif block.structure == "ar1":
+        times = [_time_of(term) for term in block.terms]
+        steps = np.diff([t for t in times if t is not None])
+        if None not in times and not (steps > 0).all():
+            told = (
+                f"{where} takes its times in the order {listing(block.terms, 12)}, as text sorts. Put them in order: "
+                "pandas.Categorical(times, categories=[...], ordered=True), or numbers in C(time)."
+            )
+        elif None not in times and not np.allclose(steps, steps[0]):
+            told = (
+                f"{where} needs equally spaced times, and {listing(block.terms, 12)} are not: neighbours would be "
+                "taken as one step apart."
+            )
+    return [told] if told else []
+
+
+def _time_of(term: str) -> float | None:
+    """The number, or the day, at the end of a level's label; None if there is none."""
+    label = term.rstrip("]").rpartition("[")[2]
+    day = re.search(r"\d{4}-\d{2}-\d{2}$", label)
+    if day:
+        return float(date.fromisoformat(day.group()).toordinal())
+    number = re.search(r"\d+(?:\.\d+)?$", label)
+    return float(number.group()) if number else None
 
 
 def check_magnitudes(columns: Sequence[tuple[str, Column]]) -> None:

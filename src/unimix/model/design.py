@@ -355,7 +355,7 @@ def _blocks(
                 z=np.ascontiguousarray(z[:, list(picked)]),
                 codes=codes,
                 levels=name_levels(levels),
-                structure=term.structure if len(picked) > 1 else "us",
+                structure=term.structure,
             )
             blocks.append((RecipeBlock(term=index, columns=picked), block))
     return blocks

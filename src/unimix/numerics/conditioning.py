@@ -39,6 +39,7 @@ class Conditioning:
         blocks: T^-1 per block, shapes (q, q).
         log_det: sum log |R_jj|.
         n: Number of rows.
+        moved: What the coefficients of the logarithm of the dispersion gain by the unit of the response, or None.
         parts: R^-1 of what is modelled beside the mean, by name.
         weight: Mean of the weights, which become 1 on average: sigma^2 / w = (sigma^2 / m) / (w / m).
     """
@@ -51,6 +52,7 @@ class Conditioning:
     n: int
     weight: float = 1.0
     parts: Mapping[str, FloatArray] = field(default_factory=dict)
+    moved: FloatArray | None = None
 
     @property
     def coefficients(self) -> FloatArray:
@@ -120,7 +122,7 @@ def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, .
 
 
 def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
-    """The same for a generalised model, whose response stays as it is."""
+    """The same for a generalised model, whose response stays as it is but for a Gaussian one with an identity link."""
     inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
     if design.p:
         inverse, diagonal = _triangular(design.x, np.ones(design.n))
@@ -132,11 +134,26 @@ def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
         if part is not None:
             parts[name] = _triangular(part.x, np.ones(design.n))[0]
             made[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
-    way_back = Conditioning(
-        np.zeros(design.p), inverse, 1.0, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n, parts=parts
+    shift, scale, moved, y, offset = np.zeros(design.p), 1.0, None, design.y, design.offset
+    if design.family.is_linear and design.dispersion is not None:
+        constant = np.linalg.lstsq(design.dispersion.x, np.ones(design.n))[0]
+        if np.abs(design.dispersion.x @ constant - 1).max() < 1e-8:
+            # log sigma = log s + what is fitted: the constant takes the unit of the response.
+            y, offset = (y if offset is None else y - offset), None
+            fitted = x.T @ y / design.n
+            shift, residual = inverse @ fitted, y - x @ fitted
+            scale = float(np.sqrt(np.mean(residual**2))) or 1.0
+            y, moved = residual / scale, np.log(scale) * constant
+    log_det = float(np.log(np.abs(diagonal)).sum())
+    way_back = Conditioning(shift, inverse, scale, tuple(turned), log_det, design.n, parts=parts, moved=moved)
+    turned_design = replace(
+        design, y=y, offset=offset, x=x, blocks=blocks, zero=made.get("zero"), dispersion=made.get("dispersion")
     )
-    turned_design = replace(design, x=x, blocks=blocks, zero=made.get("zero"), dispersion=made.get("dispersion"))
     return turned_design, way_back
+
+
+def _with_unit(way_back: Conditioning, name: str, coefficients: FloatArray) -> FloatArray:
+    return coefficients if name != "dispersion" or way_back.moved is None else coefficients + way_back.moved
 
 
 def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
@@ -164,7 +181,10 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
         log_likelihood=log_likelihood,
         parts={
-            name: (way_back.parts[name] @ b, way_back.parts[name] @ v @ way_back.parts[name].T)
+            name: (
+                _with_unit(way_back, name, way_back.parts[name] @ b),
+                way_back.parts[name] @ v @ way_back.parts[name].T,
+            )
             for name, (b, v) in estimates.parts.items()
         },
     )

@@ -164,6 +164,21 @@ def saturated(design: Design, parameters: FloatArray) -> float:
     return float(found[between].sum())
 
 
+def link_unit(design: Design) -> float:
+    """What an effect on the linear predictor is measured in: 1 on the scale of a log or a logit.
+
+    Elsewhere what one standard deviation of the response moves the linear predictor by, at its mean.
+    """
+    link = design.family.link
+    if link not in ("identity", "inverse", "inverse_squared", "sqrt"):
+        return 1.0
+    mean = float(design.y.mean())
+    if link != "identity" and mean <= 0:
+        return 1.0
+    eta = LINKS[link].forward(np.array([mean]))
+    return float(np.std(design.y) / np.abs(LINKS[link].slope(eta))[0]) or 1.0
+
+
 def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArray:
     """Var(y) at weight (or trials) 1, shape of ``mu``; infinite for Student's t with nu <= 2."""
     match family.label:

@@ -33,10 +33,20 @@ def separated_terms(design: Design) -> tuple[str, ...]:
         sign = np.where(design.y == 0, -1.0, 0.0)
     else:
         return ()
-    if not design.p or not sign.any():
+    found = _endless(design.x, design.fixed_names, sign)
+    if design.zero is not None:
+        # Rows with a count are no structural zeros; others may be.
+        names = tuple(f"{name} (zero inflation)" for name in design.zero.names)
+        found += _endless(design.zero.x, names, np.where(design.y > 0, -1.0, 0.0))
+    return found
+
+
+def _endless(columns: FloatArray, names: tuple[str, ...], sign: FloatArray) -> tuple[str, ...]:
+    """Names of the columns of a direction d with sign * columns @ d >= 0, not all zero, and = 0 where sign is 0."""
+    if not columns.shape[1] or not sign.any():
         return ()
-    size = np.abs(design.x).max(axis=0)
-    rows = np.unique(np.column_stack([sign, design.x / size]), axis=0)
+    size = np.abs(columns).max(axis=0)
+    rows = np.unique(np.column_stack([sign, columns / size]), axis=0)
     if len(rows) > LARGEST:
         return ()
     sign, x = rows[:, 0], rows[:, 1:]
@@ -54,4 +64,4 @@ def separated_terms(design: Design) -> tuple[str, ...]:
     if found.x is None or -found.fun < _TOLERANCE:
         return ()
     moved = np.abs(found.x) > _TOLERANCE * max(1.0, float(np.abs(found.x).max()))
-    return tuple(name for name, hit in zip(design.fixed_names, moved, strict=True) if hit)
+    return tuple(name for name, hit in zip(names, moved, strict=True) if hit)

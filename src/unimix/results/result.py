@@ -119,6 +119,8 @@ class FitResult(SavedResult):
         Raises:
             OptionError: If the family has no such residuals.
         """
+        if "dispersion" in self.parts and kind != "response":
+            raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
         return residuals(self._family, self._parameters, self.rows, kind)
 
     @property
@@ -127,12 +129,12 @@ class FitResult(SavedResult):
 
     @property
     def _parameters(self) -> FloatArray:
-        return np.array([self.fit.parameters[p] for p in self._family.parameters])
+        return np.array([self.fit.parameters.get(p, np.nan) for p in self._family.parameters])
 
     @property
     def _scale(self) -> float | None:
         """sigma, where the family has a scale."""
-        return self.fit.sigma if {"sigma", "dispersion"} & set(self._family.parameters) else None
+        return self.fit.sigma if {"sigma", "dispersion"} & set(self.fit.parameters) else None
 
     @property
     def sigma(self) -> float:
