@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Never
 
 import numpy.typing as npt
@@ -297,15 +297,11 @@ def compare(
     results: list[FitResult | Failure] = []
     for engine in engines:
         sampler = engine.info.default_method == "posterior"
-        own = _Call(
-            call.design,
-            "posterior" if sampler else call.method,
-            call.df_method if _has_df(engine, call) else "satterthwaite",
-            call.ci_level,
-            priors if sampler else None,
-            call.seed,
-            call.progress,
-            call.design_seconds,
+        own = replace(
+            call,
+            method="posterior" if sampler else call.method,
+            df_method=call.df_method if _has_df(engine, call) else "satterthwaite",
+            priors=priors if sampler else None,
         )
         try:
             results.append(_fit_one(engine, own))

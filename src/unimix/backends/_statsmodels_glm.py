@@ -21,6 +21,7 @@ from unimix.numerics.families import of_design
 from unimix.numerics.glm import fisher_scoring
 from unimix.numerics.laplace import fixed_predictor
 from unimix.numerics.links import LINKS
+from unimix.numerics.weights import as_copies
 
 if TYPE_CHECKING:
     from unimix.backends.base import FitRequest, Problem
@@ -154,18 +155,20 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
         return replace(found, log_likelihood=float(results.llf))
     value, log_likelihood = profile_dispersion(design, fixed_predictor(design, beta))
     z, name = request.df_method == "normal", design.family.parameters[0]
+    factor, left, told_copies = as_copies(design)
     return replace(
         found,
+        beta_cov=factor * found.beta_cov,
         sigma=value if name == "sigma" else float(np.sqrt(value)),
         parameters={name: value},
         log_likelihood=log_likelihood,
-        df=None if z else np.full(design.p, float(results.df_resid)),
+        df=None if z else np.full(design.p, left),
         df_method="normal" if z else "residual",
         provenance={
             **provenance,
             "dispersion, log_likelihood": "by maximum likelihood given the coefficients, by unimix: statsmodels' llf "
             "of a GLM takes the Pearson estimate of the dispersion",
-            "std_error": "statsmodels', with the Pearson estimate of the dispersion",
+            "std_error": "statsmodels', with the Pearson estimate of the dispersion" + told_copies,
         },
     )
 

@@ -33,6 +33,7 @@ from unimix.model.estimates import Estimates
 from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
+from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import fixed_predictor
 from unimix.numerics.links import LINKS
 from unimix.numerics.separation import separated_terms
@@ -326,14 +327,15 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
 
 def _without_runaway(found: Estimates, design: Design) -> Estimates:
     """Withdraw `converged` where group effects predict every response, and a variance runs off to infinity."""
+    limit = _without_overdispersion(found, design) or _outside_the_link(found, design)
+    if limit:
+        return replace(found, converged=False, messages=(limit, *found.messages))
+    if design.family.response != "binomial":
+        return found
     sizes = [
-        (np.sqrt(np.diag(c)) * np.sqrt(np.mean(b.z**2, axis=0))).max()
-        for c, b in zip(found.covariances, design.blocks, strict=True)
+        (np.sqrt(np.diag(c)) * column_scale(b.z)).max() for c, b in zip(found.covariances, design.blocks, strict=True)
     ]
-    equal = _without_overdispersion(found, design) or _outside_the_link(found, design)
-    if equal:
-        return replace(found, converged=False, messages=(equal, *found.messages))
-    if design.family.response != "binomial" or max(sizes, default=0.0) < RUNAWAY:
+    if max(sizes, default=0.0) < RUNAWAY:
         return found
     told = (
         f"a standard deviation of group effects reached {max(sizes):.3g} on the {design.family.link} scale: the group "

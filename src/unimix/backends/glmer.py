@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.rbackend import prior_weights, r_family, read_covariances, read_modes
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
 from unimix.numerics.conditioning import is_singular
 from unimix.numerics.dispersion import profile_dispersion
 from unimix.numerics.families import of_design, saturated
+from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.numerics.optimum import curvature_of_laplace
+from unimix.numerics.optimum import curvature_of_laplace, is_at_optimum
+from unimix.numerics.weights import as_copies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,14 +27,11 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
-WORTHWHILE = 1e-4
-"""Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
 TIGHT: dict[str, dict[str, float]] = {
     "bobyqa": {"rhoend": 1e-7, "maxfun": 100_000.0},
     "nloptwrap": {"xtol_abs": 1e-9, "ftol_abs": 1e-11, "maxeval": 100_000.0},
     "Nelder_Mead": {"FtolAbs": 1e-11, "XtolRel": 1e-9, "maxfun": 100_000.0},
 }
-_R_NAMES = {"gamma": "Gamma", "inverse_gaussian": "inverse.gaussian"}
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,6 @@ def limits(design: Design, request: FitRequest) -> list[str]:
     return []
 
 
-def prior_weights(design: Design) -> FloatArray:
-    """Trials, or weights, or nothing, as R takes them."""
-    given = design.trials if design.trials is not None else design.weights
-    return np.empty(0) if given is None or (design.trials is not None and (given == 1).all()) else given
-
-
 def call_text(formula: str, design: Design, settings: Settings) -> str:
     """The R call of a design under its generated names."""
     family = design.family
@@ -88,8 +82,8 @@ def call_text(formula: str, design: Design, settings: Settings) -> str:
         if not design.blocks:
             return f"MASS::glm.nb({formula}, link = {family.link}{more})"
         return f"glmer.nb({formula}{more}, control = {settings.text()})"
-    link = "1/mu^2" if family.link == "inverse_squared" else family.link
-    kind = f'family = {_R_NAMES.get(family.name, family.name)}(link = "{link}")'
+    name, link = r_family(family)
+    kind = f'family = {name}(link = "{link}")'
     if not design.blocks:
         return f"glm({formula}, {kind}{more})"
     nodes = f", nAGQ = {settings.n_agq}" if settings.n_agq > 1 else ""
@@ -105,31 +99,25 @@ def read_glmer(
         FitError: If glmer dropped a column (it never should: the design has full rank).
     """
     design = problem.design
-    p, shapes = design.p, [(b.n_levels, b.q) for b in design.blocks]
+    p = design.p
     if len(answer["beta"]) != p:
         raise FitError(f"glmer returned {len(answer['beta'])} fixed effects for {p} columns.")
-    covariances = tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True))
-    units = [np.sqrt(np.mean(b.z**2, axis=0)) for b in design.blocks]
+    covariances = read_covariances(answer, design)
+    units = [column_scale(b.z) for b in design.blocks]
     singular = is_singular(tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True)), 1.0)
     theta = float(answer["size"][0])
     parameters = {"theta": theta} if design.family.label == "negative_binomial" else {}
-    gain = float(answer["gain"][0])
-    told: tuple[str, ...] = ()
-    canonical = design.family.is_canonical
-    if not np.isfinite(gain) or gain > WORTHWHILE or (float(answer["curvature"][0]) < -1e-3 and not singular):
+    values = np.array(list(parameters.values()))
+    gain, canonical = float(answer["gain"][0]), design.family.is_canonical
+    at_optimum, told = is_at_optimum(gain, float(answer["curvature"][0]), singular=singular)
+    if not at_optimum:
         # lme4's derivatives are differences with one step for all parameters; ours have a step for each.
-        gain = curvature_of_laplace(
-            design, answer["beta"], covariances, np.array(list(parameters.values())), expected=not canonical
-        ).gain
-        if not np.isfinite(gain):
-            told = ("the search ended where the likelihood has no maximum",)
-        elif gain > WORTHWHILE:
-            told = (f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain",)
+        gain = curvature_of_laplace(design, answer["beta"], covariances, values, expected=not canonical).gain
+        at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
     messages = [str(w) for w in answer["warnings"]]
-    if not told and not singular:
+    if at_optimum and not singular:
         messages = [f"{m} (but no more than {gain:.0e} log-likelihood is left to gain)" for m in messages]
     own = float(answer["log_likelihood"][0])
-    values = np.array(list(parameters.values()))
     if settings.n_agq > 1:
         own += saturated(design, values)  # with quadrature glmer measures from the saturated model
         log_likelihood = adaptive_quadrature(
@@ -149,18 +137,16 @@ def read_glmer(
         f"leaves an error in its own value ({own:.6f})",
     }
     gradient = float(answer["gradient"][0])
+    modes, mode_covs = read_modes(answer, design)
     return Estimates(
         beta=answer["beta"],
         beta_cov=answer["beta_cov"].reshape(p, p),
         covariances=covariances,
         sigma=1.0,
-        modes=tuple(m.reshape(levels, q, order="F") for m, (levels, q) in zip(answer["modes"], shapes, strict=True)),
-        mode_covs=tuple(
-            np.moveaxis(v.reshape(q, q, levels, order="F"), 2, 0)
-            for v, (levels, q) in zip(answer["mode_covs"], shapes, strict=True)
-        ),
+        modes=modes,
+        mode_covs=mode_covs,
         log_likelihood=log_likelihood,
-        converged=int(answer["code"][0]) == 0 and not told,
+        converged=int(answer["code"][0]) == 0 and at_optimum,
         parameters=parameters,
         std_error_kind="observed information",
         criterion=f"AGQ({settings.n_agq})" if settings.n_agq > 1 else laplace_criterion(expected=not canonical),
@@ -211,32 +197,21 @@ def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
         return replace(found, log_likelihood=own, parameters={"theta": theta}, provenance=provenance)
     if not family.parameters:
         return found
-    eta = design.x @ found.beta + (0.0 if design.offset is None else design.offset)
-    value, log_likelihood = profile_dispersion(design, eta)
+    value, log_likelihood = profile_dispersion(design, fixed_predictor(design, found.beta))
     provenance["dispersion, log_likelihood"] = (
         "by maximum likelihood given the coefficients, by unimix: R's logLik of a glm takes deviance / n"
     )
-    provenance["std_error"] = "R's, with the Pearson estimate of the dispersion"
+    factor, left, copies = as_copies(design)
+    provenance["std_error"] = f"R's, with the Pearson estimate of the dispersion{copies}"
     z = request.df_method == "normal"
     name = family.parameters[0]
     return replace(
         found,
+        beta_cov=factor * found.beta_cov,
         sigma=value if name == "sigma" else float(np.sqrt(value)),
         parameters={name: value},
         log_likelihood=log_likelihood,
-        df=None if z else np.full(p, float(answer["df"][0])),
+        df=None if z else np.full(p, left),
         df_method="normal" if z else "residual",
         provenance=provenance,
     )
-
-
-__all__ = [
-    "Settings",
-    "call_text",
-    "laplace_criterion",
-    "limits",
-    "of_design",
-    "prior_weights",
-    "read_glm",
-    "read_glmer",
-]

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends import rbridge
-from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
+from unimix.backends.base import BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
 from unimix.backends.family_sheet import FamilySheet
+from unimix.backends.rbackend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
@@ -21,7 +21,7 @@ from unimix.numerics.conditioning import is_singular, nearest_singular, relative
 from unimix.numerics.families import link_unit
 from unimix.numerics.glm import fisher_scoring
 from unimix.numerics.laplace import laplace_at
-from unimix.numerics.optimum import Curvature, curvature_of_laplace, left_to_gain
+from unimix.numerics.optimum import WORTHWHILE, Curvature, curvature_of_laplace, left_to_gain, stopped_short
 from unimix.numerics.starts import likely_starts
 
 if TYPE_CHECKING:
@@ -30,11 +30,8 @@ if TYPE_CHECKING:
     from unimix.model.design import Design, Part
 
 FloatArray = npt.NDArray[np.float64]
-WORTHWHILE = 1e-4
-"""Log-likelihood that a search must not leave behind."""
 FLAT = 1e-5
 """Log-likelihood by which a covariance must differ from a singular one, to count as regular."""
-R_PACKAGES = ("glmmTMB",)
 _NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_FAMILY = Upstream("glmmTMB 1.1 has no such family. Use backend='pymc'.")
 _NO_LINK = Upstream("glmmTMB 1.1 has not implemented this link. Use backend='pymc', or 'lme4' where it has it.")
@@ -87,7 +84,7 @@ CAPABILITIES = Capabilities(
 )
 
 
-class GlmmTMB(Backend):
+class GlmmTMB(RBackend):
     """glmmTMB (R): maximum likelihood by Laplace's approximation with automatic differentiation.
 
     Attributes:
@@ -108,22 +105,13 @@ class GlmmTMB(Backend):
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FamilySheet(_SAME, _SAME)
+    r_packages: ClassVar[tuple[str, ...]] = ("glmmTMB",)
+    r_engine: ClassVar[tuple[str, ...]] = ("glmmTMB",)
+    r_beneath: ClassVar[str] = "TMB"
 
     optimizer: Literal["nlminb", "BFGS", "L-BFGS-B"] = "nlminb"
     control: dict[str, float] = Field(default_factory=dict)
     starts: bool = True
-
-    def load(self) -> Any:
-        """Start R and check its packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        bridge.require(R_PACKAGES, self.info.name)
-        bridge.prepare(R_PACKAGES)
-        return bridge
-
-    def versions(self) -> dict[str, str]:
-        """Versions of the Python packages, R and the R packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        return {**super().versions(), **bridge.versions([*R_PACKAGES, "TMB"])}
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
         """Weights that would mean something else."""
@@ -146,7 +134,7 @@ class GlmmTMB(Backend):
 
     def _call(self, formula: str, zero: str, dispersion: str, design: Design, request: FitRequest) -> str:
         family = _R_NAMES.get(design.family.label, design.family.name)
-        more = ", weights = w" if len(_prior_weights(design)) else ""
+        more = ", weights = w" if len(prior_weights(design)) else ""
         more += ", offset = off" if design.offset is not None and not design.is_linear else ""
         more += f", ziformula = {zero}" if zero != "~0" else ""
         more += f", dispformula = {dispersion}" if dispersion != "~1" else ""
@@ -158,13 +146,8 @@ class GlmmTMB(Backend):
         design, request = problem.design, problem.request
         default = {"eval.max": 2000.0, "iter.max": 2000.0, "rel.tol": 1e-12} if self.optimizer == "nlminb" else {}
         arguments = [
-            design.y,
-            design.x,
-            [b.z for b in design.blocks],
-            [b.codes + 1 for b in design.blocks],
-            np.array([b.n_levels for b in design.blocks], dtype=np.int64),
-            _prior_weights(design),
-            np.empty(0) if design.offset is None else design.offset,
+            *r_arguments(design),
+            r_offset(design),
             [b.structure for b in design.blocks],
             design.family.label,
             design.family.link,
@@ -204,11 +187,6 @@ def _one_sided(part: Part | None, letter: str, absent: str) -> str:
 
 def _columns(k: int, q: int, structure: str) -> list[str]:
     return [f"t{k}"] if structure == "ar1" else [f"z{k}_{j}" for j in range(q)]
-
-
-def _prior_weights(design: Design) -> FloatArray:
-    given = design.trials if design.trials is not None else design.weights
-    return np.empty(0) if given is None or (design.trials is not None and (given == 1).all()) else given
 
 
 def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
@@ -328,7 +306,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     point = _Point(
         design=design,
         beta=answer["beta"],
-        covariances=tuple(c.reshape(b.q, b.q) for c, b in zip(answer["covariances"], design.blocks, strict=True)),
+        covariances=read_covariances(answer, design),
         sigma=sigma,
         parameters=values,
         zero=None if design.zero is None else design.zero.x @ parts["zero"][0],
@@ -389,7 +367,7 @@ def _told(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
     if gain <= WORTHWHILE or (singular and not np.isfinite(gain)):
         return []
     told = (
-        f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain"
+        stopped_short(gain)
         if np.isfinite(gain)
         else "the search ended where the likelihood has no maximum (its Hessian is not positive definite)"
     )

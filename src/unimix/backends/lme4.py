@@ -18,11 +18,11 @@ from unimix.backends.mermod import (
     read_lm,
     read_merMod,
 )
+from unimix.backends.rbackend import prior_weights, r_arguments, r_offset
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.model.design import Design
     from unimix.model.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
@@ -48,25 +48,13 @@ class Lme4(LmerBackend):
         return fit_lmer(bridge, self, problem) if problem.design.blocks else fit_lm(bridge, problem)
 
 
-def r_arguments(design: Design) -> list[Any]:
-    """Response, columns, codes (from 1) and levels as ``lme4.R`` takes them."""
-    return [
-        design.y,
-        design.x,
-        [b.z for b in design.blocks],
-        [b.codes + 1 for b in design.blocks],
-        np.array([b.n_levels for b in design.blocks], dtype=np.int64),
-        glmer.prior_weights(design),
-    ]
-
-
 def fit_glmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     """Fit a generalised mixed model by ``glmer``."""
     design, settings = problem.design, options.glmer_settings(problem.request)
     answer = bridge.call(
         "fit_glmer",
         *r_arguments(design),
-        np.empty(0) if design.offset is None else design.offset,
+        r_offset(design),
         design.family.name,
         design.family.link,
         settings.n_agq,
@@ -87,8 +75,8 @@ def fit_glm(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
         "fit_glm",
         design.y,
         design.x,
-        glmer.prior_weights(design),
-        np.empty(0) if design.offset is None else design.offset,
+        prior_weights(design),
+        r_offset(design),
         design.family.name,
         design.family.link,
     )

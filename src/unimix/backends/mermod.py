@@ -9,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends import glmer, rbridge
-from unimix.backends.base import Backend, FitRequest, Problem
+from unimix.backends import glmer
+from unimix.backends.base import FitRequest, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
 from unimix.backends.family_sheet import FamilySheet
+from unimix.backends.rbackend import RBackend, read_covariances, read_modes
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
 from unimix.model.features import Feature
 from unimix.numerics.conditioning import is_singular, relative_factors
-from unimix.numerics.optimum import left_to_gain
+from unimix.numerics.inference import column_scale
+from unimix.numerics.optimum import is_at_optimum, left_to_gain
 from unimix.numerics.starts import likely_starts
 from unimix.numerics.weights import scale_rows
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from unimix.model.design import Design
 
 FloatArray = npt.NDArray[np.float64]
-WORTHWHILE = 1e-4
-"""Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
 R_PACKAGES = ("lme4", "lmerTest", "pbkrtest")
 _NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only. Use backend='glmmtmb'.")
@@ -102,7 +102,7 @@ CAPABILITIES = Capabilities(
 )
 
 
-class LmerBackend(Backend):
+class LmerBackend(RBackend):
     """The options of ``lmer``, for every road to it.
 
     Attributes:
@@ -120,6 +120,8 @@ class LmerBackend(Backend):
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
     r_packages: ClassVar[tuple[str, ...]] = R_PACKAGES
+    r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
+    r_beneath: ClassVar[str] = "Matrix"
 
     optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
     control: dict[str, float] = Field(default_factory=dict)
@@ -128,18 +130,6 @@ class LmerBackend(Backend):
     glmer_optimizer: Literal["bobyqa", "nloptwrap", "Nelder_Mead"] = "bobyqa"
     tol_pwrss: Annotated[float, Field(gt=0, le=1e-2)] = 1e-12
     n_agq: Annotated[int, Field(ge=1, le=100)] = 1
-
-    def load(self) -> Any:
-        """Start R and check its packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        bridge.require(self.r_packages, self.info.name)
-        bridge.prepare(R_PACKAGES)
-        return bridge
-
-    def versions(self) -> dict[str, str]:
-        """Versions of the Python packages, R and the R packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        return {**super().versions(), **bridge.versions([*R_PACKAGES, "Matrix"])}
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Kenward-Roger belongs to REML; quadrature to one scalar term."""
@@ -209,26 +199,6 @@ def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, d
     return scaled, constant, {"weights": "rows scaled by sqrt(w), because pbkrtest ignores weights (exact)"}
 
 
-def is_at_optimum(gain: float, curvature: float, *, singular: bool) -> tuple[bool, tuple[str, ...]]:
-    """Whether lme4's search ended at a maximum, by numbers: the texts and rules of its own check change by version.
-
-    Args:
-        gain: What a Newton step promises, in units of the log-likelihood; NaN where the derivatives failed.
-        curvature: Least eigenvalue of the Hessian, relative to the largest.
-        singular: At the boundary the curvature may have any sign.
-
-    Returns:
-        The answer, and why not.
-    """
-    if not np.isfinite(gain):
-        return False, ("the search ended where the likelihood has no maximum",)
-    if gain > WORTHWHILE:
-        return False, (f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain",)
-    if curvature < -1e-3 and not singular:
-        return False, ("the search ended where the likelihood is no maximum (a direction of negative curvature)",)
-    return True, ()
-
-
 def further_starts(design: Design, *, reml: bool) -> list[FloatArray]:
     """Values of theta, in lme4's order, from which a search that ended on the boundary should be tried again.
 
@@ -265,13 +235,12 @@ def read_merMod(  # noqa: N802  the R class is called so
         raise FitError(
             f"lme4 returned {len(answer['beta'])} fixed effects for {p} columns: {', '.join(answer['names'])}."
         )
-    shapes = [(b.n_levels, b.q) for b in design.blocks]
     messages = [str(w) for w in answer["warnings"]]
     gradient = float(answer["gradient"][0])
     sigma = float(answer["sigma"][0])
-    covariances = tuple(c.reshape(q, q) for c, (_, q) in zip(answer["covariances"], shapes, strict=True))
+    covariances = read_covariances(answer, design)
     # isSingular looks at theta, which depends on the columns' units: both must agree.
-    units = [np.sqrt(np.mean(b.z**2, axis=0)) for b in design.blocks]
+    units = [column_scale(b.z) for b in design.blocks]
     unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
     singular = bool(answer["singular"][0]) and is_singular(unit_free, sigma)
     gain = float(answer["gain"][0])
@@ -299,16 +268,14 @@ def read_merMod(  # noqa: N802  the R class is called so
         provenance["df"] = "none: residual degrees of freedom belong to models without a random part; z is reported"
     elif answer["df_error"][0]:
         provenance["df"] = f"none: {request.df_method} failed ({answer['df_error'][0]}); z is reported"
+    modes, mode_covs = read_modes(answer, design)
     return Estimates(
         beta=answer["beta"],
         beta_cov=answer["beta_cov"].reshape(p, p),
         covariances=covariances,
         sigma=sigma,
-        modes=tuple(m.reshape(levels, q, order="F") for m, (levels, q) in zip(answer["modes"], shapes, strict=True)),
-        mode_covs=tuple(
-            np.moveaxis(v.reshape(q, q, levels, order="F"), 2, 0)
-            for v, (levels, q) in zip(answer["mode_covs"], shapes, strict=True)
-        ),
+        modes=modes,
+        mode_covs=mode_covs,
         log_likelihood=float(answer["log_likelihood"][0]) + constant,
         converged=finished and at_optimum,
         std_error_kind="Kenward-Roger" if len(answer["std_error"]) else "generalised least squares",

@@ -30,8 +30,10 @@ from unimix.backends.mermod import (
     read_lm,
     read_merMod,
 )
+from unimix.backends.rbackend import RBackend, prior_weights, r_family
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from unimix.backends.family_sheet import FamilySheet
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from unimix.model.estimates import Estimates
 
 _STARTS = (0.1, 3.0, 0.01)
+_UNCHECKED = {f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")}
 
 
 class Pymer4(LmerBackend):
@@ -65,7 +68,7 @@ class Pymer4(LmerBackend):
         # without it `import pymer4` fails, although nothing that fits needs it.
         if "pymer4.models" not in sys.modules:
             with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), rbridge.placeholder("report"):
-                super(LmerBackend, self).load()
+                super(RBackend, self).load()
                 importlib.import_module("pymer4.models")
         return sys.modules["pymer4.models"]
 
@@ -96,13 +99,16 @@ class Pymer4(LmerBackend):
     def _fit_generalised(self, engine: ModuleType, problem: Problem) -> Estimates:
         bridge = rbridge.connect(self.info.name, self.info.install)
         design, settings = problem.design, self.glmer_settings(problem.request)
-        family = {"gamma": "Gamma"}.get(design.family.name, design.family.name)
-        link = "1/mu^2" if design.family.link == "inverse_squared" else design.family.link
+        name, link = r_family(design.family)
         text = super(LmerBackend, self).preview(design, problem.request)
-        weights = glmer.prior_weights(design)
+        weights = prior_weights(design)
         with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings(), rbridge.interruptible():
             made = (engine.glmer if design.blocks else engine.glm)(
-                text, _frame(design), family=family, link=link, weights=weights if len(weights) else None
+                text,
+                _frame(design),
+                family=name.replace(".", "_"),  # rpy2's name of R's function
+                link=link,
+                weights=weights if len(weights) else None,
             )
             steer = self._steer_glmer if design.blocks else _steer_glm
             search = steer(made, bridge, problem)
@@ -127,7 +133,7 @@ class Pymer4(LmerBackend):
             optimizer=settings.optimizer,
             optCtrl=bridge.named_list({k: float(v) for k, v in settings.control.items()}),
             tolPwrss=settings.tolerance,
-            **{f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")},
+            **_UNCHECKED,
         )
         offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
 
@@ -136,19 +142,10 @@ class Pymer4(LmerBackend):
             more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
             return fitter(formula, data, control=control, nAGQ=settings.n_agq, **offset, **more, **others)
 
-        def best(formula: str, data: Any, **others: Any) -> Any:
-            model = search(formula, data, settings.start, **others)
-            state = bridge.call("boundary", model)
-            if state["singular"][0] and settings.start is None:
-                for scale in _STARTS[: settings.restarts]:
-                    other = search(formula, data, np.where(state["diagonal"], scale, 0.0), **others)
-                    found = bridge.call("boundary", other)
-                    if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
-                        model, state = other, found
-            record.said = list(made.r_console)
-            return model
+        def further(diagonal: Any) -> list[Any]:
+            return [np.where(diagonal, scale, 0.0) for scale in _STARTS[: settings.restarts]]
 
-        made._r_func = best
+        made._r_func = _best_of(search, further, settings.start, made, bridge, record)
         return record
 
     def _steer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
@@ -158,7 +155,7 @@ class Pymer4(LmerBackend):
         settings = controls(
             optimizer=self.optimizer,
             optCtrl=bridge.named_list(self.controls()),
-            **{f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")},
+            **_UNCHECKED,
         )
 
         def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
@@ -166,21 +163,11 @@ class Pymer4(LmerBackend):
             more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
             return lmer(formula, data, REML=problem.request.reml, control=settings, **more, **others)
 
-        def best(formula: str, data: Any, **others: Any) -> Any:
-            model = search(formula, data, self.start, **others)
-            state = bridge.call("boundary", model)
-            if state["singular"][0] and self.start is None:
-                starts = [np.where(state["diagonal"], scale, 0.0) for scale in _STARTS[: self.restarts]]
-                starts += further_starts(problem.design, reml=problem.request.reml) if self.restarts else []
-                for start in starts:
-                    other = search(formula, data, start, **others)
-                    found = bridge.call("boundary", other)
-                    if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
-                        model, state = other, found
-            record.said = list(made.r_console)
-            return model
+        def further(diagonal: Any) -> list[Any]:
+            starts = [np.where(diagonal, scale, 0.0) for scale in _STARTS[: self.restarts]]
+            return starts + (further_starts(problem.design, reml=problem.request.reml) if self.restarts else [])
 
-        made._r_func = best
+        made._r_func = _best_of(search, further, self.start, made, bridge, record)
         return record
 
 
@@ -190,6 +177,40 @@ class _Search:
 
     n_starts: int = 0
     said: list[str] = field(default_factory=list)
+
+
+def _best_of(
+    search: Callable[..., Any],
+    further: Callable[[Any], list[Any]],
+    own: Any,
+    made: Any,
+    bridge: rbridge.RBridge,
+    record: _Search,
+) -> Callable[..., Any]:
+    """A fitter that searches again from further starts where the first search ended on the boundary.
+
+    Args:
+        search: Fits from one start.
+        further: Other starts, of which elements of theta are on the diagonal.
+        own: The user's start; then there are no further ones.
+        made: pymer4's model.
+        bridge: To R.
+        record: Keeps what R said.
+    """
+
+    def best(formula: str, data: Any, **others: Any) -> Any:
+        model = search(formula, data, own, **others)
+        state = bridge.call("boundary", model)
+        if state["singular"][0] and own is None:
+            for start in further(state["diagonal"]):
+                other = search(formula, data, start, **others)
+                found = bridge.call("boundary", other)
+                if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
+                    model, state = other, found
+        record.said = list(made.r_console)
+        return model
+
+    return best
 
 
 def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:

@@ -24,6 +24,7 @@ from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.numerics import gls
 from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.optimum import WORTHWHILE
 from unimix.numerics.optimum import left_to_gain as gls_left_to_gain
 
 FloatArray = npt.NDArray[np.float64]
@@ -32,7 +33,6 @@ EXTREME = 50.0
 """Relative standard deviation above which the end of the search is checked against the exact likelihood."""
 STEPS = 20
 """Cheap steps of an approximate posterior's search that count as one iteration."""
-WORTHWHILE = 1e-4
 _OWN_LOSS = 1e-3
 """Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
 

@@ -16,6 +16,34 @@ from unimix.numerics.laplace import laplace_at
 
 FloatArray = npt.NDArray[np.float64]
 
+WORTHWHILE = 1e-4
+"""Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
+
+
+def stopped_short(gain: float) -> str:
+    """What to say of a search that left more than :data:`WORTHWHILE` behind."""
+    return f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain"
+
+
+def is_at_optimum(gain: float, curvature: float, *, singular: bool) -> tuple[bool, tuple[str, ...]]:
+    """Whether a search ended at a maximum, by numbers: texts and rules of an engine's own check change by version.
+
+    Args:
+        gain: What a Newton step promises, in units of the log-likelihood; NaN where the derivatives failed.
+        curvature: Least eigenvalue of the Hessian, relative to the largest.
+        singular: At the boundary the curvature may have any sign.
+
+    Returns:
+        The answer, and why not.
+    """
+    if not np.isfinite(gain):
+        return False, ("the search ended where the likelihood has no maximum",)
+    if gain > WORTHWHILE:
+        return False, (stopped_short(gain),)
+    if curvature < -1e-3 and not singular:
+        return False, ("the search ended where the likelihood is no maximum (a direction of negative curvature)",)
+    return True, ()
+
 
 def left_to_gain(
     y: FloatArray, x: FloatArray, blocks: Sequence[gls.Block], factors: Sequence[FloatArray], *, reml: bool

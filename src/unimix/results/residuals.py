@@ -9,6 +9,7 @@ from unimix.errors import OptionError, listing
 from unimix.model.family import Family
 from unimix.numerics.families import unit_deviance, variance
 from unimix.numerics.links import LINKS
+from unimix.numerics.weights import counted_rows
 from unimix.results.schema import Rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -82,8 +83,11 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
 
 
 def pearson_dispersion(family: Family, parameters: FloatArray, rows: Rows, n_parameters: int) -> float:
-    """Pearson chi-squared over its degrees of freedom, n - k: above 1 means overdispersion; NaN without any left."""
-    left = len(rows.observed) - n_parameters
+    """Pearson chi-squared over its degrees of freedom, n - k: above 1 means overdispersion; NaN without any left.
+
+    Where weights count copies of rows, n is their sum.
+    """
+    left = counted_rows(family, len(rows.observed), rows.weights) - n_parameters
     if left <= 0 or rows.zero_probability is not None:
         return float("nan")
     return float(np.sum(residuals(family, parameters, rows, "pearson") ** 2) / left)

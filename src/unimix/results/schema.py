@@ -143,13 +143,14 @@ class FitInfo(Part):
         criterion: REML, ML, Laplace, AGQ(25), posterior ...: log-likelihoods of different ones are not comparable.
         n_parameters: Fixed effects, covariance parameters and dispersion parameters.
         aic: -2 l + 2 k.
-        bic: -2 l + k log n.
+        bic: -2 l + k log n, with n rows, as R counts, also where weights stand for copies of rows.
         deviance: -2 l (the REML criterion under REML).
         sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale; NaN
             where it differs by row (dispformula).
         df_residual: Rows minus fixed effects; with group effects, minus all parameters, as lme4.
         parameters: Dispersion parameters of the family by name.
-        pearson_dispersion: Pearson chi-squared over its degrees of freedom; NaN for the Gaussian linear model.
+        pearson_dispersion: Pearson chi-squared over its degrees of freedom (weights that stand for copies of rows count
+            there too); NaN for the Gaussian linear model.
     """
 
     log_likelihood: Real

@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 
 import unimix as um
-from unimix.backends.base import Backend, FitRequest
+from unimix.backends.base import FitRequest
 from unimix.backends.capabilities import Yes
 from unimix.backends.registry import others, registered, resolve
 from unimix.model.features import Feature, requirements
@@ -153,10 +153,7 @@ class BackendContract(FamilyContract):
             assert fit.fixed.df_method == "posterior" or "df" in fit.provenance
             return
 
-        def not_to_be_called(_self: Backend) -> None:
-            raise AssertionError("the engine was loaded for a model it cannot fit")
-
-        monkeypatch.setattr(type(self.engine), "load", not_to_be_called)
+        self.forbid_loading(monkeypatch)
         with pytest.raises(um.UnsupportedModelError) as refused:
             self.fit(formula, data, **arguments)
         message = str(refused.value)

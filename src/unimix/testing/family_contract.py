@@ -37,6 +37,14 @@ class FamilyContract:
         """Fit with the backend under test and a fixed seed."""
         return um.fit(formula, data, backend=self.engine, **{"seed": 20, **arguments})
 
+    def forbid_loading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let every attempt to load the engine fail the test: a refusal comes before."""
+
+        def not_to_be_called(_self: Backend) -> None:
+            raise AssertionError("the engine was loaded for a model it cannot fit")
+
+        monkeypatch.setattr(type(self.engine), "load", not_to_be_called)
+
     @staticmethod
     def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Design:
         """The design that ``fit`` would build."""
@@ -70,10 +78,7 @@ class FamilyContract:
             return
         assert len(answer.reason) > 15
 
-        def not_to_be_called(_self: Backend) -> None:
-            raise AssertionError("the engine was loaded for a family it cannot fit")
-
-        monkeypatch.setattr(type(self.engine), "load", not_to_be_called)
+        self.forbid_loading(monkeypatch)
         with pytest.raises(um.UnsupportedModelError) as refused:
             self.fit(formula, data, **arguments)
         assert answer.reason in str(refused.value)

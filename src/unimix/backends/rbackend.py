@@ -1,0 +1,84 @@
+"""What every engine in R shares: its packages, how a design goes over, how effects come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends import rbridge
+from unimix.backends.base import Backend
+
+if TYPE_CHECKING:
+    from unimix.model.design import Design
+    from unimix.model.family import Family
+
+FloatArray = npt.NDArray[np.float64]
+_FAMILIES = {"gamma": "Gamma", "inverse_gaussian": "inverse.gaussian"}
+
+
+class RBackend(Backend):
+    """An engine that is called in R through rpy2."""
+
+    r_packages: ClassVar[tuple[str, ...]]
+    r_engine: ClassVar[tuple[str, ...]]
+    """The R packages that fit, loaded ahead of time; their versions go into the result."""
+    r_beneath: ClassVar[str]
+    """The R package under the engine whose version matters too."""
+
+    def load(self) -> Any:
+        """Start R and check its packages."""
+        bridge = rbridge.connect(self.info.name, self.info.install)
+        bridge.require(self.r_packages, self.info.name)
+        bridge.prepare(self.r_engine)
+        return bridge
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the Python packages, R and the R packages."""
+        bridge = rbridge.connect(self.info.name, self.info.install)
+        return {**super().versions(), **bridge.versions([*self.r_engine, self.r_beneath])}
+
+
+def r_family(family: Family) -> tuple[str, str]:
+    """Names of a family and its link in R."""
+    link = "1/mu^2" if family.link == "inverse_squared" else family.link
+    return _FAMILIES.get(family.name, family.name), link
+
+
+def prior_weights(design: Design) -> FloatArray:
+    """Trials, or weights, or nothing, as R takes them."""
+    given = design.trials if design.trials is not None else design.weights
+    return np.empty(0) if given is None or (design.trials is not None and (given == 1).all()) else given
+
+
+def r_arguments(design: Design) -> list[Any]:
+    """Response, columns, codes (from 1), levels and weights, as our ``*.R`` files take them."""
+    return [
+        design.y,
+        design.x,
+        [b.z for b in design.blocks],
+        [b.codes + 1 for b in design.blocks],
+        np.array([b.n_levels for b in design.blocks], dtype=np.int64),
+        prior_weights(design),
+    ]
+
+
+def r_offset(design: Design) -> FloatArray:
+    """The offset, or nothing."""
+    return np.empty(0) if design.offset is None else design.offset
+
+
+def read_covariances(answer: dict[str, Any], design: Design) -> tuple[FloatArray, ...]:
+    """Covariance of each block's effects, shapes (q, q)."""
+    return tuple(c.reshape(b.q, b.q) for c, b in zip(answer["covariances"], design.blocks, strict=True))
+
+
+def read_modes(answer: dict[str, Any], design: Design) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Conditional modes (L, q) and covariances (L, q, q) per block, from R's column-major vectors."""
+    modes, covs = [], []
+    for mode, cov, block in zip(answer["modes"], answer["mode_covs"], design.blocks, strict=True):
+        levels, q = block.n_levels, block.q
+        modes.append(mode.reshape(levels, q, order="F"))
+        covs.append(np.moveaxis(cov.reshape(q, q, levels, order="F"), 2, 0))
+    return tuple(modes), tuple(covs)
