@@ -442,6 +442,28 @@ def test_linear_predictors_outside_a_link_are_a_status(backend):
     assert any("sqrt link has no mean" in m for m in fit.status.messages)
 
 
+@pytest.mark.parametrize(
+    ("formula", "words"), [("~ 0", "write '~ 1' for a constant one"), ("~ .", "in ziformula or in dispformula")]
+)
+def test_a_dispersion_without_terms_or_with_all_of_them_is_refused(formula, words):
+    with pytest.raises(um.FormulaError, match=words):
+        um.fit("count ~ x + (1 | g)", DATA, "glmmtmb", family="nbinom2", dispformula=formula)
+
+
+@pytest.mark.parametrize("backend", ["lme4", "pymer4"])
+def test_large_counts_loosen_the_inner_tolerance_and_say_so(backend):
+    """At 1e-12 lme4's step-halvings fail: a deviance of counts near 1e6 has no such digits."""
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(24), 10), rng.normal(size=240)
+    count = rng.poisson(1e6 * np.exp(0.1 * x + 0.05 * rng.normal(size=24)[g]))
+    data = pd.DataFrame({"count": count, "x": x, "g": g.astype(str)})
+    fit = um.fit("count ~ x + (1 | g)", data, backend, family="poisson")
+    other = um.fit("count ~ x + (1 | g)", data, "glmmtmb", family="poisson")
+    assert "step-halvings" in fit.provenance["tol_pwrss"]
+    assert fit.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-3)
+    assert (np.abs(fit.fixed.estimate - other.fixed.estimate) / other.fixed.std_error).max() < 1e-2
+
+
 def test_weights_of_glmer_nb_are_refused():
     with pytest.raises(um.UnsupportedModelError, match="goes wrong"):
         um.fit("count ~ x + (1 | g)", DATA, "lme4", family="nbinom2", weights="trials")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,15 @@ from unimix.numerics.optimum import curvature_of_laplace, is_at_optimum
 from unimix.numerics.weights import as_copies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from unimix.backends.base import FitRequest, Problem
     from unimix.model.design import Design
 
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
+LME4_TOLERANCE = 1e-7
+"""Of lme4's inner loop by default."""
 TIGHT: dict[str, dict[str, float]] = {
     "bobyqa": {"rhoend": 1e-7, "maxfun": 100_000.0},
     "nloptwrap": {"xtol_abs": 1e-9, "ftol_abs": 1e-11, "maxeval": 100_000.0},
@@ -58,6 +61,31 @@ class Settings:
         """The control as R writes it."""
         inside = ", ".join(f"{k} = {v:g}" for k, v in self.control.items())
         return f'glmerControl(optimizer = "{self.optimizer}", tolPwrss = {self.tolerance:g}, optCtrl = list({inside}))'
+
+
+def with_looser_tolerance(settings: Settings, fit: Callable[[Settings], Estimates]) -> Estimates:
+    """Fit; where the inner loop cannot reach its tolerance (large counts: the deviance has no more digits), loosen it.
+
+    Args:
+        settings: With the tolerance to try first.
+        fit: From settings to estimates.
+
+    Raises:
+        Exception: What R said, where lme4's own tolerance fails too.
+    """
+    tolerance = settings.tolerance
+    while True:
+        try:
+            found = fit(replace(settings, tolerance=tolerance))
+        except Exception as error:  # rpy2's own, or the bridge's
+            if "pwrssUpdate" not in str(error) or tolerance >= LME4_TOLERANCE:
+                raise
+            tolerance = min(100 * tolerance, LME4_TOLERANCE)
+            continue
+        if tolerance == settings.tolerance:
+            return found
+        told = f"{tolerance:g}: at {settings.tolerance:g} lme4's step-halvings fail, as rounding allows no more"
+        return replace(found, provenance={**found.provenance, "tol_pwrss": told})
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
@@ -115,8 +143,8 @@ def read_glmer(
         gain = curvature_of_laplace(design, answer["beta"], covariances, values, expected=not canonical).gain
         at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
     messages = [str(w) for w in answer["warnings"]]
-    if at_optimum and not singular:
-        messages = [f"{m} (but no more than {gain:.0e} log-likelihood is left to gain)" for m in messages]
+    if at_optimum:
+        messages = [judged(m, gain, singular=singular) for m in messages]
     own = float(answer["log_likelihood"][0])
     if settings.n_agq > 1:
         own += saturated(design, values)  # with quadrature glmer measures from the saturated model
@@ -159,6 +187,16 @@ def read_glmer(
         provenance=provenance,
         native=answer.get("model"),
     )
+
+
+def judged(message: str, gain: float, *, singular: bool) -> str:
+    """A complaint of lme4's own check of convergence, with what became of it."""
+    if not re.search(r"failed to converge|nearly unidentifiable|scaled gradient", message):
+        return message
+    if singular:
+        told = f"no more than {max(gain, 0.0):.0e} log-likelihood is left to gain"
+        return f"{message} (lme4's own check, which is not valid on the boundary, where this fit ended; {told})"
+    return f"{message} (but no more than {gain:.0e} log-likelihood is left to gain)"
 
 
 def laplace_criterion(*, expected: bool) -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 FLAT = 1e-5
 """Log-likelihood by which a covariance must differ from a singular one, to count as regular."""
+_HALF_LINE = ("identity", "sqrt", "inverse", "inverse_squared")
+"""Links of positive responses whose linear predictor has an end."""
 _NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_FAMILY = Upstream("glmmTMB 1.1 has no such family. Use backend='pymc'.")
 _NO_LINK = Upstream("glmmTMB 1.1 has not implemented this link. Use backend='pymc', or 'lme4' where it has it.")
@@ -158,13 +160,17 @@ class GlmmTMB(RBackend):
             {**default, **self.control},
         ]
         starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
-        # Links that give a mean for some linear predictors only need a start inside.
-        beta = np.empty(0) if design.family.is_linear or not design.p else fisher_scoring(design)
+        own: FloatArray = np.empty(0)
+        # Links that give a mean for some linear predictors only need a start inside, and can have several maxima.
+        inside = own if design.family.is_linear or not design.p else fisher_scoring(design)
+        pairs = [(theta, inside) for theta in starts or [own]]
+        if len(inside) and design.family.link in _HALF_LINE:
+            pairs.append((own, own))
         best: dict[str, Any] | None = None
         failure: FitError | None = None
-        for start in starts or [np.empty(0)]:
+        for pair in pairs:
             try:
-                answer = bridge.call("fit_tmb", *arguments, start, beta)
+                answer = bridge.call("fit_tmb", *arguments, *pair)
             except FitError as error:
                 failure = error
                 continue

@@ -44,13 +44,16 @@ class Lme4(LmerBackend):
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         bridge: Any = engine
         if not problem.design.family.is_linear:
-            return fit_glmer(bridge, self, problem) if problem.design.blocks else fit_glm(bridge, self, problem)
+            if not problem.design.blocks:
+                return fit_glm(bridge, self, problem)
+            settings = self.glmer_settings(problem.request)
+            return glmer.with_looser_tolerance(settings, lambda own: fit_glmer(bridge, own, problem))
         return fit_lmer(bridge, self, problem) if problem.design.blocks else fit_lm(bridge, problem)
 
 
-def fit_glmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
+def fit_glmer(bridge: Any, settings: glmer.Settings, problem: Problem) -> Estimates:
     """Fit a generalised mixed model by ``glmer``."""
-    design, settings = problem.design, options.glmer_settings(problem.request)
+    design = problem.design
     answer = bridge.call(
         "fit_glmer",
         *r_arguments(design),

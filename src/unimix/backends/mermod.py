@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -253,8 +252,8 @@ def read_merMod(  # noqa: N802  the R class is called so
         at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
     notes = [str(n) for n in answer["notes"] if not _is_noise(str(n), messages)]
     if at_optimum:
-        messages = [_judged(m, gain, singular=singular) for m in messages]
-        notes = [_judged(n, gain, singular=singular) for n in notes]
+        messages = [glmer.judged(m, gain, singular=singular) for m in messages]
+        notes = [glmer.judged(n, gain, singular=singular) for n in notes]
     df: FloatArray | None = answer["df"] if len(answer["df"]) else None
     method = request.df_method if df is not None else "normal"
     provenance = dict(provenance)
@@ -289,16 +288,6 @@ def read_merMod(  # noqa: N802  the R class is called so
         provenance=provenance,
         native=answer.get("model"),
     )
-
-
-def _judged(message: str, gain: float, *, singular: bool) -> str:
-    """A complaint of lme4's own check of convergence, with what became of it."""
-    if not re.search(r"failed to converge|nearly unidentifiable|scaled gradient", message):
-        return message
-    if singular:
-        told = f"no more than {max(gain, 0.0):.0e} log-likelihood is left to gain"
-        return f"{message} (lme4's own check, which is not valid on the boundary, where this fit ended; {told})"
-    return f"{message} (but no more than {gain:.0e} log-likelihood is left to gain)"
 
 
 def _is_noise(note: str, messages: list[str]) -> bool:

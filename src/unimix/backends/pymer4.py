@@ -74,7 +74,8 @@ class Pymer4(LmerBackend):
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         if not problem.design.family.is_linear:
-            return self._fit_generalised(engine, problem)
+            settings = self.glmer_settings(problem.request)
+            return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
         bridge = rbridge.connect(self.info.name, self.info.install)
         design, constant, provenance = homoscedastic(problem.design, problem.request)
         text = super(LmerBackend, self).preview(design, problem.request)
@@ -96,9 +97,9 @@ class Pymer4(LmerBackend):
         finished = int(answer["code"][0]) == 0
         return read_merMod(answer, problem, constant, road | n_starts_told(search.n_starts), call, finished=finished)
 
-    def _fit_generalised(self, engine: ModuleType, problem: Problem) -> Estimates:
+    def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
         bridge = rbridge.connect(self.info.name, self.info.install)
-        design, settings = problem.design, self.glmer_settings(problem.request)
+        design = problem.design
         name, link = r_family(design.family)
         text = super(LmerBackend, self).preview(design, problem.request)
         weights = prior_weights(design)
@@ -110,8 +111,9 @@ class Pymer4(LmerBackend):
                 link=link,
                 weights=weights if len(weights) else None,
             )
-            steer = self._steer_glmer if design.blocks else _steer_glm
-            search = steer(made, bridge, problem)
+            search = (
+                _steer_glmer(made, bridge, problem, settings) if design.blocks else _steer_glm(made, bridge, problem)
+            )
             trouble = _run(made)
         notes = [*unique_lines("".join([*said, *search.said])), *trouble]
         call = glmer.call_text(text, design, settings)
@@ -124,29 +126,6 @@ class Pymer4(LmerBackend):
         answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal")
         answer |= {**more, "notes": [*answer["notes"], *notes]}
         return glmer.read_glmer(answer, problem, settings, road | n_starts_told(search.n_starts), call)
-
-    def _steer_glmer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
-        """The same for ``glmer``: controls, quadrature, offset and further starts."""
-        fitter, record, settings = made._r_func, _Search(), self.glmer_settings(problem.request)
-        library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
-        control = library.glmerControl(
-            optimizer=settings.optimizer,
-            optCtrl=bridge.named_list({k: float(v) for k, v in settings.control.items()}),
-            tolPwrss=settings.tolerance,
-            **_UNCHECKED,
-        )
-        offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
-
-        def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
-            record.n_starts += 1
-            more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
-            return fitter(formula, data, control=control, nAGQ=settings.n_agq, **offset, **more, **others)
-
-        def further(diagonal: Any) -> list[Any]:
-            return [np.where(diagonal, scale, 0.0) for scale in _STARTS[: settings.restarts]]
-
-        made._r_func = _best_of(search, further, settings.start, made, bridge, record)
-        return record
 
     def _steer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
         """Make the class pass on the method, the controls and further starts, which ``fit`` has no arguments for."""
@@ -211,6 +190,30 @@ def _best_of(
         return model
 
     return best
+
+
+def _steer_glmer(made: Any, bridge: rbridge.RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
+    """The same for ``glmer``: controls, quadrature, offset and further starts."""
+    fitter, record = made._r_func, _Search()
+    library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
+    control = library.glmerControl(
+        optimizer=settings.optimizer,
+        optCtrl=bridge.named_list({k: float(v) for k, v in settings.control.items()}),
+        tolPwrss=settings.tolerance,
+        **_UNCHECKED,
+    )
+    offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
+
+    def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
+        record.n_starts += 1
+        more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
+        return fitter(formula, data, control=control, nAGQ=settings.n_agq, **offset, **more, **others)
+
+    def further(diagonal: Any) -> list[Any]:
+        return [np.where(diagonal, scale, 0.0) for scale in _STARTS[: settings.restarts]]
+
+    made._r_func = _best_of(search, further, settings.start, made, bridge, record)
+    return record
 
 
 def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:

@@ -49,7 +49,10 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
     zero, dispersion = _part(ziformula, "ziformula"), _part(dispformula, "dispformula")
     if zero is not None and not zero.intercept and not zero.added:
         zero = None
-    if dispersion is not None and dispersion.intercept and not dispersion.added:
+    if dispersion is not None and not dispersion.added:
+        if not dispersion.intercept:
+            told = "dispformula without a term leaves no dispersion: write '~ 1' for a constant one."
+            raise FormulaError(str(dispformula), [Fault(told)])
         dispersion = None
     texts = {"zero": ziformula if zero else None, "dispersion": dispformula if dispersion else None}
     return replace(spec, zero=zero, dispersion=dispersion, texts=tuple((k, t) for k, t in texts.items() if t))
@@ -140,7 +143,7 @@ class _Interpreter:
                 if not dot_allowed:
                     self.fault(
                         "'.' (all other columns) stands on its own in the sum, not in a product, "
-                        "after '-' or in a random term.",
+                        "after '-', in a random term, in ziformula or in dispformula.",
                         node,
                     )
             case Name():
