@@ -10,7 +10,7 @@ from unimix.numerics.families import of_design
 from unimix.numerics.links import LINKS
 
 FloatArray = npt.NDArray[np.float64]
-_START = {"gaussian": 1.0, "gamma": 0.5, "inverse_gaussian": 0.5, "negative_binomial": 2.0, "negative_binomial_1": 0.5,
+START = {"gaussian": 1.0, "gamma": 0.5, "inverse_gaussian": 0.5, "negative_binomial": 2.0, "negative_binomial_1": 0.5,
           "beta": 5.0}  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
         Shape (p,); finite, but not the optimum where the data are separated.
     """
     family = design.family
-    phi = _START.get(family.label, 1.0)
+    phi = START.get(family.label, 1.0)
     parameters = np.array([phi, 5.0] if family.label == "student_t" else [phi])[: max(len(family.parameters), 0)]
     offset = np.zeros(design.n) if design.offset is None else design.offset
     link, y = LINKS[family.link], design.y

@@ -55,6 +55,7 @@ def laplace(
     *,
     expected: bool = False,
     start: FloatArray | None = None,
+    factors: Sequence[FloatArray] | None = None,
 ) -> LaplaceSolution:
     """Integrate the group effects out by Laplace's method.
 
@@ -66,8 +67,9 @@ def laplace(
         expected: Use the expected information in the determinant, as lme4 does, instead of the observed one. Equal
             for canonical links.
         start: Effects u to start from.
+        factors: Square roots of the covariances, where they are known already.
     """
-    factors = relative_factors(tuple(covariances), 1.0)
+    factors = relative_factors(tuple(covariances), 1.0) if factors is None else factors
     u_matrix = spread(blocks, factors, len(fixed))
     width = u_matrix.shape[1]
     widths = [len(f) for f in factors]

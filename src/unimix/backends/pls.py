@@ -1,0 +1,137 @@
+"""unimix's own engine: penalised least squares with exact derivatives; nothing to install.
+
+The whole of a linear mixed model in four steps: reduce the data to cross-products (:mod:`unimix.numerics.products`),
+evaluate the likelihood with fixed effects and residual variance profiled out (:mod:`unimix.numerics.pls`), climb it by
+Newton's method from every likely start (:mod:`unimix.numerics.pls_search`), and read the effects off.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends import _pls_generalised as generalised
+from unimix.backends._pls_sheet import CAPABILITIES, FAMILIES
+from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
+from unimix.backends.capabilities import Capabilities
+from unimix.backends.family_sheet import FamilySheet
+from unimix.model.design import Design
+from unimix.model.estimates import Estimates
+from unimix.numerics.conditioning import is_singular
+from unimix.numerics.inference import column_scale
+from unimix.numerics.optimum import stopped_short
+from unimix.numerics.pls_effects import conditional_effects
+from unimix.numerics.pls_search import scaled_gradient, search
+from unimix.numerics.products import form, n_dense_effects
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Pls(Backend):
+    """Penalised least squares by unimix itself: linear mixed models, crossed and nested, and GLMMs by Laplace.
+
+    Attributes:
+        max_steps: Limit of Newton steps from one start.
+        max_dense: Largest number of effects, of one set of tied levels and outside the grouping factor with most of
+            them, for which a dense matrix is formed. Time grows with its third power.
+        n_agq: Nodes of adaptive Gauss-Hermite quadrature with ``method="AGQ"``.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="pls",
+        engine="unimix",
+        title="unimix's own penalised least squares",
+        packages=("numpy", "scipy"),
+        distributions=("unimix", "numpy", "scipy"),
+        install="pip install unimix",
+        url="https://pypi.org/project/unimix",
+    )
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    families: ClassVar[FamilySheet] = FAMILIES
+
+    max_steps: Annotated[int, Field(ge=1)] = 200
+    max_dense: Annotated[int, Field(ge=1)] = 8000
+    n_agq: Annotated[int, Field(ge=2, le=100)] = 25
+
+    def load(self) -> ModuleType:
+        """The engine is unimix's numerics."""
+        return importlib.import_module("unimix.numerics.pls")
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Size, and what belongs to generalised models."""
+        if not design.family.is_linear:
+            return generalised.limits(design, request)
+        size = n_dense_effects(design)
+        if size <= self.max_dense:
+            return []
+        reason = (
+            f"{size:,} effects of crossed factors are tied together, beside those of the largest factor, and the dense "
+            f"matrix of more than {self.max_dense:,} takes long (option max_dense)"
+        )
+        return [reason]
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The formula under the generated names, and the criterion."""
+        return f"{super().preview(design, request)}, {request.method}"
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:  # noqa: ARG002  it has been imported
+        if not problem.design.family.is_linear:
+            return generalised.fit(problem, self.n_agq, self.preview(problem.design, problem.request))
+        return self._fit_mixed(problem) if problem.design.blocks else self._fit_plain(problem)
+
+    def _fit_mixed(self, problem: Problem) -> Estimates:
+        design, request = problem.design, problem.request
+        products = form(design)
+        units = [column_scale(b.z) for b in design.blocks]
+        found = search(products, units, reml=request.reml, max_steps=self.max_steps)
+        at = found.profile
+        covariances = tuple(at.sigma**2 * (f @ f.T) for f in found.factors)
+        modes, mode_covs = conditional_effects(products, at, found.factors)
+        unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
+        return Estimates(
+            beta=at.beta,
+            beta_cov=at.sigma**2 * at.cov_unscaled,
+            std_error_kind="generalised least squares",
+            covariances=covariances,
+            sigma=at.sigma,
+            modes=modes,
+            mode_covs=mode_covs,
+            log_likelihood=at.value,
+            converged=found.finished,
+            singular=is_singular(unit_free, at.sigma),
+            messages=() if found.finished else (stopped_short(max(found.gain, found.escape)),),
+            gradient=scaled_gradient(products, at, found.factors, reml=request.reml),
+            engine_call=self.preview(design, request),
+            provenance={"optimum": f"{found.steps} Newton steps, from every maximum on a line of variances"},
+            native=found,
+        )
+
+    def _fit_plain(self, problem: Problem) -> Estimates:
+        design, request = problem.design, problem.request
+        root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+        q, r = np.linalg.qr(root[:, None] * design.x)
+        inverse = np.linalg.solve(r, np.eye(design.p))
+        beta = inverse @ (q.T @ (root * design.y))
+        rest = float(np.sum((root * (design.y - design.x @ beta)) ** 2))
+        left = design.n - design.p
+        value = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + float(np.log(root).sum())
+        z = request.df_method == "normal"
+        return Estimates(
+            beta=beta,
+            beta_cov=rest / left * (inverse @ inverse.T),
+            covariances=(),
+            sigma=float(np.sqrt(rest / left)),
+            modes=(),
+            mode_covs=(),
+            log_likelihood=value,
+            converged=True,
+            df=None if z else np.full(design.p, float(left)),
+            df_method="normal" if z else "residual",
+            singular=False,
+            engine_call=self.preview(design, request),
+        )

@@ -1,0 +1,160 @@
+"""The maximum of a generalised linear mixed model's likelihood, by Laplace's approximation or by quadrature.
+
+Covariance factors, fixed effects and the logarithms of dispersion parameters are searched together: quasi-Newton steps
+from several sizes of the variances, then Newton's method with a Hessian from differences of the exact gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from unimix.model.design import Design
+from unimix.numerics.families import link_unit, of_design
+from unimix.numerics.glm import START, fisher_scoring
+from unimix.numerics.inference import column_scale
+from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor
+from unimix.numerics.laplace_gradient import Slope, pieces_of, slope_of_laplace
+from unimix.numerics.newton import Ascent, ascend
+
+FloatArray = npt.NDArray[np.float64]
+
+SIZES = (0.3, 1.0)
+"""Standard deviations, on the scale of the link, from which the search starts."""
+DIFFERENCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Point:
+    """The parameters of a generalised linear mixed model.
+
+    Attributes:
+        factors: Lower triangular, shapes (q, q).
+        beta: Shape (p,).
+        parameters: Dispersion parameters, shape (k,).
+    """
+
+    factors: tuple[FloatArray, ...]
+    beta: FloatArray
+    parameters: FloatArray
+
+    def pack(self) -> FloatArray:
+        """All in one vector, dispersion by logarithm."""
+        cells = [f[i, : i + 1] for f in self.factors for i in range(len(f))]
+        return np.concatenate([*cells, self.beta, np.log(self.parameters)])
+
+
+def unpack(design: Design, x: FloatArray) -> Point:
+    """The way back from :meth:`Point.pack`."""
+    factors, start = [], 0
+    for block in design.blocks:
+        f = np.zeros((block.q, block.q))
+        for i in range(block.q):
+            f[i, : i + 1] = x[start : start + i + 1]
+            start += i + 1
+        factors.append(f)
+    return Point(tuple(factors), x[start : start + design.p], np.exp(np.clip(x[start + design.p :], -30, 30)))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best point, and the curvature there.
+
+    Attributes:
+        point: The parameters.
+        value: Log-likelihood.
+        gain: Log-likelihood that Newton's method still promises.
+        hessian: Of the log-likelihood in the packed parameters, shape (d, d).
+        steps: Newton steps.
+        spherical: Modes of the spherical effects, shape (m,).
+    """
+
+    point: Point
+    value: float
+    gain: float
+    hessian: FloatArray
+    steps: int
+    spherical: FloatArray
+
+
+def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = ()) -> Found:
+    """The highest maximum that can be found.
+
+    Args:
+        design: Of a generalised mixed model in well-scaled columns.
+        n_nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
+        further: Other points to climb from.
+    """
+    pieces = pieces_of(design)
+    warm: list[FloatArray | None] = [None]
+
+    def slope(x: FloatArray) -> Slope:
+        at = unpack(design, x)
+        found = slope_of_laplace(design, at.beta, at.factors, at.parameters, pieces, warm[0])
+        if np.isfinite(found.value):
+            warm[0] = found.spherical
+        return found
+
+    def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
+        if n_nodes > 1:
+            return _by_nodes(design, x, n_nodes), _differences(lambda z: _by_nodes(design, z, n_nodes), x)
+        found = slope(x)
+        return found.value, np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
+
+    def loss(x: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = value_and_gradient(x)
+        return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros_like(x))
+
+    def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x)
+
+    best: Ascent | None = None
+    for start in [*_starts(design), *further]:
+        warm[0] = None
+        x = start.pack()
+        if not np.isfinite(value_and_gradient(x)[0]):
+            continue
+        near = minimize(loss, x, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-12, "gtol": 1e-5}).x
+        climbed = ascend(near, lambda z: value_and_gradient(z)[0], derivatives, np.ones_like, 30)
+        if best is None or climbed.value > best.value + 1e-10:
+            best = climbed
+    if best is None:
+        raise FloatingPointError("the likelihood is not finite at any start")
+    at = best.at
+    found = slope(at)
+    return Found(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, found.spherical)
+
+
+def _starts(design: Design) -> list[Point]:
+    beta, unit = fisher_scoring(design), link_unit(design)
+    parameters = np.full(len(design.family.parameters), START.get(design.family.label, 1.0))
+    made = []
+    for size in SIZES:
+        factors = tuple(np.diag(size * unit / column_scale(b.z)) for b in design.blocks)
+        made.append(Point(factors, beta, parameters))
+    return made
+
+
+def _by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
+    at = unpack(design, x)
+    fixed = fixed_predictor(design, at.beta)
+    variance = float(at.factors[0][0, 0] ** 2)
+    return adaptive_quadrature(
+        lambda eta: of_design(design, at.parameters, eta), fixed, design.blocks[0], variance, n_nodes
+    )
+
+
+def _differences(value: Callable[[FloatArray], float], x: FloatArray) -> FloatArray:
+    moves = DIFFERENCE * np.eye(len(x))
+    return np.array([(value(x + d) - value(x - d)) / (2 * DIFFERENCE) for d in moves])
+
+
+def hessian_of(gradient: Callable[[FloatArray], FloatArray], x: FloatArray, step: float = DIFFERENCE) -> FloatArray:
+    """Hessian (d, d) by central differences of a gradient."""
+    columns = [(gradient(x + d) - gradient(x - d)) / (2 * step) for d in step * np.eye(len(x))]
+    found = np.array(columns)
+    return np.asarray((found + found.T) / 2)

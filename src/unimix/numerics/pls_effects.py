@@ -1,0 +1,83 @@
+"""Group effects of a linear mixed model given the data, from its reduced form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.numerics.marginal_algebra import inverse_factor, outer
+from unimix.numerics.pls import Profile, matmul, stacked
+from unimix.numerics.pls_derivatives import project
+from unimix.numerics.products import Matrix, Products
+
+FloatArray = npt.NDArray[np.float64]
+CHUNK = 2000
+"""Levels whose covariances with all other effects are held at once."""
+
+
+def conditional_effects(
+    products: Products, at: Profile, factors: Sequence[FloatArray]
+) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Conditional modes D Z'V^-1 (y - X beta) and covariances sigma^2 (D - D Z'V^-1 Z D), given beta and D.
+
+    Args:
+        products: The model.
+        at: The criterion at the factors.
+        factors: Relative factors, shapes (q, q).
+
+    Returns:
+        Per block: shapes (L, q) and (L, q, q).
+    """
+    found = project(products, at.state)
+    e = np.append(-at.beta, 1.0)
+    h, h2 = found.h @ e, found.h2 @ e
+    factor = stacked(products, factors)
+    d = factor @ factor.T
+    q, levels = h.shape
+    modes1 = (d @ h).T
+    # (I + C'DC)^-1 is known per level; the same for L'SL + I: L(I + L'SL)^-1 L' = D - D C (I + C'DC)^-1 C'D.
+    covs1 = _inside(products, factor)
+    if products.rest:
+        covs1 = covs1 + _by_others(found.n, at.state.k, d, q, levels)
+    modes: list[FloatArray] = [np.empty(0)] * len(products.sizes)
+    covs: list[FloatArray] = [np.empty(0)] * len(products.sizes)
+    start = 0
+    for k in products.first:
+        stop = start + products.sizes[k][0]
+        modes[k], covs[k] = modes1[:, start:stop], at.sigma**2 * covs1[:, start:stop, start:stop]
+        start = stop
+    start = 0
+    for k in products.rest:
+        size, n_levels = products.sizes[k]
+        own = start + np.arange(n_levels)[:, None] * size + np.arange(size)
+        modes[k] = h2[own] @ (factors[k] @ factors[k].T)
+        entries = at.state.k[np.repeat(own, size, axis=1).ravel(), np.tile(own, (1, size)).ravel()]
+        covs[k] = at.sigma**2 * np.asarray(entries).reshape(n_levels, size, size)
+        start += size * n_levels
+    return tuple(modes), tuple(covs)
+
+
+def _inside(products: Products, factor: FloatArray) -> FloatArray:
+    """L(I + L'SL)^-1 L' per level, shape (L, q, q)."""
+    q, levels = len(products.c), products.c.shape[2]
+    turned = (factor.T @ products.c.reshape(q, q * levels)).reshape(q, q, levels)
+    inner = matmul(turned, turned.transpose(1, 0, 2))
+    inner.reshape(q * q, levels)[:: q + 1] += 1.0
+    inverse = np.moveaxis(outer(inverse_factor(inner)[0]), 2, 0)
+    return np.asarray(factor @ inverse @ factor.T)
+
+
+def _by_others(n: Matrix, k: Matrix, d: FloatArray, q: int, levels: int) -> FloatArray:
+    """D N_l K N_l' D per level, shape (L, q, q)."""
+    found = np.empty((levels, q, q))
+    for begin in range(0, levels, CHUNK):
+        own = np.arange(begin, min(begin + CHUNK, levels))
+        parts = [n[i * levels + own] for i in range(q)]
+        turned = [part @ k for part in parts]
+        for i in range(q):
+            for j in range(q):
+                product = turned[i] * parts[j] if isinstance(parts[j], np.ndarray) else parts[j].multiply(turned[i])
+                found[own, i, j] = np.asarray(product.sum(axis=1)).ravel()
+    return np.asarray(d @ found @ d)
