@@ -40,8 +40,8 @@ CAPABILITIES = Capabilities(
             "MixedLM has no priors, and those of the Bayesian models are the options fe_p and vcp_p. "
             "Use backend='pymc'."
         ),
-        Feature.SATTERTHWAITE: Upstream("statsmodels has no denominator degrees of freedom; it reports z."),
-        Feature.KENWARD_ROGER: Upstream("statsmodels has no denominator degrees of freedom, so no Kenward-Roger ones."),
+        Feature.SATTERTHWAITE: Yes("by unimix at statsmodels' estimates (it reports z)"),
+        Feature.KENWARD_ROGER: Yes("by unimix at statsmodels' estimates"),
         Feature.COMPOUND_SYMMETRY: _NO_PART,
         Feature.AUTOREGRESSIVE: _NO_PART,
         Feature.ZERO_INFLATION: _NO_PART,

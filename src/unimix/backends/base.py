@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
+from unimix.backends.degrees import with_degrees
 from unimix.backends.family_sheet import FamilySheet, only_gaussian
+from unimix.backends.judgement import judge
 from unimix.errors import (
     EngineBrokenError,
     EngineNotInstalledError,
@@ -26,24 +28,15 @@ from unimix.errors import (
     OptionError,
     UnimixError,
     UnsupportedModelError,
-    listing,
 )
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
-from unimix.numerics.inference import column_scale
-from unimix.numerics.laplace import fixed_predictor
-from unimix.numerics.links import LINKS
-from unimix.numerics.separation import separated_terms
 from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
-RUNAWAY = 50.0
-"""Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
-LEAST_RESIDUAL = 1e-5
-"""Residual standard deviation, in those of the response, below which it counts as zero."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +199,18 @@ class Backend(BaseModel, ABC):
     def refusals(self, design: Design, request: FitRequest) -> list[str]:
         """Everything about the model that this engine cannot express, in words."""
         needs = requirements(design, request.method, priors=bool(request.priors))
-        if request.df_method == "kenward-roger" and design.blocks and design.family.is_linear:
+        kenward_roger = request.df_method == "kenward-roger" and design.blocks and design.family.is_linear
+        if kenward_roger:
             needs |= {Feature.KENWARD_ROGER}
         found = [f"{f.value}: {why}" for f, why in self.capabilities.gaps(needs)] + self.limits(design, request)
         answer = self.families.answer(design.family, mixed=bool(design.blocks))
         if not isinstance(answer, Yes):
             found.insert(0, f"{design.family}{' with group effects' if design.blocks else ''}: {answer.reason}")
+        if kenward_roger and request.method == "ML":
+            found.append(
+                "Kenward-Roger degrees of freedom belong to REML estimates: use method='REML' or "
+                "df_method='satterthwaite'"
+            )
         if request.method == "ML" and design.family.is_linear and likelihood_is_unbounded(design):
             found.append(
                 "maximum likelihood: fixed effects and group effects together fit every row exactly, and the "
@@ -270,9 +269,10 @@ class Backend(BaseModel, ABC):
         found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
         if found.singular is None:
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
-        found = _with_residual(found, problem.design)
-        if request.method not in ("posterior", "variational", "MAP"):
-            found = _without_separation(found, design, problem.design)
+        kind = Feature.KENWARD_ROGER if request.df_method == "kenward-roger" else Feature.SATTERTHWAITE
+        if self.capabilities.can(kind):
+            found = with_degrees(found, problem.design, request.method, request.df_method, problem.coefficients)
+        found = judge(found, design, problem.design, request.method)
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
@@ -299,80 +299,6 @@ class Backend(BaseModel, ABC):
         conditioned, way_back = condition(fitted)
         provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
         return Problem(conditioned, request, way_back.coefficients, design), way_back, constant, provenance
-
-
-def _with_residual(found: Estimates, design: Design) -> Estimates:
-    """Withdraw `converged` where the residual variance vanished: the covariance parameters ran off to a limit."""
-    if not design.blocks or not design.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
-        return found
-    told = (
-        f"the residual standard deviation fell to {found.sigma / float(np.std(design.y)):.1g} of the response's: the "
-        "group effects explain every row, and the likelihood has no maximum with a residual"
-    )
-    return replace(found, converged=False, messages=(*found.messages, told))
-
-
-def _without_separation(found: Estimates, design: Design, fitted: Design) -> Estimates:
-    """Withdraw `converged` where a coefficient has no finite estimate; ``found`` belongs to ``fitted``."""
-    endless = separated_terms(design)
-    if not endless:
-        return _without_runaway(found, fitted)
-    told = (
-        f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
-        "estimates would be infinite, and what stands here is where the search gave up. Leave a term out, join levels, "
-        "or use priors (backend='pymc')"
-    )
-    return replace(found, converged=False, messages=(told, *found.messages))
-
-
-def _without_runaway(found: Estimates, design: Design) -> Estimates:
-    """Withdraw `converged` where group effects predict every response, and a variance runs off to infinity."""
-    limit = _without_overdispersion(found, design) or _outside_the_link(found, design)
-    if limit:
-        return replace(found, converged=False, messages=(limit, *found.messages))
-    if design.family.response != "binomial":
-        return found
-    sizes = [
-        (np.sqrt(np.diag(c)) * column_scale(b.z)).max() for c, b in zip(found.covariances, design.blocks, strict=True)
-    ]
-    if max(sizes, default=0.0) < RUNAWAY:
-        return found
-    told = (
-        f"a standard deviation of group effects reached {max(sizes):.3g} on the {design.family.link} scale: the group "
-        "effects predict (nearly) every response, and the likelihood grows with their variance. Use fewer random "
-        "columns, or priors (backend='pymc')"
-    )
-    return replace(found, converged=False, messages=(told, *found.messages))
-
-
-def _without_overdispersion(found: Estimates, design: Design) -> str:
-    """What to say where a negative binomial ran off to its limit, the Poisson distribution."""
-    extra = float(found.parameters.get("alpha", np.inf))
-    if "theta" in found.parameters:
-        extra = float(design.y.mean()) / found.parameters["theta"]
-    if extra > 1e-3:
-        return ""
-    name, value = next(iter(found.parameters.items()))
-    return (
-        f"the counts show no overdispersion: {name} ran off to {value:.2g}, towards the Poisson distribution, and has "
-        "no maximum-likelihood estimate. Use family='poisson'"
-    )
-
-
-def _outside_the_link(found: Estimates, design: Design) -> str:
-    """What to say where linear predictors reach the end of what the link can give."""
-    if not LINKS[design.family.link].positive:
-        return ""
-    eta = fixed_predictor(design, found.beta)
-    for block, modes in zip(design.blocks, found.modes, strict=True):
-        eta = eta + np.einsum("nq,nq->n", block.z, modes[block.codes])
-    outside = int((eta <= 1e-6 * np.abs(eta).max()).sum())
-    if not outside:
-        return ""
-    return (
-        f"the linear predictor of {outside} rows is not positive, where the {design.family.link} link has no mean: "
-        "engines go on there, each in its own way. Use the log link"
-    )
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:

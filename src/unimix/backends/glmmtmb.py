@@ -76,8 +76,8 @@ CAPABILITIES = Capabilities(
         Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
         Feature.POSTERIOR: _NO_POSTERIOR,
         Feature.PRIORS: Upstream("glmmTMB 1.1.5 has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Upstream("glmmTMB has no denominator degrees of freedom; it reports z."),
-        Feature.KENWARD_ROGER: Upstream("glmmTMB has no denominator degrees of freedom, so no Kenward-Roger ones."),
+        Feature.SATTERTHWAITE: Yes("by unimix at glmmTMB's estimates (it reports z)"),
+        Feature.KENWARD_ROGER: Yes("by unimix at glmmTMB's estimates"),
         Feature.COMPOUND_SYMMETRY: Yes("a variance per column and one correlation"),
         Feature.AUTOREGRESSIVE: Yes("one variance and one correlation between neighbouring times"),
         Feature.ZERO_INFLATION: Yes(),
@@ -323,8 +323,6 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         "conditional modes and covariances given all parameters, by unimix at glmmTMB's estimates: its own standard "
         "deviations include the uncertainty of the fixed effects"
     )
-    if design.is_linear and request.df_method == "satterthwaite":
-        provenance["df"] = "none: glmmTMB has no denominator degrees of freedom; z is reported"
     singular = point.is_boundary()
     gain = float(answer["gain"][0])
     own = None if np.isfinite(gain) else point.curvature()

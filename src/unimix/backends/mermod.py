@@ -131,10 +131,8 @@ class LmerBackend(RBackend):
     n_agq: Annotated[int, Field(ge=1, le=100)] = 1
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Kenward-Roger belongs to REML; quadrature to one scalar term."""
-        if not design.family.is_linear:
-            return glmer.limits(design, request)
-        return kenward_roger_limits(design, request)
+        """Quadrature belongs to one scalar term."""
+        return [] if design.family.is_linear else glmer.limits(design, request)
 
     def default_method(self, design: Design) -> str:
         """REML, Laplace, AGQ with ``n_agq`` above 1, or ML without group effects."""
@@ -179,15 +177,6 @@ def call_text(formula: str, design: Design, request: FitRequest, control: str) -
     if not design.blocks:
         return f"lm({formula}{weights})"
     return f"lmer({formula}, REML = {'TRUE' if request.reml else 'FALSE'}{weights}, control = {control})"
-
-
-def kenward_roger_limits(design: Design, request: FitRequest) -> list[str]:
-    """Why Kenward-Roger cannot be had for this model, if so."""
-    if request.df_method == "kenward-roger" and not request.reml and design.blocks:
-        return [
-            "Kenward-Roger degrees of freedom belong to REML estimates: use method='REML' or df_method='satterthwaite'"
-        ]
-    return []
 
 
 def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, dict[str, str]]:

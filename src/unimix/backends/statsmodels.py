@@ -210,8 +210,6 @@ def read(
         "optimum": f"statsmodels' likelihood{told(optimum, likelihood)}",
         **({"start": f"{em_steps} EM steps by unimix"} if em_steps else {}),
     }
-    if request.df_method != "normal":
-        provenance["df"] = f"none: statsmodels has no {request.df_method} degrees of freedom; z is reported"
     return Estimates(
         beta=np.asarray(parameters.fe_params, dtype=np.float64),
         beta_cov=own.beta_cov,

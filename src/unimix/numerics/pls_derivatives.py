@@ -307,9 +307,19 @@ def curvature(at: Profile, found: Moments, *, reml: bool) -> Curvature:
     l_a = -t_a / 2 + f q_a / (2 y'Py), l_ab = tr(P V_a P V_b) / 2 - f Q_ab / y'Py + f q_a q_b / (2 (y'Py)^2);
     under ML the traces are of V^-1 instead of P.
     """
+    t, tt, q, quad = traces_and_forms(at, found, reml=reml)
+    ratio = at.freedom / at.quadratic
+    hessian = 0.5 * tt - ratio * quad + 0.5 * ratio / at.quadratic * np.outer(q, q)
+    return Curvature(-0.5 * t + 0.5 * ratio * q, (hessian + hessian.T) / 2)
+
+
+def traces_and_forms(
+    at: Profile, found: Moments, *, reml: bool
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Tr P V_a (c,), tr P V_a P V_b (c, c), q_a (c,) and Q_ab (c, c); under ML the traces are of V^-1."""
     p = len(at.beta)
     e = np.append(-at.beta, 1.0)
-    cov, ratio = at.cov_unscaled, at.freedom / at.quadratic
+    cov = at.cov_unscaled
     ax, axx = found.a @ e, found.a[:, :p, :p]
     q = ax @ e
     xy = ax[:, :p]
@@ -320,24 +330,31 @@ def curvature(at: Profile, found: Moments, *, reml: bool) -> Curvature:
         t = t - np.trace(turned, axis1=1, axis2=2)
         tt = tt - 2.0 * np.einsum("abrs,sr->ab", found.aa[:, :, :p, :p], cov, optimize=True)
         tt = tt + np.einsum("ars,bsr->ab", turned, turned, optimize=True)
-    hessian = 0.5 * tt - ratio * quad + 0.5 * ratio / at.quadratic * np.outer(q, q)
-    return Curvature(-0.5 * t + 0.5 * ratio * q, (hessian + hessian.T) / 2)
+    return t, tt, q, quad
 
 
 def in_factors(found: Curvature, products: Products, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """Gradient (c,) and Hessian (c, c) by the elements of the lower triangular factors: D = LL' is quadratic in L."""
     order = cells(products)
-    jacobian = np.zeros((len(order), len(order)))
+    jacobian = cell_jacobian(products, factors)
     second = np.zeros((len(order), len(order)))
     place = {cell: a for a, cell in enumerate(order)}
     for a, (k, i, j) in enumerate(order):
-        q = len(factors[k])
-        for row in range(q):
-            # dL_ij moves row i of D: dD_ir = L_rj, and D_ii twice as much.
-            cell = (k, max(i, row), min(i, row))
-            jacobian[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
-        for row in range(j, q):
+        for row in range(j, len(factors[k])):
             b = place[k, row, j]
             cell = (k, max(i, row), min(i, row))
             second[a, b] += found.gradient[place[cell]] * (2.0 if row == i else 1.0)
     return jacobian.T @ found.gradient, jacobian.T @ found.hessian @ jacobian + second
+
+
+def cell_jacobian(products: Products, factors: Sequence[FloatArray]) -> FloatArray:
+    """Derivatives of the cells of D (rows) by the elements of the lower triangular factors (columns), shape (c, c)."""
+    order = cells(products)
+    found = np.zeros((len(order), len(order)))
+    place = {cell: a for a, cell in enumerate(order)}
+    for a, (k, i, j) in enumerate(order):
+        for row in range(len(factors[k])):
+            # dL_ij moves row i of D: dD_ir = L_rj, and D_ii twice as much.
+            cell = (k, max(i, row), min(i, row))
+            found[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
+    return found
