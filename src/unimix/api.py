@@ -216,7 +216,7 @@ def _fit_one(engine: Backend, call: _Call) -> FitResult:
     )
     seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
     finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    return finished.attach(native=found.native, posterior=found.posterior)
+    return finished.attach(native=found.native, posterior=found.posterior, design=call.design)
 
 
 def compare(

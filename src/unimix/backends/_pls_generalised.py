@@ -12,7 +12,7 @@ from unimix.model.estimates import Estimates
 from unimix.numerics.conditioning import is_singular
 from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import laplace_at
-from unimix.numerics.laplace_search import Found, search_laplace
+from unimix.numerics.laplace_search import covariance_of, search_laplace
 from unimix.numerics.optimum import WORTHWHILE, stopped_short
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     parameters = dict(zip(design.family.parameters, map(float, point.parameters), strict=True))
     name = design.family.parameters[0] if design.family.parameters else ""
     first = parameters.get(name, 1.0)
-    beta_cov, told = _inverse(found, design)
+    beta_cov, told = covariance_of(found, design)
     finished = found.gain < WORTHWHILE and not told
     if not told and not finished:
         told = stopped_short(found.gain)
@@ -75,20 +75,3 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         engine_call=call,
         native=found,
     )
-
-
-def _inverse(found: Found, design: Design) -> tuple[FloatArray, str]:
-    """Covariance of the fixed effects with all else estimated; on the boundary, with what is zero left out."""
-    size = len(found.hessian)
-    cells = size - design.p - len(found.point.parameters)
-    packed = found.point.pack()
-    kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
-    information = -found.hessian[np.ix_(kept, kept)]
-    at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
-    values, vectors = np.linalg.eigh(information)
-    usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
-    told = ""
-    if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
-        told = "the search ended where the likelihood is no maximum (a direction of negative curvature)"
-    inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
-    return np.asarray(inverse[at, at]), told

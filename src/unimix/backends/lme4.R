@@ -214,3 +214,16 @@ extract_lm <- function(model) {
   collect(function() list(beta = as.numeric(coef(model)), beta_cov = as.numeric(vcov(model)), sigma = sigma(model),
                           log_likelihood = as.numeric(logLik(model)), df = as.numeric(df.residual(model))))
 }
+
+# The REML criterion at given theta (lme4's own function), without a fit.
+evaluate_lmer <- function(y, x, z, codes, n_levels, weights, theta) {
+  collect(function() {
+    made <- frame(y, x, z, codes, n_levels, weights, numeric())
+    data <- made$data
+    formula <- as.formula(made$text, env = environment())
+    w <- if (length(weights)) data$w else NULL
+    call <- bquote(lme4::lmer(.(formula), data = data, devFunOnly = TRUE))
+    if (!is.null(w)) call$weights <- quote(w)
+    list(value = as.numeric(eval(call, environment())(theta)))
+  })
+}

@@ -182,3 +182,23 @@ def _kenward_roger_f(found: Uncertainty, contrasts: FloatArray, beta: FloatArray
     inverse = np.linalg.pinv(contrasts @ found.adjusted @ contrasts.T)
     at = contrasts @ beta
     return float(scale * at @ inverse @ at / q), float(q), float(df)
+
+
+def observed_covariance(
+    products: Products, factors: Sequence[FloatArray], sigma: float, beta: FloatArray, *, reml: bool
+) -> FloatArray:
+    """Covariance matrix of the fixed effects from the observed information of all parameters together, shape (p, p).
+
+    What statsmodels and glmmTMB report. It differs from (X'V^-1 X)^-1 by the cross-derivatives, whose expectation is
+    zero.
+    """
+    at = pls.profile(products, factors, reml=reml)
+    found = moments(products, at.state)
+    made = satterthwaite(products, factors, sigma, reml=reml)
+    p = products.p
+    e = np.append(-beta, 1.0)
+    gram = at.state.gram[:p, :p] / sigma**2
+    cross = np.empty((p, len(made.information)))
+    cross[:, :-1] = (cell_jacobian(products, factors).T @ (found.a @ e)[:, :p]).T / sigma**2
+    cross[:, -1] = 2.0 * (at.state.gram @ e)[:p] / sigma**2
+    return np.asarray(np.linalg.inv(gram - cross @ made.variances() @ cross.T))

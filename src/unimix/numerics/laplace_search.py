@@ -81,6 +81,7 @@ class Found:
     spherical: FloatArray
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be far out
 def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = ()) -> Found:
     """The highest maximum that can be found.
 
@@ -158,3 +159,23 @@ def hessian_of(gradient: Callable[[FloatArray], FloatArray], x: FloatArray, step
     columns = [(gradient(x + d) - gradient(x - d)) / (2 * step) for d in step * np.eye(len(x))]
     found = np.array(columns)
     return np.asarray((found + found.T) / 2)
+
+
+def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
+    """Covariance of the fixed effects (p, p) with all else estimated, and what is wrong with the curvature, or ''.
+
+    On the boundary what is zero is left out.
+    """
+    size = len(found.hessian)
+    cells = size - design.p - len(found.point.parameters)
+    packed = found.point.pack()
+    kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
+    information = -found.hessian[np.ix_(kept, kept)]
+    at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
+    values, vectors = np.linalg.eigh(information)
+    usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+    told = ""
+    if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
+        told = "the search ended where the likelihood is no maximum (a direction of negative curvature)"
+    inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
+    return np.asarray(inverse[at, at]), told

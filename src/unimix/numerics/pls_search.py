@@ -102,9 +102,7 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
     """Trust-region steps until none promises anything."""
 
     def derivatives(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        here = pls.unpack(products, theta)
-        at = pls.profile(products, here, reml=reml)
-        return in_factors(curvature(at, moments(products, at.state), reml=reml), products, here)
+        return curvature_at(products, pls.unpack(products, theta), reml=reml)
 
     found = ascend(
         pls.pack(factors),
@@ -172,3 +170,9 @@ def scaled_gradient(products: Products, at: pls.Profile, factors: Factors, *, re
     """Largest element of the gradient by the factors, each in units of its size (or of a tenth of a residual SD)."""
     slope = by_factor(gradient(products, at, reml=reml), factors)
     return float(np.abs(slope * np.maximum(np.abs(pls.pack(factors)), 0.1)).max(initial=0.0))
+
+
+def curvature_at(products: Products, factors: Factors, *, reml: bool) -> tuple[FloatArray, FloatArray]:
+    """Gradient (c,) and Hessian (c, c) of the profiled criterion by the elements of the factors."""
+    at = pls.profile(products, factors, reml=reml)
+    return in_factors(curvature(at, moments(products, at.state), reml=reml), products, factors)

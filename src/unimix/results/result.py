@@ -11,11 +11,15 @@ import pandas as pd
 
 from unimix.errors import DataError, OptionError
 from unimix.foreign import refuse_keywords
+from unimix.model.design import Design
 from unimix.model.family import Family, as_family
 from unimix.model.frames import one_row
 from unimix.results import predict as prediction
 from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
+from unimix.results.certificate import Certificate
+from unimix.results.certify import certify
+from unimix.results.rebuild import rebuild_design
 from unimix.results.residuals import inverse_link, mean, residuals
 from unimix.results.saving import SavedResult
 
@@ -285,6 +289,39 @@ class FitResult(SavedResult):
         if data is None:
             return augment_rows(self)
         return augment_data(self, data, new_levels)
+
+    def certificate(self, data: Any = None) -> Certificate:
+        """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.
+
+        The log-likelihood is evaluated at the engine's estimates and climbed from there and from every likely start
+        (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature).
+
+        Args:
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            The verdict (certified, certified at the boundary, not at the optimum, a different model, not checkable)
+            with a sentence, and the checks it rests on.
+
+        Raises:
+            DataError: If the data are needed and absent, or not those that were fitted.
+        """
+        return certify([self], self.design(data))[0]
+
+    def design(self, data: Any = None) -> Design:
+        """The arrays that were fitted: y, X, blocks of Z with their levels.
+
+        Args:
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Raises:
+            DataError: If the data are needed and absent, or not those that were fitted.
+        """
+        if self._design is not None and data is None:
+            return self._design
+        if data is None:
+            raise DataError("A loaded result holds no data: give it the frame that was fitted, fit.certificate(data).")
+        return rebuild_design(self, data)
 
     def summary(self) -> str:
         """The whole result as text."""

@@ -1,0 +1,52 @@
+"""Make certificates: one ground for all results of a design, then every result against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from unimix.model.design import Design
+from unimix.results.certificate import Certificate, Check
+from unimix.results.certify_generalised import GeneralisedGround
+from unimix.results.certify_linear import LinearGround
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+
+def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
+    """Certificates of results of one design; the search for the optimum starts from all of them.
+
+    Args:
+        fits: Results.
+        design: Their design.
+    """
+    reason = _out_of_reach(design)
+    if reason:
+        return [_not_checkable(fit, reason) for fit in fits]
+    ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
+    return [ground.certify(fit) for fit in fits]
+
+
+def _out_of_reach(design: Design) -> str:
+    if design.zero is not None:
+        return "unimix has no criterion of its own for zero inflation"
+    if design.dispersion is not None:
+        return "unimix has no criterion of its own for a model of the dispersion"
+    structures = sorted({b.structure for b in design.blocks} - {"us"})
+    if structures:
+        return f"unimix has no criterion of its own for {' and '.join(structures)} covariances"
+    if design.family.name == "student_t":
+        return "unimix has no criterion of its own for Student's t"
+    return ""
+
+
+def _not_checkable(fit: FitResult, reason: str) -> Certificate:
+    return Certificate(
+        backend=fit.backend,
+        formula=fit.formula,
+        criterion=fit.fit.criterion,
+        verdict="not checkable",
+        sentence=f"This result cannot be checked: {reason}.",
+        checks=(Check(name="same model", passed=None, said=reason),),
+    )

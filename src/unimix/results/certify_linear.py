@@ -1,0 +1,228 @@
+"""Certificates of linear (mixed) models: everything is held against the criterion of :mod:`unimix.numerics.pls`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.model.design import Design
+from unimix.numerics import pls
+from unimix.numerics.conditioning import condition, relative_factors
+from unimix.numerics.degrees import df_of_contrasts, kenward_roger, observed_covariance, satterthwaite
+from unimix.numerics.inference import column_scale
+from unimix.numerics.pls_effects import conditional_effects
+from unimix.numerics.pls_search import Optimum, climb, curvature_at, lower_triangular, scaled_gradient, search
+from unimix.numerics.products import Products, form
+from unimix.results import certify_words as words
+from unimix.results.certificate import Certificate, Check
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A result's parameters in conditioned coordinates.
+
+    Attributes:
+        factors: Relative factors, lower triangular, shapes (q, q).
+        sigma: Residual standard deviation.
+        beta: Shape (p,).
+    """
+
+    factors: list[FloatArray]
+    sigma: float
+    beta: FloatArray
+
+
+class LinearGround:
+    """The design and its optimum, for all results of it."""
+
+    def __init__(self, design: Design, fits: Sequence[FitResult]) -> None:
+        self.design = design
+        plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
+        self.conditioned, self.way_back = condition(plain)
+        self.fits = fits
+        self.log_weights = 0.0 if design.weights is None else 0.5 * float(np.log(design.weights).sum())
+        self.units = [column_scale(b.z) for b in self.conditioned.blocks]
+        self._best: dict[bool, Optimum] = {}
+
+    @cached_property
+    def products(self) -> Products:
+        """The reduced data."""
+        return form(self.conditioned)
+
+    def lost(self, *, reml: bool) -> float:
+        """What the user's log-likelihood is less than the conditioned one's."""
+        scale, p, n = np.log(self.way_back.scale), self.design.p, self.design.n
+        return float((n - p) * scale + self.way_back.log_det if reml else n * scale)
+
+    def best(self, *, reml: bool) -> Optimum:
+        """The highest maximum, climbed to from every result and every likely start."""
+        if reml not in self._best:
+            points = [self.point(f).factors for f in self.fits]
+            self._best[reml] = search(self.products, self.units, points, reml=reml)
+        return self._best[reml]
+
+    def point(self, fit: FitResult) -> Point:
+        """A result's parameters in conditioned coordinates."""
+        way = self.way_back
+        turns = [np.linalg.inv(t) / way.scale for t in way.blocks]
+        covariances = tuple(t @ np.asarray(b.covariance) @ t.T for t, b in zip(turns, fit.random, strict=True))
+        sigma = fit.sigma / way.residual
+        beta = np.asarray(np.linalg.solve(way.coefficients, fit.fixed.estimate - way.shift))
+        return Point(lower_triangular(relative_factors(covariances, sigma)), sigma, beta)
+
+    def certify(self, fit: FitResult) -> Certificate:
+        """The certificate of one result."""
+        if not self.design.blocks:
+            return self._without_groups(fit)
+        at = self.point(fit)
+        sampled = fit.fixed.interval == "credible"
+        reml = sampled or fit.fit.criterion == "REML"
+        checks = [self._bayes(fit, at)] if sampled else self._frequentist(fit, at, reml=reml)
+        checks.insert(0, words.rows_check(fit, self.design))
+        best = self.best(reml=reml)
+        value = self._value(at, reml=reml)
+        return words.conclude(
+            fit,
+            checks,
+            gap=best.profile.value - value,
+            best_value=best.profile.value - self.lost(reml=reml),
+            best_fixed=self._fixed(best.profile.beta),
+            best_sd=self._sds(best),
+            boundary=words.boundary(fit),
+        )
+
+    def _value(self, at: Point, *, reml: bool) -> float:
+        return pls.log_likelihood(self.products, at.factors, at.sigma, at.beta, reml=reml)
+
+    def _fixed(self, beta: FloatArray) -> FloatArray:
+        return self.way_back.shift + self.way_back.coefficients @ beta
+
+    def _sds(self, best: Optimum) -> list[FloatArray]:
+        s = self.way_back.scale * best.profile.sigma
+        turned = [s * t @ f for t, f in zip(self.way_back.blocks, best.factors, strict=True)]
+        sds = [np.sqrt(np.diag(f @ f.T)) for f in turned]
+        return [*sds, np.array([self.way_back.residual * best.profile.sigma])]
+
+    def _frequentist(self, fit: FitResult, at: Point, *, reml: bool) -> list[Check]:
+        here = pls.profile(self.products, at.factors, reml=reml)
+        best = self.best(reml=reml)
+        scale = np.sqrt(np.diag(self._cov(here.sigma**2 * here.cov_unscaled)))
+        return [
+            self._same_model(fit, at, here, scale, reml=reml),
+            self._optimum(fit, at, here, best, scale, reml=reml),
+            self._effects(fit, at, here),
+            *self._inference(fit, at, here, reml=reml),
+        ]
+
+    def _cov(self, matrix: FloatArray) -> FloatArray:
+        m = self.way_back.coefficients
+        return np.asarray(m @ matrix @ m.T)
+
+    def _same_model(self, fit: FitResult, at: Point, here: pls.Profile, scale: FloatArray, *, reml: bool) -> Check:
+        n, p = self.design.n, self.design.p
+        ours = self._value(at, reml=reml) - self.lost(reml=reml)
+        other = self._value(at, reml=not reml) - self.lost(reml=not reml)
+        with np.errstate(all="ignore"):
+            log_x = float(np.linalg.slogdet(self.design.x.T @ self.design.x)[1]) / 2
+        known = {
+            f"the log-likelihood of {'ML, not REML' if reml else 'REML, not ML'}": other - ours,
+            "without the weights' constant sum(log w)/2": -self.log_weights,
+            "with twice the weights' constant sum(log w)/2": self.log_weights,
+            "without n log(2 pi)/2": n * words.HALF_LOG_2PI,
+            "without (n - p) log(2 pi)/2": (n - p) * words.HALF_LOG_2PI,
+            "with n instead of n - p in log(2 pi)/2": -p * words.HALF_LOG_2PI,
+            "with log|X'X|/2 added": log_x,
+            "with log|X'X|/2 taken off": -log_x,
+        }
+        off = float(np.max(np.abs(self._fixed(at.beta) - self._fixed(here.beta)) / scale, initial=0.0))
+        return words.same_model(fit, ours, known, off)
+
+    def _optimum(
+        self, fit: FitResult, at: Point, here: pls.Profile, best: Optimum, scale: FloatArray, *, reml: bool
+    ) -> Check:
+        gap = best.profile.value - self._value(at, reml=reml)
+        moved = float(np.max(np.abs(fit.fixed.estimate - self._fixed(best.profile.beta)) / scale, initial=0.0))
+        _, hessian = curvature_at(self.products, at.factors, reml=reml)
+        values = np.linalg.eigvalsh(-hessian)
+        own = climb(self.products, at.factors, reml=reml)
+        numbers = {
+            "gap": gap,
+            "gap to the maximum uphill of it": own.profile.value - self._value(at, reml=reml),
+            "scaled gradient": scaled_gradient(self.products, here, at.factors, reml=reml),
+            "least eigenvalue of -Hessian": float(values.min()),
+            "largest eigenvalue of -Hessian": float(values.max()),
+            "fixed effects move by (SE)": moved,
+        }
+        return words.optimum(fit, gap, moved, self._sds(best), numbers)
+
+    def _effects(self, fit: FitResult, at: Point, here: pls.Profile) -> Check:
+        modes, _ = conditional_effects(self.products, here, at.factors)
+        worst = 0.0
+        for block, turn, own in zip(fit.random, self.way_back.blocks, modes, strict=True):
+            exact = own @ (self.way_back.scale * turn).T
+            sd = np.maximum(np.asarray(block.sd), 1e-6 * fit.sigma / np.asarray(block.unit))
+            worst = max(worst, float((np.abs(np.asarray(block.modes) - exact) / sd).max()))
+        return words.group_effects(worst)
+
+    def _inference(self, fit: FitResult, at: Point, here: pls.Profile, *, reml: bool) -> list[Check]:
+        m = self.way_back.coefficients
+        made = satterthwaite(self.products, at.factors, at.sigma, reml=reml)
+        observed = observed_covariance(self.products, at.factors, at.sigma, at.beta, reml=reml)
+        kinds = {
+            "generalised least squares": np.sqrt(np.diag(self._cov(at.sigma**2 * here.cov_unscaled))),
+            "observed information": np.sqrt(np.maximum(np.diag(self._cov(observed)), 0.0)),
+        }
+        dfs = {"satterthwaite": df_of_contrasts(made, m)}
+        if reml:
+            kenward = kenward_roger(self.products, at.factors, at.sigma)
+            kinds["Kenward-Roger"] = np.sqrt(np.diag(self._cov(kenward.adjusted)))  # type: ignore[arg-type]
+            dfs["kenward-roger"] = df_of_contrasts(kenward, m)
+        return [words.standard_errors(fit, kinds), words.degrees(fit, dfs)]
+
+    def _bayes(self, fit: FitResult, at: Point) -> Check:
+        best = self.best(reml=True)
+        se = np.sqrt(np.diag(self._cov(best.profile.sigma**2 * best.profile.cov_unscaled)))
+        pull = np.abs(fit.fixed.estimate - self._fixed(best.profile.beta)) / se
+        lost = best.profile.value - pls.log_likelihood(self.products, at.factors, at.sigma, reml=True)
+        return words.posterior(fit, pull, lost, "REML")
+
+    def _without_groups(self, fit: FitResult) -> Certificate:
+        design = self.design
+        root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+        y = design.y if design.offset is None else design.y - design.offset
+        q, r = np.linalg.qr(root[:, None] * design.x)
+        beta = np.linalg.solve(r, q.T @ (root * y)) if design.p else np.empty(0)
+        rest = float(np.sum((root * (y - design.x @ beta)) ** 2))
+        sigma = float(np.sqrt(rest / (design.n - design.p)))
+        inverse = np.linalg.inv(r) if design.p else np.empty((0, 0))
+        se = sigma * np.sqrt(np.sum(inverse**2, axis=1))
+        ours = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + self.log_weights
+        off = float(np.max(np.abs(fit.fixed.estimate - beta) / se, initial=0.0))
+        if fit.fixed.interval == "credible":
+            checks = [words.posterior(fit, np.abs(fit.fixed.estimate - beta) / se, 0.5 * off**2, "least squares")]
+        else:
+            known = {"without the weights' constant sum(log w)/2": -self.log_weights}
+            checks = [
+                words.same_model(fit, ours, known, off),
+                words.standard_errors(fit, {"least squares": se}),
+                words.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),
+            ]
+        return words.conclude(
+            fit,
+            checks,
+            gap=0.5 * off**2,
+            best_value=ours,
+            best_fixed=beta,
+            best_sd=[np.array([sigma])],
+            boundary="",
+        )

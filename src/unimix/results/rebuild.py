@@ -1,0 +1,85 @@
+"""The design of a saved result, from the result and its data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError
+from unimix.model.design import Design, RandomBlock, with_dot
+from unimix.model.family import as_family
+from unimix.model.newdata import design_rows
+from unimix.model.parse import parse
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+SAME = 1e-6
+"""Relative difference of linear predictors above which data are not those that were fitted."""
+
+
+def rebuild_design(fit: FitResult, data: Any) -> Design:
+    """The design that a result belongs to; response, weights, trials and offset are those that the result keeps.
+
+    Args:
+        fit: A result without zero inflation, dispersion formula or structured covariances.
+        data: The data that were fitted, in any form that ``fit`` takes.
+
+    Raises:
+        DataError: If they are other data.
+    """
+    recipe = fit.model.recipe.model_copy(update={"offset_given": False})
+    made = design_rows(recipe, data, with_groups=bool(fit.random))
+    place = np.full(len(made.complete), -1)
+    place[made.complete] = np.arange(int(made.complete.sum()))
+    index = np.asarray(fit.rows.index, dtype=np.int64)
+    if index.max(initial=-1) >= len(place) or (place[index] < 0).any():
+        raise DataError(
+            f"These are not the data that were fitted: the fit used rows up to number {index.max()}, and the data have "
+            f"{int(made.complete.sum())} complete rows of {len(place)}. Give the frame that fit() was given."
+        )
+    at = place[index]
+    x = made.x[at]
+    offset = made.offset[at]
+    fixed = np.asarray(fit.rows.population_predictor)
+    given = fixed - x @ fit.fixed.estimate
+    if fit.model.recipe.offset_given:
+        offset = given
+    eta = x @ fit.fixed.estimate + offset
+    blocks = []
+    for block, z, labels in zip(fit.random, made.z, made.labels, strict=True):
+        known = {str(level): i for i, level in enumerate(block.levels)}
+        codes = np.array([known.get(str(labels[i]), -1) for i in at], dtype=np.int64)
+        if (codes < 0).any():
+            raise DataError(f"These are not the data that were fitted: {block.group} has levels that the fit has not.")
+        eta = eta + np.einsum("nq,nq->n", z[at], np.asarray(block.modes)[codes])
+        blocks.append(
+            RandomBlock(block.group, (block.group,), block.terms, np.ascontiguousarray(z[at]), codes, block.levels)
+        )
+    size = float(np.abs(fit.rows.linear_predictor).max())
+    if np.abs(eta - fit.rows.linear_predictor).max() > SAME * max(size, 1e-300):
+        raise DataError(
+            "These are not the data that were fitted: fixed and group effects do not give the fitted values with them. "
+            "Give certificate() the frame that fit() was given."
+        )
+    rows = fit.rows
+    return Design(
+        spec=with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns),
+        y=np.asarray(rows.observed, dtype=np.float64),
+        x=np.ascontiguousarray(x),
+        fixed_names=fit.fixed.terms,
+        blocks=tuple(blocks),
+        weights=None if rows.weights is None else np.asarray(rows.weights),
+        offset=offset if np.any(offset != 0) else None,
+        rows=index,
+        n_rows=len(place),
+        dropped=fit.model.missing,
+        aliased=fit.model.aliased,
+        notes=(),
+        recipe=fit.model.recipe,
+        family=as_family(f"{fit.model.family}({fit.model.link})"),
+        trials=None if rows.trials is None else np.asarray(rows.trials),
+    )
