@@ -86,6 +86,8 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     blocks = design.blocks
     if not blocks:
         needs.add(Feature.NO_RANDOM_PART)
+        if method is not None:  # without group effects every likelihood is the plain one
+            needs.add(Feature.POSTERIOR if method == "posterior" else Feature.ML)
     elif method is not None:
         needs.add(METHOD_FEATURES[method])
     per_factor: dict[str, list[RandomBlock]] = {}

@@ -20,12 +20,15 @@ from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor
 from unimix.numerics.laplace_gradient import Slope, pieces_of, slope_of_laplace
 from unimix.numerics.newton import Ascent, ascend
+from unimix.numerics.optimum import differences
 
 FloatArray = npt.NDArray[np.float64]
 
 SIZES = (0.3, 1.0)
 """Standard deviations, on the scale of the link, from which the search starts."""
 DIFFERENCE = 1e-4
+COARSE = 1e-3
+"""Steps of differences of a gradient, and of values."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,10 @@ def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = 
             warm[0] = found.spherical
         return found
 
+    def value_of(x: FloatArray) -> float:
+        return _by_nodes(design, x, n_nodes) if n_nodes > 1 else slope(x).value
+
     def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
-        if n_nodes > 1:
-            return _by_nodes(design, x, n_nodes), _differences(lambda z: _by_nodes(design, z, n_nodes), x)
         found = slope(x)
         return found.value, np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
 
@@ -111,16 +115,22 @@ def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = 
         return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros_like(x))
 
     def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if n_nodes > 1:
+            return _by_differences(value_of, x)
         return value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x)
 
     best: Ascent | None = None
-    for start in [*_starts(design), *further]:
+    # Quadrature is dear and has no exact gradient: it starts where Laplace's approximation is best.
+    starts = [search_laplace(design).point] if n_nodes > 1 else _starts(design)
+    for start in [*starts, *further]:
         warm[0] = None
         x = start.pack()
-        if not np.isfinite(value_and_gradient(x)[0]):
+        if not np.isfinite(value_of(x)):
             continue
-        near = minimize(loss, x, jac=True, method="L-BFGS-B", options={"maxiter": 200, "ftol": 1e-12, "gtol": 1e-5}).x
-        climbed = ascend(near, lambda z: value_and_gradient(z)[0], derivatives, np.ones_like, 30)
+        if n_nodes == 1:
+            settings = {"maxiter": 200, "ftol": 1e-12, "gtol": 1e-5}
+            x = minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x
+        climbed = ascend(x, value_of, derivatives, np.ones_like, 30)
         if best is None or climbed.value > best.value + 1e-10:
             best = climbed
     if best is None:
@@ -149,9 +159,17 @@ def _by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
     )
 
 
-def _differences(value: Callable[[FloatArray], float], x: FloatArray) -> FloatArray:
-    moves = DIFFERENCE * np.eye(len(x))
-    return np.array([(value(x + d) - value(x - d)) / (2 * DIFFERENCE) for d in moves])
+def _by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Gradient and Hessian by differences of values."""
+
+    def moved(moves: dict[int, float]) -> float:
+        at = x.copy()
+        for c, times in moves.items():
+            at[c] += times * COARSE
+        return value(at)
+
+    gradient, hessian = differences(moved, len(x))
+    return gradient / COARSE, hessian / COARSE**2
 
 
 def hessian_of(gradient: Callable[[FloatArray], FloatArray], x: FloatArray, step: float = DIFFERENCE) -> FloatArray:
