@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unimix import backends, families
+    from unimix.all_fit import AllFit, all_fit
     from unimix.api import compare, explain, fit
     from unimix.comparison.comparison import Comparison
     from unimix.comparison.verdicts import Tolerances
@@ -40,12 +41,15 @@ if TYPE_CHECKING:
         StudentT,
         Uniform,
     )
+    from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "unimix.api": ("fit", "compare", "explain"),
+    "unimix.all_fit": ("all_fit", "AllFit"),
+    "unimix.results.certificate": ("Certificate",),
     "unimix.comparison.comparison": ("Comparison",),
     "unimix.comparison.verdicts": ("Tolerances",),
     "unimix.datasets": ("load_dataset", "list_datasets"),
@@ -68,9 +72,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "LKJ",
+    "AllFit",
     "Beta",
     "Binomial",
     "Cauchy",
+    "Certificate",
     "Comparison",
     "DataError",
     "DisagreementError",
@@ -98,6 +104,7 @@ __all__ = [
     "UnimixError",
     "UnknownBackendError",
     "UnsupportedModelError",
+    "all_fit",
     "backends",
     "compare",
     "doctor",

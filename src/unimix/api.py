@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, Never
 
-import numpy.typing as npt
-
 from unimix.backends import registry
-from unimix.backends.base import Backend, FitRequest
+from unimix.backends.base import Backend
+from unimix.calls import Call, ColumnOrArray, fit_one, make_request, prepare, restarted
 from unimix.comparison.comparison import Comparison, Failure, build_comparison
-from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.errors import OptionError, UnimixError, listing
 from unimix.explanation import Explanation, explain_design
 from unimix.foreign import refuse_keywords, refuse_swapped
-from unimix.model.design import Design, build_design
 from unimix.model.family import FamilyLike
-from unimix.model.features import METHODS, method_fault
-from unimix.model.parse import parse
-from unimix.results.assemble import assemble
 from unimix.results.result import FitResult
-from unimix.results.schema import PRIORS, EngineInfo
 
 BackendLike = str | type[Backend] | Backend
-ColumnOrArray = str | npt.ArrayLike | None
-DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
 Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The checked arguments of one call, beside the backend."""
-
-    design: Design
-    method: str | None
-    df_method: str
-    ci_level: float
-    priors: Mapping[str, Any] | None
-    seed: int | None
-    progress: bool | None
-    design_seconds: float
 
 
 def fit(
@@ -64,6 +40,7 @@ def fit(
     priors: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    restart: bool = False,
     **unknown: Never,
 ) -> FitResult:
     """Fit a linear or generalised linear mixed model with the engine of your choice.
@@ -93,6 +70,8 @@ def fit(
         priors: For PyMC: ``{"x": unimix.Normal(0, 10), "sd(g)": unimix.HalfNormal(5)}``.
         seed: Of random numbers; the same seed gives the same draws.
         progress: Show a progress bar; None means on a terminal.
+        restart: Where the certificate finds a linear mixed model short of the optimum, start the engine again from the
+            best known point. The result says that its start was borrowed.
         unknown: Nothing; what other packages call an argument is answered with its name here.
 
     Returns:
@@ -110,7 +89,7 @@ def fit(
     refuse_swapped("unimix.fit", formula, data)
     engine = registry.resolve(backend, options)
     refuse_keywords(fit, unknown, type(engine).model_fields)
-    call = _prepare(
+    call = prepare(
         formula,
         data,
         family,
@@ -127,96 +106,8 @@ def fit(
         seed,
         progress,
     )
-    return _fit_one(engine, call)
-
-
-def _prepare(
-    formula: str,
-    data: Any,
-    family: FamilyLike,
-    method: str | None,
-    weights: ColumnOrArray,
-    offset: ColumnOrArray,
-    contrasts: Mapping[str, object] | None,
-    ziformula: str | None,
-    dispformula: str | None,
-    df_method: str,
-    ci_level: float,
-    missing: str,
-    priors: Mapping[str, Any] | None,
-    seed: int | None,
-    progress: bool | None,
-) -> _Call:
-    faults = []
-    if method is not None and method not in METHODS:
-        faults.append(f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}")
-    if df_method not in DF_METHODS:
-        faults.append(
-            f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}"
-        )
-    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
-        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        faults.append(f"seed={seed!r}: a whole number that is not negative.")
-    if faults:
-        raise OptionError("\n".join(faults))
-    started = time.perf_counter()
-    design = build_design(
-        parse(formula, ziformula, dispformula),
-        data,
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        missing=missing,
-        family=family,
-    )
-    fault = method_fault(design, method, df_method)
-    if fault:
-        raise OptionError(fault)
-    seconds = time.perf_counter() - started
-    return _Call(design, method, df_method, float(ci_level), priors, seed, progress, seconds)
-
-
-def _request(engine: Backend, call: _Call) -> FitRequest:
-    method = call.method or engine.default_method(call.design)
-    if not call.design.blocks and not call.design.family.is_linear and method in ("Laplace", "AGQ"):
-        method = "ML"  # nothing is integrated out
-    seed = call.seed
-    if seed is None and method == "posterior":
-        seed = secrets.randbelow(2**31)
-    return FitRequest(method, call.df_method, call.ci_level, call.priors, seed, call.progress)
-
-
-def _fit_one(engine: Backend, call: _Call) -> FitResult:
-    request = _request(engine, call)
-    if engine.refusals(call.design, request):
-        engine.refuse(call.design, request, registry.others())
-    outcome = engine.fit(call.design, request)
-    started = time.perf_counter()
-    found = outcome.estimates
-    info = EngineInfo(
-        backend=engine.info.name,
-        engine=engine.info.engine,
-        versions=outcome.versions,
-        options=engine.model_dump(mode="json"),
-        seed=request.seed if found.sampling else None,
-        call=found.engine_call,
-        seconds={},
-        priors=dict(found.priors),
-    )
-    result = assemble(
-        call.design,
-        found,
-        method=request.method,
-        engine=info,
-        provenance=outcome.provenance
-        | ({PRIORS: listing(f"{k} ~ {v}" for k, v in request.priors.items())} if request.priors else {}),
-        notes=outcome.notes,
-        ci_level=request.ci_level,
-    )
-    seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
-    finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    return finished.attach(native=found.native, posterior=found.posterior, design=call.design)
+    found = fit_one(engine, call)
+    return restarted(engine, call, found) if restart else found
 
 
 def compare(
@@ -276,8 +167,8 @@ def compare(
         return build_comparison(given, [])
     if more:
         raise OptionError("compare takes a formula and data, or finished results; not both.")
-    engines = _engines(backends)
-    call = _prepare(
+    engines = engines_of(backends)
+    call = prepare(
         formula,
         data,
         family,
@@ -304,7 +195,7 @@ def compare(
             priors=priors if sampler else None,
         )
         try:
-            results.append(_fit_one(engine, own))
+            results.append(fit_one(engine, own))
         except UnimixError as error:
             results.append(Failure(engine.info.name, type(error).__name__, str(error)))
     fitted = [r for r in results if isinstance(r, FitResult)]
@@ -315,13 +206,18 @@ def _label(result: FitResult | Failure) -> str:
     return result.engine.backend if isinstance(result, FitResult) else result.backend
 
 
-def _has_df(engine: Backend, call: _Call) -> bool:
+def _has_df(engine: Backend, call: Call) -> bool:
     from unimix.model.features import Feature
 
     return call.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
 
 
-def _engines(backends: Sequence[BackendLike] | None) -> list[Backend]:
+def engines_of(backends: Sequence[BackendLike] | None) -> list[Backend]:
+    """The configured engines that are named, or all that are installed.
+
+    Raises:
+        OptionError: If fewer than two are installed.
+    """
     if backends is None:
         found = [b for b in registry.others().values() if b.available()]
         if len(found) < 2:
@@ -381,7 +277,7 @@ def explain(
     refuse_swapped("unimix.explain", formula, data)
     engine = registry.resolve(backend, options)
     refuse_keywords(explain, unknown, type(engine).model_fields)
-    call = _prepare(
+    call = prepare(
         formula,
         data,
         family,
@@ -398,11 +294,11 @@ def explain(
         None,
         None,
     )
-    request = _request(engine, call)
+    request = make_request(engine, call)
     able = [
         n
         for n, b in registry.others().items()
-        if not b.refusals(call.design, b.adapted(_request(b, call), call.design))
+        if not b.refusals(call.design, b.adapted(make_request(b, call), call.design))
     ]
     return explain_design(
         call.design,

@@ -6,7 +6,7 @@ right length save half of them. The end of the search is decided by statsmodels'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,14 @@ def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> li
         steps: Number of EM steps from each maximum along the line.
     """
     found = likely_starts(design.y, design.x, design.blocks, reml=reml, steps=steps)
-    points = []
-    for factors in found:
-        scaled = [f / u[:, None] for f, u in zip(factors, layout.units, strict=True)]
-        root = np.zeros((0, 0)) if layout.slope is None else scaled[layout.slope]
-        points.append(Point(root, np.array([scaled[k][0, 0] for k in layout.components])))
-    return points
+    return [as_point(factors, layout) for factors in found]
+
+
+def as_point(factors: Sequence[FloatArray], layout: Layout) -> Point:
+    """Relative factors (q, q) as statsmodels' parameters."""
+    scaled = [f / u[:, None] for f, u in zip(factors, layout.units, strict=True)]
+    root = np.zeros((0, 0)) if layout.slope is None else scaled[layout.slope]
+    return Point(root, np.array([scaled[k][0, 0] for k in layout.components]))
 
 
 def inverse_curvature(start: Point, exact: Callable[[Point], float], n: int) -> FloatArray | None:

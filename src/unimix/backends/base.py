@@ -33,7 +33,7 @@ from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
-from unimix.numerics.conditioning import Conditioning, condition, is_singular, restore
+from unimix.numerics.conditioning import Conditioning, condition, is_singular, relative_factors, restore
 from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
@@ -65,6 +65,21 @@ class BackendInfo:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where a search for a linear mixed model's covariance parameters is to begin, in the user's units.
+
+    Attributes:
+        covariances: Covariance of each block's effects, shapes (q, q).
+        sigma: Residual standard deviation.
+        source: Whose they are, in words.
+    """
+
+    covariances: tuple[FloatArray, ...]
+    sigma: float
+    source: str
+
+
+@dataclass(frozen=True)
 class FitRequest:
     """What is asked of an engine beside the design.
 
@@ -75,6 +90,7 @@ class FitRequest:
         priors: Prior per parameter name.
         seed: Of random numbers.
         progress: Show a progress bar; None means on a terminal.
+        start: Where the search is to begin; only for backends with ``takes_start``.
     """
 
     method: str
@@ -83,6 +99,7 @@ class FitRequest:
     priors: Mapping[str, Any] | None = None
     seed: int | None = None
     progress: bool | None = None
+    start: Start | None = None
 
     @property
     def reml(self) -> bool:
@@ -100,12 +117,14 @@ class Problem:
         coefficients: Matrix from fitted coordinates to the user's fixed effects, shape (p, p); its rows are the
             contrasts whose degrees of freedom are wanted.
         original: The model in the user's coordinates.
+        start: Relative covariance factors, lower triangular, shapes (q, q), at which the search is to begin; or None.
     """
 
     design: Design
     request: FitRequest
     coefficients: FloatArray
     original: Design
+    start: tuple[FloatArray, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +141,8 @@ class Outcome:
 class Backend(BaseModel, ABC):
     """An engine and its options: the instance's fields are the options, frozen.
 
-    A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and writes :meth:`_fit`.
+    A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and writes :meth:`_fit`. It
+    sets ``takes_start`` if it begins its search at ``problem.start``.
 
     Attributes:
         conditioning: Hand the engine well-scaled columns and transform the answer back exactly.
@@ -133,6 +153,8 @@ class Backend(BaseModel, ABC):
     info: ClassVar[BackendInfo]
     capabilities: ClassVar[Capabilities]
     families: ClassVar[FamilySheet] = only_gaussian("the backend is for linear mixed models")
+
+    takes_start: ClassVar[bool] = False
 
     conditioning: bool = True
 
@@ -294,11 +316,25 @@ class Backend(BaseModel, ABC):
         if fitted.weights is not None and isinstance(answer, Yes) and answer.how and fitted.is_linear:
             fitted, constant = scale_rows(fitted)
             provenance["weights"] = f"emulated: {answer.how}"
+        if request.start is not None:
+            provenance["start"] = f"borrowed: {request.start.source}"
         if not self.conditioning:
-            return Problem(fitted, request, np.eye(design.p), design), None, constant, provenance
+            start = _relative(request.start, None)
+            return Problem(fitted, request, np.eye(design.p), design, start), None, constant, provenance
         conditioned, way_back = condition(fitted)
         provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
-        return Problem(conditioned, request, way_back.coefficients, design), way_back, constant, provenance
+        start = _relative(request.start, way_back)
+        return Problem(conditioned, request, way_back.coefficients, design, start), way_back, constant, provenance
+
+
+def _relative(start: Start | None, way_back: Conditioning | None) -> tuple[FloatArray, ...] | None:
+    """Relative factors in the coordinates that are fitted."""
+    if start is None:
+        return None
+    covariances, sigma = start.covariances, start.sigma
+    if way_back is not None:
+        covariances, sigma = way_back.conditioned(covariances), sigma / way_back.residual
+    return relative_factors(covariances, sigma)
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:

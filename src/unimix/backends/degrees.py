@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
-from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.conditioning import condition, relative_factors
 from unimix.numerics.degrees import df_of_contrasts, kenward_roger, satterthwaite
 from unimix.numerics.pls_search import lower_triangular
 from unimix.numerics.products import form
@@ -33,11 +33,16 @@ def with_degrees(
     if any(b.structure != "us" for b in design.blocks):
         return found
     kenward = df_method == "kenward-roger"
-    products, factors = form(design), lower_triangular(relative_factors(found.covariances, found.sigma))
+    # Also where the engine was given bare columns: derivatives want well-scaled ones.
+    own, way_back = condition(design)
+    sigma = found.sigma / way_back.residual
+    products = form(own)
+    factors = lower_triangular(relative_factors(way_back.conditioned(found.covariances), sigma))
+    coefficients = coefficients @ way_back.coefficients
     if kenward:
-        made = kenward_roger(products, factors, found.sigma)
+        made = kenward_roger(products, factors, sigma)
     else:
-        made = satterthwaite(products, factors, found.sigma, reml=method == "REML")
+        made = satterthwaite(products, factors, sigma, reml=method == "REML")
     df = df_of_contrasts(made, coefficients)
     if not (np.isfinite(df) & (df > 0)).all():
         told = f"none: the covariance parameters leave {df_method} degrees of freedom undefined; z is reported"

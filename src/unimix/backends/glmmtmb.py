@@ -25,6 +25,7 @@ from unimix.numerics.optimum import WORTHWHILE, Curvature, curvature_of_laplace,
 from unimix.numerics.starts import likely_starts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from unimix.model.design import Design, Part
@@ -110,6 +111,7 @@ class GlmmTMB(RBackend):
     r_packages: ClassVar[tuple[str, ...]] = ("glmmTMB",)
     r_engine: ClassVar[tuple[str, ...]] = ("glmmTMB",)
     r_beneath: ClassVar[str] = "TMB"
+    takes_start: ClassVar[bool] = True
 
     optimizer: Literal["nlminb", "BFGS", "L-BFGS-B"] = "nlminb"
     control: dict[str, float] = Field(default_factory=dict)
@@ -160,6 +162,11 @@ class GlmmTMB(RBackend):
             {**default, **self.control},
         ]
         starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
+        if problem.start is not None:
+            sigma = gls.profile(
+                design.y, design.x, design.blocks, tuple(f @ f.T for f in problem.start), reml=request.reml
+            )[1]
+            starts.insert(0, _theta(problem.start, sigma))
         own: FloatArray = np.empty(0)
         # Links that give a mean for some linear predictors only need a start inside, and can have several maxima.
         inside = own if design.family.is_linear or not design.p else fisher_scoring(design)
@@ -202,15 +209,19 @@ def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     found = []
     for factors in likely_starts(design.y, design.x, design.blocks, reml=reml):
         sigma = gls.profile(design.y, design.x, design.blocks, tuple(f @ f.T for f in factors), reml=reml)[1]
-        parts = []
-        for factor in factors:
-            sd = np.sqrt((factor**2).sum(axis=1))
-            parts.append(np.log(np.maximum(sigma * sd, 1e-4)))
-            diagonal = np.maximum(np.abs(np.diag(factor)), 1e-3 * np.maximum(sd, 1e-8))
-            scaled = factor / diagonal[:, None]
-            parts.append(np.clip(scaled[np.tril_indices(len(factor), -1)], -20, 20))
-        found.append(np.concatenate(parts))
+        found.append(_theta(factors, sigma))
     return found
+
+
+def _theta(factors: Sequence[FloatArray], sigma: float) -> FloatArray:
+    parts = []
+    for factor in factors:
+        sd = np.sqrt((factor**2).sum(axis=1))
+        parts.append(np.log(np.maximum(sigma * sd, 1e-4)))
+        diagonal = np.maximum(np.abs(np.diag(factor)), 1e-3 * np.maximum(sd, 1e-8))
+        scaled = factor / diagonal[:, None]
+        parts.append(np.clip(scaled[np.tril_indices(len(factor), -1)], -20, 20))
+    return np.concatenate(parts)
 
 
 def _all_one(covariance: FloatArray) -> FloatArray | None:

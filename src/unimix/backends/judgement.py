@@ -9,13 +9,19 @@ import numpy as np
 from unimix.errors import listing
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
+from unimix.numerics.conditioning import condition, relative_factors
 from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import fixed_predictor
 from unimix.numerics.links import LINKS
+from unimix.numerics.pls import profile
+from unimix.numerics.pls_search import climb, lower_triangular
+from unimix.numerics.products import form
 from unimix.numerics.separation import separated_terms
 
 RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
+WORTHWHILE = 1e-3
+"""Log-likelihood that a search must not leave behind."""
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, in those of the response, below which it counts as zero."""
 
@@ -29,8 +35,32 @@ def judge(found: Estimates, design: Design, fitted: Design, method: str) -> Esti
         fitted: The model that the engine was given.
         method: The criterion.
     """
-    found = _with_residual(found, fitted)
+    found = _at_a_maximum(_with_residual(found, fitted), fitted, method)
     return found if method in ("posterior", "variational", "MAP") else _without_separation(found, design, fitted)
+
+
+def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
+    """Withdraw `converged` on a boundary, or in badly scaled columns, that unimix's own search leaves uphill.
+
+    There engines' own checks fail: every zero variance is a stationary point, and differences have one step for all.
+    """
+    mixed = design.is_linear and design.blocks and method in ("REML", "ML")
+    units = [column_scale(b.z) for b in design.blocks]
+    scaled = all(np.allclose(u, 1.0) for u in units)
+    if not (mixed and found.converged and (found.singular or not scaled)):
+        return found
+    if any(b.structure != "us" for b in design.blocks):
+        return found
+    own, way_back = condition(design)
+    sigma = found.sigma / way_back.residual
+    factors = lower_triangular(relative_factors(way_back.conditioned(found.covariances), sigma))
+    products, reml = form(own), method == "REML"
+    higher = climb(products, factors, reml=reml).profile.value
+    gap = higher - profile(products, factors, reml=reml).value
+    if gap <= WORTHWHILE:
+        return found
+    told = f"the search ended at a false maximum: unimix's own climbs {gap:.3g} log-likelihood higher from there"
+    return replace(found, converged=False, messages=(told, *found.messages))
 
 
 def _with_residual(found: Estimates, design: Design) -> Estimates:

@@ -12,6 +12,7 @@ from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.mermod import (
     LmerBackend,
     call_text,
+    first_start,
     further_starts,
     homoscedastic,
     n_starts_told,
@@ -107,12 +108,13 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
         )
         return found
 
-    own = options.start is not None
-    answer = search(np.asarray(options.start or [], dtype=np.float64), 0 if own else options.restarts)
+    start = first_start(options.start, problem)
+    own = start is not None
+    answer = search(np.empty(0) if start is None else start, 0 if own else options.restarts)
     n_starts = int(answer["n_starts"][0])
     if answer["singular"][0] and options.restarts and not own:
-        for start in further_starts(design, reml=request.reml):
-            other = search(start, 1)
+        for further in further_starts(design, reml=request.reml):
+            other = search(further, 1)
             n_starts += int(other["n_starts"][0])
             if other["log_likelihood"][0] > answer["log_likelihood"][0] + 1e-9:
                 answer = other

@@ -23,6 +23,8 @@ from unimix.numerics.starts import likely_starts
 from unimix.numerics.weights import scale_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from unimix.model.design import Design
 
 FloatArray = npt.NDArray[np.float64]
@@ -121,6 +123,7 @@ class LmerBackend(RBackend):
     r_packages: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_beneath: ClassVar[str] = "Matrix"
+    takes_start: ClassVar[bool] = True
 
     optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
     control: dict[str, float] = Field(default_factory=dict)
@@ -194,12 +197,20 @@ def further_starts(design: Design, *, reml: bool) -> list[FloatArray]:
     (columns far from zero in independent terms), its search slides to the boundary and calls that converged.
     """
     fitted = scale_rows(design)[0]
+    return [theta_of(design, f) for f in likely_starts(fitted.y, fitted.x, fitted.blocks, reml=reml)]
+
+
+def theta_of(design: Design, factors: Sequence[FloatArray]) -> FloatArray:
+    """Relative factors (q, q) as lme4's theta: blocks by decreasing number of levels, column by column."""
     order = sorted(range(len(design.blocks)), key=lambda k: -design.blocks[k].n_levels)
-    found = []
-    for factors in likely_starts(fitted.y, fitted.x, fitted.blocks, reml=reml):
-        columns = [factors[k].T[np.triu_indices(len(factors[k]))] for k in order]
-        found.append(np.concatenate(columns))
-    return found
+    return np.concatenate([factors[k].T[np.triu_indices(len(factors[k]))] for k in order])
+
+
+def first_start(own: Sequence[float] | None, problem: Problem) -> FloatArray | None:
+    """The user's start, or a borrowed one, or none."""
+    if own is not None:
+        return np.asarray(own, dtype=np.float64)
+    return None if problem.start is None else theta_of(problem.design, problem.start)
 
 
 def n_starts_told(n_starts: int) -> dict[str, str]:

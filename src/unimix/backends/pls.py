@@ -8,6 +8,7 @@ Newton's method from every likely start (:mod:`unimix.numerics.pls_search`), and
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from types import ModuleType
 from typing import Annotated, ClassVar
 
@@ -53,6 +54,7 @@ class Pls(Backend):
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
+    takes_start: ClassVar[bool] = True
 
     max_steps: Annotated[int, Field(ge=1)] = 200
     max_dense: Annotated[int, Field(ge=1)] = 8000
@@ -86,21 +88,24 @@ class Pls(Backend):
 
     def _fit_mixed(self, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request
-        products = form(design)
+        # Steps of the search are in units of the columns, whether they were conditioned or not.
         units = [column_scale(b.z) for b in design.blocks]
-        found = search(products, units, reml=request.reml, max_steps=self.max_steps)
+        blocks = tuple(replace(b, z=b.z / u) for b, u in zip(design.blocks, units, strict=True))
+        products = form(replace(design, blocks=blocks))
+        further = [] if problem.start is None else [[u[:, None] * f for f, u in zip(problem.start, units, strict=True)]]
+        ones = [np.ones_like(u) for u in units]
+        found = search(products, ones, further, reml=request.reml, max_steps=self.max_steps)
         at = found.profile
-        covariances = tuple(at.sigma**2 * (f @ f.T) for f in found.factors)
+        unit_free = tuple(at.sigma**2 * (f @ f.T) for f in found.factors)
         modes, mode_covs = conditional_effects(products, at, found.factors)
-        unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
         return Estimates(
             beta=at.beta,
             beta_cov=at.sigma**2 * at.cov_unscaled,
             std_error_kind="generalised least squares",
-            covariances=covariances,
+            covariances=tuple(c / np.outer(u, u) for c, u in zip(unit_free, units, strict=True)),
             sigma=at.sigma,
-            modes=modes,
-            mode_covs=mode_covs,
+            modes=tuple(m / u for m, u in zip(modes, units, strict=True)),
+            mode_covs=tuple(v / np.outer(u, u) for v, u in zip(mode_covs, units, strict=True)),
             log_likelihood=at.value,
             converged=found.finished,
             singular=is_singular(unit_free, at.sigma),

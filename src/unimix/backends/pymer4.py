@@ -24,6 +24,7 @@ from unimix.backends.mermod import (
     R_PACKAGES,
     LmerBackend,
     call_text,
+    first_start,
     further_starts,
     homoscedastic,
     n_starts_told,
@@ -146,7 +147,7 @@ class Pymer4(LmerBackend):
             starts = [np.where(diagonal, scale, 0.0) for scale in _STARTS[: self.restarts]]
             return starts + (further_starts(problem.design, reml=problem.request.reml) if self.restarts else [])
 
-        made._r_func = _best_of(search, further, self.start, made, bridge, record)
+        made._r_func = _best_of(search, further, first_start(self.start, problem), made, bridge, record)
         return record
 
 

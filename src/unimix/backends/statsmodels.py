@@ -15,7 +15,7 @@ from unimix.backends import _statsmodels_glm as glm
 from unimix.backends._statsmodels_model import Layout, Likelihood, Point, blocks_of, build_model, lay_out
 from unimix.backends._statsmodels_search import Optimum, Settings, search
 from unimix.backends._statsmodels_sheet import CAPABILITIES, FAMILIES
-from unimix.backends._statsmodels_start import find_starts, inverse_curvature
+from unimix.backends._statsmodels_start import as_point, find_starts, inverse_curvature
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.family_sheet import FamilySheet
@@ -71,6 +71,7 @@ class Statsmodels(Backend):
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
+    takes_start: ClassVar[bool] = True
 
     optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
     max_iterations: Annotated[int, Field(ge=1)] = 200
@@ -151,6 +152,8 @@ class Statsmodels(Backend):
             starts = find_starts(design, layout, reml=request.reml, steps=self.em_steps)
             if optimizer == "bfgs":
                 curvature = inverse_curvature(starts[0], exact, design.n)
+        if problem.start is not None:
+            starts, curvature = [as_point(problem.start, layout), *starts], None
         optimum = search(likelihood, exact, settings, starts, curvature)
         return read(engine, likelihood, problem, layout, optimum, self.em_steps)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
+from unimix.comparison.causes import causes
 from unimix.comparison.verdicts import (
     Tolerances,
     Verdict,
@@ -23,6 +25,8 @@ from unimix.comparison.verdicts import (
     measure,
 )
 from unimix.errors import DataError, DisagreementError, OptionError
+from unimix.results.certificate import Certificate
+from unimix.results.certify import certify
 from unimix.results.result import FitResult
 from unimix.results.saving import written
 from unimix.results.text import number
@@ -152,6 +156,37 @@ class Comparison:
             index=pd.Index(list(found), name="backend"),
         )
 
+    @cached_property
+    def certificates(self) -> dict[str, Certificate]:
+        """A certificate of every result, by label; the best optimum is searched for from all of them.
+
+        Raises:
+            DataError: If the results were loaded: ``same.certify(data)`` takes the data.
+        """
+        return self.certify()
+
+    def certify(self, data: Any = None) -> dict[str, Certificate]:
+        """A certificate of every result, by label.
+
+        Args:
+            data: The data that were fitted; needed where no result is fresh.
+
+        Raises:
+            DataError: If the data are needed and absent, or not those that were fitted.
+        """
+        if not self.results:
+            return {}
+        fits = list(self.results.values())
+        fresh = next((f for f in fits if data is None and f.holds_design), fits[0])
+        return dict(zip(self.results, certify(fits, fresh.design(data)), strict=True))
+
+    @property
+    def causes(self) -> pd.DataFrame:
+        """Every difference from the reference with its cause: columns engine, differs, size, cause."""
+        if self.reference is None:
+            return pd.DataFrame(columns=["engine", "differs", "size", "cause"])
+        return causes(self.results, self.certificates, self.reference)
+
     @property
     def agree(self) -> bool:
         """Whether every engine gave a result and none is suspicious."""
@@ -196,6 +231,9 @@ class Comparison:
         ]
         for label, row in self.verdicts.iterrows():
             blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
+        if any(f.holds_design for f in self.results.values()):
+            blocks.append("")
+            blocks += [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
         return "\n".join(blocks)
 
     __repr__ = __str__

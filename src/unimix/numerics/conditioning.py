@@ -15,7 +15,7 @@ symmetry only a scale per column, the autoregressive form nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -58,6 +58,11 @@ class Conditioning:
     def coefficients(self) -> FloatArray:
         """Matrix that turns conditioned fixed effects into differences of the user's, shape (p, p)."""
         return self.scale * self.inverse
+
+    def conditioned(self, covariances: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+        """The user's covariances, shapes (q, q), in conditioned coordinates."""
+        turns = [np.linalg.inv(t) / self.scale for t in self.blocks]
+        return tuple(t @ np.asarray(c) @ t.T for t, c in zip(turns, covariances, strict=True))
 
     @property
     def residual(self) -> float:

@@ -10,7 +10,14 @@ from pydantic import Field
 from unimix.results.arrays import Real
 from unimix.results.schema import Part
 
-Word = Literal["certified", "certified at the boundary", "not at the optimum", "a different model", "not checkable"]
+Word = Literal[
+    "certified",
+    "certified at the boundary",
+    "wrong inference",
+    "not at the optimum",
+    "a different model",
+    "not checkable",
+]
 
 
 class Check(Part):
@@ -36,7 +43,8 @@ class Certificate(Part):
         backend: Whose result.
         formula: As given.
         criterion: REML, ML, Laplace ...
-        verdict: certified; certified at the boundary; not at the optimum; a different model; or not checkable.
+        verdict: certified; certified at the boundary; wrong inference (right estimates, but standard errors or degrees
+            of freedom that are not what they are called); not at the optimum; a different model; or not checkable.
         sentence: The verdict for people.
         checks: What it rests on.
         gap: Log-likelihood between the engine's parameters and the best known ones; NaN where there is none.

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from unimix.model.design import Design
 from unimix.results.certificate import Certificate, Check
 from unimix.results.certify_generalised import GeneralisedGround
@@ -26,6 +29,16 @@ def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
         return [_not_checkable(fit, reason) for fit in fits]
     ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
     return [ground.certify(fit) for fit in fits]
+
+
+def best_covariances(fit: FitResult, design: Design) -> tuple[tuple[npt.NDArray[np.float64], ...], float]:
+    """Covariances (q, q) per block and residual standard deviation at the best known optimum, in the user's units.
+
+    Args:
+        fit: A linear mixed model by REML or ML.
+        design: Its design.
+    """
+    return LinearGround(design, [fit]).best_covariances(reml=fit.fit.criterion == "REML")
 
 
 def _out_of_reach(design: Design) -> str:

@@ -50,8 +50,7 @@ class GeneralisedGround:
         values = np.array([fit.fit.parameters.get(name, np.nan) for name in family.parameters])
         if not (np.isfinite(values).all() and (values > 0).all()):
             return None
-        turns = [np.linalg.inv(t) for t in self.way_back.blocks]
-        covariances = tuple(t @ np.asarray(b.covariance) @ t.T for t, b in zip(turns, fit.random, strict=True))
+        covariances = self.way_back.conditioned([b.covariance for b in fit.random])
         factors = tuple(lower_triangular(relative_factors(covariances, 1.0)))
         beta = np.asarray(np.linalg.solve(self.way_back.inverse, fit.fixed.estimate))
         return Point(factors, beta, values)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.model.design import Design
+from unimix.model.design import Design, RandomBlock
 from unimix.numerics import pls
 from unimix.numerics.conditioning import condition, relative_factors
 from unimix.numerics.degrees import df_of_contrasts, kenward_roger, observed_covariance, satterthwaite
@@ -74,8 +74,7 @@ class LinearGround:
     def point(self, fit: FitResult) -> Point:
         """A result's parameters in conditioned coordinates."""
         way = self.way_back
-        turns = [np.linalg.inv(t) / way.scale for t in way.blocks]
-        covariances = tuple(t @ np.asarray(b.covariance) @ t.T for t, b in zip(turns, fit.random, strict=True))
+        covariances = way.conditioned([b.covariance for b in fit.random])
         sigma = fit.sigma / way.residual
         beta = np.asarray(np.linalg.solve(way.coefficients, fit.fixed.estimate - way.shift))
         return Point(lower_triangular(relative_factors(covariances, sigma)), sigma, beta)
@@ -97,9 +96,16 @@ class LinearGround:
             gap=best.profile.value - value,
             best_value=best.profile.value - self.lost(reml=reml),
             best_fixed=self._fixed(best.profile.beta),
-            best_sd=self._sds(best),
+            best_sd=self._sds(reml=reml),
             boundary=words.boundary(fit),
         )
+
+    def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
+        """Covariances and residual standard deviation of the best known optimum, in the user's units."""
+        found = self.best(reml=reml)
+        s = self.way_back.scale * found.profile.sigma
+        turned = [s * t @ f for t, f in zip(self.way_back.blocks, found.factors, strict=True)]
+        return tuple(f @ f.T for f in turned), self.way_back.residual * found.profile.sigma
 
     def _value(self, at: Point, *, reml: bool) -> float:
         return pls.log_likelihood(self.products, at.factors, at.sigma, at.beta, reml=reml)
@@ -107,11 +113,9 @@ class LinearGround:
     def _fixed(self, beta: FloatArray) -> FloatArray:
         return self.way_back.shift + self.way_back.coefficients @ beta
 
-    def _sds(self, best: Optimum) -> list[FloatArray]:
-        s = self.way_back.scale * best.profile.sigma
-        turned = [s * t @ f for t, f in zip(self.way_back.blocks, best.factors, strict=True)]
-        sds = [np.sqrt(np.diag(f @ f.T)) for f in turned]
-        return [*sds, np.array([self.way_back.residual * best.profile.sigma])]
+    def _sds(self, *, reml: bool) -> list[FloatArray]:
+        covariances, sigma = self.best_covariances(reml=reml)
+        return [*(np.sqrt(np.diag(c)) for c in covariances), np.array([sigma])]
 
     def _frequentist(self, fit: FitResult, at: Point, *, reml: bool) -> list[Check]:
         here = pls.profile(self.products, at.factors, reml=reml)
@@ -121,8 +125,31 @@ class LinearGround:
             self._same_model(fit, at, here, scale, reml=reml),
             self._optimum(fit, at, here, best, scale, reml=reml),
             self._effects(fit, at, here),
+            *self._independent(fit, at, reml=reml),
             *self._inference(fit, at, here, reml=reml),
         ]
+
+    def _independent(self, fit: FitResult, at: Point, *, reml: bool) -> list[Check]:
+        """Whether the engine fitted independent effects where the model has correlated ones."""
+        value = self._value(at, reml=reml)
+        lost = self.best(reml=reml).profile.value - value
+        found = words.independent(fit) if lost > words.WORTHWHILE else []
+        if not found:
+            return []
+        # In the user's columns: conditioned ones mix them.
+        single: list[RandomBlock] = []
+        for k, block in enumerate(self.design.blocks):
+            columns = [[j] for j in range(block.q)] if k in found else [list(range(block.q))]
+            single += [
+                replace(
+                    block, terms=tuple(block.terms[j] for j in own), z=block.z[:, own] / column_scale(block.z[:, own])
+                )
+                for own in columns
+            ]
+        design = replace(self.conditioned, blocks=tuple(single))
+        units = [np.ones(b.q) for b in single]
+        best = search(form(design), units, reml=reml).profile.value
+        return [words.left_out(fit, found, lost)] if abs(best - value) < words.WORTHWHILE else []
 
     def _cov(self, matrix: FloatArray) -> FloatArray:
         m = self.way_back.coefficients
@@ -163,7 +190,7 @@ class LinearGround:
             "largest eigenvalue of -Hessian": float(values.max()),
             "fixed effects move by (SE)": moved,
         }
-        return words.optimum(fit, gap, moved, self._sds(best), numbers)
+        return words.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
 
     def _effects(self, fit: FitResult, at: Point, here: pls.Profile) -> Check:
         modes, _ = conditional_effects(self.products, here, at.factors)

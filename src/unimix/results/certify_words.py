@@ -81,23 +81,34 @@ def optimum(
         )
     said = f"{gap:.3g} log-likelihood below the best known; fixed effects move by up to {moved:.2g} standard errors"
     changes = _changes(fit, best_sd)
-    said = "; ".join(part for part in (said, changes, uncorrelated(fit)) if part)
+    said = "; ".join(part for part in (said, changes) if part)
     return Check(name="optimum", passed=False, said=said, numbers=dict(numbers))
 
 
-def uncorrelated(fit: FitResult) -> str:
-    """What to say of correlations that are all exactly zero where the model has them."""
-    blocks = [b for b in fit.random if len(b.terms) > 1]
-    zero = [
-        b
-        for b in blocks
-        if np.abs(np.asarray(b.covariance) - np.diag(np.diag(b.covariance))).max()
-        <= NO_CORRELATION * np.abs(np.diag(b.covariance)).max()
-        and (np.diag(b.covariance) > 0).all()
-    ]
-    if not zero:
-        return ""
-    return f"the correlations of {listing(b.group for b in zero)} are exactly zero: the engine left them out"
+def independent(fit: FitResult) -> list[int]:
+    """Blocks whose correlations are all exactly zero although no variance is."""
+    found = []
+    for k, block in enumerate(fit.random):
+        own = np.asarray(block.covariance)
+        size = np.asarray(block.sd) * np.asarray(block.unit)
+        off = np.abs(own - np.diag(np.diag(own))).max(initial=0.0)
+        if (
+            len(block.terms) > 1
+            and off <= NO_CORRELATION * np.abs(np.diag(own)).min()
+            and size.min() > 1e-3 * size.max()
+        ):
+            found.append(k)
+    return found
+
+
+def left_out(fit: FitResult, blocks: Sequence[int], lost: float) -> Check:
+    """What to say of an engine that fitted independent effects and is at the best of those."""
+    groups = listing(dict.fromkeys(fit.random[k].group for k in blocks))
+    said = (
+        f"the correlations of {groups} are exactly zero and the rest is the best that independent effects allow: the "
+        f"engine left the correlations out, which costs {lost:.3g} log-likelihood"
+    )
+    return Check(name="independent terms", passed=False, said=said, numbers={"lost": lost})
 
 
 def _changes(fit: FitResult, best_sd: Sequence[FloatArray]) -> str:
@@ -242,18 +253,17 @@ def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[
     failed = {name: check for name, check in made.items() if check.passed is False}
     if "sampling and prior" in made:
         return _posterior_verdict(made["sampling and prior"])
-    for name in ("rows", "same model"):
+    for name in ("rows", "same model", "independent terms"):
         if name in failed:
             return "a different model", f"These numbers are not those of the model: {failed[name].said}."
     if "optimum" in failed:
         said = failed["optimum"].said
-        if uncorrelated(fit):
-            return "a different model", f"This is another model than the formula's: {said}."
         tried = "Try restart=True, or another optimizer (unimix.all_fit shows which find the optimum)"
         return "not at the optimum", f"The search ended too early or at a false maximum: {said}. {tried}."
     if failed:
         told = "; ".join(f"its {name} are wrong: {check.said}" for name, check in failed.items())
-        return "a different model", f"The estimates are those of the model, but {told}."
+        verdict: Word = "a different model" if "group effects" in failed else "wrong inference"
+        return verdict, f"The estimates are those of the model, but {told}."
     if fit.singular or boundary:
         said = boundary or "a combination of group effects has no variance"
         edge = f"The best estimates there are, and at the edge of what is possible: {said}."

@@ -300,13 +300,19 @@ class FitResult(SavedResult):
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
-            The verdict (certified, certified at the boundary, not at the optimum, a different model, not checkable)
+            The verdict (certified, certified at the boundary, wrong inference, not at the optimum, a different model,
+            not checkable)
             with a sentence, and the checks it rests on.
 
         Raises:
             DataError: If the data are needed and absent, or not those that were fitted.
         """
         return certify([self], self.design(data))[0]
+
+    @property
+    def holds_design(self) -> bool:
+        """Whether the fitted arrays are at hand: not so in a result that was loaded or unpickled."""
+        return self._design is not None
 
     def design(self, data: Any = None) -> Design:
         """The arrays that were fitted: y, X, blocks of Z with their levels.
