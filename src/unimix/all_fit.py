@@ -102,7 +102,7 @@ def all_fit(
     """
     results: dict[str, FitResult] = {}
     failures: dict[str, str] = {}
-    for engine in engines_of(backends):
+    for engine in engines_of(backends, least=1):
         if engine.info.default_method == "posterior":
             continue
         for optimizer, own in _variants(engine, conditioning=conditioning):

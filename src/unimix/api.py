@@ -212,15 +212,15 @@ def _has_df(engine: Backend, call: Call) -> bool:
     return call.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
 
 
-def engines_of(backends: Sequence[BackendLike] | None) -> list[Backend]:
+def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> list[Backend]:
     """The configured engines that are named, or all that are installed.
 
     Raises:
-        OptionError: If fewer than two are installed.
+        OptionError: If there are fewer than ``least``.
     """
     if backends is None:
         found = [b for b in registry.others().values() if b.available()]
-        if len(found) < 2:
+        if len(found) < least:
             raise OptionError(
                 f"A comparison needs two engines, and only {listing(b.info.name for b in found)} is installed here. "
                 "`python -m unimix.doctor` says how to get the others."
@@ -229,7 +229,7 @@ def engines_of(backends: Sequence[BackendLike] | None) -> list[Backend]:
     if isinstance(backends, str):
         raise OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")
     engines = [registry.resolve(b) for b in backends]
-    if len(engines) < 2:
+    if len(engines) < least:
         raise OptionError("A comparison needs at least two backends.")
     return engines
 

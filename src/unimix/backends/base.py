@@ -299,7 +299,9 @@ class Backend(BaseModel, ABC):
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
             found = restore(found, way_back, reml=request.reml and bool(design.blocks))
-        return Outcome(found, tuple(notes), self.versions(), seconds, {**provenance, **found.provenance})
+        borrowed = {"start": provenance["start"]} if request.start is not None else {}
+        told = {**provenance, **found.provenance, **borrowed}
+        return Outcome(found, tuple(notes), self.versions(), seconds, told)
 
     def _shows_progress(self, request: FitRequest) -> bool:
         return False
