@@ -98,6 +98,8 @@ def make_request(engine: Backend, call: Call) -> FitRequest:
     method = call.method or engine.default_method(call.design)
     if not call.design.blocks and not call.design.family.is_linear and method in ("Laplace", "AGQ"):
         method = "ML"  # nothing is integrated out
+    if not call.design.blocks and call.design.dispersion is not None and call.method is None:
+        method = "ML"
     seed = call.seed
     if seed is None and method == "posterior":
         seed = secrets.randbelow(2**31)

@@ -29,6 +29,10 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     "control": ("options", "an option of the engine: options={{'optimizer': ..., 'control': ...}}"),
     "engine": ("backend", "backend={0}"),
     "link": ("family", "part of the family: family='binomial(probit)'"),
+    "exposure": (
+        "offset",
+        "an offset on the log scale: offset=numpy.log(data['time']), or offset(log(time)) in the formula",
+    ),
     "zi_formula": ("ziformula", "ziformula='~ 1'"),
     "disp_formula": ("dispformula", "dispformula='~ x'"),
     **dict.fromkeys(("se_fit", "interval", "return_std"), _NO_INTERVAL),

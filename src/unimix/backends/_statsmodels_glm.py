@@ -159,6 +159,7 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
     return replace(
         found,
         beta_cov=factor * found.beta_cov,
+        std_error_kind="Pearson dispersion",
         sigma=value if name == "sigma" else float(np.sqrt(value)),
         parameters={name: value},
         log_likelihood=log_likelihood,

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from unimix.backends.rbackend import prior_weights, r_family, read_covariances, read_modes
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
-from unimix.numerics.conditioning import is_singular
+from unimix.numerics.conditioning import is_singular, relative_factors
 from unimix.numerics.dispersion import profile_dispersion
 from unimix.numerics.families import of_design, saturated
 from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
+from unimix.numerics.laplace_search import Point, covariance_of, curvature_at
 from unimix.numerics.optimum import curvature_of_laplace, is_at_optimum
 from unimix.numerics.weights import as_copies
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
+SAME_ERRORS = 2e-3
+"""Relative difference of standard errors up to which lme4's own stand."""
 LME4_TOLERANCE = 1e-7
 """Of lme4's inner loop by default."""
 TIGHT: dict[str, dict[str, float]] = {
@@ -164,11 +167,21 @@ def read_glmer(
         "log_likelihood": "of this criterion at glmer's estimates, by unimix: glmer's inner loop stops early, which "
         f"leaves an error in its own value ({own:.6f})",
     }
+    beta_cov = answer["beta_cov"].reshape(p, p)
+    exact = _exact_covariance(design, answer["beta"], covariances, values, settings)
+    if exact is not None:
+        off = float(np.max(np.abs(np.sqrt(np.diag(exact) / np.diag(beta_cov)) - 1), initial=0.0))
+        if not off <= SAME_ERRORS:
+            provenance["std_error"] = (
+                f"of the observed information, by unimix at lme4's estimates: lme4's own, from differences with one "
+                f"step for all parameters, are up to {100 * off:.2g} % off"
+            )
+            beta_cov = exact
     gradient = float(answer["gradient"][0])
     modes, mode_covs = read_modes(answer, design)
     return Estimates(
         beta=answer["beta"],
-        beta_cov=answer["beta_cov"].reshape(p, p),
+        beta_cov=beta_cov,
         covariances=covariances,
         sigma=1.0,
         modes=modes,
@@ -187,6 +200,22 @@ def read_glmer(
         provenance=provenance,
         native=answer.get("model"),
     )
+
+
+def _exact_covariance(
+    design: Design,
+    beta: FloatArray,
+    covariances: tuple[FloatArray, ...],
+    values: FloatArray,
+    settings: Settings,
+) -> FloatArray | None:
+    """Covariance matrix (p, p) of the fixed effects from the criterion's own curvature; None where it has none."""
+    if not design.family.is_canonical:
+        return curvature_of_laplace(design, beta, covariances, values, expected=True).beta_cov
+    point = Point(relative_factors(covariances, 1.0), beta, values)
+    found, told = covariance_of(curvature_at(design, point, settings.n_agq), design)
+    usable = np.isfinite(found).all() and (np.diag(found) > 0).all() and not told
+    return found if usable else None
 
 
 def judged(message: str, gain: float, *, singular: bool) -> str:
@@ -246,6 +275,7 @@ def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
     return replace(
         found,
         beta_cov=factor * found.beta_cov,
+        std_error_kind="Pearson dispersion",
         sigma=value if name == "sigma" else float(np.sqrt(value)),
         parameters={name: value},
         log_likelihood=log_likelihood,

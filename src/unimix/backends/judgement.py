@@ -20,6 +20,8 @@ from unimix.numerics.separation import separated_terms
 
 RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
+NO_ZEROS = -10.0
+"""Logit of the probability of a structural zero below which there are none for all purposes."""
 WORTHWHILE = 1e-3
 """Log-likelihood that a search must not leave behind."""
 LEAST_RESIDUAL = 1e-5
@@ -89,7 +91,7 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
 
 def _without_runaway(found: Estimates, design: Design) -> Estimates:
     """Withdraw `converged` where group effects predict every response, and a variance runs off to infinity."""
-    limit = _without_overdispersion(found, design) or _outside_the_link(found, design)
+    limit = _without_overdispersion(found, design) or _outside_the_link(found, design) or _without_zeros(found, design)
     if limit:
         return replace(found, converged=False, messages=(limit, *found.messages))
     if design.family.response != "binomial":
@@ -118,6 +120,19 @@ def _without_overdispersion(found: Estimates, design: Design) -> str:
     return (
         f"the counts show no overdispersion: {name} ran off to {value:.2g}, towards the Poisson distribution, and has "
         "no maximum-likelihood estimate. Use family='poisson'"
+    )
+
+
+def _without_zeros(found: Estimates, design: Design) -> str:
+    """What to say where no structural zeros are left: the logit ran off to minus infinity."""
+    if design.zero is None or "zero" not in found.parts:
+        return ""
+    logits = design.zero.x @ found.parts["zero"][0]
+    if logits.max() > NO_ZEROS:
+        return ""
+    return (
+        f"the counts show no zero inflation: its logit ran off to {logits.max():.3g} and has no maximum-likelihood "
+        "estimate, and its standard errors mean nothing. Leave ziformula= out"
     )
 
 

@@ -376,11 +376,14 @@ def build_comparison(
     prints = {f.model.fingerprint for f in fits}
     if len(prints) > 1:
         told = "\n".join(
-            f"  {f.engine.backend}: {f.model.reading}, {f.model.n_obs} rows, design {f.model.fingerprint}" for f in fits
+            f"  {f.engine.backend}: {f.model.reading}, {f.model.family}({f.model.link}), {f.model.n_obs} rows, design "
+            f"{f.model.fingerprint}"
+            for f in fits
         )
         raise DataError(
-            "These results were fitted to different designs (other rows, columns, coding or order), so their numbers "
-            f"cannot be set side by side:\n{told}\nFit them to the same data with the same formula and contrasts."
+            "These results were fitted to different designs (other rows, columns, coding, order or family), so their "
+            f"numbers cannot be set side by side:\n{told}\nFit them to the same data with the same formula, family and "
+            "contrasts."
         )
     waiting = {f.engine.backend: [g for g in fits if g.engine.backend == f.engine.backend] for f in fits}
     by_method = {name: _told_apart(name, alike, failures) for name, alike in waiting.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,30 +159,7 @@ def _misplaced_structure(block: RandomBlock) -> list[str]:
             f"{where} needs several columns, and {block.terms[0]} is one: make the variable a factor, "
             f"{block.structure}(0 + C(time) | {block.group})."
         )
-    elif block.structure == "ar1":
-        times = [_time_of(term) for term in block.terms]
-        steps = np.diff([t for t in times if t is not None])
-        if None not in times and not (steps > 0).all():
-            told = (
-                f"{where} takes its times in the order {listing(block.terms, 12)}, as text sorts. Put them in order: "
-                "pandas.Categorical(times, categories=[...], ordered=True), or numbers in C(time)."
-            )
-        elif None not in times and not np.allclose(steps, steps[0]):
-            told = (
-                f"{where} needs equally spaced times, and {listing(block.terms, 12)} are not: neighbours would be "
-                "taken as one step apart."
-            )
     return [told] if told else []
-
-
-def _time_of(term: str) -> float | None:
-    """The number, or the day, at the end of a level's label; None if there is none."""
-    label = term.rstrip("]").rpartition("[")[2]
-    day = re.search(r"\d{4}-\d{2}-\d{2}$", label)
-    if day:
-        return float(date.fromisoformat(day.group()).toordinal())
-    number = re.search(r"\d+(?:\.\d+)?$", label)
-    return float(number.group()) if number else None
 
 
 def check_magnitudes(columns: Sequence[tuple[str, Column]]) -> None:

@@ -42,6 +42,7 @@ from unimix.model.recipe import DesignRecipe, RecipeBlock
 from unimix.model.response import read_response
 from unimix.model.syntax import Name, render
 from unimix.model.terms import FixedPart, ModelSpec
+from unimix.model.times import check_times
 from unimix.model.transforms import encode_state
 
 FloatArray = npt.NDArray[np.float64]
@@ -238,7 +239,8 @@ def build_design(
         given = {k: c.take(rows) for k, c in given.items()}
     coding = codings(contrasts, columns)
     notes = told_dropped(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
-    columns = used_levels(columns, notes)
+    given_levels, columns = columns, used_levels(columns, notes)
+    check_times(spec, given_levels, columns)
 
     env = Environment(columns)
     x, names = build_columns(spec.fixed, env, coding, len(rows))
@@ -250,8 +252,8 @@ def build_design(
     )
     if w is not None and not (w > 0).all():
         raise DataError(
-            f"weights must be positive: {int((w <= 0).sum())} are not. They are precisions (variance sigma^2 / w); "
-            "leave a row out by dropping it."
+            f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
+            "dropping it."
         )
     response = read_response(spec.response, env, family, w)
     notes += response.notes
@@ -304,6 +306,12 @@ def build_design(
     )
     check_estimable(design)
     return design
+
+
+def _weights_mean(family: Family) -> str:
+    if family.response == "binomial":
+        return "They are numbers of trials"
+    return "They are precisions (variance sigma^2 / w)" if family.name == "gaussian" else "They count copies of a row"
 
 
 def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> Part:

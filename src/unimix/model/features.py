@@ -58,6 +58,8 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
         )
     if design.dispersion is not None and not design.family.parameters:
         return f"dispformula= models a dispersion, and the {design.family.name} family has none: leave it out."
+    if design.dispersion is not None and method == "REML" and not design.blocks:
+        return "method='REML' with dispformula= is for models with group effects: use method='ML'."
     if design.family.is_linear:
         if method in ("Laplace", "AGQ", "variational", "MAP"):
             return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."

@@ -66,7 +66,8 @@ def _part(text: str | None, name: str) -> FixedPart | None:
         raise FormulaError(str(text), [Fault(f"{name} is a one-sided formula such as '~ x', not {text!r}.")])
     reader = Reader(text)
     if not reader.accept("~"):
-        raise FormulaError(text, [Fault(f"{name} has nothing to the left of its '~': write '~ {text}'.", 0)])
+        told = "has nothing to the left of its '~'" if "~" in text else "starts with '~'"
+        raise FormulaError(text, [Fault(f"{name} {told}: write '~ {text.rpartition('~')[2].strip()}'.", 0)])
     right = reader.expression()
     if reader.token.text in ("|", "||"):
         raise reader.fail(f"Random terms in {name} are not supported; write fixed terms.")

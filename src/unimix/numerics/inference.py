@@ -56,7 +56,7 @@ def n_covariance_parameters(structure: str, q: int) -> int:
     return {"us": q * (q + 1) // 2, "cs": q + (q > 1), "ar1": 1 + (q > 1)}[structure]
 
 
-def information_criteria(log_likelihood: float, n_parameters: int, n: int) -> tuple[float, float]:
+def information_criteria(log_likelihood: float, n_parameters: int, n: float) -> tuple[float, float]:
     """AIC = -2 l + 2 k and BIC = -2 l + k log n, in lme4's convention also under REML."""
     return -2 * log_likelihood + 2 * n_parameters, -2 * log_likelihood + n_parameters * float(np.log(n))
 

@@ -20,7 +20,7 @@ from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor
 from unimix.numerics.laplace_gradient import Slope, pieces_of, slope_of_laplace
 from unimix.numerics.newton import Ascent, ascend
-from unimix.numerics.optimum import differences
+from unimix.numerics.optimum import differences, newton_gain
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -177,6 +177,30 @@ def hessian_of(gradient: Callable[[FloatArray], FloatArray], x: FloatArray, step
     columns = [(gradient(x + d) - gradient(x - d)) / (2 * step) for d in step * np.eye(len(x))]
     found = np.array(columns)
     return np.asarray((found + found.T) / 2)
+
+
+def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
+    """A point as if it had been found: log-likelihood, Hessian, and what Newton's method promises there.
+
+    Args:
+        design: Of a generalised model in well-scaled columns.
+        point: The parameters.
+        n_nodes: As for :func:`search_laplace`.
+    """
+    pieces, x = pieces_of(design), point.pack()
+
+    def slope(at: FloatArray) -> FloatArray:
+        own = unpack(design, at)
+        found = slope_of_laplace(design, own.beta, own.factors, own.parameters, pieces)
+        return np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
+
+    if n_nodes > 1:
+        value = _by_nodes(design, x, n_nodes)
+        gradient, hessian = _by_differences(lambda z: _by_nodes(design, z, n_nodes), x)
+    else:
+        value = slope_of_laplace(design, point.beta, point.factors, point.parameters, pieces).value
+        gradient, hessian = slope(x), hessian_of(slope, x)
+    return Found(point, value, newton_gain(gradient, hessian), hessian, 0, np.empty(0))
 
 
 def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:

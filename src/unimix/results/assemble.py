@@ -19,6 +19,7 @@ from unimix.numerics.inference import (
     wald_interval,
     wald_test,
 )
+from unimix.numerics.weights import counted_rows
 from unimix.results.residuals import pearson_dispersion
 from unimix.results.result import FitResult
 from unimix.results.schema import (
@@ -68,7 +69,7 @@ def assemble(
     """
     bayesian = method in BAYESIAN
     if not design.blocks and not bayesian:
-        method = "least squares" if design.family.is_linear else "ML"
+        method = "least squares" if design.is_linear else "ML"
     rows = _rows(design, estimates)
     fixed = _fixed(design, estimates, ci_level, bayesian=bayesian)
     told = {k: v for k, v in COMPUTED.items() if not bayesian or k.startswith("fitted")}
@@ -180,7 +181,8 @@ def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
-    aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, design.n)
+    n = counted_rows(family, design.n, design.weights)
+    aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, n)
     return FitInfo(
         log_likelihood=np.nan if value is None else value,
         criterion=estimates.criterion or ("ML" if method == "least squares" else method),
@@ -189,7 +191,7 @@ def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         bic=bic,
         deviance=np.nan if value is None else -2 * value,
         sigma=estimates.sigma if design.dispersion is None else np.nan,
-        df_residual=design.n - (k if design.blocks else design.p),
+        df_residual=int(n) - (k if design.blocks else design.p),
         parameters=parameters,
         pearson_dispersion=np.nan
         if family.is_linear or len(parameters) < len(family.parameters)

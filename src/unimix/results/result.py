@@ -24,7 +24,7 @@ from unimix.results.residuals import inverse_link, mean, residuals
 from unimix.results.saving import SavedResult
 
 FloatArray = npt.NDArray[np.float64]
-Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "all"]
+Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 
 
 class FitResult(SavedResult):
@@ -111,7 +111,9 @@ class FitResult(SavedResult):
         return self.rows.observed - self.fitted
 
     def resid(
-        self, kind: Literal["response", "pearson", "standardized", "deviance", "working"] = "response"
+        self,
+        kind: Literal["response", "pearson", "standardized", "deviance", "working"] = "response",
+        **unknown: Never,
     ) -> FloatArray:
         """Residuals of a kind, shape (n_obs,).
 
@@ -119,10 +121,12 @@ class FitResult(SavedResult):
             kind: response; pearson (over the root of the variance function, times the root of the weight or of the
                 trials, as in R); standardized (pearson over sigma); deviance; working (response residuals over
                 d mu / d eta).
+            unknown: Nothing; what other packages call an argument is answered with its name here.
 
         Raises:
             OptionError: If the family has no such residuals.
         """
+        refuse_keywords(FitResult.resid, unknown)
         if "dispersion" in self.parts and kind != "response":
             raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
         return residuals(self._family, self._parameters, self.rows, kind)
@@ -252,14 +256,14 @@ class FitResult(SavedResult):
 
         Args:
             effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
-                level); a list of these, stacked; or all.
+                level); zero_inflation and dispersion, where they are modelled; a list of these, stacked; or all.
             exponentiate: Give odds ratios, rate ratios or ratios of means with their intervals: exp of the fixed
                 effects, where the link is a logarithm of something (log, logit, cloglog).
 
         Raises:
             OptionError: For unknown effects, or a link whose coefficients have no such meaning.
         """
-        found = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate)
+        found = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts)
         if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "

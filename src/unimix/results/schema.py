@@ -143,7 +143,7 @@ class FitInfo(Part):
         criterion: REML, ML, Laplace, AGQ(25), posterior ...: log-likelihoods of different ones are not comparable.
         n_parameters: Fixed effects, covariance parameters and dispersion parameters.
         aic: -2 l + 2 k.
-        bic: -2 l + k log n, with n rows, as R counts, also where weights stand for copies of rows.
+        bic: -2 l + k log n, with n rows; where weights stand for copies of rows, n is their sum.
         deviance: -2 l (the REML criterion under REML).
         sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale; NaN
             where it differs by row (dispformula).

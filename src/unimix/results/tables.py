@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -157,8 +157,18 @@ VERBS: dict[str, Callable[..., pd.DataFrame]] = {
 }
 
 
+PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
+"""How :func:`tidy` calls what is modelled beside the mean."""
+
+
 def tidy(
-    fixed: FixedPartResult, random: Random, sigma: float | None, effects: object, *, exponentiate: bool
+    fixed: FixedPartResult,
+    random: Random,
+    sigma: float | None,
+    effects: object,
+    *,
+    exponentiate: bool,
+    parts: Mapping[str, FixedPartResult],
 ) -> pd.DataFrame:
     """Tables of one or several kinds of effects, stacked.
 
@@ -166,30 +176,38 @@ def tidy(
         fixed: Fixed effects.
         random: Random effects.
         sigma: Residual SD, or None.
-        effects: Keys of :data:`VERBS`, one of them, or ``"all"``.
-        exponentiate: Of the fixed effects.
+        effects: Keys of :data:`VERBS` or of ``parts`` (as :data:`PARTS` calls them), one of them, or ``"all"``.
+        exponentiate: Of the fixed effects (and the zero inflation, to odds ratios).
+        parts: What is modelled beside the mean.
 
     Raises:
         OptionError: For unknown effects.
     """
     asked = [effects] if isinstance(effects, str) or not isinstance(effects, Sequence) else list(effects)
-    wrong = [e for e in asked if not isinstance(e, str) or e not in (*VERBS, "all")]
+    present = {PARTS[name]: part for name, part in parts.items()}
+    known = (*VERBS, *present)
+    wrong = [e for e in asked if not isinstance(e, str) or e not in (*known, "all")]
     if wrong or not asked:
         shown = repr(wrong[0] if wrong else effects)
-        hint = did_you_mean(str(wrong[0]), VERBS) if wrong else ""
-        raise OptionError(f"effects={shown}: choose {listing(VERBS)}, a list of these, or 'all'.{hint}")
-    names: dict[str, None] = dict.fromkeys(str(n) for e in asked for n in (VERBS if e == "all" else (e,)))
-    if exponentiate and "fixed" not in names:
+        hint = did_you_mean(str(wrong[0]), known) if wrong else ""
+        raise OptionError(f"effects={shown}: choose {listing(known)}, a list of these, or 'all'.{hint}")
+    names: dict[str, None] = dict.fromkeys(str(n) for e in asked for n in (known if e == "all" else (e,)))
+    if exponentiate and not {"fixed", PARTS["zero"]} & set(names):
         raise OptionError(f"exponentiate=True belongs to effects='fixed', not to {listing(map(repr, names))}.")
-    parts = [
-        tidy_fixed(fixed, random, sigma, exponentiate=exponentiate) if n == "fixed" else VERBS[n](fixed, random, sigma)
-        for n in names
-    ]
-    if len(parts) == 1:
-        return parts[0]
-    columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in parts)]
-    columns += dict.fromkeys(c for p in parts for c in p.columns if c not in columns)
-    full = [p.reindex(columns=columns) for p in parts if len(p)]
+    made = []
+    for n in names:
+        if n in present:
+            part = tidy_fixed(present[n], random, sigma, exponentiate=exponentiate and n == PARTS["zero"])
+            made.append(part.assign(effect=n))
+        elif n == "fixed":
+            made.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate))
+        else:
+            made.append(VERBS[n](fixed, random, sigma))
+    if len(made) == 1:
+        return made[0]
+    columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in made)]
+    columns += dict.fromkeys(c for p in made for c in p.columns if c not in columns)
+    full = [p.reindex(columns=columns) for p in made if len(p)]
     kinds = {"level": object}  # numbers as labels stay whole beside rows without a level
     return pd.DataFrame(
         {c: pd.Series([v for p in full for v in p[c].tolist()], dtype=kinds.get(c)) for c in columns},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from unimix.model.family import as_family
 from unimix.results import tables
 
 if TYPE_CHECKING:
@@ -140,23 +141,14 @@ def summary(fit: FitResult) -> str:
         pass
     elif fit.fixed.interval == "credible":
         lines += ["", f"Residual standard deviation {number(fit.sigma)}"]
+    elif fit.model.method != "least squares":
+        lines += ["", f"Residual standard deviation {number(fit.sigma)} (maximum likelihood)"]
     else:
         lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
     for name, part in fit.parts.items():
-        heading = {"zero": "Zero inflation (logit)", "dispersion": "Dispersion (log)"}[name]
-        lines += ["", heading, _indent(_coefficients(tables.fixed_effects(part), z=True).to_string())]
-    told = [f"{name} {number(value)}" for name, value in fit.fit.parameters.items() if name != "sigma"]
-    if not np.isnan(fit.fit.pearson_dispersion):
-        told.append(f"Pearson chi-squared / df {number(fit.fit.pearson_dispersion)}")
-    if told:
-        lines += ["", "Dispersion: " + ", ".join(told)]
-    if not np.isnan(fit.log_likelihood):
-        kind = fit.fit.criterion
-        name = "log-likelihood" if kind == "ML" else f"{kind} log-likelihood"
-        lines += [
-            "",
-            f"{name} {fit.log_likelihood:.3f}, AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters",
-        ]
+        lines += ["", part_heading(fit, name), _indent(_coefficients(tables.fixed_effects(part), z=True).to_string())]
+    for line in (dispersion_line(fit), likelihood_line(fit)):
+        lines += ["", line] if line else []
     if fit.status.n_draws:
         lines += [
             "",
@@ -171,6 +163,35 @@ def summary(fit: FitResult) -> str:
     return "\n".join(lines)
 
 
+def part_heading(fit: FitResult, name: str) -> str:
+    """Over the coefficients of what is modelled beside the mean: what their linear predictor is."""
+    if name == "zero":
+        return "Zero inflation (logit of the probability of a structural zero)"
+    parameter = as_family(f"{fit.model.family}({fit.model.link})").parameters[0]
+    return f"Dispersion (log {parameter})"
+
+
+def dispersion_line(fit: FitResult) -> str:
+    """Dispersion parameters and the Pearson statistic, or nothing."""
+    told = [
+        f"{name} {number(value)}" for name, value in fit.fit.parameters.items() if name not in ("sigma", "dispersion")
+    ]
+    told += [number(v) for name, v in fit.fit.parameters.items() if name == "dispersion"]
+    if not np.isnan(fit.fit.pearson_dispersion):
+        told.append(f"Pearson chi-squared / df {number(fit.fit.pearson_dispersion)}")
+    return "Dispersion: " + ", ".join(told) if told else ""
+
+
+def likelihood_line(fit: FitResult) -> str:
+    """Log-likelihood and information criteria, or nothing."""
+    if np.isnan(fit.log_likelihood):
+        return ""
+    kind = fit.fit.criterion
+    name = "log-likelihood" if kind == "ML" else f"{kind} log-likelihood"
+    criteria = f"AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters"
+    return f"{name} {fit.log_likelihood:.3f}, {criteria}"
+
+
 def _indent(block: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in block.splitlines())
 
@@ -182,6 +203,10 @@ def html(fit: FitResult) -> str:
         fixed_table(fit).to_html(border=0),
         random_table(fit).to_html(index=False, border=0),
     ]
+    for name, part in fit.parts.items():
+        table = _coefficients(tables.fixed_effects(part), z=True).to_html(border=0)
+        parts.append(f"<p>{escape.escape(part_heading(fit, name))}</p>{table}")
+    parts += [f"<p>{escape.escape(line)}</p>" for line in (dispersion_line(fit), likelihood_line(fit)) if line]
     notes = "".join(f"<li>{escape.escape(m)}</li>" for m in dict.fromkeys((*fit.status.messages, *fit.notes)))
     return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
 
