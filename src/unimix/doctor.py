@@ -157,6 +157,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "lme4": _LME4,
     "glmmtmb": (*_CORE, "R", "rpy2", "glmmTMB"),
     "pymer4": (*_LME4, *PYMER4_R, "pymer4"),
+    "pls": _CORE,
     "pymc": (*_CORE, "pymc", "pytensor", "arviz", "matplotlib"),
 }
 

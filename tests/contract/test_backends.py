@@ -1,4 +1,4 @@
-"""The five engines keep the contract."""
+"""The six engines keep the contract."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from unimix.testing import BackendContract
 class TestLme4(BackendContract):
     backend = "lme4"
     starved = {"control": {"maxeval": 4}, "restarts": 0}
+
+
+class TestPls(BackendContract):
+    backend = "pls"
+    starved = {"max_steps": 1}
 
 
 class TestGlmmTMB(BackendContract):

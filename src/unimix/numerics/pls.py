@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
+from scipy import linalg, sparse
 
 from unimix.numerics.marginal_algebra import inverse_factor, per_level
 from unimix.numerics.products import Matrix, Products
@@ -147,8 +147,8 @@ def total(a: Matrix, b: Matrix) -> float:
     return float(np.vdot(a, b))
 
 
-def state_at(products: Products, factors: Sequence[FloatArray]) -> State:
-    """V^-1 at given factors L_k (q, q)."""
+def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool = True) -> State:
+    """V^-1 at given factors L_k (q, q); without ``whole`` only what the value needs, and ``k`` stays empty."""
     q, levels = len(products.c), products.c.shape[2]
     turned = (stacked(products, factors).T @ products.c.reshape(q, q * levels)).reshape(q, q, levels)
     inner = matmul(turned.transpose(1, 0, 2), turned)
@@ -166,6 +166,11 @@ def state_at(products: Products, factors: Sequence[FloatArray]) -> State:
     s2r = products.within_right + between.T @ flat
     spread = over_levels(products, factors)
     inside = spread.T @ (s22 @ spread)
+    if not whole and products.pieces is None:
+        lower = linalg.cholesky(_one_more(inside), lower=True, overwrite_a=True, check_finite=False)
+        ks = spread @ linalg.cho_solve((lower, True), spread.T @ s2r, check_finite=False)
+        more = 2.0 * float(np.log(np.diag(lower)).sum())
+        return State(root, right, between, s22, s2r, np.zeros((0, 0)), ks, gram - s2r.T @ ks, log_det + more)
     inverse, more = invert(inside, products.pieces)
     k = spread @ (spread @ inverse).T
     k = sparse.csr_array(k) if sparse.issparse(k) else np.asarray(k)
@@ -186,11 +191,10 @@ def invert(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[M
         pieces: Indices of its diagonal blocks, outside which it is zero; None for a single one.
     """
     if pieces is None:
-        dense = a.toarray() if sparse.issparse(a) else np.array(a)
-        dense.flat[:: len(dense) + 1] += 1.0
-        lower = np.linalg.cholesky(dense)
-        half = np.linalg.solve(lower, np.eye(len(dense))) if len(dense) < 200 else _triangular_inverse(lower)
-        return half.T @ half, 2.0 * float(np.log(np.diag(lower)).sum())
+        lower = linalg.cholesky(_one_more(a), lower=True, overwrite_a=True, check_finite=False)
+        log_det = 2.0 * float(np.log(np.diag(lower)).sum())
+        inverse = linalg.lapack.dpotri(lower, lower=1)[0]
+        return inverse + np.tril(inverse, -1).T, log_det
     a = sparse.csr_array(a)
     log_det, rows, columns, values = 0.0, [], [], []
     sizes = np.array([len(p) for p in pieces])
@@ -218,24 +222,26 @@ def invert(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[M
     return sparse.csr_array((np.concatenate(values), where_to), shape=a.shape), log_det
 
 
-def _triangular_inverse(lower: FloatArray) -> FloatArray:
-    from scipy.linalg.lapack import dtrtri
+def _one_more(a: Matrix) -> FloatArray:
+    """I + A, dense."""
+    dense = a.toarray() if sparse.issparse(a) else np.array(a)
+    dense.flat[:: len(dense) + 1] += 1.0
+    return np.asarray(dense)
 
-    return np.asarray(dtrtri(lower, lower=1)[0])
 
-
-def profile(products: Products, factors: Sequence[FloatArray], *, reml: bool) -> Profile:
+def profile(products: Products, factors: Sequence[FloatArray], *, reml: bool, whole: bool = True) -> Profile:
     """The criterion at given relative factors, fixed effects and residual variance profiled out.
 
     Args:
         products: From :func:`unimix.numerics.products.form`.
         factors: L_k per block, shapes (q, q); any square roots of D_k.
         reml: Whether the restricted likelihood is meant.
+        whole: False leaves out what derivatives alone need.
 
     Raises:
         numpy.linalg.LinAlgError: If the point is out of numerical reach.
     """
-    state = state_at(products, factors)
+    state = state_at(products, factors, whole=whole)
     p, n = products.p, products.n
     lower = np.linalg.cholesky(state.gram)
     half = np.linalg.solve(lower[:p, :p], np.eye(p))

@@ -61,7 +61,7 @@ def starts(products: Products, units: Sequence[FloatArray], *, reml: bool) -> li
 
 def _value(products: Products, factors: Sequence[FloatArray], *, reml: bool) -> float:
     try:
-        value = pls.profile(products, factors, reml=reml).value
+        value = pls.profile(products, factors, reml=reml, whole=False).value
     except np.linalg.LinAlgError:
         return -np.inf
     return value if np.isfinite(value) else -np.inf
