@@ -201,4 +201,7 @@ def observed_covariance(
     cross = np.empty((p, len(made.information)))
     cross[:, :-1] = (cell_jacobian(products, factors).T @ (found.a @ e)[:, :p]).T / sigma**2
     cross[:, -1] = 2.0 * (at.state.gram @ e)[:p] / sigma**2
-    return np.asarray(np.linalg.inv(gram - cross @ made.variances() @ cross.T))
+    # Under ML the information above has beta profiled out; here it is held.
+    information = made.information if reml else made.information + cross.T @ np.linalg.solve(gram, cross)
+    spread = Uncertainty(made.cov, made.slopes, information).variances()
+    return np.asarray(np.linalg.inv(gram - cross @ spread @ cross.T))
