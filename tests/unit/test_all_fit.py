@@ -96,8 +96,12 @@ def test_causes(pigs: pd.DataFrame) -> None:
 
 
 def test_a_loaded_comparison_takes_the_data(pigs: pd.DataFrame) -> None:
-    same = um.Comparison.from_json(um.compare(FORMULA, pigs, backends=["lme4", "pls"]).to_json())
-    assert "certified" not in str(same)
-    assert {c.verdict for c in same.certify(pigs).values()} == {"certified"}
+    whole = um.compare(FORMULA, pigs, backends=["lme4", "pls"])
+    same = um.Comparison.from_json(whole.to_json())
+    assert str(same) == str(whole)
+    assert {c.verdict for c in same.certificates.values()} == {"certified"}
+    loaded = um.compare([um.FitResult.from_json(f.to_json()) for f in whole.results.values()])
+    assert "certified" not in str(loaded)
+    assert {c.verdict for c in loaded.certify(pigs).values()} == {"certified"}
     with pytest.raises(um.DataError, match="holds no data"):
-        _ = same.certificates
+        _ = loaded.certificates

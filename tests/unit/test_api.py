@@ -29,7 +29,7 @@ def test_all_wrong_arguments_are_told_at_once() -> None:
         ({"backend": "lme4", "method": "posterior"}, um.UnsupportedModelError, "backend='pymc'"),
         ({"backend": "lme4", "priors": {"x": 1}}, um.UnsupportedModelError, "lme4 has no priors"),
         ({"backend": "lme4", "df_method": "kenward-roger", "method": "ML"}, um.UnsupportedModelError, "belong to REML"),
-        ({"backend": "statsmodels", "df_method": "kenward-roger"}, um.UnsupportedModelError, "backend='lme4'"),
+        ({"backend": "pymc", "df_method": "kenward-roger"}, um.UnsupportedModelError, "backend='lme4'"),
         ({"family": "binomal"}, um.OptionError, "family"),
         ({"missing": "keep"}, um.OptionError, "choose 'drop' or 'raise'"),
         ({"weights": "ww"}, um.UnimixError, "ww"),

@@ -163,14 +163,17 @@ def test_what_it_cannot_say_is_refused_with_the_reason_and_a_way_out(formula: st
     assert "backend='lme4'" in str(refused.value)
 
 
-def test_kenward_roger_is_refused_and_satterthwaite_becomes_z_with_a_word() -> None:
+def test_degrees_of_freedom_are_those_of_lmertest_and_pbkrtest() -> None:
+    """1e-3 relative: lmerTest takes derivatives by differences, and both engines end near the optimum."""
     data = simulate_slopes(seed=1, n_groups=12)
-    with pytest.raises(um.UnsupportedModelError, match="Kenward-Roger"):
-        fit("y ~ x + (1 | g)", data, df_method="kenward-roger")
-    found = fit("y ~ x + (1 | g)", data)
-    assert found.fixed.df_method == "normal"
-    assert "z is reported" in found.provenance["df"]
-    assert np.isinf(found.fixed.df).all()
+    for kind in ("satterthwaite", "kenward-roger"):
+        found = fit("y ~ x + (1 | g)", data, df_method=kind)
+        theirs = um.fit("y ~ x + (1 | g)", data, "lme4", df_method=kind)
+        assert found.fixed.df_method == kind
+        assert "by unimix" in found.provenance["df"]
+        np.testing.assert_allclose(found.fixed.df, theirs.fixed.df, rtol=1e-3)
+        np.testing.assert_allclose(found.fixed.std_error, theirs.fixed.std_error, rtol=1e-4)
+    assert np.isinf(fit("y ~ x + (1 | g)", data, df_method="normal").fixed.df).all()
 
 
 def test_posterior_and_priors_are_refused() -> None:

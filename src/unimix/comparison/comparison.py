@@ -165,6 +165,11 @@ class Comparison:
         """
         return self.certify()
 
+    @property
+    def _certified(self) -> bool:
+        """Whether certificates are at hand, or can be made."""
+        return "certificates" in self.__dict__ or any(f.holds_design for f in self.results.values())
+
     def certify(self, data: Any = None) -> dict[str, Certificate]:
         """A certificate of every result, by label.
 
@@ -231,7 +236,7 @@ class Comparison:
         ]
         for label, row in self.verdicts.iterrows():
             blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
-        if any(f.holds_design for f in self.results.values()):
+        if self._certified:
             blocks.append("")
             blocks += [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
         return "\n".join(blocks)
@@ -293,6 +298,8 @@ class Comparison:
             "reference": self.reference,
             "tolerances": self.tolerances.model_dump(),
         }
+        if self._certified:
+            content["certificates"] = {k: json.loads(c.model_dump_json()) for k, c in self.certificates.items()}
         return written(json.dumps(content), path)
 
     @classmethod
@@ -305,15 +312,19 @@ class Comparison:
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
         try:
             content = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-            return cls(
+            found = cls(
                 {k: FitResult.from_json(json.dumps(v)) for k, v in content["results"].items()},
                 {k: Failure(**v) for k, v in content["failures"].items()},
                 tuple(content["order"]),
                 content["reference"],
                 Tolerances(**content["tolerances"]),
             )
+            if "certificates" in content:
+                made = {k: Certificate.model_validate_json(json.dumps(v)) for k, v in content["certificates"].items()}
+                found.__dict__["certificates"] = made
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"This is not a saved Comparison: {type(error).__name__}: {error}") from error
+        return found
 
     def plot(self, **options: Any) -> Any:
         """Forest plot: one panel per quantity, engines by colour.
