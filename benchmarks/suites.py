@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import unimix as um
-from benchmarks.cases import Case, cases
+from benchmarks.cases import Case, cases, large_cases
 from benchmarks.measure import Row, side_by_side
 from unimix.api import DfMethod
 
@@ -33,6 +33,21 @@ def lme4(*, quick: bool) -> Iterator[Row]:
             mine, other = side_by_side(ours, bare, repeats)
             told = "Satterthwaite df in both" if package == "lmerTest" else "no df in either"
             yield Row(f"R: {package}::lmer + summary", c.name, mine, other, repeats, told)
+
+
+def pls(*, quick: bool) -> Iterator[Row]:
+    """A whole call of backend="pls" against lmer alone, in R, on a data frame that is there already."""
+    for c in [*cases(quick=True), *large_cases(quick=quick)]:
+        repeats = 7 if len(c.data) < 1000 else 3 if len(c.data) < 70_000 else 1
+
+        def ours(c: Case = c) -> object:
+            return um.fit(c.formula, c.data, backend="pls", df_method="normal")
+
+        bare = _r_call(c, f"function() lme4::lmer({c.formula}, data)")
+        mine, other = side_by_side(ours, bare, repeats)
+        yield Row(
+            "R: lme4::lmer", c.name, mine, other, repeats, "no df in either; unimix with modes and their covariances"
+        )
 
 
 def pymer4(*, quick: bool) -> Iterator[Row]:
@@ -99,6 +114,7 @@ SUITES: dict[str, Callable[..., Iterator[Row]]] = {
     "imports": imports,
     "statsmodels": statsmodels,
     "lme4": lme4,
+    "pls": pls,
     "pymer4": pymer4,
 }
 
