@@ -113,13 +113,14 @@ def test_observed_covariance_is_the_inverse_of_the_joint_hessian() -> None:
     np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-6)
 
 
-def test_fifty_thousand_rows() -> None:
+@pytest.mark.parametrize("engine", ["statsmodels", "lme4"])
+def test_fifty_thousand_rows(engine: str) -> None:
     """Kenward-Roger without a matrix of rows by rows: 50,000 rows in 5,000 groups."""
     rng = np.random.default_rng(5)
     g = np.repeat(np.arange(5000), 10)
     x, z = rng.normal(size=50_000), rng.normal(size=5000)[g]
     frame = pd.DataFrame({"x": x, "z": z, "g": g, "y": x + z + rng.normal(size=5000)[g] + rng.normal(size=50_000)})
-    fit = um.fit("y ~ x + z + (1 | g)", frame, "statsmodels", df_method="kenward-roger")
+    fit = um.fit("y ~ x + z + (1 | g)", frame, engine, df_method="kenward-roger")
     # Between groups 5000 - 2 degrees of freedom, within them 45000 - 1: the balanced design's closed form.
     np.testing.assert_allclose(fit.fixed.df[[0, 2]], 4998, rtol=1e-2)
     assert fit.fixed.df[1] > 44_000

@@ -90,7 +90,7 @@ def fit_glm(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
 
 def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     """Fit a mixed model by ``lmer``."""
-    request = problem.request
+    request = options.r_request(problem.request)
     design, constant, provenance = homoscedastic(problem.design, request)
     given = r_arguments(design)
 

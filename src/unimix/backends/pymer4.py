@@ -78,7 +78,7 @@ class Pymer4(LmerBackend):
             settings = self.glmer_settings(problem.request)
             return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
         bridge = rbridge.connect(self.info.name, self.info.install)
-        design, constant, provenance = homoscedastic(problem.design, problem.request)
+        design, constant, provenance = homoscedastic(problem.design, self.r_request(problem.request))
         text = super(LmerBackend, self).preview(design, problem.request)
         data = _frame(design)
         call = call_text(text, design, problem.request, self.control_text())
@@ -92,7 +92,11 @@ class Pymer4(LmerBackend):
             answer = bridge.call("extract_lm", made.r_model)
             return read_lm({**answer, "model": made, "notes": [*answer["notes"], *notes]}, problem, call)
         answer = bridge.call(
-            "extract_model", made.r_model, len(design.blocks), problem.coefficients, problem.request.df_method
+            "extract_model",
+            made.r_model,
+            len(design.blocks),
+            problem.coefficients,
+            self.r_request(problem.request).df_method,
         )
         answer |= {"model": made, "notes": [*answer["notes"], *notes]}
         finished = int(answer["code"][0]) == 0

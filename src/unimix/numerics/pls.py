@@ -100,13 +100,7 @@ def pack(factors: Sequence[FloatArray]) -> FloatArray:
 
 def stacked(products: Products, matrices: Sequence[FloatArray]) -> FloatArray:
     """Block-diagonal matrix of the stacked blocks' (q, q) matrices."""
-    found = np.zeros(products.c.shape[:2])
-    start = 0
-    for k in products.first:
-        stop = start + len(matrices[k])
-        found[start:stop, start:stop] = matrices[k]
-        start = stop
-    return found
+    return np.asarray(linalg.block_diag(*(matrices[k] for k in products.first)))
 
 
 def over_levels(products: Products, matrices: Sequence[FloatArray]) -> sparse.csr_array:

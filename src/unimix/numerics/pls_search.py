@@ -59,6 +59,7 @@ def starts(products: Products, units: Sequence[FloatArray], *, reml: bool) -> li
     return [line[k] for k in sorted(peaks, key=lambda k: -values[k + 1])]
 
 
+@np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may be out of reach
 def _value(products: Products, factors: Sequence[FloatArray], *, reml: bool) -> float:
     try:
         value = pls.profile(products, factors, reml=reml, whole=False).value
