@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unimix import backends, families
-    from unimix.all_fit import AllFit, all_fit
+    from unimix.optimizers import AllFit, all_fit
     from unimix.api import compare, explain, fit
     from unimix.comparison.comparison import Comparison
     from unimix.comparison.verdicts import Tolerances
@@ -48,7 +48,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "unimix.api": ("fit", "compare", "explain"),
-    "unimix.all_fit": ("all_fit", "AllFit"),
+    "unimix.optimizers": ("all_fit", "AllFit"),
     "unimix.results.certificate": ("Certificate",),
     "unimix.comparison.comparison": ("Comparison",),
     "unimix.comparison.verdicts": ("Tolerances",),

@@ -12,6 +12,7 @@ import numpy as np
 from unimix.errors import DataError, listing
 from unimix.model.data import Column, FactorColumn, NumericColumn
 from unimix.model.expressions import expression_columns
+from unimix.model.syntax import Name
 
 if TYPE_CHECKING:
     from unimix.model.terms import ModelSpec
@@ -33,7 +34,13 @@ def check_times(spec: ModelSpec, given: Mapping[str, Column], used: Mapping[str,
         if term.structure != "ar1":
             continue
         where = f"ar1(... | {':'.join(term.factors)})"
-        for name in dict.fromkeys(n for node in term.left.added for n in expression_columns(node)):
+        # A bare numeric column is no factor: that fault is named where the columns are known.
+        factors = [
+            node
+            for node in term.left.added
+            if not (isinstance(node, Name) and isinstance(used[node.name], NumericColumn))
+        ]
+        for name in dict.fromkeys(n for node in factors for n in expression_columns(node)):
             told = _fault(name, given[name], used[name])
             if told:
                 faults.append(f"{where} {told}")
