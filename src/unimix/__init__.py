@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unimix import backends, families
-    from unimix.optimizers import AllFit, all_fit
     from unimix.api import compare, explain, fit
     from unimix.comparison.comparison import Comparison
     from unimix.comparison.verdicts import Tolerances
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         StudentT,
         Uniform,
     )
+    from unimix.optimizers import AllFit, all_fit
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
 
