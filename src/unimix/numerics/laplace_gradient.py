@@ -20,7 +20,7 @@ from unimix.numerics.families import of_design
 from unimix.numerics.gls import spread, tied_levels
 from unimix.numerics.laplace import fixed_predictor, laplace
 from unimix.numerics.links import LINKS
-from unimix.numerics.pls import invert
+from unimix.numerics.pls import gram_of, half_inverse
 from unimix.numerics.products import Matrix
 
 FloatArray = npt.NDArray[np.float64]
@@ -93,7 +93,13 @@ def slope_of_laplace(
     )
     z = spread(design.blocks, factors, design.n)
     a = sparse.csr_array(z.T @ (z.multiply(rows.observed[:, None])))
-    inverse, _ = invert(a.toarray() if pieces is None else a, pieces)
+    half, _ = half_inverse(a.toarray() if pieces is None else a, pieces)
+    # The gradient feels the modes at first order, the value does not: two more steps than the value needed.
+    for _ in range(2):
+        u = u + np.asarray(half.T @ (half @ (z.T @ rows.score - u)))
+        eta = fixed + z @ u
+        rows = of_design(design, parameters, eta)
+    inverse = gram_of(half, half)
     through = z @ inverse
     leverage = _row_sums(through, z)
     c = 0.5 * leverage * bend

@@ -90,12 +90,14 @@ def _step(
         trial = x + size * (vectors @ step)
         there = value(trial)
         promised = float(slope @ step - 0.5 * step @ (values * step))
+        length = float(np.linalg.norm(step))
         if there > here and there - here > 1e-4 * promised:
-            wider = min(2.0 * radius, 50.0) if there - here > 0.5 * promised else radius
-            return trial, there, max(wider, 1e-3)
+            kept = (there - here) / promised
+            wider = 0.25 * length if kept < 0.25 else min(2.0 * radius, 50.0) if kept > 0.5 else radius
+            return trial, there, max(wider, 1e-6)
         if promised < 1e-13 * max(1.0, abs(here)):
             return None
-        radius = 0.3 * min(radius, float(np.linalg.norm(step)))
+        radius = 0.3 * min(radius, length)
     return None
 
 

@@ -160,16 +160,19 @@ def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool =
     s2r = products.within_right + between.T @ flat
     spread = over_levels(products, factors)
     inside = spread.T @ (s22 @ spread)
+    turned_right = spread.T @ s2r
     if not whole and products.pieces is None:
         lower = linalg.cholesky(_one_more(inside), lower=True, overwrite_a=True, check_finite=False)
-        ks = spread @ linalg.cho_solve((lower, True), spread.T @ s2r, check_finite=False)
         more = 2.0 * float(np.log(np.diag(lower)).sum())
-        return State(root, right, between, s22, s2r, np.zeros((0, 0)), ks, gram - s2r.T @ ks, log_det + more)
-    inverse, more = invert(inside, products.pieces)
-    k = spread @ (spread @ inverse).T
-    k = sparse.csr_array(k) if sparse.issparse(k) else np.asarray(k)
-    ks = k @ s2r
-    return State(root, right, between, s22, s2r, k, ks, gram - s2r.T @ ks, log_det + more)
+        solved = linalg.solve_triangular(lower, turned_right, lower=True, check_finite=False)
+        ks = spread @ linalg.solve_triangular(lower, solved, lower=True, trans="T", check_finite=False)
+        return State(root, right, between, s22, s2r, np.zeros((0, 0)), ks, gram - solved.T @ solved, log_det + more)
+    # By halves: an explicit inverse would lose the small eigenvalues, where the data say most.
+    half, more = half_inverse(inside, products.pieces)
+    solved = half @ turned_right
+    wide = half @ spread.T
+    k = gram_of(wide, wide)
+    return State(root, right, between, s22, s2r, k, wide.T @ solved, gram - solved.T @ solved, log_det + more)
 
 
 def _times(left: sparse.csr_array, right: Matrix) -> Matrix:
@@ -177,8 +180,8 @@ def _times(left: sparse.csr_array, right: Matrix) -> Matrix:
     return sparse.csr_array(found) if sparse.issparse(found) else np.asarray(found)
 
 
-def invert(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[Matrix, float]:
-    """(I + A)^-1 and log|I + A| of a positive semi-definite matrix.
+def half_inverse(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[Matrix, float]:
+    """H with H'H = (I + A)^-1, and log|I + A|, of a positive semi-definite matrix.
 
     Args:
         a: Shape (m, m); dense without pieces, else sparse.
@@ -187,8 +190,7 @@ def invert(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[M
     if pieces is None:
         lower = linalg.cholesky(_one_more(a), lower=True, overwrite_a=True, check_finite=False)
         log_det = 2.0 * float(np.log(np.diag(lower)).sum())
-        inverse = linalg.lapack.dpotri(lower, lower=1)[0]
-        return inverse + np.tril(inverse, -1).T, log_det
+        return (linalg.lapack.dtrtri(lower, lower=1)[0] if len(lower) else lower), log_det
     a = sparse.csr_array(a)
     log_det, rows, columns, values = 0.0, [], [], []
     sizes = np.array([len(p) for p in pieces])
@@ -211,7 +213,7 @@ def invert(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[M
         index = np.stack([pieces[int(t)] for t in members])
         rows.append(np.repeat(index, size, axis=1).ravel())
         columns.append(np.tile(index, (1, size)).ravel())
-        values.append(np.linalg.inv(dense).ravel())
+        values.append(np.linalg.inv(lower).ravel())
     where_to = (np.concatenate(rows), np.concatenate(columns))
     return sparse.csr_array((np.concatenate(values), where_to), shape=a.shape), log_det
 

@@ -22,6 +22,8 @@ from unimix.numerics.starts import SCAN
 
 FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
+LEFT = 1e-5
+"""Log-likelihood that a finished search may leave; rounding hides as much where effects are a thousand residual SDs."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def climb(products: Products, start: Sequence[FloatArray], *, reml: bool, max_st
             break
         factors = away[0]
     at = pls.profile(products, factors, reml=reml)
-    return Optimum(factors, at, gain, escape, steps, gain < 1e-7 and escape < 1e-7)
+    return Optimum(factors, at, gain, escape, steps, max(gain, escape) < LEFT)
 
 
 def lower_triangular(factors: Sequence[FloatArray]) -> Factors:

@@ -28,7 +28,13 @@ def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
     if reason:
         return [_not_checkable(fit, reason) for fit in fits]
     ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
-    return [ground.certify(fit) for fit in fits]
+    made = []
+    for fit in fits:
+        try:
+            made.append(ground.certify(fit))
+        except (np.linalg.LinAlgError, FloatingPointError) as error:
+            made.append(_not_checkable(fit, f"it is out of the criterion's numerical reach ({error})"))
+    return made
 
 
 def best_covariances(fit: FitResult, design: Design) -> tuple[tuple[npt.NDArray[np.float64], ...], float]:

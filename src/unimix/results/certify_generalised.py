@@ -15,8 +15,10 @@ from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplac
 from unimix.numerics.laplace_search import Found, Point, covariance_of, search_laplace
 from unimix.numerics.optimum import curvature_of_laplace
 from unimix.numerics.pls_search import lower_triangular
+from unimix.numerics.weights import counted_rows
 from unimix.results import certify_words as words
 from unimix.results.certificate import Certificate, Check
+from unimix.results.certify_arithmetic import arithmetic
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -26,6 +28,10 @@ NODES = 25
 EXPECTED = "Laplace (expected information)"
 ROUGH = 3e-2
 """Relative difference of standard errors from numerical Hessians."""
+
+
+def _offset(design: Design) -> FloatArray:
+    return np.zeros(design.n) if design.offset is None else design.offset
 
 
 class GeneralisedGround:
@@ -74,6 +80,7 @@ class GeneralisedGround:
         scale = np.sqrt(np.diag(self._cov(covariance)))
         checks = [
             words.rows_check(fit, self.design),
+            arithmetic(fit, self.design),
             self._same_model(fit, at, value),
             self._optimum(fit, at, value, best, scale, nodes),
         ]
@@ -81,9 +88,9 @@ class GeneralisedGround:
             checks.append(self._effects(fit, at))
         if criterion != EXPECTED and not fit.singular:
             kinds = {"observed information": scale}
-            # A generalised linear model's own standard errors use the Pearson estimate of the dispersion.
-            if fit.random or not self.design.family.parameters:
-                checks.append(words.standard_errors(fit, kinds, ROUGH))
+            if not fit.random and self.design.family.parameters:
+                kinds["Pearson dispersion"] = self._pearson(fit, at)
+            checks.append(words.standard_errors(fit, kinds, ROUGH))
         gap = self._gap(value, best, at, criterion)
         return words.conclude(
             fit,
@@ -92,7 +99,7 @@ class GeneralisedGround:
             best_value=best.value,
             best_fixed=self.way_back.inverse @ best.point.beta,
             best_sd=self._sds(best),
-            boundary=words.boundary(fit),
+            boundary=words.boundary(fit, [f @ f.T for f in at.factors]),
         )
 
     def _gap(self, value: float, best: Found, at: Point, criterion: str) -> float:
@@ -141,14 +148,27 @@ class GeneralisedGround:
         }
         return words.optimum(fit, gap, moved, self._sds(best), numbers)
 
+    def _pearson(self, fit: FitResult, at: Point) -> FloatArray:
+        """Standard errors of a generalised linear model: expected information, Pearson estimate of the dispersion."""
+        design = self.design
+        rows = of_design(design, at.parameters, design.x @ fit.fixed.estimate + _offset(design))
+        information = design.x.T @ (rows.expected[:, None] * design.x)
+        scale = {"dispersion": float(at.parameters[0]), "sigma": float(at.parameters[0] ** 2)}
+        share = 1.0
+        if design.family.parameters[0] in scale:
+            squares = np.sum(fit.resid("pearson") ** 2)
+            left = counted_rows(design.family, design.n, design.weights) - design.p
+            share = float(squares / left / scale[design.family.parameters[0]])
+        return np.asarray(np.sqrt(share * np.diag(np.linalg.inv(information))))
+
     def _effects(self, fit: FitResult, at: Point) -> Check:
         covariances = [f @ f.T for f in at.factors]
         own = laplace_at(self.conditioned, at.beta, covariances, at.parameters)
-        worst = 0.0
+        worst = [0.0]
         for block, turn, modes in zip(fit.random, self.way_back.blocks, own.modes, strict=True):
             sd = np.maximum(np.asarray(block.sd), 1e-6 / np.asarray(block.unit))
-            worst = max(worst, float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
-        return words.group_effects(worst)
+            worst.append(float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
+        return words.group_effects(float(np.max(worst)))
 
     def _bayes(self, fit: FitResult, at: Point) -> Certificate:
         scalar = len(self.design.blocks) == 1 and self.design.blocks[0].q == 1

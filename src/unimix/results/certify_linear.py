@@ -20,11 +20,17 @@ from unimix.numerics.pls_search import Optimum, climb, curvature_at, lower_trian
 from unimix.numerics.products import Products, form
 from unimix.results import certify_words as words
 from unimix.results.certificate import Certificate, Check
+from unimix.results.certify_arithmetic import arithmetic
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
+
+
+REACH, REACH_CROSSED = 3e-7, 1e-4
+"""Residual standard deviations, in those of the response given the fixed effects, below which rounding rules; with
+several grouping factors more cancels."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,13 @@ class LinearGround:
         if not self.design.blocks:
             return self._without_groups(fit)
         at = self.point(fit)
+        reach = REACH_CROSSED if self.products.rest else REACH
+        if at.sigma < reach:
+            return words.out_of_reach(fit, at.sigma, reach)
         sampled = fit.fixed.interval == "credible"
         reml = sampled or fit.fit.criterion == "REML"
         checks = [self._bayes(fit, at)] if sampled else self._frequentist(fit, at, reml=reml)
-        checks.insert(0, words.rows_check(fit, self.design))
+        checks[:0] = [words.rows_check(fit, self.design), arithmetic(fit, self.design)]
         best = self.best(reml=reml)
         value = self._value(at, reml=reml)
         return words.conclude(
@@ -97,7 +106,7 @@ class LinearGround:
             best_value=best.profile.value - self.lost(reml=reml),
             best_fixed=self._fixed(best.profile.beta),
             best_sd=self._sds(reml=reml),
-            boundary=words.boundary(fit),
+            boundary=words.boundary(fit, [f @ f.T for f in at.factors]),
         )
 
     def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
@@ -193,13 +202,15 @@ class LinearGround:
         return words.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
 
     def _effects(self, fit: FitResult, at: Point, here: pls.Profile) -> Check:
-        modes, _ = conditional_effects(self.products, here, at.factors)
-        worst = 0.0
-        for block, turn, own in zip(fit.random, self.way_back.blocks, modes, strict=True):
-            exact = own @ (self.way_back.scale * turn).T
+        modes, covs = conditional_effects(self.products, here, at.factors)
+        worst = [0.0]
+        for block, turn, own, spread in zip(fit.random, self.way_back.blocks, modes, covs, strict=True):
+            turned = self.way_back.scale * turn
             sd = np.maximum(np.asarray(block.sd), 1e-6 * fit.sigma / np.asarray(block.unit))
-            worst = max(worst, float((np.abs(np.asarray(block.modes) - exact) / sd).max()))
-        return words.group_effects(worst)
+            worst.append(float((np.abs(np.asarray(block.modes) - own @ turned.T) / sd).max()))
+            exact = np.sqrt(np.maximum(np.einsum("lii->li", turned @ spread @ turned.T), 0.0))
+            worst.append(float((np.abs(np.asarray(block.mode_sd) - exact) / sd).max()))
+        return words.group_effects(float(np.max(worst)))
 
     def _inference(self, fit: FitResult, at: Point, here: pls.Profile, *, reml: bool) -> list[Check]:
         m = self.way_back.coefficients
@@ -209,12 +220,14 @@ class LinearGround:
             "generalised least squares": np.sqrt(np.diag(self._cov(at.sigma**2 * here.cov_unscaled))),
             "observed information": np.sqrt(np.maximum(np.diag(self._cov(observed)), 0.0)),
         }
+        edge = words.boundary(fit, [f @ f.T for f in at.factors])
         dfs = {"satterthwaite": df_of_contrasts(made, m)}
+        dfs["residual"] = np.full(self.design.p, float(self.design.n - self.design.p))
         if reml:
             kenward = kenward_roger(self.products, at.factors, at.sigma)
             kinds["Kenward-Roger"] = np.sqrt(np.diag(self._cov(kenward.adjusted)))  # type: ignore[arg-type]
             dfs["kenward-roger"] = df_of_contrasts(kenward, m)
-        return [words.standard_errors(fit, kinds), words.degrees(fit, dfs)]
+        return [words.standard_errors(fit, kinds), words.degrees(fit, dfs, singular=bool(edge))]
 
     def _bayes(self, fit: FitResult, at: Point) -> Check:
         best = self.best(reml=True)
@@ -239,7 +252,14 @@ class LinearGround:
             checks = [words.posterior(fit, np.abs(fit.fixed.estimate - beta) / se, 0.5 * off**2, "least squares")]
         else:
             known = {"without the weights' constant sum(log w)/2": -self.log_weights}
+            spread = Check(
+                name="residual",
+                passed=bool(abs(fit.sigma / sigma - 1) < 1e-6),
+                said=f"residual standard deviation {fit.sigma:.6g}, ours {sigma:.6g}",
+            )
             checks = [
+                arithmetic(fit, design),
+                spread,
                 words.same_model(fit, ours, known, off),
                 words.standard_errors(fit, {"least squares": se}),
                 words.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),

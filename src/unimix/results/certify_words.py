@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.errors import listing
+from unimix.numerics.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.results.certificate import Certificate, Check, Word
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ SAME_KIND = 5e-3
 """Relative difference of standard errors of one kind; numerical Hessians are that rough."""
 SAME_DF = 2e-2
 NO_CORRELATION = 1e-8
+
+
+def percent(share: float) -> str:
+    """A relative difference, legibly."""
+    if not np.isfinite(share):
+        return "not a number"
+    return f"{100 * share:.2g} %" if share < 1 else f"{1 + share:.3g} times as large" if share < 1e6 else "far off"
 
 
 def rows_check(fit: FitResult, design: Design) -> Check:
@@ -141,22 +149,26 @@ def standard_errors(fit: FitResult, kinds: Mapping[str, FloatArray], tolerance: 
     nearest = min(off, key=lambda k: off[k])
     claimed = fit.fixed.std_error_kind
     numbers = dict(off)
-    if off[nearest] > tolerance:
-        said = f"not of any kind we know: {100 * off[nearest]:.2g} % from the nearest, {nearest}"
+    if not all(np.isfinite(v) for v in own) or not off[nearest] <= tolerance:
+        said = f"not of any kind we know: {percent(off[nearest])} from the nearest, {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
-    if claimed in off and off[claimed] > tolerance:
+    if claimed in off and not off[claimed] <= tolerance:
         said = f"said to be of the kind {claimed}, they are of the kind {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
     kind = claimed if claimed in off else nearest
     return Check(name="standard errors", passed=True, said=f"{kind}, within {off[kind]:.1e}", numbers=numbers)
 
 
-def degrees(fit: FitResult, methods: Mapping[str, FloatArray]) -> Check:
+def degrees(fit: FitResult, methods: Mapping[str, FloatArray], *, singular: bool = False) -> Check:
     """Degrees of freedom against ours."""
     claimed, own = fit.fixed.df_method, np.asarray(fit.fixed.df)
+    if claimed == "normal":
+        right = bool(np.isinf(own).all())
+        said = "normal: z tests" if right else "said to be normal, they are finite"
+        return Check(name="degrees of freedom", passed=None if right else False, said=said)
     if claimed not in methods:
         return Check(name="degrees of freedom", passed=None, said=f"{claimed}: nothing to check")
-    if fit.singular:
+    if singular and bool((own > 0).all()):
         said = f"{claimed}; at the boundary they are a convention"
         return Check(name="degrees of freedom", passed=None, said=said)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -171,7 +183,7 @@ def degrees(fit: FitResult, methods: Mapping[str, FloatArray]) -> Check:
     said = (
         f"said to be {claimed}'s, they are {twin[0]}'s"
         if twin
-        else f"said to be {claimed}'s, they are up to {100 * off[claimed]:.2g} % away from them"
+        else f"said to be {claimed}'s, they are up to {percent(off[claimed])} away from them"
     )
     return Check(name="degrees of freedom", passed=False, said=said, numbers=off)
 
@@ -198,22 +210,27 @@ def posterior(fit: FitResult, pull: FloatArray, lost: float, criterion: str) -> 
     return Check(name="sampling and prior", passed=well, said=said, numbers=numbers)
 
 
-def boundary(fit: FitResult) -> str:
-    """Which variance is zero, which correlation +-1."""
+def boundary(fit: FitResult, relative: Sequence[FloatArray]) -> str:
+    """Which variance is zero, which correlation +-1.
+
+    Args:
+        fit: The result.
+        relative: Covariances of well-scaled columns over the residual variance (or on the scale of the link), (q, q):
+            in the user's columns a slope far from zero correlates with the intercept by its mean alone.
+    """
     told = []
-    for block in fit.random:
-        unit, sd = np.asarray(block.unit), np.asarray(block.sd)
-        size = max(float(fit.sigma), float((sd * unit).max(initial=0.0)))
-        zero = [t for t, s in zip(block.terms, sd * unit, strict=True) if s < 1e-4 * size]
+    for block, own in zip(fit.random, relative, strict=True):
+        if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
+            continue
+        size = np.asarray(block.sd) * np.asarray(block.unit)
+        zero = [t for t, s in zip(block.terms, size, strict=True) if s <= 1e-4 * max(float(size.max()), fit.sigma)]
         told += [f"the variance of {t} | {block.group} is zero" for t in zero]
-        correlation = np.asarray(block.correlation)
-        for i in range(len(block.terms)):
-            for j in range(i):
-                if abs(correlation[i, j]) > 1 - 1e-6:
-                    told.append(
-                        f"the correlation of {block.terms[j]} and {block.terms[i]} | {block.group} is "
-                        f"{'+' if correlation[i, j] > 0 else '-'}1"
-                    )
+        if not zero:
+            told.append(
+                f"the correlations of {listing(block.terms)} | {block.group} are at their limit"
+                if len(block.terms) > 2
+                else f"the correlation of {listing(block.terms)} | {block.group} is +-1"
+            )
     return listing(told) if told else ""
 
 
@@ -229,7 +246,7 @@ def conclude(
 ) -> Certificate:
     """The verdict that the checks add up to."""
     if boundary or fit.singular:
-        said = boundary or "a combination of group effects has no variance"
+        said = boundary or "the engine calls the fit singular"
         checks = [*checks, Check(name="boundary", passed=None, said=said)]
     verdict, sentence = _verdict(fit, {c.name: c for c in checks}, boundary)
     names = [f"{t} | {b.group}" for b in fit.random for t in b.terms]
@@ -253,6 +270,8 @@ def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[
     failed = {name: check for name, check in made.items() if check.passed is False}
     if "sampling and prior" in made:
         return _posterior_verdict(made["sampling and prior"])
+    if fit.status.state == "failed":
+        return "not checkable", "The engine failed."
     for name in ("rows", "same model", "independent terms"):
         if name in failed:
             return "a different model", f"These numbers are not those of the model: {failed[name].said}."
@@ -262,10 +281,12 @@ def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[
         return "not at the optimum", f"The search ended too early or at a false maximum: {said}. {tried}."
     if failed:
         told = "; ".join(f"its {name} are wrong: {check.said}" for name, check in failed.items())
-        verdict: Word = "a different model" if "group effects" in failed else "wrong inference"
-        return verdict, f"The estimates are those of the model, but {told}."
-    if fit.singular or boundary:
-        said = boundary or "a combination of group effects has no variance"
+        verdict: Word = (
+            "wrong inference" if set(failed) <= {"standard errors", "degrees of freedom"} else "a different model"
+        )
+        return verdict, f"The optimum is that of the model, but {told}."
+    if boundary:
+        said = boundary
         edge = f"The best estimates there are, and at the edge of what is possible: {said}."
         return "certified at the boundary", f"{edge} The data do not support all of the random part."
     if fit.status.state == "not_converged":
@@ -275,6 +296,22 @@ def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[
             f"The estimates are the best there are, although the engine does not call them converged: {said}.",
         )
     return "certified", "These are the numbers of this model, at the best estimates there are."
+
+
+def out_of_reach(fit: FitResult, sigma: float, reach: float) -> Certificate:
+    """Where the residual is so small beside the group effects that no likelihood in double precision can tell."""
+    reason = (
+        f"the residual standard deviation is {sigma:.1g} of the response's, and below {reach:.0e} rounding hides the "
+        "likelihood. Look at the data: one response per group, or a copy of a predictor?"
+    )
+    return Certificate(
+        backend=fit.backend,
+        formula=fit.formula,
+        criterion=fit.fit.criterion,
+        verdict="not checkable",
+        sentence=f"This result cannot be checked: {reason}",
+        checks=(Check(name="same model", passed=None, said=reason),),
+    )
 
 
 def _posterior_verdict(check: Check) -> tuple[Word, str]:

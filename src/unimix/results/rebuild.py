@@ -10,7 +10,7 @@ import numpy.typing as npt
 from unimix.errors import DataError
 from unimix.model.design import Design, RandomBlock, with_dot
 from unimix.model.family import as_family
-from unimix.model.newdata import design_rows
+from unimix.model.newdata import design_rows, response_values
 from unimix.model.parse import parse
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SAME = 1e-6
 
 
 def rebuild_design(fit: FitResult, data: Any) -> Design:
-    """The design that a result belongs to; response, weights, trials and offset are those that the result keeps.
+    """The design that a result belongs to; weights, trials and an offset given as an array are the result's own.
 
     Args:
         fit: A result without zero inflation, dispersion formula or structured covariances.
@@ -66,6 +66,11 @@ def rebuild_design(fit: FitResult, data: Any) -> Design:
             "Give certificate() the frame that fit() was given."
         )
     rows = fit.rows
+    observed = response_values(fit.model.recipe, data)
+    if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
+        raise DataError(
+            "These are not the data that were fitted: the response differs. Give the frame that fit() was given."
+        )
     return Design(
         spec=with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns),
         y=np.asarray(rows.observed, dtype=np.float64),
