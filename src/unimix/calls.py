@@ -17,9 +17,9 @@ from unimix.model.design import Design, build_design
 from unimix.model.family import FamilyLike
 from unimix.model.features import METHODS, method_fault
 from unimix.model.parse import parse
+from unimix.numerics.optimum import NOTICEABLE
 from unimix.results.assemble import assemble
 from unimix.results.certify import best_covariances
-from unimix.results.certify_words import WORTHWHILE
 from unimix.results.result import FitResult
 from unimix.results.schema import PRIORS, EngineInfo
 
@@ -119,7 +119,7 @@ def restarted(engine: Backend, call: Call, found: FitResult) -> FitResult:
             "by REML or ML."
         )
     gap = found.certificate().gap
-    if gap <= WORTHWHILE:
+    if gap <= NOTICEABLE:
         return found
     covariances, sigma = best_covariances(found, design)
     source = f"unimix's own optimum, because the first search ended {gap:.3g} log-likelihood below it"

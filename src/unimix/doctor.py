@@ -293,7 +293,8 @@ def _install_r(names: Sequence[str], home: Path | None = None) -> str:
 
 def _r_packages(found: FoundR) -> list[Item]:
     versions, fault = _ask_r(found, [*R_PACKAGES, "report"]) if found.version else ({}, "")
-    items = [_r_package(name, versions, found, fault if name == "lme4" else "") for name in R_PACKAGES]
+    faults = {"lme4": fault}  # the one that is asked to fit
+    items = [_r_package(name, versions, found, faults.get(name, "")) for name in R_PACKAGES]
     there = versions.get("report")
     message = "harmless when absent: unimix imports pymer4 without it, only pymer4's own .report() needs it"
     status: Status = "ok" if there else "missing"

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 
 import unimix as um
 from unimix.backends.base import BackendInfo, Problem
@@ -207,7 +208,6 @@ def test_the_sound_engine_is_certified(pigs: pd.DataFrame) -> None:
 
 def test_statsmodels_false_optimum_on_dietox() -> None:
     """The plain call of statsmodels' formula interface: intercept variance 30 instead of 19.5, and it is seen."""
-    smf = pytest.importorskip("statsmodels.formula.api")
     frame = um.load_dataset("dietox")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

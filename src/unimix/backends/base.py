@@ -333,10 +333,9 @@ def _relative(start: Start | None, way_back: Conditioning | None) -> tuple[Float
     """Relative factors in the coordinates that are fitted."""
     if start is None:
         return None
-    covariances, sigma = start.covariances, start.sigma
-    if way_back is not None:
-        covariances, sigma = way_back.conditioned(covariances), sigma / way_back.residual
-    return relative_factors(covariances, sigma)
+    if way_back is None:
+        return relative_factors(start.covariances, start.sigma)
+    return way_back.relative(start.covariances, start.sigma)
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:

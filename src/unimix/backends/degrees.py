@@ -9,9 +9,8 @@ import numpy.typing as npt
 
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
-from unimix.numerics.conditioning import condition, relative_factors
+from unimix.numerics.conditioning import condition
 from unimix.numerics.degrees import df_of_contrasts, kenward_roger, satterthwaite
-from unimix.numerics.pls_search import lower_triangular
 from unimix.numerics.products import form
 
 
@@ -37,7 +36,7 @@ def with_degrees(
     own, way_back = condition(design)
     sigma = found.sigma / way_back.residual
     products = form(own)
-    factors = lower_triangular(relative_factors(way_back.conditioned(found.covariances), sigma))
+    factors = way_back.relative(found.covariances, found.sigma)
     coefficients = coefficients @ way_back.coefficients
     if kenward:
         made = kenward_roger(products, factors, sigma)

@@ -9,12 +9,13 @@ import numpy as np
 from unimix.errors import listing
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
-from unimix.numerics.conditioning import condition, relative_factors
+from unimix.numerics.conditioning import condition
 from unimix.numerics.inference import column_scale
 from unimix.numerics.laplace import fixed_predictor
 from unimix.numerics.links import LINKS
+from unimix.numerics.optimum import NOTICEABLE
 from unimix.numerics.pls import profile
-from unimix.numerics.pls_search import climb, lower_triangular
+from unimix.numerics.pls_search import climb
 from unimix.numerics.products import form
 from unimix.numerics.separation import separated_terms
 
@@ -22,8 +23,6 @@ RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
 NO_ZEROS = -10.0
 """Logit of the probability of a structural zero below which there are none for all purposes."""
-WORTHWHILE = 1e-3
-"""Log-likelihood that a search must not leave behind."""
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, in those of the response, below which it counts as zero."""
 
@@ -54,12 +53,11 @@ def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
     if any(b.structure != "us" for b in design.blocks):
         return found
     own, way_back = condition(design)
-    sigma = found.sigma / way_back.residual
-    factors = lower_triangular(relative_factors(way_back.conditioned(found.covariances), sigma))
+    factors = way_back.relative(found.covariances, found.sigma)
     products, reml = form(own), method == "REML"
     higher = climb(products, factors, reml=reml).profile.value
     gap = higher - profile(products, factors, reml=reml).value
-    if gap <= WORTHWHILE:
+    if gap <= NOTICEABLE:
         return found
     told = f"the search ended at a false maximum: unimix's own climbs {gap:.3g} log-likelihood higher from there"
     return replace(found, converged=False, messages=(told, *found.messages))

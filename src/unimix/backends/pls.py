@@ -50,7 +50,7 @@ class Pls(Backend):
         packages=("numpy", "scipy"),
         distributions=("unimix", "numpy", "scipy"),
         install="pip install unimix",
-        url="https://pypi.org/project/unimix",
+        url="certificate.md#how-the-criterion-works",
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES

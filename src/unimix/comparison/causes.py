@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from unimix.comparison.verdicts import measure
+from unimix.numerics.optimum import NOTICEABLE
 from unimix.results.certificate import Certificate
 from unimix.results.result import FitResult
 from unimix.results.schema import PRIORS
 
 ROUNDING = 1e-4
 """Relative difference below which numbers are equal but for rounding and stopping rules."""
-GAP = 1e-3
 
 
 def causes(results: Mapping[str, FitResult], certificates: Mapping[str, Certificate], reference: str) -> pd.DataFrame:
@@ -86,7 +86,7 @@ def _cause(what: str, fit: FitResult, base: FitResult, own: Certificate, referen
     for label, certificate in ((fit.backend, own), (base.backend, reference)):
         if certificate.verdict == "a different model":
             return f"a different model in {label}: {certificate.faults[0].said}" if certificate.faults else "model"
-        if certificate.gap > GAP:
+        if certificate.gap > NOTICEABLE:
             return f"optimum: {label} ends {certificate.gap:.2g} log-likelihood below the best known"
     if max(own.gap, reference.gap) > 1e-7:
         return f"optimum: within {max(own.gap, reference.gap):.0e} log-likelihood of the best known"

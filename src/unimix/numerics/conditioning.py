@@ -64,6 +64,10 @@ class Conditioning:
         turns = [np.linalg.inv(t) / self.scale for t in self.blocks]
         return tuple(t @ np.asarray(c) @ t.T for t, c in zip(turns, covariances, strict=True))
 
+    def relative(self, covariances: Sequence[FloatArray], sigma: float) -> tuple[FloatArray, ...]:
+        """Relative lower triangular factors, shapes (q, q), of the user's covariances in conditioned coordinates."""
+        return relative_factors(self.conditioned(covariances), sigma / self.residual)
+
     @property
     def residual(self) -> float:
         """The user's sigma per conditioned sigma."""

@@ -20,6 +20,10 @@ WORTHWHILE = 1e-4
 """Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
 
 
+NOTICEABLE = 1e-3
+"""Log-likelihood below the best known that is a fault: less moves no estimate by more than a twentieth of its error."""
+
+
 def stopped_short(gain: float) -> str:
     """What to say of a search that left more than :data:`WORTHWHILE` behind."""
     return f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain"

@@ -12,6 +12,7 @@ from unimix.model.design import Design
 from unimix.results.certificate import Certificate, Check
 from unimix.results.certify_generalised import GeneralisedGround
 from unimix.results.certify_linear import LinearGround
+from unimix.results.certify_words import not_checkable
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -61,11 +62,5 @@ def _out_of_reach(design: Design) -> str:
 
 
 def _not_checkable(fit: FitResult, reason: str) -> Certificate:
-    return Certificate(
-        backend=fit.backend,
-        formula=fit.formula,
-        criterion=fit.fit.criterion,
-        verdict="not checkable",
-        sentence=f"This result cannot be checked: {reason}.",
-        checks=(Check(name="same model", passed=None, said=reason),),
-    )
+    check = Check(name="same model", passed=None, said=reason)
+    return not_checkable(fit, check, f"This result cannot be checked: {reason}.")

@@ -30,6 +30,10 @@ ROUGH = 3e-2
 """Relative difference of standard errors from numerical Hessians."""
 
 
+def _refused(reason: str) -> str:
+    return f"This result cannot be certified: {reason}."
+
+
 def _offset(design: Design) -> FloatArray:
     return np.zeros(design.n) if design.offset is None else design.offset
 
@@ -66,7 +70,7 @@ class GeneralisedGround:
         at = self.point(fit)
         if at is None:
             check = Check(name="same model", passed=None, said="its dispersion parameters are not known")
-            return self._without(fit, check, "its dispersion parameters are not known")
+            return words.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
         if fit.fixed.interval == "credible":
             return self._bayes(fit, at)
         criterion = fit.fit.criterion
@@ -74,7 +78,7 @@ class GeneralisedGround:
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
             said = "our criterion has no value at its estimates"
-            return self._without(fit, Check(name="same model", passed=None, said=said), said)
+            return words.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         best = self.best(nodes)
         covariance = covariance_of(best, self.conditioned)[0]
         scale = np.sqrt(np.diag(self._cov(covariance)))
@@ -188,7 +192,7 @@ class GeneralisedGround:
             )
             numbers = {"pull (SE)": float(pull.max(initial=0.0)), "gap": best.value - value}
             check = Check(name="approximation", passed=None, said=said, numbers=numbers)
-            return self._without(fit, check, f"it is {said}")
+            return words.not_checkable(fit, check, _refused(f"it is {said}"))
         return words.conclude(
             fit,
             [words.rows_check(fit, self.design), words.posterior(fit, pull, best.value - value, name)],
@@ -197,14 +201,4 @@ class GeneralisedGround:
             best_fixed=best_beta,
             best_sd=self._sds(best),
             boundary="",
-        )
-
-    def _without(self, fit: FitResult, check: Check, reason: str) -> Certificate:
-        return Certificate(
-            backend=fit.backend,
-            formula=fit.formula,
-            criterion=fit.fit.criterion,
-            verdict="not checkable",
-            sentence=f"This result cannot be certified: {reason}.",
-            checks=(check,),
         )

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from unimix.model.design import Design, RandomBlock
 from unimix.numerics import pls
-from unimix.numerics.conditioning import condition, relative_factors
+from unimix.numerics.conditioning import condition
 from unimix.numerics.degrees import df_of_contrasts, kenward_roger, observed_covariance, satterthwaite
 from unimix.numerics.inference import column_scale
+from unimix.numerics.optimum import NOTICEABLE
 from unimix.numerics.pls_effects import conditional_effects
-from unimix.numerics.pls_search import Optimum, climb, curvature_at, lower_triangular, scaled_gradient, search
+from unimix.numerics.pls_search import Optimum, climb, curvature_at, scaled_gradient, search
 from unimix.numerics.products import Products, form
 from unimix.results import certify_words as words
 from unimix.results.certificate import Certificate, Check
@@ -80,10 +81,9 @@ class LinearGround:
     def point(self, fit: FitResult) -> Point:
         """A result's parameters in conditioned coordinates."""
         way = self.way_back
-        covariances = way.conditioned([b.covariance for b in fit.random])
-        sigma = fit.sigma / way.residual
+        factors = list(way.relative([b.covariance for b in fit.random], fit.sigma))
         beta = np.asarray(np.linalg.solve(way.coefficients, fit.fixed.estimate - way.shift))
-        return Point(lower_triangular(relative_factors(covariances, sigma)), sigma, beta)
+        return Point(factors, fit.sigma / way.residual, beta)
 
     def certify(self, fit: FitResult) -> Certificate:
         """The certificate of one result."""
@@ -142,7 +142,7 @@ class LinearGround:
         """Whether the engine fitted independent effects where the model has correlated ones."""
         value = self._value(at, reml=reml)
         lost = self.best(reml=reml).profile.value - value
-        found = words.independent(fit) if lost > words.WORTHWHILE else []
+        found = words.independent(fit) if lost > NOTICEABLE else []
         if not found:
             return []
         # In the user's columns: conditioned ones mix them.
@@ -158,7 +158,7 @@ class LinearGround:
         design = replace(self.conditioned, blocks=tuple(single))
         units = [np.ones(b.q) for b in single]
         best = search(form(design), units, reml=reml).profile.value
-        return [words.left_out(fit, found, lost)] if abs(best - value) < words.WORTHWHILE else []
+        return [words.left_out(fit, found, lost)] if abs(best - value) < NOTICEABLE else []
 
     def _cov(self, matrix: FloatArray) -> FloatArray:
         m = self.way_back.coefficients

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unimix.errors import listing
 from unimix.numerics.conditioning import SINGULAR_TOLERANCE, relative_factors
+from unimix.numerics.optimum import NOTICEABLE
 from unimix.results.certificate import Certificate, Check, Word
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ SAME_VALUE = 1e-6
 """Relative difference of two evaluations of one log-likelihood."""
 SAME_BETA = 1e-2
 """Standard errors between an engine's fixed effects and those that belong to its own variances."""
-WORTHWHILE = 1e-3
-"""Log-likelihood below the optimum that moves no estimate by more than a twentieth of its standard error."""
 SAME_KIND = 5e-3
 """Relative difference of standard errors of one kind; numerical Hessians are that rough."""
 SAME_DF = 2e-2
@@ -80,7 +79,7 @@ def optimum(
     fit: FitResult, gap: float, moved: float, best_sd: Sequence[FloatArray], numbers: Mapping[str, float]
 ) -> Check:
     """The distance to the best known optimum, and what it does to the estimates."""
-    if gap <= WORTHWHILE:
+    if gap <= NOTICEABLE:
         return Check(
             name="optimum",
             passed=True,
@@ -298,20 +297,26 @@ def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[
     return "certified", "These are the numbers of this model, at the best estimates there are."
 
 
+def not_checkable(fit: FitResult, check: Check, sentence: str) -> Certificate:
+    """The certificate of a result that has no other check than the one that says why."""
+    return Certificate(
+        backend=fit.backend,
+        formula=fit.formula,
+        criterion=fit.fit.criterion,
+        verdict="not checkable",
+        sentence=sentence,
+        checks=(check,),
+    )
+
+
 def out_of_reach(fit: FitResult, sigma: float, reach: float) -> Certificate:
     """Where the residual is so small beside the group effects that no likelihood in double precision can tell."""
     reason = (
         f"the residual standard deviation is {sigma:.1g} of the response's, and below {reach:.0e} rounding hides the "
         "likelihood. Look at the data: one response per group, or a copy of a predictor?"
     )
-    return Certificate(
-        backend=fit.backend,
-        formula=fit.formula,
-        criterion=fit.fit.criterion,
-        verdict="not checkable",
-        sentence=f"This result cannot be checked: {reason}",
-        checks=(Check(name="same model", passed=None, said=reason),),
-    )
+    check = Check(name="same model", passed=None, said=reason)
+    return not_checkable(fit, check, f"This result cannot be checked: {reason}")
 
 
 def _posterior_verdict(check: Check) -> tuple[Word, str]:
