@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs R and the R packages that unimix uses, where they are missing and where this may be done (apt, as root or with
+# Installs R, the R packages that unimix uses and graphviz, where they are missing and where this may be done (apt, as root or with
 # passwordless sudo). Otherwise it prints what to type. It never fails: without R everything else goes on.
 set -uo pipefail
 
@@ -39,15 +39,23 @@ type \`make setup\` again:
 TEXT
 }
 
+root=()
+if [[ "$(id -u)" != 0 ]]; then
+    root=(sudo -n)
+fi
+apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq "$@"; }
+
+# The program that draws the graph of a PyMC model. Nothing else needs it, so nothing is said where it cannot be had.
+if ! command -v dot >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 && "${root[@]}" true 2>/dev/null; then
+    apt install --no-install-recommends graphviz >/dev/null 2>&1 ||
+        { apt update && apt install --no-install-recommends graphviz; } >/dev/null 2>&1
+fi
+
 missing=$(missing_packages)
 if [[ -z "$missing" ]]; then
     exit 0
 fi
 
-root=()
-if [[ "$(id -u)" != 0 ]]; then
-    root=(sudo -n)
-fi
 if ! command -v apt-get >/dev/null 2>&1 || ! "${root[@]}" true 2>/dev/null; then
     say_what_to_type "$missing"
     exit 0
@@ -55,7 +63,6 @@ fi
 
 echo "Installing R and its packages: $(printf '%s ' $missing)"
 read -r -a debian <<<"r-base-core r-base-dev $(named "$missing" r-cran-)"
-apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -y -qq "$@"; }
 install() { apt install --no-install-recommends "${debian[@]}" >"$log" 2>&1; }
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

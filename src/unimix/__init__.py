@@ -41,12 +41,14 @@ if TYPE_CHECKING:
         Uniform,
     )
     from unimix.optimizers import AllFit, all_fit
+    from unimix.pooling import Pooling, pooling
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unimix.pooling": ("pooling", "Pooling"),
     "unimix.api": ("fit", "compare", "explain"),
     "unimix.optimizers": ("all_fit", "AllFit"),
     "unimix.results.certificate": ("Certificate",),
@@ -98,6 +100,7 @@ __all__ = [
     "Normal",
     "OptionError",
     "Poisson",
+    "Pooling",
     "StudentT",
     "Tolerances",
     "Uniform",
@@ -113,6 +116,7 @@ __all__ = [
     "fit",
     "list_datasets",
     "load_dataset",
+    "pooling",
     "register_function",
 ]  # fmt: skip
 

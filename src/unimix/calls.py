@@ -160,4 +160,6 @@ def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResul
     )
     seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
     finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    return finished.attach(native=found.native, posterior=found.posterior, design=call.design)
+    return finished.attach(
+        native=found.native, posterior=found.posterior, design=call.design, generative=found.generative
+    )

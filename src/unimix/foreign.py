@@ -62,7 +62,6 @@ _ATTRIBUTES: dict[str, str] = {
     "scale": "fit.sigma ** 2",
     "warnings": "fit.notes and fit.status.messages",
     "link": "fit.model.link",
-    "family": "fit.model.family",
     "method": "fit.model.method",
     "priors": "fit.engine.priors",
 }

@@ -74,12 +74,12 @@ def users_parameters(function, theta):
 def log_density_of_model(design, table, found) -> float:
     """Log density of the PyMC model in the user's parameters, without Jacobians."""
     from unimix.backends._pymc_model import build_model, dispersion_variables, fixed_variables, variables_of_sds
-    from unimix.backends._pymc_posterior import block_labels
+    from unimix.model.grouping import block_labels
 
     model = build_model(design, table, centered=True)
     values = dict(zip(fixed_variables(design), table.functionals @ found.beta[0], strict=True))
     values |= dict(zip(dispersion_variables(design), found.dispersion[0], strict=True))
-    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design), strict=True)):
+    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
         values |= dict(zip(variables_of_sds(block, label), found.sds[k][0], strict=True))
         values[f"effects({label})"] = found.effects[k][0]
         if block.q == 2:

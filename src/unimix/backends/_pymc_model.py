@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._pymc_posterior import Posterior, block_labels
+from unimix.backends._pymc_posterior import Posterior
 from unimix.backends._pymc_priors import PriorTable, sd_names
 from unimix.backends._pymc_response import write_response
 from unimix.backends._pymc_sample import RawDraws, read_draws
+from unimix.errors import EngineNotInstalledError, UnsupportedModelError
 from unimix.model.design import Design, RandomBlock
+from unimix.model.grouping import block_labels
 from unimix.model.priors import LKJ, Prior
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,7 +43,7 @@ def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
-    labels = block_labels(design)
+    labels = block_labels(design.blocks)
     coords: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
     for block, label in zip(design.blocks, labels, strict=True):
         coords[f"{label} level"] = [str(v) for v in block.levels]
@@ -60,6 +63,58 @@ def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
         parameters = [_variable(p, n) for p, n in zip(table.dispersion, dispersion_variables(design), strict=True)]
         write_response(design, mean, parameters)
     return model
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """The model as something to draw from.
+
+    Attributes:
+        model: From :func:`build_model`.
+        offset: Taken from the response of a linear model before it was written, shape (n,), or None.
+        trials: Of a binomial response, whose draws are counts, shape (n,), or None.
+    """
+
+    model: Any
+    offset: FloatArray | None
+    trials: FloatArray | None
+
+    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
+        """Responses drawn from the prior, shape (n, rows).
+
+        Raises:
+            UnsupportedModelError: If rows count several times: the density then is none of the response.
+        """
+        import pymc as pm
+
+        if "y" not in {v.name for v in self.model.observed_RVs}:
+            raise UnsupportedModelError(
+                "Weights let rows count several times, so that the model has no distribution of a response to draw "
+                "from. Fit it without weights= to look at its prior."
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pm.sample_prior_predictive(n, model=self.model, var_names=["y"], random_seed=seed)
+        drawn = np.asarray(found.prior_predictive["y"].values, dtype=np.float64).reshape(n, -1)
+        if self.trials is not None:
+            drawn = drawn / self.trials
+        return drawn if self.offset is None else drawn + self.offset
+
+    def graph(self) -> Any:
+        """PyMC's drawing of the model.
+
+        Raises:
+            EngineNotInstalledError: If graphviz's Python package is missing.
+        """
+        import pymc as pm
+
+        try:
+            return pm.model_to_graphviz(self.model)
+        except ImportError as error:
+            raise EngineNotInstalledError(
+                "The graph of a PyMC model needs graphviz. Type:\n    pip install graphviz\nand install its program "
+                "`dot` (sudo apt-get install graphviz; conda install graphviz)."
+            ) from error
 
 
 def dispersion_variables(design: Design) -> list[str]:
@@ -133,7 +188,7 @@ def read_model_draws(design: Design, trace: Any) -> tuple[Posterior, RawDraws]:
         values = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
         return values.reshape(n, *values.shape[2:])
 
-    labels = block_labels(design)
+    labels = block_labels(design.blocks)
     names = dispersion_variables(design)
     posterior = Posterior.of_effects(
         flat("fixed") if design.p else np.empty((n, 0)),

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unimix.backends._pymc_sample import RawDraws
 from unimix.model.design import Design
 from unimix.model.estimates import Sampling
+from unimix.model.grouping import block_labels
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -69,12 +70,6 @@ class Posterior:
             rows, columns = np.tril_indices(sd.shape[1], -1)
             parts += [sd, r[:, rows, columns]]
         return np.concatenate([*parts, self.dispersion], axis=1)
-
-
-def block_labels(design: Design) -> list[str]:
-    """A name per block: its factor, and its terms where the factor has several blocks."""
-    groups = [b.group for b in design.blocks]
-    return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in design.blocks]
 
 
 def parameter_names(design: Design) -> list[str]:
@@ -178,7 +173,7 @@ def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attribut
     values: dict[str, FloatArray] = {"fixed": chained(posterior.beta)} if design.p else {}
     dims: dict[str, list[str]] = {"fixed": ["term"], "observed": ["row"]}
     coords: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
-    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design), strict=True)):
+    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
         term, level = f"{label} term", f"{label} level"
         coords |= {term: list(block.terms), level: [str(v) for v in block.levels]}
         values[f"sd({label})"] = chained(posterior.sds[k])

@@ -179,7 +179,7 @@ class PyMC(Backend):
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends._pymc_model import build_model
+        from unimix.backends._pymc_model import WrittenModel, build_model
         from unimix.backends._pymc_posterior import diagnose, inference_data, is_sampled_well
         from unimix.backends._pymc_priors import resolve_priors
         from unimix.backends._pymc_sample import SamplerOptions
@@ -251,6 +251,7 @@ class PyMC(Backend):
                 {"inference_library": self._sampler(), "formula": design.spec.text()},
             ),
             native=model,
+            generative=WrittenModel(model, problem.original.offset if design.is_linear else None, design.trials),
         )
 
     def _sample(self, design: Design, table: PriorTable, model: Any, options: SamplerOptions) -> _Sampled:

@@ -122,6 +122,7 @@ class Design:
         zero: Columns of the logit of the probability of a structural zero, or None.
         dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
         labels: Index of the rows used, where the data are pandas with labels of their own; else None.
+        columns: The columns that the formula uses, rows used only, by name.
     """
 
     spec: ModelSpec
@@ -142,6 +143,7 @@ class Design:
     zero: Part | None = None
     dispersion: Part | None = None
     labels: RowLabels | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -303,6 +305,7 @@ def build_design(
         zero=parts.get("zero"),
         dispersion=parts.get("dispersion"),
         labels=row_labels(data, rows),
+        columns=columns,
     )
     check_estimable(design)
     return design

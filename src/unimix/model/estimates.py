@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,16 @@ class Sampling:
     divergences: int
     n_draws: int
     n_chains: int
+
+
+class Generative(Protocol):
+    """A model that can say what it would generate before it sees a response."""
+
+    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
+        """Responses drawn from the prior, shape (n, rows)."""
+
+    def graph(self) -> Any:
+        """The model's graph as a ``graphviz.Digraph``."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Estimates:
         provenance: For each quantity that is not the engine's own word: whose it is, and why.
         posterior: ArviZ object with the draws, or None.
         native: The engine's own object.
+        generative: The model as something to draw from, where the engine has one.
     """
 
     beta: FloatArray
@@ -95,6 +106,7 @@ class Estimates:
     provenance: Mapping[str, str] = field(default_factory=dict)
     posterior: Any = None
     native: Any = None
+    generative: Generative | None = None
 
     def check(self, p: int, shapes: list[tuple[int, int]]) -> None:
         """Refuse estimates whose shapes do not fit or whose numbers are not finite (all faults at once).

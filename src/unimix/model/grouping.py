@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,30 @@ if TYPE_CHECKING:
     from unimix.model.data import FactorColumn, Level
 
 IntArray = npt.NDArray[np.int64]
+
+
+class Named(Protocol):
+    """What is needed of a block of group effects."""
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the effects."""
+
+
+def block_labels(blocks: Sequence[Named]) -> list[str]:
+    """A name per block: its factor, and its terms where the factor has several blocks."""
+    groups = [b.group for b in blocks]
+    return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in blocks]
+
+
+def level_codes(levels: Sequence[Level], labels: Sequence[Level]) -> IntArray:
+    """Index of each label among the levels, shape (n,); -1 for an unknown one."""
+    index = {str(level): i for i, level in enumerate(levels)}
+    return np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
 
 
 def combine(factors: Sequence[FactorColumn]) -> tuple[IntArray, tuple[tuple[Level, ...], ...]]:

@@ -116,6 +116,26 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
     return NewRows(complete, x[:, list(recipe.kept)], offset, tuple(z), tuple(labels), zero)
 
 
+def predictor_names(recipe: DesignRecipe) -> list[str]:
+    """Columns that the fixed part uses, in the order of the formula."""
+    return _used_names(with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns), recipe, with_groups=False)
+
+
+def slope_names(recipe: DesignRecipe, group: str) -> list[str]:
+    """Columns whose effects vary over a grouping factor."""
+    terms = [t for t in parse(recipe.formula).random if t.group == group]
+    nodes = [node for t in terms for node in remaining_atoms(expand(t.left)).values()]
+    return list(dict.fromkeys(n for node in nodes for n in expression_columns(node)))
+
+
+def used_columns(recipe: DesignRecipe, data: Any, rows: npt.NDArray[np.int64]) -> dict[str, Column]:
+    """The columns of a fitted model in these rows of the data that were fitted, by name."""
+    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+    predictors = set(_used_names(spec, recipe, with_groups=False))
+    found = read_columns(data, _used_names(spec, recipe, with_groups=True))
+    return {n: (_match(n, c, recipe) if n in predictors else c).take(rows) for n, c in found.items()}
+
+
 def response_values(recipe: DesignRecipe, data: Any) -> FloatArray | None:
     """The response in new data, shape (n,); NaN where it is missing, None where a column of it is absent.
 

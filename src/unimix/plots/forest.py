@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from unimix.errors import EngineNotInstalledError
-from unimix.results.result import FitResult
+from unimix.plots.style import MARKERS, PALETTE, panels
 
-# Okabe and Ito's palette: distinguishable with every kind of colour vision.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
 
 
 def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
@@ -68,21 +66,11 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
     Raises:
         EngineNotInstalledError: If matplotlib is missing.
     """
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        raise EngineNotInstalledError("Plots need matplotlib. Type:\n    pip install 'unimix[plot]'") from error
     data = forest_data(fits)
     names = list(dict.fromkeys(zip(data["part"], data["name"], strict=True)))
     labels = [label for label, _ in fits]
-    columns = min(columns, len(names))
-    n_rows = -(-len(names) // columns)
-    height = 0.5 + 0.3 * len(labels)
-    figure, grid = plt.subplots(
-        n_rows, columns, figsize=(4.2 * columns, (height + 0.75) * n_rows + 0.9), squeeze=False, layout="constrained"
-    )
-    axes = grid.ravel()
-    for ax, (part, name) in zip(axes, names, strict=False):
+    figure, axes = panels(len(names), columns, 4.2, 1.25 + 0.3 * len(labels))
+    for ax, (part, name) in zip(axes, names, strict=True):
         shown = data[(data["part"] == part) & (data["name"] == name)].set_index("engine")
         for i, label in enumerate(labels):
             row = shown.loc[label]
@@ -102,12 +90,10 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
         for side in ("top", "right", "left"):
             ax.spines[side].set_visible(False)
         ax.tick_params(axis="y", length=0)
-    for ax in axes[len(names) :]:
-        ax.set_visible(False)
     kinds: dict[str, list[str]] = {}
     for label, fit in fits:
         kinds.setdefault(f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals", []).append(label)
     told = next(iter(kinds)) if len(kinds) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in kinds.items())
     figure.suptitle(f"{title or fits[0][1].model.formula}\n", fontsize=13)
     figure.supxlabel(f"Lines are {told}", fontsize=9)
-    return axes[: len(names)]
+    return axes

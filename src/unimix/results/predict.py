@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from unimix.errors import DataError, listing
+from unimix.model.grouping import level_codes
 from unimix.model.newdata import design_rows
 from unimix.model.recipe import DesignRecipe
 from unimix.results.schema import RandomPartResult
@@ -63,8 +64,7 @@ def predict(
     strange: dict[str, list[str]] = {}
     if level == "group":
         for block, z, labels in zip(random, rows.z, rows.labels, strict=True):
-            index = {str(label): i for i, label in enumerate(block.levels)}
-            codes = np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
+            codes = level_codes(block.levels, labels)
             if (codes < 0).any() and new_levels == "error":
                 strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})
                 continue

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from unimix.errors import DataError
 from unimix.model.design import Design, RandomBlock, with_dot
 from unimix.model.family import as_family
-from unimix.model.newdata import design_rows, response_values
+from unimix.model.grouping import level_codes
+from unimix.model.newdata import design_rows, response_values, used_columns
 from unimix.model.parse import parse
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def rebuild_design(fit: FitResult, data: Any) -> Design:
     eta = x @ fit.fixed.estimate + offset
     blocks = []
     for block, z, labels in zip(fit.random, made.z, made.labels, strict=True):
-        known = {str(level): i for i, level in enumerate(block.levels)}
-        codes = np.array([known.get(str(labels[i]), -1) for i in at], dtype=np.int64)
+        codes = level_codes(block.levels, [labels[i] for i in at])
         if (codes < 0).any():
             raise DataError(f"These are not the data that were fitted: {block.group} has levels that the fit has not.")
         eta = eta + np.einsum("nq,nq->n", z[at], np.asarray(block.modes)[codes])
@@ -87,4 +87,5 @@ def rebuild_design(fit: FitResult, data: Any) -> Design:
         recipe=fit.model.recipe,
         family=as_family(f"{fit.model.family}({fit.model.link})"),
         trials=None if rows.trials is None else np.asarray(rows.trials),
+        columns=used_columns(fit.model.recipe, data, index),
     )

@@ -9,6 +9,7 @@ from unimix.errors import OptionError, listing
 from unimix.model.family import Family
 from unimix.numerics.families import unit_deviance, variance
 from unimix.numerics.links import LINKS
+from unimix.numerics.variates import mean_of
 from unimix.numerics.weights import counted_rows
 from unimix.results.schema import Rows
 
@@ -16,17 +17,9 @@ FloatArray = npt.NDArray[np.float64]
 KINDS = ("response", "pearson", "standardized", "deviance", "working")
 
 
-def inverse_link(family: Family, eta: FloatArray) -> FloatArray:
-    """Expected response of a linear predictor; NaN where the link gives none."""
-    link = LINKS[family.link]
-    if not link.positive:
-        return link.inverse(eta)
-    return np.where(eta > 0, link.inverse(np.where(eta > 0, eta, 1.0)), np.nan)
-
-
 def mean(family: Family, rows: Rows, eta: FloatArray) -> FloatArray:
     """Expected response per row, zero inflation included, shape (n,)."""
-    expected = inverse_link(family, eta)
+    expected = mean_of(family, eta)
     return expected if rows.zero_probability is None else expected * (1.0 - rows.zero_probability)
 
 

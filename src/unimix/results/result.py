@@ -14,20 +14,22 @@ from unimix.foreign import refuse_keywords
 from unimix.model.design import Design
 from unimix.model.family import Family, as_family
 from unimix.model.frames import one_row
+from unimix.numerics.variates import mean_of
 from unimix.results import predict as prediction
 from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
 from unimix.results.certificate import Certificate
 from unimix.results.certify import certify
+from unimix.results.plotting import Plots
 from unimix.results.rebuild import rebuild_design
-from unimix.results.residuals import inverse_link, mean, residuals
-from unimix.results.saving import SavedResult
+from unimix.results.residuals import mean, residuals
+from unimix.results.simulated import DrawnResult
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 
 
-class FitResult(SavedResult):
+class FitResult(DrawnResult):
     """A fitted model, in the same shape whichever engine fitted it.
 
     Attributes:
@@ -103,7 +105,7 @@ class FitResult(SavedResult):
     @property
     def fitted(self) -> FloatArray:
         """Expected response with the group effects, shape (n_obs,)."""
-        return mean(self._family, self.rows, self.rows.linear_predictor)
+        return mean(self.family, self.rows, self.rows.linear_predictor)
 
     @property
     def residuals(self) -> FloatArray:
@@ -129,15 +131,22 @@ class FitResult(SavedResult):
         refuse_keywords(FitResult.resid, unknown)
         if "dispersion" in self.parts and kind != "response":
             raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
-        return residuals(self._family, self._parameters, self.rows, kind)
+        return residuals(self.family, self.dispersion_parameters, self.rows, kind)
 
     @property
-    def _family(self) -> Family:
+    def family(self) -> Family:
+        """Distribution of the response, with its link."""
         return as_family(f"{self.model.family}({self.model.link})")
 
     @property
-    def _parameters(self) -> FloatArray:
-        return np.array([self.fit.parameters.get(p, np.nan) for p in self._family.parameters])
+    def dispersion_names(self) -> tuple[str, ...]:
+        """Names of the family's dispersion parameters."""
+        return self.family.parameters
+
+    @property
+    def dispersion_parameters(self) -> FloatArray:
+        """The family's dispersion parameters, shape (k,); NaN where the engine gave none."""
+        return np.array([self.fit.parameters.get(p, np.nan) for p in self.dispersion_names])
 
     @property
     def _scale(self) -> float | None:
@@ -238,7 +247,7 @@ class FitResult(SavedResult):
             raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
         if data is None:
             eta = self.rows.linear_predictor if level == "group" else self.rows.population_predictor
-            return eta if kind == "link" else mean(self._family, self.rows, eta)
+            return eta if kind == "link" else mean(self.family, self.rows, eta)
         zero = self.parts["zero"].estimate if "zero" in self.parts else None
         found = prediction.predict(
             self.model.recipe,
@@ -249,7 +258,7 @@ class FitResult(SavedResult):
             new_levels=new_levels,
             zero=zero,
         )
-        return found.eta if kind == "link" else inverse_link(self._family, found.eta) * found.share
+        return found.eta if kind == "link" else mean_of(self.family, found.eta) * found.share
 
     def tidy(self, effects: Effects | Sequence[Effects] = "fixed", *, exponentiate: bool = False) -> pd.DataFrame:
         """One row per estimate, with broom's column names.
@@ -332,6 +341,11 @@ class FitResult(SavedResult):
         if data is None:
             raise DataError("A loaded result holds no data: give it the frame that was fitted, fit.certificate(data).")
         return rebuild_design(self, data)
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures: ``fit.plot.groups()``, ``.shrinkage()``, ``.caterpillar()``, ``.diagnostics()`` and others."""
+        return Plots(self)
 
     def summary(self) -> str:
         """The whole result as text."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_
 from unimix.errors import DataError, UnimixError
 from unimix.foreign import attribute_hint
 from unimix.model.design import Design
+from unimix.model.estimates import Generative
 from unimix.results.schema import (
     SCHEMA_VERSION,
     EngineInfo,
@@ -57,10 +58,18 @@ class SavedResult(BaseModel):
     _native: Any = PrivateAttr(default=None)
     _posterior: Any = PrivateAttr(default=None)
     _design: Design | None = PrivateAttr(default=None)
+    _generative: Generative | None = PrivateAttr(default=None)
 
-    def attach(self, *, native: Any = None, posterior: Any = None, design: Design | None = None) -> Self:
+    def attach(
+        self,
+        *,
+        native: Any = None,
+        posterior: Any = None,
+        design: Design | None = None,
+        generative: Generative | None = None,
+    ) -> Self:
         """Keep objects that are not part of the saved result; returns the result itself."""
-        self._native, self._posterior, self._design = native, posterior, design
+        self._native, self._posterior, self._design, self._generative = native, posterior, design, generative
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -106,10 +115,8 @@ class SavedResult(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         """What is pickled: all but the engine's own object, which belongs to its process, and the design's arrays."""
         state = super().__getstate__()
-        return {
-            **state,
-            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_native": None, "_design": None},
-        }
+        lost = dict.fromkeys(("_native", "_design", "_generative"))
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), **lost}}
 
     # -- saving ---------------------------------------------------------------------------------
 

@@ -1,0 +1,63 @@
+"""Pictures of draws and of the model itself: ArviZ's trace and rank plots, PyMC's graph."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Any
+
+from unimix.errors import EngineNotInstalledError
+from unimix.plots.style import headline, own_axes
+
+
+def draw_trace(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
+    """ArviZ's trace plot of some variables; Axes of shape (variables, 2)."""
+    import arviz as az
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axes = az.plot_trace(posterior, var_names=names, **{"compact": True, "legend": False, **options})
+    figure = axes.ravel()[0].figure
+    headline(figure, title)
+    figure.set_layout_engine("constrained")
+    return axes
+
+
+def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
+    """ArviZ's rank plot of some variables: flat where the chains agree."""
+    import arviz as az
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        axes = az.plot_rank(posterior, var_names=names, **{"kind": "bars", **options})
+    figure = axes.ravel()[0].figure if hasattr(axes, "ravel") else axes.figure
+    headline(figure, title)
+    figure.set_layout_engine("constrained")
+    return axes
+
+
+def draw_graph(graph: Any, *, ax: Any = None, title: str = "") -> Any:
+    """A graphviz graph as a picture.
+
+    Raises:
+        EngineNotInstalledError: If the program ``dot`` is missing.
+    """
+    from matplotlib import image
+
+    try:
+        from graphviz import ExecutableNotFound
+
+        graph.graph_attr.update(dpi="150")
+        picture = image.imread(io.BytesIO(graph.pipe(format="png")), format="png")
+    except (ImportError, ExecutableNotFound) as error:
+        raise EngineNotInstalledError(
+            "The graph of a model is drawn by graphviz's program `dot`, which is not installed. Type:\n"
+            "    sudo apt-get install graphviz     (or: conda install graphviz)\n"
+            "and, if Python lacks it,\n    pip install graphviz"
+        ) from error
+    height, width = picture.shape[:2]
+    ax = own_axes(ax, max(width / 150, 3.0), max(height / 150, 2.0) + 0.3)
+    ax.imshow(picture)
+    ax.set_axis_off()
+    ax.set_title(title, fontsize=11, loc="left")
+    return ax

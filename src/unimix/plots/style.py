@@ -1,0 +1,71 @@
+"""What all pictures share: colours, panels, and the way to matplotlib."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from unimix.errors import EngineNotInstalledError
+
+# Okabe and Ito's palette: distinguishable with every kind of colour vision.
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
+)  # fmt: skip
+PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+GREY = "#6e6e6e"
+
+
+def pyplot() -> Any:
+    """The module ``matplotlib.pyplot``.
+
+    Raises:
+        EngineNotInstalledError: If matplotlib is missing.
+    """
+    try:
+        from matplotlib import pyplot as plt
+    except ImportError as error:
+        raise EngineNotInstalledError("Plots need matplotlib. Type:\n    pip install 'unimix[plot]'") from error
+    return plt
+
+
+def panels(count: int, columns: int, width: float, height: float, *, share: bool = False) -> tuple[Any, Any]:
+    """A figure with ``count`` Axes in rows of ``columns``; returns it and the Axes, shape (count,)."""
+    columns = max(1, min(columns, count))
+    rows = -(-count // columns)
+    figure, grid = pyplot().subplots(
+        rows,
+        columns,
+        figsize=(max(width * columns, 5.5), height * rows + 0.9),
+        squeeze=False,
+        layout="constrained",
+        sharex=share,
+        sharey=share,
+    )
+    axes = grid.ravel()
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    if share:
+        for ax in axes[:count]:  # the lowest visible panel of each column carries the numbers
+            ax.xaxis.set_tick_params(labelbottom=True)
+    return figure, axes[:count]
+
+
+def plain(ax: Any) -> None:
+    """Take the frame away and put a light grid behind."""
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    ax.grid(alpha=0.25)
+    ax.set_axisbelow(True)
+
+
+def headline(figure: Any, text: str) -> None:
+    """A title above the whole figure, in as many lines as its width needs."""
+    figure.suptitle(textwrap.fill(text, max(30, int(figure.get_size_inches()[0] * 11.5))), fontsize=12)
+
+
+def own_axes(ax: Any, width: float, height: float) -> Any:
+    """The given Axes, or new ones."""
+    if ax is not None:
+        return ax
+    return pyplot().subplots(figsize=(width, height), layout="constrained")[1]

@@ -1,0 +1,372 @@
+"""``fit.plot``: every picture of a result, each with the data it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from unimix.results import curves, plot_data
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+
+class Plots:
+    """Pictures of one result; ``fit.plot.<name>()`` draws, ``fit.plot.<name>_data()`` returns what is drawn.
+
+    All return matplotlib Axes and draw nothing on the screen by themselves; ``ax=`` takes Axes to draw into. A result
+    that was loaded from JSON or unpickled needs the data that were fitted where the rows are shown: ``data=``.
+    """
+
+    def __init__(self, fit: FitResult) -> None:
+        self._fit = fit
+
+    def __dir__(self) -> list[str]:
+        return [n for n in super().__dir__() if not n.startswith("_")]
+
+    def __repr__(self) -> str:
+        names = [n for n in dir(self) if not n.endswith("_data")]
+        return f"Plots of {self._fit.model.formula}: {', '.join(f'.{n}()' for n in names)}"
+
+    def groups_data(
+        self,
+        x: str | None = None,
+        *,
+        group: str | None = None,
+        levels: Sequence[Any] | int = 12,
+        at: Mapping[str, Any] | None = None,
+        n_draws: int = 40,
+        seed: int = 0,
+        ci_level: float = 0.95,
+        others: Mapping[str, FitResult] | None = None,
+        data: Any = None,
+    ) -> pd.DataFrame:
+        """What :meth:`groups` shows, one row per point.
+
+        Args:
+            x: The predictor along the lines; if left out, one whose slope varies.
+            group: The grouping factor; may be left out where there is one.
+            levels: Levels to show, or how many.
+            at: Values of the other predictors; else their mean or most frequent value in each level.
+            n_draws: Lines drawn from the uncertainty of the partially pooled one.
+            seed: Of these draws.
+            ci_level: Probability of the band.
+            others: Further results of the same design by label: their partially pooled lines.
+            data: The data that were fitted, for a result that was loaded.
+
+        Returns:
+            Columns level, kind (data, complete, no, partial, draw, or a label), draw, x, y, lower, upper.
+
+        Raises:
+            DataError: For unknown levels, or a model without lines.
+            OptionError: For unknown predictors.
+        """
+        return curves.group_lines(
+            self._fit,
+            x=x,
+            group=group,
+            levels=levels,
+            at=at,
+            n_draws=n_draws,
+            seed=seed,
+            ci_level=ci_level,
+            others=others,
+            data=data,
+        )
+
+    def groups(self, x: str | None = None, *, columns: int = 4, **options: Any) -> Any:
+        """Each level's data with the lines of complete, no and partial pooling, and the uncertainty of the last.
+
+        The thin lines are posterior draws, or simulated from the joint error of fixed and group effects.
+
+        Args:
+            x: The predictor along the lines; if left out, one whose slope varies.
+            columns: Panels per row.
+            options: As for :meth:`groups_data`.
+
+        Returns:
+            The matplotlib Axes, one per level.
+        """
+        from unimix.plots.groups import draw_groups
+
+        return draw_groups(self.groups_data(x, **options), columns=columns, title=self._fit.model.formula)
+
+    def shrinkage_data(self, *terms: str, group: str | None = None, data: Any = None) -> pd.DataFrame:
+        """What :meth:`shrinkage` shows: index level, columns (kind, term); kinds no, partial, centre, complete.
+
+        Args:
+            terms: Coefficients; if left out, the first two that vary.
+            group: The grouping factor; may be left out where there is one.
+            data: The data that were fitted, for a result that was loaded.
+        """
+        return plot_data.shrinkage(self._fit, group, terms, data)
+
+    def shrinkage(self, *terms: str, group: str | None = None, ax: Any = None, data: Any = None) -> Any:
+        """Where partial pooling moves each level's own estimate: arrows for two coefficients, lines for one.
+
+        Args:
+            terms: One or two coefficients; if left out, the first two that vary.
+            group: The grouping factor; may be left out where there is one.
+            ax: Axes to draw into.
+            data: The data that were fitted, for a result that was loaded.
+
+        Returns:
+            The matplotlib Axes.
+        """
+        from unimix.plots.levels import draw_shrinkage
+
+        return draw_shrinkage(
+            self.shrinkage_data(*terms[:2], group=group, data=data), ax=ax, title=self._fit.model.formula
+        )
+
+    def caterpillar_data(self, group: str | None = None, *, ci_level: float = 0.95) -> pd.DataFrame:
+        """What :meth:`caterpillar` shows: columns group, term, level, estimate, std_error, lower, upper, position.
+
+        Args:
+            group: The grouping factor; may be left out where there is one.
+            ci_level: Probability of the intervals: estimate -/+ a normal quantile times its conditional SD.
+        """
+        return plot_data.caterpillar(self._fit, group, ci_level)
+
+    def caterpillar(self, group: str | None = None, *, ci_level: float = 0.95, columns: int = 3) -> Any:
+        """Conditional modes (posterior means) with intervals, sorted, one panel per term.
+
+        Args:
+            group: The grouping factor; may be left out where there is one.
+            ci_level: Probability of the intervals.
+            columns: Panels per row.
+
+        Returns:
+            The matplotlib Axes, one per term.
+        """
+        from unimix.plots.levels import draw_caterpillar
+
+        data = self.caterpillar_data(group, ci_level=ci_level)
+        title = f"Effects of {data['group'].iloc[0]}: {self._fit.model.formula}"
+        note = f"{plot_data.interval_words(self._fit, ci_level)}; blue where they exclude zero"
+        return draw_caterpillar(data, columns=columns, title=title, note=note)
+
+    def forest_data(self, *others: FitResult) -> pd.DataFrame:
+        """What :meth:`forest` shows: columns part, name, engine, estimate, lower, upper, interval."""
+        from unimix.plots.forest import forest_data
+
+        return forest_data(_labelled([self._fit, *others]))
+
+    def forest(self, *others: FitResult, columns: int = 3, title: str | None = None) -> Any:
+        """Fixed effects with intervals, and SDs, of this result and others side by side.
+
+        Args:
+            others: Further results, of other engines say.
+            columns: Panels per row.
+            title: Above the figure; the formula, if left out.
+
+        Returns:
+            The matplotlib Axes, one per quantity.
+        """
+        from unimix.plots.forest import forest
+
+        return forest(_labelled([self._fit, *others]), columns=columns, title=title)
+
+    def ridge_data(
+        self, term: str | None = None, *, group: str | None = None, seed: int = 0, data: Any = None
+    ) -> pd.DataFrame:
+        """What :meth:`ridge` shows: columns level, x, density, mean; levels by increasing mean.
+
+        Args:
+            term: A coefficient; if left out, the first that varies.
+            group: The grouping factor; may be left out where there is one.
+            seed: Of the draws, where the engine has none of its own.
+            data: The data that were fitted, for a result that was loaded.
+        """
+        return plot_data.ridge(self._fit, term, group, seed, data)
+
+    def ridge(
+        self,
+        term: str | None = None,
+        *,
+        group: str | None = None,
+        seed: int = 0,
+        ax: Any = None,
+        data: Any = None,
+    ) -> Any:
+        """The posterior of a coefficient per level; for other engines the normal distribution of its error.
+
+        Args:
+            term: A coefficient (fixed plus group effect); if left out, the first that varies.
+            group: The grouping factor; may be left out where there is one.
+            seed: Of the draws, where the engine has none of its own.
+            ax: Axes to draw into.
+            data: The data that were fitted, for a result that was loaded.
+
+        Returns:
+            The matplotlib Axes.
+        """
+        from unimix.plots.levels import draw_ridge
+
+        found = self.ridge_data(term, group=group, seed=seed, data=data)
+        return draw_ridge(
+            found,
+            ax=ax,
+            title=f"{found.attrs['term']} by {found.attrs['group']}: {self._fit.model.formula}",
+            xlabel=f"{found.attrs['term']} (fixed plus group effect; dashed: fixed effect)",
+        )
+
+    def trace_data(self, names: list[str] | None = None) -> pd.DataFrame:
+        """What :meth:`trace` and :meth:`rank` show: columns chain, draw and one per parameter.
+
+        Args:
+            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
+        """
+        return plot_data.draws_frame(self._fit, plot_data.sampled_names(self._fit, names))
+
+    rank_data = trace_data
+
+    def trace(self, names: list[str] | None = None, **options: Any) -> Any:
+        """ArviZ's trace plot: densities and traces of the draws by chain.
+
+        Args:
+            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
+            options: As for ``arviz.plot_trace``.
+
+        Returns:
+            The matplotlib Axes, shape (variables, 2).
+
+        Raises:
+            UnimixError: If the engine does not sample.
+        """
+        from unimix.plots.chains import draw_trace
+
+        shown = plot_data.sampled_names(self._fit, names)
+        return draw_trace(self._fit.posterior, shown, title=self._fit.model.formula, **options)
+
+    def rank(self, names: list[str] | None = None, **options: Any) -> Any:
+        """ArviZ's rank plot: flat where the chains agree (Vehtari and others 2021).
+
+        Args:
+            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
+            options: As for ``arviz.plot_rank``.
+
+        Returns:
+            The matplotlib Axes.
+
+        Raises:
+            UnimixError: If the engine does not sample.
+        """
+        from unimix.plots.chains import draw_rank
+
+        shown = plot_data.sampled_names(self._fit, names)
+        return draw_rank(self._fit.posterior, shown, title=self._fit.model.formula, **options)
+
+    def posterior_predictive_data(self, n: int = 50, *, seed: int = 0, data: Any = None) -> pd.DataFrame:
+        """What :meth:`posterior_predictive` shows: columns draw (-1: observed), x, density.
+
+        Args:
+            n: Number of replicated data sets.
+            seed: Of random numbers.
+            data: The data that were fitted, for a result that was loaded.
+        """
+        return plot_data.posterior_predictive(self._fit, n, seed, data)
+
+    def posterior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None, data: Any = None) -> Any:
+        """The distribution of the observed response among replicated ones, given the group effects.
+
+        Replicated from posterior draws, or from the joint error of fixed and group effects and the residual.
+
+        Args:
+            n: Number of replicated data sets.
+            seed: Of random numbers.
+            ax: Axes to draw into.
+            data: The data that were fitted, for a result that was loaded.
+
+        Returns:
+            The matplotlib Axes.
+        """
+        from unimix.plots.checks import draw_predictive
+
+        found = self.posterior_predictive_data(n, seed=seed, data=data)
+        return draw_predictive(
+            found, ax=ax, title=self._fit.model.formula, xlabel=self._fit.model.response, label="replicated"
+        )
+
+    def prior_predictive_data(self, n: int = 50, *, seed: int = 0) -> pd.DataFrame:
+        """What :meth:`prior_predictive` shows: columns draw (-1: observed), x, density.
+
+        Args:
+            n: Number of data sets drawn from the prior.
+            seed: Of random numbers.
+        """
+        return plot_data.prior_predictive(self._fit, n, seed)
+
+    def prior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None) -> Any:
+        """Responses drawn from the prior, beside the observed ones: does the prior allow what can be, and only that?
+
+        Args:
+            n: Number of data sets drawn from the prior.
+            seed: Of random numbers.
+            ax: Axes to draw into.
+
+        Returns:
+            The matplotlib Axes.
+
+        Raises:
+            UnimixError: If the engine has no prior.
+        """
+        from unimix.plots.checks import draw_predictive
+
+        found = self.prior_predictive_data(n, seed=seed)
+        return draw_predictive(
+            found, ax=ax, title=self._fit.model.formula, xlabel=self._fit.model.response, label="from the prior"
+        )
+
+    def diagnostics_data(self, *, data: Any = None) -> pd.DataFrame:
+        """What :meth:`diagnostics` shows: index row; columns fitted, residual, residual_quantile, leverage.
+
+        Args:
+            data: The data that were fitted, for a result that was loaded.
+        """
+        return plot_data.diagnostics(self._fit, data)
+
+    def diagnostics(self, *, data: Any = None) -> Any:
+        """Residuals against fitted values, Q-Q of residuals and group effects, scale-location, leverage.
+
+        Args:
+            data: The data that were fitted, for a result that was loaded.
+
+        Returns:
+            The matplotlib Axes, four and one per kind of group effect.
+        """
+        from unimix.plots.checks import draw_diagnostics
+
+        found = self.diagnostics_data(data=data)
+        return draw_diagnostics(found, plot_data.mode_quantiles(self._fit), title=self._fit.model.formula)
+
+    def model_graph_data(self) -> str:
+        """The graph of the model in graphviz's language."""
+        return str(self._fit.model_graph().source)
+
+    def model_graph(self, *, ax: Any = None) -> Any:
+        """PyMC's graph of the model, with its priors; needs graphviz.
+
+        Args:
+            ax: Axes to draw into.
+
+        Returns:
+            The matplotlib Axes.
+
+        Raises:
+            UnimixError: If the engine has no such model.
+        """
+        from unimix.plots.chains import draw_graph
+
+        return draw_graph(self._fit.model_graph(), ax=ax, title=self._fit.model.formula)
+
+
+def _labelled(fits: list[FitResult]) -> list[tuple[str, FitResult]]:
+    """Results under their backends' names, numbered where one occurs twice."""
+    found: list[tuple[str, FitResult]] = []
+    for fit in fits:
+        count = sum(f.engine.backend == fit.engine.backend for _, f in found)
+        found.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
+    return found

@@ -1,0 +1,224 @@
+"""Predictive distributions of new rows, in one form for every engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from unimix.model.family import Family
+from unimix.model.grouping import level_codes
+from unimix.model.newdata import NewRows, design_rows
+from unimix.numerics.conditional import half, predictor_variance
+from unimix.numerics.families import pointwise, zero_inflated
+from unimix.numerics.scores import normal_crps, normal_log_density, sample_crps
+from unimix.numerics.variates import draw_response, mean_of
+from unimix.results.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+POINTS = 200
+"""Quantiles of the linear predictor that stand for its distribution."""
+SAMPLES = 4000
+"""Draws of a response, at least."""
+
+
+class Predictive(ABC):
+    """The predictive distribution of n rows, one by one."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> FloatArray:
+        """Expected response, shape (n,)."""
+
+    @abstractmethod
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Log predictive density (or probability) of the responses that came, shape (n,)."""
+
+    @abstractmethod
+    def crps(self, y: FloatArray) -> FloatArray:
+        """Continuous ranked probability score, in units of the response, shape (n,)."""
+
+    @abstractmethod
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """Equal-tailed prediction interval of probability ``level``, shapes (n,)."""
+
+
+@dataclass(frozen=True)
+class NormalPredictive(Predictive):
+    """Of a linear model: normal with the variance of fixed effects, group effects and residual joined.
+
+    Attributes:
+        centre: Shape (n,).
+        sd: Shape (n,).
+    """
+
+    centre: FloatArray
+    sd: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, shape (n,)."""
+        return self.centre
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Log-density, shape (n,)."""
+        return normal_log_density(y, self.centre, self.sd)
+
+    def crps(self, y: FloatArray) -> FloatArray:
+        """In closed form, shape (n,)."""
+        return normal_crps(y, self.centre, self.sd)
+
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """Ends, shapes (n,)."""
+        reach = special.ndtri(0.5 + level / 2) * self.sd
+        return self.centre - reach, self.centre + reach
+
+
+@dataclass(frozen=True)
+class MixedPredictive(Predictive):
+    """A mixture of the family's distributions over draws (or quantiles) of the linear predictor.
+
+    Attributes:
+        family: Of the response.
+        eta: Linear predictors, shape (S, n).
+        parameters: Dispersion parameters, shape (S, k).
+        weights: Of the rows, shape (n,), or None.
+        trials: Shape (n,), or None.
+        zero: Logit of the probability of a structural zero, shape (n,), or None.
+        seed: Of the responses that are drawn.
+    """
+
+    family: Family
+    eta: FloatArray
+    parameters: FloatArray
+    weights: FloatArray | None
+    trials: FloatArray | None
+    zero: FloatArray | None
+    seed: int
+
+    @property
+    def _share(self) -> FloatArray | None:
+        return None if self.zero is None else special.expit(-self.zero)
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, averaged over the draws, shape (n,)."""
+        found = mean_of(self.family, self.eta).mean(axis=0)
+        return np.asarray(found if self._share is None else found * self._share)
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Logarithm of the average density, shape (n,)."""
+        values = np.empty_like(self.eta)
+        for s, (eta, parameters) in enumerate(zip(self.eta, self.parameters, strict=True)):
+            found = pointwise(self.family, parameters, y, eta, self.weights, self.trials)
+            values[s] = (found if self.zero is None else zero_inflated(found, y, self.zero)).value
+        return np.asarray(special.logsumexp(values, axis=0) - np.log(len(values)))
+
+    def responses(self) -> FloatArray:
+        """Drawn responses, shape (S', n)."""
+        times = -(-SAMPLES // len(self.eta))
+        rng = np.random.default_rng([self.seed, 11])
+        eta, parameters = np.tile(self.eta, (times, 1)), np.tile(self.parameters, (times, 1))
+        return draw_response(self.family, parameters, eta, rng, self.weights, self.trials, self._share)
+
+    def crps(self, y: FloatArray) -> FloatArray:
+        """From drawn responses, shape (n,)."""
+        return sample_crps(y, self.responses())
+
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """Quantiles of drawn responses, shapes (n,)."""
+        tail = 0.5 - level / 2
+        low, high = np.quantile(self.responses(), [tail, 1 - tail], axis=0)
+        return low, high
+
+
+@dataclass(frozen=True)
+class Placed:
+    """New rows of a fitted model, complete ones only, with their level codes (-1: not fitted) per block."""
+
+    rows: NewRows
+    codes: tuple[IntArray, ...]
+
+
+def place(fit: FitResult, data: Any) -> Placed:
+    """The design rows of new data and where their levels stand."""
+    rows = design_rows(fit.model.recipe, data, with_groups=bool(fit.random))
+    codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
+    return Placed(rows, codes)
+
+
+def predictive(
+    fit: FitResult,
+    data: Any,
+    *,
+    weights: FloatArray | None = None,
+    trials: FloatArray | None = None,
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> Predictive:
+    """The predictive distribution of new rows; the effects of levels that were not fitted are integrated out.
+
+    Args:
+        fit: The result, fresh.
+        data: New rows, without missing values in the columns used.
+        weights: Precisions (or copies) of the new rows, shape (n,).
+        trials: Of the new rows, shape (n,), for a binomial family.
+        n_draws: Posterior draws used, of a sampled result.
+        seed: Of random numbers.
+
+    Raises:
+        DataError: For absent columns or unknown levels of a predictor.
+        UnsupportedModelError: If the dispersion has a formula.
+    """
+    at = place(fit, data)
+    zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
+    if is_sampled(fit):
+        draws = coefficient_draws(fit, n_draws, seed)
+        eta = _drawn(at, draws.beta, draws.effects, draws.covariances, np.random.default_rng([seed, 5]))
+        return MixedPredictive(fit.family, eta, draws.parameters, weights, trials, zero, seed)
+    centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
+    for block, z, codes in zip(fit.random, at.rows.z, at.codes, strict=True):
+        modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
+        centre = centre + np.einsum("nq,nq->n", z, modes[codes])
+    parameters = dispersion_of(fit)
+    variance = predictor_variance(conditional_at(fit, fit.design()), at.rows.x, at.rows.z, at.codes)
+    if fit.family.is_linear:
+        spread = parameters[0] ** 2 / (1.0 if weights is None else weights)
+        return NormalPredictive(centre, np.sqrt(variance + spread))
+    points = special.ndtri((np.arange(POINTS) + 0.5) / POINTS)
+    eta = centre + np.sqrt(variance) * points[:, None]
+    return MixedPredictive(
+        fit.family, eta, np.broadcast_to(parameters, (POINTS, len(parameters))), weights, trials, zero, seed
+    )
+
+
+def _drawn(
+    at: Placed,
+    beta: FloatArray,
+    effects: tuple[FloatArray, ...],
+    covariances: tuple[FloatArray, ...],
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Linear predictors under every draw, shape (S, n); one new effect per draw and new level."""
+    eta = beta @ at.rows.x.T + at.rows.offset
+    for z, labels, codes, own, cov in zip(at.rows.z, at.rows.labels, at.codes, effects, covariances, strict=True):
+        known = np.flatnonzero(codes >= 0)
+        for j in range(z.shape[1]):
+            eta[:, known] += own[:, codes[known], j] * z[known, j]
+        strange = sorted({str(labels[i]) for i in np.flatnonzero(codes < 0)})
+        if strange:
+            roots = np.stack([half(c) for c in cov])
+            new = np.einsum("sab,slb->sla", roots, rng.standard_normal((len(beta), len(strange), z.shape[1])))
+            rows = np.flatnonzero(codes < 0)
+            which = level_codes(strange, [str(labels[i]) for i in rows])
+            eta[:, rows] += np.einsum("snq,nq->sn", new[:, which], z[rows])
+    return np.asarray(eta)
