@@ -44,10 +44,14 @@ if TYPE_CHECKING:
     from unimix.pooling import Pooling, pooling
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
+    from unimix.validation.crossvalidation import CrossValidation
+    from unimix.validation.run import cross_validate
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unimix.validation.crossvalidation": ("CrossValidation",),
+    "unimix.validation.run": ("cross_validate",),
     "unimix.pooling": ("pooling", "Pooling"),
     "unimix.api": ("fit", "compare", "explain"),
     "unimix.optimizers": ("all_fit", "AllFit"),
@@ -80,6 +84,7 @@ __all__ = [
     "Cauchy",
     "Certificate",
     "Comparison",
+    "CrossValidation",
     "DataError",
     "DisagreementError",
     "EngineBrokenError",
@@ -110,6 +115,7 @@ __all__ = [
     "all_fit",
     "backends",
     "compare",
+    "cross_validate",
     "doctor",
     "explain",
     "families",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from unimix.api import BackendLike, fit
@@ -120,18 +121,18 @@ class Pooling:
         first = self.first
         count = first.model.groups[self.group]
         small = self.too_small
+        head = f"{first.model.formula}: {first.model.n_obs} rows in {count} levels of {self.group}"
         lines = [
-            f"{first.model.formula}: {first.model.n_obs} rows in {count} levels of {self.group}, by {listing(self.partial)}",
+            f"{head}, by {listing(self.partial)}",
             "",
             "Over levels (complete: one regression for all rows; centre: fixed effects of the mixed model):",
             self.summary_table.to_string(float_format="{:.4g}".format),
             "",
-            *(
-                f"Intraclass correlation ({label}): {value:.3f}" if value == value else f"Intraclass correlation ({label}): "
-                f"none for {self.partial[label].family}"
-                for label, value in self.icc.items()
-            ),
         ]
+        for label, found in self.partial.items():
+            value = float(self.icc[label])
+            told = f"none for {found.family}" if np.isnan(value) else f"{value:.3f}"
+            lines.append(f"Intraclass correlation ({label}): {told}")
         if small:
             told = "; ".join(f"{level}: {why}" for level, why in list(small.items())[:8])
             more = f"; and {len(small) - 8} more" if len(small) > 8 else ""
@@ -143,7 +144,7 @@ class Pooling:
 
     def _repr_html_(self) -> str:
         text, _, _ = str(self).partition("\n")
-        return f"<p>{text}</p>{self.summary_table._repr_html_()}{self.table._repr_html_()}"
+        return f"<p>{text}</p>{self.summary_table.to_html()}{self.table.to_html()}"
 
 
 def pooling(

@@ -320,6 +320,11 @@ def factor_from_numbers(
     return codes, levels
 
 
+def as_numbers(column: Column) -> FloatArray:
+    """Values of a numeric column, codes of a factor, shape (n,)."""
+    return column.values if isinstance(column, NumericColumn) else column.codes.astype(np.float64)
+
+
 def as_factor(column: Column, name: str) -> FactorColumn:
     """Use a column as a grouping factor: numbers become levels in increasing order."""
     if isinstance(column, FactorColumn):

@@ -1,7 +1,8 @@
 """What is uncertain in the fixed and group effects of a fitted model, jointly, at given covariance parameters.
 
-With Cov_k = L_k L_k', U the n x m matrix of all blocks' z_k L_k over their levels, b = L u, and W the observed information
-of the rows about their linear predictors (w / sigma^2 for a linear model), the penalised least-squares equations are
+With Cov_k = L_k L_k', U the n x m matrix of all blocks' z_k L_k over their levels, b = L u, and W the observed
+information of the rows about their linear predictors (w / sigma^2 for a linear model), the penalised least-squares
+equations are
 
     A = I + U'WU,   u_hat(beta) = A^-1 U'W (working response - X beta)
 

@@ -24,8 +24,8 @@ def block_variance(z: FloatArray, covariance: FloatArray) -> float:
 def row_variance(family: Family, sigma: float) -> float:
     """Variance of a row about its linear predictor, on the scale of the link; NaN where it has no simple form.
 
-    sigma^2 of a linear model; pi^2 / 3 (logit), 1 (probit) and pi^2 / 6 (cloglog) of a binomial model's latent variable.
-    Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14:20170213.
+    sigma^2 of a linear model; pi^2 / 3 (logit), 1 (probit) and pi^2 / 6 (cloglog) of a binomial model's latent
+    variable. Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14:20170213.
     """
     if family.is_linear:
         return sigma**2

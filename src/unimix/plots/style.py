@@ -29,7 +29,9 @@ def pyplot() -> Any:
     return plt
 
 
-def panels(count: int, columns: int, width: float, height: float, *, share: bool = False) -> tuple[Any, Any]:
+def panels(
+    count: int, columns: int, width: float, height: float, *, share: bool = False, share_y: bool = False
+) -> tuple[Any, Any]:
     """A figure with ``count`` Axes in rows of ``columns``; returns it and the Axes, shape (count,)."""
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
@@ -40,7 +42,7 @@ def panels(count: int, columns: int, width: float, height: float, *, share: bool
         squeeze=False,
         layout="constrained",
         sharex=share,
-        sharey=share,
+        sharey=share or share_y,
     )
     axes = grid.ravel()
     for ax in axes[count:]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.model.data import Column, FactorColumn, NumericColumn
+from unimix.model.data import Column, FactorColumn, NumericColumn, as_numbers
 from unimix.model.design import Design
 from unimix.model.newdata import NewRows, design_rows, predictor_names, slope_names
 from unimix.numerics.variates import mean_of
@@ -57,7 +57,7 @@ def chosen_predictor(fit: FitResult, design: Design, group: str, x: str | None) 
 
     def varies(name: str) -> bool:
         column = design.columns[name]
-        values = column.values if isinstance(column, NumericColumn) else column.codes.astype(np.float64)
+        values = as_numbers(column)
         low, high = np.full(block.n_levels, np.inf), np.full(block.n_levels, -np.inf)
         np.minimum.at(low, block.codes, values)
         np.maximum.at(high, block.codes, values)
@@ -120,8 +120,8 @@ def group_lines(
         data: The data that were fitted, for a result that was loaded.
 
     Returns:
-        Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number, or -1), x,
-        y (expected response; observed where kind is data), lower and upper (partial only).
+        Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number, or -1),
+        x, y (expected response; observed where kind is data), lower and upper (partial only).
     """
     design = fit.design(data)
     found = level_estimates(fit, group, data)
@@ -142,7 +142,7 @@ def group_lines(
 
 def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
     column = design.columns[name]
-    values = column.values if isinstance(column, NumericColumn) else [str(column.levels[c]) for c in column.codes]
+    values = [str(column.levels[c]) for c in column.codes] if isinstance(column, FactorColumn) else as_numbers(column)
     frame = pd.DataFrame(
         {
             "level": [found.levels[c] for c in found.codes],
@@ -163,7 +163,7 @@ def _grid(
     mine = np.flatnonzero(found.codes == level)
     axis = design.columns[name]
     if isinstance(axis, NumericColumn):
-        whole = axis.values
+        whole = as_numbers(axis)
         along: list[Any] = np.linspace(float(whole.min()), float(whole.max()), GRID).tolist()
     else:
         along = list(axis.levels)
@@ -188,8 +188,8 @@ def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any
         code = column.codes[rows[0]] if first else np.bincount(column.codes[rows]).argmax()
         return column.levels[int(code)]
     if first:
-        return (column.values if column.whole is None else column.whole)[rows[0]].item()
-    return float(column.values[rows].mean())
+        return (as_numbers(column) if column.whole is None else column.whole)[rows[0]].item()
+    return float(as_numbers(column)[rows].mean())
 
 
 def _columns_of(design: Design, found: LevelEstimates, grid: _Grid) -> FloatArray:
@@ -224,8 +224,8 @@ def _lines(
     ]
     if level not in found.no.why:
         parts.append(_frame(found, grid, "no", response(columns @ np.nan_to_num(found.no.estimate[level]))))
-    for s in np.linspace(0, len(every) - 1, n_draws).round().astype(int) if n_draws else []:
-        parts.append(_frame(found, grid, "draw", every[s], draw=int(s)))
+    picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
+    parts += [_frame(found, grid, "draw", every[s], draw=s) for s in picked]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -124,7 +124,7 @@ def _is_discrete(fit: FitResult) -> bool:
     return fit.family.response in ("count", "binomial")
 
 
-def _predictive(drawn: FloatArray, observed: FloatArray, discrete: bool) -> pd.DataFrame:  # noqa: FBT001
+def _predictive(drawn: FloatArray, observed: FloatArray, discrete: bool) -> pd.DataFrame:
     finite = drawn[np.isfinite(drawn).all(axis=1)]
     if not len(finite):
         raise UnimixError("No draw gives finite responses: the prior or the link allows means that do not exist.")
@@ -175,7 +175,8 @@ def diagnostics(fit: FitResult, data: Any) -> pd.DataFrame:
     """
     if fit.parts:
         raise UnsupportedModelError(
-            f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.resid() gives plain ones."
+            f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.resid() gives plain "
+            "ones."
         )
     design = fit.design(data)
     residual = fit.resid("standardized")
@@ -227,7 +228,8 @@ def sampled_names(fit: FitResult, names: list[str] | None) -> list[str]:
     strange = [n for n in names if n not in known]
     if strange:
         raise OptionError(
-            f"{strange[0]!r} is not a variable of the posterior.{did_you_mean(strange[0], known)} Known: {listing(known)}."
+            f"{strange[0]!r} is not a variable of the posterior.{did_you_mean(strange[0], known)} Known: "
+            f"{listing(known)}."
         )
     return names
 
@@ -239,7 +241,7 @@ def draws_frame(fit: FitResult, names: list[str]) -> pd.DataFrame:
     shape = (found.sizes["chain"], found.sizes["draw"])
     for name in names:
         values = found[name].transpose("chain", "draw", ...)
-        inner = [values.coords[d].values for d in values.dims[2:]]
+        inner = [values.coords[d].to_numpy() for d in values.dims[2:]]
         flat = np.asarray(values.values).reshape(shape[0] * shape[1], -1)
         for column, label in zip(flat.T, _labels(inner), strict=True):
             columns[f"{name}{label}"] = column

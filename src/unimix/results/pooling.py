@@ -146,7 +146,8 @@ def the_group(fit: FitResult, group: str | None) -> str:
         return known[0]
     if group not in known:
         raise DataError(
-            f"{group!r} is not a grouping factor of this model.{did_you_mean(str(group), known)} Known: {listing(known)}."
+            f"{group!r} is not a grouping factor of this model.{did_you_mean(str(group), known)} Known: "
+            f"{listing(known)}."
         )
     return group
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,6 +124,7 @@ class MixedPredictive(Predictive):
             values[s] = (found if self.zero is None else zero_inflated(found, y, self.zero)).value
         return np.asarray(special.logsumexp(values, axis=0) - np.log(len(values)))
 
+    @cached_property
     def responses(self) -> FloatArray:
         """Drawn responses, shape (S', n)."""
         times = -(-SAMPLES // len(self.eta))
@@ -132,12 +134,12 @@ class MixedPredictive(Predictive):
 
     def crps(self, y: FloatArray) -> FloatArray:
         """From drawn responses, shape (n,)."""
-        return sample_crps(y, self.responses())
+        return sample_crps(y, self.responses)
 
     def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
         """Quantiles of drawn responses, shapes (n,)."""
         tail = 0.5 - level / 2
-        low, high = np.quantile(self.responses(), [tail, 1 - tail], axis=0)
+        low, high = np.quantile(self.responses, [tail, 1 - tail], axis=0)
         return low, high
 
 
@@ -194,11 +196,16 @@ def predictive(
     if fit.family.is_linear:
         spread = parameters[0] ** 2 / (1.0 if weights is None else weights)
         return NormalPredictive(centre, np.sqrt(variance + spread))
-    points = special.ndtri((np.arange(POINTS) + 0.5) / POINTS)
-    eta = centre + np.sqrt(variance) * points[:, None]
+    eta = quantile_points(centre, np.sqrt(variance))
     return MixedPredictive(
         fit.family, eta, np.broadcast_to(parameters, (POINTS, len(parameters))), weights, trials, zero, seed
     )
+
+
+def quantile_points(centre: FloatArray, sd: FloatArray) -> FloatArray:
+    """Evenly probable values of normally distributed linear predictors, shape (S, n)."""
+    points = special.ndtri((np.arange(POINTS) + 0.5) / POINTS)
+    return np.asarray(centre + sd * points[:, None])
 
 
 def _drawn(

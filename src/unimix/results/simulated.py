@@ -10,6 +10,7 @@ import numpy.typing as npt
 from unimix.errors import UnimixError
 from unimix.model.estimates import Generative
 from unimix.results.draws import Draws, coefficient_draws, replicated
+from unimix.results.loo import loo
 from unimix.results.saving import SavedResult
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ class DrawnResult(SavedResult):
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
         """
         return replicated(cast("FitResult", self), n, seed, data)
+
+    def loo(self, data: Any = None) -> Any:
+        """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ (an ``ELPDData``).
+
+        One row is left out at a time, given the effects of its group; Pareto k above 0.7 marks rows whose value cannot
+        be trusted. ``arviz.compare`` takes such objects.
+
+        Args:
+            data: The data that were fitted; needed for a result that was unpickled only.
+
+        Raises:
+            UnimixError: If the engine does not sample, or the result was loaded from JSON.
+        """
+        return loo(cast("FitResult", self), data)
 
     def prior_predictive(self, n: int = 500, *, seed: int | None = None) -> FloatArray:
         """Responses of the rows used, drawn from the prior, shape (n, n_obs).

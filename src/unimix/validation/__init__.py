@@ -1,0 +1,1 @@
+"""Cross-validation of engines and kinds of pooling."""

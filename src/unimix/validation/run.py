@@ -1,0 +1,306 @@
+"""``cross_validate``: folds, models and processes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.api import BackendLike, fit
+from unimix.backends import registry
+from unimix.backends.base import Backend
+from unimix.errors import DataError, EngineNotInstalledError, OptionError, listing
+from unimix.model.design import Design, build_design
+from unimix.model.frames import to_pandas
+from unimix.model.parse import parse
+from unimix.pooling import fixed_priors, without_groups
+from unimix.results.result import FitResult
+from unimix.validation.crossvalidation import CrossValidation, Loss, checked_metrics, loo_table, the_data_error
+from unimix.validation.folds import Job, Model, Scored, run
+from unimix.validation.splits import Split, make_splits
+
+KINDS = ("complete", "none", "partial")
+WEIGHTS, OFFSET = "unimix_weights", "unimix_offset"
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    frame: pd.DataFrame
+    design: Design
+    arguments: dict[str, Any]
+
+
+def cross_validate(
+    formula: str,
+    data: Any,
+    backends: Sequence[BackendLike] | BackendLike = ("statsmodels",),
+    *,
+    split: Any = "rows",
+    folds: int | None = None,
+    group: str | None = None,
+    pooling: Sequence[str] = KINDS,
+    metrics: Sequence[str] | Mapping[str, Loss] | None = None,
+    ci_level: float = 0.95,
+    loo: bool = True,
+    seed: int = 0,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+    priors: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> CrossValidation:
+    """Predict rows, or whole levels, that the fit has not seen, by every engine and by all kinds of pooling.
+
+    Every model sees the same folds and is scored on the same rows. Scores are those of predictive distributions: of a
+    linear model normal, with the uncertainty of fixed effects, group effects and residual joined; of a sampler the
+    mixture over its draws. The effects of a level that was not fitted are integrated out.
+
+    Args:
+        formula: As for :func:`unimix.fit`.
+        data: As for :func:`unimix.fit`.
+        backends: Engines of partial pooling; the first also fits complete pooling. No pooling is a regression per
+            level, by least squares (maximum likelihood for generalised models).
+        split: ``rows`` leaves rows out within levels, ``groups`` leaves whole levels out; or a scikit-learn splitter
+            (given the rows used, the response and the levels), or pairs (training, test) of positions in the data.
+        folds: Number of folds of the named splits; 10, or fewer where there are fewer levels, if left out.
+        group: The grouping factor; may be left out where there is one.
+        pooling: Which kinds: complete, none, partial.
+        metrics: Names among rmse, mae, log_score, crps, coverage; or functions of (observed, predicted mean) by name,
+            which give a loss per row and are added to these.
+        ci_level: Probability of the prediction intervals whose coverage is counted.
+        loo: Give PSIS-LOO of the engines that sample beside (one more fit, to all rows).
+        seed: Of folds and draws: the same seed gives the same numbers, whatever ``n_jobs``.
+        n_jobs: Processes, by joblib; -1 for all processors. 1 runs in this process.
+        progress: Show a progress bar; None means on a terminal.
+        priors: Go to the engines that have priors.
+        arguments: As for :func:`unimix.fit` (family, method, weights, offset, contrasts ...).
+
+    Returns:
+        The scores: ``.table``, ``.differences()``, ``.folds``, ``.rows``, ``.why``, ``.loo``, ``.plot()``. A fit that
+        fails is a line in ``.fits`` with its error, not the end of the run.
+
+    Raises:
+        DataError: If the data do not allow the model or the split.
+        OptionError: For wrong arguments.
+        EngineNotInstalledError: If scikit-learn or joblib is missing.
+    """
+    names, own = checked_metrics(metrics)
+    several = list(backends) if isinstance(backends, list | tuple) else [backends]
+    engines = [registry.resolve(b) for b in several]  # type: ignore[arg-type]
+    strange = [k for k in pooling if k not in KINDS]
+    faults = [f"pooling: {k!r} is none of {listing(KINDS)}." for k in strange]
+    if isinstance(pooling, str):
+        faults = [f"pooling={pooling!r}: give a list, pooling=[{pooling!r}]."]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        faults.append(f"seed={seed!r}: a whole number that is not negative.")
+    if not 0 < ci_level < 1:
+        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
+    if not engines:
+        faults.append("backends: name one engine at least.")
+    if faults:
+        raise OptionError("\n".join(faults))
+    at = _prepare(formula, data, arguments)
+    codes, levels, factor = _levels(at.design, group, split)
+    used = at.frame.iloc[at.design.rows]
+    splits = make_splits(split, folds, used, at.design.y, codes, at.design.rows, seed)
+    models, why = _models(formula, engines, pooling, factor, at.arguments, priors, split)
+    jobs = list(_jobs(models, splits, at, used, factor, ci_level, seed))
+    found = _run(jobs, n_jobs, progress)
+    sampled = {
+        m.label: m for m in models if m.kind == "partial" and m.engine and m.engine.info.default_method == "posterior"
+    }
+    whole: dict[str, FitResult] = {}
+    if loo:
+        for label, model in sampled.items():
+            whole[label] = fit(model.formula, used, model.engine or "pymc", **model.arguments, seed=seed)
+    return CrossValidation(
+        formula=formula,
+        split=_in_words(split, factor),
+        n_folds=len(splits),
+        rows=_rows(found, at.design, levels),
+        fits=pd.DataFrame(
+            [
+                {"model": s.label, "fold": s.fold, "state": s.state, "seconds": s.seconds, "error": s.error}
+                for s in found
+            ]
+        ),
+        why={**why, **_reasons(found)},
+        metrics=names,
+        own_metrics=own,
+        ci_level=ci_level,
+        loo=loo_table(whole),
+        clusters=f"rows of one {factor} as one cluster" if factor else "rows taken as independent",
+    )
+
+
+def _prepare(formula: str, data: Any, arguments: Mapping[str, Any]) -> _Prepared:
+    """The data as a frame that carries weights and offset as columns, and the design of all rows."""
+    frame = to_pandas(data).reset_index(drop=True)
+    own = dict(arguments)
+    for name, column in (("weights", WEIGHTS), ("offset", OFFSET)):
+        given = own.get(name)
+        if given is not None and not isinstance(given, str):
+            the_data_error(frame, column)
+            values = np.asarray(given, dtype=np.float64)
+            if values.shape != (len(frame),):
+                raise DataError(f"{name}= has shape {values.shape}, the data have {len(frame)} rows.")
+            frame[column] = values
+            own[name] = column
+    spec = parse(formula, own.get("ziformula"), own.get("dispformula"))
+    kept = {k: own[k] for k in ("weights", "offset", "contrasts", "missing", "family") if k in own}
+    design = build_design(spec, frame, **kept)
+    own.setdefault("df_method", "normal")
+    return _Prepared(frame, design, own)
+
+
+def _levels(
+    design: Design, group: str | None, split: Any
+) -> tuple[npt.NDArray[np.int64] | None, list[Any], str | None]:
+    known = list(dict.fromkeys(b.group for b in design.blocks))
+    if group is not None and group not in known:
+        raise DataError(f"{group!r} is not a grouping factor of this model. Known: {listing(known) or 'none'}.")
+    if group is None and len(known) > 1:
+        raise OptionError(f"The model has several grouping factors: name one of {listing(map(repr, known))} as group=.")
+    factor = group or (known[0] if known else None)
+    if factor is None:
+        if split == "groups":
+            raise DataError(
+                "split='groups' leaves whole levels out, and the formula has no grouping factor: use split='rows'."
+            )
+        return None, [], None
+    block = next(b for b in design.blocks if b.group == factor)
+    return block.codes, list(block.levels), factor
+
+
+def _models(
+    formula: str,
+    engines: list[Backend],
+    pooling: Sequence[str],
+    factor: str | None,
+    arguments: Mapping[str, Any],
+    priors: Mapping[str, Any] | None,
+    split: Any,
+) -> tuple[list[Model], dict[str, str]]:
+    models: list[Model] = []
+    why: dict[str, str] = {}
+
+    def given(engine: Backend, *, mixed: bool) -> dict[str, Any]:
+        sampler = engine.info.default_method == "posterior"
+        lost = ("method",) if sampler or not mixed else ()
+        own = {k: v for k, v in arguments.items() if k not in lost}
+        if sampler:
+            own["progress"] = False
+            if priors:
+                own["priors"] = dict(priors) if mixed else fixed_priors(priors)
+        return own
+
+    first = engines[0]
+    if "complete" in pooling and factor is not None:
+        label = f"complete pooling ({first.info.name})"
+        models.append(Model(label, "complete", without_groups(formula), first, given(first, mixed=False)))
+    if "none" in pooling and factor is not None:
+        if split == "groups":
+            why["no pooling"] = f"no pooling cannot predict a new {factor}: it has no regression for it."
+        else:
+            models.append(Model("no pooling", "none", formula, None, dict(arguments)))
+    if "partial" in pooling or factor is None:
+        names = [e.info.name for e in engines]
+        for i, engine in enumerate(engines):
+            again = names[:i].count(engine.info.name)
+            label = engine.info.name if not again else f"{engine.info.name} ({again + 1})"
+            label = f"partial pooling ({label})" if factor is not None else label
+            models.append(Model(label, "partial", formula, engine, given(engine, mixed=True)))
+    if not models:
+        raise OptionError(f"Nothing to validate: {' '.join(why.values())}")
+    return models, why
+
+
+def _jobs(
+    models: list[Model],
+    splits: list[Split],
+    at: _Prepared,
+    used: pd.DataFrame,
+    factor: str | None,
+    ci_level: float,
+    seed: int,
+) -> Iterator[Job]:
+    trials, weights = at.design.trials, at.arguments.get("weights")
+    seeds = np.random.SeedSequence(seed).generate_state(len(splits)).astype(np.int64) % 2**31
+    for fold, (train, test) in enumerate(splits):
+        parts = used.iloc[train], used.iloc[test]
+        for model in models:
+            yield Job(
+                model=model,
+                fold=fold,
+                train=parts[0],
+                test=parts[1],
+                position=test,
+                group=factor,
+                weights=weights,
+                trials=None if trials is None else trials[test],
+                ci_level=ci_level,
+                seed=int(seeds[fold]),
+            )
+
+
+def _run(jobs: list[Job], n_jobs: int, progress: bool | None) -> list[Scored]:
+    from rich.progress import track
+
+    try:
+        import joblib
+    except ImportError as error:
+        raise EngineNotInstalledError(
+            "cross_validate runs on joblib. Type:\n    pip install 'unimix[sklearn]'"
+        ) from error
+    shown = sys.stderr.isatty() if progress is None else progress
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    made = parallel(joblib.delayed(run)(job) for job in jobs)
+    found = list(track(made, "cross-validation", total=len(jobs), disable=not shown))
+    order = {label: i for i, label in enumerate(dict.fromkeys(j.model.label for j in jobs))}
+    return sorted(found, key=lambda s: (order[s.label], s.fold))
+
+
+def _rows(found: list[Scored], design: Design, levels: list[Any]) -> pd.DataFrame:
+    parts = [s.rows.assign(model=s.label, fold=s.fold) for s in found]
+    frame = pd.concat(parts, ignore_index=True)
+    at = frame["position"].to_numpy()
+    if levels:
+        block = next(b for b in design.blocks if list(b.levels) == levels)
+        frame["level"] = [levels[c] for c in block.codes[at]]
+    else:
+        frame["level"] = at
+    frame["position"] = design.rows[at]
+    first = ["model", "fold", "position", "level"]
+    return frame[[*first, *(c for c in frame.columns if c not in first)]]
+
+
+def _reasons(found: list[Scored]) -> dict[str, str]:
+    told: dict[str, str] = {}
+    for label in dict.fromkeys(s.label for s in found):
+        mine = [s for s in found if s.label == label]
+        counts: dict[str, int] = {}
+        for s in mine:
+            for reason, count in s.unpredicted.items():
+                counts[reason] = counts.get(reason, 0) + count
+        words = [f"{count} rows without a prediction ({reason})" for reason, count in counts.items()]
+        failed = [s for s in mine if s.error]
+        if failed:
+            words.append(f"{len(failed)} of {len(mine)} folds failed ({failed[0].error.splitlines()[0]})")
+        astray = sum(s.state == "not_converged" for s in mine)
+        if astray:
+            words.append(f"{astray} of {len(mine)} fits not converged")
+        if words:
+            told[label] = "; ".join(words) + "."
+    return told
+
+
+def _in_words(split: Any, factor: str | None) -> str:
+    if split == "rows":
+        return f"rows left out within levels of {factor}" if factor else "rows left out"
+    if split == "groups":
+        return f"whole levels of {factor} left out"
+    return f"split by {type(split).__name__}" if hasattr(split, "split") else "split as given"
