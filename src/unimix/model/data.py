@@ -322,7 +322,7 @@ def factor_from_numbers(
 
 def as_numbers(column: Column) -> FloatArray:
     """Values of a numeric column, codes of a factor, shape (n,)."""
-    return column.values if isinstance(column, NumericColumn) else column.codes.astype(np.float64)
+    return column.values if isinstance(column, NumericColumn) else column.codes.astype(np.float64)  # noqa: PD011  (no pandas object)
 
 
 def as_factor(column: Column, name: str) -> FactorColumn:

@@ -33,12 +33,12 @@ class Columns:
     """All columns of fixed effects and of one factor's group effects, without repetition.
 
     Attributes:
-        values: Shape (n, k): X, then the group effects' columns that X lacks.
+        array: Shape (n, k): X, then the group effects' columns that X lacks.
         names: Names of the k columns.
         place: For each of the factor's blocks, the column of each of its effects, shapes (q,).
     """
 
-    values: FloatArray
+    array: FloatArray
     names: tuple[str, ...]
     place: tuple[IntArray, ...]
 
@@ -97,10 +97,10 @@ def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int
         codes: Level of each row, shape (n,).
         n_levels: Number of levels L.
     """
-    k = columns.values.shape[1]
+    k = columns.array.shape[1]
     order = np.argsort(codes, kind="stable")
     rows = np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1])
-    kept = [independent_columns(columns.values[r]) if len(r) else () for r in rows]
+    kept = [independent_columns(columns.array[r]) if len(r) else () for r in rows]
     whole = max((len(c) for c in kept), default=0)
     example = next((c for c in kept if len(c) == whole), ())
     n_parameters = 1 if design.is_linear else len(design.family.parameters)
@@ -110,12 +110,12 @@ def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int
     why: dict[int, str] = {}
     squares, df = 0.0, 0
     for level, (r, c) in enumerate(zip(rows, kept, strict=True)):
-        turned[level], own[level] = _turn(columns.values[r], c, example)
+        turned[level], own[level] = _turn(columns.array[r], c, example)
         if len(c) < whole:
             why[level] = _shortage(len(r), c, example, columns.names, whole)
             continue
         if design.is_linear:
-            found, inverse, rest = _least_squares(design, columns.values[:, list(c)], r)
+            found, inverse, rest = _least_squares(design, columns.array[:, list(c)], r)
             squares, df = squares + rest, df + len(r) - len(c)
         else:
             made = _generalised(design, columns, r, c)
@@ -198,7 +198,7 @@ def _generalised(
 ) -> tuple[FloatArray, FloatArray, FloatArray] | str:
     """Maximum likelihood of one level: coefficients, covariance, dispersion; or why there is none."""
     at = list(kept)
-    own = regression_design(design, columns.values[:, at], tuple(columns.names[j] for j in at), rows)
+    own = regression_design(design, columns.array[:, at], tuple(columns.names[j] for j in at), rows)
     endless = separated_terms(own)
     if endless:
         return f"separated: the estimate of {', '.join(endless)} is infinite"
