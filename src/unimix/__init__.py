@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         Uniform,
     )
     from unimix.optimizers import AllFit, all_fit
-    from unimix.pooling import Pooling, pooling
+    from unimix.pooled import Pooling, pooling
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
     from unimix.validation.crossvalidation import CrossValidation
@@ -52,7 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "unimix.validation.crossvalidation": ("CrossValidation",),
     "unimix.validation.run": ("cross_validate",),
-    "unimix.pooling": ("pooling", "Pooling"),
+    "unimix.pooled": ("pooling", "Pooling"),
     "unimix.api": ("fit", "compare", "explain"),
     "unimix.optimizers": ("all_fit", "AllFit"),
     "unimix.results.certificate": ("Certificate",),

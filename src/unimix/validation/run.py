@@ -18,7 +18,7 @@ from unimix.errors import DataError, EngineNotInstalledError, OptionError, listi
 from unimix.model.design import Design, build_design
 from unimix.model.frames import to_pandas
 from unimix.model.parse import parse
-from unimix.pooling import fixed_priors, without_groups
+from unimix.pooled import fixed_priors, without_groups
 from unimix.results.result import FitResult
 from unimix.validation.crossvalidation import CrossValidation, Loss, checked_metrics, loo_table, the_data_error
 from unimix.validation.folds import Job, Model, Scored, run
