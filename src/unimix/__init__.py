@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnknownBackendError,
         UnsupportedModelError,
     )
+    from unimix.estimator import MixedModelRegressor as MixedModelRegressor
     from unimix.model.expressions import register_function
     from unimix.model.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
     from unimix.model.priors import (
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unimix.estimator": ("MixedModelRegressor",),
     "unimix.validation.crossvalidation": ("CrossValidation",),
     "unimix.validation.run": ("cross_validate",),
     "unimix.pooled": ("pooling", "Pooling"),
@@ -139,4 +141,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What needs an optional package is not in __all__: `from unimix import *` must not fail without it.
+    return sorted({*globals(), *__all__, *_HOME_OF})
