@@ -13,23 +13,27 @@ so that, with V the covariance of beta_hat, x'beta + z'b of a row (old or new) h
 Henderson (1975), Biometrics 31:423-447, in the form with spherical effects of Bates, Maechler, Bolker & Walker (2015),
 J. Stat. Softw. 67(1). A level that was not fitted contributes z'Cov z instead. The error of the covariance parameters
 themselves is not included.
+
+The effects of the factor with most of them come first: A11 has a small block per level, and only the Schur complement
+S = A22 - A21 A11^-1 A12 of the others is factored as a whole (in independent pieces where factors are nested).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from scipy.sparse.linalg import splu
+from scipy import linalg, sparse
 
 from unimix.model.design import Design
 from unimix.numerics.conditioning import relative_factors
 from unimix.numerics.families import of_design
 from unimix.numerics.gls import spread
+from unimix.numerics.marginal import split_blocks
+from unimix.numerics.pls import half_inverse
+from unimix.numerics.products import Matrix, independent_pieces
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -40,25 +44,38 @@ CHUNK = 20_000_000
 
 @dataclass(frozen=True)
 class Conditional:
-    """The joint error of fixed and group effects.
+    """The joint error of fixed and group effects; m1 effects of the first factor, m2 of the others.
 
     Attributes:
         beta_cov: V, shape (p, p).
         factors: L_k per block, shapes (q, q).
         levels: Number of levels per block.
+        first: Indices of the blocks of the first factor.
+        rest: Indices of the other blocks.
         weight: W, shape (n,).
-        root: Root of W times U, shape (n, m).
-        solver: Of A, with a method ``solve``; None without group effects.
-        follow: A^-1 U'WX, shape (m, p): how the spherical modes follow the fixed effects.
+        root: Root of W times U, shape (n, m1 + m2).
+        half_first: H with H'H = A11^-1, shape (m1, m1).
+        across: A21 A11^-1, shape (m2, m1).
+        half_rest: H with H'H = S^-1, shape (m2, m2).
+        follow: A^-1 U'WX, shape (m1 + m2, p): how the spherical modes follow the fixed effects.
     """
 
     beta_cov: FloatArray
     factors: tuple[FloatArray, ...]
     levels: tuple[int, ...]
+    first: tuple[int, ...]
+    rest: tuple[int, ...]
     weight: FloatArray
     root: sparse.csr_array
-    solver: Any
+    half_first: sparse.csr_array
+    across: sparse.csr_array
+    half_rest: Matrix
     follow: FloatArray
+
+    @property
+    def m1(self) -> int:
+        """Number of effects of the first factor."""
+        return int(self.half_first.shape[0])
 
 
 def conditional(
@@ -80,18 +97,39 @@ def conditional(
         zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
     """
     factors = relative_factors(tuple(covariances), 1.0)
+    levels = tuple(b.n_levels for b in design.blocks)
     information = of_design(design, parameters, eta, zero)
     usable = np.isfinite(information.observed) & (information.observed > 0)
     weight = np.where(usable, information.observed, information.expected)
-    root = np.sqrt(weight)
-    u = sparse.csr_array(sparse.diags_array(root) @ spread(design.blocks, factors, design.n))
-    levels = tuple(b.n_levels for b in design.blocks)
+    nothing = sparse.csr_array((0, 0))
     if not design.blocks:
-        return Conditional(beta_cov, (), (), weight, u, None, np.zeros((0, design.p)))
-    a = sparse.csc_array(u.T @ u + sparse.eye_array(u.shape[1]))
-    solver = splu(a, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-    follow = solver.solve(np.asarray(u.T @ (root[:, None] * design.x)))
-    return Conditional(beta_cov, factors, levels, weight, u, solver, follow)
+        root = sparse.csr_array((design.n, 0))
+        empty = np.zeros((0, design.p))
+        return Conditional(beta_cov, (), (), (), (), weight, root, nothing, nothing, np.zeros((0, 0)), empty)
+    first, rest = split_blocks(design.blocks)
+    z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
+    u = _spread(z, codes, factors, levels, first, rest)
+    root = sparse.csr_array(sparse.diags_array(np.sqrt(weight)) @ u)
+    q = sum(len(factors[k]) for k in first)
+    m1 = q * levels[first[0]]
+    one, two = root[:, :m1], root[:, m1:]
+    own = np.arange(m1).reshape(-1, q)
+    half_first = sparse.csr_array(half_inverse(sparse.csr_array(one.T @ one), list(own))[0])
+    cross = sparse.csr_array(two.T @ one)
+    across = sparse.csr_array(cross @ half_first.T @ half_first)
+    pieces = independent_pieces(design)
+    schur = sparse.csr_array(two.T @ two - across @ cross.T)
+    half_rest = half_inverse(schur if pieces is not None else schur.toarray(), pieces)[0]
+    at = Conditional(beta_cov, factors, levels, first, rest, weight, root, half_first, across, half_rest, np.empty(0))
+    return replace(at, follow=solve(at, np.asarray(root.T @ (np.sqrt(weight)[:, None] * design.x))))
+
+
+def solve(at: Conditional, right: FloatArray) -> FloatArray:
+    """A^-1 times ``right``, shape (m1 + m2, r)."""
+    one, two = right[: at.m1], right[at.m1 :]
+    lower = at.half_rest.T @ (at.half_rest @ (two - at.across @ one))
+    upper = at.half_first.T @ (at.half_first @ one) - at.across.T @ lower
+    return np.concatenate([np.asarray(upper), np.asarray(lower)])
 
 
 def predictor_variance(
@@ -110,17 +148,22 @@ def predictor_variance(
     """
     if not z:
         return _quadratic(x, at.beta_cov)
-    strange = sum(
-        _quadratic(values * (c < 0)[:, None], f @ f.T) for values, f, c in zip(z, at.factors, codes, strict=True)
-    )
-    u = _columns(at, z, codes)
-    found = np.empty(len(x))
-    step = max(1, CHUNK // max(u.shape[1], 1))
-    for begin in range(0, len(x), step):
-        part = u[begin : begin + step].toarray().T
-        found[begin : begin + step] = np.einsum("mn,mn->n", part, at.solver.solve(part))
+    strange = sum(_quadratic(v * (c < 0)[:, None], f @ f.T) for v, f, c in zip(z, at.factors, codes, strict=True))
+    known = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
+    u = _spread(known, [np.maximum(c, 0) for c in codes], at.factors, at.levels, at.first, at.rest)
+    one, two = u[:, : at.m1], u[:, at.m1 :]
+    found = _squares(sparse.csr_array(one @ at.half_first.T))
+    step = max(1, CHUNK // max(at.half_rest.shape[0], 1))
+    for begin in range(0, len(x) if at.rest else 0, step):
+        part = slice(begin, begin + step)
+        found[part] += _squares((two[part] - one[part] @ at.across.T) @ at.half_rest.T)
     rest = x - np.asarray(u @ at.follow)
     return np.asarray(found + _quadratic(rest, at.beta_cov) + strange)
+
+
+def _squares(a: Matrix) -> FloatArray:
+    """Sum of squares of every row."""
+    return np.asarray(a.multiply(a).sum(axis=1)).ravel() if sparse.issparse(a) else np.asarray((a * a).sum(axis=1))
 
 
 def leverage(at: Conditional, design: Design) -> FloatArray:
@@ -136,14 +179,6 @@ def leverage(at: Conditional, design: Design) -> FloatArray:
     return np.asarray(at.weight * predictor_variance(own, design.x, z, codes))
 
 
-def _columns(at: Conditional, z: Sequence[FloatArray], codes: Sequence[IntArray]) -> sparse.csr_array:
-    """L'z of new rows over all levels, shape (n, m)."""
-    known = [
-        _Rows(values * (c >= 0)[:, None], np.maximum(c, 0), n) for values, c, n in zip(z, codes, at.levels, strict=True)
-    ]
-    return spread(known, at.factors, len(z[0]))
-
-
 @dataclass(frozen=True)
 class _Rows:
     z: FloatArray
@@ -151,17 +186,28 @@ class _Rows:
     n_levels: int
 
 
+def _spread(
+    z: Sequence[FloatArray],
+    codes: Sequence[IntArray],
+    factors: Sequence[FloatArray],
+    levels: Sequence[int],
+    first: Sequence[int],
+    rest: Sequence[int],
+) -> sparse.csr_array:
+    """Columns L'z over all levels, the first factor's blocks stacked per level, shape (n, m1 + m2)."""
+    stacked = _Rows(np.concatenate([z[k] for k in first], axis=1), codes[first[0]], levels[first[0]])
+    blocks = [stacked, *(_Rows(z[k], codes[k], levels[k]) for k in rest)]
+    return spread(blocks, [linalg.block_diag(*(factors[k] for k in first)), *(factors[k] for k in rest)], len(z[0]))
+
+
 def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
-    return np.asarray(np.einsum("ni,ij,nj->n", x, matrix, x))
+    return np.asarray(np.einsum("ni,ni->n", x @ matrix, x))
 
 
 def draw_coefficients(
     at: Conditional, beta: FloatArray, modes: Sequence[FloatArray], n: int, rng: np.random.Generator
 ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
     """Fixed and group effects from their joint normal distribution around the estimates.
-
-    Exact draws by perturbing the equations and solving them again: A^-1 (U'W^(1/2) e + v) with standard normal e and v
-    has the covariance A^-1 (Papandreou & Yuille 2010, NIPS 23).
 
     Args:
         at: From :func:`conditional`.
@@ -174,20 +220,23 @@ def draw_coefficients(
         Fixed effects, shape (n, p), and group effects per block, shapes (n, L, q).
     """
     off = rng.standard_normal((n, len(beta))) @ half(at.beta_cov).T
-    rows, m = at.root.shape
-    u = np.empty((n, m))
-    step = max(1, CHUNK // max(rows + m, 1))
-    for begin in range(0, n if m else 0, step):
-        count = min(step, n - begin)
-        disturbed = at.root.T @ rng.standard_normal((rows, count)) + rng.standard_normal((m, count))
-        u[begin : begin + count] = at.solver.solve(np.asarray(disturbed)).T
-    u -= off @ at.follow.T
-    effects, start = [], 0
-    for factor, levels, centre in zip(at.factors, at.levels, modes, strict=True):
-        size = levels * len(factor)
-        own = u[:, start : start + size].reshape(n, levels, len(factor))
-        effects.append(np.asarray(centre)[None] + own @ factor.T)
-        start += size
+    lower = np.asarray(at.half_rest.T @ rng.standard_normal((at.half_rest.shape[0], n)))
+    upper = at.half_first.T @ rng.standard_normal((at.m1, n)) - at.across.T @ lower
+    u = np.concatenate([np.asarray(upper), lower]).T - off @ at.follow.T
+    effects: list[FloatArray] = [np.empty(0)] * len(at.factors)
+    if at.first:
+        stacked = u[:, : at.m1].reshape(n, at.levels[at.first[0]], -1)
+        start = 0
+        for k in at.first:
+            stop = start + len(at.factors[k])
+            effects[k] = np.asarray(modes[k])[None] + stacked[:, :, start:stop] @ at.factors[k].T
+            start = stop
+    start = at.m1
+    for k in at.rest:
+        stop = start + at.levels[k] * len(at.factors[k])
+        own = u[:, start:stop].reshape(n, at.levels[k], -1)
+        effects[k] = np.asarray(modes[k])[None] + own @ at.factors[k].T
+        start = stop
     return beta + off, tuple(effects)
 
 

@@ -138,6 +138,14 @@ def n_dense_effects(design: Design) -> int:
     return m if pieces is None else max(len(p) for p in pieces)
 
 
+def independent_pieces(design: Design) -> list[IntArray] | None:
+    """Effects outside the largest factor in sets that no row ties together; None for one set, held as dense matrix."""
+    first, rest = split_blocks(design.blocks)
+    others = [design.blocks[k] for k in rest]
+    m = sum(b.q * b.n_levels for b in others)
+    return None if m <= SMALL else _pieces(others, design.blocks[first[0]].codes, design.blocks[first[0]].n_levels)
+
+
 def _grams(z: FloatArray, per_level: Callable[[FloatArray], FloatArray]) -> FloatArray:
     q = z.shape[1]
     columns = np.stack([z[:, a] * z[:, b] for a in range(q) for b in range(a + 1)], axis=1)

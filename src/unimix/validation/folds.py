@@ -109,7 +109,7 @@ def run(job: Job) -> Scored:
             unpredicted = _by_level(job, table)
         else:
             state, unpredicted = _by_engine(job, table)
-    except UnimixError as fault:
+    except (UnimixError, ArithmeticError, np.linalg.LinAlgError) as fault:
         error = f"{type(fault).__name__}: {fault}"
     return Scored(job.model.label, job.fold, table, state, time.perf_counter() - started, error, unpredicted)
 
@@ -184,53 +184,50 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
             reasons[reason] = reasons.get(reason, 0) + len(rows)
 
     refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
-    for level in np.unique(codes[codes >= 0]):
-        rows = np.flatnonzero(codes == level)
-        if int(level) in found.why:
-            refuse(rows, f"a {job.group} whose training rows allow no regression of their own")
-            continue
-        known = _within(values[rows], found, int(level))
-        refuse(rows[~known], f"values that no training row of the {job.group} has")
-        rows = rows[known]
-        if len(rows):
-            _fill(
-                job,
-                table,
-                rows,
-                _of_level(job, design, found, int(level), values[rows], new.offset[rows], rows),
-                y[rows],
-            )
+    alone = np.zeros(blocks[0].n_levels, dtype=bool)
+    alone[list(found.why)] = True
+    rows = np.flatnonzero(codes >= 0)
+    lacking = alone[codes[rows]]
+    refuse(rows[lacking], f"a {job.group} whose training rows allow no regression of their own")
+    rows = rows[~lacking]
+    known = _within(values[rows], found, codes[rows])
+    refuse(rows[~known], f"values that no training row of the {job.group} has")
+    rows = rows[known]
+    # Dispersion parameters differ by level, which a predictive distribution of many rows cannot; sigma is pooled.
+    shared = design.is_linear or not design.family.parameters
+    for part in [rows] if shared else [rows[codes[rows] == level] for level in np.unique(codes[rows])]:
+        if len(part):
+            made = _of_levels(job, design, found, codes[part], values[part], new.offset[part], part)
+            _fill(job, table, part, made, y[part])
     return reasons
 
 
-def _within(values: FloatArray, found: LevelRegressions, level: int) -> npt.NDArray[np.bool_]:
-    """Whether rows follow the dependences between columns that held among the level's training rows."""
-    own = found.own[level]
-    implied = values[:, own] @ found.turned[level][np.ix_(own, ~own)]
-    size = 1e-8 * np.maximum(1.0, np.abs(values).max(axis=0))[~own]
-    return np.asarray((np.abs(values[:, ~own] - implied) <= size).all(axis=1))
+def _within(values: FloatArray, found: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether rows follow the dependences between columns that held among their level's training rows."""
+    implied = np.einsum("ni,nij->nj", values * found.own[codes], found.turned[codes])
+    size = 1e-8 * np.maximum(1.0, np.abs(values).max(axis=0, initial=0.0))
+    return np.asarray((np.abs(values - implied) <= size).all(axis=1))
 
 
-def _of_level(
+def _of_levels(
     job: Job,
     design: Design,
     found: LevelRegressions,
-    level: int,
+    codes: IntArray,
     values: FloatArray,
     offset: FloatArray,
     rows: IntArray,
 ) -> Predictive:
-    own = found.own[level]
-    x = values[:, own]
-    covariance = found.covariance[level][np.ix_(own, own)]
-    centre = x @ found.estimate[level][own] + offset
-    variance = np.einsum("ni,ij,nj->n", x, covariance, x)
+    """The predictive distribution of rows by the regressions of their levels."""
+    estimate, covariance = np.nan_to_num(found.estimate[codes]), np.nan_to_num(found.covariance[codes])
+    centre = np.einsum("ni,ni->n", values, estimate) + offset
+    variance = np.einsum("ni,nij,nj->n", values, covariance, values)
     weights = _weights_of(job, rows)
     if design.is_linear:
         return NormalPredictive(centre, np.sqrt(variance + found.sigma**2 / (1.0 if weights is None else weights)))
     trials = None if job.trials is None else job.trials[rows]
     eta = quantile_points(centre, np.sqrt(variance))
-    parameters = np.broadcast_to(found.parameters[level], (len(eta), found.parameters.shape[1]))
+    parameters = np.broadcast_to(found.parameters[codes[0]], (len(eta), found.parameters.shape[1]))
     return MixedPredictive(design.family, eta, parameters, weights, trials, None, job.seed)
 
 

@@ -54,7 +54,10 @@ def make_splits(
     if hasattr(split, "split"):
         if folds is not None:
             raise OptionError("folds= belongs to split='rows' and split='groups'; a splitter has its own number.")
-        found = [(np.asarray(a), np.asarray(b)) for a, b in split.split(frame, y, codes)]
+        try:
+            found = [(np.asarray(a), np.asarray(b)) for a, b in split.split(frame, y, codes)]
+        except (ValueError, TypeError) as error:
+            raise OptionError(f"split={split!r} does not split these rows. It said: {error}") from error
         return _checked(found, len(y))
     if not isinstance(split, Iterable):
         raise OptionError(f"split={split!r} is neither 'rows', 'groups', a splitter nor pairs of positions.")
