@@ -13,11 +13,11 @@ mpl.use("agg")
 from matplotlib import pyplot as plt
 
 
-def show(axes: Any, words: str) -> None:
-    """Print the figure that the Axes belong to as an element of the page."""
+def show(axes: Any, words: str) -> str:
+    """The figure that the Axes belong to as an element of the page."""
     figure = np.ravel(axes)[0].figure
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=110)
     plt.close(figure)
     picture = base64.b64encode(held.getvalue()).decode()
-    print(f'<img class="picture" alt="{words}" src="data:image/png;base64,{picture}">')
+    return f'<img class="picture" alt="{words}" src="data:image/png;base64,{picture}">'

@@ -262,7 +262,23 @@ def test_a_cross_validation_and_a_pooling_draw_themselves() -> None:
     assert pool.plot_shrinkage("Days").get_xlabel() == "Days"
 
 
+def test_the_line_of_the_population(sleep: um.FitResult, ticks: um.FitResult) -> None:
+    found = sleep.plot.population_data(n_draws=7)
+    line = found[found["kind"] == "population"]
+    new = pd.DataFrame({"Days": line["x"].astype(float), "Subject": "308"})
+    np.testing.assert_allclose(line["y"], sleep.predict(new, level="population"), rtol=1e-10)
+    x = np.column_stack([np.ones(len(line)), line["x"].astype(float)])
+    sd = np.sqrt(np.einsum("ni,ij,nj->n", x, np.asarray(sleep.fixed.covariance), x))
+    np.testing.assert_allclose((line["upper"] - line["lower"]) / (2 * 1.959964), sd, rtol=0.12)  # 1,000 draws
+    assert found[found["kind"] == "draw"]["draw"].nunique() == 7
+    assert len(found[found["kind"] == "data"]) == 180
+    assert ticks.plot.population().get_xlabel() == "cHEIGHT"
+    plain = um.fit("Reaction ~ Days", um.load_dataset("sleepstudy"), "pls")
+    assert set(plain.plot.population_data()["kind"]) == {"data", "population", "draw"}
+
+
 PICTURES = {
+    "population": lambda s, p, t: s.plot.population(),
     "groups": lambda s, p, t: s.plot.groups(levels=6, columns=3),
     "groups_curved": lambda s, p, t: p.plot.groups(levels=4),
     "shrinkage": lambda s, p, t: s.plot.shrinkage(),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, headline, panels, plain
+from unimix.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, headline, own_axes, panels, plain
 
 _LINES = {
     "complete": ("complete pooling", GREEN, "--", 1.8),
@@ -67,6 +67,38 @@ def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any
     return axes
 
 
+def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> Any:
+    """Draw what :meth:`Plots.population_data` returns.
+
+    Args:
+        data: One row per point.
+        ax: Axes to draw into.
+        title: Above the picture.
+
+    Returns:
+        The matplotlib Axes.
+    """
+    ax = own_axes(ax, 6.6, 4.4)
+    points = data[data["kind"] == "data"]
+    ax.plot(points["x"], points["y"], "o", color=GREY, markersize=4, alpha=0.5, zorder=2)
+    for i, (_, line) in enumerate(data[data["kind"] == "draw"].groupby("draw")):
+        label = "its uncertainty" if i == 0 else None
+        ax.plot(line["x"], line["y"], color=BLUE, linewidth=0.6, alpha=0.15, zorder=1, label=label)
+    line = data[data["kind"] == "population"]
+    ax.plot(line["x"], line["y"], color=BLUE, linewidth=2.4, zorder=3, label="fixed effects")
+    line = data[data["kind"] == "complete"]
+    if len(line):
+        ax.plot(line["x"], line["y"], color=GREEN, linestyle="--", linewidth=1.8, zorder=3, label="complete pooling")
+    legend = ax.legend(frameon=False, fontsize=9)
+    for handle in legend.legend_handles:
+        handle.set_alpha(1.0)
+    ax.set_xlabel(str(data.attrs.get("x", "x")))
+    ax.set_ylabel(str(data.attrs.get("response", "y")))
+    ax.set_title(title, fontsize=11, loc="left")
+    plain(ax)
+    return ax
+
+
 def _thicker(line: Any) -> Any:
     from matplotlib.lines import Line2D
 
@@ -81,4 +113,4 @@ def _limits(axes: Any, data: pd.DataFrame) -> None:
     axes[0].set_ylim(low - reach, high + reach)
 
 
-__all__ = ["draw_groups"]
+__all__ = ["draw_groups", "draw_population"]

@@ -16,7 +16,7 @@ from unimix.model.design import Design
 from unimix.model.newdata import NewRows, design_rows, predictor_names, slope_names
 from unimix.numerics.variates import mean_of
 from unimix.results.draws import coefficient_draws
-from unimix.results.pooling import LevelEstimates, level_estimates
+from unimix.results.pooling import LevelEstimates, complete_regression, level_estimates
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -36,15 +36,18 @@ class _Grid:
     rows: NewRows
 
 
-def chosen_predictor(fit: FitResult, design: Design, group: str, x: str | None) -> str:
+def chosen_predictor(fit: FitResult, design: Design, group: str | None, x: str | None) -> str:
     """The predictor along which lines are drawn: one whose slope varies, else one that varies within levels.
+
+    Without a group: a numeric one, if there is any.
 
     Raises:
         DataError: If the model has no such predictor.
         OptionError: If the name is not one of its predictors.
     """
     known = [n for n in predictor_names(fit.model.recipe) if n in design.columns]
-    slopes = [n for n in slope_names(fit.model.recipe, group) if n in design.columns]
+    groups = list(dict.fromkeys(b.group for b in design.blocks)) if group is None else [group]
+    slopes = [n for g in groups for n in slope_names(fit.model.recipe, g) if n in design.columns]
     everything = list(dict.fromkeys([*known, *slopes]))
     if x is not None:
         if x not in everything:
@@ -53,14 +56,13 @@ def chosen_predictor(fit: FitResult, design: Design, group: str, x: str | None) 
                 f"{listing(everything) or 'none'}."
             )
         return x
-    block = next(b for b in design.blocks if b.group == group)
+    codes = next((b.codes for b in design.blocks if b.group == group), np.zeros(design.n, dtype=np.int64))
 
     def varies(name: str) -> bool:
-        column = design.columns[name]
-        values = as_numbers(column)
-        low, high = np.full(block.n_levels, np.inf), np.full(block.n_levels, -np.inf)
-        np.minimum.at(low, block.codes, values)
-        np.maximum.at(high, block.codes, values)
+        values = as_numbers(design.columns[name])
+        low, high = np.full(codes.max() + 1, np.inf), np.full(codes.max() + 1, -np.inf)
+        np.minimum.at(low, codes, values)
+        np.maximum.at(high, codes, values)
         return bool((high > low).any())
 
     ordered = sorted(
@@ -68,9 +70,10 @@ def chosen_predictor(fit: FitResult, design: Design, group: str, x: str | None) 
         key=lambda n: (n not in slopes, not isinstance(design.columns[n], NumericColumn), everything.index(n)),
     )
     if not ordered:
+        where = "" if group is None else f" that varies within {group}"
         raise DataError(
-            f"{fit.model.reading} has no predictor that varies within {group}: there is no line to draw. "
-            "fit.plot.caterpillar() shows its group effects."
+            f"{fit.model.reading} has no predictor{where}: there is no line to draw. fit.plot.caterpillar() shows "
+            "group effects."
         )
     return ordered[0]
 
@@ -130,37 +133,86 @@ def group_lines(
     draws = coefficient_draws(fit, max(n_draws, 1000), seed, data)
     parts = [_observed(design, found, name, shown)]
     for level in shown:
-        grid = _grid(fit, design, found, level, name, at)
+        grid = _grid(fit, design, np.flatnonzero(found.codes == level), level, name, at)
         parts.append(_lines(fit, design, found, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
             eta = _partial(other, design, found.group, grid)
-            parts.append(_frame(found, grid, label, mean_of(fit.family, eta)))
+            parts.append(_frame(found.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {"x": name, "group": found.group, "response": fit.model.response, "n_levels": len(found.levels)}
     return frame
 
 
-def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
+def population_lines(
+    fit: FitResult,
+    *,
+    x: str | None = None,
+    at: Mapping[str, Any] | None = None,
+    n_draws: int = 100,
+    seed: int = 0,
+    ci_level: float = 0.95,
+    data: Any = None,
+) -> pd.DataFrame:
+    """All observed values, the line of the fixed effects with its uncertainty, and that of complete pooling.
+
+    Args:
+        fit: A model with or without group effects.
+        x: The predictor along the lines.
+        at: Values of the other predictors; else their mean or most frequent value.
+        n_draws: Lines drawn from the uncertainty of the fixed effects.
+        seed: Of these draws.
+        ci_level: Probability of the band.
+        data: The data that were fitted, for a result that was loaded.
+
+    Returns:
+        Columns kind (data, complete, population, draw), draw, x, y, lower and upper (population only).
+    """
+    design = fit.design(data)
+    name = chosen_predictor(fit, design, None, x)
+    grid = _grid(fit, design, np.arange(design.n), -1, name, at)
+    beta = coefficient_draws(fit, max(n_draws, 1000), seed, data).beta
+
+    def response(eta: FloatArray) -> FloatArray:
+        return mean_of(fit.family, eta + grid.rows.offset)
+
+    every = response(beta @ grid.rows.x.T)
+    tail = 0.5 - ci_level / 2
+    lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
+    parts = [
+        _frame("", _observed_x(design, name), "data", design.y),
+        _frame("", grid.x, "population", response(grid.rows.x @ fit.fixed.estimate), lower, upper),
+    ]
+    if fit.random:
+        complete, _ = complete_regression(design)
+        parts.append(_frame("", grid.x, "complete", response(grid.rows.x @ complete)))
+    picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
+    parts += [_frame("", grid.x, "draw", every[s], draw=s) for s in picked]
+    frame = pd.concat(parts, ignore_index=True).drop(columns="level")
+    frame.attrs = {"x": name, "response": fit.model.response}
+    return frame
+
+
+def _observed_x(design: Design, name: str) -> list[Any]:
     column = design.columns[name]
-    values = [str(column.levels[c]) for c in column.codes] if isinstance(column, FactorColumn) else as_numbers(column)
-    frame = pd.DataFrame(
-        {
-            "level": [found.levels[c] for c in found.codes],
-            "kind": "data",
-            "draw": -1,
-            "x": values,
-            "y": design.y,
-            "lower": np.nan,
-            "upper": np.nan,
-        }
-    )
-    return frame[np.isin(found.codes, shown)]
+    if isinstance(column, FactorColumn):
+        return [str(column.levels[c]) for c in column.codes]
+    return list(as_numbers(column).tolist())
+
+
+def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
+    labels = [found.levels[c] for c in found.codes]
+    return _frame(labels, _observed_x(design, name), "data", design.y)[np.isin(found.codes, shown)]
 
 
 def _grid(
-    fit: FitResult, design: Design, found: LevelEstimates, level: int, name: str, at: Mapping[str, Any] | None
+    fit: FitResult,
+    design: Design,
+    mine: npt.NDArray[np.int64],
+    level: int,
+    name: str,
+    at: Mapping[str, Any] | None,
 ) -> _Grid:
-    mine = np.flatnonzero(found.codes == level)
+    """New rows along the predictor, other columns as in the rows ``mine``."""
     axis = design.columns[name]
     if isinstance(axis, NumericColumn):
         whole = as_numbers(axis)
@@ -179,7 +231,7 @@ def _grid(
         value = (at or {}).get(column_name, _typical(column, mine, first=column_name in grouping))
         rows[column_name] = [value] * len(along)
     rows[name] = along
-    return _Grid(level, along, design_rows(fit.model.recipe, rows, with_groups=True))
+    return _Grid(level, along, design_rows(fit.model.recipe, rows, with_groups=level >= 0))
 
 
 def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any:
@@ -219,13 +271,22 @@ def _lines(
     tail = 0.5 - ci_level / 2
     lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
     parts = [
-        _frame(found, grid, "complete", response(grid.rows.x @ found.complete_beta)),
-        _frame(found, grid, "partial", mean_of(fit.family, _partial(fit, design, found.group, grid)), lower, upper),
+        _frame(found.levels[grid.level], grid.x, "complete", response(grid.rows.x @ found.complete_beta)),
+        _frame(
+            found.levels[grid.level],
+            grid.x,
+            "partial",
+            mean_of(fit.family, _partial(fit, design, found.group, grid)),
+            lower,
+            upper,
+        ),
     ]
     if level not in found.no.why:
-        parts.append(_frame(found, grid, "no", response(columns @ np.nan_to_num(found.no.estimate[level]))))
+        parts.append(
+            _frame(found.levels[grid.level], grid.x, "no", response(columns @ np.nan_to_num(found.no.estimate[level])))
+        )
     picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
-    parts += [_frame(found, grid, "draw", every[s], draw=s) for s in picked]
+    parts += [_frame(found.levels[grid.level], grid.x, "draw", every[s], draw=s) for s in picked]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -238,17 +299,18 @@ def _partial(fit: FitResult, design: Design, group: str, grid: _Grid) -> FloatAr
 
 
 def _frame(
-    found: LevelEstimates,
-    grid: _Grid,
+    level: Any,
+    x: list[Any],
     kind: str,
     y: FloatArray,
     lower: FloatArray | float = np.nan,
     upper: FloatArray | float = np.nan,
     draw: int = -1,
 ) -> pd.DataFrame:
-    x = [str(v) if isinstance(v, str | bool) else v for v in grid.x]
-    level = found.levels[grid.level]
-    return pd.DataFrame({"level": level, "kind": kind, "draw": draw, "x": x, "y": y, "lower": lower, "upper": upper})
+    shown = [str(v) if isinstance(v, str | bool) else v for v in x]
+    return pd.DataFrame(
+        {"level": level, "kind": kind, "draw": draw, "x": shown, "y": y, "lower": lower, "upper": upper}
+    )
 
 
-__all__ = ["chosen_predictor", "group_lines", "picked_levels"]
+__all__ = ["chosen_predictor", "group_lines", "picked_levels", "population_lines"]

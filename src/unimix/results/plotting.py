@@ -93,6 +93,43 @@ class Plots:
 
         return draw_groups(self.groups_data(x, **options), columns=columns, title=self._fit.model.formula)
 
+    def population_data(
+        self,
+        x: str | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        n_draws: int = 100,
+        seed: int = 0,
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> pd.DataFrame:
+        """What :meth:`population` shows: columns kind (data, complete, population, draw), draw, x, y, lower, upper.
+
+        Args:
+            x: The predictor along the lines; if left out, one whose slope varies, else a numeric one.
+            at: Values of the other predictors; else their mean or most frequent value.
+            n_draws: Lines drawn from the uncertainty of the fixed effects.
+            seed: Of these draws.
+            ci_level: Probability of the band.
+            data: The data that were fitted, for a result that was loaded.
+        """
+        return curves.population_lines(self._fit, x=x, at=at, n_draws=n_draws, seed=seed, ci_level=ci_level, data=data)
+
+    def population(self, x: str | None = None, *, ax: Any = None, **options: Any) -> Any:
+        """All data with the line of the fixed effects, its uncertainty, and the line of complete pooling.
+
+        Args:
+            x: The predictor along the lines; if left out, one whose slope varies, else a numeric one.
+            ax: Axes to draw into.
+            options: As for :meth:`population_data`.
+
+        Returns:
+            The matplotlib Axes.
+        """
+        from unimix.plots.groups import draw_population
+
+        return draw_population(self.population_data(x, **options), ax=ax, title=self._fit.model.formula)
+
     def shrinkage_data(self, *terms: str, group: str | None = None, data: Any = None) -> pd.DataFrame:
         """What :meth:`shrinkage` shows: index level, columns (kind, term); kinds no, partial, centre, complete.
 

@@ -185,7 +185,7 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
     whole = np.tile(fixed, (levels, 1))
     for place, at in zip(columns.place, mine, strict=True):
         whole[:, place] += np.asarray(fit.random[at].modes)
-    found, covariance = _complete(design)
+    found, covariance = complete_regression(design)
     padded = np.zeros(k)
     padded[: design.p] = found
     if is_sampled(fit):
@@ -208,7 +208,7 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
     )
 
 
-def _complete(design: Design) -> tuple[FloatArray, FloatArray]:
+def complete_regression(design: Design) -> tuple[FloatArray, FloatArray]:
     """Coefficients (p,) of one regression for all rows, and their covariance (p, p)."""
     everywhere = np.zeros(design.n, dtype=np.int64)
     one = regressions(design, all_columns(design, []), everywhere, 1)
