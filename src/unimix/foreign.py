@@ -55,7 +55,7 @@ _ATTRIBUTES: dict[str, str] = {
     **dict.fromkeys(("resids", "residual"), "fit.residuals"),
     **dict.fromkeys(("df_resid", "df_residual"), "fit.fit.df_residual"),
     **dict.fromkeys(("isSingular", "is_singular"), "fit.singular"),
-    **dict.fromkeys(("trace", "idata", "draws"), "fit.posterior"),
+    **dict.fromkeys(("trace", "idata"), "fit.posterior"),
     **dict.fromkeys(("save", "dump"), "fit.to_json('fit.json')"),
     "AIC": "fit.aic",
     "BIC": "fit.bic",
