@@ -7,20 +7,26 @@ import warnings
 from typing import Any
 
 from unimix.errors import EngineNotInstalledError
-from unimix.plots.style import headline, own_axes
+from unimix.plots.style import PALETTE, headline, own_axes
 
 
 def draw_trace(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
-    """ArviZ's trace plot of some variables; Axes of shape (variables, 2)."""
+    """ArviZ's trace plot of some variables; Axes of shape (parameters, 2)."""
     import arviz as az
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        axes = az.plot_trace(posterior, var_names=names, **{"compact": True, "legend": False, **options})
+        mine = {"compact": False, "legend": False, "chain_prop": {"color": _colours(posterior)}}
+        axes = az.plot_trace(posterior, var_names=names, **{**mine, **options})
     figure = axes.ravel()[0].figure
     headline(figure, title)
     figure.set_layout_engine("constrained")
     return axes
+
+
+def _colours(posterior: Any) -> list[str]:
+    """One colour per chain."""
+    return [PALETTE[i % len(PALETTE)] for i in range(posterior.posterior.sizes["chain"])]
 
 
 def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
@@ -29,7 +35,7 @@ def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: A
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        axes = az.plot_rank(posterior, var_names=names, **{"kind": "bars", **options})
+        axes = az.plot_rank(posterior, var_names=names, **{"kind": "bars", "colors": _colours(posterior), **options})
     figure = axes.ravel()[0].figure if hasattr(axes, "ravel") else axes.figure
     headline(figure, title)
     figure.set_layout_engine("constrained")

@@ -268,7 +268,7 @@ class Plots:
             options: As for ``arviz.plot_trace``.
 
         Returns:
-            The matplotlib Axes, shape (variables, 2).
+            The matplotlib Axes, shape (parameters, 2).
 
         Raises:
             UnimixError: If the engine does not sample.
