@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any, Literal, Never
 
 from unimix.backends import registry
@@ -108,6 +109,24 @@ def fit(
     )
     found = fit_one(engine, call)
     return restarted(engine, call, found) if restart else found
+
+
+def explain_refusal(formula: str, data: Any, backend: BackendLike, **arguments: Any) -> None:
+    """Raise what :func:`fit` would raise before it fits: wrong arguments, models that the engine cannot express.
+
+    Args:
+        formula: As for :func:`fit`.
+        data: As for :func:`fit`.
+        backend: As for :func:`fit`.
+        arguments: As for :func:`fit`.
+    """
+    engine = registry.resolve(backend, arguments.get("options"))
+    given = {k: arguments[k] for k in signature(prepare).parameters if k in arguments}
+    defaults = {k: p.default for k, p in signature(fit).parameters.items() if k in signature(prepare).parameters}
+    call = prepare(**{**defaults, **given, "formula": formula, "data": data})
+    request = make_request(engine, call)
+    if engine.refusals(call.design, request):
+        engine.refuse(call.design, request, registry.others())
 
 
 def compare(

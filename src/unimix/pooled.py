@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,9 +12,9 @@ import pandas as pd
 
 from unimix.api import BackendLike, fit
 from unimix.backends import registry
+from unimix.carried import carry, fixed_priors
 from unimix.errors import OptionError, listing
-from unimix.model.parse import parse
-from unimix.results.pooling import LevelEstimates, icc, level_estimates, the_group
+from unimix.results.pooling import LevelEstimates, icc, level_estimates, refuse_parts, the_group
 from unimix.results.result import FitResult
 
 
@@ -24,7 +24,7 @@ class Pooling:
 
     Attributes:
         group: The grouping factor.
-        complete: One regression for all rows, by the first engine: the pooled line.
+        complete: One regression for all rows of the mixed model, by the first engine: the pooled line.
         partial: The mixed model, by engine.
     """
 
@@ -86,8 +86,8 @@ class Pooling:
     def icc(self) -> pd.Series[float]:
         """Intraclass correlation of the grouping factor by engine: its share in what fixed effects leave unexplained.
 
-        Random slopes count with their average over rows (Johnson 2014). NaN for families whose residual variance on the
-        scale of the link has no simple form (counts, for instance).
+        Random slopes count with their average over rows (Johnson 2014). With weights it is that of rows of weight 1.
+        NaN for families whose residual variance on the scale of the link has no simple form (counts, for instance).
         """
         values = {label: icc(found)[self.group] for label, found in self.partial.items()}
         return pd.Series(values, name=f"icc({self.group})", dtype=float)
@@ -132,7 +132,8 @@ class Pooling:
         for label, found in self.partial.items():
             value = float(self.icc[label])
             told = f"none for {found.family}" if np.isnan(value) else f"{value:.3f}"
-            lines.append(f"Intraclass correlation ({label}): {told}")
+            weighted = " for rows of weight 1" if found.model.weighted and not np.isnan(value) else ""
+            lines.append(f"Intraclass correlation ({label}): {told}{weighted}")
         if small:
             told = "; ".join(f"{level}: {why}" for level, why in list(small.items())[:8])
             more = f"; and {len(small) - 8} more" if len(small) > 8 else ""
@@ -193,20 +194,11 @@ def pooling(
         label = engine.info.name if count == 0 else f"{engine.info.name} ({count + 1})"
         partial[label] = fit(formula, data, engine, **own)
         group = the_group(partial[label], group)
+        refuse_parts(partial[label])
     first = engines[0]
-    sampler = first.info.default_method == "posterior"
-    plain = {k: v for k, v in arguments.items() if k not in ("method", "restart")}
-    if sampler and priors:
+    carried = carry(formula, data, arguments)
+    plain = {k: v for k, v in carried.arguments.items() if k not in ("method", "restart")}
+    if first.info.default_method == "posterior" and priors:
         plain["priors"] = fixed_priors(priors)
-    complete = fit(without_groups(formula), data, first, **plain)
+    complete = fit(carried.without_groups, carried.used, first, **plain)
     return Pooling(group or "", complete, partial)
-
-
-def without_groups(formula: str) -> str:
-    """The same formula without its random part."""
-    return replace(parse(formula), random=()).text()
-
-
-def fixed_priors(priors: Mapping[str, Any]) -> dict[str, Any]:
-    """The priors that a model without group effects has."""
-    return {k: v for k, v in priors.items() if not k.startswith(("sd(", "cor("))}

@@ -13,7 +13,7 @@ from unimix.backends._pymc_posterior import Posterior
 from unimix.backends._pymc_priors import PriorTable, sd_names
 from unimix.backends._pymc_response import write_response
 from unimix.backends._pymc_sample import RawDraws, read_draws
-from unimix.errors import EngineNotInstalledError, UnsupportedModelError
+from unimix.errors import EngineNotInstalledError, UnimixError, UnsupportedModelError
 from unimix.model.design import Design, RandomBlock
 from unimix.model.grouping import block_labels
 from unimix.model.priors import LKJ, Prior
@@ -94,7 +94,14 @@ class WrittenModel:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = pm.sample_prior_predictive(n, model=self.model, var_names=["y"], random_seed=seed)
+            try:
+                found = pm.sample_prior_predictive(n, model=self.model, var_names=["y"], random_seed=seed)
+            except ValueError as error:
+                said = str(error).splitlines()[0]
+                raise UnimixError(
+                    f"The prior allows responses that cannot be drawn ({said}): means of all magnitudes. Give "
+                    "narrower priors, priors={'Intercept': unimix.Normal(0, 2), ...}."
+                ) from error
         drawn = np.asarray(found.prior_predictive["y"].values, dtype=np.float64).reshape(n, -1)
         if self.trials is not None:
             drawn = drawn / self.trials

@@ -53,7 +53,7 @@ class Conditional:
         first: Indices of the blocks of the first factor.
         rest: Indices of the other blocks.
         weight: W, shape (n,).
-        root: Root of W times U, shape (n, m1 + m2).
+        u: U, shape (n, m1 + m2).
         half_first: H with H'H = A11^-1, shape (m1, m1).
         across: A21 A11^-1, shape (m2, m1).
         half_rest: H with H'H = S^-1, shape (m2, m2).
@@ -66,7 +66,7 @@ class Conditional:
     first: tuple[int, ...]
     rest: tuple[int, ...]
     weight: FloatArray
-    root: sparse.csr_array
+    u: sparse.csr_array
     half_first: sparse.csr_array
     across: sparse.csr_array
     half_rest: Matrix
@@ -88,6 +88,8 @@ def conditional(
 ) -> Conditional:
     """Form what the error of a prediction needs.
 
+    W is the observed information; where that gives no maximum (responses with heavy tails), the expected one.
+
     Args:
         design: What was fitted.
         eta: Linear predictor at the estimates, shape (n,).
@@ -97,31 +99,36 @@ def conditional(
         zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
     """
     factors = relative_factors(tuple(covariances), 1.0)
-    levels = tuple(b.n_levels for b in design.blocks)
     information = of_design(design, parameters, eta, zero)
-    usable = np.isfinite(information.observed) & (information.observed > 0)
-    weight = np.where(usable, information.observed, information.expected)
+    if np.isfinite(information.observed).all():
+        try:
+            return _formed(design, factors, information.observed, beta_cov)
+        except np.linalg.LinAlgError:
+            pass  # a response far from its mean bends the other way
+    return _formed(design, factors, information.expected, beta_cov)
+
+
+def _formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
+    levels = tuple(b.n_levels for b in design.blocks)
     nothing = sparse.csr_array((0, 0))
     if not design.blocks:
-        root = sparse.csr_array((design.n, 0))
-        empty = np.zeros((0, design.p))
-        return Conditional(beta_cov, (), (), (), (), weight, root, nothing, nothing, np.zeros((0, 0)), empty)
+        u, empty = sparse.csr_array((design.n, 0)), np.zeros((0, design.p))
+        return Conditional(beta_cov, (), (), (), (), weight, u, nothing, nothing, np.zeros((0, 0)), empty)
     first, rest = split_blocks(design.blocks)
     z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
     u = _spread(z, codes, factors, levels, first, rest)
-    root = sparse.csr_array(sparse.diags_array(np.sqrt(weight)) @ u)
+    weighted = sparse.csr_array(sparse.diags_array(weight) @ u)
     q = sum(len(factors[k]) for k in first)
     m1 = q * levels[first[0]]
-    one, two = root[:, :m1], root[:, m1:]
     own = np.arange(m1).reshape(-1, q)
-    half_first = sparse.csr_array(half_inverse(sparse.csr_array(one.T @ one), list(own))[0])
-    cross = sparse.csr_array(two.T @ one)
+    half_first = sparse.csr_array(half_inverse(sparse.csr_array(u[:, :m1].T @ weighted[:, :m1]), list(own))[0])
+    cross = sparse.csr_array(u[:, m1:].T @ weighted[:, :m1])
     across = sparse.csr_array(cross @ half_first.T @ half_first)
     pieces = independent_pieces(design)
-    schur = sparse.csr_array(two.T @ two - across @ cross.T)
+    schur = sparse.csr_array(u[:, m1:].T @ weighted[:, m1:] - across @ cross.T)
     half_rest = half_inverse(schur if pieces is not None else schur.toarray(), pieces)[0]
-    at = Conditional(beta_cov, factors, levels, first, rest, weight, root, half_first, across, half_rest, np.empty(0))
-    return replace(at, follow=solve(at, np.asarray(root.T @ (np.sqrt(weight)[:, None] * design.x))))
+    at = Conditional(beta_cov, factors, levels, first, rest, weight, u, half_first, across, half_rest, np.empty(0))
+    return replace(at, follow=solve(at, np.asarray(weighted.T @ design.x)))
 
 
 def solve(at: Conditional, right: FloatArray) -> FloatArray:
@@ -169,11 +176,11 @@ def _squares(a: Matrix) -> FloatArray:
 def leverage(at: Conditional, design: Design) -> FloatArray:
     """Diagonal of the matrix that turns responses into fitted values, group effects included, shape (n,).
 
-    At given covariance parameters and, for a generalised model, at the working weights; as ``hatvalues`` of lme4.
-    Demidenko & Stukel (2005), Stat. Med. 24:893-909, H1.
+    At given covariance parameters: of a linear model as ``hatvalues`` of lme4, of a generalised one at the weights of
+    the linearised model. Demidenko & Stukel (2005), Stat. Med. 24:893-909, H1.
     """
-    weighted = np.sqrt(at.weight)[:, None] * design.x
-    normal = weighted.T @ weighted - np.asarray(at.root.T @ weighted).T @ at.follow
+    weighted = at.weight[:, None] * design.x
+    normal = design.x.T @ weighted - np.asarray(at.u.T @ weighted).T @ at.follow
     own = replace(at, beta_cov=np.asarray(np.linalg.inv(normal), dtype=np.float64))
     z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
     return np.asarray(at.weight * predictor_variance(own, design.x, z, codes))

@@ -24,23 +24,20 @@ from unimix.numerics.separation import separated_terms
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-SAME = 1e-12
-"""Relative difference below which a column of group effects is a column of fixed effects."""
-
 
 @dataclass(frozen=True)
 class Columns:
-    """All columns of fixed effects and of one factor's group effects, without repetition.
+    """Independent columns that span those of the fixed effects and of some blocks of group effects.
 
     Attributes:
-        array: Shape (n, k): X, then the group effects' columns that X lacks.
+        array: Shape (n, k): X, then the group effects' columns that are no combinations of those before.
         names: Names of the k columns.
-        place: For each of the factor's blocks, the column of each of its effects, shapes (q,).
+        maps: For each block, its columns as combinations of these, shapes (k, q).
     """
 
     array: FloatArray
     names: tuple[str, ...]
-    place: tuple[IntArray, ...]
+    maps: tuple[FloatArray, ...]
 
 
 @dataclass(frozen=True)
@@ -71,21 +68,52 @@ class LevelRegressions:
 
 
 def all_columns(design: Design, blocks: Sequence[RandomBlock]) -> Columns:
-    """Put the columns of fixed effects and of a factor's blocks together."""
-    values, names, place = [design.x[:, j] for j in range(design.p)], list(design.fixed_names), []
+    """Put the columns of fixed effects and of some blocks together."""
+    names = [*design.fixed_names, *(t for b in blocks for t in b.terms)]
+    whole = np.concatenate([design.x, *(b.z for b in blocks)], axis=1)
+    kept = list(independent_columns(whole))
+    array = whole[:, kept]
+    scale = np.maximum(np.abs(array).max(axis=0, initial=0.0), 1e-300)
+    maps = []
     for block in blocks:
-        at = []
-        for j, term in enumerate(block.terms):
-            column = block.z[:, j]
-            size = SAME * float(np.abs(column).max(initial=0.0))
-            found = next((i for i, v in enumerate(values) if np.abs(v - column).max(initial=0.0) <= size), None)
-            if found is None:
-                found = len(values)
-                values.append(column)
-                names.append(term if term not in names else f"{term} | {block.group}")
-            at.append(found)
-        place.append(np.array(at, dtype=np.int64))
-    return Columns(np.stack(values, axis=1), tuple(names), tuple(place))
+        found = np.linalg.lstsq(array / scale, block.z)[0] / scale[:, None]
+        size = np.abs(found * scale[:, None])
+        maps.append(np.where(size > 1e-9 * size.max(axis=0, initial=0.0), found, 0.0))
+    told: list[str] = []
+    for j in kept:
+        told.append(names[j] if names[j] not in told else f"{names[j]} ({len(told)})")
+    return Columns(array, tuple(told), tuple(maps))
+
+
+def new_columns(columns: Columns, x: FloatArray, z: Sequence[FloatArray]) -> FloatArray:
+    """The same columns of new rows, shape (n, k), from those of fixed effects (n, p) and of the blocks, (n, q).
+
+    A column of a block that was kept stands in its map alone, with weight 1.
+    """
+    p, k = x.shape[1], len(columns.names)
+    found = np.zeros((len(x), k))
+    found[:, :p] = x
+    for values, turn in zip(z, columns.maps, strict=True):
+        for j in range(turn.shape[1]):
+            at = np.flatnonzero(turn[:, j])
+            if len(at) == 1 and at[0] >= p:
+                found[:, at[0]] = values[:, j] / turn[at[0], j]
+    return found
+
+
+def follow(values: FloatArray, found: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether rows keep to the dependences between columns that held among their level's rows, shape (n,).
+
+    Elsewhere a level's regression says nothing: it has seen no row in which these columns move apart.
+
+    Args:
+        values: From :func:`new_columns`, shape (n, k).
+        found: The regressions.
+        codes: Level of each row, shape (n,).
+    """
+    implied = np.einsum("ni,nij->nj", values * found.own[codes], found.turned[codes])
+    size = 1e-8 * np.maximum(np.abs(values), np.abs(implied)).max(axis=0, initial=0.0)
+    return np.asarray((np.abs(values - implied) <= size).all(axis=1))
 
 
 def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int) -> LevelRegressions:
@@ -140,7 +168,8 @@ def _turn(x: FloatArray, kept: tuple[int, ...], example: tuple[int, ...]) -> tup
     """How all columns' coefficients act through the columns of one level, and which these are."""
     k = x.shape[1]
     own = np.zeros(k, dtype=bool)
-    own[[*kept, *example]] = True  # a level with too few rows keeps the columns that others have
+    # A level with too few rows keeps the columns that others have: it gets no regression anyway.
+    own[[*kept, *(example if len(kept) < len(example) else ())]] = True
     turn: FloatArray = np.diag(own.astype(np.float64))
     others = np.flatnonzero(~own)
     if kept and len(others):

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from unimix.errors import EngineNotInstalledError
-from unimix.plots.style import PALETTE, headline, own_axes
+from unimix.plots.style import PALETTE, headline, own_axes, title_of
 
 
 def draw_trace(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
@@ -65,5 +65,5 @@ def draw_graph(graph: Any, *, ax: Any = None, title: str = "") -> Any:
     ax = own_axes(ax, max(width / 150, 3.0), max(height / 150, 2.0) + 0.3)
     ax.imshow(picture)
     ax.set_axis_off()
-    ax.set_title(title, fontsize=11, loc="left")
+    title_of(ax, title)
     return ax

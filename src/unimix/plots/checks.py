@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLACK, BLUE, GREY, ORANGE, headline, own_axes, panels, plain
+from unimix.plots.style import BLACK, BLUE, GREY, ORANGE, headline, own_axes, panels, plain, title_of
 
 
 def draw_predictive(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlabel: str = "", label: str = "") -> Any:
@@ -43,9 +43,9 @@ def draw_predictive(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlab
     for handle in legend.legend_handles:
         handle.set_alpha(1.0)
     ax.set_xlabel(xlabel)
-    ax.set_ylabel("share of rows" if discrete else "density")
+    ax.set_ylabel(f"share of rows{' (binned)' if data.attrs.get('binned') else ''}" if discrete else "density")
     ax.set_ylim(bottom=0)
-    ax.set_title(title, fontsize=11, loc="left")
+    title_of(ax, title)
     plain(ax)
     return ax
 
@@ -104,9 +104,9 @@ def _quantiles(ax: Any, quantile: pd.Series[Any], values: Any, dots: dict[str, A
 
 
 def _smooth(ax: Any, x: Any, y: Any) -> None:
-    """A running median over twentieths of the rows."""
-    if len(x) < 40 or np.ptp(x) == 0:
+    """A running median over tenths of the rows."""
+    if len(x) < 100 or np.ptp(x) == 0 or len(np.unique(y)) < 20:
         return
     order = np.argsort(x, kind="stable")
-    pieces = np.array_split(order, 20)
+    pieces = np.array_split(order, 10)
     ax.plot([np.median(x[p]) for p in pieces], [np.median(y[p]) for p in pieces], color=ORANGE, linewidth=1.8)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import MARKERS, PALETTE, panels
+from unimix.plots.style import MARKERS, PALETTE, headline, panels
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -73,6 +74,8 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
     for ax, (part, name) in zip(axes, names, strict=True):
         shown = data[(data["part"] == part) & (data["name"] == name)].set_index("engine")
         for i, label in enumerate(labels):
+            if label not in shown.index:
+                continue  # a model without this term
             row = shown.loc[label]
             colour, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
             if np.isfinite(row["lower"]):
@@ -80,7 +83,7 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
             ax.plot(row["estimate"], i, marker=marker, color=colour, markersize=7, linestyle="none")
         ax.set_yticks(range(len(labels)), labels)
         ax.set_ylim(len(labels) - 0.5, -0.5)
-        ax.set_title(name, fontsize=11, loc="left")
+        ax.set_title(fill(name, 36), fontsize=11 if len(name) < 36 else 8, loc="left")
         ax.ticklabel_format(axis="x", useOffset=False)
         ax.locator_params(axis="x", nbins=5)
         if part == "sd":
@@ -94,6 +97,6 @@ def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: st
     for label, fit in fits:
         kinds.setdefault(f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals", []).append(label)
     told = next(iter(kinds)) if len(kinds) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in kinds.items())
-    figure.suptitle(f"{title or fits[0][1].model.formula}\n", fontsize=13)
+    headline(figure, title or fits[0][1].model.formula)
     figure.supxlabel(f"Lines are {told}", fontsize=9)
     return axes

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, PALETTE, headline, own_axes, panels, plain
+from unimix.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALETTE,
+    headline,
+    own_axes,
+    panels,
+    places,
+    plain,
+    title_of,
+)
 
 _LINES = {
     "complete": ("complete pooling", GREEN, "--", 1.8),
@@ -28,9 +42,13 @@ def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any
     Returns:
         The matplotlib Axes, shape (levels,).
     """
+    data = _placed(data)
     levels = list(dict.fromkeys(data["level"]))
     figure, axes = panels(len(levels), columns, 3.0, 2.4, share=True)
     seen: dict[str, Any] = {}
+    named = dict(_LINES)
+    if set(data["kind"]) - {"data", "draw", *_LINES}:
+        named["partial"] = (f"partial pooling ({data.attrs.get('engine')})", *_LINES["partial"][1:])
     others = [k for k in dict.fromkeys(data["kind"]) if k not in {"data", "draw", *_LINES}]
     for ax, level in zip(axes, levels, strict=True):
         own = data[data["level"] == level]
@@ -38,7 +56,7 @@ def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any
         ax.plot(points["x"], points["y"], "o", color=GREY, markersize=3.5, alpha=0.65, zorder=2)
         for _, line in own[own["kind"] == "draw"].groupby("draw"):
             seen["draw"] = ax.plot(line["x"], line["y"], color=BLUE, linewidth=0.6, alpha=0.15, zorder=1)[0]
-        for kind, (label, colour, dashes, width) in _LINES.items():
+        for kind, (label, colour, dashes, width) in named.items():
             line = own[own["kind"] == kind]
             if len(line):
                 seen[label] = ax.plot(line["x"], line["y"], color=colour, linestyle=dashes, linewidth=width, zorder=3)[
@@ -49,14 +67,20 @@ def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any
             colour, style = ((BLACK, *PALETTE[3:6])[i % 4], _OTHERS[i % len(_OTHERS)])
             seen[kind] = ax.plot(line["x"], line["y"], color=colour, linestyle=style, linewidth=1.4, zorder=4)[0]
         alone = "" if (own["kind"] == "no").any() else ", no line of its own"
-        ax.set_title(f"{level}  (n = {len(points)}{alone})", fontsize=10, loc="left")
+        ax.set_title(f"{shorten(str(level), 22, placeholder='…')}  (n = {len(points)}{alone})", fontsize=9, loc="left")
+        _name_categories(ax, data)
         plain(ax)
     _limits(axes, data)
     if "draw" in seen:
         seen["its uncertainty"] = seen.pop("draw")
         seen["its uncertainty"] = _thicker(seen["its uncertainty"])
     figure.legend(
-        list(seen.values()), list(seen), loc="outside lower center", ncols=min(len(seen), 5), frameon=False, fontsize=10
+        list(seen.values()),
+        list(seen),
+        loc="outside lower center",
+        ncols=max(2, min(len(seen), int(figure.get_size_inches()[0] / 2))),
+        frameon=False,
+        fontsize=10,
     )
     for ax in axes[-min(columns, len(levels)) :]:
         ax.set_xlabel(str(data.attrs.get("x", "x")), fontsize=10)
@@ -78,6 +102,7 @@ def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> A
     Returns:
         The matplotlib Axes.
     """
+    data = _placed(data)
     ax = own_axes(ax, 6.6, 4.4)
     points = data[data["kind"] == "data"]
     ax.plot(points["x"], points["y"], "o", color=GREY, markersize=4, alpha=0.5, zorder=2)
@@ -94,9 +119,23 @@ def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> A
         handle.set_alpha(1.0)
     ax.set_xlabel(str(data.attrs.get("x", "x")))
     ax.set_ylabel(str(data.attrs.get("response", "y")))
-    ax.set_title(title, fontsize=11, loc="left")
+    _name_categories(ax, data)
+    title_of(ax, title)
     plain(ax)
     return ax
+
+
+def _placed(data: pd.DataFrame) -> pd.DataFrame:
+    """Categories of the predictor as numbers."""
+    categories = data.attrs.get("categories")
+    return data if categories is None else data.assign(x=places(data["x"], categories))
+
+
+def _name_categories(ax: Any, data: pd.DataFrame) -> None:
+    categories = data.attrs.get("categories")
+    if categories is not None:
+        ax.set_xticks(range(len(categories)), categories)
+        ax.set_xlim(-0.4, len(categories) - 0.6)
 
 
 def _thicker(line: Any) -> Any:
@@ -106,9 +145,13 @@ def _thicker(line: Any) -> Any:
 
 
 def _limits(axes: Any, data: pd.DataFrame) -> None:
-    """Lines of no pooling may run far beyond the data: they do not set the scale."""
-    near = data[data["kind"].isin(["data", "partial"])]["y"].to_numpy(dtype=float)
-    low, high = float(np.nanmin(near)), float(np.nanmax(near))
+    """The data and the partially pooled lines near them set the scale: lines may run far beyond."""
+    near = [data[data["kind"] == "data"]["y"].to_numpy(dtype=float)]
+    for _, own in data[data["kind"].isin(["data", "partial"])].groupby("level", observed=True):
+        points, line = own[own["kind"] == "data"]["x"], own[own["kind"] == "partial"]
+        near.append(line[line["x"].between(points.min(), points.max())]["y"].to_numpy(dtype=float))
+    values = np.concatenate(near)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     reach = 0.08 * (high - low or 1.0)
     axes[0].set_ylim(low - reach, high + reach)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, headline, own_axes, panels, plain
+from unimix.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, headline, own_axes, panels, plain, title_of
 
 
 def draw_caterpillar(data: pd.DataFrame, *, columns: int = 3, title: str = "", note: str = "") -> Any:
@@ -29,6 +29,9 @@ def draw_caterpillar(data: pd.DataFrame, *, columns: int = 3, title: str = "", n
     for ax, term in zip(axes, terms, strict=True):
         own = data[data["term"] == term]
         away = (own["lower"] > 0) | (own["upper"] < 0)
+        if not np.ptp(own[["lower", "upper"]].to_numpy()):
+            ax.set_xlim(-1, 1)
+            ax.text(0.5, 0.5, "no variance", transform=ax.transAxes, ha="center", color=GREY)
         ax.axvline(0, color=GREY, linewidth=1, linestyle="--")
         for which, colour in ((away, BLUE), (~away, GREY)):
             part = own[which]
@@ -80,7 +83,7 @@ def _arrows(data: pd.DataFrame, terms: list[str], ax: Any, title: str) -> Any:
     ax.set_xlabel(terms[0])
     ax.set_ylabel(terms[1])
     ax.legend(frameon=False, fontsize=9)
-    ax.set_title(title, fontsize=11, loc="left")
+    title_of(ax, title)
     plain(ax)
     return ax
 
@@ -102,7 +105,7 @@ def _dumbbells(data: pd.DataFrame, term: str, ax: Any, title: str) -> Any:
         ax.set_yticks([])
     ax.set_xlabel(term)
     ax.legend(frameon=False, fontsize=9)
-    ax.set_title(title, fontsize=11, loc="left")
+    title_of(ax, title)
     plain(ax)
     ax.grid(visible=False, axis="y")
     return ax
@@ -134,6 +137,6 @@ def draw_ridge(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlabel: s
     ax.set_yticks(range(len(levels)), [str(v) for v in levels], fontsize=9 if len(levels) <= 30 else 6)
     ax.set_ylim(-0.3, len(levels) + 1.0)
     ax.set_xlabel(xlabel)
-    ax.set_title(title, fontsize=11, loc="left")
+    title_of(ax, title)
     plain(ax)
     return ax

@@ -66,6 +66,20 @@ def headline(figure: Any, text: str) -> None:
     figure.suptitle(textwrap.fill(text, max(30, int(figure.get_size_inches()[0] * 11.5))), fontsize=12)
 
 
+def title_of(ax: Any, text: str) -> None:
+    """A title above one panel, in as many lines as the figure's width needs."""
+    width = ax.figure.get_size_inches()[0] * ax.get_position().width
+    ax.set_title(textwrap.fill(text, max(24, int(width * 11))), fontsize=11, loc="left")
+
+
+def places(x: Any, categories: Any) -> Any:
+    """Where values stand on an axis: numbers where they are, categories by their order."""
+    if categories is None:
+        return x
+    order = {c: i for i, c in enumerate(categories)}
+    return [order[str(v)] for v in x]
+
+
 def own_axes(ax: Any, width: float, height: float) -> Any:
     """The given Axes, or new ones."""
     if ax is not None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import expit
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.model.data import Column, FactorColumn, NumericColumn, as_numbers
 from unimix.model.design import Design
 from unimix.model.newdata import NewRows, design_rows, predictor_names, slope_names
+from unimix.numerics.regressions import follow, new_columns
 from unimix.numerics.variates import mean_of
-from unimix.results.draws import coefficient_draws
+from unimix.results.draws import checked_level, coefficient_draws
 from unimix.results.pooling import LevelEstimates, complete_regression, level_estimates
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ def chosen_predictor(fit: FitResult, design: Design, group: str | None, x: str |
 def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> list[int]:
     """Indices of the levels to show: those named, or so many, evenly among the levels in order."""
     count = len(estimates.levels)
+    if isinstance(levels, str):
+        raise OptionError(f"levels={levels!r}: give a list, levels=[{levels!r}], or a number of levels.")
     if isinstance(levels, int):
         if levels < 1:
             raise OptionError(f"levels={levels!r}: a number of levels, 1 at least, or a list of them.")
@@ -126,21 +130,47 @@ def group_lines(
         Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number, or -1),
         x, y (expected response; observed where kind is data), lower and upper (partial only).
     """
+    checked_level(ci_level)
     design = fit.design(data)
     found = level_estimates(fit, group, data)
+    checked_others(fit, others)
     name = chosen_predictor(fit, design, found.group, x)
     shown = picked_levels(found, levels)
     draws = coefficient_draws(fit, max(n_draws, 1000), seed, data)
     parts = [_observed(design, found, name, shown)]
     for level in shown:
         grid = _grid(fit, design, np.flatnonzero(found.codes == level), level, name, at)
-        parts.append(_lines(fit, design, found, grid, draws, n_draws, ci_level))
+        parts.append(_lines(fit, found, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
-            eta = _partial(other, design, found.group, grid)
+            eta = _partial(other, found, grid, found.levels[level])
             parts.append(_frame(found.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
     frame = pd.concat(parts, ignore_index=True)
-    frame.attrs = {"x": name, "group": found.group, "response": fit.model.response, "n_levels": len(found.levels)}
+    frame.attrs = {
+        **_attributes(fit, design, name),
+        "group": found.group,
+        "n_levels": len(found.levels),
+        "engine": fit.engine.backend,
+    }
     return frame
+
+
+def checked_others(fit: FitResult, others: Any) -> None:
+    """Refuse what are no further results of the same design by label.
+
+    Raises:
+        OptionError: If they are no mapping.
+        DataError: If their design is another.
+    """
+    if others is None:
+        return
+    if not isinstance(others, Mapping):
+        raise OptionError("others= takes results by label: others={'lme4': other}.")
+    strange = [k for k, other in others.items() if other.model.fingerprint != fit.model.fingerprint]
+    if strange:
+        raise DataError(
+            f"others[{strange[0]!r}] was fitted to another design ({others[strange[0]].model.reading}): its lines "
+            "belong to other columns or levels."
+        )
 
 
 def population_lines(
@@ -167,13 +197,17 @@ def population_lines(
     Returns:
         Columns kind (data, complete, population, draw), draw, x, y, lower and upper (population only).
     """
+    checked_level(ci_level)
     design = fit.design(data)
     name = chosen_predictor(fit, design, None, x)
     grid = _grid(fit, design, np.arange(design.n), -1, name, at)
     beta = coefficient_draws(fit, max(n_draws, 1000), seed, data).beta
+    share: FloatArray | float = 1.0
+    if "zero" in fit.parts and grid.rows.zero is not None:
+        share = expit(-(grid.rows.zero @ fit.parts["zero"].estimate))
 
     def response(eta: FloatArray) -> FloatArray:
-        return mean_of(fit.family, eta + grid.rows.offset)
+        return np.asarray(mean_of(fit.family, eta + grid.rows.offset) * share)
 
     every = response(beta @ grid.rows.x.T)
     tail = 0.5 - ci_level / 2
@@ -182,14 +216,27 @@ def population_lines(
         _frame("", _observed_x(design, name), "data", design.y),
         _frame("", grid.x, "population", response(grid.rows.x @ fit.fixed.estimate), lower, upper),
     ]
-    if fit.random:
+    if fit.random and not fit.parts:
         complete, _ = complete_regression(design)
         parts.append(_frame("", grid.x, "complete", response(grid.rows.x @ complete)))
     picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
     parts += [_frame("", grid.x, "draw", every[s], draw=s) for s in picked]
     frame = pd.concat(parts, ignore_index=True).drop(columns="level")
-    frame.attrs = {"x": name, "response": fit.model.response}
+    frame.attrs = _attributes(fit, design, name)
     return frame
+
+
+def _attributes(fit: FitResult, design: Design, name: str) -> dict[Hashable, Any]:
+    """What the picture says on its axes; categories in their order."""
+    column = design.columns[name]
+    categories = [str(v) for v in column.levels] if isinstance(column, FactorColumn) else None
+    return {"x": name, "response": response_label(fit), "categories": categories}
+
+
+def response_label(fit: FitResult) -> str:
+    """Name of the response on an axis."""
+    told = fit.model.response.replace("`", "")
+    return f"share of successes, {told}" if told.startswith("cbind(") else told
 
 
 def _observed_x(design: Design, name: str) -> list[Any]:
@@ -219,13 +266,18 @@ def _grid(
         along: list[Any] = np.linspace(float(whole.min()), float(whole.max()), GRID).tolist()
     else:
         along = list(axis.levels)
+    grouping = {f for b in design.blocks for f in b.factors}
+    held = [k for k in at or {} if k in grouping and level >= 0]
+    if held:
+        raise OptionError(
+            f"at={{{held[0]!r}: ...}} is a grouping factor, whose levels have a panel each: levels=[...]."
+        )
     strange = [k for k in at or {} if k not in design.columns]
     if strange:
         raise OptionError(
             f"at={{{strange[0]!r}: ...}} is not a column of this model.{did_you_mean(strange[0], design.columns)} "
             f"Columns: {listing(design.columns)}."
         )
-    grouping = {f for b in design.blocks for f in b.factors}
     rows: dict[str, list[Any]] = {}
     for column_name, column in design.columns.items():
         value = (at or {}).get(column_name, _typical(column, mine, first=column_name in grouping))
@@ -244,57 +296,42 @@ def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any
     return float(as_numbers(column)[rows].mean())
 
 
-def _columns_of(design: Design, found: LevelEstimates, grid: _Grid) -> FloatArray:
-    """The new rows' columns in the order of ``found.columns``, shape (n, k)."""
-    values = np.zeros((len(grid.x), len(found.columns.names)))
-    mine = [k for k, b in enumerate(design.blocks) if b.group == found.group]
-    for place, at in zip(found.columns.place, mine, strict=True):
-        values[:, place] = grid.rows.z[at]
-    values[:, : design.p] = grid.rows.x
-    return values
-
-
 def _lines(
-    fit: FitResult, design: Design, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
+    fit: FitResult, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
 ) -> pd.DataFrame:
-    columns = _columns_of(design, found, grid)
+    z = [grid.rows.z[part.block] for part in found.parts]
+    columns = new_columns(found.columns, grid.rows.x, z)
     level, offset = grid.level, grid.rows.offset
 
     def response(eta: FloatArray) -> FloatArray:
         return mean_of(fit.family, eta + offset)
 
     every = draws.beta @ grid.rows.x.T
-    for k, block in enumerate(design.blocks):
-        if block.group == found.group:
-            every = every + draws.effects[k][:, level] @ grid.rows.z[k].T
+    for part, values in zip(found.parts, z, strict=True):
+        every = every + draws.effects[part.block][:, part.codes[level]] @ values.T
     every = response(every)
     tail = 0.5 - ci_level / 2
     lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
+    partial = _partial(fit, found, grid, found.levels[level])
     parts = [
-        _frame(found.levels[grid.level], grid.x, "complete", response(grid.rows.x @ found.complete_beta)),
-        _frame(
-            found.levels[grid.level],
-            grid.x,
-            "partial",
-            mean_of(fit.family, _partial(fit, design, found.group, grid)),
-            lower,
-            upper,
-        ),
+        _frame(found.levels[level], grid.x, "complete", response(grid.rows.x @ found.complete_beta)),
+        _frame(found.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
     ]
-    if level not in found.no.why:
-        parts.append(
-            _frame(found.levels[grid.level], grid.x, "no", response(columns @ np.nan_to_num(found.no.estimate[level])))
-        )
+    codes = np.full(len(grid.x), level)
+    if level not in found.no.why and follow(columns, found.no, codes).all():
+        alone = response(columns @ np.nan_to_num(found.no.estimate[level]))
+        parts.append(_frame(found.levels[level], grid.x, "no", alone))
     picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
-    parts += [_frame(found.levels[grid.level], grid.x, "draw", every[s], draw=s) for s in picked]
+    parts += [_frame(found.levels[level], grid.x, "draw", every[s], draw=s) for s in picked]
     return pd.concat(parts, ignore_index=True)
 
 
-def _partial(fit: FitResult, design: Design, group: str, grid: _Grid) -> FloatArray:
+def _partial(fit: FitResult, found: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
+    """Linear predictor of a level's line by a result of the same design."""
     eta = grid.rows.x @ fit.fixed.estimate + grid.rows.offset
-    for k, block in enumerate(design.blocks):
-        if block.group == group:
-            eta = eta + grid.rows.z[k] @ np.asarray(fit.random[k].modes)[grid.level]
+    level = found.levels.index(label)
+    for part in found.parts:
+        eta = eta + grid.rows.z[part.block] @ np.asarray(fit.random[part.block].modes)[part.codes[level]]
     return np.asarray(eta)
 
 
@@ -313,4 +350,4 @@ def _frame(
     )
 
 
-__all__ = ["chosen_predictor", "group_lines", "picked_levels", "population_lines"]
+__all__ = ["chosen_predictor", "group_lines", "picked_levels", "population_lines", "response_label"]

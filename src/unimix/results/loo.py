@@ -47,7 +47,10 @@ def loo(fit: FitResult, data: Any = None) -> Any:
     import arviz as az
 
     values = pointwise_log_likelihood(fit, data)
-    found = az.from_dict(posterior={"one": np.zeros(values.shape[:2])}, log_likelihood={"y": values})
+    found = az.from_dict(log_likelihood={"y": values})
+    draws = fit.posterior.posterior
+    # For the relative efficiency of the draws; a correlation of an effect with itself has none.
+    found.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large Pareto k, which the result holds and the caller reports
         return az.loo(found, pointwise=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from scipy import special, stats
 
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.numerics.conditional import leverage
-from unimix.results.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
+from unimix.results.curves import picked_levels, response_label
+from unimix.results.draws import MOST_DRAWS, checked_level, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.results.pooling import level_draws, level_estimates, the_group
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def interval_words(fit: FitResult, ci_level: float) -> str:
 
 def caterpillar(fit: FitResult, group: str | None, ci_level: float) -> pd.DataFrame:
     """Columns group, term, level, estimate, std_error, lower, upper, position (0 is the smallest estimate)."""
+    checked_level(ci_level)
     group = the_group(fit, group)
     reach = float(special.ndtri(0.5 + ci_level / 2))
     parts = []
@@ -63,6 +66,8 @@ def shrinkage(fit: FitResult, group: str | None, terms: tuple[str, ...], data: A
     found = level_estimates(fit, group, data)
     known = [n for j, n in enumerate(found.columns.names) if found.no.own[:, j].any()]
     names = list(terms) or [found.columns.names[j] for j in found.varying][:2] or known[:1]
+    if len(names) > 2:
+        raise OptionError(f"shrinkage shows one or two coefficients; {len(names)} were named.")
     for name in names:
         if name not in known:
             raise OptionError(
@@ -75,15 +80,15 @@ def shrinkage(fit: FitResult, group: str | None, terms: tuple[str, ...], data: A
     return pd.DataFrame(columns, index=pd.Index(list(found.levels), name=found.group))
 
 
-def ridge(fit: FitResult, term: str | None, group: str | None, seed: int, data: Any) -> pd.DataFrame:
+def ridge(
+    fit: FitResult, term: str | None, group: str | None, levels: Sequence[Any] | int, seed: int, data: Any
+) -> pd.DataFrame:
     """Density of each level's coefficient: columns level, x, density, mean; levels by increasing mean.
 
     Raises:
         OptionError: For a coefficient that no level has.
     """
     found = level_estimates(fit, group, data)
-    design = fit.design(data)
-    mine = [k for k, b in enumerate(design.blocks) if b.group == found.group]
     names = found.columns.names
     first = found.varying[0] if found.varying else int(np.flatnonzero(found.no.own.any(axis=0))[0])
     if term is not None and term not in names:
@@ -94,9 +99,10 @@ def ridge(fit: FitResult, term: str | None, group: str | None, seed: int, data: 
     own = found.no.own[:, at]
     if not own.any():
         raise OptionError(f"{names[at]!r} is constant within every level of {found.group}: choose another coefficient.")
-    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed, data), found.columns, mine, found.no.turned)[:, :, at]
+    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed, data), found.parts, found.no.turned)[:, :, at]
     parts = []
-    for level in sorted(np.flatnonzero(own), key=lambda i: float(drawn[:, i].mean())):
+    shown = [i for i in picked_levels(found, levels) if own[i]]
+    for level in sorted(shown, key=lambda i: float(drawn[:, i].mean())):
         values = drawn[:, level]
         if np.ptp(values) == 0:
             raise DataError(f"{names[at]} has no uncertainty in {found.group} {found.levels[level]}.")
@@ -105,26 +111,29 @@ def ridge(fit: FitResult, term: str | None, group: str | None, seed: int, data: 
             pd.DataFrame({"level": found.levels[level], "x": x, "density": density, "mean": float(values.mean())})
         )
     frame = pd.concat(parts, ignore_index=True)
-    frame.attrs = {"term": names[at], "group": found.group, "centre": float(found.centre[own, at].mean())}
+    frame.attrs = {
+        "term": names[at],
+        "group": found.group,
+        "centre": float(found.centre[own, at].mean()),
+        "n_levels": len(found.levels),
+    }
     return frame
 
 
 def posterior_predictive(fit: FitResult, n: int, seed: int, data: Any) -> pd.DataFrame:
     """Columns draw (-1: observed), x, density of the response."""
     drawn = replicated(fit, n, seed, data)
-    return _predictive(drawn, np.asarray(fit.rows.observed), _is_discrete(fit))
+    return _predictive(fit, drawn)
 
 
 def prior_predictive(fit: FitResult, n: int, seed: int) -> pd.DataFrame:
     """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
-    return _predictive(fit.prior_predictive(n, seed=seed), np.asarray(fit.rows.observed), _is_discrete(fit))
+    return _predictive(fit, fit.prior_predictive(n, seed=seed))
 
 
-def _is_discrete(fit: FitResult) -> bool:
-    return fit.family.response in ("count", "binomial")
-
-
-def _predictive(drawn: FloatArray, observed: FloatArray, discrete: bool) -> pd.DataFrame:
+def _predictive(fit: FitResult, drawn: FloatArray) -> pd.DataFrame:
+    observed, kind = np.asarray(fit.rows.observed), fit.family.response
+    discrete, positive = kind in ("count", "binomial"), kind in ("positive", "unit")
     finite = drawn[np.isfinite(drawn).all(axis=1)]
     if not len(finite):
         raise UnimixError("No draw gives finite responses: the prior or the link allows means that do not exist.")
@@ -139,10 +148,12 @@ def _predictive(drawn: FloatArray, observed: FloatArray, discrete: bool) -> pd.D
         parts += [_shares(i, row, at, exact=len(ends) <= 60) for i, row in enumerate(finite)]
     else:
         reach = 0.05 * (high - low)
-        grid = np.linspace(low - reach, high + reach, POINTS)
+        start = max(low - reach, 0.0) if positive else low - reach
+        grid = np.linspace(start, high + reach, POINTS)
         parts = [_line(-1, observed, grid)] + [_line(i, row, grid) for i, row in enumerate(finite)]
     frame = pd.concat(parts, ignore_index=True)
-    frame.attrs = {"discrete": discrete}
+    binned = discrete and len(ends) > 60
+    frame.attrs = {"discrete": discrete, "response": response_label(fit), "binned": binned}
     return frame
 
 
@@ -222,6 +233,8 @@ def sampled_names(fit: FitResult, names: list[str] | None) -> list[str]:
         OptionError: For an unknown name.
     """
     known = [str(v) for v in fit.posterior.posterior.data_vars]
+    if isinstance(names, str):
+        raise OptionError(f"names={names!r}: give a list, [{names!r}].")
     if names is None:
         # A correlation of an effect with itself is 1: those variables would add constant panels.
         return [n for n in known if not n.startswith(("effects(", "cor("))]

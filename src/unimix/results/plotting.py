@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Plots:
     """Pictures of one result; ``fit.plot.<name>()`` draws, ``fit.plot.<name>_data()`` returns what is drawn.
 
-    All return matplotlib Axes and draw nothing on the screen by themselves; ``ax=`` takes Axes to draw into. A result
+    All return matplotlib Axes and draw nothing on the screen by themselves; those of one panel take ``ax=``. A result
     that was loaded from JSON or unpickled needs the data that were fitted where the rows are shown: ``data=``.
     """
 
@@ -154,9 +154,7 @@ class Plots:
         """
         from unimix.plots.levels import draw_shrinkage
 
-        return draw_shrinkage(
-            self.shrinkage_data(*terms[:2], group=group, data=data), ax=ax, title=self._fit.model.formula
-        )
+        return draw_shrinkage(self.shrinkage_data(*terms, group=group, data=data), ax=ax, title=self._fit.model.formula)
 
     def caterpillar_data(self, group: str | None = None, *, ci_level: float = 0.95) -> pd.DataFrame:
         """What :meth:`caterpillar` shows: columns group, term, level, estimate, std_error, lower, upper, position.
@@ -207,23 +205,31 @@ class Plots:
         return forest(_labelled([self._fit, *others]), columns=columns, title=title)
 
     def ridge_data(
-        self, term: str | None = None, *, group: str | None = None, seed: int = 0, data: Any = None
+        self,
+        term: str | None = None,
+        *,
+        group: str | None = None,
+        levels: Sequence[Any] | int = 40,
+        seed: int = 0,
+        data: Any = None,
     ) -> pd.DataFrame:
         """What :meth:`ridge` shows: columns level, x, density, mean; levels by increasing mean.
 
         Args:
             term: A coefficient; if left out, the first that varies.
             group: The grouping factor; may be left out where there is one.
+            levels: Levels to show, or how many.
             seed: Of the draws, where the engine has none of its own.
             data: The data that were fitted, for a result that was loaded.
         """
-        return plot_data.ridge(self._fit, term, group, seed, data)
+        return plot_data.ridge(self._fit, term, group, levels, seed, data)
 
     def ridge(
         self,
         term: str | None = None,
         *,
         group: str | None = None,
+        levels: Sequence[Any] | int = 40,
         seed: int = 0,
         ax: Any = None,
         data: Any = None,
@@ -233,6 +239,7 @@ class Plots:
         Args:
             term: A coefficient (fixed plus group effect); if left out, the first that varies.
             group: The grouping factor; may be left out where there is one.
+            levels: Levels to show, or how many, evenly among them.
             seed: Of the draws, where the engine has none of its own.
             ax: Axes to draw into.
             data: The data that were fitted, for a result that was loaded.
@@ -242,11 +249,11 @@ class Plots:
         """
         from unimix.plots.levels import draw_ridge
 
-        found = self.ridge_data(term, group=group, seed=seed, data=data)
+        found = self.ridge_data(term, group=group, levels=levels, seed=seed, data=data)
         return draw_ridge(
             found,
             ax=ax,
-            title=f"{found.attrs['term']} by {found.attrs['group']}: {self._fit.model.formula}",
+            title=f"{found.attrs['term']} by {found.attrs['group']}{_some(found)}: {self._fit.model.formula}",
             xlabel=f"{found.attrs['term']} (fixed plus group effect; dashed: fixed effect)",
         )
 
@@ -324,7 +331,7 @@ class Plots:
 
         found = self.posterior_predictive_data(n, seed=seed, data=data)
         return draw_predictive(
-            found, ax=ax, title=self._fit.model.formula, xlabel=self._fit.model.response, label="replicated"
+            found, ax=ax, title=self._fit.model.formula, xlabel=str(found.attrs["response"]), label="replicated"
         )
 
     def prior_predictive_data(self, n: int = 50, *, seed: int = 0) -> pd.DataFrame:
@@ -354,7 +361,7 @@ class Plots:
 
         found = self.prior_predictive_data(n, seed=seed)
         return draw_predictive(
-            found, ax=ax, title=self._fit.model.formula, xlabel=self._fit.model.response, label="from the prior"
+            found, ax=ax, title=self._fit.model.formula, xlabel=str(found.attrs["response"]), label="from the prior"
         )
 
     def diagnostics_data(self, *, data: Any = None) -> pd.DataFrame:
@@ -398,6 +405,11 @@ class Plots:
         from unimix.plots.chains import draw_graph
 
         return draw_graph(self._fit.model_graph(), ax=ax, title=self._fit.model.formula)
+
+
+def _some(found: pd.DataFrame) -> str:
+    shown, total = found["level"].nunique(), int(found.attrs["n_levels"])
+    return f" ({shown} of {total} levels)" if shown < total else ""
 
 
 def _labelled(fits: list[FitResult]) -> list[tuple[str, FitResult]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.model.design import Design
+from unimix.model.grouping import is_nested
 from unimix.numerics.conditional import Conditional, predictor_variance
 from unimix.numerics.regressions import Columns, LevelRegressions, all_columns, regressions
 from unimix.numerics.shares import intraclass_correlation, row_variance
@@ -23,6 +25,23 @@ FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class LevelPart:
+    """A block whose effects are part of a level's line.
+
+    Attributes:
+        block: Its index in the design.
+        map: From its effects to the columns, shape (k, q).
+        codes: Which of its levels each level belongs to, shape (L,).
+        own: Whether it is a block of the factor itself, and not of one that the factor is nested in.
+    """
+
+    block: int
+    map: FloatArray
+    codes: npt.NDArray[np.int64]
+    own: bool
+
+
+@dataclass(frozen=True)
 class LevelEstimates:
     """What three kinds of pooling say about each level of a grouping factor; L levels, k coefficients.
 
@@ -31,20 +50,24 @@ class LevelEstimates:
         levels: Its levels.
         columns: The columns of the model.
         codes: Level of each row, shape (n,).
+        parts: What belongs to a level's line: the factor's own blocks, and those of factors that it is nested in.
         no: A regression per level.
         complete: One regression for all rows, in each level's own columns, shape (L, k).
         complete_beta: Its coefficients, shape (p,).
         complete_cov: Their covariance, shape (p, p).
-        centre: Fixed effects of the mixed model, likewise, shape (L, k).
+        centre: Fixed effects of the mixed model (and the effects of the factors that a level is nested in), likewise,
+            shape (L, k).
         partial: Fixed plus group effects, likewise, shape (L, k).
         partial_sd: Their standard errors (posterior SDs), shape (L, k).
-        reliability: Shape (L, k); 0 where a coefficient does not vary between levels.
+        reliability: Shape (L, k), at the estimated (posterior mean) covariances; 0 where a coefficient does not vary
+            between levels.
     """
 
     group: str
     levels: tuple[Any, ...]
     columns: Columns
     codes: npt.NDArray[np.int64]
+    parts: tuple[LevelPart, ...]
     no: LevelRegressions
     complete: FloatArray
     complete_beta: FloatArray
@@ -101,15 +124,16 @@ class LevelEstimates:
     def summary(self) -> pd.DataFrame:
         """One row per coefficient: spread of the levels' estimates, and mean shrinkage and reliability.
 
-        Columns complete, centre (mean over levels), sd_no_pooling and sd_partial (standard deviations over levels),
-        shrinkage (1 - sd_partial / sd_no_pooling), reliability (mean).
+        Columns complete, centre (mean over levels), sd_no_pooling and sd_partial (standard deviations over levels,
+        about each level's centre), shrinkage (1 - sd_partial / sd_no_pooling), reliability (mean).
         """
         rows = {}
         for j, name in enumerate(self.columns.names):
             own = self.no.own[:, j]
             if not own.any():
                 continue
-            no, partial = self.no.estimate[own, j], self.partial[own, j]
+            no = self.no.estimate[own, j] - self.centre[own, j]
+            partial = self.partial[own, j] - self.centre[own, j]
             known = np.isfinite(no)
             spread = float(np.std(no[known], ddof=1)) if known.sum() > 1 else np.nan
             kept = float(np.std(partial[known], ddof=1)) if known.sum() > 1 else np.nan
@@ -152,6 +176,22 @@ def the_group(fit: FitResult, group: str | None) -> str:
     return group
 
 
+def refuse_parts(fit: FitResult) -> None:
+    """Refuse models of more than the mean.
+
+    Raises:
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+    """
+    if fit.parts:
+        beside = listing(
+            {"zero": "zero inflation", "dispersion": "a model of the dispersion"}[name] for name in fit.parts
+        )
+        raise UnsupportedModelError(
+            f"Pooling looks at the coefficients of the mean alone, and this model has {beside}. Leave ziformula= and "
+            "dispformula= out."
+        )
+
+
 def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) -> LevelEstimates:
     """Set complete, no and partial pooling side by side.
 
@@ -169,42 +209,47 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
         UnsupportedModelError: With zero inflation or a formula of the dispersion.
     """
     group = the_group(fit, group)
-    if fit.parts:
-        raise UnsupportedModelError(
-            f"Pooling looks at the coefficients of the mean alone; this model has {listing(fit.parts)} beside it."
-        )
+    refuse_parts(fit)
     design = fit.design(data)
-    mine = [k for k, b in enumerate(design.blocks) if b.group == group]
-    blocks = [design.blocks[k] for k in mine]
-    first = blocks[0]
-    columns = all_columns(design, blocks)
-    no = regressions(design, columns, first.codes, first.n_levels)
-    k, levels = len(columns.names), first.n_levels
-    fixed = np.zeros(k)
+    first = next(b for b in design.blocks if b.group == group)
+    levels = first.n_levels
+    outer = [b.group != group and is_nested(first.codes, b.codes) for b in design.blocks]
+    mine = [k for k, b in enumerate(design.blocks) if b.group == group or outer[k]]
+    columns = all_columns(design, [design.blocks[k] for k in mine])
+    rows = np.zeros(levels, dtype=np.int64)
+    rows[first.codes] = np.arange(design.n)  # a row of each level
+    parts = tuple(
+        LevelPart(k, m, design.blocks[k].codes[rows], not outer[k]) for k, m in zip(mine, columns.maps, strict=True)
+    )
+    no = regressions(design, columns, first.codes, levels)
+    fixed = np.zeros(len(columns.names))
     fixed[: design.p] = fit.fixed.estimate
-    whole = np.tile(fixed, (levels, 1))
-    for place, at in zip(columns.place, mine, strict=True):
-        whole[:, place] += np.asarray(fit.random[at].modes)
+    centre, whole = np.tile(fixed, (levels, 1)), np.tile(fixed, (levels, 1))
+    for part in parts:
+        effects = np.asarray(fit.random[part.block].modes)[part.codes] @ part.map.T
+        whole += effects
+        centre += 0.0 if part.own else effects
     found, covariance = complete_regression(design)
-    padded = np.zeros(k)
+    padded = np.zeros(len(columns.names))
     padded[: design.p] = found
     if is_sampled(fit):
-        sd = _posterior_sd(coefficient_draws(fit, MOST_DRAWS, 0), columns, mine, no.turned)
+        sd = level_draws(coefficient_draws(fit, MOST_DRAWS, 0), parts, no.turned).std(axis=0, ddof=1)
     else:
-        sd = _error_sd(conditional_at(fit, design), design, columns, mine, no.turned)
+        sd = _error_sd(conditional_at(fit, design), design, parts, no.turned)
     return LevelEstimates(
         group=group,
         levels=tuple(first.levels),
         columns=columns,
         codes=first.codes,
+        parts=parts,
         no=no,
         complete=no.turned @ padded,
         complete_beta=found,
         complete_cov=covariance,
-        centre=no.turned @ fixed,
+        centre=np.einsum("lij,lj->li", no.turned, centre),
         partial=np.einsum("lij,lj->li", no.turned, whole),
-        partial_sd=sd,
-        reliability=_reliability(fit, design, columns, mine),
+        partial_sd=np.asarray(sd),
+        reliability=_reliability(fit, design, parts, len(columns.names), levels),
     )
 
 
@@ -215,56 +260,50 @@ def complete_regression(design: Design) -> tuple[FloatArray, FloatArray]:
     return one.estimate[0], one.covariance[0]
 
 
-def _rows_of(
-    design: Design, columns: Columns, mine: list[int], weights: FloatArray, level: npt.NDArray[np.int64]
-) -> tuple[FloatArray, list[FloatArray], list[npt.NDArray[np.int64]]]:
-    """Combinations of coefficients (r, k), each of a level (r,), as rows of the design."""
-    x = weights[:, : design.p]
-    z = [np.zeros((len(weights), b.q)) for b in design.blocks]
-    codes = [np.zeros(len(weights), dtype=np.int64) for _ in design.blocks]
-    for place, at in zip(columns.place, mine, strict=True):
-        z[at], codes[at] = weights[:, place], level
-    return x, z, codes
-
-
-def _error_sd(at: Conditional, design: Design, columns: Columns, mine: list[int], turned: FloatArray) -> FloatArray:
+def _error_sd(at: Conditional, design: Design, parts: Sequence[LevelPart], turned: FloatArray) -> FloatArray:
+    """Standard error of each coefficient of each level, shape (L, k)."""
     levels, k, _ = turned.shape
-    level = np.repeat(np.arange(levels), k)
-    x, z, codes = _rows_of(design, columns, mine, turned.reshape(levels * k, k), level)
-    return np.sqrt(np.maximum(predictor_variance(at, x, z, codes), 0.0)).reshape(levels, k)
+    weights, level = turned.reshape(levels * k, k), np.repeat(np.arange(levels), k)
+    z, codes = _elsewhere(design, len(weights))
+    for part in parts:
+        z[part.block], codes[part.block] = weights @ part.map, part.codes[level]
+    found = predictor_variance(at, weights[:, : design.p], z, codes)
+    return np.sqrt(np.maximum(found, 0.0)).reshape(levels, k)
 
 
-def _posterior_sd(draws: Draws, columns: Columns, mine: list[int], turned: FloatArray) -> FloatArray:
-    return np.asarray(level_draws(draws, columns, mine, turned).std(axis=0, ddof=1))
+def _elsewhere(design: Design, n: int) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
+    """Rows without group effects: zero columns and any levels; blocks of one factor have the same ones."""
+    return [np.zeros((n, b.q)) for b in design.blocks], [np.zeros(n, dtype=np.int64) for _ in design.blocks]
 
 
-def level_draws(draws: Draws, columns: Columns, mine: list[int], turned: FloatArray) -> FloatArray:
+def level_draws(draws: Draws, parts: Sequence[LevelPart], turned: FloatArray) -> FloatArray:
     """Coefficients per level in its own columns under every draw, shape (S, L, k)."""
     levels, k, _ = turned.shape
     p = draws.beta.shape[1]
     whole = np.zeros((len(draws), levels, k))
     whole[:, :, :p] = draws.beta[:, None]
-    for place, at in zip(columns.place, mine, strict=True):
-        whole[:, :, place] += draws.effects[at]
+    for part in parts:
+        whole += draws.effects[part.block][:, part.codes] @ part.map.T
     return np.asarray(np.einsum("lij,slj->sli", turned, whole))
 
 
-def _reliability(fit: FitResult, design: Design, columns: Columns, mine: list[int]) -> FloatArray:
+def _reliability(fit: FitResult, design: Design, parts: Sequence[LevelPart], k: int, levels: int) -> FloatArray:
     """1 - Var(b | y, beta) / Var(b) per level and column, 0 where there is no variance, shape (L, k)."""
-    levels, k = design.blocks[mine[0]].n_levels, len(columns.names)
-    found = np.zeros((levels, k))
     known = replace(conditional_at(fit, design), beta_cov=np.zeros((design.p, design.p)))
-    for place, at in zip(columns.place, mine, strict=True):
-        block = design.blocks[at]
-        for j, column in enumerate(place):
-            variance = float(fit.random[at].covariance[j, j])
-            if variance <= 0:
-                continue
-            z = [np.zeros((levels, b.q)) for b in design.blocks]
-            z[at][:, j] = 1.0
-            codes = [np.arange(levels) if b is block else np.zeros(levels, dtype=np.int64) for b in design.blocks]
-            left = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
-            found[:, column] = 1.0 - left / variance
+    own = [part for part in parts if part.own]
+    found = np.zeros((levels, k))
+    for j in range(k):
+        spread = sum(float(p.map[j] @ np.asarray(fit.random[p.block].covariance) @ p.map[j]) for p in own)
+        if spread <= 0:
+            continue
+        z, codes = _elsewhere(design, levels)
+        for part in own:
+            z[part.block] = np.tile(part.map[j], (levels, 1))
+        for block, b in enumerate(design.blocks):
+            if b.group == design.blocks[own[0].block].group:
+                codes[block] = np.arange(levels)
+        left = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
+        found[:, j] = 1.0 - left / spread
     return found
 
 
@@ -279,4 +318,4 @@ def icc(fit: FitResult, data: Any = None) -> dict[str, float]:
     return intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual)
 
 
-__all__ = ["LevelEstimates", "icc", "level_draws", "level_estimates", "the_group"]
+__all__ = ["LevelEstimates", "LevelPart", "icc", "level_draws", "level_estimates", "refuse_parts", "the_group"]

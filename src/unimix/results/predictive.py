@@ -15,7 +15,8 @@ from unimix.model.family import Family
 from unimix.model.grouping import level_codes
 from unimix.model.newdata import NewRows, design_rows
 from unimix.numerics.conditional import half, predictor_variance
-from unimix.numerics.families import pointwise, zero_inflated
+from unimix.numerics.families import Pointwise, pointwise, zero_inflated
+from unimix.numerics.predictor import expected_response, predictive_log_density
 from unimix.numerics.scores import normal_crps, normal_log_density, sample_crps
 from unimix.numerics.variates import draw_response, mean_of
 from unimix.results.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-POINTS = 200
-"""Quantiles of the linear predictor that stand for its distribution."""
 SAMPLES = 4000
 """Draws of a response, at least."""
 
@@ -85,52 +84,48 @@ class NormalPredictive(Predictive):
 
 
 @dataclass(frozen=True)
-class MixedPredictive(Predictive):
-    """A mixture of the family's distributions over draws (or quantiles) of the linear predictor.
+class Rows:
+    """What is known of n rows beside their linear predictors.
 
     Attributes:
         family: Of the response.
-        eta: Linear predictors, shape (S, n).
-        parameters: Dispersion parameters, shape (S, k).
-        weights: Of the rows, shape (n,), or None.
+        weights: Precisions of a Gaussian response, shape (n,), or None. Weights that count copies of a row do not
+            belong to the distribution of one response.
         trials: Shape (n,), or None.
         zero: Logit of the probability of a structural zero, shape (n,), or None.
         seed: Of the responses that are drawn.
     """
 
     family: Family
-    eta: FloatArray
-    parameters: FloatArray
     weights: FloatArray | None
     trials: FloatArray | None
     zero: FloatArray | None
     seed: int
 
     @property
-    def _share(self) -> FloatArray | None:
-        return None if self.zero is None else special.expit(-self.zero)
+    def share(self) -> FloatArray:
+        """Probability of no structural zero, shape (n,) or ()."""
+        return np.asarray(1.0 if self.zero is None else special.expit(-self.zero))
+
+    def pointwise(self, parameters: FloatArray, y: FloatArray, eta: FloatArray) -> Pointwise:
+        """Log-density of each row at its linear predictor."""
+        found = pointwise(self.family, parameters, y, eta, self.weights, self.trials)
+        return found if self.zero is None else zero_inflated(found, y, self.zero)
+
+    def draw(self, parameters: FloatArray, eta: FloatArray) -> FloatArray:
+        """Responses of linear predictors (S, n)."""
+        rng = np.random.default_rng([self.seed, 11])
+        share = None if self.zero is None else self.share
+        return draw_response(self.family, parameters, eta, rng, self.weights, self.trials, share)
+
+
+class DrawnPredictive(Predictive):
+    """A predictive distribution that is known by draws of the response."""
 
     @property
-    def mean(self) -> FloatArray:
-        """Expected response, averaged over the draws, shape (n,)."""
-        found = mean_of(self.family, self.eta).mean(axis=0)
-        return np.asarray(found if self._share is None else found * self._share)
-
-    def log_density(self, y: FloatArray) -> FloatArray:
-        """Logarithm of the average density, shape (n,)."""
-        values = np.empty_like(self.eta)
-        for s, (eta, parameters) in enumerate(zip(self.eta, self.parameters, strict=True)):
-            found = pointwise(self.family, parameters, y, eta, self.weights, self.trials)
-            values[s] = (found if self.zero is None else zero_inflated(found, y, self.zero)).value
-        return np.asarray(special.logsumexp(values, axis=0) - np.log(len(values)))
-
-    @cached_property
+    @abstractmethod
     def responses(self) -> FloatArray:
-        """Drawn responses, shape (S', n)."""
-        times = -(-SAMPLES // len(self.eta))
-        rng = np.random.default_rng([self.seed, 11])
-        eta, parameters = np.tile(self.eta, (times, 1)), np.tile(self.parameters, (times, 1))
-        return draw_response(self.family, parameters, eta, rng, self.weights, self.trials, self._share)
+        """Drawn responses, shape (S, n)."""
 
     def crps(self, y: FloatArray) -> FloatArray:
         """From drawn responses, shape (n,)."""
@@ -141,6 +136,72 @@ class MixedPredictive(Predictive):
         tail = 0.5 - level / 2
         low, high = np.quantile(self.responses, [tail, 1 - tail], axis=0)
         return low, high
+
+
+@dataclass(frozen=True)
+class GeneralisedPredictive(DrawnPredictive):
+    """Of a generalised model: the linear predictor is normal about its estimate.
+
+    Attributes:
+        rows: The rows.
+        centre: Linear predictors, shape (n,).
+        sd: Their standard errors, shape (n,).
+        parameters: Dispersion parameters, shape (k,).
+    """
+
+    rows: Rows
+    centre: FloatArray
+    sd: FloatArray
+    parameters: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, averaged over the error of the linear predictor, shape (n,)."""
+        return np.asarray(expected_response(self.rows.family, self.centre, self.sd) * self.rows.share)
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """By quadrature, shape (n,)."""
+        return predictive_log_density(lambda eta: self.rows.pointwise(self.parameters, y, eta), self.centre, self.sd)
+
+    @cached_property
+    def responses(self) -> FloatArray:
+        """Drawn responses, shape (S, n)."""
+        rng = np.random.default_rng([self.rows.seed, 13])
+        eta = self.centre + self.sd * rng.standard_normal((SAMPLES, len(self.centre)))
+        return self.rows.draw(self.parameters, eta)
+
+
+@dataclass(frozen=True)
+class SampledPredictive(DrawnPredictive):
+    """Of a sampler: the mixture of the family's distributions over its draws.
+
+    Attributes:
+        rows: The rows.
+        eta: Linear predictors, shape (S, n).
+        parameters: Dispersion parameters, shape (S, k).
+    """
+
+    rows: Rows
+    eta: FloatArray
+    parameters: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, averaged over the draws, shape (n,)."""
+        return np.asarray(mean_of(self.rows.family, self.eta).mean(axis=0) * self.rows.share)
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Logarithm of the average density, shape (n,)."""
+        values = np.empty_like(self.eta)
+        for s, (eta, parameters) in enumerate(zip(self.eta, self.parameters, strict=True)):
+            values[s] = self.rows.pointwise(parameters, y, eta).value
+        return np.asarray(special.logsumexp(values, axis=0) - np.log(len(values)))
+
+    @cached_property
+    def responses(self) -> FloatArray:
+        """Drawn responses, shape (S', n)."""
+        times = -(-SAMPLES // len(self.eta))
+        return self.rows.draw(np.tile(self.parameters, (times, 1)), np.tile(self.eta, (times, 1)))
 
 
 @dataclass(frozen=True)
@@ -172,7 +233,7 @@ def predictive(
     Args:
         fit: The result, fresh.
         data: New rows, without missing values in the columns used.
-        weights: Precisions (or copies) of the new rows, shape (n,).
+        weights: Weights of the new rows, shape (n,); used where they are precisions.
         trials: Of the new rows, shape (n,), for a binomial family.
         n_draws: Posterior draws used, of a sampled result.
         seed: Of random numbers.
@@ -183,29 +244,26 @@ def predictive(
     """
     at = place(fit, data)
     zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
+    rows = Rows(fit.family, weights if fit.family.name == "gaussian" else None, trials, zero, seed)
     if is_sampled(fit):
         draws = coefficient_draws(fit, n_draws, seed)
         eta = _drawn(at, draws.beta, draws.effects, draws.covariances, np.random.default_rng([seed, 5]))
-        return MixedPredictive(fit.family, eta, draws.parameters, weights, trials, zero, seed)
+        return SampledPredictive(rows, eta, draws.parameters)
     centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
     for block, z, codes in zip(fit.random, at.rows.z, at.codes, strict=True):
         modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
         centre = centre + np.einsum("nq,nq->n", z, modes[codes])
     parameters = dispersion_of(fit)
     variance = predictor_variance(conditional_at(fit, fit.design()), at.rows.x, at.rows.z, at.codes)
-    if fit.family.is_linear:
-        spread = parameters[0] ** 2 / (1.0 if weights is None else weights)
-        return NormalPredictive(centre, np.sqrt(variance + spread))
-    eta = quantile_points(centre, np.sqrt(variance))
-    return MixedPredictive(
-        fit.family, eta, np.broadcast_to(parameters, (POINTS, len(parameters))), weights, trials, zero, seed
-    )
+    return of_normal(rows, centre, variance, parameters)
 
 
-def quantile_points(centre: FloatArray, sd: FloatArray) -> FloatArray:
-    """Evenly probable values of normally distributed linear predictors, shape (S, n)."""
-    points = special.ndtri((np.arange(POINTS) + 0.5) / POINTS)
-    return np.asarray(centre + sd * points[:, None])
+def of_normal(rows: Rows, centre: FloatArray, variance: FloatArray, parameters: FloatArray) -> Predictive:
+    """The predictive distribution where the error of the linear predictor is normal, shapes (n,)."""
+    if rows.family.is_linear:
+        residual = parameters[0] ** 2 / (1.0 if rows.weights is None else rows.weights)
+        return NormalPredictive(centre, np.sqrt(variance + residual))
+    return GeneralisedPredictive(rows, centre, np.sqrt(np.maximum(variance, 0.0)), parameters)
 
 
 def _drawn(

@@ -63,7 +63,7 @@ def rebuild_design(fit: FitResult, data: Any) -> Design:
     if np.abs(eta - fit.rows.linear_predictor).max() > SAME * max(size, 1e-300):
         raise DataError(
             "These are not the data that were fitted: fixed and group effects do not give the fitted values with them. "
-            "Give certificate() the frame that fit() was given."
+            "Give the frame that fit() was given."
         )
     rows = fit.rows
     observed = response_values(fit.model.recipe, data)

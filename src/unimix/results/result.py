@@ -339,7 +339,9 @@ class FitResult(DrawnResult):
         if self._design is not None and data is None:
             return self._design
         if data is None:
-            raise DataError("A loaded result holds no data: give it the frame that was fitted, fit.certificate(data).")
+            raise DataError(
+                "A loaded result holds no data: give it the frame that was fitted, data=frame (fit.certificate(frame))."
+            )
         return rebuild_design(self, data)
 
     @property

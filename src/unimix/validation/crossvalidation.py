@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.numerics.scores import clustered_mean
 from unimix.results.result import FitResult
 
@@ -26,6 +26,9 @@ METRICS = {
     "coverage": "share of responses inside the prediction interval",
 }
 LARGER = ("log_score",)
+ALONE = "no pooling"
+FEW = 10
+"""Clusters below which their standard errors are rough."""
 
 
 def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatArray:
@@ -83,26 +86,46 @@ class CrossValidation:
         return list(dict.fromkeys(self.fits["model"]))
 
     @cached_property
-    def _wide(self) -> dict[str, pd.DataFrame]:
-        """Rows by model, those that every model with predictions has."""
+    def _predicted(self) -> dict[str, pd.DataFrame]:
+        """Rows that a model predicts, by model; only models that predict any."""
         keyed = {m: self.rows[self.rows["model"] == m].set_index(["fold", "position"]) for m in self.models}
-        known = {m: part["mean"].notna() for m, part in keyed.items() if part["mean"].notna().any()}
-        if not known:
-            return {}
-        common = pd.concat(known.values(), axis=1).all(axis=1)
-        return {m: keyed[m][common] for m in known}
+        found = {m: part[part["mean"].notna()] for m, part in keyed.items()}
+        return {m: part for m, part in found.items() if len(part)}
+
+    @cached_property
+    def _common(self) -> pd.MultiIndex:
+        """Test rows that complete and partial pooling by every engine predict."""
+        kept = [part.index for m, part in self._predicted.items() if m != ALONE] or [
+            part.index for part in self._predicted.values()
+        ]
+        common = kept[0] if kept else pd.MultiIndex.from_tuples([], names=["fold", "position"])
+        for index in kept[1:]:
+            common = common.intersection(index, sort=None)
+        return pd.MultiIndex.from_tuples(list(common), names=["fold", "position"])
+
+    @cached_property
+    def _wide(self) -> dict[str, pd.DataFrame]:
+        """Rows that are scored, by model."""
+        return {m: part.loc[part.index.isin(self._common)] for m, part in self._predicted.items()}
 
     @property
     def n_common(self) -> int:
-        """Test rows that every model with predictions has predicted; the table is about these."""
-        return len(next(iter(self._wide.values()))) if self._wide else 0
+        """Test rows that complete and partial pooling by every engine predict; the table is about these."""
+        return len(self._common)
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters that the standard errors rest on."""
+        return int(self.rows["level"].nunique())
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per model; per metric its value and standard error (``rmse``, ``rmse_se``), and n.
 
-        All models are scored on the same rows: those that each of them predicted; n counts what the model predicted.
-        Standard errors take the rows of a level as one cluster (Cameron & Miller 2015); RMSE's by the delta method.
+        Complete and partial pooling are scored on the same rows: those that each of them predicts. No pooling is scored
+        on those among them that it predicts; where its n is smaller its line cannot be set beside the others, and
+        :meth:`differences` compares what two models share. Standard errors take the rows of a level as one cluster
+        (Cameron & Miller 2015); RMSE's by the delta method.
         NaN for a model that predicts none: ``why`` says so.
         """
         found = {}
@@ -112,8 +135,7 @@ class CrossValidation:
             for metric in self.metrics:
                 value, se = (np.nan, np.nan) if own is None else self._score(own, metric)
                 line |= {metric: value, f"{metric}_se": se}
-            predicted = self.rows[(self.rows["model"] == model) & self.rows["mean"].notna()]
-            found[model] = {**line, "n": len(predicted)}
+            found[model] = {**line, "n": 0 if own is None else len(own)}
         frame = pd.DataFrame.from_dict(found, orient="index")
         frame.index.name = "model"
         return frame.astype({"n": int})
@@ -138,7 +160,7 @@ class CrossValidation:
         return frame
 
     def differences(self, metric: str = "rmse", reference: str | None = None) -> pd.DataFrame:
-        """Every model against a reference, row by row: what they share cancels.
+        """Every model against a reference, on the rows that both predict: what they share cancels.
 
         Args:
             metric: One of the metrics.
@@ -146,7 +168,7 @@ class CrossValidation:
 
         Returns:
             Index model; columns difference (model - reference; of rmse on its own scale), se (of the paired
-            difference, clustered by level), ratio = difference / se.
+            difference, clustered by level), ratio = difference / se, n (rows that both predict).
 
         Raises:
             OptionError: For an unknown metric or model.
@@ -159,28 +181,34 @@ class CrossValidation:
                 f"reference={reference!r} has no predictions.{did_you_mean(reference, self._wide)} Models: "
                 f"{listing(self._wide)}."
             )
-        base = per_row(self._wide[reference], metric, self.own_metrics)
-        root = float(np.sqrt(base.mean())) if metric == "rmse" else 0.0
         found = {}
-        for model, rows in self._wide.items():
-            values = per_row(rows, metric, self.own_metrics)
+        for model, own in self._wide.items():
+            both = own.index.intersection(self._wide[reference].index, sort=None)
+            rows, against = own.loc[both], self._wide[reference].loc[both]
+            values, base = (per_row(r, metric, self.own_metrics) for r in (rows, against))
             mean, se = clustered_mean(values - base, _codes(rows["level"]))
             if metric == "rmse":
-                both = root + float(np.sqrt(values.mean()))
-                mean, se = mean / both, se / both
-            found[model] = {"difference": mean, "se": se, "ratio": mean / se if se > 0 else np.nan}
+                scale = float(np.sqrt(base.mean()) + np.sqrt(values.mean()))
+                mean, se = mean / scale, se / scale
+            ratio = mean / se if se > 0 else np.nan
+            found[model] = {"difference": mean, "se": se, "ratio": ratio, "n": len(rows)}
         frame = pd.DataFrame.from_dict(found, orient="index")
         frame.index.name = "model"
         return frame
 
     def best(self, metric: str = "rmse") -> str:
-        """Label of the model with the best value of a metric; coverage is best nearest to its nominal value."""
+        """Label of the model with the best value of a metric.
+
+        Coverage is best nearest to its nominal value, a metric of your own nearest to zero.
+        """
         self._known([metric])
         column = self.table[metric].dropna()
         if column.empty:
             raise UnimixError("No model has predictions: .why and .fits say why.")
         if metric == "coverage":
             return str((column - self.ci_level).abs().idxmin())
+        if metric in self.own_metrics:
+            return str(column.abs().idxmin())
         return str(column.idxmax() if metric in LARGER else column.idxmin())
 
     def _known(self, metrics: Sequence[str]) -> None:
@@ -217,13 +245,20 @@ class CrossValidation:
             },
             index=self.table.index,
         ).assign(n=self.table["n"])
+        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds"
+        few = f" ({self.n_clusters} clusters: rough)" if self.n_clusters < FEW else ""
         lines = [
-            f"{self.formula}: {self.split}, {self.n_folds} folds, {self.n_common} rows scored",
+            f"{self.formula}: {self.split}, {folds}, {self.n_common} rows scored",
             "",
             shown.to_string(index_names=False),
             "",
-            f"In brackets: standard errors, {self.clusters}. Coverage is of {100 * self.ci_level:g}% intervals.",
+            f"In brackets: standard errors, {self.clusters}{few}. Coverage is of {100 * self.ci_level:g}% intervals.",
         ]
+        if 0 < self.table["n"].get(ALONE, 0) < self.n_common:
+            lines.append(
+                f"{ALONE} is scored on the {self.table['n'][ALONE]} rows that it predicts, the others on "
+                f"{self.n_common}: compare them by .differences(..., reference={ALONE!r})."
+            )
         lines += [f"{model}: {told}" for model, told in self.why.items()]
         if len(self.loo):
             lines += ["", "PSIS-LOO (one fit to all rows, one row left out at a time, by ArviZ):"]
@@ -258,6 +293,21 @@ def checked_metrics(metrics: Sequence[str] | Mapping[str, Loss] | None) -> tuple
         raise OptionError(
             f"metrics={{{bad[0]!r}: ...}}: a function of (observed, predicted) that gives a loss per row."
         )
+    taken = [k for k in own if k in METRICS]
+    if taken:
+        raise OptionError(f"metrics={{{taken[0]!r}: ...}}: that is the name of a metric that is there already.")
+    for name, function in own.items():
+        try:
+            shape = np.shape(function(np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])))
+        except Exception as error:
+            raise OptionError(
+                f"metrics={{{name!r}: ...}} fails on three numbers: {type(error).__name__}: {error}"
+            ) from error
+        if shape != (3,):
+            raise OptionError(
+                f"metrics={{{name!r}: ...}} gives the shape {shape} for three rows: a metric gives one loss per row, "
+                "such as lambda y, mean: (y - mean) ** 2, and is averaged here."
+            )
     if own:
         return (*METRICS, *own), own
     names = tuple(metrics)
@@ -288,13 +338,3 @@ def loo_table(fits: Mapping[str, FitResult]) -> pd.DataFrame:
     frame = pd.DataFrame.from_dict(found, orient="index", columns=["elpd", "se", "p_loo", "mean", "bad_k"])
     frame.index.name = "engine"
     return frame
-
-
-def the_data_error(frame: pd.DataFrame, name: str) -> None:
-    """Refuse a column name that the data already have.
-
-    Raises:
-        DataError: If it is taken.
-    """
-    if name in frame.columns:
-        raise DataError(f"The data have a column {name!r}, a name that cross_validate needs: rename it.")

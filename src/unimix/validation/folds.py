@@ -18,12 +18,15 @@ from unimix.model.design import Design, build_design
 from unimix.model.grouping import level_codes
 from unimix.model.newdata import design_rows, response_values
 from unimix.model.parse import parse
-from unimix.numerics.regressions import LevelRegressions, all_columns, regressions
-from unimix.results.predictive import MixedPredictive, NormalPredictive, Predictive, predictive, quantile_points
+from unimix.numerics.regressions import LevelRegressions, all_columns, follow, new_columns, regressions
+from unimix.results.predictive import Predictive, Rows, of_normal, predictive
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+STEEP = ("log", "logit", "probit", "cloglog", "cauchit")
+MOST_ERROR = 5.0
+"""Standard error of a linear predictor on such a scale from which it says nothing: a factor of 150 to either side."""
 COLUMNS = ("observed", "mean", "lower", "upper", "log_score", "crps")
 
 
@@ -146,13 +149,12 @@ def _by_engine(job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
     try:
         score(everything)
     except DataError:  # a predictor has a level that the training rows lack: only those rows cannot be predicted
-        for row in everything:
+        for row in range(len(job.test)):
             try:
                 score(everything[[row]])
             except DataError as fault:
                 table.loc[row, "observed"] = observed[row]
-                reason = str(fault).split(":")[0]
-                reasons[reason] = reasons.get(reason, 0) + 1
+                _count(reasons, fault)
     return found.status.state, reasons
 
 
@@ -167,22 +169,22 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     columns = all_columns(design, blocks)
     found = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
     at = [k for k, b in enumerate(design.blocks) if b.group == job.group]
-    new = design_rows(design.recipe, job.test, with_groups=True)
-    codes = level_codes(blocks[0].levels, new.labels[at[0]])
-    values = np.zeros((len(codes), len(columns.names)))
-    for place, k in zip(columns.place, at, strict=True):
-        values[:, place] = new.z[k]
-    values[:, : design.p] = new.x
-    y = response_values(design.recipe, job.test)
-    if y is None:
+    observed = response_values(design.recipe, job.test)
+    if observed is None:
         raise DataError("The response is missing in the test rows.")
-    table["observed"] = y
+    table["observed"] = observed
     reasons: dict[str, int] = {}
 
     def refuse(rows: IntArray, reason: str) -> None:
         if len(rows):
             reasons[reason] = reasons.get(reason, 0) + len(rows)
 
+    usable = _usable(design, job.test, reasons)
+    if not len(usable):
+        return reasons
+    new = design_rows(design.recipe, job.test.iloc[usable], with_groups=True)
+    codes = level_codes(blocks[0].levels, new.labels[at[0]])
+    values = new_columns(columns, new.x, [new.z[k] for k in at])
     refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
     alone = np.zeros(blocks[0].n_levels, dtype=bool)
     alone[list(found.why)] = True
@@ -190,23 +192,45 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     lacking = alone[codes[rows]]
     refuse(rows[lacking], f"a {job.group} whose training rows allow no regression of their own")
     rows = rows[~lacking]
-    known = _within(values[rows], found, codes[rows])
+    known = follow(values[rows], found, codes[rows])
     refuse(rows[~known], f"values that no training row of the {job.group} has")
     rows = rows[known]
+    if design.family.link in STEEP:
+        covariance = np.nan_to_num(found.covariance[codes[rows]])
+        far = np.einsum("ni,nij,nj->n", values[rows], covariance, values[rows]) > MOST_ERROR**2
+        refuse(rows[far], f"a {job.group} whose own regression is all but undetermined")
+        rows = rows[~far]
     # Dispersion parameters differ by level, which a predictive distribution of many rows cannot; sigma is pooled.
     shared = design.is_linear or not design.family.parameters
     for part in [rows] if shared else [rows[codes[rows] == level] for level in np.unique(codes[rows])]:
         if len(part):
-            made = _of_levels(job, design, found, codes[part], values[part], new.offset[part], part)
-            _fill(job, table, part, made, y[part])
+            given = usable[part]
+            made = _of_levels(job, design, found, codes[part], values[part], new.offset[part], given)
+            _fill(job, table, given, made, observed[given])
     return reasons
 
 
-def _within(values: FloatArray, found: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
-    """Whether rows follow the dependences between columns that held among their level's training rows."""
-    implied = np.einsum("ni,nij->nj", values * found.own[codes], found.turned[codes])
-    size = 1e-8 * np.maximum(1.0, np.abs(values).max(axis=0, initial=0.0))
-    return np.asarray((np.abs(values - implied) <= size).all(axis=1))
+def _usable(design: Design, test: pd.DataFrame, reasons: dict[str, int]) -> IntArray:
+    """Test rows that have design rows: no unknown level of a predictor, no value beyond a spline's range."""
+    everything = np.arange(len(test))
+    try:
+        design_rows(design.recipe, test, with_groups=True)
+    except DataError:
+        kept = []
+        for row in range(len(test)):
+            try:
+                design_rows(design.recipe, test.iloc[[row]], with_groups=True)
+            except DataError as fault:
+                _count(reasons, fault)
+            else:
+                kept.append(row)
+        return np.array(kept, dtype=np.int64)
+    return everything
+
+
+def _count(reasons: dict[str, int], fault: DataError) -> None:
+    reason = str(fault).split(":")[0]
+    reasons[reason] = reasons.get(reason, 0) + 1
 
 
 def _of_levels(
@@ -222,13 +246,9 @@ def _of_levels(
     estimate, covariance = np.nan_to_num(found.estimate[codes]), np.nan_to_num(found.covariance[codes])
     centre = np.einsum("ni,ni->n", values, estimate) + offset
     variance = np.einsum("ni,nij,nj->n", values, covariance, values)
-    weights = _weights_of(job, rows)
-    if design.is_linear:
-        return NormalPredictive(centre, np.sqrt(variance + found.sigma**2 / (1.0 if weights is None else weights)))
+    weights = _weights_of(job, rows) if design.family.name == "gaussian" else None
     trials = None if job.trials is None else job.trials[rows]
-    eta = quantile_points(centre, np.sqrt(variance))
-    parameters = np.broadcast_to(found.parameters[codes[0]], (len(eta), found.parameters.shape[1]))
-    return MixedPredictive(design.family, eta, parameters, weights, trials, None, job.seed)
+    return of_normal(Rows(design.family, weights, trials, None, job.seed), centre, variance, found.parameters[codes[0]])
 
 
 __all__ = ["COLUMNS", "Job", "Model", "Scored", "run"]

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.api import BackendLike, fit
+from unimix.api import BackendLike, explain_refusal, fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
+from unimix.carried import Carried, carry, fixed_priors
 from unimix.errors import DataError, EngineNotInstalledError, OptionError, listing
+from unimix.foreign import refuse_keywords
 from unimix.model.design import Design, build_design
-from unimix.model.frames import to_pandas
 from unimix.model.parse import parse
-from unimix.pooled import fixed_priors, without_groups
+from unimix.model.syntax import render
 from unimix.results.result import FitResult
-from unimix.validation.crossvalidation import CrossValidation, Loss, checked_metrics, loo_table, the_data_error
+from unimix.validation.crossvalidation import CrossValidation, Loss, checked_metrics, loo_table
 from unimix.validation.folds import Job, Model, Scored, run
 from unimix.validation.splits import Split, make_splits
 
 KINDS = ("complete", "none", "partial")
-WEIGHTS, OFFSET = "unimix_weights", "unimix_offset"
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    frame: pd.DataFrame
-    design: Design
-    arguments: dict[str, Any]
 
 
 def cross_validate(
@@ -40,6 +33,7 @@ def cross_validate(
     data: Any,
     backends: Sequence[BackendLike] | BackendLike = ("statsmodels",),
     *,
+    backend: BackendLike | None = None,
     split: Any = "rows",
     folds: int | None = None,
     group: str | None = None,
@@ -64,6 +58,7 @@ def cross_validate(
         data: As for :func:`unimix.fit`.
         backends: Engines of partial pooling; the first also fits complete pooling. No pooling is a regression per
             level, by least squares (maximum likelihood for generalised models).
+        backend: A single engine, instead of ``backends``.
         split: ``rows`` leaves rows out within levels, ``groups`` leaves whole levels out; or a scikit-learn splitter
             (given the rows used, the response and the levels), or pairs (training, test) of positions in the data.
         folds: Number of folds of the named splits; 10, or fewer where there are fewer levels, if left out.
@@ -89,7 +84,8 @@ def cross_validate(
         EngineNotInstalledError: If scikit-learn or joblib is missing.
     """
     names, own = checked_metrics(metrics)
-    several = list(backends) if isinstance(backends, list | tuple) else [backends]
+    given = backends if backend is None else backend
+    several = list(given) if isinstance(given, list | tuple) else [given]
     engines = [registry.resolve(b) for b in several]  # type: ignore[arg-type]
     strange = [k for k in pooling if k not in KINDS]
     faults = [f"pooling: {k!r} is none of {listing(KINDS)}." for k in strange]
@@ -103,11 +99,16 @@ def cross_validate(
         faults.append("backends: name one engine at least.")
     if faults:
         raise OptionError("\n".join(faults))
-    at = _prepare(formula, data, arguments)
+    refuse_keywords(fit, {k: v for k, v in arguments.items() if k not in signature(fit).parameters})
+    at = carry(formula, data, {"df_method": "normal", **arguments})
     codes, levels, factor = _levels(at.design, group, split)
-    used = at.frame.iloc[at.design.rows]
-    splits = make_splits(split, folds, used, at.design.y, codes, at.design.rows, seed)
-    models, why = _models(formula, engines, pooling, factor, at.arguments, priors, split)
+    used = at.used
+    splits = make_splits(split, folds, used, at.design, codes, seed)
+    _same_response(at, splits[0][0])
+    models, why = _models(at, engines, pooling, factor, priors, split)
+    for model in models:
+        if model.engine is not None:
+            explain_refusal(model.formula, used, model.engine, **model.arguments)
     jobs = list(_jobs(models, splits, at, used, factor, ci_level, seed))
     found = _run(jobs, n_jobs, progress)
     sampled = {
@@ -121,7 +122,7 @@ def cross_validate(
         formula=formula,
         split=_in_words(split, factor),
         n_folds=len(splits),
-        rows=_rows(found, at.design, levels),
+        rows=_rows(found, at.design, codes, levels),
         fits=pd.DataFrame(
             [
                 {"model": s.label, "fold": s.fold, "state": s.state, "seconds": s.seconds, "error": s.error}
@@ -137,26 +138,6 @@ def cross_validate(
     )
 
 
-def _prepare(formula: str, data: Any, arguments: Mapping[str, Any]) -> _Prepared:
-    """The data as a frame that carries weights and offset as columns, and the design of all rows."""
-    frame = to_pandas(data).reset_index(drop=True)
-    own = dict(arguments)
-    for name, column in (("weights", WEIGHTS), ("offset", OFFSET)):
-        given = own.get(name)
-        if given is not None and not isinstance(given, str):
-            the_data_error(frame, column)
-            values = np.asarray(given, dtype=np.float64)
-            if values.shape != (len(frame),):
-                raise DataError(f"{name}= has shape {values.shape}, the data have {len(frame)} rows.")
-            frame[column] = values
-            own[name] = column
-    spec = parse(formula, own.get("ziformula"), own.get("dispformula"))
-    kept = {k: own[k] for k in ("weights", "offset", "contrasts", "missing", "family") if k in own}
-    design = build_design(spec, frame, **kept)
-    own.setdefault("df_method", "normal")
-    return _Prepared(frame, design, own)
-
-
 def _levels(
     design: Design, group: str | None, split: Any
 ) -> tuple[npt.NDArray[np.int64] | None, list[Any], str | None]:
@@ -164,7 +145,11 @@ def _levels(
     if group is not None and group not in known:
         raise DataError(f"{group!r} is not a grouping factor of this model. Known: {listing(known) or 'none'}.")
     if group is None and len(known) > 1:
-        raise OptionError(f"The model has several grouping factors: name one of {listing(map(repr, known))} as group=.")
+        raise OptionError(
+            f"The model has several grouping factors: name one of {listing(map(repr, known))} as group=. It decides "
+            "which rows are spread over folds or left out together, which levels no pooling fits, and by which rows "
+            "standard errors are clustered."
+        )
     factor = group or (known[0] if known else None)
     if factor is None:
         if split == "groups":
@@ -176,15 +161,33 @@ def _levels(
     return block.codes, list(block.levels), factor
 
 
+def _same_response(at: Carried, train: npt.NDArray[np.int64]) -> None:
+    """Refuse a response that every training set would measure in a unit of its own.
+
+    Raises:
+        DataError: With the way out.
+    """
+    kept = {k: at.arguments[k] for k in ("weights", "contrasts", "family") if k in at.arguments}
+    try:
+        own = build_design(parse(at.formula), at.used.iloc[train], **kept)
+    except DataError:  # a fold that cannot be fitted is told where it fails
+        return
+    if own.n == len(train) and not np.allclose(own.y, at.design.y[train], rtol=1e-9, atol=0.0):
+        raise DataError(
+            f"The response {render(at.design.spec.response)} learns from the data: every training set would measure it "
+            "in a unit of its own, and scores could not be averaged. Make it a column of the data first."
+        )
+
+
 def _models(
-    formula: str,
+    at: Carried,
     engines: list[Backend],
     pooling: Sequence[str],
     factor: str | None,
-    arguments: Mapping[str, Any],
     priors: Mapping[str, Any] | None,
     split: Any,
 ) -> tuple[list[Model], dict[str, str]]:
+    formula, arguments = at.formula, at.arguments
     models: list[Model] = []
     why: dict[str, str] = {}
 
@@ -201,7 +204,7 @@ def _models(
     first = engines[0]
     if "complete" in pooling and factor is not None:
         label = f"complete pooling ({first.info.name})"
-        models.append(Model(label, "complete", without_groups(formula), first, given(first, mixed=False)))
+        models.append(Model(label, "complete", at.without_groups, first, given(first, mixed=False)))
     if "none" in pooling and factor is not None:
         if split == "groups":
             why["no pooling"] = f"no pooling cannot predict a new {factor}: it has no regression for it."
@@ -222,7 +225,7 @@ def _models(
 def _jobs(
     models: list[Model],
     splits: list[Split],
-    at: _Prepared,
+    at: Carried,
     used: pd.DataFrame,
     factor: str | None,
     ci_level: float,
@@ -264,15 +267,11 @@ def _run(jobs: list[Job], n_jobs: int, progress: bool | None) -> list[Scored]:
     return sorted(found, key=lambda s: (order[s.label], s.fold))
 
 
-def _rows(found: list[Scored], design: Design, levels: list[Any]) -> pd.DataFrame:
+def _rows(found: list[Scored], design: Design, codes: npt.NDArray[np.int64] | None, levels: list[Any]) -> pd.DataFrame:
     parts = [s.rows.assign(model=s.label, fold=s.fold) for s in found]
     frame = pd.concat(parts, ignore_index=True)
     at = frame["position"].to_numpy()
-    if levels:
-        block = next(b for b in design.blocks if list(b.levels) == levels)
-        frame["level"] = [levels[c] for c in block.codes[at]]
-    else:
-        frame["level"] = at
+    frame["level"] = at if codes is None else [levels[c] for c in codes[at]]
     frame["position"] = design.rows[at]
     first = ["model", "fold", "position", "level"]
     return frame[[*first, *(c for c in frame.columns if c not in first)]]
@@ -286,10 +285,10 @@ def _reasons(found: list[Scored]) -> dict[str, str]:
         for s in mine:
             for reason, count in s.unpredicted.items():
                 counts[reason] = counts.get(reason, 0) + count
-        words = [f"{count} rows without a prediction ({reason})" for reason, count in counts.items()]
+        words = [f"{n} row{'s' * (n != 1)} without a prediction ({reason})" for reason, n in counts.items()]
         failed = [s for s in mine if s.error]
         if failed:
-            words.append(f"{len(failed)} of {len(mine)} folds failed ({failed[0].error.splitlines()[0]})")
+            words.append(f"{len(failed)} of {len(mine)} folds failed ({' '.join(failed[0].error.split())})")
         astray = sum(s.state == "not_converged" for s in mine)
         if astray:
             words.append(f"{astray} of {len(mine)} fits not converged")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, EngineNotInstalledError, OptionError
+from unimix.model.design import Design
 
 IntArray = npt.NDArray[np.int64]
 Split = tuple[IntArray, IntArray]
@@ -21,9 +22,8 @@ def make_splits(
     split: Any,
     folds: int | None,
     frame: pd.DataFrame,
-    y: npt.NDArray[np.float64],
+    design: Design,
     codes: IntArray | None,
-    used: IntArray,
     seed: int,
 ) -> list[Split]:
     """Training and test rows of every fold, as positions among the rows used.
@@ -34,9 +34,8 @@ def make_splits(
             pairs of arrays with positions in the data as given.
         folds: Number of folds of the named splits; 10, or one per level where there are fewer, if None.
         frame: The rows used.
-        y: Their responses, shape (n,).
+        design: For their responses and their positions in the data as given.
         codes: Their levels, shape (n,), or None without a grouping factor.
-        used: Their positions in the data as given, shape (n,).
         seed: Of the named splits.
 
     Raises:
@@ -44,6 +43,7 @@ def make_splits(
         OptionError: For a split that cannot be used.
         EngineNotInstalledError: If scikit-learn is missing.
     """
+    y, used = design.y, design.rows
     if isinstance(split, str):
         if split not in NAMED:
             raise OptionError(
@@ -55,13 +55,15 @@ def make_splits(
         if folds is not None:
             raise OptionError("folds= belongs to split='rows' and split='groups'; a splitter has its own number.")
         try:
-            found = [(np.asarray(a), np.asarray(b)) for a, b in split.split(frame, y, codes)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of splitters that do not use the groups they are given
+                found = [(np.asarray(a), np.asarray(b)) for a, b in split.split(frame, y, codes)]
         except (ValueError, TypeError) as error:
             raise OptionError(f"split={split!r} does not split these rows. It said: {error}") from error
         return _checked(found, len(y))
     if not isinstance(split, Iterable):
         raise OptionError(f"split={split!r} is neither 'rows', 'groups', a splitter nor pairs of positions.")
-    place = np.full(int(used.max(initial=-1)) + 1, -1)
+    place = np.full(design.n_rows, -1)
     place[used] = np.arange(len(used))
     pairs = []
     for pair in split:
@@ -72,16 +74,21 @@ def make_splits(
 
 
 def _positions(part: Any, place: IntArray) -> IntArray:
-    """Positions in the data as given to positions among the rows used; dropped rows fall out."""
+    """Positions in the data as given to positions among the rows used; rows with missing values fall out."""
     at = np.asarray(part)
     if at.dtype == bool:
+        if len(at) != len(place):
+            raise OptionError(f"split= as pairs: a mask has {len(at)} values, the data have {len(place)} rows.")
         at = np.flatnonzero(at)
     if at.dtype.kind not in "iu" or at.ndim != 1:
         raise OptionError("split= as pairs: the positions are whole numbers (or masks), one dimension.")
-    if (at < 0).any():
-        raise OptionError("split= as pairs: positions start at 0; there are negative ones.")
-    inside = at[at < len(place)]
-    found = place[inside]
+    if len(at) and (at.min() < 0 or at.max() >= len(place)):
+        worst = int(at.min() if at.min() < 0 else at.max())
+        raise OptionError(
+            f"split= as pairs: positions go from 0 to {len(place) - 1}, and {worst} is none. Labels of a "
+            "pandas index are not positions: numpy.flatnonzero(data['x'] > 0) gives those."
+        )
+    found = place[at]
     return np.asarray(found[found >= 0], dtype=np.int64)
 
 
