@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from unimix.estimator import MixedModelRegressor as MixedModelRegressor
+    from unimix.likelihood_tests import ModelTests, anova, compare_ic, ranova
     from unimix.model.expressions import register_function
     from unimix.model.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
     from unimix.model.priors import (
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "ModelTests"),
     "unimix.estimator": ("MixedModelRegressor",),
     "unimix.validation.crossvalidation": ("CrossValidation",),
     "unimix.validation.run": ("cross_validate",),
@@ -103,6 +105,7 @@ __all__ = [
     "InverseGamma",
     "InverseGaussian",
     "LogNormal",
+    "ModelTests",
     "NegativeBinomial",
     "Normal",
     "OptionError",
@@ -115,8 +118,10 @@ __all__ = [
     "UnknownBackendError",
     "UnsupportedModelError",
     "all_fit",
+    "anova",
     "backends",
     "compare",
+    "compare_ic",
     "cross_validate",
     "doctor",
     "explain",
@@ -125,6 +130,7 @@ __all__ = [
     "list_datasets",
     "load_dataset",
     "pooling",
+    "ranova",
     "register_function",
 ]  # fmt: skip
 

@@ -51,24 +51,35 @@ def build_columns(
     Raises:
         DataError: If a term cannot be evaluated.
     """
+    matrix, names, _ = built_columns(part, env, contrasts, n_rows)
+    return matrix, names
+
+
+def built_columns(
+    part: FixedPart, env: Environment, contrasts: Mapping[str, Contrast], n_rows: int
+) -> tuple[FloatArray, tuple[str, ...], tuple[int, ...]]:
+    """As :func:`build_columns`, and for each column its term's place in ``expand(part)``; -1 for the intercept."""
     terms = expand(part)
     if not terms:
         ones = np.ones((n_rows, 1)) if part.intercept else np.empty((n_rows, 0))
-        return ones, ("Intercept",) * int(part.intercept)
+        return ones, ("Intercept",) * int(part.intercept), (-1,) * int(part.intercept)
     atoms = remaining_atoms(terms)
     values = {text: evaluate(node, env) for text, node in atoms.items()}
     if all(isinstance(v, np.ndarray) for v in values.values()):
         matrix, names = _numeric_products(part.intercept, terms, values, n_rows)
+        owners = (*(-1,) * int(part.intercept), *range(len(terms)))
     else:
         _check_size(terms, values, n_rows)
-        matrix, names = _by_formulaic(part.intercept, terms, values, atoms=atoms, contrasts=contrasts, n_rows=n_rows)
+        matrix, names, owners = _by_formulaic(
+            part.intercept, terms, values, atoms=atoms, contrasts=contrasts, n_rows=n_rows
+        )
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(
             f"Several columns of the model would be called {listing(map(repr, twice))}. Rename the column or the level "
             "that is called like another term."
         )
-    return matrix, names
+    return matrix, names, owners
 
 
 def _numeric_products(
@@ -128,7 +139,7 @@ def _by_formulaic(
     atoms: Mapping[str, Node],
     contrasts: Mapping[str, Contrast],
     n_rows: int,
-) -> tuple[FloatArray, tuple[str, ...]]:
+) -> tuple[FloatArray, tuple[str, ...], tuple[int, ...]]:
     from formulaic import Formula, model_matrix
     from formulaic.parser.types import Factor, Term
 
@@ -169,7 +180,11 @@ def _by_formulaic(
 
     names = tuple(_ALIAS.sub(original, str(c)) for c in matrix.model_spec.column_names)
     array = np.asarray(matrix, dtype=np.float64)
-    return _finite(array.reshape(n_rows, len(names)), names)
+    owners = [-1] * len(names)
+    for index, product in enumerate(products):
+        for j in matrix.model_spec.term_indices[product]:
+            owners[j] = index
+    return *_finite(array.reshape(n_rows, len(names)), names), tuple(owners)
 
 
 def _coded(value: FactorValue | MatrixValue, contrast: Contrast | None, text: str) -> Any:

@@ -23,13 +23,13 @@ from unimix.results.certify import certify
 from unimix.results.plotting import Plots
 from unimix.results.rebuild import rebuild_design
 from unimix.results.residuals import mean, residuals
-from unimix.results.simulated import DrawnResult
+from unimix.results.tested import TestedResult
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 
 
-class FitResult(DrawnResult):
+class FitResult(TestedResult):
     """A fitted model, in the same shape whichever engine fitted it.
 
     Attributes:

@@ -1,0 +1,148 @@
+"""Tests of terms and of models: against lmerTest, car and R's anova (references), and by simulation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from gold import as_list, gaussian_cases, generalised_cases
+from scipy import stats
+
+import unimix as um
+from unimix.likelihood_tests import mixture_p_value
+
+TYPE3 = [c for c in gaussian_cases() if c.reference.get("anova_type3") and not c.reference["singular"]]
+KR = [c for c in gaussian_cases() if (c.reference.get("kenward_roger") or {}).get("anova_type3")]
+SLEEP = "Reaction ~ Days + (Days | Subject)"
+
+
+def column(reference: Any, name: str) -> list[float]:
+    return as_list(reference[name]) if isinstance(reference, dict) else [row[name] for row in reference]
+
+
+@pytest.mark.parametrize("case", TYPE3, ids=lambda c: c.id)
+def test_type_three_is_lmertests(case: Any) -> None:
+    """1e-5: lmerTest takes its derivatives by differences."""
+    found, reference = case.fit("pls").anova(), case.reference["anova_type3"]
+    np.testing.assert_allclose(found["F"], column(reference, "F"), rtol=1e-5)
+    np.testing.assert_allclose(found["den_df"], column(reference, "den_df"), rtol=1e-4)
+    np.testing.assert_allclose(found["sum_sq"], column(reference, "sum_sq"), rtol=1e-5)
+    np.testing.assert_allclose(found["p_value"], column(reference, "p_value"), rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", KR, ids=lambda c: c.id)
+def test_kenward_roger_is_pbkrtests(case: Any) -> None:
+    found = case.fit("pls", df_method="kenward-roger").anova()
+    reference = case.reference["kenward_roger"]["anova_type3"]
+    np.testing.assert_allclose(found["F"], column(reference, "F"), rtol=1e-5)
+    np.testing.assert_allclose(found["den_df"], column(reference, "den_df"), rtol=1e-5)
+
+
+WALD = [c for c in generalised_cases() if c.reference.get("anova_type2_wald")]
+
+
+@pytest.mark.parametrize("case", WALD, ids=lambda c: c.id)
+def test_type_two_is_cars(case: Any) -> None:
+    """2 %: car's chi-squared rests on lme4's numerical covariance matrix."""
+    found, reference = case.fit("pls").anova("II"), case.reference["anova_type2_wald"]
+    name = next(
+        n for n in ("chisq", "statistic", "Chisq") if n in (reference if isinstance(reference, dict) else reference[0])
+    )
+    np.testing.assert_allclose(found["chisq"], column(reference, name), rtol=0.02)
+
+
+def test_every_engine_has_the_same_tests() -> None:
+    data = um.load_dataset("dietox")
+    formula = "Weight ~ Time * Cu + (1 + Time | Pig)"
+    tables = [um.fit(formula, data, backend).anova() for backend in ("pls", "lme4", "statsmodels", "glmmtmb")]
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(other, tables[0], rtol=1e-3)
+
+
+def test_the_coding_does_not_matter() -> None:
+    data = um.load_dataset("dietox")
+    formula = "Weight ~ Time * Cu * Evit + (1 | Pig)"
+    a = um.fit(formula, data, "pls").anova()
+    b = um.fit(formula, data, "pls", contrasts={"Cu": "sum", "Evit": "helmert"}).anova()
+    pd.testing.assert_frame_equal(a, b, rtol=1e-5)
+    two = um.fit(formula, data, "pls").anova("II")
+    assert two.loc["Time:Cu:Evit", "F"] == pytest.approx(a.loc["Time:Cu:Evit", "F"])
+    assert not np.isclose(two.loc["Time", "F"], a.loc["Time", "F"])
+
+
+def test_loaded_results_and_posteriors_say_what_they_need() -> None:
+    data = um.load_dataset("sleepstudy")
+    fit = um.fit(SLEEP, data, "pls")
+    again = um.FitResult.from_json(fit.to_json())
+    with pytest.raises(um.DataError, match="holds no data"):
+        again.anova()
+    pd.testing.assert_frame_equal(again.anova(data=data), fit.anova(), rtol=1e-7)
+    with pytest.raises(um.OptionError, match="type='I': choose 'III' or 'II'"):
+        fit.anova("I")
+    with pytest.raises(um.UnimixError, match="A posterior has no F tests"):
+        um.fit("Reaction ~ Days", data, um.backends.PyMC(draws=200), seed=1).anova()
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, um.FitResult]:
+    data = um.load_dataset("sleepstudy")
+    formulas = {"a": "Reaction ~ Days + (1 | Subject)", "c": SLEEP, "z": "Reaction ~ 1 + (Days | Subject)"}
+    return {k: um.fit(f, data, "pls") for k, f in formulas.items()}
+
+
+def test_likelihood_ratios_are_rs(models: dict[str, um.FitResult]) -> None:
+    """R 4.2.2, lmerTest 3.1-3: anova(a, c, refit = FALSE), anova(z, c), ranova(a), ranova(c); printed digits."""
+    by_reml = um.anova(models["c"], models["a"])
+    assert by_reml.table["chisq"].iloc[1] == pytest.approx(42.837, abs=5e-4)
+    assert by_reml.table["p_value"].iloc[1] == pytest.approx(mixture_p_value(42.8368, 2, 1), rel=1e-3)
+    by_ml = um.anova(models["z"], models["c"])
+    assert by_ml.table["chisq"].iloc[1] == pytest.approx(23.537, abs=6e-4)
+    assert by_ml.table["p_value"].iloc[1] == pytest.approx(1.226e-06, rel=1e-3)
+    assert by_ml.table["aic"].round(1).tolist() == [1785.5, 1763.9]
+    assert "refitted by ML" in by_ml.notes[0]
+    one = um.ranova(models["a"]).table.loc["Intercept | Subject"]
+    assert (round(one["chisq"], 1), round(one["aic"], 1), one["df"]) == (107.2, 1899.7, 1)
+    two = um.ranova(models["c"]).table.loc["Days | Subject"]
+    assert two["chisq"] == pytest.approx(42.837, abs=5e-4)
+    assert two["p_value_chisq"] == pytest.approx(4.99e-10, rel=1e-2)
+
+
+def test_models_that_cannot_be_compared_are_refused(models: dict[str, um.FitResult]) -> None:
+    data = um.load_dataset("sleepstudy")
+    with pytest.raises(um.DataError, match="is not nested in"):
+        um.anova(models["a"], models["z"])
+    with pytest.raises(um.DataError, match=r"different rows or responses \(180 and 170 rows\)"):
+        um.anova(models["a"], um.fit(SLEEP, data.iloc[10:], "pls"))
+    with pytest.raises(um.DataError, match="different weights"):
+        um.anova(models["a"], um.fit(SLEEP, data, "pls", weights=np.linspace(1, 2, 180)))
+    with pytest.raises(um.DataError, match="REML criteria of different fixed parts"):
+        um.compare_ic(models["a"], models["z"])
+    with pytest.raises(um.OptionError, match="two results at least"):
+        um.anova(models["a"])
+    with pytest.raises(um.DataError, match="has no random effects to test"):
+        um.ranova(um.fit("Reaction ~ Days", data, "pls"))
+
+
+def test_the_mixture_is_uniform_under_the_null() -> None:
+    """150 data sets without group effects: share of p < 0.1 within 4 binomial errors; half of all p are 1."""
+    rng = np.random.default_rng(4)
+    g = np.repeat([f"g{k}" for k in range(12)], 6)
+    p = []
+    for _ in range(150):
+        data = pd.DataFrame({"y": rng.normal(size=72), "g": g})
+        p.append(um.ranova(um.fit("y ~ 1 + (1 | g)", data, "pls", df_method="normal")).table["p_value"].iloc[1])
+    assert abs(np.mean(np.array(p) < 0.1) - 0.1) < 4 * np.sqrt(0.09 / 150)
+    assert mixture_p_value(3.0, 1, 1) == pytest.approx(0.5 * stats.chi2.sf(3.0, 1))
+    assert mixture_p_value(3.0, 2, 2) == pytest.approx(stats.chi2.sf(3.0, 2))
+
+
+def test_criteria_and_weights() -> None:
+    data = um.load_dataset("sleepstudy")
+    fits = [um.fit(f, data, "pls", method="ML") for f in ("Reaction ~ Days + (1 | Subject)", SLEEP)]
+    table = um.compare_ic(*fits, names=["intercepts", "slopes"])
+    assert list(table.index) == ["slopes", "intercepts"]
+    assert table["weight"].sum() == pytest.approx(1)
+    aic, k, n = table["aic"].iloc[0], 6, 180
+    assert table["aicc"].iloc[0] == pytest.approx(aic + 2 * k * (k + 1) / (n - k - 1))
