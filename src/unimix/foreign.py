@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 _FORMULA = ("formula", "part of the formula, such as 'y ~ x + (1 + x | g)'")
-_NO_INTERVAL = ("data", "not there: predict gives point predictions")
 # For each foreign name the argument that stands for it, and what to say; {0} is the value given.
 _KEYWORDS: dict[str, tuple[str, str]] = {
     "re_form": ("level", "level='population' (no group effects, R's re.form = NA) or level='group' (R's NULL)"),
@@ -35,7 +34,9 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     ),
     "zi_formula": ("ziformula", "ziformula='~ 1'"),
     "disp_formula": ("dispformula", "dispformula='~ x'"),
-    **dict.fromkeys(("se_fit", "interval", "return_std"), _NO_INTERVAL),
+    **dict.fromkeys(
+        ("se_fit", "return_std", "se.fit"), ("interval", "interval='confidence', whose table has std_error")
+    ),
 }
 
 _EFFECTS = "fit.fixed_effects"

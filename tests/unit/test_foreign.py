@@ -57,7 +57,7 @@ def test_every_unknown_argument_is_told() -> None:
         ({"allow_new_levels": True}, "predict has no argument 'allow_new_levels'; type new_levels='population'."),
         ({"newdata": DATA}, "type data=..."),
         ({"type": "link"}, "type kind='response' or kind='link'"),
-        ({"se_fit": True}, "predict gives point predictions"),
+        ({"se_fit": True}, "type interval='confidence'"),
         ({"levels": "group"}, "Did you mean 'level'?"),
     ],
 )

@@ -100,9 +100,9 @@ def test_new_levels_are_an_error_or_the_population(fit: um.FitResult) -> None:
 
 
 def test_wrong_arguments_of_predict_are_told(fit: um.FitResult) -> None:
-    with pytest.raises(um.OptionError, match="choose 'group' or 'population'"):
+    with pytest.raises(um.OptionError, match="choose 'group', 'population' or a list"):
         fit.predict(level="all")  # type: ignore[arg-type]
-    with pytest.raises(um.OptionError, match="choose 'error' or 'population'"):
+    with pytest.raises(um.OptionError, match="choose 'error', 'population', 'sample'"):
         fit.predict(new_levels="zero")  # type: ignore[arg-type]
     with pytest.raises(um.UnimixError, match="Days"):
         fit.predict({"Subject": ["308"]})

@@ -160,6 +160,19 @@ def response_values(recipe: DesignRecipe, data: Any) -> FloatArray | None:
     return found
 
 
+def trial_numbers(recipe: DesignRecipe, data: Any) -> FloatArray | None:
+    """Trials of a response ``cbind(successes, failures)``, shape (n,); None where new data do not have them."""
+    node = parse(recipe.formula).response
+    if not (isinstance(node, Call) and node.function == "cbind"):
+        return None
+    names = list(expression_columns(node))
+    if any(n not in column_labels(data) for n in names):
+        return None
+    columns = {n: _match(n, c, recipe) for n, c in read_columns(data, names).items()}
+    env = Environment(columns, {k: decode_state(s) for k, s in recipe.states.items()}, learning=False)
+    return np.asarray(sum(np.asarray(evaluate(part, env), dtype=np.float64) for part in node.arguments))
+
+
 def _random_rows(
     spec: ModelSpec,
     index: int,

@@ -38,7 +38,7 @@ def predict(
     random: Sequence[RandomPartResult],
     data: Any,
     *,
-    level: str,
+    chosen: Sequence[bool],
     new_levels: str,
     zero: FloatArray | None = None,
 ) -> Prediction:
@@ -49,21 +49,23 @@ def predict(
         beta: Fixed effects, shape (p,).
         random: Blocks with their levels and modes.
         data: New rows.
-        level: group or population.
-        new_levels: error or population.
+        chosen: Which blocks' effects are added.
+        new_levels: error, population or sample.
         zero: Coefficients of the zero inflation, shape (k,), or None.
 
     Returns:
         NaN where a value is missing.
 
     Raises:
-        DataError: For a level that was not fitted, unless ``new_levels="population"``.
+        DataError: For a level that was not fitted, with ``new_levels="error"``.
     """
-    rows = design_rows(recipe, data, with_groups=level == "group" and bool(random))
+    rows = design_rows(recipe, data, with_groups=any(chosen))
     values = rows.x @ beta + rows.offset
     strange: dict[str, list[str]] = {}
-    if level == "group":
-        for block, z, labels in zip(random, rows.z, rows.labels, strict=True):
+    if any(chosen):
+        for block, z, labels, wanted in zip(random, rows.z, rows.labels, chosen, strict=True):
+            if not wanted:
+                continue
             codes = level_codes(block.levels, labels)
             if (codes < 0).any() and new_levels == "error":
                 strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,11 @@ class Predictive(ABC):
     def mean(self) -> FloatArray:
         """Expected response, shape (n,)."""
 
+    @property
+    @abstractmethod
+    def spread(self) -> FloatArray:
+        """Standard deviation of the response, shape (n,)."""
+
     @abstractmethod
     def log_density(self, y: FloatArray) -> FloatArray:
         """Log predictive density (or probability) of the responses that came, shape (n,)."""
@@ -68,6 +74,11 @@ class NormalPredictive(Predictive):
     def mean(self) -> FloatArray:
         """Expected response, shape (n,)."""
         return self.centre
+
+    @property
+    def spread(self) -> FloatArray:
+        """Standard deviation of the response, shape (n,)."""
+        return self.sd
 
     def log_density(self, y: FloatArray) -> FloatArray:
         """Log-density, shape (n,)."""
@@ -126,6 +137,11 @@ class DrawnPredictive(Predictive):
     @abstractmethod
     def responses(self) -> FloatArray:
         """Drawn responses, shape (S, n)."""
+
+    @property
+    def spread(self) -> FloatArray:
+        """Standard deviation of the drawn responses, shape (n,)."""
+        return np.asarray(self.responses.std(axis=0, ddof=1))
 
     def crps(self, y: FloatArray) -> FloatArray:
         """From drawn responses, shape (n,)."""
@@ -279,11 +295,23 @@ def _drawn(
         known = np.flatnonzero(codes >= 0)
         for j in range(z.shape[1]):
             eta[:, known] += own[:, codes[known], j] * z[known, j]
-        strange = sorted({str(labels[i]) for i in np.flatnonzero(codes < 0)})
-        if strange:
-            roots = np.stack([half(c) for c in cov])
-            new = np.einsum("sab,slb->sla", roots, rng.standard_normal((len(beta), len(strange), z.shape[1])))
-            rows = np.flatnonzero(codes < 0)
-            which = level_codes(strange, [str(labels[i]) for i in rows])
-            eta[:, rows] += np.einsum("snq,nq->sn", new[:, which], z[rows])
+        unknown = np.flatnonzero(codes < 0)
+        if len(unknown):
+            eta[:, unknown] += new_effects(cov, [str(labels[i]) for i in unknown], z[unknown], rng)
     return np.asarray(eta)
+
+
+def new_effects(covariances: FloatArray, labels: Sequence[str], z: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Effects of levels that were not fitted, drawn once per draw and level, times their columns, shape (S, n).
+
+    Args:
+        covariances: One per draw, shape (S, q, q).
+        labels: Level of each row, n of them.
+        z: Columns, shape (n, q).
+        rng: Source of randomness.
+    """
+    names = sorted(set(labels))
+    which = level_codes(names, labels)
+    roots = np.stack([half(c) for c in covariances])
+    new = np.einsum("sab,slb->sla", roots, rng.standard_normal((len(covariances), len(names), z.shape[1])))
+    return np.asarray(np.einsum("snq,nq->sn", new[:, which], z))

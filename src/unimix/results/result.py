@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Never
+from typing import Any, Literal, Never, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.errors import DataError, OptionError
+from unimix.errors import DataError, OptionError, listing
 from unimix.foreign import refuse_keywords
-from unimix.model.design import Design
 from unimix.model.family import Family, as_family
 from unimix.model.frames import one_row
 from unimix.numerics.variates import mean_of
 from unimix.results import predict as prediction
 from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
-from unimix.results.certificate import Certificate
-from unimix.results.certify import certify
 from unimix.results.plotting import Plots
-from unimix.results.rebuild import rebuild_design
 from unimix.results.residuals import mean, residuals
 from unimix.results.tested import TestedResult
+from unimix.results.uncertain import NEW, frame_of, included, predict_interval
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
@@ -210,42 +207,95 @@ class FitResult(TestedResult):
 
     # -- verbs ----------------------------------------------------------------------------------
 
+    @overload
     def predict(
         self,
         data: Any = None,
         *,
-        level: Literal["group", "population"] = "group",
-        new_levels: Literal["error", "population"] = "error",
+        level: Literal["group", "population"] | Sequence[str] = "group",
+        new_levels: Literal["error", "population", "sample"] = "error",
         kind: Literal["response", "link"] = "response",
+        interval: None = None,
+        ci_level: float = 0.95,
+        seed: int = 0,
+        fitted: Any = None,
         **unknown: Never,
-    ) -> FloatArray:
-        """Predict the response.
+    ) -> FloatArray: ...
+    @overload
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        level: Literal["group", "population"] | Sequence[str] = "group",
+        new_levels: Literal["error", "population", "sample"] = "error",
+        kind: Literal["response", "link"] = "response",
+        interval: Literal["confidence", "prediction"],
+        ci_level: float = 0.95,
+        seed: int = 0,
+        fitted: Any = None,
+        **unknown: Never,
+    ) -> pd.DataFrame: ...
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        level: Literal["group", "population"] | Sequence[str] = "group",
+        new_levels: Literal["error", "population", "sample"] = "error",
+        kind: Literal["response", "link"] = "response",
+        interval: Literal["confidence", "prediction"] | None = None,
+        ci_level: float = 0.95,
+        seed: int = 0,
+        fitted: Any = None,
+        **unknown: Never,
+    ) -> FloatArray | pd.DataFrame:
+        """Predict the response, with an interval if asked for.
 
         Args:
             data: New rows, in any form that ``fit`` takes, or a dict of single values for one row; None for the rows
                 that were fitted.
-            level: group adds the group effects, population leaves them out.
-            new_levels: For levels that were not fitted: error, or population (their effects are zero).
+            level: group adds the group effects, population leaves them out, a list of grouping factors adds theirs.
+            new_levels: For levels that were not fitted: error, population (their effects are zero) or sample (they are
+                zero too, but their variance is in the interval).
             kind: response (the expected response, by the inverse link, structural zeros included), or link (the
                 linear predictor). At population level this is the response of a group whose effects are zero, not the
                 average over groups.
+            interval: confidence, of the expected response: the joint error of fixed and group effects at the estimated
+                variances. prediction, of one new response (weight 1; of a proportion with the trials of ``cbind``, else
+                one trial): also the residual, and the variance between groups of every effect that is left out or not
+                fitted; its estimate is then the mean over them. Quantiles of the draws for a sampler.
+            ci_level: Probability of the interval.
+            seed: Of the draws that prediction intervals of generalised models are made of.
+            fitted: The data that were fitted; needed for intervals of a result that was loaded or unpickled only.
             unknown: Nothing; what other packages call an argument is answered with its name here.
 
         Returns:
-            One value per row; NaN where a predictor is missing.
+            One value per row; with an interval a frame with columns estimate, std_error, lower, upper. NaN where a
+            predictor is missing.
 
         Raises:
             DataError: For absent columns or unknown levels.
             OptionError: For a wrong argument.
         """
         refuse_keywords(FitResult.predict, unknown)
-        if level not in ("group", "population"):
-            raise OptionError(f"level={level!r}: choose 'group' or 'population'.")
-        if new_levels not in ("error", "population"):
-            raise OptionError(f"new_levels={new_levels!r}: choose 'error' or 'population'.")
+        chosen = included(self, level)
+        if new_levels not in NEW:
+            raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")
         if kind not in ("response", "link"):
             raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
-        if data is None:
+        if interval is not None:
+            rows = self._fitted_frame(fitted) if data is None else data
+            return predict_interval(
+                self,
+                rows,
+                level=level,
+                new_levels=new_levels,
+                interval=interval,
+                kind=kind,
+                ci_level=ci_level,
+                seed=seed,
+                fitted=fitted,
+            )
+        if data is None and isinstance(level, str):
             eta = self.rows.linear_predictor if level == "group" else self.rows.population_predictor
             return eta if kind == "link" else mean(self.family, self.rows, eta)
         zero = self.parts["zero"].estimate if "zero" in self.parts else None
@@ -253,12 +303,16 @@ class FitResult(TestedResult):
             self.model.recipe,
             self.fixed.estimate,
             self.random,
-            one_row(data),
-            level=level,
+            self._fitted_frame(fitted) if data is None else one_row(data),
+            chosen=chosen,
             new_levels=new_levels,
             zero=zero,
         )
         return found.eta if kind == "link" else mean_of(self.family, found.eta) * found.share
+
+    def _fitted_frame(self, fitted: Any) -> dict[str, Any]:
+        """The columns that were fitted, in the rows used."""
+        return frame_of(self.design(fitted))
 
     def tidy(self, effects: Effects | Sequence[Effects] = "fixed", *, exponentiate: bool = False) -> pd.DataFrame:
         """One row per estimate, with broom's column names.
@@ -302,47 +356,6 @@ class FitResult(TestedResult):
         if data is None:
             return augment_rows(self)
         return augment_data(self, data, new_levels)
-
-    def certificate(self, data: Any = None) -> Certificate:
-        """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.
-
-        The log-likelihood is evaluated at the engine's estimates and climbed from there and from every likely start
-        (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature).
-
-        Args:
-            data: The data that were fitted; needed for a result that was loaded or unpickled only.
-
-        Returns:
-            The verdict (certified, certified at the boundary, wrong inference, not at the optimum, a different model,
-            not checkable)
-            with a sentence, and the checks it rests on.
-
-        Raises:
-            DataError: If the data are needed and absent, or not those that were fitted.
-        """
-        return certify([self], self.design(data))[0]
-
-    @property
-    def holds_design(self) -> bool:
-        """Whether the fitted arrays are at hand: not so in a result that was loaded or unpickled."""
-        return self._design is not None
-
-    def design(self, data: Any = None) -> Design:
-        """The arrays that were fitted: y, X, blocks of Z with their levels.
-
-        Args:
-            data: The data that were fitted; needed for a result that was loaded or unpickled only.
-
-        Raises:
-            DataError: If the data are needed and absent, or not those that were fitted.
-        """
-        if self._design is not None and data is None:
-            return self._design
-        if data is None:
-            raise DataError(
-                "A loaded result holds no data: give it the frame that was fitted, data=frame (fit.certificate(frame))."
-            )
-        return rebuild_design(self, data)
 
     @property
     def plot(self) -> Plots:
