@@ -366,7 +366,12 @@ def _as_number(column: Any) -> Any:
 def _target(y: Any, name: str) -> FloatArray:
     if y is None:
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-    return np.asarray(check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y"))
+    try:
+        return np.asarray(check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=np.float64, input_name="y"))
+    except ValueError as error:
+        if "could not convert string" not in str(error):
+            raise
+        raise ValueError(f"{error}: y is text. A regressor takes numbers: y = (y == 'yes').astype(float).") from error
 
 
 def _weights(given: Any, n: int) -> FloatArray | None:

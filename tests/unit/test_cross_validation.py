@@ -313,5 +313,5 @@ def test_wrong_arguments_are_answered_together() -> None:
     found = um.cross_validate(formula, data, ["pls"], folds=2, pooling=["partial"])
     with pytest.raises(um.OptionError, match=r"'rsme' was not computed. Did you mean 'rmse'"):
         found.differences("rsme")
-    with pytest.raises(um.OptionError, match="has no predictions"):
+    with pytest.raises(um.OptionError, match="is no model with predictions"):
         found.differences("rmse", "lme4")

@@ -75,8 +75,12 @@ def _arrows(data: pd.DataFrame, terms: list[str], ax: Any, title: str) -> Any:
         ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1})
     ax.plot(*no[known].T, "o", color=ORANGE, markersize=6, markerfacecolor="white", label="no pooling")
     ax.plot(*partial.T, "o", color=BLUE, markersize=6, label="partial pooling")
-    ax.plot(*np.unique(centre.round(12), axis=0).T, "D", color=BLACK, markersize=8, label="fixed effects")
-    ax.plot(*np.unique(complete.round(12), axis=0).T, "s", color=GREEN, markersize=8, label="complete pooling")
+    for values, marker, colour, label in (
+        (centre, "D", BLACK, "fixed effects"),
+        (complete, "s", GREEN, "complete pooling"),
+    ):
+        once = np.unique(values.round(12), axis=0)  # one point, but for predictors that are constant in a level
+        ax.plot(*once.T, marker, color=colour, markersize=8 if len(once) < 6 else 3, label=label)
     if len(data) <= 30:
         for label, at in zip(data.index, partial, strict=True):
             ax.annotate(str(label), at, (5, 4), textcoords="offset points", fontsize=8, color=GREY)

@@ -42,6 +42,10 @@ class Draws:
     def __len__(self) -> int:
         return len(self.beta)
 
+    def __repr__(self) -> str:
+        shapes = ", ".join(str(e.shape) for e in self.effects) or "none"
+        return f"{len(self)} draws: beta {self.beta.shape}, effects {shapes}, parameters {self.parameters.shape}"
+
 
 def checked_level(ci_level: float) -> None:
     """Refuse what is no probability.

@@ -174,17 +174,17 @@ class Plots(CheckPlots):
         note = f"{plot_data.interval_words(self._fit, ci_level)}; blue where they exclude zero"
         return draw_caterpillar(data, columns=columns, title=title, note=note)
 
-    def forest_data(self, *others: FitResult) -> pd.DataFrame:
+    def forest_data(self, *others: FitResult | Sequence[FitResult]) -> pd.DataFrame:
         """What :meth:`forest` shows: columns part, name, engine, estimate, lower, upper, interval."""
         from unimix.plots.forest import forest_data
 
-        return forest_data(_labelled([self._fit, *others]))
+        return forest_data(_labelled([self._fit, *_flat(others)]))
 
-    def forest(self, *others: FitResult, columns: int = 3, title: str | None = None) -> Any:
+    def forest(self, *others: FitResult | Sequence[FitResult], columns: int = 3, title: str | None = None) -> Any:
         """Fixed effects with intervals, and SDs, of this result and others side by side.
 
         Args:
-            others: Further results, of other engines say.
+            others: Further results, of other engines say; or a list of them.
             columns: Panels per row.
             title: Above the figure; the formula, if left out.
 
@@ -193,7 +193,7 @@ class Plots(CheckPlots):
         """
         from unimix.plots.forest import forest
 
-        return forest(_labelled([self._fit, *others]), columns=columns, title=title)
+        return forest(_labelled([self._fit, *_flat(others)]), columns=columns, title=title)
 
     def ridge_data(
         self,
@@ -252,6 +252,10 @@ class Plots(CheckPlots):
 def _some(found: pd.DataFrame) -> str:
     shown, total = found["level"].nunique(), int(found.attrs["n_levels"])
     return f" ({shown} of {total} levels)" if shown < total else ""
+
+
+def _flat(others: Sequence[FitResult | Sequence[FitResult]]) -> list[FitResult]:
+    return [fit for other in others for fit in (other if isinstance(other, list | tuple) else [other])]  # type: ignore[misc]
 
 
 def _labelled(fits: list[FitResult]) -> list[tuple[str, FitResult]]:

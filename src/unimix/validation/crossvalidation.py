@@ -178,7 +178,7 @@ class CrossValidation:
             reference = self.best(metric)
         if reference not in self._wide:
             raise OptionError(
-                f"reference={reference!r} has no predictions.{did_you_mean(reference, self._wide)} Models: "
+                f"reference={reference!r} is no model with predictions.{did_you_mean(reference, self._wide)} Models: "
                 f"{listing(self._wide)}."
             )
         found = {}

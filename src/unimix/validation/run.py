@@ -15,7 +15,7 @@ from unimix.api import BackendLike, explain_refusal, fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.carried import Carried, carry, fixed_priors
-from unimix.errors import DataError, EngineNotInstalledError, OptionError, listing
+from unimix.errors import DataError, EngineNotInstalledError, OptionError, did_you_mean, listing
 from unimix.foreign import refuse_keywords
 from unimix.model.design import Design, build_design
 from unimix.model.parse import parse
@@ -143,7 +143,8 @@ def _levels(
 ) -> tuple[npt.NDArray[np.int64] | None, list[Any], str | None]:
     known = list(dict.fromkeys(b.group for b in design.blocks))
     if group is not None and group not in known:
-        raise DataError(f"{group!r} is not a grouping factor of this model. Known: {listing(known) or 'none'}.")
+        hint = did_you_mean(group, known)
+        raise DataError(f"{group!r} is not a grouping factor of this model.{hint} Known: {listing(known) or 'none'}.")
     if group is None and len(known) > 1:
         raise OptionError(
             f"The model has several grouping factors: name one of {listing(map(repr, known))} as group=. It decides "
