@@ -6,7 +6,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from unimix.errors import OptionError
+
 FloatArray = npt.NDArray[np.float64]
+
+
+def checked_level(ci_level: float) -> None:
+    """Refuse what is no probability.
+
+    Raises:
+        OptionError: If it is not between 0 and 1.
+    """
+    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
+        raise OptionError(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
 
 
 def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None) -> tuple[FloatArray, FloatArray]:

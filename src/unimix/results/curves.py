@@ -15,9 +15,10 @@ from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.model.data import Column, FactorColumn, NumericColumn, as_numbers
 from unimix.model.design import Design
 from unimix.model.newdata import NewRows, design_rows, predictor_names, slope_names
+from unimix.numerics.inference import checked_level
 from unimix.numerics.regressions import follow, new_columns
 from unimix.numerics.variates import mean_of
-from unimix.results.draws import checked_level, coefficient_draws
+from unimix.results.draws import coefficient_draws
 from unimix.results.pooling import LevelEstimates, complete_regression, level_estimates
 
 if TYPE_CHECKING:

@@ -47,16 +47,6 @@ class Draws:
         return f"{len(self)} draws: beta {self.beta.shape}, effects {shapes}, parameters {self.parameters.shape}"
 
 
-def checked_level(ci_level: float) -> None:
-    """Refuse what is no probability.
-
-    Raises:
-        OptionError: If it is not between 0 and 1.
-    """
-    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
-        raise OptionError(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
-
-
 def is_sampled(fit: FitResult) -> bool:
     """Whether the result holds posterior draws."""
     return fit.fixed.interval == "credible" and fit.status.n_draws is not None

@@ -12,8 +12,9 @@ from scipy import special, stats
 
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.numerics.conditional import leverage
+from unimix.numerics.inference import checked_level
 from unimix.results.curves import picked_levels, response_label
-from unimix.results.draws import MOST_DRAWS, checked_level, coefficient_draws, conditional_at, is_sampled, replicated
+from unimix.results.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.results.pooling import level_draws, level_estimates, the_group
 
 if TYPE_CHECKING:

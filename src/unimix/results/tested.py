@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
 
 from unimix.analysis.anova import anova
+from unimix.analysis.means import MarginalMeans, emmeans, slopes
 from unimix.errors import DataError
 from unimix.model.design import Design
 from unimix.results.certificate import Certificate
@@ -45,6 +47,66 @@ class TestedResult(DrawnResult):
             UnimixError: For a posterior.
         """
         return anova(cast("FitResult", self), type, data)
+
+    def emmeans(
+        self,
+        specs: str | Sequence[str],
+        *,
+        by: str | Sequence[str] = (),
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional"] = "equal",
+        kind: Literal["response", "link"] = "link",
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> MarginalMeans:
+        """Estimated marginal means, as R's emmeans: population predictions averaged over a reference grid.
+
+        Args:
+            specs: Predictors whose combinations have a mean each.
+            by: Predictors within whose levels contrasts are formed.
+            at: Values of predictors, one or a list of them; else all levels of factors, and the means of numbers.
+            weights: Of the factors that are averaged over: equal, or proportional to their frequencies.
+            kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of
+                models with a log or logit link are then ratios or odds ratios.
+            ci_level: Probability of the intervals, for each mean by itself.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            ``.table``, and ``.contrasts()``: pairwise, against a reference, polynomial, by weights, adjusted by Tukey,
+            Sidak, Holm, false discovery rate or the multivariate t distribution. Degrees of freedom per row, of the
+            kind that the result has; of a posterior quantiles of the draws.
+
+        Raises:
+            OptionError: For unknown predictors or levels.
+        """
+        return emmeans(
+            cast("FitResult", self), specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, data=data
+        )
+
+    def slopes(
+        self,
+        variable: str,
+        *,
+        by: str | Sequence[str] = (),
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional"] = "equal",
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> MarginalMeans:
+        """Slopes of the linear predictor by a numeric variable, as ``emtrends`` of R's emmeans.
+
+        Args:
+            variable: The numeric predictor.
+            by: Predictors whose combinations have a slope each; ``.contrasts()`` compares them.
+            at: As for :meth:`emmeans`; the slope of a curve is that at the variable's mean, or at this value.
+            weights: As for :meth:`emmeans`.
+            ci_level: Probability of the intervals.
+            data: As for :meth:`emmeans`.
+
+        Raises:
+            OptionError: For unknown predictors, or a factor.
+        """
+        return slopes(cast("FitResult", self), variable, by=by, at=at, weights=weights, ci_level=ci_level, data=data)
 
     def certificate(self, data: Any = None) -> Certificate:
         """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.

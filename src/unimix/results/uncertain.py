@@ -17,9 +17,10 @@ from unimix.model.frames import column_labels, one_row, to_pandas
 from unimix.model.newdata import predictor_names, trial_numbers
 from unimix.model.parse import parse
 from unimix.numerics.conditional import predictor_variance
+from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
 from unimix.numerics.variates import mean_of
-from unimix.results.draws import checked_level, coefficient_draws, conditional_at, dispersion_of, is_sampled
+from unimix.results.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
 from unimix.results.predictive import Placed, Rows, SampledPredictive, new_effects, of_normal, place
 
 if TYPE_CHECKING:
