@@ -39,7 +39,7 @@ def draw_predictive(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlab
     if len(observed):
         style = "o" if discrete else "-"
         ax.plot(observed["x"], observed["density"], style, color=BLACK, linewidth=2.2, markersize=4, label="observed")
-    legend = ax.legend(frameon=False, fontsize=9)
+    legend = ax.legend(frameon=False, fontsize=9, loc="upper right")
     for handle in legend.legend_handles:
         handle.set_alpha(1.0)
     ax.set_xlabel(xlabel)

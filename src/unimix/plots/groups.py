@@ -114,7 +114,7 @@ def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> A
     line = data[data["kind"] == "complete"]
     if len(line):
         ax.plot(line["x"], line["y"], color=GREEN, linestyle="--", linewidth=1.8, zorder=3, label="complete pooling")
-    legend = ax.legend(frameon=False, fontsize=9)
+    legend = ax.legend(frameon=False, fontsize=9, loc="upper left")
     for handle in legend.legend_handles:
         handle.set_alpha(1.0)
     ax.set_xlabel(str(data.attrs.get("x", "x")))
