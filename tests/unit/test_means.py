@@ -123,6 +123,8 @@ def test_adjustments() -> None:
     assert adjusted_p_values("tukey", np.array([size]), np.array([15.0]), np.eye(1), 3)[0] == pytest.approx(
         0.05, abs=1e-6
     )
+    two = adjusted_p_values("tukey", np.array([7.5]), np.array([6641.0]), np.eye(1), 2)
+    assert two[0] == pytest.approx(2 * stats.t.sf(7.5, 6641.0), rel=1e-10)
     assert critical_value("sidak", 0.95, np.inf, np.eye(2), 2) == pytest.approx(stats.norm.ppf(0.5 + 0.95**0.5 / 2))
 
 

@@ -34,7 +34,7 @@ def adjusted_p_values(
     plain = 2 * np.where(np.isinf(df), special.ndtr(-size), special.stdtr(np.where(np.isinf(df), 1.0, df), -size))
     m = len(plain)
     match method:
-        case "tukey":
+        case "tukey" if family > 2:  # of two means it is the plain t test
             spread = stats.studentized_range
             return np.array([spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)])
         case "sidak":
@@ -67,7 +67,7 @@ def critical_value(method: str, level: float, df: float, correlation: FloatArray
     """
     m = len(correlation)
     match method:
-        case "tukey":
+        case "tukey" if family > 2:
             return float(stats.studentized_range.ppf(level, family, min(df, LARGE)) / np.sqrt(2))
         case "sidak":
             level = level ** (1 / m)
