@@ -150,7 +150,7 @@ def replicated(fit: FitResult, n: int, seed: int | None, data: Any = None) -> Fl
     """
     draws = coefficient_draws(fit, n, seed, data)
     design = fit.design(data)
-    rng = np.random.default_rng([0 if seed is None else seed, 7]) if seed is not None else np.random.default_rng()
+    rng = np.random.default_rng(None if seed is None else [seed, 7])
     share = None if fit.rows.zero_probability is None else 1.0 - fit.rows.zero_probability
     eta = linear_predictors(design, draws)
     return draw_response(design.family, draws.parameters, eta, rng, design.weights, design.trials, share)

@@ -54,7 +54,6 @@ class LevelEstimates:
         no: A regression per level.
         complete: One regression for all rows, in each level's own columns, shape (L, k).
         complete_beta: Its coefficients, shape (p,).
-        complete_cov: Their covariance, shape (p, p).
         centre: Fixed effects of the mixed model (and the effects of the factors that a level is nested in), likewise,
             shape (L, k).
         partial: Fixed plus group effects, likewise, shape (L, k).
@@ -71,7 +70,6 @@ class LevelEstimates:
     no: LevelRegressions
     complete: FloatArray
     complete_beta: FloatArray
-    complete_cov: FloatArray
     centre: FloatArray
     partial: FloatArray
     partial_sd: FloatArray
@@ -229,7 +227,7 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
         effects = np.asarray(fit.random[part.block].modes)[part.codes] @ part.map.T
         whole += effects
         centre += 0.0 if part.own else effects
-    found, covariance = complete_regression(design)
+    found, _ = complete_regression(design)
     padded = np.zeros(len(columns.names))
     padded[: design.p] = found
     if is_sampled(fit):
@@ -245,7 +243,6 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
         no=no,
         complete=no.turned @ padded,
         complete_beta=found,
-        complete_cov=covariance,
         centre=np.einsum("lij,lj->li", no.turned, centre),
         partial=np.einsum("lij,lj->li", no.turned, whole),
         partial_sd=np.asarray(sd),

@@ -227,6 +227,11 @@ class Placed:
     rows: NewRows
     codes: tuple[IntArray, ...]
 
+    def only(self, chosen: Sequence[bool]) -> Placed:
+        """The same rows, the levels of the blocks that are not chosen taken as not fitted."""
+        codes = tuple(c if kept else np.full_like(c, -1) for c, kept in zip(self.codes, chosen, strict=True))
+        return Placed(self.rows, codes)
+
 
 def place(fit: FitResult, data: Any) -> Placed:
     """The design rows of new data and where their levels stand."""
@@ -259,19 +264,65 @@ def predictive(
         UnsupportedModelError: If the dispersion has a formula.
     """
     at = place(fit, data)
-    zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
-    rows = Rows(fit.family, weights if fit.family.name == "gaussian" else None, trials, zero, seed)
+    rows = rows_of(fit, at, weights if fit.family.name == "gaussian" else None, trials, seed)
+    integrated = [True] * len(fit.random)
     if is_sampled(fit):
-        draws = coefficient_draws(fit, n_draws, seed)
-        eta = _drawn(at, draws.beta, draws.effects, draws.covariances, np.random.default_rng([seed, 5]))
-        return SampledPredictive(rows, eta, draws.parameters)
+        return SampledPredictive(rows, *predictor_draws(fit, at, integrated, n_draws, seed))
+    return of_normal(rows, *predictor_normal(fit, at, integrated), dispersion_of(fit))
+
+
+def rows_of(fit: FitResult, at: Placed, weights: FloatArray | None, trials: FloatArray | None, seed: int) -> Rows:
+    """What is known of placed rows beside their linear predictors; the arguments are those of :class:`Rows`."""
+    zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
+    return Rows(fit.family, weights, trials, zero, seed)
+
+
+def predictor_normal(
+    fit: FitResult, at: Placed, integrated: Sequence[bool], fitted: Any = None
+) -> tuple[FloatArray, FloatArray]:
+    """Linear predictors and their variances under an engine that estimates, shapes (n,).
+
+    Args:
+        fit: The result.
+        at: The rows; an effect of code -1 is zero in the predictor.
+        integrated: Per block, whether the variance of such an effect is in the variance.
+        fitted: The data that were fitted, for a result that was loaded.
+    """
+    error = conditional_at(fit, fit.design(fitted))
     centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
-    for block, z, codes in zip(fit.random, at.rows.z, at.codes, strict=True):
+    kept = []
+    for block, z, codes, whole in zip(fit.random, at.rows.z, at.codes, integrated, strict=True):
         modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
         centre = centre + np.einsum("nq,nq->n", z, modes[codes])
-    parameters = dispersion_of(fit)
-    variance = predictor_variance(conditional_at(fit, fit.design()), at.rows.x, at.rows.z, at.codes)
-    return of_normal(rows, centre, variance, parameters)
+        kept.append(z if whole else z * (codes >= 0)[:, None])
+    return centre, np.maximum(predictor_variance(error, at.rows.x, kept, at.codes), 0.0)
+
+
+def predictor_draws(
+    fit: FitResult, at: Placed, integrated: Sequence[bool], n_draws: int, seed: int, fitted: Any = None
+) -> tuple[FloatArray, FloatArray]:
+    """Linear predictors (S, n) and dispersion parameters (S, k) under posterior draws.
+
+    Args:
+        fit: The result.
+        at: The rows; an effect of code -1 is zero in the predictor.
+        integrated: Per block, whether such an effect is drawn instead, once per draw and level.
+        n_draws: At most.
+        seed: Of the effects that are drawn.
+        fitted: The data that were fitted, for a result that was loaded.
+    """
+    draws = coefficient_draws(fit, n_draws, seed, fitted)
+    rng = np.random.default_rng([seed, 5])
+    eta = draws.beta @ at.rows.x.T + at.rows.offset
+    blocks = zip(at.rows.z, at.rows.labels, at.codes, draws.effects, draws.covariances, integrated, strict=True)
+    for z, labels, codes, own, cov, whole in blocks:
+        known = np.flatnonzero(codes >= 0)
+        for j in range(z.shape[1]):
+            eta[:, known] += own[:, codes[known], j] * z[known, j]
+        unknown = np.flatnonzero(codes < 0)
+        if whole and len(unknown):
+            eta[:, unknown] += new_effects(cov, [str(labels[i]) for i in unknown], z[unknown], rng)
+    return np.asarray(eta), draws.parameters
 
 
 def of_normal(rows: Rows, centre: FloatArray, variance: FloatArray, parameters: FloatArray) -> Predictive:
@@ -280,25 +331,6 @@ def of_normal(rows: Rows, centre: FloatArray, variance: FloatArray, parameters: 
         residual = parameters[0] ** 2 / (1.0 if rows.weights is None else rows.weights)
         return NormalPredictive(centre, np.sqrt(variance + residual))
     return GeneralisedPredictive(rows, centre, np.sqrt(np.maximum(variance, 0.0)), parameters)
-
-
-def _drawn(
-    at: Placed,
-    beta: FloatArray,
-    effects: tuple[FloatArray, ...],
-    covariances: tuple[FloatArray, ...],
-    rng: np.random.Generator,
-) -> FloatArray:
-    """Linear predictors under every draw, shape (S, n); one new effect per draw and new level."""
-    eta = beta @ at.rows.x.T + at.rows.offset
-    for z, labels, codes, own, cov in zip(at.rows.z, at.rows.labels, at.codes, effects, covariances, strict=True):
-        known = np.flatnonzero(codes >= 0)
-        for j in range(z.shape[1]):
-            eta[:, known] += own[:, codes[known], j] * z[known, j]
-        unknown = np.flatnonzero(codes < 0)
-        if len(unknown):
-            eta[:, unknown] += new_effects(cov, [str(labels[i]) for i in unknown], z[unknown], rng)
-    return np.asarray(eta)
 
 
 def new_effects(covariances: FloatArray, labels: Sequence[str], z: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -16,12 +16,21 @@ from unimix.model.design import Design
 from unimix.model.frames import column_labels, one_row, to_pandas
 from unimix.model.newdata import predictor_names, trial_numbers
 from unimix.model.parse import parse
-from unimix.numerics.conditional import predictor_variance
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
 from unimix.numerics.variates import mean_of
-from unimix.results.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
-from unimix.results.predictive import Placed, Rows, SampledPredictive, new_effects, of_normal, place
+from unimix.results.draws import dispersion_of, is_sampled
+from unimix.results.predictive import (
+    Placed,
+    Predictive,
+    Rows,
+    SampledPredictive,
+    of_normal,
+    place,
+    predictor_draws,
+    predictor_normal,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -103,8 +112,24 @@ def predict_interval(
             f"The new data have levels that were not fitted ({told}): new_levels='sample' integrates their effects "
             "out, new_levels='population' sets them to zero."
         )
-    found = _sampled if is_sampled(fit) else _estimated
-    values = found(fit, at, chosen, new_levels, interval, kind, ci_level, seed, _rows(fit, at, data, seed), fitted)
+    prediction = interval == "prediction"
+    # Of an effect that is left out a prediction interval knows its variance only.
+    integrated = [prediction or (c and new_levels == "sample") for c in chosen]
+    kept, rows = at.only(chosen), rows_of(fit, at, None, _trials(fit, at, data), seed)
+    if is_sampled(fit):
+        eta, parameters = predictor_draws(fit, kept, integrated, fit.status.n_draws or 1, seed, fitted)
+        values = (
+            _of_response(SampledPredictive(rows, eta, parameters), ci_level)
+            if prediction
+            else _of_draws(rows, eta, kind, ci_level)
+        )
+    else:
+        centre, variance = predictor_normal(fit, kept, integrated, fitted)
+        values = (
+            _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
+            if prediction
+            else _of_estimates(rows, centre, np.sqrt(variance), kind, ci_level)
+        )
     table = np.full((len(at.rows.complete), 4), np.nan)
     table[at.rows.complete] = values
     index = data.index if isinstance(data, pd.DataFrame) else None
@@ -121,91 +146,33 @@ def _with_groups(fit: FitResult, data: Any, chosen: list[bool]) -> Any:
     return to_pandas(data).assign(**dict.fromkeys(absent, "(new)")) if absent else data
 
 
-def _rows(fit: FitResult, at: Placed, data: Any, seed: int) -> Rows:
-    zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
-    trials = None
-    if fit.family.name == "binomial":
-        trials = trial_numbers(fit.model.recipe, one_row(data))
-        trials = np.ones(int(at.rows.complete.sum())) if trials is None else trials[at.rows.complete]
-    return Rows(fit.family, None, trials, zero, seed)
+def _trials(fit: FitResult, at: Placed, data: Any) -> FloatArray | None:
+    if fit.family.name != "binomial":
+        return None
+    trials = trial_numbers(fit.model.recipe, one_row(data))
+    return np.ones(int(at.rows.complete.sum())) if trials is None else trials[at.rows.complete]
 
 
-def _estimated(
-    fit: FitResult,
-    at: Placed,
-    chosen: list[bool],
-    new_levels: str,
-    interval: str,
-    kind: str,
-    ci_level: float,
-    seed: int,
-    rows: Rows,
-    fitted: Any,
-) -> FloatArray:
-    """Shape (n, 4) for an engine that estimates."""
-    del seed
-    design = fit.design(fitted)
-    centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
-    z, codes = [], []
-    for k, block in enumerate(fit.random):
-        values, own = at.rows.z[k], at.codes[k]
-        modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
-        unknown = own < 0
-        if chosen[k]:
-            centre = centre + np.einsum("nq,nq->n", values, modes[own])
-            kept = values if new_levels == "sample" or interval == "prediction" else values * ~unknown[:, None]
-            z.append(kept)
-            codes.append(own)
-        else:
-            # Of an effect that is left out a prediction interval knows its variance only.
-            z.append(values if interval == "prediction" else np.zeros_like(values))
-            codes.append(np.full(len(values), -1))
-    variance = np.maximum(predictor_variance(conditional_at(fit, design), at.rows.x, z, codes), 0.0)
+def _of_response(made: Predictive, ci_level: float) -> FloatArray:
+    """Prediction intervals, shape (n, 4)."""
+    return np.column_stack([made.mean, made.spread, *made.interval(ci_level)])
+
+
+def _of_estimates(rows: Rows, centre: FloatArray, sd: FloatArray, kind: str, ci_level: float) -> FloatArray:
+    """Confidence intervals of predictors that are normal, shape (n, 4); standard errors by the delta method."""
     reach = float(special.ndtri(0.5 + ci_level / 2))
-    if interval == "prediction":
-        made = of_normal(rows, centre, variance, dispersion_of(fit))
-        lower, upper = made.interval(ci_level)
-        return np.column_stack([made.mean, made.spread, lower, upper])
-    sd = np.sqrt(variance)
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])
     if kind == "link":
         return np.column_stack([ends[:, 0], sd, ends[:, 1:]])
-    mean = mean_of(fit.family, ends) * np.atleast_1d(rows.share)[:, None]
-    slope = np.abs(LINKS[fit.family.link].slope(centre)) * rows.share
+    mean = mean_of(rows.family, ends) * np.atleast_1d(rows.share)[:, None]
+    slope = np.abs(LINKS[rows.family.link].slope(centre)) * rows.share
     return np.column_stack([mean[:, 0], slope * sd, np.sort(mean[:, 1:], axis=1)])
 
 
-def _sampled(
-    fit: FitResult,
-    at: Placed,
-    chosen: list[bool],
-    new_levels: str,
-    interval: str,
-    kind: str,
-    ci_level: float,
-    seed: int,
-    rows: Rows,
-    fitted: Any,
-) -> FloatArray:
-    """Shape (n, 4) from posterior draws."""
-    draws = coefficient_draws(fit, fit.status.n_draws or 1, seed, fitted)
-    rng = np.random.default_rng([seed, 5])
-    eta = draws.beta @ at.rows.x.T + at.rows.offset
-    for k in range(len(fit.random)):
-        values, own = at.rows.z[k], at.codes[k] if chosen[k] else np.full(len(eta.T), -1)
-        known = np.flatnonzero(own >= 0)
-        for j in range(values.shape[1]):
-            eta[:, known] += draws.effects[k][:, own[known], j] * values[known, j]
-        if interval == "prediction" or (chosen[k] and new_levels == "sample"):
-            unknown = np.flatnonzero(own < 0)
-            labels = [str(at.rows.labels[k][i]) for i in unknown]
-            eta[:, unknown] += new_effects(draws.covariances[k], labels, values[unknown], rng)
+def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatArray:
+    """Credible intervals of predictors (S, n), shape (n, 4)."""
     tail = 0.5 - ci_level / 2
-    if interval == "prediction":
-        made = SampledPredictive(rows, eta, draws.parameters)
-        lower, upper = made.interval(ci_level)
-        return np.column_stack([made.mean, made.spread, lower, upper])
-    shown = eta if kind == "link" else mean_of(fit.family, eta) * rows.share
+    shown = eta if kind == "link" else mean_of(rows.family, eta) * rows.share
     lower, upper = np.quantile(shown, [tail, 1 - tail], axis=0)
     return np.column_stack([shown.mean(axis=0), shown.std(axis=0, ddof=1), lower, upper])
 
