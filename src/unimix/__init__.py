@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unimix import backends, families
     from unimix.api import compare, explain, fit
+    from unimix.bootstrap_test import BootstrapTest, bootstrap_test
     from unimix.comparison.comparison import Comparison
     from unimix.comparison.verdicts import Tolerances
     from unimix.datasets import list_datasets, load_dataset
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
     from unimix.optimizers import AllFit, all_fit
     from unimix.pooled import Pooling, pooling
+    from unimix.refitting import refit
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
     from unimix.validation.crossvalidation import CrossValidation
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "unimix.bootstrap_test": ("bootstrap_test", "BootstrapTest"),
+    "unimix.refitting": ("refit",),
     "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "ModelTests"),
     "unimix.estimator": ("MixedModelRegressor",),
     "unimix.validation.crossvalidation": ("CrossValidation",),
@@ -85,6 +89,7 @@ __all__ = [
     "AllFit",
     "Beta",
     "Binomial",
+    "BootstrapTest",
     "Cauchy",
     "Certificate",
     "Comparison",
@@ -120,6 +125,7 @@ __all__ = [
     "all_fit",
     "anova",
     "backends",
+    "bootstrap_test",
     "compare",
     "compare_ic",
     "cross_validate",
@@ -131,6 +137,7 @@ __all__ = [
     "load_dataset",
     "pooling",
     "ranova",
+    "refit",
     "register_function",
 ]  # fmt: skip
 

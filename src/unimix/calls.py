@@ -41,6 +41,30 @@ class Call:
     design_seconds: float
 
 
+@dataclass(frozen=True)
+class Again:
+    """The engine and the arguments of a call, for other responses and rows.
+
+    Attributes:
+        engine: With its options.
+        method: As it was asked for.
+        ci_level: Probability of intervals.
+        priors: Of a sampler.
+        seed: Of random numbers.
+    """
+
+    engine: Backend
+    method: str | None
+    ci_level: float
+    priors: Mapping[str, Any] | None
+    seed: int | None
+
+    def __call__(self, design: Design, method: str | None = None, df_method: str = "normal") -> FitResult:
+        """Fit a design, by another method if one is named; degrees of freedom only where they are asked for."""
+        call = Call(design, method or self.method, df_method, self.ci_level, self.priors, self.seed, False, 0.0)
+        return fit_one(self.engine, call)
+
+
 def prepare(
     formula: str,
     data: Any,
@@ -160,6 +184,11 @@ def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResul
     )
     seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
     finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
+    again = Again(engine, request.method, call.ci_level, call.priors, call.seed)
     return finished.attach(
-        native=found.native, posterior=found.posterior, design=call.design, generative=found.generative
+        native=found.native,
+        posterior=found.posterior,
+        design=call.design,
+        generative=found.generative,
+        refitter=again,
     )

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from unimix.backends import registry
-from unimix.calls import Call, fit_one
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.model.design import Design, RandomBlock
+from unimix.refitting import again_at
 from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
@@ -41,20 +40,6 @@ class ModelTests:
 
     def _repr_html_(self) -> str:
         return self.table.to_html(na_rep="-") + "".join(f"<p>{note}</p>" for note in self.notes)
-
-
-def refit(fit: FitResult, *, design: Design | None = None, method: str | None = None) -> FitResult:
-    """The same model by the same engine with its options, by another criterion or of another design.
-
-    Args:
-        fit: A result that holds its design.
-        design: Instead of its own.
-        method: Instead of its own.
-    """
-    engine = registry.resolve(fit.engine.backend, fit.engine.options)
-    own = fit.model.method if fit.model.method in ("REML", "ML", "Laplace") else None
-    call = Call(design or fit.design(), method or own, "normal", fit.fixed.level, None, fit.engine.seed, False, 0.0)
-    return fit_one(engine, call)
 
 
 def mixture_p_value(statistic: float, df: int, variances: int) -> float:
@@ -92,29 +77,48 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
         OptionError: If there are fewer than two.
         UnimixError: For posteriors: fit.loo() and arviz.compare are for these.
     """
-    _comparable(fits)
+    notes: list[str] = []
+    order, chosen = comparable(fits, notes)
     labels = list(names) if names is not None else [f.model.formula for f in fits]
     if len(labels) != len(fits):
         raise OptionError(f"names= has {len(labels)} names for {len(fits)} results.")
-    order = sorted(range(len(fits)), key=lambda i: fits[i].fit.n_parameters)
-    chosen = [fits[i] for i in order]
-    notes: list[str] = []
-    fixed = [f.design().x for f in chosen]
-    same_fixed = all(a.shape == b.shape and _inside(a, b) for a, b in itertools.pairwise(fixed))
-    if any(f.model.method == "REML" for f in chosen) and not same_fixed:
-        chosen = [refit(f, method="ML") if f.model.method == "REML" else f for f in chosen]
-        notes.append("REML fits were refitted by ML, because their fixed parts differ.")
-    kinds = {f.fit.criterion for f in chosen} - {"least squares"}
-    if len(kinds) > 1:
-        raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
     rows = []
     for i, f in enumerate(chosen):
         row = _line(f)
         if i:
-            row |= _against(f, chosen[i - 1], notes)
+            row |= against(f, chosen[i - 1], notes)
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index([labels[i] for i in order], name="model"))
     return ModelTests(table, tuple(dict.fromkeys(notes)))
+
+
+def comparable(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[int], list[FitResult]]:
+    """Results from the smallest model to the largest, by one criterion.
+
+    Args:
+        fits: As for :func:`anova`.
+        notes: Gains what was done.
+
+    Returns:
+        Their order, and the results in it: refitted by ML where REML criteria say nothing.
+
+    Raises:
+        DataError: If their log-likelihoods cannot be compared.
+    """
+    _comparable(fits)
+    order = sorted(range(len(fits)), key=lambda i: fits[i].fit.n_parameters)
+    chosen = [fits[i] for i in order]
+    restricted = [f.model.method == "REML" for f in chosen]
+    fixed = [f.design().x for f in chosen]
+    same_fixed = all(a.shape == b.shape and _inside(a, b) for a, b in itertools.pairwise(fixed))
+    if any(restricted) and not (same_fixed and all(restricted)):
+        chosen = [again_at(f, method="ML") if r else f for f, r in zip(chosen, restricted, strict=True)]
+        why = "other results are by ML" if same_fixed else "their fixed parts differ"
+        notes.append(f"REML fits were refitted by ML, because {why}.")
+    kinds = {f.fit.criterion for f in chosen} - {"least squares"}
+    if len(kinds) > 1:
+        raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
+    return order, chosen
 
 
 def _line(fit: FitResult) -> dict[str, float]:
@@ -174,7 +178,17 @@ def _holds(block: RandomBlock, larger: Design) -> bool:
     )
 
 
-def _against(larger: FitResult, smaller: FitResult, notes: list[str]) -> dict[str, float]:
+def against(larger: FitResult, smaller: FitResult, notes: list[str]) -> dict[str, float]:
+    """The likelihood-ratio test of a model against a smaller one.
+
+    Args:
+        larger: From :func:`comparable`.
+        smaller: Likewise.
+        notes: Gains what there is to know.
+
+    Raises:
+        DataError: If the smaller is not nested in the larger.
+    """
     big, small = larger.design(), smaller.design()
     df = larger.fit.n_parameters - smaller.fit.n_parameters
     nested = _inside(small.x, big.x) and all(_holds(b, big) for b in small.blocks)
@@ -223,7 +237,9 @@ def ranova(fit: FitResult) -> ModelTests:
             rest = replace(block, terms=tuple(block.terms[i] for i in left), z=np.ascontiguousarray(block.z[:, left]))
             blocks = (*design.blocks[:k], *((rest,) if left else ()), *design.blocks[k + 1 :])
             recipe = replace_blocks(design, k, left)
-            smaller = refit(fit, design=replace(design, blocks=blocks, recipe=recipe), method=_criterion(fit, blocks))
+            smaller = again_at(
+                fit, design=replace(design, blocks=blocks, recipe=recipe), method=_criterion(fit, blocks)
+            )
             value = _criterion_value(smaller, fit)
             statistic = 2 * (fit.log_likelihood - value)
             df = block.q

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -138,6 +139,11 @@ class Outcome:
     provenance: dict[str, str] = field(default_factory=dict)
 
 
+@functools.cache
+def _version(distribution: str) -> str:
+    return importlib.metadata.version(distribution)
+
+
 class Backend(BaseModel, ABC):
     """An engine and its options: the instance's fields are the options, frozen.
 
@@ -200,7 +206,7 @@ class Backend(BaseModel, ABC):
 
     def versions(self) -> dict[str, str]:
         """Versions of the engine's packages."""
-        return {d: importlib.metadata.version(d) for d in self.info.distributions}
+        return {d: _version(d) for d in self.info.distributions}
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons, beside the capability sheet, why this model is refused (its size, say)."""

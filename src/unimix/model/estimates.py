@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.errors import FitError
+
+if TYPE_CHECKING:
+    from unimix.model.design import Design
+    from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,6 +47,13 @@ class Generative(Protocol):
 
     def graph(self) -> Any:
         """The model's graph as a ``graphviz.Digraph``."""
+
+
+class Refitter(Protocol):
+    """An engine with the options of a fit, ready for other responses and rows; can be pickled."""
+
+    def __call__(self, design: Design, method: str | None = None) -> FitResult:
+        """Fit a design, by another method if one is named."""
 
 
 @dataclass(frozen=True)

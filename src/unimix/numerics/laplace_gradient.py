@@ -66,6 +66,8 @@ def slope_of_laplace(
     parameters: FloatArray,
     pieces: Sequence[npt.NDArray[np.int64]] | None,
     start: FloatArray | None = None,
+    *,
+    whole: bool = False,
 ) -> Slope:
     """Laplace's approximation at given parameters, and its gradient.
 
@@ -76,12 +78,13 @@ def slope_of_laplace(
         parameters: Dispersion parameters, shape (k,).
         pieces: From :func:`pieces_of`.
         start: Spherical modes to start from.
+        whole: The factors are any square roots, and all of their elements are wanted, row by row.
     """
     fixed = fixed_predictor(design, beta)
     found = laplace(
         lambda eta: of_design(design, parameters, eta), fixed, design.blocks, (), factors=factors, start=start
     )
-    size = sum(len(f) * (len(f) + 1) // 2 for f in factors)
+    size = sum(len(_elements(len(f), whole=whole)) for f in factors)
     if not np.isfinite(found.log_likelihood):
         nothing = np.full(size + len(beta) + len(parameters), np.nan)
         return Slope(-np.inf, found.spherical, nothing[:size], nothing[: len(beta)], nothing[: len(parameters)])
@@ -115,12 +118,16 @@ def slope_of_laplace(
         moved = (high.observed - low.observed) / (2 * STEP)
         turned = (high.score - low.score) / (2 * STEP)
         by_parameters[k] = value * rows.by_parameters[k].sum() - 0.5 * leverage @ moved - pull @ turned
-    by_factors = _by_factors(design, factors, u, t, rows.score, rows.observed, by_eta, through)
+    by_factors = _by_factors(design, factors, u, t, rows.score, rows.observed, by_eta, through, whole=whole)
     return Slope(found.log_likelihood, u, by_factors, design.x.T @ by_eta, by_parameters)
 
 
 def _has_end(design: Design) -> bool:
     return LINKS[design.family.link].positive
+
+
+def _elements(q: int, *, whole: bool) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(q) for j in range(q if whole else i + 1)]
 
 
 def _row_sums(a: Matrix, b: sparse.csr_array) -> FloatArray:
@@ -136,17 +143,18 @@ def _by_factors(
     observed: FloatArray,
     by_eta: FloatArray,
     through: Matrix,
+    *,
+    whole: bool,
 ) -> FloatArray:
     """An element L_ij moves the predictor by z_i u_j, and the column of U that belongs to u_j by z_i."""
     found, start = [], 0
     at = np.arange(design.n)
     for block, factor in zip(design.blocks, factors, strict=True):
         q = len(factor)
-        for i in range(q):
-            for j in range(i + 1):
-                own = start + block.codes * q + j
-                z = block.z[:, i]
-                diagonal = np.asarray(through[at, own]).ravel()
-                found.append(z @ (by_eta * u[own] - observed * diagonal - score * t[own]))
+        for i, j in _elements(q, whole=whole):
+            own = start + block.codes * q + j
+            z = block.z[:, i]
+            diagonal = np.asarray(through[at, own]).ravel()
+            found.append(z @ (by_eta * u[own] - observed * diagonal - score * t[own]))
         start += q * block.n_levels
     return np.array(found)

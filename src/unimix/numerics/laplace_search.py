@@ -104,7 +104,7 @@ def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = 
         return found
 
     def value_of(x: FloatArray) -> float:
-        return _by_nodes(design, x, n_nodes) if n_nodes > 1 else slope(x).value
+        return by_nodes(design, x, n_nodes) if n_nodes > 1 else slope(x).value
 
     def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
         found = slope(x)
@@ -116,7 +116,7 @@ def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = 
 
     def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
         if n_nodes > 1:
-            return _by_differences(value_of, x)
+            return by_differences(value_of, x)
         return value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x)
 
     best: Ascent | None = None
@@ -150,7 +150,8 @@ def _starts(design: Design) -> list[Point]:
     return made
 
 
-def _by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
+def by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
+    """Log-likelihood of packed parameters by quadrature."""
     at = unpack(design, x)
     fixed = fixed_predictor(design, at.beta)
     variance = float(at.factors[0][0, 0] ** 2)
@@ -159,7 +160,7 @@ def _by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
     )
 
 
-def _by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple[FloatArray, FloatArray]:
+def by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Gradient and Hessian by differences of values."""
 
     def moved(moves: dict[int, float]) -> float:
@@ -195,8 +196,8 @@ def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
         return np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
 
     if n_nodes > 1:
-        value = _by_nodes(design, x, n_nodes)
-        gradient, hessian = _by_differences(lambda z: _by_nodes(design, z, n_nodes), x)
+        value = by_nodes(design, x, n_nodes)
+        gradient, hessian = by_differences(lambda z: by_nodes(design, z, n_nodes), x)
     else:
         value = slope_of_laplace(design, point.beta, point.factors, point.parameters, pieces).value
         gradient, hessian = slope(x), hessian_of(slope, x)

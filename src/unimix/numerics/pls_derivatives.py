@@ -231,10 +231,9 @@ def _traces_of_first(
     q = len(g)
     flat = g.reshape(q * q, -1)
     twice = (flat @ flat.T).reshape(q, q, q, q)
-    for a in firsts:
-        t[a] = float(np.vdot(wide[a], once))
-        for b in firsts:
-            tt[a, b] = float(np.einsum("ij,jkni,kn->", wide[a], twice, wide[b], optimize=True))
+    cells_of = np.stack([wide[a].ravel() for a in firsts])
+    t[firsts] = cells_of @ once.ravel()
+    tt[np.ix_(firsts, firsts)] = cells_of @ twice.transpose(3, 0, 1, 2).reshape(q * q, q * q) @ cells_of.T
     return t, tt
 
 
@@ -323,13 +322,13 @@ def traces_and_forms(
     ax, axx = found.a @ e, found.a[:, :p, :p]
     q = ax @ e
     xy = ax[:, :p]
-    quad = np.einsum("abrs,r,s->ab", found.aa, e, e, optimize=True) - xy @ cov @ xy.T
+    quad = found.aa @ e @ e - xy @ cov @ xy.T
     t, tt = found.t, found.tt
     if reml:
         turned = axx @ cov
         t = t - np.trace(turned, axis1=1, axis2=2)
-        tt = tt - 2.0 * np.einsum("abrs,sr->ab", found.aa[:, :, :p, :p], cov, optimize=True)
-        tt = tt + np.einsum("ars,bsr->ab", turned, turned, optimize=True)
+        tt = tt - 2.0 * np.tensordot(found.aa[:, :, :p, :p], cov, axes=([2, 3], [1, 0]))
+        tt = tt + np.tensordot(turned, turned, axes=([1, 2], [2, 1]))
     return t, tt, q, quad
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.reach import out_of_reach
 from unimix.model.design import Design
 from unimix.results.certificate import Certificate, Check
 from unimix.results.certify_generalised import GeneralisedGround
@@ -25,7 +26,7 @@ def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
         fits: Results.
         design: Their design.
     """
-    reason = _out_of_reach(design)
+    reason = out_of_reach(design)
     if reason:
         return [_not_checkable(fit, reason) for fit in fits]
     ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
@@ -46,19 +47,6 @@ def best_covariances(fit: FitResult, design: Design) -> tuple[tuple[npt.NDArray[
         design: Its design.
     """
     return LinearGround(design, [fit]).best_covariances(reml=fit.fit.criterion == "REML")
-
-
-def _out_of_reach(design: Design) -> str:
-    if design.zero is not None:
-        return "unimix has no criterion of its own for zero inflation"
-    if design.dispersion is not None:
-        return "unimix has no criterion of its own for a model of the dispersion"
-    structures = sorted({b.structure for b in design.blocks} - {"us"})
-    if structures:
-        return f"unimix has no criterion of its own for {' and '.join(structures)} covariances"
-    if design.family.name == "student_t":
-        return "unimix has no criterion of its own for Student's t"
-    return ""
 
 
 def _not_checkable(fit: FitResult, reason: str) -> Certificate:

@@ -17,16 +17,16 @@ from unimix.numerics.variates import mean_of
 from unimix.results import predict as prediction
 from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
+from unimix.results.interval import IntervalResult
 from unimix.results.plotting import Plots
 from unimix.results.residuals import mean, residuals
-from unimix.results.tested import TestedResult
 from unimix.results.uncertain import NEW, frame_of, included, predict_interval
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 
 
-class FitResult(TestedResult):
+class FitResult(IntervalResult):
     """A fitted model, in the same shape whichever engine fitted it.
 
     Attributes:

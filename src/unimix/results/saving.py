@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_
 from unimix.errors import DataError, UnimixError
 from unimix.foreign import attribute_hint
 from unimix.model.design import Design
-from unimix.model.estimates import Generative
+from unimix.model.estimates import Generative, Refitter
 from unimix.results.schema import (
     SCHEMA_VERSION,
     EngineInfo,
@@ -59,6 +59,7 @@ class SavedResult(BaseModel):
     _posterior: Any = PrivateAttr(default=None)
     _design: Design | None = PrivateAttr(default=None)
     _generative: Generative | None = PrivateAttr(default=None)
+    _refitter: Refitter | None = PrivateAttr(default=None)
 
     def attach(
         self,
@@ -67,9 +68,11 @@ class SavedResult(BaseModel):
         posterior: Any = None,
         design: Design | None = None,
         generative: Generative | None = None,
+        refitter: Refitter | None = None,
     ) -> Self:
         """Keep objects that are not part of the saved result; returns the result itself."""
         self._native, self._posterior, self._design, self._generative = native, posterior, design, generative
+        self._refitter = refitter
         return self
 
     def __eq__(self, other: object) -> bool:

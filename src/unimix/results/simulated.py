@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.simulate import simulate
 from unimix.errors import UnimixError
 from unimix.model.estimates import Generative
 from unimix.results.draws import Draws, coefficient_draws, replicated
@@ -50,6 +51,29 @@ class DrawnResult(SavedResult):
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
         """
         return replicated(cast("FitResult", self), n, seed, data)
+
+    def simulate(
+        self,
+        n: int = 1,
+        *,
+        seed: int | None = None,
+        effects: Literal["new", "kept"] = "new",
+        data: Any = None,
+    ) -> FloatArray:
+        """Responses of the rows used at the estimates, shape (n, n_obs); of a binomial family proportions.
+
+        Args:
+            n: Number of responses.
+            seed: Of random numbers.
+            effects: new group effects in each (lme4's ``simulate``), or kept: those of the fit. A posterior gives every
+                response a draw of all parameters.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Raises:
+            OptionError: For a number below 1.
+            UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
+        """
+        return simulate(cast("FitResult", self), n, seed, effects, data)
 
     def loo(self, data: Any = None) -> Any:
         """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ (an ``ELPDData``).

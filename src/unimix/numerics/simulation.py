@@ -1,0 +1,132 @@
+"""Responses drawn from a model, and resampled designs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.model.data import Level
+from unimix.model.design import Design, Part, RandomBlock
+from unimix.model.grouping import is_nested
+from unimix.numerics.conditional import half
+from unimix.numerics.laplace import fixed_predictor
+from unimix.numerics.pls_search import lower_triangular
+from unimix.numerics.variates import draw_response
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A model with all of its parameters.
+
+    Attributes:
+        design: Its columns; ``y`` is not used.
+        beta: Fixed effects, shape (p,).
+        covariances: Per block, shape (q, q).
+        parameters: Dispersion parameters, shape (k,).
+        share: Probability of no structural zero, shape (n,), or None.
+        effects: Group effects to keep, shapes (L, q); None draws them anew.
+    """
+
+    design: Design
+    beta: FloatArray
+    covariances: tuple[FloatArray, ...]
+    parameters: FloatArray
+    share: FloatArray | None = None
+    effects: tuple[FloatArray, ...] | None = None
+
+    def draw(self, rng: np.random.Generator) -> FloatArray:
+        """One response, shape (n,); of a binomial family proportions."""
+        design = self.design
+        eta = fixed_predictor(design, self.beta)
+        for k, (block, covariance) in enumerate(zip(design.blocks, self.covariances, strict=True)):
+            if self.effects is not None:
+                own = self.effects[k]
+            else:
+                # Triangular, so that covariances that hardly differ give responses that hardly differ.
+                root = lower_triangular([half(covariance)])[0]
+                own = rng.standard_normal((block.n_levels, block.q)) @ root.T
+            eta = eta + np.einsum("nq,nq->n", block.z, own[block.codes])
+        return draw_response(design.family, self.parameters, eta, rng, design.weights, design.trials, self.share)
+
+
+def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -> Design:
+    """Draw levels with replacement, with all of their rows; a level that is drawn twice counts as two.
+
+    van der Leeden, Meijer & Busing (2008), in de Leeuw & Meijer (eds.), Handbook of Multilevel Analysis, section 11.4.
+
+    Args:
+        design: Rows to draw from.
+        codes: Level per row, shape (n,); None draws single rows.
+        rng: Source of randomness.
+    """
+    if codes is None:
+        return take(design, rng.integers(design.n, size=design.n), None, None)
+    n_levels = int(codes.max()) + 1
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1])
+    chosen = rng.integers(n_levels, size=n_levels)
+    rows = np.concatenate([parts[c] for c in chosen])
+    copy = np.repeat(np.arange(n_levels), [len(parts[c]) for c in chosen])
+    return take(design, rows, codes, copy)
+
+
+def without(design: Design, codes: IntArray | None, level: int) -> Design:
+    """The design without the rows of one level (or without one row)."""
+    rows = np.delete(np.arange(design.n), level) if codes is None else np.flatnonzero(codes != level)
+    return take(design, rows, None, None)
+
+
+def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray | None) -> Design:
+    """Chosen rows of a design.
+
+    Args:
+        design: The design.
+        rows: Their positions; may repeat.
+        codes: Factor whose levels were drawn, per row of the design; None where nothing was.
+        copy: Which drawing each chosen row belongs to; it tells levels of the factor, and of factors nested in it,
+            apart.
+    """
+
+    def picked(values: FloatArray | None) -> FloatArray | None:
+        return None if values is None else np.ascontiguousarray(values[rows])
+
+    def part(values: Part | None) -> Part | None:
+        return None if values is None else replace(values, x=np.ascontiguousarray(values.x[rows]))
+
+    blocks: list[RandomBlock] = []
+    for block in design.blocks:
+        old = block.codes[rows]
+        whole = copy is not None and codes is not None and is_nested(block.codes, codes)
+        joint = old if not whole or copy is None else copy * block.n_levels + old
+        present, new = np.unique(joint, return_inverse=True)
+        levels: tuple[Level, ...]
+        if whole:
+            levels = tuple(f"{block.levels[int(v) % block.n_levels]} ({int(v) // block.n_levels + 1})" for v in present)
+        else:
+            levels = tuple(block.levels[int(v)] for v in present)
+        blocks.append(
+            replace(block, z=np.ascontiguousarray(block.z[rows]), codes=new.astype(np.int64).ravel(), levels=levels)
+        )
+    kept: dict[str, Any] = {"columns": {}, "labels": None}
+    return replace(
+        design,
+        y=np.ascontiguousarray(design.y[rows]),
+        x=np.ascontiguousarray(design.x[rows]),
+        blocks=tuple(blocks),
+        weights=picked(design.weights),
+        offset=picked(design.offset),
+        trials=picked(design.trials),
+        rows=design.rows[rows],
+        zero=part(design.zero),
+        dispersion=part(design.dispersion),
+        **kept,
+    )
+
+
+__all__ = ["Simulator", "resample", "take", "without"]
