@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         Uniform,
     )
     from unimix.optimizers import AllFit, all_fit
+    from unimix.papers.model import ModelTable
+    from unimix.papers.table import table
     from unimix.pooled import Pooling, pooling
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
@@ -53,6 +55,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "ModelTests"),
+    "unimix.papers.model": ("ModelTable",),
+    "unimix.papers.table": ("table",),
     "unimix.estimator": ("MixedModelRegressor",),
     "unimix.validation.crossvalidation": ("CrossValidation",),
     "unimix.validation.run": ("cross_validate",),
@@ -105,6 +109,7 @@ __all__ = [
     "InverseGamma",
     "InverseGaussian",
     "LogNormal",
+    "ModelTable",
     "ModelTests",
     "NegativeBinomial",
     "Normal",
@@ -132,6 +137,7 @@ __all__ = [
     "pooling",
     "ranova",
     "register_function",
+    "table",
 ]  # fmt: skip
 
 

@@ -363,8 +363,7 @@ class FitResult(TestedResult):
             predictions, and ``.resid`` where the response is known.
 
         Raises:
-            DataError: For absent columns or unknown levels of new rows; for ``full`` of a result that was loaded, without
-                data.
+            DataError: For absent columns or unknown levels of new rows; for ``full`` of a loaded result without data.
             OptionError: For ``full`` with new rows.
             UnsupportedModelError: For ``full`` with zero inflation or a formula of the dispersion.
         """
