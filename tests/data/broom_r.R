@@ -28,12 +28,14 @@ all <- function(m, mixed, std = NULL) {
 }
 tight <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhoend = 1e-9))
 gtight <- glmerControl(optimizer = "bobyqa", optCtrl = list(rhobeg = 2e-3, rhoend = 1e-9, maxfun = 1e5), tolPwrss = 1e-11)
+binary <- suppressWarnings(
+  glmer(cbind(incidence, size - incidence) ~ period + (1 | herd), cbpp, family = binomial, control = gtight))
 out <- list(
   lmer = all(lmer(Reaction ~ Days + (Days | Subject), sleep, control = tight), TRUE),
   lmer_ml = all(lmer(Reaction ~ Days + offset(o) + (Days || Subject), sleep, weights = w, REML = FALSE, control = tight), TRUE),
   lmer_crossed = all(lmer(diameter ~ 1 + (1 | plate) + (1 | sample), penicillin, control = tight), TRUE),
-  glmer = all(suppressWarnings(
-    glmer(cbind(incidence, size - incidence) ~ period + (1 | herd), cbpp, family = binomial, control = gtight)), TRUE),
+  glmer = all(binary, TRUE),
+  odds_ratios = told(tidy(binary, effects = "fixed", conf.int = TRUE, exponentiate = TRUE)),
   lm = all(lm(Reaction ~ Days, sleep, weights = w, offset = o), FALSE),
   binomial = all(glm(cbind(incidence, size - incidence) ~ period, binomial, cbpp), FALSE),
   poisson = all(glm(TICKS ~ cHEIGHT, poisson, ticks), FALSE),

@@ -71,7 +71,7 @@ def test_fixed_effects_are_broom_mixeds(name: str, fits: dict[str, um.FitResult]
 
 @pytest.mark.parametrize("name", MIXED)
 def test_random_effects_are_broom_mixeds(name: str, fits: dict[str, um.FitResult]) -> None:
-    """1e-4: what lme4's tightened search leaves (1e-3 of the generalised model's); modes as a share of the largest, too."""
+    """1e-4: what lme4's tightened search leaves, 1e-3 of the generalised model's; modes as a share of the largest."""
     fit = fits[name]
     theirs = R[name]["ran_pars"]
     pars = fit.tidy("ran_pars").set_index(["group", "term"])["estimate"]

@@ -90,6 +90,8 @@ def _ratios(fit: FitResult, options: Options) -> str:
         what = "rate ratios" if fit.model.family in COUNTS else "ratios of means"
     else:
         what = {"logit": "odds ratios"}.get(fit.model.link, "exp of coefficients of the complementary log-log")
+    if "zero" in fit.parts:
+        what += " (of the zero inflation odds ratios)"
     if words.is_posterior(fit):
         return f"coefficients are {what}, exp of {words.centre_words(fit)}, with errors by the delta method."
     errors = ", with standard errors by the delta method" if options.errors else ""

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from unimix.papers.model import Cell, ModelTable
+    from collections.abc import Mapping
 
-HEADS = {"estimate": "Estimate", "std_error": "SE", "interval": "CI", "p_value": "p"}
-BRACKETS = {"std_error": "({})", "interval": "[{}]"}
+    from unimix.papers.model import Cell, Kind, ModelTable
+
+HEADS: dict[Kind, str] = {"estimate": "Estimate", "std_error": "SE", "interval": "CI", "p_value": "p"}
+BRACKETS: dict[Kind, str] = {"std_error": "({})", "interval": "[{}]"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def laid_out(table: ModelTable) -> Grid:
             found = [_plain(cells.get(k) or _first(cells, k)) for cells in by_kind for k in kinds]
             lines.append(Line(row.section, row.label, tuple(found)))
             continue
-        shown = [k for k in (*kinds, "value") if any(k in cells for cells in by_kind)]
+        order: tuple[Kind, ...] = (*kinds, "value")
+        shown = [k for k in order if any(k in cells for cells in by_kind)]
         for i, kind in enumerate(shown):
             texts = tuple(_bracketed(cells.get(kind)) for cells in by_kind)
             if not i or any(texts):
@@ -120,7 +123,7 @@ def laid_out(table: ModelTable) -> Grid:
     return Grid(table.caption, tuple(heads), tuple(lines), table.notes)
 
 
-def _first(cells: dict[str, Cell], kind: str) -> Cell | None:
+def _first(cells: Mapping[Kind, Cell], kind: Kind) -> Cell | None:
     """What has no columns of its own stands in the first."""
     return cells.get("value") if kind == "estimate" else None
 

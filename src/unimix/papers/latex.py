@@ -17,7 +17,7 @@ SPECIAL = {
     "_": r"\_",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "|": r"\textbar{}",
+    "|": "$|$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "†": r"\textsuperscript{\textdagger}",

@@ -56,8 +56,8 @@ def checked_fits(fits: Any) -> tuple[list[FitResult], list[str] | None]:
         fits = [fits]
     elif isinstance(fits, Mapping):
         names, fits = [str(k) for k in fits], list(fits.values())
-    wrong = not isinstance(fits, Sequence) or isinstance(fits, str) or not len(fits)
-    if wrong or not all(isinstance(f, FitResult) for f in fits):
+    wrong = not isinstance(fits, Sequence) or isinstance(fits, str)
+    if wrong or not fits or not all(isinstance(f, FitResult) for f in fits):
         raise OptionError(
             "um.table takes results of um.fit: um.table([fit_a, fit_b]), a dict of them by name, or "
             "um.table(comparison.results)."
@@ -107,15 +107,23 @@ def checked_options(
         lost = [f"{f.model.formula} has the {f.model.link} link" for f in fits if f.model.link not in RATIOS]
         if lost:
             faults.append(
-                f"exponentiate=True has no meaning where exp of a coefficient is no ratio: {listing(dict.fromkeys(lost))}; "
-                f"it takes models with a {listing(RATIOS)} link."
+                f"exponentiate=True has no meaning where exp of a coefficient is no ratio: "
+                f"{listing(dict.fromkeys(lost))}; it takes models with a {listing(RATIOS)} link."
             )
     if faults:
         raise OptionError("\n".join(faults))
     return Options(
-        layout, show in ("se", "both"), show in ("ci", "both"), thresholds or (), p_values, exponentiate, digits, labels,
-        hidden, chosen,
-    )  # fmt: skip
+        layout=layout,
+        errors=show in ("se", "both"),
+        intervals=show in ("ci", "both"),
+        stars=thresholds or (),
+        p_values=p_values,
+        exponentiate=exponentiate,
+        digits=digits,
+        labels=labels,
+        hidden=hidden,
+        sections=chosen,
+    )
 
 
 def _thresholds(stars: Any) -> tuple[float, ...] | None:

@@ -23,8 +23,8 @@ Found = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
 PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
 STATES = {"converged": "yes", "singular": "yes, singular", "not_converged": "NO", "failed": "NO"}
 CRITERIA = (
-    "Rows", "Levels of ", "Engine", "Method", "Degrees of freedom", "Log-likelihood", "AIC", "BIC", "Draws", "R-hat", "ESS",
-    "Divergent transitions", "Converged",
+    "Rows", "Levels of ", "Engine", "Method", "Degrees of freedom", "Log-likelihood", "AIC", "BIC", "Draws", "R-hat",
+    "ESS", "Divergent transitions", "Converged",
 )  # fmt: skip
 DEGREES = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger", "normal": "normal (z)"}
 
