@@ -106,6 +106,18 @@ def test_a_posterior_has_means_and_no_p_values() -> None:
     assert um.FitResult.from_json(fit.to_json()).report() == told
 
 
+def test_the_scale_of_students_t_is_no_standard_deviation() -> None:
+    fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
+    assert "residual SD = 30.99" in fit.report()
+    model = fit.model.model_copy(update={"family": "student_t"})
+    numbers = fit.fit.model_copy(update={"parameters": {"sigma": 25.5, "nu": 8.65}, "sigma": 25.5})
+    heavy = fit.model_copy(update={"model": model, "fit": numbers})
+    assert "sigma = 25.50; nu = 8.65" in heavy.report()
+    assert "residual SD" not in heavy.report()
+    assert "SD (Residual)" not in str(um.table(heavy))
+    assert "sigma (student t)" in str(um.table(heavy))
+
+
 def test_parts_are_reported_and_styles_refused() -> None:
     data = um.load_dataset("grouseticks")
     fit = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", data, "glmmtmb", family="negative_binomial", dispformula="~ cHEIGHT")

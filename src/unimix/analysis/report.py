@@ -50,7 +50,7 @@ def _fixed(fit: FitResult) -> list[str]:
     if not fit.fixed.terms:
         return ["The model has no fixed effects."]
     kind = "credible interval" if words.is_posterior(fit) else "CI"
-    scale = "" if words.is_linear(fit) else f" on the scale of the {fit.model.link} link"
+    scale = "" if fit.model.link == "identity" else f" on the scale of the {fit.model.link} link"
     centre = f", {words.centre_words(fit)}" if words.is_posterior(fit) else ""
     found = [f"Fixed effects{scale}{centre}: {_coefficients(fit.fixed, kind)}."]
     if fit.fixed.df_method in ("satterthwaite", "kenward-roger"):
@@ -88,9 +88,8 @@ def _parts(fit: FitResult) -> list[str]:
 
 def _random(fit: FitResult) -> str:
     told = [_block(block) for block in fit.random]
-    if "sigma" in fit.fit.parameters and np.isfinite(fit.sigma):
-        told.append(f"residual SD = {_sized(fit.sigma)}")
-    told += [f"{name} = {_sized(v)}" for name, v in fit.fit.parameters.items() if name != "sigma"]
+    names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
+    told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.fit.parameters.items()]
     if not told:
         return ""
     head = "Random part" if fit.random else "Scale"

@@ -196,7 +196,7 @@ def _fit(found: Found, j: int, model: Model, models: Sequence[Model], options: O
     put("Method", method, method)
     if not words.is_posterior(fit):
         degrees = DEGREES.get(fit.fixed.df_method, fit.fixed.df_method)
-        put("Degrees of freedom", degrees, degrees)
+        put("Degrees of freedom", degrees, degrees if fit.fixed.terms else "")
         likelihood = fit.log_likelihood
         put(f"Log-likelihood ({fit.fit.criterion})", likelihood, words.fixed_number(likelihood, 2))
         put("AIC", fit.aic, words.fixed_number(fit.aic, 2))
