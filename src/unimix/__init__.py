@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         Uniform,
     )
     from unimix.optimizers import AllFit, all_fit
+    from unimix.papers.model import ModelTable
+    from unimix.papers.table import table
     from unimix.pooled import Pooling, pooling
     from unimix.refitting import refit
     from unimix.results.certificate import Certificate
@@ -57,6 +59,8 @@ _HOMES = {
     "unimix.bootstrap_test": ("bootstrap_test", "BootstrapTest"),
     "unimix.refitting": ("refit",),
     "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "ModelTests"),
+    "unimix.papers.model": ("ModelTable",),
+    "unimix.papers.table": ("table",),
     "unimix.estimator": ("MixedModelRegressor",),
     "unimix.validation.crossvalidation": ("CrossValidation",),
     "unimix.validation.run": ("cross_validate",),
@@ -110,6 +114,7 @@ __all__ = [
     "InverseGamma",
     "InverseGaussian",
     "LogNormal",
+    "ModelTable",
     "ModelTests",
     "NegativeBinomial",
     "Normal",
@@ -139,6 +144,7 @@ __all__ = [
     "ranova",
     "refit",
     "register_function",
+    "table",
 ]  # fmt: skip
 
 

@@ -75,6 +75,18 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
         return np.asarray(plain * root / spread / (np.sqrt(scale) if kind == "standardized" else 1.0))
 
 
+def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> float:
+    """Sum of squared deviance residuals given the group effects; NaN where the model has no such residuals."""
+    if rows.zero_probability is not None or not np.isfinite(parameters).all():
+        return float("nan")
+    mu = mean(family, rows, rows.linear_predictor)
+    unit = unit_deviance(family, parameters, rows.observed, mu)
+    if unit is None:
+        return float("nan")
+    weights = rows.trials if rows.trials is not None else rows.weights
+    return float(np.sum(unit if weights is None else weights * unit))
+
+
 def pearson_dispersion(family: Family, parameters: FloatArray, rows: Rows, n_parameters: int) -> float:
     """Pearson chi-squared over its degrees of freedom, n - k: above 1 means overdispersion; NaN without any left.
 

@@ -19,7 +19,7 @@ from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
 from unimix.results.interval import IntervalResult
 from unimix.results.plotting import Plots
-from unimix.results.residuals import mean, residuals
+from unimix.results.residuals import mean, residual_deviance, residuals
 from unimix.results.uncertain import NEW, frame_of, included, predict_interval
 
 FloatArray = npt.NDArray[np.float64]
@@ -335,15 +335,27 @@ class FitResult(IntervalResult):
         return found
 
     def glance(self) -> pd.DataFrame:
-        """One row with the criteria of the whole fit, with broom's column names."""
-        return tables.glance(self.model, self.fit, self.status, self.engine)
+        """One row with the criteria of the whole fit, with broom's column names.
 
-    def augment(self, data: Any = None, *, new_levels: Literal["error", "population"] = "error") -> pd.DataFrame:
+        ``deviance`` is -2 log-likelihood, ``REMLcrit`` the same where the fit is by REML. ``residual.deviance`` is the
+        sum of squared deviance residuals (the weighted residual sum of squares of a Gaussian model), which broom calls
+        deviance for ``lm``, ``glm`` and ``glmer``.
+        """
+        parameters = np.full(len(self.dispersion_names), np.nan) if self.parts else self.dispersion_parameters
+        deviance = residual_deviance(self.family, parameters, self.rows)
+        return tables.glance(self.model, self.fit, self.status, self.engine, deviance)
+
+    def augment(
+        self, data: Any = None, *, new_levels: Literal["error", "population"] = "error", full: bool = False
+    ) -> pd.DataFrame:
         """Rows with broom's columns ``.fitted``, ``.resid`` (observed minus fitted) and ``.fixed`` (population level).
 
         Args:
             data: The data that were fitted, or new rows. None gives the rows used with the response alone.
             new_levels: As for :meth:`predict`, for new rows.
+            full: Add ``.eta``, ``.mu``, ``.offset``, ``.weights`` (or trials) and ``.wtres`` (Pearson residuals) of the
+                rows that were fitted, and ``.hat``, ``.std.resid`` and ``.cooksd`` of linear models and of generalised
+                ones without group effects. It costs about what a prediction with intervals does.
 
         Returns:
             Without data, one row per row used, under the labels that the pandas frame gave them (else their positions).
@@ -351,11 +363,13 @@ class FitResult(IntervalResult):
             predictions, and ``.resid`` where the response is known.
 
         Raises:
-            DataError: For absent columns or unknown levels of new rows.
+            DataError: For absent columns or unknown levels of new rows; for ``full`` of a loaded result without data.
+            OptionError: For ``full`` with new rows.
+            UnsupportedModelError: For ``full`` with zero inflation or a formula of the dispersion.
         """
         if data is None:
-            return augment_rows(self)
-        return augment_data(self, data, new_levels)
+            return augment_rows(self, full=full)
+        return augment_data(self, data, new_levels, full=full)
 
     @property
     def plot(self) -> Plots:

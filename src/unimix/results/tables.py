@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.numerics.inference import wald_interval
 from unimix.results.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
 
 FloatArray = npt.NDArray[np.float64]
@@ -115,8 +116,11 @@ def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float | None) 
     return pd.DataFrame({"effect": "ran_pars", "group": table["group"], "term": terms, "estimate": table["sdcor"]})
 
 
-def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
-    """As broom's ``tidy(effects = "ran_vals")``: one row per level and term."""
+def tidy_ran_vals(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
+    """As broom's ``tidy(effects = "ran_vals")``: one row per level and term.
+
+    Intervals are normal, as there, at the level of the fixed effects'; of a posterior they are left out.
+    """
     parts = []
     for block in random:
         n_levels, q = block.modes.shape
@@ -132,6 +136,9 @@ def tidy_ran_vals(_fixed: FixedPartResult, random: Random, _sigma: float | None)
                 }
             )
         )
+        if fixed.interval == "confidence":
+            ends = wald_interval(block.modes.ravel(), block.mode_sd.ravel(), None, fixed.level)
+            parts[-1] = parts[-1].assign(**dict(zip(("conf.low", "conf.high"), ends, strict=True)))
     columns = ["effect", "group", "level", "term", "estimate", "std.error"]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
@@ -214,7 +221,9 @@ def tidy(
     )
 
 
-def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -> pd.DataFrame:
+def glance(
+    model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo, residual_deviance: float
+) -> pd.DataFrame:
     """As broom's ``glance``: one row."""
     return pd.DataFrame(
         [
@@ -225,6 +234,8 @@ def glance(model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo) -
                 "AIC": fit.aic,
                 "BIC": fit.bic,
                 "deviance": fit.deviance,
+                "REMLcrit": fit.deviance if fit.criterion == "REML" else np.nan,
+                "residual.deviance": residual_deviance,
                 "npar": fit.n_parameters,
                 "df.residual": fit.df_residual,
                 "dispersion": fit.pearson_dispersion,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from unimix.analysis.anova import anova
 from unimix.analysis.means import MarginalMeans, emmeans, slopes
+from unimix.analysis.report import report
 from unimix.errors import DataError
 from unimix.model.design import Design
 from unimix.results.certificate import Certificate
@@ -47,6 +48,21 @@ class TestedResult(DrawnResult):
             UnimixError: For a posterior.
         """
         return anova(cast("FitResult", self), type, data)
+
+    def report(self, style: Literal["apa"] = "apa") -> str:
+        """One paragraph for a paper, in APA style: what was fitted and how, every estimate, engine and versions.
+
+        Fixed effects have 95 % intervals (of the level that was fitted), t or z and p; of a posterior the mean, the
+        posterior SD and a credible interval, with priors, R-hat and effective sample sizes. A fit that did not converge
+        or is singular is called so.
+
+        Args:
+            style: apa (Publication Manual of the American Psychological Association, 7th edition).
+
+        Raises:
+            OptionError: For another style.
+        """
+        return report(cast("FitResult", self), style)
 
     def emmeans(
         self,
