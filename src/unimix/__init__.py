@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from unimix.papers.model import ModelTable
     from unimix.papers.table import table
     from unimix.pooled import Pooling, pooling
+    from unimix.power import Power, power
     from unimix.refitting import refit
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "unimix.bootstrap_test": ("bootstrap_test", "BootstrapTest"),
+    "unimix.power": ("power", "Power"),
     "unimix.refitting": ("refit",),
     "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "ModelTests"),
     "unimix.papers.model": ("ModelTable",),
@@ -121,6 +123,7 @@ __all__ = [
     "OptionError",
     "Poisson",
     "Pooling",
+    "Power",
     "StudentT",
     "Tolerances",
     "Uniform",
@@ -141,6 +144,7 @@ __all__ = [
     "list_datasets",
     "load_dataset",
     "pooling",
+    "power",
     "ranova",
     "refit",
     "register_function",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from unimix.analysis.linear import fixed_inference
 from unimix.analysis.terms import Terms, picked, terms_of
-from unimix.errors import DataError, OptionError, UnimixError
+from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -59,6 +59,29 @@ def anova(fit: FitResult, kind: str | int, data: Any = None) -> pd.DataFrame:
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])
     return frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
+
+
+def term_weights(fit: FitResult, name: str, data: Any = None) -> FloatArray:
+    """The type III hypothesis of a term, or the coefficient of that name, as rows L with L beta = 0, shape (m, p).
+
+    Args:
+        fit: The result.
+        name: Of a term of the fixed part, or of a coefficient.
+        data: The data that were fitted, for a result that was loaded.
+
+    Raises:
+        OptionError: If there is neither.
+    """
+    p = len(fit.fixed.terms)
+    if name in fit.fixed.terms:
+        return picked((fit.fixed.terms.index(name),), p)
+    found = terms_of(fit, fit.design(data))
+    if name not in found.names:
+        known = list(dict.fromkeys([*found.names, *fit.fixed.terms]))
+        raise OptionError(
+            f"{name!r} is no term or coefficient of the model.{did_you_mean(name, known)} Known: {listing(known)}."
+        )
+    return _type3(found, p)[found.names.index(name)]
 
 
 def _type3(found: Terms, p: int) -> list[FloatArray]:

@@ -128,7 +128,7 @@ class FixedInference:
         return statistic, numerator, denominator, p_value
 
 
-def fixed_inference(fit: FitResult, data: Any = None) -> FixedInference:
+def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None) -> FixedInference:
     """Prepare linear functions of a result's fixed effects.
 
     Degrees of freedom are of the kind that the result has: Satterthwaite's and Kenward and Roger's are computed per
@@ -137,12 +137,14 @@ def fixed_inference(fit: FitResult, data: Any = None) -> FixedInference:
     Args:
         fit: The result.
         data: The data that were fitted, for a result that was loaded.
+        method: Another kind of degrees of freedom than the result has.
 
     Raises:
         DataError: If the data are needed and absent.
     """
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
-    p, method = len(beta), fit.fixed.df_method
+    p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
+    method = method or fit.fixed.df_method
     nothing = np.eye(p)
 
     def constant(value: float) -> Callable[[FloatArray], FloatArray]:
@@ -152,10 +154,10 @@ def fixed_inference(fit: FitResult, data: Any = None) -> FixedInference:
         draws = np.asarray(fit.draws(fit.status.n_draws).beta) if fit.status.n_draws else None
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior")
     if method == "residual":
-        return FixedInference(beta, covariance, constant(float(fit.fixed.df[0])), None, nothing, None, method)
-    if method not in ("satterthwaite", "kenward-roger") or not np.isfinite(np.asarray(fit.fixed.df)).all():
+        return FixedInference(beta, covariance, constant(float(fit.fit.df_residual)), None, nothing, None, method)
+    if method not in ("satterthwaite", "kenward-roger") or not known:
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal")
-    made, turn = _uncertainty(fit, data)
+    made, turn = _uncertainty(fit, data, method)
     if made.adjusted is not None:
         covariance = turn @ made.adjusted @ turn.T
     return FixedInference(
@@ -163,7 +165,7 @@ def fixed_inference(fit: FitResult, data: Any = None) -> FixedInference:
     )
 
 
-def _uncertainty(fit: FitResult, data: Any) -> tuple[Uncertainty, FloatArray]:
+def _uncertainty(fit: FitResult, data: Any, method: str) -> tuple[Uncertainty, FloatArray]:
     """The covariance parameters' uncertainty in conditioned coordinates, and the way back, shape (p, p)."""
     design = fit.design(data)
     if design.offset is not None:
@@ -172,7 +174,7 @@ def _uncertainty(fit: FitResult, data: Any) -> tuple[Uncertainty, FloatArray]:
     products = form(own)
     factors = way_back.relative([np.asarray(b.covariance) for b in fit.random], fit.sigma)
     sigma = fit.sigma / way_back.residual
-    if fit.fixed.df_method == "kenward-roger":
+    if method == "kenward-roger":
         made = kenward_roger(products, factors, sigma)
     else:
         made = satterthwaite(products, factors, sigma, reml=fit.model.method == "REML")

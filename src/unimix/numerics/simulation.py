@@ -76,6 +76,32 @@ def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -
     return take(design, rows, codes, copy)
 
 
+def resized(design: Design, codes: IntArray | None, n_levels: int | None, n_rows: int | None) -> Design:
+    """A design with more or fewer levels, and more or fewer rows in each.
+
+    Args:
+        design: The design.
+        codes: Level per row, shape (n,); None without groups, where all rows are one level.
+        n_levels: Whole copies of all levels, and what is left spread evenly over their order; None keeps them.
+        n_rows: Rows per level, likewise; None keeps them.
+    """
+    own = np.zeros(design.n, dtype=np.int64) if codes is None else codes
+    total = int(own.max()) + 1
+    order = np.argsort(own, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(own, minlength=total))[:-1])
+    chosen = _spread(total, total if n_levels is None else n_levels)
+    picked = [parts[c] if n_rows is None else parts[c][_spread(len(parts[c]), n_rows)] for c in chosen]
+    copy = np.repeat(np.arange(len(chosen)), [len(p) for p in picked])
+    return take(design, np.concatenate(picked), codes, None if codes is None else copy)
+
+
+def _spread(total: int, wanted: int) -> IntArray:
+    """Whole copies of 0 ... total - 1, and the rest spread evenly."""
+    copies, rest = divmod(wanted, total)
+    more = (np.arange(rest) * total) // rest if rest else np.empty(0, dtype=np.int64)
+    return np.concatenate([np.tile(np.arange(total), copies), more]).astype(np.int64)
+
+
 def without(design: Design, codes: IntArray | None, level: int) -> Design:
     """The design without the rows of one level (or without one row)."""
     rows = np.delete(np.arange(design.n), level) if codes is None else np.flatnonzero(codes != level)
@@ -129,4 +155,4 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
     )
 
 
-__all__ = ["Simulator", "resample", "take", "without"]
+__all__ = ["Simulator", "resample", "resized", "take", "without"]

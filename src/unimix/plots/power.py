@@ -1,0 +1,40 @@
+"""Power against the size of the design."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from unimix.plots.style import GREY, MARKERS, PALETTE, own_axes, plain, title_of
+
+
+def draw_power(table: pd.DataFrame, title: str, ax: Any = None) -> Any:
+    """Power with its Monte Carlo intervals; one line per number of rows per level where both sizes vary.
+
+    Args:
+        table: Columns n_groups, n_rows, power, lower, upper.
+        title: Above the picture.
+        ax: Axes to draw on.
+
+    Returns:
+        The matplotlib Axes.
+    """
+    ax = own_axes(ax, 6.4, 4.2)
+    x = "n_groups" if len(table["n_groups"].dropna().unique()) > 1 else "n_rows"
+    other = "n_rows" if x == "n_groups" else "n_groups"
+    lines = list(table.groupby(other, sort=True, dropna=False))
+    for i, (size, rows) in enumerate(lines):
+        own = rows.sort_values(x)
+        colour, label = PALETTE[i % len(PALETTE)], f"{size:g} {'rows per level' if other == 'n_rows' else 'levels'}"
+        ax.fill_between(own[x], own["lower"], own["upper"], color=colour, alpha=0.18, linewidth=0)
+        ax.plot(own[x], own["power"], MARKERS[i % len(MARKERS)] + "-", color=colour, label=label)
+    ax.axhline(0.8, color=GREY, linestyle="--", linewidth=1)
+    ax.set_ylim(0, 1.02)
+    ax.set_xlabel("levels" if x == "n_groups" else "rows per level" if table["n_groups"].notna().any() else "rows")
+    ax.set_ylabel("power")
+    if len(lines) > 1:
+        ax.legend(frameon=False, loc="lower right")
+    title_of(ax, title)
+    plain(ax)
+    return ax
