@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
     )
     from unimix.estimator import MixedModelRegressor as MixedModelRegressor
-    from unimix.likelihood_tests import ModelTests, anova, compare_ic, ranova
+    from unimix.likelihood_tests import ModelTests, anova, compare_ic, compare_loo, ranova
     from unimix.model.expressions import register_function
     from unimix.model.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
     from unimix.model.priors import (
@@ -60,7 +60,7 @@ _HOMES = {
     "unimix.bootstrap_test": ("bootstrap_test", "BootstrapTest"),
     "unimix.power": ("power", "Power"),
     "unimix.refitting": ("refit",),
-    "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "ModelTests"),
+    "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "compare_loo", "ModelTests"),
     "unimix.papers.model": ("ModelTable",),
     "unimix.papers.table": ("table",),
     "unimix.estimator": ("MixedModelRegressor",),
@@ -136,6 +136,7 @@ __all__ = [
     "bootstrap_test",
     "compare",
     "compare_ic",
+    "compare_loo",
     "cross_validate",
     "doctor",
     "explain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,7 +76,7 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
     Raises:
         DataError: If the results belong to other rows, families or weights, or are not nested.
         OptionError: If there are fewer than two.
-        UnimixError: For posteriors: fit.loo() and arviz.compare are for these.
+        UnimixError: For posteriors: compare_loo is for these.
     """
     notes: list[str] = []
     order, chosen = comparable(fits, notes)
@@ -141,8 +142,12 @@ def _comparable(fits: Sequence[FitResult]) -> None:
         )
     if any(f.fixed.interval == "credible" for f in fits):
         raise UnimixError(
-            "Posteriors have no likelihood: arviz.compare({'a': a.loo(), 'b': b.loo()}) sets them side by side."
+            "Posteriors have no likelihood of their estimates: um.compare_loo(a, b) compares what they predict."
         )
+    _of_one_response(fits)
+
+
+def _of_one_response(fits: Sequence[FitResult]) -> None:
     first = fits[0]
     for other in fits[1:]:
         if other.rows.observed.shape != first.rows.observed.shape or not np.allclose(
@@ -157,6 +162,45 @@ def _comparable(fits: Sequence[FitResult]) -> None:
         mine, theirs = (np.ones(f.n_obs) if f.rows.weights is None else f.rows.weights for f in (first, other))
         if not np.allclose(mine, theirs):
             raise DataError("The results have different weights.")
+
+
+def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Posteriors of models of the same rows by leave-one-out cross-validation, best first.
+
+    One row is left out at a time, given the effects of its group; Vehtari, Gelman & Gabry (2017), Stat. Comput.
+    27:1413; weights by stacking (Yao et al. 2018, Bayesian Anal. 13:917). ArviZ computes both.
+
+    Args:
+        fits: Sampled results that hold their draws.
+        names: Of the rows; the formulas, if left out.
+
+    Returns:
+        Index model; columns elpd, se, p_loo (effective parameters), elpd_diff (to the best), se_diff, weight, bad_k
+        (rows with Pareto k above 0.7, whose value cannot be trusted).
+
+    Raises:
+        OptionError: If there are fewer than two, or names are missing.
+        DataError: If the results belong to other rows, families or weights.
+        UnimixError: If a result has no draws.
+    """
+    import arviz as az
+
+    if len(fits) < 2 or any(not isinstance(f, FitResult) for f in fits):
+        raise OptionError("compare_loo takes two results at least: um.compare_loo(fit_a, fit_b).")
+    labels = list(names) if names is not None else [f.model.formula for f in fits]
+    if len(labels) != len(fits) or len(set(labels)) != len(labels):
+        raise OptionError(f"names= of {len(fits)} results, each of its own: {listing(labels)}.")
+    _of_one_response(fits)
+    found = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large Pareto k, which the table counts
+        table = pd.DataFrame(az.compare(found, scale="log"))
+    named = {"elpd_loo": "elpd", "dse": "se_diff"}
+    table = table.rename(columns=named)[["elpd", "se", "p_loo", "elpd_diff", "se_diff", "weight"]]
+    table["elpd_diff"] = -table["elpd_diff"]
+    table["bad_k"] = [int((np.asarray(found[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
+    table.index.name = "model"
+    return table
 
 
 def _inside(a: FloatArray, b: FloatArray) -> bool:

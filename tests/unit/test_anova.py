@@ -146,3 +146,29 @@ def test_criteria_and_weights() -> None:
     assert table["weight"].sum() == pytest.approx(1)
     aic, k, n = table["aic"].iloc[0], 6, 180
     assert table["aicc"].iloc[0] == pytest.approx(aic + 2 * k * (k + 1) / (n - k - 1))
+
+
+def test_a_model_without_groups_is_compared_by_ml(models: dict[str, um.FitResult]) -> None:
+    """R's anova(b, a) of lmer and lm: both by ML, 106.21 (printed digits)."""
+    plain = um.fit("Reaction ~ Days", um.load_dataset("sleepstudy"), "statsmodels")
+    found = um.anova(models["a"], plain)
+    assert found.table["chisq"].iloc[1] == pytest.approx(106.21, abs=6e-3)
+    assert "other results are by ML" in found.notes[0]
+
+
+def test_posteriors_are_compared_by_what_they_predict() -> None:
+    data = um.load_dataset("sleepstudy")
+    sampler = um.backends.PyMC(draws=200, tune=200, chains=2)
+    small, large = (um.fit(f, data, sampler, seed=1) for f in ("Reaction ~ Days + (1 | Subject)", SLEEP))
+    table = um.compare_loo(small, large, names=["intercepts", "slopes"])
+    assert list(table.index) == ["slopes", "intercepts"]
+    ours = {"a": small.loo(), "b": large.loo()}
+    assert table.loc["slopes", "elpd"] == pytest.approx(float(ours["b"].elpd_loo), abs=1e-9)
+    rows = np.asarray(ours["a"].loo_i) - np.asarray(ours["b"].loo_i)
+    assert table.loc["intercepts", "elpd_diff"] == pytest.approx(rows.sum(), abs=1e-9)
+    assert table.loc["intercepts", "se_diff"] == pytest.approx(np.sqrt(180) * rows.std(), rel=1e-9)
+    assert table["bad_k"].iloc[0] == int((np.asarray(ours["b"].pareto_k) > 0.7).sum())
+    with pytest.raises(um.UnimixError, match=r"um\.compare_loo"):
+        um.anova(small, large)
+    with pytest.raises(um.DataError, match="different rows"):
+        um.compare_loo(small, um.fit(SLEEP, data.iloc[10:], sampler, seed=1))

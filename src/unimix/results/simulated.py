@@ -79,7 +79,7 @@ class DrawnResult(SavedResult):
         """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ (an ``ELPDData``).
 
         One row is left out at a time, given the effects of its group; Pareto k above 0.7 marks rows whose value cannot
-        be trusted. ``arviz.compare`` takes such objects.
+        be trusted. ``um.compare_loo`` sets models side by side.
 
         Args:
             data: The data that were fitted; needed for a result that was unpickled only.
