@@ -27,8 +27,9 @@ class BootstrapTest:
     """What :func:`bootstrap_test` found.
 
     Attributes:
-        table: Index test; columns statistic, df, p_value: ``bootstrap``, ``Bartlett`` (the statistic divided by the
-            replicates' mean over df, against chi-squared) and ``chi-squared`` (as :func:`unimix.anova` has it).
+        table: Index test; columns statistic, df, p_value: ``bootstrap``, ``Bartlett`` (of fixed effects: the statistic
+            divided by the replicates' mean over df, against chi-squared) and ``chi-squared`` (as :func:`unimix.anova`
+            has it).
         replicates: Likelihood ratios under the smaller model, shape (n,); NaN where a fit failed.
         states: Statuses of the two fits to each response, or why one failed.
         notes: What was done.
@@ -123,17 +124,18 @@ def bootstrap_test(
         notes.append(f"{unsure} responses have a fit that did not converge; they are counted.")
     statistic, df = plain["chisq"], plain["df"]
     # Ties are ties up to what searches leave: two models on the boundary have equal likelihoods.
-    p_value = (1 + int(np.sum(found >= statistic - 1e-6))) / (1 + len(found))
-    bartlett = statistic * df / float(found.mean()) if found.mean() > 0 else np.nan
-    table = pd.DataFrame(
-        {
-            "statistic": [statistic, bartlett, statistic],
-            "df": [np.nan, df, df],
-            "p_value": [p_value, float(special.chdtrc(df, max(bartlett, 0.0))), plain["p_value"]],
-        },
-        index=pd.Index(["bootstrap", "Bartlett", "chi-squared"], name="test"),
-    )
+    rows = {"bootstrap": (statistic, np.nan, (1 + int(np.sum(found >= statistic - 1e-6))) / (1 + len(found)))}
+    if _widths(smaller) == _widths(larger):
+        bartlett = statistic * df / float(found.mean())
+        rows["Bartlett"] = (bartlett, df, float(special.chdtrc(df, max(bartlett, 0.0))))
+    rows["chi-squared"] = (statistic, df, plain["p_value"])
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["statistic", "df", "p_value"])
+    table.index.name = "test"
     return BootstrapTest(table, replicates, tuple(state for _, state in made), tuple(dict.fromkeys(notes)))
+
+
+def _widths(fit: FitResult) -> list[int]:
+    return sorted(len(b.terms) for b in fit.random)
 
 
 __all__ = ["BootstrapTest", "bootstrap_test"]

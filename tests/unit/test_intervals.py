@@ -352,3 +352,4 @@ def test_bootstrap_tests_of_a_variance_know_the_boundary():
     # half of the responses, and a little more with few levels, have a variance of zero
     assert 0.4 < np.mean(found.replicates < 1e-6) < 0.75
     assert (found.replicates > -1e-6).all()
+    assert list(found.table.index) == ["bootstrap", "chi-squared"]  # Bartlett's correction knows no boundary
