@@ -14,6 +14,7 @@ import pandas as pd
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.model.data import FactorColumn, as_numbers
 from unimix.model.newdata import design_rows, frame_of, predictor_names
+from unimix.model.whitelist import expression_columns
 from unimix.numerics.delta import Linear, Span
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Grid:
 
 def fitted_frame(design: Design) -> pd.DataFrame:
     """The predictors and grouping factors of the rows that were fitted."""
-    made = frame_of(design)
+    response = set(expression_columns(design.spec.response)) - set(predictor_names(design.recipe))
+    made = {n: v for n, v in frame_of(design).items() if n not in response}
     return pd.DataFrame(made) if made else pd.DataFrame({"unimix": np.zeros(design.n)})
 
 
@@ -98,8 +100,8 @@ class PopulationRows:
         if lacking.any():
             raise DataError(
                 f"{what}: {int(lacking.sum())} of {len(lacking)} rows cannot be estimated, because they need columns "
-                f"that depend on others in the data that were fitted and were left out ({listing(self.aliased)}). Leave "
-                "out the terms, or the combinations of levels, that have no data of their own."
+                f"that depend on others in the data that were fitted and were left out ({listing(self.aliased)}). "
+                "Leave out the terms, or the combinations of levels, that have no data of their own."
             )
         return Linear(rows.x[:, self.kept], rows.offset)
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
+LEAST_SPREAD = 1e-3
+"""Ratio of standard errors below which a joint test is made in units of them."""
+
 
 @dataclass(frozen=True)
 class Named:
@@ -327,14 +330,18 @@ def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Inde
         raise UnimixError("A posterior has no joint test: leave joint=True out, or look at fit.draws().")
     if not (functions.std_error > 0).all():
         raise OptionError(f"{texts[int(np.argmin(functions.std_error))]!r} has no standard error.")
-    # In units of their standard errors, so that no hypothesis is lost for the unit of its predictor.
+    # In units of their standard errors: what contradicts does not hang on the units of predictors.
     rows = functions.gradient / functions.std_error[:, None]
     values = functions.estimate / functions.std_error
     turned = inference.covariance @ rows.T
     shift = turned @ np.linalg.lstsq(rows @ turned, values, rcond=1e-9)[0]
     if np.abs(rows @ shift - values).max() > 1e-6 * max(float(np.abs(values).max()), 1.0):
         raise OptionError(f"The hypotheses contradict each other: {listing(texts)}.")
-    statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(rows)
+    # Fai and Cornelius's degrees of freedom change with the units of the hypotheses: lmerTest takes them as they come,
+    # and so does this where no variance is lost beside the largest.
+    spread = float(functions.std_error.min() / functions.std_error.max())
+    taken = functions.gradient if spread > LEAST_SPREAD else rows
+    statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(taken)
     index = pd.Index([", ".join(texts)], name="hypothesis")
     if np.isinf(denominator):
         return pd.DataFrame({"chisq": statistic * numerator, "df": numerator, "p_value": p_value}, index=index)
