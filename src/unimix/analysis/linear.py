@@ -14,7 +14,7 @@ from scipy import special, stats
 
 from unimix.numerics.conditioning import condition
 from unimix.numerics.degrees import Uncertainty, df_of_contrasts, f_test, kenward_roger, satterthwaite
-from unimix.numerics.delta import delta_error
+from unimix.numerics.delta import delta_error, normal_draws
 from unimix.numerics.inference import tail_probability, wald_interval, wald_test
 from unimix.numerics.products import form
 
@@ -162,7 +162,7 @@ class FixedInference:
         """Draws of a posterior, shape (S, p); of one that is known as a normal distribution, drawn from that."""
         if self.draws is not None or self.method != "posterior":
             return self.draws
-        return np.random.default_rng(0).multivariate_normal(self.beta, self.covariance, NORMAL_DRAWS, method="eigh")
+        return normal_draws(self.beta, self.covariance, NORMAL_DRAWS)
 
     def smooth(self, estimate: FloatArray, gradient: FloatArray, draws: FloatArray | None) -> SmoothFunctions:
         """Functions of beta by their values (m,), derivatives (m, p) and, of a posterior, draws (S, m)."""

@@ -90,8 +90,9 @@ def to_marginaleffects(fit: FitResult, data: Any = None) -> Any:
 
         def get_exog(self, newdata: Any) -> FloatArray:
             """Columns of the fixed effects and the offset, shape (n, p + 1)."""
-            made = pd.DataFrame({back.get(c, c): newdata[c].to_list() for c in newdata.columns})
-            extra = None if offset_name is None else made[offset_name].to_numpy(dtype=np.float64)
+            # marginaleffects adds columns of its own, such as ``term``: only the fit's are taken.
+            made = pd.DataFrame({back[c]: newdata[c].to_list() for c in newdata.columns if c in back})
+            extra = None if offset_name is None else np.asarray(newdata[offset_name].to_list(), dtype=np.float64)
             rows = PopulationRows(fit, design, extra)(made, "newdata")
             return np.column_stack([rows.x, rows.offset])
 
