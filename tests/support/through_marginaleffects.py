@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,11 @@ def kinds() -> dict[str, list[dict[str, list[float]]]]:
         for name, model in (("adapter", ours.to_marginaleffects()), ("statsmodels", bare)):
             found[f"{how} {name}"] = pair(ours, model=model, variables={"Cu": how}, comparison="ratio")
     slopes = ours.comparisons("Time", comparison="dydx", by="Cu").table
-    found["slopes"] = [numbers(slopes), numbers(me.avg_slopes(bare, variables="Time", by="Cu", eps=1.0))]
+    for name, model in (("adapter", ours.to_marginaleffects()), ("statsmodels", bare)):
+        found[f"slopes {name}"] = [
+            numbers(slopes),
+            numbers(me.avg_slopes(model, variables="Time", by="Cu", eps_vcov=1e-4)),
+        ]
     # statsmodels has the factors before the numbers
     found["hypotheses"] = [
         numbers(ours.hypotheses(["b1 ** 2 / 10 = 4", "b2 / b3 = 1"])),
@@ -103,8 +108,25 @@ def kinds() -> dict[str, list[dict[str, list[float]]]]:
         ("array", "y ~ x + term", np.log(counts["time"])),
     ):
         ours = um.fit(formula, counts, "statsmodels", family="poisson", offset=offset)
-        found[f"offset {label}"] = pair(ours, model=ours.to_marginaleffects(), variables={"x": (0, 1)})
+        model = ours.to_marginaleffects()
+        found[f"offset {label}"] = pair(ours, model=model, variables={"x": (0, 1)})
+        slopes = ours.comparisons("x", comparison="dydx").table
+        found[f"offset slope {label}"] = [numbers(slopes), numbers(me.avg_slopes(model, variables="x", eps_vcov=1e-4))]
+    fresh = ours.to_marginaleffects()
+    calls = [
+        lambda: me.avg_comparisons(fresh),
+        lambda: me.avg_slopes(fresh, eps_vcov=1e-4),
+        lambda: me.avg_slopes(fresh),
+    ]
+    found["warned"] = [warned(call) for call in calls]
     return found
+
+
+def warned(call: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(w.message) for w in caught if "eps_vcov=1e-4" in str(w.message)]
 
 
 if __name__ == "__main__":

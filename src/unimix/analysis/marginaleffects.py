@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 INSTALL = "pip install 'unimix[marginaleffects]'"
+LEAST_STEP = 1e-6
+STEP_TOLD = (
+    "The standard errors of these slopes can be far off: marginaleffects 0.6 differentiates them by steps of the "
+    "coefficients down to 1e-10, which rounding drowns. Type eps_vcov=1e-4, as in avg_slopes(model, eps_vcov=1e-4), or "
+    "use fit.comparisons('x', comparison='dydx')."
+)
 RESERVED = (
     *("rowid", "type", "group", "estimate", "std_error", "p_value", "s_value", "conf_low", "conf_high", "term"),
     *("contrast", "statistic"),
@@ -76,9 +83,14 @@ def to_marginaleffects(fit: FitResult, data: Any = None) -> Any:
     )
     back = {new: old for old, new in shown.items()}
     family: Family = fit.family
+    span = np.ptp(design.x, axis=0)
 
     class UnimixModel(base):  # type: ignore[misc, valid-type]
         """Population-level predictions of a unimix result."""
+
+        last: FloatArray = np.empty((0, 0))
+        near = False
+        warned = False
 
         def get_vcov(self, vcov: Any = True) -> FloatArray | None:
             """The covariance matrix of the fixed effects."""
@@ -94,11 +106,16 @@ def to_marginaleffects(fit: FitResult, data: Any = None) -> Any:
             made = pd.DataFrame({back[c]: newdata[c].to_list() for c in newdata.columns if c in back})
             extra = None if offset_name is None else np.asarray(newdata[offset_name].to_list(), dtype=np.float64)
             rows = PopulationRows(fit, design, extra)(made, "newdata")
+            self.near, self.last = _nearly(rows.x, self.last, span), rows.x
             return np.column_stack([rows.x, rows.offset])
 
         def get_predict(self, params: FloatArray, newdata: Any) -> Any:
             """Expected responses, columns rowid and estimate."""
             x = np.asarray(newdata, dtype=np.float64)
+            step = float(np.abs(np.asarray(params) - beta).max(initial=0.0))
+            if self.near and 0 < step < LEAST_STEP and not self.warned:
+                self.warned = True
+                warnings.warn(STEP_TOLD, UserWarning, stacklevel=2)
             mean = mean_of(family, x[:, :-1] @ np.asarray(params) + x[:, -1])
             return pl.DataFrame({"rowid": np.arange(len(x), dtype=np.int32), "estimate": mean})
 
@@ -128,6 +145,20 @@ def _package() -> tuple[Any, Any, Any]:
     from marginaleffects.classes.model import ModelAbstract, ModelVault
 
     return pl, ModelAbstract, ModelVault
+
+
+def _nearly(x: FloatArray, before: FloatArray, span: FloatArray) -> bool:
+    """Whether some rows (n, p) are those before, moved by the small step of a slope.
+
+    Args:
+        x: Rows.
+        before: Those asked for before them.
+        span: Ranges of the fitted columns, shape (p,).
+    """
+    if x.shape != before.shape:
+        return False
+    moved = (np.abs(x - before) / np.where(span > 0, span, 1.0)).max(axis=1, initial=0.0)
+    return bool(((moved > 0) & (moved < 1e-3)).any())
 
 
 def _free(name: str, taken: list[str]) -> str:

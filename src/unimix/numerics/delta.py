@@ -104,9 +104,9 @@ def normal_draws(mean: FloatArray, covariance: FloatArray, n: int) -> FloatArray
     """Draws of a normal distribution whose own mean and covariance matrix are exactly those given, shape (n, p)."""
     standard = np.random.default_rng(0).standard_normal((n, len(mean)))
     standard -= standard.mean(axis=0)
-    standard = np.linalg.solve(np.linalg.cholesky(np.atleast_2d(np.cov(standard.T))), standard.T).T
+    own = np.linalg.cholesky(np.atleast_2d(np.cov(standard.T)))
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(mean + standard @ (vectors * np.sqrt(np.maximum(values, 0.0))).T)
+    return np.asarray(mean + np.linalg.solve(own, standard.T).T @ (vectors * np.sqrt(np.maximum(values, 0.0))).T)
 
 
 def delta_error(gradient: FloatArray, covariance: FloatArray) -> FloatArray:
