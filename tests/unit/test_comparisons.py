@@ -238,22 +238,58 @@ def test_engines_agree_and_loaded_results_need_their_data() -> None:
         again.comparisons("period")
 
 
-@pytest.mark.mcmc
-def test_of_a_posterior_by_its_draws() -> None:
-    data = um.load_dataset("cbpp")
+@pytest.fixture(scope="module")
+def sampled() -> um.FitResult:
     options = {"draws": 200, "tune": 200, "chains": 2}
-    fit = um.fit(BINOMIAL + " + (1 | herd)", data, "pymc", family="binomial", options=options, seed=1)
-    beta = fit.draws(fit.status.n_draws).beta
+    data = um.load_dataset("cbpp")
+    return um.fit(BINOMIAL + " + (1 | herd)", data, "pymc", family="binomial", options=options, seed=1)
+
+
+@pytest.mark.mcmc
+def test_comparisons_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> None:
+    beta = sampled.draws(sampled.status.n_draws or 1).beta
     p = expit(beta[:, [0]] + np.column_stack([np.zeros(len(beta)), beta[:, 1:]]))
     difference, ratio = p[:, 1] - p[:, 0], p[:, 1] / p[:, 0]
     for comparison, draws in (("difference", difference), ("ratio", ratio)):
-        found = fit.comparisons({"period": ("1", "2")}, comparison=comparison).table.iloc[0]
+        found = sampled.comparisons({"period": ("1", "2")}, comparison=comparison).table.iloc[0]
+        # quantiles of a ratio and of its logarithm interpolate between the same draws, each on its own scale
         assert [found["lower"], found["upper"]] == pytest.approx(np.quantile(draws, [0.025, 0.975]), rel=1e-2)
         assert found["estimate"] == pytest.approx(draws.mean(), rel=1e-8)
         assert found["std_error"] == pytest.approx(draws.std(ddof=1), rel=1e-8)
         assert "p_value" not in found
-    rows = fit.comparisons({"period": ("1", "2")}, average=False).table
+    rows = sampled.comparisons({"period": ("1", "2")}, average=False).table
     assert rows["estimate"].to_numpy() == pytest.approx(difference.mean())
+
+
+@pytest.mark.mcmc
+def test_hypotheses_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> None:
+    beta = sampled.draws(sampled.status.n_draws or 1).beta
+    odds = np.exp(beta[:, 1]) - 0.5
+    found = sampled.hypotheses("exp(period[T.2]) = 0.5", equivalence=(-0.2, 0.2)).iloc[0]
+    assert found["lower"] == pytest.approx(np.quantile(odds, 0.025))
+    assert found["estimate"] == pytest.approx(np.mean(odds))
+    assert found["probability"] == max(np.mean(odds > 0), np.mean(odds < 0))
+    assert found["probability_equivalence"] == np.mean(np.abs(odds) < 0.2)
+    less = sampled.hypotheses("exp(period[T.2]) = 0.5", alternative="less")
+    assert less["probability"].iloc[0] == np.mean(odds < 0)
+    assert not {"p_value", "df"} & set(less)
+    means = sampled.emmeans("period", kind="response").hypotheses("b1 - b0").iloc[0]
+    assert means["estimate"] == pytest.approx(np.mean(expit(beta[:, 0] + beta[:, 1]) - expit(beta[:, 0])), rel=1e-8)
+    with pytest.raises(um.UnimixError, match="posterior has no joint test"):
+        sampled.hypotheses("b1 = 0", joint=True)
+    middle = float(np.mean(beta[:, 1])) - 0.01
+    with pytest.raises(um.OptionError, match=r"is not defined in \d+ of \d+ draws"):
+        sampled.hypotheses(f"log(b1 - ({middle})) = 0")
+
+
+def test_a_posterior_known_as_a_normal_distribution() -> None:
+    """4000 draws with exactly its mean and covariance matrix: quantiles to 0.1 of a standard deviation."""
+    fit = um.fit(BINOMIAL + " + (1 | herd)", um.load_dataset("cbpp"), "statsmodels", family="binomial")
+    assert fit.fixed.interval == "credible"
+    table, b = fit.hypotheses([f"b{i}" for i in range(4)]), fit.fixed_effects
+    np.testing.assert_allclose(table[["estimate", "std_error"]], b[["estimate", "std_error"]], rtol=1e-9)
+    for end in ("lower", "upper"):
+        assert (np.abs(table[end].to_numpy() - b[end].to_numpy()) < 0.1 * b["std_error"]).all()
 
 
 def test_what_the_data_cannot_tell_is_refused() -> None:

@@ -159,31 +159,6 @@ def test_means_and_slopes_have_hypotheses(pigs: um.FitResult, binomial: um.FitRe
         means.hypotheses("Cu000 = Cu035")
 
 
-@pytest.mark.mcmc
-def test_of_a_posterior_by_its_draws() -> None:
-    data = um.load_dataset("dietox")
-    data = data[data["Pig"].isin(list(dict.fromkeys(data["Pig"]))[:15])]
-    fit = um.fit(
-        "Weight ~ Time + Cu + (1 | Pig)", data, "pymc", options={"draws": 200, "tune": 200, "chains": 2}, seed=1
-    )
-    beta = fit.draws(fit.status.n_draws).beta
-    at = {t: i for i, t in enumerate(fit.fixed.terms)}
-    ratio = beta[:, at["Cu[T.Cu035]"]] / beta[:, at["Time"]]
-    found = fit.hypotheses("Cu[T.Cu035] / Time = 0.5", equivalence=(-2, 2)).iloc[0]
-    assert found["lower"] == pytest.approx(np.quantile(ratio - 0.5, 0.025))
-    assert found["estimate"] == pytest.approx(np.mean(ratio - 0.5))
-    assert found["probability"] == max(np.mean(ratio > 0.5), np.mean(ratio < 0.5))
-    assert found["probability_equivalence"] == np.mean(np.abs(ratio - 0.5) < 2)
-    less = fit.hypotheses("Cu[T.Cu035] / Time = 0.5", alternative="less")
-    assert less["probability"].iloc[0] == np.mean(ratio < 0.5)
-    assert not {"p_value", "df"} & set(less)
-    with pytest.raises(um.UnimixError, match="posterior has no joint test"):
-        fit.hypotheses("Time = 7", joint=True)
-    middle = float(np.median(beta[:, at["Time"]]))
-    with pytest.raises(um.OptionError, match=r"is not defined in \d+ of \d+ draws"):
-        fit.hypotheses(f"log(Time - {middle}) = 0")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [

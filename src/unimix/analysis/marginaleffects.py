@@ -135,11 +135,11 @@ def _package() -> tuple[Any, Any, Any]:
             "fit.comparisons(), fit.hypotheses() and fit.emmeans() need no other package."
         ) from error
     main = {name: tuple(int(part) for part in v.split(".")[:2]) for name, v in versions.items()}
-    if main["marginaleffects"] != (0, 6) or main["polars"] >= (2, 0):
+    if main["marginaleffects"] != (0, 6) or not (1, 42) <= main["polars"] < (2, 0):
         told = " and ".join(f"{name} {v}" for name, v in versions.items())
         raise EngineBrokenError(
-            f"{told} are installed; fit.to_marginaleffects() runs with marginaleffects 0.6, which fails with polars 2. "
-            f"Type:\n    {INSTALL}"
+            f"{told} are installed; fit.to_marginaleffects() runs with marginaleffects 0.6, which needs polars 1.42 or "
+            f"newer and fails with polars 2. Type:\n    {INSTALL}"
         )
     import polars as pl
     from marginaleffects.classes.model import ModelAbstract, ModelVault
