@@ -328,6 +328,7 @@ def test_what_makes_no_sense_is_refused(pigs: um.FitResult, poisson: um.FitResul
         ({"Time": 0}, "choose a step"),
         ({"Time": (1, 2, 3)}, "choose a step"),
         (3, "variables=3"),
+        ({}, "variables={}"),
     ):
         with pytest.raises(um.OptionError, match=words):
             pigs.comparisons(variables)
@@ -363,6 +364,8 @@ def test_what_makes_no_sense_is_refused(pigs: um.FitResult, poisson: um.FitResul
     flat = um.fit("Weight ~ 1 + (1 | Pig)", um.load_dataset("dietox"), "pls")
     with pytest.raises(um.OptionError, match="no predictors to compare"):
         flat.comparisons()
+    with pytest.raises(um.OptionError, match="no numeric predictor"):
+        um.fit("Weight ~ Cu", um.load_dataset("dietox"), "pls").comparisons(comparison="dydx")
     root = um.fit("y ~ x + f", counts, "statsmodels", family="poisson(sqrt)")
     with pytest.raises(um.DataError, match="leaves the range of the sqrt link"):
         root.comparisons({"x": (-400, 400)})

@@ -166,6 +166,7 @@ def test_means_and_slopes_have_hypotheses(pigs: um.FitResult, binomial: um.FitRe
         ("b9 = 0", "b9 does not exist: there are 8, from b0 to b7"),
         ("Time > 0", "alternative='greater' or 'less'"),
         ("Time = ", "cannot be read"),
+        ("Cu[T.Cu035]:Time = 0", r"cannot be read.*b6 = Time:Cu\[T.Cu035\]"),
         ("", "it is empty"),
         ("Time = 0,", "it is empty"),
         ("1 = 1", "names no coefficient"),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STEPS = ("sd", "2sd", "iqr", "minmax")
 FACTOR_WAYS = ("reference", "pairwise", "sequential")
+NOTHING = "The model has no predictors to compare."
 WORDS = {"difference": "{1} - {0}", "ratio": "{1} / {0}", "log_ratio": "log({1} / {0})"}
 WORDS |= {"odds_ratio": "odds({1}) / odds({0})", "log_odds_ratio": "log odds({1}) - log odds({0})"}
 
@@ -99,6 +100,8 @@ def changes_of(
     """
     known = Predictors.of(fit, design)
     wanted = _wanted(variables, known, slopes=comparison == "dydx")
+    if not wanted:
+        raise OptionError("There is no numeric predictor to differentiate by." if known.columns else NOTHING)
     faults = [_unknown(fit, name, list(known.columns)) for name in wanted if name not in known.columns]
     made: dict[str, list[Change]] = {}
     for name, how in wanted.items():
@@ -129,12 +132,10 @@ def _joined(parts: Sequence[Change]) -> Change:
 
 def _wanted(variables: Any, known: Predictors, *, slopes: bool) -> dict[str, Any]:
     if variables is None:
-        if not known.columns:
-            raise OptionError("The model has no predictors to compare.")
         return {n: None for n in known.columns if not (slopes and n in known.levels)}
     if isinstance(variables, str):
         return {variables: None}
-    if isinstance(variables, Mapping):
+    if isinstance(variables, Mapping) and variables:
         return {str(k): v for k, v in variables.items()}
     if isinstance(variables, Sequence) and variables and all(isinstance(v, str) for v in variables):
         return dict.fromkeys(variables)

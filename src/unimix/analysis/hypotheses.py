@@ -151,7 +151,8 @@ def _read(tests: Any, names: tuple[str, ...], k: int) -> tuple[list[Hypothesis],
         try:
             made.append(_hypothesis(text, names, k))
         except FormulaError as error:
-            faults.append(f"The hypothesis {text!r} cannot be read. {' '.join(f.message for f in error.faults)}")
+            told = " ".join(f.message for f in error.faults)
+            faults.append(f"The hypothesis {text!r} cannot be read. {told} {_told(names, k)}")
         except OptionError as error:
             faults.append(f"The hypothesis {text!r}: {error}")
     return made, faults
