@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.errors import OptionError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.model.data import FactorColumn, as_numbers
-from unimix.model.newdata import design_rows, predictor_names
+from unimix.model.newdata import design_rows, frame_of, predictor_names
+from unimix.model.whitelist import expression_columns
+from unimix.numerics.delta import Linear, Span
 
 if TYPE_CHECKING:
+    from unimix.model.design import Design
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,6 +41,82 @@ class Grid:
     x: FloatArray
     offset: FloatArray
     weight: FloatArray
+
+
+def fitted_frame(design: Design) -> pd.DataFrame:
+    """The predictors and grouping factors of the rows that were fitted."""
+    response = set(expression_columns(design.spec.response)) - set(predictor_names(design.recipe))
+    made = {n: v for n, v in frame_of(design).items() if n not in response}
+    return pd.DataFrame(made) if made else pd.DataFrame({"unimix": np.zeros(design.n)})
+
+
+class PopulationRows:
+    """Rows of the fixed effects for changed predictors, where the estimates determine them.
+
+    Args:
+        fit: The result.
+        design: Its design.
+        offset: What is added to the formula's own offset, shape (n,), where the fit was given it as an array.
+    """
+
+    def __init__(self, fit: FitResult, design: Design, offset: FloatArray | None = None) -> None:
+        self.recipe = fit.model.recipe
+        self.offset = offset
+        if offset is not None:
+            self.recipe = self.recipe.model_copy(update={"offset_given": False})
+        self.kept = list(self.recipe.kept)
+        self.aliased = fit.model.aliased
+        self.span: Span | None = None
+        if self.aliased:
+            columns = tuple(range(len(self.kept) + len(self.aliased)))
+            self.recipe = self.recipe.model_copy(update={"kept": columns})
+            plain = self.recipe.model_copy(update={"offset_given": False})
+            self.span = Span.of(design_rows(plain, fitted_frame(design), with_groups=False).x)
+
+    def full(self, frame: pd.DataFrame, what: str) -> Linear:
+        """Rows with the columns that were left out, shape (n, k).
+
+        Raises:
+            DataError: For absent columns, missing values or unknown levels.
+        """
+        made = design_rows(self.recipe, frame, with_groups=False)
+        if not made.complete.all():
+            names = [n for n in predictor_names(self.recipe) if frame[n].isna().any()]
+            raise DataError(
+                f"{what} has missing values in {int((~made.complete).sum())} of {len(made.complete)} rows "
+                f"({listing(names)}). Leave these rows out: frame.dropna(subset={names!r})."
+            )
+        return Linear(made.x, made.offset if self.offset is None else made.offset + self.offset)
+
+    def fitted(self, rows: Linear, what: str) -> Linear:
+        """The columns that were fitted, shape (n, p).
+
+        Raises:
+            DataError: If the estimates do not determine a row, because a column that it needs was left out.
+        """
+        if self.span is None:
+            return rows
+        lacking = self.span.lacks(rows.x)
+        if lacking.any():
+            raise DataError(
+                f"{what}: {int(lacking.sum())} of {len(lacking)} rows cannot be estimated, because they need columns "
+                f"that depend on others in the data that were fitted and were left out ({listing(self.aliased)}). "
+                "Leave out the terms, or the combinations of levels, that have no data of their own."
+            )
+        return Linear(rows.x[:, self.kept], rows.offset)
+
+    def __call__(self, frame: pd.DataFrame, what: str) -> Linear:
+        """Linear predictors of a frame's rows."""
+        return self.fitted(self.full(frame, what), what)
+
+
+def given_offset(fit: FitResult, design: Design) -> FloatArray | None:
+    """The part of the fitted rows' offset that was given as an array, shape (n,), or None."""
+    if not fit.model.recipe.offset_given:
+        return None
+    plain = fit.model.recipe.model_copy(update={"offset_given": False})
+    own = design_rows(plain, fitted_frame(design), with_groups=False).offset
+    return np.asarray((0.0 if design.offset is None else design.offset) - own)
 
 
 def reference_grid(fit: FitResult, at: Mapping[str, Any] | None = None, data: Any = None) -> Grid:

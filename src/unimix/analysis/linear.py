@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,17 @@ from scipy import special, stats
 
 from unimix.numerics.conditioning import condition
 from unimix.numerics.degrees import Uncertainty, df_of_contrasts, f_test, kenward_roger, satterthwaite
-from unimix.numerics.inference import wald_interval, wald_test
+from unimix.numerics.delta import delta_error, normal_draws
+from unimix.numerics.inference import tail_probability, wald_interval, wald_test
 from unimix.numerics.products import form
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
+
+NORMAL_DRAWS = 4000
+"""Draws from a posterior that is known by its mean and covariance matrix alone."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,54 @@ class Functions:
 
 
 @dataclass(frozen=True)
+class SmoothFunctions:
+    """m smooth functions of the fixed effects: by the delta method, or by posterior draws.
+
+    Attributes:
+        estimate: Shape (m,).
+        gradient: Their derivatives by the fixed effects, shape (m, p).
+        std_error: Shape (m,).
+        df: Of the gradients, shape (m,); infinite for z.
+        draws: Shape (S, m), of a posterior; else None.
+    """
+
+    estimate: FloatArray
+    gradient: FloatArray
+    std_error: FloatArray
+    df: FloatArray
+    draws: FloatArray | None
+
+    def table(self, level: float, alternative: str = "two-sided") -> pd.DataFrame:
+        """Columns estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without the tests.
+
+        Args:
+            level: Probability of the intervals; they have one end with a one-sided alternative.
+            alternative: two-sided, greater or less.
+        """
+        upper = 0.5 + level / 2 if alternative == "two-sided" else level
+        if self.draws is not None:
+            ends = np.quantile(self.draws, [1 - upper, upper], axis=0)
+            columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": ends[0], "upper": ends[1]}
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                statistic = self.estimate / self.std_error
+            reach = np.where(np.isfinite(self.df), special.stdtrit(self.df, upper), special.ndtri(upper))
+            columns = {
+                "estimate": self.estimate,
+                "std_error": self.std_error,
+                "df": self.df,
+                "statistic": statistic,
+                "p_value": tail_probability(statistic, self.df, alternative),
+                "lower": self.estimate - reach * self.std_error,
+                "upper": self.estimate + reach * self.std_error,
+            }
+        made = pd.DataFrame(columns)
+        if alternative != "two-sided":
+            made["upper" if alternative == "greater" else "lower"] = np.inf if alternative == "greater" else -np.inf
+        return made
+
+
+@dataclass(frozen=True)
 class FixedInference:
     """The fixed effects of a result, ready for linear functions of them.
 
@@ -103,6 +156,29 @@ class FixedInference:
         return Functions(
             weights, weights @ self.beta, weights @ self.covariance @ weights.T, self.df_of(weights), draws
         )
+
+    @cached_property
+    def posterior(self) -> FloatArray | None:
+        """Draws of a posterior, shape (S, p); of one that is known as a normal distribution, drawn from that."""
+        if self.draws is not None or self.method != "posterior":
+            return self.draws
+        return normal_draws(self.beta, self.covariance, NORMAL_DRAWS)
+
+    def smooth(self, estimate: FloatArray, gradient: FloatArray, draws: FloatArray | None) -> SmoothFunctions:
+        """Functions of beta by their values (m,), derivatives (m, p) and, of a posterior, draws (S, m)."""
+        if draws is not None:
+            spread, df = draws.std(axis=0, ddof=1), np.full(len(estimate), np.inf)
+            return SmoothFunctions(draws.mean(axis=0), gradient, spread, df, draws)
+        error = delta_error(gradient, self.covariance)
+        return SmoothFunctions(estimate, gradient, error, self._df_of(gradient, error), None)
+
+    def _df_of(self, gradient: FloatArray, error: FloatArray) -> FloatArray:
+        """Degrees of freedom, infinite where a function does not depend on the coefficients."""
+        df = np.full(len(gradient), np.inf)
+        moved = error > 0
+        if moved.any():
+            df[moved] = self.df_of(gradient[moved] / error[moved, None])
+        return df
 
     def joint_test(self, weights: FloatArray) -> tuple[float, float, float, float]:
         """Test that all rows of L beta are zero: statistic, numerator and denominator df, p value.
@@ -181,4 +257,4 @@ def _uncertainty(fit: FitResult, data: Any, method: str) -> tuple[Uncertainty, F
     return made, way_back.coefficients
 
 
-__all__ = ["FixedInference", "Functions", "fixed_inference"]
+__all__ = ["FixedInference", "Functions", "SmoothFunctions", "fixed_inference"]

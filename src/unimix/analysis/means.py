@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.grid import Grid, checked_names, reference_grid
+from unimix.analysis.grid import Grid, PopulationRows, checked_names, reference_grid
+from unimix.analysis.hypotheses import Named, assess
 from unimix.analysis.linear import FixedInference, Functions, fixed_inference
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.model.data import FactorColumn, as_numbers
 from unimix.model.family import Family
 from unimix.model.newdata import design_rows
+from unimix.numerics.delta import Linear
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
 from unimix.numerics.multiplicity import METHODS, adjusted_p_values, critical_value
@@ -125,6 +127,28 @@ class MarginalMeans:
                 made.insert(0, str(name), [value] * len(made))
             parts.append(made)
         return pd.concat(parts, ignore_index=True)
+
+    def hypotheses(
+        self,
+        tests: str | Sequence[str],
+        *,
+        joint: bool = False,
+        alternative: str = "two-sided",
+        equivalence: tuple[float, float] | None = None,
+        ci_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Test hypotheses about the means or slopes, by position: ``"b0 = b1"`` is of the table's first two rows.
+
+        Args and returns as for :meth:`unimix.FitResult.hypotheses`, on the scale of the table (``kind``).
+        """
+        at = self.functions.estimate + self.offset
+        gradient, draws = self.functions.weights, self._inference.posterior
+        draws = None if draws is None else draws @ gradient.T + self.offset
+        if self.kind == "response" and self.what == "emmean":
+            gradient = LINKS[self.family.link].slope(at)[:, None] * gradient
+            at, draws = mean_of(self.family, at), None if draws is None else mean_of(self.family, draws)
+        named = Named((), at, gradient, draws, self._inference)
+        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
 
     def __str__(self) -> str:
         scale = f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
@@ -251,6 +275,10 @@ def emmeans(
     inner = checked_names(grid.frame, [specs] if isinstance(specs, str) else list(specs), "specs")
     names = [n for n in inner if n not in outer]
     levels, rows, offset = _averaged(grid, grid.x, [*names, *outer], weights)
+    if fit.model.aliased:
+        every = PopulationRows(fit, fit.design(data))
+        whole = _averaged(grid, every.full(grid.frame, "The grid").x, [*names, *outer], weights)[1]
+        every.fitted(Linear(whole, offset), f"Means of {listing([*names, *outer])}")
     inference = fixed_inference(fit, data)
     return MarginalMeans(
         tuple(names),

@@ -11,7 +11,17 @@ import numpy.typing as npt
 from unimix.errors import DataError, did_you_mean, listing
 from unimix.model.columns import build_columns
 from unimix.model.contrasts import Contrast
-from unimix.model.data import Column, FactorColumn, Level, NumericColumn, as_factor, column_labels, n_rows, read_columns
+from unimix.model.data import (
+    Column,
+    FactorColumn,
+    Level,
+    NumericColumn,
+    as_factor,
+    as_numbers,
+    column_labels,
+    n_rows,
+    read_columns,
+)
 from unimix.model.design import with_dot
 from unimix.model.expand import expand, remaining_atoms
 from unimix.model.expressions import Environment, FactorValue, evaluate, expression_columns
@@ -23,6 +33,7 @@ from unimix.model.transforms import decode_state
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from unimix.model.design import Design
     from unimix.model.recipe import DesignRecipe
     from unimix.model.syntax import Node
     from unimix.model.terms import FixedPart, ModelSpec
@@ -230,4 +241,17 @@ def _match(name: str, column: Column, recipe: DesignRecipe) -> Column:
     return FactorColumn(table[factor.codes], known)
 
 
-__all__ = ["NewRows", "column_names", "design_rows", "response_values"]
+def frame_of(design: Design) -> dict[str, Any]:
+    """The columns that were fitted, as a mapping of lists."""
+    return {
+        name: [c.levels[k] for k in c.codes] if isinstance(c, FactorColumn) else as_exact(c)
+        for name, c in design.columns.items()
+    }
+
+
+def as_exact(column: NumericColumn) -> Any:
+    """Its numbers, whole ones without loss."""
+    return as_numbers(column) if column.whole is None else column.whole
+
+
+__all__ = ["NewRows", "as_exact", "column_names", "design_rows", "frame_of", "response_values"]

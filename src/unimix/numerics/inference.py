@@ -58,6 +58,28 @@ def wald_interval(
     return estimate - quantile * std_error, estimate + quantile * std_error
 
 
+ALTERNATIVES = ("two-sided", "greater", "less")
+
+
+def tail_probability(statistic: FloatArray, df: FloatArray, alternative: str) -> FloatArray:
+    """P values of t statistics (z where df is infinite), shape (m,).
+
+    Args:
+        statistic: Shape (m,).
+        df: Shape (m,).
+        alternative: two-sided, greater or less.
+    """
+    if alternative == "two-sided":
+        return np.asarray(2.0 * _lower_tail(-np.abs(statistic), df))
+    return _lower_tail(-statistic if alternative == "greater" else statistic, df)
+
+
+def _lower_tail(statistic: FloatArray, df: FloatArray) -> FloatArray:
+    finite = np.isfinite(df)
+    tail = np.where(finite, special.stdtr(np.where(finite, df, 1.0), statistic), special.ndtr(statistic))
+    return np.asarray(tail)
+
+
 def n_covariance_parameters(structure: str, q: int) -> int:
     """Number of free covariance parameters of a block.
 

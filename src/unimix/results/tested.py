@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pandas as pd
 
 from unimix.analysis.anova import anova
+from unimix.analysis.comparisons import Comparisons, comparisons
+from unimix.analysis.hypotheses import hypotheses
+from unimix.analysis.marginaleffects import to_marginaleffects
 from unimix.analysis.means import MarginalMeans, emmeans, slopes
 from unimix.analysis.report import report
 from unimix.errors import DataError
@@ -123,6 +126,174 @@ class TestedResult(DrawnResult):
             OptionError: For unknown predictors, or a factor.
         """
         return slopes(cast("FitResult", self), variable, by=by, at=at, weights=weights, ci_level=ci_level, data=data)
+
+    def contrasts(
+        self,
+        specs: str | Sequence[str],
+        method: str | Mapping[str, Sequence[float]] = "pairwise",
+        *,
+        by: str | Sequence[str] = (),
+        at: Mapping[str, Any] | None = None,
+        weights: Literal["equal", "proportional"] = "equal",
+        kind: Literal["response", "link"] = "link",
+        adjust: str | None = None,
+        reference: Any = None,
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> pd.DataFrame:
+        """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
+
+        Args:
+            specs: As for :meth:`emmeans`.
+            method: pairwise, reference, effects, consecutive, poly, or weights by name.
+            by: As for :meth:`emmeans`.
+            at: As for :meth:`emmeans`.
+            weights: As for :meth:`emmeans`.
+            kind: link, or response: ratios and odds ratios of models with a log or logit link.
+            adjust: none, tukey, sidak, bonferroni, holm, fdr, mvt; tukey for pairwise and none for others, if left out.
+            reference: Level of ``method="reference"``.
+            ci_level: Probability of the intervals.
+            data: As for :meth:`emmeans`.
+
+        Returns:
+            As :meth:`unimix.analysis.means.MarginalMeans.contrasts`.
+
+        Raises:
+            OptionError: For unknown predictors, levels or methods.
+        """
+        means = self.emmeans(specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, data=data)
+        return means.contrasts(method, adjust=adjust, reference=reference)
+
+    def comparisons(
+        self,
+        variables: str | Sequence[str] | Mapping[str, Any] | None = None,
+        *,
+        newdata: Any = None,
+        by: str | Sequence[str] = (),
+        comparison: Literal["difference", "ratio", "log_ratio", "odds_ratio", "log_odds_ratio", "dydx"] = "difference",
+        average: bool = True,
+        cross: bool = False,
+        weights: Any = None,
+        kind: Literal["response", "link"] = "response",
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> Comparisons:
+        """How the expected response changes when a predictor changes, as the comparisons of R's marginaleffects.
+
+        Every row is predicted twice, before and after the change, with all its other predictors and its offset as they
+        are; the two predictions are averaged over the rows and then compared, so that a ratio is the ratio of the
+        averages. Predictions are of the population: of a group whose effects are zero, which in models with a link is
+        not the average over groups.
+
+        Args:
+            variables: Predictors; None for all. ``{"x": what}`` says what changes. Of a number: a step, from x to
+                x + step (1 if left out); "sd" or "2sd" centred at the row's value; "iqr" (from the first to the third
+                quartile of the rows fitted); "minmax"; or two values, (10, 20). Of a factor: "reference" (each level
+                against the first, if left out), "pairwise", "sequential", or two levels, ("a", "b"), for b against a.
+            newdata: Rows to predict, in any form that ``fit`` takes; None for those that were fitted.
+            by: Columns within whose combinations rows are averaged; grouping factors too.
+            comparison: difference; ratio; log_ratio; odds_ratio or log_odds_ratio, of probabilities; dydx, the slope of
+                the expected response by a number.
+            average: Average over the rows, or give one comparison per row.
+            cross: Change all predictors together instead of one at a time.
+            weights: Of the rows in the averages: None for equal ones, "model" for the fit's own weights or trials, or
+                one number per row.
+            kind: response, or link for the linear predictor.
+            ci_level: Probability of the intervals.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            ``.table``: variable, contrast, groups, estimate, std_error, df, statistic, p_value, lower, upper, and
+            ``.hypotheses()`` between its rows. Standard errors by the delta method from the covariance matrix of the
+            fixed effects (the error of variances is not in them); degrees of freedom of the gradient, of the kind that
+            the result has. Ratios have their tests and intervals on the scale of the logarithm. Of a posterior
+            means, standard deviations and quantiles of the draws.
+
+        Raises:
+            OptionError: For predictors, levels or options that do not exist; all of them at once.
+            DataError: For rows that cannot be predicted, or ratios of responses that are not positive.
+            UnsupportedModelError: For the response of a model with zero inflation.
+        """
+        return comparisons(
+            cast("FitResult", self),
+            variables,
+            newdata=newdata,
+            by=by,
+            comparison=comparison,
+            average=average,
+            cross=cross,
+            weights=weights,
+            kind=kind,
+            ci_level=ci_level,
+            data=data,
+        )
+
+    def hypotheses(
+        self,
+        tests: str | Sequence[str],
+        *,
+        joint: bool = False,
+        alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+        equivalence: tuple[float, float] | None = None,
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> pd.DataFrame:
+        """Test hypotheses about the fixed effects, written as texts.
+
+        ``"Days = 0"``, ``"2 * a + b = 1"``, ``"a = b, c = 0"``, ``"exp(a) = 2"``, ``"a / b = 1"``; ``"a"``
+        alone is against 0.
+        Coefficients go by the names of ``fit.fixed_effects``, between backticks where the name could be misread, or by
+        their positions there: b0 is the first.
+
+        Args:
+            tests: One text or several; each holds one hypothesis or several with commas between them.
+            joint: Test all of them together: F with the denominator degrees of freedom that the result has, else
+                Wald's chi-squared; of nonlinear ones by their gradients.
+            alternative: two-sided, or the side of left minus right: greater or less. Intervals are then open there.
+            equivalence: Bounds of left minus right: two one-sided tests that it lies between them (Schuirmann 1987,
+                J. Pharmacokinet. Biopharm. 15:657-680).
+            ci_level: Probability of the intervals.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            Index hypothesis; estimate (left minus right), std_error, df, statistic, p_value, lower, upper, and
+            p_noninferiority, p_nonsuperiority, p_equivalence with ``equivalence``. Nonlinear ones by the delta method,
+            with degrees of freedom of the gradient. Of a posterior estimate, std_error, lower, upper from the draws,
+            probability (of the side; of the likelier one when two-sided) and probability_equivalence. With ``joint``
+            one row: F, num_df, den_df or chisq, df; p_value.
+
+        Raises:
+            OptionError: For hypotheses that cannot be read and unknown names; all of them at once.
+            UnimixError: For a joint test of a posterior.
+        """
+        return hypotheses(
+            cast("FitResult", self),
+            tests,
+            joint=joint,
+            alternative=alternative,
+            equivalence=equivalence,
+            ci_level=ci_level,
+            data=data,
+        )
+
+    def to_marginaleffects(self, data: Any = None) -> Any:
+        """The result as a model of the Python package marginaleffects, for its predictions, slopes, plots.
+
+        Args:
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            A model for ``marginaleffects.avg_predictions(model)`` and the like. Predictions are of the population
+            (group effects zero), standard errors by the delta method from the fixed effects, tests by z (t of linear
+            models without group effects); a posterior goes by its mean and covariance matrix. :meth:`comparisons` has
+            degrees of freedom per row, and draws.
+
+        Raises:
+            EngineNotInstalledError: If marginaleffects is missing.
+            EngineBrokenError: If it, or polars, is of a version with which it does not run.
+            UnsupportedModelError: With zero inflation.
+        """
+        return to_marginaleffects(cast("FitResult", self), data)
 
     def certificate(self, data: Any = None) -> Certificate:
         """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.

@@ -11,10 +11,8 @@ import pandas as pd
 from scipy import special
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.model.data import FactorColumn, NumericColumn, as_numbers
-from unimix.model.design import Design
 from unimix.model.frames import column_labels, one_row, to_pandas
-from unimix.model.newdata import predictor_names, trial_numbers
+from unimix.model.newdata import frame_of, predictor_names, trial_numbers
 from unimix.model.parse import parse
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
@@ -175,19 +173,6 @@ def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatA
     shown = eta if kind == "link" else mean_of(rows.family, eta) * rows.share
     lower, upper = np.quantile(shown, [tail, 1 - tail], axis=0)
     return np.column_stack([shown.mean(axis=0), shown.std(axis=0, ddof=1), lower, upper])
-
-
-def frame_of(design: Design) -> dict[str, Any]:
-    """The columns that were fitted, as a mapping of lists."""
-    return {
-        name: [c.levels[k] for k in c.codes] if isinstance(c, FactorColumn) else as_exact(c)
-        for name, c in design.columns.items()
-    }
-
-
-def as_exact(column: NumericColumn) -> Any:
-    """Its numbers, whole ones without loss."""
-    return as_numbers(column) if column.whole is None else column.whole
 
 
 __all__ = ["NEW", "frame_of", "included", "predict_interval"]
