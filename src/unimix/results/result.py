@@ -19,14 +19,14 @@ from unimix.results import tables, text
 from unimix.results.augment import augment_data, augment_rows
 from unimix.results.plotting import Plots
 from unimix.results.residuals import mean, residuals
-from unimix.results.tested import TestedResult
+from unimix.results.summarised import SummarisedResult
 from unimix.results.uncertain import NEW, frame_of, included, predict_interval
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 
 
-class FitResult(TestedResult):
+class FitResult(SummarisedResult):
     """A fitted model, in the same shape whichever engine fitted it.
 
     Attributes:

@@ -1,0 +1,61 @@
+"""Summaries of a fitted model: what it explains, how large its effects are, and whether it can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from unimix.analysis.variance_explained import IntraclassCorrelation, RSquared, icc, r2
+from unimix.results.tested import TestedResult
+
+if TYPE_CHECKING:
+    from unimix.results.result import FitResult
+
+
+class SummarisedResult(TestedResult):
+    """A tested result with summaries of the whole model and checks of it."""
+
+    __test__ = False  # no test class of pytest's
+
+    def r2(self, *, ci_level: float = 0.95, data: Any = None) -> RSquared:
+        """How much of the variance the model explains.
+
+        Mixed models: marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
+        (2013), Methods Ecol. Evol. 4:133-142, for random slopes as Johnson (2014), 5:944-946, with the components. The
+        variance of a row is sigma^2, or that of its distribution on the scale of the link (Nakagawa, Johnson &
+        Schielzeth 2017, J. R. Soc. Interface 14:20170213); for counts at the mean of the model without predictors,
+        which is fitted for it. Observation-level effects of generalised models count with it.
+        Linear models without groups: R2 and adjusted R2. Generalised ones: Tjur's (2009, Am. Stat. 63:366),
+        Nagelkerke's (1991, Biometrika 78:691), McFadden's (1974) and Cox and Snell's (1989), where they are defined.
+        Posteriors: Bayes R2 of Gelman, Goodrich, Gabry & Vehtari (2019), Am. Stat. 73:307-309, and Nakagawa's, of every
+        draw. Its marginal version has the variance of expected responses without group effects above the same
+        denominator.
+
+        Args:
+            ci_level: Probability of the intervals of a posterior.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            ``.marginal``, ``.conditional``, ``.table`` and ``.components``.
+
+        Raises:
+            UnsupportedModelError: Where R2 has no accepted definition.
+        """
+        return r2(cast("FitResult", self), data, ci_level)
+
+    def icc(self, *, ci_level: float = 0.95, data: Any = None) -> IntraclassCorrelation:
+        """Intraclass correlation: the share of the grouping factors in the variance, adjusted for fixed effects or not.
+
+        From the components of :meth:`r2`: R / (R + E) and R / (F + R + E) (Nakagawa & Schielzeth 2013).
+
+        Args:
+            ci_level: Probability of the intervals of a posterior.
+            data: As for :meth:`r2`.
+
+        Returns:
+            ``.adjusted``, ``.unadjusted``, ``.by_group`` and ``.table``.
+
+        Raises:
+            DataError: Without group effects.
+            UnsupportedModelError: As for :meth:`r2`.
+        """
+        return icc(cast("FitResult", self), data, ci_level)
