@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from unimix.analysis.influence import Influence, influence
 from unimix.analysis.variance_explained import IntraclassCorrelation, RSquared, icc, r2
 from unimix.results.tested import TestedResult
 
@@ -59,3 +60,26 @@ class SummarisedResult(TestedResult):
             UnsupportedModelError: As for :meth:`r2`.
         """
         return icc(cast("FitResult", self), data, ci_level)
+
+    def influence(self, by: str | None = None, *, data: Any = None) -> Influence:
+        """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
+
+        Generalised least squares without the rows, at the estimated covariance parameters, by downdating instead of
+        refits (Haslett 1999, J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel 2005, Stat. Med. 24:893-909). Of a linear
+        model without groups the residual variance is estimated again, as in R's ``influence.measures``. Generalised
+        models are linearised at the estimates (one-step approximation, Pregibon 1981, Ann. Stat. 9:705-724).
+
+        Args:
+            by: A grouping factor, whose levels are left out one by one; None leaves out single rows.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            ``.table`` with Cook's distance (change' V^-1 change / p), covratio and for rows leverage and the conditional
+            Cook's distance of lme4; ``.dfbetas`` (changes in standard errors) and ``.estimates`` without the rows.
+
+        Raises:
+            DataError: For an unknown grouping factor.
+            UnsupportedModelError: With zero inflation or a formula of the dispersion.
+            UnimixError: For a posterior.
+        """
+        return influence(cast("FitResult", self), by, data)
