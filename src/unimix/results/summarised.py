@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from unimix.analysis.collinearity import Collinearity, collinearity
+from unimix.analysis.dispersion import Overdispersion, ZeroInflation, overdispersion, zero_inflation
+from unimix.analysis.effect_sizes import EffectSizes, effect_sizes
 from unimix.analysis.influence import Influence, influence
 from unimix.analysis.variance_explained import IntraclassCorrelation, RSquared, icc, r2
 from unimix.results.tested import TestedResult
@@ -83,3 +86,75 @@ class SummarisedResult(TestedResult):
             UnimixError: For a posterior.
         """
         return influence(cast("FitResult", self), by, data)
+
+    def effect_sizes(
+        self,
+        kind: Literal["standardized", "partial", "d"] = "standardized",
+        *,
+        ci_level: float = 0.95,
+        data: Any = None,
+    ) -> EffectSizes:
+        """Effect sizes of coefficients, of terms, or of two-level factors.
+
+        Args:
+            kind: standardized: coefficients times the standard deviation of their column, over that of the response
+                (of generalised models not over it), as ``effectsize::standardize_parameters(method="basic")`` of R.
+                partial: partial eta, omega and epsilon squared of every term from the F tests of :meth:`anova`, with
+                intervals from the noncentral F distribution, as ``effectsize::F_to_eta2``. d: the difference of the
+                marginal means of every two-level factor over the root of all variances but the fixed effects'
+                (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
+                times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
+            ci_level: Probability of the intervals; of a posterior quantiles of the draws.
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            ``.table`` with columns estimate, lower, upper (partial: eta2, omega2, epsilon2 with their ends).
+
+        Raises:
+            OptionError: For another kind.
+            UnsupportedModelError: Where the kind has no meaning for the family.
+            DataError: If there is no two-level factor.
+            UnimixError: For the F tests of a posterior.
+        """
+        return effect_sizes(cast("FitResult", self), kind, ci_level, data)
+
+    def overdispersion(self, *, data: Any = None) -> Overdispersion:
+        """Whether counts or proportions vary more than their distribution says: Pearson's chi-squared.
+
+        Given the group effects, on n minus all parameters degrees of freedom, as ``performance::check_overdispersion``;
+        of a posterior against replicated responses (Gelman, Meng & Stern 1996, Stat. Sinica 6:733-807).
+
+        Args:
+            data: The data that were fitted; needed for a posterior that was loaded or unpickled only.
+
+        Raises:
+            UnsupportedModelError: For families that estimate their spread, single trials, or zero inflation.
+        """
+        return overdispersion(cast("FitResult", self), data)
+
+    def zero_check(self, *, data: Any = None) -> ZeroInflation:
+        """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
+
+        The p value ignores that the mean was fitted to the same rows, which makes it conservative.
+
+        Args:
+            data: The data that were fitted; needed for a posterior that was loaded or unpickled only.
+
+        Raises:
+            UnsupportedModelError: For other families than counts, or a formula of the dispersion.
+        """
+        return zero_inflation(cast("FitResult", self), data)
+
+    def collinearity(self, *, data: Any = None) -> Collinearity:
+        """How far each term of the fixed part is explained by the others: (generalised) variance inflation factors.
+
+        From the covariance of the fixed effects, as ``car::vif`` (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183);
+        with the condition number of the columns.
+
+        Args:
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Raises:
+            DataError: Without an intercept, or without predictors.
+        """
+        return collinearity(cast("FitResult", self), data)
