@@ -104,7 +104,9 @@ def overdispersion(fit: FitResult, data: Any = None) -> Overdispersion:
     chisq = float(np.sum(fit.resid("pearson") ** 2))
     df = counted_rows(fit.family, fit.n_obs, fit.rows.weights) - fit.fit.n_parameters
     if df <= 0:
-        raise UnsupportedModelError(f"{fit.n_obs} rows leave no degrees of freedom beside {fit.fit.n_parameters} parameters.")
+        raise UnsupportedModelError(
+            f"{fit.n_obs} rows leave no degrees of freedom beside {fit.fit.n_parameters} parameters."
+        )
     return Overdispersion(
         chisq, df, chisq / df, float(special.chdtrc(df, chisq)), "Pearson residuals given the group effects."
     )
@@ -114,7 +116,10 @@ def why_no_overdispersion(fit: FitResult) -> str:
     """Why there is nothing to test; empty if there is."""
     family = fit.family
     if fit.parts:
-        return "Pearson residuals are not defined with zero inflation or a formula of the dispersion: see fit.plot.posterior_predictive()."
+        return (
+            "Pearson residuals are not defined with zero inflation or a formula of the dispersion: see "
+            "fit.plot.posterior_predictive()."
+        )
     if family.response not in ("binomial", "count"):
         return (
             f"The {family.name} family estimates its own spread ({', '.join(family.parameters)}) and cannot be "

@@ -34,14 +34,14 @@ class EffectSizes:
     Attributes:
         kind: standardized, partial or d.
         table: Index term; columns estimate, lower, upper and what they are made of.
-        ci_level: Probability of the intervals.
         notes: What the numbers are.
+        ci_level: Probability of the intervals.
     """
 
     kind: str
     table: pd.DataFrame
-    ci_level: float
     notes: tuple[str, ...]
+    ci_level: float
 
     def __str__(self) -> str:
         return written(self.table, (*self.notes, f"{100 * self.ci_level:g}% intervals."))
@@ -52,14 +52,23 @@ class EffectSizes:
         return in_html(self.table, self.notes)
 
 
-def effect_sizes(fit: FitResult, kind: str, ci_level: float = 0.95, data: Any = None) -> EffectSizes:
+def effect_sizes(fit: FitResult, kind: str, test: str, ci_level: float = 0.95, data: Any = None) -> EffectSizes:
     """Effect sizes of a kind; see :meth:`unimix.results.summarised.SummarisedResult.effect_sizes`."""
     checked_level(ci_level)
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.{did_you_mean(str(kind), KINDS)}")
-    made = {"standardized": _standardized, "partial": _partial, "d": _differences}[kind]
-    table, notes = made(fit, ci_level, data)
-    return EffectSizes(kind, table, ci_level, notes)
+    if kind == "d":
+        return EffectSizes(kind, *_differences(fit, ci_level, data), ci_level)
+    if list(fit.fixed.terms) == ["Intercept"] or not fit.fixed.terms:
+        raise DataError(f"{fit.model.reading} has no predictors, and hence no effects to size.")
+    if "Intercept" not in fit.fixed.terms:
+        raise DataError(
+            f"kind={kind!r} is about deviations from means, for which the model needs an intercept: leave '0 +' or "
+            "'- 1' out, or take kind='d'."
+        )
+    if kind == "partial":
+        return EffectSizes(kind, *_partial(fit, test, ci_level, data), ci_level)
+    return EffectSizes(kind, *_standardized(fit, ci_level, data), ci_level)
 
 
 def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -86,10 +95,10 @@ def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFr
     return table.drop(index="Intercept", errors="ignore"), (note,)
 
 
-def _partial(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _partial(fit: FitResult, test: str, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: kind='standardized' and fit.r2() are of its draws.")
-    tests = anova(fit, "III", data)
+    tests = anova(fit, test, data)
     if "F" not in tests:
         raise UnsupportedModelError(
             "Partial eta squared is made of F tests, which a generalised model (or df_method='normal') does not have: "
@@ -100,14 +109,14 @@ def _partial(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, 
     for name, values in partial_shares(f, df, df_error).items():
         # An interval of each estimate's own F, as effectsize has it.
         own = values / df / ((1 - values) / df_error)
-        ends = np.array(
-            [noncentral_interval(*row, ci_level) for row in zip(own, df, df_error, strict=True)]
-        ).reshape(-1, 2)
+        ends = np.array([noncentral_interval(*row, ci_level) for row in zip(own, df, df_error, strict=True)]).reshape(
+            -1, 2
+        )
         shares = share_of(ends, df_error[:, None])
         columns |= {name: values, f"{name}_lower": shares[:, 0], f"{name}_upper": shares[:, 1]}
     table = pd.DataFrame(columns, index=tests.index)
     table.insert(0, "F", f)
-    note = f"Partial shares from the type III F tests, denominator df {fit.fixed.df_method}; two-sided intervals."
+    note = f"Partial shares from the type {test} F tests, denominator df {fit.fixed.df_method}; two-sided intervals."
     return table, (note,)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import special
 
 from unimix.analysis.shown import in_html, written
 from unimix.analysis.variances import refuse_parts
@@ -30,8 +31,8 @@ class Influence:
     Attributes:
         by: The grouping factor, or ``row``.
         table: One row per level or row; columns n (rows left out), cooks_distance, covratio; of rows also leverage (of
-            the response on its fitted value, group effects included: lme4's ``hatvalues``) and cooks_conditional (lme4's
-            ``cooks.distance``, given the group effects).
+            the response on its fitted value, group effects included: lme4's ``hatvalues``) and cooks_conditional
+            (lme4's ``cooks.distance``, given the group effects).
         dfbetas: Estimates with all rows minus those without, in standard errors; index as ``table``, a column per
             fixed effect.
         estimates: Estimates without the rows, likewise; NaN where the others do not identify them.
@@ -43,6 +44,15 @@ class Influence:
     dfbetas: pd.DataFrame
     estimates: pd.DataFrame
     method: str
+    _found: Deletions
+
+    @property
+    def p_values(self) -> FloatArray:
+        """How surprising each change is under the model, whose variance is that without the rows minus that with them.
+
+        Upper tails of chi-squared, shape (m,); of single rows the test of a mean shift. NaN where there is no estimate.
+        """
+        return np.asarray(special.chdtrc(np.maximum(self._found.rank, 1.0), self._found.surprise))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -102,6 +112,7 @@ def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influe
         dfbetas=pd.DataFrame(dfbetas, index=index, columns=terms),
         estimates=pd.DataFrame(np.asarray(fit.fixed.estimate) + found.change, index=index, columns=terms),
         method="least squares" if plain else "exact" if fit.family.is_linear else "one-step",
+        _found=found,
     )
 
 

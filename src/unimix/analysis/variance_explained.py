@@ -137,7 +137,10 @@ def icc(fit: FitResult, data: Any = None, ci_level: float = 0.95) -> IntraclassC
         **{g: {"adjusted": v, "unadjusted": v * left / found.total} for g, v in found.groups.items()},
     }
     table = pd.DataFrame(
-        {name: {k: v for c, values in row.items() for k, v in _told(c, values, ci_level).items()} for name, row in rows.items()}
+        {
+            name: {k: v for c, values in row.items() for k, v in _told(c, values, ci_level).items()}
+            for name, row in rows.items()
+        }
     ).T
     return IntraclassCorrelation(table, found.notes)
 
@@ -240,7 +243,7 @@ def _generalised(fit: FitResult, data: Any) -> RSquared:
 def _posterior(fit: FitResult, data: Any, ci_level: float) -> RSquared:
     refuse_parts(fit, "R2")
     rows = _gelman(fit, data)
-    components, notes = pd.DataFrame(), ()
+    components, notes = pd.DataFrame(), tuple[str, ...]()
     if fit.random:
         try:
             found = variances(fit, "Nakagawa's R2", data)
@@ -261,7 +264,7 @@ def _gelman(fit: FitResult, data: Any) -> dict[str, tuple[FloatArray, str]]:
         )
     # The weight of a Gaussian row divides its variance; the number of trials that of a proportion.
     size = design.trials if design.trials is not None else design.weights if fit.family.name == "gaussian" else None
-    found = np.empty((3, len(draws)))
+    found = np.empty((4, len(draws)))
     step = max(1, AT_ONCE // design.n)
     for begin in range(0, len(draws), step):
         part = slice(begin, begin + step)
@@ -270,8 +273,9 @@ def _gelman(fit: FitResult, data: Any) -> dict[str, tuple[FloatArray, str]]:
         alone = mean_of(fit.family, linear_predictors(design, beta, []))
         parameters = [p[:, None] for p in draws.parameters[part].T]
         about = variance(fit.family, np.asarray(parameters), at) / (1.0 if size is None else size)
-        found[:, part] = at.var(axis=1, ddof=1), alone.var(axis=1, ddof=1), about.mean(axis=1)
-    total, told = found[0] + found[2], "Gelman, Goodrich, Gabry & Vehtari 2019"
+        found[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
+    whole, fixed, groups, rest = found
+    told = "Gelman, Goodrich, Gabry & Vehtari 2019"
     if not fit.random:
-        return {"bayes_r2": (found[0] / total, told)}
-    return {"marginal": (found[1] / total, told), "conditional": (found[0] / total, told)}
+        return {"bayes_r2": (whole / (whole + rest), told)}
+    return {"marginal": (fixed / (fixed + groups + rest), told), "conditional": (whole / (whole + rest), told)}

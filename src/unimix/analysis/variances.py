@@ -128,9 +128,7 @@ def _values(fit: FitResult, data: Any) -> tuple[FloatArray, list[FloatArray], Fl
     return np.asarray(fit.fixed.estimate), [np.asarray(b.covariance) for b in fit.random], fit.dispersion_parameters
 
 
-def _distribution(
-    fit: FitResult, design: Design, parameters: FloatArray, what: str, notes: list[str]
-) -> FloatArray:
+def _distribution(fit: FitResult, design: Design, parameters: FloatArray, what: str, notes: list[str]) -> FloatArray:
     family, mean = fit.family, float("nan")
     if needs_mean(family):
         mean = null_model(design).mean

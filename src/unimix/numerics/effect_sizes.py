@@ -16,7 +16,7 @@ LOGISTIC = float(np.sqrt(3) / np.pi)
 def partial_shares(statistic: FloatArray, df: FloatArray, df_error: FloatArray) -> dict[str, FloatArray]:
     """Partial eta squared, omega squared and epsilon squared of F tests, shapes (m,), none below zero.
 
-    Cohen (1988), Statistical Power Analysis, p. 550; Olejnik & Algina (2003), Psychol. Methods 8:434-447; Kelley (1935).
+    Cohen (1988), Statistical Power Analysis, p. 550; Olejnik & Algina (2003), Psychol. Methods 8:434-447.
     """
     above = (statistic - 1) * df
     return {

@@ -180,7 +180,10 @@ def link_unit(design: Design) -> float:
 
 
 def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArray:
-    """Var(y) at weight (or trials) 1, shape of ``mu``, for parameters (k,) or (k, S, 1); infinite for Student's t with nu <= 2."""
+    """Var(y) at weight (or trials) 1, shape of ``mu``; infinite for Student's t with nu <= 2.
+
+    Parameters have shape (k,), or (k, S, 1) for means (S, n).
+    """
     match family.label:
         case "gaussian":
             return np.full_like(mu, parameters[0] ** 2)

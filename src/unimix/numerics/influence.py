@@ -68,6 +68,8 @@ class Deletions:
         distance: Change' M^-1 change / p: Cook's distance, shape (m,).
         covratio: Determinant of the covariance matrix without the set over that with it, shape (m,).
         lost: What the set adds to (y - X beta_hat)'V^-1 (y - X beta_hat), shape (m,).
+        surprise: Change' (M_(I) - M)^- change, which is chi-squared under the model, shape (m,).
+        rank: Its degrees of freedom, shape (m,).
     """
 
     change: FloatArray
@@ -75,6 +77,8 @@ class Deletions:
     distance: FloatArray
     covratio: FloatArray
     lost: FloatArray
+    surprise: FloatArray
+    rank: FloatArray
 
 
 def linearise(
@@ -127,8 +131,8 @@ def deletions(model: Linearised, codes: IntArray, n_sets: int) -> Deletions:
     vx = at.weight[:, None] * (model.design.x - np.asarray(at.u @ at.follow))
     vr = _inverse_times(at, model.response - model.design.x @ model.beta)
     right = np.column_stack([vx, vr])
-    root = np.linalg.cholesky(at.beta_cov)
-    found = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (p,), (), (), ())))
+    root = np.asarray(np.linalg.cholesky(at.beta_cov), dtype=np.float64)
+    found = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (p,), (), (), (), (), ())))
     for sets, rows in _batches(codes, n_sets, p + at.half_rest.shape[0]):
         if rows.shape[1] > LARGE:
             for index, own in zip(sets, rows, strict=True):
@@ -201,6 +205,9 @@ def _downdate(
     found.distance[sets] = np.sum((along / values) ** 2, axis=1) / p
     found.covratio[sets] = 1 / np.prod(values, axis=1)
     found.lost[sets] = products[:, p, p] + np.sum(along**2 / values, axis=1)
+    told = values < 1 - NOTHING
+    found.surprise[sets] = np.sum(np.where(told, along**2 / (values * np.where(told, 1 - values, 1.0)), 0.0), axis=1)
+    found.rank[sets] = told.sum(axis=1)
 
 
 def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray, right: FloatArray) -> None:
@@ -221,4 +228,8 @@ def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray
     found.variance[index] = np.diag(model.back @ at.beta_cov @ model.back.T)
     found.distance[index] = change @ inverse @ change / p
     found.covratio[index] = np.linalg.det(at.beta_cov) * np.linalg.det(inverse)
+    size, axes = np.linalg.eigh(at.beta_cov - model.at.beta_cov)
+    told = size > NOTHING * size.max()
+    found.surprise[index] = float(np.sum((axes[:, told].T @ change) ** 2 / size[told]))
+    found.rank[index] = float(told.sum())
     found.lost[index] = everything @ right[:, p] - rest @ _inverse_times(at, rest)

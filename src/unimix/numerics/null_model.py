@@ -42,6 +42,8 @@ def null_model(design: Design) -> NullModel:
     try:
         found = search_laplace(own)
     except FloatingPointError as error:
-        raise FitError(f"The model without predictors, which the comparison needs, cannot be fitted: {error}.") from None
+        raise FitError(
+            f"The model without predictors, which the comparison needs, cannot be fitted: {error}."
+        ) from None
     eta = way_back.shift + way_back.coefficients @ found.point.beta
     return NullModel(float(LINKS[design.family.link].inverse(eta)[0]), found.point.parameters, found.value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.variances import is_sampled as is_sampled
+from unimix.analysis.variances import is_sampled
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.model.grouping import block_labels
 from unimix.numerics.conditional import Conditional, conditional, draw_coefficients
@@ -145,3 +145,15 @@ def replicated(fit: FitResult, n: int, seed: int | None, data: Any = None) -> Fl
     share = None if fit.rows.zero_probability is None else 1.0 - fit.rows.zero_probability
     eta = linear_predictors(design, draws)
     return draw_response(design.family, draws.parameters, eta, rng, design.weights, design.trials, share)
+
+
+__all__ = [
+    "MOST_DRAWS",
+    "Draws",
+    "coefficient_draws",
+    "conditional_at",
+    "dispersion_of",
+    "is_sampled",
+    "linear_predictors",
+    "replicated",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from unimix.analysis.check import Checks, check
 from unimix.analysis.collinearity import Collinearity, collinearity
 from unimix.analysis.dispersion import Overdispersion, ZeroInflation, overdispersion, zero_inflation
 from unimix.analysis.effect_sizes import EffectSizes, effect_sizes
@@ -20,7 +21,7 @@ class SummarisedResult(TestedResult):
 
     __test__ = False  # no test class of pytest's
 
-    def r2(self, *, ci_level: float = 0.95, data: Any = None) -> RSquared:
+    def r2(self, data: Any = None, *, ci_level: float = 0.95) -> RSquared:
         """How much of the variance the model explains.
 
         Mixed models: marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
@@ -31,12 +32,11 @@ class SummarisedResult(TestedResult):
         Linear models without groups: R2 and adjusted R2. Generalised ones: Tjur's (2009, Am. Stat. 63:366),
         Nagelkerke's (1991, Biometrika 78:691), McFadden's (1974) and Cox and Snell's (1989), where they are defined.
         Posteriors: Bayes R2 of Gelman, Goodrich, Gabry & Vehtari (2019), Am. Stat. 73:307-309, and Nakagawa's, of every
-        draw. Its marginal version has the variance of expected responses without group effects above the same
-        denominator.
+        draw. In its marginal version what the group effects add to expected responses counts as residual.
 
         Args:
-            ci_level: Probability of the intervals of a posterior.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
+            ci_level: Probability of the intervals of a posterior.
 
         Returns:
             ``.marginal``, ``.conditional``, ``.table`` and ``.components``.
@@ -46,14 +46,14 @@ class SummarisedResult(TestedResult):
         """
         return r2(cast("FitResult", self), data, ci_level)
 
-    def icc(self, *, ci_level: float = 0.95, data: Any = None) -> IntraclassCorrelation:
+    def icc(self, data: Any = None, *, ci_level: float = 0.95) -> IntraclassCorrelation:
         """Intraclass correlation: the share of the grouping factors in the variance, adjusted for fixed effects or not.
 
         From the components of :meth:`r2`: R / (R + E) and R / (F + R + E) (Nakagawa & Schielzeth 2013).
 
         Args:
-            ci_level: Probability of the intervals of a posterior.
             data: As for :meth:`r2`.
+            ci_level: Probability of the intervals of a posterior.
 
         Returns:
             ``.adjusted``, ``.unadjusted``, ``.by_group`` and ``.table``.
@@ -68,17 +68,18 @@ class SummarisedResult(TestedResult):
         """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
 
         Generalised least squares without the rows, at the estimated covariance parameters, by downdating instead of
-        refits (Haslett 1999, J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel 2005, Stat. Med. 24:893-909). Of a linear
-        model without groups the residual variance is estimated again, as in R's ``influence.measures``. Generalised
-        models are linearised at the estimates (one-step approximation, Pregibon 1981, Ann. Stat. 9:705-724).
+        refits (Haslett 1999, J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel 2005, Stat. Med. 24:893-909). Of a
+        linear model without groups the residual variance is estimated again, as in R's ``influence.measures``.
+        Generalised models are linearised at the estimates (one-step approximation, Pregibon 1981, Ann. Stat.
+        9:705-724).
 
         Args:
             by: A grouping factor, whose levels are left out one by one; None leaves out single rows.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
-            ``.table`` with Cook's distance (change' V^-1 change / p), covratio and for rows leverage and the conditional
-            Cook's distance of lme4; ``.dfbetas`` (changes in standard errors) and ``.estimates`` without the rows.
+            ``.table`` with Cook's distance (change' V^-1 change / p), covratio and for rows leverage and lme4's
+            conditional Cook's distance; ``.dfbetas`` (changes in standard errors) and ``.estimates`` without the rows.
 
         Raises:
             DataError: For an unknown grouping factor.
@@ -91,6 +92,7 @@ class SummarisedResult(TestedResult):
         self,
         kind: Literal["standardized", "partial", "d"] = "standardized",
         *,
+        type: Literal["III", "II"] = "III",  # noqa: A002  as of anova
         ci_level: float = 0.95,
         data: Any = None,
     ) -> EffectSizes:
@@ -104,6 +106,7 @@ class SummarisedResult(TestedResult):
                 marginal means of every two-level factor over the root of all variances but the fixed effects'
                 (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
                 times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
+            type: Of the F tests of partial.
             ci_level: Probability of the intervals; of a posterior quantiles of the draws.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
@@ -113,12 +116,12 @@ class SummarisedResult(TestedResult):
         Raises:
             OptionError: For another kind.
             UnsupportedModelError: Where the kind has no meaning for the family.
-            DataError: If there is no two-level factor.
+            DataError: Without an intercept (standardized, partial), or without a two-level factor (d).
             UnimixError: For the F tests of a posterior.
         """
-        return effect_sizes(cast("FitResult", self), kind, ci_level, data)
+        return effect_sizes(cast("FitResult", self), kind, type, ci_level, data)
 
-    def overdispersion(self, *, data: Any = None) -> Overdispersion:
+    def overdispersion(self, data: Any = None) -> Overdispersion:
         """Whether counts or proportions vary more than their distribution says: Pearson's chi-squared.
 
         Given the group effects, on n minus all parameters degrees of freedom, as ``performance::check_overdispersion``;
@@ -132,7 +135,7 @@ class SummarisedResult(TestedResult):
         """
         return overdispersion(cast("FitResult", self), data)
 
-    def zero_check(self, *, data: Any = None) -> ZeroInflation:
+    def zero_check(self, data: Any = None) -> ZeroInflation:
         """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
 
         The p value ignores that the mean was fitted to the same rows, which makes it conservative.
@@ -145,7 +148,7 @@ class SummarisedResult(TestedResult):
         """
         return zero_inflation(cast("FitResult", self), data)
 
-    def collinearity(self, *, data: Any = None) -> Collinearity:
+    def collinearity(self, data: Any = None) -> Collinearity:
         """How far each term of the fixed part is explained by the others: (generalised) variance inflation factors.
 
         From the covariance of the fixed effects, as ``car::vif`` (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183);
@@ -158,3 +161,20 @@ class SummarisedResult(TestedResult):
             DataError: Without an intercept, or without predictors.
         """
         return collinearity(cast("FitResult", self), data)
+
+    def check(self, data: Any = None) -> Checks:
+        """Everything that can be wrong with the fit, one row per check.
+
+        Convergence, singularity, numbers of levels, separation, overdispersion, zero inflation, collinearity, normality
+        of residuals and conditional modes, constant spread, influential rows and levels; R-hat, effective draws and
+        divergences of a sampler. Verdicts rest on published thresholds, which the functions of
+        ``unimix.analysis.check`` name; a test alone never makes one, since with many rows every departure is
+        significant. Order in time is not known, so that autocorrelation is not looked for.
+
+        Args:
+            data: The data that were fitted; needed for a result that was loaded or unpickled only.
+
+        Returns:
+            ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst.
+        """
+        return check(cast("FitResult", self), data)
