@@ -216,7 +216,7 @@ def test_names_and_labels() -> None:
     fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep, "pls", df_method="normal")
     assert fit.influence().table.index[0] == "r0"
     assert list(fit.influence("Subject").table.columns) == ["n", "cooks_distance", "covratio"]
-    with pytest.raises(um.DataError, match="Did you mean|did you mean"):
+    with pytest.raises(um.DataError, match="is not a grouping factor of this model"):
         fit.influence("Subjct")
     with pytest.raises(um.DataError, match="no fixed effects"):
         um.fit("Reaction ~ 0 + (1 | Subject)", sleep, "pls", df_method="normal").influence()

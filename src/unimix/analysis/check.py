@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -273,15 +274,17 @@ def _zeros(fit: FitResult, data: Any) -> Finding | None:
 def _collinearity(fit: FitResult, data: Any) -> Finding | None:
     if len(fit.fixed.terms) < 3:
         return None
-    terms = terms_of(fit, fit.design(data))
+    design = fit.design(data)
+    terms = terms_of(fit, design)
     if len(terms.names) < 2:
         return None
     found = collinearity(fit, data)
-    # Products of predictors explain their margins by construction.
+    # Products and powers of predictors explain each other by construction.
+    used = [{c for c in design.columns if re.search(rf"\b{re.escape(c)}\b", name)} for name in terms.names]
     alone = [
         name
         for i, name in enumerate(terms.names)
-        if name in found.table.index and len(terms.atoms[i]) == 1 and not terms.above(i)
+        if name in found.table.index and not any(used[i] & other for j, other in enumerate(used) if j != i)
     ]
     judged = found.table.loc[alone, "vif"] if alone else pd.Series(dtype=float)
     worst = float(judged.max()) if len(judged) else 1.0

@@ -172,7 +172,7 @@ def _judged(fit: FitResult, found: Influence) -> Finding:
     told = f"{label}: Cook's distance {value:.2g}; without it {term} moves by {-moved[term]:.2g} standard errors"
     call, picture = ("fit.influence()", "fit.plot.diagnostics()")
     if not rows:
-        call, picture = f"fit.influence({found.by!r})", "fit.plot.groups()"
+        call, picture = f"fit.influence({found.by!r})", f"fit.plot.caterpillar({found.by!r})"
     return Finding(
         name,
         verdict,

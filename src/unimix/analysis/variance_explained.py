@@ -69,8 +69,9 @@ class RSquared:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        more = in_html(self.components) if len(self.components) else ""
-        return in_html(self.table) + more + "".join(f"<p>{note}</p>" for note in self.notes)
+        if not len(self.components):
+            return in_html(self.table, self.notes)
+        return in_html(self.table) + in_html(self.components, self.notes)
 
 
 @dataclass(frozen=True)

@@ -112,12 +112,17 @@ def variances(fit: FitResult, what: str, data: Any = None) -> Variances:
     return Variances(
         fixed=fixed_variance(design.x, beta),
         random=tuple(block_variance(b.z, c) for b, c in kept),
-        blocks=tuple(f"{' + '.join(b.terms)} | {b.group}" for b in blocks),
+        blocks=tuple(_label(b) for b in blocks),
         groups=intraclass_correlation(blocks, covs, distribution + dispersion),
         dispersion=dispersion,
         distribution=distribution,
         notes=tuple(notes),
     )
+
+
+def _label(block: RandomBlock) -> str:
+    terms = block.terms if block.q <= 3 else (block.terms[0], "...", block.terms[-1])
+    return f"{' + '.join(terms)} | {block.group}"
 
 
 def _values(fit: FitResult, data: Any) -> tuple[FloatArray, list[FloatArray], FloatArray]:
@@ -137,6 +142,8 @@ def _distribution(fit: FitResult, design: Design, parameters: FloatArray, what: 
         )
         if mean < 5 and family.response == "count":
             notes.append("It is an approximation for means that are not small.")
+    if family.response in ("positive", "unit"):
+        notes.append("The variance of the distribution is that of the delta method.")
     found = row_variance(family, parameters, mean)
     if not np.isfinite(found).all():
         if family.name == "student_t" and family.link == "identity":
