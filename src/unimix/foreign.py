@@ -63,7 +63,6 @@ _ATTRIBUTES: dict[str, str] = {
     **dict.fromkeys(("check_model", "check_singularity", "check_convergence"), "fit.check()"),
     **dict.fromkeys(("eta_squared", "standardize_parameters"), "fit.effect_sizes()"),
     "vif": "fit.collinearity()",
-    "check_overdispersion": "fit.overdispersion()",
     "AIC": "fit.aic",
     "BIC": "fit.bic",
     "scale": "fit.sigma ** 2",

@@ -1,4 +1,4 @@
-"""R2, ICC, effect sizes, dispersion, collinearity, checks: against R (summaries_r.R), closed forms and planted faults."""
+"""R2, ICC, effect sizes, dispersion, collinearity, checks: against R (summaries_r.R), closed forms, planted faults."""
 
 from __future__ import annotations
 
