@@ -7,6 +7,8 @@ sleep$w <- seq(0.5, 2, length.out = nrow(sleep))
 pigs <- read.csv(here("dietox.csv")); pigs$Pig <- factor(pigs$Pig); pigs$Cu <- factor(pigs$Cu); pigs$Evit <- factor(pigs$Evit)
 cbpp <- read.csv(here("cbpp.csv")); cbpp$period <- factor(cbpp$period); cbpp$herd <- factor(cbpp$herd)
 ticks <- read.csv(here("grouseticks.csv")); ticks$YEAR <- factor(ticks$YEAR); for (f in c("BROOD", "INDEX", "LOCATION")) ticks[[f]] <- factor(ticks[[f]])
+teeth <- read.csv(here("orthodont.csv")); teeth$Subject <- factor(teeth$Subject); teeth$Sex <- factor(teeth$Sex, levels = c("Male", "Female"))
+first <- droplevels(ticks[1:200, ])
 penicillin <- read.csv(here("penicillin.csv"))
 machines <- read.csv("tests/data/gold/machines.csv"); machines$Machine <- factor(machines$Machine)
 seizure <- read.csv("tests/data/gold/seizure.csv")
@@ -53,8 +55,8 @@ out <- list(
     machines = nakagawa(lmer(score ~ Machine + (0 + Machine | Worker), machines, control = tight)),
     seizure = nakagawa(glmer(seizures ~ post * trt + (1 | id), seizure, poisson, offset = log_weeks, control = gtight),
                        glmer(seizures ~ 1 + (1 | id), seizure, poisson, offset = log_weeks, control = gtight)),
-    ticks = nakagawa(glmer(TICKS ~ YEAR + cHEIGHT + (1 | BROOD) + (1 | INDEX) + (1 | LOCATION), ticks, poisson, control = gtight),
-                     glmer(TICKS ~ 1 + (1 | BROOD) + (1 | INDEX) + (1 | LOCATION), ticks, poisson, control = gtight)),
+    ticks = nakagawa(glmer(TICKS ~ YEAR + cHEIGHT + (1 | BROOD) + (1 | INDEX), first, poisson, control = gtight),
+                     glmer(TICKS ~ 1 + (1 | BROOD) + (1 | INDEX), first, poisson, control = gtight)),
     seizure_package = package(glmer(seizures ~ post * trt + (1 | id), seizure, poisson, offset = log_weeks)),
     nb = package(nb), gamma = package(rate),
     weighted = list(r2 = summary(weighted)$r.squared, adjusted = summary(weighted)$adj.r.squared),
@@ -62,6 +64,7 @@ out <- list(
     fits = list(nagelkerke = num(r2_nagelkerke(fits)), mcfadden = num(r2_mcfadden(fits)$R2), cox_snell = num(r2_coxsnell(fits)))),
   icc = frame(icc(lmer(diameter ~ 1 + (1 | plate) + (1 | sample), penicillin, control = tight), by_group = TRUE)),
   standardized = list(growth = frame(standardize_parameters(growth, method = "basic")),
+                      pseudo = frame(standardize_parameters(lmer(distance ~ age * Sex + (1 | Subject), teeth, control = tight), method = "pseudo")),
                       weighted = frame(standardize_parameters(weighted, method = "basic")),
                       shed = frame(standardize_parameters(glm(resp ~ age * smoke, binomial, ohio), method = "basic", exponentiate = FALSE, ci_method = "wald"))),
   shares = list(F = F, df1 = df1, df2 = df2,

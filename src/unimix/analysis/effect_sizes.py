@@ -19,12 +19,13 @@ from unimix.model.data import FactorColumn
 from unimix.model.newdata import predictor_names
 from unimix.numerics.effect_sizes import LOGISTIC, noncentral_interval, partial_shares, share_of, weighted_sd
 from unimix.numerics.inference import checked_level, wald_interval
+from unimix.numerics.null_model import between_and_within
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
-KINDS = ("standardized", "partial", "d")
+KINDS = ("standardized", "pseudo", "partial", "d")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class EffectSizes:
     """Effect sizes of one kind.
 
     Attributes:
-        kind: standardized, partial or d.
+        kind: standardized, pseudo, partial or d.
         table: Index term; columns estimate, lower, upper and what they are made of.
         notes: What the numbers are.
         ci_level: Probability of the intervals.
@@ -68,7 +69,8 @@ def effect_sizes(fit: FitResult, kind: str, test: str, ci_level: float = 0.95, d
         )
     if kind == "partial":
         return EffectSizes(kind, *_partial(fit, test, ci_level, data), ci_level)
-    return EffectSizes(kind, *_standardized(fit, ci_level, data), ci_level)
+    made = _pseudo if kind == "pseudo" else _standardized
+    return EffectSizes(kind, *made(fit, ci_level, data), ci_level)
 
 
 def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -76,6 +78,46 @@ def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFr
     real = fit.family.response == "real" and fit.family.link == "identity"
     sd_x = weighted_sd(design.x, weights)
     sd_y = float(weighted_sd(fit.rows.observed, weights)) if real else 1.0
+    told = "times the standard deviation of the column" + (", over that of the response" if real else "")
+    note = f"Coefficients {told}."
+    if not real:
+        note += " The response is on the scale of the link and is not standardized."
+    return _scaled(fit, ci_level, data, sd_x, np.full(design.p, sd_y)), (note,)
+
+
+def _pseudo(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Hoffman (2015), Longitudinal Analysis, p. 342."""
+    if not fit.family.is_linear or fit.parts or len(fit.n_groups) != 1:
+        raise UnsupportedModelError(
+            "kind='pseudo' sets effects between and within the levels of one grouping factor of a linear mixed model "
+            f"apart; this model has {listing(fit.n_groups) or 'none'} as grouping factor and the {fit.family.name} "
+            "family. kind='standardized' is for all."
+        )
+    design = fit.design(data)
+    block = design.blocks[0]
+    order = np.argsort(block.codes, kind="stable")
+    starts = np.searchsorted(block.codes[order], np.arange(block.n_levels))
+    spread = np.maximum.reduceat(design.x[order], starts) - np.minimum.reduceat(design.x[order], starts)
+    within = (spread > 1e-8 * np.abs(design.x).max(axis=0)).any(axis=0)
+    means = np.add.reduceat(design.x[order], starts) / np.bincount(block.codes)[:, None]
+    sd_x = np.where(within, weighted_sd(design.x, design.weights), means.std(axis=0, ddof=1))
+    between_y, within_y = between_and_within(design, block)
+    others = ~within & (np.array(fit.fixed.terms) != "Intercept")
+    if others.any() and between_y < 1e-6 * within_y:
+        raise UnsupportedModelError(
+            f"Without predictors the levels of {block.group} do not differ (their SD is zero), so that an effect "
+            "between them cannot be measured in it. kind='standardized' has no such trouble."
+        )
+    table = _scaled(fit, ci_level, data, sd_x, np.where(within, within_y, between_y))
+    table.insert(
+        3, "level", ["within" if within[list(fit.fixed.terms).index(str(t))] else "between" for t in table.index]
+    )
+    note = f"Coefficients in standard deviations within levels of {block.group}, or between them where constant there."
+    return table, (note,)
+
+
+def _scaled(fit: FitResult, ci_level: float, data: Any, sd_x: FloatArray, sd_y: FloatArray) -> pd.DataFrame:
+    """Coefficients times sd_x / sd_y, shapes (p,), without the intercept."""
     if is_sampled(fit):
         tail = 0.5 - ci_level / 2
         lower, upper = np.quantile(fit.draws(DRAWS, data=data).beta, [tail, 1 - tail], axis=0)
@@ -85,14 +127,10 @@ def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFr
         lower, upper = wald_interval(
             fit.fixed.estimate, fit.fixed.std_error, None if np.isinf(df).all() else df, ci_level
         )
-    scale = sd_x / sd_y
+    scale = sd_x / np.where(sd_y > 0, sd_y, np.nan)
     columns = {"estimate": fit.fixed.estimate * scale, "lower": lower * scale, "upper": upper * scale}
     table = pd.DataFrame({**columns, "sd_x": sd_x, "sd_y": sd_y}, index=pd.Index(fit.fixed.terms, name="term"))
-    told = "times the standard deviation of the column" + (", over that of the response" if real else "")
-    note = f"Coefficients {told}."
-    if not real:
-        note += " The response is on the scale of the link and is not standardized."
-    return table.drop(index="Intercept", errors="ignore"), (note,)
+    return table.drop(index="Intercept", errors="ignore")
 
 
 def _partial(fit: FitResult, test: str, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:

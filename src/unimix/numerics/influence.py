@@ -64,7 +64,6 @@ class Deletions:
 
     Attributes:
         change: Estimates without the set minus those with it, shape (m, p).
-        variance: Variances of the estimates without it, shape (m, p).
         distance: Change' M^-1 change / p: Cook's distance, shape (m,).
         covratio: Determinant of the covariance matrix without the set over that with it, shape (m,).
         lost: What the set adds to (y - X beta_hat)'V^-1 (y - X beta_hat), shape (m,).
@@ -73,7 +72,6 @@ class Deletions:
     """
 
     change: FloatArray
-    variance: FloatArray
     distance: FloatArray
     covratio: FloatArray
     lost: FloatArray
@@ -132,7 +130,7 @@ def deletions(model: Linearised, codes: IntArray, n_sets: int) -> Deletions:
     vr = _inverse_times(at, model.response - model.design.x @ model.beta)
     right = np.column_stack([vx, vr])
     root = np.asarray(np.linalg.cholesky(at.beta_cov), dtype=np.float64)
-    found = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (p,), (), (), (), (), ())))
+    found = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (), (), (), (), ())))
     for sets, rows in _batches(codes, n_sets, p + at.half_rest.shape[0]):
         if rows.shape[1] > LARGE:
             for index, own in zip(sets, rows, strict=True):
@@ -201,7 +199,6 @@ def _downdate(
     along = np.einsum("bij,bi->bj", turned, products[:, :p, p])
     change = -np.einsum("bij,bj->bi", turned, along / values)
     found.change[sets] = change @ model.back.T
-    found.variance[sets] = np.einsum("bij,bij->bi", model.back @ turned / values[:, None, :], model.back @ turned)
     found.distance[sets] = np.sum((along / values) ** 2, axis=1) / p
     found.covratio[sets] = 1 / np.prod(values, axis=1)
     found.lost[sets] = products[:, p, p] + np.sum(along**2 / values, axis=1)
@@ -225,7 +222,6 @@ def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray
     rest = y - x @ beta
     everything = model.response - model.design.x @ model.beta
     found.change[index] = model.back @ change
-    found.variance[index] = np.diag(model.back @ at.beta_cov @ model.back.T)
     found.distance[index] = change @ inverse @ change / p
     found.covratio[index] = np.linalg.det(at.beta_cov) * np.linalg.det(inverse)
     size, axes = np.linalg.eigh(at.beta_cov - model.at.beta_cov)

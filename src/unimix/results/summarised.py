@@ -90,7 +90,7 @@ class SummarisedResult(TestedResult):
 
     def effect_sizes(
         self,
-        kind: Literal["standardized", "partial", "d"] = "standardized",
+        kind: Literal["standardized", "pseudo", "partial", "d"] = "standardized",
         *,
         type: Literal["III", "II"] = "III",  # noqa: A002  as of anova
         ci_level: float = 0.95,
@@ -101,6 +101,9 @@ class SummarisedResult(TestedResult):
         Args:
             kind: standardized: coefficients times the standard deviation of their column, over that of the response
                 (of generalised models not over it), as ``effectsize::standardize_parameters(method="basic")`` of R.
+                pseudo: of a linear model with one grouping factor, in standard deviations within its levels, or between
+                them for columns that are constant there (Hoffman 2015, Longitudinal Analysis, p. 342), as
+                ``method="pseudo"``.
                 partial: partial eta, omega and epsilon squared of every term from the F tests of :meth:`anova`, with
                 intervals from the noncentral F distribution, as ``effectsize::F_to_eta2``. d: the difference of the
                 marginal means of every two-level factor over the root of all variances but the fixed effects'
