@@ -184,7 +184,7 @@ def _singularity(fit: FitResult) -> Finding | None:
 
 
 def _levels(fit: FitResult) -> list[Finding]:
-    """Bolker and others (2009), Trends Ecol. Evol. 24:127-135, box 1: five or six levels at least."""
+    """Bolker and others (2009), Trends Ecol. Evol. 24:127-135: five or six levels at least."""
     found = []
     for group, count in fit.n_groups.items():
         verdict = PROBLEM if count < 3 else LOOK if count < 6 else OK
@@ -232,7 +232,7 @@ def _separation(fit: FitResult, data: Any) -> Finding | None:
 
 
 def _overdispersion(fit: FitResult, data: Any) -> Finding | None:
-    """Cameron & Trivedi's rule of thumb is a ratio of 1; Zuur and others (2009) worry from 1.5."""
+    """The distribution expects a ratio of 1; limits of 1.1 and 1.5 are conventions of this table."""
     if fit.family.response not in ("binomial", "count") or (why_no_overdispersion(fit) and not fit.parts):
         return None
     found = overdispersion(fit, data)

@@ -170,8 +170,8 @@ class SummarisedResult(TestedResult):
 
         Convergence, singularity, numbers of levels, separation, overdispersion, zero inflation, collinearity, normality
         of residuals and conditional modes, constant spread, influential rows and levels; R-hat, effective draws and
-        divergences of a sampler. Verdicts rest on published thresholds, which the functions of
-        ``unimix.analysis.check`` name; a test alone never makes one, since with many rows every departure is
+        divergences of a sampler. Verdicts rest on published thresholds where there are any,
+        which the documentation lists; a test alone never makes one, since with many rows every departure is
         significant. Order in time is not known, so that autocorrelation is not looked for.
 
         Args:
