@@ -102,13 +102,14 @@ def conditional(
     information = of_design(design, parameters, eta, zero)
     if np.isfinite(information.observed).all():
         try:
-            return _formed(design, factors, information.observed, beta_cov)
+            return formed(design, factors, information.observed, beta_cov)
         except np.linalg.LinAlgError:
             pass  # a response far from its mean bends the other way
-    return _formed(design, factors, information.expected, beta_cov)
+    return formed(design, factors, information.expected, beta_cov)
 
 
-def _formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
+def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
+    """The same at given factors L_k, shapes (q, q), and weights W, shape (n,)."""
     levels = tuple(b.n_levels for b in design.blocks)
     nothing = sparse.csr_array((0, 0))
     if not design.blocks:
@@ -179,11 +180,15 @@ def leverage(at: Conditional, design: Design) -> FloatArray:
     At given covariance parameters: of a linear model as ``hatvalues`` of lme4, of a generalised one at the weights of
     the linearised model. Demidenko & Stukel (2005), Stat. Med. 24:893-909, H1.
     """
-    weighted = at.weight[:, None] * design.x
-    normal = design.x.T @ weighted - np.asarray(at.u.T @ weighted).T @ at.follow
-    own = replace(at, beta_cov=np.asarray(np.linalg.inv(normal), dtype=np.float64))
+    own = replace(at, beta_cov=np.asarray(np.linalg.inv(fixed_information(at, design.x)), dtype=np.float64))
     z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
     return np.asarray(at.weight * predictor_variance(own, design.x, z, codes))
+
+
+def fixed_information(at: Conditional, x: FloatArray) -> FloatArray:
+    """X'V^-1 X with V = W^-1 + UU', shape (p, p), for the columns (n, p) that ``at`` was formed with."""
+    weighted = at.weight[:, None] * x
+    return np.asarray(x.T @ weighted - np.asarray(at.u.T @ weighted).T @ at.follow)
 
 
 @dataclass(frozen=True)

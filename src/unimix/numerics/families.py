@@ -180,7 +180,10 @@ def link_unit(design: Design) -> float:
 
 
 def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArray:
-    """Var(y) at weight (or trials) 1, shape of ``mu``; infinite for Student's t with nu <= 2."""
+    """Var(y) at weight (or trials) 1, shape of ``mu``; infinite for Student's t with nu <= 2.
+
+    Parameters have shape (k,), or (k, S, 1) for means (S, n).
+    """
     match family.label:
         case "gaussian":
             return np.full_like(mu, parameters[0] ** 2)
@@ -200,7 +203,8 @@ def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArr
             return np.asarray(mu * (1 - mu) / (1 + parameters[0]))
         case _:
             nu = parameters[1]
-            return np.full_like(mu, parameters[0] ** 2 * nu / (nu - 2) if nu > 2 else np.inf)
+            wide = np.where(nu > 2, nu / np.where(nu > 2, nu - 2, 1.0), np.inf)
+            return np.full_like(mu, parameters[0] ** 2 * wide)
 
 
 def unit_deviance(family: Family, parameters: FloatArray, y: FloatArray, mu: FloatArray) -> FloatArray | None:

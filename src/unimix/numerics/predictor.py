@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from unimix.model.design import Design
 from unimix.model.family import Family
 from unimix.numerics.families import Pointwise
 from unimix.numerics.variates import mean_of
@@ -17,6 +18,23 @@ FloatArray = npt.NDArray[np.float64]
 WIDE, NARROW = 161, 161
 """Nodes over eight standard errors of the linear predictor to either side, and over ten widths of the integrand."""
 _ROUNDS, _HALVINGS = 60, 30
+
+
+def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatArray]) -> FloatArray:
+    """X beta + Z b + offset of every row under S sets of coefficients, shape (S, n).
+
+    Args:
+        design: The model.
+        beta: Shape (S, p).
+        effects: Per block, shapes (S, L, q); an empty sequence leaves group effects out.
+    """
+    eta = beta @ design.x.T
+    if design.offset is not None:
+        eta = eta + design.offset
+    for block, own in zip(design.blocks if len(effects) else (), effects, strict=True):
+        for j in range(block.q):
+            eta += own[:, block.codes, j] * block.z[:, j]
+    return np.asarray(eta)
 
 
 def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:

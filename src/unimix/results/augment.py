@@ -14,7 +14,7 @@ from unimix.model.frames import one_row, to_pandas
 from unimix.model.newdata import response_values
 from unimix.numerics.conditional import leverage
 from unimix.numerics.families import of_design, unit_deviance
-from unimix.numerics.influence import cooks_distance, standardized
+from unimix.numerics.leverages import cooks_distance, standardized
 from unimix.numerics.weights import counted_rows
 from unimix.results.draws import conditional_at
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.variances import is_sampled
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.model.grouping import block_labels
 from unimix.numerics.conditional import Conditional, conditional, draw_coefficients
+from unimix.numerics.predictor import linear_predictors as predictors
 from unimix.numerics.variates import draw_response
 
 if TYPE_CHECKING:
@@ -45,11 +47,6 @@ class Draws:
     def __repr__(self) -> str:
         shapes = ", ".join(str(e.shape) for e in self.effects) or "none"
         return f"{len(self)} draws: beta {self.beta.shape}, effects {shapes}, parameters {self.parameters.shape}"
-
-
-def is_sampled(fit: FitResult) -> bool:
-    """Whether the result holds posterior draws."""
-    return fit.fixed.interval == "credible" and fit.status.n_draws is not None
 
 
 def coefficient_draws(fit: FitResult, n: int, seed: int | None, data: Any = None) -> Draws:
@@ -130,13 +127,7 @@ def _posterior(fit: FitResult, n: int) -> Draws:
 
 def linear_predictors(design: Design, draws: Draws) -> FloatArray:
     """X beta + Z b + offset of every row under every draw, shape (S, n)."""
-    eta = draws.beta @ design.x.T
-    if design.offset is not None:
-        eta = eta + design.offset
-    for block, effects in zip(design.blocks, draws.effects, strict=True):
-        for j in range(block.q):
-            eta += effects[:, block.codes, j] * block.z[:, j]
-    return np.asarray(eta)
+    return predictors(design, draws.beta, draws.effects)
 
 
 def replicated(fit: FitResult, n: int, seed: int | None, data: Any = None) -> FloatArray:
@@ -154,3 +145,15 @@ def replicated(fit: FitResult, n: int, seed: int | None, data: Any = None) -> Fl
     share = None if fit.rows.zero_probability is None else 1.0 - fit.rows.zero_probability
     eta = linear_predictors(design, draws)
     return draw_response(design.family, draws.parameters, eta, rng, design.weights, design.trials, share)
+
+
+__all__ = [
+    "MOST_DRAWS",
+    "Draws",
+    "coefficient_draws",
+    "conditional_at",
+    "dispersion_of",
+    "is_sampled",
+    "linear_predictors",
+    "replicated",
+]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unimix.analysis.bootstrap import Bootstrap, bootstrap
 from unimix.analysis.intervals import Intervals, credible, method_of, profile, wald
-from unimix.results.tested import TestedResult
+from unimix.results.summarised import SummarisedResult
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Method = Literal["wald", "profile", "bootstrap", "credible"]
 
 
-class IntervalResult(TestedResult):
+class IntervalResult(SummarisedResult):
     """A result with intervals of all of its parameters."""
 
     def confint(

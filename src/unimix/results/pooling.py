@@ -311,8 +311,9 @@ def icc(fit: FitResult, data: Any = None) -> dict[str, float]:
     whose residual variance on the scale of the link has no simple form.
     """
     design = fit.design(data)
-    residual = row_variance(fit.family, fit.sigma)
-    return intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual)
+    residual = row_variance(fit.family, fit.dispersion_parameters)
+    found = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual)
+    return {group: float(share) for group, share in found.items()}
 
 
 __all__ = ["LevelEstimates", "LevelPart", "icc", "level_draws", "level_estimates", "refuse_parts", "the_group"]

@@ -1,0 +1,158 @@
+"""Which rows and which levels of a grouping factor the fixed effects hang on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from unimix.analysis.shown import in_html, written
+from unimix.analysis.variances import refuse_parts
+from unimix.errors import DataError, UnimixError, did_you_mean, listing
+from unimix.numerics.conditional import leverage
+from unimix.numerics.influence import Deletions, deletions, linearise
+
+if TYPE_CHECKING:
+    from unimix.model.design import Design
+    from unimix.results.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
+
+    Attributes:
+        by: The grouping factor, or ``row``.
+        table: One row per level or row; columns n (rows left out), cooks_distance, covratio; of rows also leverage (of
+            the response on its fitted value, group effects included: lme4's ``hatvalues``) and cooks_conditional
+            (lme4's ``cooks.distance``, given the group effects).
+        dfbetas: Estimates with all rows minus those without, in standard errors; index as ``table``, a column per
+            fixed effect.
+        estimates: Estimates without the rows, likewise; NaN where the others do not identify them.
+        method: exact (at the estimated covariance parameters) or one-step (generalised models).
+    """
+
+    by: str
+    table: pd.DataFrame
+    dfbetas: pd.DataFrame
+    estimates: pd.DataFrame
+    method: str
+    _found: Deletions
+
+    @property
+    def p_values(self) -> FloatArray:
+        """How surprising each change is under the model, whose variance is that without the rows minus that with them.
+
+        Upper tails of chi-squared, shape (m,); of single rows the test of a mean shift. NaN where there is no estimate.
+        """
+        return np.asarray(special.chdtrc(np.maximum(self._found.rank, 1.0), self._found.surprise))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the numbers."""
+        how = {
+            "exact": "Exact at the estimated covariance parameters, which are not estimated again.",
+            "least squares": "Exact.",
+            "one-step": "One-step approximation at the working response and the estimated covariance parameters.",
+        }
+        lost = [str(k) for k in self.table.index[self.table["cooks_distance"].isna()]]
+        told = [how[self.method]]
+        if lost:
+            told.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
+        return tuple(told)
+
+    def __str__(self) -> str:
+        whole = self.table.join(self.dfbetas.add_prefix("dfbetas "))
+        first = whole.sort_values("cooks_distance", ascending=False, na_position="first").head(SHOWN)
+        notes = list(self.notes)
+        if len(whole) > SHOWN:
+            notes.insert(0, f"The {SHOWN} most influential of {len(whole)}.")
+        return written(first, notes)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(self.table.sort_values("cooks_distance", ascending=False).head(SHOWN), self.notes)
+
+
+def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influence:
+    """Leave out each row or level; see :meth:`unimix.results.summarised.SummarisedResult.influence`."""
+    if fit.fixed.interval == "credible":
+        raise UnimixError(
+            "Leaving rows out changes a posterior through its prior, too: fit.loo() has Pareto k for every row."
+        )
+    refuse_parts(fit, "Influence")
+    design = fit.design(data)
+    if not design.p:
+        raise DataError(f"{fit.model.reading} has no fixed effects to be influenced.")
+    codes, index = _sets(fit, design, by)
+    parameters = fit.dispersion_parameters
+    covariances = tuple(np.asarray(b.covariance) for b in fit.random)
+    model = linearise(design, np.asarray(fit.rows.linear_predictor), covariances, parameters)
+    found = deletions(model, codes, len(index))
+    n = np.bincount(codes, minlength=len(index))
+    plain = fit.family.is_linear and not design.blocks
+    dfbetas, covratio = _scaled(design, model.back, model.at.beta_cov, found, n, plain=plain)
+    columns: dict[str, Any] = {"n": n, "cooks_distance": found.distance, "covratio": covratio}
+    if by is None:
+        del columns["n"]
+        columns["leverage"] = leverage(model.at, model.design)
+        columns["cooks_conditional"] = _conditional_distance(fit, columns["leverage"], design.p)
+    terms = list(fit.fixed.terms)
+    return Influence(
+        by="row" if by is None else by,
+        table=pd.DataFrame(columns, index=index),
+        dfbetas=pd.DataFrame(dfbetas, index=index, columns=terms),
+        estimates=pd.DataFrame(np.asarray(fit.fixed.estimate) + found.change, index=index, columns=terms),
+        method="least squares" if plain else "exact" if fit.family.is_linear else "one-step",
+        _found=found,
+    )
+
+
+def _sets(fit: FitResult, design: Design, by: str | None) -> tuple[npt.NDArray[np.int64], pd.Index[Any]]:
+    if by is None:
+        labels = fit.rows.labels
+        positions = pd.Index(np.asarray(fit.rows.index, dtype=np.int64), name="row")
+        return np.arange(design.n), positions if labels is None else labels.index()
+    known = list(dict.fromkeys(b.group for b in design.blocks))
+    if by not in known:
+        raise DataError(
+            f"by={by!r} is not a grouping factor of this model.{did_you_mean(str(by), known)} Known: "
+            f"{listing(known) or 'none'}; by=None leaves out single rows."
+        )
+    block = next(b for b in design.blocks if b.group == by)
+    return block.codes, pd.Index(list(block.levels), name=by)
+
+
+def _scaled(
+    design: Design, back: FloatArray, covariance: FloatArray, found: Deletions, n: Any, *, plain: bool
+) -> tuple[FloatArray, FloatArray]:
+    """DFBETAS (m, p) and covariance ratios (m,).
+
+    A linear model without groups has its residual variance estimated again, as in R; else it is held.
+    """
+    se = np.sqrt(np.diag(back @ covariance @ back.T))
+    if not plain:
+        return -found.change / se, found.covratio
+    left = (design.n - design.p - n).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(left > 0, (design.n - design.p - found.lost) / left, np.nan)
+        ratio = np.maximum(ratio, 0.0)
+        return -found.change / (np.sqrt(ratio)[:, None] * se), found.covratio * ratio**design.p
+
+
+def _conditional_distance(fit: FitResult, hat: FloatArray, p: int) -> FloatArray:
+    """Cook's distance given the group effects, from residuals and leverages, shape (n,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = (fit.resid("standardized") / (1 - hat)) ** 2 * hat / p
+        return np.where(1 - hat > 1e-12, value, np.nan)
+
+
+__all__ = ["Influence", "influence"]

@@ -1,0 +1,66 @@
+"""Effect sizes from test statistics and coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+from scipy.optimize import brentq
+
+FloatArray = npt.NDArray[np.float64]
+
+LOGISTIC = float(np.sqrt(3) / np.pi)
+"""One over the standard deviation of the logistic distribution: from a log odds ratio to d."""
+
+
+def partial_shares(statistic: FloatArray, df: FloatArray, df_error: FloatArray) -> dict[str, FloatArray]:
+    """Partial eta squared, omega squared and epsilon squared of F tests, shapes (m,), none below zero.
+
+    Cohen (1988), Statistical Power Analysis, p. 550; Olejnik & Algina (2003), Psychol. Methods 8:434-447.
+    """
+    above = (statistic - 1) * df
+    return {
+        "eta2": statistic * df / (statistic * df + df_error),
+        "omega2": np.maximum(above / (above + df + df_error + 1), 0.0),
+        "epsilon2": np.maximum(above / (statistic * df + df_error), 0.0),
+    }
+
+
+def noncentral_interval(statistic: float, df: float, df_error: float, level: float) -> tuple[float, float]:
+    """Two-sided confidence interval of the noncentrality of an F test.
+
+    The noncentralities for which the statistic is the upper and the lower quantile (Steiger 2004, Psychol. Methods
+    9:164-182). The ends are zero where no noncentrality does that.
+
+    Args:
+        statistic: F.
+        df: Numerator degrees of freedom.
+        df_error: Denominator degrees of freedom, finite.
+        level: Probability.
+    """
+
+    def end(target: float) -> float:
+        def gap(noncentrality: float) -> float:
+            return float(special.ncfdtr(df, df_error, noncentrality, statistic)) - target
+
+        if special.fdtr(df, df_error, statistic) <= target:
+            return 0.0
+        high = 2 * (df * statistic + 10.0)
+        while gap(high) > 0:
+            high *= 2
+        return float(brentq(gap, 1e-12, high, xtol=1e-10, rtol=1e-12))
+
+    tail = 0.5 - level / 2
+    return end(1 - tail), end(tail)
+
+
+def share_of(noncentrality: FloatArray, df_error: FloatArray) -> FloatArray:
+    """Partial eta squared of a population with this noncentrality."""
+    return np.asarray(noncentrality / (noncentrality + df_error))
+
+
+def weighted_sd(values: FloatArray, weights: FloatArray | None) -> FloatArray:
+    """Standard deviation of columns (n, ...), shape (...): unbiased, also for reliability weights of shape (n,)."""
+    w = np.full(len(values), 1 / len(values)) if weights is None else weights / weights.sum()
+    middle = np.tensordot(w, values, axes=1)
+    return np.asarray(np.sqrt(np.tensordot(w, (values - middle) ** 2, axes=1) / (1 - np.sum(w**2))))
