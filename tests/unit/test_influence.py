@@ -220,3 +220,24 @@ def test_names_and_labels() -> None:
         fit.influence("Subjct")
     with pytest.raises(um.DataError, match="no fixed effects"):
         um.fit("Reaction ~ 0 + (1 | Subject)", sleep, "pls", df_method="normal").influence()
+
+
+def test_refits_move_the_covariance_parameters_too() -> None:
+    data = um.load_dataset("sleepstudy")
+    fit = um.fit("Reaction ~ Days + (1 + Days | Subject)", data, "pls")
+    found = fit.influence("Subject", refit=True)
+    assert found.parameters is not None
+    level = "308"
+    alone = um.fit("Reaction ~ Days + (1 + Days | Subject)", data[data["Subject"].astype(str) != level], "pls")
+    row = list(map(str, found.table.index)).index(level)
+    np.testing.assert_allclose(found.estimates.iloc[row], alone.fixed.estimate, rtol=1e-7)
+    assert found.parameters.iloc[row]["sigma"] == pytest.approx(alone.sigma, rel=1e-6)
+    change = np.asarray(fit.fixed.estimate) - np.asarray(alone.fixed.estimate)
+    expected = change @ np.linalg.solve(fit.fixed.covariance, change) / 2
+    assert found.table["cooks_distance"].iloc[row] == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(found.dfbetas.iloc[row], change / alone.fixed.std_error, rtol=1e-5)
+    # balanced data: the fixed effects hardly feel the covariance parameters
+    held = fit.influence("Subject")
+    np.testing.assert_allclose(found.estimates, held.estimates, rtol=1e-6)
+    with pytest.raises(um.UnimixError, match=r"um\.refit"):
+        type(fit).from_json(fit.to_json()).influence("Subject", refit=True, data=data)

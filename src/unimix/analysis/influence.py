@@ -10,14 +10,18 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from unimix.analysis.parameters import parameters_of, values_of
 from unimix.analysis.shown import in_html, written
 from unimix.analysis.variances import refuse_parts
 from unimix.errors import DataError, UnimixError, did_you_mean, listing
 from unimix.numerics.conditional import leverage
 from unimix.numerics.influence import Deletions, deletions, linearise
+from unimix.numerics.simulation import without
+from unimix.parallel import run_jobs
 
 if TYPE_CHECKING:
     from unimix.model.design import Design
+    from unimix.model.estimates import Refitter
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
@@ -36,7 +40,8 @@ class Influence:
         dfbetas: Estimates with all rows minus those without, in standard errors; index as ``table``, a column per
             fixed effect.
         estimates: Estimates without the rows, likewise; NaN where the others do not identify them.
-        method: exact (at the estimated covariance parameters) or one-step (generalised models).
+        method: exact (at the estimated covariance parameters), one-step (generalised models) or refit.
+        parameters: Of refits, all parameters without the rows: index as ``table``, columns as in ``fit.confint()``.
     """
 
     by: str
@@ -44,14 +49,19 @@ class Influence:
     dfbetas: pd.DataFrame
     estimates: pd.DataFrame
     method: str
-    _found: Deletions
+    _found: Deletions | None
+    parameters: pd.DataFrame | None = None
+    _failed: tuple[str, ...] = ()
 
     @property
     def p_values(self) -> FloatArray:
         """How surprising each change is under the model, whose variance is that without the rows minus that with them.
 
-        Upper tails of chi-squared, shape (m,); of single rows the test of a mean shift. NaN where there is no estimate.
+        Upper tails of chi-squared, shape (m,); of single rows the test of a mean shift. NaN where there is no estimate,
+        and for refits.
         """
+        if self._found is None:
+            return np.full(len(self.table), np.nan)
         return np.asarray(special.chdtrc(np.maximum(self._found.rank, 1.0), self._found.surprise))
 
     @property
@@ -60,13 +70,14 @@ class Influence:
         how = {
             "exact": "Exact at the estimated covariance parameters, which are not estimated again.",
             "least squares": "Exact.",
+            "refit": "The model was fitted again, covariance parameters and all.",
             "one-step": "One-step approximation at the working response and the estimated covariance parameters.",
         }
         lost = [str(k) for k in self.table.index[self.table["cooks_distance"].isna()]]
         told = [how[self.method]]
         if lost:
             told.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
-        return tuple(told)
+        return (*told, *self._failed)
 
     def __str__(self) -> str:
         whole = self.table.join(self.dfbetas.add_prefix("dfbetas "))
@@ -82,8 +93,72 @@ class Influence:
         return in_html(self.table.sort_values("cooks_distance", ascending=False).head(SHOWN), self.notes)
 
 
-def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influence:
-    """Leave out each row or level; see :meth:`unimix.results.summarised.SummarisedResult.influence`."""
+@dataclass(frozen=True)
+class _LeftOut:
+    """The model without one set of rows."""
+
+    refitter: Refitter
+    design: Design
+    codes: npt.NDArray[np.int64] | None
+    names: tuple[str, ...]
+
+    def __call__(self, level: int) -> tuple[FloatArray, FloatArray, str]:
+        """All parameters, the covariance of the fixed effects, and why there is none or the fit did not converge."""
+        p = self.design.p
+        try:
+            design = without(self.design, self.codes, level)
+            if np.linalg.matrix_rank(design.x) < p:
+                raise DataError("coefficients are not estimable")
+            fit = self.refitter(design)
+        except UnimixError as error:
+            return np.full(len(self.names), np.nan), np.full((p, p), np.nan), " ".join(str(error).split())
+        told = "" if fit.converged else "the fit did not converge"
+        return values_of(fit, parameters_of(fit)), np.asarray(fit.fixed.covariance), told
+
+
+def influence_by_refits(
+    fit: FitResult,
+    refitter: Refitter | None,
+    by: str | None,
+    data: Any,
+    *,
+    n_jobs: int = 1,
+    progress: bool | None = None,
+) -> Influence:
+    """Fit the model without each row or level; see :meth:`unimix.results.summarised.SummarisedResult.influence`."""
+    design = _checked(fit, data)
+    if refitter is None:
+        raise UnimixError(
+            "This result was loaded, and has no engine to fit with: um.refit(fit, data).influence(..., refit=True)."
+        )
+    codes, index = _sets(fit, design, by)
+    names = tuple(p.name for p in parameters_of(fit))
+    work = _LeftOut(refitter, design, None if by is None else codes, names)
+    made = run_jobs(work, range(len(index)), n_jobs=n_jobs, progress=progress, title="leaving one out")
+    values = np.array([v for v, _, _ in made])
+    covariances = np.array([c for _, c, _ in made])
+    own, p = np.asarray(fit.fixed.covariance), design.p
+    change = np.asarray(fit.fixed.estimate) - values[:, :p]
+    with np.errstate(invalid="ignore"):
+        scaled = change / np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+        covratio = np.exp(np.linalg.slogdet(covariances)[1] - np.linalg.slogdet(own)[1])
+    distance = np.einsum("mp,mp->m", change, np.linalg.solve(own, change.T).T) / p
+    columns: dict[str, Any] = {"n": np.bincount(codes)} if by is not None else {}
+    failed = tuple(f"Without {level}: {told}." for level, (_, _, told) in zip(index, made, strict=True) if told)
+    terms = list(fit.fixed.terms)
+    return Influence(
+        by="row" if by is None else by,
+        table=pd.DataFrame({**columns, "cooks_distance": distance, "covratio": covratio}, index=index),
+        dfbetas=pd.DataFrame(scaled, index=index, columns=terms),
+        estimates=pd.DataFrame(values[:, :p], index=index, columns=terms),
+        method="refit",
+        _found=None,
+        parameters=pd.DataFrame(values, index=index, columns=list(names)),
+        _failed=failed,
+    )
+
+
+def _checked(fit: FitResult, data: Any) -> Design:
     if fit.fixed.interval == "credible":
         raise UnimixError(
             "Leaving rows out changes a posterior through its prior, too: fit.loo() has Pareto k for every row."
@@ -92,6 +167,12 @@ def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influe
     design = fit.design(data)
     if not design.p:
         raise DataError(f"{fit.model.reading} has no fixed effects to be influenced.")
+    return design
+
+
+def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influence:
+    """Leave out each row or level; see :meth:`unimix.results.summarised.SummarisedResult.influence`."""
+    design = _checked(fit, data)
     codes, index = _sets(fit, design, by)
     parameters = fit.dispersion_parameters
     covariances = tuple(np.asarray(b.covariance) for b in fit.random)
@@ -155,4 +236,4 @@ def _conditional_distance(fit: FitResult, hat: FloatArray, p: int) -> FloatArray
         return np.where(1 - hat > 1e-12, value, np.nan)
 
 
-__all__ = ["Influence", "influence"]
+__all__ = ["Influence", "influence", "influence_by_refits"]

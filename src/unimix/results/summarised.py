@@ -8,7 +8,7 @@ from unimix.analysis.check import Checks, check
 from unimix.analysis.collinearity import Collinearity, collinearity
 from unimix.analysis.dispersion import Overdispersion, ZeroInflation, overdispersion, zero_inflation
 from unimix.analysis.effect_sizes import EffectSizes, effect_sizes
-from unimix.analysis.influence import Influence, influence
+from unimix.analysis.influence import Influence, influence, influence_by_refits
 from unimix.analysis.variance_explained import IntraclassCorrelation, RSquared, icc, r2
 from unimix.results.tested import TestedResult
 
@@ -64,7 +64,15 @@ class SummarisedResult(TestedResult):
         """
         return icc(cast("FitResult", self), data, ci_level)
 
-    def influence(self, by: str | None = None, *, data: Any = None) -> Influence:
+    def influence(
+        self,
+        by: str | None = None,
+        *,
+        refit: bool = False,
+        n_jobs: int = 1,
+        progress: bool | None = None,
+        data: Any = None,
+    ) -> Influence:
         """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
 
         Generalised least squares without the rows, at the estimated covariance parameters, by downdating instead of
@@ -75,18 +83,26 @@ class SummarisedResult(TestedResult):
 
         Args:
             by: A grouping factor, whose levels are left out one by one; None leaves out single rows.
+            refit: Fit the model again without each by its engine, covariance parameters and all (lme4's
+                ``influence``), instead of downdating at the estimated ones.
+            n_jobs: Processes for refits, by joblib; -1 for all cores.
+            progress: Whether refits show a bar; None shows it on terminals.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
             ``.table`` with Cook's distance (change' V^-1 change / p), covratio and for rows leverage and lme4's
-            conditional Cook's distance; ``.dfbetas`` (changes in standard errors) and ``.estimates`` without the rows.
+            conditional Cook's distance; ``.dfbetas`` (changes in standard errors), ``.estimates`` without the rows; of
+            refits ``.parameters``, with standard deviations and correlations.
 
         Raises:
             DataError: For an unknown grouping factor.
             UnsupportedModelError: With zero inflation or a formula of the dispersion.
             UnimixError: For a posterior.
         """
-        return influence(cast("FitResult", self), by, data)
+        fit = cast("FitResult", self)
+        if refit:
+            return influence_by_refits(fit, self._refitter, by, data, n_jobs=n_jobs, progress=progress)
+        return influence(fit, by, data)
 
     def effect_sizes(
         self,
