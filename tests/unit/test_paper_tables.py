@@ -438,3 +438,15 @@ def test_without_great_tables_the_line_to_type_is_told(
     assert hostile._repr_html_() is None
     assert hostile.to_latex()
     assert hostile.to_docx(tmp_path / "t.docx").is_file()
+
+
+def test_shares_of_variance_are_those_of_the_result() -> None:
+    data = um.load_dataset("sleepstudy")
+    fits = [um.fit(f, data, "pls") for f in ("Reaction ~ Days + (1 | Subject)", "Reaction ~ Days")]
+    loaded = type(fits[0]).from_json(fits[0].to_json())
+    made = um.table([*fits, loaded], ["Mixed", "Plain", "Loaded"], r2=True)
+    shown = {row.label: [cells[0].value if cells else None for cells in row.cells] for row in made.rows}
+    assert shown["R2 (marginal)"] == [fits[0].r2().marginal, None, None]
+    assert shown["ICC (adjusted)"][0] == fits[0].icc().adjusted
+    assert shown["R2"] == [None, pytest.approx(1 - fits[1].residuals.var() / data["Reaction"].var(ddof=0)), None]
+    assert any("Loaded has no R2" in str(note) for note in made.notes)

@@ -14,8 +14,8 @@ from unimix.results.result import FitResult
 COUNTS = ("poisson", "negative_binomial", "negative_binomial_1")
 
 
-def notes_of(models: Sequence[Model], options: Options) -> tuple[Note, ...]:
-    """All notes: convergence first, then what the numbers are, then models and software."""
+def notes_of(models: Sequence[Model], options: Options, told: Sequence[str] = ()) -> tuple[Note, ...]:
+    """All notes: convergence first, then what the numbers are (and what was told of them), models and software."""
     found = [
         Note(f"{m.column.label}: {words.status_words(m.fit)}", mark=m.column.mark) for m in models if m.column.mark
     ]
@@ -36,7 +36,7 @@ def notes_of(models: Sequence[Model], options: Options) -> tuple[Note, ...]:
     if "random" in options.sections:
         found += _shared(models, _random)
     if "fit" in options.sections:
-        found += _criteria(models)
+        found += [*_criteria(models), *map(Note, told)]
     formulas = {(m.name if len({n.name for n in models}) > 1 else "", _model(m.fit)): None for m in models}
     if len({formula for _, formula in formulas}) == 1:
         formulas = {("", formula): None for _, formula in formulas}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unimix.analysis import words
+from unimix.errors import UnimixError
 from unimix.papers.footnotes import notes_of
 from unimix.papers.heads import Model, headed
 from unimix.papers.model import Cell, ModelTable, Row
@@ -24,7 +25,7 @@ PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
 STATES = {"converged": "yes", "singular": "yes, singular", "not_converged": "NO", "failed": "NO"}
 CRITERIA = (
     "Rows", "Levels of ", "Engine", "Method", "Degrees of freedom", "Log-likelihood", "AIC", "BIC", "Draws", "R-hat",
-    "ESS", "Divergent transitions", "Converged",
+    "ESS", "Divergent transitions", "R2", "ICC", "Converged",
 )  # fmt: skip
 DEGREES = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger", "normal": "normal (z)"}
 
@@ -43,6 +44,7 @@ def table(
     keep: str | Sequence[str] | None = None,
     drop: str | Sequence[str] | None = None,
     sections: Section | Sequence[Section] | None = None,
+    r2: bool = False,
     caption: str = "",
 ) -> ModelTable:
     """Set models side by side in a table for a paper: one column per model, of any engines, formulas and responses.
@@ -67,6 +69,8 @@ def table(
         keep: Coefficients to show.
         drop: Coefficients to leave out; a note names them.
         sections: Those to show.
+        r2: Show R2 and the intraclass correlation, as ``fit.r2()`` and ``fit.icc()``; a note says why where there is
+            none. Counts need another fit for it.
         caption: Above the table.
 
     Returns:
@@ -98,13 +102,16 @@ def table(
         _coefficients(found, j, model.fit, options)
         _fit(found, j, model, models, options)
     _random(found, models, options)
+    told = _explained(found, models) if r2 else ()
     rows = tuple(
         Row(SECTIONS[key], label, tuple(cells.get(j, ()) for j in range(len(models))))
         for key in options.sections
         for (section, label), cells in sorted(found.items(), key=_place)
         if section == key
     )
-    return ModelTable(tuple(m.column for m in models), rows, notes_of(models, options), options.layout, str(caption))
+    return ModelTable(
+        tuple(m.column for m in models), rows, notes_of(models, options, told), options.layout, str(caption)
+    )
 
 
 def _coefficients(found: Found, j: int, fit: FitResult, options: Options) -> None:
@@ -213,6 +220,27 @@ def _fit(found: Found, j: int, model: Model, models: Sequence[Model], options: O
         if status.divergences is not None:
             put("Divergent transitions", status.divergences, str(status.divergences))
     put("Converged", status.state, f"{STATES[status.state]}{model.column.mark}")
+
+
+def _explained(found: Found, models: Sequence[Model]) -> tuple[str, ...]:
+    """Shares of variance in the section of criteria; returns what there is to say of them."""
+    notes = []
+    for j, model in enumerate(models):
+        try:
+            shares, told = model.fit.r2(), []
+            plain = {"r_squared": "R2"}
+            rows = {plain.get(str(k), f"R2 ({k})"): float(v) for k, v in shares.table["value"].items()}
+            notes += [f"R2: {method}." for method in shares.table["method"].unique()]
+            if model.fit.random:
+                rows["ICC (adjusted)"] = model.fit.icc().adjusted
+        except UnimixError as error:
+            rows, told = {}, [f"{model.column.label} has no R2: {error}"]
+        notes += told
+        for label, value in rows.items():
+            if np.isfinite(value):
+                cell = Cell("value", value, words.without_zero(value, 2))
+                found.setdefault(("fit", label), {})[j] = (cell,)
+    return tuple(dict.fromkeys(notes))
 
 
 def _head(model: Model) -> str:
