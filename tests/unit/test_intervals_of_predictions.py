@@ -161,3 +161,30 @@ def test_loaded_results_missing_values_and_errors(sleep: um.FitResult) -> None:
         sleep.predict(data, level=["subject"])
     with pytest.raises(um.OptionError, match="ci_level=95: a probability"):
         sleep.predict(data, interval="confidence", ci_level=95)
+
+
+def test_new_responses_have_the_weights_and_trials_of_their_rows() -> None:
+    """Least squares with weights: Var = x'Vx + sigma^2 / w; proportions: few trials spread more than many."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"x": rng.normal(size=80), "w": rng.uniform(0.5, 4, size=80)})
+    data["y"] = 1 + data["x"] + rng.normal(size=80) / np.sqrt(data["w"])
+    fit = um.fit("y ~ x", data, "pls", weights="w")
+    new = pd.DataFrame({"x": [0.5, 0.5], "w": [1.0, 4.0]})
+    x = np.array([1.0, 0.5])
+    expected = np.sqrt(x @ fit.fixed.covariance @ x + fit.sigma**2 / new["w"].to_numpy())
+    np.testing.assert_allclose(fit.predict(new, interval="prediction")["std_error"], expected, rtol=1e-10)
+    own = fit.predict(interval="prediction")["std_error"].to_numpy()
+    np.testing.assert_allclose(own, fit.predict(data, interval="prediction")["std_error"], rtol=1e-12)
+    with pytest.raises(um.DataError, match="add a column 'w'"):
+        fit.predict(new[["x"]], interval="prediction")
+    assert len(fit.predict(new[["x"]], interval="confidence")) == 2
+    cows = um.load_dataset("cbpp")
+    sick = um.fit("incidence / size ~ period + (1 | herd)", cows, "pls", family="binomial", weights="size")
+    few, many = (
+        sick.predict({"period": "1", "herd": "1", "size": n}, interval="prediction")["std_error"].iloc[0] for n in (2, 200)
+    )
+    mean = sick.predict({"period": "1", "herd": "1"})[0]
+    assert few == pytest.approx(np.sqrt(mean * (1 - mean) / 2), rel=0.1)  # and the error of the mean
+    assert many < 0.5 * few
+    with pytest.raises(um.DataError, match="add a column 'size'"):
+        sick.predict({"period": "1", "herd": "1"}, interval="prediction")

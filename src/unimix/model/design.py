@@ -297,6 +297,7 @@ def build_design(
             blocks=tuple(recipe for recipe, _ in blocks),
             offset_column=offset_name,
             offset_given=extra_offset is not None,
+            weights_column=weight_name,
             ziformula=dict(spec.texts).get("zero"),
             zero_kept=parts["zero"].kept if "zero" in parts else (),
         ),

@@ -184,6 +184,27 @@ def trial_numbers(recipe: DesignRecipe, data: Any) -> FloatArray | None:
     return np.asarray(sum(np.asarray(evaluate(part, env), dtype=np.float64) for part in node.arguments))
 
 
+def new_weights(recipe: DesignRecipe, data: Any) -> FloatArray | None:
+    """The column of new data that ``weights=`` named, shape (n,); None where nothing was named.
+
+    Raises:
+        DataError: If it is absent, missing or not positive.
+    """
+    name = recipe.weights_column
+    if name is None:
+        return None
+    if name not in column_labels(data):
+        raise DataError(
+            f"The model was fitted with weights={name!r}, and a new response has the weight or the trials of its row: "
+            f"add a column {name!r} to the new data; 1 is one trial, or a response of weight 1."
+        )
+    column = read_columns(data, [name])[name]
+    found = as_numbers(column) if isinstance(column, NumericColumn) else None
+    if found is None or column.missing.any() or not (found > 0).all():
+        raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
+    return found
+
+
 def _random_rows(
     spec: ModelSpec,
     index: int,

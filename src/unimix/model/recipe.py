@@ -32,6 +32,7 @@ class DesignRecipe(BaseModel):
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was an array.
+        weights_column: Column named by ``weights=``, if any.
         ziformula: Of the probability of a structural zero, if any.
         zero_kept: Its columns that were kept.
     """
@@ -48,5 +49,6 @@ class DesignRecipe(BaseModel):
     blocks: tuple[RecipeBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
+    weights_column: str | None = None
     ziformula: str | None = None
     zero_kept: tuple[int, ...] = ()

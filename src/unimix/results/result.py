@@ -260,9 +260,10 @@ class FitResult(IntervalResult):
                 linear predictor). At population level this is the response of a group whose effects are zero, not the
                 average over groups.
             interval: confidence, of the expected response: the joint error of fixed and group effects at the estimated
-                variances. prediction, of one new response (weight 1; of a proportion with the trials of ``cbind``, else
-                one trial): also the residual, and the variance between groups of every effect that is left out or not
-                fitted; its estimate is then the mean over them. Quantiles of the draws for a sampler.
+                variances. prediction, of one new response (of the weight or the trials that its row has in the column
+                of ``weights=`` or in ``cbind``; else weight 1, one trial): also the residual, and the variance between
+                groups of every effect that is left out or not fitted; its estimate is then the mean over them.
+                Quantiles of the draws for a sampler.
             ci_level: Probability of the interval.
             seed: Of the draws that prediction intervals of generalised models are made of.
             fitted: The data that were fitted; needed for intervals of a result that was loaded or unpickled only.
@@ -294,6 +295,7 @@ class FitResult(IntervalResult):
                 ci_level=ci_level,
                 seed=seed,
                 fitted=fitted,
+                own_rows=data is None,
             )
         if data is None and isinstance(level, str):
             eta = self.rows.linear_predictor if level == "group" else self.rows.population_predictor

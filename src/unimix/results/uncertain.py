@@ -12,7 +12,7 @@ from scipy import special
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.model.frames import column_labels, one_row, to_pandas
-from unimix.model.newdata import frame_of, predictor_names, trial_numbers
+from unimix.model.newdata import frame_of, new_weights, predictor_names, trial_numbers
 from unimix.model.parse import parse
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
@@ -74,6 +74,7 @@ def predict_interval(
     ci_level: float,
     seed: int,
     fitted: Any = None,
+    own_rows: bool = False,
 ) -> pd.DataFrame:
     """Predictions with intervals, columns estimate, std_error, lower, upper; NaN where a predictor is missing.
 
@@ -87,10 +88,11 @@ def predict_interval(
         ci_level: Probability.
         seed: Of the responses that are drawn where there is no closed form.
         fitted: The data that were fitted, for a result that was loaded.
+        own_rows: Whether the rows are those that were fitted, with their weights and trials.
 
     Raises:
         OptionError: For wrong arguments.
-        DataError: For unknown levels.
+        DataError: For unknown levels, or absent weights.
     """
     checked_level(ci_level)
     if interval not in ("confidence", "prediction"):
@@ -113,7 +115,8 @@ def predict_interval(
     prediction = interval == "prediction"
     # Of an effect that is left out a prediction interval knows its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
-    kept, rows = at.only(chosen), rows_of(fit, at, None, _trials(fit, at, data), seed)
+    weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
+    kept, rows = at.only(chosen), rows_of(fit, at, weights, trials, seed)
     if is_sampled(fit):
         eta, parameters = predictor_draws(fit, kept, integrated, fit.status.n_draws or 1, seed, fitted)
         values = (
@@ -144,11 +147,19 @@ def _with_groups(fit: FitResult, data: Any, chosen: list[bool]) -> Any:
     return to_pandas(data).assign(**dict.fromkeys(absent, "(new)")) if absent else data
 
 
-def _trials(fit: FitResult, at: Placed, data: Any) -> FloatArray | None:
-    if fit.family.name != "binomial":
-        return None
-    trials = trial_numbers(fit.model.recipe, one_row(data))
-    return np.ones(int(at.rows.complete.sum())) if trials is None else trials[at.rows.complete]
+def _precision(fit: FitResult, at: Placed, data: Any, *, own_rows: bool) -> tuple[FloatArray | None, FloatArray | None]:
+    """Weights of a Gaussian response and trials of a binomial one, of the complete rows; None is 1."""
+    if own_rows:
+        return (fit.rows.weights if fit.family.is_linear else None), fit.rows.trials
+    if fit.family.name not in ("gaussian", "binomial"):
+        return None, None
+    frame = one_row(data)
+    found = trial_numbers(fit.model.recipe, frame) if fit.family.name == "binomial" else None
+    found = new_weights(fit.model.recipe, frame) if found is None else found
+    kept = None if found is None else found[at.rows.complete]
+    if fit.family.name == "gaussian":
+        return kept, None
+    return None, np.ones(int(at.rows.complete.sum())) if kept is None else kept
 
 
 def _of_response(made: Predictive, ci_level: float) -> FloatArray:
