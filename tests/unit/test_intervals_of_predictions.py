@@ -180,11 +180,10 @@ def test_new_responses_have_the_weights_and_trials_of_their_rows() -> None:
     assert len(fit.predict(new[["x"]], interval="confidence")) == 2
     cows = um.load_dataset("cbpp")
     sick = um.fit("incidence / size ~ period + (1 | herd)", cows, "pls", family="binomial", weights="size")
-    few, many = (
-        sick.predict({"period": "1", "herd": "1", "size": n}, interval="prediction")["std_error"].iloc[0] for n in (2, 200)
-    )
-    mean = sick.predict({"period": "1", "herd": "1"})[0]
+    row = {"period": "1", "herd": "1"}
+    few, many = (sick.predict({**row, "size": n}, interval="prediction")["std_error"].iloc[0] for n in (2, 200))
+    mean = sick.predict(row)[0]
     assert few == pytest.approx(np.sqrt(mean * (1 - mean) / 2), rel=0.1)  # and the error of the mean
     assert many < 0.5 * few
     with pytest.raises(um.DataError, match="add a column 'size'"):
-        sick.predict({"period": "1", "herd": "1"}, interval="prediction")
+        sick.predict(row, interval="prediction")

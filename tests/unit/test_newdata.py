@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import unimix as um
 from unimix.errors import DataError
 from unimix.model.design import Design, build_design
 from unimix.model.newdata import NewRows, design_rows
@@ -205,3 +206,13 @@ def test_odd_names_survive_the_round_trip():
     design = build_design(parse("y ~ ."), data)
     assert design.fixed_names == ("Intercept", "a b", "<f`>[T.a]", "<f`>[T.b]", "", "TRUE")
     np.testing.assert_array_equal(rows(design, data[3:6]).x, design.x[3:6])
+
+
+def test_true_and_one_are_one_level() -> None:
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"g": np.tile([True, False], 20), "h": np.repeat(np.arange(8), 5), "x": rng.normal(size=40)})
+    data["y"] = data["x"] + 2 * data["g"] + rng.normal(size=40) + rng.normal(size=8)[data["h"]]
+    fits = [um.fit("y ~ x + (1 | g) + (1 | h)", d, "pls") for d in (data, data.assign(g=data["g"].astype(int)))]
+    found = [fit.predict({"x": 0, "g": g, "h": 1})[0] for fit in fits for g in (True, 1)]
+    np.testing.assert_allclose(found, found[0], rtol=1e-9)
+    assert abs(fits[0].predict({"x": 0, "g": False, "h": 1})[0] - found[0]) > 0.5

@@ -34,9 +34,17 @@ def block_labels(blocks: Sequence[Named]) -> list[str]:
 
 
 def level_codes(levels: Sequence[Level], labels: Sequence[Level]) -> IntArray:
-    """Index of each label among the levels, shape (n,); -1 for an unknown one."""
+    """Index of each label among the levels, shape (n,); -1 for an unknown one. True is 1, False is 0."""
     index = {str(level): i for i, level in enumerate(levels)}
-    return np.array([index.get(str(label), -1) for label in labels], dtype=np.int64)
+    for i, level in enumerate(levels):
+        if isinstance(level, bool | np.bool_):
+            index.setdefault(str(int(level)), i)
+
+    def code(label: Level) -> int:
+        found = index.get(str(label), -1)
+        return index.get(str(int(label)), -1) if found < 0 and isinstance(label, bool | np.bool_) else found
+
+    return np.array([code(label) for label in labels], dtype=np.int64)
 
 
 def combine(factors: Sequence[FactorColumn]) -> tuple[IntArray, tuple[tuple[Level, ...], ...]]:
