@@ -135,7 +135,8 @@ def test_generalised_means_are_probabilities_and_odds_ratios() -> None:
     p = 1 / (1 + np.exp(-link.table["estimate"]))
     np.testing.assert_allclose(response.table["estimate"], p)
     np.testing.assert_allclose(response.table["std_error"], link.table["std_error"] * p * (1 - p))
-    odds = response.contrasts("reference")
+    odds = response.contrasts("reference", adjust="none")
+    assert odds["contrast"].tolist()[0] == "2 / 1"
     np.testing.assert_allclose(odds["odds_ratio"], np.exp(fit.fixed_effects["estimate"].iloc[1:]), rtol=1e-8)
     np.testing.assert_allclose(odds["p_value"], fit.fixed_effects["p_value"].iloc[1:], rtol=1e-6)
 
@@ -170,3 +171,43 @@ def test_what_makes_no_sense_is_refused(pigs: um.FitResult) -> None:
         again.emmeans("Cu")
     data = um.load_dataset("dietox")
     pd.testing.assert_frame_equal(again.emmeans("Cu", data=data).table, pigs.emmeans("Cu").table, rtol=1e-6)
+
+
+def test_default_adjustments_are_those_of_emmeans(pigs: um.FitResult) -> None:
+    """R 4.2.2, emmeans 1.8.4.1, trt.vs.ctrl (mvt), consec and eff of this model, printed digits."""
+    fit = um.fit("Weight ~ Time + Cu * Evit + (1 + Time | Pig)", um.load_dataset("dietox"), "pls")
+    means = fit.emmeans("Cu")
+    assert "averaged over Evit with equal weights" in str(means)
+    dunnett = means.contrasts("reference")
+    assert dunnett["adjust"].tolist() == ["mvt", "mvt"]
+    # both sides integrate the multivariate t by random lattices: 1e-4
+    assert dunnett["p_value"].to_numpy() == pytest.approx([0.98862798, 0.36206965], abs=1e-4)
+    assert dunnett["lower"].to_numpy() == pytest.approx([-3.3148550, -1.4371079], abs=1e-3)
+    assert means.contrasts("consecutive")["p_value"].to_numpy() == pytest.approx([0.98886427, 0.28793855], abs=1e-4)
+    effects = means.contrasts("effects")
+    assert effects["p_value"].to_numpy() == pytest.approx([0.52306619, 0.52306619, 0.40425536], rel=1e-5)
+    # p values by the false discovery rate, intervals by Bonferroni, as there
+    assert effects["lower"].to_numpy() == pytest.approx([-2.51435932, -2.64499307, -0.75660908], rel=1e-5)
+    kenward = fit.emmeans("Cu", df_method="kenward-roger").table
+    again = um.fit(fit.formula, um.load_dataset("dietox"), "pls", df_method="kenward-roger").emmeans("Cu").table
+    pd.testing.assert_frame_equal(kenward, again)
+    with pytest.raises(um.OptionError, match="df_method='residual' is for models without group effects"):
+        fit.anova(df_method="residual")
+
+
+def test_links_without_ratios_have_differences_of_the_response() -> None:
+    """R 4.2.2, pairs(regrid(emmeans(glmer(... probit), "period"))), printed digits; lme4's numerical Hessian."""
+    data = um.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = um.fit(formula, data, "lme4", family="binomial(probit)")
+    found = fit.emmeans("period", kind="response").contrasts(adjust="none")
+    assert found["estimate"].to_numpy()[:3] == pytest.approx([0.11536446, 0.12852418, 0.15070488], rel=1e-4)
+    assert found["std_error"].to_numpy()[:3] == pytest.approx([0.03482247, 0.03475321, 0.03560857], rel=1e-3)
+
+
+def test_slopes_at_several_values_are_not_averaged() -> None:
+    data = um.load_dataset("sleepstudy")
+    fit = um.fit("Reaction ~ Days + I(Days**2) + (1 | Subject)", data, "pls")
+    found = fit.slopes("Days", at={"Days": [0, 5]}).table
+    b = fit.fixed.estimate
+    assert found["estimate"].to_numpy() == pytest.approx([b[1], b[1] + 10 * b[2]], rel=1e-6)

@@ -94,7 +94,7 @@ class Bootstrap:
         states: Status of each refit, or why it failed.
         source: parametric or cases.
         group: Grouping factor whose levels were drawn (cases) or are left out (BCa).
-        notes: What there is to know beside.
+        ci_level: Probability of intervals, where none is named.
     """
 
     estimates: pd.Series[float]
@@ -102,6 +102,7 @@ class Bootstrap:
     states: tuple[str, ...]
     source: str
     group: str | None
+    ci_level: float
     _work: _Work = field(repr=False)
     _n_units: int = field(repr=False)
     _n_jobs: int = field(repr=False)
@@ -142,19 +143,20 @@ class Bootstrap:
         )
         return pd.DataFrame([r.numbers for r in made], columns=self.replicates.columns)
 
-    def confint(self, kind: str = "percentile", *, ci_level: float = 0.95) -> Intervals:
+    def confint(self, kind: str = "percentile", *, ci_level: float | None = None) -> Intervals:
         """Intervals of all parameters.
 
         Args:
             kind: percentile, basic, normal (less the bias, with the replicates' standard deviation) or bca
                 (bias-corrected and accelerated; refits the model without each level once). Davison & Hinkley (1997),
                 Bootstrap Methods and their Application, chapter 5.
-            ci_level: Probability.
+            ci_level: Probability (that of the fit, if left out).
 
         Raises:
             OptionError: For another kind.
             FitError: If too few refits succeeded.
         """
+        ci_level = self.ci_level if ci_level is None else ci_level
         checked_level(ci_level)
         if kind not in KINDS:
             raise OptionError(f"kind={kind!r}: choose {listing(KINDS)}.{did_you_mean(str(kind), KINDS)}")
@@ -244,7 +246,7 @@ def bootstrap(
         raise FitError(f"No refit succeeded; the first says: {made[0].state}")
     n_units = design.n if codes is None else int(codes.max()) + 1
     states = tuple(r.state for r in made)
-    return Bootstrap(estimates, replicates, states, source, factor, work, n_units, n_jobs, progress)
+    return Bootstrap(estimates, replicates, states, source, factor, fit.fixed.level, work, n_units, n_jobs, progress)
 
 
 def _parameters(fit: FitResult, names: tuple[str, ...]) -> dict[str, float]:

@@ -80,7 +80,7 @@ class Comparisons:
         joint: bool = False,
         alternative: str = "two-sided",
         equivalence: tuple[float, float] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
     ) -> pd.DataFrame:
         """Test hypotheses about the comparisons, by position: ``"b0 = b1"`` is of the table's first two rows.
 
@@ -93,7 +93,8 @@ class Comparisons:
             gradient = at[:, None] * gradient
             draws = None if draws is None else np.exp(draws)
         named = Named((), at, gradient, draws, self._inference)
-        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
+        level = self.ci_level if ci_level is None else ci_level
+        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)
 
     def __str__(self) -> str:
         scale = "expected response" if self.kind == "response" else "linear predictor"

@@ -105,6 +105,10 @@ class PopulationRows:
             )
         return Linear(rows.x[:, self.kept], rows.offset)
 
+    def lacks(self, x: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which rows (n, k) of all columns the estimates do not determine, shape (n,)."""
+        return np.zeros(len(x), dtype=bool) if self.span is None else self.span.lacks(x)
+
     def __call__(self, frame: pd.DataFrame, what: str) -> Linear:
         """Linear predictors of a frame's rows."""
         return self.fitted(self.full(frame, what), what)

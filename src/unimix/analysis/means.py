@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.contrasts import RATIOS, adjustment, as_ratios, contrast_table, contrast_weights
 from unimix.analysis.grid import Grid, PopulationRows, checked_names, reference_grid
 from unimix.analysis.hypotheses import Named, assess
 from unimix.analysis.linear import FixedInference, Functions, fixed_inference
-from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
 from unimix.model.data import FactorColumn, as_numbers
 from unimix.model.family import Family
 from unimix.model.newdata import design_rows
 from unimix.numerics.delta import Linear
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
-from unimix.numerics.multiplicity import METHODS, adjusted_p_values, critical_value
 from unimix.numerics.variates import mean_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 WEIGHTS = ("equal", "proportional")
-RATIOS = {"log": "ratio", "logit": "odds_ratio"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class MarginalMeans:
         kind: response or link.
         ci_level: Probability of the intervals.
         what: emmean or slope.
+        held: Where the other predictors stand: values of numbers, and factors that were averaged over.
+        lost: Means that cannot be estimated, because the data have no such combination of levels, shape (m,).
     """
 
     names: tuple[str, ...]
@@ -58,6 +59,8 @@ class MarginalMeans:
     kind: str
     ci_level: float
     what: str
+    held: str
+    lost: npt.NDArray[np.bool_]
     _inference: FixedInference
 
     @property
@@ -78,6 +81,7 @@ class MarginalMeans:
             ends = np.sort(mean_of(self.family, made[["lower", "upper"]].to_numpy()), axis=1)
             made["estimate"] = mean_of(self.family, made["estimate"].to_numpy())
             made["lower"], made["upper"] = ends[:, 0], ends[:, 1]
+        made[self.lost] = np.nan
         return pd.concat([self.levels.reset_index(drop=True), made], axis=1)
 
     def contrasts(
@@ -93,40 +97,59 @@ class MarginalMeans:
             method: pairwise; reference (each against the first level, or the one named); effects (each against the
                 mean of all); consecutive; poly (orthogonal polynomials, up to the fourth degree); or weights by name,
                 ``{"low - rest": [1, -0.5, -0.5]}``.
-            adjust: Of the p values and intervals for several contrasts at once: none, tukey (of pairwise), sidak,
-                bonferroni, holm, fdr, mvt; tukey for pairwise and none for others, if left out. holm and fdr adjust the
-                p values alone.
+            adjust: Of the p values and intervals for all contrasts at once: none, tukey (of pairwise), sidak,
+                bonferroni, holm, fdr, mvt (multivariate t). Left out: tukey for pairwise, mvt for reference (Dunnett's
+                test) and consecutive, fdr for effects, none for others, as R's emmeans. holm and fdr are of p values;
+                Bonferroni's intervals stand beside them.
             reference: Level of ``reference``.
 
         Returns:
-            Columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without
-            the tests. With kind="response" and a log or logit link ratios or odds ratios.
+            Columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust (how); of a
+            posterior without the tests. With kind="response" and a log or logit link ratios or odds ratios, with other
+            links differences of the means on the response's scale, by the delta method.
 
         Raises:
             OptionError: For unknown methods, or weights that do not sum to zero.
         """
-        given = method if isinstance(method, str) else "weights"
-        adjust = adjust or ("tukey" if given == "pairwise" else "none")
-        if adjust not in METHODS:
-            raise OptionError(f"adjust={adjust!r}: choose {listing(METHODS)}.{did_you_mean(adjust, METHODS)}")
-        if adjust == "tukey" and given != "pairwise":
-            raise OptionError("adjust='tukey' is for pairwise contrasts: choose 'sidak', 'holm' or 'mvt' for others.")
+        adjust = adjustment(adjust, method if isinstance(method, str) else "weights")
+        ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
         parts = []
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
             at = rows.index.to_numpy()
             labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
-            weights = _weights(method, labels, reference)
-            found = self._inference.functions(np.array(list(weights.values())) @ self.functions.weights[at])
-            shift = np.array(list(weights.values())) @ self.offset[at]
-            made = _contrast_table(found, shift, adjust, len(at), self.ci_level)
-            if self.kind == "response" and self.family.link in RATIOS and self.what == "emmean":
-                made = _as_ratios(made, RATIOS[self.family.link])
-            made.insert(0, "contrast", list(weights))
+            weights = contrast_weights(method, labels, reference, "/" if ratios else "-")
+            turn = np.array(list(weights.values()))
+            kept = ~(np.abs(turn) @ self.lost[at] > 0)
+            if not kept.any():
+                continue
+            made = contrast_table(*self._differences(turn[kept], at), adjust, len(at), self.ci_level)
+            if ratios:
+                made = as_ratios(made, RATIOS[self.family.link])
+            made.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
                 made.insert(0, str(name), [value] * len(made))
+            if "p_value" in made:
+                made["adjust"] = adjust
             parts.append(made)
+        if not parts:
+            raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
         return pd.concat(parts, ignore_index=True)
+
+    def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
+        """Contrasts of some of the means, and what is added to each."""
+        own, offset = self.functions.weights[at], self.offset[at]
+        link = self.family.link
+        if self.kind == "link" or self.what == "slope" or link in RATIOS or link == "identity":
+            return self._inference.functions(turn @ own), turn @ offset
+        eta = own @ self._inference.beta + offset
+        gradient = turn @ (LINKS[link].slope(eta)[:, None] * own)
+        draws = self._inference.posterior
+        drawn = None if draws is None else mean_of(self.family, draws @ own.T + offset) @ turn.T
+        estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
+        covariance = gradient @ self._inference.covariance @ gradient.T
+        found = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
+        return found, np.zeros(len(turn))
 
     def hypotheses(
         self,
@@ -135,7 +158,7 @@ class MarginalMeans:
         joint: bool = False,
         alternative: str = "two-sided",
         equivalence: tuple[float, float] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
     ) -> pd.DataFrame:
         """Test hypotheses about the means or slopes, by position: ``"b0 = b1"`` is of the table's first two rows.
 
@@ -148,84 +171,26 @@ class MarginalMeans:
             gradient = LINKS[self.family.link].slope(at)[:, None] * gradient
             at, draws = mean_of(self.family, at), None if draws is None else mean_of(self.family, draws)
         named = Named((), at, gradient, draws, self._inference)
-        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
+        level = self.ci_level if ci_level is None else ci_level
+        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)
 
     def __str__(self) -> str:
         scale = f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
-        note = (
-            f"{self.what} on the scale of the {scale}; {100 * self.ci_level:g}% intervals, df {self._inference.method}"
-        )
-        return f"{self.table.to_string(index=False, float_format='{:.6g}'.format)}\n{note}"
+        text = self.table.to_string(index=False, float_format="{:.6g}".format)
+        return "\n".join([text, f"{self.what} on the scale of the {scale}", *self.notes])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the means were made."""
+        told = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
+        told += [self.held] if self.held else []
+        told += ["Empty rows cannot be estimated: the data have no such combination."] if self.lost.any() else []
+        return tuple(told)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(index=False)
-
-
-def _contrast_table(found: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
-    moved = Functions(
-        found.weights,
-        found.estimate + shift,
-        found.covariance,
-        found.df,
-        None if found.draws is None else found.draws + shift,
-    )
-    made = moved.table(level)
-    if "statistic" not in made:
-        return made
-    sd = np.where(found.std_error > 0, found.std_error, 1.0)
-    correlation = found.covariance / np.outer(sd, sd)
-    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), found.df, correlation, family)
-    if adjust in ("tukey", "sidak", "bonferroni", "mvt"):
-        reach = np.array([critical_value(adjust, level, float(d), correlation, family) for d in found.df])
-        made["lower"] = made["estimate"] - reach * made["std_error"]
-        made["upper"] = made["estimate"] + reach * made["std_error"]
-    return made
-
-
-def _as_ratios(made: pd.DataFrame, name: str) -> pd.DataFrame:
-    made = made.copy()
-    for column in ("estimate", "lower", "upper"):
-        made[column] = np.exp(made[column])
-    made["std_error"] *= made["estimate"]
-    return made.rename(columns={"estimate": name})
-
-
-def _weights(method: str | Mapping[str, Sequence[float]], labels: list[str], reference: Any) -> dict[str, FloatArray]:
-    """Weights of the means by contrast, shapes (m,)."""
-    m = len(labels)
-    eye = np.eye(m)
-    if not isinstance(method, str):
-        made = {str(k): np.asarray(v, dtype=np.float64) for k, v in method.items()}
-        bad = [k for k, v in made.items() if v.shape != (m,) or abs(v.sum()) > 1e-9 * np.abs(v).sum()]
-        if bad:
-            raise OptionError(
-                f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."
-            )
-        return made
-    match method:
-        case "pairwise":
-            return {f"{labels[i]} - {labels[j]}": eye[i] - eye[j] for i, j in itertools.combinations(range(m), 2)}
-        case "reference":
-            if reference is not None and str(reference) not in labels:
-                raise OptionError(f"reference={reference!r} is none of {listing(labels)}.")
-            k = 0 if reference is None else labels.index(str(reference))
-            return {f"{labels[i]} - {labels[k]}": eye[i] - eye[k] for i in range(m) if i != k}
-        case "effects":
-            return {f"{labels[i]} - mean": eye[i] - 1 / m for i in range(m)}
-        case "consecutive":
-            return {f"{labels[i + 1]} - {labels[i]}": eye[i + 1] - eye[i] for i in range(m - 1)}
-        case "poly":
-            names = ("linear", "quadratic", "cubic", "quartic")[: m - 1]
-            grid = np.vander(np.arange(m) - (m - 1) / 2, len(names) + 1, increasing=True)
-            q, r = np.linalg.qr(grid)
-            return {n: q[:, j + 1] * np.sign(r[j + 1, j + 1]) for j, n in enumerate(names)}
-        case _:
-            known = ("pairwise", "reference", "effects", "consecutive", "poly")
-            raise OptionError(
-                f"method={method!r}: choose {listing(known)}, or weights by name.{did_you_mean(method, known)}"
-            )
+        return self.table.to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
 
 
 def _averaged(
@@ -266,6 +231,7 @@ def emmeans(
     weights: str,
     kind: str,
     ci_level: float,
+    df_method: str | None = None,
     data: Any,
 ) -> MarginalMeans:
     """Means of the expected response over a reference grid (Searle, Speed & Milliken 1980, Am. Stat. 34:216-221)."""
@@ -275,11 +241,15 @@ def emmeans(
     inner = checked_names(grid.frame, [specs] if isinstance(specs, str) else list(specs), "specs")
     names = [n for n in inner if n not in outer]
     levels, rows, offset = _averaged(grid, grid.x, [*names, *outer], weights)
+    lost = np.zeros(len(levels), dtype=bool)
     if fit.model.aliased:
         every = PopulationRows(fit, fit.design(data))
         whole = _averaged(grid, every.full(grid.frame, "The grid").x, [*names, *outer], weights)[1]
-        every.fitted(Linear(whole, offset), f"Means of {listing([*names, *outer])}")
-    inference = fixed_inference(fit, data)
+        lost = every.lacks(whole)
+        if lost.all():
+            every.fitted(Linear(whole, offset), f"Means of {listing([*names, *outer])}")
+        rows = np.where(lost[:, None], 0.0, rows)
+    inference = fixed_inference(fit, data, df_method)
     return MarginalMeans(
         tuple(names),
         tuple(outer),
@@ -290,6 +260,8 @@ def emmeans(
         kind,
         ci_level,
         "emmean",
+        _held(grid, [*names, *outer], at, weights),
+        lost,
         inference,
     )
 
@@ -302,6 +274,7 @@ def slopes(
     at: Mapping[str, Any] | None,
     weights: str,
     ci_level: float,
+    df_method: str | None = None,
     data: Any,
 ) -> MarginalMeans:
     """Slopes of the linear predictor by a numeric variable, averaged over the grid, as ``emtrends`` of emmeans."""
@@ -315,6 +288,8 @@ def slopes(
             f"{variable!r} is a factor and has no slope: fit.emmeans({variable!r}).contrasts() compares its levels."
         )
     names = checked_names(grid.frame, [by] if isinstance(by, str) else list(by), "by")
+    if variable not in names and len(dict.fromkeys(grid.frame[variable])) > 1:
+        names = [variable, *names]  # a slope at each of several values, not their average
     values = as_numbers(column)
     step = 1e-3 * float(np.ptp(values) or 1.0)
     ends = []
@@ -323,8 +298,30 @@ def slopes(
         frame[variable] = (grid.frame[variable].astype(float) + sign * step / 2).tolist()
         ends.append(design_rows(fit.model.recipe, frame, with_groups=False).x)
     levels, rows, _ = _averaged(grid, (ends[0] - ends[1]) / step, names, weights)
-    inference = fixed_inference(fit, data)
-    zero = np.zeros(len(rows))
+    inference = fixed_inference(fit, data, df_method)
+    zero, lost = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
+    held = _held(grid, names, at, weights)
+    found = inference.functions(rows)
     return MarginalMeans(
-        tuple(names), (), levels, inference.functions(rows), zero, fit.family, "link", ci_level, "slope", inference
+        tuple(names), (), levels, found, zero, fit.family, "link", ci_level, "slope", held, lost, inference
     )
+
+
+def _held(grid: Grid, names: Sequence[str], at: Mapping[str, Any] | None, weights: str) -> str:
+    """Where the predictors stand that do not tell the means apart, in words."""
+    told, averaged = [], []
+    for name in grid.frame.columns:
+        values = list(dict.fromkeys(grid.frame[name]))
+        if name in names or name == "unimix":
+            continue
+        if len(values) == 1:
+            value = values[0]
+            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+            told.append(f"{name} = {shown}{'' if name in (at or {}) else ' (mean)'}")
+        else:
+            averaged.append(str(name))
+    parts = [f"at {listing(told)}"] if told else []
+    if averaged:
+        share = "equal weights" if weights == "equal" else "weights by frequency"
+        parts.append(f"averaged over {listing(averaged)} with {share}")
+    return "; ".join(parts).capitalize() if not told else "; ".join(parts).replace("at ", "At ", 1)

@@ -50,7 +50,7 @@ def adjusted_p_values(
             stepped = np.minimum.accumulate((plain[order] * m / np.arange(1, m + 1))[::-1])[::-1]
             return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
         case "mvt":
-            return np.array([1.0 - _inside(t, correlation, float(np.mean(df))) for t in size])
+            return np.array([1.0 - _inside(t, correlation, float(d)) for t, d in zip(size, df, strict=True)])
         case _:
             return np.asarray(plain)
 

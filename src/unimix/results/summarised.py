@@ -21,7 +21,7 @@ class SummarisedResult(TestedResult):
 
     __test__ = False  # no test class of pytest's
 
-    def r2(self, data: Any = None, *, ci_level: float = 0.95) -> RSquared:
+    def r2(self, data: Any = None, *, ci_level: float | None = None) -> RSquared:
         """How much of the variance the model explains.
 
         Mixed models: marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
@@ -36,7 +36,7 @@ class SummarisedResult(TestedResult):
 
         Args:
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
-            ci_level: Probability of the intervals of a posterior.
+            ci_level: Probability of the intervals of a posterior (that of the fit, if left out).
 
         Returns:
             ``.marginal``, ``.conditional``, ``.table`` and ``.components``.
@@ -44,16 +44,16 @@ class SummarisedResult(TestedResult):
         Raises:
             UnsupportedModelError: Where R2 has no accepted definition.
         """
-        return r2(cast("FitResult", self), data, ci_level)
+        return r2(cast("FitResult", self), data, self.interval_level(ci_level))
 
-    def icc(self, data: Any = None, *, ci_level: float = 0.95) -> IntraclassCorrelation:
+    def icc(self, data: Any = None, *, ci_level: float | None = None) -> IntraclassCorrelation:
         """Intraclass correlation: the share of the grouping factors in the variance, adjusted for fixed effects or not.
 
         From the components of :meth:`r2`: R / (R + E) and R / (F + R + E) (Nakagawa & Schielzeth 2013).
 
         Args:
             data: As for :meth:`r2`.
-            ci_level: Probability of the intervals of a posterior.
+            ci_level: Probability of the intervals of a posterior (that of the fit, if left out).
 
         Returns:
             ``.adjusted``, ``.unadjusted``, ``.by_group`` and ``.table``.
@@ -62,7 +62,7 @@ class SummarisedResult(TestedResult):
             DataError: Without group effects.
             UnsupportedModelError: As for :meth:`r2`.
         """
-        return icc(cast("FitResult", self), data, ci_level)
+        return icc(cast("FitResult", self), data, self.interval_level(ci_level))
 
     def influence(
         self,
@@ -109,7 +109,7 @@ class SummarisedResult(TestedResult):
         kind: Literal["standardized", "pseudo", "partial", "d"] = "standardized",
         *,
         type: Literal["III", "II"] = "III",  # noqa: A002  as of anova
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> EffectSizes:
         """Effect sizes of coefficients, of terms, or of two-level factors.
@@ -126,7 +126,7 @@ class SummarisedResult(TestedResult):
                 (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
                 times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
             type: Of the F tests of partial.
-            ci_level: Probability of the intervals; of a posterior quantiles of the draws.
+            ci_level: Probability of the intervals (that of the fit, if left out); quantiles of a posterior's draws.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -138,7 +138,7 @@ class SummarisedResult(TestedResult):
             DataError: Without an intercept (standardized, partial), or without a two-level factor (d).
             UnimixError: For the F tests of a posterior.
         """
-        return effect_sizes(cast("FitResult", self), kind, type, ci_level, data)
+        return effect_sizes(cast("FitResult", self), kind, type, self.interval_level(ci_level), data)
 
     def overdispersion(self, data: Any = None) -> Overdispersion:
         """Whether counts or proportions vary more than their distribution says: Pearson's chi-squared.

@@ -24,12 +24,21 @@ if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 
+DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+
+
 class TestedResult(DrawnResult):
     """A result with tests of its terms, its certificate and its design."""
 
     __test__ = False  # no test class of pytest's
 
-    def anova(self, type: Literal["III", "II"] = "III", *, data: Any = None) -> pd.DataFrame:  # noqa: A002  R's name
+    def anova(
+        self,
+        type: Literal["III", "II"] = "III",  # noqa: A002  R's name
+        *,
+        df_method: DfMethod | None = None,
+        data: Any = None,
+    ) -> pd.DataFrame:
         """Test every term of the fixed part; ``um.anova(a, b)`` tests models against each other.
 
         Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the
@@ -38,6 +47,8 @@ class TestedResult(DrawnResult):
 
         Args:
             type: III or II.
+            df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, normal; those of the fit, if
+                left out.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -50,7 +61,7 @@ class TestedResult(DrawnResult):
             DataError: If a term is aliased with others, so that there is no such test.
             UnimixError: For a posterior.
         """
-        return anova(cast("FitResult", self), type, data)
+        return anova(cast("FitResult", self), type, data, df_method)
 
     def report(self, style: Literal["apa"] = "apa") -> str:
         """One paragraph for a paper, in APA style: what was fitted and how, every estimate, engine and versions.
@@ -75,7 +86,8 @@ class TestedResult(DrawnResult):
         at: Mapping[str, Any] | None = None,
         weights: Literal["equal", "proportional"] = "equal",
         kind: Literal["response", "link"] = "link",
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
+        df_method: DfMethod | None = None,
         data: Any = None,
     ) -> MarginalMeans:
         """Estimated marginal means, as R's emmeans: population predictions averaged over a reference grid.
@@ -87,7 +99,8 @@ class TestedResult(DrawnResult):
             weights: Of the factors that are averaged over: equal, or proportional to their frequencies.
             kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of
                 models with a log or logit link are then ratios or odds ratios.
-            ci_level: Probability of the intervals, for each mean by itself.
+            ci_level: Probability of the intervals (that of the fit, if left out), for each mean by itself.
+            df_method: As for :meth:`anova`.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -99,7 +112,15 @@ class TestedResult(DrawnResult):
             OptionError: For unknown predictors or levels.
         """
         return emmeans(
-            cast("FitResult", self), specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, data=data
+            cast("FitResult", self),
+            specs,
+            by=by,
+            at=at,
+            weights=weights,
+            kind=kind,
+            ci_level=self.interval_level(ci_level),
+            df_method=df_method,
+            data=data,
         )
 
     def slopes(
@@ -109,7 +130,8 @@ class TestedResult(DrawnResult):
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
         weights: Literal["equal", "proportional"] = "equal",
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
+        df_method: DfMethod | None = None,
         data: Any = None,
     ) -> MarginalMeans:
         """Slopes of the linear predictor by a numeric variable, as ``emtrends`` of R's emmeans.
@@ -119,13 +141,23 @@ class TestedResult(DrawnResult):
             by: Predictors whose combinations have a slope each; ``.contrasts()`` compares them.
             at: As for :meth:`emmeans`; the slope of a curve is that at the variable's mean, or at this value.
             weights: As for :meth:`emmeans`.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
+            df_method: As for :meth:`anova`.
             data: As for :meth:`emmeans`.
 
         Raises:
             OptionError: For unknown predictors, or a factor.
         """
-        return slopes(cast("FitResult", self), variable, by=by, at=at, weights=weights, ci_level=ci_level, data=data)
+        return slopes(
+            cast("FitResult", self),
+            variable,
+            by=by,
+            at=at,
+            weights=weights,
+            ci_level=self.interval_level(ci_level),
+            df_method=df_method,
+            data=data,
+        )
 
     def contrasts(
         self,
@@ -138,7 +170,8 @@ class TestedResult(DrawnResult):
         kind: Literal["response", "link"] = "link",
         adjust: str | None = None,
         reference: Any = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
+        df_method: DfMethod | None = None,
         data: Any = None,
     ) -> pd.DataFrame:
         """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
@@ -152,7 +185,8 @@ class TestedResult(DrawnResult):
             kind: link, or response: ratios and odds ratios of models with a log or logit link.
             adjust: none, tukey, sidak, bonferroni, holm, fdr, mvt; tukey for pairwise and none for others, if left out.
             reference: Level of ``method="reference"``.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
+            df_method: As for :meth:`anova`.
             data: As for :meth:`emmeans`.
 
         Returns:
@@ -161,7 +195,9 @@ class TestedResult(DrawnResult):
         Raises:
             OptionError: For unknown predictors, levels or methods.
         """
-        means = self.emmeans(specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, data=data)
+        means = self.emmeans(
+            specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, df_method=df_method, data=data
+        )
         return means.contrasts(method, adjust=adjust, reference=reference)
 
     def comparisons(
@@ -175,7 +211,7 @@ class TestedResult(DrawnResult):
         cross: bool = False,
         weights: Any = None,
         kind: Literal["response", "link"] = "response",
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> Comparisons:
         """How the expected response changes when a predictor changes, as the comparisons of R's marginaleffects.
@@ -199,7 +235,7 @@ class TestedResult(DrawnResult):
             weights: Of the rows in the averages: None for equal ones, "model" for the fit's own weights or trials, or
                 one number per row.
             kind: response, or link for the linear predictor.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -224,7 +260,7 @@ class TestedResult(DrawnResult):
             cross=cross,
             weights=weights,
             kind=kind,
-            ci_level=ci_level,
+            ci_level=self.interval_level(ci_level),
             data=data,
         )
 
@@ -235,7 +271,7 @@ class TestedResult(DrawnResult):
         joint: bool = False,
         alternative: Literal["two-sided", "greater", "less"] = "two-sided",
         equivalence: tuple[float, float] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> pd.DataFrame:
         """Test hypotheses about the fixed effects, written as texts.
@@ -252,7 +288,7 @@ class TestedResult(DrawnResult):
             alternative: two-sided, or the side of left minus right: greater or less. Intervals are then open there.
             equivalence: Bounds of left minus right: two one-sided tests that it lies between them (Schuirmann 1987,
                 J. Pharmacokinet. Biopharm. 15:657-680).
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -272,7 +308,7 @@ class TestedResult(DrawnResult):
             joint=joint,
             alternative=alternative,
             equivalence=equivalence,
-            ci_level=ci_level,
+            ci_level=self.interval_level(ci_level),
             data=data,
         )
 
