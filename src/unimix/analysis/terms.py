@@ -76,9 +76,38 @@ def terms_of(fit: FitResult, design: Design) -> Terms:
     )
 
 
+def random_products(fit: FitResult, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """Per block the terms that no other term of it contains, with their columns; the intercept is none.
+
+    Args:
+        fit: The result.
+        design: Its design.
+    """
+    recipe = fit.model.recipe
+    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+    states = {k: decode_state(s) for k, s in recipe.states.items()}
+    env = Environment(dict(design.columns), states, learning=False)
+    own = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    found = []
+    for block in recipe.blocks:
+        left = spec.random[block.term].left
+        products = expand(left)
+        atoms = [frozenset(render(node) for node in product) for product in products]
+        _, _, owners = built_columns(left, env, own, design.n)
+        kept = [owners[j] for j in block.columns]
+        mine = []
+        for i, product in enumerate(products):
+            columns = tuple(j for j, o in enumerate(kept) if o == i)
+            if columns and not any(atoms[i] < atoms[o] for o in set(kept) if o >= 0):
+                name = ":".join(n.name if isinstance(n, Name) else render(n) for n in product)
+                mine.append((name, columns))
+        found.append(mine)
+    return found
+
+
 def picked(columns: tuple[int, ...], p: int) -> FloatArray:
     """Rows of the identity, shape (len(columns), p)."""
     return np.asarray(np.eye(p)[list(columns)])
 
 
-__all__ = ["Terms", "picked", "terms_of"]
+__all__ = ["Terms", "picked", "random_products", "terms_of"]
