@@ -33,8 +33,8 @@ def report(fit: FitResult, style: str = "apa") -> str:
         raise OptionError(f"style={style!r}: there is 'apa' only.")
     sentences = [
         _fitted(fit),
-        _capital(words.success_words(fit)),
         words.status_words(fit),
+        _capital(words.success_words(fit)),
         *_fixed(fit),
         *_parts(fit),
         _random(fit),
