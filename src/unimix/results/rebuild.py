@@ -13,6 +13,7 @@ from unimix.model.family import as_family
 from unimix.model.grouping import level_codes
 from unimix.model.newdata import design_rows, response_values, used_columns
 from unimix.model.parse import parse
+from unimix.model.response import SUCCESS
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -83,7 +84,7 @@ def rebuild_design(fit: FitResult, data: Any) -> Design:
         n_rows=len(place),
         dropped=fit.model.missing,
         aliased=fit.model.aliased,
-        notes=(),
+        notes=tuple(note for note in fit.notes if SUCCESS in note),
         recipe=fit.model.recipe,
         family=as_family(f"{fit.model.family}({fit.model.link})"),
         trials=None if rows.trials is None else np.asarray(rows.trials),
