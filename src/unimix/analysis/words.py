@@ -132,11 +132,6 @@ def is_posterior(fit: FitResult) -> bool:
     return fit.fixed.interval == "credible"
 
 
-def model_text(fit: FitResult) -> str:
-    """The formula."""
-    return fit.model.formula
-
-
 def method_words(fit: FitResult) -> str:
     """Restricted maximum likelihood (REML)."""
     criterion = fit.fit.criterion

@@ -27,7 +27,8 @@ def draw_power(table: pd.DataFrame, varied: Sequence[str], group: str | None, ti
     several = [c for c in varied if len(table[c].unique()) > 1]
     x = "n_groups" if "n_groups" in several or (group and not several) else "n_rows"
     other = "n_rows" if x == "n_groups" else "n_groups"
-    lines = list(table.groupby(other, sort=True, dropna=False)) if other in several else [(0.0, table)]
+    whole: list[tuple[Any, pd.DataFrame]] = [(0.0, table)]
+    lines = list(table.groupby(other, sort=True, dropna=False)) if other in several else whole
     for i, (size, rows) in enumerate(lines):
         own = rows.sort_values(x)
         colour, label = PALETTE[i % len(PALETTE)], f"{size:g} {'rows per level' if other == 'n_rows' else 'levels'}"

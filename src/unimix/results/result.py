@@ -309,6 +309,7 @@ class FitResult(IntervalResult):
             chosen=chosen,
             new_levels=new_levels,
             zero=zero,
+            aliased=self.model.aliased,
         )
         return found.eta if kind == "link" else mean_of(self.family, found.eta) * found.share
 

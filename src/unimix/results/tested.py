@@ -368,6 +368,7 @@ class TestedResult(DrawnResult):
             return self._design
         if data is None:
             raise DataError(
-                "A loaded result holds no data: give it the frame that was fitted, data=frame (fit.certificate(frame))."
+                "A loaded result holds no data: give it the frame that was fitted, as data=frame (fitted=frame in "
+                "predict), or fit it again: um.refit(fit, frame)."
             )
         return rebuild_design(cast("FitResult", self), data)

@@ -102,6 +102,7 @@ def predict_interval(
         raise OptionError("A response has no linear predictor: interval='prediction' goes with kind='response'.")
     chosen = included(fit, level)
     at = place(fit, _with_groups(fit, one_row(data), chosen))
+    at.rows.check_estimable(fit.model.aliased)
     strange = {
         b.group: sorted({str(at.rows.labels[k][i]) for i in np.flatnonzero(at.codes[k] < 0)})
         for k, b in enumerate(fit.random)
