@@ -135,7 +135,7 @@ class SummarisedResult(TestedResult):
         Raises:
             OptionError: For another kind.
             UnsupportedModelError: Where the kind has no meaning for the family.
-            DataError: Without an intercept (standardized, partial), or without a two-level factor (d).
+            DataError: Without an intercept (standardized, partial), or without a two-level factor (d); ``C(x)`` is one.
             UnimixError: For the F tests of a posterior.
         """
         return effect_sizes(cast("FitResult", self), kind, type, self.interval_level(ci_level), data)
@@ -150,20 +150,23 @@ class SummarisedResult(TestedResult):
             data: The data that were fitted; needed for a posterior that was loaded or unpickled only.
 
         Raises:
-            UnsupportedModelError: For families that estimate their spread, single trials, or zero inflation.
+            UnsupportedModelError: For families that estimate their spread, single trials, zero inflation, or a
+                posterior of weighted counts.
         """
         return overdispersion(cast("FitResult", self), data)
 
     def zero_check(self, data: Any = None) -> ZeroInflation:
         """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
 
-        The p value ignores that the mean was fitted to the same rows, which makes it conservative.
+        The p value ignores that the mean was fitted to the same rows, which makes it conservative. A row of weight w
+        counts w times.
 
         Args:
             data: The data that were fitted; needed for a posterior that was loaded or unpickled only.
 
         Raises:
-            UnsupportedModelError: For other families than counts, or a formula of the dispersion.
+            UnsupportedModelError: For other families than counts, a formula of the dispersion, or a posterior of
+                weighted counts.
         """
         return zero_inflation(cast("FitResult", self), data)
 
@@ -171,7 +174,8 @@ class SummarisedResult(TestedResult):
         """How far each term of the fixed part is explained by the others: (generalised) variance inflation factors.
 
         From the covariance of the fixed effects, as ``car::vif`` (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183);
-        with the condition number of the columns.
+        each also against the terms of other predictors alone, without products and powers; with the condition number of
+        the predictors about their means.
 
         Args:
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
@@ -194,6 +198,7 @@ class SummarisedResult(TestedResult):
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
-            ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst.
+            ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst;
+            ``.skipped``, what could not be checked and why; ``.meaningless``, what does not apply to such a model.
         """
         return check(cast("FitResult", self), data)
