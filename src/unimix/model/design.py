@@ -320,7 +320,9 @@ def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...
         return ()
     own = x[:, list(kept)]
     scale = np.abs(own).max(axis=0)
-    found = np.linalg.lstsq(own / scale, x[:, left])[0] / scale[:, None]
+    found = np.linalg.lstsq(own / scale, x[:, left])[0]
+    found[np.abs(found) < 1e-9 * np.abs(found).max(axis=0)] = 0.0  # rounding
+    found = found / scale[:, None]
     return tuple(tuple(float(v) for v in column) for column in found.T)
 
 
