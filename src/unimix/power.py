@@ -169,7 +169,7 @@ def power(
         raise OptionError("\n".join(faults + wrong))
     method = df_method or fit.fixed.df_method
     simulator = _at(simulator_of(fit, "new", data), fit, truth)
-    engine, (chosen, codes) = again(fit), _codes(design, group)
+    engine, (chosen, codes) = again(fit, many=True), _codes(design, group)
     rows, states = [], []
     seeds = np.random.SeedSequence(seed).spawn(n_sim)
     for levels in _listed(n_groups):
