@@ -46,6 +46,7 @@ class MarginalMeans:
         kind: response or link.
         ci_level: Probability of the intervals.
         what: emmean or slope.
+        title: What they are, in words.
         held: Where the other predictors stand: values of numbers, and factors that were averaged over.
         warned: What a reader of the means may be misled by, in words.
         lost: Means that cannot be estimated, because the data have no such combination of levels, shape (m,).
@@ -60,6 +61,7 @@ class MarginalMeans:
     kind: str
     ci_level: float
     what: str
+    title: str
     held: str
     warned: tuple[str, ...]
     lost: npt.NDArray[np.bool_]
@@ -207,14 +209,13 @@ class MarginalMeans:
         """
         from unimix.plots.means import draw_means
 
-        scale = f"{self.family.link} scale" if self.kind == "link" and self.family.link != "identity" else ""
-        label = f"Slope ({scale})" if self.what == "slope" and scale else "Slope" if self.what == "slope" else scale
+        scale = f", {self.family.link} link" if self.kind == "link" and self.family.link != "identity" else ""
         return draw_means(
             self.table,
             [*self.names, *self.by],
             columns=columns,
             title=title,
-            label=label or "Marginal mean",
+            label=f"{self.title}{scale}",
             note="\n".join(self.notes),
         )
 
@@ -286,6 +287,7 @@ def emmeans(
         kind=kind,
         ci_level=ci_level,
         what="emmean",
+        title="Marginal mean",
         held=held(averages, grid, at),
         warned=_warned(interaction_note(averages, partners, at), response_note(fit, design)),
         lost=lost,
@@ -333,6 +335,7 @@ def slopes(
         kind="link",
         ci_level=ci_level,
         what="slope",
+        title=f"Slope of {variable}",
         held=held(averages, grid, at),
         warned=_warned(hidden, response_note(fit, design)),
         lost=lost,
@@ -347,7 +350,7 @@ def _warned(*notes: str) -> tuple[str, ...]:
 def _estimable(
     every: PopulationRows, whole: FloatArray, empty: npt.NDArray[np.bool_], what: str
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Rows (m, p) of the columns that were fitted, zero where they are lost, and which are lost, shape (m,).
+    """Rows (m, p) of the columns that were fitted, any where they are lost, and which are lost, shape (m,).
 
     Raises:
         DataError: If all of them are.
@@ -356,4 +359,4 @@ def _estimable(
     if lost.all():
         every.fitted(Linear(whole, np.zeros(len(whole))), what)
     rows = whole if every.span is None else whole[:, every.kept]
-    return np.where(lost[:, None], 0.0, rows), lost
+    return np.where(lost[:, None], np.eye(1, rows.shape[1]), rows), lost

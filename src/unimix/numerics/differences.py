@@ -19,7 +19,7 @@ BOUND = 1e-6
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 FINEST = 1024
 """Least step, in units of the last digit of x."""
-CENTRAL, ONE_SIDED = np.array([1.0, -8.0, 0.0, 8.0, -1.0]) / 12, np.array([-25.0, 48.0, -36.0, 16.0, -3.0]) / 12
+CENTRAL, ONE_SIDED = np.array([1.0, -8.0, 0.0, 8.0, -1.0]), np.array([-25.0, 48.0, -36.0, 16.0, -3.0])
 
 
 def differentiate(
@@ -61,7 +61,8 @@ def differentiate(
             column = size.max(axis=0)
         apart = np.abs(value - last[todo])
         apart[np.isnan(apart)] = np.inf
-        last[todo] = value
+        # Where only rounding is left between two steps, the longer one has less of it.
+        value, last[todo] = np.where(apart <= rounding, last[todo], value), value
         agreed = least[todo] <= np.maximum(AGREED * np.abs(best[todo]), noise[todo])
         better = (apart < least[todo]) & ~agreed
         best[todo] = np.where(better, value, best[todo])
@@ -101,7 +102,7 @@ def _stencil(
         size = np.abs(made) if size is None else np.maximum(size, np.abs(made))
     assert total is not None  # noqa: S101  five points
     assert size is not None  # noqa: S101
-    return total / step, size
+    return total / (12 * step), size
 
 
 __all__ = ["differentiate"]
