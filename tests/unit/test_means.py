@@ -501,7 +501,7 @@ def test_pictures_show_the_table(pigs: um.FitResult) -> None:
     ends = np.concatenate([c.get_segments() for c in axes[0].collections])[:, :, 1]
     np.testing.assert_allclose(np.sort(ends[:, 0]), np.sort(means.table["lower"]))
     np.testing.assert_allclose(np.sort(ends[:, 1]), np.sort(means.table["upper"]))
-    assert [t.get_text() for t in axes[0].get_legend().get_texts()] == ["Evit000", "Evit100", "Evit200"]
+    assert [t.get_text() for t in axes[0].figure.legends[0].get_texts()] == ["Evit000", "Evit100", "Evit200"]
     panels = pigs.emmeans(["Time", "Cu"], by="Evit", at={"Time": [1, 6, 12]}).plot(title="Pigs")
     assert [ax.get_title(loc="left") for ax in panels] == [f"Evit = Evit{v}" for v in ("000", "100", "200")]
     slopes = pigs.slopes("Time", by="Cu").plot()

@@ -56,18 +56,21 @@ def draw_means(
                 ax.plot(x, own["estimate"], color=paint, linewidth=1, alpha=0.5)
             ax.vlines(x, own["lower"], own["upper"], color=paint, linewidth=2)
             ax.plot(x, own["estimate"], marker, color=paint, markersize=6, label=None if shade is None else str(shade))
-        _axis(ax, values, numeric=numeric)
         if within:
             title_of(ax, ", ".join(f"{n} = {v}" for n, v in zip(within, key, strict=True)))
         if first:
             ax.set_xlabel(first)
         plain(ax)
+        _axis(ax, values, numeric=numeric)
     figure.supxlabel(
         "\n".join(fill(line, int(figure.get_size_inches()[0] * 14)) for line in note.split("\n")), fontsize=8
     )
     figure.supylabel(label, fontsize=10)
     if colour:
-        axes[0].legend(title=colour, frameon=False, fontsize=9, title_fontsize=9)
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, title=colour, frameon=False, fontsize=9, title_fontsize=9, loc="outside right upper"
+        )
     headline(figure, title)
     return axes
 
