@@ -365,7 +365,7 @@ def _joint(
         if not linear:
             raise OptionError(
                 f"The hypotheses {listing(texts)} depend on each other: at the estimates one moves as the others do, "
-                "and says nothing of its own. Leave it out, or test them one by one, joint=False."
+                "and says nothing of its own. Leave one out, or test them one by one, joint=False."
             )
         raise OptionError(f"The hypotheses contradict each other: {listing(texts)}.")
     # Fai and Cornelius's degrees of freedom change with the units of the hypotheses: lmerTest takes them as they come,
