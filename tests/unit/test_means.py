@@ -164,6 +164,7 @@ def test_posterior_means_are_quantiles_of_draws() -> None:
 
 
 def test_what_makes_no_sense_is_refused(pigs: um.FitResult) -> None:
+    assert list(pigs.emmeans(["Cu", "Cu"]).table)[:2] == ["Cu", "estimate"]
     with pytest.raises(um.OptionError, match=r"specs='cu' is not a predictor of this model. Did you mean 'Cu'"):
         pigs.emmeans("cu")
     with pytest.raises(um.DataError, match="levels in the new data that the model was not fitted to: Cu999"):
@@ -387,6 +388,19 @@ def test_slopes_of_skewed_predictors(curves: pd.DataFrame) -> None:
     assert found == pytest.approx(rates.mean(), rel=1e-9)
 
 
+def test_slopes_of_what_stands_in_the_offset(curves: pd.DataFrame) -> None:
+    """The slope of the linear predictor: 1 / w of log(w), known without error, beside a coefficient if there is one."""
+    counts = curves.assign(n=np.arange(200) % 5)
+    fit = um.fit("n ~ x + offset(log(w))", counts, "pls", family="poisson")
+    row = fit.slopes("w", at={"w": 4}).table.iloc[0]
+    assert (row["estimate"], row["std_error"]) == (pytest.approx(0.25, rel=1e-9), 0.0)
+    both = um.fit("n ~ x + log(w) + offset(log(w))", counts, "pls", family="poisson")
+    row = both.slopes("w", at={"w": 4}).table.iloc[0]
+    assert row["estimate"] == pytest.approx((1 + both.fixed_effects.loc["log(w)", "estimate"]) / 4, rel=1e-9)
+    link = both.comparisons("w", newdata={"w": 4.0, "x": 0.0}, comparison="dydx", kind="link").table.iloc[0]
+    assert link["estimate"] == pytest.approx(row["estimate"], rel=1e-9)
+
+
 def test_where_there_is_no_slope_there_is_no_number(curves: pd.DataFrame) -> None:
     step = um.fit("y ~ I(year > 2005)", curves, "pls")
     with pytest.raises(um.DataError, match=r"the model has no slope by year at year = 2005 \(\d+ of 200 rows\)"):
@@ -457,6 +471,7 @@ def test_formulas_of_emmeans(pigs: um.FitResult) -> None:
     for bad in ("~ Cu | Evit | Time", "~ Cu -", "~ log(Time)", "~"):
         with pytest.raises(um.OptionError, match="Write 'a'"):
             pigs.emmeans(bad)
+    assert list(pigs.emmeans(["Cu", "Cu"]).table)[:2] == ["Cu", "estimate"]
     with pytest.raises(um.OptionError, match=r"specs='cu' is not a predictor.*Did you mean 'Cu'"):
         pigs.emmeans("~ cu")
 

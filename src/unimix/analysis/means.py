@@ -321,8 +321,8 @@ def slopes(
     checked_labels(names)
     averages = average(grid, names, weights)
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
-    whole = averages.turn @ derivative_rows(every, grid.frame, variable, what).x
-    rows, lost = _estimable(every, whole, averages.empty, what)
+    derivative = derivative_rows(every, grid.frame, variable, what)
+    rows, lost = _estimable(every, averages.turn @ derivative.x, averages.empty, what)
     inference = fixed_inference(fit, data, df_method)
     hidden = interaction_note(averages, known.partners([variable]), at)
     return MarginalMeans(
@@ -330,7 +330,7 @@ def slopes(
         by=(),
         levels=averages.levels,
         functions=inference.functions(rows),
-        offset=np.zeros(len(rows)),
+        offset=averages.turn @ derivative.offset,
         family=fit.family,
         kind="link",
         ci_level=ci_level,

@@ -33,7 +33,7 @@ def read_specs(specs: str | Sequence[str], by: str | Sequence[str]) -> Specs:
     """
     outer = [by] if isinstance(by, str) else list(by)
     if not isinstance(specs, str) or "~" not in specs:
-        return Specs([specs] if isinstance(specs, str) else list(specs), outer, "")
+        return Specs([specs] if isinstance(specs, str) else list(dict.fromkeys(specs)), outer, "")
     left, *right = specs.split("~")
     parts = right[0].split("|")
     if len(right) > 1 or len(parts) > 2:
