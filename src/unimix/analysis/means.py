@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.averages import average, checked_labels, checked_weights, held, interaction_note
 from unimix.analysis.contrasts import RATIOS, adjustment, as_ratios, contrast_table, contrast_weights
-from unimix.analysis.grid import Grid, PopulationRows, checked_names, reference_grid
+from unimix.analysis.derivatives import derivative_rows
+from unimix.analysis.grid import PopulationRows, checked_names, reference_grid
 from unimix.analysis.hypotheses import Named, assess
 from unimix.analysis.linear import FixedInference, Functions, fixed_inference
+from unimix.analysis.predictors import Predictors, response_note
+from unimix.analysis.specs import read_specs
 from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
-from unimix.model.data import FactorColumn, as_numbers
 from unimix.model.family import Family
-from unimix.model.newdata import design_rows
 from unimix.numerics.delta import Linear
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
-
-WEIGHTS = ("equal", "proportional")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class MarginalMeans:
         kind: response or link.
         ci_level: Probability of the intervals.
         what: emmean or slope.
+        title: What they are, in words.
         held: Where the other predictors stand: values of numbers, and factors that were averaged over.
+        warned: What a reader of the means may be misled by, in words.
         lost: Means that cannot be estimated, because the data have no such combination of levels, shape (m,).
     """
 
@@ -59,7 +61,9 @@ class MarginalMeans:
     kind: str
     ci_level: float
     what: str
+    title: str
     held: str
+    warned: tuple[str, ...]
     lost: npt.NDArray[np.bool_]
     _inference: FixedInference
 
@@ -112,6 +116,8 @@ class MarginalMeans:
             OptionError: For unknown methods, or weights that do not sum to zero.
         """
         adjust = adjustment(adjust, method if isinstance(method, str) else "weights")
+        if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
+            raise OptionError(_alone(self.what, self.names))
         ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
         parts = []
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
@@ -164,7 +170,7 @@ class MarginalMeans:
 
         Args and returns as for :meth:`unimix.FitResult.hypotheses`, on the scale of the table (``kind``).
         """
-        at = self.functions.estimate + self.offset
+        at = np.where(self.lost, np.nan, self.functions.estimate + self.offset)
         gradient, draws = self.functions.weights, self._inference.posterior
         draws = None if draws is None else draws @ gradient.T + self.offset
         if self.kind == "response" and self.what == "emmean":
@@ -184,8 +190,34 @@ class MarginalMeans:
         """How the means were made."""
         told = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
         told += [self.held] if self.held else []
-        told += ["Empty rows cannot be estimated: the data have no such combination."] if self.lost.any() else []
-        return tuple(told)
+        told += ["Empty rows cannot be estimated: the data do not tell them."] if self.lost.any() else []
+        return (*told, *self.warned)
+
+    def plot(self, *, columns: int = 3, title: str = "") -> Any:
+        """Draw the means, or slopes, with their intervals: the first factor along the axis, the second in colours.
+
+        Args:
+            columns: Panels per row. There is one for every combination of the factors after the second, those of
+                ``by`` last.
+            title: Above the figure.
+
+        Returns:
+            The matplotlib Axes, shape (panels,).
+
+        Raises:
+            EngineNotInstalledError: If matplotlib is missing.
+        """
+        from unimix.plots.means import draw_means
+
+        scale = f", {self.family.link} link" if self.kind == "link" and self.family.link != "identity" else ""
+        return draw_means(
+            self.table,
+            [*self.names, *self.by],
+            columns=columns,
+            title=title,
+            label=f"{self.title}{scale}",
+            note="\n".join(self.notes),
+        )
 
     __repr__ = __str__
 
@@ -193,29 +225,21 @@ class MarginalMeans:
         return self.table.to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
 
 
-def _averaged(
-    grid: Grid, rows: FloatArray, names: Sequence[str], weights: str
-) -> tuple[pd.DataFrame, FloatArray, FloatArray]:
-    """Means over the grid's other predictors: levels, weights of the fixed effects (m, p), offsets (m,)."""
-    share = grid.weight if weights == "proportional" else np.ones(len(grid.weight))
+def _alone(what: str, names: Sequence[str]) -> str:
+    """Why there is nothing to contrast."""
+    if what == "slope":
+        return "There is one slope, and nothing to contrast it with: fit.slopes('x', by='f') has one per level of f."
     if not names:
-        share = share / share.sum()
-        return pd.DataFrame(index=[0]), share[None] @ rows, np.array([share @ grid.offset])
-    keys = list(grid.frame[list(names)].itertuples(index=False, name=None))
-    # The first name varies fastest, as in emmeans.
-    ranks = [list(dict.fromkeys(grid.frame[n])) for n in names]
-    order = sorted(dict.fromkeys(keys), key=lambda k: [r.index(v) for r, v in zip(ranks, k, strict=True)][::-1])
-    place = np.array([order.index(k) for k in keys])
-    turn = np.zeros((len(order), len(keys)))
-    turn[place, np.arange(len(keys))] = share
-    turn /= turn.sum(axis=1, keepdims=True)
-    return pd.DataFrame(order, columns=list(names)), turn @ rows, turn @ grid.offset
+        return "There is one mean, and nothing to contrast it with: name a predictor, fit.emmeans('f')."
+    return (
+        f"There is one mean, and nothing to contrast it with: {listing(names)} stands at one value. Type several, "
+        f"at={{{names[0]!r}: [1, 2]}}; fit.slopes({names[0]!r}) has the slope of a number."
+    )
 
 
 def _checked(fit: FitResult, weights: str, kind: str, ci_level: float) -> None:
     checked_level(ci_level)
-    if weights not in WEIGHTS:
-        raise OptionError(f"weights={weights!r}: choose {listing(WEIGHTS)}.")
+    checked_weights(weights)
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if "zero" in fit.parts and kind == "response":
@@ -236,33 +260,38 @@ def emmeans(
 ) -> MarginalMeans:
     """Means of the expected response over a reference grid (Searle, Speed & Milliken 1980, Am. Stat. 34:216-221)."""
     _checked(fit, weights, kind, ci_level)
-    grid = reference_grid(fit, at, data)
-    outer = checked_names(grid.frame, [by] if isinstance(by, str) else list(by), "by")
-    inner = checked_names(grid.frame, [specs] if isinstance(specs, str) else list(specs), "specs")
+    wanted = read_specs(specs, by)
+    if wanted.method:
+        raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
+    design, grid = fit.design(data), reference_grid(fit, at, data)
+    outer = checked_names(grid.frame, wanted.by, "by")
+    inner = checked_names(grid.frame, wanted.names, "specs")
     names = [n for n in inner if n not in outer]
-    levels, rows, offset = _averaged(grid, grid.x, [*names, *outer], weights)
-    lost = np.zeros(len(levels), dtype=bool)
+    everything = [*names, *outer]
+    checked_labels(everything)
+    averages = average(grid, everything, weights)
+    rows, lost = averages.turn @ grid.x, averages.empty
     if fit.model.aliased:
-        every = PopulationRows(fit, fit.design(data))
-        whole = _averaged(grid, every.full(grid.frame, "The grid").x, [*names, *outer], weights)[1]
-        lost = every.lacks(whole)
-        if lost.all():
-            every.fitted(Linear(whole, offset), f"Means of {listing([*names, *outer])}")
-        rows = np.where(lost[:, None], 0.0, rows)
+        every = PopulationRows(fit, design)
+        whole = averages.turn @ every.full(grid.frame, "The grid").x
+        rows, lost = _estimable(every, whole, lost, f"Means of {listing(everything)}")
     inference = fixed_inference(fit, data, df_method)
+    partners = Predictors.of(fit, design).partners(everything)
     return MarginalMeans(
-        tuple(names),
-        tuple(outer),
-        levels,
-        inference.functions(rows),
-        offset,
-        fit.family,
-        kind,
-        ci_level,
-        "emmean",
-        _held(grid, [*names, *outer], at, weights),
-        lost,
-        inference,
+        names=tuple(names),
+        by=tuple(outer),
+        levels=averages.levels,
+        functions=inference.functions(rows),
+        offset=averages.turn @ grid.offset,
+        family=fit.family,
+        kind=kind,
+        ci_level=ci_level,
+        what="emmean",
+        title="Marginal mean",
+        held=held(averages, grid, at),
+        warned=_warned(interaction_note(averages, partners, at), response_note(fit, design)),
+        lost=lost,
+        _inference=inference,
     )
 
 
@@ -279,49 +308,55 @@ def slopes(
 ) -> MarginalMeans:
     """Slopes of the linear predictor by a numeric variable, averaged over the grid, as ``emtrends`` of emmeans."""
     _checked(fit, weights, "link", ci_level)
-    design = fit.design(data)
-    grid = reference_grid(fit, at, data)
+    design, grid = fit.design(data), reference_grid(fit, at, data)
     checked_names(grid.frame, [variable], "variable")
-    column = design.columns[variable]
-    if isinstance(column, FactorColumn):
+    known = Predictors.of(fit, design)
+    if variable in known.levels:
         raise OptionError(
             f"{variable!r} is a factor and has no slope: fit.emmeans({variable!r}).contrasts() compares its levels."
         )
     names = checked_names(grid.frame, [by] if isinstance(by, str) else list(by), "by")
     if variable not in names and len(dict.fromkeys(grid.frame[variable])) > 1:
         names = [variable, *names]  # a slope at each of several values, not their average
-    values = as_numbers(column)
-    step = 1e-3 * float(np.ptp(values) or 1.0)
-    ends = []
-    for sign in (1.0, -1.0):
-        frame = {c: grid.frame[c].tolist() for c in grid.frame}
-        frame[variable] = (grid.frame[variable].astype(float) + sign * step / 2).tolist()
-        ends.append(design_rows(fit.model.recipe, frame, with_groups=False).x)
-    levels, rows, _ = _averaged(grid, (ends[0] - ends[1]) / step, names, weights)
+    checked_labels(names)
+    averages = average(grid, names, weights)
+    every, what = PopulationRows(fit, design), f"Slopes of {variable}"
+    derivative = derivative_rows(every, grid.frame, variable, what)
+    rows, lost = _estimable(every, averages.turn @ derivative.x, averages.empty, what)
     inference = fixed_inference(fit, data, df_method)
-    zero, lost = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
-    held = _held(grid, names, at, weights)
-    found = inference.functions(rows)
+    hidden = interaction_note(averages, known.partners([variable]), at)
     return MarginalMeans(
-        tuple(names), (), levels, found, zero, fit.family, "link", ci_level, "slope", held, lost, inference
+        names=tuple(names),
+        by=(),
+        levels=averages.levels,
+        functions=inference.functions(rows),
+        offset=averages.turn @ derivative.offset,
+        family=fit.family,
+        kind="link",
+        ci_level=ci_level,
+        what="slope",
+        title=f"Slope of {variable}",
+        held=held(averages, grid, at),
+        warned=_warned(hidden, response_note(fit, design)),
+        lost=lost,
+        _inference=inference,
     )
 
 
-def _held(grid: Grid, names: Sequence[str], at: Mapping[str, Any] | None, weights: str) -> str:
-    """Where the predictors stand that do not tell the means apart, in words."""
-    told, averaged = [], []
-    for name in grid.frame.columns:
-        values = list(dict.fromkeys(grid.frame[name]))
-        if name in names or name == "unimix":
-            continue
-        if len(values) == 1:
-            value = values[0]
-            shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-            told.append(f"{name} = {shown}{'' if name in (at or {}) else ' (mean)'}")
-        else:
-            averaged.append(str(name))
-    parts = [f"at {listing(told)}"] if told else []
-    if averaged:
-        share = "equal weights" if weights == "equal" else "weights by frequency"
-        parts.append(f"averaged over {listing(averaged)} with {share}")
-    return "; ".join(parts).capitalize() if not told else "; ".join(parts).replace("at ", "At ", 1)
+def _warned(*notes: str) -> tuple[str, ...]:
+    return tuple(note for note in notes if note)
+
+
+def _estimable(
+    every: PopulationRows, whole: FloatArray, empty: npt.NDArray[np.bool_], what: str
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Rows (m, p) of the columns that were fitted, any where they are lost, and which are lost, shape (m,).
+
+    Raises:
+        DataError: If all of them are.
+    """
+    lost = empty | every.lacks(whole)
+    if lost.all():
+        every.fitted(Linear(whole, np.zeros(len(whole))), what)
+    rows = whole if every.span is None else whole[:, every.kept]
+    return np.where(lost[:, None], np.eye(1, rows.shape[1]), rows), lost

@@ -13,7 +13,8 @@ from unimix.analysis.hypotheses import hypotheses
 from unimix.analysis.marginaleffects import to_marginaleffects
 from unimix.analysis.means import MarginalMeans, emmeans, slopes
 from unimix.analysis.report import report
-from unimix.errors import DataError
+from unimix.analysis.specs import read_specs
+from unimix.errors import DataError, OptionError
 from unimix.model.design import Design
 from unimix.results.certificate import Certificate
 from unimix.results.certify import certify
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+Weights = Literal["equal", "proportional", "outer", "cells"]
 
 
 class TestedResult(DrawnResult):
@@ -84,7 +86,7 @@ class TestedResult(DrawnResult):
         *,
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
-        weights: Literal["equal", "proportional"] = "equal",
+        weights: Weights = "equal",
         kind: Literal["response", "link"] = "link",
         ci_level: float | None = None,
         df_method: DfMethod | None = None,
@@ -93,10 +95,12 @@ class TestedResult(DrawnResult):
         """Estimated marginal means, as R's emmeans: population predictions averaged over a reference grid.
 
         Args:
-            specs: Predictors whose combinations have a mean each.
+            specs: Predictors whose combinations have a mean each; or a formula, ``"~ a * b"``, ``"~ a | b"`` (by b).
             by: Predictors within whose levels contrasts are formed.
             at: Values of predictors, one or a list of them; else all levels of factors, and the means of numbers.
-            weights: Of the factors that are averaged over: equal, or proportional to their frequencies.
+            weights: Of the combinations of the factors that are averaged over: equal; proportional to how often each
+                occurs in the data; outer, to the product of the frequencies of their levels; cells, to the frequencies
+                within each mean's own rows. Prior weights count. As R's emmeans.
             kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of
                 models with a log or logit link are then ratios or odds ratios.
             ci_level: Probability of the intervals (that of the fit, if left out), for each mean by itself.
@@ -129,7 +133,7 @@ class TestedResult(DrawnResult):
         *,
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
-        weights: Literal["equal", "proportional"] = "equal",
+        weights: Weights = "equal",
         ci_level: float | None = None,
         df_method: DfMethod | None = None,
         data: Any = None,
@@ -166,7 +170,7 @@ class TestedResult(DrawnResult):
         *,
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
-        weights: Literal["equal", "proportional"] = "equal",
+        weights: Weights = "equal",
         kind: Literal["response", "link"] = "link",
         adjust: str | None = None,
         reference: Any = None,
@@ -177,7 +181,7 @@ class TestedResult(DrawnResult):
         """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
         Args:
-            specs: As for :meth:`emmeans`.
+            specs: As for :meth:`emmeans`; a formula may name the method, ``"pairwise ~ a | b"``.
             method: pairwise, reference, effects, consecutive, poly, or weights by name.
             by: As for :meth:`emmeans`.
             at: As for :meth:`emmeans`.
@@ -195,9 +199,20 @@ class TestedResult(DrawnResult):
         Raises:
             OptionError: For unknown predictors, levels or methods.
         """
+        wanted = read_specs(specs, by)
+        if wanted.method and method not in ("pairwise", wanted.method):
+            raise OptionError(f"specs={specs!r} and method={method!r} are two methods: name one.")
         means = self.emmeans(
-            specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, df_method=df_method, data=data
+            wanted.names,
+            by=wanted.by,
+            at=at,
+            weights=weights,
+            kind=kind,
+            ci_level=ci_level,
+            df_method=df_method,
+            data=data,
         )
+        method = wanted.method or method
         return means.contrasts(method, adjust=adjust, reference=reference)
 
     def comparisons(
