@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.anova import anova
-from unimix.analysis.changes import Predictors
 from unimix.analysis.linear import fixed_inference
 from unimix.analysis.means import emmeans
+from unimix.analysis.predictors import Predictors
 from unimix.analysis.shown import in_html, written
 from unimix.analysis.variances import DRAWS, is_sampled, refuse_parts, variances
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
