@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unimix import backends, families
     from unimix.api import compare, explain, fit
-    from unimix.bootstrap_test import BootstrapTest, bootstrap_test
+    from unimix.bootstrap_tests import BootstrapTest, bootstrap_test
     from unimix.comparison.comparison import Comparison
     from unimix.comparison.verdicts import Tolerances
     from unimix.datasets import list_datasets, load_dataset
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from unimix.papers.model import ModelTable
     from unimix.papers.table import table
     from unimix.pooled import Pooling, pooling
-    from unimix.power import Power, power
+    from unimix.power_simulation import Power, power
     from unimix.refitting import refit
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
@@ -57,8 +57,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "unimix.bootstrap_test": ("bootstrap_test", "BootstrapTest"),
-    "unimix.power": ("power", "Power"),
+    "unimix.bootstrap_tests": ("bootstrap_test", "BootstrapTest"),
+    "unimix.power_simulation": ("power", "Power"),
     "unimix.refitting": ("refit",),
     "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "compare_loo", "ModelTests"),
     "unimix.papers.model": ("ModelTable",),

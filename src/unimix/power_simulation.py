@@ -83,7 +83,7 @@ class _Trial:
     simulator: Simulator
     engine: Again
     weights: FloatArray
-    df_method: str
+    df_method: str | None
     alpha: float
 
     def __call__(self, seed: np.random.SeedSequence) -> tuple[float, float, str]:
@@ -167,7 +167,7 @@ def power(
     truth, wrong = _truth(fit, effect, value, parameters or {})
     if faults + wrong:
         raise OptionError("\n".join(faults + wrong))
-    method = df_method or fit.fixed.df_method
+    method = df_method or (None if fit.fixed.interval == "credible" else fit.fixed.df_method)
     simulator = _at(simulator_of(fit, "new", data), fit, truth)
     engine, (chosen, codes) = again(fit, many=True), _codes(design, group)
     rows, states = [], []
