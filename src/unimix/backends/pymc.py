@@ -22,8 +22,8 @@ from unimix.numerics.marginal import n_dense
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.backends._pymc_posterior import Posterior
-    from unimix.backends._pymc_priors import PriorTable
+    from unimix.backends._posterior_draws import Posterior
+    from unimix.backends._posterior_priors import PriorTable
     from unimix.backends._pymc_sample import RawDraws, SamplerOptions
     from unimix.model.design import Design
 
@@ -153,7 +153,7 @@ class PyMC(Backend):
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The model as a statistician writes it, and the sampler."""
-        from unimix.backends._pymc_priors import resolve_priors
+        from unimix.backends._posterior_priors import resolve_priors
 
         if design.offset is not None and design.is_linear:
             design = replace(design, y=design.y - design.offset, offset=None)
@@ -179,9 +179,9 @@ class PyMC(Backend):
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        from unimix.backends._posterior_draws import diagnose, inference_data, is_sampled_well
+        from unimix.backends._posterior_priors import resolve_priors
         from unimix.backends._pymc_model import WrittenModel, build_model
-        from unimix.backends._pymc_posterior import diagnose, inference_data, is_sampled_well
-        from unimix.backends._pymc_priors import resolve_priors
         from unimix.backends._pymc_sample import SamplerOptions
 
         del engine
@@ -267,8 +267,8 @@ class PyMC(Backend):
             return self._as_written(design, model, options)
 
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
-        from unimix.backends._pymc_density import LogPosterior
-        from unimix.backends._pymc_posterior import Posterior
+        from unimix.backends._posterior_density import LogPosterior
+        from unimix.backends._posterior_draws import Posterior
         from unimix.backends._pymc_sample import sample_nutpie, sample_pymc, whiten
         from unimix.numerics.marginal_effects import draw_effects
 
