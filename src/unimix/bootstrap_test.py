@@ -11,11 +11,11 @@ from scipy import special
 
 from unimix.analysis.simulate import simulator_of
 from unimix.calls import Again
+from unimix.comparable import by_one_criterion, likelihood_ratio, likelihoods, same_response, several
 from unimix.errors import FitError, OptionError, UnimixError
-from unimix.likelihood_tests import against, comparable
 from unimix.model.design import Design
 from unimix.numerics.simulation import Simulator
-from unimix.parallel import run_jobs
+from unimix.parallel import check_seed, run_jobs
 from unimix.refitting import again
 from unimix.results.result import FitResult
 
@@ -104,12 +104,17 @@ def bootstrap_test(
         OptionError: For a wrong number.
         FitError: If no refit succeeded.
     """
+    check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: a whole number of responses, 1 at least (1000 for a p value).")
     notes: list[str] = []
-    _, (smaller, larger) = comparable([first, second], notes)
-    plain = against(larger, smaller, notes)
-    work = _Pair((smaller.design(), larger.design()), (again(smaller), again(larger)), simulator_of(smaller))
+    several([first, second], "bootstrap_test")
+    likelihoods([first, second], "bootstrap_test")
+    same_response([first, second], families=True)
+    _, (smaller, larger) = by_one_criterion([first, second], notes)
+    plain = likelihood_ratio(larger, smaller, notes)
+    engines = again(smaller, many=True), again(larger, many=True)
+    work = _Pair((smaller.design(), larger.design()), engines, simulator_of(smaller))
     seeds = np.random.SeedSequence(seed).spawn(int(n))
     made = run_jobs(work, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap test")
     replicates = np.array([value for value, _ in made])
@@ -125,7 +130,7 @@ def bootstrap_test(
     statistic, df = plain["chisq"], plain["df"]
     # Ties are ties up to what searches leave: two models on the boundary have equal likelihoods.
     rows = {"bootstrap": (statistic, np.nan, (1 + int(np.sum(found >= statistic - 1e-6))) / (1 + len(found)))}
-    if _widths(smaller) == _widths(larger):
+    if _widths(smaller) == _widths(larger) and found.mean() > 0:
         bartlett = statistic * df / float(found.mean())
         rows["Bartlett"] = (bartlett, df, float(special.chdtrc(df, max(bartlett, 0.0))))
     rows["chi-squared"] = (statistic, df, plain["p_value"])

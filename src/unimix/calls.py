@@ -184,7 +184,7 @@ def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResul
     )
     seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
     finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    again = Again(engine, request.method, call.ci_level, call.priors, call.seed)
+    again = Again(engine.for_refits(), request.method, call.ci_level, call.priors, call.seed)
     return finished.attach(
         native=found.native,
         posterior=found.posterior,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,19 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from unimix.analysis.terms import random_products
+from unimix.comparable import (
+    by_one_criterion,
+    inside,
+    labels_of,
+    likelihood_ratio,
+    likelihoods,
+    mixture_p_value,
+    one_kind,
+    same_columns,
+    same_response,
+    several,
+)
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.model.design import Design, RandomBlock
 from unimix.refitting import again_at
@@ -43,25 +55,6 @@ class ModelTests:
         return self.table.to_html(na_rep="-") + "".join(f"<p>{note}</p>" for note in self.notes)
 
 
-def mixture_p_value(statistic: float, df: int, variances: int) -> float:
-    """P value of a likelihood ratio whose null hypothesis has one variance on its boundary.
-
-    Half chi-squared with df and half with df - 1 degrees of freedom (Self & Liang 1987, J. Am. Stat. Assoc. 82:605;
-    Stram & Lee 1994, Biometrics 50:1171). With more than one variance the plain chi-squared, which is conservative.
-
-    Args:
-        statistic: Twice the difference of the log-likelihoods.
-        df: Difference of the numbers of parameters.
-        variances: How many of these are variances that the smaller model sets to zero.
-    """
-    statistic = max(statistic, 0.0)
-    plain = float(special.chdtrc(df, statistic))
-    if variances != 1:
-        return plain
-    below = float(special.chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0)
-    return 0.5 * plain + 0.5 * below
-
-
 def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
     """Likelihood-ratio tests of nested models, each against the one before.
 
@@ -78,48 +71,20 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
         OptionError: If there are fewer than two.
         UnimixError: For posteriors: compare_loo is for these.
     """
+    several(fits, "anova")
+    likelihoods(fits, "anova")
+    same_response(fits, families=True)
     notes: list[str] = []
-    order, chosen = comparable(fits, notes)
-    labels = list(names) if names is not None else [f.model.formula for f in fits]
-    if len(labels) != len(fits):
-        raise OptionError(f"names= has {len(labels)} names for {len(fits)} results.")
+    order, chosen = by_one_criterion(fits, notes)
+    labels = labels_of(fits, names)
     rows = []
     for i, f in enumerate(chosen):
         row = _line(f)
         if i:
-            row |= against(f, chosen[i - 1], notes)
+            row |= likelihood_ratio(f, chosen[i - 1], notes)
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index([labels[i] for i in order], name="model"))
     return ModelTests(table, tuple(dict.fromkeys(notes)))
-
-
-def comparable(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[int], list[FitResult]]:
-    """Results from the smallest model to the largest, by one criterion.
-
-    Args:
-        fits: As for :func:`anova`.
-        notes: Gains what was done.
-
-    Returns:
-        Their order, and the results in it: refitted by ML where REML criteria say nothing.
-
-    Raises:
-        DataError: If their log-likelihoods cannot be compared.
-    """
-    _comparable(fits)
-    order = sorted(range(len(fits)), key=lambda i: fits[i].fit.n_parameters)
-    chosen = [fits[i] for i in order]
-    restricted = [f.model.method == "REML" for f in chosen]
-    fixed = [f.design().x for f in chosen]
-    same_fixed = all(a.shape == b.shape and _inside(a, b) for a, b in itertools.pairwise(fixed))
-    if any(restricted) and not (same_fixed and all(restricted)):
-        chosen = [again_at(f, method="ML") if r else f for f, r in zip(chosen, restricted, strict=True)]
-        why = "other results are by ML" if same_fixed else "their fixed parts differ"
-        notes.append(f"REML fits were refitted by ML, because {why}.")
-    kinds = {f.fit.criterion for f in chosen} - {"least squares"}
-    if len(kinds) > 1:
-        raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
-    return order, chosen
 
 
 def _line(fit: FitResult) -> dict[str, float]:
@@ -133,35 +98,6 @@ def _line(fit: FitResult) -> dict[str, float]:
         "df": np.nan,
         "p_value": np.nan,
     }
-
-
-def _comparable(fits: Sequence[FitResult]) -> None:
-    if len(fits) < 2 or any(not isinstance(f, FitResult) for f in fits):
-        raise OptionError(
-            "anova takes two results at least: um.anova(fit_a, fit_b). fit.anova() tests the terms of one."
-        )
-    if any(f.fixed.interval == "credible" for f in fits):
-        raise UnimixError(
-            "Posteriors have no likelihood of their estimates: um.compare_loo(a, b) compares what they predict."
-        )
-    _of_one_response(fits)
-
-
-def _of_one_response(fits: Sequence[FitResult]) -> None:
-    first = fits[0]
-    for other in fits[1:]:
-        if other.rows.observed.shape != first.rows.observed.shape or not np.allclose(
-            other.rows.observed, first.rows.observed, rtol=1e-10, atol=0.0
-        ):
-            raise DataError(
-                f"The results belong to different rows or responses ({first.n_obs} and {other.n_obs} rows). Fit both "
-                "to the rows without missing values in any of their columns."
-            )
-        if other.family != first.family:
-            raise DataError(f"The results have different families, {first.family} and {other.family}.")
-        mine, theirs = (np.ones(f.n_obs) if f.rows.weights is None else f.rows.weights for f in (first, other))
-        if not np.allclose(mine, theirs):
-            raise DataError("The results have different weights.")
 
 
 def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataFrame:
@@ -185,12 +121,11 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.Data
     """
     import arviz as az
 
-    if len(fits) < 2 or any(not isinstance(f, FitResult) for f in fits):
-        raise OptionError("compare_loo takes two results at least: um.compare_loo(fit_a, fit_b).")
-    labels = list(names) if names is not None else [f.model.formula for f in fits]
-    if len(labels) != len(fits) or len(set(labels)) != len(labels):
+    several(fits, "compare_loo")
+    labels = labels_of(fits, names)
+    if len(set(labels)) != len(labels):
         raise OptionError(f"names= of {len(fits)} results, each of its own: {listing(labels)}.")
-    _of_one_response(fits)
+    same_response(fits, families=True)
     found = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large Pareto k, which the table counts
@@ -203,61 +138,14 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.Data
     return table
 
 
-def _inside(a: FloatArray, b: FloatArray) -> bool:
-    """Whether the columns of a are combinations of those of b."""
-    if not a.shape[1]:
-        return True
-    if not b.shape[1]:
-        return False
-    scale = np.abs(b).max(axis=0)
-    left = a - (b / scale) @ np.linalg.lstsq(b / scale, a)[0]
-    return bool((np.abs(left).max(axis=0) <= 1e-8 * np.abs(a).max(axis=0)).all())
-
-
-def _holds(block: RandomBlock, larger: Design) -> bool:
-    """Whether a block's effects are among those of one block of a larger model."""
-    return any(
-        b.n_levels == block.n_levels and (b.codes == block.codes).all() and _inside(block.z, b.z) and b.q >= block.q
-        for b in larger.blocks
-    )
-
-
-def against(larger: FitResult, smaller: FitResult, notes: list[str]) -> dict[str, float]:
-    """The likelihood-ratio test of a model against a smaller one.
-
-    Args:
-        larger: From :func:`comparable`.
-        smaller: Likewise.
-        notes: Gains what there is to know.
-
-    Raises:
-        DataError: If the smaller is not nested in the larger.
-    """
-    big, small = larger.design(), smaller.design()
-    df = larger.fit.n_parameters - smaller.fit.n_parameters
-    nested = _inside(small.x, big.x) and all(_holds(b, big) for b in small.blocks)
-    if not nested or df <= 0:
-        raise DataError(
-            f"{smaller.model.reading} is not nested in {larger.model.reading}"
-            f"{' (as many parameters)' if df <= 0 else ''}: a likelihood ratio says nothing. See um.compare_ic."
-        )
-    statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
-    variances = sum(b.q for b in big.blocks) - sum(b.q for b in small.blocks)
-    alone = variances == 1 and big.p == small.p
-    if variances == 1 and not alone:
-        variances = 0
-    if alone:
-        notes.append("p values of one variance more: the mixture of chi-squared distributions on the boundary.")
-    elif variances > 1:
-        notes.append("With several variances more the p value of the plain chi-squared distribution is conservative.")
-    return {"chisq": statistic, "df": df, "p_value": mixture_p_value(statistic, df, variances)}
-
-
 def ranova(fit: FitResult) -> ModelTests:
-    """Test every random effect by leaving it out, with the criterion of the fit (REML, too), as lmerTest's ``ranova``.
+    """Test random terms by leaving them out, with the criterion of the fit (REML, too), as lmerTest's ``ranova``.
 
-    A scalar term is left out as a whole; of a term with several effects each in turn, with its covariances. p values
-    are of the mixture of chi-squared distributions on the boundary (lmerTest's of the plain one: ``p_value_chisq``).
+    A scalar term is left out as a whole. Of correlated effects each term that no other contains is left out with its
+    covariances, a factor with all of its columns: ``(1 + x | g)`` becomes ``(1 | g)``, and ``(0 + f | g)``, too. The
+    intercept below a slope is not tested, because it depends on where x is zero. p values are of the mixture of
+    chi-squared distributions on the boundary where one variance is tested, else of the plain one, which is conservative
+    (lmerTest's are: ``p_value_chisq``).
 
     Args:
         fit: A mixed model that holds its design, by an engine that maximises a likelihood.
@@ -268,41 +156,57 @@ def ranova(fit: FitResult) -> ModelTests:
     """
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
+    likelihoods([fit], "ranova")
     design = fit.design()
     if not design.blocks:
         raise DataError(f"{fit.model.reading} has no random effects to test.")
     if any(b.structure != "us" for b in design.blocks):
         raise UnsupportedModelError("ranova tests terms with unstructured covariances only.")
-    whole = _line(fit)
-    rows, index = [{**whole, "p_value_chisq": np.nan}], ["<none>"]
-    for k, block in enumerate(design.blocks):
-        for j, term in enumerate(block.terms):
-            left = [i for i in range(block.q) if i != j]
-            rest = replace(block, terms=tuple(block.terms[i] for i in left), z=np.ascontiguousarray(block.z[:, left]))
-            blocks = (*design.blocks[:k], *((rest,) if left else ()), *design.blocks[k + 1 :])
+    rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
+    log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.fit.n_parameters, 1)
+    notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
+    for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, design), strict=True)):
+        for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
+            left = [i for i in range(block.q) if i not in columns]
+            rest = _without(block, left)
+            blocks = (*design.blocks[:k], *((rest,) if rest else ()), *design.blocks[k + 1 :])
             recipe = replace_blocks(design, k, left)
             smaller = again_at(
                 fit, design=replace(design, blocks=blocks, recipe=recipe), method=_criterion(fit, blocks)
             )
+            if not smaller.converged:
+                notes.append(f"Without {name} | {block.group} the fit did not converge: its test may be wrong.")
             value = _criterion_value(smaller, fit)
             statistic = 2 * (fit.log_likelihood - value)
-            df = block.q
+            df = fit.fit.n_parameters - smaller.fit.n_parameters
             rows.append(
                 {
                     **_line(smaller),
                     "aic": -2 * value + 2 * smaller.fit.n_parameters,
-                    "bic": -2 * value + float(np.log(fit.n_obs)) * smaller.fit.n_parameters,
+                    "bic": -2 * value + log_n * smaller.fit.n_parameters,
                     "log_likelihood": value,
                     "deviance": -2 * value,
                     "chisq": statistic,
                     "df": df,
-                    "p_value": mixture_p_value(statistic, df, 1),
+                    "p_value": mixture_p_value(statistic, df, boundary=block.q - (rest.q if rest else 0) == 1),
                     "p_value_chisq": float(special.chdtrc(df, max(statistic, 0.0))),
                 }
             )
-            index.append(f"{term} | {block.group}")
+            index.append(f"{name} | {block.group}")
+    if not fit.converged:
+        notes.append("The fit itself did not converge: its tests may be wrong.")
     table = pd.DataFrame(rows, index=pd.Index(index, name="left out"))
-    return ModelTests(table, ("p_value is of the mixture of chi-squared distributions on the boundary.",))
+    return ModelTests(table, tuple(notes))
+
+
+def _without(block: RandomBlock, left: Sequence[int]) -> RandomBlock | None:
+    """A block with some of its columns; an intercept where none is left of several that add up to one."""
+    if left:
+        return replace(block, terms=tuple(block.terms[i] for i in left), z=np.ascontiguousarray(block.z[:, list(left)]))
+    ones = np.ones((len(block.z), 1))
+    if block.q > 1 and inside(ones, block.z):
+        return replace(block, terms=("Intercept",), z=ones)
+    return None
 
 
 def replace_blocks(design: Design, block: int, kept: Sequence[int]) -> Any:
@@ -338,25 +242,27 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataF
     """Information criteria of models of the same rows, best first; they need not be nested.
 
     Args:
-        fits: Results of the same rows; REML fits only where all fixed parts are the same.
+        fits: Results of the same rows, of families whose densities are of one kind (counts by Poisson and by negative
+            binomial, say); REML fits only where all fixed columns are the same.
         names: Of the rows; the formulas, if left out.
 
     Returns:
         Index model; columns n_parameters, log_likelihood, aic, aicc, bic, delta (AIC less the least), weight (Akaike's;
-        Burnham & Anderson 2002, Model Selection and Multimodel Inference, section 2.9).
+        Burnham & Anderson 2002, Model Selection and Multimodel Inference, section 2.9), state (of the fit).
 
     Raises:
         DataError: If the results cannot be compared.
     """
-    _comparable(fits)
-    if any(f.model.method == "REML" for f in fits):
-        x = [f.design().x for f in fits]
-        if not all(a.shape == x[0].shape and _inside(a, x[0]) for a in x):
-            raise DataError("REML criteria of different fixed parts cannot be compared: fit with method='ML'.")
-    kinds = {f.fit.criterion for f in fits} - {"least squares"}
-    if len(kinds) > 1:
-        raise DataError(f"Criteria of different kinds cannot be compared: {listing(sorted(kinds))}.")
-    labels = list(names) if names is not None else [f.model.formula for f in fits]
+    several(fits, "compare_ic")
+    likelihoods(fits, "compare_ic")
+    same_response(fits, families=True)
+    if any(f.model.method == "REML" for f in fits) and not same_columns(fits):
+        raise DataError(
+            "REML criteria of different fixed columns, or codings, cannot be compared: fit with method='ML', or "
+            "um.refit(fit, method='ML')."
+        )
+    one_kind(fits)
+    labels = labels_of(fits, names)
     k = np.array([f.fit.n_parameters for f in fits], dtype=float)
     n = np.array([f.n_obs for f in fits], dtype=float)
     aic = np.array([f.aic for f in fits])
@@ -372,6 +278,7 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataF
             "bic": [f.bic for f in fits],
             "delta": aic - aic.min(),
             "weight": relative / relative.sum(),
+            "state": [f.status.state for f in fits],
         },
         index=pd.Index(labels, name="model"),
     )

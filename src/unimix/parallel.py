@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 from unimix.errors import EngineNotInstalledError, OptionError
@@ -40,6 +41,16 @@ def run_jobs(
     return list(track(made, title, total=len(jobs), disable=not shown))
 
 
+def check_seed(seed: object) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        OptionError: If it is not a whole number that is not negative, or None.
+    """
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, Integral) or int(seed) < 0):
+        raise OptionError(f"seed={seed!r}: a whole number that is not negative.")
+
+
 def _joblib() -> Any:
     try:
         import joblib
@@ -50,4 +61,4 @@ def _joblib() -> Any:
     return joblib
 
 
-__all__ = ["run_jobs"]
+__all__ = ["check_seed", "run_jobs"]

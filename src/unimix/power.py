@@ -19,7 +19,7 @@ from unimix.calls import DF_METHODS, Again
 from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.model.design import Design
 from unimix.numerics.simulation import Simulator, resized
-from unimix.parallel import run_jobs
+from unimix.parallel import check_seed, run_jobs
 from unimix.refitting import again
 from unimix.results.result import FitResult
 
@@ -32,14 +32,16 @@ class Power:
     """What :func:`power` found.
 
     Attributes:
-        table: One row per design: n_groups, n_rows (rows per level, rounded), n_obs, power, lower, upper (Clopper and
-            Pearson's 95 % interval for the number of simulations), estimate (mean; of one coefficient), exaggeration
-            (mean size of significant estimates over the true one; type M error), wrong_sign (share of significant
-            estimates; type S), n_sim, failed.
+        table: One row per design: n_groups, n_rows (rows per level, on average), n_obs, power, lower, upper (Clopper
+            and Pearson's 95 % interval for the number of simulations), estimate (mean; of one coefficient),
+            exaggeration (mean size of significant estimates over the true one; type M error), wrong_sign (share of
+            significant estimates; type S), n_sim, failed.
         effect: Term or coefficient that was tested.
         truth: Parameters that responses were drawn with, by name.
         alpha: Level of the test.
         notes: What there is to know beside.
+        group: The grouping factor whose levels are ``n_groups``, or None.
+        varied: Which sizes were asked for: n_groups, n_rows.
     """
 
     table: pd.DataFrame
@@ -47,6 +49,8 @@ class Power:
     truth: pd.Series[float]
     alpha: float
     notes: tuple[str, ...]
+    group: str | None
+    varied: tuple[str, ...]
 
     def plot(self, ax: Any = None) -> Any:
         """Power against the size of the design, with its Monte Carlo intervals.
@@ -59,10 +63,11 @@ class Power:
         """
         from unimix.plots.power import draw_power
 
-        return draw_power(self.table, f"Power for {self.effect} at {self.alpha:g}", ax)
+        return draw_power(self.table, self.varied, self.group, f"Power for {self.effect} at {self.alpha:g}", ax)
 
     def __str__(self) -> str:
-        head = f"Power for {self.effect} at level {self.alpha:g}"
+        of = f"; n_groups are levels of {self.group}, n_rows rows per level" if self.group else ""
+        head = f"Power for {self.effect} at level {self.alpha:g}{of}"
         return "\n".join([head, self.table.to_string(index=False, float_format="{:.4g}".format), *self.notes])
 
     __repr__ = __str__
@@ -151,6 +156,7 @@ def power(
         UnsupportedModelError: For zero inflation and models of the dispersion.
         FitError: If no simulation could be fitted.
     """
+    check_seed(seed)
     if fit.parts:
         raise UnsupportedModelError(
             f"{fit.model.reading} models more than the mean ({listing(fit.parts)}): it cannot be simulated yet."
@@ -163,7 +169,7 @@ def power(
         raise OptionError("\n".join(faults + wrong))
     method = df_method or fit.fixed.df_method
     simulator = _at(simulator_of(fit, "new", data), fit, truth)
-    engine, codes = again(fit), _codes(design, group)
+    engine, (chosen, codes) = again(fit, many=True), _codes(design, group)
     rows, states = [], []
     seeds = np.random.SeedSequence(seed).spawn(n_sim)
     for levels in _listed(n_groups):
@@ -178,16 +184,20 @@ def power(
             found = run_jobs(trial, seeds, n_jobs=n_jobs, progress=progress, title=f"power ({made.n} rows)")
             states += [s for _, _, s in found]
             true = float((weights @ simulator.beta)[0]) if len(weights) == 1 else np.nan
-            rows.append(_line(made, codes is not None, group, found, true))
+            rows.append(_line(made, chosen, found, true))
     if all(r["n_sim"] == 0 for r in rows):
         raise FitError(f"No simulation could be fitted; the first says: {states[0]}")
     names = [p.name for p in parameters_of(fit)]
-    return Power(pd.DataFrame(rows), effect, pd.Series(truth, index=names, dtype=float), alpha, _notes(value, states))
+    assumed = pd.Series(truth, index=names, dtype=float)
+    varied = tuple(n for n, sizes in (("n_groups", n_groups), ("n_rows", n_rows)) if sizes is not None)
+    tested = {t for t, w in zip(fit.fixed.terms, np.abs(weights).max(axis=0), strict=True) if w > 0}
+    given = value is not None or bool(tested & set(parameters or {}))
+    return Power(pd.DataFrame(rows), effect, assumed, alpha, _notes(states, given=given), chosen, varied)
 
 
-def _notes(value: float | None, states: list[str]) -> tuple[str, ...]:
+def _notes(states: list[str], *, given: bool) -> tuple[str, ...]:
     notes = []
-    if value is None:
+    if not given:
         notes.append("The true effect is the estimate, which is uncertain itself: value= sets another.")
     failed = [s for s in states if s not in ("converged", "singular", "not_converged")]
     if failed:
@@ -198,7 +208,7 @@ def _notes(value: float | None, states: list[str]) -> tuple[str, ...]:
 
 
 def _listed(sizes: Sizes) -> list[int | None]:
-    return [sizes] if sizes is None or isinstance(sizes, int | np.integer) else list(sizes)
+    return [sizes] if sizes is None or np.isscalar(sizes) else list(sizes)  # type: ignore[list-item, arg-type]
 
 
 def _faults(
@@ -300,16 +310,16 @@ def _put(
         cors[target.index][target.first, target.second] = cors[target.index][target.second, target.first] = value
 
 
-def _codes(design: Design, group: str | None) -> npt.NDArray[np.int64] | None:
+def _codes(design: Design, group: str | None) -> tuple[str | None, npt.NDArray[np.int64] | None]:
+    """The grouping factor whose levels are counted, and the level of every row."""
     if not design.blocks:
-        return None
+        return None, None
     known = {b.group: b for b in design.blocks}
-    return known[group or min(known, key=lambda g: known[g].n_levels)].codes
+    name = group or min(known, key=lambda g: known[g].n_levels)
+    return name, known[name].codes
 
 
-def _line(
-    design: Design, grouped: bool, group: str | None, found: list[tuple[float, float, str]], true: float
-) -> dict[str, float]:
+def _line(design: Design, group: str | None, found: list[tuple[float, float, str]], true: float) -> dict[str, float]:
     rejected = np.array([r for r, _, _ in found])
     estimates = np.array([e for _, e, _ in found])
     good = np.isfinite(rejected)
@@ -317,10 +327,9 @@ def _line(
     interval = stats.binomtest(k, n).proportion_ci(0.95) if n else (np.nan, np.nan)
     significant = estimates[good & (rejected == 1)]
     known = np.isfinite(true) and true != 0 and len(significant) > 0
-    groups = {b.group: b.n_levels for b in design.blocks}
-    n_levels = groups[group or min(groups, key=lambda g: groups[g])] if grouped else 1
+    n_levels = {b.group: b.n_levels for b in design.blocks}[group] if group else 1
     return {
-        "n_groups": n_levels if grouped else np.nan,
+        "n_groups": n_levels if group else np.nan,
         "n_rows": design.n / n_levels,
         "n_obs": design.n,
         "power": k / n if n else np.nan,

@@ -11,9 +11,10 @@ from unimix.model.design import Design
 from unimix.results.result import FitResult
 
 
-def again(fit: FitResult) -> Again:
-    """The engine of a result with its options, whether it was fitted here or loaded."""
+def again(fit: FitResult, *, many: bool = False) -> Again:
+    """The engine of a result with its options, whether it was fitted here or loaded; for many fits in a row."""
     engine = registry.resolve(fit.engine.backend, fit.engine.options)
+    engine = engine.for_refits() if many else engine
     own = fit.model.method if fit.model.method in ("REML", "ML", "Laplace", "AGQ") else None
     return Again(engine, own, fit.fixed.level, None, fit.engine.seed)
 

@@ -34,7 +34,16 @@ grid <- emmeans(glm1, ~ period)
 table <- function(made) { made <- as.data.frame(made); list(estimate = made[[2]], std_error = made$SE, p_value = made$p.value) }
 equal <- as.data.frame(test(contrast(emmeans(mixed, ~ Evit, lmer.df = "satterthwaite"), "trt.vs.ctrl"), delta = 3,
                             side = "equivalence", adjust = "none"))
+sleep <- subset(sleepstudy, as.integer(Subject) < 12 | Days < 5)
+units <- function(k, scaled) {
+  sleep$x <- sleep$Days * k
+  fit <- lmer(Reaction ~ x + (1 + Days | Subject), sleep, control = tight)
+  by <- if (scaled) 1 / sqrt(diag(as.matrix(vcov(fit)))) else c(1, 1)
+  contestMD(fit, diag(by), rhs = c(250, 10 / k) * by)
+}
 out <- list(
+  units = list(one = units(1, FALSE)$DenDF, ten = units(10, FALSE)$DenDF, unit = units(1, TRUE)$DenDF,
+               F = units(1, FALSE)[["F value"]]),
   satterthwaite = c(one("Satterthwaite"), joint = list(all("Satterthwaite"))),
   kenward_roger = c(one("Kenward-Roger"), joint = list(all("Kenward-Roger"))),
   linear = joint(linearHypothesis(flat, c("CuCu035 - CuCu175 = 0", "Time = 7"))),

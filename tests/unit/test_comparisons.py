@@ -304,8 +304,12 @@ def test_what_the_data_cannot_tell_is_refused() -> None:
     cells = um.fit("Weight ~ Cu * Evit + Time", empty, "pls")
     with pytest.raises(um.DataError, match=r"comparison of Evit \(Evit200 - Evit000\): \d+ of \d+ rows cannot"):
         cells.comparisons({"Evit": ("Evit000", "Evit200")})
-    with pytest.raises(um.DataError, match="Means of Cu: 1 of 3 rows cannot be estimated"):
-        cells.emmeans("Cu")
+    means = cells.emmeans("Cu")
+    assert means.table["estimate"].isna().tolist() == [False, True, False]
+    assert "Empty rows cannot be estimated" in str(means)
+    assert means.contrasts()["contrast"].tolist() == ["Cu000 - Cu175"]
+    with pytest.raises(um.DataError, match="Means of Evit: 1 of 1 rows cannot be estimated"):
+        cells.emmeans("Evit", at={"Evit": "Evit200"})
     some = cells.comparisons({"Evit": ("Evit000", "Evit100")}, newdata={"Cu": "Cu175", "Evit": "Evit000", "Time": 3})
     assert np.isfinite(some.table["estimate"].iloc[0])
 

@@ -91,7 +91,7 @@ def test_every_engine_refits_and_reports(fits: tuple[um.FitResult, um.FitResult]
     assert um.anova(smaller, fit).table["p_value"].iloc[1] == pytest.approx(
         um.anova(um.fit(smaller.formula, frame(), "pls"), reference).table["p_value"].iloc[1], rel=1e-2
     )
-    assert um.ranova(fit).table["chisq"].iloc[2] == pytest.approx(um.ranova(reference).table["chisq"].iloc[2], rel=1e-3)
+    assert um.ranova(fit).table["chisq"].iloc[1] == pytest.approx(um.ranova(reference).table["chisq"].iloc[1], rel=1e-3)
     assert um.bootstrap_test(fit, smaller, 2, seed=1).p_value in (1 / 3, 2 / 3, 1.0)
     assert np.isfinite(fit.bootstrap(2, seed=1).replicates.to_numpy()).all()
     assert np.allclose(um.refit(loaded, frame()).fixed.estimate, fit.fixed.estimate, rtol=1e-4)

@@ -144,6 +144,44 @@ def test_joint_tests_of_one_of_many_units_and_of_repeated_hypotheses(pigs: um.Fi
     assert near["num_df"].iloc[0] == 2
 
 
+def test_hypotheses_that_depend_on_each_other(pigs: um.FitResult) -> None:
+    """Nonlinear ones need not contradict each other where their gradients are parallel: Time = 3 and Time^2 = 9."""
+    with pytest.raises(um.OptionError, match=r"Time = 3, Time\^2 = 9 depend on each other.*Leave one out"):
+        pigs.hypotheses(["Time = 3", "Time^2 = 9"], joint=True)
+    each = pigs.hypotheses(["Time = 3", "Time^2 = 9"])
+    assert np.isfinite(each["p_value"]).all()
+    for linear in ("(Time - 3) / 2 = 0, -Time * 2 = 3", "Time = 3, 2 ^ 2 * Time = 13"):
+        with pytest.raises(um.OptionError, match="contradict each other"):
+            pigs.hypotheses(linear, joint=True)
+
+
+def test_a_model_without_fixed_effects_has_no_hypotheses() -> None:
+    fit = um.fit("Weight ~ 0 + (1 | Pig)", um.load_dataset("dietox"), "pls")
+    for test in ("b0 = 0", "x = 1"):
+        with pytest.raises(um.OptionError, match="The model has no fixed effects"):
+            fit.hypotheses(test)
+
+
+def test_units_change_joint_degrees_of_freedom_as_lmertests_do() -> None:
+    """lmerTest's contestMD, as written and of rows over their standard errors: 1e-5, its Hessians are numerical.
+
+    Where one standard error is 1000 times the other, lmerTest would soon lose a hypothesis (from 1e4 on): then the rows
+    are taken over their standard errors, and no further unit changes anything.
+    """
+    data = um.load_dataset("sleepstudy")
+    data = data[(data["Subject"].astype(str).rank(method="dense") < 12) | (data["Days"] < 5)]
+    for unit, expected in (
+        (1, R["units"]["one"]),
+        (10, R["units"]["ten"]),
+        *((u, R["units"]["unit"]) for u in (1e5, 1e8)),
+    ):
+        fit = um.fit("Reaction ~ x + (1 + Days | Subject)", data.assign(x=data["Days"] * unit), "pls")
+        found = fit.hypotheses(f"b0 = 250, b1 = {10 / unit!r}", joint=True).iloc[0]
+        assert found["F"] == pytest.approx(R["units"]["F"], rel=1e-5)
+        assert found["num_df"] == 2
+        assert found["den_df"] == pytest.approx(expected, rel=1e-5), unit
+
+
 def test_means_and_slopes_have_hypotheses(pigs: um.FitResult, binomial: um.FitResult) -> None:
     means = pigs.emmeans("Cu")
     found = means.hypotheses("b0 = b1").iloc[0]

@@ -211,6 +211,55 @@ def test_it_is_fast_without_large_matrices() -> None:
         assert np.isfinite(found.table["cooks_distance"]).all()
 
 
+def test_distances_beyond_one_are_problems_and_named() -> None:
+    """A lever that its own leverage hides from the test of outliers, beside an outlier without leverage."""
+    rng = np.random.default_rng(0)
+    g = np.arange(60) % 6
+    x, e = np.r_[rng.normal(size=59), 14.0], rng.normal(size=60)
+    e[[5, 59]] += 5, 3
+    data = pd.DataFrame({"x": x, "y": e + rng.normal(size=6)[g], "g": g.astype(str)})
+    fit = um.fit("y ~ x + (1 | g)", data, "pls", df_method="normal")
+    found = fit.influence()
+    distance = found.table["cooks_distance"]
+    assert distance.idxmax() == 59
+    assert found.table.loc[59, "leverage"] > 0.8
+    assert np.flatnonzero(found.p_values * 60 < 0.01).tolist() == [5]
+    row = fit.check().table.loc["influential rows"]
+    assert (row["verdict"], row["value"]) == ("problem", distance.max())
+    assert row["finding"].startswith("Row 59: Cook's distance")
+    assert "Row 5:" in row["finding"]
+    assert fit.check().table.loc["influential levels of g", "verdict"] == "look"
+    few = pd.DataFrame({"x": np.arange(5.0), "y": np.random.default_rng(0).normal(size=5)})
+    small = um.fit("y ~ x", few, "pls")
+    assert 1 < small.influence().table["cooks_distance"].max() < 1.5
+    assert small.influence().p_values.min() > 0.1
+    assert small.check().table.loc["influential rows", "verdict"] == "problem"
+
+
+def test_a_row_without_which_nothing_is_estimated_is_told() -> None:
+    data = um.load_dataset("sleepstudy").assign(one=lambda d: (np.arange(len(d)) == 7).astype(float))
+    found = um.fit("Reaction ~ Days + one", data, "pls").check().table.loc["influential rows", "finding"]
+    assert "Without 7 some fixed effects cannot be estimated" in found
+
+
+def test_printing_shows_the_most_affected_coefficients_and_no_noise() -> None:
+    sleep = um.load_dataset("sleepstudy").assign(half=lambda d: np.repeat(["a", "b"], 90))
+    found = um.fit("Reaction ~ 0 + half + half:Days", sleep, "pls").influence()
+    # A row of one half leaves the line of the other where it is, to rounding.
+    noise = found.dfbetas.abs().to_numpy()
+    assert ((noise > 0) & (noise < 1e-10)).any()
+    assert "e-1" not in str(found)
+    assert "coefficients: .dfbetas has all" not in str(found)
+    many = um.fit("Reaction ~ C(Days) + (1 | Subject)", sleep, "pls", df_method="normal").influence("Subject")
+    first = many.table["cooks_distance"].nlargest(10).index
+    largest = set(many.dfbetas.loc[first].abs().max().nlargest(5).index)
+    text, page = str(many), many._repr_html_()
+    shown = {c for c in many.dfbetas if f"dfbetas {c}" in text}
+    assert shown == largest == {c for c in many.dfbetas if f"dfbetas {c}" in page}
+    assert "The 5 most affected of 10 coefficients: .dfbetas has all." in text
+    assert many.dfbetas.shape == (18, 10)
+
+
 def test_names_and_labels() -> None:
     sleep = um.load_dataset("sleepstudy").set_index(pd.Index([f"r{i}" for i in range(180)]))
     fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep, "pls", df_method="normal")

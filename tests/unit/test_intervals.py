@@ -239,9 +239,15 @@ def test_nested_levels_follow_the_level_that_was_drawn():
 
 def test_a_statistic_of_ones_own():
     fit = um.fit("Reaction ~ Days + (1 + Days | Subject)", um.load_dataset("sleepstudy"), "pls")
-    made = fit.bootstrap(30, statistic=lambda f: {"zero": -f.fixed.estimate[0] / f.fixed.estimate[1]}, seed=1)
+    made = fit.bootstrap(40, statistic=lambda f: {"zero": -f.fixed.estimate[0] / f.fixed.estimate[1]}, seed=1)
     assert made.estimates["zero"] == pytest.approx(-fit.fixed.estimate[0] / fit.fixed.estimate[1])
     assert list(made.confint().table.index) == ["zero"]
+    with pytest.raises(OptionError, match="need 39 refits at least, and there are 3"):
+        fit.bootstrap(3, seed=1).confint()
+    with pytest.raises(OptionError, match="statistic= returns numbers by name"):
+        fit.bootstrap(3, statistic=lambda f: 1.0)
+    with pytest.raises(OptionError, match="seed=-1"):
+        fit.bootstrap(3, seed=-1)
 
 
 def test_generalised_models_are_bootstrapped():

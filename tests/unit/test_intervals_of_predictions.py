@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,3 +188,37 @@ def test_new_responses_have_the_weights_and_trials_of_their_rows() -> None:
     assert many < 0.5 * few
     with pytest.raises(um.DataError, match="add a column 'size'"):
         sick.predict(row, interval="prediction")
+
+
+def test_linear_models_have_rs_t_intervals() -> None:
+    """R 4.2.2, predict(lm(y ~ x), data.frame(x = 6), interval = ...), printed digits."""
+    fit = um.fit("y ~ x", pd.DataFrame({"x": [1, 2, 3, 4, 5], "y": [1.1, 1.9, 3.2, 3.8, 5.3]}), "statsmodels")
+    for interval, ends in (("prediction", (5.075011, 7.224989)), ("confidence", (5.37198, 6.92802))):
+        found = fit.predict({"x": 6}, interval=interval).iloc[0]
+        assert (found["lower"], found["upper"]) == pytest.approx(ends, abs=1e-6)
+    wide = um.fit("y ~ x", pd.DataFrame({"x": [1, 2, 3, 4, 5], "y": [1.1, 1.9, 3.2, 3.8, 5.3]}), "pls", ci_level=0.5)
+    assert wide.predict({"x": 6}, interval="confidence")["upper"].iloc[0] < 6.5  # at the level of the fit
+
+
+@pytest.mark.parametrize("df_method", ["satterthwaite", "kenward-roger"])
+def test_population_means_have_the_intervals_of_marginal_means(df_method: str) -> None:
+    data = pd.read_csv(Path(__file__).parents[1] / "data" / "gold" / "machines.csv").astype({"Worker": str})
+    fit = um.fit("score ~ Machine + (1 | Worker / Machine)", data, "pls", df_method=df_method)
+    found = fit.predict({"Machine": ["A", "B", "C"]}, level="population", interval="confidence")
+    means = fit.emmeans("Machine").table
+    np.testing.assert_allclose(found[["lower", "upper"]], means[["lower", "upper"]], rtol=1e-8)
+
+
+def test_few_groups_have_wide_intervals() -> None:
+    """Six groups of five rows: 60 data sets, a row of a new group; 95 % less three binomial errors."""
+    rng = np.random.default_rng(1)
+    inside = 0
+    for _ in range(60):
+        g = np.repeat(np.arange(7), 5)
+        x, b = rng.normal(size=35), rng.normal(size=7)
+        data = pd.DataFrame({"g": g, "x": x, "y": 1 + x + b[g] + rng.normal(size=35)})
+        fit = um.fit("y ~ x + (1 | g)", data[data["g"] < 6], "pls")
+        row = data.iloc[[-1]]
+        found = fit.predict(row, interval="prediction", new_levels="sample").iloc[0]
+        inside += int(found["lower"] < row["y"].iloc[0] < found["upper"])
+    assert inside / 60 > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)

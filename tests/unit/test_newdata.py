@@ -216,3 +216,26 @@ def test_true_and_one_are_one_level() -> None:
     found = [fit.predict({"x": 0, "g": g, "h": 1})[0] for fit in fits for g in (True, 1)]
     np.testing.assert_allclose(found, found[0], rtol=1e-9)
     assert abs(fits[0].predict({"x": 0, "g": False, "h": 1})[0] - found[0]) > 0.5
+
+
+def test_rows_that_left_out_columns_decide_are_not_predicted() -> None:
+    data = um.load_dataset("sleepstudy")
+    data["f"] = np.array(list("cab"))[data["Subject"].astype(int) % 3]
+    data.loc[data["f"] == "c", "Days"] = 2
+    fit = um.fit("Reaction ~ Days * f + (1 | Subject)", data, "pls")
+    assert fit.model.aliased
+    assert np.isfinite(fit.predict({"Days": 9, "f": "a"}, level="population")[0])
+    assert np.isfinite(fit.predict({"Days": 2, "f": "c"}, level="population")[0])
+    for interval in (None, "confidence"):
+        with pytest.raises(DataError, match="1 of 1 rows cannot be predicted"):
+            fit.predict({"Days": 9, "f": "c"}, level="population", interval=interval)
+
+
+def test_a_loaded_result_knows_the_data_of_its_zero_inflation() -> None:
+    ticks = um.load_dataset("grouseticks")
+    fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, "glmmtmb", family="poisson", ziformula="~ cHEIGHT")
+    loaded = type(fit).from_json(fit.to_json())
+    again = um.refit(loaded, ticks)
+    assert again.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-4)
+    with pytest.raises(DataError, match="probabilities of structural zeros differ"):
+        um.refit(loaded, ticks.assign(cHEIGHT=ticks["cHEIGHT"].to_numpy()[::-1]))

@@ -19,6 +19,7 @@ import pytest
 import unimix as um
 from unimix.analysis.words import fixed_number, p_number, places_for, without_zero
 from unimix.papers.latex import escaped
+from unimix.papers.options import term_name
 
 R = json.loads((Path(__file__).parents[1] / "data" / "broom_r.json").read_text(encoding="utf-8"))
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -130,6 +131,68 @@ def test_odds_ratios_are_brooms(fits: dict[str, um.FitResult]) -> None:
     assert "rate ratios" in notes(um.table(counts, exponentiate=True))
 
 
+def test_models_that_differ_beside_the_formula_have_lines_of_their_own() -> None:
+    data = um.load_dataset("sleepstudy").assign(w=2.0, o=np.arange(180) % 7)
+    formula = "Reaction ~ Days + (1 | Subject)"
+    plain = um.fit(formula, data, "pls")
+    table = um.table([plain, um.fit(formula, data, "pls", offset="o"), um.fit(formula, data, "pls", weights="w")])
+    told = notes(table).splitlines()
+    assert f"Model 1: {formula}" in told
+    assert f"Model 2: {formula}; offset o" in told
+    assert f"Model 3: {formula}; weights w" in told
+    assert f"Model: {formula}; weights w" in notes(um.table(um.fit(formula, data, "pls", weights="w"))).splitlines()
+    assert f"Model: {formula}" in notes(um.table([plain, plain])).splitlines()
+
+
+def test_stars_and_criteria_have_whole_notes(fits: dict[str, um.FitResult]) -> None:
+    told = [str(n) for n in um.table(fits["pls"], stars=True).notes]
+    assert "* p < .05, ** p < .01, *** p < .001." in told
+    assert all(len(t) > 10 for t in told)
+
+
+def test_the_success_of_a_text_is_told() -> None:
+    data = um.load_dataset("sleepstudy").assign(speed=lambda d: np.where(d["Reaction"] > 300, "slow", "fast"))
+    fit = um.fit("speed ~ Days + (1 | Subject)", data, "pls", family="binomial")
+    assert "In speed, slow counts as success, fast as failure." in notes(um.table(fit))
+
+
+def test_a_terms_name_stands_for_its_coefficients(fits: dict[str, um.FitResult]) -> None:
+    def labels(**chosen: Any) -> list[str]:
+        return [r.label for r in um.table(fits["herds"], sections="fixed", **chosen).rows]
+
+    periods = ["period[T.2]", "period[T.3]", "period[T.4]"]
+    assert labels(keep="period") == periods
+    assert labels(drop=["period"]) == ["Intercept"]
+    assert labels(drop=["Intercept", "period[T.3]"]) == [periods[0], periods[2]]
+    with pytest.raises(um.OptionError, match=r"'perod', which no model has\. Did you mean 'period'\?"):
+        labels(keep="perod")
+    data = um.load_dataset("dietox").assign(Cu=lambda d: d["Cu"].astype(str).replace("Cu175", "Cu (a:b)"))
+    terms = list(um.fit("Weight ~ poly(Time, 2) * Cu", data, "pls").fixed.terms)
+    assert "poly(Time, 2)[2]:Cu[T.Cu035]" in terms
+    by_term: dict[str, int] = {}
+    for coefficient in terms:
+        by_term[term_name(coefficient)] = by_term.get(term_name(coefficient), 0) + 1
+    assert by_term == {"Intercept": 1, "poly(Time, 2)": 2, "Cu": 2, "poly(Time, 2):Cu": 4}
+    assert term_name("C(a, levels=[1, 2])[T.x (y)]:b[T.c:d]") == "C(a, levels=[1, 2]):b"
+
+
+def test_a_variance_of_zero_prints_as_zero(fits: dict[str, um.FitResult]) -> None:
+    """The engines' searches end at numbers such as 1e-20, which stay in the frame."""
+    fit = fits["singular"]
+    (block,) = fit.random
+    tiny = fit.model_copy(update={"random": (block.model_copy(update={"sd": np.array([4.8e-20])}),)})
+    table = um.table(tiny)
+    assert printed(table)["SD (Intercept | g)"] == ("0.00",)
+    assert value(table, "SD (Intercept | g)") == 4.8e-20
+    assert "SD(Intercept) = 0.00;" in tiny.report()
+    (line,) = [row.split() for row in str(tiny).splitlines() if row.startswith("         g")]
+    assert line == ["g", "Intercept", "0.0000"]
+    assert "e-20" not in tiny._repr_html_()
+    small = fit.model_copy(update={"random": (block.model_copy(update={"sd": np.array([4.8e-5])}),)})
+    assert "4.800e-05" in str(small)
+    assert printed(um.table(small))["SD (Intercept | g)"] == ("0.000048",)
+
+
 def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
     table = um.table([fits["small"], posterior], show="both", stars=True, p_values=True)
     assert value(table, "Days", "estimate", 1) == posterior.fixed.estimate[1]
@@ -149,6 +212,12 @@ def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], poste
     assert "pymc: posterior means with posterior standard deviations in parentheses and 95% credible intervals" in told
     assert "a posterior has no p values" in told
     assert "p < .05" not in notes(um.table(posterior, stars=True))
+    linked = posterior.model_copy(
+        update={"model": posterior.model.model_copy(update={"family": "poisson", "link": "log"})}
+    )
+    ratios = "Coefficients are rate ratios, exp of posterior means"
+    assert f"{ratios}, with errors by the delta method." in notes(um.table(linked, exponentiate=True))
+    assert f"{ratios}." in notes(um.table(linked, exponentiate=True, show="ci"))
 
 
 def test_what_did_not_converge_is_marked(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
@@ -230,6 +299,18 @@ def test_parts_have_sections_of_their_own() -> None:
     assert zero == pytest.approx(np.exp(plain.zero_inflation.loc["cHEIGHT", "estimate"]))
     kept = um.table([model], exponentiate=True).frame.loc[("Dispersion", "cHEIGHT", "estimate")].iloc[0]
     assert kept == part["a"]  # a logarithm of the dispersion stays one
+    told = notes(um.table([model, plain], exponentiate=True)).splitlines()
+    (ratios,) = [line for line in told if line.startswith("Model 1: coefficients are rate ratios")]
+    assert ratios.endswith("; coefficients of the dispersion stay logarithms.")
+    assert sum("stay logarithms" in line for line in told) == 1
+    assert "stay logarithms" not in notes(um.table(model, exponentiate=True, sections="fixed"))
+    formula = "TICKS ~ cHEIGHT + (1 | BROOD)"
+    assert f"Model 1 (negative binomial, log link): {formula}; dispformula ~ cHEIGHT" in told
+    assert f"Model 2 (negative binomial, log link): {formula}; ziformula ~ cHEIGHT" in told
+    for fit, more in ((model, "dispformula ~ cHEIGHT"), (plain, "ziformula ~ cHEIGHT")):
+        again = um.FitResult.from_json(fit.to_json())
+        for text in (repr(fit), repr(again), fit.report(), again.report()):
+            assert f"{formula}; {more}" in text
 
 
 def test_all_faults_are_told_at_once(fits: dict[str, um.FitResult]) -> None:

@@ -106,3 +106,31 @@ def test_what_makes_no_sense_is_refused(trial):
     zero = um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, "glmmtmb", family="poisson", ziformula="~ 1")
     with pytest.raises(UnsupportedModelError, match="zero"):
         um.power(zero, "YEAR")
+
+
+def test_crossed_designs_name_the_factor_that_grows() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame([(a, b) for a in range(6) for b in range(8)], columns=["g", "h"])
+    frame["x"], frame["y"] = rng.normal(size=48), rng.normal(size=48)
+    fit = um.fit("y ~ x + (1 | g) + (1 | h)", frame, "pls")
+    found = um.power(fit, "x", value=0.5, n_groups=[4, 12], n_sim=2, seed=1)
+    assert found.group == "g"
+    assert found.table["n_groups"].tolist() == [4, 12]
+    assert found.table["n_obs"].tolist() == [32, 96]
+    assert "levels of g" in str(found)
+    assert found.plot().get_xlabel() == "levels of g"
+
+
+def test_rows_of_an_observation_level_effect_are_all_levels() -> None:
+    """Counts with an effect per row: more rows are more levels of it."""
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), 4), "row": np.arange(32), "x": rng.normal(size=32)})
+    frame["c"] = rng.poisson(3, 32)
+    fit = um.fit("c ~ x + (1 | g) + (1 | row)", frame, "pls", family="poisson")
+    from unimix.numerics.simulation import resized
+
+    made = resized(fit.design(), fit.design().blocks[0].codes, None, 12)
+    levels = {b.group: b.n_levels for b in made.blocks}
+    assert levels == {"g": 8, "row": 96}
+    with pytest.raises(OptionError, match="whole numbers"):
+        um.power(fit, "x", n_groups=12.5)

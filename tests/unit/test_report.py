@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import unimix as um
+from unimix.analysis.words import model_text, number_in_text
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -72,6 +73,67 @@ def test_dropped_rows_weights_and_aliased_columns_are_told() -> None:
     told = um.fit("Reaction ~ Days + twice + (1 | Subject)", data, "pls", weights="w").report()
     assert "to 179 rows in 18 levels of Subject (1 more had missing values), with weights" in told
     assert "Left out because they depend on other columns: twice." in told
+    assert "with weights: Reaction ~ Days + twice + (1 | Subject); weights w. Fixed effects" in told
+
+
+def test_the_model_in_words_has_what_stands_beside_the_formula() -> None:
+    data = um.load_dataset("sleepstudy").assign(w=2.0, o=np.arange(180) % 7, n=4, share=np.arange(180) % 5 / 4)
+    formula = "Reaction ~ Days + (1 | Subject)"
+    given = {"offset": data["o"].to_numpy(), "weights": data["w"].to_numpy()}
+    for arguments, more in (
+        ({}, ""),
+        ({"offset": "o", "weights": "w"}, "; offset o; weights w"),
+        (given, "; offset given; weights given"),
+    ):
+        fit = um.fit(formula, data, "pls", **arguments)
+        assert model_text(fit) == f"{formula}{more}"
+        for text in (str(fit), repr(fit), fit._repr_html_()):
+            assert f"{formula}{more}{',' if more else ''} fitted by pls (REML)" in text
+        assert model_text(um.FitResult.from_json(fit.to_json())) == f"{formula}{more}"
+    for weights, told in (("n", "; weights n"), (data["n"].to_numpy(), "; weights given")):
+        shares = um.fit("share ~ Days", data, "pls", family="binomial", weights=weights)
+        assert model_text(shares) == f"share ~ Days{told}"
+    counted = um.fit("cbind(o, 7 - o) ~ Days", data, "pls", family="binomial")
+    assert model_text(counted) == "cbind(o, 7 - o) ~ Days"
+    assert model_text(um.fit("Reaction > 300 ~ Days", data, "pls", family="binomial")) == "Reaction > 300 ~ Days"
+
+
+def test_a_text_as_response_has_its_success_named_and_keeps_it_in_a_refit() -> None:
+    data = um.load_dataset("sleepstudy").assign(speed=lambda d: np.where(d["Reaction"] > 300, "slow", "fast"))
+    fit = um.fit("speed ~ Days", data, "pls", family="binomial")
+    told = "speed ~ Days. In speed, slow counts as success, fast as failure. Fixed effects"
+    again = um.refit(um.FitResult.from_json(fit.to_json()), data)
+    assert told in fit.report()
+    assert told in again.report()
+    assert again.notes == fit.notes
+    numbers = um.fit("slow ~ Days", data.assign(slow=(data["speed"] == "slow") * 1), "pls", family="binomial")
+    assert "success" not in numbers.report()
+    np.testing.assert_allclose(numbers.fixed.estimate, fit.fixed.estimate, rtol=1e-9)
+
+
+def test_small_numbers_keep_their_sign_and_have_powers_of_ten() -> None:
+    data = um.load_dataset("sleepstudy")
+    days = data["Days"]
+    fit = um.fit("Reaction ~ Days", data, "pls")
+    residual = fit.residuals / fit.sigma
+    # A response with slope -0.002 and standard error 0.04: t = -0.05
+    se = fit.fixed.std_error[1] / fit.sigma
+    flat = data.assign(y=residual * 0.04 / se - 0.002 * days)
+    told = um.fit("y ~ Days", flat, "pls").report()
+    assert "Days: b = -0.002, 95% CI [-0.081, 0.077], t(178) = -0.05" in told
+    none = um.fit("y ~ Days", flat.assign(y=flat["y"] + 0.0019 * days), "pls").report()
+    assert "Days: b = 0.00, 95% CI [-0.08, 0.08], t(178) = 0.00" in none
+    long = um.fit("Reaction ~ far", data.assign(far=days * 1e6), "pls").report()
+    assert "far: b = 1.05 × 10⁻⁵, 95% CI [8.0 × 10⁻⁶, 1.29 × 10⁻⁵]" in long
+
+
+def test_numbers_in_sentences() -> None:
+    assert number_in_text(0.00012, 5) == "0.00012"
+    assert number_in_text(-0.00000337, 8) == "-3.37 × 10⁻⁶"
+    assert number_in_text(1.4e-9, 8) == "0"
+    assert number_in_text(0.5, 8) == "0.50000000"
+    assert number_in_text(1.234e12, 2) == "1.23 × 10¹²"
+    assert number_in_text(np.inf, 9) == "Inf"
 
 
 def test_singular_and_failed_fits_say_so() -> None:

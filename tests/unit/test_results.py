@@ -236,7 +236,7 @@ def test_correlations_stand_as_a_lower_triangle(fit: um.FitResult) -> None:
     block = fit.random[0]
     r = np.array([[1, 0.5, -0.25, 0.125], [0.5, 1, -0.0001, 0], [-0.25, -0.0001, 1, np.nan], [0.125, 0, np.nan, 1]])
     sd = np.array([1.0, 20, 0.0126, 0.0006])
-    wide = block.model_copy(update={"terms": ("a", "b", "c", "d"), "sd": sd, "correlation": r})
+    wide = block.model_copy(update={"terms": ("a", "b", "c", "d"), "sd": sd, "unit": np.ones(4), "correlation": r})
     table = random_table(fit.model_copy(update={"random": (wide,)}))
     assert table.columns.tolist() == ["group", "term", "sd", "corr", "", ""]
     assert table.iloc[:, 3:].to_numpy().tolist() == [

@@ -283,6 +283,21 @@ def test_standardized_differences() -> None:
     yes = um.fit("long ~ Sex", data.assign(long=data["distance"] > 24), "pls", family="binomial")
     log_odds = yes.fixed_effects["estimate"].iloc[1]
     assert yes.effect_sizes("d").table["estimate"].iloc[0] == pytest.approx(log_odds * np.sqrt(3) / np.pi)
+    # Two numbers that C() makes levels are those levels, also beside another such column.
+    codes = data.assign(i=np.where(data["Sex"] == "Female", 2, 1), j=np.arange(len(data)) % 2)
+    numbers = um.fit("distance ~ age + C(i) + C(j) + (1 | Subject)", codes, "pls").effect_sizes("d").table
+    words = (
+        um.fit("distance ~ age + Sex + j + (1 | Subject)", codes.assign(j=codes["j"].map({0: "n", 1: "y"})), "pls")
+        .effect_sizes("d")
+        .table
+    )
+    assert numbers.index.tolist() == ["i: 2 - 1", "j: 1 - 0"]
+    np.testing.assert_allclose(numbers, words, rtol=1e-6)
+    # Without a cell the mean of a level does not exist.
+    empty = codes.assign(j=codes["j"].astype(str))[(codes["i"] == 1) | (codes["j"] == 1)]
+    gap = um.fit("distance ~ age + Sex * j", empty, "pls").effect_sizes("d")
+    assert gap.table["estimate"].isna().all()
+    assert "cannot be estimated" in str(gap)
     with pytest.raises(um.DataError, match="two levels"):
         um.fit("distance ~ age", data, "pls").effect_sizes("d")
     with pytest.raises(um.OptionError, match="kind='eta'"):
@@ -321,9 +336,140 @@ def test_inflation_factors_are_cars(growth: um.FitResult, brood: um.FitResult) -
     np.testing.assert_allclose(curve.table["gvif"], R["vif"]["weighted"], rtol=1e-8)
     assert set(curve.table["verdict"]) == {"high"}
     x = np.column_stack([np.ones(4), [1, 1, -1, -1], [1, -1, 1, -1]])
-    assert condition_number(x) == pytest.approx(1)
+    assert condition_number(x, [[1], [2]]) == pytest.approx(1)
     with pytest.raises(um.DataError, match="intercept"):
         um.fit("Weight ~ 0 + Time", um.load_dataset("dietox"), "pls").collinearity()
+
+
+@pytest.mark.parametrize("groups", ["", " + (1 | Subject)"])
+def test_products_and_names_do_not_hide_collinear_predictors(groups: str) -> None:
+    """Days and a copy of it with noise, whose name begins with its name.
+
+    Without groups the factor apart from the product is 1 / (1 - r^2), within 1e-6 (rounding of a factor of thousands);
+    with groups that of the model without the product but for its variances, within 1 %.
+    """
+    sleep = um.load_dataset("sleepstudy")
+    sleep["Days.2"] = sleep["Days"] + 0.05 * np.random.default_rng(0).normal(size=180)
+    both, plain = (um.fit(f"Reaction ~ Days {o} Days.2{groups}", sleep, "pls") for o in "*+")
+    expected = 1 / (1 - np.corrcoef(sleep["Days"], sleep["Days.2"])[0, 1] ** 2)
+    factors = [expected] * 2 if not groups else plain.collinearity().table["vif"].tolist()
+    for fit in (both, plain):
+        found, row = fit.collinearity(), fit.check().table.loc["collinearity"]
+        apart = found.table.loc[["Days", "Days.2"], "vif_apart"]
+        np.testing.assert_allclose(apart, factors, rtol=0.01 if groups else 1e-6)
+        assert (row["verdict"], row["value"]) == ("problem", apart.max())
+        assert found.condition_number > 100
+        assert "ill-conditioned." in str(found)
+    assert np.isnan(both.collinearity().table.loc["Days:Days.2", "vif_apart"])
+
+
+def test_vif_apart_is_that_of_the_model_without_products() -> None:
+    """Least squares: exact but for rounding far from zero, 1e-6; a third predictor is compared with everything."""
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame(rng.normal(100, 1, (80, 3)), columns=["x", "z", "v"])
+    data["z"] += data["x"]
+    data["y"] = rng.normal(size=80)
+    whole = um.fit("y ~ x * z + I(x ** 2) + v", data, "pls").collinearity().table
+    without = {"x": "x + z + v", "z": "x + I(x ** 2) + z + v", "I(x ** 2)": "z + I(x ** 2) + v"}
+    for term, formula in without.items():
+        expected = um.fit(f"y ~ {formula}", data, "pls").collinearity().table.loc[term, "vif"]
+        assert whole.loc[term, "vif_apart"] == pytest.approx(expected, rel=1e-6)
+    assert whole.loc["v", "vif_apart"] == pytest.approx(whole.loc["v", "vif"], rel=1e-8)
+
+
+def test_what_cannot_be_compared_is_not_called_ok() -> None:
+    sleep = um.load_dataset("sleepstudy")
+    curve = um.fit("Reaction ~ Days + I(Days ** 2) + (1 | Subject)", sleep, "pls").check()
+    assert "collinearity" not in curve.table.index
+    assert "no two predictors to compare" in curve.skipped["collinearity"]
+    alone = um.fit("Reaction ~ Days", sleep, "pls").check()
+    assert "collinearity" in alone.meaningless
+    none = um.fit("Reaction ~ 0 + Days + I(Days ** 2)", sleep, "pls").check()
+    assert "intercept" in none.skipped["collinearity"]
+
+
+def test_columns_far_from_zero_are_not_ill_conditioned() -> None:
+    """The condition number is that of the correlation matrix of numbers, and of no coding of a factor."""
+    rng = np.random.default_rng(2)
+    data = um.load_dataset("sleepstudy").assign(
+        far=1e4 + rng.normal(size=180), part=["a"] + list("bcd") * 59 + ["b"] * 2
+    )
+    fit = um.fit("Reaction ~ Days + far + (1 | Subject)", data, "pls")
+    found, values = fit.collinearity(), np.linalg.eigvalsh(np.corrcoef(fit.design().x[:, 1:].T))
+    assert found.condition_number == pytest.approx(np.sqrt(values[-1] / values[0]), rel=1e-6)
+    assert ": ill-conditioned" not in str(found)
+    assert fit.check().table.loc["collinearity", "verdict"] == "ok"
+    factor = um.fit("Reaction ~ Days + part", data, "pls").collinearity()
+    other = um.fit("Reaction ~ Days + part", data, "pls", contrasts={"part": "sum"}).collinearity()
+    assert factor.condition_number == pytest.approx(other.condition_number, rel=1e-8)
+    assert factor.condition_number < 2
+
+
+def test_what_was_not_checked_is_told() -> None:
+    found = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls").check()
+    assert "18 levels of Subject are too few" in found.skipped["group effects: Intercept | Subject"]
+    assert {"separation", "overdispersion", "zero inflation"} <= set(found.meaningless)
+    assert "Without meaning for this model: sampling, separation" in str(found)
+    assert "Not checked: group effects: Intercept | Subject." in found._repr_html_()
+    zero = gold("dyestuff2").fit("pls").check()
+    assert zero.skipped["group effects: Intercept | Batch"] == "Its variance is zero."
+    small = um.fit("y ~ x", pd.DataFrame({"x": range(6), "y": [1.0, 3, 2, 5, 4, 4]}), "pls").check()
+    assert {"residuals: normality", "residuals: spread"} == set(small.skipped)
+
+
+def test_weights_of_counts_are_copies_of_rows() -> None:
+    """1e-5: two optima of the same likelihood. Single rows are left out with their copies, and differ."""
+    rng = np.random.default_rng(9)
+    data = pd.DataFrame({"g": np.repeat(np.arange(24), 10).astype(str), "x": rng.normal(size=240)})
+    data["w"] = rng.integers(1, 4, 240)
+    eta = 0.4 + 0.3 * data["x"] + 0.4 * rng.normal(size=24)[data["g"].astype(int)]
+    data["y"] = rng.poisson(np.exp(eta)) * (rng.random(240) > 0.3)
+    rows = data.loc[data.index.repeat(data["w"])].reset_index(drop=True)
+    a = um.fit("y ~ x + (1 | g)", data, "pls", family="poisson", weights="w")
+    b = um.fit("y ~ x + (1 | g)", rows, "pls", family="poisson")
+    assert a.zero_check().observed == (rows["y"] == 0).sum()
+    np.testing.assert_allclose(a.zero_check().table, b.zero_check().table, rtol=1e-5)
+    np.testing.assert_allclose(a.overdispersion().table, b.overdispersion().table, rtol=1e-5)
+    mine, repeated = (f.check().table.drop(index="influential rows") for f in (a, b))
+    assert mine["verdict"].tolist() == repeated["verdict"].tolist()
+    assert mine["finding"].tolist() == repeated["finding"].tolist()
+    np.testing.assert_allclose(mine["value"].astype(float), repeated["value"].astype(float), rtol=1e-4, atol=1e-6)
+    assert mine.loc["zero inflation", "verdict"] != "ok"
+    pair = [
+        um.fit("y ~ x + I(x ** 2 + w)", d, "pls", family="poisson", **k)
+        for d, k in ((data, {"weights": "w"}), (rows, {}))
+    ]
+    numbers = [f.collinearity().condition_number for f in pair]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-8)
+
+
+def test_weighted_counts_of_a_posterior_have_no_replications() -> None:
+    data = pd.DataFrame({"y": np.random.default_rng(0).poisson(2, 40), "w": 2})
+    options = {"draws": 200, "tune": 200, "chains": 2}
+    fit = um.fit("y ~ 1", data, "pymc", family="poisson", weights="w", options=options, seed=1)
+    for call in (fit.zero_check, fit.overdispersion):
+        with pytest.raises(um.UnsupportedModelError, match="Repeat the rows"):
+            call()
+    assert {"overdispersion", "zero inflation"} == set(fit.check().skipped)
+
+
+def test_p_values_of_findings_are_never_zero() -> None:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"y": rng.poisson(np.exp(3 * rng.normal(size=200)))})
+    said = um.fit("y ~ 1", data, "pls", family="poisson").check().table.loc["overdispersion", "finding"]
+    assert said.endswith("p < 0.001.")
+
+
+def test_variances_that_are_zero_by_rounding_are_shown_as_zero() -> None:
+    sleep = um.load_dataset("sleepstudy").assign(nine=lambda d: np.arange(len(d)) % 9)
+    fit = um.fit("Reaction ~ Days + (1 | Subject) + (1 | nine)", sleep, "glmmtmb")
+    found, icc = fit.r2(), fit.icc()
+    assert 0 < found.components.loc["Intercept | nine", "share"] < 1e-10
+    assert 0 < icc.by_group["nine"] < 1e-10
+    for text in (str(found), str(icc)):
+        line = next(row for row in text.splitlines() if "nine" in row)
+        assert line.split()[-2:] == ["0", "0"]
+    assert "e-" not in found._repr_html_() + icc._repr_html_()
 
 
 def test_refusals_are_in_words() -> None:
@@ -339,7 +485,7 @@ def test_refusals_are_in_words() -> None:
         um.fit("Reaction ~ Days", sleep, "pls").icc()
     with pytest.raises(um.DataError, match="no marginal R2"):
         _ = um.fit("Reaction ~ Days", sleep, "pls").r2().marginal
-    assert set(zero.check().skipped) == {"overdispersion", "influential rows", "influential levels"}
+    assert set(zero.check().skipped) == {"overdispersion", "influential rows", "influential levels of BROOD"}
 
 
 def made(fault: str, rng: np.random.Generator) -> pd.DataFrame:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 
-def anova(fit: FitResult, kind: str | int, data: Any = None) -> pd.DataFrame:
+def anova(fit: FitResult, kind: str | int, data: Any = None, df_method: str | None = None) -> pd.DataFrame:
     """Test every term of the fixed part.
 
     Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the fit
@@ -29,6 +29,7 @@ def anova(fit: FitResult, kind: str | int, data: Any = None) -> pd.DataFrame:
         fit: The result; not a posterior.
         kind: III or II.
         data: The data that were fitted, for a result that was loaded.
+        df_method: Degrees of freedom; those of the result, if left out.
 
     Returns:
         Index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value (denominator df of the kind that the
@@ -47,7 +48,7 @@ def anova(fit: FitResult, kind: str | int, data: Any = None) -> pd.DataFrame:
     found = terms_of(fit, fit.design(data))
     if not found.names:
         return pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
-    at = fixed_inference(fit, data)
+    at = fixed_inference(fit, data, df_method)
     weights = _type3(found, len(at.beta)) if chosen == "III" else _type2(found, at.covariance)
     rows = {name: at.joint_test(w) for name, w in zip(found.names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])

@@ -21,7 +21,7 @@ from unimix.model.grouping import is_nested
 from unimix.numerics.bootstrap import KINDS, bootstrap_interval
 from unimix.numerics.inference import checked_level
 from unimix.numerics.simulation import Simulator, resample, without
-from unimix.parallel import run_jobs
+from unimix.parallel import check_seed, run_jobs
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -78,10 +78,14 @@ class _Work:
             if not np.isfinite(design.y).all():
                 raise DataError("a response without finite values was drawn")
             fit = self.refitter(design)
-            found = self.statistic(fit)
+            found = _named(self.statistic(fit))
+            lost = [n for n in self.names if n not in found]
+            if lost:
+                raise DataError(f"statistic= returned no {lost[0]!r} for a refit")
         except UnimixError as error:
             return Replicate(np.full(len(self.names), np.nan), " ".join(str(error).split()))
-        return Replicate(np.array([found[name] for name in self.names], dtype=np.float64), fit.status.state)
+        numbers = np.array([found[name] for name in self.names], dtype=np.float64)
+        return Replicate(numbers, fit.status.state if np.isfinite(numbers).any() else "the statistic is not a number")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Bootstrap:
         states: Status of each refit, or why it failed.
         source: parametric or cases.
         group: Grouping factor whose levels were drawn (cases) or are left out (BCa).
-        notes: What there is to know beside.
+        ci_level: Probability of intervals, where none is named.
     """
 
     estimates: pd.Series[float]
@@ -102,6 +106,7 @@ class Bootstrap:
     states: tuple[str, ...]
     source: str
     group: str | None
+    ci_level: float
     _work: _Work = field(repr=False)
     _n_units: int = field(repr=False)
     _n_jobs: int = field(repr=False)
@@ -142,23 +147,29 @@ class Bootstrap:
         )
         return pd.DataFrame([r.numbers for r in made], columns=self.replicates.columns)
 
-    def confint(self, kind: str = "percentile", *, ci_level: float = 0.95) -> Intervals:
+    def confint(self, kind: str = "percentile", *, ci_level: float | None = None) -> Intervals:
         """Intervals of all parameters.
 
         Args:
             kind: percentile, basic, normal (less the bias, with the replicates' standard deviation) or bca
                 (bias-corrected and accelerated; refits the model without each level once). Davison & Hinkley (1997),
                 Bootstrap Methods and their Application, chapter 5.
-            ci_level: Probability.
+            ci_level: Probability (that of the fit, if left out).
 
         Raises:
             OptionError: For another kind.
             FitError: If too few refits succeeded.
         """
+        ci_level = self.ci_level if ci_level is None else ci_level
         checked_level(ci_level)
         if kind not in KINDS:
             raise OptionError(f"kind={kind!r}: choose {listing(KINDS)}.{did_you_mean(str(kind), KINDS)}")
-        rows = []
+        rows, least = [], int(np.ceil(2 / (1 - ci_level))) - 1
+        if kind != "normal" and len(self.replicates) < least:
+            raise OptionError(
+                f"{100 * ci_level:g}% {kind} intervals are quantiles that need {least} refits at least, and there are "
+                f"{len(self.replicates)}: bootstrap(1000), or kind='normal'."
+            )
         for name in self.replicates.columns:
             values = self.replicates[name].dropna().to_numpy()
             estimate = float(self.estimates[name])
@@ -169,7 +180,11 @@ class Bootstrap:
             rows.append(bootstrap_interval(kind, values, estimate, ci_level, left))
         table = pd.DataFrame(rows, columns=["lower", "upper"], index=self.estimates.index)
         table.insert(0, "estimate", self.estimates)
-        return Intervals(table, f"{self.source} bootstrap ({kind})", ci_level, self.notes)
+        notes = list(self.notes)
+        if kind == "bca":
+            lost = int(self.jackknife.isna().any(axis=1).sum())
+            notes += [f"{lost} of {len(self.jackknife)} fits with one left out failed"] if lost else []
+        return Intervals(table, f"{self.source} bootstrap ({kind})", ci_level, tuple(notes))
 
     def __str__(self) -> str:
         head = f"{self.source} bootstrap"
@@ -209,6 +224,7 @@ def bootstrap(
         raise UnimixError(
             "This result was loaded, and has no engine to fit with: um.refit(fit, data).bootstrap(...) fits it first."
         )
+    check_seed(seed)
     faults = []
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < FEWEST:
         faults.append(f"n={n!r}: a whole number of refits, {FEWEST} at least (1000 for intervals).")
@@ -226,7 +242,7 @@ def bootstrap(
     factor, codes = _units(design, group, source)
     if statistic is None:
         statistic = partial(_parameters, names=tuple(p.name for p in chosen(parameters_of(fit), parameters)))
-    estimates = pd.Series(dict(statistic(fit)), dtype=float)
+    estimates = _named(statistic(fit))
     estimates.index.name = "parameter"
     work = _Work(
         refitter=refitter,
@@ -244,7 +260,21 @@ def bootstrap(
         raise FitError(f"No refit succeeded; the first says: {made[0].state}")
     n_units = design.n if codes is None else int(codes.max()) + 1
     states = tuple(r.state for r in made)
-    return Bootstrap(estimates, replicates, states, source, factor, work, n_units, n_jobs, progress)
+    return Bootstrap(estimates, replicates, states, source, factor, fit.fixed.level, work, n_units, n_jobs, progress)
+
+
+def _named(found: object) -> pd.Series[float]:
+    """A statistic's numbers.
+
+    Raises:
+        OptionError: If they are none, or have no names.
+    """
+    if not isinstance(found, Mapping | pd.Series) or not len(found):
+        raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}; it returned {found!r}.")
+    try:
+        return pd.Series({str(k): float(v) for k, v in found.items()}, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}: {error}.") from error
 
 
 def _parameters(fit: FitResult, names: tuple[str, ...]) -> dict[str, float]:

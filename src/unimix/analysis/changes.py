@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from unimix.analysis.predictors import Predictors, level_text
 from unimix.errors import OptionError, did_you_mean, listing
-from unimix.model.data import Column, FactorColumn, as_numbers, read_columns
-from unimix.model.design import with_dot
-from unimix.model.expand import expand, remaining_atoms
+from unimix.model.data import as_numbers, read_columns
 from unimix.model.parse import parse
-from unimix.model.syntax import Call, Name, Node
-from unimix.model.whitelist import FACTOR_CALLS, expression_columns
 
 if TYPE_CHECKING:
     from unimix.model.design import Design
@@ -36,7 +33,7 @@ class Change:
     Attributes:
         names: The predictors.
         label: How the table calls it.
-        low: Values before, by predictor: one, or one per row.
+        low: Values before, by predictor: one, or one per row; none of a slope.
         high: Values after.
     """
 
@@ -44,42 +41,6 @@ class Change:
     label: str
     low: dict[str, Any]
     high: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Predictors:
-    """Predictors of the mean: their columns as fitted, and which numbers stand for levels, as in ``C(x)``."""
-
-    columns: dict[str, Column]
-    levels: dict[str, list[Any]]
-
-    @classmethod
-    def of(cls, fit: FitResult, design: Design) -> Predictors:
-        """Those of a result."""
-        recipe = fit.model.recipe
-        spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
-        atoms = list(remaining_atoms(expand(spec.fixed)).values())
-        nodes = [*atoms, *spec.offsets]
-        names = list(dict.fromkeys(n for node in nodes for n in expression_columns(node)))
-        names += [recipe.offset_column] if recipe.offset_column and recipe.offset_column not in names else []
-        columns = {n: design.columns[n] for n in names}
-        levels: dict[str, list[Any]] = {}
-        for name, column in columns.items():
-            if isinstance(column, FactorColumn):
-                levels[name] = list(column.levels)
-            elif name != recipe.offset_column and all(
-                _is_factor_of(node, name) for node in nodes if name in expression_columns(node)
-            ):
-                levels[name] = np.unique(as_numbers(column)).tolist()
-        return cls(columns, levels)
-
-
-def _is_factor_of(node: Node, name: str) -> bool:
-    """Whether this is ``C(name)``, so that the column's numbers are levels."""
-    if not isinstance(node, Call) or node.function not in FACTOR_CALLS:
-        return False
-    inner = node.arguments[0]
-    return isinstance(inner, Name) and inner.name == name
 
 
 def changes_of(
@@ -160,10 +121,7 @@ def _changes(name: str, how: Any, known: Predictors, base: pd.DataFrame, compari
             raise OptionError(f"{name!r} is a factor and has no slope: comparison='difference' compares its levels.")
         if how is not None:
             raise OptionError(f"variables={{{name!r}: {how!r}}}: a slope has no step, type variables={name!r}.")
-        values = as_numbers(known.columns[name])
-        step = 1e-5 * float(np.ptp(values) or max(abs(float(values[0])), 1.0))
-        at = _numbers(base, name)
-        return [Change((name,), "dY/dx", {name: at - step / 2}, {name: at + step / 2})]
+        return [Change((name,), "dY/dx", {}, {})]
     if name in known.levels:
         return _of_levels(name, how, known.levels[name], comparison)
     return [_of_number(name, how, as_numbers(known.columns[name]), base, comparison)]
@@ -175,7 +133,7 @@ def _numbers(base: pd.DataFrame, name: str) -> Any:
 
 def _of_levels(name: str, how: Any, levels: list[Any], comparison: str) -> list[Change]:
     how = "reference" if how is None else how
-    shown = [str(v) for v in levels]
+    shown = [level_text(v) for v in levels]
     if isinstance(how, str):
         pairs = {
             "reference": [(0, j) for j in range(1, len(levels))],
@@ -193,15 +151,16 @@ def _of_levels(name: str, how: Any, levels: list[Any], comparison: str) -> list[
                 f"variables={{{name!r}: {how!r}}}: of a factor choose {listing(map(repr, FACTOR_WAYS))} or two levels, "
                 f"({shown[0]!r}, {shown[-1]!r})."
             )
-        strange = [str(v) for v in how if str(v) not in shown]
+        ends = [level_text(v) for v in how]
+        strange = [v for v in ends if v not in shown]
         if strange:
             raise OptionError(
                 f"{strange[0]!r} is not a level of {name} that was fitted: {listing(shown)}."
                 f"{did_you_mean(strange[0], shown)}"
             )
-        if str(how[0]) == str(how[1]):
+        if ends[0] == ends[1]:
             raise OptionError(f"variables={{{name!r}: {how!r}}}: two different levels.")
-        pairs = [(shown.index(str(how[0])), shown.index(str(how[1])))]
+        pairs = [(shown.index(ends[0]), shown.index(ends[1]))]
     words = WORDS[comparison]
     return [Change((name,), words.format(shown[i], shown[j]), {name: levels[i]}, {name: levels[j]}) for i, j in pairs]
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from unimix.analysis.check_rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
-from unimix.analysis.collinearity import HIGH, ILL, MODERATE, collinearity
+from unimix.analysis.collinearity import HIGH, ILL, MODERATE, collinearity, of_other_predictors
 from unimix.analysis.dispersion import overdispersion, why_no_overdispersion, zero_inflation
 from unimix.analysis.findings import LOOK, OK, PROBLEM, Finding
-from unimix.analysis.shown import in_html
+from unimix.analysis.shown import in_html, p_told
 from unimix.analysis.terms import terms_of
 from unimix.analysis.variances import is_sampled
-from unimix.errors import UnimixError, listing
+from unimix.errors import DataError, UnimixError, listing
 from unimix.numerics.separation import separated_terms
 
 if TYPE_CHECKING:
@@ -31,10 +31,12 @@ class Checks:
     Attributes:
         findings: One per check.
         skipped: Checks that could not be made, and why.
+        meaningless: Checks that do not apply to such a model.
     """
 
     findings: tuple[Finding, ...]
     skipped: dict[str, str]
+    meaningless: tuple[str, ...] = ()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -52,7 +54,10 @@ class Checks:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was not checked."""
-        return tuple(f"Not checked: {name}. {why}" for name, why in self.skipped.items())
+        told = [f"Not checked: {name}. {why}" for name, why in self.skipped.items()]
+        if self.meaningless:
+            told.append(f"Without meaning for this model: {', '.join(self.meaningless)}.")
+        return tuple(told)
 
     def __str__(self) -> str:
         shown = self.table
@@ -74,6 +79,8 @@ def check(fit: FitResult, data: Any = None) -> Checks:
     """Make every check that has a meaning; see :meth:`unimix.results.summarised.SummarisedResult.check`."""
     made: list[Finding] = []
     skipped: dict[str, str] = {}
+    meaningless: list[str] = []
+    modes = [(block, j) for block in fit.random for j in range(len(block.terms))]
     asked: list[tuple[str, Callable[[], Finding | Sequence[Finding] | None]]] = [
         ("convergence", lambda: _convergence(fit)),
         ("sampling", lambda: _sampling(fit)),
@@ -85,9 +92,9 @@ def check(fit: FitResult, data: Any = None) -> Checks:
         ("collinearity", lambda: _collinearity(fit, data)),
         ("residuals: normality", lambda: normal_residuals(fit)),
         ("residuals: spread", lambda: constant_spread(fit)),
-        ("group effects: normality", lambda: normal_modes(fit)),
+        *((f"group effects: {b.terms[j]} | {b.group}", partial(normal_modes, fit, b, j)) for b, j in modes),
         ("influential rows", lambda: single_rows(fit, data)),
-        ("influential levels", lambda: influential(fit, data)),
+        *((f"influential levels of {group}", partial(influential, fit, group, data)) for group in fit.n_groups),
     ]
     for name, make in asked:
         try:
@@ -95,8 +102,11 @@ def check(fit: FitResult, data: Any = None) -> Checks:
         except UnimixError as error:
             skipped[name] = str(error)
             continue
-        made += [] if found is None else [found] if isinstance(found, Finding) else list(found)
-    return Checks(tuple(made), skipped)
+        if found is None:
+            meaningless.append(name)
+        else:
+            made += [found] if isinstance(found, Finding) else list(found)
+    return Checks(tuple(made), skipped, tuple(meaningless))
 
 
 def _convergence(fit: FitResult) -> Finding | None:
@@ -183,8 +193,10 @@ def _singularity(fit: FitResult) -> Finding | None:
     )
 
 
-def _levels(fit: FitResult) -> list[Finding]:
+def _levels(fit: FitResult) -> list[Finding] | None:
     """Bolker and others (2009), Trends Ecol. Evol. 24:127-135: five or six levels at least."""
+    if not fit.n_groups:
+        return None
     found = []
     for group, count in fit.n_groups.items():
         verdict = PROBLEM if count < 3 else LOOK if count < 6 else OK
@@ -249,7 +261,7 @@ def _overdispersion(fit: FitResult, data: Any) -> Finding | None:
         verdict,
         found.ratio,
         f"Responses vary {told} {'than' if sure else 'as'} the {fit.family.name.replace('_', ' ')} distribution says: "
-        f"ratio {found.ratio:.2f}, p {found.p_value:.2g}.",
+        f"ratio {found.ratio:.2f}, {p_told(found.p_value)}.",
         "" if verdict == OK else f"Standard errors are too small. {other} fit.plot.posterior_predictive().",
     )
 
@@ -272,34 +284,40 @@ def _zeros(fit: FitResult, data: Any) -> Finding | None:
 
 
 def _collinearity(fit: FitResult, data: Any) -> Finding | None:
-    if len(fit.fixed.terms) < 3:
-        return None
-    design = fit.design(data)
-    terms = terms_of(fit, design)
-    if len(terms.names) < 2:
+    """Each predictor against the terms that do not use it: its products and powers it explains by construction."""
+    terms = terms_of(fit, fit.design(data))
+    kept = [i for i, columns in enumerate(terms.columns) if columns]
+    if len(kept) < 2:
         return None
     found = collinearity(fit, data)
-    # Products and powers of predictors explain each other by construction.
-    used = [{c for c in design.columns if re.search(rf"\b{re.escape(c)}\b", name)} for name in terms.names]
-    alone = [
-        name
-        for i, name in enumerate(terms.names)
-        if name in found.table.index and not any(used[i] & other for j, other in enumerate(used) if j != i)
-    ]
-    judged = found.table.loc[alone, "vif"] if alone else pd.Series(dtype=float)
-    worst = float(judged.max()) if len(judged) else 1.0
-    verdict = PROBLEM if worst >= HIGH else LOOK if worst >= MODERATE else OK
+    judged = [terms.names[i] for i in kept if of_other_predictors(terms, i)]
+    if not judged:
+        raise DataError(
+            f"{listing([terms.names[i] for i in kept])} share a predictor, so that there are no two predictors to "
+            "compare. fit.collinearity() has the variance inflation of all terms."
+        )
+    factors = found.table.loc[judged, "vif_apart"]
+    if factors.isna().any():
+        raise DataError(
+            f"{listing(factors.index[factors.isna()])} cannot be told from products and powers to within rounding: "
+            "center numeric predictors (x - mean) and fit again."
+        )
+    worst, ill = float(factors.max()), found.condition_number >= ILL
+    verdict = PROBLEM if worst >= HIGH else LOOK if worst >= MODERATE or ill else OK
     told = (
-        f"{judged.idxmax()} is explained by the other predictors"
-        if verdict != OK
+        f"{factors.idxmax()} is explained by the other predictors"
+        if worst >= MODERATE
+        else "The predictors together are nearly dependent"
+        if ill
         else "No predictor is explained by the others"
     )
-    ill = f" (condition number {found.condition_number:.3g})" if found.condition_number >= ILL else ""
+    number = f" (condition number {found.condition_number:.3g})" if ill else ""
+    size = f"{worst:.3g}" if worst < 1000 else f"{worst:.0f}"
     return Finding(
         "collinearity",
         verdict,
         worst,
-        f"{told}: largest variance inflation {worst:.3g}{ill}.",
+        f"{told}: largest variance inflation {size}{number}.",
         "" if verdict == OK else "Leave out or combine predictors that measure the same: fit.collinearity().",
     )
 

@@ -10,10 +10,14 @@ from scipy import special, stats
 
 from unimix.analysis.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.influence import Influence, influence
-from unimix.errors import UnimixError
+from unimix.analysis.shown import p_told
+from unimix.analysis.variances import is_sampled
+from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
+from unimix.numerics.weights import counted_rows
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
+    from unimix.results.schema import RandomPartResult
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,12 +31,10 @@ MOST_VALUES = 40_000_000
 
 def normal_residuals(fit: FitResult) -> Finding | None:
     """Skewness and kurtosis, tested after D'Agostino & Pearson (1973), Biometrika 60:613-622."""
-    if not fit.family.is_linear or fit.parts:
+    if not fit.family.is_linear:
         return None
-    found = _shape(fit.resid("standardized"))
-    if found is None:
-        return None
-    verdict, skew, kurtosis = found
+    _refuse_parts(fit)
+    verdict, skew, kurtosis = _shape(fit.resid("standardized"), "residuals")
     return Finding(
         "residuals: normality",
         verdict,
@@ -50,14 +52,28 @@ def _remedy(skew: float, observed: FloatArray) -> str:
     return "Transform the response, or family='student_t'."
 
 
-def _shape(values: FloatArray) -> tuple[str, float, float] | None:
-    """Verdict, skewness and excess kurtosis; None for too few values or constant ones.
+def _refuse_parts(fit: FitResult) -> None:
+    if fit.parts:
+        raise UnsupportedModelError("Standardized residuals are not defined where the dispersion has a formula.")
+
+
+def _enough(count: int, what: str) -> None:
+    if count < FEWEST:
+        raise DataError(f"{count} {what} are too few to judge it from ({FEWEST} are needed).")
+
+
+def _shape(values: FloatArray, what: str) -> tuple[str, float, float]:
+    """Verdict, skewness and excess kurtosis.
 
     West, Finch & Curran (1995): a skewness beyond 2 or a kurtosis beyond 7 is a problem.
+
+    Raises:
+        DataError: For too few values or constant ones.
     """
     values = values[np.isfinite(values)]
-    if len(values) < FEWEST or np.ptp(values) == 0:
-        return None
+    _enough(len(values), what)
+    if np.ptp(values) == 0:
+        raise DataError(f"All {what} are the same.")
     skew, kurtosis = float(stats.skew(values)), float(stats.kurtosis(values))
     if abs(skew) > 2 or kurtosis > 7:
         return PROBLEM, skew, kurtosis
@@ -65,28 +81,21 @@ def _shape(values: FloatArray) -> tuple[str, float, float] | None:
     return (LOOK if sure and (abs(skew) > 0.5 or kurtosis > 1 or kurtosis < -1) else OK), skew, kurtosis
 
 
-def normal_modes(fit: FitResult) -> list[Finding] | None:
-    """The same of every kind of conditional mode."""
-    made = []
-    for block in fit.random:
-        for j, term in enumerate(block.terms):
-            found = _shape(np.asarray(block.modes)[:, j])
-            if found is None:
-                continue
-            verdict, skew, kurtosis = found
-            made.append(
-                Finding(
-                    f"group effects: {term} | {block.group}",
-                    verdict,
-                    skew,
-                    f"Skewness {skew:.2f}, excess kurtosis {kurtosis:.2f}{'' if verdict == OK else ': not normal'}.",
-                    ""
-                    if verdict == OK
-                    else f"Look for a predictor of {block.group} that is missing, or for odd levels: "
-                    "fit.plot.caterpillar(), fit.plot.diagnostics().",
-                )
-            )
-    return made
+def normal_modes(fit: FitResult, block: RandomPartResult, term: int) -> Finding:
+    """The same of the conditional modes of one term."""
+    if not is_sampled(fit) and block.sd[term] * block.unit[term] < 1e-4 * max(fit.sigma, 1e-300):
+        raise DataError("Its variance is zero.")
+    verdict, skew, kurtosis = _shape(np.asarray(block.modes)[:, term], f"levels of {block.group}")
+    return Finding(
+        f"group effects: {block.terms[term]} | {block.group}",
+        verdict,
+        skew,
+        f"Skewness {skew:.2f}, excess kurtosis {kurtosis:.2f}{'' if verdict == OK else ': not normal'}.",
+        ""
+        if verdict == OK
+        else f"Look for a predictor of {block.group} that is missing, or for odd levels: "
+        "fit.plot.caterpillar(), fit.plot.diagnostics().",
+    )
 
 
 def constant_spread(fit: FitResult) -> Finding | None:
@@ -94,11 +103,13 @@ def constant_spread(fit: FitResult) -> Finding | None:
 
     Serious where the residual SD changes by a factor of 3 (Fox 2016, Applied Regression Analysis, section 12.2).
     """
-    if not fit.family.is_linear or fit.parts:
+    if not fit.family.is_linear:
         return None
+    _refuse_parts(fit)
     fitted, squared = np.asarray(fit.fitted), fit.resid("standardized") ** 2
-    if len(fitted) < FEWEST or np.ptp(fitted) == 0 or np.ptp(squared) == 0:
-        return None
+    _enough(len(fitted), "residuals")
+    if np.ptp(fitted) == 0 or np.ptp(squared) == 0:
+        raise DataError(f"All {'fitted values' if np.ptp(fitted) == 0 else 'squared residuals'} are the same.")
     correlation = float(np.corrcoef(fitted, squared)[0, 1])
     p = float(special.chdtrc(1, len(fitted) * correlation**2))
     order = np.argsort(fitted, kind="stable")
@@ -106,14 +117,12 @@ def constant_spread(fit: FitResult) -> Finding | None:
     ratio = float(np.sqrt(high.mean() / low.mean())) if low.mean() > 0 else float("inf")
     size = max(ratio, 1 / ratio) if ratio > 0 else float("inf")
     verdict = OK if p >= SURE or size < 1.5 else PROBLEM if size >= 3 else LOOK
-    told = (
-        f"The residual SD of the upper third of fitted values is {ratio:.2f} times that of the lower third (p {p:.2g})."
-    )
+    told = f"The residual SD of the upper third of fitted values is {ratio:.2f} times that of the lower third"
     return Finding(
         "residuals: spread",
         verdict,
         ratio,
-        told,
+        f"{told} ({p_told(p)}).",
         ""
         if verdict == OK
         else "Model the logarithm of the response, give weights=, or model the spread: dispformula='~ x' with "
@@ -139,37 +148,51 @@ def single_rows(fit: FitResult, data: Any) -> Finding:
     )
 
 
-def influential(fit: FitResult, data: Any) -> list[Finding] | None:
-    """Cook's distance of the levels of every grouping factor."""
+def influential(fit: FitResult, group: str, data: Any) -> Finding:
+    """Cook's distance of the levels of a grouping factor."""
+    count = fit.n_groups[group]
     if fit.fixed.interval == "credible":
-        return None
-    return [_judged(fit, influence(fit, group, data)) for group, count in fit.n_groups.items() if 2 < count < fit.n_obs]
+        raise UnimixError(
+            f"Leaving a level out changes a posterior through its prior, too: fit again without a level of {group}."
+        )
+    if count < 3:
+        raise DataError(f"{count} levels are too few to set one against the others.")
+    if count == fit.n_obs:
+        raise DataError(f"{group} has one level per row: see influential rows.")
+    return _judged(fit, influence(fit, group, data))
 
 
 def _judged(fit: FitResult, found: Influence) -> Finding:
     """Beyond the median of F (Cook 1977, Technometrics 19:15-18) look, beyond 1 (Cook & Weisberg 1982) a problem.
 
-    With few levels every one moves the estimates; what the model expects of them is not counted against them.
+    With few levels every one moves the estimates: of levels that move them no more than the model expects it is to be
+    looked at. The largest distance is named, and the row that lies farthest from the others, if that is another.
     """
     rows = found.by == "row"
     name = "influential rows" if rows else f"influential levels of {found.by}"
     distance = found.table["cooks_distance"].to_numpy(dtype=np.float64)
     p, m = len(fit.fixed.terms), len(distance)
-    if np.isnan(distance).all():
+    lost = np.isnan(distance)
+    if lost.all():
         return Finding(name, LOOK, np.nan, "The fixed effects cannot be estimated without any one of them.", "")
-    limit = float(special.fdtri(p, max(fit.n_obs - p, 1), 0.5))
-    odd = np.ones(m, dtype=bool)
-    if found.method != "one-step" or not rows:
-        odd = found.p_values * m < 0.01
-    worst = int(np.nanargmax(np.where(odd, distance, 0.01 * distance)))
-    outlying = bool(rows and found.method != "one-step" and odd[worst])
+    counted = counted_rows(fit.family, fit.n_obs, fit.rows.weights)
+    limit = float(special.fdtri(p, max(counted - p, 1), 0.5))
+    approximate = found.method == "one-step" and rows
+    odd = ~lost if approximate else found.p_values * m < 0.01
+    worst = int(np.nanargmax(distance))
     value = float(distance[worst])
-    beyond = bool(odd[worst] and value > limit)
-    verdict = PROBLEM if beyond and value > 1 else LOOK if beyond or outlying else OK
-    moved = found.dfbetas.iloc[worst]
-    term = str(moved.abs().idxmax())
-    label = f"{'Row' if rows else found.by} {found.table.index[worst]}"
-    told = f"{label}: Cook's distance {value:.2g}; without it {term} moves by {-moved[term]:.2g} standard errors"
+    far = np.flatnonzero(odd & ~lost) if rows and not approximate else np.empty(0, dtype=int)
+    apart = int(far[np.argmax(distance[far])]) if len(far) else -1
+    beyond = bool((odd & (distance > limit)).any())
+    verdict = PROBLEM if value > 1 and (rows or odd[worst]) else LOOK if beyond or len(far) or value > 1 else OK
+    told = _moved(found, worst, "Row" if rows else found.by)
+    if apart == worst:
+        told += ", and it lies far from the others"
+    elif apart >= 0:
+        told += f". {_moved(found, apart, 'Row')}, and it lies far from the others"
+    if lost.any():
+        names = listing(found.table.index[lost], 3)
+        told += f". Without {names if rows else f'{found.by} {names}'} some fixed effects cannot be estimated"
     call, picture = ("fit.influence()", "fit.plot.diagnostics()")
     if not rows:
         call, picture = f"fit.influence({found.by!r})", f"fit.plot.caterpillar({found.by!r})"
@@ -177,8 +200,17 @@ def _judged(fit: FitResult, found: Influence) -> Finding:
         name,
         verdict,
         value,
-        f"{told}{', and it lies far from the others' if outlying else ''}.",
+        f"{told}.",
         "" if verdict == OK else f"Look at it, and fit without it: {call} has all of them; {picture}.",
+    )
+
+
+def _moved(found: Influence, index: int, kind: str) -> str:
+    moved = found.dfbetas.iloc[index]
+    term = str(moved.abs().idxmax())
+    return (
+        f"{kind} {found.table.index[index]}: Cook's distance {found.table['cooks_distance'].iloc[index]:.2g}; without "
+        f"it {term} moves by {-moved[term]:.2g} standard errors"
     )
 
 

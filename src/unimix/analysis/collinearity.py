@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from unimix.analysis.shown import in_html, written
-from unimix.analysis.terms import terms_of
+from unimix.analysis.terms import Terms, terms_of
 from unimix.errors import DataError
 from unimix.numerics.collinearity import condition_number, generalised_vif
 
@@ -29,8 +30,10 @@ class Collinearity:
     Attributes:
         table: Index term; columns gvif (generalised variance inflation factor; of a term of one column the plain one),
             df, vif (gvif^(1/df): comparable between terms, and with the thresholds), se_factor (its root: by how much
-            standard errors are larger), verdict (low, moderate from 5, high from 10).
-        condition_number: Of the fixed-effects columns scaled to length 1; above 30 is ill-conditioned.
+            standard errors are larger), vif_apart (vif against the terms of other predictors alone, without products
+            and powers, which a predictor explains by construction: what ``fit.check()`` judges; NaN for none), verdict
+            (of vif: low, moderate from 5, high from 10).
+        condition_number: Of the predictors about their means, without products and powers; from 30 ill-conditioned.
     """
 
     table: pd.DataFrame
@@ -39,10 +42,14 @@ class Collinearity:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the numbers."""
-        ill = self.condition_number >= ILL
-        told = [f"Condition number {self.condition_number:.3g}: {'ill' if ill else 'well'}-conditioned columns."]
-        if any(":" in str(t) for t in self.table.index):
-            told.append("Products are explained by their margins in part: center numeric predictors of interactions.")
+        ill = ": ill-conditioned" if self.condition_number >= ILL else f" (ill-conditioned from {ILL:g})"
+        told = [f"Condition number of the predictors about their means {self.condition_number:.3g}{ill}."]
+        apart = self.table["vif_apart"]
+        if len(apart) > 1 and not np.allclose(apart, self.table["vif"], rtol=1e-6):
+            told.append(
+                "Products and powers are explained by their predictors in part, which vif_apart leaves out: center "
+                "numeric predictors of interactions."
+            )
         return tuple(told)
 
     def __str__(self) -> str:
@@ -64,14 +71,16 @@ def collinearity(fit: FitResult, data: Any = None) -> Collinearity:
         )
     design = fit.design(data)
     found = terms_of(fit, design)
-    kept = [(name, columns) for name, columns in zip(found.names, found.columns, strict=True) if columns]
+    kept = [i for i, columns in enumerate(found.columns) if columns]
     if not kept:
         raise DataError(f"{fit.model.reading} has no predictors that could explain each other.")
     others = [j for j, n in enumerate(names) if n != "Intercept"]
     place = {j: i for i, j in enumerate(others)}
     covariance = np.asarray(fit.fixed.covariance)[np.ix_(others, others)]
-    gvif = generalised_vif(covariance, [[place[j] for j in columns] for _, columns in kept])
-    df = np.array([len(columns) for _, columns in kept])
+    own = [[place[j] for j in found.columns[i]] for i in kept]
+    apart = [[place[j] for k in of_other_predictors(found, i) for j in found.columns[k]] for i in kept]
+    gvif = generalised_vif(covariance, own)
+    df = np.array([len(columns) for columns in own])
     vif = gvif ** (1 / df)
     table = pd.DataFrame(
         {
@@ -79,11 +88,28 @@ def collinearity(fit: FitResult, data: Any = None) -> Collinearity:
             "df": df,
             "vif": vif,
             "se_factor": np.sqrt(vif),
+            "vif_apart": generalised_vif(covariance, own, apart) ** (1 / df),
             "verdict": ["high" if v >= HIGH else "moderate" if v >= MODERATE else "low" for v in vif],
         },
-        index=pd.Index([name for name, _ in kept], name="term"),
+        index=pd.Index([found.names[i] for i in kept], name="term"),
     )
-    return Collinearity(table, condition_number(design.x))
+    rows = design.trials if design.trials is not None else design.weights
+    return Collinearity(table, condition_number(design.x, [found.columns[i] for i in _plain(found, kept)], rows))
 
 
-__all__ = ["HIGH", "ILL", "MODERATE", "Collinearity", "collinearity"]
+def of_other_predictors(terms: Terms, index: int) -> list[int]:
+    """Terms with columns that share no predictor with a term."""
+    own = terms.variables[index]
+    return [i for i, used in enumerate(terms.variables) if terms.columns[i] and not used & own]
+
+
+def _plain(terms: Terms, kept: Sequence[int]) -> list[int]:
+    """Terms without products and powers of others."""
+    found: list[int] = []
+    for i in sorted(kept, key=lambda i: len(terms.variables[i])):
+        if not any(terms.variables[j] <= terms.variables[i] for j in found):
+            found.append(i)
+    return found
+
+
+__all__ = ["HIGH", "ILL", "MODERATE", "Collinearity", "collinearity", "of_other_predictors"]

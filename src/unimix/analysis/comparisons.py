@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.changes import Change, changes_of
+from unimix.analysis.derivatives import derivative_rows
 from unimix.analysis.grid import PopulationRows, fitted_frame, given_offset
 from unimix.analysis.hypotheses import Named, assess
 from unimix.analysis.linear import FixedInference, SmoothFunctions, fixed_inference
+from unimix.analysis.predictors import response_note
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.model.data import FactorColumn
 from unimix.model.family import Family, Gaussian
@@ -34,6 +37,7 @@ IntArray = npt.NDArray[np.int64]
 COMPARISONS = ("difference", "ratio", "log_ratio", "odds_ratio", "log_odds_ratio", "dydx")
 LOGARITHMS = {"ratio": "log_ratio", "odds_ratio": "log_odds_ratio"}
 OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+TAKEN = ("variable", "contrast", *OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Comparisons:
         comparison: difference, ratio, log_ratio, odds_ratio, log_odds_ratio or dydx.
         kind: response or link.
         ci_level: Probability of the intervals.
+        response: What the response is, in words, where it is a function of a column; else empty.
     """
 
     levels: pd.DataFrame
@@ -53,6 +58,7 @@ class Comparisons:
     comparison: str
     kind: str
     ci_level: float
+    response: str
     _inference: FixedInference
 
     @property
@@ -80,7 +86,7 @@ class Comparisons:
         joint: bool = False,
         alternative: str = "two-sided",
         equivalence: tuple[float, float] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
     ) -> pd.DataFrame:
         """Test hypotheses about the comparisons, by position: ``"b0 = b1"`` is of the table's first two rows.
 
@@ -93,18 +99,24 @@ class Comparisons:
             gradient = at[:, None] * gradient
             draws = None if draws is None else np.exp(draws)
         named = Named((), at, gradient, draws, self._inference)
-        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
+        level = self.ci_level if ci_level is None else ci_level
+        return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)
 
-    def __str__(self) -> str:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was compared, and how."""
         scale = "expected response" if self.kind == "response" else "linear predictor"
         df = "quantiles of the draws" if self.functions.draws is not None else f"df {self._inference.method}"
-        note = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
-        return f"{self.table.to_string(index=False, float_format='{:.6g}'.format)}\n{note}"
+        told = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
+        return (told, self.response) if self.response else (told,)
+
+    def __str__(self) -> str:
+        return "\n".join([self.table.to_string(index=False, float_format="{:.6g}".format), *self.notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return self.table.to_html(index=False)
+        return self.table.to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,10 @@ def comparisons(
     functions = plan.inference.smooth(
         np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), draws
     )
-    return Comparisons(pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, plan.inference)
+    told = response_note(fit, design)
+    return Comparisons(
+        pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, told, plan.inference
+    )
 
 
 def _checked(
@@ -212,6 +227,11 @@ def _grouped(
         )
     if not names:
         return np.zeros(len(base), dtype=np.int64), pd.DataFrame(index=[0])
+    if set(names) & set(TAKEN):
+        taken = next(n for n in names if n in TAKEN)
+        raise OptionError(
+            f"by={taken!r}: the table has a column {taken!r} of its own. Rename the column and fit again."
+        )
     if base[list(names)].isna().any(axis=None):
         raise DataError(f"by: {listing(names)} has missing values. Leave these rows out.")
     ranks = []
@@ -253,7 +273,7 @@ def _shares(fit: FitResult, weights: Any, n: int, *, observed: bool) -> FloatArr
 
 
 def _per_row(base: pd.DataFrame, rows: Any) -> pd.DataFrame:
-    taken = {*OUTCOMES, "variable", "contrast", "row", "unimix"}
+    taken = {*TAKEN, "row", "unimix"}
     kept = [c for c in base.columns if str(c) not in taken]
     return pd.concat([pd.DataFrame({"row": np.asarray(rows)}), base[kept].reset_index(drop=True)], axis=1)
 
@@ -268,17 +288,14 @@ def _told(change: Change, groups: pd.DataFrame) -> pd.DataFrame:
 def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatArray | None]:
     """Estimates, gradients and draws of one change in every average, on the scale on which they are tested."""
     what = f"The comparison of {', '.join(change.names)} ({change.label})"
-    low = plan.rows.full(plan.base.assign(**change.low), what)
-    high = plan.rows.full(plan.base.assign(**change.high), what)
     beta, draws = plan.inference.beta, plan.inference.posterior
     if plan.comparison == "dydx":
-        name = change.names[0]
-        width = np.asarray(change.high[name] - change.low[name])
-        moved = Linear((high.x - low.x) / width[:, None], (high.offset - low.offset) / width)
-        rate = plan.rows.fitted(moved, what)
+        rate = plan.rows.fitted(derivative_rows(plan.rows, plan.base, change.names[0], what), what)
         if plan.is_linear:
             return _linear(plan, rate, draws)
         return _slope(plan, plan.rows(plan.base, what), rate, draws, what)
+    low = plan.rows.full(plan.base.assign(**change.low), what)
+    high = plan.rows.full(plan.base.assign(**change.high), what)
     if plan.is_linear:
         return _linear(plan, plan.rows.fitted(Linear(high.x - low.x, high.offset - low.offset), what), draws)
     before, after = plan.rows.fitted(low, what), plan.rows.fitted(high, what)

@@ -66,8 +66,8 @@ class ZeroInflation:
     """Zeros of a count, observed and expected.
 
     Attributes:
-        observed: Rows that are zero.
-        expected: Sum of the rows' probabilities of a zero, given the group effects.
+        observed: Rows that are zero; a row of weight w counts w times.
+        expected: Sum of the rows' probabilities of a zero, given the group effects, counted likewise.
         ratio: observed / expected.
         p_value: Upper tail of the normal approximation; of a posterior the posterior predictive p value.
         method: What was compared with what.
@@ -137,17 +137,18 @@ def zero_inflation(fit: FitResult, data: Any = None) -> ZeroInflation:
     if "dispersion" in fit.parts:
         raise UnsupportedModelError("The probability of a zero is not known where the dispersion has a formula.")
     y = fit.rows.observed
-    observed = float((y == 0).sum())
+    copies = np.ones_like(y) if fit.rows.weights is None else fit.rows.weights
+    observed = float(copies[y == 0].sum())
     if is_sampled(fit):
-        new = fit.posterior_predictive(DRAWS, seed=0, data=data)
-        zeros = (new == 0).sum(axis=1)
+        zeros = (_replicated(fit, data) == 0).sum(axis=1)
         p = float((zeros >= observed).mean())
         return _zeros(observed, float(zeros.mean()), p, "Against replicated responses.")
     at = pointwise(fit.family, fit.dispersion_parameters, np.zeros_like(y), fit.rows.linear_predictor)
     probability = np.exp(at.value)
     if fit.rows.zero_probability is not None:
         probability = fit.rows.zero_probability + (1 - fit.rows.zero_probability) * probability
-    expected, spread = float(probability.sum()), float(np.sqrt(np.sum(probability * (1 - probability))))
+    expected = float(copies @ probability)
+    spread = float(np.sqrt(copies @ (probability * (1 - probability))))
     p = float(special.ndtr(-(observed - expected) / spread)) if spread > 0 else float(observed <= expected)
     return _zeros(observed, expected, p, "Against the rows' probabilities given the group effects.")
 
@@ -157,10 +158,24 @@ def _zeros(observed: float, expected: float, p_value: float, method: str) -> Zer
     return ZeroInflation(observed, expected, ratio, p_value, method)
 
 
+def _replicated(fit: FitResult, data: Any) -> FloatArray:
+    """New responses, shape (S, n).
+
+    Raises:
+        UnsupportedModelError: If rows of counts have weights.
+    """
+    if fit.family.response == "count" and fit.rows.weights is not None:
+        raise UnsupportedModelError(
+            "A row of weight w stands for w responses with equal values here, which no replication gives. Repeat the "
+            "rows instead of weighting them: data.loc[data.index.repeat(data['w'])]."
+        )
+    return fit.posterior_predictive(DRAWS, seed=0, data=data)
+
+
 def _predictive(fit: FitResult, data: Any) -> Overdispersion:
     """Gelman, Meng & Stern (1996), Stat. Sinica 6:733-807: the discrepancy of observed and of replicated responses."""
+    new = _replicated(fit, data)
     design, draws = fit.design(data), fit.draws(DRAWS, data=data)
-    new = fit.posterior_predictive(DRAWS, seed=0, data=data)
     mu = mean_of(fit.family, linear_predictors(design, draws.beta, draws.effects))
     parameters = np.asarray([p[:, None] for p in draws.parameters.T])
     size = design.trials if design.trials is not None else design.weights

@@ -12,10 +12,10 @@ import pandas as pd
 from unimix.analysis.anova import anova
 from unimix.analysis.linear import fixed_inference
 from unimix.analysis.means import emmeans
+from unimix.analysis.predictors import Predictors
 from unimix.analysis.shown import in_html, written
 from unimix.analysis.variances import DRAWS, is_sampled, refuse_parts, variances
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.model.data import FactorColumn
 from unimix.model.newdata import predictor_names
 from unimix.numerics.effect_sizes import LOGISTIC, noncentral_interval, partial_shares, share_of, weighted_sd
 from unimix.numerics.inference import checked_level, wald_interval
@@ -167,12 +167,14 @@ def _differences(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFra
             f"A standardized difference has no accepted definition for the {family.name} family with the "
             f"{family.link} link."
         )
-    factors = {n: c for n, c in design.columns.items() if isinstance(c, FactorColumn)}
-    names = [n for n in predictor_names(fit.model.recipe) if n in factors and len(factors[n].levels) == 2]
+    known = Predictors.of(fit, design)
+    factors = {n: known.levels[n] for n in predictor_names(fit.model.recipe) if n in known.levels}
+    names = [n for n, levels in factors.items() if len(levels) == 2]
     if not names:
         raise DataError(
             "A standardized difference is of a factor with two levels, and the fixed part has none: "
-            "fit.emmeans(...).contrasts() compares levels, kind='standardized' is for numbers."
+            "fit.emmeans(...).contrasts() compares levels, kind='standardized' is for numbers; C(x) in the formula "
+            "makes numbers levels."
         )
     divisor = np.asarray(1.0)
     if real:
@@ -182,9 +184,12 @@ def _differences(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFra
         divisor = np.asarray(1 / LOGISTIC)
     inference, rows = fixed_inference(fit, data), {}
     for name in names:
-        means = emmeans(fit, name, at=None, weights="equal", kind="link", ci_level=ci_level, data=data)
+        means = emmeans(fit, name, at=factors, weights="equal", kind="link", ci_level=ci_level, data=data)
+        low, high = (f"{v:g}" if isinstance(v, float) else str(v) for v in means.levels[name])
+        if means.lost.any():
+            rows[f"{name}: {high} - {low}"] = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
+            continue
         weights = means.functions.weights[1] - means.functions.weights[0]
-        low, high = (str(v) for v in means.levels[name])
         if is_sampled(fit):
             values = fit.draws(DRAWS, data=data).beta @ weights / divisor
             tail = 0.5 - ci_level / 2
@@ -203,8 +208,11 @@ def _differences(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFra
         else "Differences of the latent variable in its standard deviations, given the group effects."
     )
     note = "The variances are taken as known." if real and not is_sampled(fit) else ""
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("contrast")
-    return table.astype(float), tuple(t for t in (told, note) if t)
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("contrast").astype(float)
+    lost = (
+        "Empty rows cannot be estimated: the data have no such combination." if table["estimate"].isna().any() else ""
+    )
+    return table, tuple(t for t in (told, note, lost) if t)
 
 
 __all__ = ["EffectSizes", "effect_sizes"]

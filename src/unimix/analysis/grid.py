@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.predictors import Predictors, level_text
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.model.data import FactorColumn, as_numbers
+from unimix.model.data import as_factor, as_numbers
 from unimix.model.newdata import design_rows, frame_of, predictor_names
+from unimix.model.syntax import Call
 from unimix.model.whitelist import expression_columns
 from unimix.numerics.delta import Linear, Span
 
@@ -34,7 +37,7 @@ class Grid:
         frame: One row per combination.
         x: Fixed-effects columns, shape (n, p).
         offset: Shape (n,).
-        weight: Share of each combination of factor levels in the data, shape (n,), up to a constant.
+        weight: How often the combination of its factors' levels occurs in the data (prior weights counted), shape (n,).
     """
 
     frame: pd.DataFrame
@@ -61,6 +64,7 @@ class PopulationRows:
 
     def __init__(self, fit: FitResult, design: Design, offset: FloatArray | None = None) -> None:
         self.recipe = fit.model.recipe
+        self.columns = design.columns
         self.offset = offset
         if offset is not None:
             self.recipe = self.recipe.model_copy(update={"offset_given": False})
@@ -88,6 +92,17 @@ class PopulationRows:
             )
         return Linear(made.x, made.offset if self.offset is None else made.offset + self.offset)
 
+    def without_given_offset(self) -> PopulationRows:
+        """The same for any number of rows: what was given per row is left out."""
+        made = copy.copy(self)
+        made.offset = None
+        return made
+
+    def range_of(self, name: str) -> tuple[float, float]:
+        """Least and largest fitted value of a number."""
+        values = as_numbers(self.columns[name])
+        return float(values.min()), float(values.max())
+
     def fitted(self, rows: Linear, what: str) -> Linear:
         """The columns that were fitted, shape (n, p).
 
@@ -104,6 +119,10 @@ class PopulationRows:
                 "Leave out the terms, or the combinations of levels, that have no data of their own."
             )
         return Linear(rows.x[:, self.kept], rows.offset)
+
+    def lacks(self, x: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which rows (n, k) of all columns the estimates do not determine, shape (n,)."""
+        return np.zeros(len(x), dtype=bool) if self.span is None else self.span.lacks(x)
 
     def __call__(self, frame: pd.DataFrame, what: str) -> Linear:
         """Linear predictors of a frame's rows."""
@@ -139,35 +158,52 @@ def reference_grid(fit: FitResult, at: Mapping[str, Any] | None = None, data: An
             f"Predictors: {listing(names) or 'none'}."
         )
     values: dict[str, list[Any]] = {}
+    known = Predictors.of(fit, design).levels
     for name in names:
-        column = design.columns[name]
-        given = (at or {}).get(name)
-        if given is not None:
-            values[name] = [given] if np.isscalar(given) else list(given)
-        elif isinstance(column, FactorColumn):
-            values[name] = list(column.levels)
+        if name in (at or {}):
+            values[name] = _given(name, (at or {})[name])
+        elif name in known:
+            values[name] = list(known[name])
         else:
-            values[name] = [float(as_numbers(column).mean())]
+            values[name] = [float(as_numbers(design.columns[name]).mean())]
     size = int(np.prod([len(v) for v in values.values()]))
     if size > MOST_ROWS:
         raise OptionError(f"The grid would have {size} rows. Fix some predictors: at={{...}}.")
     rows = list(itertools.product(*values.values()))
     frame = pd.DataFrame(rows, columns=names) if names else pd.DataFrame(index=[0])
     new = {n: [row[j] for row in rows] for j, n in enumerate(names)}
-    factors = [n for n in names if isinstance(design.columns[n], FactorColumn)]
     made = design_rows(fit.model.recipe, new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
-    return Grid(frame, made.x, made.offset, _shares(design.columns, factors, frame))
+    return Grid(frame, made.x, made.offset, _frequencies(fit, design, [n for n in names if n in known], frame))
 
 
-def _shares(columns: Mapping[str, Any], factors: Sequence[str], frame: pd.DataFrame) -> FloatArray:
-    """How often each combination of levels occurs, marginal frequencies multiplied."""
-    weight = np.ones(len(frame))
-    for name in factors:
-        column = columns[name]
-        counts = np.bincount(column.codes, minlength=len(column.levels)) / len(column.codes)
-        share = {str(level): float(c) for level, c in zip(column.levels, counts, strict=True)}
-        weight = weight * np.array([share.get(str(v), 0.0) for v in frame[name]])
-    return weight
+def _given(name: str, value: Any) -> list[Any]:
+    """Values of ``at``, checked."""
+    given: list[Any] = [value] if np.isscalar(value) or value is None else list(value)
+    if not given or any(pd.isna(v) for v in given):
+        raise OptionError(f"at={{{name!r}: {value!r}}}: one value or several, none of them missing.")
+    return given
+
+
+def _frequencies(fit: FitResult, design: Design, factors: Sequence[str], frame: pd.DataFrame) -> FloatArray:
+    """Sum of the prior weights of the fitted rows with each combination of levels, shape (n,)."""
+    share = _prior_weights(fit, design)
+    if not factors:
+        return np.full(len(frame), share.sum())
+    columns = [as_factor(design.columns[name], name) for name in factors]
+    shown = [[level_text(level) for level in column.levels] for column in columns]
+    rows = list(zip(*([t[c] for c in k.codes] for t, k in zip(shown, columns, strict=True)), strict=True))
+    counts: dict[tuple[str, ...], float] = {}
+    for key, weight in zip(rows, share, strict=True):
+        counts[key] = counts.get(key, 0.0) + float(weight)
+    keys = [tuple(level_text(v) for v in row) for row in frame[list(factors)].itertuples(index=False, name=None)]
+    return np.array([counts.get(key, 0.0) for key in keys])
+
+
+def _prior_weights(fit: FitResult, design: Design) -> FloatArray:
+    """What ``weights=`` gave each row, trials of proportions too, shape (n,); else ones."""
+    counted = isinstance(design.spec.response, Call)  # cbind(successes, failures) has its own trials
+    own = fit.rows.trials if fit.rows.weights is None and not counted else fit.rows.weights
+    return np.ones(design.n) if own is None else np.asarray(own, dtype=np.float64)
 
 
 def checked_names(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:

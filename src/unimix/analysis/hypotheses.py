@@ -95,6 +95,8 @@ def assess(
     """
     checked_level(ci_level)
     faults = _option_faults(joint=joint, alternative=alternative, equivalence=equivalence)
+    if not len(named.estimate):
+        raise OptionError("The model has no fixed effects: there is nothing to test.")
     read, unread = _read(tests, named.names, len(named.estimate))
     if faults + unread:
         raise OptionError("\n".join(faults + unread))
@@ -107,7 +109,7 @@ def assess(
         raise OptionError(f"{flat[0]!r} does not depend on the coefficients at their estimates: nothing to test.")
     texts = pd.Index([h.text for h in read], name="hypothesis")
     if joint:
-        return _joint(functions, named.inference, texts)
+        return _joint(functions, named.inference, texts, linear=all(_is_linear(h.node) for h in read))
     made = functions.table(ci_level, alternative)
     if functions.draws is not None:
         made["probability"] = _probability(functions.draws, alternative)
@@ -325,7 +327,30 @@ def _equivalence(functions: SmoothFunctions, low: float, high: float) -> pd.Data
     )
 
 
-def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any]) -> pd.DataFrame:
+def _is_linear(node: Node) -> bool:
+    """Whether an expression is linear in its names."""
+    match node:
+        case Unary(_, operand):
+            return _is_linear(operand)
+        case Binary("+" | "-", left, right):
+            return _is_linear(left) and _is_linear(right)
+        case Binary("*", left, right):
+            return _is_linear(left) and _is_linear(right) and not (_has_names(left) and _has_names(right))
+        case Binary("/", left, right):
+            return _is_linear(left) and not _has_names(right)
+        case Number() | Name():
+            return True
+        case _:
+            return not _has_names(node)
+
+
+def _has_names(node: Node) -> bool:
+    return any(isinstance(n, Name) for n in walk(node))
+
+
+def _joint(
+    functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any], *, linear: bool
+) -> pd.DataFrame:
     """All hypotheses together: F, or Wald's chi-squared."""
     if functions.draws is not None:
         raise UnimixError("A posterior has no joint test: leave joint=True out, or look at fit.draws().")
@@ -337,9 +362,14 @@ def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Inde
     turned = inference.covariance @ rows.T
     shift = turned @ np.linalg.lstsq(rows @ turned, values, rcond=1e-9)[0]
     if np.abs(rows @ shift - values).max() > 1e-6 * max(float(np.abs(values).max()), 1.0):
+        if not linear:
+            raise OptionError(
+                f"The hypotheses {listing(texts)} depend on each other: at the estimates one moves as the others do, "
+                "and says nothing of its own. Leave one out, or test them one by one, joint=False."
+            )
         raise OptionError(f"The hypotheses contradict each other: {listing(texts)}.")
     # Fai and Cornelius's degrees of freedom change with the units of the hypotheses: lmerTest takes them as they come,
-    # and so does this where no variance is lost beside the largest.
+    # and so does this where no variance is lost beside the largest (lmerTest then loses a hypothesis).
     spread = float(functions.std_error.min() / functions.std_error.max())
     taken = functions.gradient if spread > LEAST_SPREAD else rows
     statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(taken)

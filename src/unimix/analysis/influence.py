@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.parameters import parameters_of, values_of
-from unimix.analysis.shown import in_html, written
+from unimix.analysis.shown import in_html, without_noise, written
 from unimix.analysis.variances import refuse_parts
 from unimix.errors import DataError, UnimixError, did_you_mean, listing
 from unimix.numerics.conditional import leverage
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
-SHOWN = 10
+SHOWN, COEFFICIENTS = 10, 5
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,25 @@ class Influence:
             told.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
         return (*told, *self._failed)
 
-    def __str__(self) -> str:
-        whole = self.table.join(self.dfbetas.add_prefix("dfbetas "))
-        first = whole.sort_values("cooks_distance", ascending=False, na_position="first").head(SHOWN)
+    def _shown(self) -> tuple[pd.DataFrame, list[str]]:
+        order = np.argsort(-self.table["cooks_distance"].fillna(np.inf).to_numpy(), kind="stable")[:SHOWN]
+        first, moved = self.table.iloc[order], self.dfbetas.iloc[order]
+        largest = np.argsort(-moved.abs().max().fillna(-1.0).to_numpy(), kind="stable")[:COEFFICIENTS]
         notes = list(self.notes)
-        if len(whole) > SHOWN:
-            notes.insert(0, f"The {SHOWN} most influential of {len(whole)}.")
-        return written(first, notes)
+        if moved.shape[1] > COEFFICIENTS:
+            notes.insert(0, f"The {COEFFICIENTS} most affected of {moved.shape[1]} coefficients: .dfbetas has all.")
+            moved = moved.iloc[:, np.sort(largest)]
+        if len(self.table) > SHOWN:
+            notes.insert(0, f"The {SHOWN} most influential of {len(self.table)}.")
+        return without_noise(pd.concat([first, moved.add_prefix("dfbetas ")], axis=1)), notes
+
+    def __str__(self) -> str:
+        return written(*self._shown())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return in_html(self.table.sort_values("cooks_distance", ascending=False).head(SHOWN), self.notes)
+        return in_html(*self._shown())
 
 
 @dataclass(frozen=True)

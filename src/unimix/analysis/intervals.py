@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 METHODS = ("wald", "profile", "bootstrap")
+VAGUE = 3.0
+"""Standard error of a logarithm (or atanh) from which an interval of powers of ten says nothing."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,20 @@ def _wald_of_scales(
             "method='profile' has intervals there."
         )
     place = {_key(target): k for k, (target, _) in enumerate(targets)}
-    ends = []
+    ends, unknown = [], []
     for p, estimate in zip(parameters, estimates, strict=True):
         assert p.target is not None  # noqa: S101  chosen above
         k = place[_key(p.target)]
-        sd = float(np.sqrt(covariance[k, k]))
-        if p.target.kind == "cor":
+        sd = float(np.sqrt(max(covariance[k, k], 0.0)))
+        if not 0 < sd < VAGUE:
+            unknown.append(p.name)
+            ends.append(np.full(2, np.nan))
+        elif p.target.kind == "cor":
             ends.append(np.tanh(unbounded(p.target, estimate) + reach * sd * np.array([-1.0, 1.0])))
         else:
             ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
-    return np.array(ends), ""
+    told = f"No Wald interval of {listing(unknown)}: the data hardly bound it. method='profile' may do."
+    return np.array(ends), told if unknown else ""
 
 
 def _key(target: Any) -> tuple[str, int, int, int]:
@@ -217,6 +223,8 @@ def profile(
         raise UnsupportedModelError(f"There is no profile: {why}. method='bootstrap' or 'wald' may do.")
     estimates = values_of(fit, parameters)
     notes = ("The profiles are of the ML criterion.",) if fit.fit.criterion == "REML" else ()
+    if not fit.converged:
+        notes = (*notes, "The fit did not converge; the profiles start from unimix's own optimum.")
     if not design.blocks and design.is_linear:
         fixed, sigma = least_squares_profile(design, ci_level)
         ends = np.array([fixed[p.target.index] if p.target and p.target.kind == "fixed" else sigma for p in parameters])

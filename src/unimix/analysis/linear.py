@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
+from unimix.errors import OptionError, did_you_mean, listing
 from unimix.numerics.conditioning import condition
 from unimix.numerics.degrees import Uncertainty, df_of_contrasts, f_test, kenward_roger, satterthwaite
 from unimix.numerics.delta import delta_error, normal_draws
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
+
+DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
 
 NORMAL_DRAWS = 4000
 """Draws from a posterior that is known by its mean and covariance matrix alone."""
@@ -217,10 +220,11 @@ def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None)
 
     Raises:
         DataError: If the data are needed and absent.
+        OptionError: For degrees of freedom that the model has not.
     """
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
     p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
-    method = method or fit.fixed.df_method
+    method = _checked_method(fit, method) or fit.fixed.df_method
     nothing = np.eye(p)
 
     def constant(value: float) -> Callable[[FloatArray], FloatArray]:
@@ -239,6 +243,26 @@ def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None)
     return FixedInference(
         beta, covariance, lambda weights: df_of_contrasts(made, weights @ turn), made, turn, None, method
     )
+
+
+def _checked_method(fit: FitResult, method: str | None) -> str | None:
+    if method is None:
+        return None
+    if method not in DF_METHODS:
+        raise OptionError(f"df_method={method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(method), DF_METHODS)}")
+    if fit.fixed.interval == "credible":
+        raise OptionError(f"df_method={method!r}: a posterior has no degrees of freedom. Leave it out.")
+    if method == "normal":
+        return method
+    if not fit.family.is_linear or "dispersion" in fit.parts:
+        raise OptionError(f"df_method={method!r} is for linear models; {fit.model.reading} has z tests: leave it out.")
+    if not fit.random:
+        return "residual"
+    if method == "residual":
+        raise OptionError("df_method='residual' is for models without group effects: use 'satterthwaite'.")
+    if method == "kenward-roger" and fit.model.method != "REML":
+        raise OptionError("df_method='kenward-roger' is for REML fits: fit with method='REML'.")
+    return method
 
 
 def _uncertainty(fit: FitResult, data: Any, method: str) -> tuple[Uncertainty, FloatArray]:

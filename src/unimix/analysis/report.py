@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 import unimix
 from unimix.analysis import words
@@ -30,7 +31,15 @@ def report(fit: FitResult, style: str = "apa") -> str:
     """
     if style != "apa":
         raise OptionError(f"style={style!r}: there is 'apa' only.")
-    sentences = [_fitted(fit), words.status_words(fit), *_fixed(fit), *_parts(fit), _random(fit), _sampler(fit)]
+    sentences = [
+        _fitted(fit),
+        words.status_words(fit),
+        _capital(words.success_words(fit)),
+        *_fixed(fit),
+        *_parts(fit),
+        _random(fit),
+        _sampler(fit),
+    ]
     sentences.append(f"Software: unimix {unimix.__version__}; {words.engine_words(fit)}.")
     return " ".join(s for s in sentences if s)
 
@@ -42,7 +51,7 @@ def _fitted(fit: FitResult) -> str:
     weights = ", with weights" if fit.model.weighted else ""
     return (
         f"A {words.model_words(fit)} of {fit.model.response} was fitted by {words.method_words(fit)} with "
-        f"{fit.engine.engine} to {fit.model.n_obs} rows{over}{dropped}{weights}: {fit.model.formula}."
+        f"{fit.engine.engine} to {fit.model.n_obs} rows{over}{dropped}{weights}: {words.model_text(fit)}."
     )
 
 
@@ -64,9 +73,9 @@ def _coefficients(fixed: FixedPartResult, kind: str) -> str:
     told = []
     for i, term in enumerate(fixed.terms):
         error, df, statistic = (float(v[i]) for v in (fixed.std_error, fixed.df, fixed.statistic))
-        places = words.places_for([error], DIGITS)
+        places = words.coefficient_places(float(fixed.estimate[i]), error, DIGITS)
         estimate, lower, upper = (
-            words.fixed_number(float(v[i]), places) for v in (fixed.estimate, fixed.lower, fixed.upper)
+            words.number_in_text(float(v[i]), places) for v in (fixed.estimate, fixed.lower, fixed.upper)
         )
         parts = [f"{term}: b = {estimate}"]
         if lower and upper:
@@ -76,7 +85,7 @@ def _coefficients(fixed: FixedPartResult, kind: str) -> str:
             name = "t" if np.isnan(df) else name
             parts += [f"{name} = {words.fixed_number(statistic, 2)}", words.p_text(float(fixed.p_value[i]))]
         elif not np.isnan(error):
-            parts.insert(1, f"SD = {words.fixed_number(error, places)}")
+            parts.insert(1, f"SD = {words.number_in_text(error, places)}")
         told.append(", ".join(p for p in parts if p))
     return "; ".join(told)
 
@@ -87,7 +96,7 @@ def _parts(fit: FitResult) -> list[str]:
 
 
 def _random(fit: FitResult) -> str:
-    told = [_block(block) for block in fit.random]
+    told = [_block(block, sds) for block, sds in zip(fit.random, words.shown_sds(fit), strict=True)]
     names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
     told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.fit.parameters.items()]
     if not told:
@@ -96,8 +105,8 @@ def _random(fit: FitResult) -> str:
     return f"{head}{', posterior estimates' if words.is_posterior(fit) else ''}: {'; '.join(told)}."
 
 
-def _block(block: RandomPartResult) -> str:
-    told = [f"SD({term}) = {_sized(float(sd))}" for term, sd in zip(block.terms, block.sd, strict=True)]
+def _block(block: RandomPartResult, sds: npt.NDArray[np.float64]) -> str:
+    told = [f"SD({term}) = {_sized(float(sd))}" for term, sd in zip(block.terms, sds, strict=True)]
     for j in range(len(block.terms)):
         for i in range(j):
             value = float(block.correlation[i, j])
@@ -107,7 +116,7 @@ def _block(block: RandomPartResult) -> str:
 
 
 def _sized(value: float) -> str:
-    return words.fixed_number(value, words.places_for([value], DIGITS))
+    return words.number_in_text(value, words.places_for([value], DIGITS))
 
 
 def _sampler(fit: FitResult) -> str:
@@ -116,6 +125,10 @@ def _sampler(fit: FitResult) -> str:
         return ""
     priors = ", ".join(f"{k} ~ {v}" for k, v in fit.engine.priors.items())
     return f"The posterior has {told}." + (f" Priors: {priors}." if priors else "")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _and(names: list[str]) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean
 from unimix.numerics.simulation import Simulator
+from unimix.parallel import check_seed
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -64,6 +65,7 @@ def simulate(fit: FitResult, n: int, seed: int | None, effects: str, data: Any) 
     Raises:
         OptionError: For a number below 1.
     """
+    check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: a whole number of responses, 1 at least.")
     own = simulator_of(fit, effects, data)

@@ -17,6 +17,7 @@ from unimix.model.expressions import Environment
 from unimix.model.parse import parse
 from unimix.model.syntax import Name, render
 from unimix.model.transforms import decode_state
+from unimix.model.whitelist import expression_columns
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -31,6 +32,7 @@ class Terms:
     Attributes:
         names: ``Time``, ``Cu``, ``Time:Cu``.
         atoms: What each multiplies.
+        variables: The columns of the data that each uses.
         columns: Columns of X that belong to each.
         to_sums: Coefficients under sum-to-zero coding of every factor, as functions of the design's own, shape (k, p).
         sum_columns: Rows of ``to_sums`` that belong to each term.
@@ -39,6 +41,7 @@ class Terms:
 
     names: tuple[str, ...]
     atoms: tuple[frozenset[str], ...]
+    variables: tuple[frozenset[str], ...]
     columns: tuple[tuple[int, ...], ...]
     to_sums: FloatArray
     sum_columns: tuple[tuple[int, ...], ...]
@@ -69,6 +72,7 @@ def terms_of(fit: FitResult, design: Design) -> Terms:
     return Terms(
         names=tuple(":".join(n.name if isinstance(n, Name) else render(n) for n in product) for product in products),
         atoms=tuple(frozenset(render(node) for node in product) for product in products),
+        variables=tuple(frozenset(n for node in product for n in expression_columns(node)) for product in products),
         columns=tuple(tuple(j for j, o in enumerate(kept) if o == i) for i in range(len(products))),
         to_sums=np.asarray(turned / scale[:, None]),
         sum_columns=tuple(tuple(j for j, o in enumerate(sum_owners) if o == i) for i in range(len(products))),
@@ -76,9 +80,38 @@ def terms_of(fit: FitResult, design: Design) -> Terms:
     )
 
 
+def random_products(fit: FitResult, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """Per block the terms that no other term of it contains, with their columns; the intercept is none.
+
+    Args:
+        fit: The result.
+        design: Its design.
+    """
+    recipe = fit.model.recipe
+    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+    states = {k: decode_state(s) for k, s in recipe.states.items()}
+    env = Environment(dict(design.columns), states, learning=False)
+    own = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    found = []
+    for block in recipe.blocks:
+        left = spec.random[block.term].left
+        products = expand(left)
+        atoms = [frozenset(render(node) for node in product) for product in products]
+        _, _, owners = built_columns(left, env, own, design.n)
+        kept = [owners[j] for j in block.columns]
+        mine = []
+        for i, product in enumerate(products):
+            columns = tuple(j for j, o in enumerate(kept) if o == i)
+            if columns and not any(atoms[i] < atoms[o] for o in set(kept) if o >= 0):
+                name = ":".join(n.name if isinstance(n, Name) else render(n) for n in product)
+                mine.append((name, columns))
+        found.append(mine)
+    return found
+
+
 def picked(columns: tuple[int, ...], p: int) -> FloatArray:
     """Rows of the identity, shape (len(columns), p)."""
     return np.asarray(np.eye(p)[list(columns)])
 
 
-__all__ = ["Terms", "picked", "terms_of"]
+__all__ = ["Terms", "picked", "random_products", "terms_of"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from unimix.analysis.shown import in_html, written
+from unimix.analysis.shown import in_html, without_noise, written
 from unimix.analysis.variances import DRAWS, Variances, is_sampled, refuse_parts, variances
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.model.design import Design
@@ -61,17 +61,20 @@ class RSquared:
         return float(self.table.loc[name, "value"])  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        parts = [written(self.table)]
+        parts = [written(without_noise(self.table))]
         if len(self.components):
-            parts += ["", written(self.components)]
+            parts += ["", written(self._shown_components())]
         return "\n".join([*parts, *self.notes])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         if not len(self.components):
-            return in_html(self.table, self.notes)
-        return in_html(self.table) + in_html(self.components, self.notes)
+            return in_html(without_noise(self.table), self.notes)
+        return in_html(without_noise(self.table)) + in_html(self._shown_components(), self.notes)
+
+    def _shown_components(self) -> pd.DataFrame:
+        return without_noise(self.components, self.components["share"])
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,12 @@ class IntraclassCorrelation:
         return {str(k): float(v) for k, v in self.table["adjusted"].iloc[1:].items()}
 
     def __str__(self) -> str:
-        return written(self.table, self.notes)
+        return written(without_noise(self.table), self.notes)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return in_html(self.table, self.notes)
+        return in_html(without_noise(self.table), self.notes)
 
 
 def r2(fit: FitResult, data: Any = None, ci_level: float = 0.95) -> RSquared:

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+
+from unimix.model.response import SUCCESS
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
@@ -37,6 +40,11 @@ _CENTRES = {
 }
 MOST_PLACES = 8
 """Decimals beyond which a number is written with a power of ten."""
+MOST_IN_TEXT = 5
+"""The same in a sentence."""
+NEGLIGIBLE = 1e-8
+"""Share of the response's standard deviation (of 1 on the scale of a link) below which a standard deviation is zero."""
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def places_for(values: Iterable[float], digits: int) -> int:
@@ -53,6 +61,21 @@ def places_for(values: Iterable[float], digits: int) -> int:
     return max(digits, digits - 1 - math.floor(math.log10(min(sizes))))
 
 
+def coefficient_places(estimate: float, error: float, digits: int) -> int:
+    """Decimals of a coefficient: those of its error, and more where it would print as zero and lose its sign.
+
+    Args:
+        estimate: Of the coefficient.
+        error: Its standard error; NaN or zero where there is none.
+        digits: Wanted decimals.
+    """
+    if not (np.isfinite(error) and error > 0):
+        return places_for([estimate], digits)
+    places = places_for([error], digits)
+    hidden = abs(estimate) < 0.5 * 10.0**-places and abs(estimate / error) >= 0.005  # a t that prints as 0.01 at least
+    return max(places, places_for([estimate], 1)) if hidden else places
+
+
 def fixed_number(value: float, places: int) -> str:
     """A number with so many decimals, never -0; with a power of ten where it is very large or needs too many."""
     value = float(value)
@@ -64,6 +87,18 @@ def fixed_number(value: float, places: int) -> str:
         return "0" if value == 0 else f"{value:.2e}"
     text = f"{value:.{places}f}"
     return text.removeprefix("-") if float(text) == 0 else text
+
+
+def number_in_text(value: float, places: int) -> str:
+    """As :func:`fixed_number` for a sentence: ``3.37 × 10⁻⁶`` where more than five decimals would be needed."""
+    value = float(value)
+    if places > MOST_IN_TEXT and 0 < abs(value) < 0.1:
+        digits = places + math.floor(math.log10(abs(value)))
+        text = f"{value:.{digits}e}" if digits >= 0 else "0"
+    else:
+        text = fixed_number(value, places)
+    mantissa, powered, power = text.partition("e")
+    return f"{mantissa} × 10{str(int(power)).translate(_RAISED)}" if powered else text
 
 
 def without_zero(value: float, places: int) -> str:
@@ -139,6 +174,48 @@ def model_words(fit: FitResult) -> str:
     return f"{bayes}generalised linear {kind} ({family_words(fit)})"
 
 
+def model_text(fit: FitResult) -> str:
+    """The formula and what stands beside it: ``y ~ x; ziformula ~ 1; dispformula ~ x; offset o; weights w``.
+
+    An offset or weights that were no column but numbers are ``given``; the weights of a binomial response are its
+    numbers of trials.
+    """
+    recipe = fit.model.recipe
+    told = [fit.model.formula]
+    if recipe.ziformula is not None:
+        told.append(f"ziformula ~ {recipe.ziformula.strip().removeprefix('~').strip()}")
+    if "dispersion" in fit.parts:
+        told.append(f"dispformula ~ {fit.model.reading.rpartition(', dispersion ~ ')[2].removeprefix('1 + ')}")
+    if recipe.offset_column is not None or recipe.offset_given:
+        told.append(f"offset {recipe.offset_column or 'given'}")
+    if recipe.weights_column is not None or fit.model.weighted or _trials_given(fit):
+        told.append(f"weights {recipe.weights_column or 'given'}")
+    return "; ".join(told)
+
+
+def _trials_given(fit: FitResult) -> bool:
+    """Whether the numbers of trials were an array beside the data."""
+    trials = fit.rows.trials
+    return trials is not None and bool(np.any(np.asarray(trials) != 1)) and not fit.model.response.startswith("cbind(")
+
+
+def success_words(fit: FitResult) -> str:
+    """Which of a response's two levels is the success; empty where the response is in numbers."""
+    name = fit.model.response
+    told = [n.removeprefix(f"{name}: ") for n in fit.notes if n.startswith(f"{name}: ") and SUCCESS in n]
+    return f"in {name}, {told[0]}" if told else ""
+
+
+def shown_sds(fit: FitResult) -> list[npt.NDArray[np.float64]]:
+    """Standard deviations of every block as they are printed, shape (q,) each: 0 where they are :data:`NEGLIGIBLE`.
+
+    Engines end their searches of a variance that is zero at numbers such as 1e-20.
+    """
+    size = float(np.std(fit.rows.observed)) if fit.model.link == "identity" else 1.0
+    sds = [(np.array(b.sd, dtype=np.float64), np.asarray(b.unit)) for b in fit.random]
+    return [np.where(sd * unit < NEGLIGIBLE * size, 0.0, sd) for sd, unit in sds]
+
+
 def status_words(fit: FitResult) -> str:
     """What must be said of a fit that did not simply converge; else empty."""
     if fit.status.state == "singular":
@@ -176,6 +253,7 @@ def engine_words(fit: FitResult) -> str:
 
 __all__ = [
     "centre_words",
+    "coefficient_places",
     "degrees_words",
     "engine_words",
     "family_words",
@@ -183,13 +261,17 @@ __all__ = [
     "is_linear",
     "is_posterior",
     "method_words",
+    "model_text",
     "model_words",
+    "number_in_text",
     "p_number",
     "p_text",
     "percent",
     "places_for",
     "sampler_words",
+    "shown_sds",
     "spread_words",
     "status_words",
+    "success_words",
     "without_zero",
 ]

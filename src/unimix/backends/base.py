@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -207,6 +207,10 @@ class Backend(BaseModel, ABC):
     def versions(self) -> dict[str, str]:
         """Versions of the engine's packages."""
         return {d: _version(d) for d in self.info.distributions}
+
+    def for_refits(self) -> Self:
+        """The same engine for many fits of data that are alike, without care that only one fit is worth."""
+        return self
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons, beside the capability sheet, why this model is refused (its size, say)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +136,10 @@ class LmerBackend(RBackend):
     tol_pwrss: Annotated[float, Field(gt=0, le=1e-2)] = 1e-12
     n_agq: Annotated[int, Field(ge=1, le=100)] = 1
     kenward_roger: Literal["unimix", "pbkrtest"] = "unimix"
+
+    def for_refits(self) -> Self:
+        """Without further starts where a search ends on the boundary, which is where many replicates belong."""
+        return self.model_copy(update={"restarts": 0})
 
     def r_request(self, request: FitRequest) -> FitRequest:
         """What R is asked for: without degrees of freedom that unimix will compute."""

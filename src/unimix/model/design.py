@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -294,6 +294,7 @@ def build_design(
             contrasts={k: c.to_json() for k, c in coding.items()},
             states={k: encode_state(s) for k, s in env.states.items()},
             kept=tuple(int(j) for j in kept),
+            aliases=_aliases(x, kept),
             blocks=tuple(recipe for recipe, _ in blocks),
             offset_column=offset_name,
             offset_given=extra_offset is not None,
@@ -310,6 +311,19 @@ def build_design(
     )
     check_estimable(design)
     return design
+
+
+def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """The columns that were left out, as combinations of those that were kept."""
+    left = [j for j in range(x.shape[1]) if j not in set(kept)]
+    if not left:
+        return ()
+    own = x[:, list(kept)]
+    scale = np.abs(own).max(axis=0)
+    found = np.linalg.lstsq(own / scale, x[:, left])[0]
+    found[np.abs(found) < 1e-9 * np.abs(found).max(axis=0)] = 0.0  # rounding
+    found = found / scale[:, None]
+    return tuple(tuple(float(v) for v in column) for column in found.T)
 
 
 def _weights_mean(family: Family) -> str:

@@ -31,7 +31,7 @@ from unimix.model.syntax import Call
 from unimix.model.transforms import decode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from unimix.model.design import Design
     from unimix.model.recipe import DesignRecipe
@@ -52,6 +52,8 @@ class NewRows:
         z: Per block, shape (m, q); empty where the group level was not asked for.
         labels: Per block, the level label of each complete row.
         zero: Columns of the zero inflation, shape (m, k), or None.
+        lacking: Rows that the estimates do not determine, because they need a column that was left out as a combination
+            of others, shape (m,).
     """
 
     complete: npt.NDArray[np.bool_]
@@ -60,6 +62,23 @@ class NewRows:
     z: tuple[FloatArray, ...]
     labels: tuple[tuple[Level, ...], ...]
     zero: FloatArray | None = None
+    lacking: npt.NDArray[np.bool_] | None = None
+
+    def check_estimable(self, aliased: Sequence[str]) -> None:
+        """Refuse rows that the estimates do not determine.
+
+        Args:
+            aliased: Names of the columns that were left out.
+
+        Raises:
+            DataError: With how many.
+        """
+        if self.lacking is not None and self.lacking.any():
+            raise DataError(
+                f"{int(self.lacking.sum())} of {len(self.lacking)} rows cannot be predicted: in the data that were "
+                f"fitted columns depend on others and were left out ({listing(aliased)}), and these rows do not "
+                "depend like that. Leave out the terms, or the combinations of levels, that have no data of their own."
+            )
 
 
 def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRows:
@@ -124,7 +143,17 @@ def design_rows(recipe: DesignRecipe, data: Any, *, with_groups: bool) -> NewRow
             values, names = cache[block.term]
             z.append(values[:, list(block.columns)])
             labels.append(names)
-    return NewRows(complete, x[:, list(recipe.kept)], offset, tuple(z), tuple(labels), zero)
+    own = x[:, list(recipe.kept)]
+    return NewRows(complete, own, offset, tuple(z), tuple(labels), zero, _lacking(recipe, x, own))
+
+
+def _lacking(recipe: DesignRecipe, x: FloatArray, own: FloatArray) -> npt.NDArray[np.bool_] | None:
+    left = [j for j in range(x.shape[1]) if j not in set(recipe.kept)]
+    if not recipe.aliases or len(left) != len(recipe.aliases):
+        return None
+    expected = own @ np.array(recipe.aliases).T
+    size = np.maximum(np.abs(x[:, left]).max(axis=0, initial=0.0), np.abs(expected).max(axis=0, initial=0.0))
+    return np.asarray((np.abs(x[:, left] - expected) > 1e-6 * size).any(axis=1))
 
 
 def predictor_names(recipe: DesignRecipe) -> list[str]:

@@ -29,6 +29,7 @@ class DesignRecipe(BaseModel):
         contrasts: Coding per factor column.
         states: What ``poly``, ``scale`` and splines learnt, by call.
         kept: Fixed-effects columns that were kept (full rank).
+        aliases: The columns that were left out as combinations of those kept: one tuple of weights per column left out.
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was an array.
@@ -46,6 +47,7 @@ class DesignRecipe(BaseModel):
     contrasts: dict[str, dict[str, Any]] = {}
     states: dict[str, Any] = {}
     kept: tuple[int, ...] = ()
+    aliases: tuple[tuple[float, ...], ...] = ()
     blocks: tuple[RecipeBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False

@@ -13,6 +13,7 @@ from unimix.model.family import Family
 from unimix.model.syntax import Call, Node, render
 
 FloatArray = npt.NDArray[np.float64]
+SUCCESS = "counts as success"
 WHOLE = 1e-3
 """How far from a whole number a count of successes may be, as in R: proportions are printed with few digits."""
 
@@ -135,7 +136,7 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
                 f"data[...] == {value.levels[-1]!r}."
             )
         y = (np.asarray(value.codes) == 1).astype(np.float64)
-        notes = (f"{text}: {value.levels[1]} counts as success, {value.levels[0]} as failure.",)
+        notes = (f"{text}: {value.levels[1]} {SUCCESS}, {value.levels[0]} as failure.",)
     elif isinstance(value, np.ndarray):
         y = np.ascontiguousarray(value, dtype=np.float64)
     else:

@@ -9,8 +9,13 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
+LOST = 1e-10
+"""Share of a variance that is left without some coefficients, below which rounding has taken its digits."""
 
-def generalised_vif(covariance: FloatArray, terms: Sequence[Sequence[int]]) -> FloatArray:
+
+def generalised_vif(
+    covariance: FloatArray, terms: Sequence[Sequence[int]], others: Sequence[Sequence[int]] | None = None
+) -> FloatArray:
     """Generalised variance inflation factors, shape (t,).
 
     det(R_tt) det(R_-t,-t) / det(R) of the correlation matrix R of the coefficients without the intercept (Fox &
@@ -19,27 +24,53 @@ def generalised_vif(covariance: FloatArray, terms: Sequence[Sequence[int]]) -> F
     Args:
         covariance: Of the coefficients without the intercept, shape (p, p).
         terms: Columns of each term.
+        others: Columns with which each is compared, as in a model of these alone and the intercept; None for all. NaN
+            where there are none, or where rounding leaves nothing to compare.
     """
     sd = np.sqrt(np.diag(covariance))
     r = covariance / np.outer(sd, sd)
-    whole, everything = np.linalg.slogdet(r)[1], set(range(len(r)))
+    everything = set(range(len(r)))
+    compared = [sorted(everything - set(own)) for own in terms] if others is None else [sorted(o) for o in others]
     found = []
-    for own in terms:
-        others = sorted(everything - set(own))
-        parts = [np.linalg.slogdet(r[np.ix_(c, c)])[1] for c in (list(own), others)]
-        found.append(np.exp(sum(parts) - whole))
+    for own, rest in zip(terms, compared, strict=True):
+        if others is not None and not rest:
+            found.append(np.nan)
+            continue
+        both = [*own, *rest]
+        held = _without(r, both, sorted(everything - set(both)))
+        if np.diag(held).min() < LOST:
+            found.append(np.nan)
+            continue
+        q = len(own)
+        parts = [np.linalg.slogdet(block)[1] for block in (held[:q, :q], held[q:, q:])]
+        found.append(np.exp(sum(parts) - np.linalg.slogdet(held)[1]))
     return np.asarray(found)
 
 
-def condition_number(x: FloatArray) -> float:
-    """Largest over smallest singular value of columns of length 1 (Belsley, Kuh & Welsch 1980, chapter 3).
+def _without(r: FloatArray, kept: Sequence[int], dropped: Sequence[int]) -> FloatArray:
+    """Covariance of the kept coefficients in the model without the dropped ones: given that these are zero."""
+    own = r[np.ix_(kept, kept)]
+    if not dropped:
+        return own
+    across = r[np.ix_(kept, dropped)]
+    return np.asarray(own - across @ np.linalg.solve(r[np.ix_(dropped, dropped)], across.T))
+
+
+def condition_number(x: FloatArray, terms: Sequence[Sequence[int]], weights: FloatArray | None = None) -> float:
+    """Largest over smallest singular value of columns about their means, orthonormal within each term.
+
+    That of Belsley, Kuh & Welsch (1980, chapter 3) without the intercept, so that neither the origin of a predictor nor
+    the coding of a factor matters; 1 for terms that do not explain each other.
 
     Args:
-        x: Shape (n, p), with the intercept.
+        x: Shape (n, p).
+        terms: Columns of each term.
+        weights: Of rows, shape (n,), or None.
     """
-    if not x.shape[1]:
+    if not terms:
         return 1.0
-    largest = np.abs(x).max(axis=0)
-    x = x / largest
-    values = np.linalg.svd(x / np.linalg.norm(x, axis=0), compute_uv=False)
-    return float(values[0] / values[-1])
+    w = np.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
+    centred = np.sqrt(w)[:, None] * (x - w @ x)
+    bases = [np.linalg.qr(centred[:, list(own)])[0] for own in terms]
+    values = np.linalg.svd(np.hstack(bases), compute_uv=False)
+    return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")

@@ -36,7 +36,8 @@ def adjusted_p_values(
     match method:
         case "tukey" if family > 2:  # of two means it is the plain t test
             spread = stats.studentized_range
-            return np.array([spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)])
+            found = [spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)]
+            return np.asarray(np.clip(found, plain, 1.0))  # far out the integral is lost: never less than of one test
         case "sidak":
             return np.asarray(-np.expm1(m * np.log1p(-np.minimum(plain, 1.0))))
         case "bonferroni":
@@ -50,7 +51,8 @@ def adjusted_p_values(
             stepped = np.minimum.accumulate((plain[order] * m / np.arange(1, m + 1))[::-1])[::-1]
             return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
         case "mvt":
-            return np.array([1.0 - _inside(t, correlation, float(np.mean(df))) for t in size])
+            found = [1.0 - _inside(t, correlation, float(d)) for t, d in zip(size, df, strict=True)]
+            return np.asarray(np.clip(found, plain, 1.0))
         case _:
             return np.asarray(plain)
 

@@ -25,6 +25,8 @@ PRECISION = 1e-6
 """Of zeta at the ends of an interval."""
 FLAT = 1e-5
 """Slope, in units of the curvature, at which a maximum is one: its square is what is lost."""
+FARTHEST = 1000.0
+"""First steps (about standard errors) beyond which a likelihood that has not fallen enough is flat."""
 HIGHER = 1e-4
 """Log-likelihood by which a profile may exceed the maximum before that maximum was none."""
 
@@ -152,10 +154,12 @@ class Profiler:
             step: First step, positive.
             bound: Of the parameter on this side.
         """
-        inside, low = self.centre, 0.0
+        inside, low, first = self.centre, 0.0, step
         outside, high = np.nan, np.nan
         for _ in range(40):
             trial = inside + side * step
+            if not np.isfinite(bound) and abs(trial - self.centre) > FARTHEST * first:
+                return side * np.inf
             if np.isfinite(bound) and side * (trial - bound) >= 0:
                 trial = bound
             reached = self.zeta(trial)

@@ -130,6 +130,9 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
         old = block.codes[rows]
         whole = copy is not None and codes is not None and is_nested(block.codes, codes)
         joint = old if not whole or copy is None else copy * block.n_levels + old
+        if copy is not None and block.n_levels == design.n:
+            # a level per row: every row that is drawn is one
+            whole, joint = True, np.arange(len(rows)) * block.n_levels + old
         present, new = np.unique(joint, return_inverse=True)
         levels: tuple[Level, ...]
         if whole:

@@ -25,13 +25,14 @@ def notes_of(models: Sequence[Model], options: Options, told: Sequence[str] = ()
         if options.exponentiate:
             found += _shared(models, lambda f: _ratios(f, options))
         if options.stars and not all(words.is_posterior(m.fit) for m in models):
-            told = ", ".join(
+            starred = ", ".join(
                 f"{'*' * (i + 1)} p < {words.without_zero(t, len(f'{t:.10f}'.rstrip('0')) - 2)}"
                 for i, t in enumerate(options.stars)
             )
-            found.append(Note(f"{told}."))
+            found.append(Note(f"{starred}."))
         if options.hidden:
             found.append(Note(f"Coefficients not shown: {', '.join(sorted(options.hidden))}."))
+        found += _shared(models, words.success_words)
         found += _shared(models, _aliased)
     if "random" in options.sections:
         found += _shared(models, _random)
@@ -46,9 +47,7 @@ def notes_of(models: Sequence[Model], options: Options, told: Sequence[str] = ()
 
 
 def _model(fit: FitResult) -> tuple[str, str]:
-    told = [] if words.is_linear(fit) else [words.family_words(fit)]
-    told += ["with weights"] if fit.model.weighted else []
-    return f" ({', '.join(told)})" if told else "", fit.model.formula
+    return "" if words.is_linear(fit) else f" ({words.family_words(fit)})", words.model_text(fit)
 
 
 def _shared(models: Sequence[Model], sentence: Callable[[FitResult], str]) -> list[Note]:
@@ -92,11 +91,15 @@ def _ratios(fit: FitResult, options: Options) -> str:
         what = {"logit": "odds ratios"}.get(fit.model.link, "exp of coefficients of the complementary log-log")
     if "zero" in fit.parts:
         what += " (of the zero inflation odds ratios)"
+    kept = (
+        "; coefficients of the dispersion stay logarithms" if "dispersion" in {*fit.parts} & {*options.sections} else ""
+    )
     if words.is_posterior(fit):
-        return f"coefficients are {what}, exp of {words.centre_words(fit)}, with errors by the delta method."
+        errors = ", with errors by the delta method" if options.errors else ""
+        return f"coefficients are {what}, exp of {words.centre_words(fit)}{errors}{kept}."
     errors = ", with standard errors by the delta method" if options.errors else ""
     tests = "; p values are of the tests of their logarithms" if options.p_values or options.stars else ""
-    return f"coefficients are {what}{errors}{tests}."
+    return f"coefficients are {what}{errors}{tests}{kept}."
 
 
 def _aliased(fit: FitResult) -> str:

@@ -150,9 +150,29 @@ def _asked(name: str, value: Any, known: Mapping[str, Any], faults: list[str]) -
 def _hidden(keep: Any, drop: Any, terms: Mapping[str, Any], faults: list[str]) -> frozenset[str]:
     if keep is not None and drop is not None:
         faults.append("keep= and drop= exclude each other: give one of them.")
-    kept = terms if keep is None else _asked("keep", keep, terms, faults)
-    lost = () if drop is None else _asked("drop", drop, terms, faults)
+    made: dict[str, list[str]] = {}
+    for coefficient in terms:
+        made.setdefault(term_name(coefficient), []).append(coefficient)
+    known = {**made, **{t: [t] for t in terms}}
+
+    def coefficients(name: str, value: Any) -> set[str]:
+        return {c for n in _asked(name, value, known, faults) for c in known[n]}
+
+    kept = set(terms) if keep is None else coefficients("keep", keep)
+    lost = set() if drop is None else coefficients("drop", drop)
     return frozenset(t for t in terms if t not in kept or t in lost)
+
+
+def term_name(coefficient: str) -> str:
+    """The term that a coefficient belongs to: ``a:poly(x, 2)`` of ``a[T.b]:poly(x, 2)[1]``."""
+    kept, calls, codings = "", 0, 0
+    for character in coefficient:
+        if not codings:
+            calls += {"(": 1, ")": -1}.get(character, 0)
+        codings += character == "[" and not calls
+        kept += "" if codings else character
+        codings -= character == "]" and codings > 0
+    return kept
 
 
 def _labels(coef_names: Any, known: Mapping[str, Any], faults: list[str]) -> dict[str, str]:

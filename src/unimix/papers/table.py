@@ -64,10 +64,10 @@ def table(
         exponentiate: Odds ratios, rate ratios or ratios of means, as ``fit.tidy(exponentiate=True)``: exp of fixed
             effects and interval ends, standard errors by the delta method; of a posterior exp of its mean. The zero
             inflation too, but not the dispersion and the random part.
-        digits: Decimals; more for a number whose error would otherwise lose its digits.
+        digits: Decimals; more for a number whose error would otherwise lose its digits, or that would lose its sign.
         coef_names: What is printed for terms and grouping factors.
-        keep: Coefficients to show.
-        drop: Coefficients to leave out; a note names them.
+        keep: Coefficients to show; the name of a term (``period``, ``a:b``) stands for all of its coefficients.
+        drop: Coefficients or terms to leave out; a note names them.
         sections: Those to show.
         r2: Show R2 and the intraclass correlation, as ``fit.r2()`` and ``fit.icc()``; a note says why where there is
             none. Counts need another fit for it.
@@ -129,8 +129,7 @@ def _coefficients(found: Found, j: int, fit: FitResult, options: Options) -> Non
 def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
     estimate, error, p = (float(row[c]) for c in ("estimate", "std.error", "p.value"))
     ends = float(row["conf.low"]), float(row["conf.high"])
-    sized = [error] if np.isfinite(error) and error > 0 else [estimate]
-    places = words.places_for(sized, options.digits)
+    places = words.coefficient_places(estimate, error, options.digits)
     stars = "*" * sum(p < threshold for threshold in options.stars)
     cells = [Cell("estimate", estimate, words.fixed_number(estimate, places), stars)]
     if options.errors and not np.isnan(error):
@@ -157,14 +156,16 @@ def _random(found: Found, models: Sequence[Model], options: Options) -> None:
     def sized(value: float) -> str:
         return words.fixed_number(value, words.places_for([value], options.digits))
 
-    blocks = [(j, block) for j, m in enumerate(models) for block in m.fit.random]
-    for group in dict.fromkeys(block.group for _, block in blocks):
+    blocks = [
+        (j, *block) for j, m in enumerate(models) for block in zip(m.fit.random, words.shown_sds(m.fit), strict=True)
+    ]
+    for group in dict.fromkeys(block.group for _, block, _ in blocks):
         shown = options.labels.get(group, group)
-        own = [(j, b, [options.labels.get(t, t) for t in b.terms]) for j, b in blocks if b.group == group]
-        for j, block, terms in own:
-            for term, sd in zip(terms, block.sd, strict=True):
-                put("random", f"SD ({term} | {shown})", j, float(sd), sized(float(sd)))
-        for j, block, terms in own:
+        own = [(j, b, sds, [options.labels.get(t, t) for t in b.terms]) for j, b, sds in blocks if b.group == group]
+        for j, block, sds, terms in own:
+            for term, sd, told in zip(terms, block.sd, sds, strict=True):
+                put("random", f"SD ({term} | {shown})", j, float(sd), sized(float(told)))
+        for j, block, _, terms in own:
             for a, b in itertools.combinations(range(len(terms)), 2):
                 value = float(block.correlation[a, b])
                 text = "undefined" if np.isnan(value) else words.without_zero(value, max(options.digits, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -9,11 +10,13 @@ import pandas as pd
 from unimix.plots.style import GREY, MARKERS, PALETTE, own_axes, plain, title_of
 
 
-def draw_power(table: pd.DataFrame, title: str, ax: Any = None) -> Any:
+def draw_power(table: pd.DataFrame, varied: Sequence[str], group: str | None, title: str, ax: Any = None) -> Any:
     """Power with its Monte Carlo intervals; one line per number of rows per level where both sizes vary.
 
     Args:
         table: Columns n_groups, n_rows, power, lower, upper.
+        varied: Which sizes were asked for.
+        group: The grouping factor, or None.
         title: Above the picture.
         ax: Axes to draw on.
 
@@ -21,9 +24,11 @@ def draw_power(table: pd.DataFrame, title: str, ax: Any = None) -> Any:
         The matplotlib Axes.
     """
     ax = own_axes(ax, 6.4, 4.2)
-    x = "n_groups" if len(table["n_groups"].dropna().unique()) > 1 else "n_rows"
+    several = [c for c in varied if len(table[c].unique()) > 1]
+    x = "n_groups" if "n_groups" in several or (group and not several) else "n_rows"
     other = "n_rows" if x == "n_groups" else "n_groups"
-    lines = list(table.groupby(other, sort=True, dropna=False))
+    whole: list[tuple[Any, pd.DataFrame]] = [(0.0, table)]
+    lines = list(table.groupby(other, sort=True, dropna=False)) if other in several else whole
     for i, (size, rows) in enumerate(lines):
         own = rows.sort_values(x)
         colour, label = PALETTE[i % len(PALETTE)], f"{size:g} {'rows per level' if other == 'n_rows' else 'levels'}"
@@ -31,7 +36,7 @@ def draw_power(table: pd.DataFrame, title: str, ax: Any = None) -> Any:
         ax.plot(own[x], own["power"], MARKERS[i % len(MARKERS)] + "-", color=colour, label=label)
     ax.axhline(0.8, color=GREY, linestyle="--", linewidth=1)
     ax.set_ylim(0, 1.02)
-    ax.set_xlabel("levels" if x == "n_groups" else "rows per level" if table["n_groups"].notna().any() else "rows")
+    ax.set_xlabel(f"levels of {group}" if x == "n_groups" else f"rows per level of {group}" if group else "rows")
     ax.set_ylabel("power")
     if len(lines) > 1:
         ax.legend(frameon=False, loc="lower right")

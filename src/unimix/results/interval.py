@@ -23,7 +23,7 @@ class IntervalResult(SummarisedResult):
         method: Method | None = None,
         *,
         parameters: str | Sequence[str] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         n: int = 1000,
         seed: int | None = None,
         n_jobs: int = 1,
@@ -41,7 +41,7 @@ class IntervalResult(SummarisedResult):
                 for a posterior) if left out.
             parameters: ``"fixed"``, ``"random"`` (SDs, correlations and scales), a name or a list of names such as
                 ``"sd(Days | Subject)"``; None for all.
-            ci_level: Probability.
+            ci_level: Probability (that of the fit, if left out).
             n: Refits of the bootstrap.
             seed: Of the bootstrap.
             n_jobs: Processes, for profiles and the bootstrap; -1 for all cores.
@@ -59,13 +59,13 @@ class IntervalResult(SummarisedResult):
         fit = cast("FitResult", self)
         chosen = method_of(fit, method)
         if chosen == "credible":
-            return credible(fit, parameters, ci_level)
+            return credible(fit, parameters, self.interval_level(ci_level))
         if chosen == "wald":
-            return wald(fit, parameters, ci_level, data)
+            return wald(fit, parameters, self.interval_level(ci_level), data)
         if chosen == "profile":
-            return profile(fit, parameters, ci_level, data, n_jobs=n_jobs, progress=progress)
+            return profile(fit, parameters, self.interval_level(ci_level), data, n_jobs=n_jobs, progress=progress)
         made = self.bootstrap(n, parameters=parameters, seed=seed, n_jobs=n_jobs, progress=progress, data=data)
-        return made.confint(ci_level=ci_level)
+        return made.confint(ci_level=self.interval_level(ci_level))
 
     def bootstrap(
         self,

@@ -30,7 +30,7 @@ class Plots(CheckPlots):
         at: Mapping[str, Any] | None = None,
         n_draws: int = 40,
         seed: int = 0,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         others: Mapping[str, FitResult] | None = None,
         data: Any = None,
     ) -> pd.DataFrame:
@@ -43,7 +43,7 @@ class Plots(CheckPlots):
             at: Values of the other predictors; else their mean or most frequent value in each level.
             n_draws: Lines drawn from the uncertainty of the partially pooled one.
             seed: Of these draws.
-            ci_level: Probability of the band.
+            ci_level: Probability of the band (that of the fit, if left out).
             others: Further results of the same design by label: their partially pooled lines.
             data: The data that were fitted, for a result that was loaded.
 
@@ -62,7 +62,7 @@ class Plots(CheckPlots):
             at=at,
             n_draws=n_draws,
             seed=seed,
-            ci_level=ci_level,
+            ci_level=self._fit.interval_level(ci_level),
             others=others,
             data=data,
         )
@@ -91,7 +91,7 @@ class Plots(CheckPlots):
         at: Mapping[str, Any] | None = None,
         n_draws: int = 100,
         seed: int = 0,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> pd.DataFrame:
         """What :meth:`population` shows: columns kind (data, complete, population, draw), draw, x, y, lower, upper.
@@ -101,10 +101,11 @@ class Plots(CheckPlots):
             at: Values of the other predictors; else their mean or most frequent value.
             n_draws: Lines drawn from the uncertainty of the fixed effects.
             seed: Of these draws.
-            ci_level: Probability of the band.
+            ci_level: Probability of the band (that of the fit, if left out).
             data: The data that were fitted, for a result that was loaded.
         """
-        return curves.population_lines(self._fit, x=x, at=at, n_draws=n_draws, seed=seed, ci_level=ci_level, data=data)
+        level = self._fit.interval_level(ci_level)
+        return curves.population_lines(self._fit, x=x, at=at, n_draws=n_draws, seed=seed, ci_level=level, data=data)
 
     def population(self, x: str | None = None, *, ax: Any = None, **options: Any) -> Any:
         """All data with the line of the fixed effects, its uncertainty, and the line of complete pooling.
@@ -147,21 +148,22 @@ class Plots(CheckPlots):
 
         return draw_shrinkage(self.shrinkage_data(*terms, group=group, data=data), ax=ax, title=self._fit.model.formula)
 
-    def caterpillar_data(self, group: str | None = None, *, ci_level: float = 0.95) -> pd.DataFrame:
+    def caterpillar_data(self, group: str | None = None, *, ci_level: float | None = None) -> pd.DataFrame:
         """What :meth:`caterpillar` shows: columns group, term, level, estimate, std_error, lower, upper, position.
 
         Args:
             group: The grouping factor; may be left out where there is one.
-            ci_level: Probability of the intervals: estimate -/+ a normal quantile times its conditional SD.
+            ci_level: Probability of the intervals (that of the fit, if left out): normal quantiles times the
+                conditional SD.
         """
-        return plot_data.caterpillar(self._fit, group, ci_level)
+        return plot_data.caterpillar(self._fit, group, self._fit.interval_level(ci_level))
 
-    def caterpillar(self, group: str | None = None, *, ci_level: float = 0.95, columns: int = 3) -> Any:
+    def caterpillar(self, group: str | None = None, *, ci_level: float | None = None, columns: int = 3) -> Any:
         """Conditional modes (posterior means) with intervals, sorted, one panel per term.
 
         Args:
             group: The grouping factor; may be left out where there is one.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
             columns: Panels per row.
 
         Returns:
@@ -169,9 +171,11 @@ class Plots(CheckPlots):
         """
         from unimix.plots.levels import draw_caterpillar
 
-        data = self.caterpillar_data(group, ci_level=ci_level)
+        data = self.caterpillar_data(group, ci_level=self._fit.interval_level(ci_level))
         title = f"Effects of {data['group'].iloc[0]}: {self._fit.model.formula}"
-        note = f"{plot_data.interval_words(self._fit, ci_level)}; blue where they exclude zero"
+        note = (
+            f"{plot_data.interval_words(self._fit, self._fit.interval_level(ci_level))}; blue where they exclude zero"
+        )
         return draw_caterpillar(data, columns=columns, title=title, note=note)
 
     def forest_data(self, *others: FitResult | Sequence[FitResult]) -> pd.DataFrame:

@@ -41,6 +41,7 @@ def predict(
     chosen: Sequence[bool],
     new_levels: str,
     zero: FloatArray | None = None,
+    aliased: Sequence[str] = (),
 ) -> Prediction:
     """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
 
@@ -52,6 +53,7 @@ def predict(
         chosen: Which blocks' effects are added.
         new_levels: error, population or sample.
         zero: Coefficients of the zero inflation, shape (k,), or None.
+        aliased: Names of the columns that were left out.
 
     Returns:
         NaN where a value is missing.
@@ -60,6 +62,7 @@ def predict(
         DataError: For a level that was not fitted, with ``new_levels="error"``.
     """
     rows = design_rows(recipe, data, with_groups=any(chosen))
+    rows.check_estimable(aliased)
     values = rows.x @ beta + rows.offset
     strange: dict[str, list[str]] = {}
     if any(chosen):

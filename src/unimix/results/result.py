@@ -216,7 +216,7 @@ class FitResult(IntervalResult):
         new_levels: Literal["error", "population", "sample"] = "error",
         kind: Literal["response", "link"] = "response",
         interval: None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         seed: int = 0,
         fitted: Any = None,
         **unknown: Never,
@@ -230,7 +230,7 @@ class FitResult(IntervalResult):
         new_levels: Literal["error", "population", "sample"] = "error",
         kind: Literal["response", "link"] = "response",
         interval: Literal["confidence", "prediction"],
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         seed: int = 0,
         fitted: Any = None,
         **unknown: Never,
@@ -243,7 +243,7 @@ class FitResult(IntervalResult):
         new_levels: Literal["error", "population", "sample"] = "error",
         kind: Literal["response", "link"] = "response",
         interval: Literal["confidence", "prediction"] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         seed: int = 0,
         fitted: Any = None,
         **unknown: Never,
@@ -264,7 +264,7 @@ class FitResult(IntervalResult):
                 of ``weights=`` or in ``cbind``; else weight 1, one trial): also the residual, and the variance between
                 groups of every effect that is left out or not fitted; its estimate is then the mean over them.
                 Quantiles of the draws for a sampler.
-            ci_level: Probability of the interval.
+            ci_level: Probability of the interval (that of the fit, if left out).
             seed: Of the draws that prediction intervals of generalised models are made of.
             fitted: The data that were fitted; needed for intervals of a result that was loaded or unpickled only.
             unknown: Nothing; what other packages call an argument is answered with its name here.
@@ -292,7 +292,7 @@ class FitResult(IntervalResult):
                 new_levels=new_levels,
                 interval=interval,
                 kind=kind,
-                ci_level=ci_level,
+                ci_level=self.interval_level(ci_level),
                 seed=seed,
                 fitted=fitted,
                 own_rows=data is None,
@@ -309,6 +309,7 @@ class FitResult(IntervalResult):
             chosen=chosen,
             new_levels=new_levels,
             zero=zero,
+            aliased=self.model.aliased,
         )
         return found.eta if kind == "link" else mean_of(self.family, found.eta) * found.share
 

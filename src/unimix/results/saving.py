@@ -94,6 +94,10 @@ class SavedResult(BaseModel):
         noise = {n for n in dir(BaseModel) if not n.startswith("__")}
         return [n for n in super().__dir__() if n not in noise]
 
+    def interval_level(self, ci_level: float | None) -> float:
+        """The probability of intervals: as given, else that of the fit."""
+        return self.fixed.level if ci_level is None else ci_level
+
     @property
     def native(self) -> Any:
         """The engine's own object; None in a loaded result."""

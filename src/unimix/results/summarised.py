@@ -21,7 +21,7 @@ class SummarisedResult(TestedResult):
 
     __test__ = False  # no test class of pytest's
 
-    def r2(self, data: Any = None, *, ci_level: float = 0.95) -> RSquared:
+    def r2(self, data: Any = None, *, ci_level: float | None = None) -> RSquared:
         """How much of the variance the model explains.
 
         Mixed models: marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
@@ -36,7 +36,7 @@ class SummarisedResult(TestedResult):
 
         Args:
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
-            ci_level: Probability of the intervals of a posterior.
+            ci_level: Probability of the intervals of a posterior (that of the fit, if left out).
 
         Returns:
             ``.marginal``, ``.conditional``, ``.table`` and ``.components``.
@@ -44,16 +44,16 @@ class SummarisedResult(TestedResult):
         Raises:
             UnsupportedModelError: Where R2 has no accepted definition.
         """
-        return r2(cast("FitResult", self), data, ci_level)
+        return r2(cast("FitResult", self), data, self.interval_level(ci_level))
 
-    def icc(self, data: Any = None, *, ci_level: float = 0.95) -> IntraclassCorrelation:
+    def icc(self, data: Any = None, *, ci_level: float | None = None) -> IntraclassCorrelation:
         """Intraclass correlation: the share of the grouping factors in the variance, adjusted for fixed effects or not.
 
         From the components of :meth:`r2`: R / (R + E) and R / (F + R + E) (Nakagawa & Schielzeth 2013).
 
         Args:
             data: As for :meth:`r2`.
-            ci_level: Probability of the intervals of a posterior.
+            ci_level: Probability of the intervals of a posterior (that of the fit, if left out).
 
         Returns:
             ``.adjusted``, ``.unadjusted``, ``.by_group`` and ``.table``.
@@ -62,7 +62,7 @@ class SummarisedResult(TestedResult):
             DataError: Without group effects.
             UnsupportedModelError: As for :meth:`r2`.
         """
-        return icc(cast("FitResult", self), data, ci_level)
+        return icc(cast("FitResult", self), data, self.interval_level(ci_level))
 
     def influence(
         self,
@@ -109,7 +109,7 @@ class SummarisedResult(TestedResult):
         kind: Literal["standardized", "pseudo", "partial", "d"] = "standardized",
         *,
         type: Literal["III", "II"] = "III",  # noqa: A002  as of anova
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> EffectSizes:
         """Effect sizes of coefficients, of terms, or of two-level factors.
@@ -126,7 +126,7 @@ class SummarisedResult(TestedResult):
                 (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
                 times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
             type: Of the F tests of partial.
-            ci_level: Probability of the intervals; of a posterior quantiles of the draws.
+            ci_level: Probability of the intervals (that of the fit, if left out); quantiles of a posterior's draws.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -135,10 +135,10 @@ class SummarisedResult(TestedResult):
         Raises:
             OptionError: For another kind.
             UnsupportedModelError: Where the kind has no meaning for the family.
-            DataError: Without an intercept (standardized, partial), or without a two-level factor (d).
+            DataError: Without an intercept (standardized, partial), or without a two-level factor (d); ``C(x)`` is one.
             UnimixError: For the F tests of a posterior.
         """
-        return effect_sizes(cast("FitResult", self), kind, type, ci_level, data)
+        return effect_sizes(cast("FitResult", self), kind, type, self.interval_level(ci_level), data)
 
     def overdispersion(self, data: Any = None) -> Overdispersion:
         """Whether counts or proportions vary more than their distribution says: Pearson's chi-squared.
@@ -150,20 +150,23 @@ class SummarisedResult(TestedResult):
             data: The data that were fitted; needed for a posterior that was loaded or unpickled only.
 
         Raises:
-            UnsupportedModelError: For families that estimate their spread, single trials, or zero inflation.
+            UnsupportedModelError: For families that estimate their spread, single trials, zero inflation, or a
+                posterior of weighted counts.
         """
         return overdispersion(cast("FitResult", self), data)
 
     def zero_check(self, data: Any = None) -> ZeroInflation:
         """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
 
-        The p value ignores that the mean was fitted to the same rows, which makes it conservative.
+        The p value ignores that the mean was fitted to the same rows, which makes it conservative. A row of weight w
+        counts w times.
 
         Args:
             data: The data that were fitted; needed for a posterior that was loaded or unpickled only.
 
         Raises:
-            UnsupportedModelError: For other families than counts, or a formula of the dispersion.
+            UnsupportedModelError: For other families than counts, a formula of the dispersion, or a posterior of
+                weighted counts.
         """
         return zero_inflation(cast("FitResult", self), data)
 
@@ -171,7 +174,8 @@ class SummarisedResult(TestedResult):
         """How far each term of the fixed part is explained by the others: (generalised) variance inflation factors.
 
         From the covariance of the fixed effects, as ``car::vif`` (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183);
-        with the condition number of the columns.
+        each also against the terms of other predictors alone, without products and powers; with the condition number of
+        the predictors about their means.
 
         Args:
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
@@ -194,6 +198,7 @@ class SummarisedResult(TestedResult):
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
-            ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst.
+            ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst;
+            ``.skipped``, what could not be checked and why; ``.meaningless``, what does not apply to such a model.
         """
         return check(cast("FitResult", self), data)

@@ -13,7 +13,8 @@ from unimix.analysis.hypotheses import hypotheses
 from unimix.analysis.marginaleffects import to_marginaleffects
 from unimix.analysis.means import MarginalMeans, emmeans, slopes
 from unimix.analysis.report import report
-from unimix.errors import DataError
+from unimix.analysis.specs import read_specs
+from unimix.errors import DataError, OptionError
 from unimix.model.design import Design
 from unimix.results.certificate import Certificate
 from unimix.results.certify import certify
@@ -24,12 +25,22 @@ if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 
+DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+Weights = Literal["equal", "proportional", "outer", "cells"]
+
+
 class TestedResult(DrawnResult):
     """A result with tests of its terms, its certificate and its design."""
 
     __test__ = False  # no test class of pytest's
 
-    def anova(self, type: Literal["III", "II"] = "III", *, data: Any = None) -> pd.DataFrame:  # noqa: A002  R's name
+    def anova(
+        self,
+        type: Literal["III", "II"] = "III",  # noqa: A002  R's name
+        *,
+        df_method: DfMethod | None = None,
+        data: Any = None,
+    ) -> pd.DataFrame:
         """Test every term of the fixed part; ``um.anova(a, b)`` tests models against each other.
 
         Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the
@@ -38,6 +49,8 @@ class TestedResult(DrawnResult):
 
         Args:
             type: III or II.
+            df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, normal; those of the fit, if
+                left out.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -50,7 +63,7 @@ class TestedResult(DrawnResult):
             DataError: If a term is aliased with others, so that there is no such test.
             UnimixError: For a posterior.
         """
-        return anova(cast("FitResult", self), type, data)
+        return anova(cast("FitResult", self), type, data, df_method)
 
     def report(self, style: Literal["apa"] = "apa") -> str:
         """One paragraph for a paper, in APA style: what was fitted and how, every estimate, engine and versions.
@@ -73,21 +86,25 @@ class TestedResult(DrawnResult):
         *,
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
-        weights: Literal["equal", "proportional"] = "equal",
+        weights: Weights = "equal",
         kind: Literal["response", "link"] = "link",
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
+        df_method: DfMethod | None = None,
         data: Any = None,
     ) -> MarginalMeans:
         """Estimated marginal means, as R's emmeans: population predictions averaged over a reference grid.
 
         Args:
-            specs: Predictors whose combinations have a mean each.
+            specs: Predictors whose combinations have a mean each; or a formula, ``"~ a * b"``, ``"~ a | b"`` (by b).
             by: Predictors within whose levels contrasts are formed.
             at: Values of predictors, one or a list of them; else all levels of factors, and the means of numbers.
-            weights: Of the factors that are averaged over: equal, or proportional to their frequencies.
+            weights: Of the combinations of the factors that are averaged over: equal; proportional to how often each
+                occurs in the data; outer, to the product of the frequencies of their levels; cells, to the frequencies
+                within each mean's own rows. Prior weights count. As R's emmeans.
             kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of
                 models with a log or logit link are then ratios or odds ratios.
-            ci_level: Probability of the intervals, for each mean by itself.
+            ci_level: Probability of the intervals (that of the fit, if left out), for each mean by itself.
+            df_method: As for :meth:`anova`.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -99,7 +116,15 @@ class TestedResult(DrawnResult):
             OptionError: For unknown predictors or levels.
         """
         return emmeans(
-            cast("FitResult", self), specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, data=data
+            cast("FitResult", self),
+            specs,
+            by=by,
+            at=at,
+            weights=weights,
+            kind=kind,
+            ci_level=self.interval_level(ci_level),
+            df_method=df_method,
+            data=data,
         )
 
     def slopes(
@@ -108,8 +133,9 @@ class TestedResult(DrawnResult):
         *,
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
-        weights: Literal["equal", "proportional"] = "equal",
-        ci_level: float = 0.95,
+        weights: Weights = "equal",
+        ci_level: float | None = None,
+        df_method: DfMethod | None = None,
         data: Any = None,
     ) -> MarginalMeans:
         """Slopes of the linear predictor by a numeric variable, as ``emtrends`` of R's emmeans.
@@ -119,13 +145,23 @@ class TestedResult(DrawnResult):
             by: Predictors whose combinations have a slope each; ``.contrasts()`` compares them.
             at: As for :meth:`emmeans`; the slope of a curve is that at the variable's mean, or at this value.
             weights: As for :meth:`emmeans`.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
+            df_method: As for :meth:`anova`.
             data: As for :meth:`emmeans`.
 
         Raises:
             OptionError: For unknown predictors, or a factor.
         """
-        return slopes(cast("FitResult", self), variable, by=by, at=at, weights=weights, ci_level=ci_level, data=data)
+        return slopes(
+            cast("FitResult", self),
+            variable,
+            by=by,
+            at=at,
+            weights=weights,
+            ci_level=self.interval_level(ci_level),
+            df_method=df_method,
+            data=data,
+        )
 
     def contrasts(
         self,
@@ -134,17 +170,18 @@ class TestedResult(DrawnResult):
         *,
         by: str | Sequence[str] = (),
         at: Mapping[str, Any] | None = None,
-        weights: Literal["equal", "proportional"] = "equal",
+        weights: Weights = "equal",
         kind: Literal["response", "link"] = "link",
         adjust: str | None = None,
         reference: Any = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
+        df_method: DfMethod | None = None,
         data: Any = None,
     ) -> pd.DataFrame:
         """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
         Args:
-            specs: As for :meth:`emmeans`.
+            specs: As for :meth:`emmeans`; a formula may name the method, ``"pairwise ~ a | b"``.
             method: pairwise, reference, effects, consecutive, poly, or weights by name.
             by: As for :meth:`emmeans`.
             at: As for :meth:`emmeans`.
@@ -152,7 +189,8 @@ class TestedResult(DrawnResult):
             kind: link, or response: ratios and odds ratios of models with a log or logit link.
             adjust: none, tukey, sidak, bonferroni, holm, fdr, mvt; tukey for pairwise and none for others, if left out.
             reference: Level of ``method="reference"``.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
+            df_method: As for :meth:`anova`.
             data: As for :meth:`emmeans`.
 
         Returns:
@@ -161,7 +199,20 @@ class TestedResult(DrawnResult):
         Raises:
             OptionError: For unknown predictors, levels or methods.
         """
-        means = self.emmeans(specs, by=by, at=at, weights=weights, kind=kind, ci_level=ci_level, data=data)
+        wanted = read_specs(specs, by)
+        if wanted.method and method not in ("pairwise", wanted.method):
+            raise OptionError(f"specs={specs!r} and method={method!r} are two methods: name one.")
+        means = self.emmeans(
+            wanted.names,
+            by=wanted.by,
+            at=at,
+            weights=weights,
+            kind=kind,
+            ci_level=ci_level,
+            df_method=df_method,
+            data=data,
+        )
+        method = wanted.method or method
         return means.contrasts(method, adjust=adjust, reference=reference)
 
     def comparisons(
@@ -175,7 +226,7 @@ class TestedResult(DrawnResult):
         cross: bool = False,
         weights: Any = None,
         kind: Literal["response", "link"] = "response",
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> Comparisons:
         """How the expected response changes when a predictor changes, as the comparisons of R's marginaleffects.
@@ -199,7 +250,7 @@ class TestedResult(DrawnResult):
             weights: Of the rows in the averages: None for equal ones, "model" for the fit's own weights or trials, or
                 one number per row.
             kind: response, or link for the linear predictor.
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -224,7 +275,7 @@ class TestedResult(DrawnResult):
             cross=cross,
             weights=weights,
             kind=kind,
-            ci_level=ci_level,
+            ci_level=self.interval_level(ci_level),
             data=data,
         )
 
@@ -235,7 +286,7 @@ class TestedResult(DrawnResult):
         joint: bool = False,
         alternative: Literal["two-sided", "greater", "less"] = "two-sided",
         equivalence: tuple[float, float] | None = None,
-        ci_level: float = 0.95,
+        ci_level: float | None = None,
         data: Any = None,
     ) -> pd.DataFrame:
         """Test hypotheses about the fixed effects, written as texts.
@@ -252,7 +303,7 @@ class TestedResult(DrawnResult):
             alternative: two-sided, or the side of left minus right: greater or less. Intervals are then open there.
             equivalence: Bounds of left minus right: two one-sided tests that it lies between them (Schuirmann 1987,
                 J. Pharmacokinet. Biopharm. 15:657-680).
-            ci_level: Probability of the intervals.
+            ci_level: Probability of the intervals (that of the fit, if left out).
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
         Returns:
@@ -272,7 +323,7 @@ class TestedResult(DrawnResult):
             joint=joint,
             alternative=alternative,
             equivalence=equivalence,
-            ci_level=ci_level,
+            ci_level=self.interval_level(ci_level),
             data=data,
         )
 
@@ -332,6 +383,7 @@ class TestedResult(DrawnResult):
             return self._design
         if data is None:
             raise DataError(
-                "A loaded result holds no data: give it the frame that was fitted, data=frame (fit.certificate(frame))."
+                "A loaded result holds no data: give it the frame that was fitted, as data=frame (fitted=frame in "
+                "predict), or fit it again: um.refit(fit, frame)."
             )
         return rebuild_design(cast("FitResult", self), data)

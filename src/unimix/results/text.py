@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from unimix.analysis.words import model_text, shown_sds
 from unimix.model.family import as_family
 from unimix.results import tables
 
@@ -71,6 +72,8 @@ def sentence(fit: FitResult) -> str:
     """What was fitted, by whom, and whether it worked."""
     groups = ", ".join(f"{n} {name}" for name, n in fit.model.groups.items())
     over = f" over {groups}" if groups else ""
+    model = model_text(fit)
+    model += "," if model != fit.model.formula else ""
     what = {"posterior": "posterior", "least squares": "least squares"}.get(fit.model.method, fit.model.method)
     family = (
         ""
@@ -78,7 +81,7 @@ def sentence(fit: FitResult) -> str:
         else (f"{fit.model.family.replace('_', ' ')}, {fit.model.link} link, ")
     )
     return (
-        f"{fit.model.formula} fitted by {fit.engine.backend} ({family}{what}) to {fit.model.n_obs} rows{over}: "
+        f"{model} fitted by {fit.engine.backend} ({family}{what}) to {fit.model.n_obs} rows{over}: "
         f"{_STATES[fit.status.state]}."
     )
 
@@ -109,12 +112,12 @@ def random_table(fit: FitResult) -> pd.DataFrame:
     """Standard deviations, and correlations as a lower triangle, formatted for reading."""
     rows: list[list[str]] = []
     sds: list[float] = []
-    for block in fit.random:
+    for block, printed in zip(fit.random, shown_sds(fit), strict=True):
         for i, term in enumerate(block.terms):
             found = [float(block.correlation[i, j]) for j in range(i)]
             told = ["undefined" if np.isnan(c) else decimals(c, 3) for c in found]
             rows.append([block.group if i == 0 else "", term, *told])
-            sds.append(float(block.sd[i]))
+            sds.append(float(printed[i]))
     if "sigma" in fit.fit.parameters:
         rows.append(["Residual", ""])
         sds.append(fit.sigma)

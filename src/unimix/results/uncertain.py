@@ -17,6 +17,7 @@ from unimix.model.parse import parse
 from unimix.numerics.inference import checked_level
 from unimix.numerics.links import LINKS
 from unimix.numerics.variates import mean_of
+from unimix.results.degrees import variance_and_df
 from unimix.results.draws import dispersion_of, is_sampled
 from unimix.results.predictive import (
     Placed,
@@ -101,6 +102,7 @@ def predict_interval(
         raise OptionError("A response has no linear predictor: interval='prediction' goes with kind='response'.")
     chosen = included(fit, level)
     at = place(fit, _with_groups(fit, one_row(data), chosen))
+    at.rows.check_estimable(fit.model.aliased)
     strange = {
         b.group: sorted({str(at.rows.labels[k][i]) for i in np.flatnonzero(at.codes[k] < 0)})
         for k, b in enumerate(fit.random)
@@ -125,12 +127,7 @@ def predict_interval(
             else _of_draws(rows, eta, kind, ci_level)
         )
     else:
-        centre, variance = predictor_normal(fit, kept, integrated, fitted)
-        values = (
-            _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
-            if prediction
-            else _of_estimates(rows, centre, np.sqrt(variance), kind, ci_level)
-        )
+        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, fitted, prediction=prediction)
     table = np.full((len(at.rows.complete), 4), np.nan)
     table[at.rows.complete] = values
     index = data.index if isinstance(data, pd.DataFrame) else None
@@ -167,11 +164,34 @@ def _of_response(made: Predictive, ci_level: float) -> FloatArray:
     return np.column_stack([made.mean, made.spread, *made.interval(ci_level)])
 
 
-def _of_estimates(rows: Rows, centre: FloatArray, sd: FloatArray, kind: str, ci_level: float) -> FloatArray:
-    """Confidence intervals of predictors that are normal, shape (n, 4); standard errors by the delta method."""
-    reach = float(special.ndtri(0.5 + ci_level / 2))
+def _of_estimates(
+    fit: FitResult,
+    at: Placed,
+    integrated: Sequence[bool],
+    rows: Rows,
+    kind: str,
+    ci_level: float,
+    fitted: Any,
+    *,
+    prediction: bool,
+) -> FloatArray:
+    """Intervals of an engine that estimates, shape (n, 4): t with the result's degrees of freedom, else normal."""
+    centre, variance = predictor_normal(fit, at, integrated, fitted)
+    df: FloatArray | float = np.inf
+    if fit.family.is_linear:
+        ones = np.ones(len(centre)) if rows.weights is None else rows.weights
+        dispersion = dispersion_of(fit)
+        found = variance_and_df(fit, at, integrated, ones if prediction else None, fitted)
+        if found is not None:
+            variance, df = found
+        elif prediction:
+            variance = variance + dispersion[0] ** 2 / ones
+    elif prediction:
+        return _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
+    sd = np.sqrt(variance)
+    reach = np.where(np.isinf(df), special.ndtri(0.5 + ci_level / 2), special.stdtrit(df, 0.5 + ci_level / 2))
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])
-    if kind == "link":
+    if kind == "link" or fit.family.is_linear:
         return np.column_stack([ends[:, 0], sd, ends[:, 1:]])
     mean = mean_of(rows.family, ends) * np.atleast_1d(rows.share)[:, None]
     slope = np.abs(LINKS[rows.family.link].slope(centre)) * rows.share

@@ -1,0 +1,54 @@
+"""Which means are asked for: names, or a formula as R's emmeans takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unimix.errors import OptionError
+
+USAGE = "Write 'a', ['a', 'b'] with by='c', or '~ a * b', '~ a | c', and 'pairwise ~ a' in fit.contrasts."
+
+
+@dataclass(frozen=True)
+class Specs:
+    """Names of predictors.
+
+    Attributes:
+        names: Those that tell the means apart.
+        by: Those within which contrasts are formed.
+        method: Of the contrasts, where a formula names one; else empty.
+    """
+
+    names: list[str]
+    by: list[str]
+    method: str
+
+
+def read_specs(specs: str | Sequence[str], by: str | Sequence[str]) -> Specs:
+    """Read names, or a formula: ``~ a``, ``~ a * b``, ``~ a + b``, ``~ a | b``, ``~ 1``, ``pairwise ~ a``.
+
+    Raises:
+        OptionError: For a formula that cannot be read.
+    """
+    outer = [by] if isinstance(by, str) else list(by)
+    if not isinstance(specs, str) or "~" not in specs:
+        return Specs([specs] if isinstance(specs, str) else list(dict.fromkeys(specs)), outer, "")
+    left, *right = specs.split("~")
+    parts = right[0].split("|")
+    if len(right) > 1 or len(parts) > 2:
+        raise OptionError(f"specs={specs!r} has too many of '~' or '|'. {USAGE}")
+    names, within = _names(parts[0], specs), _names(parts[1], specs) if len(parts) > 1 else []
+    return Specs(names, list(dict.fromkeys([*within, *outer])), left.strip())
+
+
+def _names(text: str, specs: str) -> list[str]:
+    made = [part.strip().strip("`") for part in text.replace("*", "+").replace(":", "+").split("+")]
+    if made == ["1"]:
+        return []
+    if not all(made) or any(c in name for name in made for c in "()-^"):
+        raise OptionError(f"specs={specs!r} is no list of predictors. {USAGE}")
+    return list(dict.fromkeys(made))
+
+
+__all__ = ["Specs", "read_specs"]

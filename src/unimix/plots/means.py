@@ -1,0 +1,85 @@
+"""Marginal means and slopes with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain, title_of
+
+DODGE = 0.6
+"""Width in which the colours of one category stand side by side."""
+
+
+def draw_means(
+    table: pd.DataFrame, names: Sequence[str], *, columns: int = 3, title: str = "", label: str = "", note: str = ""
+) -> Any:
+    """Draw points with intervals: the first name along the axis, the second in colours, others in panels.
+
+    Args:
+        table: Columns ``names``, estimate, lower, upper; empty rows are left out.
+        names: None for one mean.
+        columns: Panels per row.
+        title: Above the figure.
+        label: Of the vertical axis.
+        note: Below the figure.
+
+    Returns:
+        The matplotlib Axes, shape (panels,).
+    """
+    first = names[0] if names else None
+    colour = names[1] if len(names) > 1 else None
+    if colour and table[colour].nunique() > len(PALETTE):
+        colour = None
+    within = [n for n in names[1:] if n != colour]
+    keys = list(table[within].drop_duplicates().itertuples(index=False, name=None)) if within else [()]
+    values = list(dict.fromkeys(table[first])) if first else [""]
+    numeric = len(values) > 1 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    shades = list(dict.fromkeys(table[colour])) if colour else [None]
+    width = float(np.clip(0.5 * len(values) * max(len(shades), 2) / 2 + 1.5, 3.4, 9.0))
+    figure, axes = panels(len(keys), columns, width, 3.4, share=True)
+    for ax, key in zip(axes, keys, strict=True):
+        chosen = np.all([table[n] == v for n, v in zip(within, key, strict=True)], axis=0) if within else slice(None)
+        for i, shade in enumerate(shades):
+            own = table[chosen]
+            own = own[own[colour] == shade] if colour else own
+            at = own[first].tolist() if first else [""]
+            x = np.array(at, dtype=float) if numeric else np.array([values.index(v) for v in at], dtype=float)
+            near = float(np.diff(np.sort(np.array(values, dtype=float))).min()) if numeric else 1.0
+            x = x + (DODGE if not numeric else 0.15) * near * ((i + 0.5) / len(shades) - 0.5)
+            paint, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+            if numeric:
+                ax.plot(x, own["estimate"], color=paint, linewidth=1, alpha=0.5)
+            ax.vlines(x, own["lower"], own["upper"], color=paint, linewidth=2)
+            ax.plot(x, own["estimate"], marker, color=paint, markersize=6, label=None if shade is None else str(shade))
+        if within:
+            title_of(ax, ", ".join(f"{n} = {v}" for n, v in zip(within, key, strict=True)))
+        if first:
+            ax.set_xlabel(first)
+        plain(ax)
+        _axis(ax, values, numeric=numeric)
+    figure.supxlabel(
+        "\n".join(fill(line, int(figure.get_size_inches()[0] * 14)) for line in note.split("\n")), fontsize=8
+    )
+    figure.supylabel(label, fontsize=10)
+    if colour:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, title=colour, frameon=False, fontsize=9, title_fontsize=9, loc="outside right upper"
+        )
+    headline(figure, title)
+    return axes
+
+
+def _axis(ax: Any, values: Sequence[Any], *, numeric: bool) -> None:
+    if not numeric:
+        ax.set_xticks(range(len(values)), [fill(str(v), 14) for v in values])
+        ax.set_xlim(-0.6, len(values) - 0.4)
+        ax.grid(visible=False, axis="x")
+
+
+__all__ = ["draw_means"]
