@@ -115,6 +115,10 @@ class FixedPriors:
         self._offset = table.functionals @ columns.shift
         self._functionals = table.functionals @ columns.matrix
 
+    def values(self, beta: FloatArray) -> FloatArray:
+        """Log density up to a constant of many vectors, shapes (S, p) and (S,)."""
+        return self._priors.values(self._offset + beta @ self._functionals.T)
+
     def __call__(self, beta: FloatArray) -> tuple[float, FloatArray]:
         """Log density and gradient, shape (p,)."""
         value, slope = self._priors(self._offset + self._functionals @ beta)

@@ -1,7 +1,7 @@
 """Log posterior of a generalised (mixed) model in unconstrained coordinates, with its gradient, in NumPy.
 
-Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_posterior_scales``, then the
-group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
+Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_posterior_scales``,
+then the group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class NormalPrior:
         return cls(scaled.T @ scaled, scaled.T @ (means / sds))
 
     def log_likelihood(self, reduced: Reduced, moments: Moments, sigma: FloatArray) -> FloatArray:
-        """log p(y) with the fixed effects integrated out, shape (S,)."""
+        """Log p(y) with the fixed effects integrated out, shape (S,)."""
         p = reduced.p
         precision, linear = self._given(moments, sigma)
         lower = np.linalg.cholesky(precision)
@@ -185,12 +185,10 @@ class NormalPrior:
 
 
 def log_likelihood_at(reduced: Reduced, moments: Moments, sigma: FloatArray, beta: FloatArray) -> FloatArray:
-    """log p(y | beta), shape (S,), for fixed effects (S, p)."""
+    """Log p(y | beta), shape (S,), for fixed effects (S, p)."""
     e = np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)
     quadratic = np.einsum("sa,sab,sb->s", e, moments.gram, e)
-    return np.asarray(
-        reduced.constant - reduced.n * np.log(sigma) - 0.5 * moments.log_det - 0.5 * quadratic / sigma**2
-    )
+    return np.asarray(reduced.constant - reduced.n * np.log(sigma) - 0.5 * moments.log_det - 0.5 * quadratic / sigma**2)
 
 
 __all__ = ["Moments", "NormalPrior", "Reduced", "log_likelihood_at"]
