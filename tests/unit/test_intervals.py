@@ -159,6 +159,11 @@ def test_wald_intervals_of_fixed_effects_are_those_of_the_table():
     fit = um.fit("Reaction ~ Days + (1 + Days | Subject)", data, "lme4")
     table = fit.confint().table
     assert np.allclose(table.loc[["Intercept", "Days"], ["lower", "upper"]], fit.fixed_effects[["lower", "upper"]])
+    loaded = type(fit).from_json(fit.to_json()).confint()
+    assert np.allclose(
+        loaded.table.loc["Days", ["lower", "upper"]].astype(float), table.loc["Days", ["lower", "upper"]]
+    )
+    assert "data=frame" in loaded.notes[0]
     # the correlation by atanh: its ends are inside (-1, 1) and not symmetric
     low, high = table.loc["cor(Intercept, Days | Subject)", ["lower", "upper"]]
     assert -1 < low < high < 1

@@ -123,6 +123,8 @@ def _wald_of_scales(
     none = np.full((len(parameters), 2), np.nan)
     reach = float(special.ndtri(0.5 + ci_level / 2))
     why = _no_likelihood(fit)
+    if not why and data is None and not fit.holds_design:
+        why = "a loaded result needs the data that were fitted for them, data=frame"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
     design = fit.design(data)
