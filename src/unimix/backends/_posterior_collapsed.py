@@ -44,6 +44,11 @@ class CollapsedPosterior:
         self.first = 0 if self.normal is not None else self.p
         self.size = self.first + self.scales.size
 
+    @property
+    def folded(self) -> tuple[int, ...]:
+        """Coordinates whose sign has no meaning."""
+        return tuple(self.first + int(i) for i in self.scales.folded)
+
     def start(self) -> FloatArray:
         """A point inside, shape (size,)."""
         return np.concatenate([np.zeros(self.first), self.scales.start(float(np.exp(-1.0)))])

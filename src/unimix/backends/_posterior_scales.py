@@ -187,6 +187,11 @@ class Scales:
         self._exponents = np.array(exponents)
         self.size = self.n_sd + len(exponents)
 
+    @property
+    def folded(self) -> npt.NDArray[np.int64]:
+        """Coordinates of folded standard deviations."""
+        return self._folded
+
     def _knees(self, knees: Sequence[float]) -> FloatArray:
         return np.array([c for c, q in zip(knees, self.qs, strict=True) for _ in range(q)])[self._folded]
 

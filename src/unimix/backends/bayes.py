@@ -17,14 +17,15 @@ import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Yes
-from unimix.backends.family_sheet import FamilySheet
+from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.family_sheet import FamilySheet, only_gaussian
 from unimix.model.features import Feature
 from unimix.numerics.products import n_dense_effects
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from unimix.backends._posterior_collapsed import CollapsedPosterior
     from unimix.backends._posterior_draws import RawDraws, Sampled
     from unimix.backends._posterior_priors import PriorTable
     from unimix.model.design import Design
@@ -39,20 +40,12 @@ MOST_COVARIANCES = 12
 K_LIMIT = 0.7
 """Pareto k beyond which the proposal does not cover the posterior (Vehtari et al. 2024)."""
 
+LARGEST = 0.01
+"""Share of one proposal's importance weight below which no draw matters by itself, whatever k extrapolates."""
+
 _LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use backend='pls'.")
-_LINEAR = NotYet("bayes is for linear mixed models. Use backend='pymc'.")
 _NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
-_ANSWERS: dict[str, Answer] = {
-    "gaussian": Yes(),
-    **dict.fromkeys(
-        (
-            "binomial", "poisson", "gamma", "inverse_gaussian", "negative_binomial", "negative_binomial_1", "beta",
-            "student_t",
-        ),
-        _LINEAR,
-    ),
-}  # fmt: skip
 
 
 class Bayes(Backend):
@@ -103,7 +96,7 @@ class Bayes(Backend):
             Feature.DISPERSION_FORMULA: _NO_PART,
         }
     )
-    families: ClassVar[FamilySheet] = FamilySheet(_ANSWERS, _ANSWERS)
+    families: ClassVar[FamilySheet] = only_gaussian("bayes is for linear mixed models. Use backend='pymc'.")
 
     conditioning: bool = False
     draws: Annotated[int, Field(ge=100)] = 1000
@@ -156,7 +149,7 @@ class Bayes(Backend):
         del engine
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
-        sampled, told = self._sample(design, table, request.seed)
+        native, sampled, told = self._sample(design, table, request.seed)
         made = estimates_of(
             design,
             sampled,
@@ -167,9 +160,9 @@ class Bayes(Backend):
         )
         if told:
             made = replace(made, converged=False, messages=(*made.messages, told))
-        return made
+        return replace(made, native=native)
 
-    def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[Sampled, str]:
+    def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[CollapsedPosterior, Sampled, str]:
         import arviz as az
 
         from unimix.backends._posterior_collapsed import CollapsedPosterior
@@ -182,6 +175,7 @@ class Bayes(Backend):
             chains=self.chains,
             draws=self.draws,
             rng=np.random.default_rng([seed or 0, 0]),
+            folded=target.folded,
         )
         k = float(az.psislw(found.log_weights)[1])
         kept = found.points[..., 0].size * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
@@ -190,14 +184,14 @@ class Bayes(Backend):
             found.points.reshape(-1, target.size), np.random.default_rng([seed or 0, 1]), keep=kept
         )
         told = ""
-        if not k < K_LIMIT:
+        if not k < K_LIMIT and found.largest > LARGEST:
             told = (
-                f"Pareto k of the proposal is {k:.2f} ({K_LIMIT} at most): it does not cover the posterior, and the "
-                "draws cannot be trusted. Use backend='pymc', or priors that say more."
+                f"Pareto k of the proposal is {k:.2f} ({K_LIMIT} at most), and one draw has {found.largest:.0%} of all "
+                "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use backend='pymc', or priors that say more."
             )
         from unimix.backends._posterior_draws import Sampled
 
-        return Sampled(posterior, raw, kept), told
+        return target, Sampled(posterior, raw, kept), told
 
 
 def _raw(points: FloatArray, accepted: float, k: float) -> RawDraws:

@@ -13,7 +13,7 @@ section 14.8).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,13 @@ from scipy import sparse
 from unimix.model.design import Design
 from unimix.numerics.marginal_algebra import inverse_factor, per_level
 from unimix.numerics.pls import matmul, state_at
-from unimix.numerics.products import Products, form
+from unimix.numerics.products import Matrix, Products, form
 
 FloatArray = npt.NDArray[np.float64]
 
 _LOG_2PI = float(np.log(2 * np.pi))
+MOST_DENSE = 200
+"""Effects of the other factors up to which one dense matrix per point is quicker than pieces."""
 AT_ONCE = 3_000_000
 """Numbers of one array that are held at once."""
 
@@ -44,6 +46,17 @@ class Moments:
     log_det: FloatArray
 
 
+def _plain(products: Products) -> Products:
+    """With dense matrices, where all points' together are not large."""
+    if not sparse.issparse(products.u2) or products.m > MOST_DENSE or products.u2.shape[0] * products.m > AT_ONCE // 10:
+        return products
+    return replace(products, u2=products.u2.toarray(), within2=_dense(products.within2), pieces=None)
+
+
+def _dense(a: Matrix) -> FloatArray:
+    return np.asarray(a.toarray() if sparse.issparse(a) else a)
+
+
 class Reduced:
     """A linear mixed model, reduced to what its likelihood needs.
 
@@ -57,7 +70,7 @@ class Reduced:
         self.constant = float(-0.5 * design.n * _LOG_2PI + 0.5 * np.log(weights).sum())
         right = np.sqrt(weights)[:, None] * np.column_stack([design.x, design.y])
         self.plain = right.T @ right
-        self.products: Products | None = form(design) if design.blocks else None
+        self.products: Products | None = _plain(form(design)) if design.blocks else None
 
     def moments(self, factors: Sequence[FloatArray], sigma: FloatArray) -> Moments:
         """At factors (S, q, q) per block and sigma (S,)."""
@@ -80,7 +93,7 @@ class Reduced:
         products = self.products
         assert products is not None  # noqa: S101  asked for where there are blocks only
         count = len(relative[0])
-        if products.rest and (products.pieces is not None or sparse.issparse(products.u2)):
+        if products.rest and sparse.issparse(products.u2):
             states = [state_at(products, [f[s] for f in relative], whole=False) for s in range(count)]
             return np.array([s.gram for s in states]), np.array([s.log_det for s in states])
         q, levels = len(products.c), products.c.shape[2]

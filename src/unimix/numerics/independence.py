@@ -9,46 +9,76 @@ evaluated in one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
+from scipy import optimize, special
 
 FloatArray = npt.NDArray[np.float64]
 LogDensities = Callable[[FloatArray], FloatArray]
 
 FREEDOM = 6.0
 """Degrees of freedom of the proposal: its tails must be heavier than the density's."""
+WIDE, WIDER, HEAVY = 0.15, 2.0, 3.0
+"""Share, relative scale and degrees of freedom of the wider part, which covers tails that the other misses."""
 ROUNDS = 4
+REACH = 12.0
+"""Scales beyond which a folded coordinate's other side has no part in the proposal."""
 STEP = 1e-3
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A multivariate t distribution.
+    """A multivariate t distribution with a wider one mixed in, some of whose coordinates are taken without their sign.
 
     Attributes:
         centre: Shape (d,).
         root: R with R R' its scale matrix, shape (d, d).
+        folded: Coordinates without sign.
     """
 
     centre: FloatArray
     root: FloatArray
+    folded: tuple[int, ...]
 
     def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
         """N points, shape (n, d)."""
         d = len(self.centre)
-        mix = np.sqrt(FREEDOM / rng.chisquare(FREEDOM, n))
-        return np.asarray(self.centre + (rng.standard_normal((n, d)) * mix[:, None]) @ self.root.T)
+        wide = rng.random(n) < WIDE
+        mix = np.where(
+            wide, WIDER * np.sqrt(HEAVY / rng.chisquare(HEAVY, n)), np.sqrt(FREEDOM / rng.chisquare(FREEDOM, n))
+        )
+        found = np.asarray(self.centre + (rng.standard_normal((n, d)) * mix[:, None]) @ self.root.T)
+        found[:, self.folded] = np.abs(found[:, self.folded])
+        return found
 
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Up to a constant that is the same for proposals of one root, shape (n,)."""
-        off = np.linalg.solve(self.root, (x - self.centre).T)
+        """Up to a constant, of points whose folded coordinates are positive, shape (n,)."""
+        sd = np.sqrt(np.sum(self.root**2, axis=1))
+        near = [j for j in self.folded if abs(self.centre[j]) < REACH * sd[j]]
+        values = []
+        for signs in itertools.product((1.0, -1.0), repeat=len(near)):
+            turned = x.copy()
+            turned[:, near] *= signs
+            values.append(self._unfolded(turned))
+        return np.asarray(special.logsumexp(values, axis=0))
+
+    def _unfolded(self, x: FloatArray) -> FloatArray:
+        square = np.sum(np.linalg.solve(self.root, (x - self.centre).T) ** 2, axis=0)
         d = len(self.centre)
         spread = float(np.log(np.abs(np.diag(self.root))).sum())
-        return np.asarray(-0.5 * (FREEDOM + d) * np.log1p(np.sum(off**2, axis=0) / FREEDOM) - spread)
+        narrow = _t_log_density(square, d, FREEDOM) + np.log1p(-WIDE)
+        heavy = _t_log_density(square / WIDER**2, d, HEAVY) - d * np.log(WIDER) + np.log(WIDE)
+        return np.asarray(np.logaddexp(narrow, heavy) - spread)
+
+
+def _t_log_density(square: FloatArray, d: int, freedom: float) -> FloatArray:
+    """Of a standard multivariate t distribution at squared lengths (n,)."""
+    constant = special.gammaln((freedom + d) / 2) - special.gammaln(freedom / 2) - 0.5 * d * np.log(freedom * np.pi)
+    return np.asarray(constant - 0.5 * (freedom + d) * np.log1p(square / freedom))
 
 
 @dataclass(frozen=True)
@@ -60,16 +90,24 @@ class Sampled:
         accepted: Share of accepted proposals.
         efficiency: Of the importance weights of all proposals: 1 / (n * sum w^2).
         log_weights: Of all proposals, shape (chains * draws,).
+        largest: Share of the largest weight.
     """
 
     points: FloatArray
     accepted: float
     efficiency: float
     log_weights: FloatArray
+    largest: float
 
 
 def sample(
-    log_density: LogDensities, start: FloatArray, *, chains: int, draws: int, rng: np.random.Generator
+    log_density: LogDensities,
+    start: FloatArray,
+    *,
+    chains: int,
+    draws: int,
+    rng: np.random.Generator,
+    folded: Sequence[int] = (),
 ) -> Sampled:
     """Draw from a density.
 
@@ -79,8 +117,9 @@ def sample(
         chains: Number of chains.
         draws: Per chain.
         rng: Source of randomness.
+        folded: Coordinates on whose sign the density does not depend: drawn positive.
     """
-    proposal = _adapted(log_density, _at_mode(log_density, start), rng)
+    proposal = _adapted(log_density, _at_mode(log_density, start, tuple(folded)), rng)
     total = chains * draws
     # one more per chain: where it starts
     points = proposal.draw(total + chains, rng)
@@ -99,7 +138,7 @@ def sample(
         at = np.where(take, own[:, t], at)
         moved += int(take.sum())
         index[:, t] = at
-    return Sampled(points[index], moved / total, float(1.0 / (total * np.sum(share**2))), w)
+    return Sampled(points[index], moved / total, float(1.0 / (total * np.sum(share**2))), w, float(share.max()))
 
 
 def _log_weights(log_density: LogDensities, proposal: Proposal, points: FloatArray) -> FloatArray:
@@ -107,7 +146,7 @@ def _log_weights(log_density: LogDensities, proposal: Proposal, points: FloatArr
     return np.asarray(np.where(np.isfinite(found), found, -np.inf))
 
 
-def _at_mode(log_density: LogDensities, start: FloatArray) -> Proposal:
+def _at_mode(log_density: LogDensities, start: FloatArray, folded: tuple[int, ...]) -> Proposal:
     """A t distribution with the density's mode and curvature."""
     d = len(start)
     moves = np.concatenate([np.zeros((1, d)), STEP * np.eye(d), -STEP * np.eye(d)])
@@ -122,7 +161,10 @@ def _at_mode(log_density: LogDensities, start: FloatArray) -> Proposal:
     values, vectors = np.linalg.eigh(-_hessian(log_density, mode))
     # where the density is flat or not concave a unit is wide enough, and the adaptation narrows it
     spread = 1.0 / np.sqrt(np.where(values > 1.0 / 9.0, values, 1.0 / 9.0))
-    return Proposal(mode, np.linalg.cholesky((vectors * spread**2) @ vectors.T))
+    root = np.linalg.cholesky((vectors * spread**2) @ vectors.T)
+    sign = np.ones(d)
+    sign[list(folded)] = np.where(mode[list(folded)] < 0, -1.0, 1.0)
+    return Proposal(sign * mode, sign[:, None] * root, folded)
 
 
 def _hessian(log_density: LogDensities, x: FloatArray, step: float = 1e-2) -> FloatArray:
@@ -162,7 +204,7 @@ def _adapted(log_density: LogDensities, proposal: Proposal, rng: np.random.Gener
         # few effective points know a covariance badly: keep a part of the old one
         kept = float(np.clip(10 * d / max(n * efficiency, 1.0), 0.0, 0.9))
         old = proposal.root @ proposal.root.T
-        proposal = Proposal(centre, np.linalg.cholesky((1 - kept) * scale + kept * old))
+        proposal = Proposal(centre, np.linalg.cholesky((1 - kept) * scale + kept * old), proposal.folded)
         if efficiency > 0.7:
             break
     return proposal
