@@ -6,10 +6,13 @@ import math
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import unimix as um
 from benchmarks.cases import Case, cases, large_cases
@@ -98,6 +101,26 @@ def statsmodels(*, quick: bool) -> Iterator[Row]:
         yield Row("statsmodels: mixedlm(...).fit()", c.name, mine, other, repeats, told)
 
 
+def posterior(*, quick: bool) -> Iterator[Row]:
+    """Seconds per thousand effective draws (the smallest of all parameters) of whole calls: bayes against PyMC."""
+    repeats = 1 if quick else 3
+    for c in cases(quick=True):
+
+        def per_thousand(backend: str, c: Case = c) -> tuple[float, float]:
+            times, sizes = [], []
+            for seed in range(1, repeats + 2):  # the first also imports and compiles
+                start = time.perf_counter()
+                fit = um.fit(c.formula, c.data, backend=backend, seed=seed, progress=False)
+                times.append(time.perf_counter() - start)
+                sizes.append(float(fit.status.ess_bulk or np.nan))
+            rate = [1000 * t / e for t, e in zip(times[1:], sizes[1:], strict=True)]
+            return float(np.median(rate)), float(np.median(sizes[1:]))
+
+        (mine, own), (other, theirs) = per_thousand("bayes"), per_thousand("pymc")
+        note = f"seconds per 1,000 effective draws; smallest ESS {own:.0f} and {theirs:.0f}, second call of a process"
+        yield Row('unimix: backend="pymc", by backend="bayes"', c.name, mine, other, repeats, note)
+
+
 def imports(*, quick: bool) -> Iterator[Row]:
     """Importing unimix, and reaching its fit, against importing pandas, each in a fresh process."""
     repeats = 5 if quick else 11
@@ -118,6 +141,7 @@ SUITES: dict[str, Callable[..., Iterator[Row]]] = {
     "lme4": lme4,
     "pls": pls,
     "pymer4": pymer4,
+    "posterior": posterior,
 }
 
 

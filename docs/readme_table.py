@@ -17,7 +17,7 @@ import unimix as um
 from unimix.backends import backend_table
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-BACKENDS = ["statsmodels", "lme4", "glmmtmb", "pymer4", "pls", "pymc"]
+BACKENDS = ["statsmodels", "lme4", "glmmtmb", "pymer4", "pls", "bayes", "pymc"]
 SHOWN = ["statsmodels", "lme4", "pymer4", "pymc"]
 
 

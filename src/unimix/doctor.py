@@ -158,6 +158,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "glmmtmb": (*_CORE, "R", "rpy2", "glmmTMB"),
     "pymer4": (*_LME4, *PYMER4_R, "pymer4"),
     "pls": _CORE,
+    "bayes": (*_CORE, "arviz", "matplotlib"),
     "pymc": (*_CORE, "pymc", "pytensor", "arviz", "matplotlib"),
 }
 

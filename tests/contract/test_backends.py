@@ -1,4 +1,4 @@
-"""The six engines keep the contract."""
+"""The seven engines keep the contract."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ class TestPyMC(BackendContract):
     starved = {"draws": 40, "tune": 20}
     # The draws of these models are nearly independent: an effective sample size of 1000 is enough for the bounds.
     family_options = {"draws": 300, "tune": 300}
+
+
+class TestBayes(BackendContract):
+    backend = "bayes"
+    starved = {"draws": 100, "chains": 2}

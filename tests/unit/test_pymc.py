@@ -56,8 +56,8 @@ def assert_same_posterior(a, b, tolerance=0.15):
 
 
 def target(formula, priors=None, data=None):
-    from unimix.backends._pymc_density import LogPosterior
-    from unimix.backends._pymc_priors import resolve_priors
+    from unimix.backends._posterior_density import LogPosterior
+    from unimix.backends._posterior_priors import resolve_priors
 
     design = build_design(parse(formula), simulate() if data is None else data)
     table = resolve_priors(design, priors)

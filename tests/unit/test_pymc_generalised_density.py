@@ -16,8 +16,8 @@ pytestmark = [
 
 
 def target(family: Family, formula: str, *, priors=None, extras: bool = True):
+    from unimix.backends._posterior_priors import resolve_priors
     from unimix.backends._pymc_generalised import GeneralisedPosterior
-    from unimix.backends._pymc_priors import resolve_priors
 
     design = design_of(family, formula, extras=extras)
     table = resolve_priors(design, priors)

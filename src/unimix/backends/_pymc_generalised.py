@@ -1,7 +1,7 @@
 """Log posterior of a generalised (mixed) model in unconstrained coordinates, with its gradient, in NumPy.
 
-Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_pymc_scales``, then the
-group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
+Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_posterior_scales``,
+then the group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from unimix.backends._pymc_defaults import predictor_scale
+from unimix.backends._posterior_defaults import predictor_scale
+from unimix.backends._posterior_draws import Posterior
+from unimix.backends._posterior_priors import PriorTable
+from unimix.backends._posterior_scales import FixedPriors, Scales, ScaleState, fitted_columns
 from unimix.backends._pymc_effects import BlockReference, Turned, backward, forward, references
-from unimix.backends._pymc_posterior import Posterior
-from unimix.backends._pymc_priors import PriorTable
 from unimix.backends._pymc_sample import Whitening, guarded, whiten_leading
-from unimix.backends._pymc_scales import FixedPriors, Scales, ScaleState, fitted_columns
 from unimix.model.design import Design
 from unimix.model.priors import LogNormal, Uniform
 from unimix.numerics.families import Pointwise, of_design

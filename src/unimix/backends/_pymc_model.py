@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._pymc_posterior import Posterior
-from unimix.backends._pymc_priors import PriorTable, sd_names
+from unimix.backends._posterior_draws import Posterior, RawDraws
+from unimix.backends._posterior_priors import PriorTable, sd_names
 from unimix.backends._pymc_response import write_response
-from unimix.backends._pymc_sample import RawDraws, read_draws
+from unimix.backends._pymc_sample import read_draws
 from unimix.errors import EngineNotInstalledError, UnimixError, UnsupportedModelError
 from unimix.model.design import Design, RandomBlock
 from unimix.model.grouping import block_labels

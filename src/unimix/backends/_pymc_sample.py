@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from unimix.backends._posterior_draws import RawDraws
+
 FloatArray = npt.NDArray[np.float64]
 LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
 
@@ -37,21 +39,6 @@ class SamplerOptions:
     target_accept: float
     seed: int | None
     progress: bool
-
-
-@dataclass(frozen=True)
-class RawDraws:
-    """What a sampler returned.
-
-    Attributes:
-        points: Shape (chains, draws, size).
-        diverging: Shape (chains, draws).
-        stats: Further statistics by name, shapes (chains, draws).
-    """
-
-    points: FloatArray
-    diverging: npt.NDArray[np.bool_]
-    stats: dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

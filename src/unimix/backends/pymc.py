@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,9 +22,9 @@ from unimix.numerics.marginal import n_dense
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.backends._pymc_posterior import Posterior
-    from unimix.backends._pymc_priors import PriorTable
-    from unimix.backends._pymc_sample import RawDraws, SamplerOptions
+    from unimix.backends._posterior_draws import Sampled
+    from unimix.backends._posterior_priors import PriorTable
+    from unimix.backends._pymc_sample import SamplerOptions
     from unimix.model.design import Design
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,13 +38,6 @@ _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use m
 _NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
 _FAMILIES = {family.label: Yes() for family in all_families()}
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    posterior: Posterior
-    raw: RawDraws
-    kept: bool
 
 
 class PyMC(Backend):
@@ -153,7 +146,7 @@ class PyMC(Backend):
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The model as a statistician writes it, and the sampler."""
-        from unimix.backends._pymc_priors import resolve_priors
+        from unimix.backends._posterior_priors import resolve_priors
 
         if design.offset is not None and design.is_linear:
             design = replace(design, y=design.y - design.offset, offset=None)
@@ -179,9 +172,9 @@ class PyMC(Backend):
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        from unimix.backends._posterior_draws import diagnose, estimates_of, is_sampled_well
+        from unimix.backends._posterior_priors import resolve_priors
         from unimix.backends._pymc_model import WrittenModel, build_model
-        from unimix.backends._pymc_posterior import diagnose, inference_data, is_sampled_well
-        from unimix.backends._pymc_priors import resolve_priors
         from unimix.backends._pymc_sample import SamplerOptions
 
         del engine
@@ -211,50 +204,23 @@ class PyMC(Backend):
             )
             sampled = self._sample(design, table, model, options)
             sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
-        posterior = sampled.posterior
-        tail = 50 * (1 - request.ci_level)
-        provenance = {
-            **again,
-            "interval": f"{100 * request.ci_level:g} % equal-tailed credible interval, quantiles of the draws",
-            "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
-        }
-        if self._form(design) == "marginal" and design.blocks:
-            provenance["group effects"] = (
-                "integrated out of the density and drawn exactly given each draw of the parameters; means and "
-                "covariances averaged over the parameters' draws (Rao-Blackwell), by unimix"
-            )
-        if not sampled.kept:
-            provenance["posterior"] = "without draws of the group effects: too many to keep"
-        return Estimates(
-            beta=posterior.beta.mean(axis=0),
-            beta_cov=_covariance(posterior.beta),
-            covariances=posterior.covariance_summaries(),
-            sigma=_sigma(design, posterior.dispersion),
-            modes=posterior.means,
-            mode_covs=posterior.covariances,
-            log_likelihood=None,
-            parameters={} if design.is_linear else dict(_means(design, posterior.dispersion)),
-            converged=is_sampled_well(sampling),
-            df=None,
-            df_method="posterior",
-            interval=np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
-            singular=False,
-            messages=messages,
-            sampling=sampling,
-            engine_call=self._call(design, table),
-            priors=table.texts,
-            provenance=provenance,
-            posterior=inference_data(
-                design,
-                posterior,
-                sampled.raw,
-                {"inference_library": self._sampler(), "formula": design.spec.text()},
-            ),
+        made = estimates_of(
+            design,
+            sampled,
+            table,
+            ci_level=request.ci_level,
+            call=self._call(design, table),
+            library=self._sampler(),
+            diagnosis=(sampling, messages),
+        )
+        return replace(
+            made,
+            provenance={**again, **made.provenance},
             native=model,
             generative=WrittenModel(model, problem.original.offset if design.is_linear else None, design.trials),
         )
 
-    def _sample(self, design: Design, table: PriorTable, model: Any, options: SamplerOptions) -> _Sampled:
+    def _sample(self, design: Design, table: PriorTable, model: Any, options: SamplerOptions) -> Sampled:
         from threadpoolctl import threadpool_limits
 
         # Chains run side by side: linear algebra that takes all processors for each of them slows them tenfold.
@@ -266,9 +232,9 @@ class PyMC(Backend):
                     return self._adapted(design, table, options)
             return self._as_written(design, model, options)
 
-    def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
-        from unimix.backends._pymc_density import LogPosterior
-        from unimix.backends._pymc_posterior import Posterior
+    def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
+        from unimix.backends._posterior_density import LogPosterior
+        from unimix.backends._posterior_draws import Posterior, Sampled
         from unimix.backends._pymc_sample import sample_nutpie, sample_pymc, whiten
         from unimix.numerics.marginal_effects import draw_effects
 
@@ -280,7 +246,7 @@ class PyMC(Backend):
         total = len(draws.sigma)
         kept = total * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
         if not design.blocks:
-            return _Sampled(
+            return Sampled(
                 Posterior(draws.beta, draws.sds, draws.correlations, draws.sigma[:, None], (), (), ()), raw, kept=True
             )
         found = draw_effects(
@@ -301,9 +267,10 @@ class PyMC(Backend):
             tuple(d @ m.T for d, m in zip(found.means, maps, strict=True)),
             tuple(m @ c @ m.T for c, m in zip(found.covariances, maps, strict=True)),
         )
-        return _Sampled(posterior, raw, kept)
+        return Sampled(posterior, raw, kept)
 
-    def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Sampled:
+    def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
+        from unimix.backends._posterior_draws import Sampled
         from unimix.backends._pymc_generalised import GeneralisedPosterior
         from unimix.backends._pymc_sample import sample_nutpie, sample_pymc
 
@@ -313,56 +280,20 @@ class PyMC(Backend):
         raw = sample(whitening.density(target), target.size, options)
         posterior = target.draws(whitening.points(raw.points).reshape(-1, target.size))
         kept = sum(e.size for e in posterior.effects or ()) <= MOST_KEPT
-        return _Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
+        return Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
 
-    def _as_written(self, design: Design, model: Any, options: SamplerOptions) -> _Sampled:
+    def _as_written(self, design: Design, model: Any, options: SamplerOptions) -> Sampled:
+        from unimix.backends._posterior_draws import Sampled
         from unimix.backends._pymc_model import read_model_draws
         from unimix.backends._pymc_sample import sample_model
 
-        return _Sampled(*read_model_draws(design, sample_model(model, self._sampler(), options)), kept=True)
+        return Sampled(*read_model_draws(design, sample_model(model, self._sampler(), options)), kept=True)
 
     def _call(self, design: Design, table: PriorTable) -> str:
-        bars = [f"Z{k} b{k}[{b.group}]" for k, b in enumerate(design.blocks)]
-        mean = " + ".join([*(["X beta"] if design.p else []), *bars]) or "0"
-        lines = [_response_text(design, mean)]
-        lines += [f"b{k}[{b.group}] ~ Normal(0, Cov({', '.join(b.terms)}))" for k, b in enumerate(design.blocks)]
-        lines += [f"{name} ~ {text}" for name, text in table.texts.items()]
-        lines.append(
+        from unimix.backends._posterior_draws import written_model
+
+        how = (
             f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self.tune}, "
             f"draws={self.draws}, target_accept={self._accept(design):g}"
         )
-        return "\n".join(lines)
-
-
-def _covariance(draws: FloatArray) -> FloatArray:
-    """Covariance matrix of draws, shapes (S, p) and (p, p)."""
-    off = draws - draws.mean(axis=0)
-    covariance: FloatArray = off.T @ off / (len(draws) - 1)
-    return covariance
-
-
-def _means(design: Design, dispersion: FloatArray) -> dict[str, float]:
-    """Posterior means of the dispersion parameters, shape (S, k), by name."""
-    return {name: float(m) for name, m in zip(design.family.parameters, dispersion.mean(axis=0), strict=True)}
-
-
-def _sigma(design: Design, dispersion: FloatArray) -> float:
-    """Posterior mean of the residual standard deviation; of the root of the dispersion; or 1."""
-    names = design.family.parameters
-    if "sigma" in names:
-        return float(dispersion[:, names.index("sigma")].mean())
-    return float(np.sqrt(dispersion[:, 0]).mean()) if "dispersion" in names else 1.0
-
-
-def _response_text(design: Design, mean: str) -> str:
-    """Distribution of the response as a statistician writes it."""
-    family, weighted = design.family, design.weights is not None
-    if design.is_linear:
-        return f"y ~ Normal({mean}, sigma{' / sqrt(w)' if weighted else ''})"
-    eta = f"{mean} + offset" if design.offset is not None else mean
-    mu = f"mu = g^-1({eta}), {family.link} link" if family.link != "identity" else f"mu = {eta}"
-    given = ["trials"] if design.trials is not None else []
-    title = family.label.replace("_", " ").title().replace(" ", "")
-    many = ", each row's log density times w" if weighted and family.name != "gaussian" else ""
-    scaled = [f"{n} / sqrt(w)" if weighted and family.name == "gaussian" else n for n in family.parameters]
-    return f"y ~ {title}({', '.join([*given, 'mu', *scaled])}){many}; {mu}"
+        return written_model(design, table, how)

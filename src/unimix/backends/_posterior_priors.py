@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._pymc_defaults import WIDE, dispersion_priors, predictor_scale
+from unimix.backends._posterior_defaults import WIDE, dispersion_priors, predictor_scale
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.model.design import Design
 from unimix.model.priors import LKJ, HalfStudentT, Normal, Prior, Uniform

@@ -1,7 +1,7 @@
 """Log posterior of a Gaussian mixed model in unconstrained coordinates, with its gradient, in NumPy.
 
 Everything is sampled in well-scaled columns, priors are on the user's. Coordinates: fixed effects; standard deviations,
-sigma and correlations as in ``_pymc_scales``. The group effects are integrated out.
+sigma and correlations as in ``_posterior_scales``. The group effects are integrated out.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._pymc_priors import PriorTable
-from unimix.backends._pymc_scales import FixedPriors, Scales, fitted_columns
+from unimix.backends._posterior_priors import PriorTable
+from unimix.backends._posterior_scales import FixedPriors, Scales, fitted_columns
 from unimix.model.design import Design
 from unimix.numerics.marginal import cross_products, log_density
 

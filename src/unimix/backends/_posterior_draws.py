@@ -8,14 +8,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._pymc_sample import RawDraws
+from unimix.backends._posterior_priors import PriorTable
 from unimix.model.design import Design
-from unimix.model.estimates import Sampling
+from unimix.model.estimates import Estimates, Sampling
 from unimix.model.grouping import block_labels
 
 FloatArray = npt.NDArray[np.float64]
 
 RHAT_LIMIT, ESS_LIMIT = 1.01, 400.0
+
+
+@dataclass(frozen=True)
+class RawDraws:
+    """What a sampler returned.
+
+    Attributes:
+        points: Shape (chains, draws, size).
+        diverging: Shape (chains, draws).
+        stats: Further statistics by name, shapes (chains, draws).
+    """
+
+    points: FloatArray
+    diverging: npt.NDArray[np.bool_]
+    stats: dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,21 @@ class Posterior:
             rows, columns = np.tril_indices(sd.shape[1], -1)
             parts += [sd, r[:, rows, columns]]
         return np.concatenate([*parts, self.dispersion], axis=1)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What an engine sampled.
+
+    Attributes:
+        posterior: Draws in the user's units.
+        raw: As the sampler gave them.
+        kept: Whether the group effects' draws are kept.
+    """
+
+    posterior: Posterior
+    raw: RawDraws
+    kept: bool
 
 
 def parameter_names(design: Design) -> list[str]:
@@ -195,3 +225,108 @@ def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attribut
         dims=dims,
         attrs=attributes,
     )
+
+
+def estimates_of(
+    design: Design,
+    sampled: Sampled,
+    table: PriorTable,
+    *,
+    ci_level: float,
+    call: str,
+    library: str,
+    diagnosis: tuple[Sampling, tuple[str, ...]] | None = None,
+) -> Estimates:
+    """What a sampler found, in the words of every backend.
+
+    Args:
+        design: What was fitted.
+        sampled: The draws.
+        table: The priors.
+        ci_level: Probability of the intervals.
+        call: The model as it is written.
+        library: What sampled.
+        diagnosis: From :func:`diagnose`, if it was made already.
+    """
+    posterior = sampled.posterior
+    sampling, messages = diagnosis or diagnose(design, posterior, sampled.raw)
+    tail = 50 * (1 - ci_level)
+    provenance = {
+        "interval": f"{100 * ci_level:g} % equal-tailed credible interval, quantiles of the draws",
+        "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
+    }
+    if not sampled.kept:
+        provenance["posterior"] = "without draws of the group effects: too many to keep"
+    return Estimates(
+        beta=posterior.beta.mean(axis=0),
+        beta_cov=_covariance(posterior.beta),
+        covariances=posterior.covariance_summaries(),
+        sigma=_sigma(design, posterior.dispersion),
+        modes=posterior.means,
+        mode_covs=posterior.covariances,
+        log_likelihood=None,
+        parameters={} if design.is_linear else dict(_means(design, posterior.dispersion)),
+        converged=is_sampled_well(sampling),
+        df=None,
+        df_method="posterior",
+        interval=np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
+        singular=False,
+        messages=messages,
+        sampling=sampling,
+        engine_call=call,
+        priors=table.texts,
+        provenance=provenance,
+        posterior=inference_data(
+            design, posterior, sampled.raw, {"inference_library": library, "formula": design.spec.text()}
+        ),
+    )
+
+
+def written_model(design: Design, table: PriorTable, how: str) -> str:
+    """A model as a statistician writes it.
+
+    Args:
+        design: What is fitted.
+        table: The priors.
+        how: The sampler.
+    """
+    bars = [f"Z{k} b{k}[{b.group}]" for k, b in enumerate(design.blocks)]
+    mean = " + ".join([*(["X beta"] if design.p else []), *bars]) or "0"
+    lines = [_response_text(design, mean)]
+    lines += [f"b{k}[{b.group}] ~ Normal(0, Cov({', '.join(b.terms)}))" for k, b in enumerate(design.blocks)]
+    lines += [f"{name} ~ {text}" for name, text in table.texts.items()]
+    return "\n".join([*lines, how])
+
+
+def _covariance(draws: FloatArray) -> FloatArray:
+    """Covariance matrix of draws, shapes (S, p) and (p, p)."""
+    off = draws - draws.mean(axis=0)
+    covariance: FloatArray = off.T @ off / (len(draws) - 1)
+    return covariance
+
+
+def _means(design: Design, dispersion: FloatArray) -> dict[str, float]:
+    """Posterior means of the dispersion parameters, shape (S, k), by name."""
+    return {name: float(m) for name, m in zip(design.family.parameters, dispersion.mean(axis=0), strict=True)}
+
+
+def _sigma(design: Design, dispersion: FloatArray) -> float:
+    """Posterior mean of the residual standard deviation; of the root of the dispersion; or 1."""
+    names = design.family.parameters
+    if "sigma" in names:
+        return float(dispersion[:, names.index("sigma")].mean())
+    return float(np.sqrt(dispersion[:, 0]).mean()) if "dispersion" in names else 1.0
+
+
+def _response_text(design: Design, mean: str) -> str:
+    """Distribution of the response as a statistician writes it."""
+    family, weighted = design.family, design.weights is not None
+    if design.is_linear:
+        return f"y ~ Normal({mean}, sigma{' / sqrt(w)' if weighted else ''})"
+    eta = f"{mean} + offset" if design.offset is not None else mean
+    mu = f"mu = g^-1({eta}), {family.link} link" if family.link != "identity" else f"mu = {eta}"
+    given = ["trials"] if design.trials is not None else []
+    title = family.label.replace("_", " ").title().replace(" ", "")
+    many = ", each row's log density times w" if weighted and family.name != "gaussian" else ""
+    scaled = [f"{n} / sqrt(w)" if weighted and family.name == "gaussian" else n for n in family.parameters]
+    return f"y ~ {title}({', '.join([*given, 'mu', *scaled])}){many}; {mu}"

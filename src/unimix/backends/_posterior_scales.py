@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends._pymc_priors import PriorTable
+from unimix.backends._posterior_priors import PriorTable
 from unimix.model.design import Design, RandomBlock
 from unimix.model.priors import Exponential, HalfCauchy, HalfNormal, HalfStudentT, Prior, Uniform
 from unimix.numerics.conditioning import condition
@@ -41,6 +41,13 @@ class PriorStack:
             columns = [np.array(c) for c in zip(*(astuple(priors[i]) for i in where), strict=True)]
             index: FloatArray | slice = slice(None) if len(where) == len(priors) else np.array(where)
             self._parts.append((cls.kernel, index, columns))
+
+    def values(self, x: FloatArray) -> FloatArray:
+        """Log density up to ``constant`` of many vectors, shapes (S, k) and (S,)."""
+        total = np.zeros(len(x))
+        for kernel, index, columns in self._parts:
+            total += kernel(x[:, index], *columns)[0].sum(axis=1)
+        return total
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
         """Log density up to ``constant``, and its gradient, shape of ``x``."""
@@ -107,6 +114,10 @@ class FixedPriors:
         self._priors = PriorStack(table.fixed)
         self._offset = table.functionals @ columns.shift
         self._functionals = table.functionals @ columns.matrix
+
+    def values(self, beta: FloatArray) -> FloatArray:
+        """Log density up to a constant of many vectors, shapes (S, p) and (S,)."""
+        return self._priors.values(self._offset + beta @ self._functionals.T)
 
     def __call__(self, beta: FloatArray) -> tuple[float, FloatArray]:
         """Log density and gradient, shape (p,)."""
@@ -176,6 +187,11 @@ class Scales:
         self._exponents = np.array(exponents)
         self.size = self.n_sd + len(exponents)
 
+    @property
+    def folded(self) -> npt.NDArray[np.int64]:
+        """Coordinates of folded standard deviations."""
+        return self._folded
+
     def _knees(self, knees: Sequence[float]) -> FloatArray:
         return np.array([c for c, q in zip(knees, self.qs, strict=True) for _ in range(q)])[self._folded]
 
@@ -188,10 +204,10 @@ class Scales:
 
     def at(self, theta: FloatArray) -> ScaleState:
         """Parameters at a point, shape (size,)."""
-        sd, rate, log_jacobian, by_eta = self._scales(theta[: self.n_sd])
+        sd, rate, log_rate, by_eta = self._scales(theta[: self.n_sd])
         y = theta[self.n_sd :]
         factors, roots = self._factors(sd, y)
-        return ScaleState(y, sd, rate, log_jacobian, by_eta, factors, roots)
+        return ScaleState(y, sd, rate, float(log_rate.sum()), by_eta, factors, roots)
 
     def extras(self, state: ScaleState) -> FloatArray:
         """Dispersion parameters in the user's units, shape (k,)."""
@@ -241,20 +257,52 @@ class Scales:
             gradient[n_sd:] -= 2.0 * self._exponents * np.tanh(state.y)
         return float(value), gradient
 
-    def _scales(self, eta: FloatArray) -> tuple[FloatArray, FloatArray, float, FloatArray]:
+    def many(self, thetas: FloatArray) -> tuple[list[FloatArray], FloatArray, FloatArray]:
+        """Parameters and log prior of many points at once.
+
+        Args:
+            thetas: Shape (S, size).
+
+        Returns:
+            Factors of the fitted effects per block, shapes (S, q, q); dispersion parameters in the user's units, shape
+            (S, k); log density of the unconstrained vectors up to a constant, as :meth:`density`, shape (S,).
+        """
+        sd, _, log_rate, _ = self._scales(thetas[:, : self.n_sd])
+        y = thetas[:, self.n_sd :]
+        extras = sd[:, self.n_block :] * self._extra_unit
+        factors, users, value = [], [], log_rate.sum(axis=1)
+        start = place = 0
+        for k, q in enumerate(self.qs):
+            own, m = sd[:, start : start + q], q * (q - 1) // 2
+            factor = own[:, :, None] * correlation_factors(y[:, place : place + m], q)
+            turned = self.maps[k] @ factor
+            user = np.sqrt((turned * turned).sum(axis=2))
+            if self._kappas[k]:
+                value = value + self._kappas[k] * np.log(np.abs(own) / user).sum(axis=1)
+            factors.append(factor)
+            users.append(user)
+            start, place = start + q, place + m
+        value = value + self._priors.values(np.concatenate([*users, extras], axis=1))
+        if y.shape[1]:
+            size = np.abs(y)
+            value = value - 2.0 * (size + np.log1p(np.exp(-2.0 * size))) @ self._exponents
+        return factors, extras, value
+
+    def _scales(self, eta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """SDs, their rates, the logarithms of these and their derivatives, each of shape (..., n_sd)."""
         sd = np.exp(eta)
         rate, log_rate, by_eta = sd.copy(), eta.copy(), np.ones_like(eta)
         if len(self._folded):
             i = self._folded
-            e = np.clip(eta[i], -300, 300)
-            sd[i], rate[i] = self._knee * np.sinh(e), self._knee * np.cosh(e)
-            log_rate[i], by_eta[i] = np.log(rate[i]), np.tanh(e)
+            e = np.clip(eta[..., i], -300, 300)
+            sd[..., i], rate[..., i] = self._knee * np.sinh(e), self._knee * np.cosh(e)
+            log_rate[..., i], by_eta[..., i] = np.log(rate[..., i]), np.tanh(e)
         if len(self._bounded):
             i = self._bounded
-            inside, width = 1.0 / (1.0 + np.exp(-eta[i])), self._ends[:, 1] - self._ends[:, 0]
-            sd[i], rate[i] = self._ends[:, 0] + width * inside, width * inside * (1 - inside)
-            log_rate[i], by_eta[i] = np.log(rate[i]), 1 - 2 * inside
-        return sd, rate, float(log_rate.sum()), by_eta
+            inside, width = 1.0 / (1.0 + np.exp(-eta[..., i])), self._ends[:, 1] - self._ends[:, 0]
+            sd[..., i], rate[..., i] = self._ends[:, 0] + width * inside, width * inside * (1 - inside)
+            log_rate[..., i], by_eta[..., i] = np.log(rate[..., i]), 1 - 2 * inside
+        return sd, rate, log_rate, by_eta
 
     def _factors(self, sd: FloatArray, y: FloatArray) -> tuple[list[FloatArray], list[FloatArray]]:
         factors, roots = [], []
@@ -339,6 +387,22 @@ def correlation_factor(y: FloatArray, q: int) -> FloatArray:
             left *= c[place]
             place += 1
         root[i, i] = left
+    return root
+
+
+def correlation_factors(y: FloatArray, q: int) -> FloatArray:
+    """The same for many vectors, shapes (S, q(q-1)/2) and (S, q, q)."""
+    root = np.zeros((len(y), q, q))
+    root[:, 0, 0] = 1.0
+    z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
+    place = 0
+    for i in range(1, q):
+        left = np.ones(len(y))
+        for j in range(i):
+            root[:, i, j] = z[:, place] * left
+            left = left * c[:, place]
+            place += 1
+        root[:, i, i] = left
     return root
 
 

@@ -1,0 +1,205 @@
+"""unimix's own posterior of a linear mixed model: all but the covariance parameters integrated out exactly.
+
+Group effects and fixed effects are integrated out (:mod:`unimix.numerics.collapsed`); the few covariance parameters
+that are left are drawn by an adapted independence sampler (:mod:`unimix.numerics.independence`), and everything else
+exactly given each draw. No compilation, no warm-up of a Markov chain; the priors, and their names, are those of the
+PyMC backend.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
+from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.family_sheet import FamilySheet, only_gaussian
+from unimix.model.features import Feature
+from unimix.numerics.products import n_dense_effects
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from unimix.backends._posterior_collapsed import CollapsedPosterior
+    from unimix.backends._posterior_draws import RawDraws, Sampled
+    from unimix.backends._posterior_priors import PriorTable
+    from unimix.model.design import Design
+    from unimix.model.estimates import Estimates
+
+FloatArray = npt.NDArray[np.float64]
+
+MOST_KEPT = 20_000_000
+"""Numbers of group effects' draws that are kept (160 MB)."""
+MOST_COVARIANCES = 12
+"""Covariance parameters beyond which a single proposal no longer fits their posterior."""
+K_LIMIT = 0.7
+"""Pareto k beyond which the proposal does not cover the posterior (Vehtari et al. 2024)."""
+
+LARGEST = 0.01
+"""Share of one proposal's importance weight below which no draw matters by itself, whatever k extrapolates."""
+
+_LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use backend='pls'.")
+_NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
+_NO_DF = Never("a posterior has no degrees of freedom.")
+
+
+class Bayes(Backend):
+    """The posterior of a linear mixed model, exactly and quickly: no compilation, no warm-up.
+
+    Attributes:
+        conditioning: Off: priors belong to the user's units, and the sampler has coordinates of its own.
+        draws: Draws kept per chain.
+        chains: Number of chains; their proposals are their own.
+        max_dense: Largest number of effects of crossed factors, beside the largest factor, that are tied together: a
+            dense matrix of that size is factored for every proposal.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="bayes",
+        engine="unimix",
+        title="unimix's own exact posterior",
+        packages=("numpy", "scipy", "arviz"),
+        distributions=("unimix", "numpy", "scipy", "arviz"),
+        install="pip install 'unimix[bayes]'",
+        url="engines.md",
+        default_method="posterior",
+    )
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        {
+            Feature.NO_RANDOM_PART: Yes(),
+            Feature.RANDOM_INTERCEPT: Yes(),
+            Feature.CORRELATED_TERMS: Yes(),
+            Feature.INDEPENDENT_TERMS: Yes(),
+            Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
+            Feature.NESTED_FACTORS: Yes(),
+            Feature.CROSSED_FACTORS: Yes(),
+            Feature.CORRELATED_CROSSED: Yes(),
+            Feature.WEIGHTS: Yes(),
+            Feature.OFFSET: Yes("subtracted from the response and added back"),
+            Feature.REML: _LIKELIHOOD,
+            Feature.ML: _LIKELIHOOD,
+            Feature.LAPLACE: _LIKELIHOOD,
+            Feature.AGQ: _LIKELIHOOD,
+            Feature.APPROXIMATE_POSTERIOR: Never("the posterior of bayes is exact. Use method='posterior'."),
+            Feature.POSTERIOR: Yes(),
+            Feature.PRIORS: Yes(),
+            Feature.SATTERTHWAITE: _NO_DF,
+            Feature.KENWARD_ROGER: _NO_DF,
+            Feature.COMPOUND_SYMMETRY: _NO_PART,
+            Feature.AUTOREGRESSIVE: _NO_PART,
+            Feature.ZERO_INFLATION: _NO_PART,
+            Feature.DISPERSION_FORMULA: _NO_PART,
+        }
+    )
+    families: ClassVar[FamilySheet] = only_gaussian("bayes is for linear mixed models. Use backend='pymc'.")
+
+    conditioning: bool = False
+    draws: Annotated[int, Field(ge=100)] = 1000
+    chains: Annotated[int, Field(ge=2)] = 4
+    max_dense: Annotated[int, Field(ge=0)] = 300
+
+    def load(self) -> ModuleType:
+        """The engine is unimix's numerics; ArviZ holds the draws."""
+        importlib.import_module("arviz")
+        return importlib.import_module("unimix.numerics.collapsed")
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Numbers of covariance parameters and of crossed effects."""
+        del request
+        if not design.family.is_linear:
+            return []
+        reasons = []
+        count = 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
+        if count > MOST_COVARIANCES:
+            reasons.append(
+                f"{count} covariance parameters: their posterior is drawn from a single approximation, which fits up "
+                f"to {MOST_COVARIANCES}. Use backend='pymc', or || for independent effects"
+            )
+        dense = n_dense_effects(design)
+        if dense > self.max_dense:
+            reasons.append(
+                f"{dense:,} effects of crossed factors are tied together, beside those of the largest factor, and a "
+                f"dense matrix of that size would be factored for every draw (max_dense={self.max_dense})"
+            )
+        return reasons
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The model as a statistician writes it, and the sampler."""
+        from unimix.backends._posterior_priors import resolve_priors
+
+        if design.offset is not None:
+            design = replace(design, y=design.y - design.offset, offset=None)
+        return self._call(design, resolve_priors(design, request.priors))
+
+    def _call(self, design: Design, table: PriorTable) -> str:
+        from unimix.backends._posterior_draws import written_model
+
+        how = f"adapted independence sampler: chains={self.chains}, draws={self.draws}"
+        return written_model(design, table, how)
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        from unimix.backends._posterior_draws import estimates_of
+        from unimix.backends._posterior_priors import resolve_priors
+
+        del engine
+        design, request = problem.design, problem.request
+        table = resolve_priors(design, request.priors)
+        native, sampled, told = self._sample(design, table, request.seed)
+        made = estimates_of(
+            design,
+            sampled,
+            table,
+            ci_level=request.ci_level,
+            call=self._call(design, table),
+            library="unimix",
+        )
+        if told:
+            made = replace(made, converged=False, messages=(*made.messages, told))
+        return replace(made, native=native)
+
+    def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[CollapsedPosterior, Sampled, str]:
+        import arviz as az
+
+        from unimix.backends._posterior_collapsed import CollapsedPosterior
+        from unimix.numerics.independence import sample
+
+        target = CollapsedPosterior(design, table)
+        found = sample(
+            target.log_density,
+            target.start(),
+            chains=self.chains,
+            draws=self.draws,
+            rng=np.random.default_rng([seed or 0, 0]),
+            folded=target.folded,
+        )
+        k = float(az.psislw(found.log_weights)[1])
+        kept = found.points[..., 0].size * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
+        raw = _raw(found.points, found.accepted, k)
+        posterior = target.posterior(
+            found.points.reshape(-1, target.size), np.random.default_rng([seed or 0, 1]), keep=kept
+        )
+        told = ""
+        if not k < K_LIMIT and found.largest > LARGEST:
+            told = (
+                f"Pareto k of the proposal is {k:.2f} ({K_LIMIT} at most), and one draw has {found.largest:.0%} of all "
+                "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use backend='pymc', or priors that say more."
+            )
+        from unimix.backends._posterior_draws import Sampled
+
+        return target, Sampled(posterior, raw, kept), told
+
+
+def _raw(points: FloatArray, accepted: float, k: float) -> RawDraws:
+    from unimix.backends._posterior_draws import RawDraws
+
+    chains, draws = points.shape[:2]
+    stats = {
+        "acceptance_rate": np.full((chains, draws), accepted),
+        "pareto_k": np.full((chains, draws), k),
+    }
+    return RawDraws(points, np.zeros((chains, draws), dtype=bool), stats)
