@@ -187,7 +187,8 @@ class Bayes(Backend):
         if not k < K_LIMIT and found.largest > LARGEST:
             told = (
                 f"Pareto k of the proposal is {k:.2f} ({K_LIMIT} at most), and one draw has {found.largest:.0%} of all "
-                "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use backend='pymc', or priors that say more."
+                "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use "
+                "backend='pymc', or priors that say more."
             )
         from unimix.backends._posterior_draws import Sampled
 
