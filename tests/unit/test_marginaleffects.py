@@ -27,6 +27,11 @@ FORMULA = "cbind(incidence, size - incidence) ~ period + (1 | group)"
 ENGINES = ("statsmodels", "lme4", "glmmtmb", "pls", "pymc")
 
 
+def plain_environment() -> dict[str, str]:
+    """Without the library path that R sets when it is loaded: another OpenSSL than Python's stands on it."""
+    return {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+
+
 def install(folder: Path, *what: str) -> None:
     command = [
         sys.executable,
@@ -38,7 +43,7 @@ def install(folder: Path, *what: str) -> None:
         "--target",
         str(folder),
     ]
-    done = subprocess.run([*command, *what], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *what], capture_output=True, text=True, check=False, env=plain_environment())
     if done.returncode and not os.environ.get("CI"):
         pytest.skip(f"{what[-1]} cannot be installed here: {done.stderr[-200:]}")
     assert done.returncode == 0, done.stderr
@@ -47,7 +52,7 @@ def install(folder: Path, *what: str) -> None:
 def run(folders: Sequence[Path], *arguments: str) -> subprocess.CompletedProcess[str]:
     source = str(Path(um.__file__).parents[1])
     path = os.pathsep.join([*map(str, folders), source, *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path}
+    env = {"OPENBLAS_NUM_THREADS": "1", **plain_environment(), "PYTHONPATH": path}
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=env)
 
 
