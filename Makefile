@@ -18,7 +18,7 @@ demo: setup ## fit real data with every engine, compare them, draw the picture
 	@$(VENV)/python -m unimix.demo
 
 test: setup ## run the tests on all installed engines
-	@$(VENV)/python -m pytest -n $(WORKERS) tests
+	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
 lint: setup ## formatting, lint, types and layers, without the tests
 	$(VENV)/ruff check .
