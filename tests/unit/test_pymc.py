@@ -303,7 +303,7 @@ def test_simulation_based_calibration():
     }
     g, x = np.repeat(np.arange(8), 5), rng.normal(size=40) + 1
     ranks = []
-    for k in range(40):
+    for k in range(25):
         beta, sd = rng.normal(size=2) * [2, 1], np.abs(rng.normal(size=2))
         rho, sigma = 2 * rng.beta(2, 2) - 1, np.exp(0.3 * rng.normal())
         b = rng.multivariate_normal([0, 0], np.outer(sd, sd) * [[1, rho], [rho, 1]], size=8)
