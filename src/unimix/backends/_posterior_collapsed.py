@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from unimix.backends._posterior_draws import Posterior
 from unimix.backends._posterior_priors import PriorTable
-from unimix.backends._posterior_scales import FixedPriors, Scales, fitted_columns
+from unimix.backends._posterior_scales import FixedPriors, Scales, fitted_columns, in_users_units
 from unimix.model.design import Design
 from unimix.model.priors import Normal
 from unimix.numerics.collapsed import NormalPrior, Reduced, log_likelihood_at
@@ -92,18 +92,12 @@ class CollapsedPosterior:
             beta = self.normal.draw(self.reduced.moments(factors, sigma), sigma, rng)
         else:
             beta = points[:, : self.first]
-        sds, correlations = [], []
-        for factor, mapping in zip(factors, self.maps, strict=True):
-            turned = mapping @ factor
-            sd = np.sqrt((turned**2).sum(axis=2))
-            unit = turned / np.maximum(sd, 1e-300)[:, :, None]
-            sds.append(sd)
-            correlations.append(unit @ unit.swapaxes(1, 2) if sd.shape[1] > 1 else np.ones((len(sd), 1, 1)))
+        sds, correlations = in_users_units(factors, self.maps)
         found = draw_all_effects(self.reduced, beta, factors, sigma, rng, keep=keep)
         return Posterior(
             self.columns.shift + beta @ self.columns.matrix.T,
-            tuple(sds),
-            tuple(correlations),
+            sds,
+            correlations,
             extras,
             tuple(d @ m.T for d, m in zip(found.draws, self.maps, strict=True)) if keep else None,
             tuple(d @ m.T for d, m in zip(found.means, self.maps, strict=True)),

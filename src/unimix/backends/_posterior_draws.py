@@ -16,6 +16,13 @@ from unimix.model.grouping import block_labels
 FloatArray = npt.NDArray[np.float64]
 
 RHAT_LIMIT, ESS_LIMIT = 1.01, 400.0
+MOST_KEPT = 20_000_000
+"""Numbers of group effects' draws that are kept (160 MB)."""
+
+
+def fits_in_memory(design: Design, draws: int) -> bool:
+    """Whether the draws of all group effects are kept."""
+    return draws * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
 
 
 @dataclass(frozen=True)

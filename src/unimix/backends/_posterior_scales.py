@@ -355,11 +355,23 @@ class Scales:
             for k, factor in enumerate(state.factors):
                 factors[k][s] = factor
             extras[s] = self.extras(state)
-        sds, correlations = [], []
-        for factor, mapping in zip(factors, self.maps, strict=True):
-            turned = mapping @ factor
-            sd = np.sqrt((turned**2).sum(axis=2))
-            unit = turned / np.maximum(sd, 1e-300)[:, :, None]
-            sds.append(sd)
-            correlations.append(unit @ unit.swapaxes(1, 2) if sd.shape[1] > 1 else np.ones((total, 1, 1)))
-        return tuple(sds), tuple(correlations), factors, extras
+        return *in_users_units(factors, self.maps), factors, extras
+
+
+def in_users_units(
+    factors: Sequence[FloatArray], maps: Sequence[FloatArray]
+) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Standard deviations (S, q) and correlation matrices (S, q, q) of the user's effects, per block.
+
+    Args:
+        factors: Covariance factors of the fitted effects per block, shapes (S, q, q).
+        maps: Of fitted effects to the user's, shapes (q, q).
+    """
+    sds, correlations = [], []
+    for factor, mapping in zip(factors, maps, strict=True):
+        turned = mapping @ factor
+        sd = np.sqrt((turned**2).sum(axis=2))
+        unit = turned / np.maximum(sd, 1e-300)[:, :, None]
+        sds.append(sd)
+        correlations.append(unit @ unit.swapaxes(1, 2) if sd.shape[1] > 1 else np.ones((len(sd), 1, 1)))
+    return tuple(sds), tuple(correlations)

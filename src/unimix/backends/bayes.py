@@ -33,13 +33,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-MOST_KEPT = 20_000_000
-"""Numbers of group effects' draws that are kept (160 MB)."""
 MOST_COVARIANCES = 12
 """Covariance parameters beyond which a single proposal no longer fits their posterior."""
 K_LIMIT = 0.7
 """Pareto k beyond which the proposal does not cover the posterior (Vehtari et al. 2024)."""
-
 LARGEST = 0.01
 """Share of one proposal's importance weight below which no draw matters by itself, whatever k extrapolates."""
 
@@ -166,6 +163,7 @@ class Bayes(Backend):
         import arviz as az
 
         from unimix.backends._posterior_collapsed import CollapsedPosterior
+        from unimix.backends._posterior_draws import Sampled, fits_in_memory
         from unimix.numerics.independence import sample
 
         target = CollapsedPosterior(design, table)
@@ -178,7 +176,7 @@ class Bayes(Backend):
             folded=target.folded,
         )
         k = float(az.psislw(found.log_weights)[1])
-        kept = found.points[..., 0].size * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
+        kept = fits_in_memory(design, found.points[..., 0].size)
         raw = _raw(found.points, found.accepted, k)
         posterior = target.posterior(
             found.points.reshape(-1, target.size), np.random.default_rng([seed or 0, 1]), keep=kept
@@ -190,8 +188,6 @@ class Bayes(Backend):
                 "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use "
                 "backend='pymc', or priors that say more."
             )
-        from unimix.backends._posterior_draws import Sampled
-
         return target, Sampled(posterior, raw, kept), told
 
 

@@ -31,8 +31,6 @@ FloatArray = npt.NDArray[np.float64]
 
 CAREFUL = 0.99
 """Acceptance rate of a second run."""
-MOST_KEPT = 20_000_000
-"""Numbers of group effects' draws that are kept (160 MB)."""
 
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
 _NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
@@ -234,7 +232,7 @@ class PyMC(Backend):
 
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
         from unimix.backends._posterior_density import LogPosterior
-        from unimix.backends._posterior_draws import Posterior, Sampled
+        from unimix.backends._posterior_draws import Posterior, Sampled, fits_in_memory
         from unimix.backends._pymc_sample import sample_nutpie, sample_pymc, whiten
         from unimix.numerics.marginal_effects import draw_effects
 
@@ -243,8 +241,7 @@ class PyMC(Backend):
         sample = sample_nutpie if self._sampler() == "nutpie" else sample_pymc
         raw = sample(whitening.density(target), target.size, options)
         draws = target.draws(whitening.points(raw.points).reshape(-1, target.size))
-        total = len(draws.sigma)
-        kept = total * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
+        kept = fits_in_memory(design, len(draws.sigma))
         if not design.blocks:
             return Sampled(
                 Posterior(draws.beta, draws.sds, draws.correlations, draws.sigma[:, None], (), (), ()), raw, kept=True
@@ -270,7 +267,7 @@ class PyMC(Backend):
         return Sampled(posterior, raw, kept)
 
     def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
-        from unimix.backends._posterior_draws import Sampled
+        from unimix.backends._posterior_draws import Sampled, fits_in_memory
         from unimix.backends._pymc_generalised import GeneralisedPosterior
         from unimix.backends._pymc_sample import sample_nutpie, sample_pymc
 
@@ -279,7 +276,7 @@ class PyMC(Backend):
         sample = sample_nutpie if self._sampler() == "nutpie" else sample_pymc
         raw = sample(whitening.density(target), target.size, options)
         posterior = target.draws(whitening.points(raw.points).reshape(-1, target.size))
-        kept = sum(e.size for e in posterior.effects or ()) <= MOST_KEPT
+        kept = fits_in_memory(design, raw.points[..., 0].size)
         return Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
 
     def _as_written(self, design: Design, model: Any, options: SamplerOptions) -> Sampled:

@@ -67,12 +67,10 @@ def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -
     """
     if codes is None:
         return take(design, rng.integers(design.n, size=design.n), None, None)
-    n_levels = int(codes.max()) + 1
-    order = np.argsort(codes, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1])
-    chosen = rng.integers(n_levels, size=n_levels)
+    parts = _rows_of_levels(codes)
+    chosen = rng.integers(len(parts), size=len(parts))
     rows = np.concatenate([parts[c] for c in chosen])
-    copy = np.repeat(np.arange(n_levels), [len(parts[c]) for c in chosen])
+    copy = np.repeat(np.arange(len(parts)), [len(parts[c]) for c in chosen])
     return take(design, rows, codes, copy)
 
 
@@ -85,14 +83,16 @@ def resized(design: Design, codes: IntArray | None, n_levels: int | None, n_rows
         n_levels: Whole copies of all levels, and what is left spread evenly over their order; None keeps them.
         n_rows: Rows per level, likewise; None keeps them.
     """
-    own = np.zeros(design.n, dtype=np.int64) if codes is None else codes
-    total = int(own.max()) + 1
-    order = np.argsort(own, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(own, minlength=total))[:-1])
-    chosen = _spread(total, total if n_levels is None else n_levels)
+    parts = _rows_of_levels(np.zeros(design.n, dtype=np.int64) if codes is None else codes)
+    chosen = _spread(len(parts), len(parts) if n_levels is None else n_levels)
     picked = [parts[c] if n_rows is None else parts[c][_spread(len(parts[c]), n_rows)] for c in chosen]
     copy = np.repeat(np.arange(len(chosen)), [len(p) for p in picked])
     return take(design, np.concatenate(picked), codes, None if codes is None else copy)
+
+
+def _rows_of_levels(codes: IntArray) -> list[IntArray]:
+    """Positions of the rows of each level, in their order."""
+    return list(np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]))
 
 
 def _spread(total: int, wanted: int) -> IntArray:
