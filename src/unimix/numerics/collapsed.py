@@ -29,8 +29,10 @@ FloatArray = npt.NDArray[np.float64]
 _LOG_2PI = float(np.log(2 * np.pi))
 MOST_DENSE = 200
 """Effects of the other factors up to which one dense matrix per point is quicker than pieces."""
-AT_ONCE = 3_000_000
-"""Numbers of one array that are held at once."""
+LARGEST = 300_000
+"""Numbers of the other factors' columns up to which they are held as dense matrices."""
+AT_ONCE = 150_000
+"""Numbers of one array that are held at once: beyond a processor's cache the same work takes three times as long."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Moments:
 
 def _plain(products: Products) -> Products:
     """With dense matrices, where all points' together are not large."""
-    if not sparse.issparse(products.u2) or products.m > MOST_DENSE or products.u2.shape[0] * products.m > AT_ONCE // 10:
+    if not sparse.issparse(products.u2) or products.m > MOST_DENSE or products.u2.shape[0] * products.m > LARGEST:
         return products
     return replace(products, u2=products.u2.toarray(), within2=_dense(products.within2), pieces=None)
 

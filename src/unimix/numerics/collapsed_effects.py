@@ -8,17 +8,32 @@ b_1 integrated out (blocked as in :mod:`unimix.numerics.products`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.numerics.collapsed import AT_ONCE, Reduced
 from unimix.numerics.marginal_algebra import inverse_factor, outer, per_level
-from unimix.numerics.marginal_effects import EffectDraws
 from unimix.numerics.pls import matmul
 from unimix.numerics.products import Products
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class EffectDraws:
+    """Draws of the effects, one per draw of the parameters, and their moments without Monte Carlo error of their own.
+
+    Attributes:
+        draws: Per block, shapes (S, L, q).
+        means: Average of the conditional means, shapes (L, q).
+        covariances: Average conditional covariance plus covariance of the conditional means, shapes (L, q, q).
+    """
+
+    draws: list[FloatArray]
+    means: list[FloatArray]
+    covariances: list[FloatArray]
 
 
 class _Moments:
@@ -67,7 +82,8 @@ def draw_all_effects(
         factors: F with covariance F F' per block, shapes (S, q, q).
         sigma: Shape (S,).
         rng: Source of randomness.
-        keep: Whether to store the draws; the moments are those of Rao and Blackwell either way.
+        keep: Whether to store the draws; the moments are those of Rao and Blackwell either way: conditional means and
+            covariances are averaged instead of draws (Gelman et al., Bayesian Data Analysis, 3rd ed., section 1.8).
     """
     products = reduced.products
     if products is None:
@@ -80,7 +96,7 @@ def draw_all_effects(
     for start in range(0, total, size):
         part = slice(start, min(start + size, total))
         own = [f[part] for f in factors]
-        found = _part(products, beta[part], own, sigma[part], rng)
+        found = _part(products, beta[part], own, sigma[part], rng if keep else None)
         for k, (effects, means, covariances) in enumerate(found):
             moments[k].add(means, covariances)
             if keep:
@@ -89,9 +105,9 @@ def draw_all_effects(
 
 
 def _part(
-    products: Products, beta: FloatArray, factors: list[FloatArray], sigma: FloatArray, rng: np.random.Generator
+    products: Products, beta: FloatArray, factors: list[FloatArray], sigma: FloatArray, rng: np.random.Generator | None
 ) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Draws and conditional means (S, L, q), and summed conditional covariances (L, q, q), per block."""
+    """Per block: draws (none without ``rng``), conditional means (S, L, q), summed covariances (L, q, q)."""
     count = len(sigma)
     q, levels, _ = products.u.shape
     stacked = np.zeros((count, q, q))
@@ -126,7 +142,9 @@ def _part(
             made[k] = (draw2[:, own].reshape(shape), mean2[:, own].reshape(shape), cov)
             at += size * n_levels
     scaled = _standardised(t, root, rest, sigma, count, levels)
-    drawn = scaled + per_level(root, rng.standard_normal(scaled.shape), transpose=True)
+    drawn = None
+    if rng is not None:
+        drawn = scaled + per_level(root, rng.standard_normal(scaled.shape), transpose=True)
     centre = scaled if not products.rest else _standardised(t, root, means, sigma, count, levels)
     cov_u = outer(root).reshape(q, q, count, levels)
     at = 0
@@ -134,7 +152,9 @@ def _part(
         size = products.sizes[k][0]
         own = slice(at, at + size)
         f = factors[k]
-        effects = np.einsum("sab,bsl->sla", f, drawn.reshape(q, count, levels)[own])
+        effects = np.empty(0)
+        if drawn is not None:
+            effects = np.einsum("sab,bsl->sla", f, drawn.reshape(q, count, levels)[own])
         mean = np.einsum("sab,bsl->sla", f, centre.reshape(q, count, levels)[own])
         cov = np.einsum("sab,bcsl,sdc->lad", f, cov_u[own, own], f, optimize=True)
         if products.rest:
@@ -162,7 +182,7 @@ def _others(
     sigma: FloatArray,
     t: FloatArray,
     root: FloatArray,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Effects of the other factors with the stacked ones integrated out: draws, means (S, m), covariances (S, m, m)."""
     q, levels, _ = products.u.shape
@@ -188,7 +208,7 @@ def _others(
     lower = np.linalg.cholesky(turned @ s22 @ spread + np.eye(m))
     right = np.einsum("smr,sr->sm", turned @ s2r, e) / sigma[:, None]
     half = np.linalg.solve(lower, right[:, :, None])
-    noise = rng.standard_normal(half.shape)
+    noise = 0.0 if rng is None else rng.standard_normal(half.shape)
     back = lower.swapaxes(1, 2)
     lift = spread * sigma[:, None, None]
     mean = (lift @ np.linalg.solve(back, half))[:, :, 0]
@@ -215,4 +235,4 @@ def _through_others(
     return np.asarray(np.einsum("salm,smo,sdlo->lad", moved, spread2, moved, optimize=True))
 
 
-__all__ = ["draw_all_effects"]
+__all__ = ["EffectDraws", "draw_all_effects"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+import scipy
 
 from unimix.model.design import Design
 from unimix.numerics.families import of_design
@@ -26,5 +26,5 @@ def profile_dispersion(design: Design, eta: FloatArray) -> tuple[float, float]:
     def loss(log_value: float) -> float:
         return -float(of_design(design, np.array([np.exp(log_value)]), eta).value.sum())
 
-    found = minimize_scalar(loss, bracket=(-1.0, 0.0), method="brent", options={"xtol": 1e-10})
+    found = scipy.optimize.minimize_scalar(loss, bracket=(-1.0, 0.0), method="brent", options={"xtol": 1e-10})
     return float(np.exp(found.x)), -float(found.fun)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from scipy import special
-from scipy.optimize import brentq
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def noncentral_interval(statistic: float, df: float, df_error: float, level: flo
         high = 2 * (df * statistic + 10.0)
         while gap(high) > 0:
             high *= 2
-        return float(brentq(gap, 1e-12, high, xtol=1e-10, rtol=1e-12))
+        return float(scipy.optimize.brentq(gap, 1e-12, high, xtol=1e-10, rtol=1e-12))
 
     tail = 0.5 - level / 2
     return end(1 - tail), end(tail)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 FloatArray = npt.NDArray[np.float64]
 LogDensities = Callable[[FloatArray], FloatArray]
@@ -157,7 +158,7 @@ def _at_mode(log_density: LogDensities, start: FloatArray, folded: tuple[int, ..
             return 1e300, np.zeros(d)
         return -float(values[0]), -(values[1 : d + 1] - values[d + 1 :]) / (2 * STEP)
 
-    mode = optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-3}).x
+    mode = scipy.optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-3}).x
     values, vectors = np.linalg.eigh(-_hessian(log_density, mode))
     # where the density is flat or not concave a unit is wide enough, and the adaptation narrows it
     spread = 1.0 / np.sqrt(np.where(values > 1.0 / 9.0, values, 1.0 / 9.0))

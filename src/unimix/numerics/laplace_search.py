@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+import scipy
 
 from unimix.model.design import Design
 from unimix.numerics.families import link_unit, of_design
@@ -129,7 +129,7 @@ def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = 
             continue
         if n_nodes == 1:
             settings = {"maxiter": 200, "ftol": 1e-12, "gtol": 1e-5}
-            x = minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x
+            x = scipy.optimize.minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x
         climbed = ascend(x, value_of, derivatives, np.ones_like, 30)
         if best is None or climbed.value > best.value + 1e-10:
             best = climbed
@@ -188,6 +188,12 @@ def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
         point: The parameters.
         n_nodes: As for :func:`search_laplace`.
     """
+    value, gradient, hessian = derivatives_at(design, point, n_nodes)
+    return Found(point, value, newton_gain(gradient, hessian), hessian, 0, np.empty(0))
+
+
+def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[float, FloatArray, FloatArray]:
+    """Log-likelihood, its gradient (d,) and its Hessian (d, d) in the packed parameters; arguments as above."""
     pieces, x = pieces_of(design), point.pack()
 
     def slope(at: FloatArray) -> FloatArray:
@@ -201,7 +207,7 @@ def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
     else:
         value = slope_of_laplace(design, point.beta, point.factors, point.parameters, pieces).value
         gradient, hessian = slope(x), hessian_of(slope, x)
-    return Found(point, value, newton_gain(gradient, hessian), hessian, 0, np.empty(0))
+    return value, gradient, hessian
 
 
 def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:

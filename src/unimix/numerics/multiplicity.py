@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+import scipy
+from scipy import special
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def adjusted_p_values(
     m = len(plain)
     match method:
         case "tukey" if family > 2:  # of two means it is the plain t test
-            spread = stats.studentized_range
+            spread = scipy.stats.studentized_range
             found = [spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)]
             return np.asarray(np.clip(found, plain, 1.0))  # far out the integral is lost: never less than of one test
         case "sidak":
@@ -70,13 +71,15 @@ def critical_value(method: str, level: float, df: float, correlation: FloatArray
     m = len(correlation)
     match method:
         case "tukey" if family > 2:
-            return float(stats.studentized_range.ppf(level, family, min(df, LARGE)) / np.sqrt(2))
+            return float(scipy.stats.studentized_range.ppf(level, family, min(df, LARGE)) / np.sqrt(2))
         case "sidak":
             level = level ** (1 / m)
         case "bonferroni":
             level = 1 - (1 - level) / m
         case "mvt":
-            return float(optimize.brentq(lambda size: _inside(size, correlation, df) - level, 0.3, 50.0, xtol=1e-4))
+            return float(
+                scipy.optimize.brentq(lambda size: _inside(size, correlation, df) - level, 0.3, 50.0, xtol=1e-4)
+            )
         case _:
             pass
     upper = 0.5 + level / 2
@@ -90,7 +93,9 @@ def _inside(size: float, correlation: FloatArray, df: float) -> float:
     shape = correlation + 1e-10 * np.eye(m)
     rng = np.random.default_rng(1)
     if np.isinf(df):
-        found = stats.multivariate_normal(np.zeros(m), shape, allow_singular=True, seed=rng, abseps=1e-6, releps=1e-6)
+        found = scipy.stats.multivariate_normal(
+            np.zeros(m), shape, allow_singular=True, seed=rng, abseps=1e-6, releps=1e-6
+        )
         return float(found.cdf(limits, lower_limit=-limits))
-    spread = stats.multivariate_t(np.zeros(m), shape, df, allow_singular=True, seed=rng)
+    spread = scipy.stats.multivariate_t(np.zeros(m), shape, df, allow_singular=True, seed=rng)
     return float(spread.cdf(limits, lower_limit=-limits, maxpts=POINTS))

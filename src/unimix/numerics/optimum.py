@@ -12,7 +12,7 @@ from unimix.model.design import Design
 from unimix.numerics import gls
 from unimix.numerics.conditioning import relative_factors
 from unimix.numerics.families import of_design
-from unimix.numerics.laplace import laplace_at
+from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -91,10 +91,12 @@ class Curvature:
             definite.
         beta_cov: Inverse of the observed information in the fixed effects, the other parameters estimated, (p, p); None
             where there is none.
+        value: Log-likelihood at the point.
     """
 
     gain: float
     beta_cov: FloatArray | None
+    value: float = float("nan")
 
 
 def curvature_of_laplace(
@@ -105,6 +107,7 @@ def curvature_of_laplace(
     *,
     expected: bool,
     zero: FloatArray | None = None,
+    nodes: int = 1,
 ) -> Curvature:
     """The same for Laplace's approximation, over covariance factors, fixed effects and dispersion parameters.
 
@@ -115,6 +118,7 @@ def curvature_of_laplace(
         parameters: Dispersion parameters, shape (k,).
         expected: As for :func:`unimix.numerics.laplace.laplace`.
         zero: Logit of the probability of a structural zero, shape (n,), held fixed.
+        nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
     """
     factors = relative_factors(tuple(covariances), 1.0)
     cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
@@ -138,15 +142,25 @@ def curvature_of_laplace(
             else:
                 q[c - m - p] *= np.exp(1e-3 * times)
         there = [f @ f.T for f in moved]
+        if nodes > 1:
+            return adaptive_quadrature(
+                lambda eta: of_design(design, q, eta),
+                fixed_predictor(design, b),
+                design.blocks[0],
+                float(there[0][0, 0]),
+                nodes,
+                expected=expected,
+            )
         found = laplace_at(design, b, there, q, expected=expected, start=centre.spherical, zero=zero)
         return found.log_likelihood
 
     gradient, hessian = differences(value, m + p + len(parameters))
     gain = newton_gain(gradient, hessian)
+    here = value({}) if nodes > 1 else centre.log_likelihood
     if not np.isfinite(gain):
-        return Curvature(gain, None)
+        return Curvature(gain, None, here)
     inverse = np.linalg.inv(-hessian)[m : m + p, m : m + p]
-    return Curvature(gain, inverse * np.outer(steps, steps))
+    return Curvature(gain, inverse * np.outer(steps, steps), here)
 
 
 def differences(value: Callable[[dict[int, float]], float], m: int) -> tuple[FloatArray, FloatArray]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.model.design import Design
+from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.inference import column_scale
 from unimix.numerics.marginal_algebra import inverse_factor, outer
-from unimix.numerics.pls import Profile, matmul, stacked
+from unimix.numerics.pls import Profile, matmul, profile, stacked
 from unimix.numerics.pls_derivatives import project
-from unimix.numerics.products import Matrix, Products
+from unimix.numerics.products import Matrix, Products, form
 
 FloatArray = npt.NDArray[np.float64]
 CHUNK = 2000
@@ -57,6 +61,63 @@ def conditional_effects(
         covs[k] = at.sigma**2 * np.asarray(entries).reshape(n_levels, size, size)
         start += size * n_levels
     return tuple(modes), tuple(covs)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Estimates of a linear mixed model in its reduced form.
+
+    Attributes:
+        products: The reduced form, its random columns in units of their own.
+        units: These units per block, shapes (q,).
+        factors: Relative factors of the unit-free effects, lower triangular, shapes (q, q).
+        profile: The criterion there.
+        sigma: The estimated residual standard deviation.
+    """
+
+    products: Products
+    units: list[FloatArray]
+    factors: list[FloatArray]
+    profile: Profile
+    sigma: float
+
+
+def locate(design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool) -> Located:
+    """Estimates in the reduced form of their design.
+
+    Args:
+        design: Without offset.
+        covariances: Of each block's effects, shapes (q, q); may be singular.
+        sigma: Residual standard deviation.
+        reml: Criterion.
+    """
+    products, units = form_unit_free(design)
+    unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
+    factors = list(relative_factors(unit_free, sigma))
+    return Located(products, units, factors, profile(products, factors, reml=reml), sigma)
+
+
+def effects_at(at: Located) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), at estimates."""
+    there = replace(at.profile, sigma=at.sigma)
+    return in_units(*conditional_effects(at.products, there, at.factors), at.units)
+
+
+def form_unit_free(design: Design) -> tuple[Products, list[FloatArray]]:
+    """The reduced form of a design whose random columns are in units of their own, and these units, shapes (q,)."""
+    units = [column_scale(b.z) for b in design.blocks]
+    blocks = tuple(replace(b, z=b.z / u) for b, u in zip(design.blocks, units, strict=True))
+    return form(replace(design, blocks=blocks)), units
+
+
+def in_units(
+    modes: Sequence[FloatArray], covariances: Sequence[FloatArray], units: Sequence[FloatArray]
+) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Modes (L, q) and covariances (L, q, q) of unit-free effects per block, in the units of the columns."""
+    return (
+        tuple(m / u for m, u in zip(modes, units, strict=True)),
+        tuple(v / np.outer(u, u) for v, u in zip(covariances, units, strict=True)),
+    )
 
 
 def _inside(products: Products, factor: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ back inside.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,12 +17,17 @@ import numpy.typing as npt
 
 from unimix.numerics import pls
 from unimix.numerics.newton import ENOUGH, ascend
+from unimix.numerics.optimum import newton_gain
 from unimix.numerics.pls_derivatives import by_factor, curvature, gradient, in_factors, moments
 from unimix.numerics.products import Products
 from unimix.numerics.starts import SCAN
 
 FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
+ZERO = 1e-6
+"""Element of a unit-free relative factor that counts as zero."""
+POINTS, CLIMBED, SMALL = 128, 6, 60
+"""Points off the line, those that are climbed from, and the number of group effects up to which they are looked at."""
 LEFT = 1e-5
 """Log-likelihood that a finished search may leave; rounding hides as much where effects are a thousand residual SDs."""
 
@@ -59,6 +65,31 @@ def starts(products: Products, units: Sequence[FloatArray], *, reml: bool) -> li
     values = [-np.inf, *(_value(products, f, reml=reml) for f in line), -np.inf]
     peaks = [k for k in range(len(line)) if values[k] < values[k + 1] >= values[k + 2]]
     return [line[k] for k in sorted(peaks, key=lambda k: -values[k + 1])]
+
+
+def scattered(products: Products, units: Sequence[FloatArray], *, reml: bool) -> list[Factors]:
+    """The best of many points off that line: unequal variances, and correlations from -1 to 1.
+
+    With few rows per level the likelihood of several terms has maxima that the line passes by, most of them on the
+    boundary. Only small models are looked at: there is nothing to find, and much to evaluate, where levels are many.
+    """
+    if len(units) < 2 or sum(q * n for q, n in products.sizes) > SMALL:
+        return []
+    rng = np.random.default_rng(20151007)
+    found = [[_scattered(rng, u) for u in units] for _ in range(POINTS)]
+    order = np.argsort([-_value(products, f, reml=reml) for f in found])
+    # The best alone may all lie under one maximum: positive and negative correlations are taken in turn.
+    signs = [tuple(np.sign(f[1, 0]) for f in factors if len(f) > 1) for factors in found]
+    kinds = dict.fromkeys(signs[k] for k in order)
+    taken = [[k for k in order if signs[k] == kind][: max(CLIMBED // len(kinds), 1)] for kind in kinds]
+    return [found[k] for k in sorted(itertools.chain(*taken), key=list(order).index)]
+
+
+def _scattered(rng: np.random.Generator, unit: FloatArray) -> FloatArray:
+    rows = np.tril(rng.normal(size=(len(unit), len(unit))))
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
+    sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=len(unit)))
+    return np.asarray(sizes[:, None] * rows / unit[:, None])
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may be out of reach
@@ -151,6 +182,7 @@ def search(
     *,
     reml: bool,
     max_steps: int = 200,
+    thorough: bool = True,
 ) -> Optimum:
     """The highest maximum that can be found.
 
@@ -160,10 +192,11 @@ def search(
         further: Other points to climb from.
         reml: Criterion.
         max_steps: From each start.
+        thorough: Also from the best of many points off the line.
     """
-    found = [
-        climb(products, s, reml=reml, max_steps=max_steps) for s in [*starts(products, units, reml=reml), *further]
-    ]
+    begun = [*starts(products, units, reml=reml), *further]
+    begun += scattered(products, units, reml=reml) if thorough else []
+    found = [climb(products, s, reml=reml, max_steps=max_steps) for s in begun]
     steps = sum(f.steps for f in found)
     best = max(found, key=lambda f: f.profile.value)
     return Optimum(best.factors, best.profile, best.gain, best.escape, steps, best.finished)
@@ -173,6 +206,25 @@ def scaled_gradient(products: Products, at: pls.Profile, factors: Factors, *, re
     """Largest element of the gradient by the factors, each in units of its size (or of a tenth of a residual SD)."""
     slope = by_factor(gradient(products, at, reml=reml), factors)
     return float(np.abs(slope * np.maximum(np.abs(pls.pack(factors)), 0.1)).max(initial=0.0))
+
+
+def left_to_gain(products: Products, factors: Factors, *, reml: bool) -> float:
+    """What a Newton step by the exact derivatives, or a step from the boundary, promises.
+
+    Elements of the factors that are zero stay there in the Newton step: derivatives by them tell nothing.
+
+    Args:
+        products: The model, its random columns in units of their own.
+        factors: Relative factors, lower triangular, shapes (q, q).
+        reml: Criterion.
+
+    Returns:
+        Units of the log-likelihood; infinity where the Hessian is not negative definite.
+    """
+    moving = np.flatnonzero(np.abs(pls.pack(factors)) > ZERO)
+    slope, hessian = curvature_at(products, factors, reml=reml)
+    inside = newton_gain(slope[moving], hessian[np.ix_(moving, moving)]) if len(moving) else 0.0
+    return max(inside, leave_boundary(products, factors, reml=reml)[1])
 
 
 def curvature_at(products: Products, factors: Factors, *, reml: bool) -> tuple[FloatArray, FloatArray]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from unimix.model.design import Design
 from unimix.numerics.held import Coordinates, Target
@@ -133,7 +134,7 @@ class Profiler:
             value, slope = slopes(start + unit @ t)
             return (-value, -unit.T @ slope) if np.isfinite(value) else (1e300, np.zeros_like(t))
 
-        found = optimize.minimize(loss, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": FLAT})
+        found = scipy.optimize.minimize(loss, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": FLAT})
         if np.abs(found.jac).max(initial=0.0) <= FLAT:
             return -float(found.fun), start + unit @ found.x
         climbed = ascend(
@@ -243,7 +244,7 @@ def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, Flo
         return float(design.n * (2 * t + np.exp(-2 * t) - 1)) - cut
 
     sigma = np.sqrt(rest / design.n)
-    ends = [optimize.brentq(zeta2, a, b, xtol=1e-14) for a, b in ((-20.0, 0.0), (0.0, cut / design.n + 10.0))]
+    ends = [scipy.optimize.brentq(zeta2, a, b, xtol=1e-14) for a, b in ((-20.0, 0.0), (0.0, cut / design.n + 10.0))]
     return np.column_stack([beta - reach, beta + reach]), sigma * np.exp(np.array(ends))
 
 

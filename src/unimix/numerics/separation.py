@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linprog
+import scipy
 
 from unimix.model.design import Design
 
@@ -52,7 +52,7 @@ def _endless(columns: FloatArray, names: tuple[str, ...], sign: FloatArray) -> t
     sign, x = rows[:, 0], rows[:, 1:]
     signed, tied = sign[sign != 0, None] * x[sign != 0], x[sign == 0]
     # max sum of signed @ d with 0 <= signed @ d <= 1 and tied @ d = 0: positive exactly where there is separation.
-    found = linprog(
+    found = scipy.optimize.linprog(
         -signed.sum(axis=0),
         A_ub=np.vstack([-signed, signed]),
         b_ub=np.concatenate([np.zeros(len(signed)), np.ones(len(signed))]),
