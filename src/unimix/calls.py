@@ -11,13 +11,17 @@ from typing import Any
 import numpy.typing as npt
 
 from unimix.backends import registry
-from unimix.backends.base import Backend, FitRequest, Start
-from unimix.errors import OptionError, did_you_mean, listing
+from unimix.backends.base import Backend, FitRequest, Outcome, Start
+from unimix.backends.capture import same_error_state
+from unimix.backends.cost import or_else
+from unimix.backends.limits import NO_LIMITS, Limits, MemoryLimit, TimeLimit, read_limits
+from unimix.errors import LimitError, OptionError, did_you_mean, listing
 from unimix.model.design import Design, build_design
 from unimix.model.family import FamilyLike
-from unimix.model.features import METHODS, method_fault
+from unimix.model.features import METHODS, Feature, method_fault
 from unimix.model.parse import parse
 from unimix.numerics.optimum import NOTICEABLE
+from unimix.parallel import seed_fault
 from unimix.results.assemble import assemble
 from unimix.results.certify import best_covariances
 from unimix.results.result import FitResult
@@ -39,6 +43,7 @@ class Call:
     seed: int | None
     progress: bool | None
     design_seconds: float
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Again:
         ci_level: Probability of intervals.
         priors: Of a sampler.
         seed: Of random numbers.
+        limits: Of memory; that of time belonged to the one call.
     """
 
     engine: Backend
@@ -58,10 +64,12 @@ class Again:
     ci_level: float
     priors: Mapping[str, Any] | None
     seed: int | None
+    limits: Limits = NO_LIMITS
 
     def __call__(self, design: Design, method: str | None = None, df_method: str = "normal") -> FitResult:
         """Fit a design, by another method if one is named; degrees of freedom only where they are asked for."""
-        call = Call(design, method or self.method, df_method, self.ci_level, self.priors, self.seed, False, 0.0)
+        method = method or self.method
+        call = Call(design, method, df_method, self.ci_level, self.priors, self.seed, False, 0.0, self.limits)
         return fit_one(self.engine, call)
 
 
@@ -81,23 +89,17 @@ def prepare(
     priors: Mapping[str, Any] | None,
     seed: int | None,
     progress: bool | None,
+    time_limit: TimeLimit,
+    memory_limit: MemoryLimit,
 ) -> Call:
     """Check the arguments of a call and build its design.
 
     Raises:
         OptionError: With every fault of the plain arguments.
     """
-    faults = []
-    if method is not None and method not in METHODS:
-        faults.append(f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}")
-    if df_method not in DF_METHODS:
-        faults.append(
-            f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}"
-        )
-    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
-        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        faults.append(f"seed={seed!r}: a whole number that is not negative.")
+    faults = argument_faults(method, df_method, ci_level, seed)
+    limits, wrong = read_limits(time_limit, memory_limit)
+    faults += wrong
     if faults:
         raise OptionError("\n".join(faults))
     started = time.perf_counter()
@@ -114,7 +116,33 @@ def prepare(
     if fault:
         raise OptionError(fault)
     seconds = time.perf_counter() - started
-    return Call(design, method, df_method, float(ci_level), priors, seed, progress, seconds)
+    return Call(design, method, df_method, float(ci_level), priors, seed, progress, seconds, limits)
+
+
+def argument_faults(method: str | None, df_method: str, ci_level: float, seed: int | None) -> list[str]:
+    """What is wrong with the plain arguments of a call."""
+    faults = []
+    if method is not None and method not in METHODS:
+        faults.append(f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}")
+    if df_method not in DF_METHODS:
+        faults.append(
+            f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}"
+        )
+    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
+        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
+    return faults + ([fault] if (fault := seed_fault(seed)) else [])
+
+
+def suited(call: Call, engine: Backend, priors: Mapping[str, Any] | None) -> Call:
+    """A call for several engines as one of them can take it: samplers have priors and no criterion."""
+    sampler = engine.info.default_method == "posterior"
+    has_df = call.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
+    return replace(
+        call,
+        method="posterior" if sampler else call.method,
+        df_method=call.df_method if has_df else "satterthwaite",
+        priors=priors if sampler else None,
+    )
 
 
 def make_request(engine: Backend, call: Call) -> FitRequest:
@@ -127,7 +155,7 @@ def make_request(engine: Backend, call: Call) -> FitRequest:
     seed = call.seed
     if seed is None and method == "posterior":
         seed = secrets.randbelow(2**31)
-    return FitRequest(method, call.df_method, call.ci_level, call.priors, seed, call.progress)
+    return FitRequest(method, call.df_method, call.ci_level, call.priors, seed, call.progress, limits=call.limits)
 
 
 def restarted(engine: Backend, call: Call, found: FitResult) -> FitResult:
@@ -154,12 +182,13 @@ def restarted(engine: Backend, call: Call, found: FitResult) -> FitResult:
     return found.model_copy(update={"notes": (*found.notes, told)})
 
 
+@same_error_state()
 def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResult:
     """Fit by one engine and assemble the result."""
     request = replace(make_request(engine, call), start=start)
     if engine.refusals(call.design, request):
         engine.refuse(call.design, request, registry.others())
-    outcome = engine.fit(call.design, request)
+    outcome = _fitted(engine, call.design, request)
     started = time.perf_counter()
     found = outcome.estimates
     info = EngineInfo(
@@ -184,7 +213,8 @@ def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResul
     )
     seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
     finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    again = Again(engine.for_refits(), request.method, call.ci_level, call.priors, call.seed)
+    kept = replace(call.limits, seconds=None)
+    again = Again(engine.for_refits(), request.method, call.ci_level, call.priors, call.seed, kept)
     return finished.attach(
         native=found.native,
         posterior=found.posterior,
@@ -192,3 +222,13 @@ def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResul
         generative=found.generative,
         refitter=again,
     )
+
+
+def _fitted(engine: Backend, design: Design, request: FitRequest) -> Outcome:
+    """Fit; a fit that was stopped at a limit names the engines that would stay below it."""
+    try:
+        return engine.fit(design, request)
+    except LimitError as error:
+        others = {n: (b, b.adapted(request, design)) for n, b in registry.others().items() if n != engine.info.name}
+        able = [(n, b.cost(design, asked)) for n, (b, asked) in others.items() if not b.refusals(design, asked)]
+        raise LimitError(f"{error}{or_else(error.kind, engine.cost(design, request), able)}", error.kind) from None

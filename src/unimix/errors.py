@@ -42,6 +42,36 @@ class FitError(UnimixError, RuntimeError):
     """The engine gave up; its own words are in the message."""
 
 
+class WorkerError(UnimixError, RuntimeError):
+    """A worker process was killed, ran out of memory or crashed, and its work is not done.
+
+    Attributes:
+        unfinished: Positions of the jobs that were in hand, where they are known.
+    """
+
+    def __init__(self, message: str, unfinished: Sequence[int] = ()) -> None:
+        self.unfinished = tuple(unfinished)
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[WorkerError], tuple[str, tuple[int, ...]]]:
+        return type(self), (str(self), self.unfinished)
+
+
+class LimitError(FitError):
+    """The fit was stopped at one of its limits; the message says what the model was and what to type.
+
+    Attributes:
+        kind: ``"time"`` or ``"memory"``.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[type[LimitError], tuple[str, str]]:
+        return type(self), (str(self), self.kind)
+
+
 class DisagreementError(UnimixError, AssertionError):
     """Engines that should agree do not; the message holds the table and the reason."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -15,17 +15,49 @@ from unimix.api import BackendLike, explain_refusal, fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.carried import Carried, carry, fixed_priors
-from unimix.errors import DataError, EngineNotInstalledError, OptionError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.foreign import refuse_keywords
 from unimix.model.design import Design, build_design
 from unimix.model.parse import parse
 from unimix.model.syntax import render
+from unimix.parallel import run_jobs, seed_fault
 from unimix.results.result import FitResult
 from unimix.validation.crossvalidation import CrossValidation, Loss, checked_metrics, loo_table
 from unimix.validation.folds import Job, Model, Scored, run
 from unimix.validation.splits import Split, make_splits
 
 KINDS = ("complete", "none", "partial")
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """What a process needs to fit and score any model of any fold."""
+
+    used: pd.DataFrame
+    splits: Sequence[Split]
+    factor: str | None
+    weights: str | None
+    trials: npt.NDArray[np.float64] | None
+    ci_level: float
+    seeds: Sequence[int]
+
+    def __call__(self, at: tuple[Model, int]) -> Scored:
+        model, fold = at
+        train, test = self.splits[fold]
+        return run(
+            Job(
+                model=model,
+                fold=fold,
+                train=self.used.iloc[train],
+                test=self.used.iloc[test],
+                position=test,
+                group=self.factor,
+                weights=self.weights,
+                trials=None if self.trials is None else self.trials[test],
+                ci_level=self.ci_level,
+                seed=self.seeds[fold],
+            )
+        )
 
 
 def cross_validate(
@@ -42,7 +74,7 @@ def cross_validate(
     ci_level: float = 0.95,
     loo: bool = True,
     seed: int = 0,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
     progress: bool | None = None,
     priors: Mapping[str, Any] | None = None,
     **arguments: Any,
@@ -69,7 +101,8 @@ def cross_validate(
         ci_level: Probability of the prediction intervals whose coverage is counted.
         loo: Give PSIS-LOO of the engines that sample beside (one more fit, to all rows).
         seed: Of folds and draws: the same seed gives the same numbers, whatever ``n_jobs``.
-        n_jobs: Processes, by joblib; -1 for all processors. 1 runs in this process.
+        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
+            ``joblib.parallel_config`` says.
         progress: Show a progress bar; None means on a terminal.
         priors: Go to the engines that have priors.
         arguments: As for :func:`unimix.fit` (family, method, weights, offset, contrasts ...).
@@ -91,8 +124,7 @@ def cross_validate(
     faults = [f"pooling: {k!r} is none of {listing(KINDS)}." for k in strange]
     if isinstance(pooling, str):
         faults = [f"pooling={pooling!r}: give a list, pooling=[{pooling!r}]."]
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        faults.append(f"seed={seed!r}: a whole number that is not negative.")
+    faults += filter(None, [seed_fault(seed)])
     if not 0 < ci_level < 1:
         faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
     if not engines:
@@ -109,8 +141,10 @@ def cross_validate(
     for model in models:
         if model.engine is not None:
             explain_refusal(model.formula, used, model.engine, **model.arguments)
-    jobs = list(_jobs(models, splits, at, used, factor, ci_level, seed))
-    found = _run(jobs, n_jobs, progress)
+    seeds = np.random.SeedSequence(seed).generate_state(len(splits)).astype(np.int64) % 2**31
+    scorer = _Scorer(used, splits, factor, at.arguments.get("weights"), at.design.trials, ci_level, seeds.tolist())
+    jobs = [(model, fold) for model in models for fold in range(len(splits))]
+    found = run_jobs(scorer, jobs, n_jobs=n_jobs, progress=progress, title="cross-validation")
     sampled = {
         m.label: m for m in models if m.kind == "partial" and m.engine and m.engine.info.default_method == "posterior"
     }
@@ -212,60 +246,13 @@ def _models(
         else:
             models.append(Model("no pooling", "none", formula, None, dict(arguments)))
     if "partial" in pooling or factor is None:
-        names = [e.info.name for e in engines]
-        for i, engine in enumerate(engines):
-            again = names[:i].count(engine.info.name)
-            label = engine.info.name if not again else f"{engine.info.name} ({again + 1})"
-            label = f"partial pooling ({label})" if factor is not None else label
+        labels = registry.numbered([e.info.name for e in engines])
+        for name, engine in zip(labels, engines, strict=True):
+            label = f"partial pooling ({name})" if factor is not None else name
             models.append(Model(label, "partial", formula, engine, given(engine, mixed=True)))
     if not models:
         raise OptionError(f"Nothing to validate: {' '.join(why.values())}")
     return models, why
-
-
-def _jobs(
-    models: list[Model],
-    splits: list[Split],
-    at: Carried,
-    used: pd.DataFrame,
-    factor: str | None,
-    ci_level: float,
-    seed: int,
-) -> Iterator[Job]:
-    trials, weights = at.design.trials, at.arguments.get("weights")
-    seeds = np.random.SeedSequence(seed).generate_state(len(splits)).astype(np.int64) % 2**31
-    for fold, (train, test) in enumerate(splits):
-        parts = used.iloc[train], used.iloc[test]
-        for model in models:
-            yield Job(
-                model=model,
-                fold=fold,
-                train=parts[0],
-                test=parts[1],
-                position=test,
-                group=factor,
-                weights=weights,
-                trials=None if trials is None else trials[test],
-                ci_level=ci_level,
-                seed=int(seeds[fold]),
-            )
-
-
-def _run(jobs: list[Job], n_jobs: int, progress: bool | None) -> list[Scored]:
-    from rich.progress import track
-
-    try:
-        import joblib
-    except ImportError as error:
-        raise EngineNotInstalledError(
-            "cross_validate runs on joblib. Type:\n    pip install 'unimix[sklearn]'"
-        ) from error
-    shown = sys.stderr.isatty() if progress is None else progress
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    made = parallel(joblib.delayed(run)(job) for job in jobs)
-    found = list(track(made, "cross-validation", total=len(jobs), disable=not shown))
-    order = {label: i for i, label in enumerate(dict.fromkeys(j.model.label for j in jobs))}
-    return sorted(found, key=lambda s: (order[s.label], s.fold))
 
 
 def _rows(found: list[Scored], design: Design, codes: npt.NDArray[np.int64] | None, levels: list[Any]) -> pd.DataFrame:

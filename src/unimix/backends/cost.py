@@ -1,0 +1,162 @@
+"""What a fit will take, said before it starts, and what it was when it had to be stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unimix.backends.limits import Limits, available, in_words, seconds_in_words
+from unimix.model.design import Design
+from unimix.numerics.marginal import n_dense
+from unimix.numerics.products import n_dense_effects
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimates for one engine and one design; None where nothing is known.
+
+    Attributes:
+        bytes: Peak of memory beside what the session already holds.
+        what: What most of it is for, to stand behind "for".
+        seconds: Time of the fit here or there, right within a factor of five or so; none is refused for it.
+    """
+
+    bytes: float | None = None
+    what: str = ""
+    seconds: float | None = None
+
+    def __str__(self) -> str:
+        parts = [] if self.bytes is None else [f"about {in_words(self.bytes)}"]
+        if parts and self.what:
+            parts[0] += f" for {self.what}"
+        if self.seconds is not None:
+            parts.append(f"roughly {seconds_in_words(self.seconds)}")
+        return ", ".join(parts) or "unknown"
+
+
+UNKNOWN = Cost()
+
+
+def too_large(cost: Cost, limits: Limits) -> str:
+    """Why there is not memory enough for a fit; empty if there is, or if nobody knows."""
+    if cost.bytes is None or limits.memory == math.inf:
+        return ""
+    if limits.memory is not None:
+        limit, told = limits.memory, f"memory_limit is {in_words(limits.memory)}"
+    else:
+        limit = available()
+        told = f"{in_words(limit)} are free here (memory_limit='none' tries it all the same)"
+    needs = f"memory: it would need about {in_words(cost.bytes)}{f' for {cost.what}' if cost.what else ''}"
+    return f"{needs}, and {told}" if cost.bytes > limit else ""
+
+
+def size_in_words(design: Design) -> str:
+    """Rows, levels and parameters of a model."""
+    levels = dict.fromkeys(f"{b.n_levels:,} levels of {b.group}" for b in design.blocks)
+    covariances = sum(b.q * (b.q + 1) // 2 for b in design.blocks)
+    count = design.p + covariances + len(design.family.parameters)
+    return ", ".join([f"{design.n:,} rows", *levels, f"{count} parameters"])
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What estimates are made of, in bytes.
+
+    Attributes:
+        rows: All columns of the design.
+        effects: One number for every group effect.
+        levels: A covariance matrix for every level.
+        dense: A matrix of the effects of crossed factors that are tied together, the largest factor's apart.
+        tied: The same with the largest factor's.
+        between: Cells in which effects of the largest factor and of others meet.
+        crossed: The factors and their levels in words.
+    """
+
+    rows: float
+    effects: float
+    levels: float
+    dense: float
+    tied: float
+    between: float
+    crossed: str
+
+
+def sizes_of(design: Design) -> Sizes:
+    """The sizes of a design."""
+    blocks = design.blocks
+    columns = design.p + 2 + sum(b.q + 1 for b in blocks)
+    count = sum(b.n_levels * b.q for b in blocks)
+    others = n_dense(blocks)
+    dense = n_dense_effects(design)
+    largest = count - others
+    tied = dense + (largest * dense / others if others else 0.0)
+    between = min(float(design.n) * max((b.q for b in blocks), default=0) ** 2, float(largest) * others)
+    levels = {b.group: b.n_levels for b in blocks}
+    return Sizes(
+        rows=8.0 * design.n * columns,
+        effects=8.0 * count,
+        levels=8.0 * sum(b.n_levels * b.q**2 for b in blocks),
+        dense=8.0 * dense**2,
+        tied=8.0 * tied**2,
+        between=8.0 * between,
+        crossed=f"crossed factors of {' x '.join(f'{v:,}' for v in levels.values())} levels ({', '.join(levels)})",
+    )
+
+
+def most(parts: Mapping[str, float], seconds: float | None = None) -> Cost:
+    """The sum of named parts, of which the largest says what most of the memory is for."""
+    return Cost(sum(parts.values()), max(parts, key=lambda name: parts[name]), seconds)
+
+
+def pace(design: Design, size: Sizes, per_million: float, per_cube: float) -> float | None:
+    """Seconds of a linear mixed model; None for others, whose searches differ too much.
+
+    Args:
+        design: The model.
+        size: Its sizes.
+        per_million: Seconds per million cells of the design's columns.
+        per_cube: Seconds for a thousand crossed effects that are tied together; they go by the third power.
+    """
+    if not (design.is_linear and design.blocks):
+        return None
+    cubes = float((size.dense / 8e6) ** 1.5)
+    return per_million * size.rows / 8e6 + per_cube * cubes
+
+
+def stopped(engine: str, kind: str, limits: Limits, design: Design) -> str:
+    """Which limit stopped which engine at what, and the call with a larger one."""
+    if kind == "time" and limits.seconds is not None:
+        limit, larger = f"time_limit={limits.seconds:g} (seconds)", f"time_limit={4 * limits.seconds:g}"
+    else:
+        memory = limits.memory or 0.0
+        limit, larger = f"memory_limit={in_words(memory)!r}", f"memory_limit={in_words(2 * memory)!r}"
+    return (
+        f"{engine} was stopped at {limit}: {design.spec.text()}, with {size_in_words(design)}. Type:\n"
+        f"    um.fit(..., backend={engine!r}, {larger})"
+    )
+
+
+def or_else(kind: str, own: Cost, others: Sequence[tuple[str, Cost]]) -> str:
+    """Lines that name the engines that take less than half as much, the least first; empty if none is known to."""
+
+    def taken(cost: Cost) -> float:
+        value = cost.seconds if kind == "time" else cost.bytes
+        return math.nan if value is None else value
+
+    less = sorted((n for n in others if taken(n[1]) < 0.5 * taken(own)), key=lambda n: taken(n[1]))
+    word = "quicker" if kind == "time" else "smaller"
+    return "".join(f"\n    um.fit(..., backend={name!r})    # {word}: {cost}" for name, cost in less[:3])
+
+
+__all__ = [
+    "UNKNOWN",
+    "Cost",
+    "Sizes",
+    "most",
+    "or_else",
+    "size_in_words",
+    "sizes_of",
+    "stopped",
+    "too_large",
+]

@@ -1,0 +1,138 @@
+"""``time_limit=`` and ``memory_limit=``: how they are read and written, and what is free here."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from numbers import Real
+from pathlib import Path
+
+TimeLimit = float | timedelta | None
+MemoryLimit = float | str | None
+
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+_BINARY = {"ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
+_TEXT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
+_LEAST = 1e6
+"""Bytes below which a number without a unit was meant otherwise."""
+_GROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one fit may take.
+
+    Attributes:
+        seconds: Of the engine's work; None for no limit.
+        memory: Bytes beside what the session already holds; None for no limit while it runs, and a refusal where the
+            estimate exceeds what is free; infinite for neither.
+    """
+
+    seconds: float | None = None
+    memory: float | None = None
+
+    def after(self, seconds: float) -> Limits:
+        """What is left of them after some time."""
+        return self if self.seconds is None else replace(self, seconds=max(self.seconds - seconds, 0.0))
+
+    def __bool__(self) -> bool:
+        return self.seconds is not None or (self.memory is not None and math.isfinite(self.memory))
+
+
+NO_LIMITS = Limits()
+
+
+def read_time(value: object) -> tuple[float | None, list[str]]:
+    """Seconds of a ``time_limit``, and what is wrong with it."""
+    if value is None:
+        return None, []
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf:
+        return None, [f"time_limit={value!r}: seconds above 0, such as 30, or a datetime.timedelta."]
+    return float(seconds), []
+
+
+def read_memory(value: object) -> tuple[float | None, list[str]]:
+    """Bytes of a ``memory_limit``, and what is wrong with it."""
+    if value is None:
+        return None, []
+    how = "bytes or a text such as '8 GB' or '500 MB'; 'none' tries a model of any size."
+    if isinstance(value, str):
+        if value.strip().lower() == "none":
+            return math.inf, []
+        found = _TEXT.fullmatch(value)
+        size = 0.0 if found is None else float(found[1]) * {**_UNITS, **_BINARY}.get(found[2].lower(), 0.0)
+        if size < 1:
+            return None, [f"memory_limit={value!r}: {how}"]
+    elif isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
+        return None, [f"memory_limit={value!r}: {how}"]
+    else:
+        size = float(value)
+    if size < _LEAST:
+        return None, [f"memory_limit={value!r}: that is {size:g} bytes, and no engine fits into them. Give {how}"]
+    return size, []
+
+
+def read_limits(time_limit: object, memory_limit: object) -> tuple[Limits, list[str]]:
+    """Both limits, and every fault."""
+    (seconds, first), (memory, second) = read_time(time_limit), read_memory(memory_limit)
+    return Limits(seconds, memory), first + second
+
+
+def in_words(size: float) -> str:
+    """Bytes with a unit, two digits: ``1.2 GB``."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if size >= 0.995 * unit:
+            return f"{float(f'{size / unit:.2g}'):,g} {name}"
+    return "1 MB" if size > 0.5e6 else "less than 1 MB"
+
+
+def seconds_in_words(seconds: float) -> str:
+    """``30 s``, ``12 minutes``."""
+    for unit, name in ((3600.0, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.3g} s"
+
+
+def available() -> float:
+    """Bytes that this process can still take: what the machine has free, and what its control group leaves."""
+    import psutil
+
+    return float(min([psutil.virtual_memory().available, *_left_in_groups()]))
+
+
+def _left_in_groups() -> list[float]:
+    """What every enclosing control group leaves, cache that can be given back not counted."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        number, kinds, path = line.split(":", 2)
+        if "memory" in kinds.split(","):
+            names, root = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"), _GROUPS / "memory"
+        elif number == "0":
+            names, root = ("memory.max", "memory.current", "inactive_file"), _GROUPS
+        else:
+            continue
+        own = root / path.lstrip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(root):
+                found += _left(folder, *names)
+    return found
+
+
+def _left(folder: Path, limit: str, usage: str, cache: str) -> list[float]:
+    try:
+        most, used = (folder / limit).read_text(encoding="ascii").strip(), (folder / usage).read_text(encoding="ascii")
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+        return [] if most == "max" else [max(float(most) - float(used) + float(stat.get(cache, 0)), 0.0)]
+    except (OSError, ValueError):  # not there, or not for us to read
+        return []
+
+
+__all__ = ["NO_LIMITS", "Limits", "MemoryLimit", "TimeLimit", "available", "in_words", "read_limits"]

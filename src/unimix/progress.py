@@ -1,0 +1,59 @@
+"""A bar with the number done, the rate and the time that remains."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
+
+T = TypeVar("T")
+
+
+def rate(speed: float | None, unit: str) -> str:
+    """Things per second, or per minute where that is less than one; empty while it is not known."""
+    if not speed:
+        return ""
+    return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{60 * speed:.1f} {unit}/min"
+
+
+def shown(things: Iterable[T], total: int, title: str, unit: str, *, progress: bool | None) -> Iterator[T]:
+    """The same things, counted on standard error as they come.
+
+    Args:
+        things: What is counted.
+        total: How many there will be.
+        title: Beside the bar.
+        unit: What they are, in the plural.
+        progress: Whether to show a bar; None shows it on terminals.
+    """
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield from things
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _rate_column(unit))
+    # The stream is bound here: engines' own streams are swapped while they fit.
+    console = Console(file=sys.stderr)
+    with Progress(*columns, TimeRemainingColumn(), console=console, speed_estimate_period=600) as bar:
+        task = bar.add_task(title, total=total)
+        for thing in things:
+            bar.advance(task)
+            yield thing
+
+
+def _rate_column(unit: str) -> ProgressColumn:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(rate(task.finished_speed or task.speed, unit), style="progress.data.speed")
+
+    return Rate()
+
+
+__all__ = ["rate", "shown"]
