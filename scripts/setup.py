@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "unimix-setup"
 WITH_R = ("all", "dev")
-WITHOUT_R = ("pymc", "plot", "dev")
+WITHOUT_R = ("pymc", "mixedlm", "mixedlm-rs", "plot", "dev")
 OLDEST_PYTHON = (3, 11)
 
 # rpy2-rinterface 3.6.6 uses C functions that R has only since 4.5; unimix.doctor.rpy2_line names the same pairs.

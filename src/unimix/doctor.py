@@ -20,6 +20,21 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from unimix.known_versions import (
+    BAMBI,
+    CORE,
+    MATPLOTLIB,
+    NEEDS,
+    PYMC,
+    PYMER4,
+    PYMER4_FORGETS,
+    PYMER4_R,
+    R_PACKAGES,
+    RPY2_PARTS,
+    RUST,
+    Rule,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -105,64 +120,6 @@ class Diagnosis(BaseModel):
         return words + (f" Not yet: {', '.join(waiting)}." if waiting else "")
 
 
-class Rule(NamedTuple):
-    """A Python package and the versions that work: ``at_least <= version < below``."""
-
-    name: str
-    at_least: str
-    below: str | None
-    use: str
-    why: str = ""
-    extra: str = ""
-    optional: bool = False
-
-
-CORE = (
-    Rule("numpy", "2.0", "3", "arrays"),
-    Rule("scipy", "1.13", None, "numerics"),
-    Rule("pandas", "2.2.3", "4", "tables"),
-    Rule("formulaic", "1.2", "2", "columns of the fixed effects"),
-    Rule("statsmodels", "0.14.5", "0.16", "engine of backend='statsmodels'"),
-)
-PYMC = (
-    Rule("pymc", "5.28", "6", "engine of backend='pymc'", "unimix speaks to PyMC 5", "pymc"),
-    Rule("pytensor", "2.38", "2.39", "compiles PyMC's models", "PyMC 5.28 needs this series", "pymc"),
-    Rule("arviz", "0.20", "1", "holds the draws", "PyMC 5 needs ArviZ below 1", "pymc"),
-    Rule("nutpie", "0.16", "0.17", "fast sampler", "other series are untried", "pymc", optional=True),
-    Rule("numpyro", "0.15", None, "another sampler", optional=True),
-)
-MATPLOTLIB = Rule("matplotlib", "3.9", "3.11", "pictures", "with 3.11 `import pymc` breaks in ArviZ's plots", "plot")
-PYMER4 = Rule("pymer4", "0.9.2", "0.10", "engine of backend='pymer4'", "only 0.9 is known to work", "pymer4")
-PYMER4_FORGETS = ("rpy2", "polars", "great_tables", "scikit-learn", "joblib", "formulae", "pyarrow")
-RPY2_PARTS = ("rpy2", "rpy2-robjects", "rpy2-rinterface")
-
-R_PACKAGES = {
-    "lme4": "engine of backend='lme4' and 'pymer4'",
-    "Matrix": "sparse matrices of lme4",
-    "glmmTMB": "engine of backend='glmmtmb'",
-    "lmerTest": "Satterthwaite degrees of freedom; pymer4 imports it",
-    "pbkrtest": "Kenward-Roger degrees of freedom",
-    "emmeans": "pymer4 imports it",
-    "broom.mixed": "pymer4 imports it",
-    "parameters": "pymer4 imports it",
-    "performance": "pymer4 imports it",
-    "insight": "pymer4 imports it",
-}
-PYMER4_R = ("lmerTest", "emmeans", "broom.mixed", "parameters", "performance", "insight")
-
-_CORE = ("unimix", *(rule.name for rule in CORE))
-_LME4 = (*_CORE, "R", "rpy2", "lme4", "Matrix")
-NEEDS: dict[str, tuple[str, ...]] = {
-    "statsmodels": _CORE,
-    "lme4": _LME4,
-    "glmmtmb": (*_CORE, "R", "rpy2", "glmmTMB"),
-    "pymer4": (*_LME4, *PYMER4_R, "pymer4"),
-    "pls": _CORE,
-    "bayes": (*_CORE, "arviz", "matplotlib"),
-    "pymc": (*_CORE, "pymc", "pytensor", "arviz", "matplotlib"),
-}
-
-
 def doctor() -> Diagnosis:
     """Look at Python, R and all engines, and say what is broken and how to mend it.
 
@@ -181,7 +138,7 @@ def doctor() -> Diagnosis:
         _rpy2(found),
         *packages,
         _pymer4(packages),
-        *(check(rule) for rule in PYMC),
+        *(check(rule) for rule in (*PYMC, *RUST, BAMBI)),
         check(MATPLOTLIB),
     )
     return Diagnosis(items=items)
@@ -205,8 +162,7 @@ def check(rule: Rule) -> Item:
     wanted = f">={rule.at_least}" + (f",<{rule.below}" if rule.below else "")
     fix = f'pip install "{rule.name}{wanted}"'
     if version is None:
-        if rule.extra and not rule.optional:
-            fix = f'pip install "unimix[{rule.extra}]"'
+        fix = f'pip install "unimix[{rule.extra}]"' if rule.extra and not rule.optional else fix
         use = f"not installed: {'optional, ' * rule.optional}{rule.use}"
         return Item(name=rule.name, status="missing", message=use, fix=fix, optional=rule.optional)
     number = _numbers(version)

@@ -10,36 +10,64 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from unimix.backends._posterior_draws import Posterior, RawDraws, Sampled
+from unimix.backends._posterior_draws import estimates_of as estimates_of_draws
+from unimix.backends.at_estimates import AtEstimates, laplace_at_estimates, linear_at
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Outcome, Problem
+from unimix.backends.blocks import effects_matrix, factors_of, split_effects, theta_of
 from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
+from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.family_sheet import FamilySheet, only_gaussian
 from unimix.backends.registry import backend_class, registered, resolve
 from unimix.backends.table import BackendTable, backend_table
 from unimix.model.design import Design, RandomBlock
-from unimix.model.estimates import Estimates, Sampling
+from unimix.model.estimates import Deferred, Estimates, Sampling
 from unimix.model.features import Feature
+from unimix.numerics.conditioning import relative_factors
+from unimix.numerics.starts import likely_starts
 
 __all__ = [
     "Answer",
+    "AtEstimates",
     "Backend",
     "BackendInfo",
     "BackendTable",
     "Capabilities",
+    "Cost",
+    "Deferred",
     "Design",
     "Estimates",
+    "FamilySheet",
     "Feature",
     "FitRequest",
     "Never",
     "NotYet",
     "Outcome",
+    "Posterior",
     "Problem",
     "RandomBlock",
+    "RawDraws",
+    "Sampled",
     "Sampling",
     "Upstream",
     "Yes",
     "backend_class",
     "backend_table",
+    "effects_matrix",
+    "estimates_of_draws",
+    "factors_of",
+    "laplace_at_estimates",
+    "likely_starts",
+    "linear_at",
+    "most",
+    "only_gaussian",
+    "pace",
     "registered",
+    "relative_factors",
     "resolve",
+    "sizes_of",
+    "split_effects",
+    "theta_of",
 ]
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from unimix.backends._posterior_draws import Posterior
 from unimix.backends._posterior_priors import PriorTable
-from unimix.backends._posterior_scales import FixedPriors, Scales, fitted_columns, in_users_units
+from unimix.backends._posterior_scales import FixedPriors, Scales, effects_in_users_units, fitted_columns
 from unimix.model.design import Design
 from unimix.model.priors import Normal
 from unimix.numerics.collapsed import NormalPrior, Reduced, log_likelihood_at
@@ -86,20 +86,17 @@ class CollapsedPosterior:
             rng: Source of randomness.
             keep: Whether to keep the draws of the group effects.
         """
-        factors, extras, _ = self.scales.many(points[:, self.first :])
+        sds, correlations, factors, extras = self.scales.draws(points[:, self.first :])
         sigma = extras[:, 0] / self.columns.residual
         if self.normal is not None:
             beta = self.normal.draw(self.reduced.moments(factors, sigma), sigma, rng)
         else:
             beta = points[:, : self.first]
-        sds, correlations = in_users_units(factors, self.maps)
         found = draw_all_effects(self.reduced, beta, factors, sigma, rng, keep=keep)
         return Posterior(
             self.columns.shift + beta @ self.columns.matrix.T,
             sds,
             correlations,
             extras,
-            tuple(d @ m.T for d, m in zip(found.draws, self.maps, strict=True)) if keep else None,
-            tuple(d @ m.T for d, m in zip(found.means, self.maps, strict=True)),
-            tuple(m @ c @ m.T for c, m in zip(found.covariances, self.maps, strict=True)),
+            *effects_in_users_units(found, self.maps, kept=keep),
         )

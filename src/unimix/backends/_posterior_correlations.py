@@ -18,7 +18,7 @@ def correlation_factor(y: FloatArray, q: int) -> FloatArray:
     Returns:
         Lower triangular, rows of length one, shape (q, q).
     """
-    z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
+    z, c = np.tanh(y), 1.0 / np.cosh(np.minimum(np.abs(y), 300.0))
     if q == 2:
         return np.array([[1.0, 0.0], [z[0], c[0]]])
     root = np.zeros((q, q))
@@ -38,7 +38,7 @@ def correlation_factors(y: FloatArray, q: int) -> FloatArray:
     """The same for many vectors, shapes (S, q(q-1)/2) and (S, q, q)."""
     root = np.zeros((len(y), q, q))
     root[:, 0, 0] = 1.0
-    z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
+    z, c = np.tanh(y), 1.0 / np.cosh(np.minimum(np.abs(y), 300.0))
     place = 0
     for i in range(1, q):
         left = np.ones(len(y))
@@ -52,7 +52,7 @@ def correlation_factors(y: FloatArray, q: int) -> FloatArray:
 
 def correlation_gradient(by_root: FloatArray, root: FloatArray, y: FloatArray) -> FloatArray:
     """Chain the gradient by the factor's entries (q, q) to the unconstrained numbers (q(q-1)/2,)."""
-    z, c = np.tanh(y), 1.0 / np.cosh(np.clip(y, -300, 300))
+    z, c = np.tanh(y), 1.0 / np.cosh(np.minimum(np.abs(y), 300.0))
     if len(root) == 2:
         pair: FloatArray = c * (by_root[1, 0] * c - by_root[1, 1] * z)
         return pair

@@ -30,7 +30,7 @@ class ParameterDraws:
         sigma: Residual standard deviation, shape (S,).
         beta_c: Fixed effects in the fitted columns, shape (S, p).
         factors_c: Covariance factors in the fitted columns, shapes (S, q, q).
-        log_sigma_c: Log of sigma in the fitted response, shape (S,).
+        sigma_c: Sigma in the fitted response, shape (S,).
     """
 
     beta: FloatArray
@@ -39,14 +39,15 @@ class ParameterDraws:
     sigma: FloatArray
     beta_c: FloatArray
     factors_c: tuple[FloatArray, ...]
-    log_sigma_c: FloatArray
+    sigma_c: FloatArray
 
 
 class LogPosterior:
     """The log posterior as a function of one vector of length ``size``.
 
     Attributes:
-        data: Cross-products of the fitted columns.
+        columns: The fitted columns.
+        data: Their cross-products.
         maps: M per block, from fitted effects to the user's, shapes (q, q).
     """
 
@@ -55,7 +56,7 @@ class LogPosterior:
         self.maps = columns.maps
         self.data = cross_products(columns.design)
         self.p = design.p
-        self._columns = columns
+        self.columns = columns
         self._fixed = FixedPriors(columns, table)
         self._scales = Scales(columns, table, [float(np.sqrt(b.n_levels / design.n)) for b in design.blocks])
         self.size = self.p + self._scales.size
@@ -68,7 +69,7 @@ class LogPosterior:
         sigma = float(state.sd[-1])
         value, by_beta, by_factor, by_log_sigma = log_density(self.data, beta, state.factors, float(np.log(sigma)))
         prior, slope = self._fixed(beta)
-        by_sigma = np.array([by_log_sigma / (sigma * self._columns.residual)])
+        by_sigma = np.array([by_log_sigma / (sigma * self.columns.residual)])
         rest, by_scales = self._scales.density(state, by_factor, by_sigma)
         return value + prior + rest, np.concatenate([by_beta + slope, by_scales])
 
@@ -81,11 +82,11 @@ class LogPosterior:
         beta_c = thetas[:, : self.p]
         sds, correlations, factors, sigma = self._scales.draws(thetas[:, self.p :])
         return ParameterDraws(
-            beta=self._columns.shift + beta_c @ self._columns.matrix.T,
+            beta=self.columns.shift + beta_c @ self.columns.matrix.T,
             sds=sds,
             correlations=correlations,
             sigma=sigma[:, 0],
             beta_c=beta_c,
             factors_c=factors,
-            log_sigma_c=np.log(sigma[:, 0] / self._columns.residual),
+            sigma_c=sigma[:, 0] / self.columns.residual,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +34,13 @@ class RawDraws:
         points: Shape (chains, draws, size).
         diverging: Shape (chains, draws).
         stats: Further statistics by name, shapes (chains, draws).
+        seconds: That sampling took, tuning included, without building, compiling and what came after.
     """
 
     points: FloatArray
     diverging: npt.NDArray[np.bool_]
     stats: dict[str, npt.NDArray[Any]]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -231,13 +234,14 @@ def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attribut
         coords=coords,
         dims=dims,
         attrs=attributes,
+        posterior_attrs={"sampling_time": raw.seconds},
     )
 
 
 def estimates_of(
     design: Design,
     sampled: Sampled,
-    table: PriorTable,
+    priors: Mapping[str, str],
     *,
     ci_level: float,
     call: str,
@@ -249,7 +253,7 @@ def estimates_of(
     Args:
         design: What was fitted.
         sampled: The draws.
-        table: The priors.
+        priors: Every prior in force, name to text.
         ci_level: Probability of the intervals.
         call: The model as it is written.
         library: What sampled.
@@ -281,7 +285,7 @@ def estimates_of(
         messages=messages,
         sampling=sampling,
         engine_call=call,
-        priors=table.texts,
+        priors=dict(priors),
         provenance=provenance,
         posterior=inference_data(
             design, posterior, sampled.raw, {"inference_library": library, "formula": design.spec.text()}

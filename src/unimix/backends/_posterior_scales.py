@@ -23,6 +23,7 @@ from unimix.backends._posterior_correlations import correlation_factor, correlat
 from unimix.backends._posterior_priors import PriorTable
 from unimix.model.design import Design, RandomBlock
 from unimix.model.priors import Exponential, HalfCauchy, HalfNormal, HalfStudentT, Prior, Uniform
+from unimix.numerics.collapsed_effects import EffectDraws
 from unimix.numerics.conditioning import condition
 
 FloatArray = npt.NDArray[np.float64]
@@ -295,9 +296,10 @@ class Scales:
         rate, log_rate, by_eta = sd.copy(), eta.copy(), np.ones_like(eta)
         if len(self._folded):
             i = self._folded
-            e = np.clip(eta[..., i], -300, 300)
-            sd[..., i], rate[..., i] = self._knee * np.sinh(e), self._knee * np.cosh(e)
-            log_rate[..., i], by_eta[..., i] = np.log(rate[..., i]), np.tanh(e)
+            e = np.minimum(np.maximum(eta[..., i], -300.0), 300.0)
+            slope = self._knee * np.cosh(e)
+            sd[..., i], rate[..., i] = self._knee * np.sinh(e), slope
+            log_rate[..., i], by_eta[..., i] = np.log(slope), np.tanh(e)
         if len(self._bounded):
             i = self._bounded
             inside, width = 1.0 / (1.0 + np.exp(-eta[..., i])), self._ends[:, 1] - self._ends[:, 0]
@@ -347,15 +349,8 @@ class Scales:
             Standard deviations (S, q) and correlation matrices (S, q, q) of the user's effects per block; covariance
             factors of the fitted ones (S, q, q); dispersion parameters (S, k).
         """
-        total = len(thetas)
-        factors = tuple(np.empty((total, q, q)) for q in self.qs)
-        extras = np.empty((total, self.n_sd - self.n_block))
-        for s, theta in enumerate(thetas):
-            state = self.at(theta)
-            for k, factor in enumerate(state.factors):
-                factors[k][s] = factor
-            extras[s] = self.extras(state)
-        return *in_users_units(factors, self.maps), factors, extras
+        factors, extras, _ = self.many(thetas)
+        return *in_users_units(factors, self.maps), tuple(factors), extras
 
 
 def in_users_units(
@@ -375,3 +370,20 @@ def in_users_units(
         sds.append(sd)
         correlations.append(unit @ unit.swapaxes(1, 2) if sd.shape[1] > 1 else np.ones((len(sd), 1, 1)))
     return tuple(sds), tuple(correlations)
+
+
+def effects_in_users_units(
+    found: EffectDraws, maps: Sequence[FloatArray], *, kept: bool
+) -> tuple[tuple[FloatArray, ...] | None, tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """Draws (None where they were not kept), means and covariances of the user's effects, per block.
+
+    Args:
+        found: Of the fitted effects.
+        maps: To the user's, shapes (q, q).
+        kept: Whether there are draws.
+    """
+    return (
+        tuple(d @ m.T for d, m in zip(found.draws, maps, strict=True)) if kept else None,
+        tuple(d @ m.T for d, m in zip(found.means, maps, strict=True)),
+        tuple(m @ c @ m.T for c, m in zip(found.covariances, maps, strict=True)),
+    )

@@ -15,6 +15,7 @@ from unimix.backends._pymc_response import write_response
 from unimix.backends._pymc_sample import read_draws
 from unimix.errors import EngineNotInstalledError, UnimixError, UnsupportedModelError
 from unimix.model.design import Design, RandomBlock
+from unimix.model.estimates import Deferred
 from unimix.model.grouping import block_labels
 from unimix.model.priors import LKJ, Prior
 
@@ -70,12 +71,12 @@ class WrittenModel:
     """The model as something to draw from.
 
     Attributes:
-        model: From :func:`build_model`.
+        model: From :func:`build_model`, when it is needed.
         offset: Taken from the response of a linear model before it was written, shape (n,), or None.
         trials: Of a binomial response, whose draws are counts, shape (n,), or None.
     """
 
-    model: Any
+    model: Deferred
     offset: FloatArray | None
     trials: FloatArray | None
 
@@ -87,7 +88,7 @@ class WrittenModel:
         """
         import pymc as pm
 
-        if "y" not in {v.name for v in self.model.observed_RVs}:
+        if "y" not in {v.name for v in self.model.get().observed_RVs}:
             raise UnsupportedModelError(
                 "Weights let rows count several times, so that the model has no distribution of a response to draw "
                 "from. Fit it without weights= to look at its prior."
@@ -95,7 +96,7 @@ class WrittenModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                found = pm.sample_prior_predictive(n, model=self.model, var_names=["y"], random_seed=seed)
+                found = pm.sample_prior_predictive(n, model=self.model.get(), var_names=["y"], random_seed=seed)
             except ValueError as error:
                 said = str(error).splitlines()[0]
                 raise UnimixError(
@@ -116,7 +117,7 @@ class WrittenModel:
         import pymc as pm
 
         try:
-            return pm.model_to_graphviz(self.model)
+            return pm.model_to_graphviz(self.model.get())
         except ImportError as error:
             raise EngineNotInstalledError(
                 "The graph of a PyMC model needs graphviz. Type:\n    pip install graphviz\nand install its program "

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
 
 _WIDEST = 4.0
+_GLANCE = 0.1
+"""Seconds between two looks at a running sampler."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class SamplerOptions:
         draws: Draws kept per chain.
         tune: Tuning steps per chain.
         chains: Number of chains.
-        cores: Chains that run at the same time; None for as many as there are processors.
+        cores: Chains that run at the same time; None for what is quickest.
         target_accept: Acceptance rate that the step size is tuned to.
         seed: Of the random numbers.
         progress: Show a progress bar.
@@ -156,7 +162,6 @@ def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> Ra
         size: Its length.
         options: As documented.
     """
-    import nutpie
     from nutpie.compiled_pyfunc import from_pyfunc
 
     model = from_pyfunc(
@@ -168,19 +173,8 @@ def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> Ra
         ["x"],
         make_initial_point_fn=lambda seed: np.random.default_rng(seed).standard_normal(size),
     )
-    sampler = nutpie.sample(
-        model,
-        draws=options.draws,
-        tune=options.tune,
-        chains=options.chains,
-        cores=options.cores,
-        seed=options.seed,
-        save_warmup=False,
-        progress_bar=options.progress,
-        blocking=False,
-        target_accept=options.target_accept,
-    )
-    return read_draws(wait_for(sampler), ["x"])
+    # with several, threads would wait for one another's turn in Python, for twice the time
+    return read_draws(_nutpie(model, options, cores=options.cores or 1), ["x"])
 
 
 def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
@@ -213,21 +207,29 @@ def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
     if sampler == "nutpie":
         import nutpie
 
-        compiled = nutpie.compile_pymc_model(model)
-        running = nutpie.sample(
-            compiled,
-            draws=options.draws,
-            tune=options.tune,
-            chains=options.chains,
-            cores=options.cores,
-            seed=options.seed,
-            save_warmup=False,
-            progress_bar=options.progress,
-            blocking=False,
-            target_accept=options.target_accept,
-        )
-        return wait_for(running)
+        return _nutpie(nutpie.compile_pymc_model(model), options, cores=options.cores)
     return _pymc_nuts(model, options, nuts_sampler=sampler)
+
+
+def _nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
+    import nutpie
+
+    started = time.perf_counter()
+    running = nutpie.sample(
+        model,
+        draws=options.draws,
+        tune=options.tune,
+        chains=options.chains,
+        cores=cores,
+        seed=options.seed,
+        save_warmup=False,
+        progress_bar=options.progress,
+        blocking=False,
+        target_accept=options.target_accept,
+    )
+    trace = wait_for(running)
+    trace.posterior.attrs["sampling_time"] = time.perf_counter() - started  # where PyMC has it
+    return trace
 
 
 def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
@@ -239,29 +241,56 @@ def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        return pm.sample(
-            model=model,
-            draws=options.draws,
-            tune=options.tune,
-            chains=options.chains,
-            cores=options.cores,
-            random_seed=options.seed,
-            target_accept=options.target_accept,
-            progressbar=options.progress,
-            compute_convergence_checks=False,
-            **more,
-        )
+        with ctrl_c_ends_it():
+            return pm.sample(
+                model=model,
+                draws=options.draws,
+                tune=options.tune,
+                chains=options.chains,
+                cores=options.cores,
+                random_seed=options.seed,
+                target_accept=options.target_accept,
+                progressbar=options.progress,
+                compute_convergence_checks=False,
+                **more,
+            )
     finally:
         logger.setLevel(level)
 
 
 def wait_for(sampler: Any) -> Any:
-    """Wait for nutpie; unlike its blocking call, Ctrl-C discards the draws and is passed on."""
+    """Wait for nutpie; unlike its blocking call, Ctrl-C and limits discard the draws and are passed on."""
     try:
-        return sampler.wait()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return sampler.wait(timeout=_GLANCE)
     except BaseException:
         sampler.cancel()
         raise
+
+
+class _CtrlC(BaseException):
+    """Ctrl-C by another name."""
+
+
+@contextlib.contextmanager
+def ctrl_c_ends_it() -> Iterator[None]:
+    """Pass Ctrl-C on: PyMC takes KeyboardInterrupt for "draws enough" and returns what it has."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def renamed(*_: object) -> None:
+        raise _CtrlC
+
+    signal.signal(signal.SIGINT, renamed)
+    try:
+        yield
+    except _CtrlC:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def read_draws(trace: Any, names: list[str]) -> RawDraws:
@@ -271,4 +300,5 @@ def read_draws(trace: Any, names: list[str]) -> RawDraws:
     points = np.concatenate([p.reshape(*p.shape[:2], -1) for p in parts], axis=2)
     wanted = ("energy", "n_steps", "step_size", "depth", "tree_depth", "logp", "lp", "acceptance_rate")
     stats = {n: np.asarray(trace.sample_stats[n].values) for n in wanted if n in trace.sample_stats}
-    return RawDraws(points, np.asarray(trace.sample_stats["diverging"].values, dtype=bool), stats)
+    diverging = np.asarray(trace.sample_stats["diverging"].values, dtype=bool)
+    return RawDraws(points, diverging, stats, float(posterior.attrs["sampling_time"]))

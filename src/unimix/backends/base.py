@@ -8,10 +8,10 @@ import importlib.metadata
 import importlib.util
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,18 @@ from pydantic import BaseModel, ConfigDict
 
 from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
+from unimix.backends.cost import UNKNOWN, Cost, stopped, too_large
 from unimix.backends.degrees import with_degrees
+from unimix.backends.exchange import BackendInfo, FitRequest, Outcome, Problem, Start
 from unimix.backends.family_sheet import FamilySheet, only_gaussian
 from unimix.backends.judgement import judge
+from unimix.backends.limits import in_words
+from unimix.backends.watchdog import LimitReached, uncut, within
 from unimix.errors import (
     EngineBrokenError,
     EngineNotInstalledError,
     FitError,
+    LimitError,
     OptionError,
     UnimixError,
     UnsupportedModelError,
@@ -38,105 +43,7 @@ from unimix.numerics.conditioning import Conditioning, condition, is_singular, r
 from unimix.numerics.weights import scale_rows
 
 FloatArray = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class BackendInfo:
-    """An engine's passport.
-
-    Attributes:
-        name: What ``backend=`` calls it.
-        engine: Whose numbers they are; two backends with one engine are one engine by two roads.
-        title: One line for tables.
-        packages: Python packages that must be importable.
-        distributions: Packages whose versions go into the result.
-        install: The line to paste when one is missing.
-        url: Home page of the engine.
-        default_method: REML, or posterior; of a Gaussian model.
-    """
-
-    name: str
-    engine: str
-    title: str
-    packages: tuple[str, ...]
-    distributions: tuple[str, ...]
-    install: str
-    url: str
-    default_method: str = "REML"
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a search for a linear mixed model's covariance parameters is to begin, in the user's units.
-
-    Attributes:
-        covariances: Covariance of each block's effects, shapes (q, q).
-        sigma: Residual standard deviation.
-        source: Whose they are, in words.
-    """
-
-    covariances: tuple[FloatArray, ...]
-    sigma: float
-    source: str
-
-
-@dataclass(frozen=True)
-class FitRequest:
-    """What is asked of an engine beside the design.
-
-    Attributes:
-        method: REML, ML, Laplace, AGQ, variational, MAP or posterior.
-        df_method: satterthwaite, kenward-roger, residual or normal.
-        ci_level: Probability of the intervals.
-        priors: Prior per parameter name.
-        seed: Of random numbers.
-        progress: Show a progress bar; None means on a terminal.
-        start: Where the search is to begin; only for backends with ``takes_start``.
-    """
-
-    method: str
-    df_method: str = "satterthwaite"
-    ci_level: float = 0.95
-    priors: Mapping[str, Any] | None = None
-    seed: int | None = None
-    progress: bool | None = None
-    start: Start | None = None
-
-    @property
-    def reml(self) -> bool:
-        """Whether the criterion is the restricted likelihood."""
-        return self.method == "REML"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What :meth:`Backend._fit` is given.
-
-    Attributes:
-        design: The model in the coordinates to be fitted.
-        request: What is asked.
-        coefficients: Matrix from fitted coordinates to the user's fixed effects, shape (p, p); its rows are the
-            contrasts whose degrees of freedom are wanted.
-        original: The model in the user's coordinates.
-        start: Relative covariance factors, lower triangular, shapes (q, q), at which the search is to begin; or None.
-    """
-
-    design: Design
-    request: FitRequest
-    coefficients: FloatArray
-    original: Design
-    start: tuple[FloatArray, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What :meth:`Backend.fit` returns: estimates in the user's units and how they came about."""
-
-    estimates: Estimates
-    notes: tuple[str, ...]
-    versions: dict[str, str]
-    seconds: dict[str, float]
-    provenance: dict[str, str] = field(default_factory=dict)
+Found = TypeVar("Found")
 
 
 @functools.cache
@@ -187,12 +94,15 @@ class Backend(BaseModel, ABC):
                 f"    {self.info.install}"
             )
         try:
-            return importlib.import_module(self.info.packages[0])
+            engine = importlib.import_module(self.info.packages[0])
+            for name in self.info.modules:
+                importlib.import_module(name)
         except Exception as error:
             raise EngineBrokenError(
                 f"{self.info.packages[0]} is installed but does not import ({type(error).__name__}: {error}). "
                 "unimix.doctor() says which versions fit together."
             ) from error
+        return engine
 
     def available(self) -> bool:
         """Whether the Python packages are installed; nothing is imported."""
@@ -215,6 +125,10 @@ class Backend(BaseModel, ABC):
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons, beside the capability sheet, why this model is refused (its size, say)."""
         return []
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:
+        """What a fit will take, from the sizes alone: no array as long as the data is made for it."""
+        return UNKNOWN
 
     def default_method(self, design: Design) -> str:
         """The criterion by which this engine fits a model when none is asked for."""
@@ -249,7 +163,8 @@ class Backend(BaseModel, ABC):
                 "likelihood grows without bound as the residual variance goes to zero. Use fewer terms, or "
                 "method='REML'"
             )
-        return found
+        reason = too_large(self.cost(design, request), request.limits)
+        return [*found, reason] if reason else found
 
     def refuse(self, design: Design, request: FitRequest, others: Mapping[str, Backend] | None = None) -> None:
         """Raise if the engine cannot express the model; nothing is loaded for that.
@@ -259,8 +174,9 @@ class Backend(BaseModel, ABC):
         """
         reasons = self.refusals(design, request)
         if reasons:
+            weighed = too_large(self.cost(design, request), request.limits) in reasons
             able = [
-                f"backend={n!r}" + ("" if asked.method == request.method else f" (method={asked.method!r})")
+                f"backend={n!r}{_in_brackets(b, design, asked, method=asked.method != request.method, size=weighed)}"
                 for n, b in (others or {}).items()
                 if n != self.info.name and not b.refusals(design, asked := b.adapted(request, design))
             ]
@@ -276,18 +192,19 @@ class Backend(BaseModel, ABC):
 
         Raises:
             FitError: If the engine fails; its words are in the message.
+            LimitError: If it was stopped at one of ``request.limits``, whose clock starts when it has been loaded.
         """
         seconds: dict[str, float] = {}
         started = time.perf_counter()
-        with captured():
+        with captured(), uncut():
             engine = self.load()
         seconds["load"] = time.perf_counter() - started
-        problem, way_back, constant, provenance = self._prepare(design, request)
         started = time.perf_counter()
+        problem, way_back, constant, provenance = self._prepare(design, request)
         failure: Exception | None = None
         with captured(streams=not self._shows_progress(request)) as notes:
             try:
-                found = self._fit(engine, problem)
+                found = self._limited(problem, started, lambda: self._fit(engine, problem))
             except UnimixError:
                 raise
             except Exception as error:  # noqa: BLE001  an engine may raise anything
@@ -299,12 +216,7 @@ class Backend(BaseModel, ABC):
             ) from failure
         seconds["fit"] = time.perf_counter() - started
         found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
-        if found.singular is None:
-            found = replace(found, singular=is_singular(found.covariances, found.sigma))
-        kind = Feature.KENWARD_ROGER if request.df_method == "kenward-roger" else Feature.SATTERTHWAITE
-        if self.capabilities.can(kind):
-            found = with_degrees(found, problem.design, request.method, request.df_method, problem.coefficients)
-        found = judge(found, design, problem.design, request.method)
+        found = self._limited(problem, started, lambda: self._complete(found, problem))
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
@@ -312,6 +224,25 @@ class Backend(BaseModel, ABC):
         borrowed = {"start": provenance["start"]} if request.start is not None else {}
         told = {**provenance, **found.provenance, **borrowed}
         return Outcome(found, tuple(notes), self.versions(), seconds, told)
+
+    def _complete(self, found: Estimates, problem: Problem) -> Estimates:
+        """Add what the engine has left out, and judge where it ended."""
+        request = problem.request
+        if found.singular is None:
+            found = replace(found, singular=is_singular(found.covariances, found.sigma))
+        kind = Feature.KENWARD_ROGER if request.df_method == "kenward-roger" else Feature.SATTERTHWAITE
+        if self.capabilities.can(kind):
+            found = with_degrees(found, problem.design, request.method, request.df_method, problem.coefficients)
+        return judge(found, problem.original, problem.design, request.method)
+
+    def _limited(self, problem: Problem, started: float, work: Callable[[], Found]) -> Found:
+        """Do a part of a fit in what is left of its limits."""
+        limits = problem.request.limits
+        try:
+            return within(limits.after(time.perf_counter() - started), work)
+        except LimitReached as reached:
+            told = stopped(self.info.name, reached.kind, limits, problem.original)
+            raise LimitError(told, reached.kind) from None
 
     def _shows_progress(self, request: FitRequest) -> bool:
         return False
@@ -337,6 +268,14 @@ class Backend(BaseModel, ABC):
         provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
         start = _relative(request.start, way_back)
         return Problem(conditioned, request, way_back.coefficients, design, start), way_back, constant, provenance
+
+
+def _in_brackets(backend: Backend, design: Design, request: FitRequest, *, method: bool, size: bool) -> str:
+    """The method and the estimated memory of another backend, where they matter."""
+    told = [f"method={request.method!r}"] if method else []
+    needed = backend.cost(design, request).bytes if size else None
+    told += [] if needed is None else [in_words(needed)]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _relative(start: Start | None, way_back: Conditioning | None) -> tuple[FloatArray, ...] | None:
@@ -373,3 +312,6 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
             else:
                 told.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
         raise OptionError("\n".join(told)) from None
+
+
+__all__ = ["Backend", "BackendInfo", "FitRequest", "Outcome", "Problem", "Start", "make_backend"]

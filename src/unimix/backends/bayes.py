@@ -9,6 +9,7 @@ PyMC backend.
 from __future__ import annotations
 
 import importlib
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_sheet import FamilySheet, only_gaussian
 from unimix.model.features import Feature
 from unimix.numerics.products import n_dense_effects
@@ -125,6 +127,15 @@ class Bayes(Backend):
             )
         return reasons
 
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """The draws of the group effects, where they are kept, and a matrix for every one in work."""
+        from unimix.backends._posterior_draws import MOST_KEPT, fits_in_memory
+
+        size, count = sizes_of(design), self.chains * self.draws
+        kept = max(8.0 * MOST_KEPT, 2.5 * count * size.effects * fits_in_memory(design, count))
+        parts = {"the data": 3.2 * size.rows + 30 * size.levels, "draws of group effects": kept}
+        return most(parts, pace(design, size, 26.0, 2000.0))
+
     def preview(self, design: Design, request: FitRequest) -> str:
         """The model as a statistician writes it, and the sampler."""
         from unimix.backends._posterior_priors import resolve_priors
@@ -150,7 +161,7 @@ class Bayes(Backend):
         made = estimates_of(
             design,
             sampled,
-            table,
+            table.texts,
             ci_level=request.ci_level,
             call=self._call(design, table),
             library="unimix",
@@ -167,6 +178,7 @@ class Bayes(Backend):
         from unimix.numerics.independence import sample
 
         target = CollapsedPosterior(design, table)
+        started = time.perf_counter()
         found = sample(
             target.log_density,
             target.start(),
@@ -175,9 +187,10 @@ class Bayes(Backend):
             rng=np.random.default_rng([seed or 0, 0]),
             folded=target.folded,
         )
+        seconds = time.perf_counter() - started
         k = float(az.psislw(found.log_weights)[1])
         kept = fits_in_memory(design, found.points[..., 0].size)
-        raw = _raw(found.points, found.accepted, k)
+        raw = _raw(found.points, found.accepted, k, seconds)
         posterior = target.posterior(
             found.points.reshape(-1, target.size), np.random.default_rng([seed or 0, 1]), keep=kept
         )
@@ -191,7 +204,7 @@ class Bayes(Backend):
         return target, Sampled(posterior, raw, kept), told
 
 
-def _raw(points: FloatArray, accepted: float, k: float) -> RawDraws:
+def _raw(points: FloatArray, accepted: float, k: float, seconds: float) -> RawDraws:
     from unimix.backends._posterior_draws import RawDraws
 
     chains, draws = points.shape[:2]
@@ -199,4 +212,4 @@ def _raw(points: FloatArray, accepted: float, k: float) -> RawDraws:
         "acceptance_rate": np.full((chains, draws), accepted),
         "pareto_k": np.full((chains, draws), k),
     }
-    return RawDraws(points, np.zeros((chains, draws), dtype=bool), stats)
+    return RawDraws(points, np.zeros((chains, draws), dtype=bool), stats, seconds)

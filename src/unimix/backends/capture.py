@@ -40,8 +40,9 @@ def captured(*, streams: bool = True) -> Iterator[list[str]]:
 def _swapped(*, streams: bool) -> Iterator[list[str]]:
     notes: list[str] = []
     out, err = io.StringIO(), io.StringIO()
-    folder, python_state, numpy_state, floating = Path.cwd(), random.getstate(), np.random.get_state(), np.geterr()  # noqa: NPY002
+    folder, python_state, numpy_state = Path.cwd(), random.getstate(), np.random.get_state()  # noqa: NPY002
     with contextlib.ExitStack() as stack:
+        stack.enter_context(same_error_state())
         if streams:
             stack.enter_context(contextlib.redirect_stdout(out))
             stack.enter_context(contextlib.redirect_stderr(err))
@@ -53,8 +54,17 @@ def _swapped(*, streams: bool) -> Iterator[list[str]]:
             os.chdir(folder)
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
-            np.seterr(**floating)
             told = [
                 f"{w.category.__name__}: {w.message}" for w in caught if not issubclass(w.category, DeprecationWarning)
             ]
             notes += dict.fromkeys([*told, *unique_lines(out.getvalue()), *unique_lines(err.getvalue())])
+
+
+@contextlib.contextmanager
+def same_error_state() -> Iterator[None]:
+    """Restore NumPy's error state: an exception that arrives as ``np.errstate`` is entered leaves its state behind."""
+    before = np.geterr()
+    try:
+        yield
+    finally:
+        np.seterr(**before)

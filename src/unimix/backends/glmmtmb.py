@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from unimix.backends._glmmtmb_sheet import CAPABILITIES, FAMILIES
 from unimix.backends.base import BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
+from unimix.backends.capabilities import Capabilities
+from unimix.backends.cost import Cost, sizes_of
 from unimix.backends.family_sheet import FamilySheet
 from unimix.backends.rbackend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
 from unimix.errors import FitError
 from unimix.model.estimates import Estimates
-from unimix.model.features import Feature
 from unimix.numerics import gls
 from unimix.numerics.conditioning import is_singular, nearest_singular, relative_factors
 from unimix.numerics.families import link_unit
@@ -35,56 +36,12 @@ FLAT = 1e-5
 """Log-likelihood by which a covariance must differ from a singular one, to count as regular."""
 _HALF_LINE = ("identity", "sqrt", "inverse", "inverse_squared")
 """Links of positive responses whose linear predictor has an end."""
-_NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_FAMILY = Upstream("glmmTMB 1.1 has no such family. Use backend='pymc'.")
-_NO_LINK = Upstream("glmmTMB 1.1 has not implemented this link. Use backend='pymc', or 'lme4' where it has it.")
 _R_NAMES = {
     "gamma": "Gamma",
     "negative_binomial": "nbinom2",
     "negative_binomial_1": "nbinom1",
     "beta": "beta_family",
 }
-_SAME: dict[str, Answer] = {
-    "gaussian": Yes(),
-    "binomial(cauchit)": _NO_LINK,
-    "binomial": Yes(),
-    "poisson": Yes(),
-    "gamma": Yes(),
-    "inverse_gaussian": _NO_FAMILY,
-    "negative_binomial": Yes("nbinom2"),
-    "negative_binomial_1": Yes("nbinom1"),
-    "beta(cauchit)": _NO_LINK,
-    "beta": Yes("beta_family"),
-    "student_t": _NO_FAMILY,
-}
-
-CAPABILITIES = Capabilities(
-    {
-        Feature.NO_RANDOM_PART: Yes(),
-        Feature.RANDOM_INTERCEPT: Yes(),
-        Feature.CORRELATED_TERMS: Yes(),
-        Feature.INDEPENDENT_TERMS: Yes(),
-        Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
-        Feature.NESTED_FACTORS: Yes(),
-        Feature.CROSSED_FACTORS: Yes(),
-        Feature.CORRELATED_CROSSED: Yes(),
-        Feature.WEIGHTS: Yes("rows scaled by sqrt(w) in Gaussian models, where glmmTMB's weights count likelihoods"),
-        Feature.OFFSET: Yes("subtracted from the response and added back in Gaussian models"),
-        Feature.REML: Yes(),
-        Feature.ML: Yes(),
-        Feature.LAPLACE: Yes(),
-        Feature.AGQ: Never("glmmTMB integrates by Laplace's approximation. Use backend='lme4' with method='AGQ'."),
-        Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
-        Feature.POSTERIOR: _NO_POSTERIOR,
-        Feature.PRIORS: Upstream("glmmTMB 1.1.5 has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Yes("by unimix at glmmTMB's estimates (it reports z)"),
-        Feature.KENWARD_ROGER: Yes("by unimix at glmmTMB's estimates"),
-        Feature.COMPOUND_SYMMETRY: Yes("a variance per column and one correlation"),
-        Feature.AUTOREGRESSIVE: Yes("one variance and one correlation between neighbouring times"),
-        Feature.ZERO_INFLATION: Yes(),
-        Feature.DISPERSION_FORMULA: Yes("on the log scale"),
-    }
-)
 
 
 class GlmmTMB(RBackend):
@@ -107,11 +64,15 @@ class GlmmTMB(RBackend):
         url="https://github.com/glmmTMB/glmmTMB",
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
-    families: ClassVar[FamilySheet] = FamilySheet(_SAME, _SAME)
+    families: ClassVar[FamilySheet] = FAMILIES
     r_packages: ClassVar[tuple[str, ...]] = ("glmmTMB",)
     r_engine: ClassVar[tuple[str, ...]] = ("glmmTMB",)
     r_beneath: ClassVar[str] = "TMB"
     takes_start: ClassVar[bool] = True
+    per_row: ClassVar[float] = 45.0  # the tape of automatic differentiation
+    per_million: ClassVar[float] = 23.0
+    per_cube: ClassVar[float] = 150.0
+    per_dense: ClassVar[float] = 3.0
 
     optimizer: Literal["nlminb", "BFGS", "L-BFGS-B"] = "nlminb"
     control: dict[str, float] = Field(default_factory=dict)
@@ -124,6 +85,13 @@ class GlmmTMB(RBackend):
         if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
             return ["weights: glmmTMB's multiply the log-likelihood, and a Gaussian model's are precisions"]
         return []
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:
+        """The tape of automatic differentiation, and the conditional modes that unimix adds."""
+        own, size = super().cost(design, request), sizes_of(design)
+        beside = 90.0 * size.rows if request.reml else 0.0  # fixed effects are integrated out as well
+        beside += 3.0 * size.tied if len({b.group for b in design.blocks}) > 1 else 0.0
+        return replace(own, bytes=(own.bytes or 0.0) + beside)
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The call that R would see."""

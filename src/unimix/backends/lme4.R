@@ -19,7 +19,7 @@ denominator_df <- function(model, contrasts, method) {
 # of the Hessian as a part of the largest. lme4's own check looks at single derivatives, which grow with the data.
 promised <- function(derivs) {
   if (is.null(derivs$gradient) || !all(is.finite(derivs$gradient)) || !all(is.finite(derivs$Hessian)))
-    return(c(NA, NA))
+    return(c(NA_real_, NA_real_))
   spectrum <- eigen(as.matrix(derivs$Hessian), symmetric = TRUE)
   values <- spectrum$values
   part <- as.numeric(crossprod(spectrum$vectors, derivs$gradient))
@@ -29,9 +29,10 @@ promised <- function(derivs) {
   c(sum(ifelse(flat, abs(part), part^2 / (2 * ifelse(flat, 1, abs(values))))) / 2, min(values) / largest)
 }
 
-# Everything we read from a merMod, in the order of the blocks g0, g1, ...
-extract <- function(model, n_blocks, contrasts, df_method) {
-  modes <- lme4::ranef(model, condVar = TRUE)
+# Everything we read from a merMod, in the order of the blocks g0, g1, ...; the conditional covariances of the modes
+# only where they are asked for: lme4 takes five times as long for them as for the fit.
+extract <- function(model, n_blocks, contrasts, df_method, cond_var) {
+  modes <- lme4::ranef(model, condVar = cond_var)
   components <- lme4::VarCorr(model)
   groups <- paste0("g", seq_len(n_blocks) - 1L)
   info <- model@optinfo
@@ -51,7 +52,7 @@ extract <- function(model, n_blocks, contrasts, df_method) {
     code = as.numeric(c(info$conv$opt, 0)[1]),
     evaluations = as.numeric(c(info$feval, NA)[1]),
     warnings = as.character(unlist(c(info$conv$lme4$messages, info$warnings))),
-    gradient = as.numeric(if (length(info$derivs$gradient)) max(abs(info$derivs$gradient)) else NA),
+    gradient = as.numeric(if (length(info$derivs$gradient)) max(abs(info$derivs$gradient)) else NA_real_),
     gain = ahead[1], curvature = ahead[2],
     names = names(lme4::fixef(model)),
     df = numeric(), std_error = numeric(), df_error = ""
@@ -69,15 +70,16 @@ extract <- function(model, n_blocks, contrasts, df_method) {
 }
 
 # One search with lme4, and more from other starts where the first ended on the boundary: an optimizer
-# that slid onto it can be stuck below the optimum.
+# that slid onto it can be stuck below the optimum. `whole`: with lme4's own derivatives and conditional covariances,
+# which unimix has at a fraction of the time wherever the effects are not tied together by the thousand.
 fit_lmer <- function(y, x, z, codes, n_levels, weights, reml, optimizer, control, start, restarts,
-                     contrasts, df_method) {
+                     contrasts, df_method, whole) {
   collect(function() {
     made <- frame(y, x, z, codes, n_levels, weights)
     data <- made$data
     w <- if (length(weights)) data$w else NULL
     settings <- lme4::lmerControl(
-      optimizer = optimizer, optCtrl = control, calc.derivs = TRUE,
+      optimizer = optimizer, optCtrl = control, calc.derivs = whole,
       check.nobs.vs.nlev = "ignore", check.nobs.vs.nRE = "ignore", check.nobs.vs.rankZ = "ignore",
       check.rankX = "ignore", check.scaleX = "ignore", check.formula.LHS = "ignore"
     )
@@ -99,15 +101,8 @@ fit_lmer <- function(y, x, z, codes, n_levels, weights, reml, optimizer, control
         if (!is.null(other) && logLik(other) > logLik(model) + 1e-9) model <- other
       }
     }
-    # The search may also stop a little short: another optimizer goes on from there.
-    if (restarts > 0 && isTRUE(promised(model@optinfo$derivs)[1] > 1e-6)) {
-      settings$optimizer <- if (optimizer == "bobyqa") "nloptwrap" else "bobyqa"
-      settings$optCtrl <- list()
-      further <- tryCatch(search(lme4::getME(model, "theta")), error = function(e) NULL)
-      n_starts <- n_starts + 1
-      if (!is.null(further) && logLik(further) > logLik(model)) model <- further
-    }
-    c(extract(model, length(z), contrasts, df_method), list(model = model, text = made$text, n_starts = n_starts))
+    c(extract(model, length(z), contrasts, df_method, whole),
+      list(model = model, text = made$text, n_starts = n_starts))
   })
 }
 
@@ -166,7 +161,7 @@ fit_glmer <- function(y, x, z, codes, n_levels, weights, offset, family, link, n
       n_starts <- n_starts + 1
       if (!is.null(further) && logLik(further) > logLik(model)) model <- further
     }
-    c(extract(model, length(z), matrix(0, 0, 0), "normal"),
+    c(extract(model, length(z), matrix(0, 0, 0), "normal", TRUE),
       list(model = model, text = made$text, n_starts = n_starts,
            size = as.numeric(if (negative) lme4::getME(model, "glmer.nb.theta") else NA)))
   })
@@ -200,8 +195,8 @@ read_glm <- function(model) {
 
 extract_glm <- function(model) collect(function() read_glm(model))
 
-extract_model <- function(model, n_blocks, contrasts, df_method) {
-  collect(function() extract(model, n_blocks, contrasts, df_method))
+extract_model <- function(model, n_blocks, contrasts, df_method, cond_var) {
+  collect(function() extract(model, n_blocks, contrasts, df_method, cond_var))
 }
 
 # What tells whether another start is worth trying.

@@ -12,12 +12,15 @@ from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.mermod import (
     LmerBackend,
     call_text,
+    effects_are_ours,
     first_start,
     further_starts,
     homoscedastic,
     n_starts_told,
+    placed,
     read_lm,
     read_merMod,
+    stops_short,
 )
 from unimix.backends.rbackend import prior_weights, r_arguments, r_offset
 
@@ -94,33 +97,43 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     design, constant, provenance = homoscedastic(problem.design, request)
     given = r_arguments(design)
 
-    def search(start: FloatArray, restarts: int) -> dict[str, Any]:
+    whole = not effects_are_ours(design)
+
+    def search(start: FloatArray, restarts: int, optimizer: str, control: dict[str, float]) -> dict[str, Any]:
         found: dict[str, Any] = bridge.call(
             "fit_lmer",
             *given,
             request.reml,
-            options.optimizer,
-            {k: float(v) for k, v in options.controls().items()},
+            optimizer,
+            {k: float(v) for k, v in control.items()},
             start,
             float(restarts),
             problem.coefficients,
             request.df_method,
+            whole,
         )
         return found
 
     start = first_start(options.start, problem)
-    own = start is not None
-    answer = search(np.empty(0) if start is None else start, 0 if own else options.restarts)
+    restarts = options.restarts if start is None else 0
+    tight = (options.optimizer, options.controls())
+    answer = search(np.empty(0) if start is None else start, restarts, *tight)
     n_starts = int(answer["n_starts"][0])
-    if answer["singular"][0] and options.restarts and not own:
+    if answer["singular"][0] and restarts:
         for further in further_starts(design, reml=request.reml):
-            other = search(further, 1)
+            other = search(further, 1, *tight)
             n_starts += int(other["n_starts"][0])
             if other["log_likelihood"][0] > answer["log_likelihood"][0] + 1e-9:
                 answer = other
+    own = placed(answer, design, reml=request.reml)
+    if restarts and stops_short(answer, own, design.n):
+        other = search(answer["theta"], 0, "bobyqa" if options.optimizer == "nloptwrap" else "nloptwrap", {})
+        n_starts += 1
+        if other["log_likelihood"][0] > answer["log_likelihood"][0]:
+            answer, own = other, placed(other, design, reml=request.reml)
     call = call_text(answer["text"][0], design, request, options.control_text())
     provenance |= n_starts_told(n_starts)
-    return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0)
+    return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0, own=own)
 
 
 def fit_lm(bridge: Any, problem: Problem) -> Estimates:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends import glmer
+from unimix.backends.at_estimates import AtEstimates, linear_at
 from unimix.backends.base import FitRequest, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
 from unimix.backends.family_sheet import FamilySheet
@@ -20,6 +21,7 @@ from unimix.model.features import Feature
 from unimix.numerics.conditioning import is_singular, relative_factors
 from unimix.numerics.inference import column_scale
 from unimix.numerics.optimum import is_at_optimum, left_to_gain
+from unimix.numerics.products import n_dense_effects
 from unimix.numerics.starts import likely_starts
 from unimix.numerics.weights import scale_rows
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from unimix.model.design import Design
 
 FloatArray = npt.NDArray[np.float64]
-R_PACKAGES = ("lme4", "lmerTest", "pbkrtest")
+R_PACKAGES = ("lme4",)
+MOST_DENSE = 2000
+"""Effects of crossed factors, beside those of the largest, beyond which lme4's sparse factor is quicker than ours."""
 _NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only. Use backend='glmmtmb'.")
 _NO_PART = Never("lme4 models the mean only. Use backend='glmmtmb'.")
@@ -94,8 +98,8 @@ CAPABILITIES = Capabilities(
         Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
         Feature.POSTERIOR: _NO_POSTERIOR,
         Feature.PRIORS: Never("lme4 has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Yes("by lmerTest"),
-        Feature.KENWARD_ROGER: Yes("by pbkrtest"),
+        Feature.SATTERTHWAITE: Yes("by unimix, from exact derivatives, or by lmerTest"),
+        Feature.KENWARD_ROGER: Yes("by unimix, or by pbkrtest"),
         Feature.COMPOUND_SYMMETRY: _NO_STRUCTURE,
         Feature.AUTOREGRESSIVE: _NO_STRUCTURE,
         Feature.ZERO_INFLATION: _NO_PART,
@@ -117,6 +121,8 @@ class LmerBackend(RBackend):
             log-likelihood.
         n_agq: Nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``; more than 1 also makes it the default
             method of a generalised model.
+        satterthwaite: Whose Satterthwaite degrees of freedom: ``unimix``, from exact derivatives, or ``lmerTest``, from
+            differences. They agree to about 1e-5; lmerTest takes as long again as a small fit.
         kenward_roger: Whose Kenward-Roger degrees of freedom and standard errors: ``unimix``, whose time and memory go
             by levels, or ``pbkrtest``, with matrices of rows by rows. They agree to about 1e-6.
     """
@@ -126,6 +132,10 @@ class LmerBackend(RBackend):
     r_packages: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_beneath: ClassVar[str] = "Matrix"
+    per_row: ClassVar[float] = 19.0
+    per_million: ClassVar[float] = 16.0
+    per_cube: ClassVar[float] = 80.0
+    per_dense: ClassVar[float] = 1.5
     takes_start: ClassVar[bool] = True
 
     optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
@@ -135,6 +145,7 @@ class LmerBackend(RBackend):
     glmer_optimizer: Literal["bobyqa", "nloptwrap", "Nelder_Mead"] = "bobyqa"
     tol_pwrss: Annotated[float, Field(gt=0, le=1e-2)] = 1e-12
     n_agq: Annotated[int, Field(ge=1, le=100)] = 1
+    satterthwaite: Literal["unimix", "lmerTest"] = "unimix"
     kenward_roger: Literal["unimix", "pbkrtest"] = "unimix"
 
     def for_refits(self) -> Self:
@@ -143,8 +154,13 @@ class LmerBackend(RBackend):
 
     def r_request(self, request: FitRequest) -> FitRequest:
         """What R is asked for: without degrees of freedom that unimix will compute."""
-        ours = request.df_method == "kenward-roger" and self.kenward_roger == "unimix"
-        return replace(request, df_method="normal") if ours else request
+        whose = {"satterthwaite": self.satterthwaite, "kenward-roger": self.kenward_roger}
+        return replace(request, df_method="normal") if whose.get(request.df_method) == "unimix" else request
+
+    def r_needed(self) -> tuple[str, ...]:
+        """The R packages that these options need."""
+        more = [name for name in (self.satterthwaite, self.kenward_roger) if name != "unimix"]
+        return tuple(dict.fromkeys([*super().r_needed(), *more]))
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Quadrature belongs to one scalar term."""
@@ -195,6 +211,11 @@ def call_text(formula: str, design: Design, request: FitRequest, control: str) -
     return f"lmer({formula}, REML = {'TRUE' if request.reml else 'FALSE'}{weights}, control = {control})"
 
 
+def effects_are_ours(design: Design) -> bool:
+    """Whether the conditional covariances come from our closed form, and lme4 is not asked for them."""
+    return n_dense_effects(design) <= MOST_DENSE
+
+
 def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, dict[str, str]]:
     """Scale rows by sqrt(w) where Kenward-Roger is asked for: pbkrtest ignores weights."""
     if design.weights is None or request.df_method != "kenward-roger":
@@ -233,10 +254,42 @@ def n_starts_told(n_starts: int) -> dict[str, str]:
     return {"optimum": f"best of {n_starts} searches by lme4 (the first ended on the boundary, or a little short)"}
 
 
+def placed(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates | None:
+    """What unimix finds at an answer of ``lme4.R``; None where that takes longer than lme4 itself."""
+    if not effects_are_ours(design):
+        return None
+    return linear_at(design, read_covariances(answer, design), float(answer["sigma"][0]), reml=reml)
+
+
+def stops_short(answer: dict[str, Any], own: AtEstimates | None, n: int) -> bool:
+    """Whether another optimizer should go on: it may gain more than 2e-11 of log-likelihood per row.
+
+    That moves an element of theta by a few thousandths of its standard error.
+    """
+    gain = float(answer["gain"][0]) if own is None else own.gain
+    return gain > max(1e-6, 2e-11 * n)
+
+
 def read_merMod(  # noqa: N802  the R class is called so
-    answer: dict[str, Any], problem: Problem, constant: float, provenance: dict[str, str], call: str, *, finished: bool
+    answer: dict[str, Any],
+    problem: Problem,
+    constant: float,
+    provenance: dict[str, str],
+    call: str,
+    *,
+    finished: bool,
+    own: AtEstimates | None,
 ) -> Estimates:
     """Turn what ``lme4.R`` extracted into estimates.
+
+    Args:
+        answer: What it extracted.
+        problem: What was fitted.
+        constant: Of the log-likelihood, for rows that were scaled.
+        provenance: What is known of the road.
+        call: The R call.
+        finished: Whether the optimizer says so.
+        own: What unimix finds at these estimates; without it lme4's derivatives and conditional covariances count.
 
     Raises:
         FitError: If lme4 dropped a column (it never should: the design has full rank).
@@ -248,16 +301,18 @@ def read_merMod(  # noqa: N802  the R class is called so
             f"lme4 returned {len(answer['beta'])} fixed effects for {p} columns: {', '.join(answer['names'])}."
         )
     messages = [str(w) for w in answer["warnings"]]
-    gradient = float(answer["gradient"][0])
     sigma = float(answer["sigma"][0])
     covariances = read_covariances(answer, design)
     # isSingular looks at theta, which depends on the columns' units: both must agree.
     units = [column_scale(b.z) for b in design.blocks]
     unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
     singular = bool(answer["singular"][0]) and is_singular(unit_free, sigma)
-    gain = float(answer["gain"][0])
-    at_optimum, told = is_at_optimum(gain, float(answer["curvature"][0]), singular=singular)
-    if not at_optimum:
+    if own is None:
+        gain, curvature, gradient = (float(answer[name][0]) for name in ("gain", "curvature", "gradient"))
+    else:
+        gain, curvature, gradient = own.gain, 0.0, float(own.gradient or 0.0)
+    at_optimum, told = is_at_optimum(gain, curvature, singular=singular)
+    if not at_optimum and own is None:
         # lme4's derivatives are differences with one step for all parameters: rough where those differ in size.
         fitted = scale_rows(design)[0]
         factors = relative_factors(covariances, sigma)
@@ -281,6 +336,9 @@ def read_merMod(  # noqa: N802  the R class is called so
     elif answer["df_error"][0]:
         provenance["df"] = f"none: {request.df_method} failed ({answer['df_error'][0]}); z is reported"
     modes, mode_covs = read_modes(answer, design)
+    if own is not None:
+        mode_covs = own.mode_covs
+        provenance["group_effects"] = "conditional modes by lme4; their covariances by unimix at lme4's estimates"
     return Estimates(
         beta=answer["beta"],
         beta_cov=answer["beta_cov"].reshape(p, p),

@@ -8,9 +8,8 @@ Newton's method from every likely start (:mod:`unimix.numerics.pls_search`), and
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from types import ModuleType
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,15 +19,15 @@ from unimix.backends import _pls_generalised as generalised
 from unimix.backends._pls_sheet import CAPABILITIES, FAMILIES
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
+from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_sheet import FamilySheet
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
 from unimix.numerics.conditioning import is_singular
-from unimix.numerics.inference import column_scale
 from unimix.numerics.optimum import stopped_short
-from unimix.numerics.pls_effects import conditional_effects
+from unimix.numerics.pls_effects import conditional_effects, form_unit_free, in_units
 from unimix.numerics.pls_search import scaled_gradient, search
-from unimix.numerics.products import form, n_dense_effects
+from unimix.numerics.products import n_dense_effects
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,6 +37,8 @@ class Pls(Backend):
 
     Attributes:
         max_steps: Limit of Newton steps from one start.
+        thorough: Search small models (up to 60 group effects) from the best of many further starts too; refits of a
+            bootstrap or a profile do not.
         max_dense: Largest number of effects, of one set of tied levels and outside the grouping factor with most of
             them, for which a dense matrix is formed. Time grows with its third power.
         n_agq: Nodes of adaptive Gauss-Hermite quadrature with ``method="AGQ"``.
@@ -57,8 +58,13 @@ class Pls(Backend):
     takes_start: ClassVar[bool] = True
 
     max_steps: Annotated[int, Field(ge=1)] = 200
+    thorough: bool = True
     max_dense: Annotated[int, Field(ge=1)] = 8000
     n_agq: Annotated[int, Field(ge=2, le=100)] = 25
+
+    def for_refits(self) -> Self:
+        """Without the further starts of small models."""
+        return self.model_copy(update={"thorough": False})
 
     def load(self) -> ModuleType:
         """The engine is unimix's numerics."""
@@ -77,6 +83,18 @@ class Pls(Backend):
         )
         return [reason]
 
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """Cross-products of the data, and dense matrices of crossed effects."""
+        size = sizes_of(design)
+        sparse = size.between < 0.15 * size.effects * size.dense**0.5 / 8**0.5
+        return most(
+            {
+                "the data": 3.2 * size.rows + 30 * size.levels,
+                size.crossed: 9.0 * size.dense + (6.0 if sparse else 15.0) * size.between,
+            },
+            pace(design, size, 0.5, 20.0),
+        )
+
     def preview(self, design: Design, request: FitRequest) -> str:
         """The formula under the generated names, and the criterion."""
         return f"{super().preview(design, request)}, {request.method}"
@@ -89,23 +107,21 @@ class Pls(Backend):
     def _fit_mixed(self, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request
         # Steps of the search are in units of the columns, whether they were conditioned or not.
-        units = [column_scale(b.z) for b in design.blocks]
-        blocks = tuple(replace(b, z=b.z / u) for b, u in zip(design.blocks, units, strict=True))
-        products = form(replace(design, blocks=blocks))
+        products, units = form_unit_free(design)
         further = [] if problem.start is None else [[u[:, None] * f for f, u in zip(problem.start, units, strict=True)]]
         ones = [np.ones_like(u) for u in units]
-        found = search(products, ones, further, reml=request.reml, max_steps=self.max_steps)
+        found = search(products, ones, further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
         at = found.profile
         unit_free = tuple(at.sigma**2 * (f @ f.T) for f in found.factors)
-        modes, mode_covs = conditional_effects(products, at, found.factors)
+        modes, mode_covs = in_units(*conditional_effects(products, at, found.factors), units)
         return Estimates(
             beta=at.beta,
             beta_cov=at.sigma**2 * at.cov_unscaled,
             std_error_kind="generalised least squares",
             covariances=tuple(c / np.outer(u, u) for c, u in zip(unit_free, units, strict=True)),
             sigma=at.sigma,
-            modes=tuple(m / u for m, u in zip(modes, units, strict=True)),
-            mode_covs=tuple(v / np.outer(u, u) for v, u in zip(mode_covs, units, strict=True)),
+            modes=modes,
+            mode_covs=mode_covs,
             log_likelihood=at.value,
             converged=found.finished,
             singular=is_singular(unit_free, at.sigma),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ from pydantic import Field, model_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_sheet import FamilySheet, all_families
-from unimix.model.estimates import Estimates
+from unimix.model.estimates import Deferred, Estimates
 from unimix.model.features import Feature
 from unimix.numerics.marginal import n_dense
 
@@ -50,18 +52,19 @@ class PyMC(Backend):
         conditioning: Off: priors belong to the user's units. The sampler moves in coordinates of its own, whitened
             at the posterior mode, so that the units of the columns do not matter.
         draws: Draws kept per chain.
-        tune: Tuning steps per chain before.
+        tune: Tuning steps per chain before; None for 500, or 300 where the group effects are integrated out.
         chains: Number of chains.
-        cores: Chains that run at the same time; None for as many as there are processors.
+        cores: Chains that run at the same time; None for as many as there are processors, but one with nutpie where
+            nothing is compiled: there chains take turns in Python, and run twice as fast one after the other.
         sampler: ``"nutpie"``, ``"pymc"`` or ``"numpyro"``; None for nutpie when it is installed, else PyMC's own.
         parametrization: ``"marginal"`` integrates the group effects out, which a linear model allows; ``"adapted"``
             samples them, level by level between centred and not, as a generalised model needs; ``"auto"`` takes what
             the model allows. ``"noncentered"`` and ``"centered"`` sample the PyMC model as written, which is slow and
             may diverge; for teaching and for checks.
-        target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer. None for 0.95, or
-            0.85 with ``"adapted"``.
-        retry: Sample once more, with twice the draws and tuning steps and smaller steps, where R-hat, effective sample
-            sizes or divergences of the first run are out of bounds; the result says so.
+        target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer. None for 0.9, 0.85
+            with ``"adapted"``, 0.95 where the model is sampled as written.
+        retry: Sample once more, with twice the draws and tuning steps (and smaller steps after divergences), where
+            R-hat, effective sample sizes or divergences of the first run are out of bounds; the result says so.
         max_dense: Most effects outside the largest grouping factor of a linear model with crossed factors: time grows
             with the cube of their number. Raise it if you can wait.
     """
@@ -108,7 +111,7 @@ class PyMC(Backend):
 
     conditioning: bool = False
     draws: Annotated[int, Field(ge=4)] = 1000
-    tune: Annotated[int, Field(ge=0)] = 500
+    tune: Annotated[int, Field(ge=0)] | None = None
     chains: Annotated[int, Field(ge=1)] = 4
     cores: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
@@ -126,6 +129,13 @@ class PyMC(Backend):
             )
         return self
 
+    def load(self) -> ModuleType:
+        """Import PyMC and the sampler."""
+        engine = super().load()
+        if self._sampler() == "nutpie":
+            importlib.import_module("nutpie.compiled_pyfunc")
+        return engine
+
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """What cannot be integrated out: effects of a generalised model, and too many of a linear one."""
         del request
@@ -141,6 +151,23 @@ class PyMC(Backend):
             )
             return [reason]
         return []
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """Draws of the group effects: sampled ones are all held, several times over; others where they are few."""
+        from unimix.backends._posterior_draws import fits_in_memory
+
+        size, count = sizes_of(design), self.chains * self.draws
+        sampled = self._form(design) != "marginal"
+        times = 6.0 if sampled else 2.5 * fits_in_memory(design, count)
+        crossed = self.chains * (8.0 * size.dense + 8.0 * size.effects * (size.dense / 8) ** 0.5)
+        return most(
+            {
+                "the data": 4.0 * size.rows + 30 * size.levels,
+                "draws of group effects": times * count * size.effects,
+                size.crossed: 0.0 if sampled else crossed,
+            },
+            None if sampled else pace(design, size, 100.0, 20_000.0),
+        )
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The model as a statistician writes it, and the sampler."""
@@ -163,8 +190,11 @@ class PyMC(Backend):
             return "marginal" if design.is_linear else "adapted"
         return self.parametrization
 
+    def _tune(self, design: Design) -> int:
+        return self.tune if self.tune is not None else 300 if self._form(design) == "marginal" else 500
+
     def _accept(self, design: Design) -> float:
-        return self.target_accept or (0.85 if self._form(design) == "adapted" else 0.95)
+        return self.target_accept or {"adapted": 0.85, "marginal": 0.9}.get(self._form(design), 0.95)
 
     def _sampler(self) -> str:
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
@@ -180,14 +210,14 @@ class PyMC(Backend):
         table = resolve_priors(design, request.priors)
         options = SamplerOptions(
             draws=self.draws,
-            tune=self.tune,
+            tune=self._tune(design),
             chains=self.chains,
             cores=self.cores,
             target_accept=self._accept(design),
             seed=request.seed,
             progress=self._shows_progress(request),
         )
-        model = build_model(design, table, centered=self.parametrization == "centered")
+        model = Deferred(lambda: build_model(design, table, centered=self.parametrization == "centered"))
         sampled = self._sample(design, table, model, options)
         sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         again: dict[str, str] = {}
@@ -196,8 +226,8 @@ class PyMC(Backend):
             options = replace(
                 options,
                 draws=2 * self.draws,
-                tune=2 * self.tune,
-                target_accept=max(CAREFUL, self._accept(design)),
+                tune=2 * self._tune(design),
+                target_accept=max(CAREFUL if sampling.divergences else 0.0, self._accept(design)),
                 seed=None if request.seed is None else request.seed + 1,
             )
             sampled = self._sample(design, table, model, options)
@@ -205,7 +235,7 @@ class PyMC(Backend):
         made = estimates_of(
             design,
             sampled,
-            table,
+            table.texts,
             ci_level=request.ci_level,
             call=self._call(design, table),
             library=self._sampler(),
@@ -218,7 +248,7 @@ class PyMC(Backend):
             generative=WrittenModel(model, problem.original.offset if design.is_linear else None, design.trials),
         )
 
-    def _sample(self, design: Design, table: PriorTable, model: Any, options: SamplerOptions) -> Sampled:
+    def _sample(self, design: Design, table: PriorTable, model: Deferred, options: SamplerOptions) -> Sampled:
         from threadpoolctl import threadpool_limits
 
         # Chains run side by side: linear algebra that takes all processors for each of them slows them tenfold.
@@ -233,8 +263,10 @@ class PyMC(Backend):
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
         from unimix.backends._posterior_density import LogPosterior
         from unimix.backends._posterior_draws import Posterior, Sampled, fits_in_memory
+        from unimix.backends._posterior_scales import effects_in_users_units
         from unimix.backends._pymc_sample import sample_nutpie, sample_pymc, whiten
-        from unimix.numerics.marginal_effects import draw_effects
+        from unimix.numerics.collapsed import Reduced
+        from unimix.numerics.collapsed_effects import draw_all_effects
 
         target = LogPosterior(design, table)
         whitening = whiten(target, target.start())
@@ -242,27 +274,15 @@ class PyMC(Backend):
         raw = sample(whitening.density(target), target.size, options)
         draws = target.draws(whitening.points(raw.points).reshape(-1, target.size))
         kept = fits_in_memory(design, len(draws.sigma))
-        if not design.blocks:
-            return Sampled(
-                Posterior(draws.beta, draws.sds, draws.correlations, draws.sigma[:, None], (), (), ()), raw, kept=True
-            )
-        found = draw_effects(
-            target.data,
-            draws.beta_c,
-            draws.factors_c,
-            draws.log_sigma_c,
-            np.random.default_rng([options.seed or 0, 1]),
-            keep=1 if kept else 0,
-        )
-        maps = target.maps
+        rng = np.random.default_rng([options.seed or 0, 1])
+        reduced = Reduced(target.columns.design)
+        found = draw_all_effects(reduced, draws.beta_c, draws.factors_c, draws.sigma_c, rng, keep=kept)
         posterior = Posterior(
             draws.beta,
             draws.sds,
             draws.correlations,
             draws.sigma[:, None],
-            tuple(d @ m.T for d, m in zip(found.draws, maps, strict=True)) if kept else None,
-            tuple(d @ m.T for d, m in zip(found.means, maps, strict=True)),
-            tuple(m @ c @ m.T for c, m in zip(found.covariances, maps, strict=True)),
+            *effects_in_users_units(found, target.maps, kept=kept),
         )
         return Sampled(posterior, raw, kept)
 
@@ -279,18 +299,18 @@ class PyMC(Backend):
         kept = fits_in_memory(design, raw.points[..., 0].size)
         return Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
 
-    def _as_written(self, design: Design, model: Any, options: SamplerOptions) -> Sampled:
+    def _as_written(self, design: Design, model: Deferred, options: SamplerOptions) -> Sampled:
         from unimix.backends._posterior_draws import Sampled
         from unimix.backends._pymc_model import read_model_draws
         from unimix.backends._pymc_sample import sample_model
 
-        return Sampled(*read_model_draws(design, sample_model(model, self._sampler(), options)), kept=True)
+        return Sampled(*read_model_draws(design, sample_model(model.get(), self._sampler(), options)), kept=True)
 
     def _call(self, design: Design, table: PriorTable) -> str:
         from unimix.backends._posterior_draws import written_model
 
         how = (
-            f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self.tune}, "
+            f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self._tune(design)}, "
             f"draws={self.draws}, target_accept={self._accept(design):g}"
         )
         return written_model(design, table, how)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from unimix.backends import glmer, rbridge
 from unimix.backends.base import BackendInfo, Problem
@@ -24,10 +25,12 @@ from unimix.backends.mermod import (
     R_PACKAGES,
     LmerBackend,
     call_text,
+    effects_are_ours,
     first_start,
     further_starts,
     homoscedastic,
     n_starts_told,
+    placed,
     read_lm,
     read_merMod,
 )
@@ -41,7 +44,9 @@ if TYPE_CHECKING:
     from unimix.model.design import Design
     from unimix.model.estimates import Estimates
 
+FloatArray = npt.NDArray[np.float64]
 _STARTS = (0.1, 3.0, 0.01)
+_ROUNDING = 1e-13
 _UNCHECKED = {f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")}
 
 
@@ -58,13 +63,17 @@ class Pymer4(LmerBackend):
         url="https://eshinjolly.com/pymer4",
     )
     families: ClassVar[FamilySheet] = PYMER4_FAMILIES
+    per_row: ClassVar[float] = 40.0  # its tables hold every row several times
+    per_million: ClassVar[float] = 80.0
     r_packages: ClassVar[tuple[str, ...]] = (
-        *R_PACKAGES, "emmeans", "broom", "broom.mixed", "parameters", "performance", "insight", "tibble",
+        *R_PACKAGES, "lmerTest", "emmeans", "broom", "broom.mixed", "parameters", "performance", "insight", "tibble",
     )  # fmt: skip
+
+    r_engine: ClassVar[tuple[str, ...]] = (*R_PACKAGES, "lmerTest")
 
     def load(self) -> Any:
         """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
-        rbridge.connect(self.info.name, self.info.install).require(self.r_packages, self.info.name)
+        self.checked_bridge()
         # pymer4 0.9 imports the R package `report`, which only its method .report() uses and Debian does not have:
         # without it `import pymer4` fails, although nothing that fits needs it.
         if "pymer4.models" not in sys.modules:
@@ -79,10 +88,9 @@ class Pymer4(LmerBackend):
             return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
         bridge = rbridge.connect(self.info.name, self.info.install)
         design, constant, provenance = homoscedastic(problem.design, self.r_request(problem.request))
-        text = super(LmerBackend, self).preview(design, problem.request)
-        data = _frame(design)
+        data, text = _frame(design)
         call = call_text(text, design, problem.request, self.control_text())
-        with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings(), rbridge.interruptible():
+        with rbridge.conversions(), rbridge.at_work(warns=True) as said:
             made = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
             search = self._steer(made, bridge, problem) if design.blocks else _Search()
             trouble = _run(made)
@@ -97,21 +105,24 @@ class Pymer4(LmerBackend):
             len(design.blocks),
             problem.coefficients,
             self.r_request(problem.request).df_method,
+            not effects_are_ours(design),
         )
         answer |= {"model": made, "notes": [*answer["notes"], *notes]}
         finished = int(answer["code"][0]) == 0
-        return read_merMod(answer, problem, constant, road | n_starts_told(search.n_starts), call, finished=finished)
+        road |= n_starts_told(search.n_starts)
+        own = placed(answer, design, reml=problem.request.reml)
+        return read_merMod(answer, problem, constant, road, call, finished=finished, own=own)
 
     def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
         bridge = rbridge.connect(self.info.name, self.info.install)
         design = problem.design
         name, link = r_family(design.family)
-        text = super(LmerBackend, self).preview(design, problem.request)
+        data, text = _frame(design)
         weights = prior_weights(design)
-        with rbridge.LOCK, rbridge.quiet_console() as said, rbridge.immediate_warnings(), rbridge.interruptible():
+        with rbridge.conversions(), rbridge.at_work(warns=True) as said:
             made = (engine.glmer if design.blocks else engine.glm)(
                 text,
-                _frame(design),
+                data,
                 family=name.replace(".", "_"),  # rpy2's name of R's function
                 link=link,
                 weights=weights if len(weights) else None,
@@ -128,7 +139,7 @@ class Pymer4(LmerBackend):
             answer = bridge.call("extract_glm", made.r_model)
             found = glmer.read_glm({**answer, **more, "notes": [*answer["notes"], *notes]}, problem, call)
             return replace(found, provenance={**found.provenance, **road})
-        answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal")
+        answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal", True)
         answer |= {**more, "notes": [*answer["notes"], *notes]}
         return glmer.read_glmer(answer, problem, settings, road | n_starts_told(search.n_starts), call)
 
@@ -247,13 +258,26 @@ def _run(made: Any) -> list[str]:
     return []
 
 
-def _frame(design: Design) -> Any:
+def _frame(design: Design) -> tuple[Any, str]:
+    """The columns under generated names, and the formula; each column once, because pymer4 converts them slowly."""
     import polars as pl
 
     columns: dict[str, Any] = {"y": design.y}
-    columns |= {f"x{j}": np.ascontiguousarray(design.x[:, j]) for j in range(design.p)}
+
+    def side(matrix: FloatArray, prefix: str) -> str:
+        names = []
+        for j, column in enumerate(np.ascontiguousarray(matrix.T)):
+            if j == 0 and np.abs(column - 1).max() < _ROUNDING:
+                names.append("1")
+                continue
+            known = next((name for name, values in columns.items() if np.array_equal(values, column)), None)
+            names.append(known or f"{prefix}{j}")
+            columns.setdefault(names[-1], column)
+        return " + ".join(names if names[:1] == ["1"] else ["0", *names])
+
+    parts = [side(design.x, "x")]
     for k, block in enumerate(design.blocks):
-        columns |= {f"z{k}_{j}": np.ascontiguousarray(block.z[:, j]) for j in range(block.q)}
-        levels = [str(i + 1) for i in range(block.n_levels)]
-        columns[f"g{k}"] = pl.Series([levels[c] for c in block.codes], dtype=pl.Enum(levels))
-    return pl.DataFrame(columns)
+        parts.append(f"({side(block.z, f'z{k}_')} | g{k})")
+    for k, block in enumerate(design.blocks):
+        columns[f"g{k}"] = (block.codes + 1).astype(np.int32)  # lme4 sorts numbers as numbers
+    return pl.DataFrame(columns), f"y ~ {' + '.join(parts)}"

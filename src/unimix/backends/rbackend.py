@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends import rbridge
-from unimix.backends.base import Backend
+from unimix.backends.base import Backend, FitRequest
+from unimix.backends.cost import Cost, most, pace, sizes_of
 
 if TYPE_CHECKING:
     from unimix.model.design import Design
@@ -27,17 +28,46 @@ class RBackend(Backend):
     r_beneath: ClassVar[str]
     """The R package under the engine whose version matters too."""
 
+    per_row: ClassVar[float]
+    """Bytes that the engine takes for a byte of the design's columns."""
+    per_dense: ClassVar[float]
+    """The same for a dense matrix of crossed effects."""
+    per_million: ClassVar[float]
+    """Seconds per million cells of the design's columns."""
+    per_cube: ClassVar[float]
+    """Seconds for a thousand crossed effects."""
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """What goes by rows, and the Cholesky factor, which crossed factors fill in."""
+        size = sizes_of(design)
+        filled = self.per_dense * size.dense + 4.5 * size.between
+        parts = {"the data": 1e7 + self.per_row * size.rows, size.crossed: filled}
+        return most(parts, pace(design, size, self.per_million, self.per_cube))
+
     def load(self) -> Any:
         """Start R and check its packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
-        bridge.require(self.r_packages, self.info.name)
-        bridge.prepare(self.r_engine)
+        bridge = self.checked_bridge()
+        bridge.prepare(self.r_needed())
         return bridge
+
+    def checked_bridge(self) -> rbridge.RBridge:
+        """R, with all packages that these options need.
+
+        Raises:
+            EngineNotInstalledError: If one is missing.
+        """
+        bridge = rbridge.connect(self.info.name, self.info.install)
+        bridge.require(list(dict.fromkeys([*self.r_packages, *self.r_needed()])), self.info.name)
+        return bridge
+
+    def r_needed(self) -> tuple[str, ...]:
+        """The R packages that fit with these options: loaded ahead of time."""
+        return self.r_engine
 
     def versions(self) -> dict[str, str]:
         """Versions of the Python packages, R and the R packages."""
         bridge = rbridge.connect(self.info.name, self.info.install)
-        return {**super().versions(), **bridge.versions([*self.r_engine, self.r_beneath])}
+        return {**super().versions(), **bridge.versions([*self.r_needed(), self.r_beneath])}
 
 
 def r_family(family: Family) -> tuple[str, str]:
@@ -75,10 +105,11 @@ def read_covariances(answer: dict[str, Any], design: Design) -> tuple[FloatArray
 
 
 def read_modes(answer: dict[str, Any], design: Design) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-    """Conditional modes (L, q) and covariances (L, q, q) per block, from R's column-major vectors."""
+    """Conditional modes (L, q) and covariances (L, q, q; none where R was not asked) per block, column-major in R."""
     modes, covs = [], []
     for mode, cov, block in zip(answer["modes"], answer["mode_covs"], design.blocks, strict=True):
         levels, q = block.n_levels, block.q
         modes.append(mode.reshape(levels, q, order="F"))
-        covs.append(np.moveaxis(cov.reshape(q, q, levels, order="F"), 2, 0))
+        if len(cov):
+            covs.append(np.moveaxis(cov.reshape(q, q, levels, order="F"), 2, 0))
     return tuple(modes), tuple(covs)

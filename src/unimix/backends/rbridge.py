@@ -12,14 +12,16 @@ import importlib.util
 import os
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.watchdog import stopped_by, undisturbed
 from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError
 
 LOCK = threading.RLock()
@@ -53,7 +55,7 @@ class RBridge:
         Raises:
             FitError: With R's message.
         """
-        with LOCK, quiet_console(), interruptible():
+        with at_work():
             answer = self._to_dict(self._functions[function](*[self._to_r(a) for a in arguments]))
             notes = [str(n) for n in answer["notes"]]
             error = str(answer["error"][0])
@@ -185,7 +187,8 @@ def connect(backend: str, install: str) -> RBridge:
         try:
             from rpy2 import rinterface
 
-            rinterface.initr()
+            with _library_path_kept():
+                rinterface.initr()
         except Exception as error:
             version = importlib.metadata.version("rpy2-rinterface")
             raise EngineBrokenError(
@@ -194,6 +197,29 @@ def connect(backend: str, install: str) -> RBridge:
             ) from error
         _bridge = RBridge(rinterface)
         return _bridge
+
+
+@contextlib.contextmanager
+def _library_path_kept() -> Iterator[None]:
+    """Take back the library path that R leaves in the environment: a Python that is started with it may not load."""
+    name, before = "LD_LIBRARY_PATH", os.environ.get("LD_LIBRARY_PATH")
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        os.unsetenv(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def conversions() -> Iterator[None]:
+    """Let rpy2.robjects convert here: its rules are a context variable, which other contexts and threads lack."""
+    from rpy2 import robjects
+    from rpy2.robjects import conversion
+
+    with conversion.localconverter(robjects.default_converter):
+        yield
 
 
 @contextlib.contextmanager
@@ -211,35 +237,86 @@ def quiet_console() -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
+def at_work(*, warns: bool = False) -> Iterator[list[str]]:
+    """Hold R for a piece of work: what it prints is taken, and Ctrl-C and the limits of a fit end it.
+
+    Args:
+        warns: Let R say its warnings at once.
+    """
+    loud = immediate_warnings() if warns else contextlib.nullcontext()
+    with undisturbed(), LOCK, quiet_console() as said, loud, interruptible():
+        yield said
+
+
+@contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C reach R: Python cannot run its handler while R computes, but it can wake another thread."""
+    """Let Ctrl-C and the limits of a fit reach R."""
+    from rpy2.rinterface_lib import openrlib
+
+    here = threading.get_ident()
+
+    def interrupt() -> bool:
+        evaluates = _evaluates(here)
+        if evaluates:
+            openrlib.rlib.R_interrupts_pending = 1
+        return evaluates
+
+    try:
+        with undisturbed(), _on_ctrl_c(interrupt), stopped_by(interrupt):
+            yield
+    finally:
+        openrlib.rlib.R_interrupts_pending = 0
+
+
+def _evaluates(thread: int) -> bool:
+    """Whether R evaluates a call for a thread: interrupted anywhere else, R jumps out of a frame that is gone."""
+    from rpy2 import rinterface
+    from rpy2.rinterface_lib import callbacks
+
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame.f_code.co_filename == callbacks.__file__:
+        frame = frame.f_back
+    return (
+        frame is not None
+        and frame.f_code.co_filename == rinterface.__file__
+        and frame.f_code.co_name in ("__call__", "rcall")
+    )
+
+
+@contextlib.contextmanager
+def _on_ctrl_c(interrupt: Callable[[], bool]) -> Iterator[None]:
+    """Python cannot run its handler of Ctrl-C while R computes, but it can wake another thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    from rpy2.rinterface_lib import openrlib
-
     ear, mouth = socket.socketpair()
     mouth.setblocking(False)
     former = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    cut = threading.Event()
 
     def listen() -> None:
         while heard := ear.recv(1):
             if former >= 0:  # an event loop listens too
                 with contextlib.suppress(OSError):
                     os.write(former, heard)
-            if heard[0] == signal.SIGINT:
-                openrlib.rlib.R_interrupts_pending = 1
+            if heard[0] == signal.SIGINT and interrupt():
+                cut.set()
 
     listener = threading.Thread(target=listen, name="unimix-interrupts", daemon=True)
     listener.start()
     try:
         yield
+    except Exception as error:
+        if cut.is_set():  # R's words for it; Python's exception can be lost in a callback of rpy2 (3.6)
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.set_wakeup_fd(former)
         mouth.close()
         listener.join()
         ear.close()
-        openrlib.rlib.R_interrupts_pending = 0
+    if cut.is_set():
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

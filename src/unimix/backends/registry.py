@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -94,3 +94,9 @@ def sound() -> dict[str, type[Backend]]:
         with contextlib.suppress(EngineBrokenError):
             found[name] = backend_class(name)
     return found
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Labels of engines in a row: their names, and ``pls (2)`` where one comes again."""
+    counts = [list(names[:i]).count(name) for i, name in enumerate(names)]
+    return [name if not n else f"{name} ({n + 1})" for name, n in zip(names, counts, strict=True)]

@@ -18,6 +18,7 @@ from unimix.backends._statsmodels_sheet import CAPABILITIES, FAMILIES
 from unimix.backends._statsmodels_start import as_point, find_starts, inverse_curvature
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
+from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_sheet import FamilySheet
 from unimix.errors import EngineBrokenError, listing
 from unimix.model.design import Design
@@ -110,6 +111,17 @@ class Statsmodels(Backend):
             f"{self.max_tied_rows:,} (option max_tied_rows)"
         )
         return [reason]
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """Lists per group, and for crossed factors matrices of all rows that are tied together."""
+        size = sizes_of(design)
+        parts = {"the data": 5.5 * size.rows + 30 * size.levels}
+        seconds = pace(design, size, 4.0, 0.0)
+        if len({b.group for b in design.blocks}) > 1 and seconds is not None:
+            rows = lay_out(design.blocks).largest
+            parts[f"{size.crossed}: {rows:,} rows are tied together"] = 8.0 * rows**2 + 2 * size.tied
+            seconds += 7.0 * (rows / 4000) ** 3
+        return most(parts, seconds)
 
     def default_method(self, design: Design) -> str:
         """REML; for generalised models the chosen approximation, or ML without group effects."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
 from unimix.model.data import Column, FactorColumn, NumericColumn, column_labels
 from unimix.model.expand import expand, remaining_atoms
-from unimix.model.rank import independent_columns, residual_scale
+from unimix.model.rank import independent_columns, largest_entries, residual_scale, triangular_factor
 from unimix.model.syntax import Name, quote, render
 
 if TYPE_CHECKING:
@@ -192,12 +192,16 @@ def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
     if block.n_levels > design.p:
         return []
     found = []
-    basis = np.linalg.qr(design.x / np.abs(design.x).max(axis=0))[0]
+    p, unit, levels = design.p, largest_entries(design.x), np.arange(block.n_levels)
     for j, name in enumerate(block.terms):
-        spread = np.zeros((design.n, block.n_levels))
-        spread[np.arange(design.n), block.codes] = block.z[:, j] / np.abs(block.z[:, j]).max()
-        left = spread - basis @ (basis.T @ spread)
-        if np.linalg.norm(left) < 1e-9 * np.linalg.norm(spread):
+        column = block.z[:, j] / np.abs(block.z[:, j]).max()
+
+        def rows(part: slice, column: npt.NDArray[np.float64] = column) -> npt.NDArray[np.float64]:
+            spread = np.where(block.codes[part, None] == levels, column[part, None], 0.0)
+            return np.column_stack([design.x[part] / unit, spread])
+
+        left = triangular_factor(rows, design.n, p + block.n_levels)[p:, p:]
+        if np.linalg.norm(left) < 1e-9 * np.linalg.norm(column):
             found.append(
                 f"The column {name} {told}: the fixed effects have a coefficient for each of its {block.n_levels} "
                 "levels already, so that its variance cannot be estimated. Leave it out of one of the two."

@@ -6,6 +6,7 @@ its levels (marginality), and codes contrasts. Values come from :mod:`unimix.mod
 
 from __future__ import annotations
 
+import gc
 import math
 import re
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from unimix.errors import DataError, listing
 from unimix.model.contrasts import Contrast, formulaic_contrast
 from unimix.model.expand import Product, expand, remaining_atoms
 from unimix.model.expressions import Environment, FactorValue, MatrixValue, Value, evaluate, plain_factor
+from unimix.model.rank import row_blocks
 from unimix.model.syntax import Name, Node, render
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ def _numeric_products(
 
 
 def _finite(matrix: FloatArray, names: tuple[str, ...]) -> tuple[FloatArray, tuple[str, ...]]:
-    bad = [names[j] for j in np.flatnonzero(~np.isfinite(matrix).all(axis=0))]
+    bad = [] if np.isfinite(matrix.sum()) else [names[j] for j in np.flatnonzero(~np.isfinite(matrix).all(axis=0))]
     if bad:
         raise DataError(
             f"The products {listing(bad)} exceed the range of numbers; divide the columns by a constant first."
@@ -150,20 +152,25 @@ def _by_formulaic(
         for text, value in values.items()
     }
     alias = {text: f"uq{i}_" for i, text in enumerate(values)}
-    frame: dict[str, Any] = {"uqrows_": np.zeros(n_rows)}
-    context: dict[str, Any] = {}
-    for text, value in values.items():
-        if isinstance(value, np.ndarray):
-            frame[alias[text]] = value
-        else:
-            context[alias[text]] = _coded(value, coded[text], text)
     # Terms and not text: nothing is parsed, and every factor is looked up by its alias, never evaluated.
     ones = [Term([Factor("1", eval_method="literal")])] * int(intercept)
     products = [Term([Factor(alias[render(node)], eval_method="lookup") for node in term]) for term in terms]
-    with np.errstate(all="ignore"):
-        matrix = model_matrix(
-            Formula([*ones, *products]), pd.DataFrame(frame), context=context, na_action="ignore", output="numpy"
-        )
+
+    def block(part: slice) -> Any:
+        frame: dict[str, Any] = {"uqrows_": np.zeros(part.stop - part.start)}
+        context: dict[str, Any] = {}
+        for text, value in values.items():
+            if isinstance(value, np.ndarray):
+                frame[alias[text]] = value[part]
+            else:
+                context[alias[text]] = _coded(value, coded[text], text, part)
+        with np.errstate(all="ignore"):
+            return model_matrix(
+                Formula([*ones, *products]), pd.DataFrame(frame), context=context, na_action="ignore", output="numpy"
+            )
+
+    parts = list(row_blocks(n_rows, 1)) or [slice(0, 0)]
+    matrix = block(parts[0])
     shown = [_shown(node) for node in atoms.values()]
     found = list(values.values())
     contrast_of = list(coded.values())
@@ -179,25 +186,29 @@ def _by_formulaic(
         return f"{shown[int(atom)]}[{before}{levels[int(place)]}]"
 
     names = tuple(_ALIAS.sub(original, str(c)) for c in matrix.model_spec.column_names)
-    array = np.asarray(matrix, dtype=np.float64)
+    array = np.empty((n_rows, len(names)))
+    array[parts[0]] = np.asarray(matrix, dtype=np.float64).reshape(-1, len(names))
+    for part in parts[1:]:
+        gc.collect(1)  # formulaic's objects refer to each other in circles: what a block needed stays until then
+        array[part] = block(part)
     owners = [-1] * len(names)
     for index, product in enumerate(products):
         for j in matrix.model_spec.term_indices[product]:
             owners[j] = index
-    return *_finite(array.reshape(n_rows, len(names)), names), tuple(owners)
+    return *_finite(array, names), tuple(owners)
 
 
-def _coded(value: FactorValue | MatrixValue, contrast: Contrast | None, text: str) -> Any:
+def _coded(value: FactorValue | MatrixValue, contrast: Contrast | None, text: str, part: slice) -> Any:
     from formulaic.materializers.types import FactorValues
     from formulaic.transforms import C
 
     if isinstance(value, MatrixValue):
-        columns = dict(zip(value.labels, np.transpose(value.values), strict=True))
+        columns = dict(zip(value.labels, np.transpose(value.values)[:, part], strict=True))
         return FactorValues(columns, kind="numerical", spans_intercept=False)
     if len(value.levels) < 2:
         only = f"only the level {value.levels[0]!s}" if value.levels else "no level"
         raise DataError(f"The factor {text} has {only} in the rows used; leave it out, or check the data.")
     # Levels go by number: formulaic leaves out columns whose names begin with two underscores.
     levels = pd.Index([f"uql{i}_" for i in range(len(value.levels))])
-    series = pd.Series(pd.Categorical.from_codes(value.codes, categories=levels))
+    series = pd.Series(pd.Categorical.from_codes(value.codes[part], categories=levels))
     return C(series, formulaic_contrast(contrast, value.levels, text)) if contrast else C(series)

@@ -17,6 +17,7 @@ import pandas as pd
 from unimix.errors import DataError, did_you_mean, listing
 from unimix.model.dates import date_levels
 from unimix.model.frames import column_labels, n_rows, read_series
+from unimix.model.rank import row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -305,19 +306,28 @@ def factor_from_numbers(
     Raises:
         DataError: If a value is not among the known levels.
     """
-    present, inverse = np.unique(values[~np.isnan(values)], return_inverse=True)
-    levels = tuple(_level(float(v)) for v in present) if known is None else tuple(known)
-    codes = np.full(len(values), -1, dtype=np.int64)
+    codes, present = _factorized(values)
     if known is None:
-        codes[~np.isnan(values)] = inverse
-        return codes, levels
+        return codes, tuple(_level(v) for v in present.tolist())
+    levels = tuple(known)
     index = {level: i for i, level in enumerate(levels)}
     strange = [v for v in (_level(float(v)) for v in present) if v not in index]
     if strange:
         raise DataError(f"{name} has levels that the fitted model does not know: {listing(map(str, strange))}.")
-    table = np.array([index[_level(float(v))] for v in present], dtype=np.int64)
-    codes[~np.isnan(values)] = table[inverse] if len(table) else inverse
-    return codes, levels
+    table = np.array([*(index[_level(float(v))] for v in present), -1], dtype=np.int64)
+    return table[codes], levels
+
+
+def _factorized(values: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Positions (n,) among the different values, -1 for NaN, and these in increasing order; no copy of the whole."""
+    parts = [values[part] for part in row_blocks(len(values), 1)]
+    present = np.unique(np.concatenate([np.unique(part) for part in parts])) if parts else values[:0]
+    present = present[: len(present) - int(np.isnan(present).sum())]  # NaN is sorted to the end
+    codes = np.empty(len(values), dtype=np.int64)
+    for part in row_blocks(len(values), 1):
+        own, inverse = np.unique(values[part], return_inverse=True)
+        codes[part] = np.where(np.isnan(own), -1, np.searchsorted(present, own))[inverse]
+    return codes, present
 
 
 def as_numbers(column: Column) -> FloatArray:

@@ -276,7 +276,7 @@ def build_design(
     design = Design(
         spec=spec,
         y=response.y,
-        x=np.ascontiguousarray(x[:, list(kept)]),
+        x=_taken(x, kept),
         fixed_names=tuple(names[j] for j in kept),
         blocks=tuple(block for _, block in blocks),
         weights=response.weights,
@@ -335,7 +335,12 @@ def _weights_mean(family: Family) -> str:
 def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> Part:
     x, names = build_columns(part, env, coding, n)
     kept = independent_columns(x)
-    return Part(np.ascontiguousarray(x[:, list(kept)]), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
+    return Part(_taken(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
+
+
+def _taken(x: FloatArray, columns: Sequence[int]) -> FloatArray:
+    """Some columns, row by row in memory; the matrix itself where they are all of them."""
+    return np.ascontiguousarray(x if tuple(columns) == tuple(range(x.shape[1])) else x[:, list(columns)])
 
 
 def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ()) -> tuple[ModelSpec, tuple[str, ...]]:
@@ -378,7 +383,7 @@ def _blocks(
                 group=term.group,
                 factors=term.factors,
                 terms=tuple(names[j] for j in picked),
-                z=np.ascontiguousarray(z[:, list(picked)]),
+                z=_taken(z, picked),
                 codes=codes,
                 levels=name_levels(levels),
                 structure=term.structure,

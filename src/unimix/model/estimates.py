@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +37,24 @@ class Sampling:
     divergences: int
     n_draws: int
     n_chains: int
+
+
+class Deferred:
+    """Something that is made when it is first asked for.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+
+    def get(self) -> Any:
+        """The thing itself, the same each time."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
 
 
 class Generative(Protocol):
@@ -88,7 +106,7 @@ class Estimates:
         priors: Prior per parameter, as text.
         provenance: For each quantity that is not the engine's own word: whose it is, and why.
         posterior: ArviZ object with the draws, or None.
-        native: The engine's own object.
+        native: The engine's own object; :class:`Deferred` where it takes time to make and the fit did not need it.
         generative: The model as something to draw from, where the engine has one.
     """
 

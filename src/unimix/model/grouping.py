@@ -80,5 +80,6 @@ def _part(level: Level) -> str:
 
 def is_nested(inner: IntArray, outer: IntArray) -> bool:
     """Whether every level of ``inner`` occurs within one level of ``outer`` (codes, shape (n,))."""
-    pairs = np.unique(np.column_stack([inner, outer]), axis=0)
-    return len(pairs) == len(np.unique(inner))
+    owner = np.empty(int(inner.max(initial=-1)) + 1, dtype=np.int64)
+    owner[inner] = outer
+    return bool((owner[inner] == outer).all())

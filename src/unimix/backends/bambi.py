@@ -1,0 +1,323 @@
+"""bambi: its own priors and families, on our numeric columns."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends import (
+    Answer,
+    Backend,
+    BackendInfo,
+    Capabilities,
+    Design,
+    Estimates,
+    FamilySheet,
+    Feature,
+    FitRequest,
+    Never,
+    NotYet,
+    Posterior,
+    Problem,
+    RawDraws,
+    Sampled,
+    Upstream,
+    Yes,
+    estimates_of_draws,
+)
+from unimix.errors import EngineBrokenError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FloatArray = npt.NDArray[np.float64]
+SERIES = "0.17."
+
+_LIKELIHOOD = Never("bambi samples a posterior; it maximises no likelihood. Use backend='lme4' or 'pls'.")
+_NO_DF = Never("a posterior has no degrees of freedom")
+_CORRELATED = Upstream(
+    "bambi takes (x | g) for independent effects, (x || g) in unimix, and never estimates their correlation. "
+    "Write || for that model, or use backend='pymc' or 'bayes'."
+)
+_NOT_COMPARED = NotYet("bambi has this link, which nobody has held against another engine here. Use backend='pymc'.")
+_NO_LINK = Upstream("bambi has no such link for this family. Use backend='pymc'.")
+_FAMILIES: dict[str, Answer] = {
+    "gaussian(identity)": Yes(),
+    "gaussian": _NOT_COMPARED,
+    "binomial(logit)": Yes(),
+    "binomial(probit)": Yes(),
+    "binomial(cloglog)": Yes(),
+    "binomial": _NO_LINK,
+    "poisson(log)": Yes(),
+    "poisson(identity)": _NOT_COMPARED,
+    "poisson": _NO_LINK,
+    "negative_binomial(log)": Yes(),
+    "negative_binomial(identity)": _NOT_COMPARED,
+    "negative_binomial": _NO_LINK,
+    "negative_binomial_1": Upstream("bambi's negative binomial has a quadratic variance only. Use backend='glmmtmb'."),
+    "gamma(log)": Yes(),
+    "gamma": _NOT_COMPARED,
+    "inverse_gaussian(log)": Yes(),
+    "inverse_gaussian": _NOT_COMPARED,
+    "beta(logit)": Yes(),
+    "beta(cauchit)": _NO_LINK,
+    "beta": _NOT_COMPARED,
+    "student_t(identity)": Yes(),
+    "student_t": _NOT_COMPARED,
+}
+_NAMES = {
+    "gaussian": "gaussian", "binomial": "binomial", "poisson": "poisson", "negative_binomial": "negativebinomial",
+    "gamma": "gamma", "inverse_gaussian": "wald", "beta": "beta", "student_t": "t",
+}  # fmt: skip
+_DISPERSION: dict[str, dict[str, tuple[str, bool]]] = {
+    "gaussian": {"sigma": ("sigma", False)},
+    "negative_binomial": {"theta": ("alpha", False)},
+    "gamma": {"dispersion": ("alpha", True)},
+    "inverse_gaussian": {"dispersion": ("lam", True)},
+    "beta": {"precision": ("kappa", False)},
+    "student_t": {"sigma": ("sigma", False), "nu": ("nu", False)},
+}
+"""Our parameter to bambi's, and whether bambi has its inverse."""
+
+
+class Bambi(Backend):
+    """bambi's Bayesian models, with the priors that it scales by the data.
+
+    bambi centres the predictors: the prior of its intercept is of the expected response at their means.
+
+    Attributes:
+        draws: Draws kept per chain.
+        tune: Tuning steps per chain.
+        chains: Number of chains.
+        cores: Chains that run at the same time; None for what bambi takes.
+        sampler: PyMC's own NUTS, which is bambi's default, or nutpie.
+        target_accept: Acceptance rate that the step size is tuned to.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="bambi",
+        engine="bambi",
+        title="bambi on PyMC",
+        packages=("bambi",),
+        distributions=("bambi", "formulae", "pymc"),
+        install="pip install 'unimix[bambi]'",
+        url="https://bambinos.github.io/bambi",
+        default_method="posterior",
+    )
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        {
+            Feature.NO_RANDOM_PART: Yes(),
+            Feature.RANDOM_INTERCEPT: Yes(),
+            Feature.CORRELATED_TERMS: _CORRELATED,
+            Feature.INDEPENDENT_TERMS: Yes(),
+            Feature.SEVERAL_CORRELATED_BLOCKS: _CORRELATED,
+            Feature.NESTED_FACTORS: Yes(),
+            Feature.CROSSED_FACTORS: Yes(),
+            Feature.CORRELATED_CROSSED: _CORRELATED,
+            Feature.WEIGHTS: Upstream(
+                "bambi's weights are numbers of copies of a row, not precisions. Use backend='pymc' or 'bayes'."
+            ),
+            Feature.OFFSET: Yes("subtracted from the response of a linear model; bambi's own in others"),
+            Feature.REML: _LIKELIHOOD,
+            Feature.ML: _LIKELIHOOD,
+            Feature.LAPLACE: _LIKELIHOOD,
+            Feature.AGQ: _LIKELIHOOD,
+            Feature.APPROXIMATE_POSTERIOR: Upstream("bambi's inference_method='laplace' fails on these models."),
+            Feature.POSTERIOR: Yes(),
+            Feature.PRIORS: NotYet("this backend has bambi's own priors. Use backend='pymc' or 'bayes'."),
+            Feature.SATTERTHWAITE: _NO_DF,
+            Feature.KENWARD_ROGER: _NO_DF,
+            Feature.COMPOUND_SYMMETRY: _CORRELATED,
+            Feature.AUTOREGRESSIVE: _CORRELATED,
+            Feature.ZERO_INFLATION: NotYet("bambi's zero-inflated families are not passed on. Use backend='glmmtmb'."),
+            Feature.DISPERSION_FORMULA: NotYet(
+                "bambi's distributional models are not passed on. Use backend='glmmtmb'."
+            ),
+        }
+    )
+    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
+
+    conditioning: Literal[False] = False
+    draws: Annotated[int, Field(ge=4)] = 1000
+    tune: Annotated[int, Field(ge=0)] = 1000
+    chains: Annotated[int, Field(ge=1)] = 4
+    cores: Annotated[int, Field(ge=1)] | None = None
+    sampler: Literal["pymc", "nutpie"] = "pymc"
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
+
+    def load(self) -> ModuleType:
+        """Import bambi.
+
+        Raises:
+            EngineBrokenError: If it is of another series, whose models and names are not those known here.
+        """
+        found = importlib.metadata.version("bambi") if self.available() else SERIES
+        if not found.startswith(SERIES):
+            raise EngineBrokenError(
+                f"bambi {found} is installed; backend='bambi' knows the series {SERIES[:-1]}, before PyMC 6. Type:\n"
+                f"    {self.info.install}"
+            )
+        return super().load()
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Models for which bambi's default priors make no sense."""
+        del request
+        reasons = []
+        if design.is_linear and not any(is_one(c) for c in design.x.T):
+            reasons.append(
+                "without an intercept bambi's priors, which it scales by the spread of the response, may "
+                "rule the answer out: keep the intercept, or use backend='pymc' or 'bayes'"
+            )
+        columns = [*design.x.T, *(b.z[:, j] for b in design.blocks for j in range(b.q))]
+        odd = any(np.ptp(c) == 0 and c[0] != 1 for c in columns)
+        if odd:
+            reasons.append("a column is constant but not 1, and bambi divides by its spread for a prior")
+        return reasons
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call in Python."""
+        del request
+        family = _NAMES[design.family.name]
+        return f'bambi.Model("{formula_of(design)}", data, family="{family}", link="{design.family.link}")'
+
+    def _shows_progress(self, request: FitRequest) -> bool:
+        return sys.stderr.isatty() if request.progress is None else request.progress
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        from threadpoolctl import threadpool_limits
+
+        bambi: Any = engine
+        design, request = problem.design, problem.request
+        family = design.family
+        more = {} if family.is_linear else {"link": family.link}
+        model = bambi.Model(formula_of(design), frame(design), family=_NAMES[family.name], **more)
+        cores = {} if self.cores is None else {"cores": self.cores}
+        with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
+            trace = model.fit(
+                draws=self.draws,
+                tune=self.tune,
+                chains=self.chains,
+                target_accept=self.target_accept,
+                inference_method=self.sampler,
+                random_seed=request.seed,
+                progressbar=self._shows_progress(request),
+                **cores,
+            )
+        posterior, raw = read(trace, design)
+        return estimates_of_draws(
+            design,
+            Sampled(posterior, raw, kept=True),
+            priors_of(model, design),
+            ci_level=request.ci_level,
+            call=self.preview(design, request),
+            library=self.sampler,
+        )
+
+
+def formula_of(design: Design) -> str:
+    """Our numeric columns as bambi's formula: constant columns as its intercepts, everything else by name."""
+    fixed = ["1" if is_one(c) else f"x{j}" for j, c in enumerate(design.x.T)]
+    groups = group_names(design)
+    bars = [
+        f"({'1' if is_one(b.z[:, 0]) else f'0 + z{k}'} | {g})"
+        for k, (b, g) in enumerate(zip(design.blocks, groups, strict=True))
+    ]
+    head = [] if "1" in fixed else ["0"]
+    shift = ["offset(o)"] if design.offset is not None else []
+    response = "p(y, n)" if design.family.name == "binomial" else "y"
+    return f"{response} ~ {' + '.join([*head, *fixed, *shift, *bars])}"
+
+
+def group_names(design: Design) -> list[str]:
+    """A name per grouping factor: g0 for the first and all other blocks of it, and so on."""
+    known = list(dict.fromkeys(b.group for b in design.blocks))
+    return [f"g{known.index(b.group)}" for b in design.blocks]
+
+
+def frame(design: Design) -> Any:
+    """The columns of :func:`formula_of` as a data frame; levels are ordered as ours."""
+    pd: Any = importlib.import_module("pandas")
+    columns: dict[str, Any] = {}
+    if design.family.name == "binomial":
+        trials = np.ones(design.n) if design.trials is None else design.trials
+        columns |= {"y": np.rint(design.y * trials).astype(int), "n": np.rint(trials).astype(int)}
+    elif design.family.response == "count":
+        columns["y"] = np.rint(design.y).astype(int)
+    else:
+        columns["y"] = design.y
+    columns |= {f"x{j}": c for j, c in enumerate(design.x.T)}
+    columns |= {} if design.offset is None else {"o": design.offset}
+    for k, (block, group) in enumerate(zip(design.blocks, group_names(design), strict=True)):
+        columns[f"z{k}"] = block.z[:, 0]
+        labels = [f"{i:09d}" for i in range(block.n_levels)]
+        columns[group] = pd.Categorical.from_codes(block.codes, categories=labels, ordered=True)
+    return pd.DataFrame(columns)
+
+
+def is_one(column: FloatArray) -> bool:
+    """Whether a column is the intercept's."""
+    return bool(np.all(column == 1.0))
+
+
+def names_of_effects(design: Design) -> list[str]:
+    """Bambi's name of each block's effects."""
+    return [
+        f"{'1' if is_one(b.z[:, 0]) else f'z{k}'}|{g}"
+        for k, (b, g) in enumerate(zip(design.blocks, group_names(design), strict=True))
+    ]
+
+
+def read(trace: Any, design: Design) -> tuple[Posterior, RawDraws]:
+    """Draws under our names; shapes as :class:`Posterior` has them."""
+    found = trace.posterior
+
+    def flat(name: str) -> FloatArray:
+        values = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
+        return values.reshape(values.shape[0] * values.shape[1], -1)
+
+    count = found.sizes["chain"] * found.sizes["draw"]
+    fixed = [flat("Intercept" if is_one(c) else f"x{j}") for j, c in enumerate(design.x.T)]
+    beta = np.concatenate([np.empty((count, 0)), *fixed], axis=1)
+    effects = []
+    for name, block, group in zip(names_of_effects(design), design.blocks, group_names(design), strict=True):
+        levels = [int(v) for v in found[name].coords[f"{group}__factor_dim"].values]
+        ordered = np.empty((count, block.n_levels))
+        ordered[:, levels] = flat(name)
+        effects.append(ordered[:, :, None])
+    sds = tuple(flat(f"{name}_sigma") for name in names_of_effects(design))
+    ones = tuple(np.ones((count, 1, 1)) for _ in design.blocks)
+    known = _DISPERSION.get(design.family.name, {})
+    parts = [np.empty((count, 0))]
+    for ours in design.family.parameters:
+        theirs, inverse = known[ours]
+        parts.append(1 / flat(theirs) if inverse else flat(theirs))
+    posterior = Posterior.of_effects(beta, sds, ones, np.concatenate(parts, axis=1), tuple(effects))
+    chains, draws = found.sizes["chain"], found.sizes["draw"]
+    diverging = np.asarray(trace.sample_stats["diverging"].values, dtype=bool)
+    seconds = float(found.attrs.get("sampling_time", np.nan))
+    return posterior, RawDraws(posterior.parameters().reshape(chains, draws, -1), diverging, {}, seconds)
+
+
+def priors_of(model: Any, design: Design) -> dict[str, str]:
+    """Every prior in force in bambi's words, under our names."""
+    part = model.components[model.family.likelihood.parent]
+    told: dict[str, str] = {}
+    for j, (name, column) in enumerate(zip(design.fixed_names, design.x.T, strict=True)):
+        if is_one(column):
+            told[name] = f"{part.intercept_term.prior} at the predictors' means"
+        else:
+            told[name] = str(part.common_terms[f"x{j}"].prior)
+    for block, name in zip(design.blocks, names_of_effects(design), strict=True):
+        told[f"sd({block.group}: {block.terms[0]})"] = str(part.group_specific_terms[name].prior.args["sigma"])
+    for ours, (theirs, inverse) in _DISPERSION.get(design.family.name, {}).items():
+        prior = model.constant_components[theirs].prior
+        told[ours] = f"1 / {ours} ~ {prior}" if inverse else str(prior)
+    return told

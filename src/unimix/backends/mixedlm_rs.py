@@ -1,0 +1,168 @@
+"""mixedlm-rs by arrays: one grouping factor with one correlated block, in Rust.
+
+Its class is called as it stands; its ``install()``, which would replace statsmodels' ``MixedLM`` for the whole session,
+is never called.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends import (
+    AtEstimates,
+    Backend,
+    BackendInfo,
+    Capabilities,
+    Cost,
+    Design,
+    Estimates,
+    FamilySheet,
+    Feature,
+    FitRequest,
+    Never,
+    Problem,
+    Upstream,
+    Yes,
+    likely_starts,
+    linear_at,
+    most,
+    only_gaussian,
+    pace,
+    sizes_of,
+)
+
+FloatArray = npt.NDArray[np.float64]
+_ONE_BLOCK = Upstream(
+    "mixedlm-rs 0.2 has one correlated block over one grouping factor, exog_re, and no variance components. "
+    "Use backend='pls', 'mixedlm' or 'lme4'."
+)
+_NO_STRUCTURE = Upstream("mixedlm-rs has unstructured covariances only. Use backend='glmmtmb'.")
+_NO_GLMM = Never("mixedlm-rs is for linear mixed models. Use backend='pls', 'mixedlm' or 'lme4'.")
+_NO_POSTERIOR = Never("mixedlm-rs maximises a likelihood; it has no posterior. Use backend='pymc'.")
+
+
+class MixedlmRs(Backend):
+    """mixedlm-rs: linear mixed models with one grouping factor, in Rust, pip only.
+
+    Attributes:
+        max_iterations: Limit of one search.
+        restarts: How many further starts are tried when the search ended on the boundary or short of the optimum.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="mixedlm_rs",
+        engine="mixedlm-rs",
+        title="mixedlm-rs, in Rust",
+        packages=("mixedlm_rs",),
+        distributions=("mixedlm-rs",),
+        install="pip install 'unimix[mixedlm-rs]'",
+        url="https://github.com/Fatin-Ishraq/mixedlm-rs",
+    )
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        {
+            Feature.NO_RANDOM_PART: Never(
+                "mixedlm-rs needs a grouping factor. Use backend='pls', 'statsmodels' or 'mixedlm'."
+            ),
+            Feature.RANDOM_INTERCEPT: Yes(),
+            Feature.CORRELATED_TERMS: Yes(),
+            Feature.INDEPENDENT_TERMS: _ONE_BLOCK,
+            Feature.SEVERAL_CORRELATED_BLOCKS: _ONE_BLOCK,
+            Feature.NESTED_FACTORS: _ONE_BLOCK,
+            Feature.CROSSED_FACTORS: _ONE_BLOCK,
+            Feature.CORRELATED_CROSSED: _ONE_BLOCK,
+            Feature.WEIGHTS: Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
+            Feature.OFFSET: Yes("subtracted from the response and added back"),
+            Feature.REML: Yes(),
+            Feature.ML: Yes(),
+            Feature.LAPLACE: _NO_GLMM,
+            Feature.AGQ: _NO_GLMM,
+            Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
+            Feature.POSTERIOR: _NO_POSTERIOR,
+            Feature.PRIORS: _NO_POSTERIOR,
+            Feature.SATTERTHWAITE: Yes("by unimix"),
+            Feature.KENWARD_ROGER: Yes("by unimix"),
+            Feature.COMPOUND_SYMMETRY: _NO_STRUCTURE,
+            Feature.AUTOREGRESSIVE: _NO_STRUCTURE,
+            Feature.ZERO_INFLATION: _NO_GLMM,
+            Feature.DISPERSION_FORMULA: Upstream("mixedlm-rs has one residual variance. Use backend='glmmtmb'."),
+        }
+    )
+    families: ClassVar[FamilySheet] = only_gaussian(_NO_GLMM.reason)
+    takes_start: ClassVar[bool] = True
+
+    max_iterations: Annotated[int, Field(ge=1)] = 500
+    restarts: Annotated[int, Field(ge=0, le=3)] = 2
+
+    def for_refits(self) -> MixedlmRs:
+        """Without further starts where a search ends on the boundary, which is where many replicates belong."""
+        return self.model_copy(update={"restarts": 0})
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Models without fixed effects, on which mixedlm-rs raises a TypeError."""
+        del request
+        return [] if design.p else ["mixedlm-rs needs a fixed effect. Use backend='pls', 'mixedlm' or 'lme4'."]
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """Columns, and products per level."""
+        size = sizes_of(design)
+        return most({"the data": 1e7 + 6.0 * size.rows + 30.0 * size.levels}, pace(design, size, 0.3, 0.0))
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call in Python, under the generated names."""
+        x, z = (f"{c}[{', '.join(n)}]" for c, n in zip("XZ", _names(design), strict=True))
+        return f"MixedLM(y, {x}, groups=g0, exog_re={z}).fit(reml={request.reml}, maxiter={self.max_iterations})"
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        design, request = problem.design, problem.request
+        block = design.blocks[0]
+        model = engine.MixedLM(design.y, design.x, block.codes, exog_re=block.z)
+        best = self._search(model, design, None if problem.start is None else problem.start[0], reml=request.reml)
+        searches = 1
+        if self.restarts and (best.at.singular or best.at.complaint):
+            starts = likely_starts(design.y, design.x, design.blocks, reml=request.reml)[: self.restarts]
+            others = [self._search(model, design, start[0], reml=request.reml) for start in starts]
+            best, searches = max([best, *others], key=lambda s: s.found.llf), 1 + len(others)
+        found, at = best.found, best.at
+        told = f"best of {searches} searches by mixedlm-rs: one ended on the boundary, or short"
+        words = f"mixedlm-rs says: {found.diagnostics['optimiser_message']}"
+        return Estimates(
+            beta=np.asarray(found.fe_params, dtype=np.float64),
+            beta_cov=np.asarray(found.cov_params(), dtype=np.float64)[: design.p, : design.p],
+            std_error_kind="generalised least squares",
+            covariances=(np.asarray(found.cov_re, dtype=np.float64),),
+            sigma=float(np.sqrt(found.scale)),
+            modes=(np.asarray(found.random_effects_array, dtype=np.float64),),
+            mode_covs=(np.asarray(found.random_effects_cov_array, dtype=np.float64),),
+            log_likelihood=float(found.llf),
+            converged=not at.complaint,
+            singular=at.singular,
+            messages=(at.complaint, words) if at.complaint else (),
+            gradient=float(found.diagnostics["max_abs_projected_gradient"]),
+            engine_call=self.preview(design, request),
+            provenance={"optimum": told} if searches > 1 else {},
+            native=found,
+        )
+
+    def _search(self, model: Any, design: Design, start: FloatArray | None, *, reml: bool) -> _Search:
+        """One search from a relative lower triangular factor (q, q), looked at by unimix."""
+        first = None if start is None else start[np.tril_indices(len(start))]
+        found = model.fit(start_params=first, reml=reml, maxiter=self.max_iterations)
+        covariance = np.asarray(found.cov_re, dtype=np.float64)
+        return _Search(found, linear_at(design, (covariance,), float(np.sqrt(found.scale)), reml=reml))
+
+
+class _Search(NamedTuple):
+    """Where one search ended, and unimix's look at it."""
+
+    found: Any
+    at: AtEstimates
+
+
+def _names(design: Design) -> tuple[list[str], list[str]]:
+    """Generated names of the columns of X and Z."""
+    return [f"x{j}" for j in range(design.p)], [f"z0_{j}" for b in design.blocks for j in range(b.q)]
