@@ -20,13 +20,17 @@ if TYPE_CHECKING:
         EngineNotInstalledError,
         FitError,
         FormulaError,
+        LimitError,
         OptionError,
         UnimixError,
         UnknownBackendError,
         UnsupportedModelError,
+        WorkerError,
     )
     from unimix.estimator import MixedModelRegressor as MixedModelRegressor
     from unimix.likelihood_tests import ModelTests, anova, compare_ic, compare_loo, ranova
+    from unimix.many.fits import ManyFits, read_many
+    from unimix.many.run import fit_many
     from unimix.model.expressions import register_function
     from unimix.model.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
     from unimix.model.priors import (
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
     from unimix.papers.table import table
     from unimix.pooled import Pooling, pooling
     from unimix.power_simulation import Power, power
+    from unimix.recommendation import Recommendation, recommend
     from unimix.refitting import refit
     from unimix.results.certificate import Certificate
     from unimix.results.result import FitResult
@@ -67,6 +72,7 @@ _HOMES = {
     "unimix.validation.crossvalidation": ("CrossValidation",),
     "unimix.validation.run": ("cross_validate",),
     "unimix.pooled": ("pooling", "Pooling"),
+    "unimix.recommendation": ("Recommendation", "recommend"),
     "unimix.api": ("fit", "compare", "explain"),
     "unimix.optimizers": ("all_fit", "AllFit"),
     "unimix.results.certificate": ("Certificate",),
@@ -76,8 +82,10 @@ _HOMES = {
     "unimix.doctor": ("doctor",),
     "unimix.errors": (
         "UnimixError", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError", "FitError",
-        "FormulaError", "OptionError", "UnknownBackendError", "UnsupportedModelError",
+        "FormulaError", "LimitError", "OptionError", "UnknownBackendError", "UnsupportedModelError", "WorkerError",
     ),
+    "unimix.many.fits": ("ManyFits", "read_many"),
+    "unimix.many.run": ("fit_many",),
     "unimix.model.expressions": ("register_function",),
     "unimix.model.family": (
         "Beta", "Binomial", "Gaussian", "InverseGaussian", "NegativeBinomial", "Poisson",
@@ -115,7 +123,9 @@ __all__ = [
     "HalfStudentT",
     "InverseGamma",
     "InverseGaussian",
+    "LimitError",
     "LogNormal",
+    "ManyFits",
     "ModelTable",
     "ModelTests",
     "NegativeBinomial",
@@ -124,12 +134,14 @@ __all__ = [
     "Poisson",
     "Pooling",
     "Power",
+    "Recommendation",
     "StudentT",
     "Tolerances",
     "Uniform",
     "UnimixError",
     "UnknownBackendError",
     "UnsupportedModelError",
+    "WorkerError",
     "all_fit",
     "anova",
     "backends",
@@ -142,11 +154,14 @@ __all__ = [
     "explain",
     "families",
     "fit",
+    "fit_many",
     "list_datasets",
     "load_dataset",
     "pooling",
     "power",
     "ranova",
+    "read_many",
+    "recommend",
     "refit",
     "register_function",
     "table",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from inspect import signature
 from typing import Any, Literal, Never
 
 from unimix.backends import registry
 from unimix.backends.base import Backend
-from unimix.calls import Call, ColumnOrArray, fit_one, make_request, prepare, restarted
+from unimix.backends.cost import UNKNOWN
+from unimix.backends.limits import MemoryLimit, TimeLimit
+from unimix.calls import ColumnOrArray, fit_one, make_request, prepare, restarted, suited
 from unimix.comparison.comparison import Comparison, Failure, build_comparison
 from unimix.errors import OptionError, UnimixError, listing
 from unimix.explanation import Explanation, explain_design
@@ -25,7 +26,7 @@ DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 def fit(
     formula: str,
     data: Any,
-    backend: BackendLike = "statsmodels",
+    backend: BackendLike = "pls",
     *,
     family: FamilyLike = "gaussian",
     method: Method | None = None,
@@ -41,6 +42,8 @@ def fit(
     priors: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
     restart: bool = False,
     **unknown: Never,
 ) -> FitResult:
@@ -71,6 +74,11 @@ def fit(
         priors: For PyMC: ``{"x": unimix.Normal(0, 10), "sd(g)": unimix.HalfNormal(5)}``.
         seed: Of random numbers; the same seed gives the same draws.
         progress: Show a progress bar; None means on a terminal.
+        time_limit: Seconds, or a ``datetime.timedelta``, after which the engine is stopped. The data have been read
+            and the engine has been loaded when the clock starts.
+        memory_limit: Bytes, or a text such as ``"8 GB"``, that the fit may take beside what the session already holds:
+            a model that will need more is refused, and a fit that comes to need more is stopped. None refuses what
+            will not fit into the memory that is free; ``"none"`` refuses nothing.
         restart: Where the certificate finds a linear mixed model short of the optimum, start the engine again from the
             best known point. The result says that its start was borrowed.
         unknown: Nothing; what other packages call an argument is answered with its name here.
@@ -86,6 +94,7 @@ def fit(
         UnsupportedModelError: The engine cannot express the model; says which can.
         EngineNotInstalledError: With the line to paste.
         FitError: The engine failed; with its words.
+        LimitError: It was stopped at ``time_limit`` or ``memory_limit``; says what is quicker or smaller.
     """
     refuse_swapped("unimix.fit", formula, data)
     engine = registry.resolve(backend, options)
@@ -106,6 +115,8 @@ def fit(
         priors,
         seed,
         progress,
+        time_limit,
+        memory_limit,
     )
     found = fit_one(engine, call)
     return restarted(engine, call, found) if restart else found
@@ -147,6 +158,8 @@ def compare(
     priors: Mapping[str, Any] | None = None,
     seed: int | None = None,
     progress: bool | None = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
     **unknown: Never,
 ) -> Comparison:
     """Fit one model through several engines, or set finished results side by side.
@@ -169,6 +182,8 @@ def compare(
         priors: Go to the engines that have priors.
         seed: As for :func:`fit`.
         progress: As for :func:`fit`.
+        time_limit: Of each engine, as for :func:`fit`.
+        memory_limit: Of each engine, as for :func:`fit`.
         unknown: As for :func:`fit`.
 
     Returns:
@@ -203,18 +218,13 @@ def compare(
         None,
         seed,
         progress,
+        time_limit,
+        memory_limit,
     )
     results: list[FitResult | Failure] = []
     for engine in engines:
-        sampler = engine.info.default_method == "posterior"
-        own = replace(
-            call,
-            method="posterior" if sampler else call.method,
-            df_method=call.df_method if _has_df(engine, call) else "satterthwaite",
-            priors=priors if sampler else None,
-        )
         try:
-            results.append(fit_one(engine, own))
+            results.append(fit_one(engine, suited(call, engine, priors)))
         except UnimixError as error:
             results.append(Failure(engine.info.name, type(error).__name__, str(error)))
     fitted = [r for r in results if isinstance(r, FitResult)]
@@ -223,12 +233,6 @@ def compare(
 
 def _label(result: FitResult | Failure) -> str:
     return result.engine.backend if isinstance(result, FitResult) else result.backend
-
-
-def _has_df(engine: Backend, call: Call) -> bool:
-    from unimix.model.features import Feature
-
-    return call.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
 
 
 def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> list[Backend]:
@@ -256,7 +260,7 @@ def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> lis
 def explain(
     formula: str,
     data: Any,
-    backend: BackendLike = "statsmodels",
+    backend: BackendLike = "pls",
     *,
     family: FamilyLike = "gaussian",
     method: Method | None = None,
@@ -312,13 +316,14 @@ def explain(
         priors,
         None,
         None,
+        None,
+        None,
     )
     request = make_request(engine, call)
-    able = [
-        n
-        for n, b in registry.others().items()
-        if not b.refusals(call.design, b.adapted(make_request(b, call), call.design))
-    ]
+    others = {n: (b, b.adapted(make_request(b, call), call.design)) for n, b in registry.others().items()}
+    able = [n for n, (b, asked) in others.items() if not b.refusals(call.design, asked)]
+    costs = {n: b.cost(call.design, asked) for n, (b, asked) in others.items() if n in able}
+    costs[engine.info.name] = engine.cost(call.design, request)
     return explain_design(
         call.design,
         engine.info.name,
@@ -326,4 +331,5 @@ def explain(
         engine.preview(call.design, request),
         engine.refusals(call.design, request),
         able,
+        {n: str(c) for n, c in costs.items() if c != UNKNOWN},
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ class Explanation:
         refusals: Why this engine cannot fit it, if so.
         able: Backends that can.
         notes: What was done to the data.
+        costs: What the fit will take, per backend that can and for this one, as far as it is known.
     """
 
     reading: str
@@ -37,6 +39,7 @@ class Explanation:
     refusals: tuple[str, ...]
     able: tuple[str, ...]
     notes: tuple[str, ...]
+    costs: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [self.reading, "", "Columns", self.columns.to_string(index=False)]
@@ -48,7 +51,10 @@ class Explanation:
             *(f"  {line}" for line in self.engine_call.splitlines()),
         ]
         lines += [f"  refused: {r}" for r in self.refusals]
+        if self.backend in self.costs:
+            lines += ["", f"Memory and time ({self.backend}): {self.costs[self.backend]}"]
         lines += ["", f"Backends that can fit it: {', '.join(self.able)}"]
+        lines += [f"  {n}: {self.costs[n]}" for n in self.able if n != self.backend and n in self.costs]
         lines += [f"Note: {n}" for n in self.notes]
         return "\n".join(lines)
 
@@ -60,7 +66,13 @@ class Explanation:
 
 
 def explain_design(
-    design: Design, backend: str, method: str, engine_call: str, refusals: list[str], able: list[str]
+    design: Design,
+    backend: str,
+    method: str,
+    engine_call: str,
+    refusals: list[str],
+    able: list[str],
+    costs: Mapping[str, str],
 ) -> Explanation:
     """Describe a design.
 
@@ -71,6 +83,7 @@ def explain_design(
         engine_call: The call the engine would see.
         refusals: Why it cannot.
         able: Names of the backends that can.
+        costs: What they will take.
     """
 
     def first(values: object) -> str:
@@ -135,4 +148,5 @@ def explain_design(
         tuple(refusals),
         tuple(able),
         design.notes,
+        costs,
     )

@@ -151,7 +151,7 @@ class Pooling:
 def pooling(
     formula: str,
     data: Any,
-    backend: BackendLike | Sequence[BackendLike] = "statsmodels",
+    backend: BackendLike | Sequence[BackendLike] = "pls",
     *,
     group: str | None = None,
     backends: Sequence[BackendLike] | None = None,
@@ -185,13 +185,11 @@ def pooling(
     if not engines:
         raise OptionError("pooling needs an engine: backend='statsmodels'.")
     partial: dict[str, FitResult] = {}
-    for engine in engines:
+    for label, engine in zip(registry.numbered([e.info.name for e in engines]), engines, strict=True):
         sampler = engine.info.default_method == "posterior"
         own = {**arguments, **({"priors": priors} if sampler and priors else {})}
         if sampler:
             own.pop("method", None)
-        count = sum(f.engine.backend == engine.info.name for f in partial.values())
-        label = engine.info.name if count == 0 else f"{engine.info.name} ({count + 1})"
         partial[label] = fit(formula, data, engine, **own)
         group = the_group(partial[label], group)
         refuse_parts(partial[label])
