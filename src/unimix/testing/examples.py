@@ -1,0 +1,34 @@
+"""One model per feature that an engine may claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unimix.model.features import Feature
+
+EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
+    Feature.NO_RANDOM_PART: ("y ~ x + f", {}),
+    Feature.RANDOM_INTERCEPT: ("y ~ x + (1 | g)", {}),
+    Feature.CORRELATED_TERMS: ("y ~ x + f + (1 + x | g)", {}),
+    Feature.INDEPENDENT_TERMS: ("y ~ x + (1 + x || g)", {}),
+    Feature.SEVERAL_CORRELATED_BLOCKS: ("y ~ x + (1 + x | g) + (0 + u + v | g)", {}),
+    Feature.NESTED_FACTORS: ("y ~ x + (1 | g/sub)", {}),
+    Feature.CROSSED_FACTORS: ("y ~ x + (1 | g) + (1 | h)", {}),
+    Feature.CORRELATED_CROSSED: ("y ~ x + (1 + x | g) + (1 | h)", {}),
+    Feature.WEIGHTS: ("y ~ x + (1 + x | g)", {"weights": "w"}),
+    Feature.OFFSET: ("y ~ x + (1 | g)", {"offset": "off"}),
+    Feature.REML: ("y ~ x + (1 | g)", {"method": "REML"}),
+    Feature.ML: ("y ~ x + (1 + x | g)", {"method": "ML"}),
+    Feature.POSTERIOR: ("y ~ x + (1 | g)", {"method": "posterior"}),
+    Feature.PRIORS: ("y ~ x + (1 | g)", {"priors": True}),
+    Feature.SATTERTHWAITE: ("y ~ x + (1 | g)", {"df_method": "satterthwaite"}),
+    Feature.KENWARD_ROGER: ("y ~ x + (1 | g)", {"df_method": "kenward-roger"}),
+    Feature.LAPLACE: ("success ~ x + (1 | g)", {"family": "binomial", "method": "Laplace"}),
+    Feature.AGQ: ("success ~ x + (1 | g)", {"family": "binomial", "method": "AGQ"}),
+    Feature.APPROXIMATE_POSTERIOR: ("success ~ x + (1 | g)", {"family": "binomial", "method": "variational"}),
+    Feature.COMPOUND_SYMMETRY: ("series ~ x + cs(0 + t | g)", {}),
+    Feature.AUTOREGRESSIVE: ("series ~ x + ar1(0 + t | g)", {}),
+    Feature.ZERO_INFLATION: ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}),
+    Feature.DISPERSION_FORMULA: ("y ~ x + (1 | g)", {"dispformula": "~ x"}),
+}
+"""One model per feature, on :func:`unimix.testing.simulate_rich`'s columns."""
