@@ -12,8 +12,21 @@ from pathlib import Path
 
 from benchmarks.measure import Row, markdown
 from benchmarks.suites import SUITES
+from unimix.errors import UnimixError
 
-PACKAGES = ("unimix", "numpy", "pandas", "statsmodels", "rpy2", "pymer4")
+PACKAGES = (
+    "unimix",
+    "numpy",
+    "pandas",
+    "statsmodels",
+    "rpy2",
+    "pymer4",
+    "pymc",
+    "nutpie",
+    "bambi",
+    "mixedlm",
+    "mixedlm-rs",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,8 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats, small data only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table to this file")
     parser.add_argument("--only", choices=[*SUITES], action="append", help="run this suite only (may be repeated)")
     chosen = parser.parse_args(arguments)
+    for file in (chosen.json, chosen.markdown):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for name, suite in SUITES.items():
         if chosen.only and name not in chosen.only:
@@ -35,15 +52,30 @@ def main(arguments: list[str] | None = None) -> int:
             for row in suite(quick=chosen.quick):
                 rows.append(row)
                 print(f"{row.what}, {row.data}: {row.ratio:.2f}", file=sys.stderr, flush=True)
-        except ImportError as error:  # an engine that is not installed; unimix's own error says how to install it
+        except (ImportError, UnimixError) as error:  # an engine that is not installed, data that cannot be fetched
             print(f"{name} left out: {error}", file=sys.stderr)
-    print(markdown(rows))
-    print(f"\nMedians, both sides in turn in one process. {', '.join(f'{k} {v}' for k, v in machine().items())}.")
+        write(rows, chosen)  # what is measured so far: the whole takes long
+    print(table(rows))
+    return 0
+
+
+def table(rows: list[Row]) -> str:
+    """The table, and what it was measured with."""
+    return f"{markdown(rows)}\n\n{footnote(machine())}"
+
+
+def write(rows: list[Row], chosen: argparse.Namespace) -> None:
+    """The rows into the files that were named."""
     if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine(), "quick": chosen.quick, "rows": [r.to_dict() for r in rows]}
         chosen.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return 0
+    if chosen.markdown:
+        chosen.markdown.write_text(table(rows) + "\n", encoding="utf-8")
+
+
+def footnote(found: dict[str, str]) -> str:
+    """What the table was measured with."""
+    return f"Medians, both sides in turn. {', '.join(f'{k} {v}' for k, v in found.items())}."
 
 
 def machine() -> dict[str, str]:

@@ -1,14 +1,15 @@
-"""What is fitted."""
+"""What is fitted: data by name, so that a fresh process can make them again."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 import unimix as um
-from unimix.testing import simulate_slopes
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Case:
         formula: In lme4's language.
         fixed: The fixed part, for engines with a syntax of their own.
         slope: The column that varies over the group.
-        group: The grouping factor.
+        groups: The grouping factors.
         data: Its rows.
     """
 
@@ -28,35 +29,33 @@ class Case:
     formula: str
     fixed: str
     slope: str
-    group: str
+    groups: tuple[str, ...]
     data: pd.DataFrame
 
+    @property
+    def group(self) -> str:
+        """The first grouping factor."""
+        return self.groups[0]
 
-def case(name: str, data: pd.DataFrame, response: str, slope: str, group: str) -> Case:
+
+def slopes_of(name: str, data: pd.DataFrame, response: str, slope: str, group: str) -> Case:
     """A random intercept and slope over one factor."""
     fixed = f"{response} ~ {slope}"
-    return Case(name, f"{fixed} + (1 + {slope} | {group})", fixed, slope, group, data[[response, slope, group]])
+    return Case(name, f"{fixed} + (1 + {slope} | {group})", fixed, slope, (group,), data[[response, slope, group]])
 
 
-def cases(*, quick: bool) -> list[Case]:
-    """sleepstudy, dietox and, unless quick, 10,000 simulated rows in 500 groups."""
-    found = [
-        case("sleepstudy, 180 rows", um.load_dataset("sleepstudy"), "Reaction", "Days", "Subject"),
-        case("dietox, 861 rows", um.load_dataset("dietox"), "Weight", "Time", "Pig"),
-    ]
-    if not quick:
-        found.append(
-            case("simulated, 10,000 rows", simulate_slopes(seed=1, n_groups=500, n_per_group=20), "y", "x", "g")
-        )
-    return found
-
-
-def large_cases(*, quick: bool) -> list[Case]:
-    """Many groups, crossed factors in the shape of InstEval, and a million rows."""
+def simulated(groups: int, rows: int) -> Case:
+    """Groups of the same size with correlated intercepts and slopes."""
     rng = np.random.default_rng(1)
-    found = [_slopes("10,000 groups x 5 rows", rng, 10_000, 5)]
-    if quick:
-        return found
+    g, x = np.repeat(np.arange(groups), rows), rng.normal(size=groups * rows)
+    b = rng.multivariate_normal([0, 0], [[1.0, 0.3], [0.3, 0.5]], groups)
+    y = 1 + 0.5 * x + b[g, 0] + b[g, 1] * x + rng.normal(size=groups * rows)
+    return slopes_of(f"{groups:,} groups x {rows}", pd.DataFrame({"y": y, "x": x, "g": g}), "y", "x", "g")
+
+
+def crossed() -> Case:
+    """Three crossed factors in the shape of InstEval."""
+    rng = np.random.default_rng(1)
     n, sizes = 73_421, {"s": 2972, "d": 1128, "k": 14}
     codes = {name: rng.integers(0, levels, n) for name, levels in sizes.items()}
     sd = {"s": 0.32, "d": 0.51, "k": 0.1}
@@ -64,12 +63,50 @@ def large_cases(*, quick: bool) -> list[Case]:
     x = rng.integers(0, 2, n)
     data = pd.DataFrame({**codes, "x": x, "y": 3.2 - 0.06 * x + effects + 1.18 * rng.normal(size=n)})
     formula = "y ~ x + (1 | s) + (1 | d) + (1 | k)"
-    found.append(Case("crossed, 73,421 rows, 2972 x 1128 x 14", formula, "y ~ x", "x", "s", data))
-    return [*found, _slopes("50,000 groups x 20 rows", rng, 50_000, 20)]
+    return Case("crossed, 73,421 rows, 2972 x 1128 x 14", formula, "y ~ x", "x", ("s", "d", "k"), data)
 
 
-def _slopes(name: str, rng: np.random.Generator, groups: int, rows: int) -> Case:
-    g, x = np.repeat(np.arange(groups), rows), rng.normal(size=groups * rows)
-    b = rng.multivariate_normal([0, 0], [[1.0, 0.3], [0.3, 0.5]], groups)
-    y = 1 + 0.5 * x + b[g, 0] + b[g, 1] * x + rng.normal(size=groups * rows)
-    return case(name, pd.DataFrame({"y": y, "x": x, "g": g}), "y", "x", "g")
+def terms() -> Case:
+    """A million rows in 50,000 levels with factors, their interaction and a polynomial; nothing is fitted."""
+    rng, n = np.random.default_rng(1), 1_000_000
+    data = pd.DataFrame(
+        {
+            "y": rng.normal(size=n),
+            "x": rng.normal(size=n),
+            "z": rng.normal(size=n),
+            "f": pd.Categorical.from_codes(rng.integers(0, 5, n), categories=list("abcde")),
+            "s": np.array(["north", "south", "west"])[rng.integers(0, 3, n)],
+            "g": rng.integers(0, 50_000, n),
+        }
+    )
+    formula = "y ~ f * x + poly(z, 3) + s + (1 + x | g)"
+    return Case("1,000,000 rows, 50,000 levels", formula, "y ~ f * x + poly(z, 3) + s", "x", ("g",), data)
+
+
+def schools() -> Case:
+    """The ten schools of the tutorial, whose data state no licence: fetched, or read from UNIMIX_DATA."""
+    return slopes_of("school, 260 rows", um.load_dataset("imm10"), "math", "homework", "schid")
+
+
+MAKERS: dict[str, Callable[[], Case]] = {
+    "sleepstudy": lambda: slopes_of(
+        "sleepstudy, 180 rows", um.load_dataset("sleepstudy"), "Reaction", "Days", "Subject"
+    ),
+    "dietox": lambda: slopes_of("dietox, 861 rows", um.load_dataset("dietox"), "Weight", "Time", "Pig"),
+    "school": schools,
+    "rows-10k": lambda: simulated(500, 20),
+    "rows-50k": lambda: simulated(2_500, 20),
+    "groups-10k": lambda: simulated(10_000, 5),
+    "crossed": crossed,
+    "rows-1m": lambda: simulated(50_000, 20),
+    "terms-1m": terms,
+}
+
+
+@functools.cache
+def case(key: str) -> Case:
+    """The case of this name, or ``GROUPSxROWS`` of a simulated one."""
+    if key in MAKERS:
+        return MAKERS[key]()
+    groups, rows = key.split("x")
+    return simulated(int(groups), int(rows))

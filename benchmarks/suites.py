@@ -3,171 +3,199 @@
 from __future__ import annotations
 
 import math
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from benchmarks.cases import case
+from benchmarks.measure import Row, Timing, peak, row, side_by_side
+from benchmarks.posterior import posterior
+from benchmarks.sides import SIDES
 
-import unimix as um
-from benchmarks.cases import Case, cases, large_cases
-from benchmarks.measure import Row, side_by_side
-from unimix.api import DfMethod
 
-RIVALS: tuple[tuple[str, DfMethod], ...] = (("lme4", "normal"), ("lmerTest", "satterthwaite"))
+def _repeats(key: str, *, quick: bool) -> int:
+    n = len(case(key).data)
+    return (5 if quick else 15) if n < 5_000 else 1 if n > 500_000 else 3
 
 
 def lme4(*, quick: bool) -> Iterator[Row]:
     """A whole call of backend="lme4" against lmer and summary in the same R, on a data frame that is there already."""
-    repeats = 5 if quick else 15
-    for c in cases(quick=quick):
-        for package, df_method in RIVALS:
-
-            def ours(c: Case = c, df_method: DfMethod = df_method) -> object:
-                return um.fit(c.formula, c.data, backend="lme4", df_method=df_method)
-
-            ours()  # starts R
-            bare = _r_call(c, f"function() summary({package}::lmer({c.formula}, data))")
-            mine, other = side_by_side(ours, bare, repeats)
-            told = "Satterthwaite df in both" if package == "lmerTest" else "no df in either"
-            yield Row(f"R: {package}::lmer + summary", c.name, mine, other, repeats, told)
+    for key in ("sleepstudy", "dietox", *(() if quick else ("rows-10k", "rows-50k", "groups-10k", "rows-1m"))):
+        n = len(case(key).data)
+        reach = 1.15 if n >= 50_000 else None
+        found = row(
+            "R: lmer + summary",
+            "lme4",
+            "R: lmer + summary",
+            key,
+            repeats=_repeats(key, quick=quick),
+            reach=reach,
+            memory=n >= 50_000,
+            note="no df in either",
+        )
+        more = 1000 * (statistics.median(found.timing.ours) - statistics.median(found.timing.bare))
+        yield replace(found, note=f"{found.note}; {more:+.0f} ms") if n < 5_000 else found
+        if n < 500_000:
+            yield row(
+                "R: lmerTest::lmer + summary",
+                "lme4 with df",
+                "R: lmerTest + summary",
+                key,
+                repeats=_repeats(key, quick=quick),
+                note="Satterthwaite df in both",
+            )
 
 
 def pls(*, quick: bool) -> Iterator[Row]:
     """A whole call of backend="pls" against lmer alone, in R, on a data frame that is there already."""
-    small = cases(quick=True)
-    um.fit(small[0].formula, small[0].data, backend="lme4")  # starts R
-    for c in [*small, *large_cases(quick=quick)]:
-        repeats = 7 if len(c.data) < 1000 else 3 if len(c.data) < 70_000 else 1
-
-        def ours(c: Case = c) -> object:
-            return um.fit(c.formula, c.data, backend="pls", df_method="normal")
-
-        bare = _r_call(c, f"function() lme4::lmer({c.formula}, data)")
-        mine, other = side_by_side(ours, bare, repeats)
-        yield Row(
-            "R: lme4::lmer", c.name, mine, other, repeats, "no df in either; unimix with modes and their covariances"
+    for key in ("sleepstudy", "dietox", "groups-10k", *(() if quick else ("crossed", "rows-1m"))):
+        yield row(
+            "R: lmer, by `pls`",
+            "pls",
+            "R: lmer",
+            key,
+            repeats=1 if key == "crossed" else _repeats(key, quick=quick),
+            memory=not quick and len(case(key).data) >= 50_000,
+            note="no df in either; unimix with modes and their covariances",
         )
+
+
+def rust(*, quick: bool) -> Iterator[Row]:
+    """Whole calls of backend="mixedlm" and backend="mixedlm_rs" against lmer alone, in R, as for `pls`."""
+    for key in ("sleepstudy", "dietox", "groups-10k", *(() if quick else ("crossed", "rows-1m"))):
+        for side in ("mixedlm", *(("mixedlm_rs",) if key != "crossed" else ())):
+            yield row(
+                f"R: lmer, by `{side}`",
+                side,
+                "R: lmer",
+                key,
+                repeats=1 if key == "crossed" else _repeats(key, quick=quick),
+                memory=not quick and len(case(key).data) >= 50_000,
+                note="no df in either; unimix with modes and their covariances",
+            )
+
+
+def bayes(*, quick: bool) -> Iterator[Row]:
+    """A full posterior by backend="bayes" against lmer alone."""
+    for key in ("sleepstudy", "dietox", *(() if quick else ("groups-10k",))):
+        note = "4,000 draws of all parameters against one estimate"
+        reach = 20.0 if key == "groups-10k" else None
+        yield row("R: lmer, by `bayes`", "bayes", "R: lmer", key, repeats=3, reach=reach, memory=not quick, note=note)
 
 
 def pymer4(*, quick: bool) -> Iterator[Row]:
     """Both roads of unimix to lme4 against pymer4's own lmer(...).fit()."""
-    import polars as pl
-
-    repeats = 3 if quick else 5
-    for c in cases(quick=quick):
-        frame = pl.from_pandas(c.data.assign(**{c.group: c.data[c.group].astype(str)}))
-        for backend in ("lme4", "pymer4"):
-
-            def ours(c: Case = c, backend: str = backend) -> object:
-                return um.fit(c.formula, c.data, backend=backend)
-
-            if backend == "lme4":
-                um.fit(c.formula, c.data, backend="pymer4")  # imports pymer4
-            from pymer4.models import lmer
-
-            def bare(c: Case = c, frame: Any = frame, lmer: Any = lmer) -> object:
-                return lmer(c.formula, frame).fit()
-
-            mine, other = side_by_side(ours, bare, repeats)
-            yield Row("pymer4: lmer(...).fit()", c.name, mine, other, repeats, f'unimix: backend="{backend}"')
+    for key in ("sleepstudy", "dietox", *(() if quick else ("rows-50k",))):
+        n = len(case(key).data)
+        repeats = (3 if quick else 7) if n < 5_000 else 2
+        for side, reach in (("lme4 with df", 0.2 if n >= 50_000 else 0.1), ("pymer4", 1.1)):
+            note = f'unimix: backend="{side.split()[0]}", with modes and Satterthwaite df'
+            yield row("pymer4: lmer(...).fit()", side, "pymer4: fit", key, repeats=repeats, reach=reach, note=note)
 
 
 def statsmodels(*, quick: bool) -> Iterator[Row]:
     """A whole call of backend="statsmodels" against mixedlm(...).fit(), with the log-likelihoods that both reach."""
-    import statsmodels.formula.api as smf
-
-    repeats = 3 if quick else 5
-    for c in cases(quick=quick):
-
-        def ours(c: Case = c) -> um.FitResult:
-            return um.fit(c.formula, c.data, backend="statsmodels")
-
-        def bare(c: Case = c) -> Any:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return smf.mixedlm(c.fixed, c.data, groups=c.group, re_formula=f"~{c.slope}").fit()
-
-        mine, other = side_by_side(ours, bare, repeats)
-        reached, theirs = ours().log_likelihood, float(bare().llf)
-        told = f"log-likelihood {reached:.3f} against {theirs:.3f}"
-        if not math.isclose(reached, theirs, abs_tol=1e-3):
-            told += f": the bare call stops {reached - theirs:.2g} short"
-        yield Row("statsmodels: mixedlm(...).fit()", c.name, mine, other, repeats, told)
+    for key in ("sleepstudy", "dietox", *(() if quick else ("rows-10k", "groups-10k"))):
+        reach = 0.8 if key == "groups-10k" else 1.0 if len(case(key).data) > 1_000 else None
+        repeats = 2 if key == "groups-10k" else _repeats(key, quick=quick)
+        found = row(
+            "statsmodels: mixedlm(...).fit()", "statsmodels", "statsmodels: mixedlm", key, repeats=repeats, reach=reach
+        )
+        ours = SIDES["statsmodels"](case(key))().log_likelihood
+        theirs = float(SIDES["statsmodels: mixedlm"](case(key))().llf)
+        told = f"log-likelihood {ours:.3f} against {theirs:.3f}"
+        if not math.isclose(ours, theirs, abs_tol=1e-3):
+            told += f": the bare call stops {ours - theirs:.2g} short"
+        yield replace(found, note=told)
 
 
-def posterior(*, quick: bool) -> Iterator[Row]:
-    """Seconds per thousand effective draws (the smallest of all parameters) of whole calls: bayes against PyMC."""
-    repeats = 1 if quick else 3
-    for c in cases(quick=True):
+def compare(*, quick: bool) -> Iterator[Row]:
+    """um.compare of four engines, certificates included, against the slowest of them alone."""
+    for key in ("dietox",) if quick else ("sleepstudy", "dietox"):
+        note = "statsmodels, lme4, pymer4 and PyMC, with all certificates"
+        yield row('unimix: backend="pymc" alone', "compare", "pymc", key, repeats=3, reach=1.2, note=note)
 
-        def per_thousand(backend: str, c: Case = c) -> tuple[float, float]:
-            times, sizes = [], []
-            for seed in range(1, repeats + 2):  # the first also imports and compiles
-                start = time.perf_counter()
-                fit = um.fit(c.formula, c.data, backend=backend, seed=seed, progress=False)
-                times.append(time.perf_counter() - start)
-                sizes.append(float(fit.status.ess_bulk or np.nan))
-            rate = [1000 * t / e for t, e in zip(times[1:], sizes[1:], strict=True)]
-            return float(np.median(rate)), float(np.median(sizes[1:]))
 
-        (mine, own), (other, theirs) = per_thousand("bayes"), per_thousand("pymc")
-        note = f"seconds per 1,000 effective draws; smallest ESS {own:.0f} and {theirs:.0f}, second call of a process"
-        yield Row('unimix: backend="pymc", by backend="bayes"', c.name, mine, other, repeats, note)
+def design(*, quick: bool) -> Iterator[Row]:
+    """Columns of a million rows with factors, their interaction, a polynomial and 50,000 levels; the data's size."""
+    if quick:
+        return
+    c = case("terms-1m")
+    call = SIDES["design"](c)
+    call()
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    size = float(c.data.memory_usage(deep=True).sum()) / 2**20
+    held = peak("design", "terms-1m")
+    note = f"seconds against 3 s; memory against the size of the data, {0 if held is None else held / size:.1f} times"
+    yield Row(
+        "design with factors, interaction and polynomial: 3 s",
+        c.name,
+        Timing(tuple(seconds), (3.0,) * 3),
+        1.0,
+        held,
+        size,
+        note,
+    )
 
 
 def imports(*, quick: bool) -> Iterator[Row]:
-    """Importing unimix, and reaching its fit, against importing pandas, each in a fresh process."""
-    repeats = 5 if quick else 11
-    start = _process("pass")
+    """Importing unimix against importing pandas, and the first fit of a process, each in fresh processes."""
+    repeats = 3 if quick else 9
+    start = side_by_side(_process("pass"), _process("pass"), repeats)
+    empty = statistics.median(start.ours)
     for code, told in (
         ("import unimix", ""),
         ("import unimix; unimix.fit", "what the first fit needs beside an engine"),
     ):
-        mine, other = side_by_side(_process(code), _process("import pandas"), repeats)
-        empty, _ = side_by_side(start, start, 3)
-        note = " ".join(filter(None, [told, f"(starting Python, {empty:.3f} s, is subtracted)"]))
-        yield Row(f"Python: import pandas (`{code}`)", "-", mine - empty, other - empty, repeats, note)
+        found = side_by_side(_process(code), _process("import pandas"), repeats)
+        less = Timing(tuple(t - empty for t in found.ours), tuple(t - empty for t in found.bare))
+        more = statistics.median(less.ours) - statistics.median(less.bare)
+        note = " ".join(filter(None, [told, f"{more:+.2f} s (starting Python, {empty:.3f} s, is subtracted)"]))
+        yield Row(f"Python: import pandas (`{code}`)", "-", less, note=note)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sleepstudy.csv"
+        case("sleepstudy").data.to_csv(path, index=False)
+        formula = "Reaction ~ Days + (1 + Days | Subject)"
+        # pymer4 imports an R package that only its method .report() uses, and Debian does not have
+        bare = f"""
+from unimix.backends.rbridge import placeholder
+with placeholder("report"):
+    from pymer4.models import lmer
+import polars as pl
+lmer({formula!r}, pl.read_csv({str(path)!r})).fit()"""
+        for backend in ("lme4", "pls"):
+            fit = f"unimix.fit({formula!r}, pd.read_csv({str(path)!r}), backend={backend!r})"
+            own = f"import pandas as pd; import unimix; {fit}"
+            found = side_by_side(_process(own), _process(bare), 2 if quick else 3)
+            note = f'whole processes, imports included; unimix: backend="{backend}"'
+            yield Row("pymer4: first fit of a process", "sleepstudy, 180 rows", found, 0.2, note=note)
 
 
 SUITES: dict[str, Callable[..., Iterator[Row]]] = {
     "imports": imports,
+    "design": design,
     "statsmodels": statsmodels,
     "lme4": lme4,
     "pls": pls,
+    "rust": rust,
     "pymer4": pymer4,
+    "bayes": bayes,
     "posterior": posterior,
+    "compare": compare,
 }
 
 
 def _process(code: str) -> Callable[[], object]:
     def call() -> object:
-        return subprocess.run([sys.executable, "-c", code], check=True)
-
-    return call
-
-
-def _r_call(c: Case, code: str) -> Callable[[], object]:
-    """An R function without arguments, with the case's frame as ``data``; run with R's console silenced."""
-    from rpy2 import rinterface
-
-    from unimix.backends.rbridge import quiet_console
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "data.csv"
-        c.data.to_csv(path, index=False)
-        make = rinterface.evalr(
-            f"function(path) {{ data <- read.csv(path); data${c.group} <- factor(data${c.group}); {code} }}"
-        )
-        function: Any = make(rinterface.StrSexpVector([str(path)]))
-
-    def call() -> object:
-        with quiet_console():
-            return function()
+        return subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
 
     return call
