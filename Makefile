@@ -32,8 +32,10 @@ docs: setup ## build the documentation into site/
 	@$(PYTHON) scripts/setup.py docs
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
 
-bench: setup ## measure against the bare engines
-	@$(VENV)/python -m benchmarks
+bench: setup ## measure against the bare engines and against bambi; half an hour, into benchmarks/results/
+	@$(PYTHON) scripts/setup.py bench
+	@$(VENV)/python -m benchmarks --json benchmarks/results/table.json --markdown benchmarks/results/table.md
+	@$(VENV)/python -m benchmarks.growth --json benchmarks/results/growth.json --picture benchmarks/results/growth.png
 
 clean: ## remove the environment, caches and built files
 	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

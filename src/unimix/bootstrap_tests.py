@@ -82,7 +82,7 @@ def bootstrap_test(
     n: int = 1000,
     *,
     seed: int | None = None,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> BootstrapTest:
     """Test two nested models against each other: the likelihood ratio among those of responses of the smaller model.
@@ -96,7 +96,8 @@ def bootstrap_test(
         second: Of the other, of the same rows; REML fits whose fixed parts differ are refitted by ML.
         n: Number of responses.
         seed: Of random numbers; the same seed gives the same responses in any number of processes.
-        n_jobs: Processes, by joblib; -1 for all cores.
+        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
+            ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.
 
     Raises:

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Instead of the command line's.
 
     Returns:
-        0 if every engine that is installed gave a result and they agree, else 1.
+        0 if every engine that is installed and has such models gave a result and they agree, else 1.
     """
     parser = argparse.ArgumentParser(prog="python -m unimix.demo", description=__doc__)
     parser.add_argument("folder", nargs="?", default="demo_output", type=Path, help="where pictures and pages go")
@@ -43,12 +43,17 @@ def main(arguments: list[str] | None = None) -> int:
     for name, what, formula in MODELS:
         started = time.perf_counter()
         print(f"\n{what}\n{'=' * len(what)}")
-        if len(ready) < 2:
+        data = um.load_dataset(name)
+        refusals = {e: um.explain(formula, data, e).refusals for e in ready}
+        able = [e for e in ready if not refusals[e]]
+        for engine in (e for e in ready if refusals[e]):
+            print(f"{engine} does not fit this model: {refusals[engine][0]}\n")
+        if len(able) < 2:
             print(f'um.fit("{formula}", um.load_dataset("{name}"))\n')
-            print(um.fit(formula, um.load_dataset(name), backend=ready[0]))
+            print(um.fit(formula, data, backend=able[0]))
             continue
-        print(f'um.compare("{formula}", um.load_dataset("{name}"), backends={ready}, seed=1)\n', flush=True)
-        found = um.compare(formula, um.load_dataset(name), backends=ready, seed=1)
+        print(f'um.compare("{formula}", um.load_dataset("{name}"), backends={able}, seed=1)\n', flush=True)
+        found = um.compare(formula, data, backends=able, seed=1)
         print(found)
         written = _write(found, folder / name)
         print(f"\n{time.perf_counter() - started:.0f} seconds. Written: {', '.join(map(str, written))}")

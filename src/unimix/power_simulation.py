@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+import scipy
 
 from unimix.analysis.anova import term_weights
 from unimix.analysis.linear import fixed_inference
@@ -120,7 +120,7 @@ def power(
     n_sim: int = 500,
     df_method: str | None = None,
     seed: int | None = None,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
     progress: bool | None = None,
     data: Any = None,
 ) -> Power:
@@ -144,7 +144,8 @@ def power(
         n_sim: Simulations per design.
         df_method: Degrees of freedom of the test; those of the result, if left out.
         seed: Of random numbers; the same seed gives the same numbers in any number of processes.
-        n_jobs: Processes, by joblib; -1 for all cores.
+        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
+            ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.
         data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
@@ -324,7 +325,7 @@ def _line(design: Design, group: str | None, found: list[tuple[float, float, str
     estimates = np.array([e for _, e, _ in found])
     good = np.isfinite(rejected)
     k, n = int(np.nansum(rejected)), int(good.sum())
-    interval = stats.binomtest(k, n).proportion_ci(0.95) if n else (np.nan, np.nan)
+    interval = scipy.stats.binomtest(k, n).proportion_ci(0.95) if n else (np.nan, np.nan)
     significant = estimates[good & (rejected == 1)]
     known = np.isfinite(true) and true != 0 and len(significant) > 0
     n_levels = {b.group: b.n_levels for b in design.blocks}[group] if group else 1

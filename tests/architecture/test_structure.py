@@ -49,7 +49,7 @@ def test_only_the_bridge_imports_rpy2() -> None:
 
 def test_nobody_asks_which_backend_it_is() -> None:
     """Outside an adapter's own file no decision hangs on a backend's name."""
-    names = {"statsmodels", "lme4", "pymer4", "pymc"}
+    names = {"statsmodels", "lme4", "pymer4", "pymc", "mixedlm", "mixedlm_rs"}
     for path in FILES:
         if path.parent.name == "backends" or path.name in ("doctor.py", "demo.py"):
             continue

@@ -1,4 +1,4 @@
-"""The seven engines keep the contract."""
+"""The nine engines keep the contract."""
 
 from __future__ import annotations
 
@@ -32,11 +32,22 @@ class TestStatsmodels(BackendContract):
 
 class TestPyMC(BackendContract):
     backend = "pymc"
+    options = {"draws": 500}  # the reference cases run at the defaults
     starved = {"draws": 40, "tune": 20}
     # The draws of these models are nearly independent: an effective sample size of 1000 is enough for the bounds.
-    family_options = {"draws": 300, "tune": 300}
+    family_options = {"draws": 400, "tune": 400}
 
 
 class TestBayes(BackendContract):
     backend = "bayes"
     starved = {"draws": 100, "chains": 2}
+
+
+class TestMixedlm(BackendContract):
+    backend = "mixedlm"
+    starved = {"max_iterations": 1, "restarts": 0}
+
+
+class TestMixedlmRs(BackendContract):
+    backend = "mixedlm_rs"
+    starved = {"max_iterations": 1, "restarts": 0}

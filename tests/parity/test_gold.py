@@ -35,11 +35,19 @@ ALLOWED = {
     "statsmodels": Allowed(1e-2, 2e-3, 2e-2, 1e-3),
     # Newton's method with exact derivatives; the references themselves are rounded to 15 digits of a polished optimum.
     "pls": Allowed(1e-4, 1e-4, 1e-3, 1e-7),
+    # L-BFGS-B with exact derivatives, and COBYQA near the boundary.
+    "mixedlm": Allowed(1e-4, 1e-4, 1e-3, 1e-6),
+    "mixedlm_rs": Allowed(1e-4, 1e-4, 1e-3, 1e-6),
 }
 
 
-REFUSED: tuple[str, ...] = ()
-"""Cases that statsmodels cannot express, according to its capability sheet."""
+REFUSED = {
+    "mixedlm_rs": {
+        "dietox_litter", "dietox_lm", "sleepstudy_uncorr", "sleepstudy_uncorr_ml", "imm10_lm", "penicillin",
+        "penicillin_ml", "pastes", "pastes_ml", "machines_nested",
+    },
+}  # fmt: skip
+"""Cases that an engine cannot express, according to its capability sheet."""
 
 
 def fixef(case: Gold) -> tuple[np.ndarray, np.ndarray]:
@@ -51,8 +59,8 @@ def fixef(case: Gold) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("engine", ALLOWED)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_likelihood_engines(case: Gold, engine: str) -> None:
-    if engine == "statsmodels" and case.id in REFUSED:
-        with pytest.raises(um.UnsupportedModelError, match="correlated"):
+    if case.id in REFUSED.get(engine, ()):
+        with pytest.raises(um.UnsupportedModelError, match=r"one correlated block|needs a grouping factor"):
             case.fit(engine)
         return
     fit = case.fit(engine)
@@ -135,7 +143,11 @@ def test_kenward_roger(case: Gold, engine: str, source: str) -> None:
 @pytest.mark.mcmc
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_posterior(case: Gold) -> None:
-    """PyMC at its defaults, where there are ten levels to learn from: means within 0.3 SE + 4 MCSE, SDs within 15 %."""
+    """PyMC at its defaults, where there are ten levels to learn from: means within 0.3 SE + 4 MCSE, SDs within 20 %.
+
+    A posterior knows that variances are uncertain: with the ten schools of imm10 its exact SD is 14 % larger than the
+    standard error (100,000 draws by backend bayes); the rest is Monte Carlo error.
+    """
     if not case.reml:
         return  # the posterior has no criterion: the REML case of the same model covers it
     fit = case.fit("pymc", method="posterior", seed=11)
@@ -148,7 +160,7 @@ def test_posterior(case: Gold) -> None:
         return
     mcse = 1 / np.sqrt(fit.status.ess_bulk)
     assert (np.abs(fit.fixed.estimate - estimate) / std_error).max() < 0.3 + 4 * mcse
-    np.testing.assert_allclose(fit.fixed.std_error, std_error, rtol=0.15)
+    np.testing.assert_allclose(fit.fixed.std_error, std_error, rtol=0.2)
     draws, theirs = case.draws_of_sds(fit)
     low, high = np.quantile(draws, [0.005, 0.995], axis=0)
     assert (low <= theirs).all()

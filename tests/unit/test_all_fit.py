@@ -57,7 +57,7 @@ def test_a_restart_borrows_its_start_and_says_so(pigs: pd.DataFrame) -> None:
     assert "start" not in whole.provenance
 
 
-@pytest.mark.parametrize("backend", ["lme4", "pymer4", "glmmtmb", "statsmodels", "pls"])
+@pytest.mark.parametrize("backend", ["lme4", "pymer4", "glmmtmb", "statsmodels", "pls", "mixedlm", "mixedlm_rs"])
 def test_every_engine_can_be_started_at_the_optimum(pigs: pd.DataFrame, backend: str) -> None:
     """A start is in the user's units; what comes back is the same optimum."""
     from unimix.backends.base import FitRequest, Start

@@ -57,7 +57,9 @@ def test_type_two_is_cars(case: Any) -> None:
 def test_every_engine_has_the_same_tests() -> None:
     data = um.load_dataset("dietox")
     formula = "Weight ~ Time * Cu + (1 + Time | Pig)"
-    tables = [um.fit(formula, data, backend).anova() for backend in ("pls", "lme4", "statsmodels", "glmmtmb")]
+    tables = [
+        um.fit(formula, data, backend).anova() for backend in ("pls", "lme4", "statsmodels", "glmmtmb", "mixedlm")
+    ]
     for other in tables[1:]:
         pd.testing.assert_frame_equal(other, tables[0], rtol=1e-3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from dense_effects import dense_effects
 from scipy import stats
 
 import unimix as um
@@ -14,8 +15,6 @@ from unimix.model.design import Design, build_design
 from unimix.model.parse import parse
 from unimix.numerics.collapsed_effects import draw_all_effects
 from unimix.numerics.independence import sample
-from unimix.numerics.marginal import cross_products
-from unimix.numerics.marginal_effects import draw_effects
 
 MODELS = {
     "sleepstudy": "Reaction ~ Days + (1 + Days | Subject)",
@@ -60,19 +59,25 @@ def test_the_density_of_many_is_that_of_each(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_effects_of_many_draws_are_those_of_each(name: str) -> None:
-    """Averages of conditional means and covariances against the same draw by draw: rounding."""
+def test_moments_of_effects_are_those_of_dense_matrices(name: str) -> None:
+    """Averages of conditional means, and of conditional covariances with the spread of the means: rounding."""
     _, target = target_of(name)
-    rng = np.random.default_rng(1)
-    points = points_of(target, 30)
+    points = points_of(target, 5)
     factors, extras, _ = target.scales.many(points)
     sigma = extras[:, 0] / target.columns.residual
     assert target.normal is not None
-    beta = target.normal.draw(target.reduced.moments(factors, sigma), sigma, rng)
-    many = draw_all_effects(target.reduced, beta, factors, sigma, rng, keep=True)
-    each = draw_effects(cross_products(target.columns.design), beta, factors, np.log(sigma), rng)
-    for a, b in zip(many.means + many.covariances, each.means + each.covariances, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-9 * np.abs(b).max())
+    beta = target.normal.draw(target.reduced.moments(factors, sigma), sigma, np.random.default_rng(1))
+    found = draw_all_effects(target.reduced, beta, factors, sigma, np.random.default_rng(1), keep=True)
+    each = [
+        dense_effects(target.columns.design, beta[s], [f[s] for f in factors], float(sigma[s]))
+        for s in range(len(beta))
+    ]
+    for k, (mean, covariance) in enumerate(zip(found.means, found.covariances, strict=True)):
+        means = np.array([e[0][k] for e in each])
+        off = means - means.mean(axis=0)
+        wanted = np.mean([e[1][k] for e in each], axis=0) + np.einsum("sla,slb->lab", off, off) / (len(each) - 1)
+        np.testing.assert_allclose(mean, means.mean(axis=0), atol=1e-9 * np.abs(means).max())
+        np.testing.assert_allclose(covariance, wanted, atol=1e-9 * np.abs(wanted).max())
 
 
 def test_draws_of_effects_have_their_moments() -> None:

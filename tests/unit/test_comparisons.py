@@ -227,7 +227,7 @@ def test_engines_agree_and_loaded_results_need_their_data() -> None:
     """Engines stop at other points of one optimum: 2e-3 of their standard errors."""
     data = um.load_dataset("cbpp")
     formula = BINOMIAL + " + (1 | herd)"
-    fits = [um.fit(formula, data, e, family="binomial") for e in ("pls", "lme4", "glmmtmb")]
+    fits = [um.fit(formula, data, e, family="binomial") for e in ("pls", "lme4", "glmmtmb", "mixedlm")]
     tables = [f.comparisons("period").table for f in fits]
     for other in tables[1:]:
         assert (np.abs(other["estimate"] - tables[0]["estimate"]) < 2e-3 * tables[0]["std_error"]).all()

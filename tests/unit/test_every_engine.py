@@ -11,7 +11,7 @@ import pytest
 
 import unimix as um
 
-LIKELIHOOD = ("lme4", "pymer4", "glmmtmb", "statsmodels")
+LIKELIHOOD = ("lme4", "pymer4", "glmmtmb", "statsmodels", "mixedlm", "mixedlm_rs")
 FORMULA = "Reaction ~ Days * late + (1 + Days | Subject)"
 Table = pd.DataFrame
 

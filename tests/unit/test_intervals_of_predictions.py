@@ -69,7 +69,7 @@ def test_variances_add_up(sleep: um.FitResult) -> None:
     assert without["std_error"].iloc[0] ** 2 == pytest.approx((error + spread)[1] + sleep.sigma**2)
 
 
-@pytest.mark.parametrize("engine", ["pls", "lme4", "statsmodels"])
+@pytest.mark.parametrize("engine", ["pls", "lme4", "statsmodels", "mixedlm", "mixedlm_rs"])
 def test_intervals_cover(engine: str) -> None:
     """15 data sets of 100 groups x 8 rows, 90 % intervals: within 0.03. With 25 groups the error of the variances costs
     0.01 to 0.02: it is not in the intervals."""

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from dense_effects import dense_effects
 from scipy import stats
 
 from unimix.model.design import build_design
 from unimix.model.parse import parse
+from unimix.numerics.collapsed import Reduced
+from unimix.numerics.collapsed_effects import draw_all_effects
 from unimix.numerics.marginal import cross_products, log_density, n_dense
-from unimix.numerics.marginal_effects import conditional_effects, draw_effects
 from unimix.testing.dense import marginal_covariance
 
 FORMULAS = [
@@ -95,78 +97,56 @@ def test_zero_variance_is_inside_the_domain(formula):
     value, *gradients = log_density(data, beta, zero, log_sigma)
     assert value == pytest.approx(dense(design, beta, zero, log_sigma), rel=1e-11)
     assert all(np.isfinite(np.concatenate([np.ravel(g) for g in gradients[1]])))
-    means, covariances = conditional_effects(data, beta, zero, log_sigma)
-    assert all((m == 0).all() for m in means)
-    assert all((c == 0).all() for c in covariances)
 
 
-def dense_effects(design, beta, factors, log_sigma):
-    """Mean and covariance of all effects (block, level, term) from the joint normal distribution."""
-    columns, prior = [], []
-    for block, factor in zip(design.blocks, factors, strict=True):
-        for level in range(block.n_levels):
-            columns.append(block.z * (block.codes == level)[:, None])
-            prior.append(factor @ factor.T)
-    z = np.concatenate(columns, axis=1)
-    g = np.zeros((z.shape[1], z.shape[1]))
-    start = 0
-    for part in prior:
-        g[start : start + len(part), start : start + len(part)] = part
-        start += len(part)
-    v = marginal_covariance(design, tuple(f @ f.T for f in factors), np.exp(log_sigma))
-    gain = np.linalg.solve(v, z @ g).T
-    return gain @ (design.y - design.x @ beta), g - gain @ z @ g
+def repeated(design, beta, factors, sigma, n):
+    """The same parameters n times, as the draws want them."""
+    return Reduced(design), np.tile(beta, (n, 1)), [np.tile(f, (n, 1, 1)) for f in factors], np.full(n, sigma)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("formula", FORMULAS[1:])
-def test_conditional_effects_equal_dense_algebra(formula, weighted):
+@pytest.mark.parametrize("shrunk", [1.0, 0.0])
+def test_conditional_effects_equal_dense_algebra(formula, weighted, shrunk):
     design, beta, factors, log_sigma = make(formula, weighted=weighted)
-    mean, covariance = dense_effects(design, beta, factors, log_sigma)
-    means, covariances = conditional_effects(cross_products(design), beta, factors, log_sigma)
-    np.testing.assert_allclose(np.concatenate([m.ravel() for m in means]), mean, rtol=1e-8, atol=1e-10)
-    start = 0
-    for block, got in zip(design.blocks, covariances, strict=True):
-        for level in range(block.n_levels):
-            stop = start + block.q
-            np.testing.assert_allclose(got[level], covariance[start:stop, start:stop], rtol=1e-8, atol=1e-10)
-            start = stop
+    factors = [shrunk * f for f in factors]
+    means, covariances, _ = dense_effects(design, beta, factors, np.exp(log_sigma))
+    given = repeated(design, beta, factors, np.exp(log_sigma), 3)
+    for keep in (True, False):
+        found = draw_all_effects(*given, np.random.default_rng(1), keep=keep)
+        for got, wanted in zip(found.means + found.covariances, means + covariances, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-10)
+        assert [len(d) for d in found.draws] == [3 * keep] * len(means)
 
 
 @pytest.mark.parametrize("formula", ["y ~ x + (1 + x | g)", "y ~ x + (1 + x | g) + (1 + z | h) + (1 | k)"])
 def test_draws_have_the_conditional_moments(formula):
     design, beta, factors, log_sigma = make(formula, weighted=True)
     n = 6000
-    found = draw_effects(
-        cross_products(design),
-        np.tile(beta, (n, 1)),
-        [np.tile(f, (n, 1, 1)) for f in factors],
-        np.full(n, log_sigma),
-        np.random.default_rng(1),
-    )
-    mean, covariance = dense_effects(design, beta, factors, log_sigma)
+    given = repeated(design, beta, factors, np.exp(log_sigma), n)
+    found = draw_all_effects(*given, np.random.default_rng(1), keep=True)
+    means, _, covariance = dense_effects(design, beta, factors, np.exp(log_sigma))
     draws = np.concatenate([d.reshape(n, -1) for d in found.draws], axis=1)
+    mean = np.concatenate([m.ravel() for m in means])
     scale = np.sqrt(np.diag(covariance))
     assert np.abs((draws.mean(axis=0) - mean) / scale).max() < 5 / np.sqrt(n)
     assert np.abs((np.cov(draws.T) - covariance) / np.outer(scale, scale)).max() < 6 / np.sqrt(n)
-    np.testing.assert_allclose(np.concatenate([m.ravel() for m in found.means]), mean, rtol=1e-7, atol=1e-10)
 
 
 def test_moments_over_parameters_are_those_of_the_draws():
     design, beta, factors, log_sigma = make("y ~ x + (1 + x | g)", weighted=False)
     rng, n = np.random.default_rng(3), 4000
-    found = draw_effects(
-        cross_products(design),
+    found = draw_all_effects(
+        Reduced(design),
         beta + 0.5 * rng.normal(size=(n, design.p)),
         [f * np.exp(0.2 * rng.normal(size=(n, 1, 1))) for f in factors],
-        log_sigma + 0.1 * rng.normal(size=n),
+        np.exp(log_sigma + 0.1 * rng.normal(size=n)),
         rng,
-        keep=2,
+        keep=True,
     )
     draws = found.draws[0]
-    assert draws.shape == (n // 2, 7, 2)
     spread = draws.std(axis=0)
-    assert np.abs((draws.mean(axis=0) - found.means[0]) / spread).max() < 5 / np.sqrt(n // 2)
+    assert np.abs((draws.mean(axis=0) - found.means[0]) / spread).max() < 5 / np.sqrt(n)
     np.testing.assert_allclose(np.sqrt(np.einsum("lii->li", found.covariances[0])), spread, rtol=0.08)
 
 

@@ -24,7 +24,7 @@ import unimix as um
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "support" / "through_marginaleffects.py"
 FORMULA = "cbind(incidence, size - incidence) ~ period + (1 | group)"
-ENGINES = ("statsmodels", "lme4", "glmmtmb", "pls", "pymc")
+ENGINES = ("statsmodels", "lme4", "glmmtmb", "pls", "mixedlm", "pymc")
 
 
 def plain_environment() -> dict[str, str]:

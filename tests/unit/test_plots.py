@@ -191,7 +191,7 @@ def test_diagnostics_are_the_results_own(sleep: um.FitResult) -> None:
 
 
 def test_a_forest_of_engines(sleep: um.FitResult) -> None:
-    other = um.fit(SLEEP, um.load_dataset("sleepstudy"))
+    other = um.fit(SLEEP, um.load_dataset("sleepstudy"), "statsmodels")
     found = sleep.plot.forest_data(other, sleep)
     assert list(dict.fromkeys(found["engine"])) == ["pls", "statsmodels", "pls (2)"]
     assert len(sleep.plot.forest(other)) == found["name"].nunique()

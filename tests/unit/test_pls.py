@@ -11,6 +11,7 @@ from gold import gaussian_cases
 from scipy import stats
 
 import unimix as um
+from unimix.backends.pls import Pls
 from unimix.model.design import Design, build_design
 from unimix.model.parse import parse
 from unimix.numerics import pls, products
@@ -230,3 +231,21 @@ def test_options_and_limits() -> None:
         um.fit("y ~ 1 + (1 | a) + (1 | b)", large, um.backends.Pls(max_dense=50))
     once, again = (um.fit("y ~ x + (1 | g)", frame, "pls") for _ in range(2))
     assert once.fixed.estimate.tobytes() == again.fixed.estimate.tobytes()
+
+
+@pytest.mark.parametrize(("seed", "best"), [(123, -4.3426), (60, -14.6421), (11, -7.2062)])
+def test_maxima_off_the_line_of_variances_are_found(seed: int, best: float) -> None:
+    """Twenty rows, four and seven levels: the line of equal variances leads to a lower maximum on the boundary.
+
+    The higher ones are mixedlm's and glmmTMB's (four decimals), and dense evaluations of the likelihood confirm them.
+    """
+    rng = np.random.default_rng(seed)
+    n = 20
+    g, h, x = rng.integers(0, 4, n), rng.integers(0, 7, n), rng.normal(size=n)
+    y = x + 0.3 * rng.normal(size=n) + 0.3 * rng.normal(size=4)[g] + 0.3 * rng.normal(size=7)[h]
+    data = pd.DataFrame({"y": y, "x": x, "g": g, "h": h, "w": 10.0 ** rng.uniform(-1, 1, n)})
+    fit = um.fit("y ~ x + (1 + x | g) + (1 | h)", data, "pls", weights="w")
+    assert fit.log_likelihood == pytest.approx(best, abs=1e-3)
+    short = um.fit("y ~ x + (1 + x | g) + (1 | h)", data, Pls(thorough=False), weights="w")
+    assert short.log_likelihood < best - 0.1
+    assert not short.certificate().certified

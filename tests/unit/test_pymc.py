@@ -22,6 +22,10 @@ pytestmark = [
 ]
 
 
+CALIBRATIONS = int(os.environ.get("UNIMIX_CALIBRATIONS", "25"))
+"""Simulated data sets of the calibration; 200 take about five minutes."""
+
+
 def simulate(seed=0, groups=14, rows=8, slope_sd=0.5):
     rng = np.random.default_rng(seed)
     g = np.repeat(np.arange(groups), rows)
@@ -303,7 +307,7 @@ def test_simulation_based_calibration():
     }
     g, x = np.repeat(np.arange(8), 5), rng.normal(size=40) + 1
     ranks = []
-    for k in range(25):
+    for k in range(CALIBRATIONS):
         beta, sd = rng.normal(size=2) * [2, 1], np.abs(rng.normal(size=2))
         rho, sigma = 2 * rng.beta(2, 2) - 1, np.exp(0.3 * rng.normal())
         b = rng.multivariate_normal([0, 0], np.outer(sd, sd) * [[1, rho], [rho, 1]], size=8)

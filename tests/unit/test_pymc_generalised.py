@@ -202,6 +202,7 @@ def test_simulation_based_calibration() -> None:
     priors = {"Intercept": um.Normal(0, 1), "x": um.Normal(0, 1), "sd(g)": um.HalfNormal(1)}
     g, x = np.repeat(np.arange(10), 4), rng.normal(size=40)
     ranks = []
+    quick = {"draws": 200, "chains": 2, "tune": 300, "retry": False}
     for k in range(40):
         beta, sd = rng.normal(size=2), abs(rng.normal())
         b = sd * rng.normal(size=10)
@@ -209,7 +210,7 @@ def test_simulation_based_calibration() -> None:
         n = np.full(40, 3)
         data = pd.DataFrame({"y": rng.binomial(n, chance) / n, "n": n, "x": x, "g": g.astype(str)})
         found = fit(
-            "y ~ x + (1 | g)", data, "binomial", weights="n", priors=priors, seed=k, draws=100, tune=300, retry=False
+            "y ~ x + (1 | g)", data, "binomial", weights="n", priors=priors, seed=k, **quick
         ).posterior.posterior
         values = np.concatenate(
             [

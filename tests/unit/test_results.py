@@ -267,7 +267,8 @@ def test_a_column_has_one_number_of_decimals(values: list[float], shown: list[st
 
 
 def test_provenance_says_whose_numbers_they_are(rich: um.FitResult) -> None:
-    assert rich.provenance["df"] == "satterthwaite by lmerTest"
+    assert rich.provenance["df"] == "satterthwaite by unimix, from exact derivatives at REML estimates"
+    assert "by lme4; their covariances by unimix" in rich.provenance["group_effects"]
     assert "conditioning" in rich.provenance["coordinates"]
     assert "subtracted" in rich.provenance["offset"]
     assert "computed by unimix" in rich.provenance["interval"]

@@ -179,7 +179,7 @@ def test_components_add_up(growth: um.FitResult) -> None:
 def test_engines_and_loaded_results_have_the_same_summaries(growth: um.FitResult) -> None:
     """1e-4: engines' optima."""
     data = um.load_dataset("dietox")
-    for engine in ("statsmodels", "lme4", "glmmtmb"):
+    for engine in ("statsmodels", "lme4", "glmmtmb", "mixedlm"):
         other = um.fit(GROWTH, data, engine)
         assert other.r2().conditional == pytest.approx(growth.r2().conditional, rel=1e-4)
         assert other.icc().adjusted == pytest.approx(growth.icc().adjusted, rel=1e-4)

@@ -109,7 +109,7 @@ class Bootstrap:
     ci_level: float
     _work: _Work = field(repr=False)
     _n_units: int = field(repr=False)
-    _n_jobs: int = field(repr=False)
+    _n_jobs: int | None = field(repr=False)
     _progress: bool | None = field(repr=False)
 
     @property
@@ -207,7 +207,7 @@ def bootstrap(
     statistic: Statistic | None,
     effects: str,
     seed: int | None,
-    n_jobs: int,
+    n_jobs: int | None,
     progress: bool | None,
     data: Any,
 ) -> Bootstrap:

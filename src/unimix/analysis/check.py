@@ -254,7 +254,7 @@ def _overdispersion(fit: FitResult, data: Any) -> Finding | None:
     other = (
         "Add an observation-level effect: data['row'] = range(len(data)), (1 | row)."
         if fit.family.response == "binomial"
-        else "family='negative_binomial', or an observation-level effect, (1 | row)."
+        else "family='negative_binomial', or an observation-level effect: data['row'] = range(len(data)), (1 | row)."
     )
     return Finding(
         "overdispersion",

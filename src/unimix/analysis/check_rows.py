@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from unimix.analysis.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.influence import Influence, influence
@@ -74,10 +75,10 @@ def _shape(values: FloatArray, what: str) -> tuple[str, float, float]:
     _enough(len(values), what)
     if np.ptp(values) == 0:
         raise DataError(f"All {what} are the same.")
-    skew, kurtosis = float(stats.skew(values)), float(stats.kurtosis(values))
+    skew, kurtosis = float(scipy.stats.skew(values)), float(scipy.stats.kurtosis(values))
     if abs(skew) > 2 or kurtosis > 7:
         return PROBLEM, skew, kurtosis
-    sure = float(stats.normaltest(values).pvalue) < SURE
+    sure = float(scipy.stats.normaltest(values).pvalue) < SURE
     return (LOOK if sure and (abs(skew) > 0.5 or kurtosis > 1 or kurtosis < -1) else OK), skew, kurtosis
 
 

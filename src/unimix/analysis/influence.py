@@ -129,7 +129,7 @@ def influence_by_refits(
     by: str | None,
     data: Any,
     *,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Influence:
     """Fit the model without each row or level; see :meth:`unimix.results.summarised.SummarisedResult.influence`."""

@@ -16,6 +16,7 @@ from unimix.analysis.parameters import Parameter, chosen, parameters_of, values_
 from unimix.analysis.reach import out_of_reach
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.model.design import Design
+from unimix.numerics.held import Target
 from unimix.numerics.inference import checked_level, wald_interval
 from unimix.numerics.likelihoods import LaplaceModel, LinearModel, Model
 from unimix.numerics.profiling import (
@@ -183,16 +184,15 @@ def likelihood_of(fit: FitResult, design: Design, *, reml: bool) -> Model:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Profiler:
+    """What a process needs to profile any parameter."""
+
     model: Model
-    parameter: Parameter
     ci_level: float
-    std_error: float
 
-
-def _profiled(job: _Held) -> tuple[float, float]:
-    assert job.parameter.target is not None  # noqa: S101  checked where jobs are made
-    return profile_interval(job.model, job.parameter.target, job.ci_level, job.std_error)
+    def __call__(self, job: tuple[Target, float]) -> tuple[float, float]:
+        target, std_error = job
+        return profile_interval(self.model, target, self.ci_level, std_error)
 
 
 def profile(
@@ -201,7 +201,7 @@ def profile(
     ci_level: float,
     data: Any,
     *,
-    n_jobs: int = 1,
+    n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Intervals:
     """Profile-likelihood intervals by unimix's own criterion: ML for linear models, as lme4's ``confint``.
@@ -234,12 +234,16 @@ def profile(
     errors = np.asarray(fit.fixed.std_error)
     model = likelihood_of(fit, design, reml=False)
     jobs = [
-        _Held(model, p, ci_level, float(errors[p.target.index]) if p.target.kind == "fixed" else 0.0)
+        (p.target, float(errors[p.target.index]) if p.target.kind == "fixed" else 0.0)
         for p in parameters
         if p.target is not None
     ]
     try:
-        ends = np.array(run_jobs(_profiled, jobs, n_jobs=n_jobs, progress=progress, title="profiles"))
+        ends = np.array(
+            run_jobs(
+                _Profiler(model, ci_level), jobs, n_jobs=n_jobs, progress=progress, title="profiles", unit="parameters"
+            )
+        )
     except HigherMaximumError as error:
         raise DataError(
             f"The likelihood has a higher maximum than the one that was found ({error}): fit.certificate() and "

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.numerics.conditioning import condition
@@ -203,7 +204,7 @@ class FixedInference:
         if np.isinf(denominator):
             p_value = float(special.chdtrc(numerator, statistic * numerator))
         else:
-            p_value = float(stats.f.sf(statistic, numerator, denominator))
+            p_value = float(scipy.stats.f.sf(statistic, numerator, denominator))
         return statistic, numerator, denominator, p_value
 
 

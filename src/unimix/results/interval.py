@@ -26,7 +26,7 @@ class IntervalResult(SummarisedResult):
         ci_level: float | None = None,
         n: int = 1000,
         seed: int | None = None,
-        n_jobs: int = 1,
+        n_jobs: int | None = None,
         progress: bool | None = None,
         data: Any = None,
     ) -> Intervals:
@@ -44,7 +44,8 @@ class IntervalResult(SummarisedResult):
             ci_level: Probability (that of the fit, if left out).
             n: Refits of the bootstrap.
             seed: Of the bootstrap.
-            n_jobs: Processes, for profiles and the bootstrap; -1 for all cores.
+            n_jobs: Processes, for profiles and the bootstrap; -1 for all cores. None: this process, or what a
+                surrounding ``joblib.parallel_config`` says.
             progress: Whether to show a bar; None shows it on terminals.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
@@ -77,7 +78,7 @@ class IntervalResult(SummarisedResult):
         statistic: Callable[[FitResult], Mapping[str, float]] | None = None,
         effects: Literal["new", "kept"] = "new",
         seed: int | None = None,
-        n_jobs: int = 1,
+        n_jobs: int | None = None,
         progress: bool | None = None,
         data: Any = None,
     ) -> Bootstrap:
@@ -94,7 +95,8 @@ class IntervalResult(SummarisedResult):
                 ``lambda fit: {"ratio": fit.fixed.estimate[1] / fit.fixed.estimate[2]}``.
             effects: Of simulated responses: new group effects, or those of the fit.
             seed: Of random numbers; the same seed gives the same replicates in any number of processes.
-            n_jobs: Processes, by joblib; -1 for all cores.
+            n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
+                ``joblib.parallel_config`` says.
             progress: Whether to show a bar; None shows it on terminals.
             data: The data that were fitted; needed for a result that was unpickled only.
 

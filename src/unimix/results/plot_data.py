@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.numerics.conditional import leverage
@@ -169,11 +170,11 @@ def _shares(draw: int, values: FloatArray, at: FloatArray, *, exact: bool) -> pd
 def _line(draw: int, values: FloatArray, grid: FloatArray) -> pd.DataFrame:
     if np.ptp(values) == 0:
         return pd.DataFrame({"draw": [draw], "x": [values[0]], "density": [0.0]})
-    return pd.DataFrame({"draw": draw, "x": grid, "density": stats.gaussian_kde(values)(grid)})
+    return pd.DataFrame({"draw": draw, "x": grid, "density": scipy.stats.gaussian_kde(values)(grid)})
 
 
 def _density(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    kernel = stats.gaussian_kde(values)
+    kernel = scipy.stats.gaussian_kde(values)
     reach = 3 * float(np.sqrt(kernel.covariance[0, 0]))
     grid = np.linspace(values.min() - reach, values.max() + reach, POINTS)
     return grid, np.asarray(kernel(grid))
@@ -224,7 +225,7 @@ def mode_quantiles(fit: FitResult) -> pd.DataFrame:
 
 def _normal_scores(values: FloatArray) -> FloatArray:
     """Normal quantiles of the ranks, (i - 1/2) / n."""
-    return np.asarray(special.ndtri((stats.rankdata(values) - 0.5) / len(values)))
+    return np.asarray(special.ndtri((scipy.stats.rankdata(values) - 0.5) / len(values)))
 
 
 def sampled_names(fit: FitResult, names: list[str] | None) -> list[str]:

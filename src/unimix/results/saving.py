@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_
 from unimix.errors import DataError, UnimixError
 from unimix.foreign import attribute_hint
 from unimix.model.design import Design
-from unimix.model.estimates import Generative, Refitter
+from unimix.model.estimates import Deferred, Generative, Refitter
 from unimix.results.schema import (
     SCHEMA_VERSION,
     EngineInfo,
@@ -101,7 +101,7 @@ class SavedResult(BaseModel):
     @property
     def native(self) -> Any:
         """The engine's own object; None in a loaded result."""
-        return self._native
+        return self._native.get() if isinstance(self._native, Deferred) else self._native
 
     @property
     def posterior(self) -> Any:

@@ -69,7 +69,7 @@ class SummarisedResult(TestedResult):
         by: str | None = None,
         *,
         refit: bool = False,
-        n_jobs: int = 1,
+        n_jobs: int | None = None,
         progress: bool | None = None,
         data: Any = None,
     ) -> Influence:
@@ -85,7 +85,8 @@ class SummarisedResult(TestedResult):
             by: A grouping factor, whose levels are left out one by one; None leaves out single rows.
             refit: Fit the model again without each by its engine, covariance parameters and all (lme4's
                 ``influence``), instead of downdating at the estimated ones.
-            n_jobs: Processes for refits, by joblib; -1 for all cores.
+            n_jobs: Processes for refits, by joblib; -1 for all cores. None: this process, or what a surrounding
+                ``joblib.parallel_config`` says.
             progress: Whether refits show a bar; None shows it on terminals.
             data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
