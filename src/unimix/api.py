@@ -12,7 +12,7 @@ from unimix.backends.cost import UNKNOWN
 from unimix.backends.limits import MemoryLimit, TimeLimit
 from unimix.calls import ColumnOrArray, fit_one, make_request, prepare, restarted, suited
 from unimix.comparison.comparison import Comparison, Failure, build_comparison
-from unimix.errors import OptionError, UnimixError, listing
+from unimix.errors import OptionError, UnimixError, brief, listing
 from unimix.explanation import Explanation, explain_design
 from unimix.foreign import refuse_keywords, refuse_swapped
 from unimix.model.family import FamilyLike
@@ -74,8 +74,8 @@ def fit(
         priors: For PyMC: ``{"x": unimix.Normal(0, 10), "sd(g)": unimix.HalfNormal(5)}``.
         seed: Of random numbers; the same seed gives the same draws.
         progress: Show a progress bar; None means on a terminal.
-        time_limit: Seconds, or a ``datetime.timedelta``, after which the engine is stopped. The data have been read
-            and the engine has been loaded when the clock starts.
+        time_limit: Seconds, a text such as ``"5 min"``, or a ``datetime.timedelta``, after which the engine is
+            stopped. The data have been read and the engine has been loaded when the clock starts.
         memory_limit: Bytes, or a text such as ``"8 GB"``, that the fit may take beside what the session already holds:
             a model that will need more is refused, and a fit that comes to need more is stopped. None refuses what
             will not fit into the memory that is free; ``"none"`` refuses nothing.
@@ -187,7 +187,8 @@ def compare(
         unknown: As for :func:`fit`.
 
     Returns:
-        The comparison. An engine that fails or refuses keeps its column, with its error.
+        The comparison. An engine that fails or refuses keeps its column, with its error; one that refuses the model
+        and was not asked for by name does not count against the agreement.
 
     Raises:
         DataError: If finished results belong to different designs.
@@ -226,7 +227,7 @@ def compare(
         try:
             results.append(fit_one(engine, suited(call, engine, priors)))
         except UnimixError as error:
-            results.append(Failure(engine.info.name, type(error).__name__, str(error)))
+            results.append(Failure(engine.info.name, type(error).__name__, brief(error), asked=backends is not None))
     fitted = [r for r in results if isinstance(r, FitResult)]
     return build_comparison(fitted, [r for r in results if isinstance(r, Failure)], order=[_label(r) for r in results])
 

@@ -27,7 +27,22 @@ class UnknownBackendError(UnimixError, ValueError):
 
 
 class UnsupportedModelError(UnimixError):
-    """The chosen engine cannot express the model; the message names those that can."""
+    """The chosen engine cannot express the model; the message names those that can.
+
+    Attributes:
+        reasons: What the engine lacks, each in words; empty where not an engine is in the way.
+        backend: The engine's name, or an empty text.
+    """
+
+    def __init__(self, message: str, reasons: Sequence[str] = (), backend: str = "") -> None:
+        self.reasons = tuple(reasons)
+        self.backend = backend
+        super().__init__(message)
+
+
+def brief(error: Exception) -> str:
+    """An error's text; of a refusal the reasons alone, for tables that have other engines beside it."""
+    return "; ".join(getattr(error, "reasons", ())) or str(error)
 
 
 class EngineNotInstalledError(UnimixError, ImportError):

@@ -14,7 +14,7 @@ from unimix.model.parse import parse
 from unimix.numerics import pls
 from unimix.numerics.conditioning import condition
 from unimix.numerics.products import form
-from unimix.testing import dense
+from unimix.testing import dense, simulate_slopes
 
 
 def crossed(ratio: float) -> pd.DataFrame:
@@ -148,3 +148,19 @@ def test_generalised_models_without_groups(backend: str, capfd: pytest.CaptureFi
     wide = fixed(std_error=lambda x: 3 * x.std_error)(fit).attach(design=fit.design()).certificate()
     assert wide.check("standard errors").passed is False
     assert "illegal value" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("backend", ["pls", "statsmodels"])
+def test_a_predictor_far_from_zero_is_told_to_be_centered(backend: str) -> None:
+    data = simulate_slopes(seed=3, n_groups=25)
+    far = data.assign(x=1e4 + 1e-4 * data["x"])
+    told = um.fit("y ~ x + (1 + x | g)", far, backend).certificate()
+    assert told.verdict == "not checkable"
+    assert "write i(x - 10000) for x" in told.sentence.lower()
+    centered = um.fit("y ~ I(x - 10000) + (1 + I(x - 10000) | g)", far, backend)
+    assert centered.certificate().certified
+    plain = um.fit("y ~ x + (1 + x | g)", data, backend)
+    # 1e4 + 1e-4 x keeps eight digits of x
+    np.testing.assert_allclose(centered.random[0].sd * [1, 1e-4], plain.random[0].sd, rtol=1e-4)
+    nearer = um.fit("y ~ x + (1 + x | g)", data.assign(x=1e4 + 1e-2 * data["x"]), backend)
+    assert nearer.certificate().certified

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import unimix as um
+from unimix.backends import registry
 from unimix.results.schema import PRIORS
 from unimix.testing import assert_agree, simulate_rich, simulate_slopes
 
@@ -220,3 +221,29 @@ def test_posteriors_under_other_priors_are_expected_to_differ(base: um.FitResult
     found = um.compare(one, two)
     assert found.verdicts["verdict"].tolist() == ["reference", "expected to differ"]
     assert "other priors (x)" in found.verdicts["reason"].iloc[1]
+
+
+def test_engines_that_nobody_named_may_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    formula, data = "Reaction ~ Days + (1 + Days | Subject) + (1 | Days)", um.load_dataset("sleepstudy")
+    names = ["pls", "mixedlm", "mixedlm_rs"]
+    named = um.compare(formula, data, backends=names)
+    assert not named.agree
+    assert named.verdicts.loc["mixedlm_rs", "verdict"] == "failed"
+    monkeypatch.setattr(registry, "others", lambda: {n: registry.resolve(n) for n in names})
+    found = um.compare(formula, data)
+    assert found.agree
+    found.assert_agree()
+    verdict = found.verdicts.loc["mixedlm_rs"]
+    assert verdict["verdict"] == "refused"
+    assert verdict["reason"].startswith(
+        "It does not fit this model: correlated effects beside a crossed or outer factor"
+    )
+    assert "These can" not in str(found)
+    assert str(found).count("has one correlated block") == 1
+    loaded = type(found).from_json(found.to_json())
+    assert loaded.verdicts.equals(found.verdicts)
+    monkeypatch.setattr(registry, "others", lambda: {n: registry.resolve(n) for n in names[1:]})
+    alone = um.compare(formula, data)
+    assert not alone.agree
+    with pytest.raises(um.DisagreementError, match="nothing is compared"):
+        alone.assert_agree()

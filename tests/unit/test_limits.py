@@ -191,11 +191,18 @@ def test_wrong_limits_are_answered_with_the_other_faults() -> None:
     [("8 GB", 8e9), ("1.5gib", 1.5 * 2**30), ("500M", 5e8), (2_000_000_000, 2e9), ("none", math.inf), (None, None)],
 )
 def test_sizes_are_read(text: Any, size: float | None) -> None:
-    assert limits.read_time(timedelta(minutes=2)) == (120.0, [])
     assert limits.read_memory(text) == (size, [])
 
 
-@pytest.mark.parametrize("value", [0, -3, math.inf, math.nan, "30", True, timedelta(0)])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("30 s", 30), ("5min", 300), ("1.5 h", 5400), ("0:02:00", 120), (timedelta(minutes=2), 120), (0.5, 0.5)],
+)
+def test_times_are_read(value: Any, seconds: float) -> None:
+    assert limits.read_time(value) == (seconds, [])
+
+
+@pytest.mark.parametrize("value", [0, -3, math.inf, math.nan, "30", "-5 s", "soon", "NaT", True, timedelta(0)])
 def test_times_that_are_none_are_refused(value: Any) -> None:
     seconds, faults = limits.read_time(value)
     assert seconds is None

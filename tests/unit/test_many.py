@@ -95,7 +95,9 @@ def test_what_fails_is_a_row() -> None:
     assert len(many.failed) == 5
     with pytest.raises(UnimixError, match=r"by absent failed. EngineNotInstalledError: .*no_such_package"):
         many[INTERCEPT, "absent"]
-    assert "2 failed: EngineNotInstalledError" in str(many)
+    assert "2 failed in absent: EngineNotInstalledError" in str(many)
+    assert "1 refused by statsmodels: " in str(many)
+    assert dict(many.table["state"].value_counts()) == {"failed": 4, "refused": 1, "converged": 1}
     assert [k for k, _ in many.items()] == [(INTERCEPT, "data", "statsmodels")]
 
 

@@ -44,6 +44,48 @@ def test_without_the_option_all_installed_engines(tmp_path: Path) -> None:
         assert f"test_slope_is_ten_ms_a_day[{name}]" in done.stdout
 
 
+REFUSED = """
+import pytest, unimix as um
+
+def test_it(backend):
+    um.fit("Reaction ~ Days + (1 + Days | Subject) + (1 | Days)", um.load_dataset("sleepstudy"), backend=backend)
+
+@pytest.fixture
+def fit(backend):
+    return um.fit("Reaction ~ Days + (1 + Days | Subject) + (1 | Days)", um.load_dataset("sleepstudy"), backend)
+
+def test_fixture(fit):
+    assert fit.converged
+
+@pytest.mark.parametrize("backend", ["mixedlm_rs"])
+def test_own(backend):
+    um.fit("Reaction ~ Days + (1 + Days | Subject) + (1 | Days)", um.load_dataset("sleepstudy"), backend=backend)
+"""
+
+
+def test_a_refusal_skips_with_its_reason_unless_the_engine_was_named(tmp_path: Path) -> None:
+    (tmp_path / "test_refused.py").write_text(REFUSED, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rA",
+        "-p",
+        "no:cacheprovider",
+        "test_refused.py",
+        "-k",
+        "mixedlm_rs",
+    ]
+    unnamed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 2 skipped" in unnamed.stdout, unnamed.stdout
+    assert "mixedlm_rs does not fit this model: " in unnamed.stdout
+    named = subprocess.run(
+        [*command, "--unimix-backends=mixedlm_rs"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "2 failed, 1 error" in named.stdout, named.stdout
+
+
 def test_unknown_names_are_told(tmp_path: Path) -> None:
     done = run(tmp_path, "--unimix-backends=lme5")
     assert done.returncode != 0

@@ -34,6 +34,7 @@ from unimix.errors import (
     OptionError,
     UnimixError,
     UnsupportedModelError,
+    listing,
 )
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
@@ -148,7 +149,10 @@ class Backend(BaseModel, ABC):
         kenward_roger = request.df_method == "kenward-roger" and design.blocks and design.family.is_linear
         if kenward_roger:
             needs |= {Feature.KENWARD_ROGER}
-        found = [f"{f.value}: {why}" for f, why in self.capabilities.gaps(needs)] + self.limits(design, request)
+        lacking: dict[str, list[str]] = {}
+        for feature, why in self.capabilities.gaps(needs):
+            lacking.setdefault(why, []).append(feature.value)
+        found = [f"{listing(features)}: {why}" for why, features in lacking.items()] + self.limits(design, request)
         answer = self.families.answer(design.family, mixed=bool(design.blocks))
         if not isinstance(answer, Yes):
             found.insert(0, f"{design.family}{' with group effects' if design.blocks else ''}: {answer.reason}")
@@ -184,7 +188,9 @@ class Backend(BaseModel, ABC):
             raise UnsupportedModelError(
                 f"backend={self.info.name!r} cannot fit {design.spec.text()}:\n"
                 + "\n".join(f"  - {r}" for r in reasons)
-                + f"\n{hint}"
+                + f"\n{hint}",
+                reasons,
+                self.info.name,
             )
 
     def fit(self, design: Design, request: FitRequest) -> Outcome:
@@ -212,7 +218,8 @@ class Backend(BaseModel, ABC):
         if failure is not None:
             said = f"\nIt said: {' | '.join(notes)}" if notes else ""
             raise FitError(
-                f"{self.info.name} failed on {design.spec.text()}: {type(failure).__name__}: {failure}{said}"
+                f"{self.info.name} failed on {design.spec.text()}: {type(failure).__name__}: {failure}{said}\n"
+                "unimix.recommend(formula, data) names the engines that fit this model; another may get further."
             ) from failure
         seconds["fit"] = time.perf_counter() - started
         found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])

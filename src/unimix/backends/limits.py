@@ -9,7 +9,9 @@ from datetime import timedelta
 from numbers import Real
 from pathlib import Path
 
-TimeLimit = float | timedelta | None
+import pandas as pd
+
+TimeLimit = float | str | timedelta | None
 MemoryLimit = float | str | None
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -48,10 +50,23 @@ def read_time(value: object) -> tuple[float | None, list[str]]:
     """Seconds of a ``time_limit``, and what is wrong with it."""
     if value is None:
         return None, []
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    seconds = _seconds_of(value) if isinstance(value, str) else value
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf:
-        return None, [f"time_limit={value!r}: seconds above 0, such as 30, or a datetime.timedelta."]
+        how = "seconds above 0, such as 30, a text such as '30 s' or '5 min', or a datetime.timedelta."
+        return None, [f"time_limit={value!r}: {how}"]
     return float(seconds), []
+
+
+def _seconds_of(text: str) -> float | None:
+    """A duration as pandas reads it; a number without a unit would be nanoseconds to it, and is none here."""
+    if not re.search("[a-zA-Z:]", text):
+        return None
+    try:
+        return float(pd.Timedelta(text).total_seconds())
+    except ValueError:
+        return None
 
 
 def read_memory(value: object) -> tuple[float | None, list[str]]:

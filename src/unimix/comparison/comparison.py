@@ -24,7 +24,7 @@ from unimix.comparison.verdicts import (
     judge,
     measure,
 )
-from unimix.errors import DataError, DisagreementError, OptionError
+from unimix.errors import DataError, DisagreementError, OptionError, UnsupportedModelError
 from unimix.results.certificate import Certificate
 from unimix.results.certify import certify
 from unimix.results.result import FitResult
@@ -40,11 +40,24 @@ class Failure:
         backend: Its name.
         error: Kind of error.
         message: Its text.
+        asked: Whether it was asked for by name, not because it is installed.
     """
 
     backend: str
     error: str
     message: str
+    asked: bool = True
+
+    @property
+    def refused(self) -> bool:
+        """Whether the engine cannot express the model, and nobody said that it could."""
+        return not self.asked and self.error == UnsupportedModelError.__name__
+
+    def verdict(self) -> Verdict:
+        """A refusal agrees with everything; what failed agrees with nothing."""
+        if self.refused:
+            return Verdict("refused", f"It does not fit this model: {self.message}")
+        return Verdict("failed", f"{self.error}: {self.message}", ("it gave no result",))
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,7 @@ class Comparison:
         found: dict[str, Verdict] = {}
         for label in self.order:
             if label in self.failures:
-                failure = self.failures[label]
-                found[label] = Verdict("failed", f"{failure.error}: {failure.message}", ("it gave no result",))
+                found[label] = self.failures[label].verdict()
             elif self.reference is not None:
                 verdict = judge(self.results[label], self.results[self.reference], tolerances)
                 found[label] = self._by_another_road(label, verdict)
@@ -194,8 +206,8 @@ class Comparison:
 
     @property
     def agree(self) -> bool:
-        """Whether every engine gave a result and none is suspicious."""
-        return all(v.agrees for v in self.verdicts_with(self.tolerances).values())
+        """Whether two engines or more gave a result, none that was asked failed, and none is suspicious."""
+        return len(self.results) > 1 and all(v.agrees for v in self.verdicts_with(self.tolerances).values())
 
     def assert_agree(self, tolerances: Tolerances | None = None, **changed: float) -> None:
         """Raise unless all engines agree; for tests.
@@ -221,6 +233,8 @@ class Comparison:
                 f"{label}: {v.kind}. {v.reason} {'; '.join(v.faults)}".rstrip() for label, v in bad.items()
             )
             raise DisagreementError(f"The engines do not agree.\n{told}\n\n{self}")
+        if len(self.results) < 2:
+            raise DisagreementError(f"Fewer than two engines gave a result: nothing is compared.\n\n{self}")
 
     def __str__(self) -> str:
         if not self.results:

@@ -19,6 +19,7 @@ KINDS = (
     "identical engine",
     "numerically equal",
     "expected to differ",
+    "refused",
     "suspicious",
     "not converged",
     "failed",
@@ -100,7 +101,7 @@ class Verdict:
     @property
     def agrees(self) -> bool:
         """Whether the result can stand beside the reference."""
-        return self.kind in KINDS[:4] and not self.faults
+        return self.kind in KINDS[:5] and not self.faults
 
 
 def all_sds(fit: FitResult) -> FloatArray:

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from unimix.comparison.comparison import Comparison, Failure, build_comparison
-from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.many.store import Entry, latest, scan
 from unimix.results.result import Effects, FitResult
 
@@ -210,16 +210,17 @@ class ManyFits:
         lines = [f"... {len(self) - SHOWN} more rows: .table"] if len(self) > SHOWN else []
         failed = self.failed
         if len(failed):
-            kinds = Counter(zip(failed["error_type"], failed["error"], strict=True))
-            lines += ["", *(_failure(kind, error, n) for (kind, error), n in kinds.most_common(5))]
+            kinds = Counter(zip(failed["backend"], failed["error_type"], failed["error"], strict=True))
+            lines += ["", *(_failure(*kind, n) for kind, n in kinds.most_common(5))]
             lines += [f"... {len(kinds) - 5} other errors: .failed"] if len(kinds) > 5 else []
         if self.path is not None:
             lines += ["", f"In {self.path}: um.read_many({str(self.path)!r})"]
         return [*lines, *self.notes]
 
 
-def _failure(kind: str, error: str, n: int) -> str:
-    return f"{n} failed: {kind}: {' '.join(error.split())}"
+def _failure(backend: str, kind: str, error: str, n: int) -> str:
+    refused = kind == UnsupportedModelError.__name__
+    return f"{n} {f'refused by {backend}' if refused else f'failed in {backend}: {kind}'}: {' '.join(error.split())}"
 
 
 def plural(word: str, n: int) -> str:

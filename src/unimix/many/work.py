@@ -9,7 +9,7 @@ from typing import Any
 
 from unimix.backends.base import Backend
 from unimix.calls import Call, fit_one, prepare, restarted, suited
-from unimix.errors import DataError
+from unimix.errors import DataError, UnsupportedModelError, brief
 from unimix.many import fingerprint
 from unimix.results.result import FitResult
 
@@ -94,7 +94,7 @@ class DataSet:
             found = restarted(job.engine, call, found) if self.restart else found
             result = found.to_json() if self.as_text else found
         except Exception as error:  # noqa: BLE001  one fit does not end the others
-            return Fitted(failure(type(error).__name__, str(error), time.perf_counter() - started), None)
+            return Fitted(failure(type(error).__name__, brief(error), time.perf_counter() - started), None)
         return Fitted(_summary(found, time.perf_counter() - started), result)
 
     def _call(self, formula: str) -> Call:
@@ -120,7 +120,8 @@ def _words(error: Exception) -> str:
 def failure(kind: str, message: str, seconds: float | None) -> dict[str, Any]:
     """The table's columns of a fit that failed."""
     numbers = dict.fromkeys(("n_obs", "log_likelihood", "aic", "bic"))
-    return {"state": "failed", **numbers, "seconds": seconds, "error_type": kind, "error": message}
+    state = "refused" if kind == UnsupportedModelError.__name__ else "failed"
+    return {"state": state, **numbers, "seconds": seconds, "error_type": kind, "error": message}
 
 
 def _summary(found: FitResult, seconds: float) -> dict[str, Any]:

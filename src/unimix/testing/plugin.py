@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import pytest
 
 from unimix.backends.registry import others, registered
+from unimix.errors import UnsupportedModelError, brief
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,7 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--unimix-backends",
         default=None,
         metavar="NAMES",
-        help="comma-separated backends for the `backend` fixture; all installed ones, if left out",
+        help="comma-separated backends for the `backend` fixture; all installed ones that fit the model, if left out",
     )
 
 
@@ -41,6 +44,33 @@ def chosen(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that ask for ``backend`` once per engine."""
-    marked = any("backend" in str(m.args[0]) for m in metafunc.definition.iter_markers("parametrize") if m.args)
-    if "backend" in metafunc.fixturenames and not marked:
+    if "backend" in metafunc.fixturenames and not _own(metafunc.definition):
         metafunc.parametrize("backend", chosen(metafunc.config))
+
+
+def _own(item: pytest.Item) -> bool:
+    """Whether a test gives values to ``backend`` itself."""
+    return any("backend" in str(m.args[0]) for m in item.iter_markers("parametrize") if m.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip where a fixture's model is refused; see :func:`pytest_runtest_call`."""
+    return (yield from _skipped_if_refused(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip, with the reason, where an engine that nobody named cannot express the test's model."""
+    return (yield from _skipped_if_refused(item))
+
+
+def _skipped_if_refused(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except UnsupportedModelError as error:
+        spec = getattr(item, "callspec", None)
+        mine = spec is not None and error.backend and spec.params.get("backend") == error.backend
+        if not mine or _own(item) or item.config.getoption("--unimix-backends") is not None:
+            raise
+        pytest.skip(f"{error.backend} does not fit this model: {brief(error)}")
