@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -210,3 +211,50 @@ def test_pymer4_fits_in_any_context() -> None:
     for _ in range(2):
         fit = contextvars.Context().run(um.fit, FORMULA, simulate_slopes(), backend="pymer4")
         assert fit.converged
+
+
+class Interrupting:
+    """Presses Ctrl-C when it is collected: what Python's handler raises there is lost."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_ctrl_c_in_a_finalizer_is_not_lost() -> None:
+    from rpy2 import rinterface
+
+    um.fit(FORMULA, simulate_slopes(), backend="lme4")
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+
+    def work() -> None:
+        with rbridge.at_work():
+            Interrupting()
+            rinterface.evalr("repeat {}")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert signal.set_wakeup_fd(wakeup) == wakeup
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert rinterface.evalr("1 + 1")[0] == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_an_interruption_waits_until_r_can_be_left() -> None:
+    """R looks for interruptions in calls that it cannot be thrown out of, too: rpy2's own do not catch the jump."""
+    from rpy2 import rinterface
+    from rpy2.rinterface_lib import openrlib
+
+    um.fit(FORMULA, simulate_slopes(), backend="lme4")
+
+    def work() -> None:
+        with rbridge.at_work():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)  # the listener has heard it
+            openrlib.rlib.R_PolledEvents()
+            assert openrlib.rlib.R_interrupts_pending == 0
+            rinterface.evalr("repeat {}")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()

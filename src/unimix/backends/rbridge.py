@@ -7,6 +7,7 @@ interface is used, so that no converter can be lost in another thread, and conso
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -16,12 +17,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends.watchdog import stopped_by, undisturbed
+from unimix.backends.watchdog import stopped_by, uncut, undisturbed
 from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError
 
 LOCK = threading.RLock()
@@ -240,11 +242,14 @@ def quiet_console() -> Iterator[list[str]]:
 def at_work(*, warns: bool = False) -> Iterator[list[str]]:
     """Hold R for a piece of work: what it prints is taken, and Ctrl-C and the limits of a fit end it.
 
+    Python's own handler of Ctrl-C waits for the end of the block (:func:`uncut`): an exception that it raises in a
+    callback of R or in a finalizer is lost, and one on the way into a clean-up leaves things as they are.
+
     Args:
         warns: Let R say its warnings at once.
     """
     loud = immediate_warnings() if warns else contextlib.nullcontext()
-    with undisturbed(), LOCK, quiet_console() as said, loud, interruptible():
+    with undisturbed(), LOCK, uncut(), quiet_console() as said, loud, interruptible():
         yield said
 
 
@@ -253,38 +258,55 @@ def interruptible() -> Iterator[None]:
     """Let Ctrl-C and the limits of a fit reach R."""
     from rpy2.rinterface_lib import openrlib
 
-    here = threading.get_ident()
+    here, former = threading.get_ident(), openrlib.rlib.R_PolledEvents
 
     def interrupt() -> bool:
-        evaluates = _evaluates(here)
-        if evaluates:
-            openrlib.rlib.R_interrupts_pending = 1
-        return evaluates
+        openrlib.rlib.R_PolledEvents = _interruption()
+        return _evaluates(here)
 
     try:
         with undisturbed(), _on_ctrl_c(interrupt), stopped_by(interrupt):
             yield
     finally:
-        openrlib.rlib.R_interrupts_pending = 0
+        openrlib.rlib.R_PolledEvents = former
+
+
+@functools.cache
+def _interruption() -> Any:
+    """What R calls where it looks for interruptions: it interrupts R if that is within an evaluation that can be left.
+
+    Set from another thread, or where rpy2 calls R without R_tryEval, R's flag makes it jump into a frame that is gone.
+    """
+    from rpy2.rinterface_lib import openrlib
+
+    def pending() -> None:
+        if _tries(sys._getframe(1)):
+            openrlib.rlib.R_interrupts_pending = 1
+
+    return openrlib.ffi.callback("void(void)", pending)
 
 
 def _evaluates(thread: int) -> bool:
-    """Whether R evaluates a call for a thread: interrupted anywhere else, R jumps out of a frame that is gone."""
-    from rpy2 import rinterface
+    """Whether R evaluates a call for a thread, perhaps with a callback into Python."""
     from rpy2.rinterface_lib import callbacks
 
-    frame = sys._current_frames().get(thread)
-    while frame is not None and frame.f_code.co_filename == callbacks.__file__:
-        frame = frame.f_back
-    return (
-        frame is not None
-        and frame.f_code.co_filename == rinterface.__file__
-        and frame.f_code.co_name in ("__call__", "rcall")
-    )
+    frame, above = sys._current_frames().get(thread), None
+    while frame is not None:
+        if _tries(frame):
+            return above is None or above.f_code.co_filename in (callbacks.__file__, __file__)
+        frame, above = frame.f_back, frame
+    return False
+
+
+def _tries(frame: FrameType) -> bool:
+    """Whether a frame's own call of R is R_tryEval."""
+    from rpy2 import rinterface
+
+    return frame.f_code.co_filename == rinterface.__file__ and frame.f_code.co_name in ("__call__", "rcall")
 
 
 @contextlib.contextmanager
-def _on_ctrl_c(interrupt: Callable[[], bool]) -> Iterator[None]:
+def _on_ctrl_c(interrupt: Callable[[], object]) -> Iterator[None]:
     """Python cannot run its handler of Ctrl-C while R computes, but it can wake another thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -299,15 +321,16 @@ def _on_ctrl_c(interrupt: Callable[[], bool]) -> Iterator[None]:
             if former >= 0:  # an event loop listens too
                 with contextlib.suppress(OSError):
                     os.write(former, heard)
-            if heard[0] == signal.SIGINT and interrupt():
+            if heard[0] == signal.SIGINT:
                 cut.set()
+                interrupt()
 
     listener = threading.Thread(target=listen, name="unimix-interrupts", daemon=True)
     listener.start()
     try:
         yield
     except Exception as error:
-        if cut.is_set():  # R's words for it; Python's exception can be lost in a callback of rpy2 (3.6)
+        if cut.is_set():  # R's words for it
             raise KeyboardInterrupt from error
         raise
     finally:
