@@ -1,4 +1,4 @@
-"""The nine engines keep the contract."""
+"""The ten engines keep the contract."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class TestStatsmodels(BackendContract):
 
 class TestPyMC(BackendContract):
     backend = "pymc"
-    options = {"draws": 500}  # the reference cases run at the defaults
+    options = {"draws": 600, "chains": 2}  # the reference cases run at the defaults
     starved = {"draws": 40, "tune": 20}
-    # The draws of these models are nearly independent: an effective sample size of 1000 is enough for the bounds.
-    family_options = {"draws": 400, "tune": 400}
+    family_options = {"draws": 700, "tune": 400}
 
 
 class TestBayes(BackendContract):
@@ -51,3 +50,14 @@ class TestMixedlm(BackendContract):
 class TestMixedlmRs(BackendContract):
     backend = "mixedlm_rs"
     starved = {"max_iterations": 1, "restarts": 0}
+
+
+class TestBambi(BackendContract):
+    backend = "bambi"
+    # nutpie compiles in a third of the time of bambi's default sampler
+    options = {"sampler": "nutpie", "target_accept": 0.95, "draws": 4000, "tune": 1000, "chains": 2, "cores": 1}
+    starved = {"draws": 40, "tune": 20}
+    # twenty rows a group tell the effects, and their mean hangs together with the intercept
+    family_options = {"noncentered": False, "target_accept": 0.8, "draws": 5000, "tune": 500}
+    # six samples measured 24 times each: effects that are multiples of their SD depend on it
+    flagged = frozenset({"penicillin"})

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 import unimix as um
-from unimix.backends.bambi import Bambi, formula_of
-from unimix.backends.capabilities import Yes
-from unimix.backends.family_sheet import all_families
+from unimix.backends.bambi import formula_of, model_of, priors_of, scaled
 from unimix.errors import UnsupportedModelError
 from unimix.model.design import build_design
-from unimix.model.family import Family
 from unimix.model.parse import parse
 from unimix.testing import simulate_rich
-from unimix.testing.generalised import family_truth, simulate_family
 
 pytestmark = pytest.mark.mcmc
 
-CLAIMED = [f for f in all_families() if not f.is_linear and isinstance(Bambi.families.answer(f, mixed=True), Yes)]
+bambi = pytest.importorskip("bambi")
 
 
 def test_independent_effects_are_those_of_the_likelihood() -> None:
@@ -42,18 +36,33 @@ def test_independent_effects_are_those_of_the_likelihood() -> None:
     assert set(fit.engine.priors) == {"Intercept", "Days", "sd(Subject: Intercept)", "sd(Subject: Days)", "sigma"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", CLAIMED, ids=str)
-def test_families_recover_what_was_simulated(family: Family) -> None:
-    """Within 4 standard errors; dispersion parameters and SDs within a third (600 rows), as in the contract."""
-    data, truth = simulate_family(family, mixed=True), family_truth(family, mixed=True)
-    weights: dict[str, Any] = {"weights": "trials"} if family.response == "binomial" else {}
-    engine = Bambi(draws=300, tune=400, chains=2)
-    fit = um.fit("y ~ x + (1 | g)", data, engine, family=family, seed=2, **weights)
-    assert (np.abs(fit.fixed.estimate - np.array(truth.fixed)) < 4 * fit.fixed.std_error).all()
-    for name, value in zip(family.parameters, truth.parameters, strict=True):
-        assert fit.fit.parameters[name] == pytest.approx(value, rel=1.0 if name == "nu" else 0.34)
-    assert float(fit.random[0].sd[0]) == pytest.approx(truth.sd, rel=0.34)
+def test_priors_do_not_depend_on_the_units() -> None:
+    """bambi is given columns of spread one: that is the same model, for it scales its priors by the data."""
+    data = simulate_rich()
+    far = data.assign(x=1e5 * data["x"] + 3e4, y=1e-3 * data["y"] + 50)
+    for frame, formula in ((data, "y ~ x + f + (1 + x || g)"), (far, "y ~ x + f + (1 + x || g)")):
+        design = build_design(parse(formula), frame)
+        own, units = scaled(design)
+        ours, theirs = (model_of(bambi, d, noncentered=True).components["mu"] for d in (own, design))
+        for name, unit in zip(("x1", "x2"), units.fixed[1:], strict=False):
+            mine, yours = (np.ravel(m.common_terms[name].prior.args["sigma"])[0] for m in (ours, theirs))
+            assert mine * units.response / unit == pytest.approx(yours, rel=1e-9)
+        for name, unit in (("1|g0", 1.0), ("z1|g0", units.effects[1])):
+            mine, yours = (
+                float(m.group_specific_terms[name].prior.args["sigma"].args["sigma"]) for m in (ours, theirs)
+            )
+            assert mine * units.response / unit == pytest.approx(yours, rel=1e-9)
+        mine, yours = (m.intercept_term.prior.args for m in (ours, theirs))
+        assert mine["sigma"] * units.response == pytest.approx(yours["sigma"], rel=1e-9)
+        assert mine["mu"] * units.response + units.shift == pytest.approx(yours["mu"], rel=1e-9)
+
+
+def test_priors_are_told_with_the_digits_that_count() -> None:
+    data = simulate_rich()
+    far = data.assign(x=1e5 * data["x"])
+    told = priors_of(model_of(bambi, design := build_design(parse("y ~ x + (1 | g)"), far), noncentered=True), design)
+    slope = 2.5 * far["y"].std(ddof=0) / far["x"].std(ddof=0)
+    assert told["x"] == f"Normal(mu: 0, sigma: {slope:.6g})"  # in bambi's own words Normal(mu: 0.0, sigma: 0.0)
 
 
 def test_what_bambi_would_change_is_refused() -> None:

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import sys
 import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -90,7 +91,9 @@ _DISPERSION: dict[str, dict[str, tuple[str, bool]]] = {
 class Bambi(Backend):
     """bambi's Bayesian models, with the priors that it scales by the data.
 
-    bambi centres the predictors: the prior of its intercept is of the expected response at their means.
+    bambi centres the predictors: the prior of its intercept is of the expected response at their means. ``fit.native``
+    is the ``bambi.Model`` of the user's columns, whose priors are those reported; it has not been built, and the draws
+    are in ``fit.posterior``.
 
     Attributes:
         draws: Draws kept per chain.
@@ -99,6 +102,8 @@ class Bambi(Backend):
         cores: Chains that run at the same time; None for what bambi takes.
         sampler: PyMC's own NUTS, which is bambi's default, or nutpie.
         target_accept: Acceptance rate that the step size is tuned to.
+        noncentered: Whether group effects are sampled as multiples of their standard deviation, which is bambi's
+            default; False is better where every level has many rows.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -151,6 +156,7 @@ class Bambi(Backend):
     cores: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["pymc", "nutpie"] = "pymc"
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    noncentered: bool = True
 
     def load(self) -> ModuleType:
         """Import bambi.
@@ -195,9 +201,8 @@ class Bambi(Backend):
 
         bambi: Any = engine
         design, request = problem.design, problem.request
-        family = design.family
-        more = {} if family.is_linear else {"link": family.link}
-        model = bambi.Model(formula_of(design), frame(design), family=_NAMES[family.name], **more)
+        own, units = scaled(design)
+        model = model_of(bambi, own, noncentered=self.noncentered)
         cores = {} if self.cores is None else {"cores": self.cores}
         with threadpool_limits(limits=1, user_api="blas"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="PyTensor could not link to a BLAS")
@@ -211,15 +216,59 @@ class Bambi(Backend):
                 progressbar=self._shows_progress(request),
                 **cores,
             )
-        posterior, raw = read(trace, design)
-        return estimates_of_draws(
+        posterior, raw = read(trace, design, units)
+        told = model_of(bambi, design, noncentered=self.noncentered)
+        found = estimates_of_draws(
             design,
             Sampled(posterior, raw, kept=True),
-            priors_of(model, design),
+            priors_of(told, design),
             ci_level=request.ci_level,
             call=self.preview(design, request),
             library=self.sampler,
         )
+        return replace(found, native=told)
+
+
+@dataclass(frozen=True)
+class Units:
+    """The user's units per unit of the columns that bambi is given.
+
+    Attributes:
+        shift: Response where the scaled one is zero.
+        response: Of the response.
+        fixed: Of the columns of the fixed effects, shape (p,).
+        effects: Of the column of each block.
+    """
+
+    shift: float
+    response: float
+    fixed: FloatArray
+    effects: tuple[float, ...]
+
+
+def scaled(design: Design) -> tuple[Design, Units]:
+    """The design in columns whose spread is one: the same model, for bambi scales its priors by the data.
+
+    PyMC's samplers start near zero with unit steps, and do not find the way from there to a slope of 1e-9.
+    """
+
+    def spread(column: FloatArray) -> float:
+        return 1.0 if is_one(column) else float(column.std())
+
+    real = design.family.name in ("gaussian", "student_t") and design.family.link == "identity"
+    shift, response = (float(design.y.mean()), float(design.y.std())) if real else (0.0, 1.0)
+    fixed = np.array([spread(c) for c in design.x.T])
+    effects = tuple(spread(b.z[:, 0]) for b in design.blocks)
+    blocks = tuple(replace(b, z=b.z / s) for b, s in zip(design.blocks, effects, strict=True))
+    own = replace(design, y=(design.y - shift) / response, x=design.x / fixed, blocks=blocks)
+    return own, Units(shift, response, fixed, effects)
+
+
+def model_of(bambi: Any, design: Design, *, noncentered: bool) -> Any:
+    """Bambi's model of our columns, not built yet."""
+    family = design.family
+    more = {} if family.is_linear else {"link": family.link}
+    return bambi.Model(formula_of(design), frame(design), family=_NAMES[family.name], noncentered=noncentered, **more)
 
 
 def formula_of(design: Design) -> str:
@@ -275,8 +324,8 @@ def names_of_effects(design: Design) -> list[str]:
     ]
 
 
-def read(trace: Any, design: Design) -> tuple[Posterior, RawDraws]:
-    """Draws under our names; shapes as :class:`Posterior` has them."""
+def read(trace: Any, design: Design, units: Units) -> tuple[Posterior, RawDraws]:
+    """Draws under our names and in the user's units; shapes as :class:`Posterior` has them."""
     found = trace.posterior
 
     def flat(name: str) -> FloatArray:
@@ -285,20 +334,23 @@ def read(trace: Any, design: Design) -> tuple[Posterior, RawDraws]:
 
     count = found.sizes["chain"] * found.sizes["draw"]
     fixed = [flat("Intercept" if is_one(c) else f"x{j}") for j, c in enumerate(design.x.T)]
-    beta = np.concatenate([np.empty((count, 0)), *fixed], axis=1)
-    effects = []
+    beta = np.concatenate([np.empty((count, 0)), *fixed], axis=1) * units.response / units.fixed
+    beta += units.shift * np.array([is_one(c) for c in design.x.T])
+    effects: list[FloatArray] = []
+    turns = [units.response / s for s in units.effects]
     for name, block, group in zip(names_of_effects(design), design.blocks, group_names(design), strict=True):
         levels = [int(v) for v in found[name].coords[f"{group}__factor_dim"].values]
         ordered = np.empty((count, block.n_levels))
         ordered[:, levels] = flat(name)
-        effects.append(ordered[:, :, None])
-    sds = tuple(flat(f"{name}_sigma") for name in names_of_effects(design))
+        effects.append(turns[len(effects)] * ordered[:, :, None])
+    sds = tuple(t * flat(f"{name}_sigma") for t, name in zip(turns, names_of_effects(design), strict=True))
     ones = tuple(np.ones((count, 1, 1)) for _ in design.blocks)
     known = _DISPERSION.get(design.family.name, {})
     parts = [np.empty((count, 0))]
     for ours in design.family.parameters:
         theirs, inverse = known[ours]
-        parts.append(1 / flat(theirs) if inverse else flat(theirs))
+        unit = units.response if ours == "sigma" else 1.0
+        parts.append(unit * (1 / flat(theirs) if inverse else flat(theirs)))
     posterior = Posterior.of_effects(beta, sds, ones, np.concatenate(parts, axis=1), tuple(effects))
     chains, draws = found.sizes["chain"], found.sizes["draw"]
     diverging = np.asarray(trace.sample_stats["diverging"].values, dtype=bool)
@@ -312,12 +364,18 @@ def priors_of(model: Any, design: Design) -> dict[str, str]:
     told: dict[str, str] = {}
     for j, (name, column) in enumerate(zip(design.fixed_names, design.x.T, strict=True)):
         if is_one(column):
-            told[name] = f"{part.intercept_term.prior} at the predictors' means"
+            told[name] = f"{written(part.intercept_term.prior)} at the predictors' means"
         else:
-            told[name] = str(part.common_terms[f"x{j}"].prior)
+            told[name] = written(part.common_terms[f"x{j}"].prior)
     for block, name in zip(design.blocks, names_of_effects(design), strict=True):
-        told[f"sd({block.group}: {block.terms[0]})"] = str(part.group_specific_terms[name].prior.args["sigma"])
+        told[f"sd({block.group}: {block.terms[0]})"] = written(part.group_specific_terms[name].prior.args["sigma"])
     for ours, (theirs, inverse) in _DISPERSION.get(design.family.name, {}).items():
         prior = model.constant_components[theirs].prior
-        told[ours] = f"1 / {ours} ~ {prior}" if inverse else str(prior)
+        told[ours] = f"1 / {ours} ~ {written(prior)}" if inverse else written(prior)
     return told
+
+
+def written(prior: Any) -> str:
+    """A prior with six digits that count; bambi's own text has four decimals, and 0.0 for a scale of 1e-6."""
+    values = {name: np.ravel(value) for name, value in prior.args.items()}
+    return f"{prior.name}({', '.join(f'{n}: ' + ', '.join(f'{v:.6g}' for v in vs) for n, vs in values.items())})"
