@@ -34,7 +34,7 @@ class TestPyMC(BackendContract):
     backend = "pymc"
     options = {"draws": 600, "chains": 2}  # the reference cases run at the defaults
     starved = {"draws": 40, "tune": 20}
-    family_options = {"draws": 700, "tune": 400}
+    family_options = {"draws": 500, "tune": 400}
 
 
 class TestBayes(BackendContract):
