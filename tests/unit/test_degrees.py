@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -86,19 +87,27 @@ def test_f_tests_of_several_contrasts(name: str, kind: str) -> None:
     assert denominator == pytest.approx(row["den_df"], rel=1e-3)
 
 
-def test_observed_covariance_is_the_inverse_of_the_joint_hessian() -> None:
-    """By differences (step 1e-3) of the ML log-likelihood in fixed effects, factors and log sigma together."""
+@pytest.mark.parametrize("reml", [False, True])
+def test_observed_covariance_is_the_inverse_of_the_joint_hessian(reml: bool) -> None:
+    """By differences (step 1e-3) of the log-likelihood in fixed effects, factors and log sigma together."""
     rng = np.random.default_rng(4)
     g = np.repeat(np.arange(12), 6)
     frame = pd.DataFrame({"x": rng.normal(size=72), "g": g.astype(str)})
     frame["y"] = frame["x"] + rng.normal(size=12)[g] + 0.5 * rng.normal(size=12)[g] * frame["x"] + rng.normal(size=72)
     design, _ = condition(um.fit("y ~ x + (1 + x | g)", frame, "pls").design())
     reduced = form(design)
-    best = search(reduced, [np.ones(2)], reml=False)
+    best = search(reduced, [np.ones(2)], reml=reml)
     at = np.concatenate([best.profile.beta, pls.pack(best.factors), [np.log(best.profile.sigma)]])
 
     def value(x: np.ndarray) -> float:
-        return pls.log_likelihood(reduced, pls.unpack(reduced, x[2:5]), float(np.exp(x[5])), x[:2], reml=False)
+        factors, sigma = pls.unpack(reduced, x[2:5]), float(np.exp(x[5]))
+        if not reml:
+            return pls.log_likelihood(reduced, factors, sigma, x[:2], reml=False)
+        # normal about the estimates of generalised least squares, which move with the variances
+        own = pls.profile(reduced, factors, reml=True)
+        off = x[:2] - own.beta
+        away = float(off @ own.state.gram[:2, :2] @ off) / sigma**2
+        return pls.log_likelihood(reduced, factors, sigma, reml=True) - 0.5 * away
 
     d, h = len(at), 1e-3
     e = h * np.eye(d)
@@ -109,8 +118,21 @@ def test_observed_covariance_is_the_inverse_of_the_joint_hessian() -> None:
         ]
     )
     exact = np.linalg.inv(-hessian)[:2, :2]
-    ours = observed_covariance(reduced, best.factors, best.profile.sigma, best.profile.beta, reml=False)
+    ours = observed_covariance(reduced, best.factors, best.profile.sigma, best.profile.beta, reml=reml)
     np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+def test_standard_errors_of_glmmtmb_are_those_of_the_observed_information(seed: int) -> None:
+    """TMB's joint precision of fixed and group effects has them under REML: with ten groups 9 % above GLS's."""
+    rng = np.random.default_rng(seed)
+    g, x = np.repeat(np.arange(10), 8), rng.normal(size=80)
+    b = rng.normal(size=10)
+    frame = pd.DataFrame({"y": 1 + 0.5 * x + b[g] * (1 + 0.5 * x) + rng.normal(size=80), "x": x, "g": g.astype(str)})
+    fit = um.fit("y ~ x + (1 + x | g)", frame, "glmmtmb")
+    assert not fit.singular
+    said = fit.certificate().check("standard errors").said
+    assert re.fullmatch(r"observed information, within \S+e-0[6-9]", said), said
 
 
 @pytest.mark.parametrize("engine", ["statsmodels", "lme4"])

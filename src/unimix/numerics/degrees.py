@@ -190,7 +190,8 @@ def observed_covariance(
     """Covariance matrix of the fixed effects from the observed information of all parameters together, shape (p, p).
 
     What statsmodels and glmmTMB report. It differs from (X'V^-1 X)^-1 by the cross-derivatives, whose expectation is
-    zero.
+    zero: by J Var(theta) J' with J the derivatives of the estimated fixed effects by the variance parameters (Kass &
+    Steffey 1989, J. Am. Stat. Assoc. 84:717-726, eq. 3.5).
     """
     at = pls.profile(products, factors, reml=reml)
     found = moments(products, at.state)
@@ -201,7 +202,7 @@ def observed_covariance(
     cross = np.empty((p, len(made.information)))
     cross[:, :-1] = (cell_jacobian(products, factors).T @ (found.a @ e)[:, :p]).T / sigma**2
     cross[:, -1] = 2.0 * (at.state.gram @ e)[:p] / sigma**2
-    # Under ML the information above has beta profiled out; here it is held.
-    information = made.information if reml else made.information + cross.T @ np.linalg.solve(gram, cross)
+    # The information above has beta profiled out, or integrated; here it is held.
+    information = made.information + cross.T @ np.linalg.solve(gram, cross)
     spread = Uncertainty(made.cov, made.slopes, information).variances()
     return np.asarray(np.linalg.inv(gram - cross @ spread @ cross.T))

@@ -103,7 +103,7 @@ class GeneralisedGround:
             best_value=best.value,
             best_fixed=self.way_back.inverse @ best.point.beta,
             best_sd=self._sds(best),
-            boundary=words.boundary(fit, [f @ f.T for f in at.factors]),
+            boundary=words.boundary(fit, at.factors, best.point.factors),
         )
 
     def _gap(self, value: float, best: Found, at: Point, criterion: str) -> float:

@@ -106,7 +106,7 @@ class LinearGround:
             best_value=best.profile.value - self.lost(reml=reml),
             best_fixed=self._fixed(best.profile.beta),
             best_sd=self._sds(reml=reml),
-            boundary=words.boundary(fit, [f @ f.T for f in at.factors]),
+            boundary=words.boundary(fit, at.factors, best.factors),
         )
 
     def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
@@ -220,7 +220,7 @@ class LinearGround:
             "generalised least squares": np.sqrt(np.diag(self._cov(at.sigma**2 * here.cov_unscaled))),
             "observed information": np.sqrt(np.maximum(np.diag(self._cov(observed)), 0.0)),
         }
-        edge = words.boundary(fit, [f @ f.T for f in at.factors])
+        edge = words.boundary(fit, at.factors)
         dfs = {"satterthwaite": df_of_contrasts(made, m)}
         dfs["residual"] = np.full(self.design.p, float(self.design.n - self.design.p))
         if reml:

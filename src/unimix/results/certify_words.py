@@ -209,14 +209,19 @@ def posterior(fit: FitResult, pull: FloatArray, lost: float, criterion: str) -> 
     return Check(name="sampling and prior", passed=well, said=said, numbers=numbers)
 
 
-def boundary(fit: FitResult, relative: Sequence[FloatArray]) -> str:
+def boundary(fit: FitResult, *factors: Sequence[FloatArray]) -> str:
     """Which variance is zero, which correlation +-1.
 
     Args:
         fit: The result.
-        relative: Covariances of well-scaled columns over the residual variance (or on the scale of the link), (q, q):
-            in the user's columns a slope far from zero correlates with the intercept by its mean alone.
+        factors: Its relative factors of well-scaled columns (in the user's, a slope far from zero correlates with the
+            intercept by its mean alone), (q, q); and those of the optimum that it is to be at, for an engine whose
+            parameters reach no boundary ends beside it.
     """
+    return next((told for f in factors if (told := _edge(fit, [own @ own.T for own in f]))), "")
+
+
+def _edge(fit: FitResult, relative: Sequence[FloatArray]) -> str:
     told = []
     for block, own in zip(fit.random, relative, strict=True):
         if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
