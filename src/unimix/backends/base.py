@@ -211,14 +211,16 @@ class Backend(BaseModel, ABC):
         with captured(streams=not self._shows_progress(request)) as notes:
             try:
                 found = self._limited(problem, started, lambda: self._fit(engine, problem))
-            except UnimixError:
-                raise
-            except Exception as error:  # noqa: BLE001  an engine may raise anything
+            except Exception as error:  # an engine may raise anything
+                if isinstance(error, UnimixError) and not isinstance(error, FitError):
+                    raise
                 failure = error
         if failure is not None:
-            said = f"\nIt said: {' | '.join(notes)}" if notes else ""
+            ours = isinstance(failure, FitError)
+            said = f"\nIt said: {' | '.join(notes)}" if notes and not ours else ""
             raise FitError(
-                f"{self.info.name} failed on {design.spec.text()}: {type(failure).__name__}: {failure}{said}\n"
+                f"{self.info.name} failed on {design.spec.text()}: "
+                f"{failure if ours else f'{type(failure).__name__}: {failure}'}{said}\n"
                 "unimix.recommend(formula, data) names the engines that fit this model; another may get further."
             ) from failure
         seconds["fit"] = time.perf_counter() - started
