@@ -84,6 +84,12 @@ def test_the_command_writes_and_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "certified" in capsys.readouterr().out
     assert main(["--read", str(path)]) == 0
     assert "random designs" in capsys.readouterr().out
+    two = tmp_path / "two.json"
+    assert main(["pls", "mixedlm_rs", "--random", "2", "--jobs", "2", "--json", str(two)]) == 0
+    entries = Conformance.model_validate_json(two.read_text()).entries
+    alone = Conformance.model_validate_json(path.read_text()).entries
+    assert [(e.model, e.verdict) for e in entries if e.engine == "pls"] == [(e.model, e.verdict) for e in alone]
+    assert {e.engine for e in entries} == {"pls", "mixedlm_rs"}
     with pytest.raises(SystemExit):
         main([])
     assert settings(tmp_path / "none.toml") == {}

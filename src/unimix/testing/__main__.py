@@ -11,12 +11,14 @@ import argparse
 import importlib
 import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from unimix.backends.registry import registered, resolve
+from unimix.parallel import run_jobs
 from unimix.testing.conformance import (
     Conformance,
     Entry,
@@ -25,6 +27,7 @@ from unimix.testing.conformance import (
     feature_models,
     random_models,
     reference_models,
+    together,
 )
 
 
@@ -34,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("engines", nargs="*", help="names of backends, or module:Class of adapters")
     parser.add_argument("--all", action="store_true", help="all installed engines, and what pyproject.toml names")
     parser.add_argument("--random", type=int, default=100, metavar="N", help="random linear designs (100)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, an engine each at a time (1)")
     parser.add_argument("--time-limit", type=float, default=300.0, metavar="SECONDS", help="of each fit (300)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the table goes, for documents")
     parser.add_argument("--read", type=Path, metavar="FILE", help="print a table that was written before")
@@ -44,20 +48,39 @@ def main(arguments: list[str] | None = None) -> int:
     if not given.engines and not given.all:
         parser.error("name engines, or --all")
     more = settings(Path("pyproject.toml")) if given.all else {}
-    sys.path[:0] = [str(Path(p).resolve()) for p in more.get("paths", [])]
-    engines = [named(e) for e in given.engines]
+    engines = list(given.engines)
     if given.all:
-        engines += [name for name in registered() if resolve(name).available()]
-        engines += [named(e) for e in more.get("backends", [])]
-    models: list[Model] = [*feature_models(), *reference_models()]
-    for source in more.get("models", []):
-        models += list(named(source)())
-    models += list(random_models(given.random))
-    found = conform(engines, models, time_limit=given.time_limit, told=tell)
+        engines += [name for name in registered() if resolve(name).available()] + more.get("backends", [])
+    part = _Part(
+        tuple(str(Path(p).resolve()) for p in more.get("paths", [])),
+        tuple(more.get("models", [])),
+        given.random,
+        given.time_limit,
+    )
+    parts = run_jobs(part, engines, n_jobs=given.jobs, progress=False, title="", unit="engines")
+    found = together(parts)
     if given.json:
         given.json.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
     show(found)
     return 1 if found.silent else 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One engine's part of the table; found again by name in every process."""
+
+    paths: tuple[str, ...]
+    models: tuple[str, ...]
+    random: int
+    time_limit: float
+
+    def __call__(self, engine: str) -> Conformance:
+        sys.path[:0] = [p for p in self.paths if p not in sys.path]
+        models: list[Model] = [*feature_models(), *reference_models()]
+        for source in self.models:
+            models += list(named(source)())
+        models += list(random_models(self.random))
+        return conform([named(engine)], models, time_limit=self.time_limit, told=tell)
 
 
 def settings(path: Path) -> dict[str, Any]:

@@ -243,3 +243,11 @@ def conform(
                 told(entries[-1])
         versions[engine.info.name] = engine.versions()
     return Conformance(unimix=um.__version__, versions=versions, entries=tuple(entries))
+
+
+def together(parts: Sequence[Conformance]) -> Conformance:
+    """Tables of several engines as one."""
+    versions = {name: v for part in parts for name, v in part.versions.items()}
+    return Conformance(
+        unimix=um.__version__, versions=versions, entries=tuple(e for part in parts for e in part.entries)
+    )
