@@ -20,24 +20,43 @@ def posterior(*, quick: bool) -> Iterator[Row]:
 
     PyTensor's cache of compiled code is warm: every sampler has run once before, as on its user's second day.
     """
-    repeats = 1 if quick else 2
     for key in ("dietox",) if quick else ("dietox", "school"):
-        case(key)  # data that cannot be fetched end it here
-        with tempfile.TemporaryDirectory() as cache:
-            os.environ["PYTENSOR_FLAGS"] = f"base_compiledir={cache}"
-            cold, warm = {}, {}
-            for sampler in ("pymc", "bayes", "bambi", "bambi with nutpie", "written by hand"):
-                cold[sampler] = fresh("benchmarks.posterior_run", sampler, key, "1")
-                warm[sampler] = [fresh("benchmarks.posterior_run", sampler, key, str(2 + i)) for i in range(repeats)]
-            del os.environ["PYTENSOR_FLAGS"]
-        yield from _rows(key, cold, warm)
+        samplers = ("pymc", "bayes", "bambi", "bambi with nutpie", "written by hand")
+        yield from _rows(key, *_runs(samplers, key, 1 if quick else 2))
+
+
+def bambi(*, quick: bool) -> Iterator[Row]:
+    """backend="bambi" against bambi itself, both at bambi's defaults, independent effects: what the adapter costs."""
+    cold, warm = _runs(("bambi by unimix", "bambi"), "dietox", 1 if quick else 2)
+    ours, bare = warm["bambi by unimix"], warm["bambi"]
+    seconds = f"cold cache {cold['bambi by unimix']['whole']:.1f} s and {cold['bambi']['whole']:.1f} s"
+    whole = Timing(tuple(r["whole"] for r in ours), tuple(r["whole"] for r in bare))
+    yield Row('bambi, by backend="bambi"', case("dietox").name, whole, note=f"seconds of the whole call; {seconds}")
+    effective = Timing(per_thousand(ours, "whole"), per_thousand(bare, "whole"))
+    note = "seconds per 1,000 effective draws; unimix gives bambi columns whose spread is one"
+    yield Row('bambi, by backend="bambi"', case("dietox").name, effective, note=note)
+
+
+def _runs(samplers: tuple[str, ...], key: str, repeats: int) -> tuple[dict[str, dict], dict[str, list[dict]]]:
+    """Every sampler with a cold cache of compiled code, and then with a warm one."""
+    case(key)  # data that cannot be fetched end it here
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["PYTENSOR_FLAGS"] = f"base_compiledir={cache}"
+        cold, warm = {}, {}
+        for sampler in samplers:
+            cold[sampler] = fresh("benchmarks.posterior_run", sampler, key, "1")
+            warm[sampler] = [fresh("benchmarks.posterior_run", sampler, key, str(2 + i)) for i in range(repeats)]
+        del os.environ["PYTENSOR_FLAGS"]
+    return cold, warm
+
+
+def per_thousand(runs: list[dict], kind: str) -> tuple[float, ...]:
+    """Seconds per 1,000 effective draws."""
+    return tuple(1000 * r[kind] / r["ess"] for r in runs)
 
 
 def _rows(key: str, cold: dict[str, dict], warm: dict[str, list[dict]]) -> Iterator[Row]:
     name = case(key).name
-
-    def per_thousand(runs: list[dict], kind: str) -> tuple[float, ...]:
-        return tuple(1000 * r[kind] / r["ess"] for r in runs)
 
     def ess(sampler: str) -> str:
         return f"{sum(r['ess'] for r in warm[sampler]) / len(warm[sampler]):.0f}"

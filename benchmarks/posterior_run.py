@@ -25,7 +25,8 @@ def unimix(backend: str) -> Callable[[Case, int], Found]:
     """``um.fit`` at its defaults."""
 
     def run(c: Case, seed: int) -> Found:
-        fit = um.fit(c.formula, c.data, backend=backend, seed=seed, progress=False)
+        formula = c.formula.replace(" | ", " || ") if backend == "bambi" else c.formula
+        fit = um.fit(formula, c.data, backend=backend, seed=seed, progress=False)
         return float(fit.status.ess_bulk or np.nan), float(fit.posterior.posterior.attrs["sampling_time"])
 
     return run
@@ -74,6 +75,7 @@ def _least(trace: Any, names: list[str]) -> Found:
 SAMPLERS: dict[str, Callable[[Case, int], Found]] = {
     "pymc": unimix("pymc"),
     "bayes": unimix("bayes"),
+    "bambi by unimix": unimix("bambi"),
     "bambi": bambi("pymc"),
     "bambi with nutpie": bambi("nutpie"),
     "written by hand": written,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.cases import case
 from benchmarks.measure import Row, Timing, peak, row, side_by_side
-from benchmarks.posterior import posterior
+from benchmarks.posterior import bambi, posterior
 from benchmarks.sides import SIDES
 
 
@@ -190,6 +190,7 @@ SUITES: dict[str, Callable[..., Iterator[Row]]] = {
     "pymer4": pymer4,
     "bayes": bayes,
     "posterior": posterior,
+    "bambi": bambi,
     "compare": compare,
 }
 

@@ -11,7 +11,9 @@ from unimix.backends.base import Backend
 from unimix.backends.cost import UNKNOWN
 from unimix.backends.limits import MemoryLimit, TimeLimit
 from unimix.calls import ColumnOrArray, fit_one, make_request, prepare, restarted, suited
-from unimix.comparison.comparison import Comparison, Failure, build_comparison
+from unimix.comparison.build import build_comparison
+from unimix.comparison.comparison import Comparison
+from unimix.comparison.failure import Failure
 from unimix.errors import OptionError, UnimixError, brief, listing
 from unimix.explanation import Explanation, explain_design
 from unimix.foreign import refuse_keywords, refuse_swapped

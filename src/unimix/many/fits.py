@@ -12,7 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from unimix.comparison.comparison import Comparison, Failure, build_comparison
+from unimix.comparison.build import build_comparison
+from unimix.comparison.comparison import Comparison
+from unimix.comparison.failure import Failure
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.many.store import Entry, latest, scan
 from unimix.results.result import Effects, FitResult

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unimix.comparison.comparison import build_comparison
+from unimix.comparison.build import build_comparison
 from unimix.comparison.verdicts import Tolerances
 from unimix.results.result import FitResult
 
