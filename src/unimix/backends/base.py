@@ -212,7 +212,7 @@ class Backend(BaseModel, ABC):
             try:
                 found = self._limited(problem, started, lambda: self._fit(engine, problem))
             except Exception as error:  # an engine may raise anything
-                if isinstance(error, UnimixError) and not isinstance(error, FitError):
+                if isinstance(error, UnimixError) and type(error) is not FitError:  # a limit is no failure
                     raise
                 failure = error
         if failure is not None:
