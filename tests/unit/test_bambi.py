@@ -57,6 +57,22 @@ def test_priors_do_not_depend_on_the_units() -> None:
         assert mine["mu"] * units.response + units.shift == pytest.approx(yours["mu"], rel=1e-9)
 
 
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ 0 + x + (1 | g)"])
+def test_the_scaled_columns_are_the_same_model(formula: str) -> None:
+    """The linear predictor of any parameters, offset included, is that of the scaled ones in the user's units."""
+    data = simulate_rich().assign(o=lambda d: 40.0 + d["x"])
+    design = build_design(parse(formula), data, family="student_t", offset="o")
+    own, units = scaled(design)
+    assert design.offset is not None
+    assert own.offset is not None
+    beta, b = np.linspace(0.5, 1.5, design.p), np.linspace(-1, 1, design.blocks[0].n_levels)
+    theirs = own.x @ beta + own.offset + own.blocks[0].z[:, 0] * b[own.blocks[0].codes]
+    back = beta * units.response / units.fixed
+    back += units.shift * np.array([bool((c == 1).all()) for c in design.x.T])
+    ours = design.x @ back + design.offset + units.response * b[design.blocks[0].codes]
+    np.testing.assert_allclose(design.y - ours, units.response * (own.y - theirs), rtol=0, atol=1e-9)
+
+
 def test_priors_are_told_with_the_digits_that_count() -> None:
     data = simulate_rich()
     far = data.assign(x=1e5 * data["x"])

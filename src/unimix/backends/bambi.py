@@ -256,11 +256,13 @@ def scaled(design: Design) -> tuple[Design, Units]:
         return 1.0 if is_one(column) else float(column.std())
 
     real = design.family.name in ("gaussian", "student_t") and design.family.link == "identity"
-    shift, response = (float(design.y.mean()), float(design.y.std())) if real else (0.0, 1.0)
+    response = float(design.y.std()) if real else 1.0
+    shift = float(design.y.mean()) if real and any(is_one(c) for c in design.x.T) else 0.0
+    offset = None if design.offset is None else design.offset / response
     fixed = np.array([spread(c) for c in design.x.T])
     effects = tuple(spread(b.z[:, 0]) for b in design.blocks)
     blocks = tuple(replace(b, z=b.z / s) for b, s in zip(design.blocks, effects, strict=True))
-    own = replace(design, y=(design.y - shift) / response, x=design.x / fixed, blocks=blocks)
+    own = replace(design, y=(design.y - shift) / response, x=design.x / fixed, offset=offset, blocks=blocks)
     return own, Units(shift, response, fixed, effects)
 
 
