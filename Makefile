@@ -1,6 +1,6 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check docs bench clean
+.PHONY: help setup demo test lint check docs bench dist clean
 
 PYTHON ?= python3
 VENV := .venv/bin
@@ -36,6 +36,9 @@ bench: setup ## measure against the bare engines and against bambi; half an hour
 	@$(PYTHON) scripts/setup.py bench
 	@$(VENV)/python -m benchmarks --json benchmarks/results/table.json --markdown benchmarks/results/table.md
 	@$(VENV)/python -m benchmarks.growth --json benchmarks/results/growth.json --picture benchmarks/results/growth.png
+
+dist: ## build sdist and wheel, try them out in an empty environment, put them into dist/
+	@$(PYTHON) scripts/dist.py
 
 clean: ## remove the environment, caches and built files
 	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
