@@ -1,6 +1,6 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check docs bench fresh clean
+.PHONY: help setup demo test lint check docs bench fresh dist clean
 
 PYTHON ?= python3
 # the environment; `make setup VENV=another` makes a second one
@@ -41,6 +41,9 @@ bench: ## measure against the bare engines and against bambi; half an hour, into
 
 fresh: ## try the README's commands on bare Debian machines (root and debootstrap; an hour)
 	@bash scripts/fresh_machine.sh $(RELEASES)
+
+dist: ## build sdist and wheel, try them out in an empty environment, put them into dist/
+	@$(PYTHON) scripts/dist.py
 
 clean: ## remove the environment, caches and built files
 	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

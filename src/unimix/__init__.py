@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from unimix._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from unimix import backends, families
     from unimix.api import compare, explain, fit
@@ -58,8 +60,6 @@ if TYPE_CHECKING:
     from unimix.results.result import FitResult
     from unimix.validation.crossvalidation import CrossValidation
     from unimix.validation.run import cross_validate
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "unimix.bootstrap_tests": ("bootstrap_test", "BootstrapTest"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-import unimix
+from unimix._version import __version__
 from unimix.analysis import words
 from unimix.errors import OptionError
 
@@ -40,7 +40,7 @@ def report(fit: FitResult, style: str = "apa") -> str:
         _random(fit),
         _sampler(fit),
     ]
-    sentences.append(f"Software: unimix {unimix.__version__}; {words.engine_words(fit)}.")
+    sentences.append(f"Software: unimix {__version__}; {words.engine_words(fit)}.")
     return " ".join(s for s in sentences if s)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-import unimix
+from unimix._version import __version__
 from unimix.errors import DataError, UnimixError
 from unimix.results.result import FitResult
 
@@ -128,7 +128,7 @@ def header_fault(path: Path) -> str:
 
 
 def _header() -> str:
-    return f'{_START}{FORMAT}, "unimix": "{unimix.__version__}"}}\n'
+    return f'{_START}{FORMAT}, "unimix": "{__version__}"}}\n'
 
 
 def _cut_short(first: bytes) -> bool:
@@ -146,10 +146,10 @@ def _of_header(line: bytes, path: Path) -> list[str]:
     if header["unimix_fits"] != FORMAT:
         raise DataError(
             f"{path} has format {header['unimix_fits']} of unimix {header.get('unimix')}; this unimix "
-            f"({unimix.__version__}) reads format {FORMAT}. Update unimix, or name another path."
+            f"({__version__}) reads format {FORMAT}. Update unimix, or name another path."
         )
-    if header.get("unimix") != unimix.__version__:
-        return [f"The file was begun by unimix {header.get('unimix')}; this is {unimix.__version__}."]
+    if header.get("unimix") != __version__:
+        return [f"The file was begun by unimix {header.get('unimix')}; this is {__version__}."]
     return []
 
 

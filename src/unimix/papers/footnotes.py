@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import unimix
+from unimix._version import __version__
 from unimix.analysis import words
 from unimix.papers.grid import Note
 from unimix.papers.heads import Model
@@ -43,7 +43,7 @@ def notes_of(models: Sequence[Model], options: Options, told: Sequence[str] = ()
         formulas = {("", formula): None for _, formula in formulas}
     found += [Note(f"{name or 'Model'}{kind}:", code=code) for name, (kind, code) in formulas]
     engines = dict.fromkeys(words.engine_words(m.fit) for m in models)
-    return (*found, Note(f"Software: unimix {unimix.__version__}; {'; '.join(engines)}."))
+    return (*found, Note(f"Software: unimix {__version__}; {'; '.join(engines)}."))
 
 
 def _model(fit: FitResult) -> tuple[str, str]:
