@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -126,5 +127,6 @@ def test_a_missing_package_and_the_wrong_polars_are_told(folders: tuple[Path, Pa
         assert told.startswith("EngineNotInstalledError marginaleffects is not installed")
         assert "pip install 'unimix[marginaleffects]'" in told
     told = run(folders[:1], "-c", code).stdout
-    assert told.startswith("EngineBrokenError marginaleffects 0.6.0 and polars 2.")
+    there = {d.name: d.version for d in metadata.distributions(path=[str(folders[0])])}
+    assert told.startswith(f"EngineBrokenError marginaleffects {there['marginaleffects']} and polars 2.")
     assert "pip install 'unimix[marginaleffects]'" in told
