@@ -130,6 +130,10 @@ class LmerBackend(RBackend):
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
     r_packages: ClassVar[tuple[str, ...]] = R_PACKAGES
+    r_optional: ClassVar[dict[str, str]] = {
+        "lmerTest": 'the option satterthwaite="lmerTest"',
+        "pbkrtest": 'the option kenward_roger="pbkrtest"',
+    }
     r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_beneath: ClassVar[str] = "Matrix"
     per_row: ClassVar[float] = 19.0
