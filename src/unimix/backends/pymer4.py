@@ -75,7 +75,7 @@ class Pymer4(LmerBackend):
         "parameters": "the tables result_fit and params of fit.native",
         "insight": "the tables result_fit and params of fit.native, and its convergence_status",
         "broom": "the table result_fit_stats of fit.native and the fitted values in its data, without group effects",
-        "broom.mixed": "the tables result_fit_stats and ranef_var of fit.native and the fitted values in its data",
+        "broom.mixed": "result_fit_stats, ranef_var, ranef and fixef of fit.native, and the fitted values in its data",
         "performance": "the columns of the table result_fit_stats of fit.native that broom does not have",
         "tibble": "the table design_matrix of fit.native",
         "emmeans": "the methods anova, emmeans and emtrends of fit.native",
