@@ -113,7 +113,7 @@ def tell_missing(absent: list[str], found: FoundR) -> None:
         if not names:
             continue
         say(f"\n{what}:")
-        say(_indented("\n".join(r_installation.missed_by(names))))
+        say(_indented("\n".join(f"{name}: {by_name[name].use}" for name in names)))
         say("To have them, type")
         say(_indented(r_installation.install_lines(names, home)))
     if required:

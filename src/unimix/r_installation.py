@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +25,9 @@ __all__ = [
     "install_lines",
     "known_to_apt",
     "last_line",
-    "missed_by",
     "missing_r_packages",
     "numbers",
+    "optional_r_packages_of",
     "posit_line",
     "r_packages_of",
     "rpy2_fits",
@@ -42,12 +42,12 @@ class RPackage(NamedTuple):
     Attributes:
         name: Its name in R.
         required_by: Backends that cannot fit without it.
-        missed_by: What else of unimix misses it, in words; empty where nothing does.
+        missed_by: Backends that fit without it, each with what misses it, in words.
     """
 
     name: str
     required_by: tuple[str, ...] = ()
-    missed_by: str = ""
+    missed_by: Mapping[str, str] = {}
 
     @property
     def optional(self) -> bool:
@@ -57,25 +57,40 @@ class RPackage(NamedTuple):
     @property
     def use(self) -> str:
         """What the package is for, in words."""
-        if self.optional:
-            return f"optional, used only by {self.missed_by}"
         required = " and ".join(f"backend={name!r}" for name in self.required_by)
-        return f"required by {required}" + (f"; also used by {self.missed_by}" if self.missed_by else "")
+        missed = "; ".join(f"{what} ({backend})" for backend, what in self.missed_by.items())
+        if not required:
+            return f"optional, used only by {missed}"
+        return f"required by {required}" + (f"; also used by {missed}" if missed else "")
 
 
 R_PACKAGES = (
     RPackage("lme4", ("lme4", "pymer4")),
     RPackage("Matrix", ("lme4", "pymer4")),
     RPackage("glmmTMB", ("glmmtmb",)),
-    RPackage("lmerTest", ("pymer4",), "um.backends.Lme4(satterthwaite='lmerTest')"),
-    RPackage("pbkrtest", (), "um.backends.Lme4(kenward_roger='pbkrtest')"),
-    RPackage("broom", ("pymer4",)),
-    RPackage("broom.mixed", ("pymer4",)),
-    RPackage("parameters", ("pymer4",)),
-    RPackage("insight", (), "the tables of pymer4 itself"),
-    RPackage("emmeans", (), "the .emmeans() of pymer4's own models"),
-    RPackage("performance", (), "the quality measures of pymer4's own models"),
-    RPackage("report", (), "the .report() of pymer4's own models"),
+    RPackage("lmerTest", ("pymer4",), {"lme4": 'the option satterthwaite="lmerTest"'}),
+    RPackage("pbkrtest", (), dict.fromkeys(("lme4", "pymer4"), 'the option kenward_roger="pbkrtest"')),
+    # pymer4 0.9.2 imports these whenever it is imported, but only its tables and methods use them, never its fit in R
+    RPackage("parameters", (), {"pymer4": "the tables result_fit and params of fit.native"}),
+    RPackage("insight", (), {"pymer4": "the tables result_fit and params of fit.native, and its convergence_status"}),
+    RPackage(
+        "broom",
+        (),
+        {"pymer4": "the table result_fit_stats of fit.native and the fitted values in its data, without group effects"},
+    ),
+    RPackage(
+        "broom.mixed",
+        (),
+        {"pymer4": "result_fit_stats, ranef_var, ranef and fixef of fit.native, and the fitted values in its data"},
+    ),
+    RPackage(
+        "performance",
+        (),
+        {"pymer4": "the columns of the table result_fit_stats of fit.native that broom does not have"},
+    ),
+    RPackage("tibble", (), {"pymer4": "the table design_matrix of fit.native"}),
+    RPackage("emmeans", (), {"pymer4": "the methods anova, emmeans and emtrends of fit.native"}),
+    RPackage("report", (), {"pymer4": "the method report of fit.native"}),
 )
 
 APT_LISTS = Path("/var/lib/apt/lists")
@@ -88,10 +103,9 @@ def r_packages_of(backend: str) -> tuple[str, ...]:
     return tuple(p.name for p in R_PACKAGES if backend in p.required_by)
 
 
-def missed_by(names: Sequence[str]) -> list[str]:
-    """What does without these R packages, a line each: ``lme4: required by backend='lme4'``."""
-    known = {p.name: p for p in R_PACKAGES}
-    return [f"{name}: {known[name].use}" if name in known else name for name in names]
+def optional_r_packages_of(backend: str) -> dict[str, str]:
+    """The R packages that a backend fits without, each with what of it misses the package, in words."""
+    return {p.name: p.missed_by[backend] for p in R_PACKAGES if backend in p.missed_by}
 
 
 def rpy2_requirements(r_version: str) -> tuple[str, ...]:

@@ -317,7 +317,7 @@ def test_an_r_package_that_is_missing_keeps_away_only_what_needs_it(monkeypatch,
     assert not diagnosis.ready["pymer4"]
     assert "required by backend='pymer4'" in diagnosis["lmerTest"].message
     assert diagnosis["performance"].optional
-    assert "pymer4's own models" in diagnosis["performance"].message
+    assert "fit.native" in diagnosis["performance"].message
     text = str(diagnosis)
     assert text.index("# lmerTest") < text.index("Optional:") < text.index("performance", text.index("Optional:"))
 
@@ -457,7 +457,7 @@ def test_what_the_wheel_of_pymer4_forgets_is_named(versions):
 def test_the_absent_report_is_optional(healthy):
     item = healthy["report"]
     assert item.optional
-    assert "used only by the .report() of pymer4's own models" in item.message
+    assert "used only by the method report of fit.native (pymer4)" in item.message
 
 
 # --- the lines to type ------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -127,5 +128,6 @@ def test_a_missing_package_and_the_wrong_polars_are_told(folders: tuple[Path, Pa
         assert told.startswith("EngineNotInstalledError marginaleffects is not installed")
         assert '    pip install "marginaleffects>=' in told
     told = run(folders[:1], "-c", code).stdout
-    assert told.startswith("EngineBrokenError marginaleffects 0.6.0 and polars 2.")
+    there = {d.name: d.version for d in metadata.distributions(path=[str(folders[0])])}
+    assert told.startswith(f"EngineBrokenError marginaleffects {there['marginaleffects']} and polars 2.")
     assert re.search(r'\n    pip install .*"polars>=1.42,<2"', told)

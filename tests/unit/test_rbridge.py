@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +39,7 @@ def test_rs_errors_are_raised_in_its_words() -> None:
 def test_r_packages_that_are_missing_are_named(bridge: rbridge.RBridge) -> None:
     with pytest.raises(um.EngineNotInstalledError) as error:
         bridge.require(["lme4", "noSuchPackage"], "lme4")
-    assert "r-cran-nosuchpackage" in str(error.value)
+    assert "noSuchPackage" in str(error.value).partition("Type:")[2]
     assert 'install.packages(c("noSuchPackage"))' in str(error.value)
     assert bridge.versions(["noSuchPackage"])["noSuchPackage"] == ""
 
@@ -116,7 +120,93 @@ def test_hostile_names_reach_no_parser() -> None:
     assert not os.path.exists("hacked")  # noqa: PTH110
 
 
-def test_pymer4_runs_without_the_package_report() -> None:
+HIDDEN = """
+import sys
+from pathlib import Path
+from unimix.backends import rbridge
+
+bridge = rbridge.connect("pymer4", "")
+from rpy2 import rinterface
+
+library, *hidden = sys.argv[1:]
+for path in rinterface.evalr(".libPaths()"):
+    for package in Path(path).iterdir():
+        link = Path(library) / package.name
+        if package.is_dir() and package.name not in hidden and not link.exists():
+            link.symlink_to(package)
+rinterface.evalr(f'assign(".lib.loc", "{library}", envir = environment(.libPaths))')
+"""
+"""R finds its packages in one folder, where links lead to all that are installed but those that are named."""
+
+
+def without(hidden: Iterable[str], library: Path, code: str) -> str:
+    """What a fresh process prints whose R lacks packages."""
+    command = [sys.executable, "-c", HIDDEN + textwrap.dedent(code), str(library), *hidden]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+PYMER4 = [
+    ("y ~ x + (1 + x | g)", "gaussian"),
+    ("y ~ x", "gaussian"),
+    ("b ~ x + (1 | g)", "binomial"),
+    ("b ~ x", "binomial"),
+]
+PYMER4_FITS = f"""
+import json
+import unimix as um
+from unimix.testing import simulate_slopes
+
+assert um.backends.Pymer4.r_optional.keys() >= set(hidden)
+data = simulate_slopes().assign(b=lambda d: 1 * (d["y"] > d["y"].median()))
+made = []
+for formula, family in {PYMER4}:
+    fit = um.fit(formula, data, "pymer4", family=family)
+    assert fit.native.fitted
+    tables = [t for t in ("result_fit", "result_fit_stats") if getattr(fit.native, t) is not None]
+    numbers = [fit.log_likelihood, *fit.fixed.estimate, *fit.fixed.std_error]
+    made.append([numbers, list(fit.notes), tables, "fitted" in fit.native.data.columns])
+try:
+    fit.native.report()
+    told = ""
+except um.EngineNotInstalledError as error:
+    told = str(error)
+print(json.dumps([made, told]))
+"""
+
+
+@pytest.mark.parametrize(
+    "absent", ["report performance", "report performance parameters insight broom broom.mixed emmeans"]
+)
+def test_pymer4_fits_without_the_packages_of_its_tables(absent: str, tmp_path: Path) -> None:
+    """The same numbers without a note; what its own tables lack is told to who asks for it.
+
+    Of its optional packages tibble stays: lmerTest needs it, through ggplot2.
+    """
+    made, told = json.loads(without(absent.split(), tmp_path, PYMER4_FITS))
+    data = simulate_slopes().assign(b=lambda d: 1 * (d["y"] > d["y"].median()))
+    for (formula, family), (numbers, notes, tables, fitted) in zip(PYMER4, made, strict=True):
+        whole = um.fit(formula, data, "pymer4", family=family)
+        assert numbers == [whole.log_likelihood, *whole.fixed.estimate, *whole.fixed.std_error]
+        assert tuple(notes) == whole.notes
+        assert (tables == ["result_fit", "result_fit_stats"]) == fitted == ("broom" not in absent)
+    assert "needs the R package report" in told
+    assert "doctor" in told
+
+
+def test_a_package_that_the_fit_needs_is_not_replaced(tmp_path: Path) -> None:
+    code = """
+    import unimix as um
+    try:
+        um.fit("y ~ 1 + (1 | g)", {"y": [1.0, 2.0, 4.0, 3.0], "g": [1, 1, 2, 2]}, "pymer4")
+    except um.EngineNotInstalledError as error:
+        print(error)
+    """
+    assert "r-cran-lmertest" in without(["lmerTest"], tmp_path, code)
+
+
+def test_pymer4s_placeholders_are_taken_back() -> None:
     fit = um.fit(FORMULA, simulate_slopes(), backend="pymer4")
     from rpy2.robjects import packages
 

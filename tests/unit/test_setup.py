@@ -169,7 +169,7 @@ def test_what_is_missing_in_r_is_named_with_what_misses_it(capsys: pytest.Captur
     said = capsys.readouterr().out
     required, optional = said.split("Optional R packages are missing")
     assert "glmmTMB: required by backend='glmmtmb'" in required
-    assert "performance: optional, used only by the quality measures of pymer4's own models" in optional
+    assert "performance: optional, used only by the columns of the table result_fit_stats" in optional
     assert "glmmTMB" not in optional.partition("These R packages")[0]
 
 

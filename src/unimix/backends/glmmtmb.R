@@ -62,11 +62,15 @@ fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, famil
   })
 }
 
+# The coefficients of the dispersion: glmmTMB renamed them in 1.1.10 (its NEWS).
+tmb_dispersion <- c("betad", "betadisp")
+
 # Everything we read from a glmmTMB, in the order of the blocks g0, g1, ...
 read_tmb <- function(model, n_blocks) {
   report <- model$sdr
   inside <- model$fit$par
-  index <- function(name) which(names(inside) == name)
+  index <- function(known) which(names(inside) %in% known)
+  dispersed <- index(tmb_dispersion)
   covariance <- as.matrix(report$cov.fixed)
   gradient <- as.numeric(report$gradient.fixed)
   components <- glmmTMB::VarCorr(model)$cond
@@ -86,16 +90,17 @@ read_tmb <- function(model, n_blocks) {
     gain = if (positive) as.numeric(0.5 * crossprod(gradient, covariance %*% gradient)) else NA_real_,
     zero_beta = as.numeric(glmmTMB::fixef(model)$zi),
     zero_cov = as.numeric(as.matrix(covariance[index("betazi"), index("betazi")])),
-    dispersion_beta = as.numeric(inside[index("betad")]),
-    dispersion_cov = as.numeric(as.matrix(covariance[index("betad"), index("betad")]))
+    dispersion_beta = as.numeric(inside[dispersed]),
+    dispersion_cov = as.numeric(as.matrix(covariance[dispersed, dispersed]))
   )
 }
 
-# Whether this glmmTMB models log sigma (2) or log sigma^2 (1) of a Gaussian response, told by a fit.
+# Whether this glmmTMB models log sigma (2, since 1.1.9) or log sigma^2 (1) of a Gaussian response, told by a fit.
 tmb_sigma_power <- function() {
   collect(function() {
     d <- data.frame(y = c(-3, -1, 0, 1, 3, 4))
     m <- glmmTMB::glmmTMB(y ~ 1, data = d)
-    list(power = as.numeric(round(2 * log(glmmTMB::sigma(m)) / m$fit$par[["betad"]])))
+    dispersed <- m$fit$par[names(m$fit$par) %in% tmb_dispersion]
+    list(power = as.numeric(round(2 * log(glmmTMB::sigma(m)) / dispersed)))
   })
 }

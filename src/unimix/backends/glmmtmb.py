@@ -24,6 +24,7 @@ from unimix.numerics.glm import fisher_scoring
 from unimix.numerics.laplace import laplace_at
 from unimix.numerics.optimum import WORTHWHILE, Curvature, curvature_of_laplace, left_to_gain, stopped_short
 from unimix.numerics.starts import likely_starts
+from unimix.r_installation import r_packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +66,7 @@ class GlmmTMB(RBackend):
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
-    r_packages: ClassVar[tuple[str, ...]] = ("glmmTMB",)
+    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("glmmtmb")
     r_engine: ClassVar[tuple[str, ...]] = ("glmmTMB",)
     r_beneath: ClassVar[str] = "TMB"
     takes_start: ClassVar[bool] = True

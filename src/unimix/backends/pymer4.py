@@ -35,6 +35,8 @@ from unimix.backends.mermod import (
     read_merMod,
 )
 from unimix.backends.rbackend import RBackend, prior_weights, r_family
+from unimix.errors import EngineNotInstalledError
+from unimix.r_installation import optional_r_packages_of, r_packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 _STARTS = (0.1, 3.0, 0.01)
 _ROUNDING = 1e-13
+_TABLES = ("_get_design", "_get_params", "_get_fit_stats", "_get_fits_resids", "_handle_rfx")
+"""The steps of pymer4 0.9.2's ``fit`` after R has fitted."""
 _UNCHECKED = {f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")}
 
 
@@ -65,19 +69,16 @@ class Pymer4(LmerBackend):
     families: ClassVar[FamilySheet] = PYMER4_FAMILIES
     per_row: ClassVar[float] = 40.0  # its tables hold every row several times
     per_million: ClassVar[float] = 80.0
-    r_packages: ClassVar[tuple[str, ...]] = (
-        *R_PACKAGES, "lmerTest", "emmeans", "broom", "broom.mixed", "parameters", "performance", "insight", "tibble",
-    )  # fmt: skip
-
+    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("pymer4")
+    r_optional: ClassVar[dict[str, str]] = optional_r_packages_of("pymer4")
     r_engine: ClassVar[tuple[str, ...]] = (*R_PACKAGES, "lmerTest")
 
     def load(self) -> Any:
         """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
         self.checked_bridge()
-        # pymer4 0.9 imports the R package `report`, which only its method .report() uses and Debian does not have:
-        # without it `import pymer4` fails, although nothing that fits needs it.
         if "pymer4.models" not in sys.modules:
-            with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), rbridge.placeholder("report"):
+            absent = rbridge.placeholders(self.r_optional, self.info.name)
+            with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), absent:
                 super(RBackend, self).load()
                 importlib.import_module("pymer4.models")
         return sys.modules["pymer4.models"]
@@ -247,15 +248,33 @@ def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
 
 
 def _run(made: Any) -> list[str]:
-    """Call ``fit``; where only its tables fail, after R has fitted, say so and go on with the R model."""
+    """Call ``fit``; where only its tables fail, after R has fitted, say so and go on with the R model.
+
+    Tables for which an R package is not installed are left out: :attr:`Pymer4.r_optional` names them.
+    """
+    for step in _TABLES:
+        if hasattr(made, step):
+            setattr(made, step, _where_possible(getattr(made, step)))
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it has just put into r_console
             made.fit()
+    except EngineNotInstalledError:  # of its last table, by insight; what is absent for the fit is refused before
+        return []
     except Exception as error:
         if made.r_model is None:
             raise
         return [f"pymer4's own tables could not be made ({type(error).__name__}: {error}); they are not used here."]
     return []
+
+
+def _where_possible(step: Callable[..., None]) -> Callable[..., None]:
+    """A step that ends, with what it has made until then, where an R package is asked for that is not there."""
+
+    def partly(*args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(EngineNotInstalledError):
+            step(*args, **kwargs)
+
+    return partly
 
 
 def _frame(design: Design) -> tuple[Any, str]:

@@ -26,6 +26,9 @@ class RBackend(Backend):
     """An engine that is called in R through rpy2."""
 
     r_packages: ClassVar[tuple[str, ...]]
+    """The R packages without which nothing can be fitted."""
+    r_optional: ClassVar[dict[str, str]] = {}
+    """R packages that are used where they are installed, each with what is missing without it."""
     r_engine: ClassVar[tuple[str, ...]]
     """The R packages that fit, loaded ahead of time; their versions go into the result."""
     r_beneath: ClassVar[str]

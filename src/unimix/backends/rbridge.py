@@ -15,9 +15,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -354,22 +354,41 @@ def immediate_warnings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def placeholder(package: str) -> Iterator[None]:
-    """Let ``importr(package)`` succeed with an empty module while the block runs, if R lacks the package."""
-    from types import ModuleType
+def placeholders(packages: Container[str], backend: str) -> Iterator[None]:
+    """Let ``importr`` succeed while the block runs, for packages that R lacks or cannot load.
 
-    from rpy2.robjects import packages
+    Args:
+        packages: Which of them may be absent; ``importr`` fails for the others as it always does.
+        backend: Who imports them, for messages.
+    """
+    from rpy2.rinterface_lib.embedded import RRuntimeError
+    from rpy2.robjects import packages as library
 
-    if packages.isinstalled(package):
-        yield
-        return
-    real = packages.importr
+    real = library.importr
 
     def importr(name: str, *args: Any, **kwargs: Any) -> Any:
-        return ModuleType(name) if name == package else real(name, *args, **kwargs)
+        try:
+            return real(name, *args, **kwargs)
+        except (library.LibraryError, RRuntimeError) as error:
+            if name not in packages:
+                raise
+            return _Absent(name, backend, str(error))
 
-    packages.importr = importr
+    library.importr = importr
     try:
         yield
     finally:
-        packages.importr = real
+        library.importr = real
+
+
+class _Absent(ModuleType):
+    """In the place of an R package that cannot be loaded: whoever asks for one of its functions is told so."""
+
+    def __init__(self, package: str, backend: str, fault: str) -> None:
+        super().__init__(package)
+        self._told = f"backend={backend!r} needs the R package {package} for this. R says: {fault.strip()}\n{_HINT}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # Python asks every module for some
+            raise AttributeError(name)
+        raise EngineNotInstalledError(self._told)
