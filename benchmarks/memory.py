@@ -103,7 +103,7 @@ def measure(name: str, engine: str, size: tuple[int, int, int], patience: float)
     """
     import unimix as um
     from unimix.backends import registry
-    from unimix.calls import fit_one, make_request, prepare
+    from unimix.estimation.arguments import fit_one, make_request, prepare
 
     case = CASES[name]
     options = case.options.get(engine)

@@ -26,7 +26,7 @@ def lateness(engine: str, model: str, limit: float) -> str:
     """
     import unimix as um
     from unimix.backends import registry
-    from unimix.calls import fit_one, prepare
+    from unimix.estimation.arguments import fit_one, prepare
 
     formula, rows, levels, others = MODELS[model]
     rng = np.random.default_rng(0)

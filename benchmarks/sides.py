@@ -10,8 +10,8 @@ from typing import Any
 
 import unimix as um
 from benchmarks.cases import Case
-from unimix.model.design import build_design
-from unimix.model.parse import parse
+from unimix.design.design import build_design
+from unimix.formula.interpreter import parse
 
 Call = Callable[[], Any]
 Side = Callable[[Case], Call]
@@ -77,7 +77,7 @@ def r_call(c: Case, code: str) -> Call:
     um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), backend="lme4")  # starts R
     from rpy2 import rinterface
 
-    from unimix.backends.rbridge import quiet_console
+    from unimix.backends.r.bridge import quiet_console
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.csv"

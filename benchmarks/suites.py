@@ -167,7 +167,7 @@ def imports(*, quick: bool) -> Iterator[Row]:
         formula = "Reaction ~ Days + (1 + Days | Subject)"
         # pymer4 imports an R package that only its method .report() uses, and Debian does not have
         bare = f"""
-from unimix.backends.rbridge import placeholder
+from unimix.backends.r.bridge import placeholder
 with placeholder("report"):
     from pymer4.models import lmer
 import polars as pl

@@ -9,11 +9,25 @@ from unimix._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from unimix import backends, families
-    from unimix.api import compare, explain, fit
-    from unimix.bootstrap_tests import BootstrapTest, bootstrap_test
-    from unimix.comparison.comparison import Comparison
-    from unimix.comparison.verdicts import Tolerances
+    from unimix.analysis.certificate.certificate import Certificate
+    from unimix.api import explain, fit
     from unimix.datasets import list_datasets, load_dataset
+    from unimix.design.evaluate import register_function
+    from unimix.distributions.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
+    from unimix.distributions.priors import (
+        LKJ,
+        Cauchy,
+        Exponential,
+        Gamma,
+        HalfCauchy,
+        HalfNormal,
+        HalfStudentT,
+        InverseGamma,
+        LogNormal,
+        Normal,
+        StudentT,
+        Uniform,
+    )
     from unimix.doctor import doctor
     from unimix.errors import (
         DataError,
@@ -29,72 +43,60 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         WorkerError,
     )
-    from unimix.estimator import MixedModelRegressor as MixedModelRegressor
-    from unimix.likelihood_tests import ModelTests, anova, compare_ic, compare_loo, ranova
-    from unimix.many.fits import ManyFits, read_many
-    from unimix.many.run import fit_many
-    from unimix.model.expressions import register_function
-    from unimix.model.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
-    from unimix.model.priors import (
-        LKJ,
-        Cauchy,
-        Exponential,
-        Gamma,
-        HalfCauchy,
-        HalfNormal,
-        HalfStudentT,
-        InverseGamma,
-        LogNormal,
-        Normal,
-        StudentT,
-        Uniform,
-    )
-    from unimix.optimizers import AllFit, all_fit
-    from unimix.papers.model import ModelTable
-    from unimix.papers.table import table
-    from unimix.pooled import Pooling, pooling
-    from unimix.power_simulation import Power, power
-    from unimix.recommendation import Recommendation, recommend
-    from unimix.refitting import refit
-    from unimix.results.certificate import Certificate
-    from unimix.results.result import FitResult
-    from unimix.validation.crossvalidation import CrossValidation
-    from unimix.validation.run import cross_validate
+    from unimix.estimation.refit import refit
+    from unimix.result import FitResult
+    from unimix.workflows.all_fit import AllFit, all_fit
+    from unimix.workflows.comparison.compare import compare
+    from unimix.workflows.comparison.comparison import Comparison
+    from unimix.workflows.comparison.verdicts import Tolerances
+    from unimix.workflows.many.fits import ManyFits, read_many
+    from unimix.workflows.many.run import fit_many
+    from unimix.workflows.model_tests.likelihood_ratio import ModelTests, anova, compare_ic, compare_loo, ranova
+    from unimix.workflows.model_tests.parametric_bootstrap import BootstrapTest, bootstrap_test
+    from unimix.workflows.pooling import Pooling, pooling
+    from unimix.workflows.power import Power, power
+    from unimix.workflows.recommend import Recommendation, recommend
+    from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
+    from unimix.workflows.tables.model import ModelTable
+    from unimix.workflows.tables.table import table
+    from unimix.workflows.validation.crossvalidation import CrossValidation
+    from unimix.workflows.validation.run import cross_validate
 
 _HOMES = {
-    "unimix.bootstrap_tests": ("bootstrap_test", "BootstrapTest"),
-    "unimix.power_simulation": ("power", "Power"),
-    "unimix.refitting": ("refit",),
-    "unimix.likelihood_tests": ("anova", "ranova", "compare_ic", "compare_loo", "ModelTests"),
-    "unimix.papers.model": ("ModelTable",),
-    "unimix.papers.table": ("table",),
-    "unimix.estimator": ("MixedModelRegressor",),
-    "unimix.validation.crossvalidation": ("CrossValidation",),
-    "unimix.validation.run": ("cross_validate",),
-    "unimix.pooled": ("pooling", "Pooling"),
-    "unimix.recommendation": ("Recommendation", "recommend"),
-    "unimix.api": ("fit", "compare", "explain"),
-    "unimix.optimizers": ("all_fit", "AllFit"),
-    "unimix.results.certificate": ("Certificate",),
-    "unimix.comparison.comparison": ("Comparison",),
-    "unimix.comparison.verdicts": ("Tolerances",),
+    "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
+    "unimix.workflows.power": ("power", "Power"),
+    "unimix.estimation.refit": ("refit",),
+    "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo", "ModelTests"),
+    "unimix.workflows.tables.model": ("ModelTable",),
+    "unimix.workflows.tables.table": ("table",),
+    "unimix.workflows.sklearn_estimator": ("MixedModelRegressor",),
+    "unimix.workflows.validation.crossvalidation": ("CrossValidation",),
+    "unimix.workflows.validation.run": ("cross_validate",),
+    "unimix.workflows.pooling": ("pooling", "Pooling"),
+    "unimix.workflows.recommend": ("Recommendation", "recommend"),
+    "unimix.api": ("fit", "explain"),
+    "unimix.workflows.comparison.compare": ("compare",),
+    "unimix.workflows.all_fit": ("all_fit", "AllFit"),
+    "unimix.analysis.certificate.certificate": ("Certificate",),
+    "unimix.workflows.comparison.comparison": ("Comparison",),
+    "unimix.workflows.comparison.verdicts": ("Tolerances",),
     "unimix.datasets": ("load_dataset", "list_datasets"),
     "unimix.doctor": ("doctor",),
     "unimix.errors": (
         "UnimixError", "DataError", "DisagreementError", "EngineBrokenError", "EngineNotInstalledError", "FitError",
         "FormulaError", "LimitError", "OptionError", "UnknownBackendError", "UnsupportedModelError", "WorkerError",
     ),
-    "unimix.many.fits": ("ManyFits", "read_many"),
-    "unimix.many.run": ("fit_many",),
-    "unimix.model.expressions": ("register_function",),
-    "unimix.model.family": (
+    "unimix.workflows.many.fits": ("ManyFits", "read_many"),
+    "unimix.workflows.many.run": ("fit_many",),
+    "unimix.design.evaluate": ("register_function",),
+    "unimix.distributions.family": (
         "Beta", "Binomial", "Gaussian", "InverseGaussian", "NegativeBinomial", "Poisson",
     ),
-    "unimix.model.priors": (
+    "unimix.distributions.priors": (
         "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential", "Gamma",
         "InverseGamma", "LogNormal", "Uniform", "LKJ",
     ),
-    "unimix.results.result": ("FitResult",),
+    "unimix.result": ("FitResult",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -17,7 +17,7 @@ from unimix.backends.base import Backend
 from unimix.backends.registry import others
 
 if TYPE_CHECKING:
-    from unimix.comparison.comparison import Comparison
+    from unimix.workflows.comparison.comparison import Comparison
 
 MODELS = (
     ("dietox", "Weights of 72 pigs over twelve weeks", "Weight ~ Time + (1 + Time | Pig)"),

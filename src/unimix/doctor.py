@@ -280,9 +280,8 @@ def _r_packages(found: FoundR, in_r: dict[str, tuple[str, ...]]) -> list[Item]:
     if found.version:  # one line for all that are missing, since each takes its dependencies along
         for absent in (required, optional):
             fixes |= dict.fromkeys(absent, install_lines(absent, found.home) if absent else "")
-    return [
-        _r_package(p, versions.get(p.name), fixes.get(p.name, ""), broken if p.name == "lme4" else "") for p in packages
-    ]
+    faults = {"lme4": broken}  # the package that is asked to fit
+    return [_r_package(p, versions.get(p.name), fixes.get(p.name, ""), faults.get(p.name, "")) for p in packages]
 
 
 def _r_package(package: RPackage, version: str | None, fix: str, broken: str) -> Item:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unimix.model.family import (
+from unimix.distributions.family import (
     Beta,
     Binomial,
     Family,

@@ -39,7 +39,7 @@ def test_every_public_name_leads_somewhere_and_is_documented() -> None:
 
 def test_only_the_bridge_imports_rpy2() -> None:
     for path in FILES:
-        if path.name == "rbridge.py":
+        if path.relative_to(SOURCE).as_posix() == "backends/r/bridge.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -51,7 +51,7 @@ def test_nobody_asks_which_backend_it_is() -> None:
     """Outside an adapter's own file no decision hangs on a backend's name."""
     names = {"statsmodels", "lme4", "pymer4", "pymc", "mixedlm", "mixedlm_rs"}
     for path in FILES:
-        if path.parent.name == "backends" or path.name in ("doctor.py", "demo.py"):
+        if "backends" in path.parts or path.name == "demo.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Compare):

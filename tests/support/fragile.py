@@ -11,11 +11,11 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 
-from unimix.backends import rbridge
 from unimix.backends.base import Problem
-from unimix.backends.lme4 import Lme4
 from unimix.backends.pls import Pls
-from unimix.model.estimates import Estimates
+from unimix.backends.r import bridge as rbridge
+from unimix.backends.r.lme4 import Lme4
+from unimix.design.estimates import Estimates
 
 
 def make(seed: int, n: int = 120) -> pd.DataFrame:

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from unimix.backends.family_sheet import all_families
-from unimix.model.design import Design, build_design
-from unimix.model.family import Family
-from unimix.model.parse import parse
-from unimix.numerics.links import LINKS
+from unimix.backends.family_support import all_families
+from unimix.design.design import Design, build_design
+from unimix.distributions.family import Family
+from unimix.distributions.links import LINKS
+from unimix.formula.interpreter import parse
 
 FAMILIES = all_families()
 TRUTH = {"sigma": 0.5, "nu": 5.0, "theta": 3.0, "alpha": 0.8, "precision": 12.0, "dispersion": 0.1}

@@ -10,21 +10,21 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from unimix.backends._posterior_draws import Posterior, RawDraws, Sampled
-from unimix.backends._posterior_draws import estimates_of as estimates_of_draws
-from unimix.backends.at_estimates import AtEstimates, laplace_at_estimates, linear_at
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Outcome, Problem
-from unimix.backends.blocks import effects_matrix, factors_of, split_effects, theta_of
 from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
+from unimix.backends.capability_table import BackendTable, backend_table
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.family_sheet import FamilySheet, only_gaussian
+from unimix.backends.evaluation import AtEstimates, laplace_at_estimates, linear_at
+from unimix.backends.family_support import FamilySheet, only_gaussian
+from unimix.backends.r.lme4_layout import effects_matrix, factors_of, split_effects, theta_of
 from unimix.backends.registry import backend_class, registered, resolve
-from unimix.backends.table import BackendTable, backend_table
-from unimix.model.design import Design, RandomBlock
-from unimix.model.estimates import Deferred, Estimates, Sampling
-from unimix.model.features import Feature
-from unimix.numerics.conditioning import relative_factors
-from unimix.numerics.starts import likely_starts
+from unimix.backends.sampling.draws import Posterior, RawDraws, Sampled
+from unimix.backends.sampling.draws import estimates_of as estimates_of_draws
+from unimix.design.design import Design, RandomBlock
+from unimix.design.estimates import Deferred, Estimates, Sampling
+from unimix.design.features import Feature
+from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.starts import likely_starts
 
 __all__ = [
     "Answer",

@@ -19,13 +19,17 @@ from pydantic import BaseModel, ConfigDict
 
 from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
+from unimix.backends.convergence import judge
 from unimix.backends.cost import UNKNOWN, Cost, stopped, too_large
-from unimix.backends.degrees import with_degrees
-from unimix.backends.exchange import BackendInfo, FitRequest, Outcome, Problem, Start
-from unimix.backends.family_sheet import FamilySheet, only_gaussian
-from unimix.backends.judgement import judge
+from unimix.backends.denominator_df import with_degrees
+from unimix.backends.family_support import FamilySheet, only_gaussian
+from unimix.backends.interface import BackendInfo, FitRequest, Outcome, Problem, Start
 from unimix.backends.limits import in_words
-from unimix.backends.watchdog import LimitReached, uncut, within
+from unimix.backends.time_limits import LimitReached, uncut, within
+from unimix.design.aliasing import likelihood_is_unbounded
+from unimix.design.design import Design
+from unimix.design.estimates import Estimates
+from unimix.design.features import METHOD_FEATURES, Feature, requirements
 from unimix.errors import (
     EngineBrokenError,
     EngineNotInstalledError,
@@ -37,12 +41,8 @@ from unimix.errors import (
     listing,
     to_type,
 )
-from unimix.model.design import Design
-from unimix.model.estimates import Estimates
-from unimix.model.features import METHOD_FEATURES, Feature, requirements
-from unimix.model.rank import likelihood_is_unbounded
-from unimix.numerics.conditioning import Conditioning, condition, is_singular, relative_factors, restore
-from unimix.numerics.weights import scale_rows
+from unimix.likelihood.lmm.conditioning import Conditioning, condition, is_singular, relative_factors, restore
+from unimix.likelihood.lmm.weights import scale_rows
 from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]

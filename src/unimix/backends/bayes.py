@@ -1,9 +1,9 @@
 """unimix's own posterior of a linear mixed model: all but the covariance parameters integrated out exactly.
 
-Group effects and fixed effects are integrated out (:mod:`unimix.numerics.collapsed`); the few covariance parameters
-that are left are drawn by an adapted independence sampler (:mod:`unimix.numerics.independence`), and everything else
-exactly given each draw. No compilation, no warm-up of a Markov chain; the priors, and their names, are those of the
-PyMC backend.
+Group effects and fixed effects are integrated out (:mod:`unimix.likelihood.posterior.marginal_posterior`). The few
+covariance parameters that are left are drawn by an adapted independence sampler
+(:mod:`unimix.likelihood.posterior.independence_sampler`), and everything else exactly given each draw.
+Nothing is compiled and no Markov chain warms up. The priors and their names are those of the PyMC backend.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pydantic import Field
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.family_sheet import FamilySheet, only_gaussian
-from unimix.model.features import Feature
-from unimix.numerics.products import n_dense_effects
+from unimix.backends.family_support import FamilySheet, only_gaussian
+from unimix.design.features import Feature
+from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.backends._posterior_collapsed import CollapsedPosterior
-    from unimix.backends._posterior_draws import RawDraws, Sampled
-    from unimix.backends._posterior_priors import PriorTable
-    from unimix.model.design import Design
-    from unimix.model.estimates import Estimates
+    from unimix.backends.sampling.draws import RawDraws, Sampled
+    from unimix.backends.sampling.marginal import CollapsedPosterior
+    from unimix.backends.sampling.priors import PriorTable
+    from unimix.design.design import Design
+    from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -105,7 +105,7 @@ class Bayes(Backend):
     def load(self) -> ModuleType:
         """The engine is unimix's numerics; ArviZ holds the draws."""
         importlib.import_module("arviz")
-        return importlib.import_module("unimix.numerics.collapsed")
+        return importlib.import_module("unimix.likelihood.posterior.marginal_posterior")
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Numbers of covariance parameters and of crossed effects."""
@@ -129,7 +129,7 @@ class Bayes(Backend):
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """The draws of the group effects, where they are kept, and a matrix for every one in work."""
-        from unimix.backends._posterior_draws import MOST_KEPT, fits_in_memory
+        from unimix.backends.sampling.draws import MOST_KEPT, fits_in_memory
 
         size, count = sizes_of(design), self.chains * self.draws
         kept = max(8.0 * MOST_KEPT, 2.5 * count * size.effects * fits_in_memory(design, count))
@@ -138,21 +138,21 @@ class Bayes(Backend):
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The model as a statistician writes it, and the sampler."""
-        from unimix.backends._posterior_priors import resolve_priors
+        from unimix.backends.sampling.priors import resolve_priors
 
         if design.offset is not None:
             design = replace(design, y=design.y - design.offset, offset=None)
         return self._call(design, resolve_priors(design, request.priors))
 
     def _call(self, design: Design, table: PriorTable) -> str:
-        from unimix.backends._posterior_draws import written_model
+        from unimix.backends.sampling.draws import written_model
 
         how = f"adapted independence sampler: chains={self.chains}, draws={self.draws}"
         return written_model(design, table, how)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends._posterior_draws import estimates_of
-        from unimix.backends._posterior_priors import resolve_priors
+        from unimix.backends.sampling.draws import estimates_of
+        from unimix.backends.sampling.priors import resolve_priors
 
         del engine
         design, request = problem.design, problem.request
@@ -173,9 +173,9 @@ class Bayes(Backend):
     def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[CollapsedPosterior, Sampled, str]:
         import arviz as az
 
-        from unimix.backends._posterior_collapsed import CollapsedPosterior
-        from unimix.backends._posterior_draws import Sampled, fits_in_memory
-        from unimix.numerics.independence import sample
+        from unimix.backends.sampling.draws import Sampled, fits_in_memory
+        from unimix.backends.sampling.marginal import CollapsedPosterior
+        from unimix.likelihood.posterior.independence_sampler import sample
 
         target = CollapsedPosterior(design, table)
         started = time.perf_counter()
@@ -205,7 +205,7 @@ class Bayes(Backend):
 
 
 def _raw(points: FloatArray, accepted: float, k: float, seconds: float) -> RawDraws:
-    from unimix.backends._posterior_draws import RawDraws
+    from unimix.backends.sampling.draws import RawDraws
 
     chains, draws = points.shape[:2]
     stats = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from unimix.model.features import Feature
+from unimix.design.features import Feature
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unimix.backends.limits import Limits, available, in_words, seconds_in_words
-from unimix.model.design import Design
-from unimix.numerics.marginal import n_dense
-from unimix.numerics.products import n_dense_effects
+from unimix.design.design import Design
+from unimix.likelihood.lmm.reduced_data import n_dense_effects
+from unimix.likelihood.posterior.marginal import n_dense
 
 
 @dataclass(frozen=True)

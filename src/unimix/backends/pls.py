@@ -1,8 +1,9 @@
 """unimix's own engine: penalised least squares with exact derivatives; nothing to install.
 
-The whole of a linear mixed model in four steps: reduce the data to cross-products (:mod:`unimix.numerics.products`),
-evaluate the likelihood with fixed effects and residual variance profiled out (:mod:`unimix.numerics.pls`), climb it by
-Newton's method from every likely start (:mod:`unimix.numerics.pls_search`), and read the effects off.
+The whole of a linear mixed model in four steps: reduce the data to cross-products
+(:mod:`unimix.likelihood.lmm.reduced_data`), evaluate the likelihood with fixed effects and residual variance profiled
+out (:mod:`unimix.likelihood.lmm.penalised_least_squares`), climb it by Newton's method from every likely start
+(:mod:`unimix.likelihood.lmm.optimise`), and read the effects off.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends import _pls_generalised as generalised
-from unimix.backends._pls_sheet import CAPABILITIES, FAMILIES
+from unimix.backends import pls_generalised as generalised
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.family_sheet import FamilySheet
-from unimix.model.design import Design
-from unimix.model.estimates import Estimates
-from unimix.numerics.conditioning import is_singular
-from unimix.numerics.optimum import stopped_short
-from unimix.numerics.pls_effects import conditional_effects, form_unit_free, in_units
-from unimix.numerics.pls_search import scaled_gradient, search
-from unimix.numerics.products import n_dense_effects
+from unimix.backends.family_support import FamilySheet
+from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES
+from unimix.design.design import Design
+from unimix.design.estimates import Estimates
+from unimix.likelihood.lmm.conditional_modes import conditional_effects, form_unit_free, in_units
+from unimix.likelihood.lmm.conditioning import is_singular
+from unimix.likelihood.lmm.newton_decrement import stopped_short
+from unimix.likelihood.lmm.optimise import scaled_gradient, search
+from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,7 +68,7 @@ class Pls(Backend):
 
     def load(self) -> ModuleType:
         """The engine is unimix's numerics."""
-        return importlib.import_module("unimix.numerics.pls")
+        return importlib.import_module("unimix.likelihood.lmm.penalised_least_squares")
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Size, and what belongs to generalised models."""

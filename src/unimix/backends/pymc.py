@@ -16,18 +16,18 @@ from pydantic import Field, model_validator
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.family_sheet import FamilySheet, all_families
-from unimix.model.estimates import Deferred, Estimates
-from unimix.model.features import Feature
-from unimix.numerics.marginal import n_dense
+from unimix.backends.family_support import FamilySheet, all_families
+from unimix.design.estimates import Deferred, Estimates
+from unimix.design.features import Feature
+from unimix.likelihood.posterior.marginal import n_dense
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.backends._posterior_draws import Sampled
-    from unimix.backends._posterior_priors import PriorTable
-    from unimix.backends._pymc_sample import SamplerOptions
-    from unimix.model.design import Design
+    from unimix.backends.sampling.draws import Sampled
+    from unimix.backends.sampling.priors import PriorTable
+    from unimix.backends.sampling.pymc_sample import SamplerOptions
+    from unimix.design.design import Design
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -155,7 +155,7 @@ class PyMC(Backend):
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Draws of the group effects: sampled ones are all held, several times over; others where they are few."""
-        from unimix.backends._posterior_draws import fits_in_memory
+        from unimix.backends.sampling.draws import fits_in_memory
 
         size, count = sizes_of(design), self.chains * self.draws
         sampled = self._form(design) != "marginal"
@@ -172,7 +172,7 @@ class PyMC(Backend):
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """The model as a statistician writes it, and the sampler."""
-        from unimix.backends._posterior_priors import resolve_priors
+        from unimix.backends.sampling.priors import resolve_priors
 
         if design.offset is not None and design.is_linear:
             design = replace(design, y=design.y - design.offset, offset=None)
@@ -201,10 +201,10 @@ class PyMC(Backend):
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends._posterior_draws import diagnose, estimates_of, is_sampled_well
-        from unimix.backends._posterior_priors import resolve_priors
-        from unimix.backends._pymc_model import WrittenModel, build_model
-        from unimix.backends._pymc_sample import SamplerOptions
+        from unimix.backends.sampling.draws import diagnose, estimates_of, is_sampled_well
+        from unimix.backends.sampling.priors import resolve_priors
+        from unimix.backends.sampling.pymc_model import WrittenModel, build_model
+        from unimix.backends.sampling.pymc_sample import SamplerOptions
 
         del engine
         design, request = problem.design, problem.request
@@ -262,12 +262,12 @@ class PyMC(Backend):
             return self._as_written(design, model, options)
 
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
-        from unimix.backends._posterior_density import LogPosterior
-        from unimix.backends._posterior_draws import Posterior, Sampled, fits_in_memory
-        from unimix.backends._posterior_scales import effects_in_users_units
-        from unimix.backends._pymc_sample import sample_nutpie, sample_pymc, whiten
-        from unimix.numerics.collapsed import Reduced
-        from unimix.numerics.collapsed_effects import draw_all_effects
+        from unimix.backends.sampling.density import LogPosterior
+        from unimix.backends.sampling.draws import Posterior, Sampled, fits_in_memory
+        from unimix.backends.sampling.pymc_sample import sample_nutpie, sample_pymc, whiten
+        from unimix.backends.sampling.scales import effects_in_users_units
+        from unimix.likelihood.posterior.effect_draws import draw_all_effects
+        from unimix.likelihood.posterior.marginal_posterior import Reduced
 
         target = LogPosterior(design, table)
         whitening = whiten(target, target.start())
@@ -288,9 +288,9 @@ class PyMC(Backend):
         return Sampled(posterior, raw, kept)
 
     def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
-        from unimix.backends._posterior_draws import Sampled, fits_in_memory
-        from unimix.backends._pymc_generalised import GeneralisedPosterior
-        from unimix.backends._pymc_sample import sample_nutpie, sample_pymc
+        from unimix.backends.sampling.draws import Sampled, fits_in_memory
+        from unimix.backends.sampling.pymc_generalised import GeneralisedPosterior
+        from unimix.backends.sampling.pymc_sample import sample_nutpie, sample_pymc
 
         target = GeneralisedPosterior(design, table)
         whitening = target.settle()
@@ -301,14 +301,14 @@ class PyMC(Backend):
         return Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
 
     def _as_written(self, design: Design, model: Deferred, options: SamplerOptions) -> Sampled:
-        from unimix.backends._posterior_draws import Sampled
-        from unimix.backends._pymc_model import read_model_draws
-        from unimix.backends._pymc_sample import sample_model
+        from unimix.backends.sampling.draws import Sampled
+        from unimix.backends.sampling.pymc_model import read_model_draws
+        from unimix.backends.sampling.pymc_sample import sample_model
 
         return Sampled(*read_model_draws(design, sample_model(model.get(), self._sampler(), options)), kept=True)
 
     def _call(self, design: Design, table: PriorTable) -> str:
-        from unimix.backends._posterior_draws import written_model
+        from unimix.backends.sampling.draws import written_model
 
         how = (
             f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self._tune(design)}, "

@@ -12,7 +12,7 @@ import pandas as pd
 from unimix.plots.style import MARKERS, PALETTE, headline, panels
 
 if TYPE_CHECKING:
-    from unimix.results.result import FitResult
+    from unimix.result import FitResult
 
 
 def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:

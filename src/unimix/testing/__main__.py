@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from unimix.backends.registry import registered, resolve
-from unimix.parallel import run_jobs
+from unimix.parallel.jobs import run_jobs
 from unimix.testing.conformance import (
     Conformance,
     Entry,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from unimix.comparison.build import build_comparison
-from unimix.comparison.verdicts import Tolerances
-from unimix.results.result import FitResult
+from unimix.result import FitResult
+from unimix.workflows.comparison.build import build_comparison
+from unimix.workflows.comparison.verdicts import Tolerances
 
 
 def assert_agree(*fits: FitResult, tolerances: Tolerances | None = None, **changed: float) -> None:

@@ -26,8 +26,8 @@ import unimix as um
 from unimix.backends.base import FitRequest
 from unimix.backends.capabilities import Yes
 from unimix.backends.registry import others, registered, resolve
-from unimix.model.features import Feature, requirements
-from unimix.results.result import FitResult
+from unimix.design.features import Feature, requirements
+from unimix.result import FitResult
 from unimix.testing import dense
 from unimix.testing.agreement import assert_agree
 from unimix.testing.delivery import check_delivery

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unimix.model.design import Design
-from unimix.results.result import FitResult
+from unimix.design.design import Design
+from unimix.result import FitResult
 from unimix.testing import dense
 from unimix.testing.generalised import check_generalised
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unimix.model.features import Feature
+from unimix.design.features import Feature
 
 EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.NO_RANDOM_PART: ("y ~ x + f", {}),

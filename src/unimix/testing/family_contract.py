@@ -10,12 +10,12 @@ import pytest
 import unimix as um
 from unimix.backends.base import Backend
 from unimix.backends.capabilities import Yes
-from unimix.backends.family_sheet import all_families
+from unimix.backends.family_support import all_families
 from unimix.backends.registry import resolve
-from unimix.model.design import Design, build_design
-from unimix.model.family import Family
-from unimix.model.parse import parse
-from unimix.results.result import FitResult
+from unimix.design.design import Design, build_design
+from unimix.distributions.family import Family
+from unimix.formula.interpreter import parse
+from unimix.result import FitResult
 from unimix.testing.generalised import check_generalised, family_truth, simulate_family
 
 

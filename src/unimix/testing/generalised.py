@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from unimix.model.design import Design
-from unimix.model.family import Family
-from unimix.numerics.families import of_design
-from unimix.numerics.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.numerics.links import LINKS
-from unimix.numerics.optimum import curvature_of_laplace
-from unimix.results.result import FitResult
+from unimix.design.design import Design
+from unimix.distributions.family import Family
+from unimix.distributions.links import LINKS
+from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
+from unimix.likelihood.lmm.newton_decrement import curvature_of_laplace
+from unimix.likelihood.response import row_log_likelihood
+from unimix.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
 DISPERSION: dict[str, tuple[float, ...]] = {
@@ -121,7 +121,7 @@ def check_generalised(fit: FitResult, design: Design) -> None:
     expected = criterion == "Laplace (expected information)"
     if criterion.startswith("AGQ"):
         own = adaptive_quadrature(
-            lambda eta: of_design(design, parameters, eta),
+            lambda eta: row_log_likelihood(design, parameters, eta),
             fixed_predictor(design, beta),
             design.blocks[0],
             float(covariances[0][0, 0]),
@@ -145,7 +145,7 @@ def check_generalised(fit: FitResult, design: Design) -> None:
 
 def _expected_covariance(fit: FitResult, design: Design, parameters: FloatArray) -> FloatArray:
     """Inverse of the expected information, with the Pearson estimate of the dispersion where there is one."""
-    rows = of_design(design, parameters, fixed_predictor(design, np.array(fit.fixed.estimate)))
+    rows = row_log_likelihood(design, parameters, fixed_predictor(design, np.array(fit.fixed.estimate)))
     covariance = np.linalg.inv(design.x.T @ (rows.expected[:, None] * design.x))
     if design.family.parameters in (("dispersion",), ("sigma",)):
         likely = fit.fit.parameters[design.family.parameters[0]]

@@ -1,0 +1,1 @@
+"""Certificates: whether the numbers of a fit are those of its model."""

@@ -1,0 +1,104 @@
+"""A certificate: whether an engine's numbers are those of the model, at its optimum, and of the kind they say."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+from pydantic import Field
+
+from unimix.fitted.arrays import Real
+from unimix.fitted.schema import Part
+
+Word = Literal[
+    "certified",
+    "certified at the boundary",
+    "wrong inference",
+    "not at the optimum",
+    "a different model",
+    "not checkable",
+]
+
+
+class Check(Part):
+    """One thing that was looked at.
+
+    Attributes:
+        name: same model, optimum, boundary, standard errors, degrees of freedom, group effects, sampling, prior.
+        passed: True, False, or None where it says nothing for or against.
+        said: The finding in words.
+        numbers: The figures behind it.
+    """
+
+    name: str
+    passed: bool | None
+    said: str
+    numbers: dict[str, Real] = Field(default_factory=dict)
+
+
+class Certificate(Part):
+    """What :meth:`unimix.FitResult.certificate` returns.
+
+    Attributes:
+        backend: Whose result.
+        formula: As given.
+        criterion: REML, ML, Laplace ...
+        verdict: certified; certified at the boundary; wrong inference (right estimates, but standard errors or degrees
+            of freedom that are not what they are called); not at the optimum; a different model; or not checkable.
+        sentence: The verdict for people.
+        checks: What it rests on.
+        gap: Log-likelihood between the engine's parameters and the best known ones; NaN where there is none.
+        best_log_likelihood: At the best known parameters, by unimix's own criterion.
+        best_fixed: Fixed effects there, by term.
+        best_sd: Standard deviations of the group effects there, by ``term | group``, and the residual's.
+    """
+
+    backend: str
+    formula: str
+    criterion: str
+    verdict: Word
+    sentence: str
+    checks: tuple[Check, ...]
+    gap: Real = float("nan")
+    best_log_likelihood: Real = float("nan")
+    best_fixed: dict[str, Real] = Field(default_factory=dict)
+    best_sd: dict[str, Real] = Field(default_factory=dict)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the numbers can be relied on."""
+        return self.verdict in ("certified", "certified at the boundary")
+
+    @property
+    def faults(self) -> tuple[Check, ...]:
+        """Checks that failed."""
+        return tuple(c for c in self.checks if c.passed is False)
+
+    def check(self, name: str) -> Check:
+        """One check by its name.
+
+        Raises:
+            KeyError: If it was not made.
+        """
+        found = {c.name: c for c in self.checks}
+        return found[name]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per check: passed, said."""
+        return pd.DataFrame(
+            {"passed": [c.passed for c in self.checks], "said": [c.said for c in self.checks]},
+            index=pd.Index([c.name for c in self.checks], name="check"),
+        )
+
+    def __str__(self) -> str:
+        marks = {True: "ok", False: "FAULT", None: "-"}
+        lines = [f"{self.backend}: {self.verdict}. {self.sentence}", f"  {self.formula}, {self.criterion}", ""]
+        lines += [f"  {marks[c.passed]:<6}{c.name}: {c.said}" for c in self.checks]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return f"<p><b>{self.backend}: {self.verdict}.</b> {self.sentence}</p>{self.table.to_html(border=0)}"

@@ -1,0 +1,54 @@
+"""Make certificates: one ground for all results of a design, then every result against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.analysis.certificate.generalised import GeneralisedGround
+from unimix.analysis.certificate.linear import LinearGround
+from unimix.analysis.certificate.messages import not_checkable
+from unimix.analysis.certificate.supported_models import out_of_reach
+from unimix.design.design import Design
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+
+def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
+    """Certificates of results of one design; the search for the optimum starts from all of them.
+
+    Args:
+        fits: Results.
+        design: Their design.
+    """
+    reason = out_of_reach(design)
+    if reason:
+        return [_not_checkable(fit, reason) for fit in fits]
+    ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
+    made = []
+    for fit in fits:
+        try:
+            made.append(ground.certify(fit))
+        except (np.linalg.LinAlgError, FloatingPointError) as error:
+            made.append(_not_checkable(fit, f"it is out of the criterion's numerical reach ({error})"))
+    return made
+
+
+def best_covariances(fit: FitResult, design: Design) -> tuple[tuple[npt.NDArray[np.float64], ...], float]:
+    """Covariances (q, q) per block and residual standard deviation at the best known optimum, in the user's units.
+
+    Args:
+        fit: A linear mixed model by REML or ML.
+        design: Its design.
+    """
+    return LinearGround(design, [fit]).best_covariances(reml=fit.fit.criterion == "REML")
+
+
+def _not_checkable(fit: FitResult, reason: str) -> Certificate:
+    check = Check(name="same model", passed=None, said=reason)
+    return not_checkable(fit, check, f"This result cannot be checked: {reason}.")

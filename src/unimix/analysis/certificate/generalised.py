@@ -1,0 +1,208 @@
+"""Certificates of generalised models: Laplace's approximation, quadrature, and models without group effects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.analysis.certificate import messages as words
+from unimix.analysis.certificate.arithmetic import arithmetic
+from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.design.design import Design
+from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
+from unimix.likelihood.glmm.optimise import Found, Point, covariance_of, search_laplace
+from unimix.likelihood.lmm.conditioning import condition, relative_factors
+from unimix.likelihood.lmm.newton_decrement import curvature_of_laplace
+from unimix.likelihood.lmm.optimise import lower_triangular
+from unimix.likelihood.lmm.weights import counted_rows
+from unimix.likelihood.response import row_log_likelihood
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+NODES = 25
+EXPECTED = "Laplace (expected information)"
+ROUGH = 3e-2
+"""Relative difference of standard errors from numerical Hessians."""
+
+
+def _refused(reason: str) -> str:
+    return f"This result cannot be certified: {reason}."
+
+
+def _offset(design: Design) -> FloatArray:
+    return np.zeros(design.n) if design.offset is None else design.offset
+
+
+class GeneralisedGround:
+    """The design and its optima by criterion, for all results of it."""
+
+    def __init__(self, design: Design, fits: Sequence[FitResult]) -> None:
+        self.design = design
+        self.conditioned, self.way_back = condition(design)
+        self.fits = fits
+        self._best: dict[int, Found] = {}
+
+    def best(self, nodes: int) -> Found:
+        """The highest maximum, climbed to from every result and every likely start."""
+        if nodes not in self._best:
+            points = [p for p in map(self.point, self.fits) if p is not None]
+            self._best[nodes] = search_laplace(self.conditioned, nodes, points)
+        return self._best[nodes]
+
+    def point(self, fit: FitResult) -> Point | None:
+        """A result's parameters in conditioned coordinates; None where it has none to give."""
+        family = self.design.family
+        values = np.array([fit.fit.parameters.get(name, np.nan) for name in family.parameters])
+        if not (np.isfinite(values).all() and (values > 0).all()):
+            return None
+        covariances = self.way_back.conditioned([b.covariance for b in fit.random])
+        factors = tuple(lower_triangular(relative_factors(covariances, 1.0)))
+        beta = np.asarray(np.linalg.solve(self.way_back.inverse, fit.fixed.estimate))
+        return Point(factors, beta, values)
+
+    def certify(self, fit: FitResult) -> Certificate:
+        """The certificate of one result."""
+        at = self.point(fit)
+        if at is None:
+            check = Check(name="same model", passed=None, said="its dispersion parameters are not known")
+            return words.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
+        if fit.fixed.interval == "credible":
+            return self._bayes(fit, at)
+        criterion = fit.fit.criterion
+        nodes = int(criterion[4:-1]) if criterion.startswith("AGQ(") else 1
+        value = self._value(at, nodes, expected=criterion == EXPECTED)
+        if not np.isfinite(value):
+            said = "our criterion has no value at its estimates"
+            return words.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+        best = self.best(nodes)
+        covariance = covariance_of(best, self.conditioned)[0]
+        scale = np.sqrt(np.diag(self._cov(covariance)))
+        checks = [
+            words.rows_check(fit, self.design),
+            arithmetic(fit, self.design),
+            self._same_model(fit, at, value),
+            self._optimum(fit, at, value, best, scale, nodes),
+        ]
+        if fit.random:
+            checks.append(self._effects(fit, at))
+        if criterion != EXPECTED and not fit.singular:
+            kinds = {"observed information": scale}
+            if not fit.random and self.design.family.parameters:
+                kinds["Pearson dispersion"] = self._pearson(fit, at)
+            checks.append(words.standard_errors(fit, kinds, ROUGH))
+        gap = self._gap(value, best, at, criterion)
+        return words.conclude(
+            fit,
+            checks,
+            gap=gap,
+            best_value=best.value,
+            best_fixed=self.way_back.inverse @ best.point.beta,
+            best_sd=self._sds(best),
+            boundary=words.boundary(fit, at.factors, best.point.factors),
+        )
+
+    def _gap(self, value: float, best: Found, at: Point, criterion: str) -> float:
+        if criterion != EXPECTED:
+            return best.value - value
+        covariances = [f @ f.T for f in at.factors]
+        gain = curvature_of_laplace(self.conditioned, at.beta, covariances, at.parameters, expected=True).gain
+        return float(gain)
+
+    def _cov(self, matrix: FloatArray) -> FloatArray:
+        m = self.way_back.inverse
+        return np.asarray(m @ matrix @ m.T)
+
+    def _sds(self, best: Found) -> list[FloatArray]:
+        turned = [t @ f for t, f in zip(self.way_back.blocks, best.point.factors, strict=True)]
+        return [np.sqrt(np.diag(f @ f.T)) for f in turned]
+
+    def _value(self, at: Point, nodes: int, *, expected: bool = False) -> float:
+        design = self.conditioned
+        if nodes > 1:
+            variance = float(at.factors[0][0, 0] ** 2)
+            fixed = fixed_predictor(design, at.beta)
+            return adaptive_quadrature(
+                lambda eta: row_log_likelihood(design, at.parameters, eta),
+                fixed,
+                design.blocks[0],
+                variance,
+                nodes,
+            )
+        covariances = [f @ f.T for f in at.factors]
+        return laplace_at(design, at.beta, covariances, at.parameters, expected=expected).log_likelihood
+
+    def _same_model(self, fit: FitResult, at: Point, value: float) -> Check:
+        known: dict[str, float] = {}
+        if fit.fit.criterion == EXPECTED:
+            known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
+        return words.same_model(fit, value, known, 0.0)
+
+    def _optimum(self, fit: FitResult, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
+        gap = self._gap(value, best, at, fit.fit.criterion)
+        best_beta = self.way_back.inverse @ best.point.beta
+        moved = float(np.max(np.abs(fit.fixed.estimate - best_beta) / scale, initial=0.0))
+        eigenvalues = np.linalg.eigvalsh(-best.hessian)
+        numbers = {
+            "gap": gap,
+            "fixed effects move by (SE)": moved,
+            "least eigenvalue of -Hessian": float(eigenvalues.min(initial=np.inf)),
+            "largest eigenvalue of -Hessian": float(eigenvalues.max(initial=-np.inf)),
+            "nodes": float(nodes),
+        }
+        return words.optimum(fit, gap, moved, self._sds(best), numbers)
+
+    def _pearson(self, fit: FitResult, at: Point) -> FloatArray:
+        """Standard errors of a generalised linear model: expected information, Pearson estimate of the dispersion."""
+        design = self.design
+        rows = row_log_likelihood(design, at.parameters, design.x @ fit.fixed.estimate + _offset(design))
+        information = design.x.T @ (rows.expected[:, None] * design.x)
+        scale = {"dispersion": float(at.parameters[0]), "sigma": float(at.parameters[0] ** 2)}
+        share = 1.0
+        if design.family.parameters[0] in scale:
+            squares = np.sum(fit.resid("pearson") ** 2)
+            left = counted_rows(design.family, design.n, design.weights) - design.p
+            share = float(squares / left / scale[design.family.parameters[0]])
+        return np.asarray(np.sqrt(share * np.diag(np.linalg.inv(information))))
+
+    def _effects(self, fit: FitResult, at: Point) -> Check:
+        covariances = [f @ f.T for f in at.factors]
+        own = laplace_at(self.conditioned, at.beta, covariances, at.parameters)
+        worst = [0.0]
+        for block, turn, modes in zip(fit.random, self.way_back.blocks, own.modes, strict=True):
+            sd = np.maximum(np.asarray(block.sd), 1e-6 / np.asarray(block.unit))
+            worst.append(float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
+        return words.group_effects(float(np.max(worst)))
+
+    def _bayes(self, fit: FitResult, at: Point) -> Certificate:
+        scalar = len(self.design.blocks) == 1 and self.design.blocks[0].q == 1
+        nodes = NODES if scalar else 1
+        best = self.best(nodes)
+        scale = np.sqrt(np.diag(self._cov(covariance_of(best, self.conditioned)[0])))
+        best_beta = self.way_back.inverse @ best.point.beta
+        pull = np.abs(fit.fixed.estimate - best_beta) / scale
+        value = self._value(at, nodes)
+        name = f"AGQ({nodes})" if scalar else "Laplace" if self.design.blocks else "ML"
+        if fit.model.method in ("variational", "MAP"):
+            ratio = fit.fixed.std_error / scale
+            said = (
+                f"an approximate posterior ({fit.model.method}): fixed effects up to {pull.max(initial=0.0):.2g} "
+                f"standard errors from the {name} optimum, standard errors {ratio.min(initial=np.inf):.2g} to "
+                f"{ratio.max(initial=0.0):.2g} times those of the likelihood"
+            )
+            numbers = {"pull (SE)": float(pull.max(initial=0.0)), "gap": best.value - value}
+            check = Check(name="approximation", passed=None, said=said, numbers=numbers)
+            return words.not_checkable(fit, check, _refused(f"it is {said}"))
+        return words.conclude(
+            fit,
+            [words.rows_check(fit, self.design), words.posterior(fit, pull, best.value - value, name)],
+            gap=best.value - value,
+            best_value=best.value,
+            best_fixed=best_beta,
+            best_sd=self._sds(best),
+            boundary="",
+        )

@@ -1,0 +1,55 @@
+"""Which models unimix has a criterion of its own for."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design, RandomBlock
+
+FloatArray = npt.NDArray[np.float64]
+DIGITS = 1e-3
+"""Relative error that rounding a covariance may leave in the variance of its least variable combination of terms."""
+
+
+def out_of_reach(design: Design) -> str:
+    """Why there is none, or an empty string."""
+    if design.zero is not None:
+        return "unimix has no criterion of its own for zero inflation"
+    if design.dispersion is not None:
+        return "unimix has no criterion of its own for a model of the dispersion"
+    structures = sorted({b.structure for b in design.blocks} - {"us"})
+    if structures:
+        return f"unimix has no criterion of its own for {' and '.join(structures)} covariances"
+    if design.family.name == "student_t":
+        return "unimix has no criterion of its own for Student's t"
+    return next((told for b in design.blocks if (told := _rounded_away(b))), "")
+
+
+def collinearity(z: FloatArray) -> float:
+    """How many times rounding is magnified in a covariance of effects: 1 / (smallest singular value)^2.
+
+    Args:
+        z: Columns (n, q), brought to length one here.
+    """
+    if z.shape[1] < 2:
+        return 1.0
+    length = np.sqrt((z**2).sum(axis=0))
+    smallest = np.linalg.svd(z / np.where(length > 0, length, 1.0), compute_uv=False)[-1]
+    return float(1 / max(smallest, np.finfo(np.float64).eps) ** 2)
+
+
+def _rounded_away(block: RandomBlock) -> str:
+    if collinearity(block.z) * np.finfo(np.float64).eps < DIGITS:
+        return ""
+    spread = np.ptp(block.z, axis=0)
+    far = int(np.argmax(np.where(spread > 0, np.abs(block.z).mean(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)))
+    name, center = block.terms[far], float(block.z[:, far].mean())
+    way = f"Write I({name} - {center:.6g}) for {name}" if name.isidentifier() else "Center its variables"
+    return (
+        f"{name} varies by {spread[far]:.2g} around {center:.6g}, so that the covariance of ({' + '.join(block.terms)} "
+        f"| {block.group}) at {name} = 0 cannot be written down in double precision. {way}"
+    )
+
+
+__all__ = ["collinearity", "out_of_reach"]

@@ -1,0 +1,1 @@
+"""Checks of the assumptions of a model."""

@@ -1,0 +1,325 @@
+"""One table of checks of a fitted model, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from unimix.analysis.checks.collinearity import HIGH, ILL, MODERATE, collinearity, of_other_predictors
+from unimix.analysis.checks.dispersion import overdispersion, why_no_overdispersion, zero_inflation
+from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
+from unimix.analysis.checks.rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
+from unimix.analysis.summaries.variance_components import is_sampled
+from unimix.analysis.tests.terms import terms_of
+from unimix.errors import DataError, UnimixError, listing
+from unimix.fitted.formatting import in_html, p_told
+from unimix.likelihood.glmm.separation import separated_terms
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What a fitted model was checked for.
+
+    Attributes:
+        findings: One per check.
+        skipped: Checks that could not be made, and why.
+        meaningless: Checks that do not apply to such a model.
+    """
+
+    findings: tuple[Finding, ...]
+    skipped: dict[str, str]
+    meaningless: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Index check; columns verdict (ok, look, problem), value, finding, advice."""
+        rows = [(f.verdict, f.value, f.finding, f.advice) for f in self.findings]
+        index = pd.Index([f.check for f in self.findings], name="check")
+        return pd.DataFrame(rows, index=index, columns=["verdict", "value", "finding", "advice"])
+
+    @property
+    def verdict(self) -> str:
+        """The worst of all."""
+        found = {f.verdict for f in self.findings}
+        return PROBLEM if PROBLEM in found else LOOK if LOOK in found else OK
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not checked."""
+        told = [f"Not checked: {name}. {why}" for name, why in self.skipped.items()]
+        if self.meaningless:
+            told.append(f"Without meaning for this model: {', '.join(self.meaningless)}.")
+        return tuple(told)
+
+    def __str__(self) -> str:
+        shown = self.table
+        width = max((len(str(name)) for name in shown.index), default=0)
+        lines = []
+        for f in self.findings:
+            lines.append(f"{f.verdict:<8} {f.check:<{width}}  {f.finding}")
+            if f.advice:
+                lines.append(" " * (width + 11) + f.advice)
+        return "\n".join([*lines, *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(self.table, self.notes)
+
+
+def check(fit: FitResult, data: Any = None) -> Checks:
+    """Make every check that has a meaning; see :meth:`unimix.result_summarised.SummarisedResult.check`."""
+    made: list[Finding] = []
+    skipped: dict[str, str] = {}
+    meaningless: list[str] = []
+    modes = [(block, j) for block in fit.random for j in range(len(block.terms))]
+    asked: list[tuple[str, Callable[[], Finding | Sequence[Finding] | None]]] = [
+        ("convergence", lambda: _convergence(fit)),
+        ("sampling", lambda: _sampling(fit)),
+        ("singularity", lambda: _singularity(fit)),
+        ("levels", lambda: _levels(fit)),
+        ("separation", lambda: _separation(fit, data)),
+        ("overdispersion", lambda: _overdispersion(fit, data)),
+        ("zero inflation", lambda: _zeros(fit, data)),
+        ("collinearity", lambda: _collinearity(fit, data)),
+        ("residuals: normality", lambda: normal_residuals(fit)),
+        ("residuals: spread", lambda: constant_spread(fit)),
+        *((f"group effects: {b.terms[j]} | {b.group}", partial(normal_modes, fit, b, j)) for b, j in modes),
+        ("influential rows", lambda: single_rows(fit, data)),
+        *((f"influential levels of {group}", partial(influential, fit, group, data)) for group in fit.n_groups),
+    ]
+    for name, make in asked:
+        try:
+            found = make()
+        except UnimixError as error:
+            skipped[name] = str(error)
+            continue
+        if found is None:
+            meaningless.append(name)
+        else:
+            made += [found] if isinstance(found, Finding) else list(found)
+    return Checks(tuple(made), skipped, tuple(meaningless))
+
+
+def _convergence(fit: FitResult) -> Finding | None:
+    if is_sampled(fit):
+        return None
+    if fit.status.state in ("converged", "singular"):
+        return Finding("convergence", OK, np.nan, "The engine ended properly.")
+    told = f" It says: {fit.status.messages[0]}" if fit.status.messages else ""
+    return Finding(
+        "convergence",
+        PROBLEM,
+        np.nan,
+        f"The engine did not converge; do not use its numbers.{told}",
+        "Fit with backend='pls', or set optimizers side by side: um.all_fit(formula, data).",
+    )
+
+
+def _sampling(fit: FitResult) -> list[Finding] | None:
+    """Thresholds of Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Bayesian Anal. 16:667-718."""
+    if not is_sampled(fit):
+        return None
+    s, found = fit.status, []
+    rhat = np.nan if s.rhat is None else float(s.rhat)
+    verdict = PROBLEM if not rhat <= 1.05 else LOOK if rhat > 1.01 else OK
+    found.append(
+        Finding(
+            "R-hat",
+            verdict,
+            rhat,
+            f"Largest R-hat {rhat:.3f}: {'chains agree' if verdict == OK else 'chains disagree (limit 1.01)'}.",
+            "" if verdict == OK else "Draw more: options=dict(draws=4000, tune=4000); fit.plot.rank().",
+        )
+    )
+    ess = min(float(v) for v in (s.ess_bulk, s.ess_tail) if v is not None) if s.ess_bulk is not None else np.nan
+    verdict = PROBLEM if not ess >= 100 else LOOK if ess < 400 else OK
+    found.append(
+        Finding(
+            "effective draws",
+            verdict,
+            ess,
+            f"Smallest effective sample size {ess:.0f} (400 are wanted).",
+            "" if verdict == OK else "Draw more: options=dict(draws=4000); fit.plot.trace().",
+        )
+    )
+    bad = int(s.divergences or 0)
+    found.append(
+        Finding(
+            "divergences",
+            PROBLEM if bad else OK,
+            bad,
+            f"{bad or 'No'} divergent transitions{': the draws miss part of the posterior' if bad else ''}.",
+            "Smaller steps, options=dict(target_accept=0.99), or tighter priors; fit.plot.trace()." if bad else "",
+        )
+    )
+    return found
+
+
+def _singularity(fit: FitResult) -> Finding | None:
+    if not fit.random or is_sampled(fit):
+        return None
+    if fit.status.state != "singular":
+        return Finding("singularity", OK, np.nan, "All variances are positive and no correlation is +-1.")
+    told = []
+    for block in fit.random:
+        size = np.asarray(block.sd) * np.asarray(block.unit)
+        told += [
+            f"SD of {t} | {block.group} is zero"
+            for t, v in zip(block.terms, size, strict=True)
+            if v < 1e-4 * max(fit.sigma, 1e-300)
+        ]
+        q = len(block.terms)
+        told += [
+            f"correlation of {block.terms[i]} and {block.terms[j]} | {block.group} is {block.correlation[i, j]:+.2f}"
+            for i in range(q)
+            for j in range(i)
+            if abs(block.correlation[i, j]) > 0.999
+        ]
+    return Finding(
+        "singularity",
+        LOOK,
+        float(len(told)),
+        f"On the boundary: {listing(told) or 'a covariance matrix is not of full rank'}.",
+        "Leave the effect out, fit without correlations (||), or give priors: backend='pymc'. fit.plot.caterpillar().",
+    )
+
+
+def _levels(fit: FitResult) -> list[Finding] | None:
+    """Bolker and others (2009), Trends Ecol. Evol. 24:127-135: five or six levels at least."""
+    if not fit.n_groups:
+        return None
+    found = []
+    for group, count in fit.n_groups.items():
+        verdict = PROBLEM if count < 3 else LOOK if count < 6 else OK
+        found.append(
+            Finding(
+                f"levels of {group}",
+                verdict,
+                float(count),
+                f"{count} levels{' are few to estimate a variance from' if verdict != OK else ''}.",
+                "" if verdict == OK else f"Take {group} as a fixed effect, or give its SD a prior: backend='pymc'.",
+            )
+        )
+    return found
+
+
+def _separation(fit: FitResult, data: Any) -> Finding | None:
+    """Infinite estimates, or changes of a logit by 10 (Gelman and others 2008, Ann. Appl. Stat. 2:1360-1383)."""
+    if fit.family.response not in ("binomial", "count"):
+        return None
+    design = fit.design(data)
+    endless = separated_terms(design)
+    advice = "Leave the term out, or give its coefficient a prior: backend='pymc', priors=...; fit.plot.forest()."
+    if endless:
+        sampled = fit.fixed.interval == "credible"
+        return Finding(
+            "separation",
+            LOOK if sampled else PROBLEM,
+            float(len(endless)),
+            f"The likelihood has no maximum along {listing(endless)}: "
+            + ("the prior alone holds the estimates." if sampled else "estimates and standard errors mean nothing."),
+            "" if sampled else advice,
+        )
+    reach = np.abs(np.asarray(fit.fixed.estimate)) * np.ptp(design.x, axis=0)
+    far = [t for t, r in zip(fit.fixed.terms, reach, strict=True) if fit.family.link in ("logit", "log") and r > 10]
+    if far:
+        what = "logit" if fit.family.link == "logit" else "logarithm of the mean"
+        return Finding(
+            "separation",
+            LOOK,
+            float(reach.max()),
+            f"Over the range of {listing(far)} the {what} moves by more than 10.",
+            advice,
+        )
+    return Finding("separation", OK, float(reach.max(initial=0.0)), "No coefficient runs away.")
+
+
+def _overdispersion(fit: FitResult, data: Any) -> Finding | None:
+    """The distribution expects a ratio of 1; limits of 1.1 and 1.5 are conventions of this table."""
+    if fit.family.response not in ("binomial", "count") or (why_no_overdispersion(fit) and not fit.parts):
+        return None
+    found = overdispersion(fit, data)
+    sure = found.p_value < 0.01 and found.ratio > 1.1
+    verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
+    told = "more" if sure else "about as much"
+    other = (
+        "Add an observation-level effect: data['row'] = range(len(data)), (1 | row)."
+        if fit.family.response == "binomial"
+        else "family='negative_binomial', or an observation-level effect: data['row'] = range(len(data)), (1 | row)."
+    )
+    return Finding(
+        "overdispersion",
+        verdict,
+        found.ratio,
+        f"Responses vary {told} {'than' if sure else 'as'} the {fit.family.name.replace('_', ' ')} distribution says: "
+        f"ratio {found.ratio:.2f}, {p_told(found.p_value)}.",
+        "" if verdict == OK else f"Standard errors are too small. {other} fit.plot.posterior_predictive().",
+    )
+
+
+def _zeros(fit: FitResult, data: Any) -> Finding | None:
+    if fit.family.response != "count":
+        return None
+    found = zero_inflation(fit, data)
+    sure = found.p_value < 0.01 and found.ratio > 1.05
+    verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
+    return Finding(
+        "zero inflation",
+        verdict,
+        found.ratio,
+        f"{found.observed:.0f} zeros, {found.expected:.1f} expected.",
+        ""
+        if verdict == OK
+        else "family='negative_binomial', or structural zeros: ziformula='~ 1'. fit.plot.posterior_predictive().",
+    )
+
+
+def _collinearity(fit: FitResult, data: Any) -> Finding | None:
+    """Each predictor against the terms that do not use it: its products and powers it explains by construction."""
+    terms = terms_of(fit, fit.design(data))
+    kept = [i for i, columns in enumerate(terms.columns) if columns]
+    if len(kept) < 2:
+        return None
+    found = collinearity(fit, data)
+    judged = [terms.names[i] for i in kept if of_other_predictors(terms, i)]
+    if not judged:
+        raise DataError(
+            f"{listing([terms.names[i] for i in kept])} share a predictor, so that there are no two predictors to "
+            "compare. fit.collinearity() has the variance inflation of all terms."
+        )
+    factors = found.table.loc[judged, "vif_apart"]
+    if factors.isna().any():
+        raise DataError(
+            f"{listing(factors.index[factors.isna()])} cannot be told from products and powers to within rounding: "
+            "center numeric predictors (x - mean) and fit again."
+        )
+    worst, ill = float(factors.max()), found.condition_number >= ILL
+    verdict = PROBLEM if worst >= HIGH else LOOK if worst >= MODERATE or ill else OK
+    told = (
+        f"{factors.idxmax()} is explained by the other predictors"
+        if worst >= MODERATE
+        else "The predictors together are nearly dependent"
+        if ill
+        else "No predictor is explained by the others"
+    )
+    number = f" (condition number {found.condition_number:.3g})" if ill else ""
+    size = f"{worst:.3g}" if worst < 1000 else f"{worst:.0f}"
+    return Finding(
+        "collinearity",
+        verdict,
+        worst,
+        f"{told}: largest variance inflation {size}{number}.",
+        "" if verdict == OK else "Leave out or combine predictors that measure the same: fit.collinearity().",
+    )
+
+
+__all__ = ["Checks", "check"]

@@ -1,0 +1,194 @@
+"""Overdispersion and zero inflation of counts and proportions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from unimix.analysis.summaries.variance_components import is_sampled
+from unimix.distributions.log_density import pointwise, variance
+from unimix.distributions.sampling import mean_of
+from unimix.errors import UnsupportedModelError
+from unimix.fitted.formatting import in_html, written
+from unimix.likelihood.lmm.weights import counted_rows
+from unimix.stats.predictor import linear_predictors
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Overdispersion:
+    """Pearson's chi-squared against its degrees of freedom.
+
+    Attributes:
+        chisq: Sum of squared Pearson residuals given the group effects (of a posterior its mean).
+        df: Residual degrees of freedom, n - all parameters; NaN for a posterior.
+        ratio: chisq / df; of a posterior chisq over that of replicated responses.
+        p_value: Upper tail; of a posterior the posterior predictive p value.
+        method: What was compared with what.
+    """
+
+    chisq: float
+    df: float
+    ratio: float
+    p_value: float
+    method: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row: chisq, df, ratio, p_value."""
+        return pd.DataFrame(
+            {"chisq": [self.chisq], "df": [self.df], "ratio": [self.ratio], "p_value": [self.p_value]},
+            index=["overdispersion"],
+        )
+
+    def __str__(self) -> str:
+        return written(self.table, (self.method,))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(self.table, (self.method,))
+
+
+@dataclass(frozen=True)
+class ZeroInflation:
+    """Zeros of a count, observed and expected.
+
+    Attributes:
+        observed: Rows that are zero; a row of weight w counts w times.
+        expected: Sum of the rows' probabilities of a zero, given the group effects, counted likewise.
+        ratio: observed / expected.
+        p_value: Upper tail of the normal approximation; of a posterior the posterior predictive p value.
+        method: What was compared with what.
+    """
+
+    observed: float
+    expected: float
+    ratio: float
+    p_value: float
+    method: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row: observed, expected, ratio, p_value."""
+        values = {"observed": self.observed, "expected": self.expected, "ratio": self.ratio, "p_value": self.p_value}
+        return pd.DataFrame({k: [v] for k, v in values.items()}, index=["zeros"])
+
+    def __str__(self) -> str:
+        return written(self.table, (self.method,))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(self.table, (self.method,))
+
+
+def overdispersion(fit: FitResult, data: Any = None) -> Overdispersion:
+    """Pearson's chi-squared; see :meth:`unimix.result_summarised.SummarisedResult.overdispersion`."""
+    told = why_no_overdispersion(fit)
+    if told:
+        raise UnsupportedModelError(told)
+    if is_sampled(fit):
+        return _predictive(fit, data)
+    chisq = float(np.sum(fit.resid("pearson") ** 2))
+    df = counted_rows(fit.family, fit.n_obs, fit.rows.weights) - fit.fit.n_parameters
+    if df <= 0:
+        raise UnsupportedModelError(
+            f"{fit.n_obs} rows leave no degrees of freedom beside {fit.fit.n_parameters} parameters."
+        )
+    return Overdispersion(
+        chisq, df, chisq / df, float(special.chdtrc(df, chisq)), "Pearson residuals given the group effects."
+    )
+
+
+def why_no_overdispersion(fit: FitResult) -> str:
+    """Why there is nothing to test; empty if there is."""
+    family = fit.family
+    if fit.parts:
+        return (
+            "Pearson residuals are not defined with zero inflation or a formula of the dispersion: see "
+            "fit.plot.posterior_predictive()."
+        )
+    if family.response not in ("binomial", "count"):
+        return (
+            f"The {family.name} family estimates its own spread ({', '.join(family.parameters)}) and cannot be "
+            "overdispersed. fit.plot.diagnostics() shows the residuals."
+        )
+    if fit.rows.trials is not None and (fit.rows.trials == 1).all():
+        return "A response of single trials cannot be overdispersed: its mean fixes its variance."
+    return ""
+
+
+def zero_inflation(fit: FitResult, data: Any = None) -> ZeroInflation:
+    """Zeros; see :meth:`unimix.result_summarised.SummarisedResult.zero_check`."""
+    if fit.family.response != "count":
+        raise UnsupportedModelError(f"Zeros are counted of counts, and the family is {fit.family.name}.")
+    if "dispersion" in fit.parts:
+        raise UnsupportedModelError("The probability of a zero is not known where the dispersion has a formula.")
+    y = fit.rows.observed
+    copies = np.ones_like(y) if fit.rows.weights is None else fit.rows.weights
+    observed = float(copies[y == 0].sum())
+    if is_sampled(fit):
+        zeros = (_replicated(fit, data) == 0).sum(axis=1)
+        p = float((zeros >= observed).mean())
+        return _zeros(observed, float(zeros.mean()), p, "Against replicated responses.")
+    at = pointwise(fit.family, fit.dispersion_parameters, np.zeros_like(y), fit.rows.linear_predictor)
+    probability = np.exp(at.value)
+    if fit.rows.zero_probability is not None:
+        probability = fit.rows.zero_probability + (1 - fit.rows.zero_probability) * probability
+    expected = float(copies @ probability)
+    spread = float(np.sqrt(copies @ (probability * (1 - probability))))
+    p = float(special.ndtr(-(observed - expected) / spread)) if spread > 0 else float(observed <= expected)
+    return _zeros(observed, expected, p, "Against the rows' probabilities given the group effects.")
+
+
+def _zeros(observed: float, expected: float, p_value: float, method: str) -> ZeroInflation:
+    ratio = observed / expected if expected > 0 else float("inf") if observed else float("nan")
+    return ZeroInflation(observed, expected, ratio, p_value, method)
+
+
+def _replicated(fit: FitResult, data: Any) -> FloatArray:
+    """New responses, shape (S, n).
+
+    Raises:
+        UnsupportedModelError: If rows of counts have weights.
+    """
+    if fit.family.response == "count" and fit.rows.weights is not None:
+        raise UnsupportedModelError(
+            "A row of weight w stands for w responses with equal values here, which no replication gives. Repeat the "
+            "rows instead of weighting them: data.loc[data.index.repeat(data['w'])]."
+        )
+    return fit.posterior_predictive(DRAWS, seed=0, data=data)
+
+
+def _predictive(fit: FitResult, data: Any) -> Overdispersion:
+    """Gelman, Meng & Stern (1996), Stat. Sinica 6:733-807: the discrepancy of observed and of replicated responses."""
+    new = _replicated(fit, data)
+    design, draws = fit.design(data), fit.draws(DRAWS, data=data)
+    mu = mean_of(fit.family, linear_predictors(design, draws.beta, draws.effects))
+    parameters = np.asarray([p[:, None] for p in draws.parameters.T])
+    size = design.trials if design.trials is not None else design.weights
+    spread = variance(fit.family, parameters, mu) / (1.0 if size is None else size)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own, drawn = (np.where(y == mu, 0.0, (y - mu) ** 2 / spread).sum(axis=1) for y in (design.y, new))
+    return Overdispersion(
+        float(own.mean()),
+        float("nan"),
+        float(own.mean() / drawn.mean()),
+        float((drawn >= own).mean()),
+        "Pearson's chi-squared of observed and of replicated responses, per draw.",
+    )
+
+
+__all__ = ["Overdispersion", "ZeroInflation", "overdispersion", "why_no_overdispersion", "zero_inflation"]

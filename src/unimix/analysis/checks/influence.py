@@ -1,0 +1,246 @@
+"""Which rows and which levels of a grouping factor the fixed effects hang on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from unimix.analysis.intervals.parameters import parameters_of, values_of
+from unimix.analysis.summaries.variance_components import refuse_parts
+from unimix.errors import DataError, UnimixError, did_you_mean, listing
+from unimix.fitted.formatting import in_html, without_noise, written
+from unimix.parallel.jobs import run_jobs
+from unimix.stats.influence import Deletions, deletions, linearise
+from unimix.stats.joint_error import leverage
+from unimix.stats.simulation import without
+
+if TYPE_CHECKING:
+    from unimix.design.design import Design
+    from unimix.design.estimates import Refitter
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+SHOWN, COEFFICIENTS = 10, 5
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
+
+    Attributes:
+        by: The grouping factor, or ``row``.
+        table: One row per level or row; columns n (rows left out), cooks_distance, covratio; of rows also leverage (of
+            the response on its fitted value, group effects included: lme4's ``hatvalues``) and cooks_conditional
+            (lme4's ``cooks.distance``, given the group effects).
+        dfbetas: Estimates with all rows minus those without, in standard errors; index as ``table``, a column per
+            fixed effect.
+        estimates: Estimates without the rows, likewise; NaN where the others do not identify them.
+        method: exact (at the estimated covariance parameters), one-step (generalised models) or refit.
+        parameters: Of refits, all parameters without the rows: index as ``table``, columns as in ``fit.confint()``.
+    """
+
+    by: str
+    table: pd.DataFrame
+    dfbetas: pd.DataFrame
+    estimates: pd.DataFrame
+    method: str
+    _found: Deletions | None
+    parameters: pd.DataFrame | None = None
+    _failed: tuple[str, ...] = ()
+
+    @property
+    def p_values(self) -> FloatArray:
+        """How surprising each change is under the model, whose variance is that without the rows minus that with them.
+
+        Upper tails of chi-squared, shape (m,); of single rows the test of a mean shift. NaN where there is no estimate,
+        and for refits.
+        """
+        if self._found is None:
+            return np.full(len(self.table), np.nan)
+        return np.asarray(special.chdtrc(np.maximum(self._found.rank, 1.0), self._found.surprise))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be known of the numbers."""
+        how = {
+            "exact": "Exact at the estimated covariance parameters, which are not estimated again.",
+            "least squares": "Exact.",
+            "refit": "The model was fitted again, covariance parameters and all.",
+            "one-step": "One-step approximation at the working response and the estimated covariance parameters.",
+        }
+        lost = [str(k) for k in self.table.index[self.table["cooks_distance"].isna()]]
+        told = [how[self.method]]
+        if lost:
+            told.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
+        return (*told, *self._failed)
+
+    def _shown(self) -> tuple[pd.DataFrame, list[str]]:
+        order = np.argsort(-self.table["cooks_distance"].fillna(np.inf).to_numpy(), kind="stable")[:SHOWN]
+        first, moved = self.table.iloc[order], self.dfbetas.iloc[order]
+        largest = np.argsort(-moved.abs().max().fillna(-1.0).to_numpy(), kind="stable")[:COEFFICIENTS]
+        notes = list(self.notes)
+        if moved.shape[1] > COEFFICIENTS:
+            notes.insert(0, f"The {COEFFICIENTS} most affected of {moved.shape[1]} coefficients: .dfbetas has all.")
+            moved = moved.iloc[:, np.sort(largest)]
+        if len(self.table) > SHOWN:
+            notes.insert(0, f"The {SHOWN} most influential of {len(self.table)}.")
+        return without_noise(pd.concat([first, moved.add_prefix("dfbetas ")], axis=1)), notes
+
+    def __str__(self) -> str:
+        return written(*self._shown())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(*self._shown())
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """The model without one set of rows."""
+
+    refitter: Refitter
+    design: Design
+    codes: npt.NDArray[np.int64] | None
+    names: tuple[str, ...]
+
+    def __call__(self, level: int) -> tuple[FloatArray, FloatArray, str]:
+        """All parameters, the covariance of the fixed effects, and why there is none or the fit did not converge."""
+        p = self.design.p
+        try:
+            design = without(self.design, self.codes, level)
+            if np.linalg.matrix_rank(design.x) < p:
+                raise DataError("coefficients are not estimable")
+            fit = self.refitter(design)
+        except UnimixError as error:
+            return np.full(len(self.names), np.nan), np.full((p, p), np.nan), " ".join(str(error).split())
+        told = "" if fit.converged else "the fit did not converge"
+        return values_of(fit, parameters_of(fit)), np.asarray(fit.fixed.covariance), told
+
+
+def influence_by_refits(
+    fit: FitResult,
+    refitter: Refitter | None,
+    by: str | None,
+    data: Any,
+    *,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Influence:
+    """Fit the model without each row or level; see :meth:`unimix.result_summarised.SummarisedResult.influence`."""
+    design = _checked(fit, data)
+    if refitter is None:
+        raise UnimixError(
+            "This result was loaded, and has no engine to fit with: um.refit(fit, data).influence(..., refit=True)."
+        )
+    codes, index = _sets(fit, design, by)
+    names = tuple(p.name for p in parameters_of(fit))
+    work = _LeftOut(refitter, design, None if by is None else codes, names)
+    made = run_jobs(work, range(len(index)), n_jobs=n_jobs, progress=progress, title="leaving one out")
+    values = np.array([v for v, _, _ in made])
+    covariances = np.array([c for _, c, _ in made])
+    own, p = np.asarray(fit.fixed.covariance), design.p
+    change = np.asarray(fit.fixed.estimate) - values[:, :p]
+    with np.errstate(invalid="ignore"):
+        scaled = change / np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+        covratio = np.exp(np.linalg.slogdet(covariances)[1] - np.linalg.slogdet(own)[1])
+    distance = np.einsum("mp,mp->m", change, np.linalg.solve(own, change.T).T) / p
+    columns: dict[str, Any] = {"n": np.bincount(codes)} if by is not None else {}
+    failed = tuple(f"Without {level}: {told}." for level, (_, _, told) in zip(index, made, strict=True) if told)
+    terms = list(fit.fixed.terms)
+    return Influence(
+        by="row" if by is None else by,
+        table=pd.DataFrame({**columns, "cooks_distance": distance, "covratio": covratio}, index=index),
+        dfbetas=pd.DataFrame(scaled, index=index, columns=terms),
+        estimates=pd.DataFrame(values[:, :p], index=index, columns=terms),
+        method="refit",
+        _found=None,
+        parameters=pd.DataFrame(values, index=index, columns=list(names)),
+        _failed=failed,
+    )
+
+
+def _checked(fit: FitResult, data: Any) -> Design:
+    if fit.fixed.interval == "credible":
+        raise UnimixError(
+            "Leaving rows out changes a posterior through its prior, too: fit.loo() has Pareto k for every row."
+        )
+    refuse_parts(fit, "Influence")
+    design = fit.design(data)
+    if not design.p:
+        raise DataError(f"{fit.model.reading} has no fixed effects to be influenced.")
+    return design
+
+
+def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influence:
+    """Leave out each row or level; see :meth:`unimix.result_summarised.SummarisedResult.influence`."""
+    design = _checked(fit, data)
+    codes, index = _sets(fit, design, by)
+    parameters = fit.dispersion_parameters
+    covariances = tuple(np.asarray(b.covariance) for b in fit.random)
+    model = linearise(design, np.asarray(fit.rows.linear_predictor), covariances, parameters)
+    found = deletions(model, codes, len(index))
+    n = np.bincount(codes, minlength=len(index))
+    plain = fit.family.is_linear and not design.blocks
+    dfbetas, covratio = _scaled(design, model.back, model.at.beta_cov, found, n, plain=plain)
+    columns: dict[str, Any] = {"n": n, "cooks_distance": found.distance, "covratio": covratio}
+    if by is None:
+        del columns["n"]
+        columns["leverage"] = leverage(model.at, model.design)
+        columns["cooks_conditional"] = _conditional_distance(fit, columns["leverage"], design.p)
+    terms = list(fit.fixed.terms)
+    return Influence(
+        by="row" if by is None else by,
+        table=pd.DataFrame(columns, index=index),
+        dfbetas=pd.DataFrame(dfbetas, index=index, columns=terms),
+        estimates=pd.DataFrame(np.asarray(fit.fixed.estimate) + found.change, index=index, columns=terms),
+        method="least squares" if plain else "exact" if fit.family.is_linear else "one-step",
+        _found=found,
+    )
+
+
+def _sets(fit: FitResult, design: Design, by: str | None) -> tuple[npt.NDArray[np.int64], pd.Index[Any]]:
+    if by is None:
+        labels = fit.rows.labels
+        positions = pd.Index(np.asarray(fit.rows.index, dtype=np.int64), name="row")
+        return np.arange(design.n), positions if labels is None else labels.index()
+    known = list(dict.fromkeys(b.group for b in design.blocks))
+    if by not in known:
+        raise DataError(
+            f"by={by!r} is not a grouping factor of this model.{did_you_mean(str(by), known)} Known: "
+            f"{listing(known) or 'none'}; by=None leaves out single rows."
+        )
+    block = next(b for b in design.blocks if b.group == by)
+    return block.codes, pd.Index(list(block.levels), name=by)
+
+
+def _scaled(
+    design: Design, back: FloatArray, covariance: FloatArray, found: Deletions, n: Any, *, plain: bool
+) -> tuple[FloatArray, FloatArray]:
+    """DFBETAS (m, p) and covariance ratios (m,).
+
+    A linear model without groups has its residual variance estimated again, as in R; else it is held.
+    """
+    se = np.sqrt(np.diag(back @ covariance @ back.T))
+    if not plain:
+        return -found.change / se, found.covratio
+    left = (design.n - design.p - n).astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(left > 0, (design.n - design.p - found.lost) / left, np.nan)
+        ratio = np.maximum(ratio, 0.0)
+        return -found.change / (np.sqrt(ratio)[:, None] * se), found.covratio * ratio**design.p
+
+
+def _conditional_distance(fit: FitResult, hat: FloatArray, p: int) -> FloatArray:
+    """Cook's distance given the group effects, from residuals and leverages, shape (n,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = (fit.resid("standardized") / (1 - hat)) ** 2 * hat / p
+        return np.where(1 - hat > 1e-12, value, np.nan)
+
+
+__all__ = ["Influence", "influence", "influence_by_refits"]

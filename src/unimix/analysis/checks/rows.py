@@ -1,0 +1,218 @@
+"""Checks that look at residuals, conditional modes, and rows and levels left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+from scipy import special
+
+from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
+from unimix.analysis.checks.influence import Influence, influence
+from unimix.analysis.summaries.variance_components import is_sampled
+from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
+from unimix.fitted.formatting import p_told
+from unimix.likelihood.lmm.weights import counted_rows
+
+if TYPE_CHECKING:
+    from unimix.fitted.schema import RandomPartResult
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+SURE = 0.001
+"""P value below which a shape is not chance; thousands of rows make small departures significant, so that their size
+is looked at, too."""
+FEWEST = 20
+"""Values from which the shape of a distribution can be judged (the test of kurtosis needs them)."""
+MOST_VALUES = 40_000_000
+
+
+def normal_residuals(fit: FitResult) -> Finding | None:
+    """Skewness and kurtosis, tested after D'Agostino & Pearson (1973), Biometrika 60:613-622."""
+    if not fit.family.is_linear:
+        return None
+    _refuse_parts(fit)
+    verdict, skew, kurtosis = _shape(fit.resid("standardized"), "residuals")
+    return Finding(
+        "residuals: normality",
+        verdict,
+        skew,
+        f"Skewness {skew:.2f}, excess kurtosis {kurtosis:.2f}{'' if verdict == OK else ': not normal'}.",
+        "" if verdict == OK else f"{_remedy(skew, fit.rows.observed)} See fit.plot.diagnostics().",
+    )
+
+
+def _remedy(skew: float, observed: FloatArray) -> str:
+    if abs(skew) <= 1:
+        return "Heavy tails: family='student_t'. Estimates hardly suffer, prediction intervals do."
+    if skew > 1 and (observed > 0).all():
+        return "Model the logarithm of the response, or family='gamma'."
+    return "Transform the response, or family='student_t'."
+
+
+def _refuse_parts(fit: FitResult) -> None:
+    if fit.parts:
+        raise UnsupportedModelError("Standardized residuals are not defined where the dispersion has a formula.")
+
+
+def _enough(count: int, what: str) -> None:
+    if count < FEWEST:
+        raise DataError(f"{count} {what} are too few to judge it from ({FEWEST} are needed).")
+
+
+def _shape(values: FloatArray, what: str) -> tuple[str, float, float]:
+    """Verdict, skewness and excess kurtosis.
+
+    West, Finch & Curran (1995): a skewness beyond 2 or a kurtosis beyond 7 is a problem.
+
+    Raises:
+        DataError: For too few values or constant ones.
+    """
+    values = values[np.isfinite(values)]
+    _enough(len(values), what)
+    if np.ptp(values) == 0:
+        raise DataError(f"All {what} are the same.")
+    skew, kurtosis = float(scipy.stats.skew(values)), float(scipy.stats.kurtosis(values))
+    if abs(skew) > 2 or kurtosis > 7:
+        return PROBLEM, skew, kurtosis
+    sure = float(scipy.stats.normaltest(values).pvalue) < SURE
+    return (LOOK if sure and (abs(skew) > 0.5 or kurtosis > 1 or kurtosis < -1) else OK), skew, kurtosis
+
+
+def normal_modes(fit: FitResult, block: RandomPartResult, term: int) -> Finding:
+    """The same of the conditional modes of one term."""
+    if not is_sampled(fit) and block.sd[term] * block.unit[term] < 1e-4 * max(fit.sigma, 1e-300):
+        raise DataError("Its variance is zero.")
+    verdict, skew, kurtosis = _shape(np.asarray(block.modes)[:, term], f"levels of {block.group}")
+    return Finding(
+        f"group effects: {block.terms[term]} | {block.group}",
+        verdict,
+        skew,
+        f"Skewness {skew:.2f}, excess kurtosis {kurtosis:.2f}{'' if verdict == OK else ': not normal'}.",
+        ""
+        if verdict == OK
+        else f"Look for a predictor of {block.group} that is missing, or for odd levels: "
+        "fit.plot.caterpillar(), fit.plot.diagnostics().",
+    )
+
+
+def constant_spread(fit: FitResult) -> Finding | None:
+    """Squared standardized residuals on fitted values: Koenker (1981), J. Econometrics 17:107-112.
+
+    Serious where the residual SD changes by a factor of 3 (Fox 2016, Applied Regression Analysis, section 12.2).
+    """
+    if not fit.family.is_linear:
+        return None
+    _refuse_parts(fit)
+    fitted, squared = np.asarray(fit.fitted), fit.resid("standardized") ** 2
+    _enough(len(fitted), "residuals")
+    if np.ptp(fitted) == 0 or np.ptp(squared) == 0:
+        raise DataError(f"All {'fitted values' if np.ptp(fitted) == 0 else 'squared residuals'} are the same.")
+    correlation = float(np.corrcoef(fitted, squared)[0, 1])
+    p = float(special.chdtrc(1, len(fitted) * correlation**2))
+    order = np.argsort(fitted, kind="stable")
+    low, *_, high = np.array_split(squared[order], 3)
+    ratio = float(np.sqrt(high.mean() / low.mean())) if low.mean() > 0 else float("inf")
+    size = max(ratio, 1 / ratio) if ratio > 0 else float("inf")
+    verdict = OK if p >= SURE or size < 1.5 else PROBLEM if size >= 3 else LOOK
+    told = f"The residual SD of the upper third of fitted values is {ratio:.2f} times that of the lower third"
+    return Finding(
+        "residuals: spread",
+        verdict,
+        ratio,
+        f"{told} ({p_told(p)}).",
+        ""
+        if verdict == OK
+        else "Model the logarithm of the response, give weights=, or model the spread: dispformula='~ x' with "
+        "backend='glmmtmb'. See fit.plot.diagnostics().",
+    )
+
+
+def single_rows(fit: FitResult, data: Any) -> Finding:
+    """Cook's distance; of posteriors Pareto k (Vehtari, Gelman & Gabry 2017)."""
+    if fit.fixed.interval != "credible":
+        return _judged(fit, influence(fit, None, data))
+    if (fit.status.n_draws or 0) * fit.n_obs > MOST_VALUES:
+        raise UnimixError("Leave-one-out cross-validation takes long with so many rows and draws: fit.loo().")
+    k = np.asarray(fit.loo(data).pareto_k)
+    bad = int((k > 0.7).sum())
+    other = " family='student_t' yields to outliers." if fit.family.is_linear else ""
+    return Finding(
+        "influential rows",
+        LOOK if bad else OK,
+        float(k.max()),
+        f"{bad or 'No'} rows with a Pareto k above 0.7.",
+        f"fit.loo() tells which (.pareto_k).{other}" if bad else "",
+    )
+
+
+def influential(fit: FitResult, group: str, data: Any) -> Finding:
+    """Cook's distance of the levels of a grouping factor."""
+    count = fit.n_groups[group]
+    if fit.fixed.interval == "credible":
+        raise UnimixError(
+            f"Leaving a level out changes a posterior through its prior, too: fit again without a level of {group}."
+        )
+    if count < 3:
+        raise DataError(f"{count} levels are too few to set one against the others.")
+    if count == fit.n_obs:
+        raise DataError(f"{group} has one level per row: see influential rows.")
+    return _judged(fit, influence(fit, group, data))
+
+
+def _judged(fit: FitResult, found: Influence) -> Finding:
+    """Beyond the median of F (Cook 1977, Technometrics 19:15-18) look, beyond 1 (Cook & Weisberg 1982) a problem.
+
+    With few levels every one moves the estimates: of levels that move them no more than the model expects it is to be
+    looked at. The largest distance is named, and the row that lies farthest from the others, if that is another.
+    """
+    rows = found.by == "row"
+    name = "influential rows" if rows else f"influential levels of {found.by}"
+    distance = found.table["cooks_distance"].to_numpy(dtype=np.float64)
+    p, m = len(fit.fixed.terms), len(distance)
+    lost = np.isnan(distance)
+    if lost.all():
+        return Finding(name, LOOK, np.nan, "The fixed effects cannot be estimated without any one of them.", "")
+    counted = counted_rows(fit.family, fit.n_obs, fit.rows.weights)
+    limit = float(special.fdtri(p, max(counted - p, 1), 0.5))
+    approximate = found.method == "one-step" and rows
+    odd = ~lost if approximate else found.p_values * m < 0.01
+    worst = int(np.nanargmax(distance))
+    value = float(distance[worst])
+    far = np.flatnonzero(odd & ~lost) if rows and not approximate else np.empty(0, dtype=int)
+    apart = int(far[np.argmax(distance[far])]) if len(far) else -1
+    beyond = bool((odd & (distance > limit)).any())
+    verdict = PROBLEM if value > 1 and (rows or odd[worst]) else LOOK if beyond or len(far) or value > 1 else OK
+    told = _moved(found, worst, "Row" if rows else found.by)
+    if apart == worst:
+        told += ", and it lies far from the others"
+    elif apart >= 0:
+        told += f". {_moved(found, apart, 'Row')}, and it lies far from the others"
+    if lost.any():
+        names = listing(found.table.index[lost], 3)
+        told += f". Without {names if rows else f'{found.by} {names}'} some fixed effects cannot be estimated"
+    call, picture = ("fit.influence()", "fit.plot.diagnostics()")
+    if not rows:
+        call, picture = f"fit.influence({found.by!r})", f"fit.plot.caterpillar({found.by!r})"
+    return Finding(
+        name,
+        verdict,
+        value,
+        f"{told}.",
+        "" if verdict == OK else f"Look at it, and fit without it: {call} has all of them; {picture}.",
+    )
+
+
+def _moved(found: Influence, index: int, kind: str) -> str:
+    moved = found.dfbetas.iloc[index]
+    term = str(moved.abs().idxmax())
+    return (
+        f"{kind} {found.table.index[index]}: Cook's distance {found.table['cooks_distance'].iloc[index]:.2g}; without "
+        f"it {term} moves by {-moved[term]:.2g} standard errors"
+    )
+
+
+__all__ = ["constant_spread", "influential", "normal_modes", "normal_residuals", "single_rows"]

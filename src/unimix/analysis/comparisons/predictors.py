@@ -1,0 +1,91 @@
+"""The predictors of a result: which of them have levels, and which interact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from unimix.design.design import with_dot
+from unimix.design.transform import predictor_names
+from unimix.design.typed_columns import Column, FactorColumn, as_factor
+from unimix.formula.allowed import FACTOR_CALLS, expression_columns
+from unimix.formula.expand import expand, remaining_atoms
+from unimix.formula.interpreter import parse
+from unimix.formula.parser import Call, Name, Node, render
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unimix.design.design import Design
+    from unimix.result import FitResult
+
+
+@dataclass(frozen=True)
+class Predictors:
+    """Predictors of the mean.
+
+    Attributes:
+        columns: As fitted, by name.
+        levels: Levels of the factors, among them numbers that stand in ``C(x)`` alone; also of the zero inflation.
+        together: Names that stand in one term, of every term with several.
+    """
+
+    columns: dict[str, Column]
+    levels: dict[str, list[Any]]
+    together: tuple[frozenset[str], ...]
+
+    @classmethod
+    def of(cls, fit: FitResult, design: Design) -> Predictors:
+        """Those of a result."""
+        recipe = fit.model.recipe
+        spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+        products = expand(spec.fixed)
+        nodes = [*remaining_atoms(products).values(), *spec.offsets]
+        names = list(dict.fromkeys(n for node in nodes for n in expression_columns(node)))
+        names += [recipe.offset_column] if recipe.offset_column and recipe.offset_column not in names else []
+        nodes += [node for part in spec.parts.values() for node in remaining_atoms(expand(part)).values()]
+        levels: dict[str, list[Any]] = {}
+        for name in predictor_names(recipe):
+            column = design.columns.get(name)
+            if isinstance(column, FactorColumn):
+                levels[name] = list(column.levels)
+            elif (
+                column is not None
+                and name != recipe.offset_column
+                and all(_is_factor_of(node, name) for node in nodes if name in expression_columns(node))
+            ):
+                levels[name] = list(as_factor(column, name).levels)
+        sets = [frozenset(n for node in product for n in expression_columns(node)) for product in products]
+        return cls({n: design.columns[n] for n in names}, levels, tuple(s for s in sets if len(s) > 1))
+
+    def partners(self, names: Sequence[str]) -> set[str]:
+        """Predictors that interact with one of these."""
+        return {n for term in self.together if term & set(names) for n in term} - set(names)
+
+
+def level_text(value: Any) -> str:
+    """A level as tables show it: whole numbers without a point, so that 1 and 1.0 are one level."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
+
+
+def _is_factor_of(node: Node, name: str) -> bool:
+    """Whether this is ``C(name)``, so that the column's numbers are levels."""
+    if not isinstance(node, Call) or node.function not in FACTOR_CALLS:
+        return False
+    inner = node.arguments[0]
+    return isinstance(inner, Name) and inner.name == name
+
+
+def response_note(fit: FitResult, design: Design) -> str:
+    """That the response is a function of a column, such as ``log(y)``, in words; empty if it is not."""
+    node = design.spec.response
+    if isinstance(node, Name) or fit.family.response == "binomial":
+        return ""
+    text = render(node)
+    return f"The response is {text}: estimates are of {text}, kind='response' does not turn it back."
+
+
+__all__ = ["Predictors", "level_text", "response_note"]

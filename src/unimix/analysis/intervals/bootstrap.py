@@ -1,0 +1,306 @@
+"""The bootstrap: the model fitted again, by its own engine, to simulated responses or to resampled groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.intervals.intervals import Intervals
+from unimix.analysis.intervals.parameters import chosen, parameters_of, values_of
+from unimix.analysis.prediction.simulate import simulator_of
+from unimix.design.design import Design
+from unimix.design.estimates import Refitter
+from unimix.design.grouping_factors import is_nested
+from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
+from unimix.parallel.jobs import check_seed, run_jobs
+from unimix.stats.bootstrap import KINDS, bootstrap_interval
+from unimix.stats.inference import checked_level
+from unimix.stats.simulation import Simulator, resample, without
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Statistic = Callable[["FitResult"], Mapping[str, float]]
+
+SOURCES = ("parametric", "cases")
+FEWEST = 2
+"""Replicates without which there is no interval."""
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One refit.
+
+    Attributes:
+        numbers: Shape (k,); NaN where the fit failed.
+        state: Status of the fit, or why it failed.
+    """
+
+    numbers: FloatArray
+    state: str
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a process needs to make replicates."""
+
+    refitter: Refitter
+    statistic: Statistic
+    names: tuple[str, ...]
+    design: Design
+    simulator: Simulator | None
+    codes: IntArray | None
+
+    def parametric(self, seed: np.random.SeedSequence) -> Replicate:
+        assert self.simulator is not None  # noqa: S101  made by bootstrap()
+        y = self.simulator.draw(np.random.default_rng(seed))
+        return self.fitted(lambda: replace(self.design, y=y))
+
+    def cases(self, seed: np.random.SeedSequence) -> Replicate:
+        return self.fitted(lambda: resample(self.design, self.codes, np.random.default_rng(seed)))
+
+    def left_out(self, level: int) -> Replicate:
+        return self.fitted(lambda: without(self.design, self.codes, level))
+
+    def fitted(self, make: Callable[[], Design]) -> Replicate:
+        try:
+            design = make()
+            if design.p and np.linalg.matrix_rank(design.x) < design.p:
+                raise DataError("the rows drawn lack levels of a factor: coefficients are not estimable")
+            if not np.isfinite(design.y).all():
+                raise DataError("a response without finite values was drawn")
+            fit = self.refitter(design)
+            found = _named(self.statistic(fit))
+            lost = [n for n in self.names if n not in found]
+            if lost:
+                raise DataError(f"statistic= returned no {lost[0]!r} for a refit")
+        except UnimixError as error:
+            return Replicate(np.full(len(self.names), np.nan), " ".join(str(error).split()))
+        numbers = np.array([found[name] for name in self.names], dtype=np.float64)
+        return Replicate(numbers, fit.status.state if np.isfinite(numbers).any() else "the statistic is not a number")
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Replicates of a model's parameters, or of a statistic.
+
+    Attributes:
+        estimates: Of the fit, index parameter.
+        replicates: One row per refit, columns as ``estimates``; NaN where a refit failed.
+        states: Status of each refit, or why it failed.
+        source: parametric or cases.
+        group: Grouping factor whose levels were drawn (cases) or are left out (BCa).
+        ci_level: Probability of intervals, where none is named.
+    """
+
+    estimates: pd.Series[float]
+    replicates: pd.DataFrame
+    states: tuple[str, ...]
+    source: str
+    group: str | None
+    ci_level: float
+    _work: _Work = field(repr=False)
+    _n_units: int = field(repr=False)
+    _n_jobs: int | None = field(repr=False)
+    _progress: bool | None = field(repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many refits failed or did not converge."""
+        known = ("converged", "singular", "not_converged")
+        failed = [s for s in self.states if s not in known]
+        told = [f"{len(self.states) - len(failed)} of {len(self.states)} refits"]
+        if failed:
+            told.append(f"{len(failed)} refits failed and are left out; the first: {failed[0]}")
+        for state, words in (("singular", "are singular"), ("not_converged", "did not converge, and are counted")):
+            if state in self.states:
+                told.append(f"{self.states.count(state)} refits {words}")
+        return tuple(told)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Index parameter; columns estimate, bias (mean of the replicates less the estimate), std_error, n."""
+        found = self.replicates
+        return pd.DataFrame(
+            {
+                "estimate": self.estimates,
+                "bias": found.mean() - self.estimates,
+                "std_error": found.std(ddof=1),
+                "n": found.notna().sum(),
+            }
+        )
+
+    @cached_property
+    def jackknife(self) -> pd.DataFrame:
+        """The statistic with one level of ``group`` (one row, without groups) left out, for BCa intervals."""
+        levels = list(range(self._n_units))
+        made = run_jobs(
+            self._work.left_out, levels, n_jobs=self._n_jobs, progress=self._progress, title="leaving one out"
+        )
+        return pd.DataFrame([r.numbers for r in made], columns=self.replicates.columns)
+
+    def confint(self, kind: str = "percentile", *, ci_level: float | None = None) -> Intervals:
+        """Intervals of all parameters.
+
+        Args:
+            kind: percentile, basic, normal (less the bias, with the replicates' standard deviation) or bca
+                (bias-corrected and accelerated; refits the model without each level once). Davison & Hinkley (1997),
+                Bootstrap Methods and their Application, chapter 5.
+            ci_level: Probability (that of the fit, if left out).
+
+        Raises:
+            OptionError: For another kind.
+            FitError: If too few refits succeeded.
+        """
+        ci_level = self.ci_level if ci_level is None else ci_level
+        checked_level(ci_level)
+        if kind not in KINDS:
+            raise OptionError(f"kind={kind!r}: choose {listing(KINDS)}.{did_you_mean(str(kind), KINDS)}")
+        rows, least = [], int(np.ceil(2 / (1 - ci_level))) - 1
+        if kind != "normal" and len(self.replicates) < least:
+            raise OptionError(
+                f"{100 * ci_level:g}% {kind} intervals are quantiles that need {least} refits at least, and there are "
+                f"{len(self.replicates)}: bootstrap(1000), or kind='normal'."
+            )
+        for name in self.replicates.columns:
+            values = self.replicates[name].dropna().to_numpy()
+            estimate = float(self.estimates[name])
+            if len(values) < FEWEST or not np.isfinite(estimate):
+                rows.append((np.nan, np.nan))
+                continue
+            left = self.jackknife[name].dropna().to_numpy() if kind == "bca" else None
+            rows.append(bootstrap_interval(kind, values, estimate, ci_level, left))
+        table = pd.DataFrame(rows, columns=["lower", "upper"], index=self.estimates.index)
+        table.insert(0, "estimate", self.estimates)
+        notes = list(self.notes)
+        if kind == "bca":
+            lost = int(self.jackknife.isna().any(axis=1).sum())
+            notes += [f"{lost} of {len(self.jackknife)} fits with one left out failed"] if lost else []
+        return Intervals(table, f"{self.source} bootstrap ({kind})", ci_level, tuple(notes))
+
+    def __str__(self) -> str:
+        head = f"{self.source} bootstrap"
+        return "\n".join([head, self.table.to_string(float_format="{:.6g}".format), *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html() + "".join(f"<p>{note}</p>" for note in self.notes)
+
+
+def bootstrap(
+    fit: FitResult,
+    refitter: Refitter | None,
+    n: int,
+    *,
+    source: str,
+    group: str | None,
+    parameters: str | Sequence[str] | None,
+    statistic: Statistic | None,
+    effects: str,
+    seed: int | None,
+    n_jobs: int | None,
+    progress: bool | None,
+    data: Any,
+) -> Bootstrap:
+    """Fit the model again and again; arguments as of :meth:`unimix.FitResult.bootstrap`.
+
+    Raises:
+        OptionError: For wrong arguments.
+        UnimixError: For a posterior, or a result without its engine.
+        FitError: If no refit succeeded.
+    """
+    if fit.fixed.interval == "credible":
+        raise UnimixError("A posterior needs no bootstrap: fit.confint() has its credible intervals.")
+    if refitter is None:
+        raise UnimixError(
+            "This result was loaded, and has no engine to fit with: um.refit(fit, data).bootstrap(...) fits it first."
+        )
+    check_seed(seed)
+    faults = []
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < FEWEST:
+        faults.append(f"n={n!r}: a whole number of refits, {FEWEST} at least (1000 for intervals).")
+    if source not in SOURCES:
+        faults.append(f"source={source!r}: choose {listing(SOURCES)}.{did_you_mean(str(source), SOURCES)}")
+    if statistic is not None and (not callable(statistic) or parameters is not None):
+        faults.append(
+            "statistic= takes a function of a FitResult that returns named numbers, and excludes parameters=."
+        )
+    if faults:
+        raise OptionError("\n".join(faults))
+    design = fit.design(data)
+    if source == "cases" and any(b.structure == "ar1" for b in design.blocks):
+        raise OptionError("source='cases' would tear the times of ar1() apart: use 'parametric'.")
+    factor, codes = _units(design, group, source)
+    if statistic is None:
+        statistic = partial(_parameters, names=tuple(p.name for p in chosen(parameters_of(fit), parameters)))
+    estimates = _named(statistic(fit))
+    estimates.index.name = "parameter"
+    work = _Work(
+        refitter=refitter,
+        statistic=statistic,
+        names=tuple(map(str, estimates.index)),
+        design=design,
+        simulator=simulator_of(fit, effects, data) if source == "parametric" else None,
+        codes=codes,
+    )
+    seeds = np.random.SeedSequence(seed).spawn(int(n))
+    do = work.parametric if source == "parametric" else work.cases
+    made = run_jobs(do, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap")
+    replicates = pd.DataFrame([r.numbers for r in made], columns=list(estimates.index))
+    if not np.isfinite(replicates.to_numpy()).any():
+        raise FitError(f"No refit succeeded; the first says: {made[0].state}")
+    n_units = design.n if codes is None else int(codes.max()) + 1
+    states = tuple(r.state for r in made)
+    return Bootstrap(estimates, replicates, states, source, factor, fit.fixed.level, work, n_units, n_jobs, progress)
+
+
+def _named(found: object) -> pd.Series[float]:
+    """A statistic's numbers.
+
+    Raises:
+        OptionError: If they are none, or have no names.
+    """
+    if not isinstance(found, Mapping | pd.Series) or not len(found):
+        raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}; it returned {found!r}.")
+    try:
+        return pd.Series({str(k): float(v) for k, v in found.items()}, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}: {error}.") from error
+
+
+def _parameters(fit: FitResult, names: tuple[str, ...]) -> dict[str, float]:
+    found = [p for p in parameters_of(fit) if p.name in names]
+    return dict(zip((p.name for p in found), map(float, values_of(fit, found)), strict=True))
+
+
+def _units(design: Design, group: str | None, source: str) -> tuple[str | None, IntArray | None]:
+    """The factor whose levels are drawn: the outermost, if none is named; single rows without groups."""
+    if not design.blocks:
+        if group is not None:
+            raise OptionError(f"group={group!r}: the model has no grouping factor; rows are drawn.")
+        return None, None
+    known = {b.group: b for b in design.blocks}
+    if group is not None and group not in known:
+        raise OptionError(
+            f"group={group!r}: not a grouping factor of this model.{did_you_mean(str(group), known)} "
+            f"Known: {listing(known)}."
+        )
+    name = group or min(known, key=lambda g: known[g].n_levels)
+    crossed = [g for g, b in known.items() if not is_nested(b.codes, known[name].codes)]
+    if crossed and group is None and source == "cases":
+        raise OptionError(
+            f"source='cases' draws the levels of one factor, and {name} and {crossed[0]} are crossed: name one, group=."
+        )
+    return name, known[name].codes
+
+
+__all__ = ["Bootstrap", "bootstrap"]

@@ -1,0 +1,285 @@
+"""Intervals of all parameters: Wald, profile likelihood, bootstrap, quantiles of draws."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from unimix.analysis.certificate.supported_models import out_of_reach
+from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_of, values_of
+from unimix.design.design import Design
+from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.likelihood.profile.constrained_parameters import Target
+from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model
+from unimix.likelihood.profile.profiling import (
+    HigherMaximumError,
+    least_squares_profile,
+    profile_interval,
+    spread_of_scales,
+    unbounded,
+)
+from unimix.parallel.jobs import run_jobs
+from unimix.stats.inference import checked_level, wald_interval
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+METHODS = ("wald", "profile", "bootstrap")
+VAGUE = 3.0
+"""Standard error of a logarithm (or atanh) from which an interval of powers of ten says nothing."""
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Intervals of the parameters of a result.
+
+    Attributes:
+        table: Index parameter; columns estimate, lower, upper.
+        method: wald, profile, credible, or the kind of a bootstrap.
+        ci_level: Probability.
+        notes: What there is to know beside.
+    """
+
+    table: pd.DataFrame
+    method: str
+    ci_level: float
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        head = f"{100 * self.ci_level:g}% {self.method} intervals"
+        return "\n".join([head, self.table.to_string(float_format="{:.6g}".format), *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.table.to_html() + "".join(f"<p>{note}</p>" for note in self.notes)
+
+
+def method_of(fit: FitResult, method: str | None) -> str:
+    """The method of the intervals, checked.
+
+    Raises:
+        OptionError: For an unknown one, or one that a posterior has not.
+    """
+    if fit.fixed.interval == "credible":
+        if method not in (None, "credible"):
+            raise OptionError(
+                f"method={method!r} is for engines that estimate: a posterior has credible intervals, fit.confint()."
+            )
+        return "credible"
+    chosen_method = method or "wald"
+    if chosen_method not in METHODS:
+        raise OptionError(
+            f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}"
+            + (" Credible intervals are of posteriors: backend='pymc'." if method == "credible" else "")
+        )
+    return chosen_method
+
+
+def table_of(parameters: Sequence[Parameter], estimates: FloatArray, ends: FloatArray) -> pd.DataFrame:
+    """Index parameter; columns estimate, lower, upper."""
+    index = pd.Index([p.name for p in parameters], name="parameter")
+    return pd.DataFrame({"estimate": estimates, "lower": ends[:, 0], "upper": ends[:, 1]}, index=index)
+
+
+def wald(fit: FitResult, asked: str | Sequence[str] | None, ci_level: float, data: Any) -> Intervals:
+    """Estimates -/+ quantiles times standard errors; SDs and scales by logarithm, correlations by atanh.
+
+    Args:
+        fit: Not a posterior.
+        asked: Parameters; None for all.
+        ci_level: Probability.
+        data: The data that were fitted, for a result that was loaded.
+    """
+    checked_level(ci_level)
+    parameters = chosen(parameters_of(fit), asked)
+    estimates, ends, notes = values_of(fit, parameters), np.full((len(parameters), 2), np.nan), []
+    for part, kind in ((fit.fixed, "fixed"), *((own, name) for name, own in fit.parts.items())):
+        df = None if not np.isfinite(np.asarray(part.df)).all() else np.asarray(part.df)
+        lower, upper = wald_interval(np.asarray(part.estimate), np.asarray(part.std_error), df, ci_level)
+        for i, p in enumerate(parameters):
+            if p.part == kind or (kind == "fixed" and p.target and p.target.kind == "fixed"):
+                j = p.target.index if p.target else p.index
+                ends[i] = lower[j], upper[j]
+    wanted = [i for i, p in enumerate(parameters) if p.target and p.target.kind != "fixed"]
+    if wanted:
+        found, why = _wald_of_scales(fit, data, ci_level, [parameters[i] for i in wanted], estimates[wanted])
+        ends[wanted] = found
+        notes += [why] if why else []
+    return Intervals(table_of(parameters, estimates, ends), "wald", ci_level, tuple(notes))
+
+
+def _wald_of_scales(
+    fit: FitResult, data: Any, ci_level: float, parameters: list[Parameter], estimates: FloatArray
+) -> tuple[FloatArray, str]:
+    none = np.full((len(parameters), 2), np.nan)
+    reach = float(special.ndtri(0.5 + ci_level / 2))
+    why = _no_likelihood(fit)
+    if not why and data is None and not fit.holds_design:
+        why = "a loaded result needs the data that were fitted for them, data=frame"
+    if why:
+        return none, f"No Wald intervals of SDs, correlations and scales: {why}."
+    design = fit.design(data)
+    why = out_of_reach(design)
+    if why:
+        return none, f"No Wald intervals of SDs, correlations and scales: {why}."
+    if not design.blocks and design.is_linear:
+        se = 1 / np.sqrt(2 * (design.n - design.p if fit.model.method == "REML" else design.n))
+        return estimates[:, None] * np.exp(reach * se * np.array([-1.0, 1.0])), ""
+    targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.fit.criterion == "REML"))
+    if not np.isfinite(covariance).all():
+        return none, (
+            "No Wald intervals of SDs, correlations and scales: the estimate is on its boundary. "
+            "method='profile' has intervals there."
+        )
+    place = {_key(target): k for k, (target, _) in enumerate(targets)}
+    ends, unknown = [], []
+    for p, estimate in zip(parameters, estimates, strict=True):
+        assert p.target is not None  # noqa: S101  chosen above
+        k = place[_key(p.target)]
+        sd = float(np.sqrt(max(covariance[k, k], 0.0)))
+        if not 0 < sd < VAGUE:
+            unknown.append(p.name)
+            ends.append(np.full(2, np.nan))
+        elif p.target.kind == "cor":
+            ends.append(np.tanh(unbounded(p.target, estimate) + reach * sd * np.array([-1.0, 1.0])))
+        else:
+            ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
+    told = f"No Wald interval of {listing(unknown)}: the data hardly bound it. method='profile' may do."
+    return np.array(ends), told if unknown else ""
+
+
+def _key(target: Any) -> tuple[str, int, int, int]:
+    return target.kind, target.index, max(target.first, target.second), min(target.first, target.second)
+
+
+def _no_likelihood(fit: FitResult) -> str:
+    criterion = fit.fit.criterion
+    known = ("REML", "ML", "Laplace", "least squares")
+    if criterion.startswith(known) or re.fullmatch(r"AGQ\(\d+\)", criterion):
+        return ""
+    return f"{criterion} maximises no likelihood"
+
+
+def likelihood_of(fit: FitResult, design: Design, *, reml: bool) -> Model:
+    """The likelihood of a result's model by unimix's own criterion, at its maximum.
+
+    Raises:
+        UnsupportedModelError: If there is none.
+    """
+    covariances = [np.asarray(b.covariance) for b in fit.random]
+    if design.is_linear:
+        return LinearModel(design, covariances, fit.sigma, reml=reml)
+    nodes = int(fit.fit.criterion[4:-1]) if fit.fit.criterion.startswith("AGQ(") else 1
+    return LaplaceModel(design, covariances, np.asarray(fit.fixed.estimate), fit.dispersion_parameters, nodes)
+
+
+@dataclass(frozen=True)
+class _Profiler:
+    """What a process needs to profile any parameter."""
+
+    model: Model
+    ci_level: float
+
+    def __call__(self, job: tuple[Target, float]) -> tuple[float, float]:
+        target, std_error = job
+        return profile_interval(self.model, target, self.ci_level, std_error)
+
+
+def profile(
+    fit: FitResult,
+    asked: str | Sequence[str] | None,
+    ci_level: float,
+    data: Any,
+    *,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Intervals:
+    """Profile-likelihood intervals by unimix's own criterion: ML for linear models, as lme4's ``confint``.
+
+    Args:
+        fit: Not a posterior.
+        asked: Parameters; None for all.
+        ci_level: Probability.
+        data: The data that were fitted, for a result that was loaded.
+        n_jobs: Processes.
+        progress: Whether to show a bar.
+
+    Raises:
+        UnsupportedModelError: If unimix has no criterion for the model.
+        DataError: If the likelihood has a higher maximum.
+    """
+    checked_level(ci_level)
+    parameters = chosen(parameters_of(fit), asked)
+    why = _no_likelihood(fit) or out_of_reach(design := fit.design(data))
+    if why:
+        raise UnsupportedModelError(f"There is no profile: {why}. method='bootstrap' or 'wald' may do.")
+    estimates = values_of(fit, parameters)
+    notes = ("The profiles are of the ML criterion.",) if fit.fit.criterion == "REML" else ()
+    if not fit.converged:
+        notes = (*notes, "The fit did not converge; the profiles start from unimix's own optimum.")
+    if not design.blocks and design.is_linear:
+        fixed, sigma = least_squares_profile(design, ci_level)
+        ends = np.array([fixed[p.target.index] if p.target and p.target.kind == "fixed" else sigma for p in parameters])
+        return Intervals(table_of(parameters, estimates, ends), "profile", ci_level, notes)
+    errors = np.asarray(fit.fixed.std_error)
+    model = likelihood_of(fit, design, reml=False)
+    jobs = [
+        (p.target, float(errors[p.target.index]) if p.target.kind == "fixed" else 0.0)
+        for p in parameters
+        if p.target is not None
+    ]
+    try:
+        ends = np.array(
+            run_jobs(
+                _Profiler(model, ci_level), jobs, n_jobs=n_jobs, progress=progress, title="profiles", unit="parameters"
+            )
+        )
+    except HigherMaximumError as error:
+        raise DataError(
+            f"The likelihood has a higher maximum than the one that was found ({error}): fit.certificate() and "
+            "um.all_fit tell more."
+        ) from error
+    return Intervals(table_of(parameters, estimates, ends.reshape(-1, 2)), "profile", ci_level, notes)
+
+
+def credible(fit: FitResult, asked: str | Sequence[str] | None, ci_level: float) -> Intervals:
+    """Equal-tailed quantiles of posterior draws; estimates are means.
+
+    Args:
+        fit: A posterior.
+        asked: Parameters; None for all.
+        ci_level: Probability.
+    """
+    checked_level(ci_level)
+    parameters = chosen(parameters_of(fit), asked)
+    draws = fit.draws(fit.status.n_draws or 1)
+    columns = []
+    for p in parameters:
+        target = p.target
+        assert target is not None  # noqa: S101  samplers have no parts
+        if target.kind == "fixed":
+            columns.append(draws.beta[:, target.index])
+        elif target.kind == "scale":
+            columns.append(draws.parameters[:, target.index])
+        else:
+            covariance = draws.covariances[target.index]
+            sd = np.sqrt(covariance[:, target.first, target.first])
+            other = np.sqrt(covariance[:, target.second, target.second])
+            columns.append(sd if target.kind == "sd" else covariance[:, target.first, target.second] / (sd * other))
+    tail = 0.5 - ci_level / 2
+    values = np.array(columns)
+    ends = np.quantile(values, [tail, 1 - tail], axis=1).T
+    return Intervals(table_of(parameters, values.mean(axis=1), ends), "credible", ci_level)
+
+
+__all__ = ["Intervals", "credible", "method_of", "profile", "table_of", "wald"]

@@ -1,0 +1,115 @@
+"""All parameters of a result by name: fixed effects, standard deviations, correlations, scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.grouping_factors import block_labels
+from unimix.errors import OptionError, did_you_mean, listing
+from unimix.likelihood.profile.constrained_parameters import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: ``Days``, ``sd(Days | Subject)``, ``cor(Intercept, Days | Subject)``, ``sigma``, ``zero(x)``.
+        target: Where it is; None for coefficients beside the mean.
+        part: Of such a coefficient, zero or dispersion.
+        index: Of such a coefficient.
+    """
+
+    name: str
+    target: Target | None
+    part: str = ""
+    index: int = 0
+
+
+def parameters_of(fit: FitResult) -> list[Parameter]:
+    """Fixed effects, then SDs and correlations block by block, dispersion parameters, and what is beside the mean."""
+    found = [Parameter(t, Target("fixed", j)) for j, t in enumerate(fit.fixed.terms)]
+    labels = block_labels(fit.random)
+    names = [(b.group, t) for b in fit.random for t in b.terms]
+    for k, (block, label) in enumerate(zip(fit.random, labels, strict=True)):
+        # The factor names an SD, unless two blocks of it have an effect of the same name.
+        doubled = any(names.count((block.group, t)) > 1 for t in block.terms)
+        group = label if doubled else block.group
+        found += [Parameter(f"sd({t} | {group})", Target("sd", k, i)) for i, t in enumerate(block.terms)]
+        found += [
+            Parameter(f"cor({block.terms[i]}, {block.terms[j]} | {group})", Target("cor", k, i, j))
+            for i in range(len(block.terms))
+            for j in range(i + 1, len(block.terms))
+        ]
+    if "dispersion" not in fit.parts:
+        found += [
+            Parameter(name, Target("scale", k))
+            for k, name in enumerate(fit.dispersion_names)
+            if name in fit.fit.parameters
+        ]
+    for part, own in fit.parts.items():
+        found += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(own.terms)]
+    return found
+
+
+def values_of(fit: FitResult, parameters: Sequence[Parameter]) -> FloatArray:
+    """Estimates of parameters, shape (k,)."""
+
+    def value(parameter: Parameter) -> float:
+        target = parameter.target
+        if target is None:
+            return float(fit.parts[parameter.part].estimate[parameter.index])
+        if target.kind == "fixed":
+            return float(fit.fixed.estimate[target.index])
+        if target.kind == "scale":
+            return float(fit.dispersion_parameters[target.index])
+        block = fit.random[target.index]
+        return float(block.sd[target.first] if target.kind == "sd" else block.correlation[target.first, target.second])
+
+    return np.array([value(p) for p in parameters])
+
+
+def chosen(found: list[Parameter], asked: str | Sequence[str] | None) -> list[Parameter]:
+    """Parameters by name, or all of a kind.
+
+    Args:
+        found: All.
+        asked: fixed, random (SDs, correlations and scales), a name, or a list of names; None for all.
+
+    Raises:
+        OptionError: With every unknown name.
+    """
+    if asked is None:
+        return found
+    kinds = {p.name: (p.target.kind if p.target else p.part) for p in found}
+    wanted = [asked] if isinstance(asked, str) else list(asked)
+    strange = [w for w in wanted if w not in kinds and w not in ("fixed", "random")]
+    if strange or not wanted:
+        told = "; ".join(f"{w!r}{did_you_mean(str(w), kinds)}" for w in strange) or "none"
+        raise OptionError(
+            f"parameters= has no such parameter: {told} Choose 'fixed', 'random' or names of {listing(kinds)}."
+        )
+
+    def taken(p: Parameter) -> bool:
+        kind = kinds[p.name]
+        return (
+            p.name in wanted
+            or ("fixed" in wanted and kind == "fixed")
+            or ("random" in wanted and kind in ("sd", "cor", "scale"))
+        )
+
+    return [p for p in found if taken(p)]
+
+
+__all__ = ["Parameter", "chosen", "parameters_of", "values_of"]

@@ -1,0 +1,139 @@
+"""Contrasts of means: their weights, tests and names."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.means.linear_functions import Functions
+from unimix.errors import OptionError, did_you_mean, listing
+from unimix.stats.multiplicity import METHODS, adjusted_p_values, critical_value
+
+FloatArray = npt.NDArray[np.float64]
+
+RATIOS = {"log": "ratio", "logit": "odds_ratio"}
+KNOWN = ("pairwise", "reference", "effects", "consecutive", "poly")
+DEFAULTS = {"pairwise": "tukey", "reference": "mvt", "consecutive": "mvt", "effects": "fdr"}
+"""Adjustments where none is named, as those of R's emmeans; others have none."""
+WITHOUT_INTERVALS = ("holm", "fdr")
+"""Adjustments of p values that have no simultaneous intervals: those of Bonferroni stand beside them."""
+
+
+def adjustment(adjust: str | None, method: str) -> str:
+    """The adjustment of a method's contrasts, checked.
+
+    Raises:
+        OptionError: For an unknown one, or one that is not for these contrasts.
+    """
+    chosen = adjust or DEFAULTS.get(method, "none")
+    if chosen not in METHODS:
+        raise OptionError(f"adjust={adjust!r}: choose {listing(METHODS)}.{did_you_mean(chosen, METHODS)}")
+    if chosen == "tukey" and method != "pairwise":
+        raise OptionError("adjust='tukey' is for pairwise contrasts: choose 'sidak', 'holm' or 'mvt' for others.")
+    return chosen
+
+
+def contrast_table(found: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
+    """Estimates, tests and intervals of contrasts, for all of them at once.
+
+    Args:
+        found: The contrasts.
+        shift: What is added to each, shape (m,).
+        adjust: One of :data:`unimix.stats.multiplicity.METHODS`.
+        family: Number of means.
+        level: Probability of the intervals.
+    """
+    moved = Functions(
+        found.weights,
+        found.estimate + shift,
+        found.covariance,
+        found.df,
+        None if found.draws is None else found.draws + shift,
+    )
+    made = moved.table(level)
+    if "statistic" not in made:
+        return made
+    sd = np.where(found.std_error > 0, found.std_error, 1.0)
+    correlation = found.covariance / np.outer(sd, sd)
+    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), found.df, correlation, family)
+    if adjust != "none":
+        joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
+        reach = _critical_values(joint, level, found.df, correlation, family)
+        made["lower"] = made["estimate"] - reach * made["std_error"]
+        made["upper"] = made["estimate"] + reach * made["std_error"]
+    return made
+
+
+def _critical_values(adjust: str, level: float, df: FloatArray, correlation: FloatArray, family: int) -> FloatArray:
+    """One per contrast, shape (m,); between the least and the largest df they are linear in 1 / df."""
+    ends = np.unique([df.min(), df.max()])
+    values = [critical_value(adjust, level, float(d), correlation, family) for d in ends]
+    if len(ends) == 1:
+        return np.full(len(df), values[0])
+    if ends[0] < 0.8 * ends[1]:
+        return np.array([critical_value(adjust, level, float(d), correlation, family) for d in df])
+    return np.interp(-1 / df, -1 / ends, values)
+
+
+def as_ratios(made: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Differences of logarithms as ratios, standard errors by the delta method."""
+    made = made.copy()
+    for column in ("estimate", "lower", "upper"):
+        made[column] = np.exp(made[column])
+    made["std_error"] *= made["estimate"]
+    return made.rename(columns={"estimate": name})
+
+
+def contrast_weights(
+    method: str | Mapping[str, Sequence[float]], labels: list[str], reference: Any, sign: str = "-"
+) -> dict[str, FloatArray]:
+    """Weights of the means by contrast, shapes (m,).
+
+    Args:
+        method: One of :data:`KNOWN`, or weights by name.
+        labels: Of the means.
+        reference: Level of ``reference``.
+        sign: Between two labels: ``-``, or ``/`` of ratios.
+
+    Raises:
+        OptionError: For unknown methods or levels, or weights that do not sum to zero.
+    """
+    m = len(labels)
+    eye = np.eye(m)
+    if not isinstance(method, str):
+        made = {str(k): np.asarray(v, dtype=np.float64) for k, v in method.items()}
+        bad = [k for k, v in made.items() if v.shape != (m,) or abs(v.sum()) > 1e-9 * np.abs(v).sum()]
+        if bad:
+            raise OptionError(
+                f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."
+            )
+        return made
+    match method:
+        case "pairwise":
+            return {f"{labels[i]} {sign} {labels[j]}": eye[i] - eye[j] for i, j in itertools.combinations(range(m), 2)}
+        case "reference":
+            if reference is not None and str(reference) not in labels:
+                raise OptionError(f"reference={reference!r} is none of {listing(labels)}.")
+            k = 0 if reference is None else labels.index(str(reference))
+            return {f"{labels[i]} {sign} {labels[k]}": eye[i] - eye[k] for i in range(m) if i != k}
+        case "effects":
+            return {f"{labels[i]} {sign} mean": eye[i] - 1 / m for i in range(m)}
+        case "consecutive":
+            return {f"{labels[i + 1]} {sign} {labels[i]}": eye[i + 1] - eye[i] for i in range(m - 1)}
+        case "poly":
+            names = ("linear", "quadratic", "cubic", "quartic")[: m - 1]
+            grid = np.vander(np.arange(m) - (m - 1) / 2, len(names) + 1, increasing=True)
+            q, r = np.linalg.qr(grid)
+            return {n: q[:, j + 1] * np.sign(r[j + 1, j + 1]) for j, n in enumerate(names)}
+        case _:
+            raise OptionError(
+                f"method={method!r}: choose {listing(KNOWN)}, or weights by name.{did_you_mean(method, KNOWN)}"
+            )
+
+
+__all__ = ["DEFAULTS", "KNOWN", "RATIOS", "adjustment", "as_ratios", "contrast_table", "contrast_weights"]

@@ -1,0 +1,98 @@
+"""Degrees of freedom of predictions of a linear (mixed) model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.prediction.distributions import Placed
+from unimix.design.design import Design
+from unimix.likelihood.lmm import penalised_least_squares
+from unimix.likelihood.lmm.conditioning import condition
+from unimix.likelihood.lmm.denominator_df import satterthwaite
+from unimix.likelihood.lmm.reduced_data import form
+from unimix.stats.joint_error import conditional, predictor_variance
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+STEP = 1e-4
+"""Of differences, relative to a covariance factor's element."""
+
+
+def variance_and_df(
+    fit: FitResult, at: Placed, integrated: Sequence[bool], residual: FloatArray | None, fitted: Any = None
+) -> tuple[FloatArray, FloatArray] | None:
+    """Error variances of predictions of a linear model, and their degrees of freedom, shapes (n,).
+
+    Satterthwaite's 2 v^2 / var(v), with the error variance v as a function of all covariance parameters: of a fixed
+    function x'beta it is what its t test has. Giesbrecht & Burns (1985), Biometrics 41:477, applied to Henderson's
+    joint error of fixed and group effects.
+
+    Args:
+        fit: A linear model, not a posterior.
+        at: The rows; an effect of code -1 is zero in the prediction.
+        integrated: Per block, whether the variance of such an effect is in the prediction's.
+        residual: Weights of new responses, whose residual variance is in it too, shape (n,); None for their means.
+        fitted: The data that were fitted, for a result that was loaded.
+
+    Returns:
+        None where the result has no degrees of freedom.
+    """
+    kind, x = fit.fixed.df_method, at.rows.x
+    if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
+        return None
+    design = fit.design(fitted)
+    kept = [
+        z if whole else z * (codes >= 0)[:, None]
+        for z, codes, whole in zip(at.rows.z, at.codes, integrated, strict=True)
+    ]
+
+    def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
+        joint = conditional(design, fit.rows.linear_predictor, covariances, np.array([sigma]), beta_cov)
+        found = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
+        return found if residual is None else found + sigma**2 / residual
+
+    own = [np.asarray(b.covariance) for b in fit.random]
+    inference = fixed_inference(fit, fitted)
+    variance = error(own, fit.sigma, inference.covariance)
+    if kind == "residual":
+        return variance, np.full(len(x), float(fit.fit.df_residual))
+    if residual is None and all((c < 0).all() and not i for c, i in zip(at.codes, integrated, strict=True)):
+        return variance, inference.df_of(x)
+    return variance, _satterthwaite(fit, design, error, len(x))
+
+
+def _satterthwaite(fit: FitResult, design: Design, error: Callable[..., FloatArray], n: int) -> FloatArray:
+    plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
+    conditioned, way_back = condition(plain)
+    products = form(conditioned)
+    factors = list(way_back.relative([np.asarray(b.covariance) for b in fit.random], fit.sigma))
+    sigma = fit.sigma / way_back.residual
+    spread = satterthwaite(products, factors, sigma, reml=fit.model.method == "REML").variances()
+    lift = [way_back.scale * t for t in way_back.blocks]
+
+    def variance(theta: FloatArray) -> FloatArray:
+        own, scale = penalised_least_squares.unpack(products, theta[:-1]), float(np.exp(theta[-1]))
+        cov = scale**2 * penalised_least_squares.profile(products, own, reml=True).cov_unscaled
+        covariances = [scale**2 * t @ f @ f.T @ t.T for t, f in zip(lift, own, strict=True)]
+        turn = way_back.coefficients
+        return error(covariances, scale * way_back.residual, turn @ cov @ turn.T)
+
+    at = np.append(penalised_least_squares.pack(factors), np.log(sigma))
+    steps = STEP * np.maximum(np.abs(at), 0.1)
+    slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
+    here = variance(at)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        df = 2.0 * here**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)
+    # below one degree of freedom there is no interval worth the name; without error there is nothing to divide
+    return np.where(np.isfinite(df), np.maximum(df, 1.0), np.inf).reshape(n)
+
+
+__all__ = ["variance_and_df"]

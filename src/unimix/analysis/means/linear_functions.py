@@ -1,0 +1,285 @@
+"""Linear functions of the fixed effects: estimates, standard errors, degrees of freedom, tests, draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy
+from scipy import special
+
+from unimix.errors import OptionError, did_you_mean, listing
+from unimix.likelihood.lmm.conditioning import condition
+from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test, kenward_roger, satterthwaite
+from unimix.likelihood.lmm.reduced_data import form
+from unimix.stats.delta import delta_error, normal_draws
+from unimix.stats.inference import tail_probability, wald_interval, wald_test
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
+
+NORMAL_DRAWS = 4000
+"""Draws from a posterior that is known by its mean and covariance matrix alone."""
+
+
+@dataclass(frozen=True)
+class Functions:
+    """m linear functions L beta.
+
+    Attributes:
+        weights: L, shape (m, p).
+        estimate: Shape (m,).
+        covariance: L V L', shape (m, m).
+        df: Shape (m,); infinite for z.
+        draws: L beta of every posterior draw, shape (S, m), of a sampled result; else None.
+    """
+
+    weights: FloatArray
+    estimate: FloatArray
+    covariance: FloatArray
+    df: FloatArray
+    draws: FloatArray | None
+
+    @property
+    def std_error(self) -> FloatArray:
+        """Standard errors (posterior SDs), shape (m,)."""
+        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+
+    def table(self, level: float, index: pd.Index[Any] | None = None) -> pd.DataFrame:
+        """Columns estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without the tests.
+
+        Args:
+            level: Probability of the intervals: t (or z) intervals, or equal-tailed quantiles of the draws.
+            index: Of the rows.
+        """
+        if self.draws is not None:
+            tail = 0.5 - level / 2
+            lower, upper = np.quantile(self.draws, [tail, 1 - tail], axis=0)
+            columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": lower, "upper": upper}
+            return pd.DataFrame(columns, index=index)
+        df = None if np.isinf(self.df).all() else self.df
+        statistic, p_value = wald_test(self.estimate, self.std_error, df)
+        lower, upper = wald_interval(self.estimate, self.std_error, df, level)
+        return pd.DataFrame(
+            {
+                "estimate": self.estimate,
+                "std_error": self.std_error,
+                "df": self.df,
+                "statistic": statistic,
+                "p_value": p_value,
+                "lower": lower,
+                "upper": upper,
+            },
+            index=index,
+        )
+
+
+@dataclass(frozen=True)
+class SmoothFunctions:
+    """m smooth functions of the fixed effects: by the delta method, or by posterior draws.
+
+    Attributes:
+        estimate: Shape (m,).
+        gradient: Their derivatives by the fixed effects, shape (m, p).
+        std_error: Shape (m,).
+        df: Of the gradients, shape (m,); infinite for z.
+        draws: Shape (S, m), of a posterior; else None.
+    """
+
+    estimate: FloatArray
+    gradient: FloatArray
+    std_error: FloatArray
+    df: FloatArray
+    draws: FloatArray | None
+
+    def table(self, level: float, alternative: str = "two-sided") -> pd.DataFrame:
+        """Columns estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without the tests.
+
+        Args:
+            level: Probability of the intervals; they have one end with a one-sided alternative.
+            alternative: two-sided, greater or less.
+        """
+        upper = 0.5 + level / 2 if alternative == "two-sided" else level
+        if self.draws is not None:
+            ends = np.quantile(self.draws, [1 - upper, upper], axis=0)
+            columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": ends[0], "upper": ends[1]}
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                statistic = self.estimate / self.std_error
+            reach = np.where(np.isfinite(self.df), special.stdtrit(self.df, upper), special.ndtri(upper))
+            columns = {
+                "estimate": self.estimate,
+                "std_error": self.std_error,
+                "df": self.df,
+                "statistic": statistic,
+                "p_value": tail_probability(statistic, self.df, alternative),
+                "lower": self.estimate - reach * self.std_error,
+                "upper": self.estimate + reach * self.std_error,
+            }
+        made = pd.DataFrame(columns)
+        if alternative != "two-sided":
+            made["upper" if alternative == "greater" else "lower"] = np.inf if alternative == "greater" else -np.inf
+        return made
+
+
+@dataclass(frozen=True)
+class FixedInference:
+    """The fixed effects of a result, ready for linear functions of them.
+
+    Attributes:
+        beta: Shape (p,).
+        covariance: V, shape (p, p).
+        df_of: Degrees of freedom of rows L (m, p), shape (m,).
+        uncertainty: What F tests of a linear mixed model need, with the matrix from the user's coefficients to its own;
+            None where chi-squared or residual degrees of freedom are used.
+        turn: That matrix, shape (p, p).
+        draws: Posterior draws, shape (S, p), or None.
+        method: satterthwaite, kenward-roger, residual, normal or posterior.
+    """
+
+    beta: FloatArray
+    covariance: FloatArray
+    df_of: Callable[[FloatArray], FloatArray]
+    uncertainty: Uncertainty | None
+    turn: FloatArray
+    draws: FloatArray | None
+    method: str
+
+    def functions(self, weights: FloatArray) -> Functions:
+        """L beta for L of shape (m, p)."""
+        draws = None if self.draws is None else self.draws @ weights.T
+        return Functions(
+            weights, weights @ self.beta, weights @ self.covariance @ weights.T, self.df_of(weights), draws
+        )
+
+    @cached_property
+    def posterior(self) -> FloatArray | None:
+        """Draws of a posterior, shape (S, p); of one that is known as a normal distribution, drawn from that."""
+        if self.draws is not None or self.method != "posterior":
+            return self.draws
+        return normal_draws(self.beta, self.covariance, NORMAL_DRAWS)
+
+    def smooth(self, estimate: FloatArray, gradient: FloatArray, draws: FloatArray | None) -> SmoothFunctions:
+        """Functions of beta by their values (m,), derivatives (m, p) and, of a posterior, draws (S, m)."""
+        if draws is not None:
+            spread, df = draws.std(axis=0, ddof=1), np.full(len(estimate), np.inf)
+            return SmoothFunctions(draws.mean(axis=0), gradient, spread, df, draws)
+        error = delta_error(gradient, self.covariance)
+        return SmoothFunctions(estimate, gradient, error, self._df_of(gradient, error), None)
+
+    def _df_of(self, gradient: FloatArray, error: FloatArray) -> FloatArray:
+        """Degrees of freedom, infinite where a function does not depend on the coefficients."""
+        df = np.full(len(gradient), np.inf)
+        moved = error > 0
+        if moved.any():
+            df[moved] = self.df_of(gradient[moved] / error[moved, None])
+        return df
+
+    def joint_test(self, weights: FloatArray) -> tuple[float, float, float, float]:
+        """Test that all rows of L beta are zero: statistic, numerator and denominator df, p value.
+
+        F by Fai and Cornelius (Satterthwaite) or Kenward and Roger for linear mixed models, F with residual df for
+        linear models, else Wald's chi-squared divided by its degrees of freedom, with infinite denominator df.
+        """
+        if self.uncertainty is not None:
+            at = np.asarray(np.linalg.solve(self.turn, self.beta), dtype=np.float64)
+            statistic, numerator, denominator = f_test(self.uncertainty, weights @ self.turn, at)
+        else:
+            covariance = weights @ self.covariance @ weights.T
+            values, vectors = np.linalg.eigh(covariance)
+            kept = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+            turned = vectors[:, kept].T @ (weights @ self.beta)
+            numerator = float(kept.sum())
+            statistic = float(np.sum(turned**2 / values[kept])) / numerator
+            denominator = float(np.min(self.df_of(weights)))
+        if np.isinf(denominator):
+            p_value = float(special.chdtrc(numerator, statistic * numerator))
+        else:
+            p_value = float(scipy.stats.f.sf(statistic, numerator, denominator))
+        return statistic, numerator, denominator, p_value
+
+
+def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None) -> FixedInference:
+    """Prepare linear functions of a result's fixed effects.
+
+    Degrees of freedom are of the kind that the result has: Satterthwaite's and Kenward and Roger's are computed per
+    function from the likelihood's exact derivatives, which needs the design.
+
+    Args:
+        fit: The result.
+        data: The data that were fitted, for a result that was loaded.
+        method: Another kind of degrees of freedom than the result has.
+
+    Raises:
+        DataError: If the data are needed and absent.
+        OptionError: For degrees of freedom that the model has not.
+    """
+    beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
+    p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
+    method = _checked_method(fit, method) or fit.fixed.df_method
+    nothing = np.eye(p)
+
+    def constant(value: float) -> Callable[[FloatArray], FloatArray]:
+        return lambda weights: np.full(len(weights), value)
+
+    if fit.fixed.interval == "credible":
+        draws = np.asarray(fit.draws(fit.status.n_draws).beta) if fit.status.n_draws else None
+        return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior")
+    if method == "residual":
+        return FixedInference(beta, covariance, constant(float(fit.fit.df_residual)), None, nothing, None, method)
+    if method not in ("satterthwaite", "kenward-roger") or not known:
+        return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal")
+    made, turn = _uncertainty(fit, data, method)
+    if made.adjusted is not None:
+        covariance = turn @ made.adjusted @ turn.T
+    return FixedInference(
+        beta, covariance, lambda weights: df_of_contrasts(made, weights @ turn), made, turn, None, method
+    )
+
+
+def _checked_method(fit: FitResult, method: str | None) -> str | None:
+    if method is None:
+        return None
+    if method not in DF_METHODS:
+        raise OptionError(f"df_method={method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(method), DF_METHODS)}")
+    if fit.fixed.interval == "credible":
+        raise OptionError(f"df_method={method!r}: a posterior has no degrees of freedom. Leave it out.")
+    if method == "normal":
+        return method
+    if not fit.family.is_linear or "dispersion" in fit.parts:
+        raise OptionError(f"df_method={method!r} is for linear models; {fit.model.reading} has z tests: leave it out.")
+    if not fit.random:
+        return "residual"
+    if method == "residual":
+        raise OptionError("df_method='residual' is for models without group effects: use 'satterthwaite'.")
+    if method == "kenward-roger" and fit.model.method != "REML":
+        raise OptionError("df_method='kenward-roger' is for REML fits: fit with method='REML'.")
+    return method
+
+
+def _uncertainty(fit: FitResult, data: Any, method: str) -> tuple[Uncertainty, FloatArray]:
+    """The covariance parameters' uncertainty in conditioned coordinates, and the way back, shape (p, p)."""
+    design = fit.design(data)
+    if design.offset is not None:
+        design = replace(design, y=design.y - design.offset, offset=None)
+    own, way_back = condition(design)
+    products = form(own)
+    factors = way_back.relative([np.asarray(b.covariance) for b in fit.random], fit.sigma)
+    sigma = fit.sigma / way_back.residual
+    if method == "kenward-roger":
+        made = kenward_roger(products, factors, sigma)
+    else:
+        made = satterthwaite(products, factors, sigma, reml=fit.model.method == "REML")
+    return made, way_back.coefficients
+
+
+__all__ = ["FixedInference", "Functions", "SmoothFunctions", "fixed_inference"]

@@ -1,0 +1,222 @@
+"""Reference grids: combinations of predictors and the linear functions of the fixed effects that they stand for."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.comparisons.predictors import Predictors, level_text
+from unimix.design.transform import design_rows, frame_of, predictor_names
+from unimix.design.typed_columns import as_factor, as_numbers
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.formula.allowed import expression_columns
+from unimix.formula.parser import Call
+from unimix.stats.delta import Linear, Span
+
+if TYPE_CHECKING:
+    from unimix.design.design import Design
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+MOST_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Combinations of predictor values.
+
+    Attributes:
+        frame: One row per combination.
+        x: Fixed-effects columns, shape (n, p).
+        offset: Shape (n,).
+        weight: How often the combination of its factors' levels occurs in the data (prior weights counted), shape (n,).
+    """
+
+    frame: pd.DataFrame
+    x: FloatArray
+    offset: FloatArray
+    weight: FloatArray
+
+
+def fitted_frame(design: Design) -> pd.DataFrame:
+    """The predictors and grouping factors of the rows that were fitted."""
+    response = set(expression_columns(design.spec.response)) - set(predictor_names(design.recipe))
+    made = {n: v for n, v in frame_of(design).items() if n not in response}
+    return pd.DataFrame(made) if made else pd.DataFrame({"unimix": np.zeros(design.n)})
+
+
+class PopulationRows:
+    """Rows of the fixed effects for changed predictors, where the estimates determine them.
+
+    Args:
+        fit: The result.
+        design: Its design.
+        offset: What is added to the formula's own offset, shape (n,), where the fit was given it as an array.
+    """
+
+    def __init__(self, fit: FitResult, design: Design, offset: FloatArray | None = None) -> None:
+        self.recipe = fit.model.recipe
+        self.columns = design.columns
+        self.offset = offset
+        if offset is not None:
+            self.recipe = self.recipe.model_copy(update={"offset_given": False})
+        self.kept = list(self.recipe.kept)
+        self.aliased = fit.model.aliased
+        self.span: Span | None = None
+        if self.aliased:
+            columns = tuple(range(len(self.kept) + len(self.aliased)))
+            self.recipe = self.recipe.model_copy(update={"kept": columns})
+            plain = self.recipe.model_copy(update={"offset_given": False})
+            self.span = Span.of(design_rows(plain, fitted_frame(design), with_groups=False).x)
+
+    def full(self, frame: pd.DataFrame, what: str) -> Linear:
+        """Rows with the columns that were left out, shape (n, k).
+
+        Raises:
+            DataError: For absent columns, missing values or unknown levels.
+        """
+        made = design_rows(self.recipe, frame, with_groups=False)
+        if not made.complete.all():
+            names = [n for n in predictor_names(self.recipe) if frame[n].isna().any()]
+            raise DataError(
+                f"{what} has missing values in {int((~made.complete).sum())} of {len(made.complete)} rows "
+                f"({listing(names)}). Leave these rows out: frame.dropna(subset={names!r})."
+            )
+        return Linear(made.x, made.offset if self.offset is None else made.offset + self.offset)
+
+    def without_given_offset(self) -> PopulationRows:
+        """The same for any number of rows: what was given per row is left out."""
+        made = copy.copy(self)
+        made.offset = None
+        return made
+
+    def range_of(self, name: str) -> tuple[float, float]:
+        """Least and largest fitted value of a number."""
+        values = as_numbers(self.columns[name])
+        return float(values.min()), float(values.max())
+
+    def fitted(self, rows: Linear, what: str) -> Linear:
+        """The columns that were fitted, shape (n, p).
+
+        Raises:
+            DataError: If the estimates do not determine a row, because a column that it needs was left out.
+        """
+        if self.span is None:
+            return rows
+        lacking = self.span.lacks(rows.x)
+        if lacking.any():
+            raise DataError(
+                f"{what}: {int(lacking.sum())} of {len(lacking)} rows cannot be estimated, because they need columns "
+                f"that depend on others in the data that were fitted and were left out ({listing(self.aliased)}). "
+                "Leave out the terms, or the combinations of levels, that have no data of their own."
+            )
+        return Linear(rows.x[:, self.kept], rows.offset)
+
+    def lacks(self, x: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which rows (n, k) of all columns the estimates do not determine, shape (n,)."""
+        return np.zeros(len(x), dtype=bool) if self.span is None else self.span.lacks(x)
+
+    def __call__(self, frame: pd.DataFrame, what: str) -> Linear:
+        """Linear predictors of a frame's rows."""
+        return self.fitted(self.full(frame, what), what)
+
+
+def given_offset(fit: FitResult, design: Design) -> FloatArray | None:
+    """The part of the fitted rows' offset that was given as an array, shape (n,), or None."""
+    if not fit.model.recipe.offset_given:
+        return None
+    plain = fit.model.recipe.model_copy(update={"offset_given": False})
+    own = design_rows(plain, fitted_frame(design), with_groups=False).offset
+    return np.asarray((0.0 if design.offset is None else design.offset) - own)
+
+
+def reference_grid(fit: FitResult, at: Mapping[str, Any] | None = None, data: Any = None) -> Grid:
+    """All combinations of the factors' levels, with numeric predictors at their means.
+
+    Args:
+        fit: The result.
+        at: Values of predictors, one or a list of them, instead.
+        data: The data that were fitted, for a result that was loaded.
+
+    Raises:
+        OptionError: For unknown predictors, or levels that were not fitted.
+    """
+    design = fit.design(data)
+    names = [n for n in predictor_names(fit.model.recipe) if n in design.columns]
+    strange = [n for n in at or {} if n not in names]
+    if strange:
+        raise OptionError(
+            f"at={{{strange[0]!r}: ...}} is not a predictor of this model.{did_you_mean(strange[0], names)} "
+            f"Predictors: {listing(names) or 'none'}."
+        )
+    values: dict[str, list[Any]] = {}
+    known = Predictors.of(fit, design).levels
+    for name in names:
+        if name in (at or {}):
+            values[name] = _given(name, (at or {})[name])
+        elif name in known:
+            values[name] = list(known[name])
+        else:
+            values[name] = [float(as_numbers(design.columns[name]).mean())]
+    size = int(np.prod([len(v) for v in values.values()]))
+    if size > MOST_ROWS:
+        raise OptionError(f"The grid would have {size} rows. Fix some predictors: at={{...}}.")
+    rows = list(itertools.product(*values.values()))
+    frame = pd.DataFrame(rows, columns=names) if names else pd.DataFrame(index=[0])
+    new = {n: [row[j] for row in rows] for j, n in enumerate(names)}
+    made = design_rows(fit.model.recipe, new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
+    return Grid(frame, made.x, made.offset, _frequencies(fit, design, [n for n in names if n in known], frame))
+
+
+def _given(name: str, value: Any) -> list[Any]:
+    """Values of ``at``, checked."""
+    given: list[Any] = [value] if np.isscalar(value) or value is None else list(value)
+    if not given or any(pd.isna(v) for v in given):
+        raise OptionError(f"at={{{name!r}: {value!r}}}: one value or several, none of them missing.")
+    return given
+
+
+def _frequencies(fit: FitResult, design: Design, factors: Sequence[str], frame: pd.DataFrame) -> FloatArray:
+    """Sum of the prior weights of the fitted rows with each combination of levels, shape (n,)."""
+    share = _prior_weights(fit, design)
+    if not factors:
+        return np.full(len(frame), share.sum())
+    columns = [as_factor(design.columns[name], name) for name in factors]
+    shown = [[level_text(level) for level in column.levels] for column in columns]
+    rows = list(zip(*([t[c] for c in k.codes] for t, k in zip(shown, columns, strict=True)), strict=True))
+    counts: dict[tuple[str, ...], float] = {}
+    for key, weight in zip(rows, share, strict=True):
+        counts[key] = counts.get(key, 0.0) + float(weight)
+    keys = [tuple(level_text(v) for v in row) for row in frame[list(factors)].itertuples(index=False, name=None)]
+    return np.array([counts.get(key, 0.0) for key in keys])
+
+
+def _prior_weights(fit: FitResult, design: Design) -> FloatArray:
+    """What ``weights=`` gave each row, trials of proportions too, shape (n,); else ones."""
+    counted = isinstance(design.spec.response, Call)  # cbind(successes, failures) has its own trials
+    own = fit.rows.trials if fit.rows.weights is None and not counted else fit.rows.weights
+    return np.ones(design.n) if own is None else np.asarray(own, dtype=np.float64)
+
+
+def checked_names(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
+    """Predictors that exist in the grid.
+
+    Raises:
+        OptionError: For others.
+    """
+    known = [str(c) for c in frame.columns]
+    strange = [n for n in names if n not in known]
+    if strange:
+        raise OptionError(
+            f"{what}={strange[0]!r} is not a predictor of this model.{did_you_mean(strange[0], known)} Predictors: "
+            f"{listing(known) or 'none'}."
+        )
+    return list(names)

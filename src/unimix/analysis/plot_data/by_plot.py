@@ -1,0 +1,271 @@
+"""What the pictures of a result show, as data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy
+from scipy import special
+
+from unimix.analysis.plot_data.regression_lines import picked_levels, response_label
+from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
+from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
+from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.stats.inference import checked_level
+from unimix.stats.joint_error import leverage
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+POINTS = 200
+"""Points of a density."""
+
+
+def interval_words(fit: FitResult, ci_level: float) -> str:
+    """What an interval of group effects is."""
+    kind = "credible" if is_sampled(fit) else "conditional"
+    return f"{100 * ci_level:g}% {kind} intervals"
+
+
+def caterpillar(fit: FitResult, group: str | None, ci_level: float) -> pd.DataFrame:
+    """Columns group, term, level, estimate, std_error, lower, upper, position (0 is the smallest estimate)."""
+    checked_level(ci_level)
+    group = the_group(fit, group)
+    reach = float(special.ndtri(0.5 + ci_level / 2))
+    parts = []
+    for block in fit.random:
+        if block.group != group:
+            continue
+        for j, term in enumerate(block.terms):
+            estimate, sd = np.asarray(block.modes)[:, j], np.asarray(block.mode_sd)[:, j]
+            own = pd.DataFrame(
+                {
+                    "group": group,
+                    "term": term,
+                    "level": list(block.levels),
+                    "estimate": estimate,
+                    "std_error": sd,
+                    "lower": estimate - reach * sd,
+                    "upper": estimate + reach * sd,
+                }
+            ).sort_values("estimate", kind="stable", ignore_index=True)
+            parts.append(own.assign(position=np.arange(len(own))))
+    return pd.concat(parts, ignore_index=True)
+
+
+def shrinkage(fit: FitResult, group: str | None, terms: tuple[str, ...], data: Any) -> pd.DataFrame:
+    """Index level; columns (kind, term) with kind no, partial, centre, complete.
+
+    Raises:
+        OptionError: For a coefficient that no level has.
+    """
+    found = level_estimates(fit, group, data)
+    known = [n for j, n in enumerate(found.columns.names) if found.no.own[:, j].any()]
+    names = list(terms) or [found.columns.names[j] for j in found.varying][:2] or known[:1]
+    if len(names) > 2:
+        raise OptionError(f"shrinkage shows one or two coefficients; {len(names)} were named.")
+    for name in names:
+        if name not in known:
+            raise OptionError(
+                f"{name!r} is not a coefficient of {found.group}'s levels.{did_you_mean(name, known)} Known: "
+                f"{listing(known)}."
+            )
+    values = {"no": found.no.estimate, "partial": found.partial, "centre": found.centre, "complete": found.complete}
+    at = [found.columns.names.index(n) for n in names]
+    columns = {(kind, n): v[:, j] for kind, v in values.items() for n, j in zip(names, at, strict=True)}
+    return pd.DataFrame(columns, index=pd.Index(list(found.levels), name=found.group))
+
+
+def ridge(
+    fit: FitResult, term: str | None, group: str | None, levels: Sequence[Any] | int, seed: int, data: Any
+) -> pd.DataFrame:
+    """Density of each level's coefficient: columns level, x, density, mean; levels by increasing mean.
+
+    Raises:
+        OptionError: For a coefficient that no level has.
+    """
+    found = level_estimates(fit, group, data)
+    names = found.columns.names
+    first = found.varying[0] if found.varying else int(np.flatnonzero(found.no.own.any(axis=0))[0])
+    if term is not None and term not in names:
+        raise OptionError(
+            f"{term!r} is not a coefficient of this model.{did_you_mean(term, names)} Known: {listing(names)}."
+        )
+    at = first if term is None else names.index(term)
+    own = found.no.own[:, at]
+    if not own.any():
+        raise OptionError(f"{names[at]!r} is constant within every level of {found.group}: choose another coefficient.")
+    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed, data), found.parts, found.no.turned)[:, :, at]
+    parts = []
+    shown = [i for i in picked_levels(found, levels) if own[i]]
+    for level in sorted(shown, key=lambda i: float(drawn[:, i].mean())):
+        values = drawn[:, level]
+        if np.ptp(values) == 0:
+            raise DataError(f"{names[at]} has no uncertainty in {found.group} {found.levels[level]}.")
+        x, density = _density(values)
+        parts.append(
+            pd.DataFrame({"level": found.levels[level], "x": x, "density": density, "mean": float(values.mean())})
+        )
+    frame = pd.concat(parts, ignore_index=True)
+    frame.attrs = {
+        "term": names[at],
+        "group": found.group,
+        "centre": float(found.centre[own, at].mean()),
+        "n_levels": len(found.levels),
+    }
+    return frame
+
+
+def posterior_predictive(fit: FitResult, n: int, seed: int, data: Any) -> pd.DataFrame:
+    """Columns draw (-1: observed), x, density of the response."""
+    drawn = replicated(fit, n, seed, data)
+    return _predictive(fit, drawn)
+
+
+def prior_predictive(fit: FitResult, n: int, seed: int) -> pd.DataFrame:
+    """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
+    return _predictive(fit, fit.prior_predictive(n, seed=seed))
+
+
+def _predictive(fit: FitResult, drawn: FloatArray) -> pd.DataFrame:
+    observed, kind = np.asarray(fit.rows.observed), fit.family.response
+    discrete, positive = kind in ("count", "binomial"), kind in ("positive", "unit")
+    finite = drawn[np.isfinite(drawn).all(axis=1)]
+    if not len(finite):
+        raise UnimixError("No draw gives finite responses: the prior or the link allows means that do not exist.")
+    # Wild draws must not squeeze the others to a line: the range is that of the observed and the central draws.
+    low = min(float(observed.min()), float(np.median(finite.min(axis=1))))
+    high = max(float(observed.max()), float(np.median(finite.max(axis=1))))
+    if discrete:
+        values = np.unique(np.concatenate([observed, finite.ravel()]))
+        ends = values[(values >= low) & (values <= high)]
+        at = ends if len(ends) <= 60 else np.linspace(low, high, 41)
+        parts = [_shares(-1, observed, at, exact=len(ends) <= 60)]
+        parts += [_shares(i, row, at, exact=len(ends) <= 60) for i, row in enumerate(finite)]
+    else:
+        reach = 0.05 * (high - low)
+        start = max(low - reach, 0.0) if positive else low - reach
+        grid = np.linspace(start, high + reach, POINTS)
+        parts = [_line(-1, observed, grid)] + [_line(i, row, grid) for i, row in enumerate(finite)]
+    frame = pd.concat(parts, ignore_index=True)
+    binned = discrete and len(ends) > 60
+    frame.attrs = {"discrete": discrete, "response": response_label(fit), "binned": binned}
+    return frame
+
+
+def _shares(draw: int, values: FloatArray, at: FloatArray, *, exact: bool) -> pd.DataFrame:
+    if exact:
+        share = np.array([(values == a).mean() for a in at])
+        return pd.DataFrame({"draw": draw, "x": at, "density": share})
+    counts, _ = np.histogram(values, at)
+    return pd.DataFrame({"draw": draw, "x": (at[:-1] + at[1:]) / 2, "density": counts / len(values)})
+
+
+def _line(draw: int, values: FloatArray, grid: FloatArray) -> pd.DataFrame:
+    if np.ptp(values) == 0:
+        return pd.DataFrame({"draw": [draw], "x": [values[0]], "density": [0.0]})
+    return pd.DataFrame({"draw": draw, "x": grid, "density": scipy.stats.gaussian_kde(values)(grid)})
+
+
+def _density(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    kernel = scipy.stats.gaussian_kde(values)
+    reach = 3 * float(np.sqrt(kernel.covariance[0, 0]))
+    grid = np.linspace(values.min() - reach, values.max() + reach, POINTS)
+    return grid, np.asarray(kernel(grid))
+
+
+def diagnostics(fit: FitResult, data: Any) -> pd.DataFrame:
+    """One row per row used: fitted, residual (standardized), residual_quantile (normal score), leverage.
+
+    Raises:
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+    """
+    if fit.parts:
+        raise UnsupportedModelError(
+            f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.resid() gives plain "
+            "ones."
+        )
+    design = fit.design(data)
+    residual = fit.resid("standardized")
+    return pd.DataFrame(
+        {
+            "fitted": np.asarray(fit.fitted),
+            "residual": residual,
+            "residual_quantile": _normal_scores(residual),
+            "leverage": leverage(conditional_at(fit, design), design),
+        },
+        index=pd.Index(np.asarray(fit.rows.index, dtype=np.int64), name="row"),
+    )
+
+
+def mode_quantiles(fit: FitResult) -> pd.DataFrame:
+    """Columns label (term | group), level, mode, quantile (normal score)."""
+    parts = [
+        pd.DataFrame(
+            {
+                "label": f"{term} | {block.group}",
+                "level": list(block.levels),
+                "mode": np.asarray(block.modes)[:, j],
+                "quantile": _normal_scores(np.asarray(block.modes)[:, j]),
+            }
+        )
+        for block in fit.random
+        for j, term in enumerate(block.terms)
+    ]
+    return (
+        pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["label", "level", "mode", "quantile"])
+    )
+
+
+def _normal_scores(values: FloatArray) -> FloatArray:
+    """Normal quantiles of the ranks, (i - 1/2) / n."""
+    return np.asarray(special.ndtri((scipy.stats.rankdata(values) - 0.5) / len(values)))
+
+
+def sampled_names(fit: FitResult, names: list[str] | None) -> list[str]:
+    """Variables of the posterior to show: fixed effects, SDs, correlations and dispersion, unless named.
+
+    Raises:
+        OptionError: For an unknown name.
+    """
+    known = [str(v) for v in fit.posterior.posterior.data_vars]
+    if isinstance(names, str):
+        raise OptionError(f"names={names!r}: give a list, [{names!r}].")
+    if names is None:
+        # A correlation of an effect with itself is 1: those variables would add constant panels.
+        return [n for n in known if not n.startswith(("effects(", "cor("))]
+    strange = [n for n in names if n not in known]
+    if strange:
+        raise OptionError(
+            f"{strange[0]!r} is not a variable of the posterior.{did_you_mean(strange[0], known)} Known: "
+            f"{listing(known)}."
+        )
+    return names
+
+
+def draws_frame(fit: FitResult, names: list[str]) -> pd.DataFrame:
+    """Columns chain, draw and one per parameter, called ``sd(g)[x]``."""
+    found = fit.posterior.posterior[names]
+    columns: dict[str, Any] = {}
+    shape = (found.sizes["chain"], found.sizes["draw"])
+    for name in names:
+        values = found[name].transpose("chain", "draw", ...)
+        inner = [values.coords[d].to_numpy() for d in values.dims[2:]]
+        flat = np.asarray(values.values).reshape(shape[0] * shape[1], -1)
+        for column, label in zip(flat.T, _labels(inner), strict=True):
+            columns[f"{name}{label}"] = column
+    chain, draw = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
+    return pd.DataFrame({"chain": chain, "draw": draw, **columns})
+
+
+def _labels(coordinates: list[Any]) -> list[str]:
+    if not coordinates:
+        return [""]
+    index = pd.MultiIndex.from_product(coordinates)
+    return [f"[{', '.join(map(str, key))}]" for key in index]

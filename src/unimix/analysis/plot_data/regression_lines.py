@@ -1,0 +1,354 @@
+"""Lines of complete, no and partial pooling over one predictor, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import expit
+
+from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
+from unimix.design.design import Design
+from unimix.design.transform import NewRows, design_rows, predictor_names, slope_names
+from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_numbers
+from unimix.distributions.sampling import mean_of
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.stats.inference import checked_level
+from unimix.stats.per_level_regressions import follow, new_columns
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+GRID = 60
+"""Points of a line over a numeric predictor."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """New rows of one level along the predictor."""
+
+    level: int
+    x: list[Any]
+    rows: NewRows
+
+
+def chosen_predictor(fit: FitResult, design: Design, group: str | None, x: str | None) -> str:
+    """The predictor along which lines are drawn: one whose slope varies, else one that varies within levels.
+
+    Without a group: a numeric one, if there is any.
+
+    Raises:
+        DataError: If the model has no such predictor.
+        OptionError: If the name is not one of its predictors.
+    """
+    known = [n for n in predictor_names(fit.model.recipe) if n in design.columns]
+    groups = list(dict.fromkeys(b.group for b in design.blocks)) if group is None else [group]
+    slopes = [n for g in groups for n in slope_names(fit.model.recipe, g) if n in design.columns]
+    everything = list(dict.fromkeys([*known, *slopes]))
+    if x is not None:
+        if x not in everything:
+            raise OptionError(
+                f"x={x!r} is not a predictor of this model.{did_you_mean(x, everything)} Predictors: "
+                f"{listing(everything) or 'none'}."
+            )
+        return x
+    codes = next((b.codes for b in design.blocks if b.group == group), np.zeros(design.n, dtype=np.int64))
+
+    def varies(name: str) -> bool:
+        values = as_numbers(design.columns[name])
+        low, high = np.full(codes.max() + 1, np.inf), np.full(codes.max() + 1, -np.inf)
+        np.minimum.at(low, codes, values)
+        np.maximum.at(high, codes, values)
+        return bool((high > low).any())
+
+    ordered = sorted(
+        (n for n in everything if varies(n)),
+        key=lambda n: (n not in slopes, not isinstance(design.columns[n], NumericColumn), everything.index(n)),
+    )
+    if not ordered:
+        where = "" if group is None else f" that varies within {group}"
+        raise DataError(
+            f"{fit.model.reading} has no predictor{where}: there is no line to draw. fit.plot.caterpillar() shows "
+            "group effects."
+        )
+    return ordered[0]
+
+
+def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> list[int]:
+    """Indices of the levels to show: those named, or so many, evenly among the levels in order."""
+    count = len(estimates.levels)
+    if isinstance(levels, str):
+        raise OptionError(f"levels={levels!r}: give a list, levels=[{levels!r}], or a number of levels.")
+    if isinstance(levels, int):
+        if levels < 1:
+            raise OptionError(f"levels={levels!r}: a number of levels, 1 at least, or a list of them.")
+        return sorted(set(np.linspace(0, count - 1, min(levels, count)).round().astype(int).tolist()))
+    known = {str(level): i for i, level in enumerate(estimates.levels)}
+    strange = [v for v in levels if str(v) not in known]
+    if strange:
+        raise DataError(
+            f"{listing(map(repr, strange))}: not a level of {estimates.group}."
+            f"{did_you_mean(str(strange[0]), known)} Levels: {listing(known)}."
+        )
+    return [known[str(v)] for v in levels]
+
+
+def group_lines(
+    fit: FitResult,
+    *,
+    x: str | None = None,
+    group: str | None = None,
+    levels: Sequence[Any] | int = 12,
+    at: Mapping[str, Any] | None = None,
+    n_draws: int = 40,
+    seed: int = 0,
+    ci_level: float = 0.95,
+    others: Mapping[str, FitResult] | None = None,
+    data: Any = None,
+) -> pd.DataFrame:
+    """Observed values and lines per level, one row per point.
+
+    Args:
+        fit: A mixed model.
+        x: The predictor along the lines.
+        group: The grouping factor.
+        levels: The levels to show, or how many.
+        at: Values of the other predictors; else their mean or most frequent value in each level.
+        n_draws: Lines drawn from the uncertainty of the partially pooled one.
+        seed: Of these draws.
+        ci_level: Probability of the band around the partially pooled line.
+        others: Further results of the same design by label, whose partially pooled lines are added.
+        data: The data that were fitted, for a result that was loaded.
+
+    Returns:
+        Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number, or -1),
+        x, y (expected response; observed where kind is data), lower and upper (partial only).
+    """
+    checked_level(ci_level)
+    design = fit.design(data)
+    found = level_estimates(fit, group, data)
+    checked_others(fit, others)
+    name = chosen_predictor(fit, design, found.group, x)
+    shown = picked_levels(found, levels)
+    draws = coefficient_draws(fit, max(n_draws, 1000), seed, data)
+    parts = [_observed(design, found, name, shown)]
+    for level in shown:
+        grid = _grid(fit, design, np.flatnonzero(found.codes == level), level, name, at)
+        parts.append(_lines(fit, found, grid, draws, n_draws, ci_level))
+        for label, other in (others or {}).items():
+            eta = _partial(other, found, grid, found.levels[level])
+            parts.append(_frame(found.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
+    frame = pd.concat(parts, ignore_index=True)
+    frame.attrs = {
+        **_attributes(fit, design, name),
+        "group": found.group,
+        "n_levels": len(found.levels),
+        "engine": fit.engine.backend,
+    }
+    return frame
+
+
+def checked_others(fit: FitResult, others: Any) -> None:
+    """Refuse what are no further results of the same design by label.
+
+    Raises:
+        OptionError: If they are no mapping.
+        DataError: If their design is another.
+    """
+    if others is None:
+        return
+    if not isinstance(others, Mapping):
+        raise OptionError("others= takes results by label: others={'lme4': other}.")
+    strange = [k for k, other in others.items() if other.model.fingerprint != fit.model.fingerprint]
+    if strange:
+        raise DataError(
+            f"others[{strange[0]!r}] was fitted to another design ({others[strange[0]].model.reading}): its lines "
+            "belong to other columns or levels."
+        )
+
+
+def population_lines(
+    fit: FitResult,
+    *,
+    x: str | None = None,
+    at: Mapping[str, Any] | None = None,
+    n_draws: int = 100,
+    seed: int = 0,
+    ci_level: float = 0.95,
+    data: Any = None,
+) -> pd.DataFrame:
+    """All observed values, the line of the fixed effects with its uncertainty, and that of complete pooling.
+
+    Args:
+        fit: A model with or without group effects.
+        x: The predictor along the lines.
+        at: Values of the other predictors; else their mean or most frequent value.
+        n_draws: Lines drawn from the uncertainty of the fixed effects.
+        seed: Of these draws.
+        ci_level: Probability of the band.
+        data: The data that were fitted, for a result that was loaded.
+
+    Returns:
+        Columns kind (data, complete, population, draw), draw, x, y, lower and upper (population only).
+    """
+    checked_level(ci_level)
+    design = fit.design(data)
+    name = chosen_predictor(fit, design, None, x)
+    grid = _grid(fit, design, np.arange(design.n), -1, name, at)
+    beta = coefficient_draws(fit, max(n_draws, 1000), seed, data).beta
+    share: FloatArray | float = 1.0
+    if "zero" in fit.parts and grid.rows.zero is not None:
+        share = expit(-(grid.rows.zero @ fit.parts["zero"].estimate))
+
+    def response(eta: FloatArray) -> FloatArray:
+        return np.asarray(mean_of(fit.family, eta + grid.rows.offset) * share)
+
+    every = response(beta @ grid.rows.x.T)
+    tail = 0.5 - ci_level / 2
+    lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
+    parts = [
+        _frame("", _observed_x(design, name), "data", design.y),
+        _frame("", grid.x, "population", response(grid.rows.x @ fit.fixed.estimate), lower, upper),
+    ]
+    if fit.random and not fit.parts:
+        complete, _ = complete_regression(design)
+        parts.append(_frame("", grid.x, "complete", response(grid.rows.x @ complete)))
+    picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
+    parts += [_frame("", grid.x, "draw", every[s], draw=s) for s in picked]
+    frame = pd.concat(parts, ignore_index=True).drop(columns="level")
+    frame.attrs = _attributes(fit, design, name)
+    return frame
+
+
+def _attributes(fit: FitResult, design: Design, name: str) -> dict[Hashable, Any]:
+    """What the picture says on its axes; categories in their order."""
+    column = design.columns[name]
+    categories = [str(v) for v in column.levels] if isinstance(column, FactorColumn) else None
+    return {"x": name, "response": response_label(fit), "categories": categories}
+
+
+def response_label(fit: FitResult) -> str:
+    """Name of the response on an axis."""
+    told = fit.model.response.replace("`", "")
+    return f"share of successes, {told}" if told.startswith("cbind(") else told
+
+
+def _observed_x(design: Design, name: str) -> list[Any]:
+    column = design.columns[name]
+    if isinstance(column, FactorColumn):
+        return [str(column.levels[c]) for c in column.codes]
+    return list(as_numbers(column).tolist())
+
+
+def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
+    labels = [found.levels[c] for c in found.codes]
+    return _frame(labels, _observed_x(design, name), "data", design.y)[np.isin(found.codes, shown)]
+
+
+def _grid(
+    fit: FitResult,
+    design: Design,
+    mine: npt.NDArray[np.int64],
+    level: int,
+    name: str,
+    at: Mapping[str, Any] | None,
+) -> _Grid:
+    """New rows along the predictor, other columns as in the rows ``mine``."""
+    axis = design.columns[name]
+    if isinstance(axis, NumericColumn):
+        whole = as_numbers(axis)
+        along: list[Any] = np.linspace(float(whole.min()), float(whole.max()), GRID).tolist()
+    else:
+        along = list(axis.levels)
+    grouping = {f for b in design.blocks for f in b.factors}
+    held = [k for k in at or {} if k in grouping and level >= 0]
+    if held:
+        raise OptionError(
+            f"at={{{held[0]!r}: ...}} is a grouping factor, whose levels have a panel each: levels=[...]."
+        )
+    strange = [k for k in at or {} if k not in design.columns]
+    if strange:
+        raise OptionError(
+            f"at={{{strange[0]!r}: ...}} is not a column of this model.{did_you_mean(strange[0], design.columns)} "
+            f"Columns: {listing(design.columns)}."
+        )
+    rows: dict[str, list[Any]] = {}
+    for column_name, column in design.columns.items():
+        value = (at or {}).get(column_name, _typical(column, mine, first=column_name in grouping))
+        rows[column_name] = [value] * len(along)
+    rows[name] = along
+    return _Grid(level, along, design_rows(fit.model.recipe, rows, with_groups=level >= 0))
+
+
+def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any:
+    """Mean of numbers, most frequent level of factors; the first row's value of a grouping factor."""
+    if isinstance(column, FactorColumn):
+        code = column.codes[rows[0]] if first else np.bincount(column.codes[rows]).argmax()
+        return column.levels[int(code)]
+    if first:
+        return (as_numbers(column) if column.whole is None else column.whole)[rows[0]].item()
+    return float(as_numbers(column)[rows].mean())
+
+
+def _lines(
+    fit: FitResult, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
+) -> pd.DataFrame:
+    z = [grid.rows.z[part.block] for part in found.parts]
+    columns = new_columns(found.columns, grid.rows.x, z)
+    level, offset = grid.level, grid.rows.offset
+
+    def response(eta: FloatArray) -> FloatArray:
+        return mean_of(fit.family, eta + offset)
+
+    every = draws.beta @ grid.rows.x.T
+    for part, values in zip(found.parts, z, strict=True):
+        every = every + draws.effects[part.block][:, part.codes[level]] @ values.T
+    every = response(every)
+    tail = 0.5 - ci_level / 2
+    lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
+    partial = _partial(fit, found, grid, found.levels[level])
+    parts = [
+        _frame(found.levels[level], grid.x, "complete", response(grid.rows.x @ found.complete_beta)),
+        _frame(found.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
+    ]
+    codes = np.full(len(grid.x), level)
+    if level not in found.no.why and follow(columns, found.no, codes).all():
+        alone = response(columns @ np.nan_to_num(found.no.estimate[level]))
+        parts.append(_frame(found.levels[level], grid.x, "no", alone))
+    picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
+    parts += [_frame(found.levels[level], grid.x, "draw", every[s], draw=s) for s in picked]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _partial(fit: FitResult, found: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
+    """Linear predictor of a level's line by a result of the same design."""
+    eta = grid.rows.x @ fit.fixed.estimate + grid.rows.offset
+    level = found.levels.index(label)
+    for part in found.parts:
+        eta = eta + grid.rows.z[part.block] @ np.asarray(fit.random[part.block].modes)[part.codes[level]]
+    return np.asarray(eta)
+
+
+def _frame(
+    level: Any,
+    x: list[Any],
+    kind: str,
+    y: FloatArray,
+    lower: FloatArray | float = np.nan,
+    upper: FloatArray | float = np.nan,
+    draw: int = -1,
+) -> pd.DataFrame:
+    shown = [str(v) if isinstance(v, str | bool) else v for v in x]
+    return pd.DataFrame(
+        {"level": level, "kind": kind, "draw": draw, "x": shown, "y": y, "lower": lower, "upper": upper}
+    )
+
+
+__all__ = ["chosen_predictor", "group_lines", "picked_levels", "population_lines", "response_label"]

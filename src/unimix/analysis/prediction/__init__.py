@@ -1,0 +1,1 @@
+"""Predictions, simulation and posterior draws."""

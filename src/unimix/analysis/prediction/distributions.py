@@ -1,0 +1,350 @@
+"""Predictive distributions of new rows, in one form for every engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from unimix.analysis.prediction.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
+from unimix.design.grouping_factors import level_codes
+from unimix.design.transform import NewRows, design_rows
+from unimix.distributions.family import Family
+from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
+from unimix.distributions.sampling import draw_response, mean_of
+from unimix.likelihood.lmm.batched_linalg import matrix_root
+from unimix.stats.joint_error import predictor_variance
+from unimix.stats.predictor import expected_response, predictive_log_density
+from unimix.stats.scores import normal_crps, normal_log_density, sample_crps
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+SAMPLES = 4000
+"""Draws of a response, at least."""
+
+
+class Predictive(ABC):
+    """The predictive distribution of n rows, one by one."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> FloatArray:
+        """Expected response, shape (n,)."""
+
+    @property
+    @abstractmethod
+    def spread(self) -> FloatArray:
+        """Standard deviation of the response, shape (n,)."""
+
+    @abstractmethod
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Log predictive density (or probability) of the responses that came, shape (n,)."""
+
+    @abstractmethod
+    def crps(self, y: FloatArray) -> FloatArray:
+        """Continuous ranked probability score, in units of the response, shape (n,)."""
+
+    @abstractmethod
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """Equal-tailed prediction interval of probability ``level``, shapes (n,)."""
+
+
+@dataclass(frozen=True)
+class NormalPredictive(Predictive):
+    """Of a linear model: normal with the variance of fixed effects, group effects and residual joined.
+
+    Attributes:
+        centre: Shape (n,).
+        sd: Shape (n,).
+    """
+
+    centre: FloatArray
+    sd: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, shape (n,)."""
+        return self.centre
+
+    @property
+    def spread(self) -> FloatArray:
+        """Standard deviation of the response, shape (n,)."""
+        return self.sd
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Log-density, shape (n,)."""
+        return normal_log_density(y, self.centre, self.sd)
+
+    def crps(self, y: FloatArray) -> FloatArray:
+        """In closed form, shape (n,)."""
+        return normal_crps(y, self.centre, self.sd)
+
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """Ends, shapes (n,)."""
+        reach = special.ndtri(0.5 + level / 2) * self.sd
+        return self.centre - reach, self.centre + reach
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of n rows beside their linear predictors.
+
+    Attributes:
+        family: Of the response.
+        weights: Precisions of a Gaussian response, shape (n,), or None. Weights that count copies of a row do not
+            belong to the distribution of one response.
+        trials: Shape (n,), or None.
+        zero: Logit of the probability of a structural zero, shape (n,), or None.
+        seed: Of the responses that are drawn.
+    """
+
+    family: Family
+    weights: FloatArray | None
+    trials: FloatArray | None
+    zero: FloatArray | None
+    seed: int
+
+    @property
+    def share(self) -> FloatArray:
+        """Probability of no structural zero, shape (n,) or ()."""
+        return np.asarray(1.0 if self.zero is None else special.expit(-self.zero))
+
+    def pointwise(self, parameters: FloatArray, y: FloatArray, eta: FloatArray) -> Pointwise:
+        """Log-density of each row at its linear predictor."""
+        found = pointwise(self.family, parameters, y, eta, self.weights, self.trials)
+        return found if self.zero is None else zero_inflated(found, y, self.zero)
+
+    def draw(self, parameters: FloatArray, eta: FloatArray) -> FloatArray:
+        """Responses of linear predictors (S, n)."""
+        rng = np.random.default_rng([self.seed, 11])
+        share = None if self.zero is None else self.share
+        return draw_response(self.family, parameters, eta, rng, self.weights, self.trials, share)
+
+
+class DrawnPredictive(Predictive):
+    """A predictive distribution that is known by draws of the response."""
+
+    @property
+    @abstractmethod
+    def responses(self) -> FloatArray:
+        """Drawn responses, shape (S, n)."""
+
+    @property
+    def spread(self) -> FloatArray:
+        """Standard deviation of the drawn responses, shape (n,)."""
+        return np.asarray(self.responses.std(axis=0, ddof=1))
+
+    def crps(self, y: FloatArray) -> FloatArray:
+        """From drawn responses, shape (n,)."""
+        return sample_crps(y, self.responses)
+
+    def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
+        """Quantiles of drawn responses, shapes (n,)."""
+        tail = 0.5 - level / 2
+        low, high = np.quantile(self.responses, [tail, 1 - tail], axis=0)
+        return low, high
+
+
+@dataclass(frozen=True)
+class GeneralisedPredictive(DrawnPredictive):
+    """Of a generalised model: the linear predictor is normal about its estimate.
+
+    Attributes:
+        rows: The rows.
+        centre: Linear predictors, shape (n,).
+        sd: Their standard errors, shape (n,).
+        parameters: Dispersion parameters, shape (k,).
+    """
+
+    rows: Rows
+    centre: FloatArray
+    sd: FloatArray
+    parameters: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, averaged over the error of the linear predictor, shape (n,)."""
+        return np.asarray(expected_response(self.rows.family, self.centre, self.sd) * self.rows.share)
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """By quadrature, shape (n,)."""
+        return predictive_log_density(lambda eta: self.rows.pointwise(self.parameters, y, eta), self.centre, self.sd)
+
+    @cached_property
+    def responses(self) -> FloatArray:
+        """Drawn responses, shape (S, n)."""
+        rng = np.random.default_rng([self.rows.seed, 13])
+        eta = self.centre + self.sd * rng.standard_normal((SAMPLES, len(self.centre)))
+        return self.rows.draw(self.parameters, eta)
+
+
+@dataclass(frozen=True)
+class SampledPredictive(DrawnPredictive):
+    """Of a sampler: the mixture of the family's distributions over its draws.
+
+    Attributes:
+        rows: The rows.
+        eta: Linear predictors, shape (S, n).
+        parameters: Dispersion parameters, shape (S, k).
+    """
+
+    rows: Rows
+    eta: FloatArray
+    parameters: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """Expected response, averaged over the draws, shape (n,)."""
+        return np.asarray(mean_of(self.rows.family, self.eta).mean(axis=0) * self.rows.share)
+
+    def log_density(self, y: FloatArray) -> FloatArray:
+        """Logarithm of the average density, shape (n,)."""
+        values = np.empty_like(self.eta)
+        for s, (eta, parameters) in enumerate(zip(self.eta, self.parameters, strict=True)):
+            values[s] = self.rows.pointwise(parameters, y, eta).value
+        return np.asarray(special.logsumexp(values, axis=0) - np.log(len(values)))
+
+    @cached_property
+    def responses(self) -> FloatArray:
+        """Drawn responses, shape (S', n)."""
+        times = -(-SAMPLES // len(self.eta))
+        return self.rows.draw(np.tile(self.parameters, (times, 1)), np.tile(self.eta, (times, 1)))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """New rows of a fitted model, complete ones only, with their level codes (-1: not fitted) per block."""
+
+    rows: NewRows
+    codes: tuple[IntArray, ...]
+
+    def only(self, chosen: Sequence[bool]) -> Placed:
+        """The same rows, the levels of the blocks that are not chosen taken as not fitted."""
+        codes = tuple(c if kept else np.full_like(c, -1) for c, kept in zip(self.codes, chosen, strict=True))
+        return Placed(self.rows, codes)
+
+
+def place(fit: FitResult, data: Any) -> Placed:
+    """The design rows of new data and where their levels stand."""
+    rows = design_rows(fit.model.recipe, data, with_groups=bool(fit.random))
+    codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
+    return Placed(rows, codes)
+
+
+def predictive(
+    fit: FitResult,
+    data: Any,
+    *,
+    weights: FloatArray | None = None,
+    trials: FloatArray | None = None,
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> Predictive:
+    """The predictive distribution of new rows; the effects of levels that were not fitted are integrated out.
+
+    Args:
+        fit: The result, fresh.
+        data: New rows, without missing values in the columns used.
+        weights: Weights of the new rows, shape (n,); used where they are precisions.
+        trials: Of the new rows, shape (n,), for a binomial family.
+        n_draws: Posterior draws used, of a sampled result.
+        seed: Of random numbers.
+
+    Raises:
+        DataError: For absent columns or unknown levels of a predictor.
+        UnsupportedModelError: If the dispersion has a formula.
+    """
+    at = place(fit, data)
+    rows = rows_of(fit, at, weights if fit.family.name == "gaussian" else None, trials, seed)
+    integrated = [True] * len(fit.random)
+    if is_sampled(fit):
+        return SampledPredictive(rows, *predictor_draws(fit, at, integrated, n_draws, seed))
+    return of_normal(rows, *predictor_normal(fit, at, integrated), dispersion_of(fit))
+
+
+def rows_of(fit: FitResult, at: Placed, weights: FloatArray | None, trials: FloatArray | None, seed: int) -> Rows:
+    """What is known of placed rows beside their linear predictors; the arguments are those of :class:`Rows`."""
+    zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
+    return Rows(fit.family, weights, trials, zero, seed)
+
+
+def predictor_normal(
+    fit: FitResult, at: Placed, integrated: Sequence[bool], fitted: Any = None
+) -> tuple[FloatArray, FloatArray]:
+    """Linear predictors and their variances under an engine that estimates, shapes (n,).
+
+    Args:
+        fit: The result.
+        at: The rows; an effect of code -1 is zero in the predictor.
+        integrated: Per block, whether the variance of such an effect is in the variance.
+        fitted: The data that were fitted, for a result that was loaded.
+    """
+    error = conditional_at(fit, fit.design(fitted))
+    centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
+    kept = []
+    for block, z, codes, whole in zip(fit.random, at.rows.z, at.codes, integrated, strict=True):
+        modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
+        centre = centre + np.einsum("nq,nq->n", z, modes[codes])
+        kept.append(z if whole else z * (codes >= 0)[:, None])
+    return centre, np.maximum(predictor_variance(error, at.rows.x, kept, at.codes), 0.0)
+
+
+def predictor_draws(
+    fit: FitResult, at: Placed, integrated: Sequence[bool], n_draws: int, seed: int, fitted: Any = None
+) -> tuple[FloatArray, FloatArray]:
+    """Linear predictors (S, n) and dispersion parameters (S, k) under posterior draws.
+
+    Args:
+        fit: The result.
+        at: The rows; an effect of code -1 is zero in the predictor.
+        integrated: Per block, whether such an effect is drawn instead, once per draw and level.
+        n_draws: At most.
+        seed: Of the effects that are drawn.
+        fitted: The data that were fitted, for a result that was loaded.
+    """
+    draws = coefficient_draws(fit, n_draws, seed, fitted)
+    rng = np.random.default_rng([seed, 5])
+    eta = draws.beta @ at.rows.x.T + at.rows.offset
+    blocks = zip(at.rows.z, at.rows.labels, at.codes, draws.effects, draws.covariances, integrated, strict=True)
+    for z, labels, codes, own, cov, whole in blocks:
+        known = np.flatnonzero(codes >= 0)
+        for j in range(z.shape[1]):
+            eta[:, known] += own[:, codes[known], j] * z[known, j]
+        unknown = np.flatnonzero(codes < 0)
+        if whole and len(unknown):
+            eta[:, unknown] += new_effects(cov, [str(labels[i]) for i in unknown], z[unknown], rng)
+    return np.asarray(eta), draws.parameters
+
+
+def of_normal(rows: Rows, centre: FloatArray, variance: FloatArray, parameters: FloatArray) -> Predictive:
+    """The predictive distribution where the error of the linear predictor is normal, shapes (n,)."""
+    if rows.family.is_linear:
+        residual = parameters[0] ** 2 / (1.0 if rows.weights is None else rows.weights)
+        return NormalPredictive(centre, np.sqrt(variance + residual))
+    return GeneralisedPredictive(rows, centre, np.sqrt(np.maximum(variance, 0.0)), parameters)
+
+
+def new_effects(covariances: FloatArray, labels: Sequence[str], z: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Effects of levels that were not fitted, drawn once per draw and level, times their columns, shape (S, n).
+
+    Args:
+        covariances: One per draw, shape (S, q, q).
+        labels: Level of each row, n of them.
+        z: Columns, shape (n, q).
+        rng: Source of randomness.
+    """
+    names = sorted(set(labels))
+    which = level_codes(names, labels)
+    roots = np.stack([matrix_root(c) for c in covariances])
+    new = np.einsum("sab,slb->sla", roots, rng.standard_normal((len(covariances), len(names), z.shape[1])))
+    return np.asarray(np.einsum("snq,nq->sn", new[:, which], z))

@@ -1,0 +1,159 @@
+"""Draws of a fitted model's coefficients: posterior draws, or simulated from their estimation error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.analysis.summaries.variance_components import is_sampled
+from unimix.design.grouping_factors import block_labels
+from unimix.distributions.sampling import draw_response
+from unimix.errors import OptionError, UnsupportedModelError
+from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
+from unimix.stats.predictor import linear_predictors as predictors
+
+if TYPE_CHECKING:
+    from unimix.design.design import Design
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+MOST_DRAWS = 4000
+"""Draws that a picture or a standard deviation is made of."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """S draws of the coefficients.
+
+    Attributes:
+        beta: Fixed effects, shape (S, p).
+        effects: Group effects per block, shapes (S, L, q).
+        covariances: Covariance of each block's effects, shapes (S, q, q); the same in every draw unless it was sampled.
+        parameters: Dispersion parameters of the family, shape (S, k); likewise.
+    """
+
+    beta: FloatArray
+    effects: tuple[FloatArray, ...]
+    covariances: tuple[FloatArray, ...]
+    parameters: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.beta)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(str(e.shape) for e in self.effects) or "none"
+        return f"{len(self)} draws: beta {self.beta.shape}, effects {shapes}, parameters {self.parameters.shape}"
+
+
+def coefficient_draws(fit: FitResult, n: int, seed: int | None, data: Any = None) -> Draws:
+    """Draws of fixed and group effects, jointly.
+
+    Args:
+        fit: A sampled result gives its posterior draws, evenly thinned; another one draws from the normal distribution
+            of the estimation error at the estimated covariance parameters (:mod:`unimix.stats.joint_error`).
+        n: Number of draws.
+        seed: Of random numbers.
+        data: The data that were fitted, for a result that was loaded.
+
+    Raises:
+        OptionError: For a number below 1.
+        UnsupportedModelError: If the sampled effects were too many to keep.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise OptionError(f"n={n!r}: a whole number of draws, 1 at least.")
+    if is_sampled(fit):
+        return _posterior(fit, int(n))
+    design = fit.design(data)
+    at = conditional_at(fit, design)
+    rng = np.random.default_rng(seed)
+    beta, effects = draw_coefficients(at, fit.fixed.estimate, [b.modes for b in fit.random], int(n), rng)
+    covariances = tuple(np.broadcast_to(b.covariance, (n, *b.covariance.shape)) for b in fit.random)
+    parameters = dispersion_of(fit)
+    return Draws(beta, effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
+
+
+def conditional_at(fit: FitResult, design: Design) -> Conditional:
+    """The joint error of fixed and group effects at a result's estimates."""
+    zero = fit.rows.zero_probability
+    logit = None if zero is None else np.log(zero) - np.log1p(-zero)
+    parameters = dispersion_of(fit)
+    covariances = [b.covariance for b in fit.random]
+    return conditional(design, fit.rows.linear_predictor, covariances, parameters, fit.fixed.covariance, logit)
+
+
+def dispersion_of(fit: FitResult) -> FloatArray:
+    """The family's dispersion parameters, shape (k,).
+
+    Raises:
+        UnsupportedModelError: If the dispersion has a formula.
+    """
+    if "dispersion" in fit.parts:
+        raise UnsupportedModelError(
+            "The dispersion of this model has a formula, for which unimix has no predictive distribution yet. Fit it "
+            "without dispformula=."
+        )
+    return fit.dispersion_parameters
+
+
+def _posterior(fit: FitResult, n: int) -> Draws:
+    found = fit.posterior.posterior
+    total = found.sizes["chain"] * found.sizes["draw"]
+    picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
+
+    def values(name: str) -> FloatArray:
+        array = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
+        return array.reshape(total, *array.shape[2:])[picked]
+
+    effects, covariances = [], []
+    for block, label in zip(fit.random, block_labels(fit.random), strict=True):
+        if f"effects({label})" not in found:
+            raise UnsupportedModelError(
+                f"The draws of the effects of {block.group} were too many to keep. Fit with fewer, "
+                "options={'draws': 250}."
+            )
+        effects.append(values(f"effects({label})"))
+        sd = values(f"sd({label})")
+        cor = values(f"cor({label})") if len(block.terms) > 1 else np.ones((len(sd), 1, 1))
+        covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
+    names = [name for name in fit.dispersion_names if name in found]
+    parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))
+    beta = values("fixed") if len(fit.fixed.terms) else np.empty((len(picked), 0))
+    return Draws(beta, tuple(effects), tuple(covariances), parameters)
+
+
+def linear_predictors(design: Design, draws: Draws) -> FloatArray:
+    """X beta + Z b + offset of every row under every draw, shape (S, n)."""
+    return predictors(design, draws.beta, draws.effects)
+
+
+def replicated(fit: FitResult, n: int, seed: int | None, data: Any = None) -> FloatArray:
+    """New responses of the rows that were fitted, given the group effects, shape (S, n_obs).
+
+    Args:
+        fit: The result.
+        n: Number of replications.
+        seed: Of random numbers.
+        data: The data that were fitted, for a result that was loaded.
+    """
+    draws = coefficient_draws(fit, n, seed, data)
+    design = fit.design(data)
+    rng = np.random.default_rng(None if seed is None else [seed, 7])
+    share = None if fit.rows.zero_probability is None else 1.0 - fit.rows.zero_probability
+    eta = linear_predictors(design, draws)
+    return draw_response(design.family, draws.parameters, eta, rng, design.weights, design.trials, share)
+
+
+__all__ = [
+    "MOST_DRAWS",
+    "Draws",
+    "coefficient_draws",
+    "conditional_at",
+    "dispersion_of",
+    "is_sampled",
+    "linear_predictors",
+    "replicated",
+]

@@ -1,0 +1,209 @@
+"""Predictions with their uncertainty: fixed effects, group effects and residual joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from unimix.analysis.means.denominator_df import variance_and_df
+from unimix.analysis.prediction.distributions import (
+    Placed,
+    Predictive,
+    Rows,
+    SampledPredictive,
+    of_normal,
+    place,
+    predictor_draws,
+    predictor_normal,
+    rows_of,
+)
+from unimix.analysis.prediction.draws import dispersion_of, is_sampled
+from unimix.design.frames import column_labels, one_row, to_pandas
+from unimix.design.transform import frame_of, new_weights, predictor_names, trial_numbers
+from unimix.distributions.links import LINKS
+from unimix.distributions.sampling import mean_of
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.formula.interpreter import parse
+from unimix.stats.inference import checked_level
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+LEVELS = ("group", "population")
+NEW = ("error", "population", "sample")
+
+
+def included(fit: FitResult, level: str | Sequence[str]) -> list[bool]:
+    """Which blocks' effects are in a prediction.
+
+    Raises:
+        OptionError: For unknown levels or grouping factors.
+    """
+    groups = [b.group for b in fit.random]
+    if isinstance(level, str):
+        if level not in LEVELS:
+            raise OptionError(
+                f"level={level!r}: choose 'group', 'population' or a list of grouping factors."
+                f"{did_you_mean(level, LEVELS)}"
+            )
+        return [level == "group"] * len(groups)
+    strange = [g for g in level if g not in groups]
+    if strange:
+        raise OptionError(
+            f"level=[{strange[0]!r}]: not a grouping factor of this model.{did_you_mean(str(strange[0]), groups)} "
+            f"Known: {listing(dict.fromkeys(groups)) or 'none'}."
+        )
+    return [g in level for g in groups]
+
+
+def predict_interval(
+    fit: FitResult,
+    data: Any,
+    *,
+    level: str | Sequence[str],
+    new_levels: str,
+    interval: str,
+    kind: str,
+    ci_level: float,
+    seed: int,
+    fitted: Any = None,
+    own_rows: bool = False,
+) -> pd.DataFrame:
+    """Predictions with intervals, columns estimate, std_error, lower, upper; NaN where a predictor is missing.
+
+    Args:
+        fit: The result.
+        data: New rows.
+        level: group, population, or the grouping factors whose effects are in the prediction.
+        new_levels: error, population or sample.
+        interval: confidence (of the expected response) or prediction (of a response).
+        kind: response or link.
+        ci_level: Probability.
+        seed: Of the responses that are drawn where there is no closed form.
+        fitted: The data that were fitted, for a result that was loaded.
+        own_rows: Whether the rows are those that were fitted, with their weights and trials.
+
+    Raises:
+        OptionError: For wrong arguments.
+        DataError: For unknown levels, or absent weights.
+    """
+    checked_level(ci_level)
+    if interval not in ("confidence", "prediction"):
+        raise OptionError(f"interval={interval!r}: choose 'confidence' or 'prediction'.")
+    if interval == "prediction" and kind == "link":
+        raise OptionError("A response has no linear predictor: interval='prediction' goes with kind='response'.")
+    chosen = included(fit, level)
+    at = place(fit, _with_groups(fit, one_row(data), chosen))
+    at.rows.check_estimable(fit.model.aliased)
+    strange = {
+        b.group: sorted({str(at.rows.labels[k][i]) for i in np.flatnonzero(at.codes[k] < 0)})
+        for k, b in enumerate(fit.random)
+        if chosen[k] and (at.codes[k] < 0).any()
+    }
+    if strange and new_levels == "error":
+        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        raise DataError(
+            f"The new data have levels that were not fitted ({told}): new_levels='sample' integrates their effects "
+            "out, new_levels='population' sets them to zero."
+        )
+    prediction = interval == "prediction"
+    # Of an effect that is left out a prediction interval knows its variance only.
+    integrated = [prediction or (c and new_levels == "sample") for c in chosen]
+    weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
+    kept, rows = at.only(chosen), rows_of(fit, at, weights, trials, seed)
+    if is_sampled(fit):
+        eta, parameters = predictor_draws(fit, kept, integrated, fit.status.n_draws or 1, seed, fitted)
+        values = (
+            _of_response(SampledPredictive(rows, eta, parameters), ci_level)
+            if prediction
+            else _of_draws(rows, eta, kind, ci_level)
+        )
+    else:
+        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, fitted, prediction=prediction)
+    table = np.full((len(at.rows.complete), 4), np.nan)
+    table[at.rows.complete] = values
+    index = data.index if isinstance(data, pd.DataFrame) else None
+    return pd.DataFrame(table, columns=["estimate", "std_error", "lower", "upper"], index=index)
+
+
+def _with_groups(fit: FitResult, data: Any, chosen: list[bool]) -> Any:
+    """The data, with a new level of every grouping factor whose effects are left out and whose columns are absent."""
+    spec = parse(fit.model.recipe.formula)
+    wanted = {b.group for b, c in zip(fit.random, chosen, strict=True) if c}
+    needed = {f for t in spec.random if t.group in wanted for f in t.factors}
+    have = set(column_labels(data)) | set(predictor_names(fit.model.recipe))
+    absent = {f for t in spec.random for f in t.factors} - needed - have
+    return to_pandas(data).assign(**dict.fromkeys(absent, "(new)")) if absent else data
+
+
+def _precision(fit: FitResult, at: Placed, data: Any, *, own_rows: bool) -> tuple[FloatArray | None, FloatArray | None]:
+    """Weights of a Gaussian response and trials of a binomial one, of the complete rows; None is 1."""
+    if own_rows:
+        return (fit.rows.weights if fit.family.is_linear else None), fit.rows.trials
+    if fit.family.name not in ("gaussian", "binomial"):
+        return None, None
+    frame = one_row(data)
+    found = trial_numbers(fit.model.recipe, frame) if fit.family.name == "binomial" else None
+    found = new_weights(fit.model.recipe, frame) if found is None else found
+    kept = None if found is None else found[at.rows.complete]
+    if fit.family.name == "gaussian":
+        return kept, None
+    return None, np.ones(int(at.rows.complete.sum())) if kept is None else kept
+
+
+def _of_response(made: Predictive, ci_level: float) -> FloatArray:
+    """Prediction intervals, shape (n, 4)."""
+    return np.column_stack([made.mean, made.spread, *made.interval(ci_level)])
+
+
+def _of_estimates(
+    fit: FitResult,
+    at: Placed,
+    integrated: Sequence[bool],
+    rows: Rows,
+    kind: str,
+    ci_level: float,
+    fitted: Any,
+    *,
+    prediction: bool,
+) -> FloatArray:
+    """Intervals of an engine that estimates, shape (n, 4): t with the result's degrees of freedom, else normal."""
+    centre, variance = predictor_normal(fit, at, integrated, fitted)
+    df: FloatArray | float = np.inf
+    if fit.family.is_linear:
+        ones = np.ones(len(centre)) if rows.weights is None else rows.weights
+        dispersion = dispersion_of(fit)
+        found = variance_and_df(fit, at, integrated, ones if prediction else None, fitted)
+        if found is not None:
+            variance, df = found
+        elif prediction:
+            variance = variance + dispersion[0] ** 2 / ones
+    elif prediction:
+        return _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
+    sd = np.sqrt(variance)
+    reach = np.where(np.isinf(df), special.ndtri(0.5 + ci_level / 2), special.stdtrit(df, 0.5 + ci_level / 2))
+    ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])
+    if kind == "link" or fit.family.is_linear:
+        return np.column_stack([ends[:, 0], sd, ends[:, 1:]])
+    mean = mean_of(rows.family, ends) * np.atleast_1d(rows.share)[:, None]
+    slope = np.abs(LINKS[rows.family.link].slope(centre)) * rows.share
+    return np.column_stack([mean[:, 0], slope * sd, np.sort(mean[:, 1:], axis=1)])
+
+
+def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatArray:
+    """Credible intervals of predictors (S, n), shape (n, 4)."""
+    tail = 0.5 - ci_level / 2
+    shown = eta if kind == "link" else mean_of(rows.family, eta) * rows.share
+    lower, upper = np.quantile(shown, [tail, 1 - tail], axis=0)
+    return np.column_stack([shown.mean(axis=0), shown.std(axis=0, ddof=1), lower, upper])
+
+
+__all__ = ["NEW", "frame_of", "included", "predict_interval"]

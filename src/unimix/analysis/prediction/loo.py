@@ -1,0 +1,56 @@
+"""Leave-one-out cross-validation from posterior draws."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.analysis.prediction.draws import coefficient_draws, linear_predictors
+from unimix.likelihood.response import row_log_likelihood
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def pointwise_log_likelihood(fit: FitResult, data: Any = None) -> FloatArray:
+    """Log-likelihood of every row, given the group effects, under every draw, shape (chains, draws, n_obs).
+
+    Raises:
+        UnimixError: If the engine does not sample, or the result was loaded.
+    """
+    posterior = fit.posterior.posterior
+    chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
+    draws = coefficient_draws(fit, chains * count, None, data)
+    design = fit.design(data)
+    found = np.empty((len(draws), design.n))
+    step = max(1, 20_000_000 // design.n)
+    for begin in range(0, len(draws), step):
+        part = slice(begin, begin + step)
+        own = type(draws)(
+            draws.beta[part],
+            tuple(e[part] for e in draws.effects),
+            tuple(c[part] for c in draws.covariances),
+            draws.parameters[part],
+        )
+        for s, eta in enumerate(linear_predictors(design, own)):
+            found[begin + s] = row_log_likelihood(design, own.parameters[s], eta).value
+    return found.reshape(chains, count, design.n)
+
+
+def loo(fit: FitResult, data: Any = None) -> Any:
+    """ArviZ's ``loo`` of a sampled result (Vehtari, Gelman & Gabry 2017, Stat. Comput. 27:1413-1432)."""
+    import arviz as az
+
+    values = pointwise_log_likelihood(fit, data)
+    found = az.from_dict(log_likelihood={"y": values})
+    draws = fit.posterior.posterior
+    # For the relative efficiency of the draws; a correlation of an effect with itself has none.
+    found.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large Pareto k, which the result holds and the caller reports
+        return az.loo(found, pointwise=True)

@@ -1,0 +1,1 @@
+"""Variance components, R2, effect sizes and reports."""

@@ -1,0 +1,156 @@
+"""Fitted values and residuals beside the rows they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.prediction.draws import conditional_at
+from unimix.design.frames import one_row, to_pandas
+from unimix.design.transform import response_values
+from unimix.distributions.log_density import unit_deviance
+from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
+from unimix.likelihood.lmm.weights import counted_rows
+from unimix.likelihood.response import row_log_likelihood
+from unimix.stats.cooks_distance import cooks_distance, standardized
+from unimix.stats.joint_error import leverage
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def augment_rows(fit: FitResult, *, full: bool = False, data: Any = None) -> pd.DataFrame:
+    """The rows used: response, ``.fitted``, ``.resid``, ``.fixed``; indexed as the data were, or by position.
+
+    Args:
+        fit: The result.
+        full: Add the columns of :func:`influence_columns`.
+        data: The data that were fitted, for a result that was loaded.
+    """
+    rows = fit.rows
+    columns = {
+        fit.model.response: np.array(rows.observed),
+        ".fitted": np.array(fit.fitted),
+        ".resid": rows.observed - fit.fitted,
+        ".fixed": np.array(fit.predict(level="population")),
+    }
+    if full:
+        columns |= influence_columns(fit, data)
+    positions = pd.Index(_places(fit), name="row")
+    return pd.DataFrame(columns, index=positions if rows.labels is None else rows.labels.index())
+
+
+def influence_columns(fit: FitResult, data: Any = None) -> dict[str, FloatArray]:
+    """What broom adds to the rows beside fitted values and residuals, shapes (n,).
+
+    Args:
+        fit: The result.
+        data: The data that were fitted, for a result that was loaded.
+
+    Returns:
+        ``.eta`` (linear predictor), ``.mu`` (expected response), ``.offset``, ``.weights`` (or trials), ``.wtres``
+        (Pearson residuals); of linear models, and of generalised ones without group effects whose family has deviance
+        residuals, also ``.hat``, ``.std.resid`` and ``.cooksd``.
+
+    Raises:
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        DataError: If the data are needed and absent.
+    """
+    if fit.parts:
+        raise UnsupportedModelError(
+            f"Weighted residuals and leverages are not defined for a model with {listing(fit.parts)}: fit.augment() "
+            "gives fitted values and plain residuals."
+        )
+    design, rows = fit.design(data), fit.rows
+    weights = rows.trials if rows.trials is not None else rows.weights
+    pearson = fit.resid("pearson")
+    found = {
+        ".eta": np.array(rows.linear_predictor),
+        ".mu": np.array(fit.fitted),
+        ".offset": np.zeros(design.n) if design.offset is None else np.array(design.offset),
+        ".weights": np.ones(design.n) if weights is None else np.array(weights),
+        ".wtres": pearson,
+    }
+    family = fit.family
+    deviance = unit_deviance(family, fit.dispersion_parameters, rows.observed, fit.fitted)
+    if (fit.random and not family.is_linear) or deviance is None:
+        return found
+    at = conditional_at(fit, design)
+    if not family.is_linear:
+        expected = row_log_likelihood(design, fit.dispersion_parameters, rows.linear_predictor).expected
+        at = replace(at, weight=expected)
+    hat = leverage(at, design)
+    if family.is_linear:
+        dispersion = fit.sigma**2
+    elif family.parameters in (("sigma",), ("dispersion",)):
+        left = counted_rows(family, design.n, rows.weights) - design.p
+        dispersion = float(np.sum(pearson**2) / left) if left > 0 else np.nan
+    else:
+        dispersion = 1.0
+    found[".hat"] = hat
+    found[".std.resid"] = standardized(fit.resid("deviance"), hat, dispersion)
+    found[".cooksd"] = cooks_distance(pearson, hat, dispersion, design.p)
+    return found
+
+
+def augment_data(
+    fit: FitResult, data: Any, new_levels: Literal["error", "population"], *, full: bool = False
+) -> pd.DataFrame:
+    """A copy of the data with ``.fitted``, ``.resid`` and ``.fixed``.
+
+    Args:
+        fit: The result.
+        data: The rows that were fitted, where NaN stands in the dropped ones, or new rows.
+        new_levels: As for ``predict``.
+        full: Add the columns of :func:`influence_columns`; not for new rows.
+
+    Raises:
+        OptionError: For new rows with ``full``.
+    """
+    data = one_row(data)
+    table = to_pandas(data)
+    observed = response_values(fit.model.recipe, data)
+    if _is_fitted_to(fit, table, observed):
+        found = augment_rows(fit, full=full, data=None if fit.holds_design else data)
+        for column in found.columns[1:]:
+            values = np.full(len(table), np.nan)
+            values[_places(fit)] = found[column]
+            table[column] = values
+        return table
+    if full:
+        raise OptionError(
+            "full=True adds weights, leverages and Cook's distances of the rows that were fitted, and these are other "
+            "rows. Type fit.augment(data) without it."
+        )
+    fitted = fit.predict(data, new_levels=new_levels)
+    table[".fitted"] = fitted
+    table[".resid"] = np.nan if observed is None else observed - fitted
+    table[".fixed"] = fit.predict(data, level="population")
+    return table
+
+
+def _places(fit: FitResult) -> npt.NDArray[np.int64]:
+    return np.array(fit.rows.index, dtype=np.int64)
+
+
+def _is_fitted_to(fit: FitResult, table: pd.DataFrame, observed: FloatArray | None) -> bool:
+    """Whether these are the rows that were fitted, dropped ones included: same responses, same fitted values."""
+    if observed is None or len(table) != fit.model.n_obs + fit.model.n_dropped:
+        return False
+    places = _places(fit)
+    if not np.allclose(observed[places], fit.rows.observed, rtol=1e-9, atol=0.0):
+        return False
+    try:
+        again = fit.predict(table.iloc[places])
+    except DataError:  # of an offset that is not among the columns, or of other levels
+        return False
+    return bool(np.allclose(again, fit.fitted, rtol=1e-7, atol=1e-7 * float(np.ptp(fit.rows.observed))))
+
+
+__all__ = ["augment_data", "augment_rows", "influence_columns"]

@@ -1,0 +1,218 @@
+"""Effect sizes of coefficients, terms and two-level factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.comparisons.predictors import Predictors
+from unimix.analysis.means.emmeans import emmeans
+from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.summaries.variance_components import DRAWS, is_sampled, refuse_parts, variances
+from unimix.analysis.tests.anova import anova
+from unimix.design.transform import predictor_names
+from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.formatting import in_html, written
+from unimix.likelihood.lmm.null_model import between_and_within
+from unimix.stats.effect_sizes import LOGISTIC, noncentral_interval, partial_shares, share_of, weighted_sd
+from unimix.stats.inference import checked_level, wald_interval
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+KINDS = ("standardized", "pseudo", "partial", "d")
+
+
+@dataclass(frozen=True)
+class EffectSizes:
+    """Effect sizes of one kind.
+
+    Attributes:
+        kind: standardized, pseudo, partial or d.
+        table: Index term; columns estimate, lower, upper and what they are made of.
+        notes: What the numbers are.
+        ci_level: Probability of the intervals.
+    """
+
+    kind: str
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+    ci_level: float
+
+    def __str__(self) -> str:
+        return written(self.table, (*self.notes, f"{100 * self.ci_level:g}% intervals."))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(self.table, self.notes)
+
+
+def effect_sizes(fit: FitResult, kind: str, test: str, ci_level: float = 0.95, data: Any = None) -> EffectSizes:
+    """Effect sizes of a kind; see :meth:`unimix.result_summarised.SummarisedResult.effect_sizes`."""
+    checked_level(ci_level)
+    if kind not in KINDS:
+        raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.{did_you_mean(str(kind), KINDS)}")
+    if kind == "d":
+        return EffectSizes(kind, *_differences(fit, ci_level, data), ci_level)
+    if list(fit.fixed.terms) == ["Intercept"] or not fit.fixed.terms:
+        raise DataError(f"{fit.model.reading} has no predictors, and hence no effects to size.")
+    if "Intercept" not in fit.fixed.terms:
+        raise DataError(
+            f"kind={kind!r} is about deviations from means, for which the model needs an intercept: leave '0 +' or "
+            "'- 1' out, or take kind='d'."
+        )
+    if kind == "partial":
+        return EffectSizes(kind, *_partial(fit, test, ci_level, data), ci_level)
+    made = _pseudo if kind == "pseudo" else _standardized
+    return EffectSizes(kind, *made(fit, ci_level, data), ci_level)
+
+
+def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    design, weights = fit.design(data), fit.rows.weights
+    real = fit.family.response == "real" and fit.family.link == "identity"
+    sd_x = weighted_sd(design.x, weights)
+    sd_y = float(weighted_sd(fit.rows.observed, weights)) if real else 1.0
+    told = "times the standard deviation of the column" + (", over that of the response" if real else "")
+    note = f"Coefficients {told}."
+    if not real:
+        note += " The response is on the scale of the link and is not standardized."
+    return _scaled(fit, ci_level, data, sd_x, np.full(design.p, sd_y)), (note,)
+
+
+def _pseudo(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Hoffman (2015), Longitudinal Analysis, p. 342."""
+    if not fit.family.is_linear or fit.parts or len(fit.n_groups) != 1:
+        raise UnsupportedModelError(
+            "kind='pseudo' sets effects between and within the levels of one grouping factor of a linear mixed model "
+            f"apart; this model has {listing(fit.n_groups) or 'none'} as grouping factor and the {fit.family.name} "
+            "family. kind='standardized' is for all."
+        )
+    design = fit.design(data)
+    block = design.blocks[0]
+    order = np.argsort(block.codes, kind="stable")
+    starts = np.searchsorted(block.codes[order], np.arange(block.n_levels))
+    spread = np.maximum.reduceat(design.x[order], starts) - np.minimum.reduceat(design.x[order], starts)
+    within = (spread > 1e-8 * np.abs(design.x).max(axis=0)).any(axis=0)
+    means = np.add.reduceat(design.x[order], starts) / np.bincount(block.codes)[:, None]
+    sd_x = np.where(within, weighted_sd(design.x, design.weights), means.std(axis=0, ddof=1))
+    between_y, within_y = between_and_within(design, block)
+    others = ~within & (np.array(fit.fixed.terms) != "Intercept")
+    if others.any() and between_y < 1e-6 * within_y:
+        raise UnsupportedModelError(
+            f"Without predictors the levels of {block.group} do not differ (their SD is zero), so that an effect "
+            "between them cannot be measured in it. kind='standardized' has no such trouble."
+        )
+    table = _scaled(fit, ci_level, data, sd_x, np.where(within, within_y, between_y))
+    table.insert(
+        3, "level", ["within" if within[list(fit.fixed.terms).index(str(t))] else "between" for t in table.index]
+    )
+    note = f"Coefficients in standard deviations within levels of {block.group}, or between them where constant there."
+    return table, (note,)
+
+
+def _scaled(fit: FitResult, ci_level: float, data: Any, sd_x: FloatArray, sd_y: FloatArray) -> pd.DataFrame:
+    """Coefficients times sd_x / sd_y, shapes (p,), without the intercept."""
+    if is_sampled(fit):
+        tail = 0.5 - ci_level / 2
+        lower, upper = np.quantile(fit.draws(DRAWS, data=data).beta, [tail, 1 - tail], axis=0)
+    else:
+        df = np.asarray(fit.fixed.df)
+        df = np.where(np.isfinite(df), df, np.inf)
+        lower, upper = wald_interval(
+            fit.fixed.estimate, fit.fixed.std_error, None if np.isinf(df).all() else df, ci_level
+        )
+    scale = sd_x / np.where(sd_y > 0, sd_y, np.nan)
+    columns = {"estimate": fit.fixed.estimate * scale, "lower": lower * scale, "upper": upper * scale}
+    table = pd.DataFrame({**columns, "sd_x": sd_x, "sd_y": sd_y}, index=pd.Index(fit.fixed.terms, name="term"))
+    return table.drop(index="Intercept", errors="ignore")
+
+
+def _partial(fit: FitResult, test: str, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if fit.fixed.interval == "credible":
+        raise UnimixError("A posterior has no F tests: kind='standardized' and fit.r2() are of its draws.")
+    tests = anova(fit, test, data)
+    if "F" not in tests:
+        raise UnsupportedModelError(
+            "Partial eta squared is made of F tests, which a generalised model (or df_method='normal') does not have: "
+            "kind='standardized' or kind='d'."
+        )
+    f, df, df_error = (tests[c].to_numpy(dtype=np.float64) for c in ("F", "num_df", "den_df"))
+    columns: dict[str, FloatArray] = {}
+    for name, values in partial_shares(f, df, df_error).items():
+        # An interval of each estimate's own F, as effectsize has it.
+        own = values / df / ((1 - values) / df_error)
+        ends = np.array([noncentral_interval(*row, ci_level) for row in zip(own, df, df_error, strict=True)]).reshape(
+            -1, 2
+        )
+        shares = share_of(ends, df_error[:, None])
+        columns |= {name: values, f"{name}_lower": shares[:, 0], f"{name}_upper": shares[:, 1]}
+    table = pd.DataFrame(columns, index=tests.index)
+    table.insert(0, "F", f)
+    note = f"Partial shares from the type {test} F tests, denominator df {fit.fixed.df_method}; two-sided intervals."
+    return table, (note,)
+
+
+def _differences(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    refuse_parts(fit, "A standardized difference")
+    design, family = fit.design(data), fit.family
+    real = family.response == "real" and family.link == "identity"
+    if not real and (family.response != "binomial" or family.link not in ("logit", "probit")):
+        raise UnsupportedModelError(
+            f"A standardized difference has no accepted definition for the {family.name} family with the "
+            f"{family.link} link."
+        )
+    known = Predictors.of(fit, design)
+    factors = {n: known.levels[n] for n in predictor_names(fit.model.recipe) if n in known.levels}
+    names = [n for n, levels in factors.items() if len(levels) == 2]
+    if not names:
+        raise DataError(
+            "A standardized difference is of a factor with two levels, and the fixed part has none: "
+            "fit.emmeans(...).contrasts() compares levels, kind='standardized' is for numbers; C(x) in the formula "
+            "makes numbers levels."
+        )
+    divisor = np.asarray(1.0)
+    if real:
+        found = variances(fit, "A standardized difference", data)
+        divisor = np.sqrt(found.all_random + found.residual)
+    elif family.link == "logit":
+        divisor = np.asarray(1 / LOGISTIC)
+    inference, rows = fixed_inference(fit, data), {}
+    for name in names:
+        means = emmeans(fit, name, at=factors, weights="equal", kind="link", ci_level=ci_level, data=data)
+        low, high = (f"{v:g}" if isinstance(v, float) else str(v) for v in means.levels[name])
+        if means.lost.any():
+            rows[f"{name}: {high} - {low}"] = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
+            continue
+        weights = means.functions.weights[1] - means.functions.weights[0]
+        if is_sampled(fit):
+            values = fit.draws(DRAWS, data=data).beta @ weights / divisor
+            tail = 0.5 - ci_level / 2
+            ends = np.quantile(values, [tail, 1 - tail])
+            row = {"estimate": values.mean(), "lower": ends[0], "upper": ends[1]}
+        else:
+            made = inference.functions(weights[None]).table(ci_level).iloc[0]
+            row = {c: made[c] / float(divisor) for c in ("estimate", "lower", "upper")}
+            row["difference"] = made["estimate"]
+        rows[f"{name}: {high} - {low}"] = row
+    told = (
+        "Differences over the root of all variances but the fixed effects' (Westfall, Kenny & Judd 2014)."
+        if real
+        else "Log odds ratios times sqrt(3) / pi (Hasselblad & Hedges 1995), given the group effects."
+        if family.link == "logit"
+        else "Differences of the latent variable in its standard deviations, given the group effects."
+    )
+    note = "The variances are taken as known." if real and not is_sampled(fit) else ""
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("contrast").astype(float)
+    lost = (
+        "Empty rows cannot be estimated: the data have no such combination." if table["estimate"].isna().any() else ""
+    )
+    return table, tuple(t for t in (told, note, lost) if t)
+
+
+__all__ = ["EffectSizes", "effect_sizes"]

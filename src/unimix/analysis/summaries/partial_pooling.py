@@ -1,0 +1,319 @@
+"""Complete, no and partial pooling of one model, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.prediction.draws import MOST_DRAWS, Draws, coefficient_draws, conditional_at, is_sampled
+from unimix.design.design import Design
+from unimix.design.grouping_factors import is_nested
+from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.stats.joint_error import Conditional, predictor_variance
+from unimix.stats.per_level_regressions import Columns, LevelRegressions, all_columns, regressions
+from unimix.stats.variance_partition import intraclass_correlation, row_variance
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LevelPart:
+    """A block whose effects are part of a level's line.
+
+    Attributes:
+        block: Its index in the design.
+        map: From its effects to the columns, shape (k, q).
+        codes: Which of its levels each level belongs to, shape (L,).
+        own: Whether it is a block of the factor itself, and not of one that the factor is nested in.
+    """
+
+    block: int
+    map: FloatArray
+    codes: npt.NDArray[np.int64]
+    own: bool
+
+
+@dataclass(frozen=True)
+class LevelEstimates:
+    """What three kinds of pooling say about each level of a grouping factor; L levels, k coefficients.
+
+    Attributes:
+        group: The grouping factor.
+        levels: Its levels.
+        columns: The columns of the model.
+        codes: Level of each row, shape (n,).
+        parts: What belongs to a level's line: the factor's own blocks, and those of factors that it is nested in.
+        no: A regression per level.
+        complete: One regression for all rows, in each level's own columns, shape (L, k).
+        complete_beta: Its coefficients, shape (p,).
+        centre: Fixed effects of the mixed model (and the effects of the factors that a level is nested in), likewise,
+            shape (L, k).
+        partial: Fixed plus group effects, likewise, shape (L, k).
+        partial_sd: Their standard errors (posterior SDs), shape (L, k).
+        reliability: Shape (L, k), at the estimated (posterior mean) covariances; 0 where a coefficient does not vary
+            between levels.
+    """
+
+    group: str
+    levels: tuple[Any, ...]
+    columns: Columns
+    codes: npt.NDArray[np.int64]
+    parts: tuple[LevelPart, ...]
+    no: LevelRegressions
+    complete: FloatArray
+    complete_beta: FloatArray
+    centre: FloatArray
+    partial: FloatArray
+    partial_sd: FloatArray
+    reliability: FloatArray
+
+    @property
+    def too_small(self) -> dict[Any, str]:
+        """Levels without a regression of their own, and why."""
+        return {self.levels[i]: told for i, told in self.no.why.items()}
+
+    @property
+    def varying(self) -> tuple[int, ...]:
+        """Columns whose partially pooled coefficients differ between levels by more than the fixed part makes them."""
+        spread = np.abs(self.partial - self.centre).max(axis=0)
+        size = np.abs(self.partial).max(axis=0)
+        return tuple(int(j) for j in np.flatnonzero(self.no.own.any(axis=0) & (spread > 1e-9 * size)))
+
+    def table(self) -> pd.DataFrame:
+        """One row per level and coefficient.
+
+        Index level, term; columns n (rows of the level), complete, no_pooling with its std_error, centre (the fixed
+        effects of the mixed model), partial with its partial_sd (its standard error; posterior SD of a sampler), moved
+        (partial minus no_pooling), shrinkage (the share of the way from no_pooling to the centre; beyond 0 .. 1 where
+        correlated effects pull each other), reliability (share of the variance of the level's effect that its rows
+        explain, 1 - Var(b | y) / Var(b); Raudenbush & Bryk 2002, Hierarchical Linear Models, chapter 3).
+        """
+        at, names = self.no.own, np.array(self.columns.names, dtype=object)
+        rows, which = np.nonzero(at)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            no, partial, centre = self.no.estimate[at], self.partial[at], self.centre[at]
+            way = centre - no
+            shrinkage = np.where(np.abs(way) > 1e-12 * np.abs(no), (partial - no) / way, np.nan)
+        index = pd.MultiIndex.from_arrays([[self.levels[i] for i in rows], names[which]], names=[self.group, "term"])
+        return pd.DataFrame(
+            {
+                "n": self.no.n[rows],
+                "complete": self.complete[at],
+                "no_pooling": no,
+                "std_error": np.sqrt(np.einsum("lkk->lk", self.no.covariance)[at]),
+                "centre": centre,
+                "partial": partial,
+                "partial_sd": self.partial_sd[at],
+                "moved": partial - no,
+                "shrinkage": shrinkage,
+                "reliability": self.reliability[at],
+            },
+            index=index,
+        )
+
+    def summary(self) -> pd.DataFrame:
+        """One row per coefficient: spread of the levels' estimates, and mean shrinkage and reliability.
+
+        Columns complete, centre (mean over levels), sd_no_pooling and sd_partial (standard deviations over levels,
+        about each level's centre), shrinkage (1 - sd_partial / sd_no_pooling), reliability (mean).
+        """
+        rows = {}
+        for j, name in enumerate(self.columns.names):
+            own = self.no.own[:, j]
+            if not own.any():
+                continue
+            no = self.no.estimate[own, j] - self.centre[own, j]
+            partial = self.partial[own, j] - self.centre[own, j]
+            known = np.isfinite(no)
+            spread = float(np.std(no[known], ddof=1)) if known.sum() > 1 else np.nan
+            kept = float(np.std(partial[known], ddof=1)) if known.sum() > 1 else np.nan
+            rows[name] = {
+                "complete": float(self.complete[own, j].mean()),
+                "centre": float(self.centre[own, j].mean()),
+                "sd_no_pooling": spread,
+                "sd_partial": kept,
+                "shrinkage": 1 - kept / spread if spread > 0 else np.nan,
+                "reliability": float(self.reliability[own, j].mean()),
+            }
+        frame = pd.DataFrame.from_dict(rows, orient="index")
+        frame.index.name = "term"
+        return frame
+
+
+def the_group(fit: FitResult, group: str | None) -> str:
+    """The grouping factor that is meant.
+
+    Raises:
+        DataError: If there is none of that name, or none at all.
+        OptionError: If it must be named.
+    """
+    known = list(dict.fromkeys(b.group for b in fit.random))
+    if not known:
+        raise DataError(
+            f"{fit.model.reading} has no grouping factor to pool over: add one, such as (1 | g), to the formula."
+        )
+    if group is None:
+        if len(known) > 1:
+            raise OptionError(
+                f"The model has several grouping factors: name one of {listing(map(repr, known))} as group=."
+            )
+        return known[0]
+    if group not in known:
+        raise DataError(
+            f"{group!r} is not a grouping factor of this model.{did_you_mean(str(group), known)} Known: "
+            f"{listing(known)}."
+        )
+    return group
+
+
+def refuse_parts(fit: FitResult) -> None:
+    """Refuse models of more than the mean.
+
+    Raises:
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+    """
+    if fit.parts:
+        beside = listing(
+            {"zero": "zero inflation", "dispersion": "a model of the dispersion"}[name] for name in fit.parts
+        )
+        raise UnsupportedModelError(
+            f"Pooling looks at the coefficients of the mean alone, and this model has {beside}. Leave ziformula= and "
+            "dispformula= out."
+        )
+
+
+def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) -> LevelEstimates:
+    """Set complete, no and partial pooling side by side.
+
+    Complete and no pooling are regressions of the same response on the same columns, by least squares (maximum
+    likelihood for generalised models), whatever engine fitted the mixed model.
+
+    Args:
+        fit: A mixed model.
+        group: Its grouping factor; may be left out where there is one.
+        data: The data that were fitted, for a result that was loaded.
+
+    Raises:
+        DataError: For an unknown factor.
+        OptionError: If a factor must be named.
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+    """
+    group = the_group(fit, group)
+    refuse_parts(fit)
+    design = fit.design(data)
+    first = next(b for b in design.blocks if b.group == group)
+    levels = first.n_levels
+    outer = [b.group != group and is_nested(first.codes, b.codes) for b in design.blocks]
+    mine = [k for k, b in enumerate(design.blocks) if b.group == group or outer[k]]
+    columns = all_columns(design, [design.blocks[k] for k in mine])
+    rows = np.zeros(levels, dtype=np.int64)
+    rows[first.codes] = np.arange(design.n)  # a row of each level
+    parts = tuple(
+        LevelPart(k, m, design.blocks[k].codes[rows], not outer[k]) for k, m in zip(mine, columns.maps, strict=True)
+    )
+    no = regressions(design, columns, first.codes, levels)
+    fixed = np.zeros(len(columns.names))
+    fixed[: design.p] = fit.fixed.estimate
+    centre, whole = np.tile(fixed, (levels, 1)), np.tile(fixed, (levels, 1))
+    for part in parts:
+        effects = np.asarray(fit.random[part.block].modes)[part.codes] @ part.map.T
+        whole += effects
+        centre += 0.0 if part.own else effects
+    found, _ = complete_regression(design)
+    padded = np.zeros(len(columns.names))
+    padded[: design.p] = found
+    if is_sampled(fit):
+        sd = level_draws(coefficient_draws(fit, MOST_DRAWS, 0), parts, no.turned).std(axis=0, ddof=1)
+    else:
+        sd = _error_sd(conditional_at(fit, design), design, parts, no.turned)
+    return LevelEstimates(
+        group=group,
+        levels=tuple(first.levels),
+        columns=columns,
+        codes=first.codes,
+        parts=parts,
+        no=no,
+        complete=no.turned @ padded,
+        complete_beta=found,
+        centre=np.einsum("lij,lj->li", no.turned, centre),
+        partial=np.einsum("lij,lj->li", no.turned, whole),
+        partial_sd=np.asarray(sd),
+        reliability=_reliability(fit, design, parts, len(columns.names), levels),
+    )
+
+
+def complete_regression(design: Design) -> tuple[FloatArray, FloatArray]:
+    """Coefficients (p,) of one regression for all rows, and their covariance (p, p)."""
+    everywhere = np.zeros(design.n, dtype=np.int64)
+    one = regressions(design, all_columns(design, []), everywhere, 1)
+    return one.estimate[0], one.covariance[0]
+
+
+def _error_sd(at: Conditional, design: Design, parts: Sequence[LevelPart], turned: FloatArray) -> FloatArray:
+    """Standard error of each coefficient of each level, shape (L, k)."""
+    levels, k, _ = turned.shape
+    weights, level = turned.reshape(levels * k, k), np.repeat(np.arange(levels), k)
+    z, codes = _elsewhere(design, len(weights))
+    for part in parts:
+        z[part.block], codes[part.block] = weights @ part.map, part.codes[level]
+    found = predictor_variance(at, weights[:, : design.p], z, codes)
+    return np.sqrt(np.maximum(found, 0.0)).reshape(levels, k)
+
+
+def _elsewhere(design: Design, n: int) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
+    """Rows without group effects: zero columns and any levels; blocks of one factor have the same ones."""
+    return [np.zeros((n, b.q)) for b in design.blocks], [np.zeros(n, dtype=np.int64) for _ in design.blocks]
+
+
+def level_draws(draws: Draws, parts: Sequence[LevelPart], turned: FloatArray) -> FloatArray:
+    """Coefficients per level in its own columns under every draw, shape (S, L, k)."""
+    levels, k, _ = turned.shape
+    p = draws.beta.shape[1]
+    whole = np.zeros((len(draws), levels, k))
+    whole[:, :, :p] = draws.beta[:, None]
+    for part in parts:
+        whole += draws.effects[part.block][:, part.codes] @ part.map.T
+    return np.asarray(np.einsum("lij,slj->sli", turned, whole))
+
+
+def _reliability(fit: FitResult, design: Design, parts: Sequence[LevelPart], k: int, levels: int) -> FloatArray:
+    """1 - Var(b | y, beta) / Var(b) per level and column, 0 where there is no variance, shape (L, k)."""
+    known = replace(conditional_at(fit, design), beta_cov=np.zeros((design.p, design.p)))
+    own = [part for part in parts if part.own]
+    found = np.zeros((levels, k))
+    for j in range(k):
+        spread = sum(float(p.map[j] @ np.asarray(fit.random[p.block].covariance) @ p.map[j]) for p in own)
+        if spread <= 0:
+            continue
+        z, codes = _elsewhere(design, levels)
+        for part in own:
+            z[part.block] = np.tile(part.map[j], (levels, 1))
+        for block, b in enumerate(design.blocks):
+            if b.group == design.blocks[own[0].block].group:
+                codes[block] = np.arange(levels)
+        left = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
+        found[:, j] = 1.0 - left / spread
+    return found
+
+
+def icc(fit: FitResult, data: Any = None) -> dict[str, float]:
+    """Intraclass correlation per grouping factor: its share in the variance that fixed effects leave.
+
+    Random slopes count with their average over rows, as :func:`.block_variance` computes it. NaN for families whose
+    residual variance on the scale of the link has no simple form.
+    """
+    design = fit.design(data)
+    residual = row_variance(fit.family, fit.dispersion_parameters)
+    found = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual)
+    return {group: float(share) for group, share in found.items()}
+
+
+__all__ = ["LevelEstimates", "LevelPart", "icc", "level_draws", "level_estimates", "refuse_parts", "the_group"]

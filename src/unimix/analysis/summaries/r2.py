@@ -1,0 +1,285 @@
+"""R2 and the intraclass correlation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from unimix.analysis.summaries.variance_components import DRAWS, Variances, is_sampled, refuse_parts, variances
+from unimix.design.design import Design
+from unimix.distributions.log_density import variance
+from unimix.distributions.sampling import mean_of
+from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
+from unimix.fitted.formatting import in_html, without_noise, written
+from unimix.likelihood.lmm.null_model import null_model
+from unimix.likelihood.lmm.weights import counted_rows
+from unimix.stats.inference import checked_level
+from unimix.stats.predictor import linear_predictors
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+AT_ONCE = 20_000_000
+"""Numbers that are held at once."""
+
+
+@dataclass(frozen=True)
+class RSquared:
+    """How much of the variance a model explains.
+
+    Attributes:
+        table: Index measure; columns value and, of posterior draws, lower and upper (value is the mean), and method.
+        components: Index component; columns variance (mean of the draws) and share. Fixed effects, every block of group
+            effects, dispersion (observation-level effects), distribution; empty where R2 is not made of variances.
+        notes: What is to be known of them.
+    """
+
+    table: pd.DataFrame
+    components: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def marginal(self) -> float:
+        """Share of the fixed effects, of a mixed model."""
+        return self._of("marginal")
+
+    @property
+    def conditional(self) -> float:
+        """Share of fixed and group effects, of a mixed model."""
+        return self._of("conditional")
+
+    def _of(self, name: str) -> float:
+        if name not in self.table.index:
+            raise DataError(f"There is no {name} R2 without group effects: .table has {listing(self.table.index)}.")
+        return float(self.table.loc[name, "value"])  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        parts = [written(without_noise(self.table))]
+        if len(self.components):
+            parts += ["", written(self._shown_components())]
+        return "\n".join([*parts, *self.notes])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not len(self.components):
+            return in_html(without_noise(self.table), self.notes)
+        return in_html(without_noise(self.table)) + in_html(self._shown_components(), self.notes)
+
+    def _shown_components(self) -> pd.DataFrame:
+        return without_noise(self.components, self.components["share"])
+
+
+@dataclass(frozen=True)
+class IntraclassCorrelation:
+    """How alike rows of one level are.
+
+    Attributes:
+        table: Index ``all groups`` and each grouping factor; columns adjusted (share in the variance that fixed effects
+            leave) and unadjusted (share in all variance), each with lower and upper of posterior draws.
+        notes: What is to be known of them.
+    """
+
+    table: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def adjusted(self) -> float:
+        """Share of all grouping factors in the variance that fixed effects leave."""
+        return float(self.table["adjusted"].iloc[0])
+
+    @property
+    def unadjusted(self) -> float:
+        """Share of all grouping factors in all variance."""
+        return float(self.table["unadjusted"].iloc[0])
+
+    @property
+    def by_group(self) -> dict[str, float]:
+        """The adjusted one of each grouping factor."""
+        return {str(k): float(v) for k, v in self.table["adjusted"].iloc[1:].items()}
+
+    def __str__(self) -> str:
+        return written(without_noise(self.table), self.notes)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return in_html(without_noise(self.table), self.notes)
+
+
+def r2(fit: FitResult, data: Any = None, ci_level: float = 0.95) -> RSquared:
+    """R2 of the kind that the model has; see :meth:`unimix.result_summarised.SummarisedResult.r2`."""
+    checked_level(ci_level)
+    if is_sampled(fit):
+        return _posterior(fit, data, ci_level)
+    if fit.random:
+        return _nakagawa(variances(fit, "R2", data))
+    refuse_parts(fit, "R2")
+    if fit.fixed.interval == "credible":
+        raise UnsupportedModelError("R2 of a posterior needs its draws: fit with an engine that samples.")
+    return _linear(fit, data) if fit.family.is_linear else _generalised(fit, data)
+
+
+def icc(fit: FitResult, data: Any = None, ci_level: float = 0.95) -> IntraclassCorrelation:
+    """The intraclass correlation; see :meth:`unimix.result_summarised.SummarisedResult.icc`."""
+    checked_level(ci_level)
+    if not fit.random:
+        raise DataError(
+            f"{fit.model.reading} has no group effects and hence no intraclass correlation: add (1 | g) to the formula."
+        )
+    found = variances(fit, "The intraclass correlation", data)
+    left = found.all_random + found.residual
+    rows = {
+        "all groups": {"adjusted": found.all_random / left, "unadjusted": found.all_random / found.total},
+        **{g: {"adjusted": v, "unadjusted": v * left / found.total} for g, v in found.groups.items()},
+    }
+    table = pd.DataFrame(
+        {
+            name: {k: v for c, values in row.items() for k, v in _told(c, values, ci_level).items()}
+            for name, row in rows.items()
+        }
+    ).T
+    return IntraclassCorrelation(table, found.notes)
+
+
+def _told(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
+    """A number, or the mean of draws with the ends of its interval."""
+    if not values.ndim:
+        return {name: float(values)}
+    tail = 0.5 - ci_level / 2
+    lower, upper = np.quantile(values, [tail, 1 - tail])
+    prefix = "" if name == "value" else f"{name}_"
+    return {name: float(values.mean()), f"{prefix}lower": float(lower), f"{prefix}upper": float(upper)}
+
+
+def _components(found: Variances) -> pd.DataFrame:
+    parts = {"fixed": found.fixed, **dict(zip(found.blocks, found.random, strict=True))}
+    if len(found.random) > 1:
+        parts["random (total)"] = found.all_random
+    if np.any(found.dispersion > 0):
+        parts["dispersion"] = found.dispersion
+    parts["distribution"] = found.distribution
+    rows = {k: {"variance": float(np.mean(v)), "share": float(np.mean(v / found.total))} for k, v in parts.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("component")
+
+
+def _measures(rows: dict[str, tuple[FloatArray, str]], ci_level: float) -> pd.DataFrame:
+    made = {name: {**_told("value", values, ci_level), "method": method} for name, (values, method) in rows.items()}
+    return pd.DataFrame.from_dict(made, orient="index").rename_axis("measure")
+
+
+def _nakagawa(found: Variances) -> RSquared:
+    return RSquared(_measures(_nakagawa_rows(found, ""), 0.95), _components(found), found.notes)
+
+
+def _nakagawa_rows(found: Variances, suffix: str) -> dict[str, tuple[FloatArray, str]]:
+    told = "Nakagawa & Schielzeth 2013"
+    return {
+        f"marginal{suffix}": (np.asarray(found.fixed / found.total), told),
+        f"conditional{suffix}": (np.asarray((found.fixed + found.all_random) / found.total), told),
+    }
+
+
+def _linear(fit: FitResult, data: Any) -> RSquared:
+    design = fit.design(data)
+    y = design.y if design.offset is None else design.y - design.offset
+    w = np.ones(design.n) if design.weights is None else design.weights
+    rest = float(np.sum(w * (y - design.x @ np.asarray(fit.fixed.estimate)) ** 2))
+    centred = _spans_constant(design)
+    middle = float(np.average(y, weights=w)) if centred else 0.0
+    total = float(np.sum(w * (y - middle) ** 2))
+    value = 1 - rest / total
+    left = design.n - design.p
+    adjusted = 1 - (1 - value) * (design.n - centred) / left if left > 0 else float("nan")
+    notes = [] if centred else ["Without an intercept: of the squares about zero, not about the mean."]
+    if design.offset is not None:
+        notes.append("Of the response less the offset.")
+    rows = {
+        "r_squared": (np.asarray(value), "least squares"),
+        "adjusted": (np.asarray(adjusted), "least squares"),
+    }
+    return RSquared(_measures(rows, 0.95), pd.DataFrame(), tuple(notes))
+
+
+def _spans_constant(design: Design) -> bool:
+    if not design.p:
+        return False
+    scale = np.abs(design.x).max(axis=0)
+    found = np.linalg.lstsq(design.x / scale, np.ones(design.n))[0]
+    return bool(np.abs(design.x / scale @ found - 1).max() < 1e-8)
+
+
+def _generalised(fit: FitResult, data: Any) -> RSquared:
+    """Of likelihoods, counting every trial of a binomial response as a row."""
+    design = fit.design(data)
+    null, own = null_model(design).log_likelihood, fit.log_likelihood
+    n, notes = counted_rows(design.family, design.n, design.weights), []
+    if not _spans_constant(design):
+        raise UnsupportedModelError(
+            "R2 compares with the model of an intercept alone, which is not part of this one: add the intercept."
+        )
+    rows: dict[str, tuple[FloatArray, str]] = {}
+    if design.family.response == "binomial":
+        trials = np.ones(design.n) if design.trials is None else design.trials
+        k = design.y * trials
+        constant = float(np.sum(special.gammaln(trials + 1) - special.gammaln(k + 1) - special.gammaln(trials - k + 1)))
+        null, own, n = null - constant, own - constant, float(trials.sum())
+        mu = np.asarray(fit.fitted)
+        tjur = np.average(mu, weights=k) - np.average(mu, weights=trials - k)
+        rows["tjur"] = np.asarray(tjur), "Tjur 2009"
+        if (trials > 1).any():
+            notes.append("Every trial counts as a row.")
+    cox_snell = 1 - np.exp(2 * (null - own) / n)
+    if design.family.response in ("binomial", "count"):
+        rows["nagelkerke"] = np.asarray(cox_snell / (1 - np.exp(2 * null / n))), "Nagelkerke 1991"
+        rows["mcfadden"] = np.asarray(1 - own / null), "McFadden 1974"
+    rows["cox_snell"] = np.asarray(cox_snell), "Cox & Snell 1989"
+    return RSquared(_measures(rows, 0.95), pd.DataFrame(), tuple(notes))
+
+
+def _posterior(fit: FitResult, data: Any, ci_level: float) -> RSquared:
+    refuse_parts(fit, "R2")
+    rows = _gelman(fit, data)
+    components, notes = pd.DataFrame(), tuple[str, ...]()
+    if fit.random:
+        try:
+            found = variances(fit, "Nakagawa's R2", data)
+        except UnimixError as error:
+            notes = (str(error),)
+        else:
+            rows |= _nakagawa_rows(found, " (Nakagawa)")
+            components, notes = _components(found), found.notes
+    return RSquared(_measures(rows, ci_level), components, notes)
+
+
+def _gelman(fit: FitResult, data: Any) -> dict[str, tuple[FloatArray, str]]:
+    """Bayes R2: variance of expected responses over rows, and with it the expected variance about them, per draw."""
+    design, draws = fit.design(data), fit.draws(DRAWS, data=data)
+    if fit.family.name == "student_t" and (draws.parameters[:, 1] <= 2).any():
+        raise UnsupportedModelError(
+            "R2 needs the variance of the residuals, which is infinite with nu of 2 or less (as in some draws)."
+        )
+    # The weight of a Gaussian row divides its variance; the number of trials that of a proportion.
+    size = design.trials if design.trials is not None else design.weights if fit.family.name == "gaussian" else None
+    found = np.empty((4, len(draws)))
+    step = max(1, AT_ONCE // design.n)
+    for begin in range(0, len(draws), step):
+        part = slice(begin, begin + step)
+        beta = draws.beta[part]
+        at = mean_of(fit.family, linear_predictors(design, beta, [e[part] for e in draws.effects]))
+        alone = mean_of(fit.family, linear_predictors(design, beta, []))
+        parameters = [p[:, None] for p in draws.parameters[part].T]
+        about = variance(fit.family, np.asarray(parameters), at) / (1.0 if size is None else size)
+        found[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
+    whole, fixed, groups, rest = found
+    told = "Gelman, Goodrich, Gabry & Vehtari 2019"
+    if not fit.random:
+        return {"bayes_r2": (whole / (whole + rest), told)}
+    return {"marginal": (fixed / (fixed + groups + rest), told), "conditional": (whole / (whole + rest), told)}

@@ -1,0 +1,138 @@
+"""A fitted model as a paragraph for a paper."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix._version import __version__
+from unimix.errors import OptionError
+from unimix.fitted import describe
+
+if TYPE_CHECKING:
+    from unimix.fitted.schema import FixedPartResult, RandomPartResult
+    from unimix.result import FitResult
+
+DIGITS = 2
+"""Decimals of estimates; more where a standard error needs them."""
+
+
+def report(fit: FitResult, style: str = "apa") -> str:
+    """What was fitted, how, and what came of it, in one paragraph.
+
+    Args:
+        fit: The result.
+        style: apa.
+
+    Raises:
+        OptionError: For another style.
+    """
+    if style != "apa":
+        raise OptionError(f"style={style!r}: there is 'apa' only.")
+    sentences = [
+        _fitted(fit),
+        describe.status_words(fit),
+        _capital(describe.success_words(fit)),
+        *_fixed(fit),
+        *_parts(fit),
+        _random(fit),
+        _sampler(fit),
+    ]
+    sentences.append(f"Software: unimix {__version__}; {describe.engine_words(fit)}.")
+    return " ".join(s for s in sentences if s)
+
+
+def _fitted(fit: FitResult) -> str:
+    levels = [f"{n} levels of {name}" for name, n in fit.model.groups.items()]
+    over = f" in {_and(levels)}" if levels else ""
+    dropped = f" ({fit.model.n_dropped} more had missing values)" if fit.model.n_dropped else ""
+    weights = ", with weights" if fit.model.weighted else ""
+    return (
+        f"A {describe.model_words(fit)} of {fit.model.response} was fitted by {describe.method_words(fit)} with "
+        f"{fit.engine.engine} to {fit.model.n_obs} rows{over}{dropped}{weights}: {describe.model_text(fit)}."
+    )
+
+
+def _fixed(fit: FitResult) -> list[str]:
+    if not fit.fixed.terms:
+        return ["The model has no fixed effects."]
+    kind = "credible interval" if describe.is_posterior(fit) else "CI"
+    scale = "" if fit.model.link == "identity" else f" on the scale of the {fit.model.link} link"
+    centre = f", {describe.centre_words(fit)}" if describe.is_posterior(fit) else ""
+    found = [f"Fixed effects{scale}{centre}: {_coefficients(fit.fixed, kind)}."]
+    if fit.fixed.df_method in ("satterthwaite", "kenward-roger"):
+        found.append(f"Tests and intervals are by {describe.degrees_words(fit)}.")
+    if fit.model.aliased:
+        found.append(f"Left out because they depend on other columns: {_and(list(fit.model.aliased))}.")
+    return found
+
+
+def _coefficients(fixed: FixedPartResult, kind: str) -> str:
+    told = []
+    for i, term in enumerate(fixed.terms):
+        error, df, statistic = (float(v[i]) for v in (fixed.std_error, fixed.df, fixed.statistic))
+        places = describe.coefficient_places(float(fixed.estimate[i]), error, DIGITS)
+        estimate, lower, upper = (
+            describe.number_in_text(float(v[i]), places) for v in (fixed.estimate, fixed.lower, fixed.upper)
+        )
+        parts = [f"{term}: b = {estimate}"]
+        if lower and upper:
+            parts.append(f"{describe.percent(fixed.level)} {kind} [{lower}, {upper}]")
+        if np.isfinite(statistic):
+            name = "z" if np.isinf(df) else f"t({df:.0f})" if fixed.df_method == "residual" else f"t({df:.1f})"
+            name = "t" if np.isnan(df) else name
+            parts += [f"{name} = {describe.fixed_number(statistic, 2)}", describe.p_text(float(fixed.p_value[i]))]
+        elif not np.isnan(error):
+            parts.insert(1, f"SD = {describe.number_in_text(error, places)}")
+        told.append(", ".join(p for p in parts if p))
+    return "; ".join(told)
+
+
+def _parts(fit: FitResult) -> list[str]:
+    heads = {"zero": "Zero inflation (logit of the probability of a structural zero)", "dispersion": "Dispersion (log)"}
+    return [f"{heads[name]}: {_coefficients(part, 'CI')}." for name, part in fit.parts.items()]
+
+
+def _random(fit: FitResult) -> str:
+    told = [_block(block, sds) for block, sds in zip(fit.random, describe.shown_sds(fit), strict=True)]
+    names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
+    told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.fit.parameters.items()]
+    if not told:
+        return ""
+    head = "Random part" if fit.random else "Scale"
+    return f"{head}{', posterior estimates' if describe.is_posterior(fit) else ''}: {'; '.join(told)}."
+
+
+def _block(block: RandomPartResult, sds: npt.NDArray[np.float64]) -> str:
+    told = [f"SD({term}) = {_sized(float(sd))}" for term, sd in zip(block.terms, sds, strict=True)]
+    for j in range(len(block.terms)):
+        for i in range(j):
+            value = float(block.correlation[i, j])
+            shown = "undefined" if np.isnan(value) else describe.without_zero(value, 2)
+            told.append(f"r({block.terms[i]}, {block.terms[j]}) = {shown}")
+    return f"{block.group}: {', '.join(told)}"
+
+
+def _sized(value: float) -> str:
+    return describe.number_in_text(value, describe.places_for([value], DIGITS))
+
+
+def _sampler(fit: FitResult) -> str:
+    told = describe.sampler_words(fit)
+    if not told:
+        return ""
+    priors = ", ".join(f"{k} ~ {v}" for k, v in fit.engine.priors.items())
+    return f"The posterior has {told}." + (f" Priors: {priors}." if priors else "")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+__all__ = ["report"]

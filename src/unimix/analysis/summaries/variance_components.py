@@ -1,0 +1,167 @@
+"""The variances that R2 and the intraclass correlation are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design, RandomBlock
+from unimix.errors import UnsupportedModelError
+from unimix.likelihood.lmm.null_model import null_model
+from unimix.stats.variance_partition import (
+    block_variance,
+    fixed_variance,
+    intraclass_correlation,
+    needs_mean,
+    row_variance,
+)
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+DRAWS = 4000
+"""Posterior draws that are used at most."""
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variances on the scale of the link; of a sampled result one per draw, shape (S,), else shape ().
+
+    Attributes:
+        fixed: Of X beta without offset over the rows used (divisor n - 1).
+        random: Of every block but observation-level ones, averaged over rows.
+        blocks: What these are called, ``Days | Subject``.
+        groups: Share of each grouping factor in what fixed effects leave.
+        dispersion: Of observation-level effects of generalised models.
+        distribution: Of a row about its linear predictor.
+        notes: What is to be known of them.
+    """
+
+    fixed: FloatArray
+    random: tuple[FloatArray, ...]
+    blocks: tuple[str, ...]
+    groups: dict[str, FloatArray]
+    dispersion: FloatArray
+    distribution: FloatArray
+    notes: tuple[str, ...]
+
+    @property
+    def all_random(self) -> FloatArray:
+        """Of all blocks together."""
+        return np.asarray(sum(self.random, np.zeros_like(self.fixed)))
+
+    @property
+    def residual(self) -> FloatArray:
+        """Of the distribution and of observation-level effects."""
+        return np.asarray(self.distribution + self.dispersion)
+
+    @property
+    def total(self) -> FloatArray:
+        """Of everything."""
+        return np.asarray(self.fixed + self.all_random + self.residual)
+
+
+def is_sampled(fit: FitResult) -> bool:
+    """Whether the result holds posterior draws."""
+    return fit.fixed.interval == "credible" and fit.status.n_draws is not None
+
+
+def refuse_parts(fit: FitResult, what: str) -> None:
+    """Refuse models of more than the mean.
+
+    Raises:
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+    """
+    if fit.parts:
+        names = {"zero": "zero inflation (ziformula=)", "dispersion": "a formula of the dispersion (dispformula=)"}
+        told = " and ".join(names[p] for p in fit.parts)
+        raise UnsupportedModelError(f"{what} has no accepted definition for a model with {told}. Fit it without.")
+
+
+def variances(fit: FitResult, what: str, data: Any = None) -> Variances:
+    """Split the variance of a mixed model after Nakagawa & Schielzeth (2013) and Johnson (2014).
+
+    Prior weights are ignored. Observation-level effects of a generalised model count as dispersion.
+
+    Args:
+        fit: The result; with draws each of them is split.
+        what: What is asked for, for messages.
+        data: The data that were fitted, for a result that was loaded.
+
+    Raises:
+        UnsupportedModelError: If the family has no accepted variance on the scale of its link.
+    """
+    refuse_parts(fit, what)
+    design = fit.design(data)
+    beta, covariances, parameters = _values(fit, data)
+    notes: list[str] = []
+    distribution = _distribution(fit, design, parameters, what, notes)
+    extra = [b.n_levels == design.n and not fit.family.is_linear for b in design.blocks]
+    dispersion = np.zeros(beta.shape[:-1])
+    kept: list[tuple[RandomBlock, FloatArray]] = []
+    for block, covariance, counted_apart in zip(design.blocks, covariances, extra, strict=True):
+        if counted_apart:
+            dispersion = dispersion + block_variance(block.z, covariance)
+            notes.append(f"{block.group} has one level per row: its variance counts as dispersion.")
+        else:
+            kept.append((block, covariance))
+    if fit.status.state == "singular":
+        notes.append("The fit is singular: a variance of zero counts as zero.")
+    if design.weights is not None:
+        notes.append("Prior weights are ignored: sigma is that of a row of weight 1.")
+    blocks, covs = [b for b, _ in kept], [c for _, c in kept]
+    return Variances(
+        fixed=fixed_variance(design.x, beta),
+        random=tuple(block_variance(b.z, c) for b, c in kept),
+        blocks=tuple(_label(b) for b in blocks),
+        groups=intraclass_correlation(blocks, covs, distribution + dispersion),
+        dispersion=dispersion,
+        distribution=distribution,
+        notes=tuple(notes),
+    )
+
+
+def _label(block: RandomBlock) -> str:
+    terms = block.terms if block.q <= 3 else (block.terms[0], "...", block.terms[-1])
+    return f"{' + '.join(terms)} | {block.group}"
+
+
+def _values(fit: FitResult, data: Any) -> tuple[FloatArray, list[FloatArray], FloatArray]:
+    """Fixed effects, covariances and dispersion parameters: estimates, or draws along the first axis."""
+    if is_sampled(fit):
+        draws = fit.draws(DRAWS, data=data)
+        return draws.beta, [np.asarray(c) for c in draws.covariances], draws.parameters
+    return np.asarray(fit.fixed.estimate), [np.asarray(b.covariance) for b in fit.random], fit.dispersion_parameters
+
+
+def _distribution(fit: FitResult, design: Design, parameters: FloatArray, what: str, notes: list[str]) -> FloatArray:
+    family, mean = fit.family, float("nan")
+    if needs_mean(family):
+        mean = null_model(design).mean
+        notes.append(
+            f"The variance of the distribution is taken at the mean of the model without predictors, {mean:.4g}."
+        )
+        if mean < 5 and family.response == "count":
+            notes.append("It is an approximation for means that are not small.")
+    if family.response in ("positive", "unit"):
+        notes.append("The variance of the distribution is that of the delta method.")
+    found = row_variance(family, parameters, mean)
+    if not np.isfinite(found).all():
+        if family.name == "student_t" and family.link == "identity":
+            raise UnsupportedModelError(
+                f"{what} needs the variance of the residuals, which is infinite with nu of 2 or less"
+                f"{' (as in some draws)' if found.ndim else ''}."
+            )
+        raise UnsupportedModelError(
+            f"{what} has no accepted definition for the {family.name} family with the {family.link} link: the variance "
+            "of a row about its linear predictor has no agreed value there."
+        )
+    return found
+
+
+__all__ = ["DRAWS", "Variances", "is_sampled", "refuse_parts", "variances"]

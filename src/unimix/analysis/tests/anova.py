@@ -1,0 +1,113 @@
+"""Tests of the terms of the fixed part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.tests.terms import Terms, picked, terms_of
+from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def anova(fit: FitResult, kind: str | int, data: Any = None, df_method: str | None = None) -> pd.DataFrame:
+    """Test every term of the fixed part.
+
+    Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the fit
+    does not matter (as lmerTest's and SAS's); type II beside those that do not contain it (Fox & Weisberg 2019, An R
+    Companion to Applied Regression, section 5.3.4).
+
+    Args:
+        fit: The result; not a posterior.
+        kind: III or II.
+        data: The data that were fitted, for a result that was loaded.
+        df_method: Degrees of freedom; those of the result, if left out.
+
+    Returns:
+        Index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value (denominator df of the kind that the
+        result has); else chisq, df, p_value.
+
+    Raises:
+        OptionError: For another type.
+        DataError: If a term is aliased with others, so that there is no such test.
+        UnimixError: For a posterior.
+    """
+    chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(kind)
+    if chosen is None:
+        raise OptionError(f"type={kind!r}: choose 'III' or 'II'.")
+    if fit.fixed.interval == "credible":
+        raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
+    found = terms_of(fit, fit.design(data))
+    if not found.names:
+        return pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
+    at = fixed_inference(fit, data, df_method)
+    weights = _type3(found, len(at.beta)) if chosen == "III" else _type2(found, at.covariance)
+    rows = {name: at.joint_test(w) for name, w in zip(found.names, weights, strict=True)}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
+    frame.index.name = "term"
+    if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
+        frame["chisq"] = frame["F"] * frame["num_df"]
+        return frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
+    mean = frame["F"] * fit.sigma**2
+    frame.insert(0, "mean_sq", mean)
+    frame.insert(0, "sum_sq", mean * frame["num_df"])
+    return frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
+
+
+def term_weights(fit: FitResult, name: str, data: Any = None) -> FloatArray:
+    """The type III hypothesis of a term, or the coefficient of that name, as rows L with L beta = 0, shape (m, p).
+
+    Args:
+        fit: The result.
+        name: Of a term of the fixed part, or of a coefficient.
+        data: The data that were fitted, for a result that was loaded.
+
+    Raises:
+        OptionError: If there is neither.
+    """
+    p = len(fit.fixed.terms)
+    if name in fit.fixed.terms:
+        return picked((fit.fixed.terms.index(name),), p)
+    found = terms_of(fit, fit.design(data))
+    if name not in found.names:
+        known = list(dict.fromkeys([*found.names, *fit.fixed.terms]))
+        raise OptionError(
+            f"{name!r} is no term or coefficient of the model.{did_you_mean(name, known)} Known: {listing(known)}."
+        )
+    return _type3(found, p)[found.names.index(name)]
+
+
+def _type3(found: Terms, p: int) -> list[FloatArray]:
+    if not found.same_span:
+        lost = [n for n, c in zip(found.names, found.columns, strict=True) if not c]
+        if lost or any(len(a) != len(b) for a, b in zip(found.columns, found.sum_columns, strict=True)):
+            raise DataError(
+                "Some columns were left out because they depend on others (empty combinations of factors, say): type "
+                "III hypotheses are not defined. Use type='II'."
+            )
+        return [picked(c, p) for c in found.columns]
+    return [found.to_sums[list(c)] for c in found.sum_columns]
+
+
+def _type2(found: Terms, covariance: FloatArray) -> list[FloatArray]:
+    """The part of each term that is orthogonal to the terms above it, in the metric of the covariance."""
+    p = len(covariance)
+    weights = []
+    for i, columns in enumerate(found.columns):
+        if not columns:
+            raise DataError(f"{found.names[i]} has no columns of its own: they depend on other terms.")
+        own = picked(columns, p)
+        above = picked(tuple(j for k in found.above(i) for j in found.columns[k]), p)
+        if len(above):
+            inner = np.linalg.solve(above @ covariance @ above.T, above @ covariance @ own.T)
+            own = own - inner.T @ above
+        weights.append(np.asarray(own))
+    return weights

@@ -1,0 +1,383 @@
+"""Hypotheses about coefficients, written as texts: linear and nonlinear, one by one or together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.means.linear_functions import FixedInference, SmoothFunctions, fixed_inference
+from unimix.errors import FormulaError, OptionError, UnimixError, did_you_mean, listing
+from unimix.formula.parser import Binary, Call, Name, Node, Number, Reader, Unary, walk
+from unimix.stats.dual_numbers import FUNCTIONS, OPERATORS, evaluate
+from unimix.stats.inference import ALTERNATIVES, checked_level, tail_probability
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+LEAST_SPREAD = 1e-3
+"""Ratio of standard errors below which a joint test is made in units of them."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """k estimates that hypotheses are about.
+
+    Attributes:
+        names: What they are called beside b0, b1, ...; empty if they have positions only.
+        estimate: Shape (k,).
+        gradient: Their derivatives by the fixed effects, shape (k, p).
+        draws: Shape (S, k), of a posterior; else None.
+        inference: Of the fixed effects.
+    """
+
+    names: tuple[str, ...]
+    estimate: FloatArray
+    gradient: FloatArray
+    draws: FloatArray | None
+    inference: FixedInference
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One hypothesis.
+
+    Attributes:
+        text: As given.
+        node: Left side minus right side.
+        places: Position of the estimate behind each name in it.
+    """
+
+    text: str
+    node: Node
+    places: dict[str, int]
+
+
+def hypotheses(
+    fit: FitResult,
+    tests: str | Sequence[str],
+    *,
+    joint: bool,
+    alternative: str,
+    equivalence: tuple[float, float] | None,
+    ci_level: float,
+    data: Any,
+) -> pd.DataFrame:
+    """Test hypotheses about a result's fixed effects; see :func:`assess`."""
+    inference = fixed_inference(fit, data)
+    named = Named(fit.fixed.terms, inference.beta, np.eye(len(inference.beta)), inference.posterior, inference)
+    return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
+
+
+def assess(
+    named: Named,
+    tests: str | Sequence[str],
+    *,
+    joint: bool = False,
+    alternative: str = "two-sided",
+    equivalence: tuple[float, float] | None = None,
+    ci_level: float = 0.95,
+) -> pd.DataFrame:
+    """Test hypotheses about estimates, each by itself or all together.
+
+    Nonlinear ones by the delta method, with the degrees of freedom of the gradient; of a posterior by its draws.
+
+    Raises:
+        OptionError: For hypotheses that cannot be read, unknown names, wrong options; all of them at once.
+        UnimixError: For a joint test of a posterior.
+    """
+    checked_level(ci_level)
+    faults = _option_faults(joint=joint, alternative=alternative, equivalence=equivalence)
+    if not len(named.estimate):
+        raise OptionError("The model has no fixed effects: there is nothing to test.")
+    read, unread = _read(tests, named.names, len(named.estimate))
+    if faults + unread:
+        raise OptionError("\n".join(faults + unread))
+    values, slopes = _values(read, named.estimate)
+    gradient = slopes @ named.gradient
+    draws = None if named.draws is None else _drawn(read, named.draws)
+    functions = named.inference.smooth(values, gradient, draws)
+    flat = [h.text for h, row in zip(read, gradient, strict=True) if not np.any(np.abs(row) > 0)]
+    if flat:
+        raise OptionError(f"{flat[0]!r} does not depend on the coefficients at their estimates: nothing to test.")
+    texts = pd.Index([h.text for h in read], name="hypothesis")
+    if joint:
+        return _joint(functions, named.inference, texts, linear=all(_is_linear(h.node) for h in read))
+    made = functions.table(ci_level, alternative)
+    if functions.draws is not None:
+        made["probability"] = _probability(functions.draws, alternative)
+    if equivalence is not None:
+        made = pd.concat([made, _equivalence(functions, *equivalence)], axis=1)
+    made.index = texts
+    return made
+
+
+def _option_faults(*, joint: bool, alternative: str, equivalence: Any) -> list[str]:
+    faults = []
+    if alternative not in ALTERNATIVES:
+        hint = did_you_mean(str(alternative), ALTERNATIVES)
+        faults.append(f"alternative={alternative!r}: choose {listing(map(repr, ALTERNATIVES))}.{hint}")
+    elif joint and alternative != "two-sided":
+        faults.append("joint=True tests all hypotheses against any departure: it has no one-sided alternative.")
+    if equivalence is None:
+        return faults
+    ends = list(equivalence) if isinstance(equivalence, tuple | list) else []
+    numbers = all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in ends)
+    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+        faults.append(f"equivalence={equivalence!r}: two bounds, the lower one first, such as (-0.5, 0.5).")
+    if joint:
+        faults.append("equivalence= is of one hypothesis at a time: leave joint=True out.")
+    if alternative != "two-sided" and alternative in ALTERNATIVES:
+        faults.append("equivalence= makes two one-sided tests of its own: leave alternative= out.")
+    return faults
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def _read(tests: Any, names: tuple[str, ...], k: int) -> tuple[list[Hypothesis], list[str]]:
+    """The hypotheses that can be read, and what is wrong with the others."""
+    given = [tests] if isinstance(tests, str) else tests
+    if not isinstance(given, Sequence) or not given or not all(isinstance(t, str) for t in given):
+        return [], [f"hypotheses are texts such as 'x = 0' or ['x = z', 'w = 1'], not {tests!r}."]
+    texts = [part.strip() for text in given for part in _split(text)]
+    made, faults = [], []
+    for text in texts:
+        try:
+            made.append(_hypothesis(text, names, k))
+        except FormulaError as error:
+            told = " ".join(f.message for f in error.faults)
+            faults.append(f"The hypothesis {text!r} cannot be read. {told} {_told(names, k)}")
+        except OptionError as error:
+            faults.append(f"The hypothesis {text!r}: {error}")
+    return made, faults
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas that stand outside brackets and backticks."""
+    parts, depth, quoted = [""], 0, False
+    for character in text:
+        quoted ^= character == "`"
+        depth += 0 if quoted else (character in "([") - (character in ")]")
+        if character == "," and not quoted and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _hypothesis(text: str, names: tuple[str, ...], k: int) -> Hypothesis:
+    reader = Reader(_marked(text, names))
+    if reader.token.kind == "end":
+        raise OptionError("it is empty; write 'x = 0'.")
+    node = reader.expression(1)
+    if reader.accept("=", "=="):
+        right = reader.expression(1)
+        node = node if isinstance(right, Number) and right.value == 0 else Binary("-", node, right, 0)
+    if reader.token.text in ("<", ">", "<=", ">=", "!="):
+        raise OptionError("write it with '=' and give the side as alternative='greater' or 'less'.")
+    reader.finish()
+    return Hypothesis(text, node, _places(node, names, k))
+
+
+def _marked(text: str, names: tuple[str, ...]) -> str:
+    """The text with names of several words replaced by their marks, ``#3`` between backticks."""
+    odd = {re.sub(r"\s", "", n): i for i, n in enumerate(names) if not re.fullmatch(r"[^\W\d][\w.]*", n)}
+    if "Intercept" in names:
+        odd["(Intercept)"] = names.index("Intercept")
+
+    def pattern(name: str) -> str:
+        spaced = r"\s*".join(re.escape(c) for c in name.replace("**", "^"))
+        return spaced.replace(r"\^", r"(?:\*\*|\^)")
+
+    def marked(found: re.Match[str]) -> str:
+        inner = re.sub(r"\s", "", found.group()).replace("^", "**")
+        bare = inner.strip("`")
+        place = odd.get(inner, odd.get(bare))
+        if place is None:
+            return found.group()
+        if inner == bare and _is_expression(inner, names):
+            raise OptionError(
+                f"{inner} is a coefficient and a function of another one. Write the coefficient between backticks, "
+                f"`{inner}`, or the function of b{names.index(_inner_name(inner))}."
+            )
+        return f"`#{place}`"
+
+    ordered = sorted(odd, key=len, reverse=True)
+    choices = [rf"(?<![\w.`:]){pattern(n)}(?![\w.`:(\[])" for n in ordered]
+    quoted = [f"`{pattern(n)}`" for n in ordered]
+    return re.sub("|".join([*quoted, "`[^`]*`", *choices]), marked, text) if odd else text
+
+
+def _inner_name(text: str) -> str:
+    return text[text.index("(") + 1 : -1]
+
+
+def _is_expression(text: str, names: tuple[str, ...]) -> bool:
+    """Whether a coefficient's name, such as ``log(x)``, also reads as a function of a coefficient."""
+    function, _, rest = text.partition("(")
+    return function in FUNCTIONS and rest.removesuffix(")") in names
+
+
+def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
+    found: dict[str, int] = {}
+    faults: list[str] = []
+    for current in walk(node):
+        match current:
+            case Name(name):
+                place = _place(current, names, k)
+                if isinstance(place, int):
+                    found[name] = place
+                else:
+                    faults.append(place)
+            case Number() | Unary():
+                pass
+            case Binary(operator) if operator in OPERATORS:
+                pass
+            case Call(function, arguments, keywords) if function in FUNCTIONS:
+                if len(arguments) != 1 or keywords:
+                    faults.append(f"{function}() takes one quantity.")
+            case Call(function):
+                known = [*FUNCTIONS, *names]
+                faults.append(
+                    f"{function}() is not a function here.{did_you_mean(function, known)} Allowed: "
+                    f"{listing(FUNCTIONS)}."
+                )
+            case _:
+                faults.append(
+                    "only + - * / ^, numbers, functions and coefficients can stand here. "
+                    f"A coefficient with an unusual name goes between backticks. {_told(names, k)}"
+                )
+    if faults:
+        raise OptionError(" ".join(dict.fromkeys(faults)))
+    if not found:
+        raise OptionError("it names no coefficient.")
+    return found
+
+
+def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
+    """Position of a name's estimate, or what is wrong with it."""
+    mark = re.fullmatch(r"#(\d+)", name.name) if name.quoted else None
+    if mark:
+        return int(mark.group(1))
+    position = re.fullmatch(r"b(\d+)", name.name)
+    own = names.index(name.name) if name.name in names else None
+    if position and not name.quoted:
+        place = int(position.group(1))
+        if own is not None and own != place:
+            return f"{name.name} is a coefficient's name and a position: write `{name.name}` for the coefficient."
+        if place >= k:
+            return f"{name.name} does not exist: there are {k}, from b0 to b{k - 1}."
+        return place
+    if own is None:
+        return f"{name.name!r} is none of the estimates.{did_you_mean(name.name, names)} {_told(names, k)}"
+    return own
+
+
+def _told(names: tuple[str, ...], k: int) -> str:
+    if not names:
+        return f"They are called by position, b0 to b{k - 1}."
+    return "Known: " + listing(f"b{i} = {n}" for i, n in enumerate(names)) + "."
+
+
+# -- testing ------------------------------------------------------------------------------------
+
+
+def _values(read: Sequence[Hypothesis], at: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Left minus right sides at the estimates, shape (m,), and their derivatives by them, shape (m, k)."""
+    found = [evaluate(h.node, h.places, at) for h in read]
+    bad = [
+        h.text for h, f in zip(read, found, strict=True) if not np.isfinite(f.value) or not np.isfinite(f.slope).all()
+    ]
+    if bad:
+        raise OptionError(f"{bad[0]!r} is not defined, or has no derivative, at the estimates.")
+    return np.array([float(f.value) for f in found]), np.array([f.slope for f in found])
+
+
+def _drawn(read: Sequence[Hypothesis], draws: FloatArray) -> FloatArray:
+    found = np.stack([evaluate(h.node, h.places, draws, slopes=False).value for h in read], axis=1)
+    bad = ~np.isfinite(found)
+    if bad.any():
+        text = read[int(np.flatnonzero(bad.any(axis=0))[0])].text
+        raise OptionError(f"{text!r} is not defined in {int(bad.any(axis=1).sum())} of {len(draws)} draws.")
+    return found
+
+
+def _probability(draws: FloatArray, alternative: str) -> FloatArray:
+    above, below = (draws > 0).mean(axis=0), (draws < 0).mean(axis=0)
+    return np.asarray({"greater": above, "less": below}.get(alternative, np.maximum(above, below)))
+
+
+def _equivalence(functions: SmoothFunctions, low: float, high: float) -> pd.DataFrame:
+    """Two one-sided tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680)."""
+    if functions.draws is not None:
+        inside = ((functions.draws > low) & (functions.draws < high)).mean(axis=0)
+        return pd.DataFrame({"probability_equivalence": inside})
+    above = tail_probability((functions.estimate - low) / functions.std_error, functions.df, "greater")
+    below = tail_probability((functions.estimate - high) / functions.std_error, functions.df, "less")
+    return pd.DataFrame(
+        {"p_noninferiority": above, "p_nonsuperiority": below, "p_equivalence": np.maximum(above, below)}
+    )
+
+
+def _is_linear(node: Node) -> bool:
+    """Whether an expression is linear in its names."""
+    match node:
+        case Unary(_, operand):
+            return _is_linear(operand)
+        case Binary("+" | "-", left, right):
+            return _is_linear(left) and _is_linear(right)
+        case Binary("*", left, right):
+            return _is_linear(left) and _is_linear(right) and not (_has_names(left) and _has_names(right))
+        case Binary("/", left, right):
+            return _is_linear(left) and not _has_names(right)
+        case Number() | Name():
+            return True
+        case _:
+            return not _has_names(node)
+
+
+def _has_names(node: Node) -> bool:
+    return any(isinstance(n, Name) for n in walk(node))
+
+
+def _joint(
+    functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any], *, linear: bool
+) -> pd.DataFrame:
+    """All hypotheses together: F, or Wald's chi-squared."""
+    if functions.draws is not None:
+        raise UnimixError("A posterior has no joint test: leave joint=True out, or look at fit.draws().")
+    if not (functions.std_error > 0).all():
+        raise OptionError(f"{texts[int(np.argmin(functions.std_error))]!r} has no standard error.")
+    # In units of their standard errors: what contradicts does not hang on the units of predictors.
+    rows = functions.gradient / functions.std_error[:, None]
+    values = functions.estimate / functions.std_error
+    turned = inference.covariance @ rows.T
+    shift = turned @ np.linalg.lstsq(rows @ turned, values, rcond=1e-9)[0]
+    if np.abs(rows @ shift - values).max() > 1e-6 * max(float(np.abs(values).max()), 1.0):
+        if not linear:
+            raise OptionError(
+                f"The hypotheses {listing(texts)} depend on each other: at the estimates one moves as the others do, "
+                "and says nothing of its own. Leave one out, or test them one by one, joint=False."
+            )
+        raise OptionError(f"The hypotheses contradict each other: {listing(texts)}.")
+    # Fai and Cornelius's degrees of freedom change with the units of the hypotheses: lmerTest takes them as they come,
+    # and so does this where no variance is lost beside the largest (lmerTest then loses a hypothesis).
+    spread = float(functions.std_error.min() / functions.std_error.max())
+    taken = functions.gradient if spread > LEAST_SPREAD else rows
+    statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(taken)
+    index = pd.Index([", ".join(texts)], name="hypothesis")
+    if np.isinf(denominator):
+        return pd.DataFrame({"chisq": statistic * numerator, "df": numerator, "p_value": p_value}, index=index)
+    columns = {"F": statistic, "num_df": numerator, "den_df": denominator, "p_value": p_value}
+    return pd.DataFrame(columns, index=index)
+
+
+__all__ = ["Hypothesis", "Named", "assess", "hypotheses"]

@@ -1,0 +1,117 @@
+"""The terms of a fixed part: their columns, what contains what, and coding by sums to zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design, with_dot
+from unimix.design.evaluate import Environment
+from unimix.design.model_matrix import built_columns
+from unimix.design.typed_columns import FactorColumn
+from unimix.formula.allowed import expression_columns
+from unimix.formula.contrasts import Contrast
+from unimix.formula.expand import expand
+from unimix.formula.interpreter import parse
+from unimix.formula.parser import Name, render
+from unimix.formula.transforms import decode_state
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of a design's fixed part, without the intercept.
+
+    Attributes:
+        names: ``Time``, ``Cu``, ``Time:Cu``.
+        atoms: What each multiplies.
+        variables: The columns of the data that each uses.
+        columns: Columns of X that belong to each.
+        to_sums: Coefficients under sum-to-zero coding of every factor, as functions of the design's own, shape (k, p).
+        sum_columns: Rows of ``to_sums`` that belong to each term.
+        same_span: Whether that coding spans the same columns, so that its coefficients exist.
+    """
+
+    names: tuple[str, ...]
+    atoms: tuple[frozenset[str], ...]
+    variables: tuple[frozenset[str], ...]
+    columns: tuple[tuple[int, ...], ...]
+    to_sums: FloatArray
+    sum_columns: tuple[tuple[int, ...], ...]
+    same_span: bool
+
+    def above(self, index: int) -> tuple[int, ...]:
+        """Terms that contain a term."""
+        own = self.atoms[index]
+        return tuple(i for i, atoms in enumerate(self.atoms) if own < atoms)
+
+
+def terms_of(fit: FitResult, design: Design) -> Terms:
+    """Find the terms of a result's fixed part."""
+    recipe = fit.model.recipe
+    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+    products = expand(spec.fixed)
+    states = {k: decode_state(s) for k, s in recipe.states.items()}
+    env = Environment(dict(design.columns), states, learning=False)
+    own = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    sums = {k: Contrast("sum") for k, c in design.columns.items() if isinstance(c, FactorColumn)}
+    _, _, owners = built_columns(spec.fixed, env, own, design.n)
+    kept = [owners[j] for j in recipe.kept]
+    x, _, sum_owners = built_columns(spec.fixed, env, sums, design.n)
+    scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
+    turned, _, rank, _ = np.linalg.lstsq(x / scale, design.x)
+    left = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
+    same = bool(rank == design.p == x.shape[1] and (left <= 1e-8 * np.abs(design.x).max(axis=0, initial=0.0)).all())
+    return Terms(
+        names=tuple(":".join(n.name if isinstance(n, Name) else render(n) for n in product) for product in products),
+        atoms=tuple(frozenset(render(node) for node in product) for product in products),
+        variables=tuple(frozenset(n for node in product for n in expression_columns(node)) for product in products),
+        columns=tuple(tuple(j for j, o in enumerate(kept) if o == i) for i in range(len(products))),
+        to_sums=np.asarray(turned / scale[:, None]),
+        sum_columns=tuple(tuple(j for j, o in enumerate(sum_owners) if o == i) for i in range(len(products))),
+        same_span=same,
+    )
+
+
+def random_products(fit: FitResult, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
+    """Per block the terms that no other term of it contains, with their columns; the intercept is none.
+
+    Args:
+        fit: The result.
+        design: Its design.
+    """
+    recipe = fit.model.recipe
+    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+    states = {k: decode_state(s) for k, s in recipe.states.items()}
+    env = Environment(dict(design.columns), states, learning=False)
+    own = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    found = []
+    for block in recipe.blocks:
+        left = spec.random[block.term].left
+        products = expand(left)
+        atoms = [frozenset(render(node) for node in product) for product in products]
+        _, _, owners = built_columns(left, env, own, design.n)
+        kept = [owners[j] for j in block.columns]
+        mine = []
+        for i, product in enumerate(products):
+            columns = tuple(j for j, o in enumerate(kept) if o == i)
+            if columns and not any(atoms[i] < atoms[o] for o in set(kept) if o >= 0):
+                name = ":".join(n.name if isinstance(n, Name) else render(n) for n in product)
+                mine.append((name, columns))
+        found.append(mine)
+    return found
+
+
+def picked(columns: tuple[int, ...], p: int) -> FloatArray:
+    """Rows of the identity, shape (len(columns), p)."""
+    return np.asarray(np.eye(p)[list(columns)])
+
+
+__all__ = ["Terms", "picked", "random_products", "terms_of"]

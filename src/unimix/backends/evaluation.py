@@ -1,0 +1,159 @@
+"""What an adapter may ask of unimix at an engine's estimates: effects, standard errors, and what is left to gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design
+from unimix.likelihood.glmm.laplace import laplace_at
+from unimix.likelihood.glmm.optimise import Point, derivatives_at
+from unimix.likelihood.lmm.conditional_modes import effects_at, locate
+from unimix.likelihood.lmm.conditioning import column_scale, is_singular, relative_factors
+from unimix.likelihood.lmm.newton_decrement import (
+    WORTHWHILE,
+    Curvature,
+    curvature_of_laplace,
+    newton_gain,
+    stopped_short,
+)
+from unimix.likelihood.lmm.optimise import ZERO, left_to_gain, scaled_gradient
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AtEstimates:
+    """A model at given parameters, by unimix.
+
+    Attributes:
+        gain: Log-likelihood that a Newton step promises; infinity where the Hessian is not negative definite.
+        beta_cov: Covariance matrix of the fixed effects, shape (p, p): generalised least squares for a linear mixed
+            model, the observed information of all parameters for a generalised one; None where there is none.
+        modes: Conditional modes per block, shapes (L, q).
+        mode_covs: Conditional covariances per block given all parameters, shapes (L, q, q).
+        log_likelihood: Of the criterion, with all constants.
+        singular: Whether a covariance matrix lies on its boundary, whatever the units of its columns.
+        gradient: Largest element of the gradient by the covariance factors, each in units of its size; None for a
+            generalised model.
+        higher: Covariances beside the boundary of which the likelihood of a generalised model is higher, for the next
+            search to start at; None where there are none. For linear models ``Backend.fit`` climbs on by itself.
+    """
+
+    gain: float
+    beta_cov: FloatArray | None
+    modes: tuple[FloatArray, ...]
+    mode_covs: tuple[FloatArray, ...]
+    log_likelihood: float
+    singular: bool
+    gradient: float | None = None
+    higher: tuple[FloatArray, ...] | None = None
+
+    @property
+    def complaint(self) -> str:
+        """Why these estimates are no maximum, in words; empty if they are."""
+        if not np.isfinite(self.gain):
+            return "the search ended where the likelihood has no maximum"
+        return stopped_short(self.gain) if self.gain > WORTHWHILE else ""
+
+
+def linear_at(design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool) -> AtEstimates:
+    """A linear mixed model at given covariances, from cross-products of the data and exact derivatives.
+
+    Args:
+        design: Without offset.
+        covariances: Of each block's effects, shapes (q, q); may be singular.
+        sigma: Residual standard deviation.
+        reml: Criterion.
+    """
+    at = locate(design, covariances, sigma, reml=reml)
+    modes, mode_covs = effects_at(at)
+    return AtEstimates(
+        gain=left_to_gain(at.products, at.factors, reml=reml),
+        beta_cov=sigma**2 * at.profile.cov_unscaled,
+        modes=modes,
+        mode_covs=mode_covs,
+        log_likelihood=at.profile.value,
+        singular=is_singular(tuple(sigma**2 * (f @ f.T) for f in at.factors), sigma),
+        gradient=scaled_gradient(at.products, at.profile, at.factors, reml=reml),
+    )
+
+
+def laplace_at_estimates(
+    design: Design,
+    beta: FloatArray,
+    covariances: Sequence[FloatArray],
+    parameters: FloatArray,
+    *,
+    expected: bool = False,
+    nodes: int = 1,
+) -> AtEstimates:
+    """A generalised mixed model at given parameters, by Laplace's approximation or quadrature.
+
+    Args:
+        design: Of a generalised model, with or without blocks.
+        beta: Fixed effects, shape (p,).
+        covariances: Of each block's effects, shapes (q, q); may be singular.
+        parameters: Dispersion parameters, shape (k,).
+        expected: Whether the determinant of Laplace's approximation takes the expected information, as lme4's does.
+        nodes: Of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
+    """
+    at = laplace_at(design, beta, covariances, parameters, expected=expected)
+    if expected:
+        near = curvature_of_laplace(design, beta, covariances, parameters, expected=True, nodes=nodes)
+    else:
+        near = _curvature(design, Point(relative_factors(tuple(covariances), 1.0), beta, parameters), nodes)
+    units = [column_scale(b.z) for b in design.blocks]
+    scaled = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
+    singular, gain, higher = is_singular(scaled, 1.0), near.gain, None
+    if singular and nodes == 1:
+        rise, higher = _beside_the_boundary(
+            lambda c: laplace_at(design, beta, c, parameters, expected=expected, start=at.spherical).log_likelihood,
+            tuple(covariances),
+            units,
+        )
+        gain = max(gain, rise)
+    return AtEstimates(gain, near.beta_cov, at.modes, at.mode_covs, near.value, singular, higher=higher)
+
+
+def _beside_the_boundary(
+    value: Callable[[tuple[FloatArray, ...]], float], covariances: tuple[FloatArray, ...], units: Sequence[FloatArray]
+) -> tuple[float, tuple[FloatArray, ...] | None]:
+    """The highest likelihood some steps away from singular covariances, and what it gains.
+
+    A lower triangular factor hides directions there: into the null space, and turns of what is left of the factor. Here
+    each element of a square root by eigenvectors is moved, in units of an effect of one on the scale of the link.
+    """
+    here, gained, best = value(covariances), WORTHWHILE, None
+    for k, (covariance, unit) in enumerate(zip(covariances, units, strict=True)):
+        sizes, vectors = np.linalg.eigh(covariance * np.outer(unit, unit))
+        root = vectors * np.sqrt(np.maximum(sizes, 0.0))
+        for i, j in np.ndindex(*root.shape):
+            for step in (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3):
+                moved = root.copy()
+                moved[:, j] += step * vectors[:, i]
+                own = moved @ moved.T / np.outer(unit, unit)
+                there = (*covariances[:k], own, *covariances[k + 1 :])
+                if (rise := value(there) - here) > gained:
+                    gained, best = rise, there
+    return (gained, best) if best is not None else (0.0, None)
+
+
+def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
+    """The curvature from exact derivatives; elements of factors that are zero stay there."""
+    value, gradient, hessian = derivatives_at(design, point, nodes)
+    packed = point.pack()
+    cells = len(packed) - design.p - len(point.parameters)
+    free = (np.arange(len(packed)) >= cells) | (np.abs(packed) > ZERO)
+    gain = newton_gain(gradient[free], hessian[np.ix_(free, free)])
+    if not np.isfinite(gain):
+        return Curvature(gain, None, value)
+    first = int(free[:cells].sum())
+    inverse = np.asarray(np.linalg.inv(-hessian[np.ix_(free, free)]), dtype=np.float64)
+    return Curvature(gain, inverse[first : first + design.p, first : first + design.p], value)
+
+
+__all__ = ["AtEstimates", "laplace_at_estimates", "linear_at"]

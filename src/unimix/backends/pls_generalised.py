@@ -1,0 +1,76 @@
+"""Generalised models of unimix's own engine: Laplace's approximation, quadrature, and models without group effects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.estimates import Estimates
+from unimix.errors import FitError
+from unimix.likelihood.glmm.laplace import laplace_at
+from unimix.likelihood.glmm.optimise import covariance_of, search_laplace
+from unimix.likelihood.lmm.conditioning import column_scale, is_singular
+from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
+
+if TYPE_CHECKING:
+    from unimix.backends.base import FitRequest, Problem
+    from unimix.design.design import Design
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def limits(design: Design, request: FitRequest) -> list[str]:
+    """Why a generalised model is refused beyond the sheets, if so."""
+    if request.method == "AGQ" and design.blocks and (len(design.blocks) > 1 or design.blocks[0].q > 1):
+        return ["method='AGQ' is for one scalar random term, (1 | g): use method='Laplace' or backend='pymc'"]
+    return []
+
+
+def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
+    """Fit a generalised model.
+
+    Args:
+        problem: With or without blocks.
+        n_agq: Nodes, where the method is AGQ.
+        call: What the result shows as the call.
+
+    Raises:
+        FitError: If the likelihood is not finite anywhere the search looks.
+    """
+    design, request = problem.design, problem.request
+    nodes = n_agq if request.method == "AGQ" and design.blocks else 1
+    try:
+        found = search_laplace(design, nodes)
+    except FloatingPointError as error:
+        raise FitError(f"pls found no start: {error}. Another link may help, the log say.") from error
+    point = found.point
+    covariances = tuple(f @ f.T for f in point.factors)
+    units = [column_scale(b.z) for b in design.blocks]
+    singular = is_singular(tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True)), 1.0)
+    at = laplace_at(design, point.beta, covariances, point.parameters, start=None)
+    parameters = dict(zip(design.family.parameters, map(float, point.parameters), strict=True))
+    name = design.family.parameters[0] if design.family.parameters else ""
+    first = parameters.get(name, 1.0)
+    beta_cov, told = covariance_of(found, design)
+    finished = found.gain < WORTHWHILE and not told
+    if not told and not finished:
+        told = stopped_short(found.gain)
+    return Estimates(
+        beta=point.beta,
+        beta_cov=beta_cov,
+        covariances=covariances,
+        sigma=first if name == "sigma" else float(np.sqrt(first)) if name == "dispersion" else 1.0,
+        modes=at.modes,
+        mode_covs=at.mode_covs,
+        log_likelihood=found.value,
+        converged=finished,
+        parameters=parameters,
+        std_error_kind="observed information",
+        criterion=f"AGQ({nodes})" if nodes > 1 else "",
+        singular=singular if design.blocks else False,
+        messages=(told,) if told else (),
+        engine_call=call,
+        native=found,
+    )

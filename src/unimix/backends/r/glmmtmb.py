@@ -1,0 +1,378 @@
+"""glmmTMB through rpy2: our numeric columns into R, one round trip, plain vectors back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends.base import BackendInfo, FitRequest, Problem
+from unimix.backends.capabilities import Capabilities
+from unimix.backends.cost import Cost, sizes_of
+from unimix.backends.family_support import FamilySheet
+from unimix.backends.r.backend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
+from unimix.backends.r.glmmtmb_capabilities import CAPABILITIES, FAMILIES
+from unimix.design.estimates import Estimates
+from unimix.errors import FitError
+from unimix.likelihood.glmm.glm import fisher_scoring
+from unimix.likelihood.glmm.laplace import laplace_at
+from unimix.likelihood.lmm import gls
+from unimix.likelihood.lmm.conditioning import is_singular, nearest_singular, relative_factors
+from unimix.likelihood.lmm.newton_decrement import (
+    WORTHWHILE,
+    Curvature,
+    curvature_of_laplace,
+    left_to_gain,
+    stopped_short,
+)
+from unimix.likelihood.lmm.starts import likely_starts
+from unimix.likelihood.response import link_unit
+from unimix.r_installation import r_packages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    from unimix.design.design import Design, Part
+
+FloatArray = npt.NDArray[np.float64]
+FLAT = 1e-5
+"""Log-likelihood by which a covariance must differ from a singular one, to count as regular."""
+_HALF_LINE = ("identity", "sqrt", "inverse", "inverse_squared")
+"""Links of positive responses whose linear predictor has an end."""
+_R_NAMES = {
+    "gamma": "Gamma",
+    "negative_binomial": "nbinom2",
+    "negative_binomial_1": "nbinom1",
+    "beta": "beta_family",
+}
+
+
+class GlmmTMB(RBackend):
+    """glmmTMB (R): maximum likelihood by Laplace's approximation with automatic differentiation.
+
+    Attributes:
+        optimizer: How the likelihood is maximised: R's ``nlminb``, or a method of ``optim``.
+        control: Settings of the optimizer.
+        starts: Start Gaussian models from the likely maxima that unimix finds by a look at its own likelihood, and not
+            from unit variances, from which glmmTMB is known to stop far below the optimum.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="glmmtmb",
+        engine="glmmTMB",
+        title="glmmTMB (R) through rpy2",
+        packages=("rpy2",),
+        distributions=("rpy2",),
+        extra="glmmtmb",
+        url="https://github.com/glmmTMB/glmmTMB",
+    )
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    families: ClassVar[FamilySheet] = FAMILIES
+    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("glmmtmb")
+    r_engine: ClassVar[tuple[str, ...]] = ("glmmTMB",)
+    r_beneath: ClassVar[str] = "TMB"
+    takes_start: ClassVar[bool] = True
+    per_row: ClassVar[float] = 45.0  # the tape of automatic differentiation
+    per_million: ClassVar[float] = 23.0
+    per_cube: ClassVar[float] = 150.0
+    per_dense: ClassVar[float] = 3.0
+
+    optimizer: Literal["nlminb", "BFGS", "L-BFGS-B"] = "nlminb"
+    control: dict[str, float] = Field(default_factory=dict)
+    starts: bool = True
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
+        """Weights that would mean something else."""
+        if design.weights is not None and design.zero is not None:
+            return ["weights with zero inflation: it is not clear what they would count"]
+        if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
+            return ["weights: glmmTMB's multiply the log-likelihood, and a Gaussian model's are precisions"]
+        return []
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:
+        """The tape of automatic differentiation, and the conditional modes that unimix adds."""
+        own, size = super().cost(design, request), sizes_of(design)
+        beside = 90.0 * size.rows if request.reml else 0.0  # fixed effects are integrated out as well
+        beside += 3.0 * size.tied if len({b.group for b in design.blocks}) > 1 else 0.0
+        return replace(own, bytes=(own.bytes or 0.0) + beside)
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call that R would see."""
+        bars = [
+            f"{b.structure}(0 + {' + '.join(_columns(k, b.q, b.structure))} | g{k})"
+            for k, b in enumerate(design.blocks)
+        ]
+        fixed = [f"x{j}" for j in range(design.p)]
+        zero = _one_sided(design.zero, "u", "~0")
+        dispersion = _one_sided(design.dispersion, "v", "~1")
+        return self._call(f"y ~ {' + '.join(['0', *fixed, *bars])}", zero, dispersion, design, request)
+
+    def _call(self, formula: str, zero: str, dispersion: str, design: Design, request: FitRequest) -> str:
+        family = _R_NAMES.get(design.family.label, design.family.name)
+        more = ", weights = w" if len(prior_weights(design)) else ""
+        more += ", offset = off" if design.offset is not None and not design.is_linear else ""
+        more += f", ziformula = {zero}" if zero != "~0" else ""
+        more += f", dispformula = {dispersion}" if dispersion != "~1" else ""
+        reml = "TRUE" if request.reml else "FALSE"
+        return f'glmmTMB({formula}, family = {family}(link = "{design.family.link}"){more}, REML = {reml})'
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        bridge: Any = engine
+        design, request = problem.design, problem.request
+        default = {"eval.max": 2000.0, "iter.max": 2000.0, "rel.tol": 1e-12} if self.optimizer == "nlminb" else {}
+        arguments = [
+            *r_arguments(design),
+            r_offset(design),
+            [b.structure for b in design.blocks],
+            design.family.label,
+            design.family.link,
+            np.empty(0) if design.zero is None else design.zero.x,
+            np.empty(0) if design.dispersion is None else design.dispersion.x,
+            request.reml and bool(design.blocks or design.p),
+            self.optimizer,
+            {**default, **self.control},
+        ]
+        starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
+        if problem.start is not None:
+            sigma = gls.profile(
+                design.y, design.x, design.blocks, tuple(f @ f.T for f in problem.start), reml=request.reml
+            )[1]
+            starts.insert(0, _theta(problem.start, sigma))
+        own: FloatArray = np.empty(0)
+        # Links that give a mean for some linear predictors only need a start inside, and can have several maxima.
+        inside = own if design.family.is_linear or not design.p else fisher_scoring(design)
+        pairs = [(theta, inside) for theta in starts or [own]]
+        if len(inside) and design.family.link in _HALF_LINE:
+            pairs.append((own, own))
+        best: dict[str, Any] | None = None
+        failure: FitError | None = None
+        for pair in pairs:
+            try:
+                answer = bridge.call("fit_tmb", *arguments, *pair)
+            except FitError as error:
+                failure = error
+                continue
+            if best is None or answer["log_likelihood"][0] > best["log_likelihood"][0] + 1e-9:
+                best = answer
+        if best is None:
+            raise failure if failure is not None else FitError("glmmTMB gave no answer.")
+        provenance = (
+            {"optimum": f"started from {len(starts)} points that unimix's own likelihood finds"} if starts else {}
+        )
+        if design.dispersion is not None and design.family.name == "gaussian":
+            best["power"] = bridge.call("tmb_sigma_power")["power"]
+        call = self._call(best["text"][0], best["zero"][0], best["dispersion"][0], design, request)
+        return _read(best, problem, provenance, call)
+
+
+def _one_sided(part: Part | None, letter: str, absent: str) -> str:
+    return absent if part is None else "~ " + " + ".join(["0", *(f"{letter}{j}" for j in range(len(part.names)))])
+
+
+def _columns(k: int, q: int, structure: str) -> list[str]:
+    return [f"t{k}"] if structure == "ar1" else [f"z{k}_{j}" for j in range(q)]
+
+
+def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
+    """GlmmTMB's theta at the likely maxima of a Gaussian model: log SDs, then the scaled factor of the correlations."""
+    if not design.is_linear or not design.blocks or any(b.structure != "us" for b in design.blocks):
+        return []
+    found = []
+    for factors in likely_starts(design.y, design.x, design.blocks, reml=reml):
+        sigma = gls.profile(design.y, design.x, design.blocks, tuple(f @ f.T for f in factors), reml=reml)[1]
+        found.append(_theta(factors, sigma))
+    return found
+
+
+def _theta(factors: Sequence[FloatArray], sigma: float) -> FloatArray:
+    parts = []
+    for factor in factors:
+        sd = np.sqrt((factor**2).sum(axis=1))
+        parts.append(np.log(np.maximum(sigma * sd, 1e-4)))
+        diagonal = np.maximum(np.abs(np.diag(factor)), 1e-3 * np.maximum(sd, 1e-8))
+        scaled = factor / diagonal[:, None]
+        parts.append(np.clip(scaled[np.tril_indices(len(factor), -1)], -20, 20))
+    return np.concatenate(parts)
+
+
+def _all_one(covariance: FloatArray) -> FloatArray | None:
+    """The same matrix (q, q) with correlations of +-1, where they nearly are."""
+    sd = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(sd, sd)
+    if np.abs(correlation).min() < 0.9:
+        return None
+    return np.asarray(np.outer(sd, sd) * np.sign(correlation))
+
+
+def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Zero inflation, and the logarithm of unimix's dispersion parameter, which glmmTMB may count otherwise."""
+    found = {}
+    if design.zero is not None:
+        k = len(design.zero.names)
+        found["zero"] = (answer["zero_beta"], answer["zero_cov"].reshape(k, k))
+    if design.dispersion is not None:
+        k = len(design.dispersion.names)
+        # Gaussian: log sigma^2 in older versions; gamma: log shape, the inverse of the dispersion.
+        times = {"gaussian": 0.5 * float(answer.get("power", [1.0])[0]), "gamma": -1.0}.get(design.family.name, 1.0)
+        covariance = times**2 * answer["dispersion_cov"].reshape(k, k)
+        found["dispersion"] = (times * answer["dispersion_beta"], covariance)
+    return found
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Where glmmTMB ended, in terms that the free functions take."""
+
+    design: Design
+    beta: FloatArray
+    covariances: tuple[FloatArray, ...]
+    sigma: float
+    parameters: FloatArray
+    zero: FloatArray | None
+    reml: bool
+
+    def effects(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+        """Conditional modes and covariances."""
+        design = self.design
+        if design.is_linear:
+            found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
+            return found.modes, found.mode_covs
+        at = laplace_at(design, self.beta, self.covariances, self.parameters, zero=self.zero)
+        return at.modes, at.mode_covs
+
+    def is_boundary(self) -> bool:
+        """Whether a covariance is on its boundary, or so close that the likelihood is no lower there."""
+        unit = self.sigma**2 if self.design.is_linear else link_unit(self.design) ** 2
+        if is_singular(self.covariances, float(np.sqrt(unit))):
+            return True
+        for k, (block, covariance) in enumerate(zip(self.design.blocks, self.covariances, strict=True)):
+            near = nearest_singular if block.structure == "us" else _all_one
+            limit = near(covariance / unit)
+            if limit is not None:
+                tried = (*self.covariances[:k], limit * unit, *self.covariances[k + 1 :])
+                if self._value(tried) > self._value(self.covariances) - FLAT:
+                    return True
+        return False
+
+    def _value(self, covariances: tuple[FloatArray, ...]) -> float:
+        design = self.design
+        if not design.is_linear:
+            return laplace_at(design, self.beta, covariances, self.parameters, zero=self.zero).log_likelihood
+        relative = tuple(c / self.sigma**2 for c in covariances)
+        return gls.profile(design.y, design.x, design.blocks, relative, reml=self.reml)[0]
+
+    def curvature(self) -> Curvature:
+        """What a Newton step promises and the covariance of the fixed effects, where glmmTMB's Hessian fails."""
+        design = self.design
+        structured = any(b.structure != "us" for b in design.blocks)
+        if design.dispersion is not None or (structured and not design.is_linear):
+            return Curvature(float("inf"), None)
+        if design.is_linear:
+            gain = float("inf")
+            if not structured:
+                factors = relative_factors(self.covariances, self.sigma)
+                gain = left_to_gain(design.y, design.x, design.blocks, factors, reml=self.reml)
+            found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
+            return Curvature(gain, found.beta_cov)
+        return curvature_of_laplace(
+            design, self.beta, self.covariances, self.parameters, expected=False, zero=self.zero
+        )
+
+
+def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], call: str) -> Estimates:
+    """Turn what ``glmmtmb.R`` extracted into estimates."""
+    design, request = problem.design, problem.request
+    p, family = design.p, design.family
+    parts = _parts(answer, design)
+    sigma = float(answer["sigma"][0]) if design.dispersion is None else 1.0
+    parameters = {}
+    if family.parameters and not design.is_linear and design.dispersion is None:
+        parameters = {family.parameters[0]: sigma**2 if family.name == "gamma" else sigma}
+    values = np.array(list(parameters.values()))
+    if design.dispersion is not None:
+        values = np.exp(design.dispersion.x @ parts["dispersion"][0])[None, :]
+    point = _Point(
+        design=design,
+        beta=answer["beta"],
+        covariances=read_covariances(answer, design),
+        sigma=sigma,
+        parameters=values,
+        zero=None if design.zero is None else design.zero.x @ parts["zero"][0],
+        reml=request.reml,
+    )
+    modes, mode_covs = point.effects()
+    provenance["group_effects"] = (
+        "conditional modes and covariances given all parameters, by unimix at glmmTMB's estimates: its own standard "
+        "deviations include the uncertainty of the fixed effects"
+    )
+    singular = point.is_boundary()
+    gain = float(answer["gain"][0])
+    own = None if np.isfinite(gain) else point.curvature()
+    told = _told(answer, own.gain if own is not None else gain, singular=singular)
+    beta_cov = answer["beta_cov"]
+    own_cov, kind = None, "observed information"
+    if singular or len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
+        own = own or point.curvature()
+        own_cov = own.beta_cov
+    if own_cov is not None:
+        provenance["std_error"] = "by unimix at glmmTMB's estimates: its own Hessian is nearly singular on the boundary"
+        kind = "generalised least squares" if design.is_linear else kind
+        beta_cov = own_cov
+    elif len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
+        raise FitError(
+            "glmmTMB has no standard errors: its Hessian is not positive definite, and unimix has none either. "
+            f"{' '.join(told)}"
+        )
+    scaled = bool({"sigma", "dispersion"} & set(family.parameters))
+    gradient = float(answer["gradient"][0])
+    found = Estimates(
+        beta=answer["beta"],
+        beta_cov=np.asarray(beta_cov).reshape(p, p),
+        std_error_kind=kind,
+        covariances=point.covariances,
+        sigma=sigma if scaled else 1.0,
+        modes=modes,
+        mode_covs=mode_covs,
+        log_likelihood=float(answer["log_likelihood"][0]),
+        converged=not told,
+        parameters=parameters,
+        parts=parts,
+        df_method="normal",
+        singular=singular,
+        messages=(*told, *(str(n) for n in answer["notes"])),
+        gradient=gradient if np.isfinite(gradient) else None,
+        engine_call=call,
+        provenance=provenance,
+        native=answer.get("model"),
+    )
+    return _least_squares(found, problem) if design.is_linear and not design.blocks else found
+
+
+def _told(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
+    """Why the end of the search is no optimum; empty if it is."""
+    if gain <= WORTHWHILE or (singular and not np.isfinite(gain)):
+        return []
+    told = (
+        stopped_short(gain)
+        if np.isfinite(gain)
+        else "the search ended where the likelihood has no maximum (its Hessian is not positive definite)"
+    )
+    said = [f"the optimizer says: {answer['message'][0]}"] if int(answer["code"][0]) != 0 else []
+    return [told, *said]
+
+
+def _least_squares(found: Estimates, problem: Problem) -> Estimates:
+    """Without group effects REML = TRUE gives the unbiased variance; likelihood and df are those of R's lm."""
+    design = problem.design
+    residual = design.y - design.x @ found.beta
+    log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)
+    provenance = {**found.provenance, "log_likelihood": "maximum likelihood of the linear model, by unimix"}
+    found = replace(found, log_likelihood=float(log_likelihood), std_error_kind="", provenance=provenance)
+    if problem.request.df_method == "normal":
+        return found
+    provenance["df"] = "residual, by unimix: exact for a linear model"
+    return replace(found, df=np.full(design.p, float(design.n - design.p)), df_method="residual")

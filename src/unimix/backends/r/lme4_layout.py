@@ -1,0 +1,55 @@
+"""Blocks of random effects as engines write them: one sparse matrix, one vector of effects, one vector theta."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from unimix.design.design import Design
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def effects_matrix(design: Design) -> sparse.csc_matrix:
+    """Z, shape (n, effects): block behind block, in each level by level, in each column by column."""
+    parts = [sparse.csc_matrix((design.n, 0))]
+    for block in design.blocks:
+        q = block.q
+        rows = np.repeat(np.arange(design.n), q)
+        columns = (block.codes[:, None] * q + np.arange(q)).ravel()
+        shape = (design.n, block.n_levels * q)
+        parts.append(sparse.csc_matrix((block.z.ravel(), (rows, columns)), shape=shape))
+    return sparse.hstack(parts, format="csc")
+
+
+def split_effects(effects: FloatArray, design: Design) -> tuple[FloatArray, ...]:
+    """Effects in the order of :func:`effects_matrix` per block, shapes (L, q)."""
+    found, used = [], 0
+    for block in design.blocks:
+        size = block.n_levels * block.q
+        found.append(np.asarray(effects[used : used + size], dtype=np.float64).reshape(block.n_levels, block.q))
+        used += size
+    return tuple(found)
+
+
+def theta_of(factors: Sequence[FloatArray]) -> FloatArray:
+    """The lower triangles of factors (q, q), row by row, block behind block."""
+    return np.concatenate([np.empty(0), *(f[np.tril_indices(len(f))] for f in factors)])
+
+
+def factors_of(theta: FloatArray, design: Design) -> tuple[FloatArray, ...]:
+    """Lower triangular factors per block, shapes (q, q), from what :func:`theta_of` gives."""
+    found, used = [], 0
+    for block in design.blocks:
+        factor = np.zeros((block.q, block.q))
+        cells = np.tril_indices(block.q)
+        factor[cells] = theta[used : used + len(cells[0])]
+        found.append(factor)
+        used += len(cells[0])
+    return tuple(found)
+
+
+__all__ = ["effects_matrix", "factors_of", "split_effects", "theta_of"]

@@ -1,0 +1,389 @@
+"""What lme4 and R's lm have to say, however they were called: options, limits and reading of their answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends.base import FitRequest, Problem
+from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
+from unimix.backends.evaluation import AtEstimates, linear_at
+from unimix.backends.family_support import FamilySheet
+from unimix.backends.r import glmer
+from unimix.backends.r.backend import RBackend, read_covariances, read_modes
+from unimix.design.estimates import Estimates
+from unimix.design.features import Feature
+from unimix.errors import FitError
+from unimix.likelihood.lmm.conditioning import column_scale, is_singular, relative_factors
+from unimix.likelihood.lmm.newton_decrement import is_at_optimum, left_to_gain
+from unimix.likelihood.lmm.reduced_data import n_dense_effects
+from unimix.likelihood.lmm.starts import likely_starts
+from unimix.likelihood.lmm.weights import scale_rows
+from unimix.r_installation import optional_r_packages_of, r_packages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unimix.design.design import Design
+
+FloatArray = npt.NDArray[np.float64]
+R_PACKAGES = ("lme4",)
+MOST_DENSE = 2000
+"""Effects of crossed factors, beside those of the largest, beyond which lme4's sparse factor is quicker than ours."""
+_NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
+_NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only. Use backend='glmmtmb'.")
+_NO_PART = Never("lme4 models the mean only. Use backend='glmmtmb'.")
+_WRONG_SCALE = Upstream(
+    "glmer of lme4 1.x leaves the dispersion out of its inner loop: its log-likelihood is too high and its SDs are too "
+    "small (a simulated gamma model: 0.36 instead of 0.52). Use backend='glmmtmb' or 'pymc'."
+)
+_NO_FAMILY = Never("glmer has no such family. Use backend='glmmtmb' or 'pymc'.")
+_NO_GLM = Never("R's glm has no such family. Use backend='glmmtmb' or 'pymc'.")
+_EXPECTED = Yes("the determinant of Laplace's approximation takes the expected information")
+
+_MIXED: dict[str, Answer] = {
+    "gaussian(identity)": Yes("by lmer"),
+    "gaussian": _WRONG_SCALE,
+    "binomial(logit)": Yes(),
+    "binomial": _EXPECTED,
+    "poisson(log)": Yes(),
+    "poisson": _EXPECTED,
+    "negative_binomial(log)": Yes("by glmer.nb, which searches theta around glmer"),
+    "negative_binomial": Upstream("glmer.nb has the log link only."),
+    "negative_binomial_1": _NO_FAMILY,
+    "gamma": _WRONG_SCALE,
+    "inverse_gaussian": _WRONG_SCALE,
+    "beta": _NO_FAMILY,
+    "student_t": _NO_FAMILY,
+}
+_PLAIN: dict[str, Answer] = {
+    "gaussian(identity)": Yes("by lm"),
+    "gaussian": Yes("by glm"),
+    "binomial": Yes("by glm"),
+    "poisson": Yes("by glm"),
+    "negative_binomial": Yes("by MASS::glm.nb"),
+    "negative_binomial_1": _NO_GLM,
+    "gamma": Yes("by glm"),
+    "inverse_gaussian": Yes("by glm"),
+    "beta": _NO_GLM,
+    "student_t": _NO_GLM,
+}
+FAMILIES = FamilySheet(_MIXED, _PLAIN)
+_NO_NB = Upstream("pymer4's classes have no negative binomial. Use backend='lme4' or 'glmmtmb'.")
+_WITHOUT_NB: dict[str, Answer] = {"negative_binomial(log)": _NO_NB, "negative_binomial": _NO_NB}
+PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB)
+
+CAPABILITIES = Capabilities(
+    {
+        Feature.NO_RANDOM_PART: Yes("by R's lm"),
+        Feature.RANDOM_INTERCEPT: Yes(),
+        Feature.CORRELATED_TERMS: Yes(),
+        Feature.INDEPENDENT_TERMS: Yes(),
+        Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
+        Feature.NESTED_FACTORS: Yes(),
+        Feature.CROSSED_FACTORS: Yes(),
+        Feature.CORRELATED_CROSSED: Yes(),
+        Feature.WEIGHTS: Yes(),
+        Feature.OFFSET: Yes("subtracted from the response and added back"),
+        Feature.REML: Yes(),
+        Feature.ML: Yes(),
+        Feature.LAPLACE: Yes(
+            "by glmer; with links that are not canonical, its determinant takes the expected information"
+        ),
+        Feature.AGQ: Yes("by glmer, nAGQ = n_agq (25)"),
+        Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
+        Feature.POSTERIOR: _NO_POSTERIOR,
+        Feature.PRIORS: Never("lme4 has no priors. Use backend='pymc'."),
+        Feature.SATTERTHWAITE: Yes("by unimix, from exact derivatives, or by lmerTest"),
+        Feature.KENWARD_ROGER: Yes("by unimix, or by pbkrtest"),
+        Feature.COMPOUND_SYMMETRY: _NO_STRUCTURE,
+        Feature.AUTOREGRESSIVE: _NO_STRUCTURE,
+        Feature.ZERO_INFLATION: _NO_PART,
+        Feature.DISPERSION_FORMULA: _NO_PART,
+    }
+)
+
+
+class LmerBackend(RBackend):
+    """The options of ``lmer``, for every road to it.
+
+    Attributes:
+        optimizer: lme4's optimizer.
+        control: Settings of the optimizer (lme4's ``optCtrl``), beside the tight tolerances that are the default.
+        start: Relative covariance parameters (theta) to start from, in the coordinates that are fitted.
+        restarts: How many further starts are tried when the search ended on the boundary.
+        glmer_optimizer: The optimizer of generalised models.
+        tol_pwrss: Tolerance of glmer's inner loop (``tolPwrss``). lme4's own 1e-7 leaves up to 3e-4 of the
+            log-likelihood.
+        n_agq: Nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``; more than 1 also makes it the default
+            method of a generalised model.
+        satterthwaite: Whose Satterthwaite degrees of freedom: ``unimix``, from exact derivatives, or ``lmerTest``, from
+            differences. They agree to about 1e-5; lmerTest takes as long again as a small fit.
+        kenward_roger: Whose Kenward-Roger degrees of freedom and standard errors: ``unimix``, whose time and memory go
+            by levels, or ``pbkrtest``, with matrices of rows by rows. They agree to about 1e-6.
+    """
+
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    families: ClassVar[FamilySheet] = FAMILIES
+    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("lme4")
+    r_optional: ClassVar[dict[str, str]] = optional_r_packages_of("lme4")
+    r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
+    r_beneath: ClassVar[str] = "Matrix"
+    per_row: ClassVar[float] = 19.0
+    per_million: ClassVar[float] = 16.0
+    per_cube: ClassVar[float] = 80.0
+    per_dense: ClassVar[float] = 1.5
+    takes_start: ClassVar[bool] = True
+
+    optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
+    control: dict[str, float] = Field(default_factory=dict)
+    start: tuple[float, ...] | None = None
+    restarts: Annotated[int, Field(ge=0, le=3)] = 2
+    glmer_optimizer: Literal["bobyqa", "nloptwrap", "Nelder_Mead"] = "bobyqa"
+    tol_pwrss: Annotated[float, Field(gt=0, le=1e-2)] = 1e-12
+    n_agq: Annotated[int, Field(ge=1, le=100)] = 1
+    satterthwaite: Literal["unimix", "lmerTest"] = "unimix"
+    kenward_roger: Literal["unimix", "pbkrtest"] = "unimix"
+
+    def for_refits(self) -> Self:
+        """Without further starts where a search ends on the boundary, which is where many replicates belong."""
+        return self.model_copy(update={"restarts": 0})
+
+    def r_request(self, request: FitRequest) -> FitRequest:
+        """What R is asked for: without degrees of freedom that unimix will compute."""
+        whose = {"satterthwaite": self.satterthwaite, "kenward-roger": self.kenward_roger}
+        return replace(request, df_method="normal") if whose.get(request.df_method) == "unimix" else request
+
+    def r_needed(self) -> tuple[str, ...]:
+        """The R packages that these options need."""
+        more = [name for name in (self.satterthwaite, self.kenward_roger) if name != "unimix"]
+        return tuple(dict.fromkeys([*super().r_needed(), *more]))
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """Quadrature belongs to one scalar term."""
+        return [] if design.family.is_linear else glmer.limits(design, request)
+
+    def default_method(self, design: Design) -> str:
+        """REML, Laplace, AGQ with ``n_agq`` above 1, or ML without group effects."""
+        found = super().default_method(design)
+        return "AGQ" if found == "Laplace" and self.n_agq > 1 else found
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call that R would see."""
+        if not design.family.is_linear:
+            return glmer.call_text(super().preview(design, request), design, self.glmer_settings(request))
+        return call_text(super().preview(design, request), design, request, self.control_text())
+
+    def control_text(self) -> str:
+        """The optimizer's settings as R writes them."""
+        controls = ", ".join(f"{k} = {v:g}" for k, v in self.controls().items())
+        return f'lmerControl(optimizer = "{self.optimizer}", optCtrl = list({controls}))'
+
+    def glmer_settings(self, request: FitRequest) -> glmer.Settings:
+        """What ``glmer`` is told."""
+        return glmer.Settings(
+            n_agq=(self.n_agq if self.n_agq > 1 else glmer.NODES) if request.method == "AGQ" else 1,
+            optimizer=self.glmer_optimizer,
+            control={**glmer.TIGHT[self.glmer_optimizer], **self.control},
+            tolerance=self.tol_pwrss,
+            start=self.start,
+            restarts=self.restarts,
+        )
+
+    def controls(self) -> dict[str, float]:
+        """Settings of the optimizer: tight, because lme4's own stop visibly short of the optimum."""
+        tight = {
+            "nloptwrap": {"xtol_abs": 1e-10, "ftol_abs": 1e-12, "maxeval": 100_000.0},
+            "bobyqa": {"rhoend": 1e-9, "maxfun": 100_000.0},
+            "Nelder_Mead": {"FtolAbs": 1e-12, "XtolRel": 1e-10, "maxfun": 100_000.0},
+        }
+        return {**tight[self.optimizer], **self.control}
+
+
+def call_text(formula: str, design: Design, request: FitRequest, control: str) -> str:
+    """The R call of a design under its generated names."""
+    weights = "" if design.weights is None else ", weights = w"
+    if not design.blocks:
+        return f"lm({formula}{weights})"
+    return f"lmer({formula}, REML = {'TRUE' if request.reml else 'FALSE'}{weights}, control = {control})"
+
+
+def effects_are_ours(design: Design) -> bool:
+    """Whether the conditional covariances come from our closed form, and lme4 is not asked for them."""
+    return n_dense_effects(design) <= MOST_DENSE
+
+
+def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, dict[str, str]]:
+    """Scale rows by sqrt(w) where Kenward-Roger is asked for: pbkrtest ignores weights."""
+    if design.weights is None or request.df_method != "kenward-roger":
+        return design, 0.0, {}
+    scaled, constant = scale_rows(design)
+    return scaled, constant, {"weights": "rows scaled by sqrt(w), because pbkrtest ignores weights (exact)"}
+
+
+def further_starts(design: Design, *, reml: bool) -> list[FloatArray]:
+    """Values of theta, in lme4's order, from which a search that ended on the boundary should be tried again.
+
+    lme4 starts at unit factors. Where the likelihood has a second, far higher maximum at large variances that cancel
+    (columns far from zero in independent terms), its search slides to the boundary and calls that converged.
+    """
+    fitted = scale_rows(design)[0]
+    return [theta_of(design, f) for f in likely_starts(fitted.y, fitted.x, fitted.blocks, reml=reml)]
+
+
+def theta_of(design: Design, factors: Sequence[FloatArray]) -> FloatArray:
+    """Relative factors (q, q) as lme4's theta: blocks by decreasing number of levels, column by column."""
+    order = sorted(range(len(design.blocks)), key=lambda k: -design.blocks[k].n_levels)
+    return np.concatenate([factors[k].T[np.triu_indices(len(factors[k]))] for k in order])
+
+
+def first_start(own: Sequence[float] | None, problem: Problem) -> FloatArray | None:
+    """The user's start, or a borrowed one, or none."""
+    if own is not None:
+        return np.asarray(own, dtype=np.float64)
+    return None if problem.start is None else theta_of(problem.design, problem.start)
+
+
+def n_starts_told(n_starts: int) -> dict[str, str]:
+    """Provenance of an optimum that took more than one search."""
+    if n_starts <= 1:
+        return {}
+    return {"optimum": f"best of {n_starts} searches by lme4 (the first ended on the boundary, or a little short)"}
+
+
+def placed(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates | None:
+    """What unimix finds at an answer of ``lme4.R``; None where that takes longer than lme4 itself."""
+    if not effects_are_ours(design):
+        return None
+    return linear_at(design, read_covariances(answer, design), float(answer["sigma"][0]), reml=reml)
+
+
+def stops_short(answer: dict[str, Any], own: AtEstimates | None, n: int) -> bool:
+    """Whether another optimizer should go on: it may gain more than 2e-11 of log-likelihood per row.
+
+    That moves an element of theta by a few thousandths of its standard error.
+    """
+    gain = float(answer["gain"][0]) if own is None else own.gain
+    return gain > max(1e-6, 2e-11 * n)
+
+
+def read_merMod(  # noqa: N802  the R class is called so
+    answer: dict[str, Any],
+    problem: Problem,
+    constant: float,
+    provenance: dict[str, str],
+    call: str,
+    *,
+    finished: bool,
+    own: AtEstimates | None,
+) -> Estimates:
+    """Turn what ``lme4.R`` extracted into estimates.
+
+    Args:
+        answer: What it extracted.
+        problem: What was fitted.
+        constant: Of the log-likelihood, for rows that were scaled.
+        provenance: What is known of the road.
+        call: The R call.
+        finished: Whether the optimizer says so.
+        own: What unimix finds at these estimates; without it lme4's derivatives and conditional covariances count.
+
+    Raises:
+        FitError: If lme4 dropped a column (it never should: the design has full rank).
+    """
+    design, request = problem.design, problem.request
+    p = design.p
+    if len(answer["beta"]) != p:
+        raise FitError(
+            f"lme4 returned {len(answer['beta'])} fixed effects for {p} columns: {', '.join(answer['names'])}."
+        )
+    messages = [str(w) for w in answer["warnings"]]
+    sigma = float(answer["sigma"][0])
+    covariances = read_covariances(answer, design)
+    # isSingular looks at theta, which depends on the columns' units: both must agree.
+    units = [column_scale(b.z) for b in design.blocks]
+    unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
+    singular = bool(answer["singular"][0]) and is_singular(unit_free, sigma)
+    if own is None:
+        gain, curvature, gradient = (float(answer[name][0]) for name in ("gain", "curvature", "gradient"))
+    else:
+        gain, curvature, gradient = own.gain, 0.0, float(own.gradient or 0.0)
+    at_optimum, told = is_at_optimum(gain, curvature, singular=singular)
+    if not at_optimum and own is None:
+        # lme4's derivatives are differences with one step for all parameters: rough where those differ in size.
+        fitted = scale_rows(design)[0]
+        factors = relative_factors(covariances, sigma)
+        gain = left_to_gain(fitted.y, fitted.x, fitted.blocks, factors, reml=request.reml)
+        at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
+    notes = [str(n) for n in answer["notes"] if not _is_noise(str(n), messages)]
+    if at_optimum:
+        messages = [glmer.judged(m, gain, singular=singular) for m in messages]
+        notes = [glmer.judged(n, gain, singular=singular) for n in notes]
+    df: FloatArray | None = answer["df"] if len(answer["df"]) else None
+    method = request.df_method if df is not None else "normal"
+    provenance = dict(provenance)
+    if df is not None:
+        source = "lmerTest" if request.df_method == "satterthwaite" else "pbkrtest"
+        provenance["df"] = f"{request.df_method} by {source}"
+        if not (np.isfinite(df) & (df > 0)).all():
+            df, method = None, "normal"
+            provenance["df"] = f"none: {source} gave values that are not degrees of freedom; z is reported"
+    elif request.df_method == "residual":
+        provenance["df"] = "none: residual degrees of freedom belong to models without a random part; z is reported"
+    elif answer["df_error"][0]:
+        provenance["df"] = f"none: {request.df_method} failed ({answer['df_error'][0]}); z is reported"
+    modes, mode_covs = read_modes(answer, design)
+    if own is not None:
+        mode_covs = own.mode_covs
+        provenance["group_effects"] = "conditional modes by lme4; their covariances by unimix at lme4's estimates"
+    return Estimates(
+        beta=answer["beta"],
+        beta_cov=answer["beta_cov"].reshape(p, p),
+        covariances=covariances,
+        sigma=sigma,
+        modes=modes,
+        mode_covs=mode_covs,
+        log_likelihood=float(answer["log_likelihood"][0]) + constant,
+        converged=finished and at_optimum,
+        std_error_kind="Kenward-Roger" if len(answer["std_error"]) else "generalised least squares",
+        std_error=answer["std_error"] if len(answer["std_error"]) else None,
+        df=df,
+        df_method=method,
+        singular=singular,
+        messages=(*told, *messages, *notes),
+        gradient=gradient if np.isfinite(gradient) else None,
+        engine_call=call,
+        provenance=provenance,
+        native=answer.get("model"),
+    )
+
+
+def _is_noise(note: str, messages: list[str]) -> bool:
+    heading = note.startswith("Warning in ") and note.endswith(":")  # what it announces stands in the next line
+    return heading or "singular" in note or any(m in note for m in messages)
+
+
+def read_lm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
+    """Turn an ``lm`` into estimates."""
+    p = problem.design.p
+    z = problem.request.df_method == "normal"
+    return Estimates(
+        beta=answer["beta"],
+        beta_cov=answer["beta_cov"].reshape(p, p),
+        covariances=(),
+        sigma=float(answer["sigma"][0]),
+        modes=(),
+        mode_covs=(),
+        log_likelihood=float(answer["log_likelihood"][0]),
+        converged=True,
+        df=None if z else np.full(p, float(answer["df"][0])),
+        df_method="normal" if z else "residual",
+        singular=False,
+        messages=tuple(answer["notes"]),
+        engine_call=call,
+        native=answer.get("model"),
+    )

@@ -1,0 +1,303 @@
+"""pymer4: its own ``lmer`` class fits, and what it fitted is read from the R model that it keeps.
+
+pymer4 is lme4 by another road. Its class is driven as its users drive it, on a polars frame with our generated columns.
+Its tables are not read: they leave ``REML=False`` out, call a singular fit converged, and list conditional
+coefficients under the name of fixed effects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends.base import BackendInfo, Problem
+from unimix.backends.capture import unique_lines
+from unimix.backends.r import bridge as rbridge
+from unimix.backends.r import glmer
+from unimix.backends.r.backend import RBackend, prior_weights, r_family
+from unimix.backends.r.mermod import (
+    PYMER4_FAMILIES,
+    R_PACKAGES,
+    LmerBackend,
+    call_text,
+    effects_are_ours,
+    first_start,
+    further_starts,
+    homoscedastic,
+    n_starts_told,
+    placed,
+    read_lm,
+    read_merMod,
+)
+from unimix.errors import EngineNotInstalledError
+from unimix.r_installation import optional_r_packages_of, r_packages_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from unimix.backends.family_support import FamilySheet
+    from unimix.design.design import Design
+    from unimix.design.estimates import Estimates
+
+FloatArray = npt.NDArray[np.float64]
+_STARTS = (0.1, 3.0, 0.01)
+_ROUNDING = 1e-13
+_TABLES = ("_get_design", "_get_params", "_get_fit_stats", "_get_fits_resids", "_handle_rfx")
+"""The steps of pymer4 0.9.2's ``fit`` after R has fitted."""
+_UNCHECKED = {f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")}
+
+
+class Pymer4(LmerBackend):
+    """pymer4's ``lmer`` and ``glmer`` (``lm`` and ``glm`` without a random part)."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="pymer4",
+        engine="lme4",
+        title="lme4 (R) through pymer4",
+        packages=("pymer4", "rpy2", "polars"),
+        distributions=("pymer4", "rpy2"),
+        extra="pymer4",
+        url="https://eshinjolly.com/pymer4",
+    )
+    families: ClassVar[FamilySheet] = PYMER4_FAMILIES
+    per_row: ClassVar[float] = 40.0  # its tables hold every row several times
+    per_million: ClassVar[float] = 80.0
+    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("pymer4")
+    r_optional: ClassVar[dict[str, str]] = optional_r_packages_of("pymer4")
+    r_engine: ClassVar[tuple[str, ...]] = (*R_PACKAGES, "lmerTest")
+
+    def load(self) -> Any:
+        """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
+        self.checked_bridge()
+        if "pymer4.models" not in sys.modules:
+            absent = rbridge.placeholders(self.r_optional, self.info.name)
+            with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), absent:
+                super(RBackend, self).load()
+                importlib.import_module("pymer4.models")
+        return sys.modules["pymer4.models"]
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        if not problem.design.family.is_linear:
+            settings = self.glmer_settings(problem.request)
+            return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
+        bridge = rbridge.connect(self.info.name, self.install_lines)
+        design, constant, provenance = homoscedastic(problem.design, self.r_request(problem.request))
+        data, text = _frame(design)
+        call = call_text(text, design, problem.request, self.control_text())
+        with rbridge.conversions(), rbridge.at_work(warns=True) as said:
+            made = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
+            search = self._steer(made, bridge, problem) if design.blocks else _Search()
+            trouble = _run(made)
+        notes = [*unique_lines("".join([*said, *search.said])), *trouble]
+        road = {"engine": "lme4, through pymer4's own class; values read from its r_model", **provenance}
+        if not design.blocks:
+            answer = bridge.call("extract_lm", made.r_model)
+            return read_lm({**answer, "model": made, "notes": [*answer["notes"], *notes]}, problem, call)
+        answer = bridge.call(
+            "extract_model",
+            made.r_model,
+            len(design.blocks),
+            problem.coefficients,
+            self.r_request(problem.request).df_method,
+            not effects_are_ours(design),
+        )
+        answer |= {"model": made, "notes": [*answer["notes"], *notes]}
+        finished = int(answer["code"][0]) == 0
+        road |= n_starts_told(search.n_starts)
+        own = placed(answer, design, reml=problem.request.reml)
+        return read_merMod(answer, problem, constant, road, call, finished=finished, own=own)
+
+    def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
+        bridge = rbridge.connect(self.info.name, self.install_lines)
+        design = problem.design
+        name, link = r_family(design.family)
+        data, text = _frame(design)
+        weights = prior_weights(design)
+        with rbridge.conversions(), rbridge.at_work(warns=True) as said:
+            made = (engine.glmer if design.blocks else engine.glm)(
+                text,
+                data,
+                family=name.replace(".", "_"),  # rpy2's name of R's function
+                link=link,
+                weights=weights if len(weights) else None,
+            )
+            search = (
+                _steer_glmer(made, bridge, problem, settings) if design.blocks else _steer_glm(made, bridge, problem)
+            )
+            trouble = _run(made)
+        notes = [*unique_lines("".join([*said, *search.said])), *trouble]
+        call = glmer.call_text(text, design, settings)
+        more = {"model": made, "size": np.array([np.nan])}
+        road = {"engine": "lme4, through pymer4's own class; values read from its r_model"}
+        if not design.blocks:
+            answer = bridge.call("extract_glm", made.r_model)
+            found = glmer.read_glm({**answer, **more, "notes": [*answer["notes"], *notes]}, problem, call)
+            return replace(found, provenance={**found.provenance, **road})
+        answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal", True)
+        answer |= {**more, "notes": [*answer["notes"], *notes]}
+        return glmer.read_glmer(answer, problem, settings, road | n_starts_told(search.n_starts), call)
+
+    def _steer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+        """Make the class pass on the method, the controls and further starts, which ``fit`` has no arguments for."""
+        lmer, record = made._r_func, _Search()
+        controls = importlib.import_module("pymer4.tidystats.lmerTest").lmer_control
+        settings = controls(
+            optimizer=self.optimizer,
+            optCtrl=bridge.named_list(self.controls()),
+            **_UNCHECKED,
+        )
+
+        def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
+            record.n_starts += 1
+            more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
+            return lmer(formula, data, REML=problem.request.reml, control=settings, **more, **others)
+
+        def further(diagonal: Any) -> list[Any]:
+            starts = [np.where(diagonal, scale, 0.0) for scale in _STARTS[: self.restarts]]
+            return starts + (further_starts(problem.design, reml=problem.request.reml) if self.restarts else [])
+
+        made._r_func = _best_of(search, further, first_start(self.start, problem), made, bridge, record)
+        return record
+
+
+@dataclass
+class _Search:
+    """What happened in R while the model was fitted; the warnings of pymer4's own tables come later."""
+
+    n_starts: int = 0
+    said: list[str] = field(default_factory=list)
+
+
+def _best_of(
+    search: Callable[..., Any],
+    further: Callable[[Any], list[Any]],
+    own: Any,
+    made: Any,
+    bridge: rbridge.RBridge,
+    record: _Search,
+) -> Callable[..., Any]:
+    """A fitter that searches again from further starts where the first search ended on the boundary.
+
+    Args:
+        search: Fits from one start.
+        further: Other starts, of which elements of theta are on the diagonal.
+        own: The user's start; then there are no further ones.
+        made: pymer4's model.
+        bridge: To R.
+        record: Keeps what R said.
+    """
+
+    def best(formula: str, data: Any, **others: Any) -> Any:
+        model = search(formula, data, own, **others)
+        state = bridge.call("boundary", model)
+        if state["singular"][0] and own is None:
+            for start in further(state["diagonal"]):
+                other = search(formula, data, start, **others)
+                found = bridge.call("boundary", other)
+                if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
+                    model, state = other, found
+        record.said = list(made.r_console)
+        return model
+
+    return best
+
+
+def _steer_glmer(made: Any, bridge: rbridge.RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
+    """The same for ``glmer``: controls, quadrature, offset and further starts."""
+    fitter, record = made._r_func, _Search()
+    library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
+    control = library.glmerControl(
+        optimizer=settings.optimizer,
+        optCtrl=bridge.named_list({k: float(v) for k, v in settings.control.items()}),
+        tolPwrss=settings.tolerance,
+        **_UNCHECKED,
+    )
+    offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
+
+    def search(formula: str, data: Any, start: Any = None, **others: Any) -> Any:
+        record.n_starts += 1
+        more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
+        return fitter(formula, data, control=control, nAGQ=settings.n_agq, **offset, **more, **others)
+
+    def further(diagonal: Any) -> list[Any]:
+        return [np.where(diagonal, scale, 0.0) for scale in _STARTS[: settings.restarts]]
+
+    made._r_func = _best_of(search, further, settings.start, made, bridge, record)
+    return record
+
+
+def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+    """Make ``glm`` pass on the offset and a tolerance that its default lacks."""
+    del bridge
+    fitter = made._r_func
+    library = importlib.import_module("pymer4.models.glm").lib_stats
+    offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
+
+    def fit(formula: str, data: Any, **others: Any) -> Any:
+        return fitter(formula, data, control=library.glm_control(epsilon=1e-12, maxit=200), **offset, **others)
+
+    made._r_func = fit
+    return _Search()
+
+
+def _run(made: Any) -> list[str]:
+    """Call ``fit``; where only its tables fail, after R has fitted, say so and go on with the R model.
+
+    Tables for which an R package is not installed are left out: :attr:`Pymer4.r_optional` names them.
+    """
+    for step in _TABLES:
+        if hasattr(made, step):
+            setattr(made, step, _where_possible(getattr(made, step)))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it has just put into r_console
+            made.fit()
+    except EngineNotInstalledError:  # of its last table, by insight; what is absent for the fit is refused before
+        return []
+    except Exception as error:
+        if made.r_model is None:
+            raise
+        return [f"pymer4's own tables could not be made ({type(error).__name__}: {error}); they are not used here."]
+    return []
+
+
+def _where_possible(step: Callable[..., None]) -> Callable[..., None]:
+    """A step that ends, with what it has made until then, where an R package is asked for that is not there."""
+
+    def partly(*args: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(EngineNotInstalledError):
+            step(*args, **kwargs)
+
+    return partly
+
+
+def _frame(design: Design) -> tuple[Any, str]:
+    """The columns under generated names, and the formula; each column once, because pymer4 converts them slowly."""
+    import polars as pl
+
+    columns: dict[str, Any] = {"y": design.y}
+
+    def side(matrix: FloatArray, prefix: str) -> str:
+        names = []
+        for j, column in enumerate(np.ascontiguousarray(matrix.T)):
+            if j == 0 and np.abs(column - 1).max() < _ROUNDING:
+                names.append("1")
+                continue
+            known = next((name for name, values in columns.items() if np.array_equal(values, column)), None)
+            names.append(known or f"{prefix}{j}")
+            columns.setdefault(names[-1], column)
+        return " + ".join(names if names[:1] == ["1"] else ["0", *names])
+
+    parts = [side(design.x, "x")]
+    for k, block in enumerate(design.blocks):
+        parts.append(f"({side(block.z, f'z{k}_')} | g{k})")
+    for k, block in enumerate(design.blocks):
+        columns[f"g{k}"] = (block.codes + 1).astype(np.int32)  # lme4 sorts numbers as numbers
+    return pl.DataFrame(columns), f"y ~ {' + '.join(parts)}"

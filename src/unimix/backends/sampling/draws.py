@@ -1,0 +1,343 @@
+"""Draws to what the user sees: summaries, diagnostics and an ArviZ object with named coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends.sampling.priors import PriorTable
+from unimix.design.design import Design
+from unimix.design.estimates import Estimates, Sampling
+from unimix.design.grouping_factors import block_labels
+
+FloatArray = npt.NDArray[np.float64]
+
+RHAT_LIMIT, ESS_LIMIT = 1.01, 400.0
+MOST_KEPT = 20_000_000
+"""Numbers of group effects' draws that are kept (160 MB)."""
+
+
+def fits_in_memory(design: Design, draws: int) -> bool:
+    """Whether the draws of all group effects are kept."""
+    return draws * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
+
+
+@dataclass(frozen=True)
+class RawDraws:
+    """What a sampler returned.
+
+    Attributes:
+        points: Shape (chains, draws, size).
+        diverging: Shape (chains, draws).
+        stats: Further statistics by name, shapes (chains, draws).
+        seconds: That sampling took, tuning included, without building, compiling and what came after.
+    """
+
+    points: FloatArray
+    diverging: npt.NDArray[np.bool_]
+    stats: dict[str, npt.NDArray[Any]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws in the user's units, chain after chain (S = chains * draws).
+
+    Attributes:
+        beta: Shape (S, p).
+        sds: Per block, shapes (S, q).
+        correlations: Per block, shapes (S, q, q).
+        dispersion: The family's dispersion parameters, sigma for a Gaussian response, shape (S, k).
+        effects: Draws per block, shapes (S, L, q); None where they were too many to keep.
+        means: Posterior means of the effects per block, shapes (L, q).
+        covariances: Their posterior covariances, shapes (L, q, q).
+    """
+
+    beta: FloatArray
+    sds: tuple[FloatArray, ...]
+    correlations: tuple[FloatArray, ...]
+    dispersion: FloatArray
+    effects: tuple[FloatArray, ...] | None
+    means: tuple[FloatArray, ...]
+    covariances: tuple[FloatArray, ...]
+
+    @classmethod
+    def of_effects(
+        cls,
+        beta: FloatArray,
+        sds: tuple[FloatArray, ...],
+        correlations: tuple[FloatArray, ...],
+        dispersion: FloatArray,
+        effects: tuple[FloatArray, ...],
+    ) -> Posterior:
+        """From draws of the effects, shapes (S, L, q)."""
+        means = tuple(e.mean(axis=0) for e in effects)
+        covariances = tuple(
+            np.einsum("sla,slb->lab", e - m, e - m) / (len(e) - 1) for e, m in zip(effects, means, strict=True)
+        )
+        return cls(beta, sds, correlations, dispersion, effects, means, covariances)
+
+    def covariance_summaries(self) -> tuple[FloatArray, ...]:
+        """Posterior mean SDs and posterior mean correlations, put together to matrices (q, q)."""
+        return tuple(
+            np.outer(sd.mean(axis=0), sd.mean(axis=0)) * r.mean(axis=0)
+            for sd, r in zip(self.sds, self.correlations, strict=True)
+        )
+
+    def parameters(self) -> FloatArray:
+        """Fixed effects, SDs, correlations below the diagonal and dispersion parameters side by side, shape (S, k)."""
+        parts = [self.beta]
+        for sd, r in zip(self.sds, self.correlations, strict=True):
+            rows, columns = np.tril_indices(sd.shape[1], -1)
+            parts += [sd, r[:, rows, columns]]
+        return np.concatenate([*parts, self.dispersion], axis=1)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What an engine sampled.
+
+    Attributes:
+        posterior: Draws in the user's units.
+        raw: As the sampler gave them.
+        kept: Whether the group effects' draws are kept.
+    """
+
+    posterior: Posterior
+    raw: RawDraws
+    kept: bool
+
+
+def parameter_names(design: Design) -> list[str]:
+    """Names of the columns of :meth:`Posterior.parameters`."""
+    names = list(design.fixed_names)
+    for block in design.blocks:
+        names += [f"sd({block.group}: {t})" for t in block.terms]
+        rows, columns = np.tril_indices(block.q, -1)
+        names += [f"cor({block.group}: {block.terms[i]}, {block.terms[j]})" for i, j in zip(rows, columns, strict=True)]
+    return [*names, *design.family.parameters]
+
+
+def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampling, tuple[str, ...]]:
+    """R-hat, effective sample sizes and divergences, and what failed, in words.
+
+    Rank-normalised split R-hat and bulk and tail sizes after Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021),
+    Bayesian Analysis 16:667-718, computed by ArviZ.
+
+    Args:
+        design: For the names.
+        posterior: All draws.
+        raw: For the divergences.
+    """
+    import arviz as az
+
+    chains, draws = raw.diverging.shape
+    values = posterior.parameters()
+    table = values.reshape(chains, draws, -1)
+    worst: dict[str, tuple[float, str]] = {}
+    for j, name in enumerate(parameter_names(design)):
+        column = table[:, :, j]
+        found = {
+            "rhat": float(az.rhat(column)) if chains > 1 else 1.0,
+            "bulk": -float(az.ess(column, method="bulk")),
+            "tail": -float(az.ess(column, method="tail")),
+        }
+        for kind, value in found.items():
+            size = value if np.isfinite(value) else np.inf
+            if kind not in worst or size > worst[kind][0]:
+                worst[kind] = (size, name)
+    divergences = int(raw.diverging.sum())
+    sampling = Sampling(
+        rhat=worst["rhat"][0],
+        ess_bulk=max(-worst["bulk"][0], 0.0),
+        ess_tail=max(-worst["tail"][0], 0.0),
+        divergences=divergences,
+        n_draws=chains * draws,
+        n_chains=chains,
+    )
+    messages = []
+    if chains == 1:
+        messages.append("One chain: R-hat between chains cannot be computed. Use chains=4.")
+    if sampling.rhat >= RHAT_LIMIT:
+        messages.append(
+            f"R-hat of {worst['rhat'][1]} is {sampling.rhat:.3f} (1.01 at most): the chains do not agree yet. "
+            f"Try tune={2 * max(draws, 500)} and draws={2 * draws}."
+        )
+    for kind, size in (("bulk", sampling.ess_bulk), ("tail", sampling.ess_tail)):
+        if size < ESS_LIMIT:
+            messages.append(
+                f"The {kind} effective sample size of {worst[kind][1]} is {size:.0f} ({ESS_LIMIT:.0f} at least). "
+                f"Try draws={_rounded(draws * 1.5 * ESS_LIMIT / max(size, 20.0))}."
+            )
+    if divergences:
+        messages.append(
+            f"{divergences} of {chains * draws} transitions diverged: part of the posterior may be missed. "
+            "Try target_accept=0.99, or priors that rule out what cannot be."
+        )
+    return sampling, tuple(messages)
+
+
+def _rounded(draws: float) -> int:
+    return int(np.ceil(draws / 500) * 500)
+
+
+def is_sampled_well(sampling: Sampling) -> bool:
+    """Whether all diagnostics are within their limits."""
+    enough = min(sampling.ess_bulk, sampling.ess_tail) >= ESS_LIMIT
+    return sampling.rhat < RHAT_LIMIT and sampling.divergences == 0 and enough
+
+
+def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attributes: dict[str, Any]) -> Any:
+    """An ArviZ ``InferenceData`` whose variables are called as the priors are.
+
+    ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``effects(g)`` (g level, g term), and the
+    family's dispersion parameters (``sigma``, for instance).
+
+    Args:
+        design: For the names.
+        posterior: All draws.
+        raw: For the sampler's statistics.
+        attributes: Stored with the posterior.
+    """
+    import arviz as az
+
+    shape = raw.diverging.shape
+
+    def chained(values: FloatArray) -> FloatArray:
+        return values.reshape(*shape, *values.shape[1:])
+
+    values: dict[str, FloatArray] = {"fixed": chained(posterior.beta)} if design.p else {}
+    dims: dict[str, list[str]] = {"fixed": ["term"], "observed": ["row"]}
+    coords: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
+    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
+        term, level = f"{label} term", f"{label} level"
+        coords |= {term: list(block.terms), level: [str(v) for v in block.levels]}
+        values[f"sd({label})"] = chained(posterior.sds[k])
+        dims[f"sd({label})"] = [term]
+        if block.q > 1:
+            coords[f"{term} 2"] = list(block.terms)
+            values[f"cor({label})"] = chained(posterior.correlations[k])
+            dims[f"cor({label})"] = [term, f"{term} 2"]
+        if posterior.effects is not None:
+            values[f"effects({label})"] = chained(posterior.effects[k])
+            dims[f"effects({label})"] = [level, term]
+    for j, name in enumerate(design.family.parameters):
+        values[name] = chained(posterior.dispersion[:, j])
+    return az.from_dict(
+        posterior=values,
+        sample_stats={"diverging": raw.diverging, **raw.stats},
+        observed_data={"observed": design.y},
+        coords=coords,
+        dims=dims,
+        attrs=attributes,
+        posterior_attrs={"sampling_time": raw.seconds},
+    )
+
+
+def estimates_of(
+    design: Design,
+    sampled: Sampled,
+    priors: Mapping[str, str],
+    *,
+    ci_level: float,
+    call: str,
+    library: str,
+    diagnosis: tuple[Sampling, tuple[str, ...]] | None = None,
+) -> Estimates:
+    """What a sampler found, in the words of every backend.
+
+    Args:
+        design: What was fitted.
+        sampled: The draws.
+        priors: Every prior in force, name to text.
+        ci_level: Probability of the intervals.
+        call: The model as it is written.
+        library: What sampled.
+        diagnosis: From :func:`diagnose`, if it was made already.
+    """
+    posterior = sampled.posterior
+    sampling, messages = diagnosis or diagnose(design, posterior, sampled.raw)
+    tail = 50 * (1 - ci_level)
+    provenance = {
+        "interval": f"{100 * ci_level:g} % equal-tailed credible interval, quantiles of the draws",
+        "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
+    }
+    if not sampled.kept:
+        provenance["posterior"] = "without draws of the group effects: too many to keep"
+    return Estimates(
+        beta=posterior.beta.mean(axis=0),
+        beta_cov=_covariance(posterior.beta),
+        covariances=posterior.covariance_summaries(),
+        sigma=_sigma(design, posterior.dispersion),
+        modes=posterior.means,
+        mode_covs=posterior.covariances,
+        log_likelihood=None,
+        parameters={} if design.is_linear else dict(_means(design, posterior.dispersion)),
+        converged=is_sampled_well(sampling),
+        df=None,
+        df_method="posterior",
+        interval=np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
+        singular=False,
+        messages=messages,
+        sampling=sampling,
+        engine_call=call,
+        priors=dict(priors),
+        provenance=provenance,
+        posterior=inference_data(
+            design, posterior, sampled.raw, {"inference_library": library, "formula": design.spec.text()}
+        ),
+    )
+
+
+def written_model(design: Design, table: PriorTable, how: str) -> str:
+    """A model as a statistician writes it.
+
+    Args:
+        design: What is fitted.
+        table: The priors.
+        how: The sampler.
+    """
+    bars = [f"Z{k} b{k}[{b.group}]" for k, b in enumerate(design.blocks)]
+    mean = " + ".join([*(["X beta"] if design.p else []), *bars]) or "0"
+    lines = [_response_text(design, mean)]
+    lines += [f"b{k}[{b.group}] ~ Normal(0, Cov({', '.join(b.terms)}))" for k, b in enumerate(design.blocks)]
+    lines += [f"{name} ~ {text}" for name, text in table.texts.items()]
+    return "\n".join([*lines, how])
+
+
+def _covariance(draws: FloatArray) -> FloatArray:
+    """Covariance matrix of draws, shapes (S, p) and (p, p)."""
+    off = draws - draws.mean(axis=0)
+    covariance: FloatArray = off.T @ off / (len(draws) - 1)
+    return covariance
+
+
+def _means(design: Design, dispersion: FloatArray) -> dict[str, float]:
+    """Posterior means of the dispersion parameters, shape (S, k), by name."""
+    return {name: float(m) for name, m in zip(design.family.parameters, dispersion.mean(axis=0), strict=True)}
+
+
+def _sigma(design: Design, dispersion: FloatArray) -> float:
+    """Posterior mean of the residual standard deviation; of the root of the dispersion; or 1."""
+    names = design.family.parameters
+    if "sigma" in names:
+        return float(dispersion[:, names.index("sigma")].mean())
+    return float(np.sqrt(dispersion[:, 0]).mean()) if "dispersion" in names else 1.0
+
+
+def _response_text(design: Design, mean: str) -> str:
+    """Distribution of the response as a statistician writes it."""
+    family, weighted = design.family, design.weights is not None
+    if design.is_linear:
+        return f"y ~ Normal({mean}, sigma{' / sqrt(w)' if weighted else ''})"
+    eta = f"{mean} + offset" if design.offset is not None else mean
+    mu = f"mu = g^-1({eta}), {family.link} link" if family.link != "identity" else f"mu = {eta}"
+    given = ["trials"] if design.trials is not None else []
+    title = family.label.replace("_", " ").title().replace(" ", "")
+    many = ", each row's log density times w" if weighted and family.name != "gaussian" else ""
+    scaled = [f"{n} / sqrt(w)" if weighted and family.name == "gaussian" else n for n in family.parameters]
+    return f"y ~ {title}({', '.join([*given, 'mu', *scaled])}){many}; {mu}"

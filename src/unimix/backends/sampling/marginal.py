@@ -1,0 +1,102 @@
+"""The posterior of a Gaussian mixed model's covariance parameters, and everything else given them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends.sampling.draws import Posterior
+from unimix.backends.sampling.priors import PriorTable
+from unimix.backends.sampling.scales import FixedPriors, Scales, effects_in_users_units, fitted_columns
+from unimix.design.design import Design
+from unimix.distributions.priors import Normal
+from unimix.likelihood.posterior.effect_draws import draw_all_effects
+from unimix.likelihood.posterior.marginal_posterior import NormalPrior, Reduced, log_likelihood_at
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class CollapsedPosterior:
+    """Log posterior of the covariance parameters in unconstrained coordinates.
+
+    Fixed effects with normal priors are integrated out; if one of them has another prior they are all coordinates, in
+    front of the others.
+
+    Args:
+        design: In the user's columns; without offset.
+        table: Every prior.
+    """
+
+    def __init__(self, design: Design, table: PriorTable) -> None:
+        self.columns = fitted_columns(design, table)
+        knees = [float(np.sqrt(b.n_levels / design.n)) for b in design.blocks]
+        self.scales = Scales(self.columns, table, knees)
+        self.reduced = Reduced(self.columns.design)
+        self.maps, self.p = self.columns.maps, design.p
+        self._fixed = FixedPriors(self.columns, table)
+        self.normal: NormalPrior | None = None
+        if all(isinstance(prior, Normal) for prior in table.fixed):
+            means = np.array([p.mu for p in table.fixed if isinstance(p, Normal)])
+            sds = np.array([p.sigma for p in table.fixed if isinstance(p, Normal)])
+            shift = table.functionals @ self.columns.shift
+            rows = table.functionals @ self.columns.matrix
+            self.normal = NormalPrior.of_functionals(rows, means - shift, sds)
+        self.first = 0 if self.normal is not None else self.p
+        self.size = self.first + self.scales.size
+
+    @property
+    def folded(self) -> tuple[int, ...]:
+        """Coordinates whose sign has no meaning."""
+        return tuple(self.first + int(i) for i in self.scales.folded)
+
+    def start(self) -> FloatArray:
+        """A point inside, shape (size,)."""
+        return np.concatenate([np.zeros(self.first), self.scales.start(float(np.exp(-1.0)))])
+
+    @np.errstate(all="ignore")  # a proposal may be far out: it has density zero
+    def log_density(self, points: FloatArray) -> FloatArray:
+        """Up to a constant, at points (S, size); -inf out of numerical reach, shape (S,)."""
+        try:
+            return self._at(points)
+        except np.linalg.LinAlgError:
+            return np.concatenate([self._safely(point[None]) for point in points])
+
+    def _safely(self, point: FloatArray) -> FloatArray:
+        try:
+            return self._at(point)
+        except np.linalg.LinAlgError:
+            return np.array([-np.inf])
+
+    def _at(self, points: FloatArray) -> FloatArray:
+        factors, extras, prior = self.scales.many(points[:, self.first :])
+        sigma = extras[:, 0] / self.columns.residual
+        moments = self.reduced.moments(factors, sigma)
+        if self.normal is not None:
+            value = self.normal.log_likelihood(self.reduced, moments, sigma)
+        else:
+            beta = points[:, : self.first]
+            value = log_likelihood_at(self.reduced, moments, sigma, beta) + self._fixed.values(beta)
+        return np.asarray(np.where(np.isfinite(value + prior), value + prior, -np.inf))
+
+    def posterior(self, points: FloatArray, rng: np.random.Generator, *, keep: bool) -> Posterior:
+        """Everything in the user's units.
+
+        Args:
+            points: Shape (S, size).
+            rng: Source of randomness.
+            keep: Whether to keep the draws of the group effects.
+        """
+        sds, correlations, factors, extras = self.scales.draws(points[:, self.first :])
+        sigma = extras[:, 0] / self.columns.residual
+        if self.normal is not None:
+            beta = self.normal.draw(self.reduced.moments(factors, sigma), sigma, rng)
+        else:
+            beta = points[:, : self.first]
+        found = draw_all_effects(self.reduced, beta, factors, sigma, rng, keep=keep)
+        return Posterior(
+            self.columns.shift + beta @ self.columns.matrix.T,
+            sds,
+            correlations,
+            extras,
+            *effects_in_users_units(found, self.maps, kept=keep),
+        )

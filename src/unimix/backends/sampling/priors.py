@@ -1,0 +1,198 @@
+"""Which prior each parameter has: the user's by name, or a default scaled by the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends.sampling.defaults import WIDE, dispersion_priors, predictor_scale
+from unimix.design.design import Design
+from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
+from unimix.errors import OptionError, did_you_mean, listing
+
+FloatArray = npt.NDArray[np.float64]
+
+DEFAULT_ETA = 2.0
+_CENTRED = "at the mean of the predictors"
+
+
+@dataclass(frozen=True)
+class PriorTable:
+    """Every prior in force, in the user's units.
+
+    Attributes:
+        fixed: One per fixed effect.
+        functionals: What each of them is a prior of: rows a with a'beta, shape (p, p). The identity, but for a
+            default intercept, which is the expected response at the mean of the predictors.
+        sds: Per block and term.
+        correlations: Per block; None where the block has one column.
+        dispersion: Of the family's dispersion parameters; sigma alone for a Gaussian response.
+        texts: Name to text, all of them.
+    """
+
+    fixed: tuple[Prior, ...]
+    functionals: FloatArray
+    sds: tuple[tuple[Prior, ...], ...]
+    correlations: tuple[LKJ | None, ...]
+    dispersion: tuple[Prior, ...]
+    texts: dict[str, str]
+
+    @property
+    def sigma(self) -> Prior:
+        """Of the residual standard deviation, where there is one."""
+        return self.dispersion[0]
+
+
+def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorTable:
+    """Give every parameter its prior.
+
+    Args:
+        design: In the user's columns; the response of a linear model without offset.
+        given: The user's priors by name.
+
+    Raises:
+        OptionError: Every name that does not exist, and every prior that does not fit its parameter.
+    """
+    priors = _checked(design, given)
+    fixed, functionals = _fixed(design, priors)
+    sds, correlations = [], []
+    texts = {
+        name: f"{prior} {_CENTRED}" if row.any() else str(prior)
+        for name, prior, row in zip(design.fixed_names, fixed, functionals - np.eye(design.p), strict=True)
+    }
+    scales = _sd_scales(design)
+    for block, scale in zip(design.blocks, scales, strict=True):
+        alone = sum(b.group == block.group for b in design.blocks) == 1
+        names = sd_names(block.group, block.terms, alone=alone)
+        own = [
+            priors.get(specific, priors.get(f"sd({block.group})", HalfStudentT(4, s)))
+            for specific, s in zip((f"sd({block.group}: {t})" for t in block.terms), scale, strict=True)
+        ]
+        sds.append(tuple(own))
+        texts |= dict(zip(names, map(str, own), strict=True))
+        cor = priors.get(f"cor({block.group})", LKJ(DEFAULT_ETA)) if block.q > 1 else None
+        correlations.append(cor if isinstance(cor, LKJ) else None)
+        if cor is not None:
+            texts[f"cor({block.group})"] = str(cor)
+    dispersion = []
+    for name, default in zip(dispersion_names(design), dispersion_priors(design), strict=True):
+        dispersion.append(priors.get(name, default))
+        texts[name] = str(dispersion[-1])
+    return PriorTable(tuple(fixed), functionals, tuple(sds), tuple(correlations), tuple(dispersion), texts)
+
+
+def sd_names(group: str, terms: tuple[str, ...], *, alone: bool) -> list[str]:
+    """What the standard deviations of a block are called; ``alone`` says that its factor has no other block."""
+    return [f"sd({group})"] if len(terms) == 1 and alone else [f"sd({group}: {t})" for t in terms]
+
+
+def dispersion_names(design: Design) -> list[str]:
+    """What the dispersion parameters are called: as the family does, unless a fixed effect is called so."""
+    taken = set(design.fixed_names)
+    return [
+        n if n not in taken else f"{n} ({'residual' if n == 'sigma' else 'dispersion'})"
+        for n in design.family.parameters
+    ]
+
+
+def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Prior]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise OptionError(f"priors= maps names to priors, such as {{'sigma': HalfNormal(5)}}, not {given!r}.")
+    fixed = set(design.fixed_names)
+    sds = [n for b in design.blocks for n in (f"sd({b.group})", *(f"sd({b.group}: {t})" for t in b.terms))]
+    cors = [f"cor({b.group})" for b in design.blocks if b.q > 1]
+    known = dict.fromkeys([*design.fixed_names, *sds, *cors, *dispersion_names(design)])
+    faults, found = [], {}
+    for name, prior in given.items():
+        if name not in known:
+            faults.append(f"priors names {name!r}, which is no parameter of this model.{did_you_mean(name, known)}")
+            continue
+        fault = _misfit(name, prior, "real" if name in fixed else "correlation" if name in cors else "positive")
+        if fault:
+            faults.append(fault)
+        elif isinstance(prior, Prior):
+            found[name] = prior
+    if any("no parameter" in f for f in faults):
+        faults.append(f"Parameters: {listing(known, 30)}.")
+    if faults:
+        raise OptionError("\n".join(faults))
+    return found
+
+
+def _misfit(name: str, prior: object, kind: str) -> str:
+    if not isinstance(prior, Prior):
+        return f"The prior of {name} is {prior!r}: give a distribution, such as unimix.Normal(0, 10)."
+    if kind == "correlation" and not isinstance(prior, LKJ):
+        return f"The prior of {name} is {prior}, but a correlation matrix needs LKJ(eta)."
+    if kind == "positive" and prior.support != "positive":
+        what = "a standard deviation" if name.startswith(("sd(", "sigma")) else "this parameter"
+        return (
+            f"The prior of {name} is {prior}, but {what} is positive: "
+            "use HalfNormal, HalfStudentT, HalfCauchy, Exponential, Gamma, InverseGamma, LogNormal or Uniform(0, b)."
+        )
+    if kind == "real" and (prior.support != "real" or isinstance(prior, Uniform)):
+        return (
+            f"The prior of {name} is {prior}, but a fixed effect may be any number: use Normal, StudentT or Cauchy "
+            "(their width says what you believe)."
+        )
+    return ""
+
+
+def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], FloatArray]:
+    x, p, predictor = design.x, design.p, predictor_scale(design)
+    constant = _constant_in_span(x)
+    functionals = np.eye(p)
+    chosen: list[Prior] = []
+    has_constant = bool(constant.any())
+    for j, name in enumerate(design.fixed_names):
+        if name in priors:
+            chosen.append(priors[name])
+            continue
+        deviation = float(np.std(x[:, j], ddof=1)) if design.n > 1 else 0.0
+        rms = float(np.sqrt(np.mean(x[:, j] ** 2)))
+        if not has_constant:
+            chosen.append(Normal(0.0, WIDE * predictor.size / rms))
+            continue
+        width = deviation if deviation > 1e-10 * rms else rms
+        chosen.append(Normal(float(constant[j] * predictor.centre), WIDE * predictor.unit / width))
+        if constant[j]:
+            slopes = constant == 0
+            functionals[j, slopes] = constant[j] * x[:, slopes].mean(axis=0)
+    return chosen, functionals
+
+
+def _constant_in_span(x: FloatArray) -> FloatArray:
+    """Coefficients a with X a = 1, shape (p,); zeros if there are none."""
+    n, p = x.shape
+    if not p:
+        return np.zeros(0)
+    scale = np.sqrt(np.mean(x**2, axis=0))
+    a = np.linalg.lstsq(x / scale, np.ones(n))[0]
+    if np.abs(x / scale @ a - 1).max() > 1e-8:
+        return np.zeros(p)
+    return np.where(np.abs(a) > 1e-6, a / scale, 0.0)
+
+
+def _sd_scales(design: Design) -> list[FloatArray]:
+    """Scale of each standard deviation's default prior: what an effect must be to move the predictor by its own size.
+
+    The column is taken net of the other random columns on its factor, so that a slope counts per standard deviation
+    of x, and an intercept that stands far outside the data is allowed to vary accordingly.
+    """
+    effect = predictor_scale(design).effect
+    scales: list[FloatArray] = []
+    for block in design.blocks:
+        columns = np.concatenate(
+            [block.z, *(b.z for b in design.blocks if b.group == block.group and b is not block)], 1
+        )
+        rms = np.sqrt(np.mean(columns**2, axis=0))
+        gram = (columns / rms).T @ (columns / rms) / design.n
+        regular = np.linalg.cond(gram) < 1e12
+        factor = np.sqrt(np.diag(np.linalg.inv(gram))) if regular else np.ones(len(rms))
+        scales.append((effect * factor / rms)[: block.q])
+    return scales

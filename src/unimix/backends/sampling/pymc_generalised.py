@@ -1,0 +1,252 @@
+"""Log posterior of a generalised (mixed) model in unconstrained coordinates, with its gradient, in NumPy.
+
+Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_posterior_scales``,
+then the group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+
+from unimix.backends.sampling.defaults import predictor_scale
+from unimix.backends.sampling.draws import Posterior
+from unimix.backends.sampling.priors import PriorTable
+from unimix.backends.sampling.pymc_effects import BlockReference, Turned, backward, forward, references
+from unimix.backends.sampling.pymc_sample import Whitening, guarded, whiten_leading
+from unimix.backends.sampling.scales import FixedPriors, Scales, ScaleState, fitted_columns
+from unimix.design.design import Design
+from unimix.distributions.log_density import Pointwise
+from unimix.distributions.priors import LogNormal, Uniform
+from unimix.likelihood.response import row_log_likelihood
+
+FloatArray = npt.NDArray[np.float64]
+
+_ROUNDS = 30
+_REACH = 6.0
+_STEPS = (1.0, 0.5, 0.2, 0.05, 0.0)
+_SETTLED = 1e-2
+_LEAST_INFORMATION = 0.05
+
+
+class Rows:
+    """Log-likelihood of all rows and its derivatives, the two commonest families without what is constant."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self._kind = f"{design.family.label}({design.family.link})"
+        self._trials = design.trials
+        self._counts = design.y if design.trials is None else np.round(design.y * design.trials)
+        self._plain = design.weights is None
+
+    def __call__(self, parameters: FloatArray, eta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+        """Log-likelihood up to a constant; derivatives by eta (n,) and by the dispersion parameters (k,)."""
+        if self._kind == "poisson(log)" and self._plain:
+            mu = np.exp(np.minimum(eta, 500.0))
+            return float(self._counts @ eta) - float(mu.sum()), self._counts - mu, np.empty(0)
+        if self._kind == "binomial(logit)" and self._trials is not None:
+            # log(1 + exp(eta)) and its derivative from one exponential
+            small = np.exp(-np.abs(eta))
+            up = np.maximum(eta, 0.0) + np.log1p(small)
+            mu = np.where(eta >= 0, 1.0, small) / (1.0 + small)
+            return float(self._counts @ eta) - float(self._trials @ up), self._counts - self._trials * mu, np.empty(0)
+        found = row_log_likelihood(self.design, parameters, eta)
+        by_parameters = np.array([float(d.sum()) for d in found.by_parameters])
+        return float(found.value.sum()), found.score, by_parameters
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Everything computed on the way to the density."""
+
+    beta: FloatArray
+    state: ScaleState
+    eta: FloatArray
+    residuals: dict[int, FloatArray]
+    coordinates: dict[int, FloatArray]
+    turned: dict[int, Turned]
+
+
+class GeneralisedPosterior:
+    """The log posterior as a function of one vector of length ``size``.
+
+    Attributes:
+        low: Number of leading coordinates that are no effects.
+        whitening: Map to coordinates in which the posterior is about standard normal.
+    """
+
+    def __init__(self, design: Design, table: PriorTable) -> None:
+        self._columns = columns = fitted_columns(design, table)
+        fitted = columns.design
+        self._x, self._blocks = fitted.x, fitted.blocks
+        self._offset = np.zeros(design.n) if fitted.offset is None else fitted.offset
+        self._rows = Rows(fitted)
+        self.p = design.p
+        self._unit = columns.residual
+        self._fixed = FixedPriors(columns, table)
+        predictor = predictor_scale(design)
+        level = np.full(design.n, 0.0 if design.is_linear else predictor.centre)
+        # the offset may vary much: the intercept alone must keep the response in range
+        beta = np.linalg.lstsq(self._x, level - (self._offset - self._offset.mean()) * (design.family.link != "log"))[0]
+        extras = np.array([_middle(p) for p in table.dispersion])
+        self._scales = Scales(columns, table, [1.0] * len(self._blocks))
+        self.low = self.p + self._scales.size
+        self._shapes = [(b.n_levels, b.q) for b in self._blocks]
+        ends = np.cumsum([self.low, *(levels * q for levels, q in self._shapes)])
+        self._places = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+        self.size = int(ends[-1])
+        self._z_columns = [[np.ascontiguousarray(c) for c in b.z.T] for b in self._blocks]
+        theta = np.zeros(self.size)
+        theta[: self.low] = np.concatenate([beta, self._scales.start(0.3 * predictor.unit, extras)])
+        self._references: tuple[BlockReference, ...] = ()
+        self._start = self.move_reference(theta, self._x @ beta + self._offset)
+
+    def move_reference(self, theta: FloatArray, eta: FloatArray) -> FloatArray:
+        """Take the coordinates of effects and small standard deviations from another point.
+
+        Args:
+            theta: The point, shape (size,).
+            eta: Linear predictor with offset, shape (n,).
+
+        Returns:
+            The same parameters in the new coordinates, the effects at their approximate conditional means.
+        """
+        state = self._scales.at(theta[self.p : self.low])
+        found = row_log_likelihood(self._rows.design, self._scales.extras(state) / self._unit, eta)
+        w = _weights(found)
+        step = np.where(np.isfinite(found.score), found.score, 0.0) / w
+        moved = np.zeros(self.size)
+        moved[: self.low] = theta[: self.low]
+        # a full step may leave the range where a mean exists
+        for size in _STEPS:
+            z = eta - self._offset + size * step
+            self._references = references(self._blocks, self._x, z, w, state.factors)
+            knees = [1.0] * len(self._blocks)
+            for ref in self._references:
+                # about the standard error of one level's effect
+                knees[ref.index] = float(np.mean(np.diagonal(ref.g, axis1=1, axis2=2)) + 1e-12) ** -0.5
+            moved[self.p : self.low] = self._scales.move_knees(moved[self.p : self.low], knees)
+            if np.isfinite(self(moved)[0]):
+                break
+        return moved
+
+    def _at(self, theta: FloatArray) -> _Point:
+        beta = theta[: self.p]
+        state = self._scales.at(theta[self.p : self.low])
+        eta = self._offset + self._x @ beta
+        residuals: dict[int, FloatArray] = {}
+        coordinates: dict[int, FloatArray] = {}
+        turned: dict[int, Turned] = {}
+        for ref in self._references:
+            k = ref.index
+            r = ref.rz - ref.rx @ beta
+            for j, matrix, _ in ref.couplings:
+                r -= matrix @ turned[j].b.ravel()
+            residuals[k] = r.reshape(self._shapes[k])
+            coordinates[k] = theta[self._places[k]].reshape(self._shapes[k])
+            turned[k] = forward(ref.g, state.factors[k], residuals[k], coordinates[k])
+            codes = self._blocks[k].codes
+            for a, column in enumerate(self._z_columns[k]):
+                eta += column * turned[k].b[codes, a]
+        return _Point(beta, state, eta, residuals, coordinates, turned)
+
+    def __call__(self, theta: FloatArray) -> tuple[float, FloatArray]:
+        """Log posterior density of the unconstrained vector up to a constant, and its gradient, (size,)."""
+        at = self._at(theta)
+        value, score, by_parameters = self._rows(self._scales.extras(at.state) / self._unit, at.eta)
+        gradient = np.empty_like(theta)
+        by_beta = score @ self._x
+        by_effects = [self._summed(k, score) for k in range(len(self._blocks))]
+        by_factor: list[FloatArray] = [np.empty(0)] * len(self._blocks)
+        for ref in reversed(self._references):
+            k = ref.index
+            value += at.turned[k].value
+            by_factor[k], by_r, by_v = backward(
+                at.turned[k], at.state.factors[k], at.residuals[k], at.coordinates[k], by_effects[k]
+            )
+            gradient[self._places[k]] = by_v.ravel()
+            flat = by_r.ravel()
+            by_beta -= flat @ ref.rx
+            for j, _, transposed in ref.couplings:
+                by_effects[j] -= (transposed @ flat).reshape(self._shapes[j])
+        prior, slope = self._fixed(at.beta)
+        rest, by_scales = self._scales.density(at.state, by_factor, by_parameters / self._unit)
+        gradient[: self.p] = by_beta + slope
+        gradient[self.p : self.low] = by_scales
+        return value + prior + rest, gradient
+
+    def _summed(self, k: int, score: FloatArray) -> FloatArray:
+        """Z'score of a block, shape (L, q)."""
+        codes, levels = self._blocks[k].codes, self._shapes[k][0]
+        sums = [np.bincount(codes, column * score, levels) for column in self._z_columns[k]]
+        return np.stack(sums, axis=1)
+
+    def settle(self) -> Whitening:
+        """Find the mode, move the reference there, and whiten the leading coordinates.
+
+        A scale may run off to zero in this approximation where the posterior does not: it is held within reach.
+        """
+        negative = guarded(self)
+        theta = self._start
+        for _ in range(_ROUNDS):
+            bounds = [(None, None)] * self.size
+            for j in range(self.p, self.low):
+                bounds[j] = (self._start[j] - _REACH, self._start[j] + _REACH)
+            best = minimize(
+                negative,
+                theta,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=bounds,
+                options={"maxiter": 500, "maxcor": 20},
+            ).x
+            if not self._blocks:
+                theta = best
+                break
+            moved = float(np.abs(best - theta).max())
+            theta = self.move_reference(best, self._at(best).eta)
+            if moved < _SETTLED:
+                break
+        return whiten_leading(self, theta, self.low)
+
+    def draws(self, thetas: FloatArray) -> Posterior:
+        """What the points mean in the user's units.
+
+        Args:
+            thetas: Shape (S, size).
+        """
+        sds, correlations, _, extras = self._scales.draws(thetas[:, self.p : self.low])
+        effects = [np.empty((len(thetas), *shape)) for shape in self._shapes]
+        for s, theta in enumerate(thetas):
+            for k, found in self._at(theta).turned.items():
+                effects[k][s] = found.b @ self._columns.maps[k].T
+        return Posterior.of_effects(
+            self._columns.shift + thetas[:, : self.p] @ self._columns.matrix.T,
+            sds,
+            correlations,
+            extras,
+            tuple(effects),
+        )
+
+
+def _weights(found: Pointwise) -> FloatArray:
+    """Working weights: observed information where it is positive enough, else the expected one; shape (n,)."""
+    expected = np.where(np.isfinite(found.expected) & (found.expected > 0), found.expected, 1e-8)
+    usable = np.isfinite(found.observed) & (found.observed > _LEAST_INFORMATION * expected)
+    return np.maximum(np.where(usable, found.observed, expected), 1e-10)
+
+
+def _middle(prior: object) -> float:
+    """A value of ordinary size under a prior of a dispersion parameter."""
+    for name in ("sigma", "beta"):
+        if type(prior).__name__.startswith("Half") and hasattr(prior, name):
+            return float(getattr(prior, name)) / 2.0
+    if isinstance(prior, LogNormal):
+        return float(np.exp(prior.mu))
+    if isinstance(prior, Uniform):
+        return 0.5 * (prior.lower + prior.upper)
+    return 2.0

@@ -1,0 +1,294 @@
+"""statsmodels' MixedLM by arrays: its likelihood and score, a search that is checked, one schema back."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
+from unimix.backends.capabilities import Capabilities
+from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.family_support import FamilySheet
+from unimix.backends.statsmodels import bayes, glm
+from unimix.backends.statsmodels.capabilities import CAPABILITIES, FAMILIES
+from unimix.backends.statsmodels.model import Layout, Likelihood, Point, blocks_of, build_model, lay_out
+from unimix.backends.statsmodels.search import Optimum, Settings, search
+from unimix.backends.statsmodels.start import as_point, find_starts, inverse_curvature
+from unimix.design.design import Design
+from unimix.design.estimates import Estimates
+from unimix.errors import EngineBrokenError, listing
+from unimix.likelihood.lmm import gls
+from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.newton_decrement import WORTHWHILE
+from unimix.likelihood.lmm.newton_decrement import left_to_gain as gls_left_to_gain
+
+FloatArray = npt.NDArray[np.float64]
+
+EXTREME = 50.0
+"""Relative standard deviation above which the end of the search is checked against the exact likelihood."""
+STEPS = 20
+"""Cheap steps of an approximate posterior's search that count as one iteration."""
+_OWN_LOSS = 1e-3
+"""Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
+
+
+class Statsmodels(Backend):
+    """statsmodels' mixed models: pure Python, installed with unimix.
+
+    Gaussian models by ``MixedLM``; without a random part by ``OLS``, ``GLM``, ``NegativeBinomial`` or ``BetaModel``;
+    binomial (logit) and Poisson (log) models with independent random effects by an approximate posterior.
+
+    Attributes:
+        optimizer: How its likelihood is maximised: ``bfgs`` with its score, ``cobyqa`` without it, or ``auto``:
+            cobyqa for variance components with many levels per group, where a score is dear.
+        max_iterations: Limit of one search (20 times as many for an approximate posterior, whose steps are cheap).
+        restarts: How many further starts are tried when the search ended on the boundary.
+        em_steps: Cheap steps of unimix's own EM algorithm that find the first starts (and the first step's length);
+            with 0 the search starts from equal variances.
+        max_tied_rows: Largest number of rows that crossed factors (or inner levels of one outer level) may tie
+            together; time and memory grow with its square and more. Raise it if you can wait.
+        approximation: Of the posterior of a generalised mixed model, where ``method=`` is left out: ``variational``
+            (mean-field variational Bayes) or ``map`` (the joint mode and the curvature there, which exists only where
+            the data say much about every group).
+        vcp_p: Prior SD of the logarithm of a random effect's standard deviation; its median is 1.
+        fe_p: Prior SD of the fixed effects, in the columns that are fitted (orthogonal with mean square 1 when
+            ``conditioning`` is on). statsmodels' own default, 2, would shrink.
+    """
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="statsmodels",
+        engine="statsmodels",
+        title="statsmodels MixedLM",
+        packages=("statsmodels",),
+        distributions=("statsmodels",),
+        url="https://www.statsmodels.org",
+    )
+    capabilities: ClassVar[Capabilities] = CAPABILITIES
+    families: ClassVar[FamilySheet] = FAMILIES
+    takes_start: ClassVar[bool] = True
+
+    optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
+    max_iterations: Annotated[int, Field(ge=1)] = 200
+    restarts: Annotated[int, Field(ge=0, le=4)] = 1
+    em_steps: Annotated[int, Field(ge=0)] = 6
+    max_tied_rows: Annotated[int, Field(ge=1)] = 5000
+    approximation: Literal["variational", "map"] = "variational"
+    vcp_p: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    fe_p: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+
+    def load(self) -> ModuleType:
+        """Import statsmodels' mixed models alone: ``statsmodels.api`` takes seconds more."""
+        super().load()
+        try:
+            return importlib.import_module("statsmodels.regression.mixed_linear_model")
+        except Exception as error:
+            raise EngineBrokenError(
+                f"statsmodels is installed but its mixed models do not import ({type(error).__name__}: {error}). "
+                "unimix.doctor() says which versions fit together."
+            ) from error
+
+    def limits(self, design: Design, request: FitRequest) -> list[str]:
+        """What the sheets cannot say: large tied groups, and what each generalised model of the engine lacks."""
+        if not design.blocks:
+            return glm.limits(design, request)
+        if not design.family.is_linear:
+            return bayes.limits(design, request)
+        if len({b.group for b in design.blocks}) < 2:
+            return []
+        largest = lay_out(design.blocks).largest
+        if largest <= self.max_tied_rows:
+            return []
+        factors = listing(dict.fromkeys(b.group for b in design.blocks))
+        reason = (
+            f"the factors {factors} tie {largest:,} rows together, and MixedLM is too slow beyond about "
+            f"{self.max_tied_rows:,} (option max_tied_rows)"
+        )
+        return [reason]
+
+    def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
+        """Lists per group, and for crossed factors matrices of all rows that are tied together."""
+        size = sizes_of(design)
+        parts = {"the data": 5.5 * size.rows + 30 * size.levels}
+        seconds = pace(design, size, 4.0, 0.0)
+        if len({b.group for b in design.blocks}) > 1 and seconds is not None:
+            rows = lay_out(design.blocks).largest
+            parts[f"{size.crossed}: {rows:,} rows are tied together"] = 8.0 * rows**2 + 2 * size.tied
+            seconds += 7.0 * (rows / 4000) ** 3
+        return most(parts, seconds)
+
+    def default_method(self, design: Design) -> str:
+        """REML; for generalised models the chosen approximation, or ML without group effects."""
+        if design.family.is_linear or not design.blocks:
+            return super().default_method(design)
+        return "MAP" if self.approximation == "map" else "variational"
+
+    def preview(self, design: Design, request: FitRequest) -> str:
+        """The call in Python, under the generated names."""
+        if design.family.is_linear:
+            return call_text(design, request)
+        if design.blocks:
+            return bayes.call_text(design, request.method, self.vcp_p, self.fe_p)
+        return glm.call_text(design)
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        if not problem.design.family.is_linear:
+            if not problem.design.blocks:
+                return glm.fit_plain(problem, self.max_iterations)
+            settings = bayes.Settings(self.vcp_p, self.fe_p, STEPS * self.max_iterations, self.conditioning)
+            return bayes.fit_approximation(problem, settings)
+        return self._fit_mixed(engine, problem) if problem.design.blocks else fit_ols(problem)
+
+    def _fit_mixed(self, engine: ModuleType, problem: Problem) -> Estimates:
+        design, request = problem.design, problem.request
+        layout = lay_out(design.blocks)
+        model = build_model(engine, design, layout, reml=request.reml)
+        likelihood = Likelihood(engine, model, layout)
+        costly = layout.is_costly(design.blocks)
+        optimizer = self.optimizer if self.optimizer != "auto" else "cobyqa" if costly else "bfgs"
+        settings = Settings(optimizer, self.max_iterations, self.restarts)
+
+        def exact(point: Point) -> float:
+            relative = blocks_of(point, layout)
+            return gls.profile(design.y, design.x, design.blocks, relative, reml=request.reml)[0]
+
+        starts: list[Point] = []
+        curvature = None
+        if self.em_steps:
+            starts = find_starts(design, layout, reml=request.reml, steps=self.em_steps)
+            if optimizer == "bfgs":
+                curvature = inverse_curvature(starts[0], exact, design.n)
+        if problem.start is not None:
+            starts, curvature = [as_point(problem.start, layout), *starts], None
+        optimum = search(likelihood, exact, settings, starts, curvature)
+        return read(engine, likelihood, problem, layout, optimum, self.em_steps)
+
+
+def call_text(design: Design, request: FitRequest) -> str:
+    """What ``MixedLM`` or ``OLS`` is given, in Python."""
+    x = f"X[{', '.join(f'x{j}' for j in range(design.p))}]"
+    if not design.blocks:
+        return f"OLS(y, {x}).fit()"
+    layout = lay_out(design.blocks)
+    parts = ["y", x]
+    if layout.n_groups == 1:
+        parts.append("groups=one")
+    elif layout.slope is not None:
+        parts.append(f"groups=g{layout.slope}")
+    else:
+        parts.append("groups=tied rows")
+    if layout.slope is not None:
+        columns = ", ".join(f"z{layout.slope}_{j}" for j in range(design.blocks[layout.slope].q))
+        parts.append(f"exog_re=Z[{columns}]")
+    if layout.components:
+        terms = ", ".join(f"z{k}_0 by g{k}" for k in layout.components)
+        parts.append(f"exog_vc=VCSpec[{terms}]")
+    return f"MixedLM({', '.join(parts)}), reml={request.reml}"
+
+
+def read(
+    engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: Layout, optimum: Optimum, em_steps: int
+) -> Estimates:
+    """Take statsmodels' estimates at the optimum; what it lacks or gets wrong is computed from them."""
+    design, request = problem.design, problem.request
+    model = likelihood.model
+    parameters = likelihood.parameters(optimum.point)
+    scale = float(model.get_scale(parameters.fe_params, parameters.cov_re, parameters.vcomp))
+    sigma = float(np.sqrt(scale))
+    covariances = tuple(scale * c for c in blocks_of(optimum.point, layout))
+    own = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
+    exact = own.log_likelihood_reml if request.reml else own.log_likelihood
+    complaints = list(optimum.complaints)
+    if abs(exact - optimum.value) > _OWN_LOSS:
+        complaints.append(
+            f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): "
+            "numerical trouble, as badly scaled columns make with conditioning=False"
+        )
+    factors = relative_factors(covariances, sigma)
+    if max((float(np.abs(f).max()) for f in factors), default=0.0) > EXTREME:
+        left = gls_left_to_gain(design.y, design.x, design.blocks, factors, reml=request.reml)
+        if left > 10 * WORTHWHILE:
+            complaints.append(
+                f"variances are more than {EXTREME**2:g} times the residual's, and statsmodels' likelihood is too "
+                f"rough there: about {left:.2g} log-likelihood is left to gain"
+            )
+    provenance = {
+        "std_error": "(X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
+        "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates (it has none at zero "
+        "variances)",
+        "optimum": f"statsmodels' likelihood{told(optimum, likelihood)}",
+        **({"start": f"{em_steps} EM steps by unimix"} if em_steps else {}),
+    }
+    return Estimates(
+        beta=np.asarray(parameters.fe_params, dtype=np.float64),
+        beta_cov=own.beta_cov,
+        std_error_kind="generalised least squares",
+        covariances=covariances,
+        sigma=sigma,
+        modes=own.modes,
+        mode_covs=own.mode_covs,
+        log_likelihood=optimum.value,
+        converged=not complaints,
+        messages=tuple(complaints),
+        gradient=optimum.gradient,
+        engine_call=call_text(design, request),
+        provenance=provenance,
+        native=native(engine, model, parameters, scale, own.beta_cov, converged=not complaints),
+    )
+
+
+def told(optimum: Optimum, likelihood: Likelihood) -> str:
+    """How the optimum was found, in words."""
+    starts = f", best of {optimum.searches} starts" if optimum.searches > 1 else ""
+    return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}"
+
+
+def native(
+    engine: ModuleType, model: Any, parameters: Any, scale: float, beta_cov: FloatArray, *, converged: bool
+) -> Any:
+    """A ``MixedLMResults`` at the optimum, as ``MixedLM.fit`` makes it; no standard errors of variances (NaN)."""
+    size = model.k_fe + model.k_re2 + model.k_vc
+    cov = np.full((size, size), np.nan)
+    cov[: model.k_fe, : model.k_fe] = beta_cov / scale
+    results = engine.MixedLMResults(model, parameters.get_packed(use_sqrt=False, has_fe=True), cov)
+    results.params_object = parameters
+    results.fe_params = parameters.fe_params
+    results.cov_re = scale * parameters.cov_re
+    results.cov_re_unscaled = parameters.cov_re
+    results.vcomp = scale * parameters.vcomp
+    results.scale = scale
+    results.method = "REML" if model.reml else "ML"
+    results.converged = converged
+    results.hist = None
+    results.reml = model.reml
+    results.cov_pen = results.freepat = None
+    results.k_fe, results.k_re, results.k_re2, results.k_vc = model.k_fe, model.k_re, model.k_re2, model.k_vc
+    results.use_sqrt = model.use_sqrt
+    return engine.MixedLMResultsWrapper(results)
+
+
+def fit_ols(problem: Problem) -> Estimates:
+    """Fit a model without a random part by ``OLS``."""
+    design, request = problem.design, problem.request
+    linear = importlib.import_module("statsmodels.regression.linear_model")
+    results = linear.OLS(design.y, design.x).fit()
+    z = request.df_method == "normal"
+    return Estimates(
+        beta=np.asarray(results.params, dtype=np.float64),
+        beta_cov=np.asarray(results.cov_params(), dtype=np.float64).reshape(design.p, design.p),
+        covariances=(),
+        sigma=float(np.sqrt(results.scale)),
+        modes=(),
+        mode_covs=(),
+        log_likelihood=float(results.llf),
+        converged=True,
+        df=None if z else np.full(design.p, float(results.df_resid)),
+        df_method="normal" if z else "residual",
+        singular=False,
+        engine_call=call_text(design, request),
+        native=results,
+    )

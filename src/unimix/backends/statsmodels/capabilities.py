@@ -1,0 +1,91 @@
+"""What statsmodels can and cannot fit, feature by feature and family by family."""
+
+from __future__ import annotations
+
+from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
+from unimix.backends.family_support import FamilySheet
+from unimix.design.features import Feature
+
+_NO_GLMM = Upstream(
+    "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
+    "method='variational' or 'MAP'."
+)
+_NO_PART = Upstream("statsmodels' mixed models have no such part. Use backend='glmmtmb'.")
+
+CAPABILITIES = Capabilities(
+    {
+        Feature.NO_RANDOM_PART: Yes("by OLS, GLM, NegativeBinomial and BetaModel"),
+        Feature.RANDOM_INTERCEPT: Yes(),
+        Feature.CORRELATED_TERMS: Yes("in Gaussian models; the Bayesian ones have independent effects only"),
+        Feature.INDEPENDENT_TERMS: Yes("as variance components"),
+        Feature.SEVERAL_CORRELATED_BLOCKS: Never("MixedLM has room for one correlated block, exog_re."),
+        Feature.NESTED_FACTORS: Yes("the inner factor as variance components within groups of the outer one"),
+        Feature.CROSSED_FACTORS: Yes("as variance components on one group of all tied rows; slow beyond small data"),
+        Feature.CORRELATED_CROSSED: Never(
+            "MixedLM's correlated effects must belong to the factor that splits the data into independent groups; "
+            "crossed and inner factors can only have uncorrelated terms, (1 + x || g)."
+        ),
+        Feature.WEIGHTS: Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
+        Feature.OFFSET: Yes("subtracted from the response and added back"),
+        Feature.REML: Yes(),
+        Feature.ML: Yes(),
+        Feature.LAPLACE: _NO_GLMM,
+        Feature.AGQ: _NO_GLMM,
+        Feature.APPROXIMATE_POSTERIOR: Yes("by BinomialBayesMixedGLM and PoissonBayesMixedGLM"),
+        Feature.POSTERIOR: Never(
+            "statsmodels has no sampler: MixedLM maximises a likelihood, and its Bayesian models approximate the "
+            "posterior (method='variational' or 'MAP'). Use backend='pymc'."
+        ),
+        Feature.PRIORS: Never(
+            "MixedLM has no priors, and those of the Bayesian models are the options fe_p and vcp_p. "
+            "Use backend='pymc'."
+        ),
+        Feature.SATTERTHWAITE: Yes("by unimix at statsmodels' estimates (it reports z)"),
+        Feature.KENWARD_ROGER: Yes("by unimix at statsmodels' estimates"),
+        Feature.COMPOUND_SYMMETRY: _NO_PART,
+        Feature.AUTOREGRESSIVE: _NO_PART,
+        Feature.ZERO_INFLATION: _NO_PART,
+        Feature.DISPERSION_FORMULA: _NO_PART,
+    }
+)
+
+_TWO_ONLY = "statsmodels has mixed models of two generalised families, BinomialBayesMixedGLM and PoissonBayesMixedGLM"
+_NO_LINK = Upstream(f"{_TWO_ONLY}, each with its canonical link only (logit, log). Use backend='lme4' or 'pymc'.")
+_NO_FAMILY = Upstream(f"{_TWO_ONLY}, and none with a dispersion parameter. Use backend='glmmtmb' or 'pymc'.")
+_BAYES = Yes("an approximate posterior, variational or MAP, of independent effects")
+_MIXED: dict[str, Answer] = {
+    "gaussian(identity)": Yes("by MixedLM"),
+    "gaussian": _NO_FAMILY,
+    "binomial(logit)": _BAYES,
+    "binomial": _NO_LINK,
+    "poisson(log)": _BAYES,
+    "poisson": _NO_LINK,
+    "negative_binomial": _NO_FAMILY,
+    "negative_binomial_1": _NO_FAMILY,
+    "gamma": _NO_FAMILY,
+    "inverse_gaussian": _NO_FAMILY,
+    "beta": _NO_FAMILY,
+    "student_t": _NO_FAMILY,
+}
+_LOG_ONLY = Upstream(
+    "statsmodels estimates the dispersion of a negative binomial with the log link only; its GLM takes it as known. "
+    "Use backend='glmmtmb'."
+)
+_PLAIN: dict[str, Answer] = {
+    "gaussian(identity)": Yes("by OLS"),
+    "gaussian": Yes("by GLM"),
+    "binomial": Yes("by GLM"),
+    "poisson": Yes("by GLM"),
+    "gamma": Yes("by GLM"),
+    "inverse_gaussian": Yes("by GLM"),
+    "negative_binomial(log)": Yes("by NegativeBinomial, nb2"),
+    "negative_binomial": _LOG_ONLY,
+    "negative_binomial_1(log)": Yes("by NegativeBinomial, nb1"),
+    "negative_binomial_1": _LOG_ONLY,
+    "beta": Yes("by BetaModel"),
+    "student_t": Upstream(
+        "statsmodels has Student's t only as an experiment without derivatives (miscmodels.TLinearModel). "
+        "Use backend='pymc'."
+    ),
+}
+FAMILIES = FamilySheet(_MIXED, _PLAIN)

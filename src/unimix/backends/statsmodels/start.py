@@ -1,0 +1,69 @@
+"""Where the search starts: a few cheap EM steps, and the curvature there.
+
+An evaluation of statsmodels' likelihood and score loops over groups in Python; a good start and a first step of the
+right length save half of them. The end of the search is decided by statsmodels' likelihood alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.backends.statsmodels.model import Layout, Point
+from unimix.design.design import Design
+from unimix.likelihood.lmm.starts import likely_starts
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> list[Point]:
+    """Where to start, best first: see :func:`unimix.likelihood.lmm.starts.likely_starts`.
+
+    Args:
+        design: Without weights or offset.
+        layout: Which block is which.
+        reml: Criterion.
+        steps: Number of EM steps from each maximum along the line.
+    """
+    found = likely_starts(design.y, design.x, design.blocks, reml=reml, steps=steps)
+    return [as_point(factors, layout) for factors in found]
+
+
+def as_point(factors: Sequence[FloatArray], layout: Layout) -> Point:
+    """Relative factors (q, q) as statsmodels' parameters."""
+    scaled = [f / u[:, None] for f, u in zip(factors, layout.units, strict=True)]
+    root = np.zeros((0, 0)) if layout.slope is None else scaled[layout.slope]
+    return Point(root, np.array([scaled[k][0, 0] for k in layout.components]))
+
+
+def inverse_curvature(start: Point, exact: Callable[[Point], float], n: int) -> FloatArray | None:
+    """Inverse Hessian of deviance / n by differences of the exact likelihood; None where it is not convex.
+
+    Args:
+        start: Where.
+        exact: Log-likelihood of a point.
+        n: Number of rows.
+    """
+    q, here = len(start.root), start.pack()
+    size = len(here)
+    step = 1e-3 * np.maximum(np.abs(here), 0.05)
+
+    def deviance(*moved: int) -> float:
+        values = here.copy()
+        for k in moved:
+            values[k] += step[k]
+        return -2 * exact(Point.unpack(values, q)) / n
+
+    base, ones = deviance(), [deviance(k) for k in range(size)]
+    hessian = np.empty((size, size))
+    for i in range(size):
+        for j in range(i + 1):
+            both = deviance(i, j)
+            hessian[i, j] = hessian[j, i] = (both - ones[i] - ones[j] + base) / (step[i] * step[j])
+    values, vectors = np.linalg.eigh(hessian)
+    if not np.isfinite(values).all() or values.min() < 1e-4 * values.max():
+        return None
+    inverse = (vectors / values) @ vectors.T
+    return np.asarray((inverse + inverse.T) / 2)

@@ -1,1 +1,0 @@
-"""Engines side by side."""

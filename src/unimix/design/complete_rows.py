@@ -1,0 +1,98 @@
+"""Columns before they become a design: weights and offsets, complete rows, levels in use, codings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.row_labels import aligned
+from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, drop_unused, read_columns
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.formula.contrasts import Contrast, as_contrast
+from unimix.formula.parser import quote
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+ColumnOrArray = str | npt.ArrayLike | None
+
+
+def read_extra(value: ColumnOrArray, role: str, data: Any) -> tuple[NumericColumn | None, str | None]:
+    """Turn ``weights=`` or ``offset=`` into a column (an array, in the order of the data) or a name."""
+    if value is None or isinstance(value, str):
+        return None, value
+    value = aligned(value, data, role)
+    try:
+        column = read_columns({role: value}, [role])[role]
+    except DataError as error:
+        raise OptionError(f"{role}= takes the name of a column or an array of numbers. {error}") from error
+    if not isinstance(column, NumericColumn):
+        raise OptionError(
+            f"{role}= takes the name of a column or an array of numbers, not of {listing(map(repr, column.levels), 3)}."
+        )
+    return column, None
+
+
+def complete_rows(columns: list[tuple[str, Column]], n_rows: int, missing: str) -> tuple[IntArray, dict[str, int]]:
+    """Rows without a missing value, shape (m,), and how many values each column lacks."""
+    masks = [(k, c.missing) for k, c in columns]
+    counts = {k: int(m.sum()) for k, m in masks if m.any()}
+    if not counts:
+        return np.arange(n_rows, dtype=np.int64), {}
+    told = ", ".join(f"{k} {v}" for k, v in counts.items())
+    if missing == "raise":
+        raise DataError(f"Missing values, and missing='raise': {told}. Use missing='drop', or fill them.")
+    complete = np.flatnonzero(~np.any([m for _, m in masks], axis=0)).astype(np.int64)
+    if len(complete) == 0:
+        raise DataError(f"Every one of the {n_rows} rows has a missing value: {told}.")
+    return complete, counts
+
+
+def codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column]) -> dict[str, Contrast]:
+    """Contrasts per factor from what the user gave."""
+    if contrasts is not None and not isinstance(contrasts, Mapping):
+        raise OptionError(
+            f"contrasts= maps factors to codings, such as {{'f': 'sum'}}; it is a {type(contrasts).__name__}."
+        )
+    coding = {}
+    for name, value in (contrasts or {}).items():
+        if name not in columns:
+            raise OptionError(f"contrasts names {name!r}, which the formula does not use.{did_you_mean(name, columns)}")
+        if not isinstance(columns[name], FactorColumn):
+            raise OptionError(
+                f"contrasts names {name!r}, which is numeric; write C({quote(name)}, contr.sum) in the formula, "
+                "or make it text."
+            )
+        coding[name] = as_contrast(value, name)
+    return coding
+
+
+def used_levels(columns: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:
+    """Leave levels without rows out, and say so."""
+    trimmed: dict[str, Column] = {}
+    for name, column in columns.items():
+        if isinstance(column, FactorColumn):
+            trimmed[name], unused = drop_unused(column)
+            if unused:
+                notes.append(f"Levels of {name} without rows left out: {listing(map(str, unused))}.")
+        else:
+            trimmed[name] = column
+    return trimmed
+
+
+def numeric_extra(role: str, named: Column | None, given: NumericColumn | None, name: str | None) -> FloatArray | None:
+    """Values of weights or an offset, shape (n,)."""
+    column = given or named
+    if column is None:
+        return None
+    if not isinstance(column, NumericColumn):
+        raise DataError(f"{role}={name!r} is categorical; it must be numeric.")
+    return np.ascontiguousarray(column.values)
+
+
+def told_dropped(n_rows: int, left: int, dropped: Mapping[str, int]) -> list[str]:
+    """What to say about dropped rows."""
+    counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
+    return [f"{n_rows - left} of {n_rows} rows dropped for missing values ({counts})."] if left < n_rows else []

@@ -1,0 +1,385 @@
+"""A formula and data to plain arrays: the one Design that every engine is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.aliasing import independent_columns
+from unimix.design.ar1_times import check_times
+from unimix.design.complete_rows import codings, complete_rows, numeric_extra, read_extra, told_dropped, used_levels
+from unimix.design.encoding import DesignRecipe, RecipeBlock
+from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
+from unimix.design.evaluate import Environment, evaluate
+from unimix.design.grouping_factors import combine, name_levels
+from unimix.design.model_matrix import build_columns
+from unimix.design.response import read_response
+from unimix.design.row_labels import RowLabels, row_labels
+from unimix.design.typed_columns import (
+    Column,
+    FactorColumn,
+    Level,
+    NumericColumn,
+    as_factor,
+    column_labels,
+    drop_unused,
+    read_columns,
+)
+from unimix.distributions.family import Family, FamilyLike, Gaussian, as_family
+from unimix.errors import DataError, OptionError, listing
+from unimix.formula.contrasts import Contrast
+from unimix.formula.interpreter import column_names, part_columns, used_columns
+from unimix.formula.parser import Name, render
+from unimix.formula.terms import FixedPart, ModelSpec
+from unimix.formula.transforms import encode_state
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+ColumnOrArray = str | npt.ArrayLike | None
+
+
+@dataclass(frozen=True)
+class RandomBlock:
+    """Effects of one random term: a row ``z`` per observation, an effect vector per level.
+
+    Attributes:
+        group: Name of the grouping factor.
+        factors: Columns it is made of.
+        terms: Names of the q columns.
+        z: Columns, shape (n, q).
+        codes: Level index per row, shape (n,).
+        levels: The L levels in order.
+        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
+    """
+
+    group: str
+    factors: tuple[str, ...]
+    terms: tuple[str, ...]
+    z: FloatArray
+    codes: IntArray
+    levels: tuple[Level, ...]
+    structure: str = "us"
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return len(self.levels)
+
+    @property
+    def q(self) -> int:
+        """Number of columns."""
+        return len(self.terms)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Columns of something that is modelled beside the mean.
+
+    Attributes:
+        x: Columns of full rank, shape (n, k).
+        names: Names of the k columns.
+        kept: Which of the formula's columns they are.
+    """
+
+    x: FloatArray
+    names: tuple[str, ...]
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is fitted, as plain arrays; the same object goes to every engine.
+
+    Attributes:
+        spec: The reading of the formula.
+        y: Response, shape (n,); the proportion of successes for a binomial family.
+        x: Fixed-effects columns of full rank, shape (n, p).
+        fixed_names: Names of the p columns.
+        blocks: One per correlated set of random effects; ``||`` gives one per column.
+        weights: Precision weights (variance sigma^2 / w; a row's log-likelihood counts w times where the family is
+            not Gaussian), shape (n,), or None.
+        offset: Added to the linear predictor, shape (n,), or None.
+        rows: Index of each used row in the data as given, shape (n,).
+        n_rows: Rows of the data as given.
+        dropped: Missing values per column among the dropped rows.
+        aliased: Fixed-effects columns left out because they depend on others.
+        notes: What was done to the data, in words.
+        recipe: How to make the same columns from new data.
+        family: Distribution of the response, with its link.
+        trials: Number of trials per row, shape (n,), for a binomial family; else None.
+        zero: Columns of the logit of the probability of a structural zero, or None.
+        dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
+        labels: Index of the rows used, where the data are pandas with labels of their own; else None.
+        columns: The columns that the formula uses, rows used only, by name.
+    """
+
+    spec: ModelSpec
+    y: FloatArray
+    x: FloatArray
+    fixed_names: tuple[str, ...]
+    blocks: tuple[RandomBlock, ...]
+    weights: FloatArray | None
+    offset: FloatArray | None
+    rows: IntArray
+    n_rows: int
+    dropped: dict[str, int]
+    aliased: tuple[str, ...]
+    notes: tuple[str, ...]
+    recipe: DesignRecipe
+    family: Family = field(default_factory=Gaussian)
+    trials: FloatArray | None = None
+    zero: Part | None = None
+    dispersion: Part | None = None
+    labels: RowLabels | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of rows used."""
+        return len(self.y)
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return len(self.fixed_names)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether this is the linear mixed model with one residual variance."""
+        return self.family.is_linear and self.dispersion is None
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Number of levels per grouping factor."""
+        return {b.group: b.n_levels for b in self.blocks}
+
+    def fingerprint(self) -> str:
+        """Digest of the numbers and names that define the model; equal for equal designs."""
+        digest = hashlib.sha256()
+        arrays = [
+            self.y,
+            self.x,
+            self.weights,
+            self.offset,
+            self.trials,
+            *(a for b in self.blocks for a in (b.z, b.codes)),
+        ]
+        for array in arrays:
+            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
+        blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure) for b in self.blocks)
+        parts = [p for p in (self.zero, self.dispersion) if p is not None]
+        for part in parts:
+            digest.update(np.ascontiguousarray(part.x).tobytes())
+        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
+        digest.update(repr(names).encode())
+        return digest.hexdigest()[:16]
+
+
+def build_design(
+    spec: ModelSpec,
+    data: Any,
+    *,
+    weights: ColumnOrArray = None,
+    offset: ColumnOrArray = None,
+    contrasts: Mapping[str, object] | None = None,
+    missing: str = "drop",
+    family: FamilyLike = "gaussian",
+) -> Design:
+    """Build the arrays of a model.
+
+    Args:
+        spec: From :func:`unimix.formula.interpreter.parse`.
+        data: Anything :func:`unimix.design.typed_columns.read_columns` reads; never modified.
+        weights: Column name or array (n,): precision weights.
+        offset: Column name or array (n,).
+        contrasts: Coding per factor column.
+        missing: ``"drop"`` or ``"raise"``.
+        family: Distribution of the response.
+
+    Raises:
+        FormulaError: If a name in the formula is no column (all of them at once).
+        DataError: If the data do not allow the model.
+        OptionError: For a bad argument.
+    """
+    if missing not in ("drop", "raise"):
+        raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
+    family = as_family(family)
+    extra_weights, weight_name = read_extra(weights, "weights", data)
+    extra_offset, offset_name = read_extra(offset, "offset", data)
+    spec, dot_columns = expand_dot(spec, data, exclude=(weight_name, offset_name))
+    check_names(spec.formula, column_names(spec), data)
+    for name, text in spec.texts:
+        check_names(text, part_columns(spec.parts[name]), data)
+    wanted = [*used_columns(spec), *(n for n in (weight_name, offset_name) if n is not None)]
+    columns = read_columns(data, wanted)
+    n_rows = len(next(iter(columns.values())).missing) if columns else 0
+    if n_rows == 0:
+        raise DataError("The data have no rows.")
+    extras = {"weights=": extra_weights, "offset=": extra_offset}
+    given = {k: c for k, c in extras.items() if c is not None}
+    for name, column in given.items():
+        if len(column.values) != n_rows:
+            raise DataError(f"{name} has {len(column.values)} values, the data have {n_rows} rows.")
+    everything = [*columns.items(), *given.items()]
+    check_infinite(everything)
+    check_magnitudes(everything)
+    rows, dropped = complete_rows(everything, n_rows, missing)
+    if len(rows) < n_rows:
+        columns = {k: c.take(rows) for k, c in columns.items()}
+        given = {k: c.take(rows) for k, c in given.items()}
+    coding = codings(contrasts, columns)
+    notes = told_dropped(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
+    given_levels, columns = columns, used_levels(columns, notes)
+    check_times(spec, given_levels, columns)
+
+    env = Environment(columns)
+    x, names = build_columns(spec.fixed, env, coding, len(rows))
+    w = numeric_extra(
+        "weights", None if weight_name is None else columns[weight_name], given.get("weights="), weight_name
+    )
+    off = numeric_extra(
+        "offset", None if offset_name is None else columns[offset_name], given.get("offset="), offset_name
+    )
+    if w is not None and not (w > 0).all():
+        raise DataError(
+            f"weights must be positive: {int((w <= 0).sum())} are not. {_weights_mean(family)}; leave a row out by "
+            "dropping it."
+        )
+    response = read_response(spec.response, env, family, w)
+    notes += response.notes
+    for node in spec.offsets:
+        value = evaluate(node, env)
+        if not isinstance(value, np.ndarray):
+            raise DataError(f"offset({render(node)}) must be one numeric column.")
+        off = value if off is None else off + value
+    blocks = _blocks(spec, columns, env, coding, len(rows))
+    parts = {name: _part(part, env, coding, len(rows)) for name, part in spec.parts.items()}
+    kept = independent_columns(x)
+    aliased = tuple(names[j] for j in range(len(names)) if j not in set(kept))
+    if aliased:
+        notes.append(
+            f"Fixed-effects columns left out because they are combinations of the others: {listing(aliased)}. "
+            "The same columns are left out for every engine."
+        )
+    design = Design(
+        spec=spec,
+        y=response.y,
+        x=_taken(x, kept),
+        fixed_names=tuple(names[j] for j in kept),
+        blocks=tuple(block for _, block in blocks),
+        weights=response.weights,
+        offset=off,
+        rows=rows,
+        n_rows=n_rows,
+        dropped=dropped,
+        aliased=aliased,
+        notes=tuple(notes),
+        recipe=DesignRecipe(
+            formula=spec.formula,
+            dot_columns=dot_columns,
+            numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn)),
+            levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
+            contrasts={k: c.to_json() for k, c in coding.items()},
+            states={k: encode_state(s) for k, s in env.states.items()},
+            kept=tuple(int(j) for j in kept),
+            aliases=_aliases(x, kept),
+            blocks=tuple(recipe for recipe, _ in blocks),
+            offset_column=offset_name,
+            offset_given=extra_offset is not None,
+            weights_column=weight_name,
+            ziformula=dict(spec.texts).get("zero"),
+            zero_kept=parts["zero"].kept if "zero" in parts else (),
+        ),
+        family=family,
+        trials=response.trials,
+        zero=parts.get("zero"),
+        dispersion=parts.get("dispersion"),
+        labels=row_labels(data, rows),
+        columns=columns,
+    )
+    check_estimable(design)
+    return design
+
+
+def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """The columns that were left out, as combinations of those that were kept."""
+    left = [j for j in range(x.shape[1]) if j not in set(kept)]
+    if not left:
+        return ()
+    own = x[:, list(kept)]
+    scale = np.abs(own).max(axis=0)
+    found = np.linalg.lstsq(own / scale, x[:, left])[0]
+    found[np.abs(found) < 1e-9 * np.abs(found).max(axis=0)] = 0.0  # rounding
+    found = found / scale[:, None]
+    return tuple(tuple(float(v) for v in column) for column in found.T)
+
+
+def _weights_mean(family: Family) -> str:
+    if family.response == "binomial":
+        return "They are numbers of trials"
+    return "They are precisions (variance sigma^2 / w)" if family.name == "gaussian" else "They count copies of a row"
+
+
+def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> Part:
+    x, names = build_columns(part, env, coding, n)
+    kept = independent_columns(x)
+    return Part(_taken(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
+
+
+def _taken(x: FloatArray, columns: Sequence[int]) -> FloatArray:
+    """Some columns, row by row in memory; the matrix itself where they are all of them."""
+    return np.ascontiguousarray(x if tuple(columns) == tuple(range(x.shape[1])) else x[:, list(columns)])
+
+
+def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ()) -> tuple[ModelSpec, tuple[str, ...]]:
+    """Replace ``.`` by all columns that the formula does not use otherwise."""
+    if not spec.has_dot():
+        return spec, ()
+    used = {*column_names(spec), *exclude}
+    others = tuple(c for c in column_labels(data) if c not in used)
+    return with_dot(spec, others), others
+
+
+def with_dot(spec: ModelSpec, columns: tuple[str, ...]) -> ModelSpec:
+    """Replace ``.`` by these columns."""
+    added = [
+        new
+        for term in spec.fixed.added
+        for new in (
+            [Name(c, term.position, quoted=True) for c in columns]
+            if isinstance(term, Name) and term.name == "." and not term.quoted
+            else [term]
+        )
+    ]
+    return replace(spec, fixed=FixedPart(spec.fixed.intercept, tuple(added), spec.fixed.removed))
+
+
+def _blocks(
+    spec: ModelSpec, columns: Mapping[str, Column], env: Environment, coding: Mapping[str, Contrast], n: int
+) -> list[tuple[RecipeBlock, RandomBlock]]:
+    blocks: list[tuple[RecipeBlock, RandomBlock]] = []
+    factors: dict[str, FactorColumn] = {}
+    for index, term in enumerate(spec.random):
+        for name in term.factors:
+            if name not in factors:
+                factors[name] = drop_unused(as_factor(columns[name], name))[0]
+        codes, levels = combine([factors[f] for f in term.factors])
+        z, names = build_columns(term.left, env, coding, n)
+        singles = [(j,) for j in range(len(names))] if term.independent else [tuple(range(len(names)))]
+        for picked in singles:
+            block = RandomBlock(
+                group=term.group,
+                factors=term.factors,
+                terms=tuple(names[j] for j in picked),
+                z=_taken(z, picked),
+                codes=codes,
+                levels=name_levels(levels),
+                structure=term.structure,
+            )
+            blocks.append((RecipeBlock(term=index, columns=picked), block))
+    return blocks

@@ -1,0 +1,248 @@
+"""What is refused before any engine sees it: unknown names, infinite values, models that no data could estimate."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.aliasing import independent_columns, largest_entries, residual_scale, triangular_factor
+from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
+from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
+from unimix.formula.expand import expand, remaining_atoms
+from unimix.formula.parser import Name, quote, render
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping, Sequence
+
+    from unimix.design.design import Design, RandomBlock
+    from unimix.formula.terms import ModelSpec
+
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
+LARGEST, SMALLEST = 1e100, 1e-100
+
+
+def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
+    """Refuse names in a formula that are no columns, all of them at once."""
+    known = column_labels(data)
+    faults = [
+        Fault(f"{name!r} is not a column of the data.{did_you_mean(name, known)}", position, len(name))
+        for name, position in sorted(positions.items(), key=lambda item: item[1])
+        if name not in known
+    ]
+    if faults:
+        last = faults[-1]
+        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
+        raise FormulaError(formula, faults)
+
+
+def check_infinite(columns: Sequence[tuple[str, Column]]) -> None:
+    """Refuse infinite values; each column comes with what messages call it."""
+    faults = []
+    for name, column in columns:
+        if isinstance(column, NumericColumn) and (count := int(np.isinf(column.values).sum())):
+            faults.append(f"{name!r} holds {count} infinite values; replace them or set them to missing.")
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Container[str]) -> list[str]:
+    """Notes on predictors that are factors only because their numbers are stored as text.
+
+    Args:
+        spec: The formula; what stands inside ``C()`` is meant as a factor.
+        columns: Columns by name.
+        coded: Factors whose coding the user gave.
+    """
+    parts = (spec.fixed, *(term.left for term in spec.random), *spec.parts.values())
+    atoms = [node for part in parts for node in remaining_atoms(expand(part)).values()]
+    names = dict.fromkeys(node.name for node in atoms if isinstance(node, Name) and node.name not in coded)
+    notes = []
+    for name in names:
+        column = columns.get(name)
+        if not isinstance(column, FactorColumn) or column.origin != "text":
+            continue
+        levels = [str(level) for level in column.levels]
+        others = [level for level in levels if not _NUMBER.fullmatch(level.strip())]
+        found = len(levels) - len(others)
+        if found < 3 or len(others) > max(2, len(levels) // 20) or found < 4 * len(others):
+            continue
+        comma = any("," in level for level in levels if level not in others)
+        series = f"data[{name!r}].str.replace(',', '.')" if comma else f"data[{name!r}]"
+        coerce = ", errors='coerce'" if others else ""
+        what = f"all but {listing(map(repr, others))}" if others else "all of them"
+        notes.append(
+            f"{name} is text and is treated as categorical, with {len(levels)} levels, but {what} read as numbers. If "
+            f"it is numeric, type data[{name!r}] = pd.to_numeric({series}{coerce}); if it is categorical, write "
+            f"C({quote(name)})."
+        )
+    return notes
+
+
+def check_estimable(design: Design) -> None:
+    """Refuse what no engine could estimate."""
+    faults: list[str] = []
+    n, p = design.n, design.p
+    # Elsewhere an effect per row is a model of overdispersion, and may be fitted.
+    scaled = design.family.name in ("gaussian", "student_t")
+    asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
+    if n <= p if asked else n < p:
+        faults.append(
+            f"{n} rows cannot determine {p} fixed effects{f' and {asked}' if asked else ''}; there must be more rows."
+        )
+    elif (design.y == design.y[0]).all():
+        faults.append(
+            f"The response {render(design.spec.response)} is constant ({design.y[0]:g}); there is nothing to explain."
+        )
+    elif design.family.is_linear and residual_scale(design.y, design.x, design.weights, design.offset) == 0:
+        faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
+    seen: dict[tuple[str, str], int] = {}
+    for block in design.blocks:
+        if block.n_levels < 2:
+            faults.append(
+                f"The grouping factor {block.group} has one level ({block.levels[0]}); it needs at least two."
+            )
+        elif scaled and block.n_levels >= n:
+            faults.append(
+                f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
+                "its variance and the residual variance cannot be told apart."
+            )
+        elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
+            faults.append(
+                f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
+                "rows; their variances and the residual variance cannot be told apart. Use fewer columns."
+            )
+        for name in block.terms:
+            seen[block.group, name] = seen.get((block.group, name), 0) + 1
+        if len(independent_columns(block.z)) < block.q:
+            faults.append(
+                f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
+                "cannot be told apart."
+            )
+    faults += [
+        f"ar1(... | {b.group}) takes one factor of equally spaced times, each with a column of its own: ar1(0 + time | "
+        f"{b.group}); its columns are {', '.join(b.terms)}."
+        for b in design.blocks
+        if b.structure == "ar1" and not (((b.z == 0) | (b.z == 1)).all() and (b.z.sum(axis=1) == 1).all())
+    ]
+    faults += [fault for b in design.blocks for fault in _misplaced_structure(b)]
+    faults += _name_clashes(design.blocks)
+    faults += [
+        f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
+        f"or (1 + x || {group})."
+        for (group, name), count in seen.items()
+        if count > 1
+    ]
+    if not faults:
+        faults += _twin_columns(design.blocks)
+    if scaled and not faults:
+        faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
+    if scaled and not faults and design.blocks:
+        left, wanted = n - p, 1 + sum(2 if b.structure == "ar1" else b.q * (b.q + 1) // 2 for b in design.blocks)
+        if left < wanted:
+            faults.append(
+                f"{n} rows less {p} fixed effects leave {left} independent values for {wanted} variances and "
+                "covariances; there must be as many at least."
+            )
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _misplaced_structure(block: RandomBlock) -> list[str]:
+    """Why a structured covariance does not mean what it says for these columns."""
+    told = ""
+    where = f"{block.structure}(... | {block.group})"
+    if block.structure != "us" and block.q < 2:
+        told = (
+            f"{where} needs several columns, and {block.terms[0]} is one: make the variable a factor, "
+            f"{block.structure}(0 + C(time) | {block.group})."
+        )
+    return [told] if told else []
+
+
+def check_magnitudes(columns: Sequence[tuple[str, Column]]) -> None:
+    """Refuse numbers whose squares leave the range of floating point."""
+    faults = []
+    for name, column in columns:
+        if not isinstance(column, NumericColumn):
+            continue
+        size = np.abs(column.values[~column.missing]).max(initial=0.0)
+        if size > LARGEST or 0 < size < SMALLEST:
+            faults.append(f"{name!r} reaches {size:.1g}, and its squares cannot be computed; use another unit.")
+    if faults:
+        raise DataError("\n".join(faults))
+
+
+def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
+    owners: dict[str, tuple[str, ...]] = {}
+    clashes = dict.fromkeys(b.group for b in blocks if owners.setdefault(b.group, b.factors) != b.factors)
+    return [f"A column and a combination of columns are both called {name}; rename the column." for name in clashes]
+
+
+def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
+    """Columns of a block that the fixed effects hold already, one coefficient per level; responses without residual."""
+    told = f"of ({' + '.join(block.terms)} | {block.group})"
+    y = design.y if design.offset is None else design.y - design.offset
+    first = np.full(block.n_levels, np.nan)
+    first[block.codes[::-1]] = y[::-1]
+    if (y == first[block.codes]).all() and (block.z == block.z[0]).all(axis=0).any():
+        return [f"The levels of {block.group} explain the response exactly; no residual variance is left to estimate."]
+    if block.n_levels > design.p:
+        return []
+    found = []
+    p, unit, levels = design.p, largest_entries(design.x), np.arange(block.n_levels)
+    for j, name in enumerate(block.terms):
+        column = block.z[:, j] / np.abs(block.z[:, j]).max()
+
+        def rows(part: slice, column: npt.NDArray[np.float64] = column) -> npt.NDArray[np.float64]:
+            spread = np.where(block.codes[part, None] == levels, column[part, None], 0.0)
+            return np.column_stack([design.x[part] / unit, spread])
+
+        left = triangular_factor(rows, design.n, p + block.n_levels)[p:, p:]
+        if np.linalg.norm(left) < 1e-9 * np.linalg.norm(column):
+            found.append(
+                f"The column {name} {told}: the fixed effects have a coefficient for each of its {block.n_levels} "
+                "levels already, so that its variance cannot be estimated. Leave it out of one of the two."
+            )
+    return found
+
+
+def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
+    """Columns of two blocks over the same partition of the rows that are multiples of each other."""
+    partitions: list[tuple[npt.NDArray[np.int64], list[RandomBlock]]] = []
+    for block in blocks:
+        canonical = _first_appearance(block.codes) if len(blocks) > 1 else block.codes
+        same = next((found for codes, found in partitions if np.array_equal(codes, canonical)), None)
+        if same is None:
+            partitions.append((canonical, [block]))
+        else:
+            same.append(block)
+    faults: list[str] = []
+    for _, alike in partitions:
+        if len(alike) < 2:
+            continue
+        owners = [(block, name) for block in alike for name in block.terms]
+        z = np.column_stack([block.z for block in alike])
+        z = z / np.abs(z).max(axis=0)
+        z /= np.linalg.norm(z, axis=0)
+        near = np.argwhere(np.triu(np.abs(z.T @ z) > 1 - 1e-12, k=1))
+        for i, j in near.tolist():
+            (first, one), (second, two) = owners[i], owners[j]
+            if first is second or len(independent_columns(z[:, [i, j]])) == 2:
+                continue
+            where = first.group if first.group == second.group else f"{first.group} and {second.group}"
+            faults.append(
+                f"The random columns {one} and {two} vary over {where} in the same way; their variances cannot be told "
+                "apart. Leave one of them out."
+            )
+    return faults
+
+
+def _first_appearance(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Number groups in the order in which they appear: equal partitions become equal arrays."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]

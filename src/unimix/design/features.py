@@ -1,0 +1,128 @@
+"""What a model asks of an engine."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from unimix.design.design import Design, RandomBlock
+from unimix.design.grouping_factors import is_nested
+
+
+class Feature(Enum):
+    """One thing that an engine can or cannot do; the value is how messages and tables call it."""
+
+    NO_RANDOM_PART = "models without a random part"
+    RANDOM_INTERCEPT = "a random intercept, (1 | g)"
+    CORRELATED_TERMS = "correlated random effects, (1 + x | g)"
+    INDEPENDENT_TERMS = "several independent terms on one factor, (1 + x || g)"
+    SEVERAL_CORRELATED_BLOCKS = "two correlated terms on one factor, (1 + x | g) + (0 + u + v | g)"
+    NESTED_FACTORS = "nested grouping factors, (1 | a/b)"
+    CROSSED_FACTORS = "crossed grouping factors, (1 | a) + (1 | b)"
+    CORRELATED_CROSSED = "correlated effects beside a crossed or outer factor, (1 + x | a) + (1 | b)"
+    WEIGHTS = "precision weights"
+    OFFSET = "an offset"
+    REML = "REML"
+    ML = "maximum likelihood"
+    LAPLACE = "Laplace's approximation of a generalised model's likelihood"
+    AGQ = "adaptive Gauss-Hermite quadrature, one scalar random term"
+    APPROXIMATE_POSTERIOR = "an approximate posterior of a generalised model, variational or by Laplace"
+    POSTERIOR = "a posterior distribution"
+    PRIORS = "priors="
+    SATTERTHWAITE = "Satterthwaite degrees of freedom"
+    KENWARD_ROGER = "Kenward-Roger degrees of freedom"
+    COMPOUND_SYMMETRY = "compound symmetry, cs(0 + f | g)"
+    AUTOREGRESSIVE = "first-order autoregression, ar1(0 + f | g)"
+    ZERO_INFLATION = "zero inflation, ziformula="
+    DISPERSION_FORMULA = "a model of the dispersion, dispformula="
+
+
+METHOD_FEATURES = {
+    "REML": Feature.REML,
+    "ML": Feature.ML,
+    "Laplace": Feature.LAPLACE,
+    "AGQ": Feature.AGQ,
+    "variational": Feature.APPROXIMATE_POSTERIOR,
+    "MAP": Feature.APPROXIMATE_POSTERIOR,
+    "posterior": Feature.POSTERIOR,
+}
+METHODS = tuple(METHOD_FEATURES)
+_STRUCTURES = {"cs": Feature.COMPOUND_SYMMETRY, "ar1": Feature.AUTOREGRESSIVE}
+
+
+def method_fault(design: Design, method: str | None, df_method: str) -> str:
+    """Why a criterion, or degrees of freedom, do not belong to a model, whoever would fit it; empty if they do."""
+    if design.zero is not None and design.family.response != "count":
+        return (
+            f"ziformula= is for counts (poisson, negative binomial): a {design.family.name} response has no structural "
+            "zeros. Leave it out, or model zero or not as a binomial response of its own."
+        )
+    if design.dispersion is not None and not design.family.parameters:
+        return f"dispformula= models a dispersion, and the {design.family.name} family has none: leave it out."
+    if design.dispersion is not None and method == "REML" and not design.blocks:
+        return "method='REML' with dispformula= is for models with group effects: use method='ML'."
+    if design.family.is_linear:
+        if method in ("Laplace", "AGQ", "variational", "MAP"):
+            return f"method={method!r} is for generalised models; a Gaussian one has method='REML' or 'ML'."
+        return ""
+    mixed = bool(design.blocks)
+    if method == "REML" or (method == "ML" and mixed):
+        instead = "'Laplace' (default), 'AGQ' or 'posterior'" if mixed else "'ML' or 'posterior'"
+        return (
+            f"method={method!r} is for Gaussian models: the likelihood of {design.family} has no closed form "
+            f"{'with group effects' if mixed else 'of that kind'}. Use method={instead}."
+        )
+    if df_method == "kenward-roger":
+        return "df_method='kenward-roger' belongs to Gaussian models; a generalised one has z tests: leave it out."
+    return ""
+
+
+def requirements(design: Design, method: str | None = None, *, priors: bool = False) -> frozenset[Feature]:
+    """Derive what a model needs.
+
+    Args:
+        design: The model.
+        method: REML, ML, Laplace, posterior ...; None where it does not matter.
+        priors: Whether priors were given.
+    """
+    needs: set[Feature] = set()
+    blocks = design.blocks
+    if not blocks:
+        needs.add(Feature.NO_RANDOM_PART)
+        if method is not None:  # without group effects every likelihood is the plain one
+            needs.add(Feature.POSTERIOR if method == "posterior" else Feature.ML)
+    elif method is not None:
+        needs.add(METHOD_FEATURES[method])
+    per_factor: dict[str, list[RandomBlock]] = {}
+    for block in blocks:
+        per_factor.setdefault(block.group, []).append(block)
+        needs.add(Feature.CORRELATED_TERMS if block.q > 1 else Feature.RANDOM_INTERCEPT)
+        if block.structure in _STRUCTURES:
+            needs.add(_STRUCTURES[block.structure])
+    if any(len(group) > 1 for group in per_factor.values()):
+        needs.add(Feature.INDEPENDENT_TERMS)
+    if any(sum(b.q > 1 for b in group) > 1 for group in per_factor.values()):
+        needs.add(Feature.SEVERAL_CORRELATED_BLOCKS)
+    needs |= _several_factors([group[0] for group in per_factor.values()], blocks)
+    if design.zero is not None:
+        needs.add(Feature.ZERO_INFLATION)
+    if design.dispersion is not None:
+        needs.add(Feature.DISPERSION_FORMULA)
+    if design.weights is not None:
+        needs.add(Feature.WEIGHTS)
+    if design.offset is not None:
+        needs.add(Feature.OFFSET)
+    if priors:
+        needs.add(Feature.PRIORS)
+    return frozenset(needs)
+
+
+def _several_factors(factors: list[RandomBlock], blocks: tuple[RandomBlock, ...]) -> set[Feature]:
+    needs: set[Feature] = set()
+    for i, a in enumerate(factors):
+        for b in factors[i + 1 :]:
+            nested = is_nested(a.codes, b.codes) or is_nested(b.codes, a.codes)
+            needs.add(Feature.NESTED_FACTORS if nested else Feature.CROSSED_FACTORS)
+    for block in blocks:
+        if block.q > 1 and any(f.group != block.group and not is_nested(f.codes, block.codes) for f in factors):
+            needs.add(Feature.CORRELATED_CROSSED)
+    return needs

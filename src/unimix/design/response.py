@@ -1,0 +1,184 @@
+"""The response of a family: what its values mean, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.evaluate import Environment, FactorValue, MatrixValue, Value, evaluate
+from unimix.distributions.family import Family
+from unimix.errors import DataError, listing
+from unimix.formula.parser import Call, Node, render
+
+FloatArray = npt.NDArray[np.float64]
+SUCCESS = "counts as success"
+WHOLE = 1e-3
+"""How far from a whole number a count of successes may be, as in R: proportions are printed with few digits."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """The response as engines are given it.
+
+    Attributes:
+        y: Shape (n,); for a binomial family the proportion of successes.
+        trials: Shape (n,), for a binomial family; else None.
+        weights: Precision (or likelihood) weights that are left, shape (n,), or None.
+        notes: What was decided, in words.
+    """
+
+    y: FloatArray
+    trials: FloatArray | None
+    weights: FloatArray | None
+    notes: tuple[str, ...] = ()
+
+
+def read_response(node: Node, env: Environment, family: Family, weights: FloatArray | None) -> Response:
+    """Evaluate the response and check that the family can describe it.
+
+    Args:
+        node: Left side of the formula.
+        env: The columns.
+        family: Distribution of the response.
+        weights: As given; trials where the family is binomial.
+
+    Raises:
+        DataError: With what is wrong, how often, and what to write.
+    """
+    if isinstance(node, Call) and node.function == "cbind":
+        return _counted(node, env, family, weights)
+    text = render(node)
+    value = evaluate(node, env)
+    if isinstance(value, MatrixValue):
+        raise DataError(f"The response {text} has several columns; it needs one.")
+    if family.response == "binomial":
+        return _binomial(text, value, weights)
+    if isinstance(value, FactorValue):
+        hint = (
+            "for a yes or no, use family='binomial'."
+            if len(value.levels) == 2
+            else "convert it: data[...].astype(float)."
+        )
+        raise DataError(
+            f"The response {text} is categorical (levels {listing(map(str, value.levels), 5)}), and the "
+            f"{family.name} family needs numbers; {hint}"
+        )
+    y = np.ascontiguousarray(value, dtype=np.float64)
+    fault = _fault(y, family)
+    if fault:
+        raise DataError(f"The response {text} does not suit family={family.name!r}: {fault}")
+    return Response(y, None, weights)
+
+
+def _fault(y: FloatArray, family: Family) -> str:
+    if family.response == "count":
+        wrong = (y < 0) | (y != np.round(y))
+        return _told(y, wrong, "counts are whole numbers from 0. For rates, give offset=log(exposure) and the counts.")
+    if family.response == "positive":
+        return _told(y, y <= 0, "its values must be positive.")
+    if family.response == "unit":
+        hint = "its values lie strictly between 0 and 1. For successes out of trials use family='binomial'."
+        return _told(y, (y <= 0) | (y >= 1), hint)
+    if family.link == "log" and family.name in ("gaussian", "student_t") and not (y > 0).any():
+        return "with a log link its expected value is positive, and no value is."
+    return ""
+
+
+def _told(y: FloatArray, wrong: npt.NDArray[np.bool_], rule: str) -> str:
+    if not wrong.any():
+        return ""
+    return f"{int(wrong.sum())} of {len(y)} values are not allowed ({_some(y[wrong])}); {rule}"
+
+
+def _some(values: FloatArray) -> str:
+    return listing((f"{v:g}" for v in dict.fromkeys(values.tolist())), 3)
+
+
+def _counted(node: Call, env: Environment, family: Family, weights: FloatArray | None) -> Response:
+    if family.response != "binomial":
+        raise DataError(
+            f"{render(node)} is the response of a binomial model; this family is {family.name}. "
+            "Write family='binomial'."
+        )
+    if len(node.arguments) != 2 or node.keywords:
+        raise DataError("cbind takes two columns: cbind(successes, failures).")
+    if weights is not None:
+        raise DataError(f"{render(node)} says how many trials there are; leave weights= out.")
+    counts, faults = [], []
+    for part in node.arguments:
+        value = evaluate(part, env)
+        if not isinstance(value, np.ndarray):
+            raise DataError(f"{render(part)} in {render(node)} must be a numeric column of counts.")
+        wrong = (value < 0) | (value != np.round(value))
+        if wrong.any():
+            faults.append(f"{render(part)}: {_told(value, wrong, 'counts are whole numbers from 0.')}")
+        counts.append(value)
+    trials = counts[0] + counts[1]
+    if not faults and (trials == 0).any():
+        faults.append(
+            f"{int((trials == 0).sum())} rows of {render(node)} have no trials; leave them out: "
+            f"data[{render(node.arguments[0])} + {render(node.arguments[1])} > 0]."
+        )
+    if faults:
+        raise DataError("\n".join(faults))
+    return _sides(Response(counts[0] / trials, trials, None), render(node))
+
+
+def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
+    notes: tuple[str, ...] = ()
+    if isinstance(value, FactorValue):
+        if len(value.levels) != 2:
+            raise DataError(
+                f"The response {text} has {len(value.levels)} levels ({listing(map(str, value.levels), 5)}), and "
+                "family='binomial' needs two. Say what counts as a success: a column that is true or false, such as "
+                f"data[...] == {value.levels[-1]!r}."
+            )
+        y = (np.asarray(value.codes) == 1).astype(np.float64)
+        notes = (f"{text}: {value.levels[1]} {SUCCESS}, {value.levels[0]} as failure.",)
+    elif isinstance(value, np.ndarray):
+        y = np.ascontiguousarray(value, dtype=np.float64)
+    else:
+        raise DataError(f"The response {text} has several columns; it needs one.")
+    outside = (y < 0) | (y > 1)
+    if outside.any():
+        raise DataError(
+            f"The response {text} does not suit family='binomial': {int(outside.sum())} of {len(y)} values are not "
+            f"between 0 and 1 ({_some(y[outside])}). Counts are written cbind(successes, failures) ~ ...; a "
+            "proportion takes its numbers of trials in weights=."
+        )
+    if weights is None:
+        between = (y != 0) & (y != 1)
+        if between.any():
+            raise DataError(
+                f"The response {text} holds proportions ({_some(y[between])}), and family='binomial' must know of how "
+                "many trials: give their column in weights=, or write cbind(successes, failures) ~ ... "
+                "For proportions that are no counts use family='beta'."
+            )
+        return _sides(Response(y, np.ones(len(y)), None, notes), text)
+    broken = np.abs(weights - np.round(weights)) > 0
+    if broken.any():
+        raise DataError(
+            f"With family='binomial' weights= are numbers of trials, whole numbers; {int(broken.sum())} are not "
+            f"({_some(weights[broken])})."
+        )
+    successes = np.round(y * weights)
+    off = np.abs(y * weights - successes) > WHOLE
+    if off.any():
+        first = int(np.flatnonzero(off)[0])
+        raise DataError(
+            f"{text} times weights= must be whole numbers of successes; {int(off.sum())} are not (the first: "
+            f"{y[first]:g} of {weights[first]:g} trials are {y[first] * weights[first]:g} successes)."
+        )
+    return _sides(Response(successes / weights, weights, None, notes), text)
+
+
+def _sides(found: Response, text: str) -> Response:
+    """Refuse a response that never varies: no model of it has finite estimates."""
+    for side, word in ((1.0, "a success"), (0.0, "a failure")):
+        if (found.y == side).all():
+            raise DataError(
+                f"Every trial of {text} is {word}: the likelihood grows without bound, and there is nothing to explain."
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Families, links, log densities, sampling and priors."""

@@ -1,0 +1,220 @@
+"""Distributions of the response and their links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from unimix.errors import OptionError, did_you_mean, listing
+
+
+@dataclass(frozen=True)
+class Family:
+    """A distribution of the response, given its expected value, with the link that makes it linear.
+
+    Attributes:
+        link: Name of the link function.
+        name: What ``family=`` calls it.
+        links: Links that unimix knows for it; the first is the default.
+        canonical: Link for which expected and observed information are the same; empty if there is none.
+        parameters: Names of its dispersion parameters, estimated beside the coefficients.
+        response: What it can describe: real, binomial, count, positive or unit (between 0 and 1).
+    """
+
+    link: str = ""
+    name: ClassVar[str] = ""
+    links: ClassVar[tuple[str, ...]] = ()
+    canonical: ClassVar[str] = ""
+    parameters: ClassVar[tuple[str, ...]] = ()
+    response: ClassVar[str] = "real"
+
+    def __post_init__(self) -> None:
+        if not self.link:
+            object.__setattr__(self, "link", self.links[0])
+        if self.link not in self.links:
+            raise OptionError(
+                f"link={self.link!r} is not a link of the {self.name} family."
+                f"{did_you_mean(str(self.link), self.links)} Choose {listing(self.links)}."
+            )
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether this is the linear model: Gaussian with the identity link."""
+        return self.name == "gaussian" and self.link == "identity"
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether the link is the canonical one."""
+        return self.link == self.canonical
+
+    @property
+    def label(self) -> str:
+        """Name of the distribution, from which :func:`as_family` makes it again."""
+        return "negative_binomial_1" if self.parameters == ("alpha",) else self.name
+
+    def __str__(self) -> str:
+        more = "".join(
+            f", {f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.name != "link" and getattr(self, f.name) != f.default
+        )
+        return f"{self.name}(link={self.link!r}{more})"
+
+
+@dataclass(frozen=True)
+class Gaussian(Family):
+    """Normal: Var(y) = sigma^2 / w."""
+
+    name: ClassVar[str] = "gaussian"
+    links: ClassVar[tuple[str, ...]] = ("identity", "log")
+    canonical: ClassVar[str] = "identity"
+    parameters: ClassVar[tuple[str, ...]] = ("sigma",)
+
+
+@dataclass(frozen=True)
+class Binomial(Family):
+    """Number of successes in known numbers of trials: Var(y) = mu (1 - mu) / trials for the proportion y."""
+
+    name: ClassVar[str] = "binomial"
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit")
+    canonical: ClassVar[str] = "logit"
+    response: ClassVar[str] = "binomial"
+
+
+@dataclass(frozen=True)
+class Poisson(Family):
+    """Counts: Var(y) = mu."""
+
+    name: ClassVar[str] = "poisson"
+    links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt")
+    canonical: ClassVar[str] = "log"
+    response: ClassVar[str] = "count"
+
+
+@dataclass(frozen=True)
+class Gamma(Family):
+    """Positive values with a constant coefficient of variation: Var(y) = dispersion mu^2."""
+
+    name: ClassVar[str] = "gamma"
+    links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity")
+    canonical: ClassVar[str] = "inverse"
+    parameters: ClassVar[tuple[str, ...]] = ("dispersion",)
+    response: ClassVar[str] = "positive"
+
+
+@dataclass(frozen=True)
+class InverseGaussian(Family):
+    """Positive values with a long tail: Var(y) = dispersion mu^3."""
+
+    name: ClassVar[str] = "inverse_gaussian"
+    links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity", "inverse_squared")
+    canonical: ClassVar[str] = "inverse_squared"
+    parameters: ClassVar[tuple[str, ...]] = ("dispersion",)
+    response: ClassVar[str] = "positive"
+
+
+@dataclass(frozen=True)
+class NegativeBinomial(Family):
+    """Overdispersed counts.
+
+    Attributes:
+        variance: quadratic, Var(y) = mu + mu^2 / theta (NB2); or linear, Var(y) = mu (1 + alpha) (NB1).
+    """
+
+    variance: str = "quadratic"
+    name: ClassVar[str] = "negative_binomial"
+    links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt")
+    response: ClassVar[str] = "count"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variance not in ("quadratic", "linear"):
+            raise OptionError(
+                f"variance={self.variance!r}: choose 'quadratic' (NB2, mu + mu^2 / theta) or 'linear' (NB1, "
+                "mu (1 + alpha))."
+            )
+
+    @property
+    def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Theta or alpha, by the form of the variance."""
+        return ("theta",) if self.variance == "quadratic" else ("alpha",)
+
+
+@dataclass(frozen=True)
+class Beta(Family):
+    """Proportions strictly between 0 and 1 without trials: Var(y) = mu (1 - mu) / (1 + precision)."""
+
+    name: ClassVar[str] = "beta"
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit")
+    parameters: ClassVar[tuple[str, ...]] = ("precision",)
+    response: ClassVar[str] = "unit"
+
+
+@dataclass(frozen=True)
+class StudentT(Family):
+    """Student's t around mu with scale sigma and nu degrees of freedom, for outliers."""
+
+    name: ClassVar[str] = "student_t"
+    links: ClassVar[tuple[str, ...]] = ("identity", "log")
+    parameters: ClassVar[tuple[str, ...]] = ("sigma", "nu")
+
+
+FAMILIES: dict[str, type[Family]] = {
+    c.name: c for c in (Gaussian, Binomial, Poisson, Gamma, NegativeBinomial, Beta, InverseGaussian, StudentT)
+}
+_ALIASES: dict[str, tuple[str, dict[str, str]]] = {
+    "normal": ("gaussian", {}),
+    "bernoulli": ("binomial", {}),
+    "nb": ("negative_binomial", {}),
+    "nb2": ("negative_binomial", {}),
+    "nbinom": ("negative_binomial", {}),
+    "nbinom2": ("negative_binomial", {}),
+    "negbinomial": ("negative_binomial", {}),
+    "negbin": ("negative_binomial", {}),
+    "nb1": ("negative_binomial", {"variance": "linear"}),
+    "nbinom1": ("negative_binomial", {"variance": "linear"}),
+    "negativebinomial1": ("negative_binomial", {"variance": "linear"}),
+    "t": ("student_t", {}),
+    "student": ("student_t", {}),
+    "betafamily": ("beta", {}),
+}
+FamilyLike = str | Family | type[Family]
+
+
+def as_family(family: FamilyLike) -> Family:
+    """Return the family that a name, a class or an instance stands for.
+
+    Args:
+        family: ``"binomial"``, ``"binomial(probit)"``, ``Binomial`` or ``Binomial(link="probit")``.
+
+    Raises:
+        OptionError: If unimix does not know it, or not this link of it.
+    """
+    if isinstance(family, Family):
+        if type(family).name not in FAMILIES:
+            raise OptionError(f"family={family!r}: choose {listing(FAMILIES)}.")
+        return family
+    if isinstance(family, type) and issubclass(family, Family) and family.name:
+        return family()
+    if not isinstance(family, str):
+        hint = (
+            " unimix.Gamma and unimix.StudentT are priors; the families are unimix.families.Gamma and "
+            "unimix.families.StudentT."
+            if getattr(family, "__module__", "").startswith("unimix.distributions.prior_base")
+            or getattr(type(family), "__module__", "").startswith("unimix.distributions.prior_base")
+            else ""
+        )
+        raise OptionError(
+            f"family={family!r}: give a name ({listing(FAMILIES)}) or an instance such as "
+            f"unimix.Binomial(link='probit').{hint}"
+        )
+    head, _, rest = family.strip().partition("(")
+    plain = head.lower().replace("_", "").replace(" ", "").replace("-", "").replace(".", "")
+    names = {name.replace("_", ""): name for name in FAMILIES}
+    name, more = _ALIASES.get(plain, (names.get(plain, ""), {}))
+    if not name:
+        raise OptionError(
+            f"family={family!r} is unknown.{did_you_mean(plain, (*FAMILIES, *_ALIASES))} Known: {listing(FAMILIES)}."
+        )
+    link = rest.rstrip(") ").replace("link", "").strip("= '\"") if rest else ""
+    return FAMILIES[name](link=link, **more)

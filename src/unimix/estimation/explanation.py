@@ -1,0 +1,152 @@
+"""How a formula is read, in words and tables."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from unimix.design.design import Design
+
+_STRUCTURES = {"us": "correlated", "cs": "compound symmetry", "ar1": "autoregressive"}
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The reading of a formula.
+
+    Attributes:
+        reading: Canonical text.
+        backend: Who would fit it.
+        method: By which criterion.
+        columns: The generated columns: role, name, the name the engine sees, first values.
+        groups: Levels and columns per random block.
+        engine_call: The call the engine would see.
+        refusals: Why this engine cannot fit it, if so.
+        able: Backends that can.
+        notes: What was done to the data.
+        costs: What the fit will take, per backend that can and for this one, as far as it is known.
+    """
+
+    reading: str
+    backend: str
+    method: str
+    columns: pd.DataFrame
+    groups: pd.DataFrame
+    engine_call: str
+    refusals: tuple[str, ...]
+    able: tuple[str, ...]
+    notes: tuple[str, ...]
+    costs: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [self.reading, "", "Columns", self.columns.to_string(index=False)]
+        if len(self.groups):
+            lines += ["", "Random effects", self.groups.to_string(index=False)]
+        lines += [
+            "",
+            f"Engine call ({self.backend}, {self.method})",
+            *(f"  {line}" for line in self.engine_call.splitlines()),
+        ]
+        lines += [f"  refused: {r}" for r in self.refusals]
+        if self.backend in self.costs:
+            lines += ["", f"Memory and time ({self.backend}): {self.costs[self.backend]}"]
+        lines += ["", f"Backends that can fit it: {', '.join(self.able)}"]
+        lines += [f"  {n}: {self.costs[n]}" for n in self.able if n != self.backend and n in self.costs]
+        lines += [f"Note: {n}" for n in self.notes]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head = f"<p><code>{html.escape(self.reading)}</code></p>"
+        return head + self.columns.to_html(index=False) + self.groups.to_html(index=False)
+
+
+def explain_design(
+    design: Design,
+    backend: str,
+    method: str,
+    engine_call: str,
+    refusals: list[str],
+    able: list[str],
+    costs: Mapping[str, str],
+) -> Explanation:
+    """Describe a design.
+
+    Args:
+        design: The model.
+        backend: Who would fit it.
+        method: By which criterion.
+        engine_call: The call the engine would see.
+        refusals: Why it cannot.
+        able: Names of the backends that can.
+        costs: What they will take.
+    """
+
+    def first(values: object) -> str:
+        return " ".join(f"{v:.4g}" for v in list(values)[:4])  # type: ignore[call-overload]
+
+    rows = [
+        {"role": "response", "name": design.spec.text().split(" ~ ")[0], "engine": "y", "first values": first(design.y)}
+    ]
+    rows += [
+        {"role": "fixed", "name": name, "engine": f"x{j}", "first values": first(design.x[:, j])}
+        for j, name in enumerate(design.fixed_names)
+    ]
+    for k, block in enumerate(design.blocks):
+        rows += [
+            {
+                "role": f"varies over {block.group}",
+                "name": name,
+                "engine": f"z{k}_{j}",
+                "first values": first(block.z[:, j]),
+            }
+            for j, name in enumerate(block.terms)
+        ]
+    offset = "(subtracted)" if design.is_linear else "off"
+    for role, engine, values in (
+        ("weights", "w", design.weights),
+        ("trials", "w", design.trials),
+        ("offset", offset, design.offset),
+    ):
+        if values is not None:
+            rows.append(
+                {
+                    "role": role,
+                    "name": role,
+                    "engine": engine,
+                    "first values": first(values),
+                }
+            )
+    for role, letter, part in (("zero inflation", "u", design.zero), ("dispersion", "v", design.dispersion)):
+        if part is not None:
+            rows += [
+                {"role": role, "name": name, "engine": f"{letter}{j}", "first values": first(part.x[:, j])}
+                for j, name in enumerate(part.names)
+            ]
+    groups = [
+        {
+            "group": b.group,
+            "engine": f"g{k}",
+            "levels": b.n_levels,
+            "columns": ", ".join(b.terms),
+            "covariance": "one variance" if b.q == 1 else f"{b.q} x {b.q}, {_STRUCTURES[b.structure]}",
+            "first levels": ", ".join(str(v) for v in b.levels[:4]),
+        }
+        for k, b in enumerate(design.blocks)
+    ]
+    return Explanation(
+        design.spec.text(),
+        backend,
+        method,
+        pd.DataFrame(rows),
+        pd.DataFrame(groups),
+        engine_call,
+        tuple(refusals),
+        tuple(able),
+        design.notes,
+        costs,
+    )

@@ -1,0 +1,1 @@
+"""What a fit holds: its schema, tables and text."""

@@ -1,0 +1,277 @@
+"""What was fitted and how, in the words of papers, and numbers in APA style.
+
+American Psychological Association (2020), Publication Manual, 7th edition, sections 6.36 (decimals, leading zeros) and
+6.43-6.45 (statistics in text).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.response import SUCCESS
+
+if TYPE_CHECKING:
+    from unimix.result import FitResult
+
+_DEGREES = {
+    "satterthwaite": "Satterthwaite's degrees of freedom",
+    "kenward-roger": "Kenward and Roger's degrees of freedom",
+    "residual": "residual degrees of freedom",
+    "normal": "the normal distribution (z)",
+}
+_METHODS = {
+    "REML": "restricted maximum likelihood (REML)",
+    "ML": "maximum likelihood (ML)",
+    "least squares": "least squares",
+    "Laplace": "maximum likelihood (Laplace's approximation)",
+    "posterior": "sampling from the posterior",
+    "variational": "a variational approximation of the posterior",
+    "MAP": "Laplace's approximation of the posterior at its mode",
+}
+_CENTRES = {
+    "posterior": "posterior means",
+    "variational": "means of the approximate posterior",
+    "MAP": "posterior modes",
+}
+MOST_PLACES = 8
+"""Decimals beyond which a number is written with a power of ten."""
+MOST_IN_TEXT = 5
+"""The same in a sentence."""
+NEGLIGIBLE = 1e-8
+"""Share of the response's standard deviation (of 1 on the scale of a link) below which a standard deviation is zero."""
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def places_for(values: Iterable[float], digits: int) -> int:
+    """Decimals at which the smallest of some numbers keeps ``digits`` significant digits; ``digits`` at least.
+
+    Args:
+        values: Standard errors, say; zeros and missing ones do not count.
+        digits: Wanted decimals.
+    """
+    sizes = [abs(float(v)) for v in values]
+    sizes = [v for v in sizes if np.isfinite(v) and v > 0]
+    if not sizes or min(sizes) >= 10.0**-digits:
+        return digits
+    return max(digits, digits - 1 - math.floor(math.log10(min(sizes))))
+
+
+def coefficient_places(estimate: float, error: float, digits: int) -> int:
+    """Decimals of a coefficient: those of its error, and more where it would print as zero and lose its sign.
+
+    Args:
+        estimate: Of the coefficient.
+        error: Its standard error; NaN or zero where there is none.
+        digits: Wanted decimals.
+    """
+    if not (np.isfinite(error) and error > 0):
+        return places_for([estimate], digits)
+    places = places_for([error], digits)
+    hidden = abs(estimate) < 0.5 * 10.0**-places and abs(estimate / error) >= 0.005  # a t that prints as 0.01 at least
+    return max(places, places_for([estimate], 1)) if hidden else places
+
+
+def fixed_number(value: float, places: int) -> str:
+    """A number with so many decimals, never -0; with a power of ten where it is very large or needs too many."""
+    value = float(value)
+    if np.isnan(value):
+        return ""
+    if np.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    if places > MOST_PLACES or abs(value) >= 1e7:
+        return "0" if value == 0 else f"{value:.2e}"
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def number_in_text(value: float, places: int) -> str:
+    """As :func:`fixed_number` for a sentence: ``3.37 × 10⁻⁶`` where more than five decimals would be needed."""
+    value = float(value)
+    if places > MOST_IN_TEXT and 0 < abs(value) < 0.1:
+        digits = places + math.floor(math.log10(abs(value)))
+        text = f"{value:.{digits}e}" if digits >= 0 else "0"
+    else:
+        text = fixed_number(value, places)
+    mantissa, powered, power = text.partition("e")
+    return f"{mantissa} × 10{str(int(power)).translate(_RAISED)}" if powered else text
+
+
+def without_zero(value: float, places: int) -> str:
+    """A number that cannot exceed 1, without the zero before the point: ``.07``, ``-.14``, ``1.00``."""
+    text = fixed_number(value, places)
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def p_number(value: float) -> str:
+    """A p value: ``.012``, or ``< .001``; empty where there is none."""
+    if np.isnan(value):
+        return ""
+    if value < 0.001:
+        return "< .001"
+    return "> .999" if value > 0.9995 else without_zero(value, 3)
+
+
+def p_text(value: float) -> str:
+    """A p value in a sentence: ``p = .012`` or ``p < .001``."""
+    found = p_number(value)
+    return f"p {found}" if found.startswith(("<", ">")) else f"p = {found}" if found else ""
+
+
+def percent(level: float) -> str:
+    """95%."""
+    return f"{100 * level:.6g}%"
+
+
+def is_posterior(fit: FitResult) -> bool:
+    """Whether the estimates are of a posterior."""
+    return fit.fixed.interval == "credible"
+
+
+def method_words(fit: FitResult) -> str:
+    """Restricted maximum likelihood (REML)."""
+    criterion = fit.fit.criterion
+    if criterion.startswith("AGQ("):
+        return f"maximum likelihood (adaptive Gauss-Hermite quadrature, {criterion[4:-1]} nodes)"
+    return _METHODS.get(fit.model.method, fit.model.method)
+
+
+def centre_words(fit: FitResult) -> str:
+    """What the numbers are: estimates, or posterior means."""
+    return _CENTRES.get(fit.model.method, "posterior means") if is_posterior(fit) else "estimates"
+
+
+def spread_words(fit: FitResult) -> str:
+    """What their errors are."""
+    return "posterior standard deviations" if is_posterior(fit) else "standard errors"
+
+
+def degrees_words(fit: FitResult) -> str:
+    """Satterthwaite's degrees of freedom; empty for a posterior."""
+    return "" if is_posterior(fit) else _DEGREES.get(fit.fixed.df_method, fit.fixed.df_method)
+
+
+def is_linear(fit: FitResult) -> bool:
+    """Whether the model is Gaussian with the identity link."""
+    return fit.model.family == "gaussian" and fit.model.link == "identity"
+
+
+def family_words(fit: FitResult) -> str:
+    """Binomial, logit link."""
+    return f"{fit.model.family.replace('_', ' ')}, {fit.model.link} link"
+
+
+def model_words(fit: FitResult) -> str:
+    """Linear mixed model; generalised linear mixed model (binomial, logit link)."""
+    kind = "mixed model" if fit.random else "model"
+    bayes = "Bayesian " if is_posterior(fit) else ""
+    if is_linear(fit):
+        return f"{bayes}linear {kind}"
+    return f"{bayes}generalised linear {kind} ({family_words(fit)})"
+
+
+def model_text(fit: FitResult) -> str:
+    """The formula and what stands beside it: ``y ~ x; ziformula ~ 1; dispformula ~ x; offset o; weights w``.
+
+    An offset or weights that were no column but numbers are ``given``; the weights of a binomial response are its
+    numbers of trials.
+    """
+    recipe = fit.model.recipe
+    told = [fit.model.formula]
+    if recipe.ziformula is not None:
+        told.append(f"ziformula ~ {recipe.ziformula.strip().removeprefix('~').strip()}")
+    if "dispersion" in fit.parts:
+        told.append(f"dispformula ~ {fit.model.reading.rpartition(', dispersion ~ ')[2].removeprefix('1 + ')}")
+    if recipe.offset_column is not None or recipe.offset_given:
+        told.append(f"offset {recipe.offset_column or 'given'}")
+    if recipe.weights_column is not None or fit.model.weighted or _trials_given(fit):
+        told.append(f"weights {recipe.weights_column or 'given'}")
+    return "; ".join(told)
+
+
+def _trials_given(fit: FitResult) -> bool:
+    """Whether the numbers of trials were an array beside the data."""
+    trials = fit.rows.trials
+    return trials is not None and bool(np.any(np.asarray(trials) != 1)) and not fit.model.response.startswith("cbind(")
+
+
+def success_words(fit: FitResult) -> str:
+    """Which of a response's two levels is the success; empty where the response is in numbers."""
+    name = fit.model.response
+    told = [n.removeprefix(f"{name}: ") for n in fit.notes if n.startswith(f"{name}: ") and SUCCESS in n]
+    return f"in {name}, {told[0]}" if told else ""
+
+
+def shown_sds(fit: FitResult) -> list[npt.NDArray[np.float64]]:
+    """Standard deviations of every block as they are printed, shape (q,) each: 0 where they are :data:`NEGLIGIBLE`.
+
+    Engines end their searches of a variance that is zero at numbers such as 1e-20.
+    """
+    size = float(np.std(fit.rows.observed)) if fit.model.link == "identity" else 1.0
+    sds = [(np.array(b.sd, dtype=np.float64), np.asarray(b.unit)) for b in fit.random]
+    return [np.where(sd * unit < NEGLIGIBLE * size, 0.0, sd) for sd, unit in sds]
+
+
+def status_words(fit: FitResult) -> str:
+    """What must be said of a fit that did not simply converge; else empty."""
+    if fit.status.state == "singular":
+        return "The fit is singular: a variance is estimated as zero, or a correlation as -1 or 1."
+    if fit.status.state == "converged":
+        return ""
+    which = "The chains" if fit.status.n_draws else "The fit"
+    told = " ".join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)
+    return f"{which} did not converge: do not use these numbers.{' ' if told else ''}{told}"
+
+
+def _whole(message: str) -> str:
+    """A message as a sentence."""
+    return f"{message[0].upper()}{message[1:]}{'' if message.endswith(('.', '!', '?')) else '.'}"
+
+
+def sampler_words(fit: FitResult) -> str:
+    """Draws, R-hat and effective sample sizes; empty where nothing was sampled."""
+    s = fit.status
+    if not s.n_draws:
+        return ""
+    told = [f"{s.n_draws} draws in {s.n_chains} chains"]
+    told += [f"largest R-hat {s.rhat:.3f}"] if s.rhat is not None else []
+    told += [f"smallest effective sample size {s.ess_bulk:.0f} (bulk)"] if s.ess_bulk is not None else []
+    told[-1] += f" and {s.ess_tail:.0f} (tail)" if s.ess_bulk is not None and s.ess_tail is not None else ""
+    told += [f"{s.divergences} divergent transitions"] if s.divergences is not None else []
+    return ", ".join(told)
+
+
+def engine_words(fit: FitResult) -> str:
+    """Backend and versions: ``lme4 (R 4.2.2, lme4 1.1.31)``."""
+    versions = [f"{k} {v}" for k, v in fit.engine.versions.items() if k != "unimix"]
+    return f"{fit.engine.backend} ({', '.join(versions)})" if versions else fit.engine.backend
+
+
+__all__ = [
+    "centre_words",
+    "coefficient_places",
+    "degrees_words",
+    "engine_words",
+    "family_words",
+    "fixed_number",
+    "is_linear",
+    "is_posterior",
+    "method_words",
+    "model_text",
+    "model_words",
+    "number_in_text",
+    "p_number",
+    "p_text",
+    "percent",
+    "places_for",
+    "sampler_words",
+    "shown_sds",
+    "spread_words",
+    "status_words",
+    "success_words",
+    "without_zero",
+]

@@ -1,0 +1,98 @@
+"""Residuals of every kind, from observed values and linear predictors."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.distributions.family import Family
+from unimix.distributions.links import LINKS
+from unimix.distributions.log_density import unit_deviance, variance
+from unimix.distributions.sampling import mean_of
+from unimix.errors import OptionError, listing
+from unimix.fitted.schema import Rows
+from unimix.likelihood.lmm.weights import counted_rows
+
+FloatArray = npt.NDArray[np.float64]
+KINDS = ("response", "pearson", "standardized", "deviance", "working")
+
+
+def mean(family: Family, rows: Rows, eta: FloatArray) -> FloatArray:
+    """Expected response per row, zero inflation included, shape (n,)."""
+    expected = mean_of(family, eta)
+    return expected if rows.zero_probability is None else expected * (1.0 - rows.zero_probability)
+
+
+def dispersion(family: Family, parameters: FloatArray) -> float:
+    """Factor of the variance that is not a function of the mean: sigma^2, or the dispersion; else 1."""
+    if family.name == "gaussian":
+        return float(parameters[0] ** 2)
+    return float(parameters[0]) if family.parameters == ("dispersion",) else 1.0
+
+
+def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> FloatArray:
+    """Residuals given the group effects.
+
+    Args:
+        family: Distribution and link.
+        parameters: Dispersion parameters.
+        rows: Observed values and linear predictors.
+        kind: One of :data:`KINDS`.
+
+    Returns:
+        Shape (n,). Pearson residuals are divided by the root of the variance function and multiplied by the root of
+        the weight (or trials), without the dispersion, as in R; standardized ones with it.
+
+    Raises:
+        OptionError: For an unknown kind, or one that the family does not have.
+    """
+    if kind not in KINDS:
+        raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.")
+    mu = mean(family, rows, rows.linear_predictor)
+    plain = rows.observed - mu
+    if kind == "response":
+        return plain
+    if rows.zero_probability is not None:
+        raise OptionError(f"kind={kind!r} is not defined with zero inflation: choose 'response'.")
+    if kind == "working":
+        return np.asarray(plain / LINKS[family.link].slope(rows.linear_predictor))
+    weights = rows.trials if rows.trials is not None else rows.weights
+    root = np.ones_like(plain) if weights is None else np.sqrt(weights)
+    scale = dispersion(family, parameters)
+    if kind == "deviance":
+        unit = unit_deviance(family, parameters, rows.observed, mu)
+        if unit is None:
+            raise OptionError(f"The {family.name} family has no deviance residuals: choose 'pearson' or 'response'.")
+        return np.asarray(np.sign(plain) * root * np.sqrt(unit))
+    if family.name == "student_t":
+        unit_variance = np.ones_like(mu)
+        scale = float(parameters[0] ** 2)
+    else:
+        unit_variance = variance(family, parameters, mu) / scale
+    # A certain outcome (mu rounds to 0 or 1) that came has no residual.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.sqrt(np.where(plain == 0, 1.0, unit_variance))
+        return np.asarray(plain * root / spread / (np.sqrt(scale) if kind == "standardized" else 1.0))
+
+
+def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> float:
+    """Sum of squared deviance residuals given the group effects; NaN where the model has no such residuals."""
+    if rows.zero_probability is not None or not np.isfinite(parameters).all():
+        return float("nan")
+    mu = mean(family, rows, rows.linear_predictor)
+    unit = unit_deviance(family, parameters, rows.observed, mu)
+    if unit is None:
+        return float("nan")
+    weights = rows.trials if rows.trials is not None else rows.weights
+    return float(np.sum(unit if weights is None else weights * unit))
+
+
+def pearson_dispersion(family: Family, parameters: FloatArray, rows: Rows, n_parameters: int) -> float:
+    """Pearson chi-squared over its degrees of freedom, n - k: above 1 means overdispersion; NaN without any left.
+
+    Where weights count copies of rows, n is their sum.
+    """
+    left = counted_rows(family, len(rows.observed), rows.weights) - n_parameters
+    if left <= 0 or rows.zero_probability is not None:
+        return float("nan")
+    return float(np.sum(residuals(family, parameters, rows, "pearson") ** 2) / left)

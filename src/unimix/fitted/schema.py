@@ -1,0 +1,215 @@
+"""The one result schema: frozen, versioned, exact in JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from unimix.design.encoding import DesignRecipe, JsonLevel
+from unimix.design.row_labels import RowLabels
+from unimix.fitted.arrays import Array, Real
+
+SCHEMA_VERSION = 2
+PRIORS = "priors given by the user"
+"""Key of provenance."""
+State = Literal["converged", "singular", "not_converged", "failed"]
+
+
+class Part(BaseModel):
+    """Base of all parts of a result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class ModelInfo(Part):
+    """What was fitted.
+
+    Attributes:
+        formula: As given.
+        reading: Canonical text of the formula.
+        response: Canonical text of the response.
+        family: Distribution of the response; ``negative_binomial_1`` has a linear variance.
+        link: Link function.
+        method: REML, ML, least squares, Laplace, AGQ, variational, MAP or posterior.
+        n_obs: Rows used.
+        n_dropped: Rows left out for missing values.
+        missing: Missing values per column.
+        groups: Levels per grouping factor.
+        aliased: Columns left out because they depend on others.
+        fingerprint: Digest of the design; results of one design can be compared.
+        recipe: How to make the columns for new data.
+        weighted: Whether weights were used (numbers of trials apart).
+    """
+
+    formula: str
+    reading: str
+    response: str
+    family: str
+    link: str
+    method: str
+    n_obs: int
+    n_dropped: int
+    missing: dict[str, int]
+    groups: dict[str, int]
+    aliased: tuple[str, ...]
+    fingerprint: str
+    recipe: DesignRecipe
+    weighted: bool
+
+
+class EngineInfo(Part):
+    """Who fitted it, and how.
+
+    Attributes:
+        backend: Name of the backend.
+        engine: Whose numbers they are.
+        versions: Versions of packages and runtimes.
+        options: Options of the backend, resolved.
+        seed: Of random numbers, if any were used.
+        call: The call as the engine saw it.
+        seconds: Time spent on design, load, fit and extract.
+        priors: Prior per parameter.
+    """
+
+    backend: str
+    engine: str
+    versions: dict[str, str]
+    options: dict[str, Any]
+    seed: int | None
+    call: str
+    seconds: dict[str, float]
+    priors: dict[str, str]
+
+
+class FixedPartResult(Part):
+    """Fixed effects; all arrays have shape (p,), ``covariance`` (p, p).
+
+    Attributes:
+        interval: confidence or credible.
+        level: Probability of the interval.
+        df_method: satterthwaite, kenward-roger, residual, normal, or posterior.
+        std_error_kind: generalised least squares, observed information, ..., or empty.
+    """
+
+    terms: tuple[str, ...]
+    estimate: Array
+    std_error: Array
+    df: Array
+    statistic: Array
+    p_value: Array
+    lower: Array
+    upper: Array
+    covariance: Array
+    interval: Literal["confidence", "credible"]
+    level: float
+    df_method: str
+    std_error_kind: str = ""
+
+
+class RandomPartResult(Part):
+    """One block of random effects with its levels.
+
+    Attributes:
+        group: Grouping factor.
+        terms: Names of the q effects.
+        unit: Root mean square of the effects' columns, shape (q,): sd * unit is an SD in units of the response.
+        sd: Shape (q,).
+        correlation: Shape (q, q); NaN where a variance is zero.
+        covariance: Shape (q, q).
+        levels: Labels of the L levels.
+        modes: Conditional modes or posterior means, shape (L, q).
+        mode_sd: Their standard deviations, shape (L, q).
+        mode_covariance: Shape (L, q, q).
+    """
+
+    group: str
+    terms: tuple[str, ...]
+    unit: Array
+    sd: Array
+    correlation: Array
+    covariance: Array
+    levels: tuple[JsonLevel, ...]
+    modes: Array
+    mode_sd: Array
+    mode_covariance: Array
+
+
+class FitInfo(Part):
+    """How well it fits.
+
+    Attributes:
+        log_likelihood: Of the criterion, with all constants; NaN for a posterior.
+        criterion: REML, ML, Laplace, AGQ(25), posterior ...: log-likelihoods of different ones are not comparable.
+        n_parameters: Fixed effects, covariance parameters and dispersion parameters.
+        aic: -2 l + 2 k.
+        bic: -2 l + k log n, with n rows; where weights stand for copies of rows, n is their sum.
+        deviance: -2 l (the REML criterion under REML).
+        sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale; NaN
+            where it differs by row (dispformula).
+        df_residual: Rows minus fixed effects; with group effects, minus all parameters, as lme4.
+        parameters: Dispersion parameters of the family by name.
+        pearson_dispersion: Pearson chi-squared over its degrees of freedom (weights that stand for copies of rows count
+            there too); NaN for the Gaussian linear model.
+    """
+
+    log_likelihood: Real
+    criterion: str
+    n_parameters: int
+    aic: Real
+    bic: Real
+    deviance: Real
+    sigma: Real
+    df_residual: int
+    parameters: dict[str, float] = {}
+    pearson_dispersion: Real = float("nan")
+
+
+class Status(Part):
+    """Whether the answer can be used.
+
+    Attributes:
+        state: converged, singular (converged on the boundary), not_converged or failed.
+        messages: What the engine says about it.
+        gradient: Largest scaled gradient, if known.
+        rhat: Largest R-hat of a sampler.
+        ess_bulk: Smallest bulk effective sample size.
+        ess_tail: Smallest tail effective sample size.
+        divergences: Divergent transitions.
+        n_draws: Draws kept.
+        n_chains: Chains.
+    """
+
+    state: State
+    messages: tuple[str, ...]
+    gradient: Real | None = None
+    rhat: Real | None = None
+    ess_bulk: Real | None = None
+    ess_tail: Real | None = None
+    divergences: int | None = None
+    n_draws: int | None = None
+    n_chains: int | None = None
+
+
+class Rows(Part):
+    """Per row used: position in the data as given, observed response, fitted values, offset and weight.
+
+    Attributes:
+        index: Position of each row in the data as given, shape (n,).
+        observed: Response, shape (n,); the proportion of successes for a binomial family.
+        linear_predictor: With the group effects and the offset, on the link scale, shape (n,).
+        population_predictor: Without the group effects, shape (n,).
+        weights: Shape (n,), or None.
+        trials: Shape (n,), for a binomial family; else None.
+        zero_probability: Probability of a structural zero, shape (n,), with zero inflation; else None.
+        labels: Index of the rows in the pandas frame that was fitted, where it is not 0, 1, 2 ...; else None.
+    """
+
+    index: Array
+    observed: Array
+    linear_predictor: Array
+    population_predictor: Array
+    weights: Array | None = None
+    trials: Array | None = None
+    zero_probability: Array | None = None
+    labels: RowLabels | None = None

@@ -1,0 +1,247 @@
+"""Results as data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.fitted.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
+from unimix.stats.inference import wald_interval
+
+FloatArray = npt.NDArray[np.float64]
+Random = Sequence[RandomPartResult]
+_COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+
+
+class GroupTables(dict[str, pd.DataFrame]):
+    """Tables by grouping factor; an unknown name gets a helpful error."""
+
+    def __missing__(self, name: object) -> pd.DataFrame:
+        raise DataError(
+            f"{name!r} is not a grouping factor of this fit.{did_you_mean(str(name), self)} "
+            f"Known: {listing(self) or 'none'}."
+        )
+
+
+def fixed_effects(fixed: FixedPartResult) -> pd.DataFrame:
+    """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+    columns = {c: np.array(getattr(fixed, c)) for c in _COLUMNS}
+    return pd.DataFrame(columns, index=pd.Index(fixed.terms, name="term"))
+
+
+def variance_components(random: Random, sigma: float | None) -> pd.DataFrame:
+    """Rows as lme4's ``as.data.frame(VarCorr(m))``: variances, then covariances of each block, then the residual.
+
+    ``sigma`` is None where the family has no scale.
+    """
+    rows: list[dict[str, Any]] = []
+    for block in random:
+        q = len(block.terms)
+        pairs = [(i, i) for i in range(q)] + [(i, j) for i in range(q) for j in range(i + 1, q)]
+        for i, j in pairs:
+            rows.append(
+                {
+                    "group": block.group,
+                    "term1": block.terms[i],
+                    "term2": None if i == j else block.terms[j],
+                    "covariance": float(block.covariance[i, j]),
+                    "sdcor": float(block.sd[i] if i == j else block.correlation[i, j]),
+                }
+            )
+    if sigma is not None:
+        rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
+    table = pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
+    for column in ("term1", "term2"):  # None where there is no term, whatever else the column holds
+        table[column] = pd.Series([row[column] for row in rows], dtype=object)
+    return table
+
+
+def group_tables(random: Random, field: Literal["modes", "mode_sd"]) -> GroupTables:
+    """Levels x terms per grouping factor; independent terms on one factor stand side by side."""
+    found = GroupTables()
+    for block in random:
+        index = pd.Index(list(block.levels), name=block.group)
+        frame = pd.DataFrame(np.array(getattr(block, field)), index=index, columns=list(block.terms))
+        found[block.group] = pd.concat([found[block.group], frame], axis=1) if block.group in found else frame
+    return found
+
+
+def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> pd.DataFrame:
+    """Fixed plus group effects per level, levels x terms (terms without a fixed effect keep the group effect)."""
+    effects = group_tables(random, "modes")
+    if group is None:
+        if len(effects) != 1:
+            raise DataError(
+                f"Name the grouping factor: fit.coefficients(group), one of {listing(effects) or '(none)'}."
+            )
+        group = next(iter(effects))
+    table = effects[group]
+    terms = [*fixed.terms, *(t for t in table.columns if t not in fixed.terms)]
+    base = dict(zip(fixed.terms, fixed.estimate, strict=True))
+    columns = {
+        t: base.get(t, 0.0) + (table[t].to_numpy() if t in table.columns else np.zeros(len(table))) for t in terms
+    }
+    return pd.DataFrame(columns, index=table.index)
+
+
+def tidy_fixed(
+    fixed: FixedPartResult, _random: Random, _sigma: float | None, *, exponentiate: bool = False
+) -> pd.DataFrame:
+    """As broom's ``tidy(effects = "fixed")``; exponentiated standard errors by the delta method, as there."""
+    table = fixed_effects(fixed).reset_index()
+    if exponentiate:
+        for column in ("estimate", "lower", "upper"):
+            table[column] = np.exp(table[column])
+        table["std_error"] *= table["estimate"]
+    renamed = table.rename(
+        columns={"std_error": "std.error", "p_value": "p.value", "lower": "conf.low", "upper": "conf.high"}
+    )
+    renamed.insert(0, "effect", "fixed")
+    return renamed
+
+
+def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float | None) -> pd.DataFrame:
+    """As broom's ``tidy(effects = "ran_pars")``: ``sd__x`` and ``cor__x.y``."""
+    table = variance_components(random, sigma)
+    terms = []
+    for first, second in zip(table["term1"].tolist(), table["term2"].tolist(), strict=True):
+        terms.append(f"sd__{first}" if second is None or pd.isna(second) else f"cor__{first}.{second}")
+    if sigma is not None:
+        terms[-1] = "sd__Observation"
+    return pd.DataFrame({"effect": "ran_pars", "group": table["group"], "term": terms, "estimate": table["sdcor"]})
+
+
+def tidy_ran_vals(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
+    """As broom's ``tidy(effects = "ran_vals")``: one row per level and term.
+
+    Intervals are normal, as there, at the level of the fixed effects'; of a posterior they are left out.
+    """
+    parts = []
+    for block in random:
+        n_levels, q = block.modes.shape
+        parts.append(
+            pd.DataFrame(
+                {
+                    "effect": "ran_vals",
+                    "group": block.group,
+                    "level": [level for level in block.levels for _ in range(q)],
+                    "term": list(block.terms) * n_levels,
+                    "estimate": block.modes.ravel(),
+                    "std.error": block.mode_sd.ravel(),
+                }
+            )
+        )
+        if fixed.interval == "confidence":
+            ends = wald_interval(block.modes.ravel(), block.mode_sd.ravel(), None, fixed.level)
+            parts[-1] = parts[-1].assign(**dict(zip(("conf.low", "conf.high"), ends, strict=True)))
+    columns = ["effect", "group", "level", "term", "estimate", "std.error"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
+    """As broom's ``tidy(effects = "ran_coefs")``: coefficients per level."""
+    parts = []
+    for group in group_tables(random, "modes"):
+        table = coefficients(fixed, random, group)
+        long = table.reset_index(names="level").melt(id_vars="level", var_name="term", value_name="estimate")
+        long.insert(0, "group", group)
+        long.insert(0, "effect", "ran_coefs")
+        parts.append(long)
+    columns = ["effect", "group", "level", "term", "estimate"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+
+VERBS: dict[str, Callable[..., pd.DataFrame]] = {
+    "fixed": tidy_fixed,
+    "ran_pars": tidy_ran_pars,
+    "ran_vals": tidy_ran_vals,
+    "ran_coefs": tidy_ran_coefs,
+}
+
+
+PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
+"""How :func:`tidy` calls what is modelled beside the mean."""
+
+
+def tidy(
+    fixed: FixedPartResult,
+    random: Random,
+    sigma: float | None,
+    effects: object,
+    *,
+    exponentiate: bool,
+    parts: Mapping[str, FixedPartResult],
+) -> pd.DataFrame:
+    """Tables of one or several kinds of effects, stacked.
+
+    Args:
+        fixed: Fixed effects.
+        random: Random effects.
+        sigma: Residual SD, or None.
+        effects: Keys of :data:`VERBS` or of ``parts`` (as :data:`PARTS` calls them), one of them, or ``"all"``.
+        exponentiate: Of the fixed effects (and the zero inflation, to odds ratios).
+        parts: What is modelled beside the mean.
+
+    Raises:
+        OptionError: For unknown effects.
+    """
+    asked = [effects] if isinstance(effects, str) or not isinstance(effects, Sequence) else list(effects)
+    present = {PARTS[name]: part for name, part in parts.items()}
+    known = (*VERBS, *present)
+    wrong = [e for e in asked if not isinstance(e, str) or e not in (*known, "all")]
+    if wrong or not asked:
+        shown = repr(wrong[0] if wrong else effects)
+        hint = did_you_mean(str(wrong[0]), known) if wrong else ""
+        raise OptionError(f"effects={shown}: choose {listing(known)}, a list of these, or 'all'.{hint}")
+    names: dict[str, None] = dict.fromkeys(str(n) for e in asked for n in (known if e == "all" else (e,)))
+    if exponentiate and not {"fixed", PARTS["zero"]} & set(names):
+        raise OptionError(f"exponentiate=True belongs to effects='fixed', not to {listing(map(repr, names))}.")
+    made = []
+    for n in names:
+        if n in present:
+            part = tidy_fixed(present[n], random, sigma, exponentiate=exponentiate and n == PARTS["zero"])
+            made.append(part.assign(effect=n))
+        elif n == "fixed":
+            made.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate))
+        else:
+            made.append(VERBS[n](fixed, random, sigma))
+    if len(made) == 1:
+        return made[0]
+    columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in made)]
+    columns += dict.fromkeys(c for p in made for c in p.columns if c not in columns)
+    full = [p.reindex(columns=columns) for p in made if len(p)]
+    kinds = {"level": object}  # numbers as labels stay whole beside rows without a level
+    return pd.DataFrame(
+        {c: pd.Series([v for p in full for v in p[c].tolist()], dtype=kinds.get(c)) for c in columns},
+    )
+
+
+def glance(
+    model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo, residual_deviance: float
+) -> pd.DataFrame:
+    """As broom's ``glance``: one row."""
+    return pd.DataFrame(
+        [
+            {
+                "nobs": model.n_obs,
+                "sigma": fit.sigma,
+                "logLik": fit.log_likelihood,
+                "AIC": fit.aic,
+                "BIC": fit.bic,
+                "deviance": fit.deviance,
+                "REMLcrit": fit.deviance if fit.criterion == "REML" else np.nan,
+                "residual.deviance": residual_deviance,
+                "npar": fit.n_parameters,
+                "df.residual": fit.df_residual,
+                "dispersion": fit.pearson_dispersion,
+                "criterion": fit.criterion,
+                "status": status.state,
+                "backend": engine.backend,
+            }
+        ]
+    )

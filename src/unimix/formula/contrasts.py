@@ -1,0 +1,282 @@
+"""Contrast codings: their names, and the matrix of each by formulaic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.formula.parser import Call, Name, Node, Number, Reader, Text
+
+_KINDS = {"treatment": "T", "sum": "S", "helmert": "H", "poly": "", "diff": "D", "sas": "T"}
+_ALIASES = {"sdif": "diff", "backward": "diff", "dummy": "treatment", "deviation": "sum", "effect": "sum"}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How a factor becomes columns.
+
+    Attributes:
+        kind: treatment, sum, helmert, poly, diff, sas, custom (a coding matrix) or hypotheses (weights of level means).
+        base: Reference level of treatment coding (a level, or its 1-based number), or None.
+        matrix: Rows of a custom coding or of the weights of hypotheses, one row per level.
+        labels: Names of their columns.
+    """
+
+    kind: str
+    base: str | float | None = None
+    matrix: tuple[tuple[float, ...], ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def label(self, place: int) -> str:
+        """Name of a column; those that complete given hypotheses are called ``rest 1``, ``rest 2`` ..."""
+        return self.labels[place] if place < len(self.labels) else f"rest {place - len(self.labels) + 1}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "kind": self.kind,
+            "base": self.base,
+            "matrix": [list(r) for r in self.matrix],
+            "labels": list(self.labels),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Contrast:
+        """Rebuild what :meth:`to_json` wrote."""
+        return cls(value["kind"], value["base"], tuple(tuple(r) for r in value["matrix"]), tuple(value["labels"]))
+
+
+def _kind(name: str) -> str | None:
+    bare = name.removeprefix("contr.").lower()
+    bare = _ALIASES.get(bare, bare)
+    return bare if bare in _KINDS else None
+
+
+def contrast_from_node(node: Node) -> Contrast:
+    """Read ``contr.sum``, ``Sum``, ``contr.treatment(base="b")``, ``Treatment("b")``, ``"sum"``.
+
+    Raises:
+        DataError: If the coding is unknown.
+    """
+    match node:
+        case Name(name) | Text(name):
+            base: str | float | None = None
+        case Call(name, arguments, keywords):
+            values = [*arguments, *(v for k, v in keywords if k in ("base", "reference"))]
+            if len(values) > 1 or len(values) != len(arguments) + len(keywords):
+                raise DataError(f"{name}() takes one argument, the reference level: {name}(base='a').")
+            base = None
+            if values:
+                value = values[0]
+                if not isinstance(value, Text | Number):
+                    raise DataError(f"The reference level of {name}() is a quoted level or a number.")
+                base = value.value
+        case _:
+            raise DataError("A contrast is named, for instance contr.sum; a matrix goes into contrasts={'f': matrix}.")
+    kind = _kind(name)
+    if kind is None:
+        raise DataError(
+            f"{name!r} is not a contrast.{did_you_mean(name, _KINDS)} Known: contr.{', contr.'.join(_KINDS)}."
+        )
+    if base is not None and kind != "treatment":
+        raise DataError(f"Only treatment coding has a reference level, not {name}.")
+    return Contrast(kind, base)
+
+
+def as_contrast(value: object, factor: str) -> Contrast:
+    """Read one entry of ``fit(..., contrasts={factor: value})``.
+
+    Args:
+        value: A name (``"sum"``, ``"contr.treatment(base='b')"``), a coding matrix (levels x columns, those of a frame
+            with their names), or hypotheses: a mapping from label to one weight per level, which sum to zero; each
+            coefficient is the weighted sum of the level means.
+        factor: Name of the factor, for messages.
+
+    Raises:
+        OptionError: If it is none of these.
+    """
+    if isinstance(value, Contrast):
+        return value
+    if isinstance(value, str):
+        try:
+            reader = Reader(value)
+            node = reader.expression()
+            reader.finish()
+            return contrast_from_node(node)
+        except ValueError as error:
+            raise OptionError(f"contrasts[{factor!r}] = {value!r}: {error}") from error
+    if isinstance(value, Mapping):
+        labels = tuple(str(k) for k in value)
+        if len(set(labels)) < len(labels):
+            raise OptionError(f"contrasts[{factor!r}] has labels that read the same.")
+        columns = [_weights(v) for v in value.values()]
+        if not columns or any(c.shape != columns[0].shape or c.ndim != 1 or not c.size for c in columns):
+            raise OptionError(f"contrasts[{factor!r}] must map each label to one weight per level.")
+        return _hypotheses(_custom(np.column_stack(columns), labels, factor), factor)
+    matrix = _weights(value)
+    if matrix.ndim != 2 or not matrix.size:
+        raise OptionError(
+            f"contrasts[{factor!r}] is a name ({listing(_KINDS)}), "
+            f"a levels x columns matrix, or {{label: weights}}; not {value!r}."
+        )
+    return _custom(matrix, _column_names(value, matrix.shape[1], factor), factor)
+
+
+def _column_names(value: object, k: int, factor: str) -> tuple[str, ...]:
+    """Names of a frame's columns; 1, 2 ... where there are none."""
+    given: Any = getattr(value, "columns", None)
+    names = tuple(map(str, given)) if given is not None else ()
+    if len(set(names)) < len(names):
+        raise OptionError(f"contrasts[{factor!r}] has columns of the same name.")
+    return names if names and names != tuple(map(str, range(k))) else tuple(str(j + 1) for j in range(k))
+
+
+def _hypotheses(contrast: Contrast, factor: str) -> Contrast:
+    """Check weights of level means."""
+    weights = np.array(contrast.matrix)
+    sums, sizes = weights.sum(axis=0), np.abs(weights).max(axis=0)
+    off = [j for j in range(len(sums)) if abs(sums[j]) > 1e-8 * sizes[j]]
+    told = [f"{contrast.labels[j]!r} sums to {sums[j]:.6g}" for j in off]
+    if told:
+        raise OptionError(
+            f"contrasts[{factor!r}]: the weights of a hypothesis about level means sum to zero, such as "
+            f"{{'b-a': [-1, 1, 0]}}; {listing(told)}. If these are columns of a coding, give a matrix: "
+            f"contrasts={{{factor!r}: np.column_stack([...])}}."
+        )
+    empty = [label for label, column in zip(contrast.labels, weights.T, strict=True) if not column.any()]
+    if empty:
+        raise OptionError(f"contrasts[{factor!r}]: all weights of {listing(map(repr, empty))} are zero.")
+    return replace(contrast, kind="hypotheses")
+
+
+def _weights(value: object) -> npt.NDArray[np.float64]:
+    """Numbers as an array, or an empty one where they are none.
+
+    Raises:
+        OptionError: If the rows have labels, which could stand in another order than the levels.
+    """
+    index: Any = getattr(value, "index", None)
+    if hasattr(index, "tolist") and index.tolist() != list(range(len(index))):
+        raise OptionError(
+            f"The rows of this coding have labels ({listing(map(str, index.tolist()), 5)}), and rows are taken in the "
+            "order of the factor's levels. Put them into that order and give the numbers: table.loc[levels].to_numpy()."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return np.empty(0)
+    return array.astype(np.float64) if array.dtype.kind in "biuf" else np.empty(0)
+
+
+def _custom(matrix: npt.NDArray[np.float64], labels: tuple[str, ...], factor: str) -> Contrast:
+    if not np.isfinite(matrix).all():
+        raise OptionError(f"contrasts[{factor!r}] holds values that are not finite.")
+    return Contrast("custom", None, tuple(tuple(float(v) for v in row) for row in matrix), labels)
+
+
+def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> Any:
+    """Translate into formulaic's object.
+
+    Args:
+        contrast: The coding.
+        levels: Levels in order; formulaic is given ``uql0_``, ``uql1_`` ... in their place.
+        factor: Name for messages.
+
+    Raises:
+        DataError: If the reference level or the matrix does not fit the levels.
+    """
+    from formulaic.transforms.contrasts import (
+        DiffContrasts,
+        HelmertContrasts,
+        PolyContrasts,
+        SASContrasts,
+        SumContrasts,
+        TreatmentContrasts,
+    )
+
+    plain = {"sum": SumContrasts, "poly": PolyContrasts, "diff": DiffContrasts, "sas": SASContrasts}
+    plain["helmert"] = HelmertContrasts
+    if contrast.kind == "hypotheses":
+        matrix = _coding_of(contrast, levels, factor)
+        return _custom_coding(matrix, [f"uqc{j}_" for j in range(matrix.shape[1])])
+    if contrast.kind == "custom":
+        matrix = np.array(contrast.matrix)
+        if matrix.shape[0] != len(levels):
+            raise DataError(
+                f"The contrast matrix of {factor} has {matrix.shape[0]} rows, but the factor has {len(levels)} levels: "
+                f"{listing(map(str, levels))}."
+            )
+        if np.linalg.matrix_rank(np.column_stack([np.ones(len(levels)), matrix])) <= matrix.shape[1]:
+            raise DataError(f"The contrast matrix of {factor} is not of full rank beside an intercept.")
+        return _custom_coding(matrix, [f"uqc{j}_" for j in range(matrix.shape[1])])
+    if contrast.kind == "treatment":
+        return (
+            TreatmentContrasts(base=_base(contrast.base, levels, factor))
+            if contrast.base is not None
+            else TreatmentContrasts()
+        )
+    return plain[contrast.kind]()
+
+
+def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> npt.NDArray[np.float64]:
+    """The coding whose coefficients are these weighted sums of level means, levels x (levels - 1).
+
+    It is the pseudo-inverse of the weights, beside the orthogonal complement of what they say: without that, the level
+    means would be forced to fit fewer hypotheses, and a coefficient would be no difference of means any more.
+    """
+    weights = np.array(contrast.matrix)
+    n, k = len(levels), weights.shape[1]
+    if weights.shape[0] != n:
+        raise DataError(
+            f"contrasts[{factor!r}]: each label has {weights.shape[0]} weights, but the factor has {n} levels: "
+            f"{listing(map(str, levels))}."
+        )
+    unit = weights / np.linalg.norm(weights, axis=0)
+    if np.linalg.matrix_rank(unit) < k:
+        raise DataError(
+            f"contrasts[{factor!r}]: {listing(map(repr, contrast.labels))} are {k} hypotheses that follow from each "
+            f"other; a factor with {n} levels has {n - 1} independent ones. Leave some out."
+        )
+    basis = np.linalg.qr(np.column_stack([np.ones(n), unit]))[0]
+    rest: list[npt.NDArray[np.float64]] = []
+    for level in np.eye(n):
+        left = level - basis @ (basis.T @ level)
+        if len(rest) < n - 1 - k and np.linalg.norm(left) > 1e-6:
+            rest.append(left / np.linalg.norm(left))
+            basis = np.column_stack([basis, rest[-1]])
+    return np.column_stack([np.linalg.pinv(weights).T, *rest])
+
+
+def _custom_coding(matrix: npt.NDArray[np.float64], names: list[str]) -> Any:
+    """A custom coding that, as in R, becomes one column per level where the intercept is absent."""
+    from formulaic.transforms.contrasts import CustomContrasts
+
+    class Custom(CustomContrasts):  # type: ignore[misc]
+        @CustomContrasts.override  # type: ignore[untyped-decorator]
+        def _get_coding_matrix(self, levels: Any, reduced_rank: bool = True, sparse: bool = False) -> Any:
+            return super()._get_coding_matrix(levels, reduced_rank, sparse) if reduced_rank else np.eye(len(levels))
+
+        @CustomContrasts.override  # type: ignore[untyped-decorator]
+        def get_coding_column_names(self, levels: Any, reduced_rank: bool = True) -> Any:
+            return super().get_coding_column_names(levels, reduced_rank) if reduced_rank else list(levels)
+
+        @CustomContrasts.override  # type: ignore[untyped-decorator]
+        def get_spans_intercept(self, levels: Any, reduced_rank: bool = True) -> bool:  # noqa: ARG002
+            return not reduced_rank
+
+    return Custom(matrix, names=names)
+
+
+def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> Any:
+    labels = [str(level) for level in levels]
+    text = str(int(base)) if isinstance(base, float) and base == int(base) else str(base)
+    if text in labels:
+        return f"uql{labels.index(text)}_"
+    if isinstance(base, float) and base in range(1, len(levels) + 1):
+        return f"uql{int(base) - 1}_"
+    raise DataError(f"{text!r} is not a level of {factor}: {listing(labels)}.{did_you_mean(text, labels)}")

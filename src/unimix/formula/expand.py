@@ -1,0 +1,121 @@
+"""Operators of the formula language to a list of terms, as R's ``terms.formula`` reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unimix.errors import DataError
+from unimix.formula.parser import Binary, Name, Node, Number, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from unimix.formula.terms import FixedPart
+
+MAX_TERMS = 5_000
+
+Product = tuple[Node, ...]
+Terms = dict[frozenset[str], Product]
+
+
+def expand(part: FixedPart) -> list[Product]:
+    """List the terms of a part, each as the columns and calls that it multiplies.
+
+    Args:
+        part: A sum in which ``.`` is expanded already.
+
+    Returns:
+        Terms by increasing number of factors and, within that, in the order written; none twice.
+
+    Raises:
+        DataError: If the operators give more than ``MAX_TERMS`` terms.
+    """
+    found: Terms = {}
+    for node in part.added:
+        _add(found, expand_node(node))
+    for node in part.removed:
+        for key in expand_node(node):
+            found.pop(key, None)
+    return sorted(found.values(), key=len)
+
+
+def expand_node(node: Node) -> Terms:
+    """Expand one summand: ``a * b`` to ``a``, ``b`` and ``a:b``."""
+    spine: list[Binary] = []
+    while isinstance(node, Binary) and node.operator != "**":
+        spine.append(node)
+        node = node.left
+    if isinstance(node, Binary):
+        terms = _power(expand_node(node.left), node.right)
+    elif isinstance(node, Name) and node.name == "." and not node.quoted:
+        terms = {}
+    else:
+        terms = {frozenset([render(node)]): (node,)}
+    for binary in reversed(spine):
+        terms = _combine(binary.operator, terms, expand_node(binary.right))
+    return terms
+
+
+def _combine(operator: str, left: Terms, right: Terms) -> Terms:
+    match operator:
+        case "+":
+            return _add(dict(left), right)
+        case "-":
+            return {key: term for key, term in left.items() if key not in right}
+        case "*":
+            return _add(_add(dict(left), right), _cross(left, right))
+        case "/":
+            whole: Product = ()
+            for term in left.values():
+                whole = _join(whole, term)
+            return _add(dict(left), _cross({frozenset(map(render, whole)): whole}, right))
+        case _:  # R reads `a %in% b` as the term a:b
+            return _cross(left, right)
+
+
+def _power(base: Terms, exponent: Node) -> Terms:
+    k = int(exponent.value) if isinstance(exponent, Number) else 1
+    result = base
+    for _ in range(k - 1):
+        more = _add(dict(result), _cross(result, base))
+        if len(more) == len(result):
+            break
+        result = more
+    return result
+
+
+def _add(terms: Terms, more: Terms) -> Terms:
+    for key, term in more.items():
+        terms.setdefault(key, term)
+    _limit(len(terms))
+    return terms
+
+
+def _cross(left: Terms, right: Terms) -> Terms:
+    found: Terms = {}
+    for a, first in left.items():
+        for b, second in right.items():
+            found.setdefault(a | b, _join(first, second))
+        _limit(len(found))
+    return found
+
+
+def _join(first: Product, second: Product) -> Product:
+    known = {render(node) for node in first}
+    return (*first, *(node for node in second if render(node) not in known))
+
+
+def _limit(count: int) -> None:
+    if count > MAX_TERMS:
+        raise DataError(
+            f"The operators *, / and ^ of the formula give more than {MAX_TERMS} terms; name the terms that you need."
+        )
+
+
+def remaining_atoms(terms: Iterable[Sequence[Node]]) -> dict[str, Node]:
+    """Columns and calls of some terms by canonical text, in order of first appearance."""
+    found: dict[str, Node] = {}
+    for term in terms:
+        for node in term:
+            found.setdefault(render(node), node)
+    return found

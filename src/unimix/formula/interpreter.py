@@ -1,0 +1,313 @@
+"""lme4's formula text to a :class:`~unimix.formula.terms.ModelSpec`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from unimix.errors import Fault, FormulaError
+from unimix.formula.allowed import check_expression, expression_columns
+from unimix.formula.expand import expand, expand_node, remaining_atoms
+from unimix.formula.parser import Bar, Binary, Call, Name, Node, Number, Reader, Text, Unary, render, walk
+from unimix.formula.terms import FixedPart, ModelSpec, RandomTerm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_POWER = 10
+MAX_FACTORS = 10
+
+
+def parse(formula: str, ziformula: str | None = None, dispformula: str | None = None) -> ModelSpec:
+    """Read a formula in lme4's grammar.
+
+    Args:
+        formula: For instance ``"y ~ x * f + (1 + x | g)"``.
+        ziformula: Of the probability of a structural zero, ``"~ x"``; None or ``"~ 0"`` for none.
+        dispformula: Of the dispersion; None or ``"~ 1"`` for a constant one.
+
+    Raises:
+        FormulaError: With the position of every fault found.
+    """
+    if not isinstance(formula, str):
+        shown = repr(formula) if isinstance(formula, int | float | None) else f"a {type(formula).__name__}"
+        raise FormulaError(shown, [Fault(f"A formula is a text such as 'y ~ x + (1 | g)', not {shown}.")])
+    reader = Reader(formula)
+    if reader.token.kind == "end":
+        raise FormulaError(formula, [Fault("The formula is empty; write for instance 'y ~ x + (1 | g)'.")])
+    if reader.accept("~"):
+        raise FormulaError(formula, [Fault("The response is missing to the left of '~'.", 0)])
+    response = reader.expression()
+    reader.expect("~", "A '~' between the response and the predictors is missing: 'y ~ x + (1 | g)'.")
+    right = reader.expression()
+    if reader.token.text in ("|", "||"):
+        raise reader.fail("A random term stands in parentheses: write + (1 | g).")
+    if reader.token.text == "~":
+        raise reader.fail("A formula has one '~'.")
+    reader.finish()
+    spec = _Interpreter(formula).spec(response, right)
+    zero, dispersion = _part(ziformula, "ziformula"), _part(dispformula, "dispformula")
+    if zero is not None and not zero.intercept and not zero.added:
+        zero = None
+    if dispersion is not None and not dispersion.added:
+        if not dispersion.intercept:
+            told = "dispformula without a term leaves no dispersion: write '~ 1' for a constant one."
+            raise FormulaError(str(dispformula), [Fault(told)])
+        dispersion = None
+    texts = {"zero": ziformula if zero else None, "dispersion": dispformula if dispersion else None}
+    return replace(spec, zero=zero, dispersion=dispersion, texts=tuple((k, t) for k, t in texts.items() if t))
+
+
+def _part(text: str | None, name: str) -> FixedPart | None:
+    """Read a one-sided formula without random terms."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or not text.strip():
+        raise FormulaError(str(text), [Fault(f"{name} is a one-sided formula such as '~ x', not {text!r}.")])
+    reader = Reader(text)
+    if not reader.accept("~"):
+        told = "has nothing to the left of its '~'" if "~" in text else "starts with '~'"
+        raise FormulaError(text, [Fault(f"{name} {told}: write '~ {text.rpartition('~')[2].strip()}'.", 0)])
+    right = reader.expression()
+    if reader.token.text in ("|", "||"):
+        raise reader.fail(f"Random terms in {name} are not supported; write fixed terms.")
+    reader.finish()
+    made, summands = _Interpreter(text), _summands(right)
+    for _, node in summands:
+        if isinstance(node, Bar):
+            made.fault(f"Random terms in {name} are not supported; write fixed terms.", node)
+    found = made.fixed_part([s for s in summands if not isinstance(s[1], Bar)], dot_allowed=False)
+    if made.faults:
+        raise FormulaError(text, sorted(made.faults, key=lambda f: f.position or 0))
+    return found
+
+
+class _Interpreter:
+    def __init__(self, formula: str) -> None:
+        self.formula = formula
+        self.faults: list[Fault] = []
+
+    def fault(self, message: str, node: Node) -> None:
+        self.faults.append(Fault(message, node.position))
+
+    def spec(self, response: Node, right: Node) -> ModelSpec:
+        self.expression(response, "the response")
+        random: list[RandomTerm] = []
+        offsets: list[Node] = []
+        fixed: list[tuple[str, Node]] = []
+        for sign, node in _summands(right):
+            if isinstance(node, Bar):
+                if sign == "-":
+                    self.fault("A random term cannot be taken away; leave it out.", node)
+                random += self.random_terms(node)
+            elif isinstance(node, Call) and node.function == "offset":
+                if sign == "-" or len(node.arguments) != 1 or node.keywords:
+                    self.fault("offset() is added and takes one expression: + offset(log(time)).", node)
+                else:
+                    self.expression(node.arguments[0], "the offset")
+                    offsets.append(node.arguments[0])
+            else:
+                fixed.append((sign, node))
+        part = self.fixed_part(fixed, dot_allowed=True)
+        if self.faults:
+            raise FormulaError(self.formula, sorted(self.faults, key=lambda f: f.position or 0))
+        return ModelSpec(self.formula, response, part, tuple(random), tuple(offsets))
+
+    def fixed_part(self, summands: Iterable[tuple[str, Node]], *, dot_allowed: bool) -> FixedPart:
+        intercept = True
+        added: list[Node] = []
+        removed: list[Node] = []
+        for sign, node in summands:
+            if isinstance(node, Number) and node.value in (0, 1):
+                intercept = (node.value == 1) == (sign == "+")
+                continue
+            self.terms(node, dot_allowed=dot_allowed and sign == "+")
+            if sign == "-":
+                removed.append(node)
+                continue
+            added.append(node)
+            if removed and not self.faults:  # what is added after it was taken away stays, as in R
+                removed = _without(removed, node)
+        return FixedPart(intercept, tuple(added), tuple(removed))
+
+    def terms(self, node: Node, *, dot_allowed: bool) -> None:
+        """Check a summand; a long product is a long left spine, so it is walked and not recursed."""
+        waiting = [node]
+        while waiting:
+            current = waiting.pop()
+            waiting += reversed(self.term(current, dot_allowed=dot_allowed and current is node))
+
+    def term(self, node: Node, *, dot_allowed: bool) -> list[Node]:
+        """Check one node of a summand and return the nodes below it that must be terms too."""
+        match node:
+            case Name(".", quoted=False):
+                if not dot_allowed:
+                    self.fault(
+                        "'.' (all other columns) stands on its own in the sum, not in a product, "
+                        "after '-', in a random term, in ziformula or in dispformula.",
+                        node,
+                    )
+            case Name():
+                pass
+            case Call(function) if function == "offset":
+                self.fault("offset() stands on its own in the sum: y ~ x + offset(z).", node)
+            case Call():
+                self.expression(node, "a term")
+            case Bar():
+                self.fault("A random term is added to the rest: + (1 | g); it cannot be part of a product.", node)
+            case Binary("**", base, exponent):
+                if not (isinstance(exponent, Number) and exponent.value in range(1, MAX_POWER + 1)):
+                    self.fault(
+                        f"(a + b)^k needs a whole number k from 1 to {MAX_POWER}; a power of a column is I(x^2).",
+                        exponent,
+                    )
+                return [base]
+            case Binary(operator, left, right) if operator in ("+", "-", "*", "/", ":", "%in%"):
+                below: list[Node] = []
+                for side in (left, right):
+                    if isinstance(side, Number) and operator in ("+", "-") and side.value in (0, 1):
+                        self.fault(
+                            "An intercept (0 or 1) stands in the sum itself, not inside a product or after '-'.", side
+                        )
+                    else:
+                        below.append(side)
+                return below
+            case Number():
+                self.fault(
+                    f"{render(node)} is not a term; 0 or 1 switch the intercept, arithmetic goes into I(): I(2 * x).",
+                    node,
+                )
+            case Text():
+                self.fault(f"A quoted text is not a term; a column is written without quotes, or `{node.value}`.", node)
+            case Unary():
+                self.fault("A sign cannot stand here; arithmetic goes into I(): I(-x).", node)
+            case _:
+                self.fault("This is not a term; arithmetic and comparisons go into I(): I(x > 2).", node)
+        return []
+
+    def expression(self, node: Node, role: str) -> None:
+        self.faults += check_expression(node, role)
+
+    def random_terms(self, bar: Bar) -> list[RandomTerm]:
+        left = self.fixed_part(_summands(bar.left), dot_allowed=False)
+        if not left.intercept and not left.added:
+            self.fault("This random term has no columns; (1 | g) is a random intercept.", bar.left)
+        below = walk(bar.right)
+        if sum(isinstance(n, Name) for n in below) > MAX_FACTORS or len(below) > 4 * MAX_FACTORS:
+            self.fault(f"A grouping factor is made of at most {MAX_FACTORS} columns.", bar.right)
+            return []
+        groups = self.grouping(bar.right)
+        for names in groups:
+            repeated = [n for i, n in enumerate(names) if n.name in [m.name for m in names[:i]]]
+            if repeated:
+                self.fault(f"{repeated[0].name!r} stands twice in one grouping factor.", repeated[0])
+                break
+        return [
+            RandomTerm(
+                left,
+                tuple(n.name for n in names),
+                bar.double,
+                tuple(n.position for n in names),
+                bar.structure if bar.structure in ("cs", "ar1") else "us",
+            )
+            for names in groups
+        ]
+
+    def grouping(self, node: Node) -> list[tuple[Name, ...]]:
+        match node:
+            case Name(".", quoted=False):
+                self.fault("'.' cannot be a grouping factor.", node)
+                return []
+            case Name():
+                return [(node,)]
+            case Call("factor" | "as.factor" | "C", (Name() as inner,), ()):
+                return [(inner,)]
+            case Binary(":", left, right):
+                return [(*a, *b) for a in self.grouping(left) for b in self.grouping(right)]
+            case Binary("/", left, right):
+                outer = self.grouping(left)
+                deepest = outer[-1] if outer else ()
+                return [*outer, *((*inner, *deepest) for inner in self.grouping(right))]
+            case Binary("+"):
+                self.fault("One random term has one grouping factor; for two write (1 | a) + (1 | b).", node)
+            case Binary("*"):
+                self.fault("a * b is not a grouping factor; write (1 | a) + (1 | b) + (1 | a:b).", node)
+            case _:
+                self.fault(
+                    f"{render(node)} is not a grouping factor; name a column, a:b or a/b. "
+                    "Anything computed goes into a column of the data first.",
+                    node,
+                )
+        return []
+
+
+def _without(removed: list[Node], added: Node) -> list[Node]:
+    """Terms taken away, except those that ``added`` brings back."""
+    back = expand_node(added)
+    kept: list[Node] = []
+    for node in removed:
+        terms = expand_node(node)
+        if back.keys().isdisjoint(terms):
+            kept.append(node)
+            continue
+        for key, (first, *others) in terms.items():
+            if key not in back:
+                for other in others:
+                    first = Binary(":", first, other, node.position)  # noqa: PLW2901
+                kept.append(first)
+    return kept
+
+
+def _summands(node: Node) -> list[tuple[str, Node]]:
+    """Flatten a sum into (sign, term) pairs, left to right; what follows a minus stays together, as in R."""
+    found: list[tuple[str, Node]] = []
+    waiting: list[tuple[str, Node]] = [("+", node)]
+    while waiting:
+        sign, current = waiting.pop()
+        match current:
+            case Binary("+" | "-" as operator, left, right) if sign == "+":
+                waiting += [(operator, right), ("+", left)]
+            case Unary(operator, operand) if sign == "+":
+                waiting.append((operator, operand))
+            case _:
+                found.append((sign, current))
+    return found
+
+
+def used_columns(spec: ModelSpec) -> dict[str, int]:
+    """Like :func:`column_names`, without columns that occur only in terms taken away by ``-``."""
+    found: dict[str, int] = {}
+    nodes: list[Node] = [spec.response, *spec.offsets]
+    for part in (spec.fixed, *(term.left for term in spec.random), *spec.parts.values()):
+        nodes += remaining_atoms(expand(part)).values() if part.removed else part.added
+    for node in nodes:
+        for name, position in expression_columns(node).items():
+            found.setdefault(name, position)
+    for term in spec.random:
+        for name, position in zip(term.factors, term.positions, strict=True):
+            found.setdefault(name, position)
+    return found
+
+
+def part_columns(part: FixedPart) -> dict[str, int]:
+    """Map every column that a part beside the mean names to its first position in its own text."""
+    found: dict[str, int] = {}
+    for node in (*part.added, *part.removed):
+        for name, position in expression_columns(node).items():
+            found.setdefault(name, position)
+    return found
+
+
+def column_names(spec: ModelSpec) -> dict[str, int]:
+    """Map every column that the formula names (``.`` apart) to its first position in the text."""
+    found: dict[str, int] = {}
+    nodes: list[Node] = [spec.response, *spec.offsets, *spec.fixed.added, *spec.fixed.removed]
+    for term in spec.random:
+        nodes += [*term.left.added, *term.left.removed]
+    for node in nodes:
+        for name, position in expression_columns(node).items():
+            found.setdefault(name, position)
+    for term in spec.random:
+        for name, position in zip(term.factors, term.positions, strict=True):
+            found.setdefault(name, position)
+    return found

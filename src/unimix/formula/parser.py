@@ -1,0 +1,354 @@
+"""Syntax tree of lme4's formula language, read from its tokens.
+
+One grammar serves formulas and the arithmetic inside calls; what an operator means is decided by
+the reader of the tree (:mod:`unimix.formula.interpreter`, :mod:`unimix.design.evaluate`). Precedence is R's:
+``^`` binds tightest, then unary minus, ``:``, ``%in%``, ``* /``, ``+ -``, comparisons, ``|``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from unimix.errors import Fault, FormulaError
+from unimix.formula.tokens import Token, blank_in_name, tokenize
+
+MAX_DEPTH = 60
+STRUCTURES = ("us", "diag", "cs", "ar1")
+
+CONSTANTS: dict[str, bool | None] = {
+    "TRUE": True,
+    "FALSE": False,
+    "True": True,
+    "False": False,
+    "NULL": None,
+    "None": None,
+}
+
+
+@dataclass(frozen=True)
+class Name:
+    """A column, or the name of a contrast inside ``C()``."""
+
+    name: str
+    position: int
+    quoted: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number."""
+
+    value: float
+    position: int
+
+
+@dataclass(frozen=True)
+class Text:
+    """A quoted text."""
+
+    value: str
+    position: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """``function(arguments, key=value)``."""
+
+    function: str
+    arguments: tuple[Node, ...]
+    keywords: tuple[tuple[str, Node], ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Two operands and the operator between them."""
+
+    operator: str
+    left: Node
+    right: Node
+    position: int
+
+
+@dataclass(frozen=True)
+class Unary:
+    """A sign before an operand."""
+
+    operator: str
+    operand: Node
+    position: int
+
+
+@dataclass(frozen=True)
+class Sequence_:  # noqa: N801 (Sequence is typing's)
+    """``[1, 2]`` or ``c(1, 2)`` inside a call."""
+
+    items: tuple[Node, ...]
+    position: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """``(left | right)``, ``(left || right)`` or ``cs(left | right)``, parentheses included."""
+
+    left: Node
+    right: Node
+    double: bool
+    position: int
+    structure: str = "us"
+
+
+Node = Name | Number | Text | Call | Binary | Unary | Sequence_ | Bar
+
+
+_RANK = {"<": 0, ">": 0, "<=": 0, ">=": 0, "==": 0, "!=": 0, "+": 1, "-": 1, "*": 2, "/": 2, "%in%": 3, ":": 4, "**": 6}
+_BINARY = tuple(operator for operator in _RANK if operator != "**")
+
+
+class Reader:
+    """Recursive-descent reader of a token list."""
+
+    def __init__(self, formula: str) -> None:
+        self.formula = formula
+        self.tokens = tokenize(formula)
+        self.index = 0
+        self.depth = 0
+
+    @property
+    def token(self) -> Token:
+        """The next token."""
+        return self.tokens[self.index]
+
+    def fail(self, message: str, token: Token | None = None) -> FormulaError:
+        """Make the error for a token, by default the next one."""
+        at = token or self.token
+        hint = blank_in_name(self.formula, self.tokens, self.tokens.index(at))
+        return FormulaError(self.formula, [Fault(message + hint, at.position, max(1, len(at.text)))])
+
+    def accept(self, *texts: str) -> Token | None:
+        """Read the next token if it is one of these operators."""
+        token = self.token
+        if token.kind == "op" and token.text in texts:
+            self.index += 1
+            return token
+        return None
+
+    def expect(self, text: str, message: str) -> Token:
+        """Read this operator or fail."""
+        token = self.accept(text)
+        if token is None:
+            raise self.fail(message)
+        return token
+
+    def finish(self) -> None:
+        """Fail unless everything is read."""
+        if self.token.kind != "end":
+            raise self.fail(f"{self.token.text!r} was not expected here; is a '+' or ')' missing before it?")
+
+    def expression(self, rank: int = 0) -> Node:
+        """Read operators that bind at least as tightly as ``rank`` (precedence climbing)."""
+        left = self.unary()
+        while self.token.text in _BINARY and self.token.kind == "op" and _RANK[self.token.text] >= rank:
+            token = self.token
+            self.index += 1
+            right = self.expression(_RANK[token.text] + 1)
+            left = Binary(token.text, left, right, token.position)
+            if _RANK[token.text] == 0 and self.token.kind == "op" and _RANK.get(self.token.text) == 0:
+                raise self.fail("Comparisons cannot be chained; write one comparison per I().")
+        return left
+
+    def unary(self) -> Node:
+        """Read signs and what they stand before."""
+        token = self.accept("-", "+")
+        if token is None:
+            return self.power()
+        self._deeper(token)
+        operand = self.unary()
+        self.depth -= 1
+        return Unary(token.text, operand, token.position)
+
+    def power(self) -> Node:
+        """Read an operand and its exponent."""
+        base = self.atom()
+        token = self.accept("^", "**")
+        if token is None:
+            return base
+        self._deeper(token)
+        exponent = self.unary()
+        self.depth -= 1
+        return Binary("**", base, exponent, token.position)
+
+    def _deeper(self, token: Token) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.fail(f"The formula is nested more than {MAX_DEPTH} deep.", token)
+
+    def atom(self) -> Node:
+        """Read a name, a number, a text, a call or something in brackets."""
+        token = self.token
+        if token.kind == "end":
+            raise self.fail("The formula ends too early: a term is missing here.")
+        self.index += 1
+        if token.kind == "number":
+            return self._number(token)
+        if token.kind == "string":
+            return Text(token.text[1:-1], token.position)
+        if token.kind == "dot":
+            return Name(".", token.position)
+        if token.kind == "backtick":
+            if len(token.text) == 2:
+                raise self.fail("A backticked name is empty.", token)
+            return Name(token.text[1:-1], token.position, quoted=True)
+        if token.kind == "name":
+            return self._call(token) if self.accept("(") else Name(token.text, token.position)
+        if token.text == "(":
+            return self._group(token)
+        if token.text == "[":
+            self._deeper(token)
+            items = tuple(self._items("]"))
+            self.depth -= 1
+            return Sequence_(items, token.position)
+        raise self.fail(f"A term was expected before {token.text!r}.", token)
+
+    def _number(self, token: Token) -> Number:
+        if self.token.kind == "name" and self.token.position == token.position + len(token.text):
+            raise self.fail(
+                f"A name cannot begin with a digit; write `{token.text}{self.token.text}` between backticks.", token
+            )
+        value = float(token.text.rstrip("L"))
+        if value in (float("inf"), float("-inf")):
+            raise self.fail(f"The number {token.text} is too large.", token)
+        return Number(value, token.position)
+
+    def _group(self, opening: Token) -> Node:
+        self._deeper(opening)
+        inner = self.expression()
+        inner = self._bar(inner, opening) or inner
+        self.expect(")", "A closing parenthesis is missing.")
+        self.depth -= 1
+        return inner
+
+    def _bar(self, left: Node, opening: Token, structure: str = "us") -> Bar | None:
+        bar = self.accept("|", "||")
+        if bar is None:
+            return None
+        right = self.expression()
+        if self.token.text in ("|", "||") or (opening.text != "(" and bar.text == "||"):
+            raise self.fail("A random term has one bar: (terms | group).")
+        return Bar(left, right, bar.text == "||" or structure == "diag", opening.position, structure)
+
+    def _items(self, closing: str) -> list[Node]:
+        items: list[Node] = []
+        if self.accept(closing):
+            return items
+        while True:
+            items.append(self.expression())
+            if self.accept(closing):
+                return items
+            self.expect(",", f"{closing!r} or ',' is missing here.")
+
+    def _call(self, name: Token) -> Node:
+        self._deeper(name)
+        arguments: list[Node] = []
+        keywords: list[tuple[str, Node]] = []
+        while not self.accept(")"):
+            if arguments or keywords:
+                self.expect(",", "')' or ',' is missing here.")
+            following = self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else self.token
+            if self.token.kind == "name" and following.kind == "op" and following.text == "=":
+                key = self.token
+                if key.text in dict(keywords):
+                    raise self.fail(f"The argument {key.text!r} is given twice.")
+                self.index += 2
+                keywords.append((key.text, self.expression()))
+            elif keywords:
+                raise self.fail("An argument without a name stands after named ones; put it first.")
+            else:
+                arguments.append(self.expression())
+                if len(arguments) == 1 and self.token.text in ("|", "||"):
+                    if name.text not in STRUCTURES:
+                        raise self.fail(f"{name.text}( | ) is no covariance structure: {', '.join(STRUCTURES)}.", name)
+                    bar = self._bar(arguments[0], name, name.text) or arguments[0]
+                    self.expect(")", "A closing parenthesis is missing.")
+                    self.depth -= 1
+                    return bar
+        self.depth -= 1
+        if name.text == "c" and not keywords:
+            return Sequence_(tuple(arguments), name.position)
+        return Call(name.text, tuple(arguments), tuple(keywords), name.position)
+
+
+def quote(name: str) -> str:
+    """Return a column name as it is written in a formula."""
+    plain = re.fullmatch(r"(?:[^\W\d]|\.(?=[^\W\d]))[\w.]*", name)
+    return name if plain and name not in CONSTANTS else f"`{name}`"
+
+
+def render(node: Node) -> str:
+    """Write a tree as canonical text (spaces around operators, ``**`` for ``^``)."""
+    match node:
+        case Name(name):
+            return name if not node.quoted and (name == "." or name in CONSTANTS) else quote(name)
+        case Number(value):
+            return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+        case Text(value):
+            return f"'{value}'" if '"' in value else f'"{value}"'
+        case Sequence_(items):
+            return "[" + ", ".join(render(i) for i in items) + "]"
+        case Call(function, arguments, keywords):
+            inner = [render(a) for a in arguments] + [f"{k}={render(v)}" for k, v in keywords]
+            return f"{function}({', '.join(inner)})"
+        case Unary(operator, operand):
+            text = render(operand)
+            return (
+                f"{operator}({text})"
+                if isinstance(operand, Binary) and operand.operator != "**"
+                else f"{operator}{text}"
+            )
+        case Bar(left, right, double, _, structure):
+            head = structure if structure in ("cs", "ar1") else ""
+            return f"{head}({render(left)} {'||' if double else '|'} {render(right)})"
+        case Binary(operator, left, right):
+            return _render_binary(operator, left, right)
+
+
+def _render_binary(operator: str, left: Node, right: Node) -> str:
+    rank, right_associative = _RANK[operator], operator == "**"
+    parts: list[str] = []
+    # A sum of a thousand terms is a left spine a thousand deep: walked, not recursed.
+    spine: Node = Binary(operator, left, right, 0)
+    while isinstance(spine, Binary) and _RANK[spine.operator] == rank:
+        joint = ":" if spine.operator == ":" else f" {spine.operator} "
+        parts += [_wrapped(spine.right, rank, not right_associative), joint]
+        spine = spine.left
+        if right_associative or rank == 0:
+            break
+    parts.append(_wrapped(spine, rank, right_associative or rank == 0))
+    return "".join(reversed(parts))
+
+
+def _wrapped(child: Node, rank: int, tighter: bool) -> str:
+    inner = _RANK[child.operator] if isinstance(child, Binary) else 5 if isinstance(child, Unary) else 9
+    return f"({render(child)})" if inner < rank or (inner == rank and tighter) else render(child)
+
+
+def walk(node: Node) -> list[Node]:
+    """List a tree's nodes, parents before children, left to right."""
+    found: list[Node] = []
+    waiting: list[Node] = [node]
+    while waiting:
+        current = waiting.pop()
+        found.append(current)
+        match current:
+            case Call(_, arguments, keywords):
+                waiting += reversed((*arguments, *(v for _, v in keywords)))
+            case Binary(_, left, right) | Bar(left, right):
+                waiting += (right, left)
+            case Unary(_, operand):
+                waiting.append(operand)
+            case Sequence_(items):
+                waiting += reversed(items)
+            case _:
+                pass
+    return found

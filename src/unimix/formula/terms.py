@@ -1,0 +1,107 @@
+"""What a formula means: the reading that every engine shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unimix.formula.parser import Binary, Name, Node, Unary, quote, render
+
+
+@dataclass(frozen=True)
+class FixedPart:
+    """A sum of terms with or without an intercept.
+
+    Attributes:
+        intercept: Whether a column of ones belongs to it.
+        added: Terms in formula syntax, in the order written.
+        removed: Terms taken away by ``-``.
+    """
+
+    intercept: bool
+    added: tuple[Node, ...]
+    removed: tuple[Node, ...] = ()
+
+    def text(self) -> str:
+        """Canonical text, with the intercept written out."""
+        parts = ["1" if self.intercept else "0"]
+        parts += [f"+ {_term(t)}" for t in self.added]
+        parts += [f"- {_term(t)}" for t in self.removed]
+        return " ".join(parts)
+
+
+def _term(node: Node) -> str:
+    text = render(node)
+    return f"({text})" if isinstance(node, Unary) or (isinstance(node, Binary) and node.operator in "+-") else text
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """Effects that vary over the levels of one grouping factor.
+
+    Attributes:
+        left: Which columns vary.
+        factors: Columns whose combination is the grouping factor (one, or several for ``a:b``).
+        independent: True for ``||``: every column has its own variance and no correlation.
+        positions: Offset of each factor's name in the formula.
+        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
+    """
+
+    left: FixedPart
+    factors: tuple[str, ...]
+    independent: bool
+    positions: tuple[int, ...] = ()
+    structure: str = "us"
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor; a nested ``a/b`` is called ``b:a``, as in lme4."""
+        return ":".join(self.factors)
+
+    def text(self) -> str:
+        """Canonical text, parentheses included."""
+        bar = "||" if self.independent else "|"
+        head = "" if self.structure == "us" else self.structure
+        return f"{head}({self.left.text()} {bar} {':'.join(quote(f) for f in self.factors)})"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A whole formula.
+
+    Attributes:
+        formula: The text as given.
+        response: Expression of the response.
+        fixed: The fixed part.
+        random: Random terms in the order written, ``a/b`` already expanded to ``a`` and ``b:a``.
+        offsets: Arguments of ``offset()``.
+        zero: Terms of the probability of a structural zero, or None.
+        dispersion: Terms of the dispersion, or None where it is constant.
+        texts: What was written for the two, by name.
+    """
+
+    formula: str
+    response: Node
+    fixed: FixedPart
+    random: tuple[RandomTerm, ...]
+    offsets: tuple[Node, ...]
+    zero: FixedPart | None = None
+    dispersion: FixedPart | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def parts(self) -> dict[str, FixedPart]:
+        """What is modelled beside the mean: zero, dispersion."""
+        given = {"zero": self.zero, "dispersion": self.dispersion}
+        return {name: part for name, part in given.items() if part is not None}
+
+    def text(self) -> str:
+        """Canonical reading of the formula, one line."""
+        parts = [self.fixed.text()]
+        parts += [f"offset({render(o)})" for o in self.offsets]
+        parts += [term.text() for term in self.random]
+        more = "".join(f", {name} ~ {part.text()}" for name, part in self.parts.items())
+        return f"{render(self.response)} ~ {' + '.join(parts)}{more}"
+
+    def has_dot(self) -> bool:
+        """Whether ``.`` (all other columns) stands in the fixed part."""
+        return any(isinstance(t, Name) and t.name == "." and not t.quoted for t in self.fixed.added)

@@ -1,0 +1,1 @@
+"""Likelihoods of mixed models and their derivatives: free functions on arrays."""

@@ -1,0 +1,1 @@
+"""The likelihood of generalised linear mixed models, by Laplace's approximation and quadrature."""

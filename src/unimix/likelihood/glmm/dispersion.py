@@ -1,0 +1,30 @@
+"""The dispersion parameter by maximum likelihood, given the coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+
+from unimix.design.design import Design
+from unimix.likelihood.response import row_log_likelihood
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def profile_dispersion(design: Design, eta: FloatArray) -> tuple[float, float]:
+    """Maximise the log-likelihood over the one dispersion parameter.
+
+    Args:
+        design: Of a family with one dispersion parameter.
+        eta: Linear predictor with offset, shape (n,).
+
+    Returns:
+        The parameter, and the log-likelihood there.
+    """
+
+    def loss(log_value: float) -> float:
+        return -float(row_log_likelihood(design, np.array([np.exp(log_value)]), eta).value.sum())
+
+    found = scipy.optimize.minimize_scalar(loss, bracket=(-1.0, 0.0), method="brent", options={"xtol": 1e-10})
+    return float(np.exp(found.x)), -float(found.fun)

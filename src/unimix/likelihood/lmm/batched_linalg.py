@@ -1,0 +1,117 @@
+"""Small matrices, one per level, in arrays whose last axis is the level.
+
+Matrices of up to four rows are worked out entry by entry, each operation taking all levels at once; larger ones go to
+LAPACK.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+_UNROLLED = 4
+
+
+def inverse_factor(a: FloatArray) -> tuple[FloatArray, float]:
+    """Inverse Cholesky factors of positive definite matrices.
+
+    Args:
+        a: Shape (q, q, L).
+
+    Returns:
+        Lower triangular R with R'R = a^-1 per level, shape (q, q, L); the sum of log|a| over levels.
+    """
+    q = len(a)
+    if q == 1:
+        return 1.0 / np.sqrt(a), float(np.log(a).sum())
+    if q > _UNROLLED:
+        lower = np.linalg.cholesky(np.moveaxis(a, 2, 0))
+        log_det = 2.0 * float(np.log(np.diagonal(lower, axis1=1, axis2=2)).sum())
+        return np.ascontiguousarray(np.moveaxis(np.tril(np.linalg.inv(lower)), 0, 2)), log_det
+    factor, root = np.empty_like(a), np.zeros_like(a)
+    for j in range(q):
+        for i in range(j, q):
+            left = a[i, j]
+            for k in range(j):
+                left = left - factor[i, k] * factor[j, k]
+            factor[i, j] = np.sqrt(left) if i == j else left * root[j, j]
+            if i == j:
+                root[j, j] = 1.0 / factor[j, j]
+    for j in range(q):
+        for i in range(j + 1, q):
+            total = factor[i, j] * root[j, j]
+            for k in range(j + 1, i):
+                total = total + factor[i, k] * root[k, j]
+            root[i, j] = -total * root[i, i]
+    diagonal = factor[0, 0]
+    for j in range(1, q):
+        diagonal = diagonal * factor[j, j]
+    return root, 2.0 * float(np.log(diagonal).sum())
+
+
+def per_level(root: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
+    """Multiply each level's vector(s) by its lower triangular matrix, or by the transpose.
+
+    Args:
+        root: Shape (q, q, L), zero above the diagonal.
+        x: Shape (q, L) or (q, L, m).
+        transpose: Multiply by the transpose.
+    """
+    q = len(root)
+    r = root if x.ndim == 2 else root[..., None]
+    if q == 1:
+        only: FloatArray = r[0] * x
+        return only
+    result = np.empty_like(x)
+    for i in range(q):
+        total = r[i, i] * x[i]
+        for j in range(i + 1, q) if transpose else range(i):
+            total += (r[j, i] if transpose else r[i, j]) * x[j]
+        result[i] = total
+    return result
+
+
+def outer(root: FloatArray) -> FloatArray:
+    """R'R per level.
+
+    Args:
+        root: Lower triangular, shape (q, q, L).
+    """
+    q = len(root)
+    if q == 1:
+        return root * root
+    result = np.empty_like(root)
+    for i in range(q):
+        for j in range(i + 1):
+            total = root[i, i] * root[i, j]
+            for k in range(i + 1, q):
+                total += root[k, i] * root[k, j]
+            result[i, j] = result[j, i] = total
+    return result
+
+
+def sum_of_levels(left: FloatArray, right: FloatArray, q: int) -> FloatArray:
+    """Sum over rows and levels of products of the q columns of two arrays.
+
+    Args:
+        left: Shape (N, q * L), the level running fastest.
+        right: Same shape.
+        q: Columns per level.
+
+    Returns:
+        Shape (q, q).
+    """
+    if q == 1:
+        return np.array([[np.vdot(left, right)]])
+    a, b = left.reshape(len(left), q, -1), right.reshape(len(right), q, -1)
+    return np.array([[np.vdot(a[:, i], b[:, j]) for j in range(q)] for i in range(q)])
+
+
+def matrix_root(covariance: FloatArray) -> FloatArray:
+    """R with R R' = the covariance, shape (p, p); it may be singular."""
+    size = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    unit = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
+    return np.asarray(unit[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))

@@ -1,0 +1,248 @@
+"""Well-scaled columns for every engine, and the exact way back.
+
+An optimizer that starts at a unit covariance misses the optimum when columns are badly scaled. The model is
+therefore handed over in other coordinates and the answer is transformed back in closed form:
+
+    y_c = (y - X b) / s,   X_c = X R^-1,   Z_c = Z T^-1   (per block)
+
+with ``b`` the (weighted) least-squares coefficients, ``s`` the residual scale, and ``R``, ``T`` from thin QR
+decompositions, so that the columns become orthonormal times sqrt(n). Any invertible transform gives the same
+model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
+loses n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the coding).
+The response of a generalised model stays as it is (b = 0, s = 1); a structured covariance allows less: compound
+symmetry only a scale per column, the autoregressive form nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import solve_triangular
+
+from unimix.design.design import Design, Part, RandomBlock
+from unimix.design.estimates import Estimates
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The way back from conditioned coordinates.
+
+    Attributes:
+        shift: Least-squares coefficients b, shape (p,).
+        inverse: R^-1, shape (p, p).
+        scale: s.
+        blocks: T^-1 per block, shapes (q, q).
+        log_det: sum log |R_jj|.
+        n: Number of rows.
+        moved: What the coefficients of the logarithm of the dispersion gain by the unit of the response, or None.
+        parts: R^-1 of what is modelled beside the mean, by name.
+        weight: Mean of the weights, which become 1 on average: sigma^2 / w = (sigma^2 / m) / (w / m).
+    """
+
+    shift: FloatArray
+    inverse: FloatArray
+    scale: float
+    blocks: tuple[FloatArray, ...]
+    log_det: float
+    n: int
+    weight: float = 1.0
+    parts: Mapping[str, FloatArray] = field(default_factory=dict)
+    moved: FloatArray | None = None
+
+    @property
+    def coefficients(self) -> FloatArray:
+        """Matrix that turns conditioned fixed effects into differences of the user's, shape (p, p)."""
+        return self.scale * self.inverse
+
+    def conditioned(self, covariances: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+        """The user's covariances, shapes (q, q), in conditioned coordinates."""
+        turns = [np.linalg.inv(t) / self.scale for t in self.blocks]
+        return tuple(t @ np.asarray(c) @ t.T for t, c in zip(turns, covariances, strict=True))
+
+    def relative(self, covariances: Sequence[FloatArray], sigma: float) -> tuple[FloatArray, ...]:
+        """Relative lower triangular factors, shapes (q, q), of the user's covariances in conditioned coordinates."""
+        return relative_factors(self.conditioned(covariances), sigma / self.residual)
+
+    @property
+    def residual(self) -> float:
+        """The user's sigma per conditioned sigma."""
+        return self.scale * float(np.sqrt(self.weight))
+
+
+def _triangular(columns: FloatArray, root: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return R^-1 and diag(R) with sqrt(w) * columns = Q R, Q'Q = n I."""
+    r = np.linalg.qr(root[:, None] * columns, mode="r") / np.sqrt(len(columns))
+    r = np.where(np.diag(r) < 0, -1.0, 1.0)[:, None] * r
+    return np.asarray(solve_triangular(r, np.eye(r.shape[0]))), np.diag(r)
+
+
+def condition(design: Design) -> tuple[Design, Conditioning]:
+    """Change a design to well-scaled coordinates.
+
+    Args:
+        design: Without offset (subtract it first); of full rank.
+
+    Returns:
+        The same model in other coordinates, and the way back.
+    """
+    if not design.is_linear:
+        return _condition_columns(design)
+    weight = 1.0 if design.weights is None else float(design.weights.mean())
+    weights = None if design.weights is None else design.weights / weight
+    root = np.ones(design.n) if weights is None else np.sqrt(weights)
+    if design.p:
+        inverse, diagonal = _triangular(design.x, root)
+        x = design.x @ inverse
+        # Twice: the second pass removes what rounding left of a large mean.
+        first = x.T @ (root**2 * design.y) / design.n
+        residual = design.y - x @ first
+        second = x.T @ (root**2 * residual) / design.n
+        residual = residual - x @ second
+        shift = inverse @ (first + second)
+    else:
+        inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
+        shift, residual = np.empty(0), design.y
+    scale = float(np.sqrt(np.mean((root * residual) ** 2)))
+    turned, blocks = _turn_blocks(design)
+    way_back = Conditioning(
+        shift, inverse, scale, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n, weight
+    )
+    conditioned = replace(design, y=residual / scale, x=np.ascontiguousarray(x), blocks=blocks, weights=weights)
+    return conditioned, way_back
+
+
+def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, ...]]:
+    """Well-scaled columns of every block, and T^-1 of each."""
+    turned: list[FloatArray] = []
+    for block in design.blocks:
+        if block.structure == "us":
+            turned.append(_triangular(block.z, np.ones(design.n))[0])
+            continue
+        size = np.sqrt(np.mean(block.z**2, axis=0))
+        turned.append(np.diag(1.0 / size) if block.structure == "cs" else np.eye(block.q))
+    return turned, tuple(
+        replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True)
+    )
+
+
+def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
+    """The same for a generalised model, whose response stays as it is but for a Gaussian one with an identity link."""
+    inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
+    if design.p:
+        inverse, diagonal = _triangular(design.x, np.ones(design.n))
+        x = np.ascontiguousarray(design.x @ inverse)
+    turned, blocks = _turn_blocks(design)
+    parts: dict[str, FloatArray] = {}
+    made: dict[str, Part] = {}
+    for name, part in (("zero", design.zero), ("dispersion", design.dispersion)):
+        if part is not None:
+            parts[name] = _triangular(part.x, np.ones(design.n))[0]
+            made[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
+    shift, scale, moved, y, offset = np.zeros(design.p), 1.0, None, design.y, design.offset
+    if design.family.is_linear and design.dispersion is not None:
+        constant = np.linalg.lstsq(design.dispersion.x, np.ones(design.n))[0]
+        if np.abs(design.dispersion.x @ constant - 1).max() < 1e-8:
+            # log sigma = log s + what is fitted: the constant takes the unit of the response.
+            y, offset = (y if offset is None else y - offset), None
+            fitted = x.T @ y / design.n
+            shift, residual = inverse @ fitted, y - x @ fitted
+            scale = float(np.sqrt(np.mean(residual**2))) or 1.0
+            y, moved = residual / scale, np.log(scale) * constant
+    log_det = float(np.log(np.abs(diagonal)).sum())
+    way_back = Conditioning(shift, inverse, scale, tuple(turned), log_det, design.n, parts=parts, moved=moved)
+    turned_design = replace(
+        design, y=y, offset=offset, x=x, blocks=blocks, zero=made.get("zero"), dispersion=made.get("dispersion")
+    )
+    return turned_design, way_back
+
+
+def _with_unit(way_back: Conditioning, name: str, coefficients: FloatArray) -> FloatArray:
+    return coefficients if name != "dispersion" or way_back.moved is None else coefficients + way_back.moved
+
+
+def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
+    """Bring estimates from conditioned coordinates to the user's.
+
+    Args:
+        estimates: In conditioned coordinates.
+        way_back: From :func:`condition`.
+        reml: Whether the log-likelihood is the restricted one.
+    """
+    s, matrix = way_back.scale, way_back.coefficients
+    p = len(way_back.shift)
+    log_likelihood = estimates.log_likelihood
+    if log_likelihood is not None:
+        lost = (way_back.n - p) * np.log(s) + way_back.log_det if reml else way_back.n * np.log(s)
+        log_likelihood = float(log_likelihood - lost)
+    turns = [s * t for t in way_back.blocks]
+    return replace(
+        estimates,
+        beta=way_back.shift + matrix @ estimates.beta,
+        beta_cov=matrix @ estimates.beta_cov @ matrix.T,
+        covariances=tuple(t @ c @ t.T for t, c in zip(turns, estimates.covariances, strict=True)),
+        sigma=way_back.residual * estimates.sigma,
+        modes=tuple(m @ t.T for t, m in zip(turns, estimates.modes, strict=True)),
+        mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, estimates.mode_covs, strict=True)),
+        log_likelihood=log_likelihood,
+        parts={
+            name: (
+                _with_unit(way_back, name, way_back.parts[name] @ b),
+                way_back.parts[name] @ v @ way_back.parts[name].T,
+            )
+            for name, (b, v) in estimates.parts.items()
+        },
+    )
+
+
+def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple[FloatArray, ...]:
+    """Relative covariance factors L with Cov = sigma^2 L L', shapes (q, q); zero columns where Cov is singular.
+
+    The lower-triangular factor is found row by row, so that it exists on the boundary too.
+    """
+    factors = []
+    for covariance in covariances:
+        q = len(covariance)
+        target, factor = covariance / sigma**2, np.zeros((q, q))
+        for i in range(q):
+            for j in range(i):
+                rest = target[i, j] - factor[i, :j] @ factor[j, :j]
+                factor[i, j] = rest / factor[j, j] if factor[j, j] > 0 else 0.0
+            left = target[i, i] - factor[i, :i] @ factor[i, :i]
+            factor[i, i] = np.sqrt(left) if left > 1e-14 * abs(target[i, i]) else 0.0
+        factors.append(factor)
+    return tuple(factors)
+
+
+def nearest_singular(covariance: FloatArray) -> FloatArray | None:
+    """The same matrix (q, q) with its smallest eigenvalue set to zero; None where that would change it visibly.
+
+    An optimizer that works with logarithms of variances stops near a zero variance, not at it.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    if values[0] > 0.02 * max(1.0, float(values[-1])):
+        return None
+    return np.asarray((vectors[:, 1:] * values[1:]) @ vectors[:, 1:].T)
+
+
+SINGULAR_TOLERANCE = 1e-4
+"""Diagonal element of a relative covariance factor below which a fit is singular (lme4's ``isSingular``)."""
+
+
+def is_singular(covariances: tuple[FloatArray, ...], sigma: float) -> bool:
+    """Whether a covariance matrix lies on its boundary, in conditioned coordinates.
+
+    Args:
+        covariances: Per block, shape (q, q).
+        sigma: Residual standard deviation.
+    """
+    return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in relative_factors(covariances, sigma))
+
+
+def column_scale(z: FloatArray) -> FloatArray:
+    """Root mean square of columns (n, q), shape (q,)."""
+    return np.asarray(np.sqrt(np.mean(z**2, axis=0)))

@@ -1,0 +1,359 @@
+"""First and second derivatives of the likelihood of penalised least squares, analytically, at any point.
+
+Everything is made of four kinds of moments of V^-1, with R = [X y] and V_a = dV / dD_a: tr V^-1 V_a,
+tr V^-1 V_a V^-1 V_b, R'V^-1 V_a V^-1 R and R'V^-1 V_a V^-1 V_b V^-1 R. The same moments give Satterthwaite's and
+Kenward and Roger's degrees of freedom.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from unimix.likelihood.lmm.batched_linalg import per_level
+from unimix.likelihood.lmm.penalised_least_squares import (
+    Profile,
+    State,
+    by_level,
+    cells,
+    gram_of,
+    matmul,
+    over_levels,
+    total,
+)
+from unimix.likelihood.lmm.reduced_data import Matrix, Products
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Projected:
+    """Z'V^-1 R and what else both orders of derivatives need.
+
+    Attributes:
+        h: Z_1'V^-1 R, shape (q, L, r).
+        h2: Z_2'V^-1 R, shape (m, r).
+        w: R C' per level, so that Z_l'V_1^-1 Z_l = w'w, shape (q, q, L).
+        n: Z_1'V_1^-1 Z_2, shape (q * L, m).
+    """
+
+    h: FloatArray
+    h2: FloatArray
+    w: FloatArray
+    n: Matrix
+
+
+def project(products: Products, state: State) -> Projected:
+    """Z'V^-1 [X y] at a state."""
+    q, levels = len(products.c), products.c.shape[2]
+    reduced = state.right
+    if products.rest:
+        reduced = reduced - np.asarray(state.between @ state.ks).reshape(reduced.shape)
+    half = per_level(state.root, reduced, transpose=True)
+    h = np.stack([np.einsum("jl,jlr->lr", products.c[i], half) for i in range(q)])
+    w = matmul(state.root, products.c.transpose(1, 0, 2))
+    if not products.rest:
+        return Projected(h, np.zeros((0, h.shape[2])), w, np.zeros((q * levels, 0)))
+    n = by_level(np.ascontiguousarray(w.transpose(1, 0, 2))) @ state.between
+    n = sparse.csr_array(n) if sparse.issparse(n) else np.asarray(n)
+    return Projected(h, state.s2r - np.asarray(state.s22 @ state.ks), w, n)
+
+
+def gradient(products: Products, at: Profile, *, reml: bool) -> list[FloatArray]:
+    """Derivatives of the profiled criterion by D_k: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k.
+
+    On the boundary these are the derivatives that count: l is at a maximum over positive semi-definite D where
+    D_k G_k = 0 and no G_k has a positive eigenvalue.
+    """
+    found = project(products, at.state)
+    p, levels = products.p, products.c.shape[2]
+    e = np.append(-at.beta, 1.0)
+    ratio = at.freedom / at.quadratic
+    h = found.h @ e
+    trace = _level_sums(found.w, found.w)
+    outer = h @ h.T
+    if reml:
+        trace -= _weighted(found.h[:, :, :p], at.cov_unscaled)
+    if products.rest:
+        parts = [found.n[i * levels : (i + 1) * levels] for i in range(len(trace))]
+        for i, j in itertools.combinations_with_replacement(range(len(trace)), 2):
+            taken = total(at.state.k, gram_of(parts[i], parts[j]))
+            trace[i, j] -= taken
+            trace[j, i] -= taken * (i != j)
+    by_first = -0.5 * (trace - ratio * outer)
+    result: list[FloatArray] = [np.empty(0)] * len(products.sizes)
+    start = 0
+    for k in products.first:
+        stop = start + products.sizes[k][0]
+        result[k] = by_first[start:stop, start:stop]
+        start = stop
+    if not products.rest:
+        return result
+    ks = at.state.k @ at.state.s22
+    turned = sparse.csr_array(ks.T) if sparse.issparse(ks) else np.asarray(ks).T
+    h2 = found.h2 @ e
+    start = 0
+    for k in products.rest:
+        q, levels = products.sizes[k]
+        own = start + np.arange(levels)[:, None] * q + np.arange(q)
+        trace, outer = np.empty((q, q)), h2[own].T @ h2[own]
+        for i, j in itertools.product(range(q), range(q)):
+            here = _rows(at.state.s22, own[:, i])
+            trace[i, j] = _entries(at.state.s22, own[:, i], own[:, j]) - total(here, _rows(turned, own[:, j]))
+        trace = (trace + trace.T) / 2
+        if reml:
+            x2 = found.h2[own][:, :, :p]
+            trace -= np.einsum("lip,pr,ljr->ij", x2, at.cov_unscaled, x2, optimize=True)
+        result[k] = -0.5 * (trace - ratio * outer)
+        start += q * levels
+    return result
+
+
+def _rows(a: Matrix, rows: npt.NDArray[np.int64]) -> Matrix:
+    return a[rows]
+
+
+def _entries(a: Matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> float:
+    return float(np.asarray(a[rows, columns]).sum())
+
+
+def _level_sums(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Sum of a'b over levels, shapes (q, q, L)."""
+    q = a.shape[1]
+    return np.array([[np.vdot(a[:, i], b[:, j]) for j in range(q)] for i in range(q)])
+
+
+def _weighted(h: FloatArray, cov: FloatArray) -> FloatArray:
+    """Sum over levels of h cov h', shapes (q, L, p) and (p, p)."""
+    q = len(h)
+    turned = h @ cov
+    return np.array([[np.vdot(turned[i], h[j]) for j in range(q)] for i in range(q)])
+
+
+def by_factor(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> FloatArray:
+    """Derivatives by the elements of lower triangular factors, in the order of :func:`.pack`."""
+    parts = []
+    for g, f in zip(gradients, factors, strict=True):
+        full = 2.0 * g @ f
+        parts += [full[i, : i + 1] for i in range(len(f))]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of V^-1 over the cells a, b, of which there are c; r = p + 1, the last of [X y] being y.
+
+    Attributes:
+        t: tr V^-1 V_a, shape (c,).
+        tt: tr V^-1 V_a V^-1 V_b, shape (c, c).
+        a: R'V^-1 V_a V^-1 R, shape (c, r, r).
+        aa: R'V^-1 V_a V^-1 V_b V^-1 R, shape (c, c, r, r).
+    """
+
+    t: FloatArray
+    tt: FloatArray
+    a: FloatArray
+    aa: FloatArray
+
+
+def moments(products: Products, state: State) -> Moments:
+    """All moments at a state; costs a few gradients."""
+    found = project(products, state)
+    order = cells(products)
+    c, r = len(order), found.h.shape[2]
+    q, levels = found.h.shape[:2]
+    m = products.m
+    start1, start2 = _starts(products)
+    units = [_unit(products.sizes[k][0], i, j) for k, i, j in order]
+    firsts = [a for a, (k, _, _) in enumerate(order) if k in products.first]
+    a_moment = np.empty((c, r, r))
+    joint, other = np.zeros((q, levels, c, r)), np.zeros((m, c, r))
+    wide: dict[int, FloatArray] = {}
+    for a, (k, _, _) in enumerate(order):
+        size, n_levels = products.sizes[k]
+        if k in products.first:
+            own = slice(start1[k], start1[k] + size)
+            wide[a] = np.zeros((q, q))
+            wide[a][own, own] = units[a]
+            turned = np.tensordot(wide[a], found.h, axes=1)
+            a_moment[a] = found.h.reshape(q * levels, r).T @ turned.reshape(q * levels, r)
+            for row in range(q):
+                joint[row, :, a] = np.einsum("il,ilr->lr", found.w[row], turned)
+        else:
+            own_rows = slice(start2[k], start2[k] + size * n_levels)
+            here = found.h2[own_rows].reshape(n_levels, size, r)
+            turned = np.einsum("ij,ljr->lir", units[a], here)
+            a_moment[a] = np.einsum("lir,lis->rs", here, turned)
+            other[own_rows, a] = turned.reshape(-1, r)
+    flat = joint.reshape(q * levels, c * r)
+    aa = flat.T @ flat
+    g = matmul(found.w.transpose(1, 0, 2), found.w)
+    t, tt = _traces_of_first(g, wide, firsts, c)
+    if products.rest:
+        beside = np.asarray(state.between.T @ flat)
+        f2 = other.reshape(m, c * r)
+        s_f2 = np.asarray(state.s22 @ f2)
+        phi = beside + s_f2
+        cross = beside.T @ f2
+        aa = aa + cross + cross.T + f2.T @ s_f2 - phi.T @ np.asarray(state.k @ phi)
+        _add_rest(products, state, found, g, wide, firsts, t, tt)
+    return Moments(t, tt, a_moment, aa.reshape(c, r, c, r).transpose(0, 2, 1, 3))
+
+
+def _unit(q: int, i: int, j: int) -> FloatArray:
+    found = np.zeros((q, q))
+    found[i, j] = found[j, i] = 1.0
+    return found
+
+
+def _starts(products: Products) -> tuple[dict[int, int], dict[int, int]]:
+    one, two, at = {}, {}, 0
+    for k in products.first:
+        one[k] = at
+        at += products.sizes[k][0]
+    at = 0
+    for k in products.rest:
+        two[k] = at
+        at += products.sizes[k][0] * products.sizes[k][1]
+    return one, two
+
+
+def _traces_of_first(
+    g: FloatArray, wide: dict[int, FloatArray], firsts: list[int], c: int
+) -> tuple[FloatArray, FloatArray]:
+    t, tt = np.zeros(c), np.zeros((c, c))
+    once = g.sum(axis=2)
+    q = len(g)
+    flat = g.reshape(q * q, -1)
+    twice = (flat @ flat.T).reshape(q, q, q, q)
+    cells_of = np.stack([wide[a].ravel() for a in firsts])
+    t[firsts] = cells_of @ once.ravel()
+    tt[np.ix_(firsts, firsts)] = cells_of @ twice.transpose(3, 0, 1, 2).reshape(q * q, q * q) @ cells_of.T
+    return t, tt
+
+
+def _add_rest(
+    products: Products,
+    state: State,
+    found: Projected,
+    g: FloatArray,
+    wide: dict[int, FloatArray],
+    firsts: list[int],
+    t: FloatArray,
+    tt: FloatArray,
+) -> None:
+    """What the other factors change in the traces, in place."""
+    order = cells(products)
+    k_s = state.k @ state.s22
+    y = _identity_less(k_s)
+    g22 = state.s22 @ y
+    by_cell: dict[int, sparse.csr_array] = {}
+    for b, (k, i, j) in enumerate(order):
+        if b not in firsts:
+            nothing = [np.zeros((q, q)) for q, _ in products.sizes]
+            nothing[k] = _unit(products.sizes[k][0], i, j)
+            by_cell[b] = over_levels(products, nothing)
+            t[b] = total(by_cell[b], g22)
+    spread = {a: by_level(_everywhere(wide[a], g.shape[2])) @ found.n for a in firsts}
+    inner = {a: gram_of(found.n, spread[a]) for a in firsts}
+    k_inner = {a: state.k @ inner[a] for a in firsts}
+    for a in firsts:
+        t[a] -= total(state.k, inner[a])
+        for b in firsts:
+            middle = np.einsum("ij,jkl,kn->inl", wide[a], g, wide[b], optimize=True)
+            once = total(state.k, gram_of(found.n, by_level(middle) @ found.n))
+            tt[a, b] += total(k_inner[a], k_inner[b].T) - 2.0 * once
+        turned = y.T @ (inner[a] @ y)
+        for b, unit in by_cell.items():
+            tt[a, b] = tt[b, a] = total(unit, turned)
+    left = {b: unit @ g22 for b, unit in by_cell.items()}
+    for a, b in itertools.product(left, left):
+        tt[a, b] = total(left[a], left[b].T)
+
+
+def _identity_less(a: Matrix) -> Matrix:
+    if sparse.issparse(a):
+        return sparse.csr_array(sparse.eye_array(a.shape[0], format="csr") - a)
+    return np.asarray(np.eye(len(a)) - a)
+
+
+def _everywhere(a: FloatArray, levels: int) -> FloatArray:
+    return np.repeat(a[:, :, None], levels, axis=2)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Second-order pieces of the profiled criterion in the cells of D.
+
+    Attributes:
+        gradient: dl / dD_a, shape (c,); an off-diagonal cell moves both of its elements.
+        hessian: d2l / dD_a dD_b, shape (c, c).
+    """
+
+    gradient: FloatArray
+    hessian: FloatArray
+
+
+def curvature(at: Profile, found: Moments, *, reml: bool) -> Curvature:
+    """Gradient and Hessian of the profiled criterion in the cells of D.
+
+    With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom:
+    l_a = -t_a / 2 + f q_a / (2 y'Py), l_ab = tr(P V_a P V_b) / 2 - f Q_ab / y'Py + f q_a q_b / (2 (y'Py)^2);
+    under ML the traces are of V^-1 instead of P.
+    """
+    t, tt, q, quad = traces_and_forms(at, found, reml=reml)
+    ratio = at.freedom / at.quadratic
+    hessian = 0.5 * tt - ratio * quad + 0.5 * ratio / at.quadratic * np.outer(q, q)
+    return Curvature(-0.5 * t + 0.5 * ratio * q, (hessian + hessian.T) / 2)
+
+
+def traces_and_forms(
+    at: Profile, found: Moments, *, reml: bool
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Tr P V_a (c,), tr P V_a P V_b (c, c), q_a (c,) and Q_ab (c, c); under ML the traces are of V^-1."""
+    p = len(at.beta)
+    e = np.append(-at.beta, 1.0)
+    cov = at.cov_unscaled
+    ax, axx = found.a @ e, found.a[:, :p, :p]
+    q = ax @ e
+    xy = ax[:, :p]
+    quad = found.aa @ e @ e - xy @ cov @ xy.T
+    t, tt = found.t, found.tt
+    if reml:
+        turned = axx @ cov
+        t = t - np.trace(turned, axis1=1, axis2=2)
+        tt = tt - 2.0 * np.tensordot(found.aa[:, :, :p, :p], cov, axes=([2, 3], [1, 0]))
+        tt = tt + np.tensordot(turned, turned, axes=([1, 2], [2, 1]))
+    return t, tt, q, quad
+
+
+def in_factors(found: Curvature, products: Products, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Gradient (c,) and Hessian (c, c) by the elements of the lower triangular factors: D = LL' is quadratic in L."""
+    order = cells(products)
+    jacobian = cell_jacobian(products, factors)
+    second = np.zeros((len(order), len(order)))
+    place = {cell: a for a, cell in enumerate(order)}
+    for a, (k, i, j) in enumerate(order):
+        for row in range(j, len(factors[k])):
+            b = place[k, row, j]
+            cell = (k, max(i, row), min(i, row))
+            second[a, b] += found.gradient[place[cell]] * (2.0 if row == i else 1.0)
+    return jacobian.T @ found.gradient, jacobian.T @ found.hessian @ jacobian + second
+
+
+def cell_jacobian(products: Products, factors: Sequence[FloatArray]) -> FloatArray:
+    """Derivatives of the cells of D (rows) by the elements of the lower triangular factors (columns), shape (c, c)."""
+    order = cells(products)
+    found = np.zeros((len(order), len(order)))
+    place = {cell: a for a, cell in enumerate(order)}
+    for a, (k, i, j) in enumerate(order):
+        for row in range(len(factors[k])):
+            # dL_ij moves row i of D: dD_ir = L_rj, and D_ii twice as much.
+            cell = (k, max(i, row), min(i, row))
+            found[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
+    return found

@@ -1,0 +1,232 @@
+"""All that the likelihood of a linear mixed model needs of the data, formed once.
+
+The blocks of the grouping factor with most effects come first, stacked to q columns per level. With Z_l the rows of
+level l, Z_l'Z_l = C_l C_l' and Z_l = Q_l C_l', where Q_l has orthonormal columns (and zero ones where Z_l lacks rank),
+y, X and the columns Z_2 of all other factors enter by their coordinates Q_l'[X y] and Q_l'Z_2 and by the cross-products
+of what is left. V_1 = I + Z_1 D Z_1' then has V_1^-1 = I - QQ' + Q (I + C'DC)^-1 Q': a sum of positive terms, in which
+nothing cancels, whatever the size of D. An evaluation costs by levels, not by rows. Blocked as in MixedModels.jl
+(documentation, "Details of the parameter estimation").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from unimix.design.design import Design, RandomBlock
+from unimix.likelihood.lmm.gls import tied_levels
+from unimix.likelihood.posterior.marginal import split_blocks
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Matrix: TypeAlias = Any
+"""Dense or sparse (csr), of floats."""
+
+SMALL = 100
+"""Up to this many effects of the other factors a single dense matrix is quicker than pieces."""
+DENSE = 0.15
+"""Share of entries that are not zero, from which a sparse matrix is slower than a dense one."""
+NOTHING = 1e-12
+"""Relative size below which the square of a column that others explain is rounding."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """The data of a linear mixed model, reduced; rows are scaled by the root of their weights.
+
+    Attributes:
+        n: Number of rows.
+        p: Number of fixed effects.
+        log_weights: sum(log w) / 2.
+        sizes: (q, L) of every block, in the design's order.
+        first: Indices of the blocks that are stacked.
+        rest: Indices of the other blocks, whose m effects are ordered by block, level and column.
+        c: C per level, shape (q, q, L).
+        u: Q'[X y], shape (q, L, p + 1).
+        within: [X y]'(I - QQ')[X y], shape (p + 1, p + 1).
+        u2: Q'Z_2, shape (q * L, m), row ``i * L + l`` for coordinate i of level l.
+        within2: Z_2'(I - QQ')Z_2, shape (m, m).
+        within_right: Z_2'(I - QQ')[X y], shape (m, p + 1).
+        pieces: Indices of the effects that rows tie together, one array per independent set; None for a single set.
+    """
+
+    n: int
+    p: int
+    log_weights: float
+    sizes: tuple[tuple[int, int], ...]
+    first: tuple[int, ...]
+    rest: tuple[int, ...]
+    c: FloatArray
+    u: FloatArray
+    within: FloatArray
+    u2: Matrix
+    within2: Matrix
+    within_right: FloatArray
+    pieces: tuple[IntArray, ...] | None
+
+    @property
+    def m(self) -> int:
+        """Number of effects of the other factors."""
+        return len(self.within_right)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of covariance parameters."""
+        return sum(q * (q + 1) // 2 for q, _ in self.sizes)
+
+
+def form(design: Design) -> Products:
+    """Reduce a linear mixed model.
+
+    Args:
+        design: Gaussian, without offset (subtract it first); X of full rank; unstructured blocks, one at least.
+    """
+    root = None if design.weights is None else np.sqrt(design.weights)
+    right = np.column_stack([design.x, design.y])
+    right = right if root is None else root[:, None] * right
+    first, rest = split_blocks(design.blocks)
+    z = np.concatenate([design.blocks[k].z for k in first], axis=1)
+    z = z if root is None else root[:, None] * z
+    codes, levels = design.blocks[first[0]].codes, design.blocks[first[0]].n_levels
+    order = None if (np.diff(codes) >= 0).all() else np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes if order is None else codes[order], np.arange(levels))
+
+    def per_level(values: FloatArray) -> FloatArray:
+        """Sums of rows (n, ...) over levels, shape (L, ...)."""
+        return np.add.reduceat(values if order is None else values[order], starts, axis=0)
+
+    c, inverse = _roots(_grams(z, per_level))
+    basis = np.einsum("nj,njk->nk", z, np.moveaxis(inverse, 2, 0)[codes])
+    q = z.shape[1]
+    u = np.stack([per_level(basis[:, [i]] * right) for i in range(q)])
+    left = right - np.einsum("ni,nir->nr", basis, np.moveaxis(u, 1, 0)[codes])
+    others = [design.blocks[k] for k in rest]
+    log_weights = 0.0 if design.weights is None else float(0.5 * np.log(design.weights).sum())
+    u2, within2, within_right, pieces = _other_factors(others, basis, codes, levels, left, root)
+    return Products(
+        n=design.n,
+        p=design.p,
+        log_weights=log_weights,
+        sizes=tuple((b.q, b.n_levels) for b in design.blocks),
+        first=first,
+        rest=rest,
+        c=c,
+        u=u,
+        within=left.T @ left,
+        u2=u2,
+        within2=within2,
+        within_right=within_right,
+        pieces=pieces if pieces is None else tuple(pieces),
+    )
+
+
+def n_dense_effects(design: Design) -> int:
+    """Number of effects that the largest dense matrix is formed for."""
+    if not design.blocks:
+        return 0
+    first, rest = split_blocks(design.blocks)
+    others = [design.blocks[k] for k in rest]
+    m = sum(b.q * b.n_levels for b in others)
+    if m <= SMALL:
+        return m
+    pieces = _pieces(others, design.blocks[first[0]].codes, design.blocks[first[0]].n_levels)
+    return m if pieces is None else max(len(p) for p in pieces)
+
+
+def independent_pieces(design: Design) -> list[IntArray] | None:
+    """Effects outside the largest factor in sets that no row ties together; None for one set, held as dense matrix."""
+    first, rest = split_blocks(design.blocks)
+    others = [design.blocks[k] for k in rest]
+    m = sum(b.q * b.n_levels for b in others)
+    return None if m <= SMALL else _pieces(others, design.blocks[first[0]].codes, design.blocks[first[0]].n_levels)
+
+
+def _grams(z: FloatArray, per_level: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    q = z.shape[1]
+    columns = np.stack([z[:, a] * z[:, b] for a in range(q) for b in range(a + 1)], axis=1)
+    sums = per_level(columns)
+    found = np.empty((q, q, len(sums)))
+    pairs = [(a, b) for a in range(q) for b in range(a + 1)]
+    for column, (a, b) in zip(sums.T, pairs, strict=True):
+        found[a, b] = found[b, a] = column
+    return found
+
+
+def _roots(grams: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """C with CC' = Z'Z per level, and the C^+' for which Z C^+' = Q, shapes (q, q, L)."""
+    if len(grams) == 1:
+        c = np.sqrt(grams)
+        return c, np.divide(1.0, c, out=np.zeros_like(c), where=c > 0)
+    values, vectors = np.linalg.eigh(np.moveaxis(grams, 2, 0))
+    values = np.where(values > 1e-14 * values[:, -1:], values, 0.0)
+    size = np.sqrt(values)
+    inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+    c = np.ascontiguousarray(np.moveaxis(vectors * size[:, None, :], 0, 2))
+    return c, np.ascontiguousarray(np.moveaxis(vectors * inverse[:, None, :], 0, 2))
+
+
+def _other_factors(
+    blocks: Sequence[RandomBlock],
+    basis: FloatArray,
+    codes: IntArray,
+    levels: int,
+    left: FloatArray,
+    root: FloatArray | None,
+) -> tuple[Matrix, Matrix, FloatArray, list[IntArray] | None]:
+    n, q = basis.shape
+    m = sum(b.q * b.n_levels for b in blocks)
+    if not blocks:
+        return np.zeros((q * levels, 0)), np.zeros((0, 0)), np.zeros((0, left.shape[1])), None
+    z2 = sparse.hstack([_spread(b, root) for b in blocks], format="csr")
+    rows = np.tile(np.arange(n), q)
+    frame = sparse.csr_array(
+        (basis.T.ravel(), (rows, (np.arange(q)[:, None] * levels + codes).ravel())), (n, q * levels)
+    )
+    u2 = sparse.csr_array(frame.T @ z2)
+    gram = sparse.csr_array(z2.T @ z2)
+    within = sparse.csr_array(gram - u2.T @ u2)
+    size = np.sqrt(gram.diagonal())
+    entries = within.tocoo()
+    kept = np.abs(entries.data) > NOTHING * size[entries.row] * size[entries.col]
+    within = sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), shape=(m, m))
+    pieces = None if m <= SMALL else _pieces(blocks, codes, levels)
+    dense_u2 = u2.nnz > DENSE * u2.shape[0] * m or (m <= SMALL and u2.shape[0] * m < 1_000_000)
+    return (
+        u2.toarray() if dense_u2 else u2,
+        within.toarray() if pieces is None else within,
+        np.asarray(z2.T @ left),
+        pieces,
+    )
+
+
+def _spread(block: RandomBlock, root: FloatArray | None) -> sparse.csr_array:
+    """Z of one block, shape (n, L * q), column ``level * q + j``."""
+    z = block.z if root is None else root[:, None] * block.z
+    n, q = z.shape
+    columns = block.codes[:, None] * q + np.arange(q)
+    return sparse.csr_array((z.ravel(), columns.ravel(), np.arange(n + 1) * q), shape=(n, block.n_levels * q))
+
+
+@dataclass(frozen=True)
+class _Tie:
+    """A factor by its codes alone."""
+
+    codes: IntArray
+    n_levels: int
+    z: FloatArray
+
+
+def _pieces(blocks: Sequence[RandomBlock], codes: IntArray, levels: int) -> list[IntArray] | None:
+    """Which effects of the other factors belong together; None if all do."""
+    nothing = np.empty((0, 0))
+    count, sets = tied_levels([_Tie(codes, levels, nothing), *(_Tie(b.codes, b.n_levels, nothing) for b in blocks)])
+    label = np.concatenate([np.repeat(s, b.q) for s, b in zip(sets[1:], blocks, strict=True)])
+    if count == 1:
+        return None
+    order = np.argsort(label, kind="stable")
+    return [part for part in np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1]) if len(part)]

@@ -1,0 +1,74 @@
+"""What weights mean: precisions of a Gaussian response, copies of a row elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design
+from unimix.distributions.family import Family
+from unimix.errors import FitError
+
+
+def scale_rows(design: Design) -> tuple[Design, float]:
+    """Emulate precision weights exactly: Var(e_i) = sigma^2 / w_i becomes sigma^2 after scaling by sqrt(w_i).
+
+    Args:
+        design: With weights.
+
+    Returns:
+        The design with scaled rows and no weights, and what is to be added to its (restricted) log-likelihood,
+        sum(log w) / 2 (the Jacobian of the scaling).
+    """
+    if design.weights is None:
+        return design, 0.0
+    root = np.sqrt(design.weights)
+    blocks = tuple(replace(b, z=np.ascontiguousarray(root[:, None] * b.z)) for b in design.blocks)
+    scaled = replace(design, y=root * design.y, x=root[:, None] * design.x, blocks=blocks, weights=None)
+    return scaled, float(np.log(root).sum())
+
+
+def counted_rows(family: Family, n: int, weights: npt.NDArray[np.float64] | None) -> float:
+    """Number of observations that weighted rows stand for.
+
+    Args:
+        family: Of the model.
+        n: Number of rows.
+        weights: Shape (n,), or None for ones.
+
+    Returns:
+        The sum of the weights where a row's log-likelihood counts w times; n where weights are precisions
+        (Gaussian) or trials (binomial).
+    """
+    if weights is None or family.name == "gaussian" or family.response == "binomial":
+        return float(n)
+    return float(weights.sum())
+
+
+def as_copies(design: Design) -> tuple[float, float, str]:
+    """From weights as precisions, which R's and statsmodels' GLM take, to weights as copies of rows.
+
+    Both meanings have the same coefficients. The Pearson estimate of the dispersion divides the same sum by n - p or
+    by sum(w) - p, so that the covariance of the coefficients differs by that factor.
+
+    Args:
+        design: Of a family with a dispersion, without blocks.
+
+    Returns:
+        The factor of the covariance matrix, the residual degrees of freedom, and words for the provenance.
+
+    Raises:
+        FitError: If the weights stand for no more rows than there are coefficients.
+    """
+    counted = counted_rows(design.family, design.n, design.weights)
+    left = counted - design.p
+    if left <= 0:
+        raise FitError(
+            f"The weights stand for {counted:g} rows in all, too few for {design.p} coefficients and a dispersion: "
+            f"with the {design.family.name} family a row's log-likelihood counts w times. Scale the weights to sum to "
+            "the number of observations."
+        )
+    told = "" if counted == design.n else "; weights count copies of rows, the engine's are precisions: rescaled"
+    return (design.n - design.p) / left, left, told

@@ -1,0 +1,1 @@
+"""Posteriors with effects integrated out."""

@@ -1,0 +1,238 @@
+"""Group effects of a Gaussian mixed model given y and many sets of parameters: exact draws and moments.
+
+With Z_1 = Q C' of the stacked factor, T = F'C / sigma and r = y - X beta - Z_2 b_2, the standardised effects of a level
+are normal with precision I + TT' and mean (I + TT')^-1 T Q'r / sigma; those of the other factors come first, with
+b_1 integrated out (blocked as in :mod:`unimix.likelihood.lmm.reduced_data`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer, per_level
+from unimix.likelihood.lmm.penalised_least_squares import matmul
+from unimix.likelihood.lmm.reduced_data import Products
+from unimix.likelihood.posterior.marginal_posterior import AT_ONCE, Reduced
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class EffectDraws:
+    """Draws of the effects, one per draw of the parameters, and their moments without Monte Carlo error of their own.
+
+    Attributes:
+        draws: Per block, shapes (S, L, q).
+        means: Average of the conditional means, shapes (L, q).
+        covariances: Average conditional covariance plus covariance of the conditional means, shapes (L, q, q).
+    """
+
+    draws: list[FloatArray]
+    means: list[FloatArray]
+    covariances: list[FloatArray]
+
+
+class _Moments:
+    """Averages over draws of conditional means and covariances of one block's effects."""
+
+    def __init__(self, levels: int, q: int) -> None:
+        self.count = 0
+        self.centre = np.zeros((levels, q))
+        self.total = np.zeros((levels, q))
+        self.within = np.zeros((levels, q, q))
+        self.products = np.zeros((levels, q, q))
+
+    def add(self, means: FloatArray, covariances: FloatArray) -> None:
+        """Means (S, L, q) and the sum over S of covariances (L, q, q)."""
+        if not self.count:
+            self.centre = means.mean(axis=0)
+        off = means - self.centre
+        self.count += len(means)
+        self.total += off.sum(axis=0)
+        self.within += covariances
+        self.products += np.einsum("slq,slr->lqr", off, off)
+
+    def mean(self) -> FloatArray:
+        return self.centre + self.total / self.count
+
+    def covariance(self) -> FloatArray:
+        a = self.total / self.count
+        spread = self.products - self.count * a[:, :, None] * a[:, None, :]
+        return np.asarray(self.within / self.count + spread / max(self.count - 1, 1))
+
+
+def draw_all_effects(
+    reduced: Reduced,
+    beta: FloatArray,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    rng: np.random.Generator,
+    *,
+    keep: bool,
+) -> EffectDraws:
+    """Draw all group effects from their distribution given y and each draw of the parameters.
+
+    Args:
+        reduced: The model.
+        beta: Shape (S, p).
+        factors: F with covariance F F' per block, shapes (S, q, q).
+        sigma: Shape (S,).
+        rng: Source of randomness.
+        keep: Whether to store the draws; the moments are those of Rao and Blackwell either way: conditional means and
+            covariances are averaged instead of draws (Gelman et al., Bayesian Data Analysis, 3rd ed., section 1.8).
+    """
+    products = reduced.products
+    if products is None:
+        return EffectDraws([], [], [])
+    total = len(sigma)
+    moments = [_Moments(levels, q) for q, levels in products.sizes]
+    draws = [np.empty((total if keep else 0, levels, q)) for q, levels in products.sizes]
+    q, levels, r = products.u.shape
+    size = max(1, AT_ONCE // max(q * levels * (r + q + products.m), 1))
+    for start in range(0, total, size):
+        part = slice(start, min(start + size, total))
+        own = [f[part] for f in factors]
+        found = _part(products, beta[part], own, sigma[part], rng if keep else None)
+        for k, (effects, means, covariances) in enumerate(found):
+            moments[k].add(means, covariances)
+            if keep:
+                draws[k][part] = effects
+    return EffectDraws(draws, [m.mean() for m in moments], [m.covariance() for m in moments])
+
+
+def _part(
+    products: Products, beta: FloatArray, factors: list[FloatArray], sigma: FloatArray, rng: np.random.Generator | None
+) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
+    """Per block: draws (none without ``rng``), conditional means (S, L, q), summed covariances (L, q, q)."""
+    count = len(sigma)
+    q, levels, _ = products.u.shape
+    stacked = np.zeros((count, q, q))
+    at = 0
+    for k in products.first:
+        size = products.sizes[k][0]
+        stacked[:, at : at + size, at : at + size] = factors[k]
+        at += size
+    t = np.einsum("sai,abl->ibsl", stacked / sigma[:, None, None], products.c).reshape(q, q, count * levels)
+    inner = matmul(t, np.ascontiguousarray(t.transpose(1, 0, 2)))
+    inner.reshape(q * q, count * levels)[:: q + 1] += 1.0
+    root, _ = inverse_factor(inner)
+    e = np.concatenate([-beta, np.ones((count, 1))], axis=1)
+    rest = np.einsum("qlr,sr->qsl", products.u, e)
+    made: list[tuple[FloatArray, FloatArray, FloatArray]] = [(np.empty(0),) * 3] * len(products.sizes)
+    means = rest
+    if products.rest:
+        draw2, mean2, spread2 = _others(products, e, factors, sigma, t, root, rng)
+        columns = np.asarray(products.u2.toarray() if hasattr(products.u2, "toarray") else products.u2)
+        through = columns.reshape(q, levels, products.m)
+        rest = rest - np.einsum("qlm,sm->qsl", through, draw2)
+        means = means - np.einsum("qlm,sm->qsl", through, mean2)
+        at = 0
+        for k in products.rest:
+            size, n_levels = products.sizes[k]
+            own = slice(at, at + size * n_levels)
+            cov = np.zeros((n_levels, size, size))
+            for level in range(n_levels):
+                here = slice(at + level * size, at + (level + 1) * size)
+                cov[level] = spread2[:, here, here].sum(axis=0)
+            shape = (count, n_levels, size)
+            made[k] = (draw2[:, own].reshape(shape), mean2[:, own].reshape(shape), cov)
+            at += size * n_levels
+    scaled = _standardised(t, root, rest, sigma, count, levels)
+    drawn = None
+    if rng is not None:
+        drawn = scaled + per_level(root, rng.standard_normal(scaled.shape), transpose=True)
+    centre = scaled if not products.rest else _standardised(t, root, means, sigma, count, levels)
+    cov_u = outer(root).reshape(q, q, count, levels)
+    at = 0
+    for k in products.first:
+        size = products.sizes[k][0]
+        own = slice(at, at + size)
+        f = factors[k]
+        effects = np.empty(0)
+        if drawn is not None:
+            effects = np.einsum("sab,bsl->sla", f, drawn.reshape(q, count, levels)[own])
+        mean = np.einsum("sab,bsl->sla", f, centre.reshape(q, count, levels)[own])
+        cov = np.einsum("sab,bcsl,sdc->lad", f, cov_u[own, own], f, optimize=True)
+        if products.rest:
+            # what the other factors' uncertainty adds: covariance of the conditional mean over b_2 given y
+            cov = cov + _through_others(t, root, through, spread2, f, own, sigma, count, levels)
+        made[k] = (effects, mean, cov)
+        at += size
+    return made
+
+
+def _standardised(
+    t: FloatArray, root: FloatArray, rest: FloatArray, sigma: FloatArray, count: int, levels: int
+) -> FloatArray:
+    """(I + TT')^-1 T Q'r / sigma, shape (q, S * L)."""
+    q = len(t)
+    scaled = np.ascontiguousarray((rest / sigma[None, :, None]).reshape(q, count * levels))
+    turned = np.einsum("ijn,jn->in", t, scaled)
+    return per_level(root, per_level(root, turned), transpose=True)
+
+
+def _others(
+    products: Products,
+    e: FloatArray,
+    factors: list[FloatArray],
+    sigma: FloatArray,
+    t: FloatArray,
+    root: FloatArray,
+    rng: np.random.Generator | None,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Effects of the other factors with the stacked ones integrated out: draws, means (S, m), covariances (S, m, m)."""
+    q, levels, _ = products.u.shape
+    count, m = len(sigma), products.m
+    columns = np.asarray(products.u2.toarray() if hasattr(products.u2, "toarray") else products.u2)
+    within2 = np.asarray(products.within2.toarray() if hasattr(products.within2, "toarray") else products.within2)
+    # (I + T'T)^-1 = I - T'(I + TT')^-1 T
+    inside = np.einsum("ijn,jkn->ikn", root, t).reshape(q, q, count, levels)
+    left = np.einsum("ijsl,jlm->silm", inside, columns.reshape(q, levels, m), optimize=True)
+    left = left.reshape(count, q * levels, m)
+    y_side = np.einsum("ijsl,jlr->silr", inside, products.u, optimize=True).reshape(count, q * levels, -1)
+    s22 = within2 + columns.T @ columns - left.swapaxes(1, 2) @ left
+    flat = products.u.reshape(q * levels, -1)
+    s2r = products.within_right + columns.T @ flat - left.swapaxes(1, 2) @ y_side
+    spread = np.zeros((count, m, m))
+    at = 0
+    for k in products.rest:
+        size, n_levels = products.sizes[k]
+        for _ in range(n_levels):
+            spread[:, at : at + size, at : at + size] = factors[k] / sigma[:, None, None]
+            at += size
+    turned = spread.swapaxes(1, 2)
+    lower = np.linalg.cholesky(turned @ s22 @ spread + np.eye(m))
+    right = np.einsum("smr,sr->sm", turned @ s2r, e) / sigma[:, None]
+    half = np.linalg.solve(lower, right[:, :, None])
+    noise = 0.0 if rng is None else rng.standard_normal(half.shape)
+    back = lower.swapaxes(1, 2)
+    lift = spread * sigma[:, None, None]
+    mean = (lift @ np.linalg.solve(back, half))[:, :, 0]
+    draw = (lift @ np.linalg.solve(back, half + noise))[:, :, 0]
+    wide = np.linalg.solve(lower, lift.swapaxes(1, 2))
+    return draw, mean, wide.swapaxes(1, 2) @ wide
+
+
+def _through_others(
+    t: FloatArray,
+    root: FloatArray,
+    through: FloatArray,
+    spread2: FloatArray,
+    f: FloatArray,
+    own: slice,
+    sigma: FloatArray,
+    count: int,
+    levels: int,
+) -> FloatArray:
+    q = len(t)
+    inverse = outer(root)
+    gain = np.einsum("ijn,jkn->ikn", inverse, t).reshape(q, q, count, levels)[own] / sigma[None, None, :, None]
+    moved = np.einsum("sab,bksl,klm->salm", f, gain, through, optimize=True)
+    return np.asarray(np.einsum("salm,smo,sdlo->lad", moved, spread2, moved, optimize=True))
+
+
+__all__ = ["EffectDraws", "draw_all_effects"]

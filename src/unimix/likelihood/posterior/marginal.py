@@ -1,0 +1,350 @@
+"""Gaussian mixed models with the group effects integrated out: log density, gradient and exact conditional draws.
+
+    y = X beta + sum_k Z_k b_k + e,   b_k level ~ N(0, F_k F_k'),   e ~ N(0, sigma^2 W^-1)
+
+Given beta, the factors F_k and log sigma, y is normal, and the effects given y are too (Bates, Maechler, Bolker &
+Walker 2015, J. Stat. Software 67(1), section 3; Gelman et al., Bayesian Data Analysis, 3rd ed., section 15.3). With
+b = F u and A = F'Z'WZF / sigma^2 + I,
+
+    log p(y) = const - n log sigma - log|A| / 2 - (r'Wr - |A^{-1/2} F'Z'Wr / sigma|^2) / (2 sigma^2),   r = y - X beta.
+
+Only cross-products enter, so the cost goes by levels, not rows. The gradient is Fisher's identity, the expectation of
+the complete-data gradient given y; it holds on the boundary (a zero factor) too.
+
+One grouping factor is block diagonal: all levels at once, in arrays whose last axis is the level. With several, the
+factor with most effects is, and the others follow by a dense Schur complement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design, RandomBlock
+from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer, per_level, sum_of_levels
+
+FloatArray = npt.NDArray[np.float64]
+
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class CrossProducts:
+    """All that the density needs of the data.
+
+    The blocks of the factor with most effects come first, stacked to q1 columns per level (L1 levels); the m effects
+    of all other blocks follow, each block as (q, L) flattened.
+
+    Attributes:
+        constant: -n/2 log(2 pi) + sum(log w) / 2.
+        n: Number of rows.
+        yy: y'Wy.
+        xy: X'Wy, shape (p,).
+        xx: X'WX, shape (p, p).
+        first: Indices of the blocks that are stacked.
+        rest: Indices of the other blocks.
+        sizes: (q, L) of every block, in the design's order.
+        zz: Z1'WZ1 per level, shape (q1, q1, L1).
+        zy: Z1'Wy, shape (q1, L1).
+        zx: Z1'WX, shape (q1 * L1, p).
+        cross: Z1'WZ2, shape (q1, L1, m).
+        zz2: Z2'WZ2, shape (m, m).
+        zy2: Z2'Wy, shape (m,).
+        zx2: Z2'WX, shape (m, p).
+    """
+
+    constant: float
+    n: int
+    yy: float
+    xy: FloatArray
+    xx: FloatArray
+    first: tuple[int, ...]
+    rest: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]
+    zz: FloatArray
+    zy: FloatArray
+    zx: FloatArray
+    cross: FloatArray
+    zz2: FloatArray
+    zy2: FloatArray
+    zx2: FloatArray
+
+    @property
+    def m(self) -> int:
+        """Number of effects outside the stacked blocks."""
+        return len(self.zy2)
+
+
+def split_blocks(blocks: Sequence[RandomBlock]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Indices of the blocks of the factor with most effects, and of the others."""
+    effects: dict[str, int] = {}
+    for block in blocks:
+        effects[block.group] = effects.get(block.group, 0) + block.n_levels * block.q
+    largest = max(effects, key=lambda g: effects[g])
+    first = tuple(k for k, b in enumerate(blocks) if b.group == largest)
+    return first, tuple(k for k in range(len(blocks)) if k not in first)
+
+
+def n_dense(blocks: Sequence[RandomBlock]) -> int:
+    """Number of effects that a dense matrix is formed for (all factors but the largest)."""
+    return sum(blocks[k].n_levels * blocks[k].q for k in split_blocks(blocks)[1]) if blocks else 0
+
+
+def cross_products(design: Design) -> CrossProducts:
+    """Form the cross-products of a design once.
+
+    Args:
+        design: Without offset (subtract it first).
+    """
+    w = np.ones(design.n) if design.weights is None else design.weights
+    blocks = design.blocks
+    first, rest = split_blocks(blocks) if blocks else ((), ())
+    x, y = design.x, design.y
+    wx, wy = x * w[:, None], y * w
+    p = design.p
+    stacked = np.concatenate([blocks[k].z for k in first], axis=1) if first else np.zeros((design.n, 0))
+    codes, levels = (blocks[first[0]].codes, blocks[first[0]].n_levels) if first else (np.zeros(design.n, int), 0)
+    q = stacked.shape[1]
+    sizes = tuple((b.q, b.n_levels) for b in blocks)
+    columns, places = _rest_columns([blocks[k] for k in rest])
+    m = sum(sizes[k][0] * sizes[k][1] for k in rest)
+    zz, zy = np.zeros((q, q, levels)), np.zeros((q, levels))
+    zx, cross = np.zeros((q, levels, p)), np.zeros((q, levels, m))
+    for a in range(q):
+        wz = stacked[:, a] * w
+        zy[a] = np.bincount(codes, wz * y, levels)
+        for b in range(a + 1):
+            zz[a, b] = zz[b, a] = np.bincount(codes, wz * stacked[:, b], levels)
+        for j in range(p):
+            zx[a, :, j] = np.bincount(codes, wz * x[:, j], levels)
+        for column, place in zip(columns, places, strict=True):
+            np.add.at(cross[a], (codes, place), wz * column)
+    zz2, zy2, zx2 = np.zeros((m, m)), np.zeros(m), np.zeros((m, p))
+    for column, place in zip(columns, places, strict=True):
+        zy2 += np.bincount(place, column * wy, m)
+        for j in range(p):
+            zx2[:, j] += np.bincount(place, column * wx[:, j], m)
+        for other, where in zip(columns, places, strict=True):
+            np.add.at(zz2, (place, where), w * column * other)
+    return CrossProducts(
+        constant=float(-0.5 * design.n * _LOG_2PI + 0.5 * np.log(w).sum()),
+        n=design.n,
+        yy=float(y @ wy),
+        xy=x.T @ wy,
+        xx=x.T @ wx,
+        first=first,
+        rest=rest,
+        sizes=sizes,
+        zz=zz,
+        zy=zy,
+        zx=zx.reshape(q * levels, p),
+        cross=cross,
+        zz2=zz2,
+        zy2=zy2,
+        zx2=zx2,
+    )
+
+
+def _rest_columns(blocks: list[RandomBlock]) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
+    """Each random column with the position of its effect per row."""
+    columns, places, start = [], [], 0
+    for block in blocks:
+        for a in range(block.q):
+            columns.append(block.z[:, a])
+            places.append(start + a * block.n_levels + block.codes)
+        start += block.q * block.n_levels
+    return columns, places
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """The effects given y and the parameters, standardised (b = F u), and what the gradient needs.
+
+    Attributes:
+        factor: F of the stacked blocks, shape (q1, q1).
+        u: Mean, shape (q1, L1).
+        root: R with D^-1 = R'R and D the level blocks of A, lower triangular, shape (q1, q1, L1).
+        spread: Covariance per level, shape (q1, q1, L1).
+        u2: Mean of the other effects, shape (m,).
+        spread2: Their covariance, shape (m, m).
+        half: D^-1 B with B = F1'Z1'WZ2F2 / sigma^2, shape (q1, L1, m).
+        turned: half @ spread2, shape (q1, L1, m).
+        log_det: log|A|.
+        fit: c'A^-1 c with c = F'Z'Wr / sigma^2.
+    """
+
+    factor: FloatArray
+    u: FloatArray
+    root: FloatArray
+    spread: FloatArray
+    u2: FloatArray
+    spread2: FloatArray
+    half: FloatArray
+    turned: FloatArray
+    log_det: float
+    fit: float
+
+
+def stacked_factor(data: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
+    """Block-diagonal factor of the stacked blocks, shape (q1, q1)."""
+    if len(data.first) == 1:
+        return factors[data.first[0]]
+    factor = np.zeros(data.zz.shape[:2])
+    start = 0
+    for k in data.first:
+        stop = start + len(factors[k])
+        factor[start:stop, start:stop] = factors[k]
+        start = stop
+    return factor
+
+
+def turn_rest(data: CrossProducts, factors: Sequence[FloatArray], values: FloatArray, *, back: bool) -> FloatArray:
+    """Multiply the last axis (the m other effects) by F2' (``back=False``) or by F2, shape (..., m)."""
+    parts, start = [], 0
+    for k in data.rest:
+        q, levels = data.sizes[k]
+        factor = factors[k] if back else factors[k].T
+        part = values[..., start : start + q * levels]
+        if q == 1:
+            parts.append(part * factor[0, 0])
+        else:
+            shaped = part.reshape(*values.shape[:-1], q, levels)
+            parts.append((factor @ shaped).reshape(part.shape))
+        start += q * levels
+    return np.concatenate(parts, axis=-1) if parts else values
+
+
+def condition_on(
+    data: CrossProducts, d: FloatArray, d2: FloatArray, factors: Sequence[FloatArray], precision: float
+) -> Conditional:
+    """Solve for the effects given y.
+
+    Args:
+        data: From :func:`cross_products`.
+        d: Z1'Wr, shape (q1, L1).
+        d2: Z2'Wr, shape (m,).
+        factors: F per block, lower triangular, shapes (q, q).
+        precision: 1 / sigma^2.
+    """
+    factor = stacked_factor(data, factors)
+    q, levels = d.shape
+    half_product = (precision * factor.T) @ data.zz.reshape(q, q * levels)
+    inner = np.matmul(factor.T, half_product.reshape(q, q, levels))
+    inner.reshape(q * q, levels)[:: q + 1] += 1.0
+    root, log_det = inverse_factor(inner)
+    c = (precision * factor.T) @ d
+    w = per_level(root, c)
+    fit = float(np.vdot(w, w))
+    if not data.rest:
+        empty = np.zeros((q, levels, 0))
+        u = per_level(root, w, transpose=True)
+        return Conditional(factor, u, root, outer(root), np.empty(0), np.empty((0, 0)), empty, empty, log_det, fit)
+    m = data.m
+    b = ((precision * factor.T) @ data.cross.reshape(q, levels * m)).reshape(q, levels, m)
+    b = turn_rest(data, factors, b, back=False)
+    scaled = per_level(root, b)
+    e = precision * turn_rest(data, factors, turn_rest(data, factors, data.zz2, back=False).T, back=False)
+    flat = scaled.reshape(q * levels, m)
+    schur = e - flat.T @ flat
+    schur.flat[:: m + 1] += 1.0
+    lower = np.linalg.cholesky(schur)
+    inverse = np.linalg.inv(lower)
+    spread2 = inverse.T @ inverse
+    c2 = precision * turn_rest(data, factors, d2, back=False) - flat.T @ w.ravel()
+    w2 = inverse @ c2
+    u2 = inverse.T @ w2
+    half = per_level(root, scaled, transpose=True)
+    turned = half @ spread2
+    u = per_level(root, w, transpose=True) - half @ u2
+    spread = outer(root) + np.einsum("alm,blm->abl", turned, half)
+    log_det += 2.0 * float(np.log(np.diag(lower)).sum())
+    return Conditional(factor, u, root, spread, u2, spread2, half, turned, log_det, fit + float(w2 @ w2))
+
+
+def residual_products(data: CrossProducts, beta: FloatArray) -> tuple[float, FloatArray, FloatArray, FloatArray]:
+    """r'Wr, X'Wr (p,), Z1'Wr (q1, L1) and Z2'Wr (m,) with r = y - X beta."""
+    half = data.xx @ beta
+    rr = data.yy + float(beta @ (half - 2.0 * data.xy))
+    d = data.zy - (data.zx @ beta).reshape(data.zy.shape)
+    return rr, data.xy - half, d, data.zy2 - data.zx2 @ beta
+
+
+def log_density(
+    data: CrossProducts, beta: FloatArray, factors: Sequence[FloatArray], log_sigma: float
+) -> tuple[float, FloatArray, list[FloatArray], float]:
+    """Log density of y with the group effects integrated out, and its gradient.
+
+    Args:
+        data: From :func:`cross_products`.
+        beta: Fixed effects, shape (p,).
+        factors: F with covariance F F' per block, shapes (q, q); may be zero.
+        log_sigma: Logarithm of the residual standard deviation.
+
+    Returns:
+        Log density with all constants; gradient by beta (p,), by each factor's entries (q, q; all entries taken as
+        free), and by log sigma.
+    """
+    precision = float(np.exp(-2.0 * log_sigma))
+    rr, xr, d, d2 = residual_products(data, beta)
+    if not data.first:
+        value = data.constant - data.n * log_sigma - 0.5 * precision * rr
+        return value, precision * xr, [], precision * rr - data.n
+    found = condition_on(data, d, d2, factors, precision)
+    value = data.constant - data.n * log_sigma - 0.5 * (found.log_det + precision * rr - found.fit)
+    q, levels = d.shape
+    # products[k] is the level-diagonal sum of Z'WZ F E[uu'], shape (q, q): what the expected residual needs.
+    second = found.spread + found.u[:, None, :] * found.u[None, :, :]
+    turned = np.matmul(found.factor, second).reshape(q, q * levels)
+    products = data.zz.reshape(q, q * levels) @ turned.T
+    scores = d @ found.u.T
+    effects = (found.factor @ found.u).ravel()
+    by_beta = xr - effects @ data.zx
+    explained = float(d.ravel() @ effects)
+    by_block: list[FloatArray] = [np.empty(0)] * len(data.sizes)
+    fitted = 0.0
+    if data.rest:
+        effects2 = turn_rest(data, factors, found.u2, back=True)
+        by_beta -= effects2 @ data.zx2
+        explained += float(d2 @ effects2)
+        extra, rest_products = _products_of_rest(data, found, factors)
+        products = products + extra
+        for k, part, columns in rest_products:
+            size = data.sizes[k]
+            by_block[k] = precision * (d2[columns].reshape(size) @ found.u2[columns].reshape(size).T - part)
+            fitted += float(np.vdot(factors[k], part))
+    fitted += float(np.vdot(found.factor, products))
+    by_first = precision * (scores - products)
+    start = 0
+    for k in data.first:
+        stop = start + data.sizes[k][0]
+        by_block[k] = by_first[start:stop, start:stop]
+        start = stop
+    by_log_sigma = precision * (rr - 2.0 * explained + fitted) - data.n
+    return value, precision * by_beta, by_block, by_log_sigma
+
+
+def _products_of_rest(
+    data: CrossProducts, found: Conditional, factors: Sequence[FloatArray]
+) -> tuple[FloatArray, list[tuple[int, FloatArray, slice]]]:
+    """What the other factors add to the stacked blocks' product (q1, q1), and their own: (block, (q, q), columns)."""
+    q, levels = found.u.shape
+    m = data.m
+    between = found.u[:, :, None] * found.u2 - found.turned
+    flat = between.reshape(q, levels * m)
+    extra = turn_rest(data, factors, data.cross, back=False).reshape(q, levels * m) @ flat.T
+    left = (found.factor.T @ data.cross.reshape(q, levels * m)).reshape(q * levels, m)
+    rows = between.reshape(q * levels, m)
+    own = turn_rest(data, factors, data.zz2, back=False)
+    second = found.spread2 + np.outer(found.u2, found.u2)
+    parts, start = [], 0
+    for k in data.rest:
+        size = data.sizes[k]
+        columns = slice(start, start + size[0] * size[1])
+        total = sum_of_levels(left[:, columns], rows[:, columns], size[0])
+        total = total + sum_of_levels(own[columns].T, second[columns].T, size[0])
+        parts.append((k, total, columns))
+        start = columns.stop
+    return extra, parts

@@ -1,0 +1,209 @@
+"""Gaussian mixed models with group effects and fixed effects integrated out, at many covariance parameters at once.
+
+With V = I + sum_k Z_k F_k F_k' Z_k' / sigma^2 relative to sigma^2 and a normal prior of precision P and mean m,
+
+    log p(y | F, sigma) = const - n log sigma - log|V| / 2 - y'V^-1 y / (2 sigma^2)
+                          + (log|P| - log|A| - m'Pm + b'A^-1 b) / 2,
+    A = X'V^-1 X / sigma^2 + P,   b = X'V^-1 y / sigma^2 + P m,
+
+and beta given these is normal with mean A^-1 b and covariance A^-1 (Gelman et al., Bayesian Data Analysis, 3rd ed.,
+section 14.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from unimix.design.design import Design
+from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
+from unimix.likelihood.lmm.penalised_least_squares import matmul, state_at
+from unimix.likelihood.lmm.reduced_data import Matrix, Products, form
+
+FloatArray = npt.NDArray[np.float64]
+
+_LOG_2PI = float(np.log(2 * np.pi))
+MOST_DENSE = 200
+"""Effects of the other factors up to which one dense matrix per point is quicker than pieces."""
+LARGEST = 300_000
+"""Numbers of the other factors' columns up to which they are held as dense matrices."""
+AT_ONCE = 150_000
+"""Numbers of one array that are held at once: beyond a processor's cache the same work takes three times as long."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """[X y]'V^-1 [X y] and log|V| at S points.
+
+    Attributes:
+        gram: Shape (S, p + 1, p + 1).
+        log_det: Shape (S,).
+    """
+
+    gram: FloatArray
+    log_det: FloatArray
+
+
+def _plain(products: Products) -> Products:
+    """With dense matrices, where all points' together are not large."""
+    if not sparse.issparse(products.u2) or products.m > MOST_DENSE or products.u2.shape[0] * products.m > LARGEST:
+        return products
+    return replace(products, u2=products.u2.toarray(), within2=_dense(products.within2), pieces=None)
+
+
+def _dense(a: Matrix) -> FloatArray:
+    return np.asarray(a.toarray() if sparse.issparse(a) else a)
+
+
+class Reduced:
+    """A linear mixed model, reduced to what its likelihood needs.
+
+    Args:
+        design: Gaussian, without offset.
+    """
+
+    def __init__(self, design: Design) -> None:
+        self.n, self.p = design.n, design.p
+        weights = np.ones(design.n) if design.weights is None else design.weights
+        self.constant = float(-0.5 * design.n * _LOG_2PI + 0.5 * np.log(weights).sum())
+        right = np.sqrt(weights)[:, None] * np.column_stack([design.x, design.y])
+        self.plain = right.T @ right
+        self.products: Products | None = _plain(form(design)) if design.blocks else None
+
+    def moments(self, factors: Sequence[FloatArray], sigma: FloatArray) -> Moments:
+        """At factors (S, q, q) per block and sigma (S,)."""
+        total = len(sigma)
+        if self.products is None:
+            return Moments(np.broadcast_to(self.plain, (total, *self.plain.shape)), np.zeros(total))
+        relative = [f / sigma[:, None, None] for f in factors]
+        found = [self._part([f[part] for f in relative]) for part in self._parts(total)]
+        return Moments(np.concatenate([g for g, _ in found]), np.concatenate([d for _, d in found]))
+
+    def _parts(self, total: int) -> Iterator[slice]:
+        products = self.products
+        assert products is not None  # noqa: S101  asked for where there are blocks only
+        q, levels, r = products.u.shape
+        size = max(1, AT_ONCE // max(q * levels * (r + products.m), 1))
+        for start in range(0, total, size):
+            yield slice(start, min(start + size, total))
+
+    def _part(self, relative: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        products = self.products
+        assert products is not None  # noqa: S101  asked for where there are blocks only
+        count = len(relative[0])
+        if products.rest and sparse.issparse(products.u2):
+            states = [state_at(products, [f[s] for f in relative], whole=False) for s in range(count)]
+            return np.array([s.gram for s in states]), np.array([s.log_det for s in states])
+        q, levels = len(products.c), products.c.shape[2]
+        stacked = np.zeros((count, q, q))
+        at = 0
+        for k in products.first:
+            size = products.sizes[k][0]
+            stacked[:, at : at + size, at : at + size] = relative[k]
+            at += size
+        turned = np.einsum("sai,abl->ibsl", stacked, products.c).reshape(q, q, count * levels)
+        inner = matmul(turned.transpose(1, 0, 2), turned)
+        inner.reshape(q * q, count * levels)[:: q + 1] += 1.0
+        root, _ = inverse_factor(inner)
+        diagonal = np.einsum("iik->ik", root).prod(axis=0)
+        log_det = -2.0 * np.log(diagonal).reshape(count, levels).sum(axis=1)
+        r = products.u.shape[2]
+        spread = np.broadcast_to(products.u[:, None], (q, count, levels, r)).reshape(q, count * levels, r)
+        right = per_level(root, spread).reshape(q, count, levels, r)
+        flat = np.ascontiguousarray(right.transpose(1, 0, 2, 3)).reshape(count, q * levels, r)
+        gram = products.within + flat.swapaxes(1, 2) @ flat
+        if not products.rest:
+            return gram, log_det
+        return self._with_rest(root.reshape(q, q, count, levels), flat, relative, gram, log_det)
+
+    def _with_rest(
+        self, root: FloatArray, flat: FloatArray, relative: list[FloatArray], gram: FloatArray, log_det: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Take the other factors' effects out of V_1^-1: a dense matrix of all of them per point."""
+        products = self.products
+        assert products is not None  # noqa: S101  asked for where there are blocks only
+        q, _, count, levels = root.shape
+        m = products.m
+        columns = products.u2.reshape(q, levels, m)
+        between = np.einsum("ijsl,jlm->silm", root, columns, optimize=True).reshape(count, q * levels, m)
+        s22 = products.within2 + between.swapaxes(1, 2) @ between
+        s2r = products.within_right + between.swapaxes(1, 2) @ flat
+        spread = np.zeros((count, m, m))
+        at = 0
+        for k in products.rest:
+            size, n_levels = products.sizes[k]
+            for _ in range(n_levels):
+                spread[:, at : at + size, at : at + size] = relative[k]
+                at += size
+        turned = spread.swapaxes(1, 2)
+        inside = turned @ s22 @ spread + np.eye(m)
+        lower = np.linalg.cholesky(inside)
+        solved = np.linalg.solve(lower, turned @ s2r)
+        more = 2.0 * np.log(np.einsum("sii->si", lower)).sum(axis=1)
+        return gram - solved.swapaxes(1, 2) @ solved, log_det + more
+
+
+@dataclass(frozen=True)
+class NormalPrior:
+    """A normal prior of the fixed effects.
+
+    Attributes:
+        precision: P, shape (p, p).
+        linear: P m, shape (p,).
+    """
+
+    precision: FloatArray
+    linear: FloatArray
+
+    @classmethod
+    def of_functionals(cls, rows: FloatArray, means: FloatArray, sds: FloatArray) -> NormalPrior:
+        """Of p independent normal functionals a'beta.
+
+        Args:
+            rows: The a, shape (p, p).
+            means: Shape (p,).
+            sds: Shape (p,).
+        """
+        scaled = rows / sds[:, None]
+        return cls(scaled.T @ scaled, scaled.T @ (means / sds))
+
+    def log_likelihood(self, reduced: Reduced, moments: Moments, sigma: FloatArray) -> FloatArray:
+        """Log p(y) with the fixed effects integrated out, shape (S,)."""
+        p = reduced.p
+        precision, linear = self._given(moments, sigma)
+        lower = np.linalg.cholesky(precision)
+        half = np.linalg.solve(lower, linear[:, :, None])[:, :, 0]
+        diagonal = np.einsum("sii->si", lower)
+        mean = np.linalg.solve(self.precision, self.linear) if p else np.empty(0)
+        value = reduced.constant - reduced.n * np.log(sigma) - 0.5 * moments.log_det
+        value = value - 0.5 * moments.gram[:, p, p] / sigma**2 - np.log(diagonal).sum(axis=1)
+        prior = 0.5 * float(np.linalg.slogdet(self.precision)[1]) - 0.5 * float(self.linear @ mean)
+        return np.asarray(value + prior + 0.5 * np.sum(half**2, axis=1))
+
+    def draw(self, moments: Moments, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Fixed effects given y and each set of covariance parameters, shape (S, p)."""
+        precision, linear = self._given(moments, sigma)
+        lower = np.linalg.cholesky(precision)
+        half = np.linalg.solve(lower, linear[:, :, None]) + rng.standard_normal((*linear.shape, 1))
+        return np.asarray(np.linalg.solve(lower.swapaxes(1, 2), half)[:, :, 0])
+
+    def _given(self, moments: Moments, sigma: FloatArray) -> tuple[FloatArray, FloatArray]:
+        p, scale = len(self.linear), sigma[:, None] ** 2
+        return (
+            moments.gram[:, :p, :p] / scale[:, :, None] + self.precision,
+            moments.gram[:, :p, p] / scale + self.linear,
+        )
+
+
+def log_likelihood_at(reduced: Reduced, moments: Moments, sigma: FloatArray, beta: FloatArray) -> FloatArray:
+    """Log p(y | beta), shape (S,), for fixed effects (S, p)."""
+    e = np.concatenate([-beta, np.ones((len(beta), 1))], axis=1)
+    quadratic = np.einsum("sa,sab,sb->s", e, moments.gram, e)
+    return np.asarray(reduced.constant - reduced.n * np.log(sigma) - 0.5 * moments.log_det - 0.5 * quadratic / sigma**2)
+
+
+__all__ = ["Moments", "NormalPrior", "Reduced", "log_likelihood_at"]

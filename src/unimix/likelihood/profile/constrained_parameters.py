@@ -1,0 +1,139 @@
+"""Covariance matrices with one standard deviation or correlation held at a value, in coordinates without bounds.
+
+A Cholesky factor shows the standard deviation of its first row alone, and the correlation of its first two: with the
+effects in that order F_11 = s holds the first, (F_21, F_22) = c (r, sqrt(1 - r^2)) the second, and all else is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.likelihood.lmm.optimise import lower_triangular
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The parameter that is held.
+
+    Attributes:
+        kind: fixed (a fixed effect), sd, cor, or scale (sigma or another dispersion parameter).
+        index: Of the fixed effect or the dispersion parameter; else of the block.
+        first: Of an SD or a correlation the effect.
+        second: Of a correlation the other effect.
+    """
+
+    kind: str
+    index: int = 0
+    first: int = 0
+    second: int = 0
+
+    def order(self, block: int, q: int) -> list[int]:
+        """The effects of a block, those that are held first."""
+        own = self.kind in ("sd", "cor") and self.index == block
+        front = [] if not own else [self.first] if self.kind == "sd" else [self.first, self.second]
+        return [*front, *(i for i in range(q) if i not in front)]
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """How a vector z becomes square roots of the covariances, and other parameters.
+
+    Attributes:
+        target: What is held.
+        orders: Order of the effects per block.
+        units: Per block in that order, shape (q,): factors are diag(unit) E, with E's elements in z.
+        turns: Per block, shape (q, q): what makes a root in the model's coordinates of E.
+        n_rest: Other parameters.
+        held_rest: Which of these is held, or -1.
+    """
+
+    target: Target
+    orders: tuple[list[int], ...]
+    units: tuple[FloatArray, ...]
+    turns: tuple[FloatArray, ...]
+    n_rest: int
+    held_rest: int
+
+    def factors(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
+        """E per block, shapes (q, q), and the other parameters, where the target has a value."""
+        made, at = [], 0
+        for k, unit in enumerate(self.units):
+            e = np.zeros((len(unit), len(unit)))
+            for i, j in self._free(k):
+                e[i, j] = z[at]
+                at += 1
+            if self._holds(k):
+                if self.target.kind == "sd":
+                    e[0, 0] = value / unit[0]
+                else:
+                    e[1, 1], e[1, 0] = e[1, 1] * np.sqrt(1 - value**2), e[1, 1] * value
+            made.append(e)
+        rest = z[at:]
+        if self.held_rest >= 0:
+            rest = np.insert(rest, self.held_rest, value)
+        return made, rest
+
+    def roots(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
+        """Square roots in the model's coordinates, shapes (q, q), and the other parameters."""
+        made, rest = self.factors(z, value)
+        return [t @ e for t, e in zip(self.turns, made, strict=True)], rest
+
+    def gradient(self, slopes: Sequence[FloatArray], by_rest: FloatArray, value: float) -> FloatArray:
+        """Derivatives by z, of those by the roots, shapes (q, q), and by the other parameters."""
+        found = []
+        for k, (turn, slope) in enumerate(zip(self.turns, slopes, strict=True)):
+            by_e = turn.T @ slope
+            if self._holds(k) and self.target.kind == "cor":
+                by_e[1, 1] = value * by_e[1, 0] + np.sqrt(1 - value**2) * by_e[1, 1]
+            found += [by_e[i, j] for i, j in self._free(k)]
+        rest = by_rest if self.held_rest < 0 else np.delete(by_rest, self.held_rest)
+        return np.concatenate([np.array(found), rest])
+
+    def place(self, roots: Sequence[FloatArray], rest: FloatArray) -> FloatArray:
+        """Z of given square roots in the user's coordinates, whatever the target's value there."""
+        found = []
+        for k, (order, unit, root) in enumerate(zip(self.orders, self.units, roots, strict=True)):
+            e = lower_triangular([root[order] / unit[:, None]])[0]
+            if self._holds(k) and self.target.kind == "cor":
+                e[1, 1] = np.hypot(e[1, 0], e[1, 1])
+            found += [e[i, j] for i, j in self._free(k)]
+        return np.concatenate([np.array(found), rest if self.held_rest < 0 else np.delete(rest, self.held_rest)])
+
+    def in_user_units(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
+        """Square roots in the user's coordinates, shapes (q, q), and the other parameters."""
+        made, rest = self.factors(z, value)
+        found = []
+        for order, unit, e in zip(self.orders, self.units, made, strict=True):
+            root = np.empty_like(e)
+            root[order] = unit[:, None] * e
+            found.append(root)
+        return found, rest
+
+    def off_boundary(self, z: FloatArray) -> FloatArray | None:
+        """The same with what is nearly zero on a diagonal a tenth of a unit away from it; None where nothing is."""
+        moved, at, changed = z.copy(), 0, False
+        for k in range(len(self.units)):
+            for i, j in self._free(k):
+                if i == j and abs(z[at]) < 1e-2:
+                    moved[at], changed = 0.1, True
+                at += 1
+        return moved if changed else None
+
+    def _holds(self, block: int) -> bool:
+        return self.target.kind in ("sd", "cor") and self.target.index == block
+
+    def _free(self, block: int) -> list[tuple[int, int]]:
+        q = len(self.units[block])
+        cells = [(i, j) for i in range(q) for j in range(i + 1)]
+        if self._holds(block):
+            cells.remove((0, 0) if self.target.kind == "sd" else (1, 0))
+        return cells
+
+
+__all__ = ["Coordinates", "Target"]

@@ -1,0 +1,213 @@
+"""Likelihoods of (generalised) linear mixed models as functions of roots of covariances and of all else.
+
+Models are in well-scaled coordinates (:mod:`unimix.likelihood.lmm.conditioning`), parameters in the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design
+from unimix.likelihood.glmm.gradient import pieces_of, slope_of_laplace
+from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes, search_laplace
+from unimix.likelihood.lmm.batched_linalg import matrix_root
+from unimix.likelihood.lmm.conditioning import Conditioning, column_scale, condition
+from unimix.likelihood.lmm.derivatives import gradient
+from unimix.likelihood.lmm.optimise import lower_triangular, search
+from unimix.likelihood.lmm.penalised_least_squares import profile
+from unimix.likelihood.lmm.reduced_data import Products, form
+
+FloatArray = npt.NDArray[np.float64]
+Slopes = tuple[float, list[FloatArray], FloatArray]
+Criterion = Callable[[list[FloatArray], FloatArray], Slopes]
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters of a model.
+
+    Attributes:
+        roots: Square roots of the covariances in the user's units, shapes (q, q).
+        beta: Fixed effects in conditioned coordinates, shape (p,); empty where they are profiled out.
+        scales: Logarithms of sigma or of the dispersion parameters, in the user's units, shape (k,).
+    """
+
+    roots: tuple[FloatArray, ...]
+    beta: FloatArray
+    scales: FloatArray
+
+
+class Model(Protocol):
+    """A likelihood whose parameters can be held.
+
+    Attributes:
+        best: Its maximum.
+        beta: Fixed effects there, user's units, shape (p,).
+        value: Log-likelihood there.
+        way_back: To the user's units.
+        sizes: Effects per block.
+        step: Of differences of its slopes.
+    """
+
+    best: State
+    beta: FloatArray
+    value: float
+    way_back: Conditioning
+    sizes: tuple[int, ...]
+    step: float
+
+    @property
+    def log_unit(self) -> float:
+        """Logarithm of the user's unit of the scales."""
+
+    def criterion(self, row: FloatArray | None, held: float) -> Criterion:
+        """The likelihood and its slopes by roots and by [fixed effects, scales], with row'beta held if there is one."""
+
+
+def rest_of(state: State, row: FloatArray | None, log_unit: float) -> FloatArray:
+    """The parameters beside the roots, in the model's coordinates; without the direction that is held."""
+    beta = state.beta if row is None or not len(state.beta) else others(row).T @ state.beta
+    return np.concatenate([beta, state.scales - log_unit])
+
+
+def others(row: FloatArray) -> FloatArray:
+    """Orthonormal columns orthogonal to a row, shape (p, p - 1)."""
+    q = np.linalg.qr(row[:, None], mode="complete")[0]
+    return np.asarray(q[:, 1:])
+
+
+class LinearModel:
+    """A linear mixed model by maximum likelihood (or the restricted one), fixed effects profiled out.
+
+    Args:
+        design: Gaussian, with blocks of unstructured covariance.
+        covariances: Of a fit, where a search starts too, shapes (q, q), user's units.
+        sigma: Of that fit.
+        reml: Criterion.
+    """
+
+    step = DIFFERENCE
+
+    def __init__(self, design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool = False) -> None:
+        plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
+        own, self.way_back = condition(plain)
+        self.reml, self.products = reml, form(own)
+        units = [column_scale(b.z) for b in own.blocks]
+        found = search(self.products, units, [list(self.way_back.relative(covariances, sigma))], reml=reml)
+        sigma_c = found.profile.sigma
+        turns = [self.way_back.scale * t for t in self.way_back.blocks]
+        roots = tuple(sigma_c * t @ f for t, f in zip(turns, found.factors, strict=True))
+        self.best = State(roots, np.empty(0), np.array([np.log(sigma_c) + self.log_unit]))
+        self.beta = self.way_back.shift + self.way_back.coefficients @ found.profile.beta
+        self.value, self.sizes = found.profile.value, tuple(b.q for b in own.blocks)
+
+    @property
+    def log_unit(self) -> float:
+        """Logarithm of the user's sigma per conditioned sigma."""
+        return float(np.log(self.way_back.residual))
+
+    def criterion(self, row: FloatArray | None, held: float) -> Criterion:
+        """As :class:`Model` says."""
+        products = self.products if row is None else hold_fixed(self.products, row, held)
+
+        def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
+            sigma = float(np.exp(rest[-1]))
+            relative = [r / sigma for r in roots]
+            found = profile(products, relative, reml=self.reml)
+            ratio = found.quadratic / sigma**2
+            change = ratio - found.freedom + found.freedom * 2.0 * np.log(sigma / found.sigma)
+            # At this sigma instead of the best one y'Py is divided by sigma^2.
+            slopes = gradient(products, replace(found, quadratic=found.freedom * sigma**2), reml=self.reml)
+            by_roots = [2.0 * g @ r / sigma for g, r in zip(slopes, relative, strict=True)]
+            by_sigma = ratio - found.freedom
+            by_sigma -= 2.0 * sum(float(np.vdot(g, r @ r.T)) for g, r in zip(slopes, relative, strict=True))
+            return found.value - 0.5 * change, by_roots, np.array([by_sigma])
+
+        return at
+
+
+def hold_fixed(products: Products, row: FloatArray, held: float) -> Products:
+    """The same data with row'beta = held: orthogonal columns are left, and y less what is held."""
+    keep, pull = others(row), row * held / float(row @ row)
+    turn = np.zeros((products.p + 1, products.p))
+    turn[:-1, :-1], turn[:-1, -1], turn[-1, -1] = keep, -pull, 1.0
+    return replace(
+        products,
+        p=products.p - 1,
+        u=products.u @ turn,
+        within=turn.T @ products.within @ turn,
+        within_right=products.within_right @ turn,
+    )
+
+
+class LaplaceModel:
+    """A generalised (mixed) model by Laplace's approximation or by quadrature.
+
+    Args:
+        design: With blocks of unstructured covariance, or none.
+        covariances: Of a fit, where a search starts too, shapes (q, q).
+        beta: Of that fit, user's units, shape (p,).
+        parameters: Of that fit, shape (k,).
+        nodes: Of quadrature; 1 is Laplace's approximation.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        covariances: Sequence[FloatArray],
+        beta: FloatArray,
+        parameters: FloatArray,
+        nodes: int = 1,
+    ) -> None:
+        self.design, self.way_back = condition(design)
+        self.nodes, self.pieces = nodes, pieces_of(self.design)
+        self.step = DIFFERENCE if nodes == 1 else COARSE
+        roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
+        at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
+        start = Point(tuple(lower_triangular(roots)), at, parameters)
+        found = search_laplace(self.design, nodes, [start])
+        made = tuple(t @ f for t, f in zip(self.way_back.blocks, found.point.factors, strict=True))
+        self.best = State(made, found.point.beta, np.log(found.point.parameters))
+        self.beta = self.way_back.inverse @ found.point.beta
+        self.value, self.sizes = found.value, tuple(b.q for b in design.blocks)
+        self._warm: FloatArray | None = None
+
+    @property
+    def log_unit(self) -> float:
+        """Dispersion parameters have the units of the family."""
+        return 0.0
+
+    def criterion(self, row: FloatArray | None, held: float) -> Criterion:
+        """As :class:`Model` says."""
+        design = self.design
+        if row is not None:
+            offset = np.zeros(design.n) if design.offset is None else design.offset
+            pull = design.x @ (row * held / float(row @ row))
+            design = replace(design, x=design.x @ others(row), offset=offset + pull)
+        p = design.x.shape[1]
+
+        def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
+            if self.nodes > 1:
+                return self._by_quadrature(design, roots, rest)
+            parameters = np.exp(np.clip(rest[p:], -30, 30))
+            found = slope_of_laplace(design, rest[:p], roots, parameters, self.pieces, self._warm, whole=True)
+            if np.isfinite(found.value):
+                self._warm = found.spherical
+            cells, start = [], 0
+            for q in self.sizes:
+                cells.append(found.by_factors[start : start + q * q].reshape(q, q))
+                start += q * q
+            return found.value, cells, np.concatenate([found.by_beta, found.by_parameters])
+
+        return at
+
+    def _by_quadrature(self, design: Design, roots: list[FloatArray], rest: FloatArray) -> Slopes:
+        x = np.concatenate([roots[0].ravel(), rest])
+        value = by_nodes(design, x, self.nodes)
+        slope = by_differences(lambda z: by_nodes(design, z, self.nodes), x)[0]
+        return value, [slope[:1].reshape(1, 1)], slope[1:]

@@ -1,0 +1,302 @@
+"""Profile likelihoods: one parameter held, the likelihood at its maximum over all others.
+
+zeta = sign * sqrt(2 (l_max - l_held)) is compared with a normal quantile (Venzon & Moolgavkar 1988, Appl. Stat. 37:87;
+Bates, Maechler, Bolker & Walker 2015, J. Stat. Softw. 67(1), section 5.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy
+from scipy import special
+
+from unimix.design.design import Design
+from unimix.likelihood.glmm.optimise import hessian_of
+from unimix.likelihood.lmm.newton import ascend
+from unimix.likelihood.profile.constrained_parameters import Coordinates, Target
+from unimix.likelihood.profile.likelihoods import Model, State, rest_of
+
+FloatArray = npt.NDArray[np.float64]
+
+PRECISION = 1e-6
+"""Of zeta at the ends of an interval."""
+FLAT = 1e-5
+"""Slope, in units of the curvature, at which a maximum is one: its square is what is lost."""
+FARTHEST = 1000.0
+"""First steps (about standard errors) beyond which a likelihood that has not fallen enough is flat."""
+HIGHER = 1e-4
+"""Log-likelihood by which a profile may exceed the maximum before that maximum was none."""
+
+
+def coordinates_of(model: Model, target: Target) -> tuple[Coordinates, FloatArray | None]:
+    """Coordinates in which a target is held, and the row of a fixed effect in the model's coordinates."""
+    row = model.way_back.coefficients[target.index] if target.kind == "fixed" else None
+    orders, units, turns = [], [], []
+    for k, (q, root) in enumerate(zip(model.sizes, model.best.roots, strict=True)):
+        order = target.order(k, q)
+        # An effect without variance has the unit of one conditioned unit.
+        turn = model.way_back.scale * model.way_back.blocks[k]
+        sd, whole = np.sqrt(np.sum(root**2, axis=1)), np.sqrt(np.sum(turn**2, axis=1))
+        unit = np.maximum(sd, 0.1 * whole)[order]
+        orders.append(order)
+        units.append(unit)
+        turns.append(np.linalg.inv(turn)[:, order] * unit)
+    n_rest = len(rest_of(model.best, row, model.log_unit))
+    held = n_rest - len(model.best.scales) + target.index if target.kind == "scale" else -1
+    return Coordinates(target, tuple(orders), tuple(units), tuple(turns), n_rest, held), row
+
+
+def target_value(state: State, target: Target, beta: FloatArray) -> float:
+    """A target's value at a state: a fixed effect, an SD, a correlation, or the logarithm of a scale."""
+    if target.kind == "fixed":
+        return float(beta[target.index])
+    if target.kind == "scale":
+        return float(state.scales[target.index])
+    root = state.roots[target.index]
+    sd = np.sqrt(np.sum(root**2, axis=1))
+    if target.kind == "sd":
+        return float(sd[target.first])
+    return float(root[target.first] @ root[target.second] / (sd[target.first] * sd[target.second]))
+
+
+class HigherMaximumError(ArithmeticError):
+    """A profile found a higher likelihood than the search for the maximum."""
+
+
+@dataclass
+class Profiler:
+    """The profile of one parameter.
+
+    Attributes:
+        model: Its likelihood.
+        target: What is held.
+        centre: Its value at the maximum.
+        known: Points found: value, zeta without sign, z.
+    """
+
+    model: Model
+    target: Target
+
+    def __post_init__(self) -> None:
+        self.centre = target_value(self.model.best, self.target, self.model.beta)
+        self.shift = float(self.model.way_back.shift[self.target.index]) if self.target.kind == "fixed" else 0.0
+        self.coordinates, self.row = coordinates_of(self.model, self.target)
+        self._unit: FloatArray | None = None
+        rest = rest_of(self.model.best, self.row, self.model.log_unit)
+        self.known = [(self.centre, 0.0, self.coordinates.place(self.model.best.roots, rest))]
+
+    def zeta(self, value: float) -> float:
+        """Root of twice what the likelihood loses by holding the parameter here.
+
+        Raises:
+            HigherMaximumError: If it gains.
+        """
+        held = value - self.shift - (self.model.log_unit if self.target.kind == "scale" else 0.0)
+        criterion = self.model.criterion(self.row, held)
+        coordinates = self.coordinates
+
+        @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be far out
+        def slopes(z: FloatArray) -> tuple[float, FloatArray]:
+            roots, rest = coordinates.roots(z, held)
+            try:
+                found, by_roots, by_rest = criterion(roots, rest)
+            except np.linalg.LinAlgError:
+                return -np.inf, np.full(len(z), np.nan)
+            return (found if np.isfinite(found) else -np.inf), coordinates.gradient(by_roots, by_rest, held)
+
+        near = min(self.known, key=lambda k: abs(k[0] - value))[2]
+        best, at = -np.inf, near
+        for start in (near, coordinates.off_boundary(near)):
+            if start is None:
+                continue
+            found, where = self._highest(slopes, start)
+            if found > best:
+                best, at = found, where
+        if best > self.model.value + HIGHER:
+            raise HigherMaximumError(f"{best - self.model.value:.3g} higher at {value:.6g}")
+        lost = float(np.sqrt(2.0 * max(self.model.value - best, 0.0)))
+        self.known.append((value, lost, at))
+        return lost
+
+    def _highest(
+        self, slopes: Callable[[FloatArray], tuple[float, FloatArray]], start: FloatArray
+    ) -> tuple[float, FloatArray]:
+        """The maximum near a start: quasi-Newton steps in units of the first curvature, Newton's where they fail."""
+        if self._unit is None:
+            self._unit = _inverse_root(hessian_of(lambda z: slopes(z)[1], start, self.model.step))
+        unit = self._unit
+
+        def loss(t: FloatArray) -> tuple[float, FloatArray]:
+            value, slope = slopes(start + unit @ t)
+            return (-value, -unit.T @ slope) if np.isfinite(value) else (1e300, np.zeros_like(t))
+
+        found = scipy.optimize.minimize(loss, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": FLAT})
+        if np.abs(found.jac).max(initial=0.0) <= FLAT:
+            return -float(found.fun), start + unit @ found.x
+        climbed = ascend(
+            start + unit @ found.x,
+            lambda z: slopes(z)[0],
+            lambda z: (slopes(z)[1], hessian_of(lambda v: slopes(v)[1], z, self.model.step)),
+            np.ones_like,
+            50,
+        )
+        return climbed.value, climbed.at
+
+    def end(self, side: int, cut: float, step: float, bound: float) -> float:
+        """Where zeta reaches a cut on one side; the bound where it does not, infinity where it never does.
+
+        Args:
+            side: -1 or 1.
+            cut: Normal quantile.
+            step: First step, positive.
+            bound: Of the parameter on this side.
+        """
+        inside, low, first = self.centre, 0.0, step
+        outside, high = np.nan, np.nan
+        for _ in range(40):
+            trial = inside + side * step
+            if not np.isfinite(bound) and abs(trial - self.centre) > FARTHEST * first:
+                return side * np.inf
+            if np.isfinite(bound) and side * (trial - bound) >= 0:
+                trial = bound
+            reached = self.zeta(trial)
+            if reached >= cut:
+                outside, high = trial, reached
+                break
+            if trial == bound:
+                return float(bound)
+            rate = (reached - low) / step
+            inside, low = trial, reached
+            step = step * float(np.clip((cut - reached) / max(rate * step, 1e-300) * 1.05, 0.2, 3.0))
+        else:
+            return side * np.inf
+        return self._between(inside, low - cut, outside, high - cut, cut)
+
+    def _between(self, a: float, fa: float, b: float, fb: float, cut: float) -> float:
+        """The root by the Illinois variant of regula falsi."""
+        for _ in range(60):
+            c = b - fb * (b - a) / (fb - fa)
+            fc = self.zeta(c) - cut
+            if abs(fc) < PRECISION:
+                return c
+            if np.sign(fc) == np.sign(fb):
+                b, fb, fa = c, fc, fa / 2
+            else:
+                a, fa, b, fb = b, fb, c, fc
+            if abs(b - a) <= 1e-12 * max(abs(a), abs(b)):
+                break
+        return b
+
+
+def _inverse_root(hessian: FloatArray) -> FloatArray:
+    """R with R R' about the inverse of -H, shape (d, d); directions without curvature keep unit length."""
+    if not np.isfinite(hessian).all():
+        return np.eye(len(hessian))
+    values, vectors = np.linalg.eigh(-hessian)
+    return np.asarray(vectors / np.sqrt(np.where(values > 1e-4, values, 1.0)))
+
+
+BOUNDS = {"sd": (0.0, np.inf), "cor": (-1.0, 1.0)}
+
+
+def profile_interval(model: Model, target: Target, level: float, std_error: float) -> tuple[float, float]:
+    """Profile-likelihood interval of one parameter, in the user's units.
+
+    Args:
+        model: Its likelihood.
+        target: The parameter.
+        level: Probability.
+        std_error: Of a fixed effect, roughly: the first step.
+
+    Raises:
+        HigherMaximumError: If the likelihood has a higher maximum than the one that was found.
+    """
+    found, cut = Profiler(model, target), float(special.ndtri(0.5 + level / 2))
+    if target.kind == "cor" and not np.isfinite(found.centre):
+        return np.nan, np.nan
+    unit = found.coordinates.units[target.index][0] if target.kind == "sd" else 0.0
+    step = {"fixed": cut * std_error, "sd": 0.3 * unit, "cor": 0.2, "scale": 0.1}[target.kind]
+    low, high = BOUNDS.get(target.kind, (-np.inf, np.inf))
+    ends = found.end(-1, cut, step, low), found.end(1, cut, step, high)
+    return (float(np.exp(ends[0])), float(np.exp(ends[1]))) if target.kind == "scale" else ends
+
+
+def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, FloatArray]:
+    """Profile-likelihood intervals of a linear model without group effects: fixed effects (p, 2) and sigma (2,).
+
+    The likelihood is n log(rss / n) with the sum of squares that holding a coefficient gives; closed form but for
+    sigma.
+    """
+    y = design.y if design.offset is None else design.y - design.offset
+    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+    x, y = root[:, None] * design.x, root * y
+    q, r = np.linalg.qr(x)
+    beta = np.linalg.solve(r, q.T @ y)
+    rest, inverse = float(np.sum((y - x @ beta) ** 2)), np.linalg.inv(r)
+    cut = float(special.ndtri(0.5 + level / 2)) ** 2
+    reach = np.sqrt(np.sum(inverse**2, axis=1) * rest * np.expm1(cut / design.n))
+
+    def zeta2(t: float) -> float:  # t = log(sigma / its estimate)
+        return float(design.n * (2 * t + np.exp(-2 * t) - 1)) - cut
+
+    sigma = np.sqrt(rest / design.n)
+    ends = [scipy.optimize.brentq(zeta2, a, b, xtol=1e-14) for a, b in ((-20.0, 0.0), (0.0, cut / design.n + 10.0))]
+    return np.column_stack([beta - reach, beta + reach]), sigma * np.exp(np.array(ends))
+
+
+def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArray]:
+    """Covariance parameters and scales on scales without bounds, by the observed information of all parameters.
+
+    Returns:
+        Targets in order with their values (log SD, atanh correlation, log scale), and their covariance, shape (k, k);
+        NaN on the boundary.
+    """
+    coordinates, _ = coordinates_of(model, Target("none"))
+    criterion = model.criterion(None, 0.0)
+
+    def slope(z: FloatArray) -> FloatArray:
+        _, by_roots, by_rest = criterion(*coordinates.roots(z, 0.0))
+        return coordinates.gradient(by_roots, by_rest, 0.0)
+
+    targets = [Target("sd", k, i) for k, q in enumerate(model.sizes) for i in range(q)]
+    targets += [Target("cor", k, i, j) for k, q in enumerate(model.sizes) for i in range(q) for j in range(i)]
+    targets += [Target("scale", k) for k in range(len(model.best.scales))]
+
+    def natural(z: FloatArray) -> FloatArray:
+        roots, rest = coordinates.in_user_units(z, 0.0)
+        scales = rest[len(rest) - len(model.best.scales) :] + model.log_unit
+        at = State(tuple(roots), np.empty(0), scales)
+        return np.array([unbounded(t, target_value(at, t, model.beta)) for t in targets])
+
+    z = coordinates.place(model.best.roots, rest_of(model.best, None, model.log_unit))
+    here = natural(z)
+    values = list(zip(targets, map(float, here), strict=True))
+    if coordinates.off_boundary(z) is not None or not np.isfinite(here).all():
+        return values, np.full((len(targets), len(targets)), np.nan)
+    information = -hessian_of(slope, z, model.step)
+    jacobian = np.array([(natural(z + d) - natural(z - d)) / 2e-6 for d in 1e-6 * np.eye(len(z))]).T
+    return values, np.asarray(jacobian @ np.linalg.solve(information, jacobian.T))
+
+
+def unbounded(target: Target, value: float) -> float:
+    """The logarithm of an SD, atanh of a correlation; NaN at the ends."""
+    if target.kind == "sd":
+        return float(np.log(value)) if value > 0 else np.nan
+    if target.kind == "cor":
+        return float(np.arctanh(value)) if abs(value) < 1 else np.nan
+    return value
+
+
+__all__ = [
+    "HigherMaximumError",
+    "Profiler",
+    "least_squares_profile",
+    "profile_interval",
+    "spread_of_scales",
+    "target_value",
+    "unbounded",
+]

@@ -1,0 +1,58 @@
+"""The log-likelihood of the rows of a design, given their linear predictor."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design
+from unimix.distributions.links import LINKS
+from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def row_log_likelihood(
+    design: Design, parameters: FloatArray, eta: FloatArray, zero: FloatArray | None = None
+) -> Pointwise:
+    """:func:`pointwise` of a design's response.
+
+    Args:
+        design: The model.
+        parameters: Dispersion parameters, shape (k,); or (1, n) where they differ by row.
+        eta: Linear predictor with offset, shape (n,).
+        zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
+    """
+    found = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
+    return found if zero is None else zero_inflated(found, design.y, zero)
+
+
+def saturated(design: Design, parameters: FloatArray) -> float:
+    """Log-likelihood of the model with a mean of its own for every row, mu = y, for binomial and count families."""
+    y = design.y
+    inside = y
+    if design.family.response == "binomial":
+        # 0 log 0 = 0: the certain rows have log-likelihood zero
+        between = (y > 0) & (y < 1)
+        inside = np.where(between, y, 0.5)
+    else:
+        between = y > 0
+        inside = np.where(between, y, 1.0)
+    eta = LINKS[design.family.link].forward(inside)
+    found = row_log_likelihood(design, parameters, eta).value
+    return float(found[between].sum())
+
+
+def link_unit(design: Design) -> float:
+    """What an effect on the linear predictor is measured in: 1 on the scale of a log or a logit.
+
+    Elsewhere what one standard deviation of the response moves the linear predictor by, at its mean.
+    """
+    link = design.family.link
+    if link not in ("identity", "inverse", "inverse_squared", "sqrt"):
+        return 1.0
+    mean = float(design.y.mean())
+    if link != "identity" and mean <= 0:
+        return 1.0
+    eta = LINKS[link].forward(np.array([mean]))
+    return float(np.std(design.y) / np.abs(LINKS[link].slope(eta))[0]) or 1.0

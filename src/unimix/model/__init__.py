@@ -1,1 +1,0 @@
-"""What is fitted: formula, data, design, family; knows no engine."""

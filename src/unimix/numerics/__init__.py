@@ -1,1 +1,0 @@
-"""Engine-neutral mathematics: free functions on arrays."""

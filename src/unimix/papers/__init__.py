@@ -1,1 +1,0 @@
-"""Tables of models for papers."""

@@ -1,0 +1,1 @@
+"""Statistics from estimates: tests, intervals, influence, multiplicity, partitions of variance."""

@@ -1,0 +1,113 @@
+"""Tests, intervals and information criteria from estimates: the same for every engine."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from unimix.errors import OptionError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def checked_level(ci_level: float) -> None:
+    """Refuse what is no probability.
+
+    Raises:
+        OptionError: If it is not between 0 and 1.
+    """
+    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
+        raise OptionError(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
+
+
+def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Test each coefficient against zero.
+
+    Args:
+        estimate: Shape (p,).
+        std_error: Shape (p,).
+        df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
+
+    Returns:
+        Statistics and two-sided p values, shapes (p,).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = estimate / std_error
+    size = -np.abs(statistic)
+    tail = special.ndtr(size) if df is None else special.stdtr(df, size)
+    return statistic, np.asarray(2.0 * tail)
+
+
+def wald_interval(
+    estimate: FloatArray, std_error: FloatArray, df: FloatArray | None, level: float
+) -> tuple[FloatArray, FloatArray]:
+    """Confidence interval of each coefficient.
+
+    Args:
+        estimate: Shape (p,).
+        std_error: Shape (p,).
+        df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
+        level: Probability, such as 0.95.
+
+    Returns:
+        Lower and upper ends, shapes (p,).
+    """
+    upper = 0.5 + level / 2
+    quantile = special.ndtri(upper) if df is None else special.stdtrit(df, upper)
+    return estimate - quantile * std_error, estimate + quantile * std_error
+
+
+ALTERNATIVES = ("two-sided", "greater", "less")
+
+
+def tail_probability(statistic: FloatArray, df: FloatArray, alternative: str) -> FloatArray:
+    """P values of t statistics (z where df is infinite), shape (m,).
+
+    Args:
+        statistic: Shape (m,).
+        df: Shape (m,).
+        alternative: two-sided, greater or less.
+    """
+    if alternative == "two-sided":
+        return np.asarray(2.0 * _lower_tail(-np.abs(statistic), df))
+    return _lower_tail(-statistic if alternative == "greater" else statistic, df)
+
+
+def _lower_tail(statistic: FloatArray, df: FloatArray) -> FloatArray:
+    finite = np.isfinite(df)
+    tail = np.where(finite, special.stdtr(np.where(finite, df, 1.0), statistic), special.ndtr(statistic))
+    return np.asarray(tail)
+
+
+def n_covariance_parameters(structure: str, q: int) -> int:
+    """Number of free covariance parameters of a block.
+
+    Args:
+        structure: us, cs (a variance per column, one correlation) or ar1 (one of each).
+        q: Number of columns.
+    """
+    return {"us": q * (q + 1) // 2, "cs": q + (q > 1), "ar1": 1 + (q > 1)}[structure]
+
+
+def information_criteria(log_likelihood: float, n_parameters: int, n: float) -> tuple[float, float]:
+    """AIC = -2 l + 2 k and BIC = -2 l + k log n, in lme4's convention also under REML."""
+    return -2 * log_likelihood + 2 * n_parameters, -2 * log_likelihood + n_parameters * float(np.log(n))
+
+
+def correlation(covariance: FloatArray, unit: FloatArray) -> FloatArray:
+    """Correlation matrix (q, q); NaN where a variance is zero, because the correlation is not identified there.
+
+    Args:
+        covariance: Shape (q, q).
+        unit: Scale of the effects' columns, shape (q,), so that no variance is small for its unit alone.
+    """
+    sd = np.sqrt(np.diag(covariance))
+    size = (sd * unit).max(initial=0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = covariance / np.outer(sd, sd)
+    zero = sd * unit <= 1e-10 * size
+    found[zero, :] = np.nan
+    found[:, zero] = np.nan
+    np.fill_diagonal(found, np.where(zero, np.nan, 1.0))
+    return np.asarray(np.clip(found, -1.0, 1.0))

@@ -1,0 +1,231 @@
+"""What leaving rows out does to the fixed effects, at given covariance parameters and without a refit.
+
+With V = W^-1 + UU' the covariance of the (working) response y, M = (X'V^-1 X)^-1 and r = V^-1 (y - X beta_hat), the
+estimates without the rows of a set I solve
+
+    (M^-1 - S_I) (beta_(I) - beta_hat) = -G_I (V^-1)_II^-1 r_I,   G_I = (X'V^-1)_I,   S_I = G_I (V^-1)_II^-1 G_I',
+
+and their covariance is (M^-1 - S_I)^-1: the mean-shift model with a column for every row of I. Haslett (1999), J. R.
+Stat. Soc. B 61:603-609; Demidenko & Stukel (2005), Stat. Med. 24:893-909; for rows of a linear model Cook & Weisberg
+(1982), Residuals and Influence in Regression, section 3.4. V^-1 is never formed: its blocks come from the factors of
+I + U'WU in :mod:`unimix.stats.joint_error`. Of a generalised model y is the working response and W the expected
+information at the estimates: the one-step approximation of Pregibon (1981), Ann. Stat. 9:705-724.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, sparse
+
+from unimix.design.design import Design
+from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.response import row_log_likelihood
+from unimix.stats.joint_error import Conditional, fixed_information, formed, solve
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CHUNK = 4_000_000
+"""Numbers that are held at once."""
+LARGE = 1500
+"""Rows of a set from which the others are solved again instead."""
+NOTHING = 1e-9
+"""Share of the information about a direction of the fixed effects that is left, below which it is none."""
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """The linear mixed model of a working response.
+
+    Attributes:
+        design: Its columns in coordinates in which the weighted X is orthonormal.
+        back: From coefficients in these to the user's, shape (p, p).
+        response: Working response less offset, shape (n,).
+        factors: L_k with Cov_k = L_k L_k', shapes (q, q).
+        at: I + U'WU and its factors; ``at.beta_cov`` is M.
+        beta: Generalised least-squares estimates, shape (p,).
+    """
+
+    design: Design
+    back: FloatArray
+    response: FloatArray
+    factors: tuple[FloatArray, ...]
+    at: Conditional
+    beta: FloatArray
+
+
+@dataclass(frozen=True)
+class Deletions:
+    """What leaving each of m sets of rows out does; NaN where the others do not identify the fixed effects.
+
+    Attributes:
+        change: Estimates without the set minus those with it, shape (m, p).
+        distance: Change' M^-1 change / p: Cook's distance, shape (m,).
+        covratio: Determinant of the covariance matrix without the set over that with it, shape (m,).
+        lost: What the set adds to (y - X beta_hat)'V^-1 (y - X beta_hat), shape (m,).
+        surprise: Change' (M_(I) - M)^- change, which is chi-squared under the model, shape (m,).
+        rank: Its degrees of freedom, shape (m,).
+    """
+
+    change: FloatArray
+    distance: FloatArray
+    covratio: FloatArray
+    lost: FloatArray
+    surprise: FloatArray
+    rank: FloatArray
+
+
+def linearise(
+    design: Design, eta: FloatArray, covariances: tuple[FloatArray, ...], parameters: FloatArray
+) -> Linearised:
+    """Form the working model at the estimates; of a linear model that is the model.
+
+    Args:
+        design: What was fitted, without zero inflation and with one dispersion.
+        eta: Linear predictor with offset, shape (n,).
+        covariances: Per block, shapes (q, q); may be singular.
+        parameters: Dispersion parameters, shape (k,).
+    """
+    rows = row_log_likelihood(design, parameters, eta)
+    weight = np.maximum(rows.expected, 1e-12 * float(rows.expected.max()))
+    response = eta + rows.score / weight
+    if design.offset is not None:
+        response = response - design.offset
+    r = np.linalg.qr(np.sqrt(weight)[:, None] * design.x, mode="r")
+    back = linalg.solve_triangular(r, np.eye(design.p))
+    own = replace(design, x=np.ascontiguousarray(design.x @ back))
+    factors = relative_factors(covariances, 1.0)
+    at, beta = _solved(own, factors, weight, response)
+    return Linearised(own, back, response, factors, at, beta)
+
+
+def _solved(
+    design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, response: FloatArray
+) -> tuple[Conditional, FloatArray]:
+    at = formed(design, factors, weight, np.empty((0, 0)))
+    at = replace(at, beta_cov=np.asarray(np.linalg.inv(fixed_information(at, design.x))))
+    return at, at.beta_cov @ (design.x.T @ _inverse_times(at, response))
+
+
+def _inverse_times(at: Conditional, right: FloatArray) -> FloatArray:
+    """V^-1 times ``right``, shape (n,)."""
+    weighted = at.weight * right
+    return np.asarray(weighted - at.weight * (at.u @ solve(at, np.asarray(at.u.T @ weighted)[:, None])[:, 0]))
+
+
+def deletions(model: Linearised, codes: IntArray, n_sets: int) -> Deletions:
+    """Leave out every set in turn.
+
+    Args:
+        model: From :func:`linearise`.
+        codes: Set of each row, shape (n,).
+        n_sets: Number m of sets, each with a row at least.
+    """
+    p, at = model.design.p, model.at
+    vx = at.weight[:, None] * (model.design.x - np.asarray(at.u @ at.follow))
+    vr = _inverse_times(at, model.response - model.design.x @ model.beta)
+    right = np.column_stack([vx, vr])
+    root = np.asarray(np.linalg.cholesky(at.beta_cov), dtype=np.float64)
+    found = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (), (), (), (), ())))
+    for sets, rows in _batches(codes, n_sets, p + at.half_rest.shape[0]):
+        if rows.shape[1] > LARGE:
+            for index, own in zip(sets, rows, strict=True):
+                _solve_again(model, found, int(index), own, right)
+            continue
+        _downdate(model, found, sets, _blocks(model, rows), right[rows], root)
+    return found
+
+
+def _batches(codes: IntArray, n_sets: int, width: int) -> Iterator[tuple[IntArray, IntArray]]:
+    """Sets of one size together: their numbers (b,) and their rows (b, s)."""
+    sizes = np.bincount(codes, minlength=n_sets)
+    order, starts = np.argsort(codes, kind="stable"), np.cumsum(sizes) - sizes
+    for size in np.unique(sizes[sizes > 0]):
+        members = np.flatnonzero(sizes == size)
+        step = max(1, CHUNK // int(size * (size + width)))
+        for begin in range(0, len(members), step):
+            sets = members[begin : begin + step]
+            yield sets, order[starts[sets][:, None] + np.arange(size)]
+
+
+def _blocks(model: Linearised, rows: IntArray) -> FloatArray:
+    """Blocks (b, s, s) of V^-1 for rows (b, s)."""
+    at, blocks = model.at, model.design.blocks
+    weight = at.weight[rows]
+    found = weight[:, :, None] * np.eye(rows.shape[1])
+    if not at.first:
+        return np.asarray(found)
+    q = at.m1 // at.levels[at.first[0]]
+    halves = sparse.bsr_array(at.half_first.tobsr(blocksize=(q, q))).data
+    z = np.concatenate([blocks[k].z for k in at.first], axis=1)[rows.ravel()]
+    codes = blocks[at.first[0]].codes[rows]
+    own = np.einsum(
+        "nq,nrq->nr", z @ linalg.block_diag(*(model.factors[k] for k in at.first)), halves[codes.ravel()]
+    ).reshape(*rows.shape, q)
+    gram = np.einsum("bir,bjr->bij", own, own) * (codes[:, :, None] == codes[:, None, :])
+    if at.rest:
+        u = at.u[rows.ravel()]
+        others = (u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T
+        dense = others.toarray() if sparse.issparse(others) else np.asarray(others)
+        dense = dense.reshape(*rows.shape, -1)
+        gram += dense @ dense.transpose(0, 2, 1)
+    return np.asarray(found - weight[:, :, None] * gram * weight[:, None, :])
+
+
+def _downdate(
+    model: Linearised, found: Deletions, sets: IntArray, inverse: FloatArray, right: FloatArray, root: FloatArray
+) -> None:
+    """Fill in the results of sets of one size.
+
+    Args:
+        model: The working model.
+        found: The results.
+        sets: Their numbers, shape (b,).
+        inverse: (V^-1)_II, shape (b, s, s).
+        right: V^-1 [X, y - X beta_hat] of their rows, shape (b, s, p + 1).
+        root: R with RR' = M, shape (p, p).
+    """
+    p = model.design.p
+    products = right.transpose(0, 2, 1) @ np.linalg.solve(inverse, right)
+    left = np.eye(p) - root.T @ products[:, :p, :p] @ root
+    values, vectors = np.linalg.eigh((left + left.transpose(0, 2, 1)) / 2)
+    known = values[:, 0] > NOTHING
+    sets, values, vectors, products = sets[known], values[known], vectors[known], products[known]
+    turned = root @ vectors  # columns over the roots of the values: a root of M_(I)
+    along = np.einsum("bij,bi->bj", turned, products[:, :p, p])
+    change = -np.einsum("bij,bj->bi", turned, along / values)
+    found.change[sets] = change @ model.back.T
+    found.distance[sets] = np.sum((along / values) ** 2, axis=1) / p
+    found.covratio[sets] = 1 / np.prod(values, axis=1)
+    found.lost[sets] = products[:, p, p] + np.sum(along**2 / values, axis=1)
+    told = values < 1 - NOTHING
+    found.surprise[sets] = np.sum(np.where(told, along**2 / (values * np.where(told, 1 - values, 1.0)), 0.0), axis=1)
+    found.rank[sets] = told.sum(axis=1)
+
+
+def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray, right: FloatArray) -> None:
+    """The same for one set of very many rows: the others are solved as a whole."""
+    kept = np.ones(model.design.n, dtype=bool)
+    kept[rows] = False
+    blocks = tuple(replace(b, z=b.z[kept], codes=b.codes[kept]) for b in model.design.blocks)
+    y, x = model.response[kept], model.design.x[kept]
+    weight, p = model.at.weight[kept], model.design.p
+    others = replace(model.design, y=y, x=x, blocks=blocks, rows=model.design.rows[kept])
+    if len(y) < p or np.linalg.eigvalsh(x.T @ (weight[:, None] * x))[0] < NOTHING:
+        return
+    at, beta = _solved(others, model.factors, weight, y)
+    change, inverse = beta - model.beta, np.linalg.inv(model.at.beta_cov)
+    rest = y - x @ beta
+    everything = model.response - model.design.x @ model.beta
+    found.change[index] = model.back @ change
+    found.distance[index] = change @ inverse @ change / p
+    found.covratio[index] = np.linalg.det(at.beta_cov) * np.linalg.det(inverse)
+    size, axes = np.linalg.eigh(at.beta_cov - model.at.beta_cov)
+    told = size > NOTHING * size.max()
+    found.surprise[index] = float(np.sum((axes[:, told].T @ change) ** 2 / size[told]))
+    found.rank[index] = float(told.sum())
+    found.lost[index] = everything @ right[:, p] - rest @ _inverse_times(at, rest)

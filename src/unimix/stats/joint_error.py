@@ -1,0 +1,253 @@
+"""What is uncertain in the fixed and group effects of a fitted model, jointly, at given covariance parameters.
+
+With Cov_k = L_k L_k', U the n x m matrix of all blocks' z_k L_k over their levels, b = L u, and W the observed
+information of the rows about their linear predictors (w / sigma^2 for a linear model), the penalised least-squares
+equations are
+
+    A = I + U'WU,   u_hat(beta) = A^-1 U'W (working response - X beta)
+
+so that, with V the covariance of beta_hat, x'beta + z'b of a row (old or new) has the error variance
+
+    u'A^-1 u + r'V r,   r = x - (A^-1 U'WX)'u,   u = L'z,
+
+Henderson (1975), Biometrics 31:423-447, in the form with spherical effects of Bates, Maechler, Bolker & Walker (2015),
+J. Stat. Softw. 67(1). A level that was not fitted contributes z'Cov z instead. The error of the covariance parameters
+themselves is not included.
+
+The effects of the factor with most of them come first: A11 has a small block per level, and only the Schur complement
+S = A22 - A21 A11^-1 A12 of the others is factored as a whole (in independent pieces where factors are nested).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy import linalg, sparse
+
+from unimix.design.design import Design
+from unimix.likelihood.lmm.batched_linalg import matrix_root
+from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.gls import spread
+from unimix.likelihood.lmm.penalised_least_squares import half_inverse
+from unimix.likelihood.lmm.reduced_data import Matrix, independent_pieces
+from unimix.likelihood.posterior.marginal import split_blocks
+from unimix.likelihood.response import row_log_likelihood
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+CHUNK = 20_000_000
+"""Numbers that are held at once."""
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """The joint error of fixed and group effects; m1 effects of the first factor, m2 of the others.
+
+    Attributes:
+        beta_cov: V, shape (p, p).
+        factors: L_k per block, shapes (q, q).
+        levels: Number of levels per block.
+        first: Indices of the blocks of the first factor.
+        rest: Indices of the other blocks.
+        weight: W, shape (n,).
+        u: U, shape (n, m1 + m2).
+        half_first: H with H'H = A11^-1, shape (m1, m1).
+        across: A21 A11^-1, shape (m2, m1).
+        half_rest: H with H'H = S^-1, shape (m2, m2).
+        follow: A^-1 U'WX, shape (m1 + m2, p): how the spherical modes follow the fixed effects.
+    """
+
+    beta_cov: FloatArray
+    factors: tuple[FloatArray, ...]
+    levels: tuple[int, ...]
+    first: tuple[int, ...]
+    rest: tuple[int, ...]
+    weight: FloatArray
+    u: sparse.csr_array
+    half_first: sparse.csr_array
+    across: sparse.csr_array
+    half_rest: Matrix
+    follow: FloatArray
+
+    @property
+    def m1(self) -> int:
+        """Number of effects of the first factor."""
+        return int(self.half_first.shape[0])
+
+
+def conditional(
+    design: Design,
+    eta: FloatArray,
+    covariances: Sequence[FloatArray],
+    parameters: FloatArray,
+    beta_cov: FloatArray,
+    zero: FloatArray | None = None,
+) -> Conditional:
+    """Form what the error of a prediction needs.
+
+    W is the observed information; where that gives no maximum (responses with heavy tails), the expected one.
+
+    Args:
+        design: What was fitted.
+        eta: Linear predictor at the estimates, shape (n,).
+        covariances: Covariance of each block's effects, shapes (q, q); may be singular.
+        parameters: Dispersion parameters, shape (k,); or (1, n) where they differ by row.
+        beta_cov: Covariance of the fixed effects, shape (p, p).
+        zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
+    """
+    factors = relative_factors(tuple(covariances), 1.0)
+    information = row_log_likelihood(design, parameters, eta, zero)
+    if np.isfinite(information.observed).all():
+        try:
+            return formed(design, factors, information.observed, beta_cov)
+        except np.linalg.LinAlgError:
+            pass  # a response far from its mean bends the other way
+    return formed(design, factors, information.expected, beta_cov)
+
+
+def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
+    """The same at given factors L_k, shapes (q, q), and weights W, shape (n,)."""
+    levels = tuple(b.n_levels for b in design.blocks)
+    nothing = sparse.csr_array((0, 0))
+    if not design.blocks:
+        u, empty = sparse.csr_array((design.n, 0)), np.zeros((0, design.p))
+        return Conditional(beta_cov, (), (), (), (), weight, u, nothing, nothing, np.zeros((0, 0)), empty)
+    first, rest = split_blocks(design.blocks)
+    z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
+    u = _spread(z, codes, factors, levels, first, rest)
+    weighted = sparse.csr_array(sparse.diags_array(weight) @ u)
+    q = sum(len(factors[k]) for k in first)
+    m1 = q * levels[first[0]]
+    own = np.arange(m1).reshape(-1, q)
+    half_first = sparse.csr_array(half_inverse(sparse.csr_array(u[:, :m1].T @ weighted[:, :m1]), list(own))[0])
+    cross = sparse.csr_array(u[:, m1:].T @ weighted[:, :m1])
+    across = sparse.csr_array(cross @ half_first.T @ half_first)
+    pieces = independent_pieces(design)
+    schur = sparse.csr_array(u[:, m1:].T @ weighted[:, m1:] - across @ cross.T)
+    half_rest = half_inverse(schur if pieces is not None else schur.toarray(), pieces)[0]
+    at = Conditional(beta_cov, factors, levels, first, rest, weight, u, half_first, across, half_rest, np.empty(0))
+    return replace(at, follow=solve(at, np.asarray(weighted.T @ design.x)))
+
+
+def solve(at: Conditional, right: FloatArray) -> FloatArray:
+    """A^-1 times ``right``, shape (m1 + m2, r)."""
+    one, two = right[: at.m1], right[at.m1 :]
+    lower = at.half_rest.T @ (at.half_rest @ (two - at.across @ one))
+    upper = at.half_first.T @ (at.half_first @ one) - at.across.T @ lower
+    return np.concatenate([np.asarray(upper), np.asarray(lower)])
+
+
+def predictor_variance(
+    at: Conditional, x: FloatArray, z: Sequence[FloatArray], codes: Sequence[IntArray]
+) -> FloatArray:
+    """Error variance of x'beta + z'b for each row.
+
+    Args:
+        at: From :func:`conditional`.
+        x: Fixed-effects columns, shape (n, p).
+        z: Columns per block, shapes (n, q); an empty sequence predicts for all group effects zero.
+        codes: Level per block, shapes (n,); -1 for a level that was not fitted.
+
+    Returns:
+        Shape (n,).
+    """
+    if not z:
+        return _quadratic(x, at.beta_cov)
+    strange = sum(_quadratic(v * (c < 0)[:, None], f @ f.T) for v, f, c in zip(z, at.factors, codes, strict=True))
+    known = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
+    u = _spread(known, [np.maximum(c, 0) for c in codes], at.factors, at.levels, at.first, at.rest)
+    one, two = u[:, : at.m1], u[:, at.m1 :]
+    found = _squares(sparse.csr_array(one @ at.half_first.T))
+    step = max(1, CHUNK // max(at.half_rest.shape[0], 1))
+    for begin in range(0, len(x) if at.rest else 0, step):
+        part = slice(begin, begin + step)
+        found[part] += _squares((two[part] - one[part] @ at.across.T) @ at.half_rest.T)
+    rest = x - np.asarray(u @ at.follow)
+    return np.asarray(found + _quadratic(rest, at.beta_cov) + strange)
+
+
+def _squares(a: Matrix) -> FloatArray:
+    """Sum of squares of every row."""
+    return np.asarray(a.multiply(a).sum(axis=1)).ravel() if sparse.issparse(a) else np.asarray((a * a).sum(axis=1))
+
+
+def leverage(at: Conditional, design: Design) -> FloatArray:
+    """Diagonal of the matrix that turns responses into fitted values, group effects included, shape (n,).
+
+    At given covariance parameters: of a linear model as ``hatvalues`` of lme4, of a generalised one at the weights of
+    the linearised model. Demidenko & Stukel (2005), Stat. Med. 24:893-909, H1.
+    """
+    own = replace(at, beta_cov=np.asarray(np.linalg.inv(fixed_information(at, design.x)), dtype=np.float64))
+    z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
+    return np.asarray(at.weight * predictor_variance(own, design.x, z, codes))
+
+
+def fixed_information(at: Conditional, x: FloatArray) -> FloatArray:
+    """X'V^-1 X with V = W^-1 + UU', shape (p, p), for the columns (n, p) that ``at`` was formed with."""
+    weighted = at.weight[:, None] * x
+    return np.asarray(x.T @ weighted - np.asarray(at.u.T @ weighted).T @ at.follow)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    z: FloatArray
+    codes: IntArray
+    n_levels: int
+
+
+def _spread(
+    z: Sequence[FloatArray],
+    codes: Sequence[IntArray],
+    factors: Sequence[FloatArray],
+    levels: Sequence[int],
+    first: Sequence[int],
+    rest: Sequence[int],
+) -> sparse.csr_array:
+    """Columns L'z over all levels, the first factor's blocks stacked per level, shape (n, m1 + m2)."""
+    stacked = _Rows(np.concatenate([z[k] for k in first], axis=1), codes[first[0]], levels[first[0]])
+    blocks = [stacked, *(_Rows(z[k], codes[k], levels[k]) for k in rest)]
+    return spread(blocks, [linalg.block_diag(*(factors[k] for k in first)), *(factors[k] for k in rest)], len(z[0]))
+
+
+def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
+    return np.asarray(np.einsum("ni,ni->n", x @ matrix, x))
+
+
+def draw_coefficients(
+    at: Conditional, beta: FloatArray, modes: Sequence[FloatArray], n: int, rng: np.random.Generator
+) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+    """Fixed and group effects from their joint normal distribution around the estimates.
+
+    Args:
+        at: From :func:`conditional`.
+        beta: Fixed effects, shape (p,).
+        modes: Conditional modes per block, shapes (L, q).
+        n: Number of draws.
+        rng: Source of randomness.
+
+    Returns:
+        Fixed effects, shape (n, p), and group effects per block, shapes (n, L, q).
+    """
+    off = rng.standard_normal((n, len(beta))) @ matrix_root(at.beta_cov).T
+    lower = np.asarray(at.half_rest.T @ rng.standard_normal((at.half_rest.shape[0], n)))
+    upper = at.half_first.T @ rng.standard_normal((at.m1, n)) - at.across.T @ lower
+    u = np.concatenate([np.asarray(upper), lower]).T - off @ at.follow.T
+    effects: list[FloatArray] = [np.empty(0)] * len(at.factors)
+    if at.first:
+        stacked = u[:, : at.m1].reshape(n, at.levels[at.first[0]], -1)
+        start = 0
+        for k in at.first:
+            stop = start + len(at.factors[k])
+            effects[k] = np.asarray(modes[k])[None] + stacked[:, :, start:stop] @ at.factors[k].T
+            start = stop
+    start = at.m1
+    for k in at.rest:
+        stop = start + at.levels[k] * len(at.factors[k])
+        own = u[:, start:stop].reshape(n, at.levels[k], -1)
+        effects[k] = np.asarray(modes[k])[None] + own @ at.factors[k].T
+        start = stop
+    return beta + off, tuple(effects)

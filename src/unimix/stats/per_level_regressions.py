@@ -1,0 +1,256 @@
+"""A regression for every level of a grouping factor: no pooling, beside complete and partial pooling.
+
+nlme's and lme4's ``lmList`` (Pinheiro & Bates 2000, Mixed-Effects Models in S and S-PLUS, section 4.1): each level has
+coefficients of its own; the residual variance is pooled over the levels.
+
+A level's regression has the columns that its rows can tell apart. A column that depends on earlier ones in a level (a
+predictor that is constant in it depends on the intercept) is part of their coefficients there. Coefficients of any
+other model of the same columns are turned into these: ``LevelRegressions.turned``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.aliasing import independent_columns
+from unimix.design.design import Design, RandomBlock
+from unimix.likelihood.glmm.optimise import covariance_of, search_laplace
+from unimix.likelihood.glmm.separation import separated_terms
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Independent columns that span those of the fixed effects and of some blocks of group effects.
+
+    Attributes:
+        array: Shape (n, k): X, then the group effects' columns that are no combinations of those before.
+        names: Names of the k columns.
+        maps: For each block, its columns as combinations of these, shapes (k, q).
+    """
+
+    array: FloatArray
+    names: tuple[str, ...]
+    maps: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True)
+class LevelRegressions:
+    """Regressions per level; L levels, k columns.
+
+    Attributes:
+        estimate: Coefficients, shape (L, k); NaN where a column has none in a level.
+        covariance: Shape (L, k, k), NaN likewise.
+        n: Rows per level, shape (L,).
+        sigma: Residual standard deviation, pooled over the levels (linear models; else NaN).
+        df: Its degrees of freedom.
+        parameters: Dispersion parameters of each level's own regression, shape (L, d); for a linear model ``sigma``.
+        turned: What a coefficient vector of all columns means in a level's own columns, shape (L, k, k).
+        own: Which columns a level has coefficients for, shape (L, k).
+        why: Level index to the reason why its regression cannot be fitted.
+    """
+
+    estimate: FloatArray
+    covariance: FloatArray
+    n: IntArray
+    sigma: float
+    df: int
+    parameters: FloatArray
+    turned: FloatArray
+    own: npt.NDArray[np.bool_]
+    why: dict[int, str]
+
+
+def all_columns(design: Design, blocks: Sequence[RandomBlock]) -> Columns:
+    """Put the columns of fixed effects and of some blocks together."""
+    names = [*design.fixed_names, *(t for b in blocks for t in b.terms)]
+    whole = np.concatenate([design.x, *(b.z for b in blocks)], axis=1)
+    kept = list(independent_columns(whole))
+    array = whole[:, kept]
+    scale = np.maximum(np.abs(array).max(axis=0, initial=0.0), 1e-300)
+    maps = []
+    for block in blocks:
+        found = np.linalg.lstsq(array / scale, block.z)[0] / scale[:, None]
+        size = np.abs(found * scale[:, None])
+        maps.append(np.where(size > 1e-9 * size.max(axis=0, initial=0.0), found, 0.0))
+    told: list[str] = []
+    for j in kept:
+        told.append(names[j] if names[j] not in told else f"{names[j]} ({len(told)})")
+    return Columns(array, tuple(told), tuple(maps))
+
+
+def new_columns(columns: Columns, x: FloatArray, z: Sequence[FloatArray]) -> FloatArray:
+    """The same columns of new rows, shape (n, k), from those of fixed effects (n, p) and of the blocks, (n, q).
+
+    A column of a block that was kept stands in its map alone, with weight 1.
+    """
+    p, k = x.shape[1], len(columns.names)
+    found = np.zeros((len(x), k))
+    found[:, :p] = x
+    for values, turn in zip(z, columns.maps, strict=True):
+        for j in range(turn.shape[1]):
+            at = np.flatnonzero(turn[:, j])
+            if len(at) == 1 and at[0] >= p:
+                found[:, at[0]] = values[:, j] / turn[at[0], j]
+    return found
+
+
+def follow(values: FloatArray, found: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether rows keep to the dependences between columns that held among their level's rows, shape (n,).
+
+    Elsewhere a level's regression says nothing: it has seen no row in which these columns move apart.
+
+    Args:
+        values: From :func:`new_columns`, shape (n, k).
+        found: The regressions.
+        codes: Level of each row, shape (n,).
+    """
+    implied = np.einsum("ni,nij->nj", values * found.own[codes], found.turned[codes])
+    size = 1e-8 * np.maximum(np.abs(values), np.abs(implied)).max(axis=0, initial=0.0)
+    return np.asarray((np.abs(values - implied) <= size).all(axis=1))
+
+
+def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int) -> LevelRegressions:
+    """Fit one regression per level.
+
+    Args:
+        design: For the response, weights, offset and family.
+        columns: From :func:`all_columns`.
+        codes: Level of each row, shape (n,).
+        n_levels: Number of levels L.
+    """
+    k = columns.array.shape[1]
+    order = np.argsort(codes, kind="stable")
+    rows = np.split(order, np.cumsum(np.bincount(codes, minlength=n_levels))[:-1])
+    kept = [independent_columns(columns.array[r]) if len(r) else () for r in rows]
+    whole = max((len(c) for c in kept), default=0)
+    example = next((c for c in kept if len(c) == whole), ())
+    n_parameters = 1 if design.is_linear else len(design.family.parameters)
+    estimate, covariance = np.full((n_levels, k), np.nan), np.full((n_levels, k, k), np.nan)
+    parameters = np.full((n_levels, n_parameters), np.nan)
+    turned, own = np.zeros((n_levels, k, k)), np.zeros((n_levels, k), dtype=bool)
+    why: dict[int, str] = {}
+    squares, df = 0.0, 0
+    for level, (r, c) in enumerate(zip(rows, kept, strict=True)):
+        turned[level], own[level] = _turn(columns.array[r], c, example)
+        if len(c) < whole:
+            why[level] = _shortage(len(r), c, example, columns.names, whole)
+            continue
+        if design.is_linear:
+            found, inverse, rest = _least_squares(design, columns.array[:, list(c)], r)
+            squares, df = squares + rest, df + len(r) - len(c)
+        else:
+            made = _generalised(design, columns, r, c)
+            if isinstance(made, str):
+                why[level] = made
+                continue
+            found, inverse, parameters[level] = made
+        at = np.array(c)
+        estimate[level, at] = found
+        covariance[level, at[:, None], at] = inverse
+    sigma = float(np.sqrt(squares / df)) if df > 0 else float("nan")
+    if design.is_linear:
+        covariance = covariance * sigma**2
+        parameters[:] = sigma
+    n = np.array([len(r) for r in rows], dtype=np.int64)
+    return LevelRegressions(
+        estimate, covariance, n, sigma if design.is_linear else np.nan, df, parameters, turned, own, why
+    )
+
+
+def _turn(x: FloatArray, kept: tuple[int, ...], example: tuple[int, ...]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """How all columns' coefficients act through the columns of one level, and which these are."""
+    k = x.shape[1]
+    own = np.zeros(k, dtype=bool)
+    # A level with too few rows keeps the columns that others have: it gets no regression anyway.
+    own[[*kept, *(example if len(kept) < len(example) else ())]] = True
+    turn: FloatArray = np.diag(own.astype(np.float64))
+    others = np.flatnonzero(~own)
+    if kept and len(others):
+        at = list(kept)
+        turn[np.array(at)[:, None], others] = np.linalg.lstsq(x[:, at], x[:, others])[0]
+    return turn, own
+
+
+def _shortage(n: int, kept: tuple[int, ...], example: tuple[int, ...], names: tuple[str, ...], whole: int) -> str:
+    rows = f"{n} row{'s' if n != 1 else ''}"
+    if n < whole:
+        return f"{rows} for {whole} coefficients"
+    lost = [names[j] for j in example if j not in kept]
+    return f"its {rows} do not tell {', '.join(lost)} from the other columns"
+
+
+def _least_squares(design: Design, x: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray, float]:
+    """Coefficients, (X'WX)^-1 and the weighted sum of squared residuals."""
+    y = design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
+    x = x[rows]
+    if design.weights is not None:
+        root = np.sqrt(design.weights[rows])
+        x, y = root[:, None] * x, root * y
+    q, r = np.linalg.qr(x)
+    inverse = np.linalg.solve(r, np.eye(len(r)))
+    beta = inverse @ (q.T @ y)
+    beta = beta + inverse @ (q.T @ (y - x @ beta))
+    return beta, inverse @ inverse.T, float(np.sum((y - x @ beta) ** 2))
+
+
+def regression_design(design: Design, values: FloatArray, names: tuple[str, ...], rows: IntArray) -> Design:
+    """The design without group effects of some rows, with columns of full rank, shape (n, k)."""
+
+    def part(array: FloatArray | None) -> FloatArray | None:
+        return None if array is None else array[rows]
+
+    return replace(
+        design,
+        y=design.y[rows],
+        x=np.ascontiguousarray(values[rows]),
+        fixed_names=names,
+        blocks=(),
+        weights=part(design.weights),
+        offset=part(design.offset),
+        trials=part(design.trials),
+        rows=design.rows[rows],
+        zero=None,
+        dispersion=None,
+        labels=None,
+    )
+
+
+def _generalised(
+    design: Design, columns: Columns, rows: IntArray, kept: tuple[int, ...]
+) -> tuple[FloatArray, FloatArray, FloatArray] | str:
+    """Maximum likelihood of one level: coefficients, covariance, dispersion; or why there is none."""
+    at = list(kept)
+    own = regression_design(design, columns.array[:, at], tuple(columns.names[j] for j in at), rows)
+    endless = separated_terms(own)
+    if endless:
+        return f"separated: the estimate of {', '.join(endless)} is infinite"
+    if own.family.parameters and len(rows) <= len(at):
+        return f"{len(rows)} rows for {len(at)} coefficients and {', '.join(own.family.parameters)}"
+    scale = np.abs(own.x).max(axis=0)
+    found = _search(replace(own, x=own.x / scale))
+    if isinstance(found, str):
+        return found
+    beta, cov, parameters = found
+    return beta / scale, cov / np.outer(scale, scale), parameters
+
+
+def _search(design: Design) -> tuple[FloatArray, FloatArray, FloatArray] | str:
+    try:
+        found = search_laplace(design)
+    except FloatingPointError as error:
+        return str(error)
+    cov, told = covariance_of(found, design)
+    if told:
+        return told
+    with np.errstate(divide="ignore"):
+        far = np.abs(np.log(found.point.parameters)) if len(found.point.parameters) else np.zeros(0)
+    if (far > 15).any():
+        return f"{', '.join(design.family.parameters)} runs off: its rows leave nothing to estimate it from"
+    return found.point.beta, cov, found.point.parameters

@@ -1,0 +1,112 @@
+"""Responses whose linear predictor is known up to a normal error: expectation and predictive density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from unimix.design.design import Design
+from unimix.distributions.family import Family
+from unimix.distributions.log_density import Pointwise
+from unimix.distributions.sampling import mean_of
+
+FloatArray = npt.NDArray[np.float64]
+
+WIDE, NARROW = 161, 161
+"""Nodes over eight standard errors of the linear predictor to either side, and over ten widths of the integrand."""
+_ROUNDS, _HALVINGS = 60, 30
+
+
+def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatArray]) -> FloatArray:
+    """X beta + Z b + offset of every row under S sets of coefficients, shape (S, n).
+
+    Args:
+        design: The model.
+        beta: Shape (S, p).
+        effects: Per block, shapes (S, L, q); an empty sequence leaves group effects out.
+    """
+    eta = beta @ design.x.T
+    if design.offset is not None:
+        eta = eta + design.offset
+    for block, own in zip(design.blocks if len(effects) else (), effects, strict=True):
+        for j in range(block.q):
+            eta += own[:, block.codes, j] * block.z[:, j]
+    return np.asarray(eta)
+
+
+def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:
+    """E g^-1(eta) for eta ~ N(centre, sd^2), shape (n,).
+
+    In closed form for the identity, log and sqrt links, by Gauss-Hermite quadrature for links with bounded means. For
+    inverse links, whose expectation does not exist, the response at the centre.
+    """
+    match family.link:
+        case "identity":
+            return centre
+        case "log":
+            with np.errstate(over="ignore"):
+                return np.asarray(np.exp(centre + sd**2 / 2))
+        case "sqrt":
+            return np.asarray(centre**2 + sd**2)
+        case "inverse" | "inverse_squared":
+            return mean_of(family, centre)
+        case _:
+            nodes, weights = special.roots_hermitenorm(101)
+            values = mean_of(family, centre + sd * nodes[:, None])
+            return np.asarray(weights @ values / weights.sum())
+
+
+def predictive_log_density(rows: Callable[[FloatArray], Pointwise], centre: FloatArray, sd: FloatArray) -> FloatArray:
+    """Logarithm of the integral of p(y | eta) N(eta; centre, sd^2) over eta, shape (n,).
+
+    By the trapezoidal rule on nodes that cover the normal distribution and, more densely, the mode of every row's
+    integrand, which lies elsewhere where the response is informative.
+
+    Args:
+        rows: Log-density per row and its derivatives, as a function of the linear predictor (n,).
+        centre: Shape (n,).
+        sd: Shape (n,); where it is zero the density at the centre.
+    """
+    spread = np.where(sd > 0, sd, 1.0)
+
+    def height(eta: FloatArray) -> tuple[FloatArray, Pointwise]:
+        found = rows(eta)
+        return found.value - 0.5 * ((eta - centre) / spread) ** 2, found
+
+    eta = np.array(centre, dtype=np.float64)
+    value, at = height(eta)
+    for _ in range(_ROUNDS):
+        usable = np.isfinite(at.observed) & (at.observed + spread**-2.0 > 0)
+        bend = np.where(usable, at.observed, np.maximum(np.nan_to_num(at.expected), 0.0)) + spread**-2.0
+        step = np.nan_to_num((at.score - (eta - centre) / spread**2) / bend)
+        size = np.ones_like(eta)
+        for _ in range(_HALVINGS):
+            moved, there = height(eta + size * step)
+            worse = ~(moved >= value - 1e-12 * np.abs(value))
+            if not worse.any():
+                break
+            size = np.where(worse, size / 2, size)
+        else:
+            size = np.where(worse, 0.0, size)
+            moved, there = height(eta + size * step)
+        eta, value, at = eta + size * step, moved, there
+        if np.abs(size * step).max(initial=0.0) < 1e-9 * (1.0 + np.abs(eta).max(initial=0.0)):
+            break
+    bend = np.where(at.observed + spread**-2.0 > 0, at.observed, np.maximum(at.expected, 0.0)) + spread**-2.0
+    width = 1.0 / np.sqrt(bend)
+    nodes = np.concatenate(
+        [
+            centre + spread * np.linspace(-8, 8, WIDE)[:, None],
+            eta + width * np.linspace(-10, 10, NARROW)[:, None],
+        ]
+    )
+    nodes = np.sort(nodes, axis=0)
+    gaps = np.diff(nodes, axis=0)
+    weights = np.concatenate([gaps[:1], gaps[:-1] + gaps[1:], gaps[-1:]]) / 2
+    with np.errstate(divide="ignore"):
+        parts = np.stack([height(x)[0] for x in nodes]) + np.log(weights)
+    found = special.logsumexp(parts, axis=0) - np.log(spread) - 0.5 * np.log(2 * np.pi)
+    return np.where(sd > 0, found, rows(centre).value)

@@ -1,0 +1,161 @@
+"""Responses drawn from a model, and resampled designs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.design import Design, Part, RandomBlock
+from unimix.design.grouping_factors import is_nested
+from unimix.design.typed_columns import Level
+from unimix.distributions.sampling import draw_response
+from unimix.likelihood.glmm.laplace import fixed_predictor
+from unimix.likelihood.lmm.batched_linalg import matrix_root
+from unimix.likelihood.lmm.optimise import lower_triangular
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """A model with all of its parameters.
+
+    Attributes:
+        design: Its columns; ``y`` is not used.
+        beta: Fixed effects, shape (p,).
+        covariances: Per block, shape (q, q).
+        parameters: Dispersion parameters, shape (k,).
+        share: Probability of no structural zero, shape (n,), or None.
+        effects: Group effects to keep, shapes (L, q); None draws them anew.
+    """
+
+    design: Design
+    beta: FloatArray
+    covariances: tuple[FloatArray, ...]
+    parameters: FloatArray
+    share: FloatArray | None = None
+    effects: tuple[FloatArray, ...] | None = None
+
+    def draw(self, rng: np.random.Generator) -> FloatArray:
+        """One response, shape (n,); of a binomial family proportions."""
+        design = self.design
+        eta = fixed_predictor(design, self.beta)
+        for k, (block, covariance) in enumerate(zip(design.blocks, self.covariances, strict=True)):
+            if self.effects is not None:
+                own = self.effects[k]
+            else:
+                # Triangular, so that covariances that hardly differ give responses that hardly differ.
+                root = lower_triangular([matrix_root(covariance)])[0]
+                own = rng.standard_normal((block.n_levels, block.q)) @ root.T
+            eta = eta + np.einsum("nq,nq->n", block.z, own[block.codes])
+        return draw_response(design.family, self.parameters, eta, rng, design.weights, design.trials, self.share)
+
+
+def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -> Design:
+    """Draw levels with replacement, with all of their rows; a level that is drawn twice counts as two.
+
+    van der Leeden, Meijer & Busing (2008), in de Leeuw & Meijer (eds.), Handbook of Multilevel Analysis, section 11.4.
+
+    Args:
+        design: Rows to draw from.
+        codes: Level per row, shape (n,); None draws single rows.
+        rng: Source of randomness.
+    """
+    if codes is None:
+        return take(design, rng.integers(design.n, size=design.n), None, None)
+    parts = _rows_of_levels(codes)
+    chosen = rng.integers(len(parts), size=len(parts))
+    rows = np.concatenate([parts[c] for c in chosen])
+    copy = np.repeat(np.arange(len(parts)), [len(parts[c]) for c in chosen])
+    return take(design, rows, codes, copy)
+
+
+def resized(design: Design, codes: IntArray | None, n_levels: int | None, n_rows: int | None) -> Design:
+    """A design with more or fewer levels, and more or fewer rows in each.
+
+    Args:
+        design: The design.
+        codes: Level per row, shape (n,); None without groups, where all rows are one level.
+        n_levels: Whole copies of all levels, and what is left spread evenly over their order; None keeps them.
+        n_rows: Rows per level, likewise; None keeps them.
+    """
+    parts = _rows_of_levels(np.zeros(design.n, dtype=np.int64) if codes is None else codes)
+    chosen = _spread(len(parts), len(parts) if n_levels is None else n_levels)
+    picked = [parts[c] if n_rows is None else parts[c][_spread(len(parts[c]), n_rows)] for c in chosen]
+    copy = np.repeat(np.arange(len(chosen)), [len(p) for p in picked])
+    return take(design, np.concatenate(picked), codes, None if codes is None else copy)
+
+
+def _rows_of_levels(codes: IntArray) -> list[IntArray]:
+    """Positions of the rows of each level, in their order."""
+    return list(np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]))
+
+
+def _spread(total: int, wanted: int) -> IntArray:
+    """Whole copies of 0 ... total - 1, and the rest spread evenly."""
+    copies, rest = divmod(wanted, total)
+    more = (np.arange(rest) * total) // rest if rest else np.empty(0, dtype=np.int64)
+    return np.concatenate([np.tile(np.arange(total), copies), more]).astype(np.int64)
+
+
+def without(design: Design, codes: IntArray | None, level: int) -> Design:
+    """The design without the rows of one level (or without one row)."""
+    rows = np.delete(np.arange(design.n), level) if codes is None else np.flatnonzero(codes != level)
+    return take(design, rows, None, None)
+
+
+def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray | None) -> Design:
+    """Chosen rows of a design.
+
+    Args:
+        design: The design.
+        rows: Their positions; may repeat.
+        codes: Factor whose levels were drawn, per row of the design; None where nothing was.
+        copy: Which drawing each chosen row belongs to; it tells levels of the factor, and of factors nested in it,
+            apart.
+    """
+
+    def picked(values: FloatArray | None) -> FloatArray | None:
+        return None if values is None else np.ascontiguousarray(values[rows])
+
+    def part(values: Part | None) -> Part | None:
+        return None if values is None else replace(values, x=np.ascontiguousarray(values.x[rows]))
+
+    blocks: list[RandomBlock] = []
+    for block in design.blocks:
+        old = block.codes[rows]
+        whole = copy is not None and codes is not None and is_nested(block.codes, codes)
+        joint = old if not whole or copy is None else copy * block.n_levels + old
+        if copy is not None and block.n_levels == design.n:
+            # a level per row: every row that is drawn is one
+            whole, joint = True, np.arange(len(rows)) * block.n_levels + old
+        present, new = np.unique(joint, return_inverse=True)
+        levels: tuple[Level, ...]
+        if whole:
+            levels = tuple(f"{block.levels[int(v) % block.n_levels]} ({int(v) // block.n_levels + 1})" for v in present)
+        else:
+            levels = tuple(block.levels[int(v)] for v in present)
+        blocks.append(
+            replace(block, z=np.ascontiguousarray(block.z[rows]), codes=new.astype(np.int64).ravel(), levels=levels)
+        )
+    kept: dict[str, Any] = {"columns": {}, "labels": None}
+    return replace(
+        design,
+        y=np.ascontiguousarray(design.y[rows]),
+        x=np.ascontiguousarray(design.x[rows]),
+        blocks=tuple(blocks),
+        weights=picked(design.weights),
+        offset=picked(design.offset),
+        trials=picked(design.trials),
+        rows=design.rows[rows],
+        zero=part(design.zero),
+        dispersion=part(design.dispersion),
+        **kept,
+    )
+
+
+__all__ = ["Simulator", "resample", "resized", "take", "without"]

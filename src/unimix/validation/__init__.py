@@ -1,1 +1,0 @@
-"""Cross-validation of engines and kinds of pooling."""

@@ -1,0 +1,1 @@
+"""Several fits: comparisons of engines, model tests, validation, tables."""

@@ -1,0 +1,345 @@
+"""Engines side by side, with a verdict on each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+
+from unimix.analysis.certificate.certificate import Certificate
+from unimix.analysis.certificate.certify import certify
+from unimix.errors import DataError, DisagreementError, OptionError
+from unimix.fitted.saving import written
+from unimix.fitted.text import number
+from unimix.result import FitResult
+from unimix.workflows.comparison.causes import causes
+from unimix.workflows.comparison.failure import Failure
+from unimix.workflows.comparison.verdicts import (
+    Tolerances,
+    Verdict,
+    all_correlations,
+    all_sds,
+    dispersion_parameters,
+    has_residual,
+    judge,
+    measure,
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results of several engines for one design.
+
+    Attributes:
+        results: By label: the backend's name; where it occurs twice, with the method, or numbered.
+        failures: Engines without a result, by label.
+        order: All labels in the order asked for.
+        reference: Label of the result that the others are measured against.
+        tolerances: Used by the verdicts.
+    """
+
+    results: dict[str, FitResult]
+    failures: dict[str, Failure]
+    order: tuple[str, ...]
+    reference: str | None
+    tolerances: Tolerances = field(default_factory=Tolerances)
+
+    def __getitem__(self, label: str) -> FitResult:
+        if label in self.failures:
+            raise DisagreementError(f"{label} has no result: {self.failures[label].message}")
+        if label not in self.results:
+            raise OptionError(f"{label!r} is not in this comparison: {', '.join(self.order)}.")
+        return self.results[label]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.order)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @property
+    def estimates(self) -> pd.DataFrame:
+        """Rows (part, name): fixed effects, SDs, correlations, fit; one column per engine."""
+        return self._table(_estimates)
+
+    @property
+    def std_errors(self) -> pd.DataFrame:
+        """Standard errors of the fixed effects (posterior SDs for samplers), one column per engine."""
+        return self._table(
+            lambda f: {("fixed", t): float(v) for t, v in zip(f.fixed.terms, f.fixed.std_error, strict=True)}
+        )
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """Against the reference: fixed effects in standard errors, SEs and SDs as ratios, others as differences."""
+        return self._table(self._difference)
+
+    def _table(self, rows: Callable[[FitResult], dict[tuple[str, str], float]]) -> pd.DataFrame:
+        columns = {label: rows(fit) for label, fit in self.results.items()}
+        index = list(dict.fromkeys(k for column in columns.values() for k in column))
+        if not index:
+            return pd.DataFrame(columns=list(self.order))
+        return pd.DataFrame(
+            {label: [columns.get(label, {}).get(k, np.nan) for k in index] for label in self.order},
+            index=pd.MultiIndex.from_tuples(index, names=["part", "name"]),
+        )
+
+    def _difference(self, fit: FitResult) -> dict[tuple[str, str], float]:
+        if self.reference is None:
+            return {}
+        reference = self.results[self.reference]
+        d = measure(fit, reference)
+        sds = [k for k in _estimates(reference) if k[0] == "sd"]
+        cors = [k for k in _estimates(reference) if k[0] == "correlation"]
+        rows = {("fixed (in SE)", t): float(v) for t, v in zip(fit.fixed.terms, d.fixed, strict=True)}
+        rows |= {("std_error (ratio)", t): float(v) for t, v in zip(fit.fixed.terms, d.std_error, strict=True)}
+        rows |= {("sd (ratio)", k[1]): float(v) for k, v in zip(sds, d.sd, strict=True)}
+        shared = [k for k in dispersion_parameters(reference) if k in dispersion_parameters(fit)]
+        rows |= {("dispersion (ratio)", k): float(v) for k, v in zip(shared, d.dispersion, strict=True)}
+        rows |= {("correlation (difference)", k[1]): float(v) for k, v in zip(cors, d.correlation, strict=True)}
+        return rows | {("fit", "log_likelihood (difference)"): d.log_likelihood}
+
+    def verdicts_with(self, tolerances: Tolerances) -> dict[str, Verdict]:
+        """Judge every engine with these tolerances."""
+        found: dict[str, Verdict] = {}
+        for label in self.order:
+            if label in self.failures:
+                found[label] = self.failures[label].verdict()
+            elif self.reference is not None:
+                verdict = judge(self.results[label], self.results[self.reference], tolerances)
+                found[label] = self._by_another_road(label, verdict)
+        return found
+
+    def _by_another_road(self, label: str, verdict: Verdict) -> Verdict:
+        """Say so where an engine that stands in an earlier column was only called in another way."""
+        engine = self.results[label].engine
+        earlier = [k for k in self.order[: self.order.index(label)] if k in self.results]
+        twin = next((k for k in earlier if self.results[k].engine.engine == engine.engine), None)
+        if verdict.kind != "numerically equal" or twin is None or self.results[twin].engine.backend == engine.backend:
+            return verdict
+        return Verdict(
+            "identical engine",
+            f"{engine.engine} again, by another road than backend {twin!r}: no second opinion. {verdict.reason}",
+        )
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per engine: verdict, reason."""
+        found = self.verdicts_with(self.tolerances)
+        return pd.DataFrame(
+            {
+                "verdict": [v.kind for v in found.values()],
+                "reason": [" ".join([v.reason, *(f"{f.capitalize()}." for f in v.faults)]) for v in found.values()],
+            },
+            index=pd.Index(list(found), name="backend"),
+        )
+
+    @cached_property
+    def certificates(self) -> dict[str, Certificate]:
+        """A certificate of every result, by label; the best optimum is searched for from all of them.
+
+        Raises:
+            DataError: If the results were loaded: ``same.certify(data)`` takes the data.
+        """
+        return self.certify()
+
+    @property
+    def _certified(self) -> bool:
+        """Whether certificates are at hand, or can be made."""
+        return "certificates" in self.__dict__ or any(f.holds_design for f in self.results.values())
+
+    def certify(self, data: Any = None) -> dict[str, Certificate]:
+        """A certificate of every result, by label.
+
+        Args:
+            data: The data that were fitted; needed where no result is fresh.
+
+        Raises:
+            DataError: If the data are needed and absent, or not those that were fitted.
+        """
+        if not self.results:
+            return {}
+        fits = list(self.results.values())
+        fresh = next((f for f in fits if data is None and f.holds_design), fits[0])
+        return dict(zip(self.results, certify(fits, fresh.design(data)), strict=True))
+
+    @property
+    def causes(self) -> pd.DataFrame:
+        """Every difference from the reference with its cause: columns engine, differs, size, cause."""
+        if self.reference is None:
+            return pd.DataFrame(columns=["engine", "differs", "size", "cause"])
+        return causes(self.results, self.certificates, self.reference)
+
+    @property
+    def agree(self) -> bool:
+        """Whether two engines or more gave a result, none that was asked failed, and none is suspicious."""
+        return len(self.results) > 1 and all(v.agrees for v in self.verdicts_with(self.tolerances).values())
+
+    def assert_agree(self, tolerances: Tolerances | None = None, **changed: float) -> None:
+        """Raise unless all engines agree; for tests.
+
+        Args:
+            tolerances: Instead of the comparison's own.
+            changed: Single tolerances by name, such as ``fixed=0.05``.
+
+        Raises:
+            DisagreementError: With the table and the reasons.
+        """
+        used = tolerances or self.tolerances
+        if changed:
+            unknown = [k for k in changed if k not in Tolerances.model_fields]
+            if unknown:
+                raise OptionError(
+                    f"{unknown[0]!r} is not a tolerance. Tolerances: {', '.join(Tolerances.model_fields)}."
+                )
+            used = Tolerances(**{**used.model_dump(), **changed})
+        bad = {label: v for label, v in self.verdicts_with(used).items() if not v.agrees}
+        if bad:
+            told = "\n".join(
+                f"{label}: {v.kind}. {v.reason} {'; '.join(v.faults)}".rstrip() for label, v in bad.items()
+            )
+            raise DisagreementError(f"The engines do not agree.\n{told}\n\n{self}")
+        if len(self.results) < 2:
+            raise DisagreementError(f"Fewer than two engines gave a result: nothing is compared.\n\n{self}")
+
+    def __str__(self) -> str:
+        if not self.results:
+            return "No engine gave a result.\n" + "\n".join(
+                f"  {k}: {f.error}: {f.message}" for k, f in self.failures.items()
+            )
+        first = next(iter(self.results.values()))
+        blocks = [
+            f"{first.model.formula}, {first.model.n_obs} rows",
+            "",
+            self._shown().to_string(index_names=False),
+            "",
+        ]
+        for label, row in self.verdicts.iterrows():
+            blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
+        if self._certified:
+            blocks.append("")
+            blocks += [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
+        return "\n".join(blocks)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self._html()
+
+    def _shown(self) -> pd.DataFrame:
+        """Estimates as text, fixed effects with their standard errors (posterior SDs) in parentheses."""
+        table = self.estimates
+        columns: dict[str, list[str]] = {}
+        for label in table.columns:
+            fit = self.results.get(label)
+            errors = [] if fit is None else [f" ({number(float(v))})" for v in fit.fixed.std_error]
+            errors += [""] * (len(table) - len(errors))  # fixed effects come first
+            columns[label] = [(number(float(v)) or "-") + e for v, e in zip(table[label], errors, strict=True)]
+        return pd.DataFrame(columns, index=table.index)
+
+    def _html(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return self._shown().to_html(border=0) + self.verdicts.to_html(border=0)
+
+    @overload
+    def to_html(self, path: None = None) -> str: ...
+    @overload
+    def to_html(self, path: str | Path) -> Path: ...
+    def to_html(self, path: str | Path | None = None) -> str | Path:
+        """The comparison as a page of its own, with the forest plot where matplotlib is installed.
+
+        Args:
+            path: Write it to this file.
+
+        Returns:
+            The page; with a path, the path.
+        """
+        from unimix.workflows.comparison.report import page
+
+        return written(page(self), path)
+
+    @overload
+    def to_json(self, path: None = None) -> str: ...
+    @overload
+    def to_json(self, path: str | Path) -> Path: ...
+    def to_json(self, path: str | Path | None = None) -> str | Path:
+        """Write all results and failures as JSON.
+
+        Args:
+            path: Write it to this file.
+
+        Returns:
+            The text; with a path, the path.
+        """
+        content = {
+            "order": self.order,
+            "results": {k: json.loads(f.to_json()) for k, f in self.results.items()},
+            "failures": {k: asdict(f) for k, f in self.failures.items()},
+            "reference": self.reference,
+            "tolerances": self.tolerances.model_dump(),
+        }
+        if self._certified:
+            content["certificates"] = {k: json.loads(c.model_dump_json()) for k, c in self.certificates.items()}
+        return written(json.dumps(content), path)
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Comparison:
+        """Read what :meth:`to_json` wrote, from a text or a file; no engine is needed.
+
+        Raises:
+            DataError: If it is no saved comparison.
+        """
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        try:
+            content = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
+            found = cls(
+                {k: FitResult.from_json(json.dumps(v)) for k, v in content["results"].items()},
+                {k: Failure(**v) for k, v in content["failures"].items()},
+                tuple(content["order"]),
+                content["reference"],
+                Tolerances(**content["tolerances"]),
+            )
+            if "certificates" in content:
+                made = {k: Certificate.model_validate_json(json.dumps(v)) for k, v in content["certificates"].items()}
+                found.__dict__["certificates"] = made
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"This is not a saved Comparison: {type(error).__name__}: {error}") from error
+        return found
+
+    def plot(self, **options: Any) -> Any:
+        """Forest plot: one panel per quantity, engines by colour.
+
+        Args:
+            options: As for :func:`unimix.plots.forest.forest`.
+
+        Returns:
+            The matplotlib Axes, shape (panels,).
+        """
+        from unimix.plots.forest import forest
+
+        return forest(list(self.results.items()), **options)
+
+
+def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:
+    rows = {("fixed", t): float(v) for t, v in zip(fit.fixed.terms, fit.fixed.estimate, strict=True)}
+    names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + (["Residual"] if has_residual(fit) else [])
+    rows |= {("sd", n): float(v) for n, v in zip(names, all_sds(fit), strict=True)}
+    pairs = [
+        f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)
+    ]
+    rows |= {("correlation", n): float(v) for n, v in zip(pairs, all_correlations(fit), strict=True)}
+    rows |= {("dispersion", name): value for name, value in dispersion_parameters(fit).items()}
+    rows |= {
+        (heading, term): float(value)
+        for name, heading in (("zero", "zero inflation"), ("dispersion", "log dispersion"))
+        if name in fit.parts
+        for term, value in zip(fit.parts[name].terms, fit.parts[name].estimate, strict=True)
+    }
+    seconds = {k: v for k, v in fit.engine.seconds.items() if k != "load"}
+    return rows | {("fit", "log_likelihood"): fit.log_likelihood, ("fit", "seconds"): sum(seconds.values())}

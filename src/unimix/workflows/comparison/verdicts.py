@@ -1,0 +1,335 @@
+"""Is a difference between two engines nothing, expected, or suspicious?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+
+from unimix.fitted.schema import PRIORS
+from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+
+APPROXIMATE = ("variational", "MAP")
+KINDS = (
+    "reference",
+    "identical engine",
+    "numerically equal",
+    "expected to differ",
+    "refused",
+    "suspicious",
+    "not converged",
+    "failed",
+)
+
+
+class Tolerances(BaseModel):
+    """How far two engines may be apart and still agree.
+
+    Attributes:
+        fixed: Fixed effects, in standard errors of the reference. 0.01 is far below what anyone reports, and above
+            what optimizers leave (1e-3 in a flat likelihood).
+        std_error: Standard errors, relative. The observed-information and the GLS kind differ by up to 2e-3.
+        sd: Standard deviations of effects and residual, relative. 2 % moves the log-likelihood by less than 1e-3.
+        log_likelihood: Same criterion, absolute.
+        std_error_kinds: Standard errors of different kinds, relative: those of the observed information of all
+            parameters carry the uncertainty of the variances, those of generalised least squares do not. It is of the
+            order of one over the number of groups.
+        dispersion: Dispersion parameters other than a standard deviation, relative; the flattest of all.
+        criteria: Fixed effects, in standard errors, where two approximations of one likelihood are compared (Laplace,
+            quadrature, expected or observed information).
+        approximate_fixed: The same against an approximate posterior (variational, or Laplace's at the joint mode).
+        posterior_fixed: Posterior means against maximum likelihood, in standard errors, beyond 4 Monte Carlo errors.
+        posterior_sd: Largest ratio between a posterior mean of an SD and the estimate: with few groups the posterior
+            is skewed and its mean lies above the mode.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fixed: NonNegativeFloat = 0.01
+    std_error: NonNegativeFloat = 5e-3
+    sd: NonNegativeFloat = 0.02
+    log_likelihood: NonNegativeFloat = 1e-3
+    std_error_kinds: NonNegativeFloat = 0.5
+    dispersion: NonNegativeFloat = 0.05
+    criteria: NonNegativeFloat = 0.5
+    approximate_fixed: NonNegativeFloat = 1.5
+    posterior_fixed: NonNegativeFloat = 0.35
+    posterior_sd: NonNegativeFloat = 2.0
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far one result is from the reference.
+
+    Attributes:
+        fixed: Differences of fixed effects in reference standard errors, shape (p,).
+        std_error: Ratios of standard errors, shape (p,).
+        sd: Ratios of SDs (effects, then residual); NaN where both are zero.
+        dispersion: Ratios of dispersion parameters other than SDs.
+        parts: Differences of the coefficients beside the mean (zero inflation, dispersion), in standard errors.
+        correlation: Differences of correlations.
+        log_likelihood: Difference; NaN where the criteria differ.
+    """
+
+    fixed: FloatArray
+    std_error: FloatArray
+    sd: FloatArray
+    dispersion: FloatArray
+    parts: FloatArray
+    correlation: FloatArray
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to make of one result.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        reason: One sentence.
+        faults: What exceeds the tolerances.
+    """
+
+    kind: str
+    reason: str
+    faults: tuple[str, ...] = field(default=())
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the result can stand beside the reference."""
+        return self.kind in KINDS[:5] and not self.faults
+
+
+def all_sds(fit: FitResult) -> FloatArray:
+    """SDs of all effects, then the residual's where there is one."""
+    return np.array([s for block in fit.random for s in block.sd] + ([fit.sigma] if has_residual(fit) else []))
+
+
+def has_residual(fit: FitResult) -> bool:
+    """Whether the family has one residual standard deviation."""
+    return "sigma" in fit.fit.parameters
+
+
+def dispersion_parameters(fit: FitResult) -> dict[str, float]:
+    """Dispersion parameters other than the residual standard deviation."""
+    return {name: value for name, value in fit.fit.parameters.items() if name != "sigma"}
+
+
+def all_units(fit: FitResult) -> FloatArray:
+    """What turns :func:`all_sds` into units of the response."""
+    return np.array([u for block in fit.random for u in block.unit] + ([1.0] if has_residual(fit) else []))
+
+
+def all_correlations(fit: FitResult) -> FloatArray:
+    """Correlations of all blocks, row by row below the diagonal."""
+    return np.array([b.correlation[i, j] for b in fit.random for i in range(len(b.terms)) for j in range(i)])
+
+
+def measure(fit: FitResult, reference: FitResult) -> Distance:
+    """Measure the distance between two results of one design."""
+    same = fit.fit.criterion == reference.fit.criterion
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = all_sds(reference)
+        # SDs below a thousandth of the residual SD are zero for all purposes: a ratio of two of them says nothing.
+        scale = reference.sigma if has_residual(reference) else 1.0
+        floor = 1e-3 * scale / all_units(reference)
+        own, theirs = dispersion_parameters(fit), dispersion_parameters(reference)
+        parts = [
+            (fit.parts[name].estimate - part.estimate) / part.std_error
+            for name, part in reference.parts.items()
+            if name in fit.parts
+        ]
+        return Distance(
+            fixed=(fit.fixed.estimate - reference.fixed.estimate) / reference.fixed.std_error,
+            std_error=fit.fixed.std_error / reference.fixed.std_error,
+            sd=(all_sds(fit) + floor) / (size + floor),
+            dispersion=np.array([own[name] / value for name, value in theirs.items() if name in own]),
+            parts=np.concatenate(parts) if parts else np.empty(0),
+            correlation=all_correlations(fit) - all_correlations(reference),
+            log_likelihood=fit.log_likelihood - reference.log_likelihood if same else float("nan"),
+        )
+
+
+def choose_reference(fits: list[FitResult]) -> int:
+    """Index of the result that others are held against.
+
+    The converged likelihood fit with the highest log-likelihood (of the criterion that most of them used); the first
+    one of equals; a sampler only where nothing else converged.
+    """
+    good = [i for i, f in enumerate(fits) if f.converged]
+    if not good:
+        return 0
+    likelihood = [i for i in good if not np.isnan(fits[i].log_likelihood)]
+    if not likelihood:
+        return good[0]
+    criteria = [fits[i].fit.criterion for i in likelihood]
+    main = max(dict.fromkeys(criteria), key=criteria.count)
+    pool = [i for i in likelihood if fits[i].fit.criterion == main]
+    best = max(fits[i].log_likelihood for i in pool)
+    return next(i for i in pool if fits[i].log_likelihood >= best - 1e-6)
+
+
+def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdict:
+    """Judge one result against the reference."""
+    if not fit.converged:
+        why = "; ".join(m.rstrip(".") for m in fit.status.messages) or "the engine gave no reason"
+        return Verdict("not converged", f"Do not use it: {why}.", ("it did not converge",))
+    if fit is reference:
+        return Verdict("reference", "The others are measured against it.")
+    distance = measure(fit, reference)
+    if any(f.fit.criterion in APPROXIMATE for f in (fit, reference)):
+        return _judge_approximation(fit, reference, distance, tolerances)
+    if fit.fit.criterion == "posterior" or reference.fit.criterion == "posterior":
+        return _judge_posterior(fit, reference, distance, tolerances)
+    if fit.fit.criterion != reference.fit.criterion:
+        return _judge_criteria(fit, reference, distance, tolerances)
+    adjusted = [f.fixed.df_method == "kenward-roger" for f in (fit, reference)]
+    kinds = {f.fixed.std_error_kind for f in (fit, reference)} - {""}
+    other_errors = adjusted[0] != adjusted[1] or len(kinds) > 1
+    faults = _faults(distance, tolerances, std_errors=not other_errors)
+    if np.isfinite(distance.log_likelihood) and distance.log_likelihood < -tolerances.log_likelihood:
+        return Verdict(
+            "suspicious",
+            f"It stopped {-distance.log_likelihood:.3g} log-likelihood units below the best fit.",
+            tuple(faults),
+        )
+    if faults:
+        return Verdict("suspicious", "It differs by more than rounding and vcov kinds explain.", tuple(faults))
+    gap = float(np.nanmax(np.abs(distance.std_error - 1), initial=0.0))
+    if other_errors and gap > tolerances.std_error:
+        if adjusted[0] != adjusted[1]:
+            return Verdict(
+                "expected to differ",
+                "Same optimum; standard errors adjusted after Kenward and Roger against plain ones.",
+            )
+        told = f"standard errors of {fit.fixed.std_error_kind} against {reference.fixed.std_error_kind}"
+        if gap > tolerances.std_error_kinds:
+            return Verdict(
+                "suspicious",
+                f"Same optimum, but {told} differ by {gap:.0%}.",
+                (f"a standard error differs by {gap:.0%} (allowed {tolerances.std_error_kinds:.0%} between kinds)",),
+            )
+        return Verdict("expected to differ", f"Same optimum; {told}, which differ by up to {gap:.1%}.")
+    if fit.engine.backend == reference.engine.backend:
+        return Verdict("identical engine", f"The same engine again, with the same estimates{_tests(fit, reference)}.")
+    if fit.engine.engine == reference.engine.engine:
+        return Verdict(
+            "identical engine",
+            f"{reference.engine.engine} by another road, with the same estimates{_tests(fit, reference)}.",
+        )
+    fixed, se, sd = (
+        float(np.nanmax(np.abs(v), initial=0.0)) for v in (distance.fixed, distance.std_error - 1, distance.sd - 1)
+    )
+    return Verdict(
+        "numerically equal",
+        f"Same optimum: fixed effects within {fixed:.0e} standard errors, standard errors within a relative {se:.0e}, "
+        f"SDs within {sd:.0e}{_tests(fit, reference)}.",
+    )
+
+
+def _tests(fit: FitResult, reference: FitResult) -> str:
+    """How tests and intervals differ where estimates do not: by degrees of freedom or by level."""
+    told = []
+    if fit.fixed.df_method != reference.fixed.df_method:
+        told.append(f"{fit.fixed.df_method} against {reference.fixed.df_method} degrees of freedom")
+    if fit.fixed.level != reference.fixed.level:
+        told.append(f"{100 * fit.fixed.level:g} % against {100 * reference.fixed.level:g} % intervals")
+    return f"; tests differ ({', '.join(told)})" if told else ""
+
+
+def _faults(distance: Distance, tolerances: Tolerances, *, std_errors: bool) -> list[str]:
+    found = []
+    worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
+    if worst > tolerances.fixed:
+        found.append(f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.fixed:g})")
+    worst = float(np.nanmax(np.abs(distance.std_error - 1), initial=0.0))
+    if std_errors and worst > tolerances.std_error:
+        found.append(f"a standard error differs by {worst:.1%} (allowed {tolerances.std_error:.1%})")
+    worst = float(np.nanmax(np.abs(distance.sd - 1), initial=0.0))
+    if worst > tolerances.sd:
+        found.append(f"a standard deviation differs by {worst:.1%} (allowed {tolerances.sd:.1%})")
+    worst = float(np.nanmax(np.abs(distance.dispersion - 1), initial=0.0))
+    if worst > tolerances.dispersion:
+        found.append(f"a dispersion parameter differs by {worst:.1%} (allowed {tolerances.dispersion:.1%})")
+    worst = float(np.nanmax(np.abs(distance.parts), initial=0.0))
+    if worst > 5 * tolerances.fixed:
+        found.append(
+            f"a coefficient beside the mean is {worst:.2g} standard errors away (allowed {5 * tolerances.fixed:g})"
+        )
+    gap = distance.log_likelihood
+    if np.isfinite(gap) and abs(gap) > tolerances.log_likelihood:
+        found.append(f"the log-likelihood differs by {gap:+.3g} (allowed {tolerances.log_likelihood:g})")
+    return found
+
+
+def _spread(fit: FitResult, reference: FitResult, distance: Distance) -> str:
+    """How far apart fixed effects and SDs are, in words."""
+    worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
+    scale = reference.sigma if has_residual(reference) else 1.0
+    known = all_sds(reference) * all_units(reference) > 0.01 * scale  # a ratio to zero says nothing
+    ratio = float(np.nanmax(np.abs(distance.sd[known] - 1), initial=0.0))
+    told = f"fixed effects within {worst:.2f} standard errors"
+    if len(all_sds(fit)):
+        size = f"{ratio:.0%}" if ratio >= 0.01 else f"{ratio:.1%}"
+        told += f", SDs within {size}{'' if known.all() else ' (those that are not zero)'}"
+    return told
+
+
+def _judge_criteria(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
+    names = f"{fit.fit.criterion} against {reference.fit.criterion}"
+    if {fit.fit.criterion, reference.fit.criterion} & {"REML", "ML"}:
+        return Verdict("expected to differ", f"{names}: another criterion; {_spread(fit, reference, distance)}.")
+    worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
+    told = f"{names}: two approximations of one likelihood, whose values are not comparable"
+    if worst > tolerances.criteria:
+        fault = f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.criteria:g} between criteria)"
+        return Verdict("suspicious", f"{told}; they are far apart.", (fault,))
+    return Verdict("expected to differ", f"{told}; {_spread(fit, reference, distance)}.")
+
+
+def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
+    names = {
+        "variational": "A variational posterior",
+        "MAP": "Laplace's approximation of a posterior at its mode",
+    }
+    approximate = fit if fit.fit.criterion in APPROXIMATE else reference
+    told = f"{names[approximate.fit.criterion]} under priors, not maximum likelihood"
+    worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
+    if worst > tolerances.approximate_fixed:
+        fault = f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.approximate_fixed:g})"
+        return Verdict("suspicious", f"{told}: {_spread(fit, reference, distance)}.", (fault,))
+    low, high = float(np.nanmin(distance.std_error)), float(np.nanmax(distance.std_error))
+    errors = f"its standard errors {low:.2g} to {high:.2g} times the others'"
+    return Verdict("expected to differ", f"{told}: {_spread(fit, reference, distance)}, {errors}.")
+
+
+def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
+    sampled = fit if fit.fit.criterion == "posterior" else reference
+    if fit.fit.criterion == reference.fit.criterion and fit.engine.priors != reference.engine.priors:
+        changed = [k for k in fit.engine.priors if fit.engine.priors[k] != reference.engine.priors.get(k)]
+        return Verdict("expected to differ", f"Posteriors under other priors ({', '.join(changed)}).")
+    noise = 4 / np.sqrt(max(sampled.status.ess_bulk or 1.0, 1.0))
+    faults = []
+    worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
+    allowed = tolerances.posterior_fixed + noise
+    if worst > allowed:
+        faults.append(f"a fixed effect is {worst:.2g} standard errors away (allowed {allowed:.2g})")
+    if not fit.singular and not reference.singular:
+        ratio = float(np.nanmax(np.maximum(distance.sd, 1 / distance.sd), initial=1.0))
+        if ratio > tolerances.posterior_sd:
+            faults.append(
+                f"a standard deviation differs by a factor of {ratio:.2g} (allowed {tolerances.posterior_sd:g})"
+            )
+    given = sampled.provenance.get(PRIORS)
+    if faults and given and fit.fit.criterion != reference.fit.criterion:
+        return Verdict("expected to differ", f"A posterior under priors of the user ({given}): {'; '.join(faults)}.")
+    if faults:
+        return Verdict(
+            "suspicious", "It is further away than priors and Monte Carlo error usually explain.", tuple(faults)
+        )
+    told = f"A posterior mean under priors, not an optimum: {_spread(fit, reference, distance)}."
+    return Verdict("expected to differ", told)

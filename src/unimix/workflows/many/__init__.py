@@ -1,0 +1,1 @@
+"""Many fits, in processes or on a cluster."""

@@ -1,0 +1,298 @@
+"""Which results can be compared: the same rows and response, one criterion, one model inside the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from unimix.design.design import Design, RandomBlock
+from unimix.errors import DataError, OptionError, UnimixError, listing
+from unimix.estimation.refit import again_at
+from unimix.fitted.describe import model_text
+from unimix.result import FitResult
+
+FloatArray = npt.NDArray[np.float64]
+MIXTURE = "the mixture of chi-squared distributions on the boundary"
+
+
+def labels_of(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[str]:
+    """Names of results: as given, or their models.
+
+    Raises:
+        OptionError: If there are not as many names as results.
+    """
+    labels = list(names) if names is not None else [model_text(f) for f in fits]
+    if len(labels) != len(fits):
+        raise OptionError(f"names= has {len(labels)} names for {len(fits)} results.")
+    return labels
+
+
+def several(fits: Sequence[FitResult], name: str) -> None:
+    """Refuse what are not several results.
+
+    Raises:
+        OptionError: With the line to type.
+    """
+    if len(fits) < 2 or any(not isinstance(f, FitResult) for f in fits):
+        more = " fit.anova() tests the terms of one." if name == "anova" else ""
+        raise OptionError(f"{name} takes two results at least: um.{name}(fit_a, fit_b).{more}")
+
+
+def likelihoods(fits: Sequence[FitResult], name: str) -> None:
+    """Refuse posteriors, and results that were loaded without their data.
+
+    Raises:
+        UnimixError: For posteriors.
+        DataError: For loaded results.
+    """
+    if any(f.fixed.interval == "credible" for f in fits):
+        raise UnimixError(
+            "Posteriors have no likelihood of their estimates: um.compare_loo(a, b) compares what they predict."
+        )
+    if not all(f.holds_design for f in fits):
+        raise DataError(
+            f"um.{name} needs the data of a loaded result: um.refit(fit, data) fits it again, with its engine."
+        )
+
+
+def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
+    """Refuse results of other rows, responses, weights or trials.
+
+    Args:
+        fits: Results.
+        families: Whether their distributions may differ, where densities are of one kind (all counts, all continuous).
+
+    Raises:
+        DataError: With what differs.
+    """
+    first = fits[0]
+    for other in fits[1:]:
+        mine, theirs = first.rows.observed, other.rows.observed
+        if mine.shape != theirs.shape:
+            raise DataError(
+                f"The results belong to different rows ({first.n_obs} and {other.n_obs}). Fit both to the rows without "
+                "missing values in any of their columns."
+            )
+        if not np.allclose(mine, theirs, rtol=1e-10, atol=0.0):
+            raise DataError(
+                f"The results belong to different responses ({first.model.response} and {other.model.response}), or "
+                "to different rows. Models of y and of log(y) have densities of different things."
+            )
+        if len(np.unique(mine)) <= len(mine) / 2 and not np.array_equal(_rows(first), _rows(other)):
+            raise DataError(
+                "The results belong to different rows of their data, whose responses happen to be equal. Fit both to "
+                "one frame, without missing values in any of their columns."
+            )
+        if other.family != first.family and not (families and _kind(first) == _kind(other)):
+            raise DataError(f"The results have different families, {first.family} and {other.family}.")
+        for what in ("weights", "trials"):
+            a, b = (getattr(f.rows, what) for f in (first, other))
+            ones = np.ones(first.n_obs)
+            if not np.allclose(ones if a is None else a, ones if b is None else b):
+                raise DataError(f"The results have different {what}.")
+
+
+def _rows(fit: FitResult) -> npt.NDArray[np.str_]:
+    """Labels of the rows used."""
+    labels = fit.rows.labels
+    own = np.asarray(fit.rows.index, dtype=np.int64) if labels is None else labels.index()
+    return np.array([str(v) for v in own])
+
+
+def _kind(fit: FitResult) -> str:
+    """What the densities are of: counts, proportions of trials, or continuous responses."""
+    own = fit.family.response
+    return own if own in ("count", "binomial") else "continuous"
+
+
+def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[int], list[FitResult]]:
+    """Results from the smallest model to the largest, by one criterion.
+
+    Args:
+        fits: Of the same rows.
+        notes: Gains what was done.
+
+    Returns:
+        Their order, and the results in it: refitted by ML where REML criteria say nothing.
+
+    Raises:
+        DataError: If their log-likelihoods cannot be compared.
+    """
+    order = sorted(range(len(fits)), key=lambda i: fits[i].fit.n_parameters)
+    chosen = [fits[i] for i in order]
+    restricted = [f.model.method == "REML" for f in chosen]
+    if any(restricted) and not (same_columns(chosen) and all(restricted)):
+        chosen = [again_at(f, method="ML") if r else f for f, r in zip(chosen, restricted, strict=True)]
+        why = "other results are by ML" if same_columns(chosen) else "their fixed parts, or codings, differ"
+        notes.append(f"REML fits were refitted by ML, because {why}.")
+    one_kind(chosen)
+    unsure = [model_text(f) for f in chosen if not f.converged]
+    if unsure:
+        notes.append(f"Not converged, so that its log-likelihood may be too low: {listing(unsure)}.")
+    return order, chosen
+
+
+def one_kind(fits: Sequence[FitResult]) -> None:
+    """Refuse log-likelihoods of different criteria; without group effects every one is the plain likelihood.
+
+    Raises:
+        DataError: With their names.
+    """
+    kinds = {f.fit.criterion for f in fits if f.random} or {"ML"}
+    if len(kinds) > 1:
+        raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
+
+
+def same_columns(fits: Sequence[FitResult]) -> bool:
+    """Whether the fixed columns are the same numbers: REML criteria depend on their coding."""
+    x = [f.design().x for f in fits]
+    return all(a.shape == x[0].shape and np.allclose(a, x[0], rtol=1e-10, atol=0.0) for a in x)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a larger model has more.
+
+    Attributes:
+        df: Parameters.
+        boundary: Whether the smaller model is on the boundary of the larger, in one parameter.
+        note: What there is to know of the p value, or empty.
+    """
+
+    df: int
+    boundary: bool
+    note: str
+
+
+def step_between(larger: FitResult, smaller: FitResult) -> Step:
+    """What a model has more than one inside it.
+
+    Raises:
+        DataError: If the smaller cannot be seen to be inside the larger.
+    """
+    big, small = larger.design(), smaller.design()
+    df = larger.fit.n_parameters - smaller.fit.n_parameters
+    if df <= 0 or not _nested(big, small):
+        equal = " (as many parameters)" if df <= 0 else ""
+        raise DataError(
+            f"{model_text(smaller)} cannot be seen to be nested in {model_text(larger)}{equal}: its columns, offset, "
+            "group effects and other parts would have to be among those of the larger. See um.compare_ic."
+        )
+    variances = sum(b.q for b in big.blocks) - sum(b.q for b in small.blocks)
+    parts = int(big.zero is not None and small.zero is None) + int(big.family.label != small.family.label)
+    same_mean, same_rest = big.p == small.p, _n_parts(big) == _n_parts(small)
+    if variances == 1 and same_mean and same_rest and not parts:
+        return Step(
+            df, True, "p values of one variance more: the mixture of chi-squared distributions on the boundary."
+        )
+    if parts == 1 and variances == 0 and same_mean and df == 1:
+        what = "zero inflation" if big.zero is not None and small.zero is None else "overdispersion"
+        return Step(
+            df, True, f"No {what} is on the boundary: the p value is of the mixture of chi-squared distributions."
+        )
+    if variances or parts:
+        note = (
+            "Parameters on their boundary are tested with others: the p value of the plain chi-squared is conservative."
+        )
+        return Step(df, False, note)
+    return Step(df, False, "")
+
+
+def _n_parts(design: Design) -> int:
+    return sum(p.x.shape[1] for p in (design.zero, design.dispersion) if p is not None)
+
+
+def _nested(big: Design, small: Design) -> bool:
+    if not inside(small.x, big.x) or not all(_holds(b, big) for b in small.blocks):
+        return False
+    shift = _offset(small) - _offset(big)
+    if np.any(shift) and not inside(shift[:, None], big.x):
+        return False
+    if big.family != small.family and not (
+        small.family.name == "poisson"
+        and big.family.name == "negative_binomial"
+        and big.family.link == small.family.link
+    ):
+        return False
+    if small.zero is not None and (big.zero is None or not inside(small.zero.x, big.zero.x)):
+        return False
+    if big.zero is not None and small.zero is None and not inside(np.ones((big.n, 1)), big.zero.x):
+        return False
+    own = np.ones((big.n, 1)) if small.dispersion is None else small.dispersion.x
+    whole = np.ones((big.n, 1)) if big.dispersion is None else big.dispersion.x
+    return inside(own, whole)
+
+
+def _offset(design: Design) -> FloatArray:
+    return np.zeros(design.n) if design.offset is None else design.offset
+
+
+def inside(a: FloatArray, b: FloatArray) -> bool:
+    """Whether the columns of a are combinations of those of b."""
+    if not a.shape[1]:
+        return True
+    if not b.shape[1]:
+        return False
+    scale = np.abs(b).max(axis=0)
+    left = a - (b / scale) @ np.linalg.lstsq(b / scale, a)[0]
+    return bool((np.abs(left).max(axis=0) <= 1e-8 * np.abs(a).max(axis=0)).all())
+
+
+def _holds(block: RandomBlock, larger: Design) -> bool:
+    """Whether a block's effects, with its form of covariance, are among those of one block of a larger model."""
+    return any(
+        b.n_levels == block.n_levels
+        and (b.codes == block.codes).all()
+        and inside(block.z, b.z)
+        and b.q >= block.q
+        and (
+            (b.structure == block.structure and (b.structure == "us" or b.z.shape == block.z.shape))
+            or (b.structure == "us" and b.z.shape == block.z.shape and np.allclose(b.z, block.z))
+        )
+        for b in larger.blocks
+    )
+
+
+def mixture_p_value(statistic: float, df: int, *, boundary: bool) -> float:
+    """P value of a likelihood ratio, where one parameter's null hypothesis may be on its boundary.
+
+    Then half chi-squared with df and half with df - 1 degrees of freedom (Self & Liang 1987, J. Am. Stat. Assoc.
+    82:605; Stram & Lee 1994, Biometrics 50:1171).
+
+    Args:
+        statistic: Twice the difference of the log-likelihoods.
+        df: Difference of the numbers of parameters.
+        boundary: Whether it is.
+    """
+    statistic = max(statistic, 0.0)
+    plain = float(special.chdtrc(df, statistic))
+    if not boundary:
+        return plain
+    below = float(special.chdtrc(df - 1, statistic)) if df > 1 else float(statistic <= 0)
+    return 0.5 * plain + 0.5 * below
+
+
+def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) -> dict[str, float]:
+    """The test of a model against a smaller one: chisq, df, p_value.
+
+    Args:
+        larger: From :func:`by_one_criterion`.
+        smaller: Likewise.
+        notes: Gains what there is to know.
+
+    Raises:
+        DataError: If the smaller is not nested in the larger.
+    """
+    step = step_between(larger, smaller)
+    notes += [step.note] if step.note else []
+    statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
+    if statistic < -1e-3:
+        notes.append(
+            f"{model_text(larger)} has a lower log-likelihood than {model_text(smaller)}, which is inside it: it is "
+            "not at its maximum. fit.certificate() tells more."
+        )
+    return {"chisq": statistic, "df": step.df, "p_value": mixture_p_value(statistic, step.df, boundary=step.boundary)}

@@ -1,0 +1,64 @@
+"""Tables by great_tables."""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from unimix.errors import EngineNotInstalledError, to_type
+from unimix.versions import pip_line
+from unimix.workflows.tables.layout import Grid
+
+_MINUS = re.compile(r"(?<![\w.)\]])-(?=[\d.]|Inf)")
+
+
+def load() -> ModuleType:
+    """Import great_tables.
+
+    Raises:
+        EngineNotInstalledError: If it is missing.
+    """
+    try:
+        import great_tables
+    except ImportError as error:
+        raise EngineNotInstalledError(
+            f"HTML tables are made by great_tables. {to_type(pip_line('tables'))}\n"
+            ".to_markdown(), .to_latex() and .to_docx(path) need nothing."
+        ) from error
+    module: ModuleType = great_tables
+    return module
+
+
+def signed(text: str) -> str:
+    """A cell with real minus signs."""
+    return _MINUS.sub("\N{MINUS SIGN}", text)
+
+
+def great_table(grid: Grid) -> Any:
+    """A ``great_tables.GT`` with heads as spanners, sections as row groups, and notes as source notes."""
+    gt = load()
+    columns = [f"column_{j}" for j in range(grid.width)]
+    frame = pd.DataFrame([[*map(signed, line.cells)] for line in grid.lines], columns=columns, dtype=str)
+    frame.insert(0, "label", [line.label for line in grid.lines])
+    frame.insert(0, "section", [line.section for line in grid.lines])
+    found = gt.GT(frame, rowname_col="label", groupname_col="section")
+    found = found.cols_label(**dict(zip(columns, (str(h) for h in grid.heads[-1]), strict=True)))
+    for level, row in enumerate(reversed(grid.heads[:-1])):
+        at = 0
+        for k, head in enumerate(row):
+            if head.text:
+                own = columns[at : at + head.span]
+                found = found.tab_spanner(str(head), own, level=level, id=f"head_{level}_{k}", gather=False)
+            at += head.span
+    found = found.cols_align("center", columns)
+    if grid.caption:
+        found = found.tab_header(grid.caption)
+    for note in grid.notes:
+        found = found.tab_source_note(str(note))
+    return found
+
+
+__all__ = ["great_table", "load", "signed"]

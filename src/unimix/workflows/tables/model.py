@@ -1,0 +1,190 @@
+"""The table as plain data, and its way into files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from unimix.errors import EngineNotInstalledError, OptionError, did_you_mean, listing
+from unimix.workflows.tables import docx, html, latex, text
+from unimix.workflows.tables.layout import Grid, Note, laid_out
+
+Kind = Literal["estimate", "std_error", "interval", "p_value", "value"]
+Layout = Literal["below", "beside"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of one model.
+
+    Attributes:
+        kind: estimate, std_error, interval or p_value of a coefficient; value of everything else.
+        value: As a number; a pair of an interval; text (a method, say); None where there is none.
+        text: As printed, without brackets and stars.
+        stars: Behind an estimate.
+    """
+
+    kind: Kind
+    value: float | int | str | tuple[float, float] | None
+    text: str
+    stars: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One coefficient, variance component or criterion.
+
+    Attributes:
+        section: Fixed effects, Zero inflation, Dispersion, Random part or Fit.
+        label: As printed.
+        cells: Per column its cells; no cells where the model has no such thing.
+    """
+
+    section: str
+    label: str
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model.
+
+    Attributes:
+        name: Its head.
+        group: The head above it that it shares with its neighbours; empty without one.
+        response: Response and family, where the models differ in them; else empty.
+        backend: Who fitted it.
+        mark: Of the note on its convergence; empty where it simply converged.
+    """
+
+    name: str
+    group: str
+    response: str
+    backend: str
+    mark: str
+
+    @property
+    def label(self) -> str:
+        """Group and name."""
+        return f"{self.group}: {self.name}" if self.group else self.name
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """Models side by side: what :func:`unimix.table` makes.
+
+    Attributes:
+        columns: One per model.
+        rows: In the order printed.
+        notes: Below the table: what the numbers are, what did not converge, formulas, software.
+        layout: below or beside: where errors, intervals and p values stand.
+        caption: Of the table, or empty.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[Note, ...]
+    layout: Layout
+    caption: str
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Index section, row, quantity; one column per model, with numbers as they are (None where there is none)."""
+        found: dict[tuple[str, str, str], list[Any]] = {}
+        for row in self.rows:
+            for j, cells in enumerate(row.cells):
+                for cell in cells:
+                    values = {cell.kind: cell.value} if cell.kind != "interval" else _ends(cell.value)
+                    for quantity, value in values.items():
+                        key = (row.section, row.label, quantity)
+                        found.setdefault(key, [None] * len(self.columns))[j] = value
+        index = pd.MultiIndex.from_tuples(list(found), names=["section", "row", "quantity"])
+        return pd.DataFrame(list(found.values()), index=index, columns=[c.label for c in self.columns], dtype=object)
+
+    @property
+    def grid(self) -> Grid:
+        """Heads and lines as they are printed."""
+        return laid_out(self)
+
+    def to_markdown(self) -> str:
+        """A pipe table, with the notes below."""
+        return text.markdown(self.grid)
+
+    def to_latex(self) -> str:
+        r"""A ``table`` environment; it needs ``\usepackage{booktabs}`` alone."""
+        return latex.latex(self.grid)
+
+    def great_table(self) -> Any:
+        """The table as a ``great_tables.GT``, to be styled further.
+
+        Raises:
+            EngineNotInstalledError: If great_tables is missing.
+        """
+        return html.great_table(self.grid)
+
+    def to_html(self) -> str:
+        """An HTML fragment with its style, by great_tables; Word takes it, too.
+
+        Raises:
+            EngineNotInstalledError: If great_tables is missing.
+        """
+        return str(self.great_table().as_raw_html())
+
+    def to_docx(self, path: str | Path) -> Path:
+        """Write a Word document that holds the table, editable, with repeating heads.
+
+        Args:
+            path: Of the file.
+        """
+        return docx.write(self.grid, Path(path))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file of the kind that its name ends with.
+
+        Args:
+            path: Ending in .html, .tex, .md, .docx or .csv (the numbers of :attr:`frame`).
+
+        Raises:
+            OptionError: For another ending.
+            EngineNotInstalledError: For HTML, if great_tables is missing.
+        """
+        path = Path(path)
+        match path.suffix.lower():
+            case ".docx":
+                return self.to_docx(path)
+            case ".html":
+                content = str(self.great_table().as_raw_html(make_page=True))
+            case ".tex":
+                content = self.to_latex()
+            case ".md":
+                content = self.to_markdown()
+            case ".csv":
+                content = self.frame.to_csv(lineterminator="\n")
+            case other:
+                known = (".html", ".tex", ".md", ".docx", ".csv")
+                hint = did_you_mean(other, known) if other else ""
+                raise OptionError(f"{str(path)!r} ends in {other!r}: choose {listing(known)}.{hint}")
+        path.write_text(content, encoding="utf-8")
+        return path
+
+    def __str__(self) -> str:
+        return text.plain(self.grid)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self.to_html()
+        except EngineNotInstalledError:
+            return None  # notebooks show the plain text then
+
+
+def _ends(value: object) -> dict[str, Any]:
+    lower, upper = value if isinstance(value, tuple) else (None, None)
+    return {"lower": lower, "upper": upper}
+
+
+__all__ = ["Cell", "Column", "Kind", "Layout", "ModelTable", "Note", "Row"]

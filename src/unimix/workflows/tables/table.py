@@ -1,0 +1,251 @@
+"""Models side by side, as papers print them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from unimix.errors import UnimixError
+from unimix.fitted import describe
+from unimix.fitted.tables import tidy_fixed
+from unimix.result import FitResult
+from unimix.workflows.tables.column_heads import Model, headed
+from unimix.workflows.tables.footnotes import notes_of
+from unimix.workflows.tables.model import Cell, ModelTable, Row
+from unimix.workflows.tables.options import SECTIONS, Options, checked_fits, checked_names, checked_options
+
+Value = float | int | str | None
+Section = Literal["fixed", "zero_inflation", "dispersion", "random", "fit"]
+Found = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
+PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
+STATES = {"converged": "yes", "singular": "yes, singular", "not_converged": "NO", "failed": "NO"}
+CRITERIA = (
+    "Rows", "Levels of ", "Engine", "Method", "Degrees of freedom", "Log-likelihood", "AIC", "BIC", "Draws", "R-hat",
+    "ESS", "Divergent transitions", "R2", "ICC", "Converged",
+)  # fmt: skip
+DEGREES = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger", "normal": "normal (z)"}
+
+
+def table(
+    fits: FitResult | Sequence[FitResult] | Mapping[str, FitResult],
+    names: Sequence[str] | None = None,
+    *,
+    layout: Literal["below", "beside"] = "below",
+    show: Literal["se", "ci", "both"] = "se",
+    stars: bool | Sequence[float] = False,
+    p_values: bool = False,
+    exponentiate: bool = False,
+    digits: int = 2,
+    coef_names: Mapping[str, str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    drop: str | Sequence[str] | None = None,
+    sections: Section | Sequence[Section] | None = None,
+    r2: bool = False,
+    caption: str = "",
+) -> ModelTable:
+    """Set models side by side in a table for a paper: one column per model, of any engines, formulas and responses.
+
+    Coefficients stand in the order of their first appearance; below them what is modelled beside the mean, standard
+    deviations and correlations of the group effects, and criteria. Notes say what every number is, by which engine and
+    version, and which models did not converge or are singular.
+
+    Args:
+        fits: Results; by name in a dict (``comparison.results``, say).
+        names: Of the columns. Left out: the engines where the model is one, else Model 1, 2, ..., under the engines
+            where these differ, too.
+        layout: Errors, intervals and p values below the estimate, or beside it.
+        show: Standard errors, intervals (of the level that was fitted), or both.
+        stars: Stars for p below .05, .01 and .001, or below these thresholds (three at most). Posteriors get none.
+        p_values: Show p values.
+        exponentiate: Odds ratios, rate ratios or ratios of means, as ``fit.tidy(exponentiate=True)``: exp of fixed
+            effects and interval ends, standard errors by the delta method; of a posterior exp of its mean. The zero
+            inflation too, but not the dispersion and the random part.
+        digits: Decimals; more for a number whose error would otherwise lose its digits, or that would lose its sign.
+        coef_names: What is printed for terms and grouping factors.
+        keep: Coefficients to show; the name of a term (``period``, ``a:b``) stands for all of its coefficients.
+        drop: Coefficients or terms to leave out; a note names them.
+        sections: Those to show.
+        r2: Show R2 and the intraclass correlation, as ``fit.r2()`` and ``fit.icc()``; a note says why where there is
+            none. Counts need another fit for it.
+        caption: Above the table.
+
+    Returns:
+        The table: ``.frame`` as data, ``.to_html()``, ``.to_latex()``, ``.to_markdown()``, ``.to_docx(path)``,
+        ``.great_table()``, ``.save(path)``.
+
+    Raises:
+        OptionError: For wrong arguments, all at once; for links without ratios under ``exponentiate``.
+        DataError: If there are not as many names as results.
+    """
+    chosen, own = checked_fits(fits)
+    given = names if names is not None else own
+    models = headed(chosen, None if given is None else checked_names(given, chosen))
+    options = checked_options(
+        chosen,
+        layout=layout,
+        show=show,
+        stars=stars,
+        p_values=p_values,
+        exponentiate=exponentiate,
+        digits=digits,
+        coef_names=coef_names,
+        keep=keep,
+        drop=drop,
+        sections=sections,
+    )
+    found: Found = {}
+    for j, model in enumerate(models):
+        _coefficients(found, j, model.fit, options)
+        _fit(found, j, model, models, options)
+    _random(found, models, options)
+    told = _explained(found, models) if r2 else ()
+    rows = tuple(
+        Row(SECTIONS[key], label, tuple(cells.get(j, ()) for j in range(len(models))))
+        for key in options.sections
+        for (section, label), cells in sorted(found.items(), key=_place)
+        if section == key
+    )
+    return ModelTable(
+        tuple(m.column for m in models), rows, notes_of(models, options, told), options.layout, str(caption)
+    )
+
+
+def _coefficients(found: Found, j: int, fit: FitResult, options: Options) -> None:
+    parts = {"fixed": fit.fixed, **{PARTS[name]: part for name, part in fit.parts.items()}}
+    for section, part in parts.items():
+        ratios = options.exponentiate and section != "dispersion"
+        with np.errstate(over="ignore"):
+            rows = tidy_fixed(part, (), None, exponentiate=ratios)
+        for _, row in rows.iterrows():
+            if row["term"] not in options.hidden:
+                label = options.labels.get(row["term"], row["term"])
+                found.setdefault((section, label), {})[j] = _cells(row, options)
+
+
+def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
+    estimate, error, p = (float(row[c]) for c in ("estimate", "std.error", "p.value"))
+    ends = float(row["conf.low"]), float(row["conf.high"])
+    places = describe.coefficient_places(estimate, error, options.digits)
+    stars = "*" * sum(p < threshold for threshold in options.stars)
+    cells = [Cell("estimate", estimate, describe.fixed_number(estimate, places), stars)]
+    if options.errors and not np.isnan(error):
+        cells.append(Cell("std_error", error, describe.fixed_number(error, places)))
+    if options.intervals and not np.isnan(ends).any():
+        told = ", ".join(describe.fixed_number(v, places) for v in ends)
+        cells.append(Cell("interval", ends, told))
+    if options.p_values and not np.isnan(p):
+        cells.append(Cell("p_value", p, describe.p_number(p)))
+    return tuple(cells)
+
+
+def _random(found: Found, models: Sequence[Model], options: Options) -> None:
+    """Per grouping factor its standard deviations and then its correlations; the residual's last."""
+
+    def put(section: str, label: str, j: int, value: float, text: str) -> None:
+        at = found.setdefault((section, label), {})
+        number = 2
+        while j in at:  # several blocks of one grouping factor with an effect of the same name
+            at = found.setdefault((section, f"{label} {number}"), {})
+            number += 1
+        at[j] = (Cell("value", value, text),)
+
+    def sized(value: float) -> str:
+        return describe.fixed_number(value, describe.places_for([value], options.digits))
+
+    blocks = [
+        (j, *block) for j, m in enumerate(models) for block in zip(m.fit.random, describe.shown_sds(m.fit), strict=True)
+    ]
+    for group in dict.fromkeys(block.group for _, block, _ in blocks):
+        shown = options.labels.get(group, group)
+        own = [(j, b, sds, [options.labels.get(t, t) for t in b.terms]) for j, b, sds in blocks if b.group == group]
+        for j, block, sds, terms in own:
+            for term, sd, told in zip(terms, block.sd, sds, strict=True):
+                put("random", f"SD ({term} | {shown})", j, float(sd), sized(float(told)))
+        for j, block, _, terms in own:
+            for a, b in itertools.combinations(range(len(terms)), 2):
+                value = float(block.correlation[a, b])
+                text = "undefined" if np.isnan(value) else describe.without_zero(value, max(options.digits, 2))
+                put("random", f"Correlation ({terms[a]}, {terms[b]} | {shown})", j, value, text)
+    for j, fit in enumerate(m.fit for m in models):
+        if fit.model.family == "gaussian":
+            text = sized(fit.sigma) if np.isfinite(fit.sigma) else "varies by row"
+            put("random", "SD (Residual)", j, fit.sigma, text)
+        else:
+            for name, value in fit.fit.parameters.items():
+                put("dispersion", f"{name} ({fit.model.family.replace('_', ' ')})", j, value, sized(value))
+
+
+def _place(item: tuple[tuple[str, str], Any]) -> int:
+    """Criteria have an order of their own; everything else stands as it first appeared."""
+    section, label = item[0]
+    return next(i for i, start in enumerate(CRITERIA) if label.startswith(start)) if section == "fit" else 0
+
+
+def _fit(found: Found, j: int, model: Model, models: Sequence[Model], options: Options) -> None:
+    fit = model.fit
+
+    def put(label: str, value: Value, text: str) -> None:
+        if text:
+            found.setdefault(("fit", label), {})[j] = (Cell("value", value, text),)
+
+    info, status = fit.model, fit.status
+    put("Rows", info.n_obs, str(info.n_obs))
+    if any(m.fit.model.n_dropped for m in models):
+        put("Rows left out (missing values)", info.n_dropped, str(info.n_dropped))
+    for group, levels in info.groups.items():
+        put(f"Levels of {options.labels.get(group, group)}", levels, str(levels))
+    if len({m.column.backend for m in models}) > 1 and any(m.column.backend not in _head(m) for m in models):
+        put("Engine", fit.engine.backend, fit.engine.backend)
+    method = fit.fit.criterion if fit.fit.criterion.startswith("AGQ(") else info.method
+    put("Method", method, method)
+    if not describe.is_posterior(fit):
+        degrees = DEGREES.get(fit.fixed.df_method, fit.fixed.df_method)
+        put("Degrees of freedom", degrees, degrees if fit.fixed.terms else "")
+        likelihood = fit.log_likelihood
+        put(f"Log-likelihood ({fit.fit.criterion})", likelihood, describe.fixed_number(likelihood, 2))
+        put("AIC", fit.aic, describe.fixed_number(fit.aic, 2))
+        put("BIC", fit.bic, describe.fixed_number(fit.bic, 2))
+    if status.n_draws:
+        put("Draws", status.n_draws, str(status.n_draws))
+        for label, value, places in (
+            ("R-hat (largest)", status.rhat, 3),
+            ("ESS (smallest, bulk)", status.ess_bulk, 0),
+            ("ESS (smallest, tail)", status.ess_tail, 0),
+        ):
+            if value is not None:
+                put(label, float(value), describe.fixed_number(float(value), places))
+        if status.divergences is not None:
+            put("Divergent transitions", status.divergences, str(status.divergences))
+    put("Converged", status.state, f"{STATES[status.state]}{model.column.mark}")
+
+
+def _explained(found: Found, models: Sequence[Model]) -> tuple[str, ...]:
+    """Shares of variance in the section of criteria; returns what there is to say of them."""
+    notes = []
+    for j, model in enumerate(models):
+        try:
+            shares, told = model.fit.r2(), []
+            plain = {"r_squared": "R2"}
+            rows = {plain.get(str(k), f"R2 ({k})"): float(v) for k, v in shares.table["value"].items()}
+            notes += [f"R2: {method}." for method in shares.table["method"].unique()]
+            if model.fit.random:
+                rows["ICC (adjusted)"] = model.fit.icc().adjusted
+        except UnimixError as error:
+            rows, told = {}, [f"{model.column.label} has no R2: {error}"]
+        notes += told
+        for label, value in rows.items():
+            if np.isfinite(value):
+                cell = Cell("value", value, describe.without_zero(value, 2))
+                found.setdefault(("fit", label), {})[j] = (cell,)
+    return tuple(dict.fromkeys(notes))
+
+
+def _head(model: Model) -> str:
+    return f"{model.column.group} {model.column.name}"
+
+
+__all__ = ["table"]

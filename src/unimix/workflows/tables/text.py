@@ -1,0 +1,76 @@
+"""Tables as plain text and as Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from unimix.workflows.tables.layout import Grid, Note
+
+_MARKDOWN = re.compile(r"([\\`*_|<>\[\]])")
+
+
+def plain(grid: Grid) -> str:
+    """For a terminal: heads over their columns, notes below."""
+    labels = ["", *(f"  {line.label}" if line.label else "" for line in grid.lines), *(s for s, _ in grid.sections)]
+    stub = max(len(label) for label in labels)
+    columns = range(grid.width)
+    widths = [max(len(str(grid.heads[-1][j])), *(len(line.cells[j]) for line in grid.lines), 1) for j in columns]
+    for row in grid.heads[:-1]:  # a head that is wider than its columns widens the last of them
+        at = 0
+        for head in row:
+            room = sum(widths[at : at + head.span]) + 2 * (head.span - 1)
+            widths[at + head.span - 1] += max(0, len(str(head)) - room)
+            at += head.span
+    total = stub + sum(widths) + 2 * grid.width
+    lines = [grid.caption, ""] if grid.caption else []
+    lines.append("-" * total)
+    for row in grid.heads:
+        at, told = 0, " " * stub
+        for head in row:
+            told += "  " + str(head).center(sum(widths[at : at + head.span]) + 2 * (head.span - 1))
+            at += head.span
+        lines.append(told.rstrip())
+    lines.append("-" * total)
+    for section, body in grid.sections:
+        lines.append(section)
+        for line in body:
+            label = f"  {line.label}" if line.label else ""
+            cells = "".join(f"  {cell.center(w)}" for cell, w in zip(line.cells, widths, strict=True))
+            lines.append(f"{label.ljust(stub)}{cells}".rstrip())
+    lines.append("-" * total)
+    return "\n".join([*lines, *(str(note) for note in grid.notes)])
+
+
+def escaped(text: str) -> str:
+    """Text in a pipe table: nothing in it is Markdown's."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def markdown(grid: Grid) -> str:
+    """A pipe table; the rows of heads are joined into the one that Markdown has."""
+    heads = [""] * grid.width
+    for row in grid.heads:
+        at = 0
+        for head in row:
+            for j in range(at, at + head.span):
+                heads[j] = "<br>".join(t for t in (heads[j], escaped(str(head))) if t)
+            at += head.span
+    lines = [f"**{escaped(grid.caption)}**", ""] if grid.caption else []
+    lines += [f"| | {' | '.join(heads)} |", f"|:---|{':---:|' * grid.width}"]
+    for section, body in grid.sections:
+        lines.append(f"| **{escaped(section)}** |{' |' * grid.width}")
+        lines += [f"| {escaped(line.label)} | {' | '.join(escaped(c) for c in line.cells)} |" for line in body]
+    lines.append("")
+    for note in grid.notes:
+        lines += [_note(note), ""]
+    return "\n".join(lines)
+
+
+def _note(note: Note) -> str:
+    code = " ".join(note.code.split())
+    fence = "``" if "`" in code else "`"
+    parts = (note.mark, escaped(note.text), f"{fence}{code}{fence}" if code else "")
+    return " ".join(p for p in parts if p)
+
+
+__all__ = ["markdown", "plain"]

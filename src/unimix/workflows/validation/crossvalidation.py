@@ -1,0 +1,340 @@
+"""Engines and kinds of pooling by how well they predict what they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.result import FitResult
+from unimix.stats.scores import clustered_mean
+
+FloatArray = npt.NDArray[np.float64]
+Loss = Callable[[FloatArray, FloatArray], FloatArray]
+
+METRICS = {
+    "rmse": "root of the mean squared error of the predictive mean",
+    "mae": "mean absolute error of the predictive mean",
+    "log_score": "mean log predictive density (larger is better)",
+    "crps": "continuous ranked probability score",
+    "coverage": "share of responses inside the prediction interval",
+}
+LARGER = ("log_score",)
+ALONE = "no pooling"
+FEW = 10
+"""Clusters below which their standard errors are rough."""
+
+
+def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatArray:
+    """What a metric averages over rows, shape (n,)."""
+    y, mean = rows["observed"].to_numpy(), rows["mean"].to_numpy()
+    if metric in own:
+        return np.asarray(own[metric](y, mean), dtype=np.float64)
+    match metric:
+        case "rmse":
+            return np.asarray((y - mean) ** 2)
+        case "mae":
+            return np.asarray(np.abs(y - mean))
+        case "coverage":
+            inside = (rows["lower"] <= y) & (y <= rows["upper"])
+            return np.where(rows["lower"].notna(), inside.astype(np.float64), np.nan)
+        case _:
+            return rows[metric].to_numpy(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What :func:`cross_validate` found.
+
+    Attributes:
+        formula: The model.
+        split: How rows were left out, in words.
+        n_folds: Number of folds.
+        rows: One row per model and test row: model, fold, position (in the data as given), level, observed, mean,
+            lower, upper, log_score, crps; NaN where a model predicts nothing.
+        fits: One row per model and fold: state, seconds, error.
+        why: By model, what it could not predict and why, in words.
+        metrics: Names of the metrics.
+        own_metrics: Those given as functions.
+        ci_level: Probability of the prediction intervals.
+        loo: PSIS-LOO of the engines that sample, by engine, from one fit to all rows: elpd, se, p_loo, mean (elpd per
+            row, beside log_score), bad_k (rows with a Pareto k above 0.7).
+        clusters: What rows belong together by in the standard errors.
+    """
+
+    formula: str
+    split: str
+    n_folds: int
+    rows: pd.DataFrame
+    fits: pd.DataFrame
+    why: dict[str, str]
+    metrics: tuple[str, ...]
+    own_metrics: Mapping[str, Loss]
+    ci_level: float
+    loo: pd.DataFrame
+    clusters: str
+
+    @property
+    def models(self) -> list[str]:
+        """Labels of the models, in order."""
+        return list(dict.fromkeys(self.fits["model"]))
+
+    @cached_property
+    def _predicted(self) -> dict[str, pd.DataFrame]:
+        """Rows that a model predicts, by model; only models that predict any."""
+        keyed = {m: self.rows[self.rows["model"] == m].set_index(["fold", "position"]) for m in self.models}
+        found = {m: part[part["mean"].notna()] for m, part in keyed.items()}
+        return {m: part for m, part in found.items() if len(part)}
+
+    @cached_property
+    def _common(self) -> pd.MultiIndex:
+        """Test rows that complete and partial pooling by every engine predict."""
+        kept = [part.index for m, part in self._predicted.items() if m != ALONE] or [
+            part.index for part in self._predicted.values()
+        ]
+        common = kept[0] if kept else pd.MultiIndex.from_tuples([], names=["fold", "position"])
+        for index in kept[1:]:
+            common = common.intersection(index, sort=None)
+        return pd.MultiIndex.from_tuples(list(common), names=["fold", "position"])
+
+    @cached_property
+    def _wide(self) -> dict[str, pd.DataFrame]:
+        """Rows that are scored, by model."""
+        return {m: part.loc[part.index.isin(self._common)] for m, part in self._predicted.items()}
+
+    @property
+    def n_common(self) -> int:
+        """Test rows that complete and partial pooling by every engine predict; the table is about these."""
+        return len(self._common)
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters that the standard errors rest on."""
+        return int(self.rows["level"].nunique())
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per model; per metric its value and standard error (``rmse``, ``rmse_se``), and n.
+
+        Complete and partial pooling are scored on the same rows: those that each of them predicts. No pooling is scored
+        on those among them that it predicts; where its n is smaller its line cannot be set beside the others, and
+        :meth:`differences` compares what two models share. Standard errors take the rows of a level as one cluster
+        (Cameron & Miller 2015); RMSE's by the delta method.
+        NaN for a model that predicts none: ``why`` says so.
+        """
+        found = {}
+        for model in self.models:
+            own = self._wide.get(model)
+            line: dict[str, float] = {}
+            for metric in self.metrics:
+                value, se = (np.nan, np.nan) if own is None else self._score(own, metric)
+                line |= {metric: value, f"{metric}_se": se}
+            found[model] = {**line, "n": 0 if own is None else len(own)}
+        frame = pd.DataFrame.from_dict(found, orient="index")
+        frame.index.name = "model"
+        return frame.astype({"n": int})
+
+    def _score(self, rows: pd.DataFrame, metric: str) -> tuple[float, float]:
+        values = per_row(rows, metric, self.own_metrics)
+        mean, se = clustered_mean(values, _codes(rows["level"]))
+        if metric == "rmse":
+            root = float(np.sqrt(mean))
+            return root, se / (2 * root) if root > 0 else np.nan
+        return mean, se
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        """The metrics of every fold: index model, fold."""
+        parts = {}
+        for model, own in self._wide.items():
+            for fold, rows in own.groupby(level="fold"):
+                parts[model, fold] = {m: self._score(rows, m)[0] for m in self.metrics}
+        frame = pd.DataFrame.from_dict(parts, orient="index", columns=list(self.metrics))
+        frame.index = pd.MultiIndex.from_tuples(list(parts), names=["model", "fold"]) if parts else frame.index
+        return frame
+
+    def differences(self, metric: str = "rmse", reference: str | None = None) -> pd.DataFrame:
+        """Every model against a reference, on the rows that both predict: what they share cancels.
+
+        Args:
+            metric: One of the metrics.
+            reference: Label of a model; the best one, if left out.
+
+        Returns:
+            Index model; columns difference (model - reference; of rmse on its own scale), se (of the paired
+            difference, clustered by level), ratio = difference / se, n (rows that both predict).
+
+        Raises:
+            OptionError: For an unknown metric or model.
+        """
+        self._known([metric])
+        if reference is None:
+            reference = self.best(metric)
+        if reference not in self._wide:
+            raise OptionError(
+                f"reference={reference!r} is no model with predictions.{did_you_mean(reference, self._wide)} Models: "
+                f"{listing(self._wide)}."
+            )
+        found = {}
+        for model, own in self._wide.items():
+            both = own.index.intersection(self._wide[reference].index, sort=None)
+            rows, against = own.loc[both], self._wide[reference].loc[both]
+            values, base = (per_row(r, metric, self.own_metrics) for r in (rows, against))
+            mean, se = clustered_mean(values - base, _codes(rows["level"]))
+            if metric == "rmse":
+                scale = float(np.sqrt(base.mean()) + np.sqrt(values.mean()))
+                mean, se = mean / scale, se / scale
+            ratio = mean / se if se > 0 else np.nan
+            found[model] = {"difference": mean, "se": se, "ratio": ratio, "n": len(rows)}
+        frame = pd.DataFrame.from_dict(found, orient="index")
+        frame.index.name = "model"
+        return frame
+
+    def best(self, metric: str = "rmse") -> str:
+        """Label of the model with the best value of a metric.
+
+        Coverage is best nearest to its nominal value, a metric of your own nearest to zero.
+        """
+        self._known([metric])
+        column = self.table[metric].dropna()
+        if column.empty:
+            raise UnimixError("No model has predictions: .why and .fits say why.")
+        if metric == "coverage":
+            return str((column - self.ci_level).abs().idxmin())
+        if metric in self.own_metrics:
+            return str(column.abs().idxmin())
+        return str(column.idxmax() if metric in LARGER else column.idxmin())
+
+    def _known(self, metrics: Sequence[str]) -> None:
+        strange = [m for m in metrics if m not in self.metrics]
+        if strange:
+            hint = did_you_mean(strange[0], self.metrics)
+            raise OptionError(f"{strange[0]!r} was not computed.{hint} Metrics: {listing(self.metrics)}.")
+
+    def plot(self, metrics: Sequence[str] | None = None, *, columns: int = 3) -> Any:
+        """The table as a picture: one panel per metric, models with their standard errors.
+
+        Args:
+            metrics: Which; all, if left out.
+            columns: Panels per row.
+
+        Returns:
+            The matplotlib Axes, one per metric.
+        """
+        from unimix.plots.scores import draw_scores
+
+        shown = list(self.metrics if metrics is None else metrics)
+        self._known(shown)
+        nominal = {"coverage": self.ci_level}
+        return draw_scores(self.table, shown, nominal, columns=columns, title=f"{self.formula}: {self.split}")
+
+    def __str__(self) -> str:
+        shown = pd.DataFrame(
+            {
+                m: [
+                    "-" if np.isnan(v) else f"{v:.4g}" if np.isnan(s) else f"{v:.4g} ({s:.2g})"
+                    for v, s in zip(self.table[m], self.table[f"{m}_se"], strict=True)
+                ]
+                for m in self.metrics
+            },
+            index=self.table.index,
+        ).assign(n=self.table["n"])
+        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds"
+        few = f" ({self.n_clusters} clusters: rough)" if self.n_clusters < FEW else ""
+        lines = [
+            f"{self.formula}: {self.split}, {folds}, {self.n_common} rows scored",
+            "",
+            shown.to_string(index_names=False),
+            "",
+            f"In brackets: standard errors, {self.clusters}{few}. Coverage is of {100 * self.ci_level:g}% intervals.",
+        ]
+        if 0 < self.table["n"].get(ALONE, 0) < self.n_common:
+            lines.append(
+                f"{ALONE} is scored on the {self.table['n'][ALONE]} rows that it predicts, the others on "
+                f"{self.n_common}: compare them by .differences(..., reference={ALONE!r})."
+            )
+        lines += [f"{model}: {told}" for model, told in self.why.items()]
+        if len(self.loo):
+            lines += ["", "PSIS-LOO (one fit to all rows, one row left out at a time, by ArviZ):"]
+            lines.append(self.loo.to_string(float_format="{:.4g}".format))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        first, _, rest = str(self).partition("\n\n")
+        notes = rest.partition("\n\n")[2].replace("\n", "<br>")
+        return f"<p>{first}</p>{self.table.to_html()}<p>{notes}</p>"
+
+
+def _codes(levels: pd.Series[Any]) -> npt.NDArray[np.int64]:
+    return np.asarray(pd.factorize(levels)[0], dtype=np.int64)
+
+
+def checked_metrics(metrics: Sequence[str] | Mapping[str, Loss] | None) -> tuple[tuple[str, ...], dict[str, Loss]]:
+    """Names of the metrics, and the functions among them.
+
+    Raises:
+        OptionError: For unknown names, or values that are no functions.
+    """
+    if metrics is None:
+        return tuple(METRICS), {}
+    if isinstance(metrics, str):
+        raise OptionError(f"metrics={metrics!r}: give a list, metrics=[{metrics!r}].")
+    own = dict(metrics) if isinstance(metrics, Mapping) else {}
+    bad = [k for k, f in own.items() if not callable(f)]
+    if bad:
+        raise OptionError(
+            f"metrics={{{bad[0]!r}: ...}}: a function of (observed, predicted) that gives a loss per row."
+        )
+    taken = [k for k in own if k in METRICS]
+    if taken:
+        raise OptionError(f"metrics={{{taken[0]!r}: ...}}: that is the name of a metric that is there already.")
+    for name, function in own.items():
+        try:
+            shape = np.shape(function(np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])))
+        except Exception as error:
+            raise OptionError(
+                f"metrics={{{name!r}: ...}} fails on three numbers: {type(error).__name__}: {error}"
+            ) from error
+        if shape != (3,):
+            raise OptionError(
+                f"metrics={{{name!r}: ...}} gives the shape {shape} for three rows: a metric gives one loss per row, "
+                "such as lambda y, mean: (y - mean) ** 2, and is averaged here."
+            )
+    if own:
+        return (*METRICS, *own), own
+    names = tuple(metrics)
+    strange = [m for m in names if m not in METRICS]
+    if strange or not names:
+        shown = repr(strange[0]) if strange else "nothing"
+        raise OptionError(
+            f"metrics: {shown} is unknown.{did_you_mean(strange[0], METRICS) if strange else ''} Choose among "
+            f"{listing(METRICS)}, or give functions: metrics={{'bias': lambda y, mean: mean - y}}."
+        )
+    return names, {}
+
+
+def loo_table(fits: Mapping[str, FitResult]) -> pd.DataFrame:
+    """PSIS-LOO of sampled results: elpd, se, p_loo, mean, bad_k."""
+    found = {}
+    for label, fit in fits.items():
+        made = fit.loo()
+        k = np.asarray(made.pareto_k)
+        elpd = float(made.elpd_loo)
+        found[label] = {
+            "elpd": elpd,
+            "se": float(made.se),
+            "p_loo": float(made.p_loo),
+            "mean": elpd / len(k),
+            "bad_k": int((k > 0.7).sum()),
+        }
+    frame = pd.DataFrame.from_dict(found, orient="index", columns=["elpd", "se", "p_loo", "mean", "bad_k"])
+    frame.index.name = "engine"
+    return frame

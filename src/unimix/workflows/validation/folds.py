@@ -1,0 +1,254 @@
+"""One fold by one model: fit the training rows, score the test rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.prediction.distributions import Predictive, Rows, of_normal, predictive
+from unimix.api import fit
+from unimix.backends.base import Backend
+from unimix.design.design import Design, build_design
+from unimix.design.grouping_factors import level_codes
+from unimix.design.transform import design_rows, response_values
+from unimix.errors import DataError, UnimixError, UnsupportedModelError
+from unimix.formula.interpreter import parse
+from unimix.stats.per_level_regressions import LevelRegressions, all_columns, follow, new_columns, regressions
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+STEEP = ("log", "logit", "probit", "cloglog", "cauchit")
+MOST_ERROR = 5.0
+"""Standard error of a linear predictor on such a scale from which it says nothing: a factor of 150 to either side."""
+COLUMNS = ("observed", "mean", "lower", "upper", "log_score", "crps")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the table.
+
+    Attributes:
+        label: Its name.
+        kind: complete, none or partial.
+        formula: What is fitted.
+        engine: By whom; None for regressions per level.
+        arguments: Of ``fit``.
+    """
+
+    label: str
+    kind: str
+    formula: str
+    engine: Backend | None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit and its test rows.
+
+    Attributes:
+        model: What to fit.
+        fold: Number of the fold.
+        train: Training rows.
+        test: Test rows.
+        position: Positions of the test rows among the rows used.
+        group: Grouping factor of the regressions per level.
+        weights: Name of the column of weights, or None.
+        trials: Of the test rows, shape (m,), for a binomial family.
+        ci_level: Probability of the prediction intervals.
+        seed: Of this fold.
+    """
+
+    model: Model
+    fold: int
+    train: pd.DataFrame
+    test: pd.DataFrame
+    position: IntArray
+    group: str | None
+    weights: str | None
+    trials: FloatArray | None
+    ci_level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a job gives back.
+
+    Attributes:
+        label: Of the model.
+        fold: Number of the fold.
+        rows: One row per test row: position, and :data:`COLUMNS`; NaN where the model says nothing.
+        state: Of the fit.
+        seconds: That it took.
+        error: Why there is nothing, or an empty text.
+        unpredicted: Why single rows have no prediction, by reason with its count.
+    """
+
+    label: str
+    fold: int
+    rows: pd.DataFrame
+    state: str
+    seconds: float
+    error: str
+    unpredicted: dict[str, int]
+
+
+def run(job: Job) -> Scored:
+    """Do one job; an error of unimix is part of the answer."""
+    started = time.perf_counter()
+    table = pd.DataFrame(np.nan, index=range(len(job.test)), columns=list(COLUMNS))
+    table.insert(0, "position", job.position)
+    state, error, unpredicted = "", "", {}
+    try:
+        if job.model.kind == "none":
+            unpredicted = _by_level(job, table)
+        else:
+            state, unpredicted = _by_engine(job, table)
+    except (UnimixError, ArithmeticError, np.linalg.LinAlgError) as fault:
+        error = f"{type(fault).__name__}: {fault}"
+    return Scored(job.model.label, job.fold, table, state, time.perf_counter() - started, error, unpredicted)
+
+
+def _weights_of(job: Job, rows: IntArray) -> FloatArray | None:
+    if job.weights is None or job.trials is not None:
+        return None
+    return job.test[job.weights].to_numpy(dtype=np.float64)[rows]
+
+
+def _fill(job: Job, table: pd.DataFrame, rows: IntArray, found: Predictive, y: FloatArray) -> None:
+    lower, upper = found.interval(job.ci_level)
+    values = np.column_stack([y, found.mean, lower, upper, found.log_density(y), found.crps(y)])
+    table.loc[rows, list(COLUMNS)] = values
+
+
+def _by_engine(job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
+    arguments = dict(job.model.arguments)
+    if job.model.engine is not None and job.model.engine.info.default_method == "posterior":
+        arguments["seed"] = job.seed
+    found = fit(job.model.formula, job.train, job.model.engine or "pls", **arguments)
+    observed = response_values(found.model.recipe, job.test)
+    if observed is None:
+        raise DataError("The response is missing in the test rows.")
+    reasons: dict[str, int] = {}
+
+    def score(rows: IntArray) -> None:
+        part = job.test.iloc[rows]
+        trials = None if job.trials is None else job.trials[rows]
+        made = predictive(found, part, weights=_weights_of(job, rows), trials=trials, seed=job.seed)
+        _fill(job, table, rows, made, observed[rows])
+
+    everything = np.arange(len(job.test))
+    try:
+        score(everything)
+    except DataError:  # a predictor has a level that the training rows lack: only those rows cannot be predicted
+        for row in range(len(job.test)):
+            try:
+                score(everything[[row]])
+            except DataError as fault:
+                table.loc[row, "observed"] = observed[row]
+                _count(reasons, fault)
+    return found.status.state, reasons
+
+
+def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
+    arguments = {k: v for k, v in job.model.arguments.items() if k in ("weights", "offset", "contrasts", "family")}
+    if {"ziformula", "dispformula"} & set(job.model.arguments):
+        raise UnsupportedModelError(
+            "A regression per level models the mean alone: leave ziformula= and dispformula= out."
+        )
+    design = build_design(parse(job.model.formula), job.train, **arguments)
+    blocks = [b for b in design.blocks if b.group == job.group]
+    columns = all_columns(design, blocks)
+    found = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
+    at = [k for k, b in enumerate(design.blocks) if b.group == job.group]
+    observed = response_values(design.recipe, job.test)
+    if observed is None:
+        raise DataError("The response is missing in the test rows.")
+    table["observed"] = observed
+    reasons: dict[str, int] = {}
+
+    def refuse(rows: IntArray, reason: str) -> None:
+        if len(rows):
+            reasons[reason] = reasons.get(reason, 0) + len(rows)
+
+    usable = _usable(design, job.test, reasons)
+    if not len(usable):
+        return reasons
+    new = design_rows(design.recipe, job.test.iloc[usable], with_groups=True)
+    codes = level_codes(blocks[0].levels, new.labels[at[0]])
+    values = new_columns(columns, new.x, [new.z[k] for k in at])
+    refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
+    alone = np.zeros(blocks[0].n_levels, dtype=bool)
+    alone[list(found.why)] = True
+    rows = np.flatnonzero(codes >= 0)
+    lacking = alone[codes[rows]]
+    refuse(rows[lacking], f"a {job.group} whose training rows allow no regression of their own")
+    rows = rows[~lacking]
+    known = follow(values[rows], found, codes[rows])
+    refuse(rows[~known], f"values that no training row of the {job.group} has")
+    rows = rows[known]
+    if design.family.link in STEEP:
+        covariance = np.nan_to_num(found.covariance[codes[rows]])
+        far = np.einsum("ni,nij,nj->n", values[rows], covariance, values[rows]) > MOST_ERROR**2
+        refuse(rows[far], f"a {job.group} whose own regression is all but undetermined")
+        rows = rows[~far]
+    # Dispersion parameters differ by level, which a predictive distribution of many rows cannot; sigma is pooled.
+    shared = design.is_linear or not design.family.parameters
+    for part in [rows] if shared else [rows[codes[rows] == level] for level in np.unique(codes[rows])]:
+        if len(part):
+            given = usable[part]
+            made = _of_levels(job, design, found, codes[part], values[part], new.offset[part], given)
+            _fill(job, table, given, made, observed[given])
+    return reasons
+
+
+def _usable(design: Design, test: pd.DataFrame, reasons: dict[str, int]) -> IntArray:
+    """Test rows that have design rows: no unknown level of a predictor, no value beyond a spline's range."""
+    everything = np.arange(len(test))
+    try:
+        design_rows(design.recipe, test, with_groups=True)
+    except DataError:
+        kept = []
+        for row in range(len(test)):
+            try:
+                design_rows(design.recipe, test.iloc[[row]], with_groups=True)
+            except DataError as fault:
+                _count(reasons, fault)
+            else:
+                kept.append(row)
+        return np.array(kept, dtype=np.int64)
+    return everything
+
+
+def _count(reasons: dict[str, int], fault: DataError) -> None:
+    reason = str(fault).split(":")[0]
+    reasons[reason] = reasons.get(reason, 0) + 1
+
+
+def _of_levels(
+    job: Job,
+    design: Design,
+    found: LevelRegressions,
+    codes: IntArray,
+    values: FloatArray,
+    offset: FloatArray,
+    rows: IntArray,
+) -> Predictive:
+    """The predictive distribution of rows by the regressions of their levels."""
+    estimate, covariance = np.nan_to_num(found.estimate[codes]), np.nan_to_num(found.covariance[codes])
+    centre = np.einsum("ni,ni->n", values, estimate) + offset
+    variance = np.einsum("ni,nij,nj->n", values, covariance, values)
+    weights = _weights_of(job, rows) if design.family.name == "gaussian" else None
+    trials = None if job.trials is None else job.trials[rows]
+    return of_normal(Rows(design.family, weights, trials, None, job.seed), centre, variance, found.parameters[codes[0]])
+
+
+__all__ = ["COLUMNS", "Job", "Model", "Scored", "run"]

@@ -1,0 +1,477 @@
+"""Generalised models beyond the contract: responses, constants of the likelihood, separation, scales, parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import unimix as um
+from unimix.design.design import build_design
+from unimix.formula.interpreter import parse
+from unimix.testing import dense
+from unimix.testing.generalised import simulate_family
+from unimix.testing.simulated import simulate_rich
+
+RNG = np.random.default_rng(12)
+N = 60
+DATA = pd.DataFrame(
+    {
+        "x": RNG.normal(size=N),
+        "g": np.repeat([f"g{k}" for k in range(12)], 5),
+        "count": RNG.poisson(3, N),
+        "yes": RNG.integers(0, 2, N),
+        "answer": RNG.choice(["no", "yes"], N),
+        "three": RNG.choice(["a", "b", "c"], N),
+        "trials": RNG.integers(3, 9, N),
+        "size": RNG.gamma(2, 1, N),
+        "share": RNG.beta(2, 3, N),
+        "exposure": RNG.uniform(1, 4, N),
+    }
+)
+DATA["hits"] = RNG.binomial(DATA["trials"], 0.4)
+DATA["misses"] = DATA["trials"] - DATA["hits"]
+DATA["rate"] = DATA["hits"] / DATA["trials"]
+DATA["flag"] = DATA["yes"] == 1
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("formula", "family", "changes", "words"),
+    [
+        ("count ~ x", "poisson", {"count": -1}, r"not allowed \(-1\).*whole numbers"),
+        ("size ~ x", "poisson", {}, r"whole numbers from 0.*offset"),
+        ("rate ~ x", "binomial", {}, r"how many trials.*weights=.*cbind"),
+        ("count ~ x", "binomial", {}, r"not between 0 and 1.*cbind"),
+        ("three ~ x", "binomial", {}, r"3 levels \(a, b, c\).*needs two"),
+        ("yes ~ x", "binomial", {"yes": 1}, r"Every trial of yes is a success"),
+        ("yes ~ x", "binomial", {"yes": 0}, r"Every trial of yes is a failure"),
+        ("cbind(hits, misses) ~ x", "poisson", {}, r"family='binomial'"),
+        ("cbind(hits, misses, trials) ~ x", "binomial", {}, r"cbind takes two columns"),
+        ("cbind(hits, three) ~ x", "binomial", {}, r"numeric column of counts"),
+        ("cbind(size, misses) ~ x", "binomial", {}, r"size: .*whole numbers"),
+        ("size ~ x", "gamma", {"size": 0.0}, r"must be positive"),
+        ("share ~ x", "beta", {"share": 1.0}, r"strictly between 0 and 1"),
+        ("three ~ x", "poisson", {}, r"categorical"),
+        ("answer ~ x", "gaussian", {}, r"family='binomial'"),
+    ],
+)
+def test_responses_that_do_not_suit_are_refused_in_words(formula, family, changes, words):
+    data = DATA.copy()
+    for name, value in changes.items():
+        data[name] = data[name].astype(float)
+        rows = slice(None) if name == "yes" else [3]
+        data.loc[data.index[rows], name] = value
+    with pytest.raises(um.DataError, match=words):
+        um.fit(formula, data, "lme4", family=family)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"), [("size", r"numbers of trials, whole numbers"), ("five", r"whole numbers of successes")]
+)
+def test_proportions_need_trials_that_make_whole_successes(weights, words):
+    with pytest.raises(um.DataError, match=words):
+        um.fit("rate ~ x", DATA.assign(five=5.0), "lme4", family="binomial", weights=weights)
+
+
+def test_cbind_and_weights_together_are_refused():
+    with pytest.raises(um.DataError, match="leave weights= out"):
+        um.fit("cbind(hits, misses) ~ x", DATA, "lme4", family="binomial", weights="trials")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"family": "poisson", "method": "REML"}, "'Laplace'"),
+        ({"family": "poisson", "method": "ML"}, "'Laplace'"),
+        ({"method": "Laplace"}, "'REML' or 'ML'"),
+        ({"family": "poisson", "df_method": "kenward-roger"}, "z tests"),
+        ({"family": "binomial(logt)"}, "logit"),
+    ],
+)
+def test_criteria_belong_to_families(arguments, words):
+    with pytest.raises(um.OptionError, match=words):
+        um.fit("yes ~ x + (1 | g)", DATA, "lme4", **arguments)
+
+
+def test_parts_belong_to_families():
+    with pytest.raises(um.OptionError, match="structural zeros"):
+        um.fit("size ~ x", DATA, "glmmtmb", family="gamma", ziformula="~ 1")
+    with pytest.raises(um.OptionError, match="has none"):
+        um.fit("count ~ x", DATA, "glmmtmb", family="poisson", dispformula="~ x")
+    with pytest.raises(um.FormulaError, match="not a column"):
+        um.fit("count ~ x", DATA, "glmmtmb", family="poisson", ziformula="~ nothere")
+    with pytest.raises(um.FormulaError, match="Random terms in ziformula"):
+        um.fit("count ~ x", DATA, "glmmtmb", family="poisson", ziformula="~ (1 | g)")
+    with pytest.raises(um.FormulaError, match="starts with '~': write '~ x'"):
+        um.fit("count ~ x", DATA, "glmmtmb", family="poisson", ziformula="x")
+
+
+# --- the same model in other words -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb"])
+def test_all_ways_to_write_successes_give_one_answer(backend):
+    given = {"family": "binomial"}
+    counted = um.fit("cbind(hits, misses) ~ x + (1 | g)", DATA, backend, **given)
+    shares = um.fit("rate ~ x + (1 | g)", DATA, backend, weights="trials", **given)
+    rounded = um.fit("rate ~ x + (1 | g)", DATA.assign(rate=DATA["rate"].round(5)), backend, weights="trials", **given)
+    rows = DATA.loc[DATA.index.repeat(DATA["trials"])].copy()
+    rows["one"] = np.concatenate(
+        [np.r_[np.ones(h), np.zeros(m)] for h, m in zip(DATA["hits"], DATA["misses"], strict=True)]
+    )
+    long = um.fit("one ~ x + (1 | g)", rows, backend, **given)
+    for other in (shares, rounded, long):
+        np.testing.assert_allclose(other.fixed.estimate, counted.fixed.estimate, atol=1e-5)
+        np.testing.assert_allclose(other.fixed.std_error, counted.fixed.std_error, rtol=1e-3)
+    # Row by row the binomial coefficients are missing.
+    constant = float(np.sum(np.log(stats.binom.pmf(DATA["hits"], DATA["trials"], 0.5)) + DATA["trials"] * np.log(2)))
+    assert counted.log_likelihood - long.log_likelihood == pytest.approx(constant, abs=1e-4)
+
+
+def test_success_is_true_the_second_level_or_one():
+    wanted = um.fit("yes ~ x", DATA, "lme4", family="binomial")
+    flag = um.fit("flag ~ x", DATA, "lme4", family="binomial")
+    words = um.fit("word ~ x", DATA.assign(word=np.where(DATA["flag"], "yes", "no")), "lme4", family="binomial")
+    for other in (flag, words):
+        np.testing.assert_allclose(other.fixed.estimate, wanted.fixed.estimate, rtol=1e-9)
+    assert "word: yes counts as success, no as failure." in words.notes
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb", "pymer4"])
+def test_exposure_is_an_offset_in_the_linear_predictor(backend):
+    data = DATA.assign(log_exposure=np.log(DATA["exposure"]))
+    fit = um.fit("count ~ x + offset(log(exposure)) + (1 | g)", data, backend, family="poisson")
+    again = um.fit("count ~ x + (1 | g)", data, backend, family="poisson", offset="log_exposure")
+    np.testing.assert_allclose(again.fixed.estimate, fit.fixed.estimate, atol=1e-8)
+    double = fit.predict(data.assign(exposure=2 * data["exposure"]))
+    np.testing.assert_allclose(double, 2 * fit.fitted, rtol=1e-9)
+    np.testing.assert_allclose(np.log(fit.fitted), fit.predict(kind="link"), rtol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb"])
+def test_weights_count_rows(backend):
+    """A whole weight is as many copies of the row, for families without a dispersion."""
+    data = DATA.assign(w=RNG.integers(1, 4, N))
+    copies = data.loc[data.index.repeat(data["w"])]
+    weighted = um.fit("count ~ x + (1 | g)", data, backend, family="poisson", weights="w")
+    repeated = um.fit("count ~ x + (1 | g)", copies, backend, family="poisson")
+    np.testing.assert_allclose(weighted.fixed.estimate, repeated.fixed.estimate, atol=1e-5)
+    np.testing.assert_allclose(weighted.fixed.std_error, repeated.fixed.std_error, rtol=1e-3)
+    assert weighted.log_likelihood == pytest.approx(repeated.log_likelihood, abs=1e-5)
+
+
+# --- constants -------------------------------------------------------------------------------------------------------
+
+
+def closed_form(fit: um.FitResult, data: pd.DataFrame) -> float:
+    """Log-likelihood by scipy's densities at the fitted means."""
+    y, mu, p = data["y"].to_numpy(), np.array(fit.fitted), fit.fit.parameters
+    match fit.model.family:
+        case "gaussian":
+            return float(stats.norm.logpdf(y, mu, p["sigma"]).sum())
+        case "binomial":
+            return float(stats.binom.logpmf(np.round(y * data["trials"]), data["trials"], mu).sum())
+        case "poisson":
+            return float(stats.poisson.logpmf(y, mu).sum())
+        case "gamma":
+            return float(stats.gamma.logpdf(y, 1 / p["dispersion"], scale=mu * p["dispersion"]).sum())
+        case "inverse_gaussian":
+            return float(stats.invgauss.logpdf(y, mu * p["dispersion"], scale=1 / p["dispersion"]).sum())
+        case "negative_binomial":
+            return float(stats.nbinom.logpmf(y, p["theta"], p["theta"] / (p["theta"] + mu)).sum())
+        case "negative_binomial_1":
+            return float(stats.nbinom.logpmf(y, mu / p["alpha"], 1 / (1 + p["alpha"])).sum())
+        case _:
+            return float(stats.beta.logpdf(y, mu * p["precision"], (1 - mu) * p["precision"]).sum())
+
+
+@pytest.mark.parametrize(
+    "family", ["gaussian(log)", "binomial", "poisson", "gamma", "inverse_gaussian", "nbinom2", "nbinom1", "beta"]
+)
+def test_log_likelihoods_carry_all_constants(family):
+    """Without group effects every engine's value is that of scipy's densities, and the engines agree."""
+    from unimix.backends.capabilities import Yes
+    from unimix.backends.registry import others
+    from unimix.distributions.family import as_family
+
+    made = as_family(family)
+    data = simulate_family(made, mixed=False, seed=4, n_groups=10)
+    arguments = {"family": made, **({"weights": "trials"} if made.name == "binomial" else {})}
+    found = {}
+    for name, backend in others().items():
+        able = isinstance(backend.families.answer(made, mixed=False), Yes)
+        if able and backend.info.default_method != "posterior":
+            fit = um.fit("y ~ x", data, name, **arguments)
+            assert fit.fit.criterion == "ML"
+            assert fit.log_likelihood == pytest.approx(closed_form(fit, data), abs=1e-6)
+            found[name] = fit.log_likelihood
+    assert found
+    # Dispersion parameters at different estimates of them move the value by less than this.
+    assert max(found.values()) - min(found.values()) < 1e-4
+
+
+# --- separation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb", "pymer4"])
+@pytest.mark.parametrize("formula", ["sep ~ x", "sep ~ x + (1 | g)"])
+def test_separation_is_a_status(backend, formula):
+    data = DATA.assign(sep=(DATA["x"] > 0).astype(int))
+    try:
+        fit = um.fit(formula, data, backend, family="binomial")
+    except um.FitError:
+        return  # the engine stopped, in words
+    assert fit.status.state == "not_converged"
+    assert any("separation" in m and "x" in m for m in fit.status.messages)
+    assert "DID NOT CONVERGE" in str(fit)
+
+
+def test_quasi_separation_of_counts_is_seen():
+    data = DATA.assign(f=np.where(np.arange(N) < 10, "none", "some"))
+    data.loc[:9, "count"] = 0
+    fit = um.fit("count ~ f", data, "lme4", family="poisson")
+    assert not fit.converged
+    assert "f[T.some]" in fit.status.messages[0]
+    assert um.fit("count ~ x", data, "lme4", family="poisson").converged
+
+
+# --- scales and residuals --------------------------------------------------------------------------------------------
+
+
+def test_residuals_are_rs():
+    """R's residuals.glm of every type, on a binomial model with trials."""
+    from unimix.backends.r import bridge as rbridge
+
+    fit = um.fit("rate ~ x", DATA, "lme4", family="binomial", weights="trials")
+    bridge = rbridge.connect("lme4", "")
+    for kind in ("response", "pearson", "deviance", "working"):
+        values = bridge._ri.baseenv["eval"](bridge._ri.parse(f"function(m) residuals(m, type = '{kind}')"))(fit.native)
+        np.testing.assert_allclose(fit.resid(kind), np.array(list(values)), rtol=1e-7, atol=1e-9)
+
+
+def test_exponentiated_estimates_are_ratios_with_their_intervals():
+    fit = um.fit("count ~ x + (1 | g)", DATA, "lme4", family="poisson")
+    plain, table = fit.tidy(), fit.tidy(exponentiate=True)
+    np.testing.assert_allclose(table["estimate"], np.exp(plain["estimate"]))
+    np.testing.assert_allclose(table["conf.low"], np.exp(plain["conf.low"]))
+    np.testing.assert_allclose(table["std.error"], plain["std.error"] * np.exp(plain["estimate"]))
+    with pytest.raises(um.OptionError, match="probit"):
+        um.fit("yes ~ x", DATA, "lme4", family="binomial(probit)").tidy(exponentiate=True)
+    with pytest.raises(um.OptionError, match="fixed"):
+        fit.tidy("ran_vals", exponentiate=True)
+
+
+def test_overdispersion_is_reported():
+    rng = np.random.default_rng(2)
+    data = DATA.assign(wild=rng.negative_binomial(1.0, 0.2, N))
+    fit = um.fit("wild ~ x", data, "lme4", family="poisson")
+    pearson = np.sum((data["wild"] - fit.fitted) ** 2 / fit.fitted) / (N - 2)
+    assert fit.fit.pearson_dispersion == pytest.approx(pearson)
+    assert pearson > 2
+    assert "Pearson chi-squared / df" in str(fit)
+    calm = um.fit("wild ~ x", data, "lme4", family="nbinom2")
+    assert calm.fit.pearson_dispersion == pytest.approx(1.0, abs=0.6)
+
+
+def test_a_generalised_result_survives_json():
+    data = simulate_rich()
+    fit = um.fit("count ~ x + (1 | g)", data, "glmmtmb", family="nbinom1", ziformula="~ x")
+    again = um.FitResult.from_json(fit.to_json())
+    assert again == fit
+    np.testing.assert_array_equal(again.predict(data), fit.predict(data))
+    np.testing.assert_allclose(fit.predict(data), fit.fitted, rtol=1e-12)
+    pd.testing.assert_frame_equal(again.zero_inflation, fit.zero_inflation)
+    assert "Zero inflation (logit of" in str(again)
+
+
+# --- parts and structures --------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_the_dispersion_is_the_dense_likelihood():
+    """REML of a heteroscedastic model, written down with a dense covariance matrix; both codings of the columns."""
+    data = simulate_rich()
+    fit = um.fit("y ~ x + (1 | g)", data, "glmmtmb", dispformula="~ x")
+    bare = um.fit("y ~ x + (1 | g)", data, "glmmtmb", dispformula="~ x", options={"conditioning": False})
+    design = build_design(parse("y ~ x + (1 | g)"), data)
+    gamma = fit.dispersion_effects["estimate"].to_numpy()
+    sigma = np.exp(np.column_stack([np.ones(len(data)), data["x"]]) @ gamma)
+    from dataclasses import replace
+
+    heteroscedastic = replace(design, weights=1 / sigma**2)
+    own = dense.log_likelihood(heteroscedastic, (np.array(fit.random[0].covariance),), 1.0, reml=True)
+    assert fit.log_likelihood == pytest.approx(own, abs=1e-5)
+    assert bare.log_likelihood == pytest.approx(own, abs=1e-5)
+    np.testing.assert_allclose(bare.dispersion_effects["estimate"], gamma, atol=1e-4)
+    assert np.isnan(fit.sigma)
+
+
+def test_structures_have_their_form():
+    data = simulate_rich()
+    ar1 = um.fit("series ~ x + ar1(0 + t | g)", data, "glmmtmb").random[0]
+    lag = np.array(ar1.correlation)
+    np.testing.assert_allclose(np.diag(lag, 2), lag[0, 1] ** 2, rtol=1e-6)
+    np.testing.assert_allclose(ar1.sd, ar1.sd[0], rtol=1e-6)
+    cs = np.array(um.fit("series ~ x + cs(0 + t | g)", data, "glmmtmb").random[0].correlation)
+    np.testing.assert_allclose(cs[np.tril_indices(6, -1)], cs[1, 0], rtol=1e-6)
+    with pytest.raises(um.DataError, match="one factor of equally spaced times"):
+        um.fit("y ~ x + ar1(1 + x | g)", data, "glmmtmb")
+    both = [um.fit(f"y ~ x + {term}", data, "lme4").log_likelihood for term in ("diag(1 + x | g)", "(1 + x || g)")]
+    assert both[0] == both[1]
+    us = [um.fit(f"y ~ x + {term}", data, "lme4").log_likelihood for term in ("us(1 + x | g)", "(1 + x | g)")]
+    assert us[0] == us[1]
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb"])
+def test_group_effects_that_predict_everything_are_a_status(backend):
+    """Twelve yes-or-no answers in six pairs with an intercept and a slope each: the variances have no maximum."""
+    x = [112.5, 93.1, 76.0, 104.8, 120.4, -60.4, 120.2, -16.3, 49.9, 157.3, 94.5, 72.9]
+    data = pd.DataFrame({"y": [1, 1, 1, 1, 1, 0, 1, 0, 1, 0, 0, 0], "x": x, "g": np.repeat(list("abcdef"), 2)})
+    try:
+        fit = um.fit("y ~ x + (1 + x | g)", data, backend, family="binomial")
+    except um.FitError:
+        return  # the engine has no standard errors there, and says so
+    assert fit.status.state == "not_converged"
+    assert "predict (nearly) every response" in fit.status.messages[0]
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb", "statsmodels"])
+@pytest.mark.parametrize("formula", ["tame ~ x", "tame ~ x + (1 | g)"])
+def test_counts_without_overdispersion_are_a_status(backend, formula):
+    """Binomial counts vary less than Poisson ones: theta has no estimate, and R's logLik of glm.nb is then wrong."""
+    data = DATA.assign(tame=np.random.default_rng(1).binomial(6, 0.5, N))
+    try:
+        fit = um.fit(formula, data, backend, family="nbinom2")
+    except (um.FitError, um.UnsupportedModelError):
+        return
+    assert fit.status.state == "not_converged"
+    poisson = um.fit(formula, data, "glmmtmb", family="poisson")
+    assert fit.log_likelihood == pytest.approx(poisson.log_likelihood, abs=0.05)
+
+
+def test_results_go_through_pickle_without_the_engines_object():
+    import pickle
+
+    fit = um.fit("count ~ x + (1 | g)", DATA, "lme4", family="poisson")
+    again = pickle.loads(pickle.dumps(fit))
+    assert again == fit
+    assert fit.native is not None
+    assert again.native is None
+
+
+def test_comparisons_name_criteria_and_measure_approximations():
+    herds = um.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    same = um.compare(formula, herds, backends=["lme4", "glmmtmb", "statsmodels"], family="binomial")
+    same.assert_agree()
+    assert same.verdicts.loc["glmmtmb", "verdict"] == "numerically equal"
+    assert same.verdicts.loc["statsmodels", "verdict"] == "expected to differ"
+    reason = str(same.verdicts.loc["statsmodels", "reason"])
+    assert "variational" in reason
+    assert "times the others'" in reason
+    probit = um.compare(formula, herds, backends=["lme4", "glmmtmb"], family="binomial(probit)")
+    assert "not comparable" in str(probit.verdicts.loc["glmmtmb", "reason"])
+    assert np.isnan(probit.differences.loc[("fit", "log_likelihood (difference)"), "glmmtmb"])
+    laplace = um.fit(formula, herds, "lme4", family="binomial")
+    exact = um.fit(formula, herds, "lme4", family="binomial", method="AGQ")
+    both = um.compare(laplace, exact)
+    assert "AGQ(25)" in str(both)
+    assert set(both.verdicts["verdict"]) == {"reference", "expected to differ"}
+
+
+# --- what a sceptic found --------------------------------------------------------------------------------------------
+
+
+def series() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    e = np.zeros((25, 12))
+    e[:, 0] = rng.normal(size=25)
+    for t in range(1, 12):
+        e[:, t] = 0.8 * e[:, t - 1] + 0.6 * rng.normal(size=25)
+    data = pd.DataFrame({"s": np.repeat(np.arange(25).astype(str), 12), "time": np.tile(np.arange(1, 13), 25)})
+    return data.assign(y=e.ravel() + 0.5 * rng.normal(size=300), text="t" + data["time"].astype(str))
+
+
+def test_times_of_an_autoregression_are_in_order_and_equally_spaced():
+    data = series()
+    wanted = um.fit("y ~ 1 + ar1(0 + C(time) | s)", data, "glmmtmb")
+    ordered = data.assign(text=pd.Categorical(data["text"], categories=[f"t{k}" for k in range(1, 13)]))
+    fit = um.fit("y ~ 1 + ar1(0 + text | s)", ordered, "glmmtmb")
+    assert fit.log_likelihood == pytest.approx(wanted.log_likelihood, abs=1e-6)
+    with pytest.raises(um.DataError, match="as text sorts"):
+        um.fit("y ~ 1 + ar1(0 + text | s)", data, "glmmtmb")
+    with pytest.raises(um.DataError, match="equally spaced"):
+        um.fit("y ~ 1 + ar1(0 + C(time) | s)", data[data["time"] != 5], "glmmtmb")
+    for structure in ("ar1", "cs"):
+        with pytest.raises(um.DataError, match="needs several columns"):
+            um.fit(f"y ~ 1 + {structure}(0 + time | s)", data, "glmmtmb")
+
+
+def gamma_like(seed: int = 1) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    x, u, g = rng.normal(size=120), rng.normal(size=15) * 0.5, np.repeat(np.arange(15), 8)
+    mu = np.exp(0.5 + 0.4 * x + u[g])
+    return pd.DataFrame({"g": g, "x": x, "y": rng.gamma(4, mu / 4)})
+
+
+def test_the_unit_of_the_response_hides_no_search_that_stopped_short():
+    """The same heteroscedastic model in units a thousand times larger: the same optimum, or a status."""
+    data = gamma_like()
+    plain = um.fit("y ~ x + (1 | g)", data, "glmmtmb", dispformula="~ x", method="ML")
+    large = um.fit("y ~ x + (1 | g)", data.assign(y=1000 * data["y"]), "glmmtmb", dispformula="~ x", method="ML")
+    gap = plain.log_likelihood - (large.log_likelihood + len(data) * np.log(1000))
+    assert plain.status.state == "converged"
+    assert gap < 1e-3 or not large.converged
+    tiny = um.fit("y ~ x + (1 | g)", data.assign(y=1e-6 * data["y"]), "glmmtmb", dispformula="~ x", method="ML")
+    assert not tiny.singular
+    with pytest.raises(um.OptionError, match="dispersion has a model"):
+        plain.resid("pearson")
+    assert "Residual" not in set(plain.variance_components["group"])
+
+
+@pytest.mark.parametrize("backend", ["lme4", "glmmtmb"])
+def test_linear_predictors_outside_a_link_are_a_status(backend):
+    rng = np.random.default_rng(7)
+    x, u, g = rng.normal(size=120), rng.normal(size=15) * 0.3, np.repeat(np.arange(15), 8)
+    data = pd.DataFrame({"y": rng.poisson((1.3 + 0.25 * x + u[g]) ** 2), "x": x, "g": g})
+    fit = um.fit("y ~ x + (1 | g)", data, backend, family="poisson(sqrt)")
+    assert not fit.converged
+    assert any("sqrt link has no mean" in m for m in fit.status.messages)
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"), [("~ 0", "write '~ 1' for a constant one"), ("~ .", "in ziformula or in dispformula")]
+)
+def test_a_dispersion_without_terms_or_with_all_of_them_is_refused(formula, words):
+    with pytest.raises(um.FormulaError, match=words):
+        um.fit("count ~ x + (1 | g)", DATA, "glmmtmb", family="nbinom2", dispformula=formula)
+
+
+@pytest.mark.parametrize("backend", ["lme4", "pymer4"])
+def test_large_counts_loosen_the_inner_tolerance_and_say_so(backend):
+    """At 1e-12 lme4's step-halvings fail: a deviance of counts near 1e6 has no such digits."""
+    rng = np.random.default_rng(0)
+    g, x = np.repeat(np.arange(24), 10), rng.normal(size=240)
+    count = rng.poisson(1e6 * np.exp(0.1 * x + 0.05 * rng.normal(size=24)[g]))
+    data = pd.DataFrame({"count": count, "x": x, "g": g.astype(str)})
+    fit = um.fit("count ~ x + (1 | g)", data, backend, family="poisson")
+    other = um.fit("count ~ x + (1 | g)", data, "glmmtmb", family="poisson")
+    assert "step-halvings" in fit.provenance["tol_pwrss"]
+    assert fit.log_likelihood == pytest.approx(other.log_likelihood, abs=1e-3)
+    assert (np.abs(fit.fixed.estimate - other.fixed.estimate) / other.fixed.std_error).max() < 1e-2
+
+
+def test_weights_of_glmer_nb_are_refused():
+    with pytest.raises(um.UnsupportedModelError, match="goes wrong"):
+        um.fit("count ~ x + (1 | g)", DATA, "lme4", family="nbinom2", weights="trials")
+
+
+def test_separated_zero_inflation_is_a_status():
+    data = simulate_rich()
+    data.loc[data["f"] == "hi", "count"] += 1
+    fit = um.fit("count ~ x + (1 | g)", data, "glmmtmb", family="poisson", ziformula="~ f")
+    assert not fit.converged
+    assert any("f[T.hi] (zero inflation)" in m for m in fit.status.messages)

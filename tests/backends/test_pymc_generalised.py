@@ -1,0 +1,225 @@
+"""Generalised models in PyMC: simulated truth, exact posteriors, what the result says, calibration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from generalised_data import design_of, simulate
+from scipy import stats
+
+import unimix as um
+from unimix.distributions.family import as_family
+from unimix.errors import OptionError, UnsupportedModelError
+
+pytestmark = [
+    pytest.mark.mcmc,
+    pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
+]
+
+
+def fit(formula, data, family, *, priors=None, seed=1, weights=None, offset=None, **options):
+    return um.fit(
+        formula,
+        data,
+        backend="pymc",
+        family=family,
+        priors=priors,
+        seed=seed,
+        weights=weights,
+        offset=offset,
+        options=options,
+    )
+
+
+def test_poisson_rate_is_the_conjugate_answer() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"y": rng.poisson(3.0, 25), "w": rng.choice([1.0, 3.0], 25), "t": rng.uniform(0.5, 2, 25)})
+    data["log_t"] = np.log(data["t"])
+    # exp(Intercept) has density rate^-1 exp(log density of the intercept): a wide prior is flat in the intercept
+    result = fit("y ~ 1", data, "poisson", weights="w", offset="log_t", priors={"Intercept": um.Normal(0, 1000)})
+    rate = np.exp(result.posterior.posterior["fixed"].to_numpy().ravel())
+    exact = stats.gamma((data["w"] * data["y"]).sum(), scale=1 / (data["w"] * data["t"]).sum())
+    assert abs(rate.mean() - exact.mean()) < 0.1 * exact.std()
+    assert rate.std() == pytest.approx(exact.std(), rel=0.06)
+    np.testing.assert_allclose(np.quantile(rate, [0.1, 0.5, 0.9]), exact.ppf([0.1, 0.5, 0.9]), rtol=0.01)
+
+
+def test_one_level_binomial_model_is_the_quadrature_answer() -> None:
+    """Intercept and SD of a random-intercept model on a grid, the effects integrated out by quadrature."""
+    k, n = np.array([1, 4, 0, 6, 3, 2, 7, 5]), 8
+    data = pd.DataFrame({"y": k / n, "n": n, "g": list("abcdefgh")})
+    priors = {"Intercept": um.Normal(0, 1), "sd(g)": um.HalfNormal(1)}
+    result = fit("y ~ 1 + (1 | g)", data, "binomial", weights="n", priors=priors)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    intercepts, sds = np.linspace(-3, 3, 121), np.linspace(0.005, 4, 160)
+    eta = intercepts[:, None, None] + sds[None, :, None] * nodes
+    rows = [(np.exp(stats.binom.logpmf(v, n, 1 / (1 + np.exp(-eta)))) * weights).sum(axis=2) for v in k]
+    log_density = sum(np.log(r) for r in rows)
+    log_density = log_density + stats.norm.logpdf(intercepts)[:, None] + stats.halfnorm.logpdf(sds)
+    density = np.exp(log_density - log_density.max())
+    density /= density.sum()
+    for values, margin, draws in (
+        (intercepts, density.sum(axis=1), result.posterior.posterior["fixed"].to_numpy().ravel()),
+        (sds, density.sum(axis=0), result.posterior.posterior["sd(g)"].to_numpy().ravel()),
+    ):
+        mean = float(values @ margin)
+        sd = float(np.sqrt((values - mean) ** 2 @ margin))
+        assert abs(draws.mean() - mean) < 0.1 * sd
+        assert draws.std() == pytest.approx(sd, rel=0.07)
+
+
+def test_weights_repeat_rows_and_offsets_shift() -> None:
+    data = simulate(as_family("poisson"), groups=8, rows=6)
+    doubled = data.loc[np.repeat(data.index, data["w"].astype(int))].reset_index(drop=True)
+    priors = {
+        "Intercept": um.Normal(0, 2),
+        "x": um.Normal(0, 2),
+        "sd(g)": um.HalfNormal(1),
+    }
+    weighted = fit("y ~ x + (1 | g)", data, "poisson", weights="w", priors=priors)
+    repeated = fit("y ~ x + (1 | g)", doubled, "poisson", priors=priors)
+    off = (weighted.fixed_effects["estimate"] - repeated.fixed_effects["estimate"]) / repeated.fixed_effects[
+        "std_error"
+    ]
+    assert off.abs().max() < 0.15
+    np.testing.assert_allclose(weighted.fixed_effects["std_error"], repeated.fixed_effects["std_error"], rtol=0.1)
+    shifted = fit("y ~ x + (1 | g)", data.assign(c=0.7), "poisson", weights="w", offset="c", priors=priors)
+    moved = shifted.fixed_effects["estimate"] - weighted.fixed_effects["estimate"]
+    assert moved["Intercept"] == pytest.approx(-0.7, abs=0.15)
+    assert abs(moved["x"]) < 0.2 * weighted.fixed_effects.loc["x", "std_error"]
+
+
+def test_trials_count() -> None:
+    data = simulate(as_family("binomial"), groups=10, rows=5)
+    few = fit("y ~ x", data, "binomial", weights="trials", draws=500)
+    many = fit("y ~ x", data.assign(t=data["trials"] * 4), "binomial", weights="t", draws=500)
+    np.testing.assert_allclose(few.fixed_effects["std_error"], 2 * many.fixed_effects["std_error"], rtol=0.1)
+    data["k"] = np.round(data["y"] * data["trials"])
+    data["rest"] = data["trials"] - data["k"]
+    pair = fit("cbind(k, rest) ~ x", data, "binomial", draws=500)
+    np.testing.assert_array_equal(pair.fixed_effects["estimate"], few.fixed_effects["estimate"])
+
+
+def test_estimates_posterior_and_model_are_named() -> None:
+    data = simulate(as_family("negative_binomial"))
+    result = fit("y ~ x + (1 + x | g)", data, "negative_binomial", draws=300, tune=300, retry=False)
+    assert {"Intercept", "x", "sd(g: Intercept)", "sd(g: x)", "cor(g)", "theta"} == set(result.engine.priors)
+    posterior = result.posterior.posterior
+    assert posterior["theta"].dims == ("chain", "draw")
+    assert "sigma" not in posterior
+    assert result.sigma == 1
+    effects = posterior["effects(g)"].mean(("chain", "draw")).to_numpy()
+    np.testing.assert_allclose(effects, result.group_effects["g"].to_numpy(), atol=1e-10)
+    names = {v.name for v in result.native.free_RVs}
+    assert {"Intercept", "x", "sd(g: Intercept)", "sd(g: x)", "theta"} <= names
+    assert list(result.native.coords["g level"]) == sorted(set(data["g"]))
+    gamma = fit("y ~ x", simulate(as_family("gamma")), "gamma", draws=300, tune=300, retry=False)
+    dispersion = gamma.posterior.posterior["dispersion"].to_numpy()
+    assert gamma.sigma == pytest.approx(np.sqrt(dispersion).mean())
+
+
+def test_preview_names_family_and_link() -> None:
+    design = design_of(as_family("binomial(probit)"), "y ~ x + (1 | g)")
+    from unimix.backends.base import FitRequest
+    from unimix.backends.pymc import PyMC
+
+    text = PyMC().preview(design, FitRequest(method="posterior"))
+    assert "Binomial(trials, mu)" in text
+    assert "probit" in text
+    assert "offset" in text
+    assert "adapted" in text
+    weighted = PyMC().preview(design_of(as_family("gamma(log)"), "y ~ x"), FitRequest(method="posterior"))
+    assert "Gamma(mu, dispersion), each row's log density times w" in weighted
+
+
+def test_wrong_priors_and_options_are_refused() -> None:
+    data = simulate(as_family("student_t"))
+    with pytest.raises(OptionError, match="Did you mean 'sigma'") as caught:
+        fit("y ~ x + (1 | g)", data, "student_t", priors={"sigmaa": um.HalfNormal(1), "nu": um.Normal(0, 1)})
+    assert "nu" in str(caught.value)
+    assert "positive" in str(caught.value)
+    with pytest.raises(OptionError, match="no parameter"):
+        fit("y ~ x", simulate(as_family("poisson")), "poisson", priors={"sigma": um.HalfNormal(1)})
+    with pytest.raises(UnsupportedModelError, match="linear model only"):
+        fit("y ~ x + (1 | g)", data, "student_t", parametrization="marginal")
+
+
+def test_priors_are_used() -> None:
+    data = simulate(as_family("student_t"))
+    priors = {"nu": um.LogNormal(np.log(30), 0.01), "x": um.Normal(-3, 0.001)}
+    result = fit("y ~ x + (1 | g)", data, "student_t", priors=priors, draws=300, tune=300, retry=False)
+    assert result.posterior.posterior["nu"].to_numpy().mean() == pytest.approx(30, rel=0.02)
+    assert result.fixed_effects.loc["x", "estimate"] == pytest.approx(-3, abs=0.01)
+
+
+def test_same_seed_same_draws() -> None:
+    data = simulate(as_family("poisson"), groups=6, rows=4)
+    a, b, c = (fit("y ~ x + (1 | g)", data, "poisson", seed=s, draws=100, tune=100, retry=False) for s in (3, 3, 4))
+    for name in a.posterior.posterior.data_vars:
+        np.testing.assert_array_equal(a.posterior.posterior[name].to_numpy(), b.posterior.posterior[name].to_numpy())
+    assert not np.array_equal(a.fixed_effects["estimate"], c.fixed_effects["estimate"])
+
+
+def test_linear_models_can_be_sampled_in_the_adapted_coordinates() -> None:
+    data = simulate(as_family("gaussian"))
+    marginal, adapted = (fit("y ~ x + (1 | g)", data, "gaussian", parametrization=p) for p in ("marginal", "adapted"))
+    off = (marginal.fixed_effects["estimate"] - adapted.fixed_effects["estimate"]) / marginal.fixed_effects["std_error"]
+    assert off.abs().max() < 0.15
+    assert adapted.sigma == pytest.approx(marginal.sigma, rel=0.02)
+    assert marginal.engine.call != adapted.engine.call
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parametrization", ["noncentered", "centered"])
+def test_the_model_as_written_has_the_same_posterior(parametrization) -> None:
+    data = simulate(as_family("negative_binomial"))
+    ours = fit("y ~ x + (1 | g)", data, "negative_binomial")
+    written = fit("y ~ x + (1 | g)", data, "negative_binomial", parametrization=parametrization, chains=2)
+    off = (ours.fixed_effects["estimate"] - written.fixed_effects["estimate"]) / ours.fixed_effects["std_error"]
+    assert off.abs().max() < 0.15
+    for name in ("sd(g)", "theta"):
+        a, b = (r.posterior.posterior[name].to_numpy() for r in (ours, written))
+        assert abs(a.mean() - b.mean()) < 0.2 * a.std()
+        assert a.std() == pytest.approx(b.std(), rel=0.25)
+    spread = ours.group_effects_sd["g"].to_numpy()
+    assert np.abs((written.group_effects["g"] - ours.group_effects["g"]).to_numpy() / spread).max() < 0.25
+
+
+def test_pymc_sampler_agrees_with_nutpie() -> None:
+    data = simulate(as_family("poisson"))
+    a = fit("y ~ x + (1 | g)", data, "poisson")
+    b = fit("y ~ x + (1 | g)", data, "poisson", sampler="pymc", cores=1, draws=500)
+    off = (a.fixed_effects["estimate"] - b.fixed_effects["estimate"]) / a.fixed_effects["std_error"]
+    assert off.abs().max() < 0.2
+
+
+@pytest.mark.slow
+def test_simulation_based_calibration() -> None:
+    """Ranks of the true value among the draws are uniform (Talts et al. 2018, arXiv:1804.06788)."""
+    rng = np.random.default_rng(12)
+    priors = {"Intercept": um.Normal(0, 1), "x": um.Normal(0, 1), "sd(g)": um.HalfNormal(1)}
+    g, x = np.repeat(np.arange(10), 4), rng.normal(size=40)
+    ranks = []
+    quick = {"draws": 200, "chains": 2, "tune": 300, "retry": False}
+    for k in range(40):
+        beta, sd = rng.normal(size=2), abs(rng.normal())
+        b = sd * rng.normal(size=10)
+        chance = 1 / (1 + np.exp(-(beta[0] + beta[1] * x + b[g])))
+        n = np.full(40, 3)
+        data = pd.DataFrame({"y": rng.binomial(n, chance) / n, "n": n, "x": x, "g": g.astype(str)})
+        found = fit(
+            "y ~ x + (1 | g)", data, "binomial", weights="n", priors=priors, seed=k, **quick
+        ).posterior.posterior
+        values = np.concatenate(
+            [
+                found["fixed"].to_numpy().reshape(400, 2),
+                found["sd(g)"].to_numpy().reshape(400, 1),
+                found["effects(g)"].to_numpy()[:, :, 3].reshape(400, 1),
+            ],
+            axis=1,
+        )[::4]
+        ranks.append((values < np.array([*beta, sd, b[3]])).mean(axis=0))
+    p_values = [stats.kstest(r, "uniform").pvalue for r in np.array(ranks).T]
+    assert min(p_values) > 0.001, p_values

@@ -1,0 +1,528 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import unimix.doctor  # noqa: F401  the package attribute is the function; the module is looked up below
+from unimix import r_installation
+from unimix import versions as metadata_lines
+from unimix.backends.registry import registered
+from unimix.doctor import Diagnosis, Item, doctor
+from unimix.r_installation import R_PACKAGES
+
+module = sys.modules["unimix.doctor"]
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_r = pytest.mark.skipif(shutil.which("R") is None, reason="R is not installed")
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """What the doctor says of this machine as it is."""
+    return doctor()
+
+
+@pytest.fixture
+def versions(monkeypatch):
+    """Pretend that packages have other versions; None means not installed."""
+    pretended: dict[str, str | None] = {}
+    real = metadata.version
+
+    def version(name):
+        if name not in pretended:
+            return real(name)
+        if pretended[name] is None:
+            raise metadata.PackageNotFoundError(name)
+        return pretended[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    return pretended
+
+
+@pytest.fixture
+def no_r(monkeypatch, tmp_path):
+    """A machine without R."""
+    monkeypatch.delenv("R_HOME", raising=False)
+    monkeypatch.delenv("CONDA_PREFIX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def other_r(monkeypatch, tmp_path):
+    """A machine with an R of another version, which answers `--version` and nothing else."""
+
+    def make(version):
+        home = tmp_path / "R"
+        (home / "bin").mkdir(parents=True)
+        program = home / "bin" / "R"
+        program.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "R version {version} (2025-01-01)"\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("R_HOME", str(home))
+
+    return make
+
+
+def status(diagnosis: Diagnosis) -> dict[str, str]:
+    return {item.name: item.status for item in diagnosis.items}
+
+
+# --- this machine -----------------------------------------------------------------------------------------------------
+
+
+def test_versions_are_those_of_the_metadata(healthy):
+    for name in ("numpy", "scipy", "pandas", "formulaic", "statsmodels"):
+        assert healthy[name].version == metadata.version(name)
+        assert healthy[name].status == "ok"
+    assert healthy["python"].version == sys.version.split()[0]
+    assert healthy.ready["statsmodels"]
+
+
+@needs_r
+def test_r_and_its_packages_are_found_and_rpy2_loads_this_r(healthy):
+    said = subprocess.run(["R", "--version"], capture_output=True, text=True, check=True).stdout
+    assert f"R version {healthy['R'].version} " in said
+    if healthy["rpy2"].status == "ok":
+        assert healthy["rpy2"].message == f"loads R {healthy['R'].version}"
+    for name in (p.name for p in R_PACKAGES):
+        if healthy[name].status == "ok":
+            assert re.fullmatch(r"\d+(\.\d+)+", healthy[name].version)
+
+
+def test_every_item_that_is_wrong_says_why(healthy):
+    for item in healthy.items:
+        assert item.status == "ok" or item.message, item
+
+
+def test_every_need_of_a_backend_is_looked_at(healthy):
+    names = {item.name for item in healthy.items}
+    assert set(healthy.needs) == set(registered())
+    for backend, parts in healthy.needs.items():
+        assert set(parts) <= names, backend
+
+
+def test_the_text_is_an_aligned_table_with_a_verdict(healthy):
+    table, verdict = str(healthy).split("\n\n")[:2]
+    lines = table.splitlines()
+    assert len(lines) == len(healthy.items) + 1
+    column = lines[0].index("status")
+    for line, item in zip(lines[1:], healthy.items, strict=True):
+        assert line.startswith(item.name)
+        assert line[column:].startswith(item.status)
+    assert verdict.startswith("Backends that can run: ")
+    assert "statsmodels" in verdict
+    assert str(healthy) == "\n".join(line.rstrip() for line in str(healthy).splitlines())
+
+
+def test_items_are_found_in_any_case_and_nothing_else(healthy):
+    assert healthy["LME4"].name == "lme4"
+    with pytest.raises(KeyError):
+        healthy["brms"]
+
+
+def test_a_diagnosis_is_frozen_and_round_trips(healthy):
+    assert Diagnosis.model_validate_json(healthy.model_dump_json()) == healthy
+    with pytest.raises(ValueError, match="frozen"):
+        healthy.items = ()
+
+
+def test_html_is_escaped():
+    shown = Diagnosis(items=(Item(name="x", status="broken", message="a <b> & c", fix='pip "x<1"'),))._repr_html_()
+    assert "a &lt;b&gt; &amp; c" in shown
+    assert "<b>" not in shown
+    assert "&quot;x&lt;1&quot;" in shown
+
+
+def test_as_a_program():
+    done = subprocess.run([sys.executable, "-m", "unimix.doctor"], capture_output=True, text=True, check=True)
+    assert re.search("Backends that can run: .*statsmodels", done.stdout)
+    assert done.stderr == ""
+
+
+def test_the_doctor_loads_no_engine():
+    engines = ["rpy2", "pymer4", "pymc", "pytensor", "arviz", "nutpie", "statsmodels", "matplotlib"]
+    code = f"import sys, unimix.doctor as d; d.doctor(); print([m for m in {engines} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- R absent or broken -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_r")
+def test_without_r_the_rest_goes_on(versions):
+    versions["rpy2"] = None
+    diagnosis = doctor()
+    found = status(diagnosis)
+    assert found["R"] == found["rpy2"] == "missing"
+    assert all(found[p.name] == "missing" for p in R_PACKAGES)
+    assert diagnosis["lme4"].message == "R package, R comes first"
+    assert diagnosis["rpy2"].fix == "", "which rpy2 fits is known only when R is"
+    assert diagnosis.ready["statsmodels"]
+    assert not diagnosis.ready["lme4"]
+    assert not diagnosis.ready["pymer4"]
+    assert 'install.packages(c("lme4", "Matrix"' in diagnosis["R"].fix
+    assert "Not yet: glmmtmb, lme4, pymer4" in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_r")
+def test_rpy2_without_r_is_broken(versions):
+    versions.update({"rpy2": "3.6.4", "rpy2-robjects": "3.6.5", "rpy2-rinterface": "3.6.5"})
+    item = doctor()["rpy2"]
+    assert item.status == "broken"
+    assert item.version == "3.6.4 (3.6.5)"
+    assert "mend R first" in item.message
+
+
+def test_an_r_home_that_leads_nowhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("R_HOME", str(tmp_path))
+    item = doctor()["R"]
+    assert item.status == "broken"
+    assert item.message == f"R_HOME points to {tmp_path}, which holds no bin/R"
+    assert item.fix == "unset R_HOME"
+
+
+def test_an_r_that_does_not_start(monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "R"
+    program.write_text("#!/bin/sh\necho 'libR.so: cannot open shared object file' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("R_HOME", str(tmp_path))
+    item = doctor()["R"]
+    assert item.status == "broken"
+    assert item.message.endswith("does not start: libR.so: cannot open shared object file")
+
+
+@needs_r
+def test_a_profile_that_prints_does_not_confuse(monkeypatch, tmp_path, healthy):
+    profile = tmp_path / "profile.R"
+    profile.write_text('cat("Welcome!\\nunimixed: lme4 0.0\\n"); message("hello")\n')
+    monkeypatch.setenv("R_PROFILE_USER", str(profile))
+    assert doctor()["lme4"] == healthy["lme4"]
+
+
+@needs_r
+def test_an_lme4_that_cannot_fit_is_broken(monkeypatch, tmp_path, healthy):
+    if healthy["lme4"].status != "ok":
+        pytest.skip("lme4 is not installed")
+    library = tmp_path / "lme4"
+    library.mkdir()
+    (library / "DESCRIPTION").write_text("Package: lme4\nVersion: 1.1.99\nBuilt: R 4.0.0; ; 2020-01-01; unix\n")
+    monkeypatch.setenv("R_LIBS", str(tmp_path))
+    item = doctor()["lme4"]
+    assert (item.version, item.status) == ("1.1.99", "broken")
+    assert "installed, but cannot fit" in item.message
+    assert 'install.packages(c("Matrix", "lme4"), type = "source")' in item.fix
+
+
+APT_CACHE = """#!/bin/sh
+shift
+for name; do
+  case $name in *performance) continue ;; *report) echo "$name:
+  Installed: (none)
+  Candidate: (none)" ;; *) echo "$name:
+  Installed: (none)
+  Candidate: 1.0-1
+  Version table:
+     1.0-1 500" ;; esac
+done
+"""
+
+
+@pytest.fixture
+def tools(monkeypatch, tmp_path):
+    """A machine that has certain programs only, and an apt that knows every R package but performance and report."""
+
+    def make(*names, lists=True):
+        (tmp_path / "bin").mkdir()
+        for name in names:
+            program = tmp_path / "bin" / name
+            program.write_text(APT_CACHE if name == "apt-cache" else "#!/bin/sh\n")
+            program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin")
+        monkeypatch.setattr(
+            shutil, "which", lambda name, path=None: str(tmp_path / "bin" / name) * (name in names) or None
+        )
+        (tmp_path / "lists").mkdir()
+        if lists:
+            (tmp_path / "lists" / "main_Packages").touch()
+        monkeypatch.setattr(r_installation, "APT_LISTS", tmp_path / "lists")
+        monkeypatch.delenv("CONDA_PREFIX", raising=False)
+
+    return make
+
+
+def test_apt_gets_what_it_knows_and_posit_the_rest(tools):
+    tools("apt-get", "apt-cache")
+    apt, posit = r_installation.install_lines(["lmerTest", "performance", "report"]).splitlines()
+    assert re.fullmatch(r"(sudo )?apt-get install r-cran-lmertest", apt)
+    assert posit.startswith('Rscript -e \'chooseCRANmirror(ind = 1); install.packages("pak")')
+    assert 'pak::pkg_install(c("performance", "report"))' in posit
+    assert re.fullmatch(
+        r"(sudo )?apt-get install r-base-core r-base-dev r-cran-lme4", r_installation.install_lines(["R", "lme4"])
+    )
+
+
+def test_an_apt_without_lists_gets_one_package_at_a_time(tools):
+    tools("apt-get", "apt-cache", lists=False)
+    update, each = r_installation.install_lines(["lme4", "performance"]).splitlines()
+    assert update.endswith("apt-get update")
+    assert re.fullmatch(
+        r"for package in r-cran-lme4 r-cran-performance; do (sudo )?apt-get install -y \$package; done", each
+    )
+
+
+@pytest.mark.parametrize(("programs", "tool"), [(("conda",), "conda"), (("conda", "mamba"), "mamba"), ((), "conda")])
+def test_an_r_of_conda_gets_conda_forge(tools, monkeypatch, programs, tool):
+    tools("apt-get", "apt-cache", *programs)
+    monkeypatch.setenv("CONDA_PREFIX", "/opt/conda")
+    assert r_installation.install_lines(["R", "lmerTest"]) == f"{tool} install -c conda-forge r-base r-lmertest"
+    assert "apt-get" in r_installation.install_lines(["lmerTest"], Path("/usr/lib/R"))
+
+
+def test_any_other_r_gets_cran(tools):
+    tools()
+    line = r"""Rscript -e 'chooseCRANmirror(ind = 1); install.packages(c("lmerTest"))'"""
+    assert r_installation.install_lines(["lmerTest"]) == line
+    assert r_installation.install_lines(["R"]).startswith("# first install R")
+
+
+@needs_r
+def test_the_lines_for_r_packages_are_r_that_parses(tools):
+    found = r_installation.find_r()
+    for line in (r_installation.cran_line(["a", "b"]), r_installation.posit_line(["a"])):
+        code = line.partition("'")[2].rpartition("'")[0]
+        parsed = r_installation.run([found.rscript, "-e", f"invisible(parse(text = r'---({code})---'))"], 60)
+        assert parsed[0] == 0, parsed
+
+
+@needs_r
+def test_an_r_package_that_is_missing_keeps_away_only_what_needs_it(monkeypatch, healthy, tmp_path):
+    real = module._ask_r
+
+    def without(found, names):
+        versions, broken = real(found, names)
+        return {name: version for name, version in versions.items() if name not in ("lmerTest", "performance")}, broken
+
+    monkeypatch.setattr(module, "_ask_r", without)
+    diagnosis = doctor()
+    changed = {name for name, fine in diagnosis.ready.items() if fine != healthy.ready[name]}
+    assert changed <= {"pymer4"}
+    assert not diagnosis.ready["pymer4"]
+    assert "required by backend='pymer4'" in diagnosis["lmerTest"].message
+    assert diagnosis["performance"].optional
+    assert "fit.native" in diagnosis["performance"].message
+    text = str(diagnosis)
+    assert text.index("# lmerTest") < text.index("Optional:") < text.index("performance", text.index("Optional:"))
+
+
+# --- rpy2 and R must fit ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_rpy2_on_an_old_r_is_named_with_the_pair_that_works(versions, other_r):
+    other_r("4.2.2")
+    versions.update({"rpy2": "3.6.9", "rpy2-robjects": "3.6.6", "rpy2-rinterface": "3.6.7"})
+    diagnosis = doctor()
+    item = diagnosis["rpy2"]
+    assert diagnosis["R"].version == "4.2.2"
+    assert item.status == "broken"
+    assert item.message == "rpy2-rinterface 3.6.7 needs R 4.5 or newer, this is R 4.2.2"
+    assert item.fix == "pip install rpy2==3.6.4 rpy2-robjects==3.6.5 rpy2-rinterface==3.6.5"
+    assert f"# rpy2\n{item.fix}" in str(diagnosis)
+
+
+def test_half_an_rpy2_is_broken(versions, other_r):
+    other_r("4.5.1")
+    versions.update({"rpy2": "3.6.9", "rpy2-robjects": None, "rpy2-rinterface": "3.6.7"})
+    item = doctor()["rpy2"]
+    assert item.message == "half installed: rpy2-robjects is missing"
+    assert item.fix.startswith("pip install")
+    assert "rpy2-rinterface>=3.6.6" in item.fix
+
+
+def test_an_absent_rpy2_gets_the_line_for_this_r(versions, other_r):
+    other_r("4.5.0")
+    versions["rpy2"] = None
+    item = doctor()["rpy2"]
+    assert item.status == "missing"
+    assert "rpy2-rinterface>=3.6.6,<3.7" in item.fix
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import os; os.abort()", "exit code -6"),
+        ("raise ImportError('undefined symbol: R_getVar')", "ImportError: undefined symbol: R_getVar"),
+    ],
+)
+def test_an_rpy2_that_crashes_does_not_take_python_down(monkeypatch, tmp_path, versions, other_r, body, said):
+    other_r("4.4.1")
+    versions.update({"rpy2": "3.6.4", "rpy2-robjects": "3.6.5", "rpy2-rinterface": "3.6.5"})
+    (tmp_path / "path" / "rpy2").mkdir(parents=True)
+    (tmp_path / "path" / "rpy2" / "__init__.py").write_text(body + "\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    item = doctor()["rpy2"]
+    assert item.status == "broken"
+    assert item.message == f"does not load R 4.4.1: {said}"
+    assert item.fix.startswith("pip install --force-reinstall --no-cache-dir --no-deps rpy2==3.6.4")
+
+
+@needs_r
+def test_an_rpy2_built_for_another_r_is_seen(versions, other_r, healthy):
+    if healthy["rpy2"].status != "ok":
+        pytest.skip("rpy2 does not load here")
+    other_r("4.9.0")
+    versions.update({"rpy2": "3.6.9", "rpy2-robjects": "3.6.6", "rpy2-rinterface": "3.6.7"})
+    item = doctor()["rpy2"]
+    assert item.status == "broken"
+    assert "4.9.0" in item.message
+
+
+# --- Python packages --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_r")
+def test_every_package_can_be_absent(versions):
+    for name in ("pymc", "arviz", "nutpie", "matplotlib", "pymer4", "formulaic"):
+        versions[name] = None
+    diagnosis = doctor()
+    for name in versions:
+        item = diagnosis[name]
+        assert (item.status, item.version) == ("missing", None)
+        assert item.fix.startswith("pip install "), name
+    assert diagnosis["pymc"].fix == 'pip install "pymc>=5.28,<6"'
+    assert diagnosis["formulaic"].fix == 'pip install "formulaic>=1.2,<2"'
+    assert diagnosis["nutpie"].optional
+    assert not any(diagnosis.ready.values())
+    assert "Backends that can run: none." in str(diagnosis)
+
+
+@pytest.mark.usefixtures("no_r")
+@pytest.mark.parametrize(
+    ("name", "version", "message", "fix"),
+    [
+        ("arviz", "1.1.0", "unimix needs >=0.20,<1", 'pip install "arviz>=0.20,<1"'),
+        ("matplotlib", "3.11.0", "unimix needs >=3.9,<3.11", 'pip install "matplotlib>=3.9,<3.11"'),
+        ("pymc", "6.4.0", "unimix needs >=5.28,<6", 'pip install "pymc>=5.28,<6"'),
+        ("pymer4", "0.8.2", "unimix needs >=0.9.2,<0.10", 'pip install "pymer4>=0.9.2,<0.10"'),
+        ("pandas", "1.5.3", "unimix needs >=2.2.3,<4", 'pip install "pandas>=2.2.3,<4"'),
+    ],
+)
+def test_versions_that_do_not_work_are_broken(versions, name, version, message, fix):
+    versions[name] = version
+    diagnosis = doctor()
+    item = diagnosis[name]
+    assert (item.status, item.version, item.fix) == ("broken", version, fix)
+    assert item.message == message
+    assert diagnosis.problems[0].status == "broken"
+
+
+@pytest.mark.usefixtures("no_r")
+@pytest.mark.parametrize("version", ["0.20", "0.23.4", "0.99.0rc1"])
+def test_versions_that_work_are_fine(versions, version):
+    versions["arviz"] = version
+    assert doctor()["arviz"].status == "ok"
+
+
+@pytest.mark.usefixtures("no_r")
+def test_what_an_engine_needs_in_turn_is_looked_at(versions):
+    if metadata_lines.installed_version("pymc") is None:
+        versions["scipy"] = "1.13"
+        assert doctor()["scipy"].status == "ok"
+        return
+    versions["pytensor"] = "9.9"
+    item = doctor()["pymc"]
+    assert item.status == "broken"
+    assert re.match(r"pymc \S+ needs pytensor[<>]", item.message)
+    assert item.fix.startswith('pip install "pytensor')
+    assert not doctor().ready["pymc"]
+
+
+@pytest.mark.usefixtures("no_r")
+def test_what_the_wheel_of_pymer4_forgets_is_named(versions):
+    versions.update({"pymer4": "0.9.2", "great-tables": None, "formulae": None})
+    diagnosis = doctor()
+    assert diagnosis["pymer4"].status == "ok"
+    assert diagnosis["formulae"].status == diagnosis["great-tables"].status == "missing"
+    assert "great-tables" in diagnosis.needs["pymer4"]
+    assert not diagnosis.ready["pymer4"]
+
+
+def test_the_absent_report_is_optional(healthy):
+    item = healthy["report"]
+    assert item.optional
+    assert "used only by the method report of fit.native (pymer4)" in item.message
+
+
+# --- the lines to type ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_lines_name_packages_with_the_bounds_of_the_project_file(versions, project):
+    from packaging.requirements import Requirement
+
+    def expand(names):
+        for text in names:
+            one = Requirement(text)
+            inner = (r for extra in one.extras for r in expand(project["optional-dependencies"][extra]))
+            yield from inner if one.name == "unimix" else [one]
+
+    for extra, names in project["optional-dependencies"].items():
+        wanted = {r.name.replace("_", "-"): r.specifier for r in expand(names)}
+        versions.update(dict.fromkeys(wanted))
+        line = metadata_lines.pip_line(extra)
+        typed = [Requirement(word.strip('"')) for word in line.removeprefix("pip install ").split(" ")]
+        assert {r.name for r in typed} == set(wanted), extra
+        assert "unimix" not in line
+        for one in typed:
+            assert set(map(str, wanted[one.name])) <= set(map(str, one.specifier)), extra
+
+
+def test_lines_leave_out_what_is_there(versions):
+    versions.update({"arviz": "0.23.4", "matplotlib": "3.12.0"})
+    assert metadata_lines.pip_line("bayes") == 'pip install "matplotlib>=3.9,<3.11"'
+
+
+def test_every_backend_has_lines_to_type():
+    from unimix.backends.registry import backend_class
+
+    for name in registered():
+        lines = backend_class(name).install_lines()
+        assert lines.startswith(("pip install", "sudo ", "apt-get", "conda", "#", "Rscript")), lines
+        assert "unimix[" not in lines
+
+
+@pytest.mark.usefixtures("no_r")
+def test_an_engine_in_r_asks_for_r_first():
+    from unimix.backends.r.lme4 import Lme4
+
+    lines = Lme4.install_lines().splitlines()
+    assert "lme4" in "".join(lines[:-1])
+    assert lines[-1].startswith("python -m unimix.doctor")
+    assert not any("rpy2==" in line for line in lines)
+
+
+def test_the_name_is_callable_after_its_module_was_imported():
+    code = "import unimix.doctor, unimix as um; print(type(um.doctor()).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "Diagnosis", done.stderr
+
+
+def test_what_is_optional_is_not_to_be_mended():
+    extra = Item(name="a", status="missing", fix="pip install a", optional=True)
+    needed = Item(name="b", status="broken", fix="pip install b")
+    assert "To mend" not in str(Diagnosis(items=(extra,)))
+    assert "Optional:\n\n# a\npip install a" in str(Diagnosis(items=(extra,)))
+    assert str(Diagnosis(items=(extra, needed))).endswith(
+        "To mend, paste:\n\n# b\npip install b\n\nOptional:\n\n# a\npip install a"
+    )

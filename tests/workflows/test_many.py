@@ -1,0 +1,431 @@
+"""fit_many: names, failures, files, resumed runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from fragile import Fragile, Loader, make
+
+import unimix as um
+from unimix.backends.base import Backend
+from unimix.backends.pls import Pls
+from unimix.errors import DataError, OptionError, UnimixError, WorkerError
+from unimix.testing import simulate_slopes
+
+INTERCEPT = "y ~ x + (1 | g)"
+FORMULAS = {"intercept": INTERCEPT, "slope": "y ~ x + (1 + x | g)", "wrong": "y ~ x + z + (1 | g)"}
+
+
+class Absent(Pls):
+    info = Pls.info.__class__(
+        name="absent",
+        engine="absent",
+        title="an engine that is not installed",
+        packages=("no_such_package",),
+        distributions=(),
+        install="pip install no_such_package",
+        url="",
+    )
+
+    def load(self) -> ModuleType:
+        return Backend.load(self)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+# -- results -----------------------------------------------------------------------------------
+
+
+def test_every_fit_is_that_of_fit() -> None:
+    data = {"a": make(1), "b": pl.from_pandas(make(2)), "c": {k: v.to_numpy() for k, v in make(3).items()}}
+    many = um.fit_many({"i": INTERCEPT, "s": FORMULAS["slope"]}, data, ["pls", "statsmodels"], method="ML")
+    assert list(many) == [(f, d, b) for f in ("i", "s") for d in data for b in ("pls", "statsmodels")]
+    alone = um.fit(FORMULAS["slope"], data["b"], "pls", method="ML")
+    found = many["s", "b", "pls"]
+    np.testing.assert_array_equal(found.fixed.estimate, alone.fixed.estimate)
+    row = many.table.query("formula == 's' and data == 'b' and backend == 'pls'").iloc[0]
+    assert (row["state"], row["n_obs"]) == (alone.status.state, 120)
+    assert (row["log_likelihood"], row["aic"], row["bic"]) == (alone.log_likelihood, alone.aic, alone.bic)
+    assert row["seconds"] > 0
+    assert many.failed.empty
+
+
+def test_a_limit_is_of_each_fit_and_no_part_of_its_key(tmp_path):
+    data = {"small": simulate_slopes(), "large": simulate_slopes(n_groups=4000, n_per_group=10)}
+    formula, path = "y ~ x + (1 + x | g)", tmp_path / "fits.jsonl"
+    first = um.fit_many(formula, data, "statsmodels", time_limit=0.5, path=path)
+    table = first.table.set_index("data")
+    assert table.loc["small", "state"] == "converged"
+    assert table.loc["large", "error_type"] == "LimitError"
+    again = um.fit_many(formula, data, "statsmodels", path=path)
+    assert not len(again.failed)
+    assert "1 of 2 fits were in the file already." in again.notes
+    with pytest.raises(um.OptionError, match="time_limit"):
+        um.fit_many(formula, data, "statsmodels", time_limit=-1)
+
+
+def test_what_fails_is_a_row() -> None:
+    crossed = "y ~ x + (1 + x | g) + (1 | h)"
+    data = make(1).assign(h=lambda d: d.index % 7)
+    many = um.fit_many([INTERCEPT, crossed, FORMULAS["wrong"]], data, ["statsmodels", Absent])
+    kinds = {
+        k: t for *k, t in many.table[["formula", "backend", "error_type"]].itertuples(index=False) for k in [tuple(k)]
+    }
+    assert kinds == {
+        (INTERCEPT, "statsmodels"): "",
+        (crossed, "statsmodels"): "UnsupportedModelError",
+        (FORMULAS["wrong"], "statsmodels"): "FormulaError",
+        (INTERCEPT, "absent"): "EngineNotInstalledError",
+        (crossed, "absent"): "EngineNotInstalledError",
+        (FORMULAS["wrong"], "absent"): "FormulaError",
+    }
+    assert list(many.failed.columns) == ["formula", "data", "backend", "error_type", "error"]
+    assert len(many.failed) == 5
+    with pytest.raises(UnimixError, match=r"by absent failed. EngineNotInstalledError: .*no_such_package"):
+        many[INTERCEPT, "absent"]
+    assert "2 failed in absent: EngineNotInstalledError" in str(many)
+    assert "1 refused by statsmodels: " in str(many)
+    assert dict(many.table["state"].value_counts()) == {"failed": 4, "refused": 1, "converged": 1}
+    assert [k for k, _ in many.items()] == [(INTERCEPT, "data", "statsmodels")]
+
+
+def test_a_data_set_that_cannot_be_loaded_fails_alone(tmp_path: Path) -> None:
+    def broken() -> pd.DataFrame:
+        return pd.read_csv(tmp_path / "absent.csv")
+
+    for path in (None, tmp_path / "fits.jsonl"):
+        many = um.fit_many(INTERCEPT, {"good": make(1), "bad": broken}, ["pls"], path=path)
+        assert many["good"].converged
+        assert list(many.failed["data"]) == ["bad"]
+        assert "The data set 'bad' cannot be loaded: FileNotFoundError" in many.failed["error"][0]
+
+
+def test_names_may_be_left_out_where_there_is_one() -> None:
+    many = um.fit_many(INTERCEPT, [make(1), make(2)], ["pls", Pls(conditioning=False)])
+    assert many.backends == ("pls", "pls (2)")
+    assert many["1", "pls (2)"] == many[INTERCEPT, 1, "pls (2)"]
+    assert (INTERCEPT, "2", "pls") in many
+    assert len(many) == 4
+    with pytest.raises(OptionError, match=r"'plz' is no backend here. Did you mean 'pls'"):
+        many["1", "plz"]
+    with pytest.raises(OptionError, match="does not name one fit"):
+        many["pls"]
+    one = um.fit_many(INTERCEPT, make(1), "pls")
+    assert one["pls"] == one[INTERCEPT] == one["data"]
+
+
+def test_tidy_tables_are_joined() -> None:
+    many = um.fit_many(FORMULAS, [make(1), make(2)], "pls")
+    tidy = many.tidy(["fixed", "ran_pars"])
+    assert list(tidy.columns[:3]) == ["formula", "data", "backend"]
+    assert set(tidy["formula"]) == {"intercept", "slope"}
+    expected = many["slope", "2", "pls"].tidy(["fixed", "ran_pars"])
+    found = tidy.query("formula == 'slope' and data == '2'").drop(columns=["formula", "data", "backend"])
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_engines_are_compared(tmp_path: Path) -> None:
+    many = um.fit_many(FORMULAS, {"a": make(1)}, ["pls", "statsmodels", Absent], path=tmp_path / "f.jsonl")
+    same = many.compare("intercept")
+    assert list(same) == ["pls", "statsmodels", "absent"]
+    assert same.failures["absent"].error == "EngineNotInstalledError"
+    assert same.verdicts.loc["statsmodels", "verdict"] == "numerically equal"
+    with pytest.raises(OptionError, match="There are several: formula="):
+        many.compare()
+    with pytest.raises(OptionError, match=r"'slop' is no formula here. Did you mean 'slope'"):
+        many.compare("slop", "a")
+
+
+def test_seeds_are_of_positions_and_the_same_in_processes() -> None:
+    data = [make(1), make(1)]
+    many = um.fit_many(INTERCEPT, data, ["bayes"], seed=5)
+    again = um.fit_many(INTERCEPT, [*data, make(2)], ["bayes"], seed=5, n_jobs=2)
+    assert many["1"].engine.seed != many["2"].engine.seed
+    for name in ("1", "2"):
+        np.testing.assert_array_equal(many[name].fixed.estimate, again[name].fixed.estimate)
+    assert not np.array_equal(many["1"].fixed.estimate, many["2"].fixed.estimate)
+    other = um.fit_many(INTERCEPT, data, ["bayes"], seed=6)
+    assert other["1"].engine.seed != many["1"].engine.seed
+
+
+def test_long_tables_are_printed_in_part() -> None:
+    many = um.fit_many([INTERCEPT], [make(i) for i in range(23)], "pls")
+    assert str(many).startswith("23 fits: 1 formula, 23 data sets, 1 backend; ")
+    assert "... 3 more rows: .table" in repr(many)
+    assert "<table" in many._repr_html_()
+    assert "3 more rows" in many._repr_html_()
+
+
+def test_the_bar_is_on_standard_error_and_in_no_result(capfd: pytest.CaptureFixture[str]) -> None:
+    many = um.fit_many(INTERCEPT, [make(i) for i in range(3)], "statsmodels", progress=True)
+    out, err = capfd.readouterr()
+    assert not out
+    assert "fit_many" in err
+    assert "3/3" in err
+    assert "fits/" in err
+    assert all("fit_many" not in note for _, fit in many.items() for note in fit.notes)
+    um.fit_many(INTERCEPT, make(1), "pls")
+    assert capfd.readouterr() == ("", "")
+
+
+# -- arguments ---------------------------------------------------------------------------------
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OptionError) as caught:
+        um.fit_many(
+            ["y ~ (1 | g", INTERCEPT, INTERCEPT],
+            {"a": make(1), "b": "b.csv"},
+            ["plz", "pls", "pls"],
+            family="binomal",
+            method="remel",
+            seed=-1,
+            n_jobs=0,
+            missing="keep",
+            path=tmp_path / "nowhere" / "fits.jsonl",
+            versions={"c": "1"},
+            random_seed=3,  # type: ignore[call-arg]
+        )
+    told = str(caught.value)
+    for words in (
+        "formula: ", "given twice; names must differ",
+        "data set 'b' is a str", "no backend 'plz'", "with the same options",
+        "binomal", "method='remel'", "seed=-1", "n_jobs=0", "missing='keep'", "there is no folder",
+        "versions: 'c' is no data set", "fit_many has no argument 'random_seed'; type seed=3",
+    ):  # fmt: skip
+        assert words in told, words
+
+
+@pytest.mark.parametrize(
+    ("formulas", "data", "backends", "words"),
+    [
+        ([], None, "pls", "formulas: give one at least"),
+        (3, None, "pls", "a list of formulas"),
+        ([INTERCEPT, 3], None, "pls", "a formula is a text; got int"),
+        (INTERCEPT, [], "pls", "data: give one data set at least"),
+        (INTERCEPT, {}, "pls", "data: give one data set at least"),
+        (INTERCEPT, None, [], "backends: name one engine"),
+    ],
+)
+def test_nothing_to_fit(formulas: object, data: object, backends: object, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        um.fit_many(formulas, make(1) if data is None else data, backends)  # type: ignore[arg-type]
+
+
+def test_formula_and_data_swapped() -> None:
+    with pytest.raises(OptionError, match="swapped"):
+        um.fit_many(make(1), INTERCEPT)  # type: ignore[arg-type]
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_finished_fits_are_not_fitted_again(tmp_path: Path) -> None:
+    path = tmp_path / "fits.jsonl"
+    first = um.fit_many(FORMULAS, [make(1), make(2)], ["pls", "bayes"], seed=1, path=path)
+    assert json.loads(lines(path)[0]) == {"unimix_fits": 1, "unimix": um.__version__}
+    assert len(lines(path)) == 1 + 12
+    before = path.read_bytes()
+    again = um.fit_many(FORMULAS, [make(1), make(2)], ["pls", "bayes"], seed=1, path=path, retry_failed=False)
+    assert path.read_bytes() == before
+    pd.testing.assert_frame_equal(again.table, first.table)  # seconds too: nothing was measured again
+    assert again.notes == ("12 of 12 fits were in the file already.",)
+    tried = um.fit_many(FORMULAS, [make(1), make(2)], ["pls", "bayes"], seed=1, path=path)
+    assert len(lines(path)) == 13 + 4  # the failed ones
+    assert tried.notes == ("8 of 12 fits were in the file already.",)
+    assert all(e.result is None for e in tried._entries)  # results stay on disk
+    assert tried["slope", "2", "pls"] == first["slope", "2", "pls"]
+    memory = um.fit_many(FORMULAS, [make(1), make(2)], ["pls", "bayes"], seed=1)
+    np.testing.assert_array_equal(
+        memory["slope", "2", "bayes"].fixed.estimate, tried["slope", "2", "bayes"].fixed.estimate
+    )
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": {"a": make(1).assign(x=lambda d: d["x"] + 1e-9)}},
+        {"data": {"a": make(1).assign(g=lambda d: pd.Categorical(d["g"], d["g"].unique()[::-1]))}},
+        {"formulas": "y ~ x + I(x^2) + (1 | g)"},
+        {"backends": Pls(conditioning=False)},
+        {"method": "ML"},
+        {"ci_level": 0.9},
+        {"weights": np.linspace(1, 2, 120)},
+        {"contrasts": {"g": "sum"}},
+        {"seed": 2},
+        {"restart": True},
+    ],
+)
+def test_other_fits_have_other_keys(tmp_path: Path, changed: dict[str, object]) -> None:
+    path = tmp_path / "fits.jsonl"
+    plain = {"formulas": INTERCEPT, "data": {"a": make(1)}, "backends": "pls", "seed": 1}
+    um.fit_many(**plain, path=path)  # type: ignore[arg-type]
+    found = um.fit_many(**{**plain, **changed}, path=path)  # type: ignore[arg-type]
+    assert len(lines(path)) == 3
+    assert any("The file also holds 1 fit of other data, formulas or arguments" in n for n in found.notes)
+    renamed = um.fit_many({"m": INTERCEPT}, {"north": make(1)}, "pls", seed=1, path=path)
+    assert [line[:9] for line in lines(path)[3:]] == ['{"again":']  # names are no part of a fit
+    assert list(renamed) == [("m", "north", "pls")]
+
+
+def test_functions_are_known_by_what_they_load_or_by_their_version(tmp_path: Path) -> None:
+    path, log = tmp_path / "fits.jsonl", tmp_path / "log"
+    um.fit_many(INTERCEPT, {"a": Loader(1, str(log))}, "pls", path=path)
+    um.fit_many(INTERCEPT, {"a": Loader(1, str(log))}, "pls", path=path)
+    assert (len(lines(path)), len(lines(log))) == (2, 3)  # read twice for a digest, once for a fit
+    um.fit_many(INTERCEPT, {"a": make(1)}, "pls", path=path)
+    assert len(lines(path)) == 2  # the same content
+    um.fit_many(INTERCEPT, {"a": Loader(1, str(log))}, "pls", path=path, versions="may")
+    um.fit_many(INTERCEPT, {"a": Loader(1, str(log))}, "pls", path=path, versions={"a": "may"})
+    assert (len(lines(path)), len(lines(log))) == (3, 4)
+    um.fit_many(INTERCEPT, {"a": Loader(1, str(log))}, "pls", path=path, versions={"a": "june"})
+    assert (len(lines(path)), len(lines(log))) == (4, 5)
+
+
+def test_a_line_cut_short_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "fits.jsonl"
+    um.fit_many(INTERCEPT, [make(i) for i in range(4)], "pls", path=path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000])
+    assert len(um.read_many(path)) == 3
+    assert "cut short" in um.read_many(path).notes[0]
+    found = um.fit_many(INTERCEPT, [make(i) for i in range(4)], "pls", path=path)
+    assert "3 of 4 fits were in the file already." in found.notes
+    assert len(lines(path)) == 5
+    assert found["4"].converged
+    path.write_bytes(whole[:10])
+    assert len(um.fit_many(INTERCEPT, [make(i) for i in range(4)], "pls", path=path)) == 4
+    middle = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*middle[:2], b"\0" * 50 + b"\n", *middle[2:]]))
+    assert um.read_many(path).notes == ("Line 3 cannot be read, and is ignored.",)
+    assert um.read_many(path)["4"].converged
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a,b\n1,2\n", "is no file of fits"),
+        ("no newline", "is no file of fits"),
+        ('{"unimix_fits": 9, "unimix": "7.0"}\n', "has format 9 of unimix 7.0"),
+    ],
+)
+def test_other_files_are_left_alone(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(content)
+    with pytest.raises(OptionError, match=words):
+        um.fit_many(INTERCEPT, make(1), "pls", path=path)
+    with pytest.raises(DataError, match=words):
+        um.read_many(path)
+    assert path.read_text() == content
+    with pytest.raises(OptionError, match="is a folder"):
+        um.fit_many(INTERCEPT, make(1), "pls", path=tmp_path)
+    with pytest.raises(DataError, match="There is no file"):
+        um.read_many(tmp_path / "absent.jsonl")
+
+
+def test_read_many_gives_the_last_of_every_name(tmp_path: Path) -> None:
+    path = tmp_path / "fits.jsonl"
+    um.fit_many(FORMULAS, {"a": make(1)}, ["pls"], path=path)
+    last = um.fit_many(FORMULAS, {"a": make(2)}, ["pls"], path=path)
+    found = um.read_many(path)
+    assert list(found) == list(last)
+    pd.testing.assert_frame_equal(found.table, last.table)
+    assert found.formulas == FORMULAS
+    assert found.notes == ("3 older lines under the same names are ignored.",)
+    path.write_text("")
+    with pytest.raises(DataError, match="has changed since"):
+        found["slope"]
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    from unimix.workflows.many.store import Journal
+
+    path = tmp_path / "fits.jsonl"
+    with Journal(path), pytest.raises(DataError, match="Another run is writing"):
+        um.fit_many(INTERCEPT, make(1), "pls", path=path)
+    assert len(um.fit_many(INTERCEPT, make(1), "pls", path=path)) == 1
+
+
+def test_arguments_without_content_are_refused(tmp_path: Path) -> None:
+    class Odd:
+        pass
+
+    with pytest.raises(OptionError, match="leave path= out"):
+        um.fit_many(INTERCEPT, make(1), "pls", path=tmp_path / "f", contrasts={"g": Odd()})
+
+
+# -- ends before the end -----------------------------------------------------------------------
+
+SCRIPT = """
+import sys, unimix as um
+from fragile import make
+n_jobs = int(sys.argv[2])
+formulas = {"i": "y ~ x + (1 | g)", "s": "y ~ x + (1 + x | g)", "w": "y ~ x + z + (1 | g)"}
+if __name__ == "__main__":
+    data, backends = [make(i) for i in range(12)], ["pls", "bayes", "statsmodels"]
+    um.fit_many(formulas, data, backends, seed=1, path=sys.argv[1], n_jobs=n_jobs)
+"""
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals, n_jobs: int) -> None:
+    path, script = tmp_path / "fits.jsonl", tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(path), str(n_jobs)]
+    environment = {"PYTHONPATH": ":".join(p for p in sys.path if p)}
+    with (tmp_path / "told").open("w") as file:
+        run = subprocess.Popen(command, stderr=file, env=environment)
+    while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 30):
+        time.sleep(0.005)
+    run.send_signal(how)
+    assert run.wait(60) == -how
+    told = (tmp_path / "told").read_text()
+    had = path.read_bytes().count(b"\n") - 1
+    assert 29 <= had < 95
+    if how == signal.SIGINT:
+        assert f"{had} of 108 fits were done in this run and are in {path}: the same call goes on from there." in told
+    partial = um.read_many(path)
+    assert len(partial) == had
+    succeeded = had - len(partial.failed)
+    formulas = {"i": INTERCEPT, "s": FORMULAS["slope"], "w": FORMULAS["wrong"]}
+    found = um.fit_many(formulas, [make(i) for i in range(12)], ["pls", "bayes", "statsmodels"], seed=1, path=path)
+    assert f"{succeeded} of 108 fits were in the file already." in found.notes
+    assert len(found) == 108
+    assert len(found.failed) == 36
+    keys = [json.loads(line)["fit"]["key"] for line in lines(path)[1:] if not line.endswith("null}")]
+    assert len(keys) == len(set(keys)) == 72  # nothing was fitted twice
+    bare = um.fit_many(formulas, make(3), "bayes", seed=1)
+    assert bare["s"].fixed.terms == found["s", "4", "bayes"].fixed.terms
+
+
+def test_a_killed_process_is_told_in_words_and_the_same_call_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "fits.jsonl"
+    engine = Fragile(folder=str(tmp_path), after=10)
+    data = [make(i) for i in range(40)]
+    with pytest.raises(
+        WorkerError, match=r"of 40 fits were done in this run and are in .*the same call goes on"
+    ) as caught:
+        um.fit_many(INTERCEPT, data, engine, path=path, n_jobs=2)
+    assert (tmp_path / "killed-0").exists()
+    assert f"In hand: {INTERCEPT} | " in str(caught.value)
+    had = len(lines(path)) - 1
+    assert 9 <= had < 40
+    found = um.fit_many(INTERCEPT, data, engine, path=path, n_jobs=2)
+    assert f"{had} of 40 fits were in the file already." in found.notes
+    assert found.failed.empty
+    assert len(found) == 40
+    with pytest.raises(WorkerError, match=r"are lost: path='fits.jsonl' keeps them"):
+        um.fit_many(INTERCEPT, data, Fragile(folder=str(tmp_path), after=1, times=9), n_jobs=2)

@@ -1,0 +1,533 @@
+"""Tables of models for papers: their numbers, their words, and files that others can read."""
+
+from __future__ import annotations
+
+import html as entities
+import json
+import re
+import sys
+import zipfile
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import unimix as um
+from unimix.fitted.describe import fixed_number, p_number, places_for, without_zero
+from unimix.workflows.tables.latex import escaped
+from unimix.workflows.tables.options import term_name
+
+R = json.loads((Path(__file__).parents[1] / "data" / "broom_r.json").read_text(encoding="utf-8"))
+SLEEP = "Reaction ~ Days + (Days | Subject)"
+HERDS = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, um.FitResult]:
+    sleep, cbpp, yields = um.load_dataset("sleepstudy"), um.load_dataset("cbpp"), np.random.default_rng(3)
+    flat = pd.DataFrame({"y": yields.normal(size=60), "x_1": np.tile([0.0, 1.0], 30), "g": np.repeat(range(12), 5)})
+    return {
+        **{b: um.fit(SLEEP, sleep, b) for b in ("pls", "lme4", "statsmodels")},
+        "small": um.fit("Reaction ~ Days + (1 | Subject)", sleep, "pls"),
+        "herds": um.fit(HERDS, cbpp, "pls", family="binomial"),
+        "lme4_herds": um.fit(HERDS, cbpp, "lme4", family="binomial"),
+        "singular": um.fit("y ~ x_1 + (1 | g)", flat, "pls"),
+    }
+
+
+@pytest.fixture(scope="module")
+def posterior() -> um.FitResult:
+    options = {"draws": 200, "tune": 200, "chains": 2}
+    return um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pymc", seed=1, options=options)
+
+
+def value(table: um.ModelTable, row: str, quantity: str = "value", column: int = 0) -> Any:
+    return table.frame.xs((row, quantity), level=("row", "quantity")).iloc[0, column]
+
+
+def notes(table: um.ModelTable) -> str:
+    return "\n".join(map(str, table.notes))
+
+
+def printed(table: um.ModelTable) -> dict[str, tuple[str, ...]]:
+    return {line.label: line.cells for line in table.grid.lines if line.label}
+
+
+def test_three_engines_stand_under_their_names(fits: dict[str, um.FitResult]) -> None:
+    """Bates, Maechler, Bolker & Walker (2015), section 1: 251.405 (6.825), 10.467 (1.546), SD 24.740, 5.922, 25.592."""
+    table = um.table([fits["pls"], fits["lme4"], fits["statsmodels"]], show="both")
+    assert [c.name for c in table.columns] == ["pls", "lme4", "statsmodels"]
+    assert not any(c.group or c.response for c in table.columns)
+    lines = printed(table)
+    assert lines["Days"] == ("10.47",) * 3
+    assert lines["SD (Intercept | Subject)"] == ("24.74",) * 3
+    assert lines["Correlation (Intercept, Days | Subject)"] == (".07",) * 3
+    assert lines["SD (Residual)"] == ("25.59",) * 3
+    assert lines["Log-likelihood (REML)"] == ("-871.81",) * 3
+    cells = [line.cells[1] for line in table.grid.lines]
+    assert cells[:3] == ["251.41", "(6.82)", "[237.01, 265.80]"]
+    assert "95% confidence intervals in brackets; intervals by Satterthwaite's degrees of freedom" in notes(table)
+    assert notes(table).count("standard errors in parentheses") == 1
+
+
+def test_the_frame_holds_the_fits_own_numbers(fits: dict[str, um.FitResult]) -> None:
+    table = um.table([fits["small"], fits["pls"]], show="both", p_values=True)
+    for j, fit in enumerate((fits["small"], fits["pls"])):
+        for term, row in fit.fixed_effects.iterrows():
+            for quantity in ("estimate", "std_error", "lower", "upper", "p_value"):
+                assert value(table, str(term), quantity, j) == row[quantity]
+        assert value(table, "AIC", column=j) == fit.aic
+        assert value(table, "Rows", column=j) == 180
+        assert value(table, "SD (Residual)", column=j) == fit.sigma
+    assert value(table, "SD (Days | Subject)") is None  # absent from the first model
+    assert printed(table)["SD (Days | Subject)"] == ("", "5.92")
+    assert [c.name for c in table.columns] == ["Model 1", "Model 2"]
+    assert "Model 2: Reaction ~ Days + (Days | Subject)" in notes(table)
+
+
+def test_terms_keep_the_order_of_their_first_appearance(fits: dict[str, um.FitResult]) -> None:
+    table = um.table([fits["herds"], fits["pls"]])
+    labels = [row.label for row in table.rows]
+    fixed = ["Intercept", "period[T.2]", "period[T.3]", "period[T.4]", "Days"]
+    assert labels[:5] == fixed
+    assert labels[5:9] == [
+        "SD (Intercept | herd)",
+        "SD (Intercept | Subject)",
+        "SD (Days | Subject)",
+        "Correlation (Intercept, Days | Subject)",
+    ]
+    assert labels[9] == "SD (Residual)"
+    assert labels[-1] == "Converged"
+    assert [c.response for c in table.columns] == [
+        "cbind(incidence, size - incidence) (binomial, logit link)",
+        "Reaction",
+    ]
+    assert "AIC and BIC of different rows or responses cannot be compared." in notes(table)
+    assert "AIC and BIC of different criteria (Laplace, REML) cannot be compared." in notes(table)
+    assert {"Log-likelihood (REML)", "Log-likelihood (Laplace)"} <= set(labels)
+
+
+def test_odds_ratios_are_brooms(fits: dict[str, um.FitResult]) -> None:
+    """5e-3: lme4 finds the covariance matrix of a generalised model by differences."""
+    theirs = R["odds_ratios"]
+    table = um.table([fits["herds"]], exponentiate=True, show="both")
+    names = [t.replace("(Intercept)", "Intercept") for t in theirs["term"]]
+    for i, term in enumerate(re.sub(r"period(\d)", r"period[T.\1]", n) for n in names):
+        for quantity, column in (
+            ("estimate", "estimate"),
+            ("std_error", "std.error"),
+            ("lower", "conf.low"),
+            ("upper", "conf.high"),
+        ):
+            assert value(table, term, quantity) == pytest.approx(theirs[column][i], rel=5e-3), (term, quantity)
+    assert "odds ratios, with standard errors by the delta method" in notes(table)
+    assert value(table, "SD (Intercept | herd)") == fits["herds"].random[0].sd[0]
+    counts = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", um.load_dataset("grouseticks"), "pls", family="poisson")
+    assert "rate ratios" in notes(um.table(counts, exponentiate=True))
+
+
+def test_models_that_differ_beside_the_formula_have_lines_of_their_own() -> None:
+    data = um.load_dataset("sleepstudy").assign(w=2.0, o=np.arange(180) % 7)
+    formula = "Reaction ~ Days + (1 | Subject)"
+    plain = um.fit(formula, data, "pls")
+    table = um.table([plain, um.fit(formula, data, "pls", offset="o"), um.fit(formula, data, "pls", weights="w")])
+    told = notes(table).splitlines()
+    assert f"Model 1: {formula}" in told
+    assert f"Model 2: {formula}; offset o" in told
+    assert f"Model 3: {formula}; weights w" in told
+    assert f"Model: {formula}; weights w" in notes(um.table(um.fit(formula, data, "pls", weights="w"))).splitlines()
+    assert f"Model: {formula}" in notes(um.table([plain, plain])).splitlines()
+
+
+def test_stars_and_criteria_have_whole_notes(fits: dict[str, um.FitResult]) -> None:
+    told = [str(n) for n in um.table(fits["pls"], stars=True).notes]
+    assert "* p < .05, ** p < .01, *** p < .001." in told
+    assert all(len(t) > 10 for t in told)
+
+
+def test_the_success_of_a_text_is_told() -> None:
+    data = um.load_dataset("sleepstudy").assign(speed=lambda d: np.where(d["Reaction"] > 300, "slow", "fast"))
+    fit = um.fit("speed ~ Days + (1 | Subject)", data, "pls", family="binomial")
+    assert "In speed, slow counts as success, fast as failure." in notes(um.table(fit))
+
+
+def test_a_terms_name_stands_for_its_coefficients(fits: dict[str, um.FitResult]) -> None:
+    def labels(**chosen: Any) -> list[str]:
+        return [r.label for r in um.table(fits["herds"], sections="fixed", **chosen).rows]
+
+    periods = ["period[T.2]", "period[T.3]", "period[T.4]"]
+    assert labels(keep="period") == periods
+    assert labels(drop=["period"]) == ["Intercept"]
+    assert labels(drop=["Intercept", "period[T.3]"]) == [periods[0], periods[2]]
+    with pytest.raises(um.OptionError, match=r"'perod', which no model has\. Did you mean 'period'\?"):
+        labels(keep="perod")
+    data = um.load_dataset("dietox").assign(Cu=lambda d: d["Cu"].astype(str).replace("Cu175", "Cu (a:b)"))
+    terms = list(um.fit("Weight ~ poly(Time, 2) * Cu", data, "pls").fixed.terms)
+    assert "poly(Time, 2)[2]:Cu[T.Cu035]" in terms
+    by_term: dict[str, int] = {}
+    for coefficient in terms:
+        by_term[term_name(coefficient)] = by_term.get(term_name(coefficient), 0) + 1
+    assert by_term == {"Intercept": 1, "poly(Time, 2)": 2, "Cu": 2, "poly(Time, 2):Cu": 4}
+    assert term_name("C(a, levels=[1, 2])[T.x (y)]:b[T.c:d]") == "C(a, levels=[1, 2]):b"
+
+
+def test_a_variance_of_zero_prints_as_zero(fits: dict[str, um.FitResult]) -> None:
+    """The engines' searches end at numbers such as 1e-20, which stay in the frame."""
+    fit = fits["singular"]
+    (block,) = fit.random
+    tiny = fit.model_copy(update={"random": (block.model_copy(update={"sd": np.array([4.8e-20])}),)})
+    table = um.table(tiny)
+    assert printed(table)["SD (Intercept | g)"] == ("0.00",)
+    assert value(table, "SD (Intercept | g)") == 4.8e-20
+    assert "SD(Intercept) = 0.00;" in tiny.report()
+    (line,) = [row.split() for row in str(tiny).splitlines() if row.startswith("         g")]
+    assert line == ["g", "Intercept", "0.0000"]
+    assert "e-20" not in tiny._repr_html_()
+    small = fit.model_copy(update={"random": (block.model_copy(update={"sd": np.array([4.8e-5])}),)})
+    assert "4.800e-05" in str(small)
+    assert printed(um.table(small))["SD (Intercept | g)"] == ("0.000048",)
+
+
+def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
+    table = um.table([fits["small"], posterior], show="both", stars=True, p_values=True)
+    assert value(table, "Days", "estimate", 1) == posterior.fixed.estimate[1]
+    assert (value(table, "Days", "lower", 1), value(table, "Days", "upper", 1)) == (
+        posterior.fixed.lower[1],
+        posterior.fixed.upper[1],
+    )
+    assert value(table, "Days", "p_value", 1) is None
+    lines = printed(table)
+    assert lines["Days"][0].endswith("***")
+    assert "*" not in lines["Days"][1]
+    for row in ("AIC", "BIC", "Log-likelihood (REML)", "Degrees of freedom"):
+        assert lines[row][0]
+        assert lines[row][1] == ""
+    assert lines["Draws"] == ("", "800")
+    told = notes(table)
+    assert "pymc: posterior means with posterior standard deviations in parentheses and 95% credible intervals" in told
+    assert "a posterior has no p values" in told
+    assert "p < .05" not in notes(um.table(posterior, stars=True))
+    linked = posterior.model_copy(
+        update={"model": posterior.model.model_copy(update={"family": "poisson", "link": "log"})}
+    )
+    ratios = "Coefficients are rate ratios, exp of posterior means"
+    assert f"{ratios}, with errors by the delta method." in notes(um.table(linked, exponentiate=True))
+    assert f"{ratios}." in notes(um.table(linked, exponentiate=True, show="ci"))
+
+
+def test_what_did_not_converge_is_marked(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
+    failed = posterior.model_copy(
+        update={"status": posterior.status.model_copy(update={"state": "not_converged", "messages": ("too few",)})}
+    )
+    table = um.table({"fine": fits["small"], "bad": failed, "edge": fits["singular"]}, sections="fixed")
+    assert [c.mark for c in table.columns] == ["", "†", "‡"]
+    assert fits["singular"].status.state == "singular"
+    told = notes(table)
+    assert "† bad: The chains did not converge: do not use these numbers. Too few." in told
+    assert "‡ edge: The fit is singular" in told
+    for text in (str(table), table.to_markdown(), table.to_html()):
+        assert "bad †" in text
+        assert "did not converge" in text
+    assert r"bad\textsuperscript{\textdagger}" in table.to_latex()
+    assert printed(um.table([fits["singular"]]))["Converged"] == ("yes, singular‡",)
+
+
+def test_engines_and_models_together_are_grouped(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
+    mixed = um.table([fits["small"], posterior, fits["pls"]])
+    assert [(c.group, c.name.removesuffix(" †")) for c in mixed.columns] == [
+        ("pls", "Model 1"),
+        ("pls", "Model 2"),
+        ("pymc", "Model 1"),
+    ]
+    assert [(h.text, h.span) for h in mixed.grid.heads[0]] == [("pls", 2), ("pymc", 1)]
+    sleep = um.load_dataset("sleepstudy")
+    ml = um.fit(SLEEP, sleep, "pls", method="ML")
+    twice = um.table([fits["pls"], ml, fits["pls"]])
+    assert [c.name for c in twice.columns] == ["pls (REML) 1", "pls (ML)", "pls (REML) 2"]
+    named = um.table([fits["small"], fits["lme4"]], ["a", "b"])
+    assert [c.name for c in named.columns] == ["a", "b"]
+    assert printed(named)["Engine"] == ("pls", "lme4")
+    other_rows = um.table([fits["pls"], um.fit(SLEEP, sleep.iloc[20:], "pls")])
+    assert printed(other_rows)["Rows"] == ("180", "160")
+    assert [c.name for c in other_rows.columns] == ["Model 1", "Model 2"]
+
+
+def test_beside_has_a_column_per_quantity(fits: dict[str, um.FitResult]) -> None:
+    table = um.table([fits["small"], fits["pls"]], layout="beside", show="both", p_values=True, digits=3)
+    assert [h.text for h in table.grid.heads[-1]] == ["Estimate", "SE", "CI", "p"] * 2
+    assert [(h.text, h.span) for h in table.grid.heads[0]] == [("Model 1", 4), ("Model 2", 4)]
+    assert printed(table)["Days"][4:] == ("10.467", "1.546", "7.206, 13.729", "< .001")
+    assert printed(table)["Rows"] == ("180", "", "", "", "180", "", "", "")
+    pd.testing.assert_frame_equal(
+        table.frame, um.table([fits["small"], fits["pls"]], show="both", p_values=True, digits=3).frame
+    )
+
+
+def test_names_and_choices(fits: dict[str, um.FitResult]) -> None:
+    new = {"Days": "Days of deprivation", "Subject": "Person"}
+    table = um.table([fits["pls"]], coef_names=new, drop="Intercept", stars=(0.1, 0.05), caption="Sleep")
+    labels = [row.label for row in table.rows]
+    assert labels[0] == "Days of deprivation"
+    assert "SD (Days of deprivation | Person)" in labels
+    assert "Levels of Person" in labels
+    assert "Coefficients not shown: Intercept." in notes(table)
+    assert "* p < .1, ** p < .05." in notes(table)
+    assert table.caption == "Sleep"
+    assert {row.section for row in um.table(fits["pls"], sections=["fixed", "fit"]).rows} == {"Fixed effects", "Fit"}
+    assert [r.label for r in um.table(fits["pls"], keep=["Days"], sections="fixed").rows] == ["Days"]
+
+
+def test_parts_have_sections_of_their_own() -> None:
+    data = um.load_dataset("grouseticks")
+    model = um.fit(
+        "TICKS ~ cHEIGHT + (1 | BROOD)", data, "glmmtmb", family="negative_binomial", dispformula="~ cHEIGHT"
+    )
+    plain = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", data, "glmmtmb", family="negative_binomial", ziformula="~ cHEIGHT")
+    table = um.table([model, plain], names=["a", "b"])
+    sections = list(dict.fromkeys(row.section for row in table.rows))
+    assert sections == ["Fixed effects", "Zero inflation", "Dispersion", "Random part", "Fit"]
+    part = table.frame.loc[("Dispersion", "cHEIGHT", "estimate")]
+    assert part["a"] == model.dispersion_effects.loc["cHEIGHT", "estimate"]
+    assert part["b"] is None
+    assert table.frame.loc[("Dispersion", "theta (negative binomial)", "value")]["b"] == plain.fit.parameters["theta"]
+    zero = um.table(plain, exponentiate=True).frame.loc[("Zero inflation", "cHEIGHT", "estimate")].iloc[0]
+    assert zero == pytest.approx(np.exp(plain.zero_inflation.loc["cHEIGHT", "estimate"]))
+    kept = um.table([model], exponentiate=True).frame.loc[("Dispersion", "cHEIGHT", "estimate")].iloc[0]
+    assert kept == part["a"]  # a logarithm of the dispersion stays one
+    told = notes(um.table([model, plain], exponentiate=True)).splitlines()
+    (ratios,) = [line for line in told if line.startswith("Model 1: coefficients are rate ratios")]
+    assert ratios.endswith("; coefficients of the dispersion stay logarithms.")
+    assert sum("stay logarithms" in line for line in told) == 1
+    assert "stay logarithms" not in notes(um.table(model, exponentiate=True, sections="fixed"))
+    formula = "TICKS ~ cHEIGHT + (1 | BROOD)"
+    assert f"Model 1 (negative binomial, log link): {formula}; dispformula ~ cHEIGHT" in told
+    assert f"Model 2 (negative binomial, log link): {formula}; ziformula ~ cHEIGHT" in told
+    for fit, more in ((model, "dispformula ~ cHEIGHT"), (plain, "ziformula ~ cHEIGHT")):
+        again = um.FitResult.from_json(fit.to_json())
+        for text in (repr(fit), repr(again), fit.report(), again.report()):
+            assert f"{formula}; {more}" in text
+
+
+def test_all_faults_are_told_at_once(fits: dict[str, um.FitResult]) -> None:
+    with pytest.raises(um.OptionError) as caught:
+        um.table(
+            [fits["pls"], fits["herds"]],
+            layout="besides",  # type: ignore[arg-type]
+            show="sd",  # type: ignore[arg-type]
+            stars=(2.0,),
+            digits=-1,
+            exponentiate=True,
+            drop="Day",
+            coef_names={"Dayz": "x"},
+            sections="fixd",  # type: ignore[arg-type]
+        )
+    told = str(caught.value)
+    for part in (
+        "layout='besides': choose 'below', 'beside'. Did you mean 'beside'?",
+        "show='sd'",
+        "stars=(2.0,)",
+        "digits=-1",
+        "drop= has 'Day', which no model has. Did you mean 'Days'?",
+        "coef_names= has 'Dayz'",
+        "sections= has 'fixd'",
+        "Reaction ~ Days + (Days | Subject) has the identity link",
+    ):
+        assert part in told
+    with pytest.raises(um.OptionError, match="exclude each other"):
+        um.table(fits["pls"], keep="Days", drop="Intercept")
+    with pytest.raises(um.OptionError, match="would print 'Days' for several terms"):
+        um.table(fits["pls"], coef_names={"Intercept": "Days"})
+    with pytest.raises(um.DataError, match="1 names for 2 results"):
+        um.table([fits["pls"], fits["small"]], ["a"])
+    with pytest.raises(um.OptionError, match="a name twice for one engine"):
+        um.table([fits["pls"], fits["small"]], ["a", "a"])
+    for wrong in ([], "pls", [1], fits["pls"].fixed_effects):
+        with pytest.raises(um.OptionError, match=r"um\.table takes results"):
+            um.table(wrong)  # type: ignore[arg-type]
+
+
+def test_loaded_results_have_the_same_table(fits: dict[str, um.FitResult]) -> None:
+    table = um.table([fits["pls"], fits["herds"]], show="both")
+    again = um.table([um.FitResult.from_json(fits[k].to_json()) for k in ("pls", "herds")], show="both")
+    assert str(table) == str(again)
+
+
+# -- numbers as text -----------------------------------------------------------------------------
+
+
+def test_numbers_keep_their_digits() -> None:
+    assert [places_for([v], 2) for v in (12.3, 0.5, 0.0123, 0.00456, 0.0)] == [2, 2, 2, 4, 2]
+    assert fixed_number(-0.001, 2) == "0.00"
+    assert fixed_number(-1.5, 1) == "-1.5"
+    assert fixed_number(1.23e-12, places_for([1.23e-12], 2)) == "1.23e-12"
+    assert fixed_number(np.nan, 2) == ""
+    assert [without_zero(v, 2) for v in (0.066, -0.5, 1.0, -1.0)] == [".07", "-.50", "1.00", "-1.00"]
+    assert [p_number(v) for v in (0.0004, 0.0123, 0.9999, np.nan)] == ["< .001", ".012", "> .999", ""]
+
+
+def test_a_small_coefficient_does_not_become_zero() -> None:
+    data = um.load_dataset("sleepstudy")
+    table = um.table(um.fit("Reaction ~ Days + (1 | Subject)", data.assign(Days=data["Days"] * 1e4), "pls"))
+    assert printed(table)["Days"] == ("0.001047",)
+    assert "(0.000080)" in [line.cells[0] for line in table.grid.lines]
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+HOSTILE = "<script>alert(1)</script> a_b & 5% | $x^2$ #1 {y} ~ \\z *s* `c` [k]"
+
+
+@pytest.fixture(scope="module")
+def hostile(fits: dict[str, um.FitResult]) -> um.ModelTable:
+    return um.table(
+        [fits["small"], fits["pls"]],
+        [HOSTILE, "b--c"],
+        coef_names={"Days": HOSTILE},
+        show="both",
+        stars=True,
+        caption=HOSTILE,
+    )
+
+
+class Cells(HTMLParser):
+    """Texts of all table cells, with their spans; balance of tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[tuple[str, int]]] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag in ("meta", "br"):
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append(("", int(dict(attrs).get("colspan") or 1)))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open or "th" in self.open:
+            text, span = self.rows[-1][-1]
+            self.rows[-1][-1] = (text + data.strip(), span)
+
+
+def test_html_is_whole_and_escaped(hostile: um.ModelTable, tmp_path: Path) -> None:
+    for content in (hostile.to_html(), hostile.save(tmp_path / "t.html").read_text(encoding="utf-8")):
+        reader = Cells()
+        reader.feed(content)
+        assert reader.open == []
+        assert "script" not in reader.tags
+        texts = [text for row in reader.rows for text, _ in row]
+        assert HOSTILE in texts
+        for line in hostile.grid.lines:
+            for cell in line.cells:
+                assert cell.replace("-", "\N{MINUS SIGN}") in texts or cell in texts
+    assert hostile._repr_html_() is not None
+    assert entities.escape(HOSTILE, quote=False) in hostile.to_html()
+
+
+def test_markdown_has_as_many_cells_in_every_row(hostile: um.ModelTable) -> None:
+    rows = [line for line in hostile.to_markdown().splitlines() if line.startswith("|")]
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {hostile.grid.width + 3}
+    assert r"\*\*\*" in hostile.to_markdown()
+    assert not re.search(r"(?<!\\)[*_]s", hostile.to_markdown())
+    assert "`Reaction ~ Days + (1 | Subject)`" in hostile.to_markdown()
+
+
+def latex_cells(line: str) -> int:
+    spans = [int(s) for s in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+    return len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans)
+
+
+@pytest.mark.parametrize("layout", ["below", "beside"])
+def test_latex_is_balanced(fits: dict[str, um.FitResult], layout: Any, hostile: um.ModelTable) -> None:
+    beside = um.table([fits["small"], fits["pls"]], layout=layout, show="both", p_values=True)
+    for table in (hostile, beside):
+        text = table.to_latex()
+        body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert {latex_cells(line) for line in rows} == {table.grid.width + 1}
+        assert len(rows) == len(table.grid.heads) + len(table.grid.lines) + len(table.grid.sections)
+        plain = re.sub(r"\\[\\{}%$#&_]", "", text)
+        assert plain.count("{") == plain.count("}")
+        assert plain.count("$") % 2 == 0
+        outside = re.sub(r"\$[^$]*\$", "", plain.split("\n", 1)[1])
+        assert not re.search(r"[%#^_~|<>]", outside)
+        assert re.findall(r"\\begin\{(\w+)\}", text) == ["table", "tabular", "minipage"]
+        assert re.findall(r"\\end\{(\w+)\}", text) == ["tabular", "minipage", "table"]
+        # a row that began with * or [ would be read as an argument of the \\ before it
+        assert not any(re.match(r"\s*[\[*]", line) for line in body.splitlines())
+
+
+def test_latex_escapes() -> None:
+    assert escaped("a_b & 5% #1 $x$ {y}") == r"a\_b \& 5\% \#1 \$x\$ \{y\}"
+    assert escaped("SD (Days | Subject)") == "SD (Days $|$ Subject)"
+    assert escaped("^2 ~ \\z") == r"\textasciicircum{}2 \textasciitilde{} \textbackslash{}z"
+    assert escaped("a--b<c") == r"a-{}-b\textless{}c"
+
+
+def test_word_gets_a_table(hostile: um.ModelTable, tmp_path: Path) -> None:
+    path = hostile.save(tmp_path / "t.docx")
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        parts = {name: ET.fromstring(archive.read(name)) for name in archive.namelist()}
+    assert set(parts) == {"[Content_Types].xml", "_rels/.rels", "word/document.xml"}
+    (table,) = parts["word/document.xml"].iter(f"{W}tbl")
+    rows = list(table.iter(f"{W}tr"))
+    texts = []
+    for row in rows:
+        cells = list(row.iter(f"{W}tc"))
+        spans = [c.find(f"{W}tcPr/{W}gridSpan") for c in cells]
+        assert sum(1 if s is None else int(s.attrib[f"{W}val"]) for s in spans) == hostile.grid.width + 1
+        assert all(c.find(f"{W}p") is not None for c in cells)  # Word refuses a cell without a paragraph
+        texts += ["".join(t.text or "" for t in c.iter(f"{W}t")) for c in cells]
+    assert len(rows) == len(hostile.grid.heads) + len(hostile.grid.lines) + len(hostile.grid.sections)
+    assert HOSTILE in texts
+    assert "\N{MINUS SIGN}871.81" in texts
+    assert sum(row.find(f"{W}trPr/{W}tblHeader") is not None for row in rows) == len(hostile.grid.heads)
+
+
+def test_files_by_their_ending(hostile: um.ModelTable, tmp_path: Path) -> None:
+    assert hostile.save(tmp_path / "t.tex").read_text(encoding="utf-8") == hostile.to_latex()
+    assert hostile.save(str(tmp_path / "t.MD")).read_text(encoding="utf-8") == hostile.to_markdown()
+    read = pd.read_csv(hostile.save(tmp_path / "t.csv"), index_col=[0, 1, 2])
+    assert float(read.loc[("Fit", "AIC", "value")].iloc[1]) == hostile.frame.loc[("Fit", "AIC", "value")].iloc[1]
+    with pytest.raises(um.OptionError, match=r"ends in '.doc': choose .html, .tex, .md, .docx, .csv. Did you mean"):
+        hostile.save(tmp_path / "t.doc")
+
+
+def test_without_great_tables_the_line_to_type_is_told(
+    hostile: um.ModelTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "great_tables", None)
+    with pytest.raises(um.EngineNotInstalledError, match=r"pip install 'unimix\[tables\]'"):
+        hostile.to_html()
+    assert hostile._repr_html_() is None
+    assert hostile.to_latex()
+    assert hostile.to_docx(tmp_path / "t.docx").is_file()
+
+
+def test_shares_of_variance_are_those_of_the_result() -> None:
+    data = um.load_dataset("sleepstudy")
+    fits = [um.fit(f, data, "pls") for f in ("Reaction ~ Days + (1 | Subject)", "Reaction ~ Days")]
+    loaded = type(fits[0]).from_json(fits[0].to_json())
+    made = um.table([*fits, loaded], ["Mixed", "Plain", "Loaded"], r2=True)
+    shown = {row.label: [cells[0].value if cells else None for cells in row.cells] for row in made.rows}
+    assert shown["R2 (marginal)"] == [fits[0].r2().marginal, None, None]
+    assert shown["ICC (adjusted)"][0] == fits[0].icc().adjusted
+    assert shown["R2"] == [None, pytest.approx(1 - fits[1].residuals.var() / data["Reaction"].var(ddof=0)), None]
+    assert any("Loaded has no R2" in str(note) for note in made.notes)
