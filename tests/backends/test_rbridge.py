@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,6 +194,17 @@ def test_pymer4_fits_without_the_packages_of_its_tables(absent: str, tmp_path: P
         assert (tables == ["result_fit", "result_fit_stats"]) == fitted == ("broom" not in absent)
     assert "needs the R package report" in told
     assert "doctor" in told
+
+
+def test_every_r_package_that_pymer4_imports_is_named() -> None:
+    """So that a pymer4 that imports another one is met here and not on a machine that lacks it."""
+    root = Path(str(importlib.util.find_spec("pymer4").origin)).parent
+    sources = [f.read_text(encoding="utf-8") for f in root.rglob("*.py") if "tests" not in f.parts]
+    imported = {name for source in sources for name in re.findall(r"""importr\(["']([\w.]+)""", source)}
+    engine = um.backends.Pymer4
+    with_r, with_lme4 = {"base", "stats", "utils"}, {"boot"}
+    assert imported - with_r - with_lme4 - {"lme4", "lmerTest"} == engine.r_optional.keys() - {"pbkrtest"}
+    assert {"lme4", "lmerTest"} == set(engine.r_packages)
 
 
 def test_a_package_that_the_fit_needs_is_not_replaced(tmp_path: Path) -> None:
