@@ -13,12 +13,12 @@ from unimix.backends.limits import MemoryLimit, TimeLimit
 from unimix.distributions.family import FamilyLike
 from unimix.estimation.arguments import ColumnOrArray, fit_one, make_request, prepare, restarted
 from unimix.estimation.explanation import Explanation, explain_design
+from unimix.fitted.schema import DfMethod
 from unimix.foreign_names import refuse_keywords, refuse_swapped
 from unimix.result import FitResult
 
 BackendLike = str | type[Backend] | Backend
 Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
-DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
 
 def fit(

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from unimix.errors import FitError
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
-    from unimix.result import FitResult
+    pass
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -65,13 +64,6 @@ class Generative(Protocol):
 
     def graph(self) -> Any:
         """The model's graph as a ``graphviz.Digraph``."""
-
-
-class Refitter(Protocol):
-    """An engine with the options of a fit, ready for other responses and rows; can be pickled."""
-
-    def __call__(self, design: Design, method: str | None = None) -> FitResult:
-        """Fit a design, by another method if one is named."""
 
 
 @dataclass(frozen=True)

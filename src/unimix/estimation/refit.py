@@ -47,7 +47,7 @@ def refit(fit: FitResult, data: Any = None, *, method: str | None = None) -> Fit
     if not isinstance(fit, FitResult):
         raise OptionError("um.refit takes a result: um.refit(fit, data).")
     kind = fit.fixed.df_method if fit.fixed.df_method in DF_METHODS else "normal"
-    return again(fit)(fit.design(data), method, kind)
+    return again(fit)((fit if data is None else fit.with_data(data)).design(), method, kind)
 
 
 __all__ = ["again", "again_at", "refit"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from unimix.design.response import SUCCESS
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 _DEGREES = {
     "satterthwaite": "Satterthwaite's degrees of freedom",
@@ -127,12 +127,12 @@ def percent(level: float) -> str:
     return f"{100 * level:.6g}%"
 
 
-def is_posterior(fit: FitResult) -> bool:
+def is_posterior(fit: FittedModel) -> bool:
     """Whether the estimates are of a posterior."""
     return fit.fixed.interval == "credible"
 
 
-def method_words(fit: FitResult) -> str:
+def method_words(fit: FittedModel) -> str:
     """Restricted maximum likelihood (REML)."""
     criterion = fit.fit.criterion
     if criterion.startswith("AGQ("):
@@ -140,32 +140,32 @@ def method_words(fit: FitResult) -> str:
     return _METHODS.get(fit.model.method, fit.model.method)
 
 
-def centre_words(fit: FitResult) -> str:
+def centre_words(fit: FittedModel) -> str:
     """What the numbers are: estimates, or posterior means."""
     return _CENTRES.get(fit.model.method, "posterior means") if is_posterior(fit) else "estimates"
 
 
-def spread_words(fit: FitResult) -> str:
+def spread_words(fit: FittedModel) -> str:
     """What their errors are."""
     return "posterior standard deviations" if is_posterior(fit) else "standard errors"
 
 
-def degrees_words(fit: FitResult) -> str:
+def degrees_words(fit: FittedModel) -> str:
     """Satterthwaite's degrees of freedom; empty for a posterior."""
     return "" if is_posterior(fit) else _DEGREES.get(fit.fixed.df_method, fit.fixed.df_method)
 
 
-def is_linear(fit: FitResult) -> bool:
+def is_linear(fit: FittedModel) -> bool:
     """Whether the model is Gaussian with the identity link."""
     return fit.model.family == "gaussian" and fit.model.link == "identity"
 
 
-def family_words(fit: FitResult) -> str:
+def family_words(fit: FittedModel) -> str:
     """Binomial, logit link."""
     return f"{fit.model.family.replace('_', ' ')}, {fit.model.link} link"
 
 
-def model_words(fit: FitResult) -> str:
+def model_words(fit: FittedModel) -> str:
     """Linear mixed model; generalised linear mixed model (binomial, logit link)."""
     kind = "mixed model" if fit.random else "model"
     bayes = "Bayesian " if is_posterior(fit) else ""
@@ -174,7 +174,7 @@ def model_words(fit: FitResult) -> str:
     return f"{bayes}generalised linear {kind} ({family_words(fit)})"
 
 
-def model_text(fit: FitResult) -> str:
+def model_text(fit: FittedModel) -> str:
     """The formula and what stands beside it: ``y ~ x; ziformula ~ 1; dispformula ~ x; offset o; weights w``.
 
     An offset or weights that were no column but numbers are ``given``; the weights of a binomial response are its
@@ -193,20 +193,20 @@ def model_text(fit: FitResult) -> str:
     return "; ".join(told)
 
 
-def _trials_given(fit: FitResult) -> bool:
+def _trials_given(fit: FittedModel) -> bool:
     """Whether the numbers of trials were an array beside the data."""
     trials = fit.rows.trials
     return trials is not None and bool(np.any(np.asarray(trials) != 1)) and not fit.model.response.startswith("cbind(")
 
 
-def success_words(fit: FitResult) -> str:
+def success_words(fit: FittedModel) -> str:
     """Which of a response's two levels is the success; empty where the response is in numbers."""
     name = fit.model.response
     told = [n.removeprefix(f"{name}: ") for n in fit.notes if n.startswith(f"{name}: ") and SUCCESS in n]
     return f"in {name}, {told[0]}" if told else ""
 
 
-def shown_sds(fit: FitResult) -> list[npt.NDArray[np.float64]]:
+def shown_sds(fit: FittedModel) -> list[npt.NDArray[np.float64]]:
     """Standard deviations of every block as they are printed, shape (q,) each: 0 where they are :data:`NEGLIGIBLE`.
 
     Engines end their searches of a variance that is zero at numbers such as 1e-20.
@@ -216,7 +216,7 @@ def shown_sds(fit: FitResult) -> list[npt.NDArray[np.float64]]:
     return [np.where(sd * unit < NEGLIGIBLE * size, 0.0, sd) for sd, unit in sds]
 
 
-def status_words(fit: FitResult) -> str:
+def status_words(fit: FittedModel) -> str:
     """What must be said of a fit that did not simply converge; else empty."""
     if fit.status.state == "singular":
         return "The fit is singular: a variance is estimated as zero, or a correlation as -1 or 1."
@@ -232,7 +232,7 @@ def _whole(message: str) -> str:
     return f"{message[0].upper()}{message[1:]}{'' if message.endswith(('.', '!', '?')) else '.'}"
 
 
-def sampler_words(fit: FitResult) -> str:
+def sampler_words(fit: FittedModel) -> str:
     """Draws, R-hat and effective sample sizes; empty where nothing was sampled."""
     s = fit.status
     if not s.n_draws:
@@ -245,7 +245,7 @@ def sampler_words(fit: FitResult) -> str:
     return ", ".join(told)
 
 
-def engine_words(fit: FitResult) -> str:
+def engine_words(fit: FittedModel) -> str:
     """Backend and versions: ``lme4 (R 4.2.2, lme4 1.1.31)``."""
     versions = [f"{k} {v}" for k, v in fit.engine.versions.items() if k != "unimix"]
     return f"{fit.engine.backend} ({', '.join(versions)})" if versions else fit.engine.backend

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +14,46 @@ from unimix.design.response import SUCCESS
 from unimix.design.transform import NewRows, design_rows, response_values, used_columns
 from unimix.distributions.family import as_family
 from unimix.errors import DataError
+from unimix.fitted.model import FittedModel
 from unimix.formula.interpreter import parse
-
-if TYPE_CHECKING:
-    from unimix.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 1e-6
 """Relative difference of linear predictors above which data are not those that were fitted."""
 
+Model = TypeVar("Model", bound=FittedModel)
 
-def rebuild_design(fit: FitResult, data: Any) -> Design:
+
+def with_data(fit: Model, data: Any) -> Model:
+    """The same result with the data that were fitted: for a result that was loaded or unpickled.
+
+    Args:
+        data: The frame that was fitted, in any form that ``fit`` takes.
+
+    Returns:
+        A result whose analyses need no further data.
+
+    Raises:
+        DataError: If these are other data.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> loaded = um.FitResult.from_json(fit.to_json())
+        >>> float(loaded.with_data(sleep).anova()["den_df"].iloc[0].round(3))
+        161.0
+    """
+    made = fit.model_copy()
+    made._design = rebuild_design(fit, data)
+    return made
+
+
+def rebuild_design(fit: FittedModel, data: Any) -> Design:
     """The design that a result belongs to; weights, trials and an offset given as an array are the result's own.
 
     Args:
         fit: A result without a formula of the dispersion.
-        data: The data that were fitted, in any form that ``fit`` takes.
 
     Raises:
         DataError: If they are other data.
@@ -108,7 +132,7 @@ def rebuild_design(fit: FitResult, data: Any) -> Design:
     )
 
 
-def _zero_part(fit: FitResult, made: NewRows, at: npt.NDArray[np.int64]) -> Part | None:
+def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> Part | None:
     """Columns of the zero inflation, checked against the probabilities that were fitted."""
     if "zero" not in fit.parts or made.zero is None or fit.rows.zero_probability is None:
         return None

@@ -10,6 +10,8 @@ from unimix.design.encoding import DesignRecipe, JsonLevel
 from unimix.design.row_labels import RowLabels
 from unimix.fitted.arrays import Array, Real
 
+DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
+
 SCHEMA_VERSION = 2
 PRIORS = "priors given by the user"
 """Key of provenance."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html as escape
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,7 @@ import pandas as pd
 from unimix.distributions.family import as_family
 from unimix.fitted import tables
 from unimix.fitted.describe import model_text, shown_sds
-
-if TYPE_CHECKING:
-    from unimix.result import FitResult
+from unimix.fitted.model import FittedModel
 
 _STATES = {
     "converged": "converged",
@@ -68,7 +65,7 @@ def p_value(value: float) -> str:
     return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def sentence(fit: FitResult) -> str:
+def sentence(fit: FittedModel) -> str:
     """What was fitted, by whom, and whether it worked."""
     groups = ", ".join(f"{n} {name}" for name, n in fit.model.groups.items())
     over = f" over {groups}" if groups else ""
@@ -86,7 +83,7 @@ def sentence(fit: FitResult) -> str:
     )
 
 
-def fixed_table(fit: FitResult) -> pd.DataFrame:
+def fixed_table(fit: FittedModel) -> pd.DataFrame:
     """Fixed effects formatted for reading; columns that an engine has no values for are left out."""
     z = None if fit.fixed.interval == "credible" else fit.fixed.df_method == "normal"
     return _coefficients(fit.fixed_effects, z=z)
@@ -108,7 +105,7 @@ def _coefficients(table: pd.DataFrame, *, z: bool | None) -> pd.DataFrame:
     return shown
 
 
-def random_table(fit: FitResult) -> pd.DataFrame:
+def random_table(fit: FittedModel) -> pd.DataFrame:
     """Standard deviations, and correlations as a lower triangle, formatted for reading."""
     rows: list[list[str]] = []
     sds: list[float] = []
@@ -128,7 +125,7 @@ def random_table(fit: FitResult) -> pd.DataFrame:
     return pd.DataFrame(shown, columns=["group", "term", "sd", *["corr"][:width], *[""] * (width - 1)])
 
 
-def summary(fit: FitResult) -> str:
+def summary(fit: FittedModel) -> str:
     """One sentence and then tables."""
     level = f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals"
     df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
@@ -166,7 +163,7 @@ def summary(fit: FitResult) -> str:
     return "\n".join(lines)
 
 
-def part_heading(fit: FitResult, name: str) -> str:
+def part_heading(fit: FittedModel, name: str) -> str:
     """Over the coefficients of what is modelled beside the mean: what their linear predictor is."""
     if name == "zero":
         return "Zero inflation (logit of the probability of a structural zero)"
@@ -174,7 +171,7 @@ def part_heading(fit: FitResult, name: str) -> str:
     return f"Dispersion (log {parameter})"
 
 
-def dispersion_line(fit: FitResult) -> str:
+def dispersion_line(fit: FittedModel) -> str:
     """Dispersion parameters and the Pearson statistic, or nothing."""
     told = [
         f"{name} {number(value)}" for name, value in fit.fit.parameters.items() if name not in ("sigma", "dispersion")
@@ -185,7 +182,7 @@ def dispersion_line(fit: FitResult) -> str:
     return "Dispersion: " + ", ".join(told) if told else ""
 
 
-def likelihood_line(fit: FitResult) -> str:
+def likelihood_line(fit: FittedModel) -> str:
     """Log-likelihood and information criteria, or nothing."""
     if np.isnan(fit.log_likelihood):
         return ""
@@ -199,7 +196,7 @@ def _indent(block: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in block.splitlines())
 
 
-def html(fit: FitResult) -> str:
+def html(fit: FittedModel) -> str:
     """The same for a notebook."""
     parts = [
         f"<p>{escape.escape(sentence(fit))}</p>",

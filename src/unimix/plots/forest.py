@@ -12,10 +12,10 @@ import pandas as pd
 from unimix.plots.style import MARKERS, PALETTE, headline, panels
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 
-def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
+def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
     """What the plot shows: columns part, name, engine, estimate, lower, upper, interval.
 
     Args:
@@ -53,7 +53,7 @@ def forest_data(fits: Sequence[tuple[str, FitResult]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def forest(fits: Sequence[tuple[str, FitResult]], *, columns: int = 3, title: str | None = None) -> Any:
+def forest(fits: Sequence[tuple[str, FittedModel]], *, columns: int = 3, title: str | None = None) -> Any:
     """Draw one small panel per quantity, each with its own scale, engines by colour and marker.
 
     Args:

@@ -90,7 +90,7 @@ class _Trial:
         """Whether the test rejects (1, 0, NaN), the estimate of the first row, and the fit's status."""
         design = replace(self.simulator.design, y=self.simulator.draw(np.random.default_rng(seed)))
         try:
-            found = fixed_inference(fit := self.engine(design), None, self.df_method)
+            found = fixed_inference(fit := self.engine(design), self.df_method)
             estimate = float((self.weights @ found.beta)[0])
             if fit.fixed.interval == "credible":
                 rejected = self._excludes_zero(found.functions(self.weights).draws)
@@ -122,7 +122,6 @@ def power(
     seed: int | None = None,
     n_jobs: int | None = None,
     progress: bool | None = None,
-    data: Any = None,
 ) -> Power:
     """How often a design would find an effect: responses are simulated from the model, fitted by its engine and tested.
 
@@ -147,7 +146,6 @@ def power(
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.
-        data: The data that were fitted; needed for a result that was loaded or unpickled only.
 
     Returns:
         ``.table`` with one row per design, ``.plot()``, and the ``.truth`` that was assumed.
@@ -162,14 +160,14 @@ def power(
         raise UnsupportedModelError(
             f"{fit.model.reading} models more than the mean ({listing(fit.parts)}): it cannot be simulated yet."
         )
-    design = fit.design(data)
-    weights = term_weights(fit, effect, data)
+    design = fit.design()
+    weights = term_weights(fit, effect)
     faults = _faults(fit, effect, weights, value, alpha, n_sim, df_method, group, n_groups, n_rows)
     truth, wrong = _truth(fit, effect, value, parameters or {})
     if faults + wrong:
         raise OptionError("\n".join(faults + wrong))
     method = df_method or (None if fit.fixed.interval == "credible" else fit.fixed.df_method)
-    simulator = _at(simulator_of(fit, "new", data), fit, truth)
+    simulator = _at(simulator_of(fit, "new"), fit, truth)
     engine, (chosen, codes) = again(fit, many=True), _codes(design, group)
     rows, states = [], []
     seeds = np.random.SeedSequence(seed).spawn(n_sim)

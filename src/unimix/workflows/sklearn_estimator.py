@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.api import BackendLike, DfMethod, Method, fit
+from unimix.api import BackendLike, Method, fit
 from unimix.backends import registry
 from unimix.design.aliasing import independent_columns, residual_scale
 from unimix.design.frames import read_series
@@ -29,6 +29,7 @@ from unimix.errors import (
     listing,
     to_type,
 )
+from unimix.fitted.schema import DfMethod
 from unimix.formula.interpreter import parse, part_columns, used_columns
 from unimix.formula.parser import Name, quote, render
 from unimix.formula.tokens import MAX_LENGTH

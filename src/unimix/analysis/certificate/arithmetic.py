@@ -15,14 +15,14 @@ from unimix.stats.inference import correlation, information_criteria, wald_inter
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 EXACT = 1e-6
 """Relative difference of a number from what it follows from."""
 
 
-def arithmetic(fit: FitResult, design: Design) -> Check:
+def arithmetic(fit: FittedModel, design: Design) -> Check:
     """Names, statistics, intervals, SDs, fitted values and criteria against what they follow from."""
     wrong = [name for name, check in _CHECKS.items() if not check(fit, design)]
     if not wrong:
@@ -42,13 +42,13 @@ def _same(a: object, b: object, scale: object = None) -> bool:
     return bool(np.all(close | (left == right) | (np.isnan(left) & np.isnan(right))))
 
 
-def _names(fit: FitResult, design: Design) -> bool:
+def _names(fit: FittedModel, design: Design) -> bool:
     blocks = [(b.group, tuple(b.terms), tuple(map(str, b.levels))) for b in fit.random]
     wanted = [(b.group, tuple(b.terms), tuple(map(str, b.levels))) for b in design.blocks]
     return tuple(fit.fixed.terms) == tuple(design.fixed_names) and blocks == wanted
 
 
-def _tests(fit: FitResult, _design: Design) -> bool:
+def _tests(fit: FittedModel, _design: Design) -> bool:
     fixed = fit.fixed
     if fixed.interval == "credible":
         return True
@@ -60,7 +60,7 @@ def _tests(fit: FitResult, _design: Design) -> bool:
     return finite and _same(fixed.statistic, statistic) and _same(fixed.p_value, p_value) and ends
 
 
-def _covariance(fit: FitResult, _design: Design) -> bool:
+def _covariance(fit: FittedModel, _design: Design) -> bool:
     fixed = fit.fixed
     if fixed.interval == "credible" or fixed.std_error_kind == "Kenward-Roger":
         return True
@@ -68,7 +68,7 @@ def _covariance(fit: FitResult, _design: Design) -> bool:
     return _same(np.sqrt(np.maximum(np.diag(own), 0.0)), fixed.std_error) and bool(np.allclose(own, own.T, rtol=1e-6))
 
 
-def _random(fit: FitResult, design: Design) -> bool:
+def _random(fit: FittedModel, design: Design) -> bool:
     if fit.fixed.interval == "credible":
         return True
     for block, arrays in zip(fit.random, design.blocks, strict=True):
@@ -83,7 +83,7 @@ def _random(fit: FitResult, design: Design) -> bool:
     return True
 
 
-def _fitted(fit: FitResult, design: Design) -> bool:
+def _fitted(fit: FittedModel, design: Design) -> bool:
     eta = design.x @ fit.fixed.estimate + (0.0 if design.offset is None else design.offset)
     scale = np.full(design.n, float(np.abs(fit.rows.linear_predictor).max(initial=0.0)))
     good = _same(fit.rows.population_predictor, eta, np.maximum(scale, np.abs(eta).max(initial=0.0)))
@@ -92,7 +92,7 @@ def _fitted(fit: FitResult, design: Design) -> bool:
     return good and _same(fit.rows.linear_predictor, eta, scale) and _same(fit.rows.observed, design.y)
 
 
-def _criteria(fit: FitResult, design: Design) -> bool:
+def _criteria(fit: FittedModel, design: Design) -> bool:
     if np.isnan(fit.log_likelihood):
         return True
     cells = sum(b.q * (b.q + 1) // 2 for b in design.blocks)
@@ -103,7 +103,7 @@ def _criteria(fit: FitResult, design: Design) -> bool:
     return good and _same(fit.deviance, -2 * fit.log_likelihood)
 
 
-_CHECKS: dict[str, Callable[[FitResult, Design], bool]] = {
+_CHECKS: dict[str, Callable[[FittedModel, Design], bool]] = {
     "names of terms or levels": _names,
     "tests and intervals": _tests,
     "the covariance matrix of the fixed effects": _covariance,

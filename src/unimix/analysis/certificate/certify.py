@@ -16,10 +16,10 @@ from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.design.design import Design
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 
-def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
+def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
     """Certificates of results of one design; the search for the optimum starts from all of them.
 
     Args:
@@ -39,7 +39,7 @@ def certify(fits: Sequence[FitResult], design: Design) -> list[Certificate]:
     return made
 
 
-def best_covariances(fit: FitResult, design: Design) -> tuple[tuple[npt.NDArray[np.float64], ...], float]:
+def best_covariances(fit: FittedModel, design: Design) -> tuple[tuple[npt.NDArray[np.float64], ...], float]:
     """Covariances (q, q) per block and residual standard deviation at the best known optimum, in the user's units.
 
     Args:
@@ -49,6 +49,22 @@ def best_covariances(fit: FitResult, design: Design) -> tuple[tuple[npt.NDArray[
     return LinearGround(design, [fit]).best_covariances(reml=fit.fit.criterion == "REML")
 
 
-def _not_checkable(fit: FitResult, reason: str) -> Certificate:
+def _not_checkable(fit: FittedModel, reason: str) -> Certificate:
     check = Check(name="same model", passed=None, said=reason)
     return not_checkable(fit, check, f"This result cannot be checked: {reason}.")
+
+
+def certificate(fit: FittedModel) -> Certificate:
+    """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.
+
+    The log-likelihood is evaluated at the engine's estimates and climbed from there and from every likely start
+    (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature).
+
+    Returns:
+        The verdict (certified, certified at the boundary, wrong inference, not at the optimum, a different model,
+        not checkable) with a sentence, and the checks it rests on.
+
+    Raises:
+        DataError: If the data are needed and absent, or not those that were fitted.
+    """
+    return certify([fit], fit.design())[0]

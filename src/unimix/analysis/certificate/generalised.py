@@ -21,7 +21,7 @@ from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
@@ -41,7 +41,7 @@ def _offset(design: Design) -> FloatArray:
 class GeneralisedGround:
     """The design and its optima by criterion, for all results of it."""
 
-    def __init__(self, design: Design, fits: Sequence[FitResult]) -> None:
+    def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
         self.design = design
         self.conditioned, self.way_back = condition(design)
         self.fits = fits
@@ -54,7 +54,7 @@ class GeneralisedGround:
             self._best[nodes] = search_laplace(self.conditioned, nodes, points)
         return self._best[nodes]
 
-    def point(self, fit: FitResult) -> Point | None:
+    def point(self, fit: FittedModel) -> Point | None:
         """A result's parameters in conditioned coordinates; None where it has none to give."""
         family = self.design.family
         values = np.array([fit.fit.parameters.get(name, np.nan) for name in family.parameters])
@@ -65,7 +65,7 @@ class GeneralisedGround:
         beta = np.asarray(np.linalg.solve(self.way_back.inverse, fit.fixed.estimate))
         return Point(factors, beta, values)
 
-    def certify(self, fit: FitResult) -> Certificate:
+    def certify(self, fit: FittedModel) -> Certificate:
         """The certificate of one result."""
         at = self.point(fit)
         if at is None:
@@ -136,13 +136,13 @@ class GeneralisedGround:
         covariances = [f @ f.T for f in at.factors]
         return laplace_at(design, at.beta, covariances, at.parameters, expected=expected).log_likelihood
 
-    def _same_model(self, fit: FitResult, at: Point, value: float) -> Check:
+    def _same_model(self, fit: FittedModel, at: Point, value: float) -> Check:
         known: dict[str, float] = {}
         if fit.fit.criterion == EXPECTED:
             known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
         return words.same_model(fit, value, known, 0.0)
 
-    def _optimum(self, fit: FitResult, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
+    def _optimum(self, fit: FittedModel, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
         gap = self._gap(value, best, at, fit.fit.criterion)
         best_beta = self.way_back.inverse @ best.point.beta
         moved = float(np.max(np.abs(fit.fixed.estimate - best_beta) / scale, initial=0.0))
@@ -156,7 +156,7 @@ class GeneralisedGround:
         }
         return words.optimum(fit, gap, moved, self._sds(best), numbers)
 
-    def _pearson(self, fit: FitResult, at: Point) -> FloatArray:
+    def _pearson(self, fit: FittedModel, at: Point) -> FloatArray:
         """Standard errors of a generalised linear model: expected information, Pearson estimate of the dispersion."""
         design = self.design
         rows = row_log_likelihood(design, at.parameters, design.x @ fit.fixed.estimate + _offset(design))
@@ -169,7 +169,7 @@ class GeneralisedGround:
             share = float(squares / left / scale[design.family.parameters[0]])
         return np.asarray(np.sqrt(share * np.diag(np.linalg.inv(information))))
 
-    def _effects(self, fit: FitResult, at: Point) -> Check:
+    def _effects(self, fit: FittedModel, at: Point) -> Check:
         covariances = [f @ f.T for f in at.factors]
         own = laplace_at(self.conditioned, at.beta, covariances, at.parameters)
         worst = [0.0]
@@ -178,7 +178,7 @@ class GeneralisedGround:
             worst.append(float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
         return words.group_effects(float(np.max(worst)))
 
-    def _bayes(self, fit: FitResult, at: Point) -> Certificate:
+    def _bayes(self, fit: FittedModel, at: Point) -> Certificate:
         scalar = len(self.design.blocks) == 1 and self.design.blocks[0].q == 1
         nodes = NODES if scalar else 1
         best = self.best(nodes)

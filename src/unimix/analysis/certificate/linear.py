@@ -23,7 +23,7 @@ from unimix.likelihood.lmm.optimise import Optimum, climb, curvature_at, scaled_
 from unimix.likelihood.lmm.reduced_data import Products, form
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class Point:
 class LinearGround:
     """The design and its optimum, for all results of it."""
 
-    def __init__(self, design: Design, fits: Sequence[FitResult]) -> None:
+    def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
         self.design = design
         plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
         self.conditioned, self.way_back = condition(plain)
@@ -77,14 +77,14 @@ class LinearGround:
             self._best[reml] = search(self.products, self.units, points, reml=reml)
         return self._best[reml]
 
-    def point(self, fit: FitResult) -> Point:
+    def point(self, fit: FittedModel) -> Point:
         """A result's parameters in conditioned coordinates."""
         way = self.way_back
         factors = list(way.relative([b.covariance for b in fit.random], fit.sigma))
         beta = np.asarray(np.linalg.solve(way.coefficients, fit.fixed.estimate - way.shift))
         return Point(factors, fit.sigma / way.residual, beta)
 
-    def certify(self, fit: FitResult) -> Certificate:
+    def certify(self, fit: FittedModel) -> Certificate:
         """The certificate of one result."""
         if not self.design.blocks:
             return self._without_groups(fit)
@@ -125,7 +125,7 @@ class LinearGround:
         covariances, sigma = self.best_covariances(reml=reml)
         return [*(np.sqrt(np.diag(c)) for c in covariances), np.array([sigma])]
 
-    def _frequentist(self, fit: FitResult, at: Point, *, reml: bool) -> list[Check]:
+    def _frequentist(self, fit: FittedModel, at: Point, *, reml: bool) -> list[Check]:
         here = penalised_least_squares.profile(self.products, at.factors, reml=reml)
         best = self.best(reml=reml)
         scale = np.sqrt(np.diag(self._cov(here.sigma**2 * here.cov_unscaled)))
@@ -137,7 +137,7 @@ class LinearGround:
             *self._inference(fit, at, here, reml=reml),
         ]
 
-    def _independent(self, fit: FitResult, at: Point, *, reml: bool) -> list[Check]:
+    def _independent(self, fit: FittedModel, at: Point, *, reml: bool) -> list[Check]:
         """Whether the engine fitted independent effects where the model has correlated ones."""
         value = self._value(at, reml=reml)
         lost = self.best(reml=reml).profile.value - value
@@ -164,7 +164,7 @@ class LinearGround:
         return np.asarray(m @ matrix @ m.T)
 
     def _same_model(
-        self, fit: FitResult, at: Point, here: penalised_least_squares.Profile, scale: FloatArray, *, reml: bool
+        self, fit: FittedModel, at: Point, here: penalised_least_squares.Profile, scale: FloatArray, *, reml: bool
     ) -> Check:
         n, p = self.design.n, self.design.p
         ours = self._value(at, reml=reml) - self.lost(reml=reml)
@@ -186,7 +186,7 @@ class LinearGround:
 
     def _optimum(
         self,
-        fit: FitResult,
+        fit: FittedModel,
         at: Point,
         here: penalised_least_squares.Profile,
         best: Optimum,
@@ -209,7 +209,7 @@ class LinearGround:
         }
         return words.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
 
-    def _effects(self, fit: FitResult, at: Point, here: penalised_least_squares.Profile) -> Check:
+    def _effects(self, fit: FittedModel, at: Point, here: penalised_least_squares.Profile) -> Check:
         modes, covs = conditional_effects(self.products, here, at.factors)
         worst = [0.0]
         for block, turn, own, spread in zip(fit.random, self.way_back.blocks, modes, covs, strict=True):
@@ -221,7 +221,7 @@ class LinearGround:
         return words.group_effects(float(np.max(worst)))
 
     def _inference(
-        self, fit: FitResult, at: Point, here: penalised_least_squares.Profile, *, reml: bool
+        self, fit: FittedModel, at: Point, here: penalised_least_squares.Profile, *, reml: bool
     ) -> list[Check]:
         m = self.way_back.coefficients
         made = satterthwaite(self.products, at.factors, at.sigma, reml=reml)
@@ -239,7 +239,7 @@ class LinearGround:
             dfs["kenward-roger"] = df_of_contrasts(kenward, m)
         return [words.standard_errors(fit, kinds), words.degrees(fit, dfs, singular=bool(edge))]
 
-    def _bayes(self, fit: FitResult, at: Point) -> Check:
+    def _bayes(self, fit: FittedModel, at: Point) -> Check:
         best = self.best(reml=True)
         se = np.sqrt(np.diag(self._cov(best.profile.sigma**2 * best.profile.cov_unscaled)))
         pull = np.abs(fit.fixed.estimate - self._fixed(best.profile.beta)) / se
@@ -248,7 +248,7 @@ class LinearGround:
         )
         return words.posterior(fit, pull, lost, "REML")
 
-    def _without_groups(self, fit: FitResult) -> Certificate:
+    def _without_groups(self, fit: FittedModel) -> Certificate:
         design = self.design
         root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
         y = design.y if design.offset is None else design.y - design.offset

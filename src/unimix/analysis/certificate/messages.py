@@ -15,7 +15,7 @@ from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
@@ -36,14 +36,14 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 1 else f"{1 + share:.3g} times as large" if share < 1e6 else "far off"
 
 
-def rows_check(fit: FitResult, design: Design) -> Check:
+def rows_check(fit: FittedModel, design: Design) -> Check:
     """Whether the result speaks of the design's rows."""
     passed = fit.model.n_obs == design.n and len(fit.rows.observed) == design.n
     said = f"{fit.model.n_obs} rows" if passed else f"{fit.model.n_obs} rows, where the design has {design.n}"
     return Check(name="rows", passed=passed, said=said)
 
 
-def same_model(fit: FitResult, ours: float, known: Mapping[str, float], off: float) -> Check:
+def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: float) -> Check:
     """The engine's log-likelihood against ours at its parameters, and its fixed effects against its variances.
 
     Args:
@@ -76,7 +76,7 @@ def same_model(fit: FitResult, ours: float, known: Mapping[str, float], off: flo
 
 
 def optimum(
-    fit: FitResult, gap: float, moved: float, best_sd: Sequence[FloatArray], numbers: Mapping[str, float]
+    fit: FittedModel, gap: float, moved: float, best_sd: Sequence[FloatArray], numbers: Mapping[str, float]
 ) -> Check:
     """The distance to the best known optimum, and what it does to the estimates."""
     if gap <= NOTICEABLE:
@@ -92,7 +92,7 @@ def optimum(
     return Check(name="optimum", passed=False, said=said, numbers=dict(numbers))
 
 
-def independent(fit: FitResult) -> list[int]:
+def independent(fit: FittedModel) -> list[int]:
     """Blocks whose correlations are all exactly zero although no variance is."""
     found = []
     for k, block in enumerate(fit.random):
@@ -108,7 +108,7 @@ def independent(fit: FitResult) -> list[int]:
     return found
 
 
-def left_out(fit: FitResult, blocks: Sequence[int], lost: float) -> Check:
+def left_out(fit: FittedModel, blocks: Sequence[int], lost: float) -> Check:
     """What to say of an engine that fitted independent effects and is at the best of those."""
     groups = listing(dict.fromkeys(fit.random[k].group for k in blocks))
     said = (
@@ -118,7 +118,7 @@ def left_out(fit: FitResult, blocks: Sequence[int], lost: float) -> Check:
     return Check(name="independent terms", passed=False, said=said, numbers={"lost": lost})
 
 
-def _changes(fit: FitResult, best_sd: Sequence[FloatArray]) -> str:
+def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
     """The standard deviation that differs most."""
     names = [f"{t} | {b.group}" for b in fit.random for t in b.terms]
     ours = np.concatenate([*best_sd]) if best_sd else np.empty(0)
@@ -141,7 +141,7 @@ def group_effects(worst: float) -> Check:
     return Check(name="group effects", passed=passed, said=said, numbers={"largest difference (SD)": worst})
 
 
-def standard_errors(fit: FitResult, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:
+def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:
     """Which kind of standard errors the engine's are."""
     own = np.asarray(fit.fixed.std_error)
     off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in kinds.items()}
@@ -158,7 +158,7 @@ def standard_errors(fit: FitResult, kinds: Mapping[str, FloatArray], tolerance: 
     return Check(name="standard errors", passed=True, said=f"{kind}, within {off[kind]:.1e}", numbers=numbers)
 
 
-def degrees(fit: FitResult, methods: Mapping[str, FloatArray], *, singular: bool = False) -> Check:
+def degrees(fit: FittedModel, methods: Mapping[str, FloatArray], *, singular: bool = False) -> Check:
     """Degrees of freedom against ours."""
     claimed, own = fit.fixed.df_method, np.asarray(fit.fixed.df)
     if claimed == "normal":
@@ -187,7 +187,7 @@ def degrees(fit: FitResult, methods: Mapping[str, FloatArray], *, singular: bool
     return Check(name="degrees of freedom", passed=False, said=said, numbers=off)
 
 
-def posterior(fit: FitResult, pull: FloatArray, lost: float, criterion: str) -> Check:
+def posterior(fit: FittedModel, pull: FloatArray, lost: float, criterion: str) -> Check:
     """How a posterior was sampled, and how far prior and averaging take it from the optimum."""
     status = fit.status
     ess = float(status.ess_bulk or np.nan)
@@ -209,7 +209,7 @@ def posterior(fit: FitResult, pull: FloatArray, lost: float, criterion: str) -> 
     return Check(name="sampling and prior", passed=well, said=said, numbers=numbers)
 
 
-def boundary(fit: FitResult, *factors: Sequence[FloatArray]) -> str:
+def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
     """Which variance is zero, which correlation +-1.
 
     Args:
@@ -221,7 +221,7 @@ def boundary(fit: FitResult, *factors: Sequence[FloatArray]) -> str:
     return next((told for f in factors if (told := _edge(fit, [own @ own.T for own in f]))), "")
 
 
-def _edge(fit: FitResult, relative: Sequence[FloatArray]) -> str:
+def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
     told = []
     for block, own in zip(fit.random, relative, strict=True):
         if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
@@ -239,7 +239,7 @@ def _edge(fit: FitResult, relative: Sequence[FloatArray]) -> str:
 
 
 def conclude(
-    fit: FitResult,
+    fit: FittedModel,
     checks: Sequence[Check],
     *,
     gap: float,
@@ -270,7 +270,7 @@ def conclude(
     )
 
 
-def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[Word, str]:
+def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tuple[Word, str]:
     failed = {name: check for name, check in made.items() if check.passed is False}
     if "sampling and prior" in made:
         return _posterior_verdict(made["sampling and prior"])
@@ -302,7 +302,7 @@ def _verdict(fit: FitResult, made: Mapping[str, Check], boundary: str) -> tuple[
     return "certified", "These are the numbers of this model, at the best estimates there are."
 
 
-def not_checkable(fit: FitResult, check: Check, sentence: str) -> Certificate:
+def not_checkable(fit: FittedModel, check: Check, sentence: str) -> Certificate:
     """The certificate of a result that has no other check than the one that says why."""
     return Certificate(
         backend=fit.backend,
@@ -314,7 +314,7 @@ def not_checkable(fit: FitResult, check: Check, sentence: str) -> Certificate:
     )
 
 
-def out_of_reach(fit: FitResult, sigma: float, reach: float) -> Certificate:
+def out_of_reach(fit: FittedModel, sigma: float, reach: float) -> Certificate:
     """Where the residual is so small beside the group effects that no likelihood in double precision can tell."""
     reason = (
         f"the residual standard deviation is {sigma:.1g} of the response's, and below {reach:.0e} rounding hides the "

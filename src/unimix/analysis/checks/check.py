@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from unimix.fitted.formatting import in_html, p_told
 from unimix.likelihood.glmm.separation import separated_terms
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,19 @@ class Checks:
         return in_html(self.table, self.notes)
 
 
-def check(fit: FitResult, data: Any = None) -> Checks:
-    """Make every check that has a meaning; see :meth:`unimix.result_summarised.SummarisedResult.check`."""
+def check(fit: FittedModel) -> Checks:
+    """Everything that can be wrong with the fit, one row per check.
+
+    Convergence, singularity, numbers of levels, separation, overdispersion, zero inflation, collinearity, normality
+    of residuals and conditional modes, constant spread, influential rows and levels; R-hat, effective draws and
+    divergences of a sampler. Verdicts rest on published thresholds where there are any,
+    which the documentation lists; a test alone never makes one, since with many rows every departure is
+    significant. Order in time is not known, so that autocorrelation is not looked for.
+
+    Returns:
+        ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst;
+        ``.skipped``, what could not be checked and why; ``.meaningless``, what does not apply to such a model.
+    """
     made: list[Finding] = []
     skipped: dict[str, str] = {}
     meaningless: list[str] = []
@@ -86,15 +97,15 @@ def check(fit: FitResult, data: Any = None) -> Checks:
         ("sampling", lambda: _sampling(fit)),
         ("singularity", lambda: _singularity(fit)),
         ("levels", lambda: _levels(fit)),
-        ("separation", lambda: _separation(fit, data)),
-        ("overdispersion", lambda: _overdispersion(fit, data)),
-        ("zero inflation", lambda: _zeros(fit, data)),
-        ("collinearity", lambda: _collinearity(fit, data)),
+        ("separation", lambda: _separation(fit)),
+        ("overdispersion", lambda: _overdispersion(fit)),
+        ("zero inflation", lambda: _zeros(fit)),
+        ("collinearity", lambda: _collinearity(fit)),
         ("residuals: normality", lambda: normal_residuals(fit)),
         ("residuals: spread", lambda: constant_spread(fit)),
         *((f"group effects: {b.terms[j]} | {b.group}", partial(normal_modes, fit, b, j)) for b, j in modes),
-        ("influential rows", lambda: single_rows(fit, data)),
-        *((f"influential levels of {group}", partial(influential, fit, group, data)) for group in fit.n_groups),
+        ("influential rows", lambda: single_rows(fit)),
+        *((f"influential levels of {group}", partial(influential, fit, group)) for group in fit.n_groups),
     ]
     for name, make in asked:
         try:
@@ -109,7 +120,7 @@ def check(fit: FitResult, data: Any = None) -> Checks:
     return Checks(tuple(made), skipped, tuple(meaningless))
 
 
-def _convergence(fit: FitResult) -> Finding | None:
+def _convergence(fit: FittedModel) -> Finding | None:
     if is_sampled(fit):
         return None
     if fit.status.state in ("converged", "singular"):
@@ -124,7 +135,7 @@ def _convergence(fit: FitResult) -> Finding | None:
     )
 
 
-def _sampling(fit: FitResult) -> list[Finding] | None:
+def _sampling(fit: FittedModel) -> list[Finding] | None:
     """Thresholds of Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Bayesian Anal. 16:667-718."""
     if not is_sampled(fit):
         return None
@@ -164,7 +175,7 @@ def _sampling(fit: FitResult) -> list[Finding] | None:
     return found
 
 
-def _singularity(fit: FitResult) -> Finding | None:
+def _singularity(fit: FittedModel) -> Finding | None:
     if not fit.random or is_sampled(fit):
         return None
     if fit.status.state != "singular":
@@ -193,7 +204,7 @@ def _singularity(fit: FitResult) -> Finding | None:
     )
 
 
-def _levels(fit: FitResult) -> list[Finding] | None:
+def _levels(fit: FittedModel) -> list[Finding] | None:
     """Bolker and others (2009), Trends Ecol. Evol. 24:127-135: five or six levels at least."""
     if not fit.n_groups:
         return None
@@ -212,11 +223,11 @@ def _levels(fit: FitResult) -> list[Finding] | None:
     return found
 
 
-def _separation(fit: FitResult, data: Any) -> Finding | None:
+def _separation(fit: FittedModel) -> Finding | None:
     """Infinite estimates, or changes of a logit by 10 (Gelman and others 2008, Ann. Appl. Stat. 2:1360-1383)."""
     if fit.family.response not in ("binomial", "count"):
         return None
-    design = fit.design(data)
+    design = fit.design()
     endless = separated_terms(design)
     advice = "Leave the term out, or give its coefficient a prior: backend='pymc', priors=...; fit.plot.forest()."
     if endless:
@@ -243,11 +254,11 @@ def _separation(fit: FitResult, data: Any) -> Finding | None:
     return Finding("separation", OK, float(reach.max(initial=0.0)), "No coefficient runs away.")
 
 
-def _overdispersion(fit: FitResult, data: Any) -> Finding | None:
+def _overdispersion(fit: FittedModel) -> Finding | None:
     """The distribution expects a ratio of 1; limits of 1.1 and 1.5 are conventions of this table."""
     if fit.family.response not in ("binomial", "count") or (why_no_overdispersion(fit) and not fit.parts):
         return None
-    found = overdispersion(fit, data)
+    found = overdispersion(fit)
     sure = found.p_value < 0.01 and found.ratio > 1.1
     verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
     told = "more" if sure else "about as much"
@@ -266,10 +277,10 @@ def _overdispersion(fit: FitResult, data: Any) -> Finding | None:
     )
 
 
-def _zeros(fit: FitResult, data: Any) -> Finding | None:
+def _zeros(fit: FittedModel) -> Finding | None:
     if fit.family.response != "count":
         return None
-    found = zero_inflation(fit, data)
+    found = zero_inflation(fit)
     sure = found.p_value < 0.01 and found.ratio > 1.05
     verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
     return Finding(
@@ -283,13 +294,13 @@ def _zeros(fit: FitResult, data: Any) -> Finding | None:
     )
 
 
-def _collinearity(fit: FitResult, data: Any) -> Finding | None:
+def _collinearity(fit: FittedModel) -> Finding | None:
     """Each predictor against the terms that do not use it: its products and powers it explains by construction."""
-    terms = terms_of(fit, fit.design(data))
+    terms = terms_of(fit, fit.design())
     kept = [i for i, columns in enumerate(terms.columns) if columns]
     if len(kept) < 2:
         return None
-    found = collinearity(fit, data)
+    found = collinearity(fit)
     judged = [terms.names[i] for i in kept if of_other_predictors(terms, i)]
     if not judged:
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from unimix.fitted.formatting import in_html, written
 from unimix.stats.collinearity import condition_number, generalised_vif
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 MODERATE, HIGH = 5.0, 10.0
 """Variance inflation factors (James, Witten, Hastie & Tibshirani 2021, section 3.3.3)."""
@@ -61,15 +61,23 @@ class Collinearity:
         return in_html(self.table, self.notes)
 
 
-def collinearity(fit: FitResult, data: Any = None) -> Collinearity:
-    """Variance inflation; see :meth:`unimix.result_summarised.SummarisedResult.collinearity`."""
+def collinearity(fit: FittedModel) -> Collinearity:
+    """How far each term of the fixed part is explained by the others: (generalised) variance inflation factors.
+
+    From the covariance of the fixed effects, as ``car::vif`` (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183);
+    each also against the terms of other predictors alone, without products and powers; with the condition number of
+    the predictors about their means.
+
+    Raises:
+        DataError: Without an intercept, or without predictors.
+    """
     names = list(fit.fixed.terms)
     if "Intercept" not in names:
         raise DataError(
             "Variance inflation factors compare with predictors about their means, for which the model needs an "
             "intercept: leave '0 +' or '- 1' out."
         )
-    design = fit.design(data)
+    design = fit.design()
     found = terms_of(fit, design)
     kept = [i for i, columns in enumerate(found.columns) if columns]
     if not kept:

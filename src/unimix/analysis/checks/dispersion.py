@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from unimix.analysis.prediction.draws import coefficient_draws, replicated
 from unimix.analysis.summaries.variance_components import is_sampled
 from unimix.distributions.log_density import pointwise, variance
 from unimix.distributions.sampling import mean_of
@@ -19,7 +20,7 @@ from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.predictor import linear_predictors
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -94,13 +95,21 @@ class ZeroInflation:
         return in_html(self.table, (self.method,))
 
 
-def overdispersion(fit: FitResult, data: Any = None) -> Overdispersion:
-    """Pearson's chi-squared; see :meth:`unimix.result_summarised.SummarisedResult.overdispersion`."""
+def overdispersion(fit: FittedModel) -> Overdispersion:
+    """Whether counts or proportions vary more than their distribution says: Pearson's chi-squared.
+
+    Given the group effects, on n minus all parameters degrees of freedom, as ``performance::check_overdispersion``;
+    of a posterior against replicated responses (Gelman, Meng & Stern 1996, Stat. Sinica 6:733-807).
+
+    Raises:
+        UnsupportedModelError: For families that estimate their spread, single trials, zero inflation, or a
+            posterior of weighted counts.
+    """
     told = why_no_overdispersion(fit)
     if told:
         raise UnsupportedModelError(told)
     if is_sampled(fit):
-        return _predictive(fit, data)
+        return _predictive(fit)
     chisq = float(np.sum(fit.resid("pearson") ** 2))
     df = counted_rows(fit.family, fit.n_obs, fit.rows.weights) - fit.fit.n_parameters
     if df <= 0:
@@ -112,7 +121,7 @@ def overdispersion(fit: FitResult, data: Any = None) -> Overdispersion:
     )
 
 
-def why_no_overdispersion(fit: FitResult) -> str:
+def why_no_overdispersion(fit: FittedModel) -> str:
     """Why there is nothing to test; empty if there is."""
     family = fit.family
     if fit.parts:
@@ -130,8 +139,16 @@ def why_no_overdispersion(fit: FitResult) -> str:
     return ""
 
 
-def zero_inflation(fit: FitResult, data: Any = None) -> ZeroInflation:
-    """Zeros; see :meth:`unimix.result_summarised.SummarisedResult.zero_check`."""
+def zero_inflation(fit: FittedModel) -> ZeroInflation:
+    """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
+
+    The p value ignores that the mean was fitted to the same rows, which makes it conservative. A row of weight w
+    counts w times.
+
+    Raises:
+        UnsupportedModelError: For other families than counts, a formula of the dispersion, or a posterior of
+            weighted counts.
+    """
     if fit.family.response != "count":
         raise UnsupportedModelError(f"Zeros are counted of counts, and the family is {fit.family.name}.")
     if "dispersion" in fit.parts:
@@ -140,7 +157,7 @@ def zero_inflation(fit: FitResult, data: Any = None) -> ZeroInflation:
     copies = np.ones_like(y) if fit.rows.weights is None else fit.rows.weights
     observed = float(copies[y == 0].sum())
     if is_sampled(fit):
-        zeros = (_replicated(fit, data) == 0).sum(axis=1)
+        zeros = (_replicated(fit) == 0).sum(axis=1)
         p = float((zeros >= observed).mean())
         return _zeros(observed, float(zeros.mean()), p, "Against replicated responses.")
     at = pointwise(fit.family, fit.dispersion_parameters, np.zeros_like(y), fit.rows.linear_predictor)
@@ -158,7 +175,7 @@ def _zeros(observed: float, expected: float, p_value: float, method: str) -> Zer
     return ZeroInflation(observed, expected, ratio, p_value, method)
 
 
-def _replicated(fit: FitResult, data: Any) -> FloatArray:
+def _replicated(fit: FittedModel) -> FloatArray:
     """New responses, shape (S, n).
 
     Raises:
@@ -169,13 +186,13 @@ def _replicated(fit: FitResult, data: Any) -> FloatArray:
             "A row of weight w stands for w responses with equal values here, which no replication gives. Repeat the "
             "rows instead of weighting them: data.loc[data.index.repeat(data['w'])]."
         )
-    return fit.posterior_predictive(DRAWS, seed=0, data=data)
+    return replicated(fit, DRAWS, seed=0)
 
 
-def _predictive(fit: FitResult, data: Any) -> Overdispersion:
+def _predictive(fit: FittedModel) -> Overdispersion:
     """Gelman, Meng & Stern (1996), Stat. Sinica 6:733-807: the discrepancy of observed and of replicated responses."""
-    new = _replicated(fit, data)
-    design, draws = fit.design(data), fit.draws(DRAWS, data=data)
+    new = _replicated(fit)
+    design, draws = fit.design(), coefficient_draws(fit, DRAWS)
     mu = mean_of(fit.family, linear_predictors(design, draws.beta, draws.effects))
     parameters = np.asarray([p[:, None] for p in draws.parameters.T])
     size = design.trials if design.trials is not None else design.weights

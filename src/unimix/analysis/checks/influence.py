@@ -21,8 +21,7 @@ from unimix.stats.simulation import without
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.design.estimates import Refitter
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel, Refitter
 
 FloatArray = npt.NDArray[np.float64]
 SHOWN, COEFFICIENTS = 10, 5
@@ -123,17 +122,16 @@ class _LeftOut:
         return values_of(fit, parameters_of(fit)), np.asarray(fit.fixed.covariance), told
 
 
-def influence_by_refits(
-    fit: FitResult,
+def _by_refits(
+    fit: FittedModel,
     refitter: Refitter | None,
     by: str | None,
-    data: Any,
     *,
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Influence:
     """Fit the model without each row or level; see :meth:`unimix.result_summarised.SummarisedResult.influence`."""
-    design = _checked(fit, data)
+    design = _checked(fit)
     if refitter is None:
         raise UnimixError(
             "This result was loaded, and has no engine to fit with: um.refit(fit, data).influence(..., refit=True)."
@@ -165,21 +163,21 @@ def influence_by_refits(
     )
 
 
-def _checked(fit: FitResult, data: Any) -> Design:
+def _checked(fit: FittedModel) -> Design:
     if fit.fixed.interval == "credible":
         raise UnimixError(
             "Leaving rows out changes a posterior through its prior, too: fit.loo() has Pareto k for every row."
         )
     refuse_parts(fit, "Influence")
-    design = fit.design(data)
+    design = fit.design()
     if not design.p:
         raise DataError(f"{fit.model.reading} has no fixed effects to be influenced.")
     return design
 
 
-def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influence:
+def _by_downdating(fit: FittedModel, by: str | None = None) -> Influence:
     """Leave out each row or level; see :meth:`unimix.result_summarised.SummarisedResult.influence`."""
-    design = _checked(fit, data)
+    design = _checked(fit)
     codes, index = _sets(fit, design, by)
     parameters = fit.dispersion_parameters
     covariances = tuple(np.asarray(b.covariance) for b in fit.random)
@@ -204,7 +202,7 @@ def influence(fit: FitResult, by: str | None = None, data: Any = None) -> Influe
     )
 
 
-def _sets(fit: FitResult, design: Design, by: str | None) -> tuple[npt.NDArray[np.int64], pd.Index[Any]]:
+def _sets(fit: FittedModel, design: Design, by: str | None) -> tuple[npt.NDArray[np.int64], pd.Index[Any]]:
     if by is None:
         labels = fit.rows.labels
         positions = pd.Index(np.asarray(fit.rows.index, dtype=np.int64), name="row")
@@ -236,11 +234,50 @@ def _scaled(
         return -found.change / (np.sqrt(ratio)[:, None] * se), found.covratio * ratio**design.p
 
 
-def _conditional_distance(fit: FitResult, hat: FloatArray, p: int) -> FloatArray:
+def _conditional_distance(fit: FittedModel, hat: FloatArray, p: int) -> FloatArray:
     """Cook's distance given the group effects, from residuals and leverages, shape (n,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         value = (fit.resid("standardized") / (1 - hat)) ** 2 * hat / p
         return np.where(1 - hat > 1e-12, value, np.nan)
 
 
-__all__ = ["Influence", "influence", "influence_by_refits"]
+def influence(
+    fit: FittedModel,
+    by: str | None = None,
+    *,
+    refit: bool = False,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Influence:
+    """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
+
+    Generalised least squares without the rows, at the estimated covariance parameters, by downdating instead of
+    refits (Haslett 1999, J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel 2005, Stat. Med. 24:893-909). Of a
+    linear model without groups the residual variance is estimated again, as in R's ``influence.measures``.
+    Generalised models are linearised at the estimates (one-step approximation, Pregibon 1981, Ann. Stat.
+    9:705-724).
+
+    Args:
+        by: A grouping factor, whose levels are left out one by one; None leaves out single rows.
+        refit: Fit the model again without each by its engine, covariance parameters and all (lme4's
+            ``influence``), instead of downdating at the estimated ones.
+        n_jobs: Processes for refits, by joblib; -1 for all cores. None: this process, or what a surrounding
+            ``joblib.parallel_config`` says.
+        progress: Whether refits show a bar; None shows it on terminals.
+
+    Returns:
+        ``.table`` with Cook's distance (change' V^-1 change / p), covratio and for rows leverage and lme4's
+        conditional Cook's distance; ``.dfbetas`` (changes in standard errors), ``.estimates`` without the rows; of
+        refits ``.parameters``, with standard deviations and correlations.
+
+    Raises:
+        DataError: For an unknown grouping factor.
+        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        UnimixError: For a posterior.
+    """
+    if refit:
+        return _by_refits(fit, fit.refitter, by, n_jobs=n_jobs, progress=progress)
+    return _by_downdating(fit, by)
+
+
+__all__ = ["Influence", "influence"]

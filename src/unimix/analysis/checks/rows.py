@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +11,15 @@ from scipy import special
 
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.influence import Influence, influence
+from unimix.analysis.prediction.loo import loo
 from unimix.analysis.summaries.variance_components import is_sampled
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import p_told
 from unimix.likelihood.lmm.weights import counted_rows
 
 if TYPE_CHECKING:
+    from unimix.fitted.model import FittedModel
     from unimix.fitted.schema import RandomPartResult
-    from unimix.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,7 +31,7 @@ FEWEST = 20
 MOST_VALUES = 40_000_000
 
 
-def normal_residuals(fit: FitResult) -> Finding | None:
+def normal_residuals(fit: FittedModel) -> Finding | None:
     """Skewness and kurtosis, tested after D'Agostino & Pearson (1973), Biometrika 60:613-622."""
     if not fit.family.is_linear:
         return None
@@ -53,7 +54,7 @@ def _remedy(skew: float, observed: FloatArray) -> str:
     return "Transform the response, or family='student_t'."
 
 
-def _refuse_parts(fit: FitResult) -> None:
+def _refuse_parts(fit: FittedModel) -> None:
     if fit.parts:
         raise UnsupportedModelError("Standardized residuals are not defined where the dispersion has a formula.")
 
@@ -82,7 +83,7 @@ def _shape(values: FloatArray, what: str) -> tuple[str, float, float]:
     return (LOOK if sure and (abs(skew) > 0.5 or kurtosis > 1 or kurtosis < -1) else OK), skew, kurtosis
 
 
-def normal_modes(fit: FitResult, block: RandomPartResult, term: int) -> Finding:
+def normal_modes(fit: FittedModel, block: RandomPartResult, term: int) -> Finding:
     """The same of the conditional modes of one term."""
     if not is_sampled(fit) and block.sd[term] * block.unit[term] < 1e-4 * max(fit.sigma, 1e-300):
         raise DataError("Its variance is zero.")
@@ -99,7 +100,7 @@ def normal_modes(fit: FitResult, block: RandomPartResult, term: int) -> Finding:
     )
 
 
-def constant_spread(fit: FitResult) -> Finding | None:
+def constant_spread(fit: FittedModel) -> Finding | None:
     """Squared standardized residuals on fitted values: Koenker (1981), J. Econometrics 17:107-112.
 
     Serious where the residual SD changes by a factor of 3 (Fox 2016, Applied Regression Analysis, section 12.2).
@@ -131,13 +132,13 @@ def constant_spread(fit: FitResult) -> Finding | None:
     )
 
 
-def single_rows(fit: FitResult, data: Any) -> Finding:
+def single_rows(fit: FittedModel) -> Finding:
     """Cook's distance; of posteriors Pareto k (Vehtari, Gelman & Gabry 2017)."""
     if fit.fixed.interval != "credible":
-        return _judged(fit, influence(fit, None, data))
+        return _judged(fit, influence(fit, None))
     if (fit.status.n_draws or 0) * fit.n_obs > MOST_VALUES:
         raise UnimixError("Leave-one-out cross-validation takes long with so many rows and draws: fit.loo().")
-    k = np.asarray(fit.loo(data).pareto_k)
+    k = np.asarray(loo(fit).pareto_k)
     bad = int((k > 0.7).sum())
     other = " family='student_t' yields to outliers." if fit.family.is_linear else ""
     return Finding(
@@ -149,7 +150,7 @@ def single_rows(fit: FitResult, data: Any) -> Finding:
     )
 
 
-def influential(fit: FitResult, group: str, data: Any) -> Finding:
+def influential(fit: FittedModel, group: str) -> Finding:
     """Cook's distance of the levels of a grouping factor."""
     count = fit.n_groups[group]
     if fit.fixed.interval == "credible":
@@ -160,10 +161,10 @@ def influential(fit: FitResult, group: str, data: Any) -> Finding:
         raise DataError(f"{count} levels are too few to set one against the others.")
     if count == fit.n_obs:
         raise DataError(f"{group} has one level per row: see influential rows.")
-    return _judged(fit, influence(fit, group, data))
+    return _judged(fit, influence(fit, group))
 
 
-def _judged(fit: FitResult, found: Influence) -> Finding:
+def _judged(fit: FittedModel, found: Influence) -> Finding:
     """Beyond the median of F (Cook 1977, Technometrics 19:15-18) look, beyond 1 (Cook & Weisberg 1982) a problem.
 
     With few levels every one moves the estimates: of levels that move them no more than the model expects it is to be

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -136,23 +136,57 @@ class _Plan:
 
 
 def comparisons(
-    fit: FitResult,
-    variables: Any,
+    fit: FittedModel,
+    variables: str | Sequence[str] | Mapping[str, Any] | None = None,
     *,
-    newdata: Any,
-    by: str | Sequence[str],
-    comparison: str,
-    average: bool,
-    cross: bool,
-    weights: Any,
-    kind: str,
-    ci_level: float,
-    data: Any,
+    newdata: Any = None,
+    by: str | Sequence[str] = (),
+    comparison: Literal["difference", "ratio", "log_ratio", "odds_ratio", "log_odds_ratio", "dydx"] = "difference",
+    average: bool = True,
+    cross: bool = False,
+    weights: Any = None,
+    kind: Literal["response", "link"] = "response",
+    ci_level: float | None = None,
 ) -> Comparisons:
-    """Changes of the expected response (Arel-Bundock, Greifer & Heiss 2024, J. Stat. Softw. 111(9))."""
+    """How the expected response changes when a predictor changes, as the comparisons of R's marginaleffects.
+
+    Every row is predicted twice, before and after the change, with all its other predictors and its offset as they
+    are; the two predictions are averaged over the rows and then compared, so that a ratio is the ratio of the
+    averages. Predictions are of the population: of a group whose effects are zero, which in models with a link is
+    not the average over groups.
+
+    Args:
+        variables: Predictors; None for all. ``{"x": what}`` says what changes. Of a number: a step, from x to
+            x + step (1 if left out); "sd" or "2sd" centred at the row's value; "iqr" (from the first to the third
+            quartile of the rows fitted); "minmax"; or two values, (10, 20). Of a factor: "reference" (each level
+            against the first, if left out), "pairwise", "sequential", or two levels, ("a", "b"), for b against a.
+        newdata: Rows to predict, in any form that ``fit`` takes; None for those that were fitted.
+        by: Columns within whose combinations rows are averaged; grouping factors too.
+        comparison: difference; ratio; log_ratio; odds_ratio or log_odds_ratio, of probabilities; dydx, the slope of
+            the expected response by a number.
+        average: Average over the rows, or give one comparison per row.
+        cross: Change all predictors together instead of one at a time.
+        weights: Of the rows in the averages: None for equal ones, "model" for the fit's own weights or trials, or
+            one number per row.
+        kind: response, or link for the linear predictor.
+        ci_level: Probability of the intervals (that of the fit, if left out).
+
+    Returns:
+        ``.table``: variable, contrast, groups, estimate, std_error, df, statistic, p_value, lower, upper, and
+        ``.hypotheses()`` between its rows. Standard errors by the delta method from the covariance matrix of the
+        fixed effects (the error of variances is not in them); degrees of freedom of the gradient, of the kind that
+        the result has. Ratios have their tests and intervals on the scale of the logarithm. Of a posterior
+        means, standard deviations and quantiles of the draws.
+
+    Raises:
+        OptionError: For predictors, levels or options that do not exist; all of them at once.
+        DataError: For rows that cannot be predicted, or ratios of responses that are not positive.
+        UnsupportedModelError: For the response of a model with zero inflation.
+    """
+    ci_level = fit.interval_level(ci_level)
     outer = [by] if isinstance(by, str) else list(by)
     _checked(fit, comparison, kind, ci_level, average=average, grouped=bool(outer), weighted=weights is not None)
-    design = fit.design(data)
+    design = fit.design()
     if newdata is None:
         base, what = fitted_frame(design), "The data that were fitted"
         rows = PopulationRows(fit, design, given_offset(fit, design))
@@ -171,7 +205,7 @@ def comparisons(
         labels = design.rows if newdata is None else np.arange(len(base))
         groups = _per_row(base, labels)
     family = fit.family if kind == "response" else Gaussian()
-    plan = _Plan(family, comparison, rows, base, Averages.of(codes, share, len(groups)), fixed_inference(fit, data))
+    plan = _Plan(family, comparison, rows, base, Averages.of(codes, share, len(groups)), fixed_inference(fit))
     parts = [_compared(plan, change) for change in changes]
     tables = [_told(change, groups) for change in changes]
     draws = None if parts[0][2] is None else np.concatenate([np.asarray(p[2]) for p in parts], axis=1)
@@ -185,7 +219,7 @@ def comparisons(
 
 
 def _checked(
-    fit: FitResult, comparison: str, kind: str, ci_level: float, *, average: bool, grouped: bool, weighted: bool
+    fit: FittedModel, comparison: str, kind: str, ci_level: float, *, average: bool, grouped: bool, weighted: bool
 ) -> None:
     checked_level(ci_level)
     faults = []
@@ -255,7 +289,7 @@ def _ranks(values: list[Any], levels: list[str]) -> dict[Any, int]:
     return {v: i for i, v in enumerate(seen)}
 
 
-def _shares(fit: FitResult, weights: Any, n: int, *, observed: bool) -> FloatArray:
+def _shares(fit: FittedModel, weights: Any, n: int, *, observed: bool) -> FloatArray:
     if weights is None:
         return np.ones(n)
     if isinstance(weights, str):

@@ -19,7 +19,7 @@ from unimix.errors import EngineBrokenError, EngineNotInstalledError, OptionErro
 from unimix.versions import pip_line
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,15 +36,19 @@ RESERVED = (
 """Column names that marginaleffects keeps for itself (its sanitize/newdata.py)."""
 
 
-def to_marginaleffects(fit: FitResult, data: Any = None) -> Any:
-    """The result as a ``ModelAbstract`` of marginaleffects (Arel-Bundock, Greifer & Heiss 2024, J. Stat. Softw. 111).
+def to_marginaleffects(fit: FittedModel) -> Any:
+    """The result as a model of the Python package marginaleffects, for its predictions, slopes, plots.
 
-    Population-level predictions from X, the fixed effects and their covariance matrix. Factors are ``pl.Enum`` columns
-    with the fit's levels; a column whose name marginaleffects reserves, such as ``group``, has an underscore behind it.
+    Returns:
+        A model for ``marginaleffects.avg_predictions(model)`` and the like. Predictions are of the population
+        (group effects zero), standard errors by the delta method from the fixed effects, tests by z (t of linear
+        models without group effects); a posterior goes by its mean and covariance matrix. :meth:`comparisons` has
+        degrees of freedom per row, and draws.
 
-    Args:
-        fit: The result.
-        data: The data that were fitted, for a result that was loaded.
+    Raises:
+        EngineNotInstalledError: If marginaleffects is missing.
+        EngineBrokenError: If it, or polars, is of a version with which it does not run.
+        UnsupportedModelError: With zero inflation.
     """
     pl, base, vault = _package()
     if "zero" in fit.parts:
@@ -53,7 +57,7 @@ def to_marginaleffects(fit: FitResult, data: Any = None) -> Any:
             "covariance matrix: marginaleffects would be given wrong standard errors. Use fit.predict, or fit without "
             "ziformula=."
         )
-    design = fit.design(data)
+    design = fit.design()
     frame = fitted_frame(design)
     taken = [str(c) for c in frame.columns]
     shown = {name: _free(name, [t for t in taken if t != name]) for name in taken}

@@ -17,7 +17,7 @@ from unimix.formula.interpreter import parse
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 STEPS = ("sd", "2sd", "iqr", "minmax")
 FACTOR_WAYS = ("reference", "pairwise", "sequential")
@@ -44,7 +44,7 @@ class Change:
 
 
 def changes_of(
-    fit: FitResult, design: Design, variables: Any, base: pd.DataFrame, comparison: str, *, cross: bool
+    fit: FittedModel, design: Design, variables: Any, base: pd.DataFrame, comparison: str, *, cross: bool
 ) -> list[Change]:
     """Read ``variables`` of a comparison.
 
@@ -103,7 +103,7 @@ def _wanted(variables: Any, known: Predictors, *, slopes: bool) -> dict[str, Any
     raise OptionError(f"variables={variables!r}: a predictor, a list of them, or {{'x': what changes}}.")
 
 
-def _unknown(fit: FitResult, name: str, known: list[str]) -> str:
+def _unknown(fit: FittedModel, name: str, known: list[str]) -> str:
     factors = {n for t in parse(fit.model.recipe.formula).random for n in (t.group, *t.factors)}
     if name in factors:
         return (

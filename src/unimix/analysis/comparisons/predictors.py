@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Predictors:
     together: tuple[frozenset[str], ...]
 
     @classmethod
-    def of(cls, fit: FitResult, design: Design) -> Predictors:
+    def of(cls, fit: FittedModel, design: Design) -> Predictors:
         """Those of a result."""
         recipe = fit.model.recipe
         spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
@@ -79,7 +79,7 @@ def _is_factor_of(node: Node, name: str) -> bool:
     return isinstance(inner, Name) and inner.name == name
 
 
-def response_note(fit: FitResult, design: Design) -> str:
+def response_note(fit: FittedModel, design: Design) -> str:
     """That the response is a function of a column, such as ``log(y)``, in words; empty if it is not."""
     node = design.spec.response
     if isinstance(node, Name) or fit.family.response == "binomial":

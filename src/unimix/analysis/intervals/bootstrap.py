@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +15,20 @@ from unimix.analysis.intervals.intervals import Intervals
 from unimix.analysis.intervals.parameters import chosen, parameters_of, values_of
 from unimix.analysis.prediction.simulate import simulator_of
 from unimix.design.design import Design
-from unimix.design.estimates import Refitter
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.model import Refitter
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.stats.bootstrap import KINDS, bootstrap_interval
 from unimix.stats.inference import checked_level
 from unimix.stats.simulation import Simulator, resample, without
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Statistic = Callable[["FitResult"], Mapping[str, float]]
+Statistic = Callable[["FittedModel"], Mapping[str, float]]
 
 SOURCES = ("parametric", "cases")
 FEWEST = 2
@@ -197,29 +197,46 @@ class Bootstrap:
 
 
 def bootstrap(
-    fit: FitResult,
-    refitter: Refitter | None,
-    n: int,
+    fit: FittedModel,
+    n: int = 1000,
     *,
-    source: str,
-    group: str | None,
-    parameters: str | Sequence[str] | None,
-    statistic: Statistic | None,
-    effects: str,
-    seed: int | None,
-    n_jobs: int | None,
-    progress: bool | None,
-    data: Any,
+    source: Literal["parametric", "cases"] = "parametric",
+    group: str | None = None,
+    parameters: str | Sequence[str] | None = None,
+    statistic: Callable[[FittedModel], Mapping[str, float]] | None = None,
+    effects: Literal["new", "kept"] = "new",
+    seed: int | None = None,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
 ) -> Bootstrap:
-    """Fit the model again and again; arguments as of :meth:`unimix.FitResult.bootstrap`.
+    """Fit the model again, by its own engine and options, to simulated responses or resampled groups.
+
+    Args:
+        n: Number of refits.
+        source: parametric: responses simulated at the estimates (lme4's ``bootMer``); cases: levels of a grouping
+            factor drawn with replacement, with all of their rows (rows, where there are no groups).
+        group: The grouping factor whose levels are drawn, and left out one at a time for BCa intervals; the
+            outermost, if left out.
+        parameters: As for :meth:`confint`.
+        statistic: Instead of parameters a function of a refitted result that returns numbers by name:
+            ``lambda fit: {"ratio": fit.fixed.estimate[1] / fit.fixed.estimate[2]}``.
+        effects: Of simulated responses: new group effects, or those of the fit.
+        seed: Of random numbers; the same seed gives the same replicates in any number of processes.
+        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
+            ``joblib.parallel_config`` says.
+        progress: Whether to show a bar; None shows it on terminals.
+
+    Returns:
+        ``.replicates``, ``.table`` (bias, standard error), ``.confint(kind)``: percentile, basic, normal, bca.
 
     Raises:
         OptionError: For wrong arguments.
-        UnimixError: For a posterior, or a result without its engine.
+        UnimixError: For a posterior, or a result that was loaded from JSON: ``um.refit(fit, data)`` first.
         FitError: If no refit succeeded.
     """
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior needs no bootstrap: fit.confint() has its credible intervals.")
+    refitter = fit.refitter
     if refitter is None:
         raise UnimixError(
             "This result was loaded, and has no engine to fit with: um.refit(fit, data).bootstrap(...) fits it first."
@@ -232,11 +249,11 @@ def bootstrap(
         faults.append(f"source={source!r}: choose {listing(SOURCES)}.{did_you_mean(str(source), SOURCES)}")
     if statistic is not None and (not callable(statistic) or parameters is not None):
         faults.append(
-            "statistic= takes a function of a FitResult that returns named numbers, and excludes parameters=."
+            "statistic= takes a function of a FittedModel that returns named numbers, and excludes parameters=."
         )
     if faults:
         raise OptionError("\n".join(faults))
-    design = fit.design(data)
+    design = fit.design()
     if source == "cases" and any(b.structure == "ar1" for b in design.blocks):
         raise OptionError("source='cases' would tear the times of ar1() apart: use 'parametric'.")
     factor, codes = _units(design, group, source)
@@ -249,7 +266,7 @@ def bootstrap(
         statistic=statistic,
         names=tuple(map(str, estimates.index)),
         design=design,
-        simulator=simulator_of(fit, effects, data) if source == "parametric" else None,
+        simulator=simulator_of(fit, effects) if source == "parametric" else None,
         codes=codes,
     )
     seeds = np.random.SeedSequence(seed).spawn(int(n))
@@ -277,7 +294,7 @@ def _named(found: object) -> pd.Series[float]:
         raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}: {error}.") from error
 
 
-def _parameters(fit: FitResult, names: tuple[str, ...]) -> dict[str, float]:
+def _parameters(fit: FittedModel, names: tuple[str, ...]) -> dict[str, float]:
     found = [p for p in parameters_of(fit) if p.name in names]
     return dict(zip((p.name for p in found), map(float, values_of(fit, found)), strict=True))
 

@@ -14,6 +14,7 @@ from scipy import special
 
 from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_of, values_of
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.design import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.likelihood.profile.constrained_parameters import Target
@@ -29,7 +30,7 @@ from unimix.parallel.jobs import run_jobs
 from unimix.stats.inference import checked_level, wald_interval
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,7 +65,7 @@ class Intervals:
         return self.table.to_html() + "".join(f"<p>{note}</p>" for note in self.notes)
 
 
-def method_of(fit: FitResult, method: str | None) -> str:
+def method_of(fit: FittedModel, method: str | None) -> str:
     """The method of the intervals, checked.
 
     Raises:
@@ -91,14 +92,13 @@ def table_of(parameters: Sequence[Parameter], estimates: FloatArray, ends: Float
     return pd.DataFrame({"estimate": estimates, "lower": ends[:, 0], "upper": ends[:, 1]}, index=index)
 
 
-def wald(fit: FitResult, asked: str | Sequence[str] | None, ci_level: float, data: Any) -> Intervals:
+def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -> Intervals:
     """Estimates -/+ quantiles times standard errors; SDs and scales by logarithm, correlations by atanh.
 
     Args:
         fit: Not a posterior.
         asked: Parameters; None for all.
         ci_level: Probability.
-        data: The data that were fitted, for a result that was loaded.
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
@@ -112,23 +112,23 @@ def wald(fit: FitResult, asked: str | Sequence[str] | None, ci_level: float, dat
                 ends[i] = lower[j], upper[j]
     wanted = [i for i, p in enumerate(parameters) if p.target and p.target.kind != "fixed"]
     if wanted:
-        found, why = _wald_of_scales(fit, data, ci_level, [parameters[i] for i in wanted], estimates[wanted])
+        found, why = _wald_of_scales(fit, ci_level, [parameters[i] for i in wanted], estimates[wanted])
         ends[wanted] = found
         notes += [why] if why else []
     return Intervals(table_of(parameters, estimates, ends), "wald", ci_level, tuple(notes))
 
 
 def _wald_of_scales(
-    fit: FitResult, data: Any, ci_level: float, parameters: list[Parameter], estimates: FloatArray
+    fit: FittedModel, ci_level: float, parameters: list[Parameter], estimates: FloatArray
 ) -> tuple[FloatArray, str]:
     none = np.full((len(parameters), 2), np.nan)
     reach = float(special.ndtri(0.5 + ci_level / 2))
     why = _no_likelihood(fit)
-    if not why and data is None and not fit.holds_design:
-        why = "a loaded result needs the data that were fitted for them, data=frame"
+    if not why and not fit.holds_design:
+        why = "a loaded result needs the data that were fitted for them, fit.with_data(frame)"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
-    design = fit.design(data)
+    design = fit.design()
     why = out_of_reach(design)
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
@@ -162,7 +162,7 @@ def _key(target: Any) -> tuple[str, int, int, int]:
     return target.kind, target.index, max(target.first, target.second), min(target.first, target.second)
 
 
-def _no_likelihood(fit: FitResult) -> str:
+def _no_likelihood(fit: FittedModel) -> str:
     criterion = fit.fit.criterion
     known = ("REML", "ML", "Laplace", "least squares")
     if criterion.startswith(known) or re.fullmatch(r"AGQ\(\d+\)", criterion):
@@ -170,7 +170,7 @@ def _no_likelihood(fit: FitResult) -> str:
     return f"{criterion} maximises no likelihood"
 
 
-def likelihood_of(fit: FitResult, design: Design, *, reml: bool) -> Model:
+def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
     """The likelihood of a result's model by unimix's own criterion, at its maximum.
 
     Raises:
@@ -196,10 +196,9 @@ class _Profiler:
 
 
 def profile(
-    fit: FitResult,
+    fit: FittedModel,
     asked: str | Sequence[str] | None,
     ci_level: float,
-    data: Any,
     *,
     n_jobs: int | None = None,
     progress: bool | None = None,
@@ -210,7 +209,6 @@ def profile(
         fit: Not a posterior.
         asked: Parameters; None for all.
         ci_level: Probability.
-        data: The data that were fitted, for a result that was loaded.
         n_jobs: Processes.
         progress: Whether to show a bar.
 
@@ -220,7 +218,7 @@ def profile(
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
-    why = _no_likelihood(fit) or out_of_reach(design := fit.design(data))
+    why = _no_likelihood(fit) or out_of_reach(design := fit.design())
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. method='bootstrap' or 'wald' may do.")
     estimates = values_of(fit, parameters)
@@ -252,7 +250,7 @@ def profile(
     return Intervals(table_of(parameters, estimates, ends.reshape(-1, 2)), "profile", ci_level, notes)
 
 
-def credible(fit: FitResult, asked: str | Sequence[str] | None, ci_level: float) -> Intervals:
+def credible(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -> Intervals:
     """Equal-tailed quantiles of posterior draws; estimates are means.
 
     Args:
@@ -262,7 +260,7 @@ def credible(fit: FitResult, asked: str | Sequence[str] | None, ci_level: float)
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
-    draws = fit.draws(fit.status.n_draws or 1)
+    draws = coefficient_draws(fit, fit.status.n_draws or 1)
     columns = []
     for p in parameters:
         target = p.target

@@ -15,7 +15,7 @@ from unimix.likelihood.profile.constrained_parameters import Target
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Parameter:
     index: int = 0
 
 
-def parameters_of(fit: FitResult) -> list[Parameter]:
+def parameters_of(fit: FittedModel) -> list[Parameter]:
     """Fixed effects, then SDs and correlations block by block, dispersion parameters, and what is beside the mean."""
     found = [Parameter(t, Target("fixed", j)) for j, t in enumerate(fit.fixed.terms)]
     labels = block_labels(fit.random)
@@ -63,7 +63,7 @@ def parameters_of(fit: FitResult) -> list[Parameter]:
     return found
 
 
-def values_of(fit: FitResult, parameters: Sequence[Parameter]) -> FloatArray:
+def values_of(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
     """Estimates of parameters, shape (k,)."""
 
     def value(parameter: Parameter) -> float:

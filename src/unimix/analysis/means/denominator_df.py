@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from unimix.likelihood.lmm.reduced_data import form
 from unimix.stats.joint_error import conditional, predictor_variance
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 STEP = 1e-4
@@ -27,7 +27,7 @@ STEP = 1e-4
 
 
 def variance_and_df(
-    fit: FitResult, at: Placed, integrated: Sequence[bool], residual: FloatArray | None, fitted: Any = None
+    fit: FittedModel, at: Placed, integrated: Sequence[bool], residual: FloatArray | None
 ) -> tuple[FloatArray, FloatArray] | None:
     """Error variances of predictions of a linear model, and their degrees of freedom, shapes (n,).
 
@@ -40,7 +40,6 @@ def variance_and_df(
         at: The rows; an effect of code -1 is zero in the prediction.
         integrated: Per block, whether the variance of such an effect is in the prediction's.
         residual: Weights of new responses, whose residual variance is in it too, shape (n,); None for their means.
-        fitted: The data that were fitted, for a result that was loaded.
 
     Returns:
         None where the result has no degrees of freedom.
@@ -48,7 +47,7 @@ def variance_and_df(
     kind, x = fit.fixed.df_method, at.rows.x
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
         return None
-    design = fit.design(fitted)
+    design = fit.design()
     kept = [
         z if whole else z * (codes >= 0)[:, None]
         for z, codes, whole in zip(at.rows.z, at.codes, integrated, strict=True)
@@ -60,7 +59,7 @@ def variance_and_df(
         return found if residual is None else found + sigma**2 / residual
 
     own = [np.asarray(b.covariance) for b in fit.random]
-    inference = fixed_inference(fit, fitted)
+    inference = fixed_inference(fit)
     variance = error(own, fit.sigma, inference.covariance)
     if kind == "residual":
         return variance, np.full(len(x), float(fit.fit.df_residual))
@@ -69,7 +68,7 @@ def variance_and_df(
     return variance, _satterthwaite(fit, design, error, len(x))
 
 
-def _satterthwaite(fit: FitResult, design: Design, error: Callable[..., FloatArray], n: int) -> FloatArray:
+def _satterthwaite(fit: FittedModel, design: Design, error: Callable[..., FloatArray], n: int) -> FloatArray:
     plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
     conditioned, way_back = condition(plain)
     products = form(conditioned)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +23,15 @@ from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
+from unimix.fitted.schema import DfMethod
 from unimix.stats.delta import Linear
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
+Weights = Literal["equal", "proportional", "outer", "cells"]
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def _alone(what: str, names: Sequence[str]) -> str:
     )
 
 
-def _checked(fit: FitResult, weights: str, kind: str, ci_level: float) -> None:
+def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None:
     checked_level(ci_level)
     checked_weights(weights)
     if kind not in ("response", "link"):
@@ -247,23 +249,44 @@ def _checked(fit: FitResult, weights: str, kind: str, ci_level: float) -> None:
 
 
 def emmeans(
-    fit: FitResult,
+    fit: FittedModel,
     specs: str | Sequence[str],
     *,
     by: str | Sequence[str] = (),
-    at: Mapping[str, Any] | None,
-    weights: str,
-    kind: str,
-    ci_level: float,
-    df_method: str | None = None,
-    data: Any,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    kind: Literal["response", "link"] = "link",
+    ci_level: float | None = None,
+    df_method: DfMethod | None = None,
 ) -> MarginalMeans:
-    """Means of the expected response over a reference grid (Searle, Speed & Milliken 1980, Am. Stat. 34:216-221)."""
+    """Estimated marginal means, as R's emmeans: population predictions averaged over a reference grid.
+
+    Args:
+        specs: Predictors whose combinations have a mean each; or a formula, ``"~ a * b"``, ``"~ a | b"`` (by b).
+        by: Predictors within whose levels contrasts are formed.
+        at: Values of predictors, one or a list of them; else all levels of factors, and the means of numbers.
+        weights: Of the combinations of the factors that are averaged over: equal; proportional to how often each
+            occurs in the data; outer, to the product of the frequencies of their levels; cells, to the frequencies
+            within each mean's own rows. Prior weights count. As R's emmeans.
+        kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of
+            models with a log or logit link are then ratios or odds ratios.
+        ci_level: Probability of the intervals (that of the fit, if left out), for each mean by itself.
+        df_method: As for :meth:`anova`.
+
+    Returns:
+        ``.table``, and ``.contrasts()``: pairwise, against a reference, polynomial, by weights, adjusted by Tukey,
+        Sidak, Holm, false discovery rate or the multivariate t distribution. Degrees of freedom per row, of the
+        kind that the result has; of a posterior quantiles of the draws.
+
+    Raises:
+        OptionError: For unknown predictors or levels.
+    """
+    ci_level = fit.interval_level(ci_level)
     _checked(fit, weights, kind, ci_level)
     wanted = read_specs(specs, by)
     if wanted.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    design, grid = fit.design(data), reference_grid(fit, at, data)
+    design, grid = fit.design(), reference_grid(fit, at)
     outer = checked_names(grid.frame, wanted.by, "by")
     inner = checked_names(grid.frame, wanted.names, "specs")
     names = [n for n in inner if n not in outer]
@@ -275,7 +298,7 @@ def emmeans(
         every = PopulationRows(fit, design)
         whole = averages.turn @ every.full(grid.frame, "The grid").x
         rows, lost = _estimable(every, whole, lost, f"Means of {listing(everything)}")
-    inference = fixed_inference(fit, data, df_method)
+    inference = fixed_inference(fit, df_method)
     partners = Predictors.of(fit, design).partners(everything)
     return MarginalMeans(
         names=tuple(names),
@@ -296,19 +319,31 @@ def emmeans(
 
 
 def slopes(
-    fit: FitResult,
+    fit: FittedModel,
     variable: str,
     *,
     by: str | Sequence[str] = (),
-    at: Mapping[str, Any] | None,
-    weights: str,
-    ci_level: float,
-    df_method: str | None = None,
-    data: Any,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    ci_level: float | None = None,
+    df_method: DfMethod | None = None,
 ) -> MarginalMeans:
-    """Slopes of the linear predictor by a numeric variable, averaged over the grid, as ``emtrends`` of emmeans."""
+    """Slopes of the linear predictor by a numeric variable, as ``emtrends`` of R's emmeans.
+
+    Args:
+        variable: The numeric predictor.
+        by: Predictors whose combinations have a slope each; ``.contrasts()`` compares them.
+        at: As for :meth:`emmeans`; the slope of a curve is that at the variable's mean, or at this value.
+        weights: As for :meth:`emmeans`.
+        ci_level: Probability of the intervals (that of the fit, if left out).
+        df_method: As for :meth:`anova`.
+
+    Raises:
+        OptionError: For unknown predictors, or a factor.
+    """
+    ci_level = fit.interval_level(ci_level)
     _checked(fit, weights, "link", ci_level)
-    design, grid = fit.design(data), reference_grid(fit, at, data)
+    design, grid = fit.design(), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
     known = Predictors.of(fit, design)
     if variable in known.levels:
@@ -323,7 +358,7 @@ def slopes(
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
     derivative = derivative_rows(every, grid.frame, variable, what)
     rows, lost = _estimable(every, averages.turn @ derivative.x, averages.empty, what)
-    inference = fixed_inference(fit, data, df_method)
+    inference = fixed_inference(fit, df_method)
     hidden = interaction_note(averages, known.partners([variable]), at)
     return MarginalMeans(
         names=tuple(names),
@@ -360,3 +395,54 @@ def _estimable(
         every.fitted(Linear(whole, np.zeros(len(whole))), what)
     rows = whole if every.span is None else whole[:, every.kept]
     return np.where(lost[:, None], np.eye(1, rows.shape[1]), rows), lost
+
+
+def contrasts(
+    fit: FittedModel,
+    specs: str | Sequence[str],
+    method: str | Mapping[str, Sequence[float]] = "pairwise",
+    *,
+    by: str | Sequence[str] = (),
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    kind: Literal["response", "link"] = "link",
+    adjust: str | None = None,
+    reference: Any = None,
+    ci_level: float | None = None,
+    df_method: DfMethod | None = None,
+) -> pd.DataFrame:
+    """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
+
+    Args:
+        specs: As for :meth:`emmeans`; a formula may name the method, ``"pairwise ~ a | b"``.
+        method: pairwise, reference, effects, consecutive, poly, or weights by name.
+        by: As for :meth:`emmeans`.
+        at: As for :meth:`emmeans`.
+        weights: As for :meth:`emmeans`.
+        kind: link, or response: ratios and odds ratios of models with a log or logit link.
+        adjust: none, tukey, sidak, bonferroni, holm, fdr, mvt; tukey for pairwise and none for others, if left out.
+        reference: Level of ``method="reference"``.
+        ci_level: Probability of the intervals (that of the fit, if left out).
+        df_method: As for :meth:`anova`.
+
+    Returns:
+        As :meth:`unimix.analysis.means.emmeans.MarginalMeans.contrasts`.
+
+    Raises:
+        OptionError: For unknown predictors, levels or methods.
+    """
+    wanted = read_specs(specs, by)
+    if wanted.method and method not in ("pairwise", wanted.method):
+        raise OptionError(f"specs={specs!r} and method={method!r} are two methods: name one.")
+    means = emmeans(
+        fit,
+        wanted.names,
+        by=wanted.by,
+        at=at,
+        weights=weights,
+        kind=kind,
+        ci_level=ci_level,
+        df_method=df_method,
+    )
+    method = wanted.method or method
+    return means.contrasts(method, adjust=adjust, reference=reference)

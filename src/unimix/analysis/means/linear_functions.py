@@ -13,6 +13,7 @@ import pandas as pd
 import scipy
 from scipy import special
 
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.likelihood.lmm.conditioning import condition
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test, kenward_roger, satterthwaite
@@ -21,7 +22,7 @@ from unimix.stats.delta import delta_error, normal_draws
 from unimix.stats.inference import tail_probability, wald_interval, wald_test
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -208,7 +209,7 @@ class FixedInference:
         return statistic, numerator, denominator, p_value
 
 
-def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None) -> FixedInference:
+def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInference:
     """Prepare linear functions of a result's fixed effects.
 
     Degrees of freedom are of the kind that the result has: Satterthwaite's and Kenward and Roger's are computed per
@@ -216,7 +217,6 @@ def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None)
 
     Args:
         fit: The result.
-        data: The data that were fitted, for a result that was loaded.
         method: Another kind of degrees of freedom than the result has.
 
     Raises:
@@ -232,13 +232,13 @@ def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None)
         return lambda weights: np.full(len(weights), value)
 
     if fit.fixed.interval == "credible":
-        draws = np.asarray(fit.draws(fit.status.n_draws).beta) if fit.status.n_draws else None
+        draws = np.asarray(coefficient_draws(fit, fit.status.n_draws).beta) if fit.status.n_draws else None
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior")
     if method == "residual":
         return FixedInference(beta, covariance, constant(float(fit.fit.df_residual)), None, nothing, None, method)
     if method not in ("satterthwaite", "kenward-roger") or not known:
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal")
-    made, turn = _uncertainty(fit, data, method)
+    made, turn = _uncertainty(fit, method)
     if made.adjusted is not None:
         covariance = turn @ made.adjusted @ turn.T
     return FixedInference(
@@ -246,7 +246,7 @@ def fixed_inference(fit: FitResult, data: Any = None, method: str | None = None)
     )
 
 
-def _checked_method(fit: FitResult, method: str | None) -> str | None:
+def _checked_method(fit: FittedModel, method: str | None) -> str | None:
     if method is None:
         return None
     if method not in DF_METHODS:
@@ -266,9 +266,9 @@ def _checked_method(fit: FitResult, method: str | None) -> str | None:
     return method
 
 
-def _uncertainty(fit: FitResult, data: Any, method: str) -> tuple[Uncertainty, FloatArray]:
+def _uncertainty(fit: FittedModel, method: str) -> tuple[Uncertainty, FloatArray]:
     """The covariance parameters' uncertainty in conditioned coordinates, and the way back, shape (p, p)."""
-    design = fit.design(data)
+    design = fit.design()
     if design.offset is not None:
         design = replace(design, y=design.y - design.offset, offset=None)
     own, way_back = condition(design)

@@ -22,7 +22,7 @@ from unimix.stats.delta import Linear, Span
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class PopulationRows:
         offset: What is added to the formula's own offset, shape (n,), where the fit was given it as an array.
     """
 
-    def __init__(self, fit: FitResult, design: Design, offset: FloatArray | None = None) -> None:
+    def __init__(self, fit: FittedModel, design: Design, offset: FloatArray | None = None) -> None:
         self.recipe = fit.model.recipe
         self.columns = design.columns
         self.offset = offset
@@ -129,7 +129,7 @@ class PopulationRows:
         return self.fitted(self.full(frame, what), what)
 
 
-def given_offset(fit: FitResult, design: Design) -> FloatArray | None:
+def given_offset(fit: FittedModel, design: Design) -> FloatArray | None:
     """The part of the fitted rows' offset that was given as an array, shape (n,), or None."""
     if not fit.model.recipe.offset_given:
         return None
@@ -138,18 +138,17 @@ def given_offset(fit: FitResult, design: Design) -> FloatArray | None:
     return np.asarray((0.0 if design.offset is None else design.offset) - own)
 
 
-def reference_grid(fit: FitResult, at: Mapping[str, Any] | None = None, data: Any = None) -> Grid:
+def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Grid:
     """All combinations of the factors' levels, with numeric predictors at their means.
 
     Args:
         fit: The result.
         at: Values of predictors, one or a list of them, instead.
-        data: The data that were fitted, for a result that was loaded.
 
     Raises:
         OptionError: For unknown predictors, or levels that were not fitted.
     """
-    design = fit.design(data)
+    design = fit.design()
     names = [n for n in predictor_names(fit.model.recipe) if n in design.columns]
     strange = [n for n in at or {} if n not in names]
     if strange:
@@ -184,7 +183,7 @@ def _given(name: str, value: Any) -> list[Any]:
     return given
 
 
-def _frequencies(fit: FitResult, design: Design, factors: Sequence[str], frame: pd.DataFrame) -> FloatArray:
+def _frequencies(fit: FittedModel, design: Design, factors: Sequence[str], frame: pd.DataFrame) -> FloatArray:
     """Sum of the prior weights of the fitted rows with each combination of levels, shape (n,)."""
     share = _prior_weights(fit, design)
     if not factors:
@@ -199,7 +198,7 @@ def _frequencies(fit: FitResult, design: Design, factors: Sequence[str], frame: 
     return np.array([counts.get(key, 0.0) for key in keys])
 
 
-def _prior_weights(fit: FitResult, design: Design) -> FloatArray:
+def _prior_weights(fit: FittedModel, design: Design) -> FloatArray:
     """What ``weights=`` gave each row, trials of proportions too, shape (n,); else ones."""
     counted = isinstance(design.spec.response, Call)  # cbind(successes, failures) has its own trials
     own = fit.rows.trials if fit.rows.weights is None and not counted else fit.rows.weights

@@ -11,7 +11,7 @@ from unimix.analysis.plot_data import by_plot, regression_lines
 from unimix.analysis.plot_data.accessor_checks import CheckPlots
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 
 class Plots(CheckPlots):
@@ -31,8 +31,7 @@ class Plots(CheckPlots):
         n_draws: int = 40,
         seed: int = 0,
         ci_level: float | None = None,
-        others: Mapping[str, FitResult] | None = None,
-        data: Any = None,
+        others: Mapping[str, FittedModel] | None = None,
     ) -> pd.DataFrame:
         """What :meth:`groups` shows, one row per point.
 
@@ -45,7 +44,6 @@ class Plots(CheckPlots):
             seed: Of these draws.
             ci_level: Probability of the band (that of the fit, if left out).
             others: Further results of the same design by label: their partially pooled lines.
-            data: The data that were fitted, for a result that was loaded.
 
         Returns:
             Columns level, kind (data, complete, no, partial, draw, or a label), draw, x, y, lower, upper.
@@ -64,7 +62,6 @@ class Plots(CheckPlots):
             seed=seed,
             ci_level=self._fit.interval_level(ci_level),
             others=others,
-            data=data,
         )
 
     def groups(self, x: str | None = None, *, columns: int = 4, **options: Any) -> Any:
@@ -92,7 +89,6 @@ class Plots(CheckPlots):
         n_draws: int = 100,
         seed: int = 0,
         ci_level: float | None = None,
-        data: Any = None,
     ) -> pd.DataFrame:
         """What :meth:`population` shows: columns kind (data, complete, population, draw), draw, x, y, lower, upper.
 
@@ -102,12 +98,9 @@ class Plots(CheckPlots):
             n_draws: Lines drawn from the uncertainty of the fixed effects.
             seed: Of these draws.
             ci_level: Probability of the band (that of the fit, if left out).
-            data: The data that were fitted, for a result that was loaded.
         """
         level = self._fit.interval_level(ci_level)
-        return regression_lines.population_lines(
-            self._fit, x=x, at=at, n_draws=n_draws, seed=seed, ci_level=level, data=data
-        )
+        return regression_lines.population_lines(self._fit, x=x, at=at, n_draws=n_draws, seed=seed, ci_level=level)
 
     def population(self, x: str | None = None, *, ax: Any = None, **options: Any) -> Any:
         """All data with the line of the fixed effects, its uncertainty, and the line of complete pooling.
@@ -124,31 +117,29 @@ class Plots(CheckPlots):
 
         return draw_population(self.population_data(x, **options), ax=ax, title=self._fit.model.formula)
 
-    def shrinkage_data(self, *terms: str, group: str | None = None, data: Any = None) -> pd.DataFrame:
+    def shrinkage_data(self, *terms: str, group: str | None = None) -> pd.DataFrame:
         """What :meth:`shrinkage` shows: index level, columns (kind, term); kinds no, partial, centre, complete.
 
         Args:
             terms: Coefficients; if left out, the first two that vary.
             group: The grouping factor; may be left out where there is one.
-            data: The data that were fitted, for a result that was loaded.
         """
-        return by_plot.shrinkage(self._fit, group, terms, data)
+        return by_plot.shrinkage(self._fit, group, terms)
 
-    def shrinkage(self, *terms: str, group: str | None = None, ax: Any = None, data: Any = None) -> Any:
+    def shrinkage(self, *terms: str, group: str | None = None, ax: Any = None) -> Any:
         """Where partial pooling moves each level's own estimate: arrows for two coefficients, lines for one.
 
         Args:
             terms: One or two coefficients; if left out, the first two that vary.
             group: The grouping factor; may be left out where there is one.
             ax: Axes to draw into.
-            data: The data that were fitted, for a result that was loaded.
 
         Returns:
             The matplotlib Axes.
         """
         from unimix.plots.levels import draw_shrinkage
 
-        return draw_shrinkage(self.shrinkage_data(*terms, group=group, data=data), ax=ax, title=self._fit.model.formula)
+        return draw_shrinkage(self.shrinkage_data(*terms, group=group), ax=ax, title=self._fit.model.formula)
 
     def caterpillar_data(self, group: str | None = None, *, ci_level: float | None = None) -> pd.DataFrame:
         """What :meth:`caterpillar` shows: columns group, term, level, estimate, std_error, lower, upper, position.
@@ -178,13 +169,13 @@ class Plots(CheckPlots):
         note = f"{by_plot.interval_words(self._fit, self._fit.interval_level(ci_level))}; blue where they exclude zero"
         return draw_caterpillar(data, columns=columns, title=title, note=note)
 
-    def forest_data(self, *others: FitResult | Sequence[FitResult]) -> pd.DataFrame:
+    def forest_data(self, *others: FittedModel | Sequence[FittedModel]) -> pd.DataFrame:
         """What :meth:`forest` shows: columns part, name, engine, estimate, lower, upper, interval."""
         from unimix.plots.forest import forest_data
 
         return forest_data(_labelled([self._fit, *_flat(others)]))
 
-    def forest(self, *others: FitResult | Sequence[FitResult], columns: int = 3, title: str | None = None) -> Any:
+    def forest(self, *others: FittedModel | Sequence[FittedModel], columns: int = 3, title: str | None = None) -> Any:
         """Fixed effects with intervals, and SDs, of this result and others side by side.
 
         Args:
@@ -206,7 +197,6 @@ class Plots(CheckPlots):
         group: str | None = None,
         levels: Sequence[Any] | int = 40,
         seed: int = 0,
-        data: Any = None,
     ) -> pd.DataFrame:
         """What :meth:`ridge` shows: columns level, x, density, mean; levels by increasing mean.
 
@@ -215,9 +205,8 @@ class Plots(CheckPlots):
             group: The grouping factor; may be left out where there is one.
             levels: Levels to show, or how many.
             seed: Of the draws, where the engine has none of its own.
-            data: The data that were fitted, for a result that was loaded.
         """
-        return by_plot.ridge(self._fit, term, group, levels, seed, data)
+        return by_plot.ridge(self._fit, term, group, levels, seed)
 
     def ridge(
         self,
@@ -227,7 +216,6 @@ class Plots(CheckPlots):
         levels: Sequence[Any] | int = 40,
         seed: int = 0,
         ax: Any = None,
-        data: Any = None,
     ) -> Any:
         """The posterior of a coefficient per level; for other engines the normal distribution of its error.
 
@@ -237,14 +225,13 @@ class Plots(CheckPlots):
             levels: Levels to show, or how many, evenly among them.
             seed: Of the draws, where the engine has none of its own.
             ax: Axes to draw into.
-            data: The data that were fitted, for a result that was loaded.
 
         Returns:
             The matplotlib Axes.
         """
         from unimix.plots.levels import draw_ridge
 
-        found = self.ridge_data(term, group=group, levels=levels, seed=seed, data=data)
+        found = self.ridge_data(term, group=group, levels=levels, seed=seed)
         return draw_ridge(
             found,
             ax=ax,
@@ -258,13 +245,13 @@ def _some(found: pd.DataFrame) -> str:
     return f" ({shown} of {total} levels)" if shown < total else ""
 
 
-def _flat(others: Sequence[FitResult | Sequence[FitResult]]) -> list[FitResult]:
+def _flat(others: Sequence[FittedModel | Sequence[FittedModel]]) -> list[FittedModel]:
     return [fit for other in others for fit in (other if isinstance(other, list | tuple) else [other])]  # type: ignore[misc]
 
 
-def _labelled(fits: list[FitResult]) -> list[tuple[str, FitResult]]:
+def _labelled(fits: list[FittedModel]) -> list[tuple[str, FittedModel]]:
     """Results under their backends' names, numbered where one occurs twice."""
-    found: list[tuple[str, FitResult]] = []
+    found: list[tuple[str, FittedModel]] = []
     for fit in fits:
         count = sum(f.engine.backend == fit.engine.backend for _, f in found)
         found.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))

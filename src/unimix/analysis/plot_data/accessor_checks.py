@@ -9,13 +9,13 @@ import pandas as pd
 from unimix.analysis.plot_data import by_plot
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 
 class CheckPlots:
     """Pictures that check a result; :class:`~unimix.analysis.plot_data.accessor.Plots` adds those of its estimates."""
 
-    def __init__(self, fit: FitResult) -> None:
+    def __init__(self, fit: FittedModel) -> None:
         self._fit = fit
 
     def __dir__(self) -> list[str]:
@@ -71,17 +71,16 @@ class CheckPlots:
         shown = by_plot.sampled_names(self._fit, names)
         return draw_rank(self._fit.posterior, shown, title=self._fit.model.formula, **options)
 
-    def posterior_predictive_data(self, n: int = 50, *, seed: int = 0, data: Any = None) -> pd.DataFrame:
+    def posterior_predictive_data(self, n: int = 50, *, seed: int = 0) -> pd.DataFrame:
         """What :meth:`posterior_predictive` shows: columns draw (-1: observed), x, density.
 
         Args:
             n: Number of replicated data sets.
             seed: Of random numbers.
-            data: The data that were fitted, for a result that was loaded.
         """
-        return by_plot.posterior_predictive(self._fit, n, seed, data)
+        return by_plot.posterior_predictive(self._fit, n, seed)
 
-    def posterior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None, data: Any = None) -> Any:
+    def posterior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None) -> Any:
         """The distribution of the observed response among replicated ones, given the group effects.
 
         Replicated from posterior draws, or from the joint error of fixed and group effects and the residual.
@@ -90,14 +89,13 @@ class CheckPlots:
             n: Number of replicated data sets.
             seed: Of random numbers.
             ax: Axes to draw into.
-            data: The data that were fitted, for a result that was loaded.
 
         Returns:
             The matplotlib Axes.
         """
         from unimix.plots.checks import draw_predictive
 
-        found = self.posterior_predictive_data(n, seed=seed, data=data)
+        found = self.posterior_predictive_data(n, seed=seed)
         return draw_predictive(
             found, ax=ax, title=self._fit.model.formula, xlabel=str(found.attrs["response"]), label="replicated"
         )
@@ -132,31 +130,24 @@ class CheckPlots:
             found, ax=ax, title=self._fit.model.formula, xlabel=str(found.attrs["response"]), label="from the prior"
         )
 
-    def diagnostics_data(self, *, data: Any = None) -> pd.DataFrame:
-        """What :meth:`diagnostics` shows: index row; columns fitted, residual, residual_quantile, leverage.
+    def diagnostics_data(self) -> pd.DataFrame:
+        """What :meth:`diagnostics` shows: index row; columns fitted, residual, residual_quantile, leverage."""
+        return by_plot.diagnostics(self._fit)
 
-        Args:
-            data: The data that were fitted, for a result that was loaded.
-        """
-        return by_plot.diagnostics(self._fit, data)
-
-    def diagnostics(self, *, data: Any = None) -> Any:
+    def diagnostics(self) -> Any:
         """Residuals against fitted values, Q-Q of residuals and group effects, scale-location, leverage.
-
-        Args:
-            data: The data that were fitted, for a result that was loaded.
 
         Returns:
             The matplotlib Axes, four and one per kind of group effect.
         """
         from unimix.plots.checks import draw_diagnostics
 
-        found = self.diagnostics_data(data=data)
+        found = self.diagnostics_data()
         return draw_diagnostics(found, by_plot.mode_quantiles(self._fit), title=self._fit.model.formula)
 
     def model_graph_data(self) -> str:
         """The graph of the model in graphviz's language."""
-        return str(self._fit.model_graph().source)
+        return str(self._fit.generative.graph().source)
 
     def model_graph(self, *, ax: Any = None) -> Any:
         """PyMC's graph of the model, with its priors; needs graphviz.
@@ -172,4 +163,4 @@ class CheckPlots:
         """
         from unimix.plots.chains import draw_graph
 
-        return draw_graph(self._fit.model_graph(), ax=ax, title=self._fit.model.formula)
+        return draw_graph(self._fit.generative.graph(), ax=ax, title=self._fit.model.formula)

@@ -19,7 +19,7 @@ from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,13 +27,13 @@ POINTS = 200
 """Points of a density."""
 
 
-def interval_words(fit: FitResult, ci_level: float) -> str:
+def interval_words(fit: FittedModel, ci_level: float) -> str:
     """What an interval of group effects is."""
     kind = "credible" if is_sampled(fit) else "conditional"
     return f"{100 * ci_level:g}% {kind} intervals"
 
 
-def caterpillar(fit: FitResult, group: str | None, ci_level: float) -> pd.DataFrame:
+def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.DataFrame:
     """Columns group, term, level, estimate, std_error, lower, upper, position (0 is the smallest estimate)."""
     checked_level(ci_level)
     group = the_group(fit, group)
@@ -59,13 +59,13 @@ def caterpillar(fit: FitResult, group: str | None, ci_level: float) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def shrinkage(fit: FitResult, group: str | None, terms: tuple[str, ...], data: Any) -> pd.DataFrame:
+def shrinkage(fit: FittedModel, group: str | None, terms: tuple[str, ...]) -> pd.DataFrame:
     """Index level; columns (kind, term) with kind no, partial, centre, complete.
 
     Raises:
         OptionError: For a coefficient that no level has.
     """
-    found = level_estimates(fit, group, data)
+    found = level_estimates(fit, group)
     known = [n for j, n in enumerate(found.columns.names) if found.no.own[:, j].any()]
     names = list(terms) or [found.columns.names[j] for j in found.varying][:2] or known[:1]
     if len(names) > 2:
@@ -83,14 +83,14 @@ def shrinkage(fit: FitResult, group: str | None, terms: tuple[str, ...], data: A
 
 
 def ridge(
-    fit: FitResult, term: str | None, group: str | None, levels: Sequence[Any] | int, seed: int, data: Any
+    fit: FittedModel, term: str | None, group: str | None, levels: Sequence[Any] | int, seed: int
 ) -> pd.DataFrame:
     """Density of each level's coefficient: columns level, x, density, mean; levels by increasing mean.
 
     Raises:
         OptionError: For a coefficient that no level has.
     """
-    found = level_estimates(fit, group, data)
+    found = level_estimates(fit, group)
     names = found.columns.names
     first = found.varying[0] if found.varying else int(np.flatnonzero(found.no.own.any(axis=0))[0])
     if term is not None and term not in names:
@@ -101,7 +101,7 @@ def ridge(
     own = found.no.own[:, at]
     if not own.any():
         raise OptionError(f"{names[at]!r} is constant within every level of {found.group}: choose another coefficient.")
-    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed, data), found.parts, found.no.turned)[:, :, at]
+    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=seed), found.parts, found.no.turned)[:, :, at]
     parts = []
     shown = [i for i in picked_levels(found, levels) if own[i]]
     for level in sorted(shown, key=lambda i: float(drawn[:, i].mean())):
@@ -122,18 +122,18 @@ def ridge(
     return frame
 
 
-def posterior_predictive(fit: FitResult, n: int, seed: int, data: Any) -> pd.DataFrame:
+def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
     """Columns draw (-1: observed), x, density of the response."""
-    drawn = replicated(fit, n, seed, data)
+    drawn = replicated(fit, n, seed=seed)
     return _predictive(fit, drawn)
 
 
-def prior_predictive(fit: FitResult, n: int, seed: int) -> pd.DataFrame:
+def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
     """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
-    return _predictive(fit, fit.prior_predictive(n, seed=seed))
+    return _predictive(fit, fit.generative.prior_predictive(n, seed))
 
 
-def _predictive(fit: FitResult, drawn: FloatArray) -> pd.DataFrame:
+def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
     observed, kind = np.asarray(fit.rows.observed), fit.family.response
     discrete, positive = kind in ("count", "binomial"), kind in ("positive", "unit")
     finite = drawn[np.isfinite(drawn).all(axis=1)]
@@ -180,7 +180,7 @@ def _density(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     return grid, np.asarray(kernel(grid))
 
 
-def diagnostics(fit: FitResult, data: Any) -> pd.DataFrame:
+def diagnostics(fit: FittedModel) -> pd.DataFrame:
     """One row per row used: fitted, residual (standardized), residual_quantile (normal score), leverage.
 
     Raises:
@@ -191,7 +191,7 @@ def diagnostics(fit: FitResult, data: Any) -> pd.DataFrame:
             f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.resid() gives plain "
             "ones."
         )
-    design = fit.design(data)
+    design = fit.design()
     residual = fit.resid("standardized")
     return pd.DataFrame(
         {
@@ -204,7 +204,7 @@ def diagnostics(fit: FitResult, data: Any) -> pd.DataFrame:
     )
 
 
-def mode_quantiles(fit: FitResult) -> pd.DataFrame:
+def mode_quantiles(fit: FittedModel) -> pd.DataFrame:
     """Columns label (term | group), level, mode, quantile (normal score)."""
     parts = [
         pd.DataFrame(
@@ -228,7 +228,7 @@ def _normal_scores(values: FloatArray) -> FloatArray:
     return np.asarray(special.ndtri((scipy.stats.rankdata(values) - 0.5) / len(values)))
 
 
-def sampled_names(fit: FitResult, names: list[str] | None) -> list[str]:
+def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
     """Variables of the posterior to show: fixed effects, SDs, correlations and dispersion, unless named.
 
     Raises:
@@ -249,7 +249,7 @@ def sampled_names(fit: FitResult, names: list[str] | None) -> list[str]:
     return names
 
 
-def draws_frame(fit: FitResult, names: list[str]) -> pd.DataFrame:
+def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
     """Columns chain, draw and one per parameter, called ``sd(g)[x]``."""
     found = fit.posterior.posterior[names]
     columns: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from unimix.stats.inference import checked_level
 from unimix.stats.per_level_regressions import follow, new_columns
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -39,7 +39,7 @@ class _Grid:
     rows: NewRows
 
 
-def chosen_predictor(fit: FitResult, design: Design, group: str | None, x: str | None) -> str:
+def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str | None) -> str:
     """The predictor along which lines are drawn: one whose slope varies, else one that varies within levels.
 
     Without a group: a numeric one, if there is any.
@@ -101,7 +101,7 @@ def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> lis
 
 
 def group_lines(
-    fit: FitResult,
+    fit: FittedModel,
     *,
     x: str | None = None,
     group: str | None = None,
@@ -110,8 +110,7 @@ def group_lines(
     n_draws: int = 40,
     seed: int = 0,
     ci_level: float = 0.95,
-    others: Mapping[str, FitResult] | None = None,
-    data: Any = None,
+    others: Mapping[str, FittedModel] | None = None,
 ) -> pd.DataFrame:
     """Observed values and lines per level, one row per point.
 
@@ -125,19 +124,18 @@ def group_lines(
         seed: Of these draws.
         ci_level: Probability of the band around the partially pooled line.
         others: Further results of the same design by label, whose partially pooled lines are added.
-        data: The data that were fitted, for a result that was loaded.
 
     Returns:
         Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number, or -1),
         x, y (expected response; observed where kind is data), lower and upper (partial only).
     """
     checked_level(ci_level)
-    design = fit.design(data)
-    found = level_estimates(fit, group, data)
+    design = fit.design()
+    found = level_estimates(fit, group)
     checked_others(fit, others)
     name = chosen_predictor(fit, design, found.group, x)
     shown = picked_levels(found, levels)
-    draws = coefficient_draws(fit, max(n_draws, 1000), seed, data)
+    draws = coefficient_draws(fit, max(n_draws, 1000), seed=seed)
     parts = [_observed(design, found, name, shown)]
     for level in shown:
         grid = _grid(fit, design, np.flatnonzero(found.codes == level), level, name, at)
@@ -155,7 +153,7 @@ def group_lines(
     return frame
 
 
-def checked_others(fit: FitResult, others: Any) -> None:
+def checked_others(fit: FittedModel, others: Any) -> None:
     """Refuse what are no further results of the same design by label.
 
     Raises:
@@ -175,14 +173,13 @@ def checked_others(fit: FitResult, others: Any) -> None:
 
 
 def population_lines(
-    fit: FitResult,
+    fit: FittedModel,
     *,
     x: str | None = None,
     at: Mapping[str, Any] | None = None,
     n_draws: int = 100,
     seed: int = 0,
     ci_level: float = 0.95,
-    data: Any = None,
 ) -> pd.DataFrame:
     """All observed values, the line of the fixed effects with its uncertainty, and that of complete pooling.
 
@@ -193,16 +190,15 @@ def population_lines(
         n_draws: Lines drawn from the uncertainty of the fixed effects.
         seed: Of these draws.
         ci_level: Probability of the band.
-        data: The data that were fitted, for a result that was loaded.
 
     Returns:
         Columns kind (data, complete, population, draw), draw, x, y, lower and upper (population only).
     """
     checked_level(ci_level)
-    design = fit.design(data)
+    design = fit.design()
     name = chosen_predictor(fit, design, None, x)
     grid = _grid(fit, design, np.arange(design.n), -1, name, at)
-    beta = coefficient_draws(fit, max(n_draws, 1000), seed, data).beta
+    beta = coefficient_draws(fit, max(n_draws, 1000), seed=seed).beta
     share: FloatArray | float = 1.0
     if "zero" in fit.parts and grid.rows.zero is not None:
         share = expit(-(grid.rows.zero @ fit.parts["zero"].estimate))
@@ -227,14 +223,14 @@ def population_lines(
     return frame
 
 
-def _attributes(fit: FitResult, design: Design, name: str) -> dict[Hashable, Any]:
+def _attributes(fit: FittedModel, design: Design, name: str) -> dict[Hashable, Any]:
     """What the picture says on its axes; categories in their order."""
     column = design.columns[name]
     categories = [str(v) for v in column.levels] if isinstance(column, FactorColumn) else None
     return {"x": name, "response": response_label(fit), "categories": categories}
 
 
-def response_label(fit: FitResult) -> str:
+def response_label(fit: FittedModel) -> str:
     """Name of the response on an axis."""
     told = fit.model.response.replace("`", "")
     return f"share of successes, {told}" if told.startswith("cbind(") else told
@@ -253,7 +249,7 @@ def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]
 
 
 def _grid(
-    fit: FitResult,
+    fit: FittedModel,
     design: Design,
     mine: npt.NDArray[np.int64],
     level: int,
@@ -298,7 +294,7 @@ def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any
 
 
 def _lines(
-    fit: FitResult, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
+    fit: FittedModel, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
 ) -> pd.DataFrame:
     z = [grid.rows.z[part.block] for part in found.parts]
     columns = new_columns(found.columns, grid.rows.x, z)
@@ -327,7 +323,7 @@ def _lines(
     return pd.concat(parts, ignore_index=True)
 
 
-def _partial(fit: FitResult, found: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
+def _partial(fit: FittedModel, found: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
     """Linear predictor of a level's line by a result of the same design."""
     eta = grid.rows.x @ fit.fixed.estimate + grid.rows.offset
     level = found.levels.index(label)

@@ -24,7 +24,7 @@ from unimix.stats.predictor import expected_response, predictive_log_density
 from unimix.stats.scores import normal_crps, normal_log_density, sample_crps
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -234,7 +234,7 @@ class Placed:
         return Placed(self.rows, codes)
 
 
-def place(fit: FitResult, data: Any) -> Placed:
+def place(fit: FittedModel, data: Any) -> Placed:
     """The design rows of new data and where their levels stand."""
     rows = design_rows(fit.model.recipe, data, with_groups=bool(fit.random))
     codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
@@ -242,7 +242,7 @@ def place(fit: FitResult, data: Any) -> Placed:
 
 
 def predictive(
-    fit: FitResult,
+    fit: FittedModel,
     data: Any,
     *,
     weights: FloatArray | None = None,
@@ -272,24 +272,21 @@ def predictive(
     return of_normal(rows, *predictor_normal(fit, at, integrated), dispersion_of(fit))
 
 
-def rows_of(fit: FitResult, at: Placed, weights: FloatArray | None, trials: FloatArray | None, seed: int) -> Rows:
+def rows_of(fit: FittedModel, at: Placed, weights: FloatArray | None, trials: FloatArray | None, seed: int) -> Rows:
     """What is known of placed rows beside their linear predictors; the arguments are those of :class:`Rows`."""
     zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
     return Rows(fit.family, weights, trials, zero, seed)
 
 
-def predictor_normal(
-    fit: FitResult, at: Placed, integrated: Sequence[bool], fitted: Any = None
-) -> tuple[FloatArray, FloatArray]:
+def predictor_normal(fit: FittedModel, at: Placed, integrated: Sequence[bool]) -> tuple[FloatArray, FloatArray]:
     """Linear predictors and their variances under an engine that estimates, shapes (n,).
 
     Args:
         fit: The result.
         at: The rows; an effect of code -1 is zero in the predictor.
         integrated: Per block, whether the variance of such an effect is in the variance.
-        fitted: The data that were fitted, for a result that was loaded.
     """
-    error = conditional_at(fit, fit.design(fitted))
+    error = conditional_at(fit, fit.design())
     centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
     kept = []
     for block, z, codes, whole in zip(fit.random, at.rows.z, at.codes, integrated, strict=True):
@@ -300,7 +297,7 @@ def predictor_normal(
 
 
 def predictor_draws(
-    fit: FitResult, at: Placed, integrated: Sequence[bool], n_draws: int, seed: int, fitted: Any = None
+    fit: FittedModel, at: Placed, integrated: Sequence[bool], n_draws: int, seed: int
 ) -> tuple[FloatArray, FloatArray]:
     """Linear predictors (S, n) and dispersion parameters (S, k) under posterior draws.
 
@@ -310,9 +307,8 @@ def predictor_draws(
         integrated: Per block, whether such an effect is drawn instead, once per draw and level.
         n_draws: At most.
         seed: Of the effects that are drawn.
-        fitted: The data that were fitted, for a result that was loaded.
     """
-    draws = coefficient_draws(fit, n_draws, seed, fitted)
+    draws = coefficient_draws(fit, n_draws, seed=seed)
     rng = np.random.default_rng([seed, 5])
     eta = draws.beta @ at.rows.x.T + at.rows.offset
     blocks = zip(at.rows.z, at.rows.labels, at.codes, draws.effects, draws.covariances, integrated, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from unimix.stats.predictor import linear_predictors as predictors
 
 if TYPE_CHECKING:
     from unimix.design.design import Design
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,25 +49,25 @@ class Draws:
         return f"{len(self)} draws: beta {self.beta.shape}, effects {shapes}, parameters {self.parameters.shape}"
 
 
-def coefficient_draws(fit: FitResult, n: int, seed: int | None, data: Any = None) -> Draws:
-    """Draws of fixed and group effects, jointly.
+def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> Draws:
+    """Draws of fixed effects, group effects and, of a sampler, covariance and dispersion parameters, jointly.
+
+    A sampler's are its posterior draws, evenly thinned; for other engines they come from the normal distribution
+    of the estimation error at the estimated covariance parameters (Henderson 1975).
 
     Args:
-        fit: A sampled result gives its posterior draws, evenly thinned; another one draws from the normal distribution
-            of the estimation error at the estimated covariance parameters (:mod:`unimix.stats.joint_error`).
         n: Number of draws.
         seed: Of random numbers.
-        data: The data that were fitted, for a result that was loaded.
 
     Raises:
         OptionError: For a number below 1.
-        UnsupportedModelError: If the sampled effects were too many to keep.
+        DataError: If the data are needed and absent, or not those that were fitted.
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: a whole number of draws, 1 at least.")
     if is_sampled(fit):
         return _posterior(fit, int(n))
-    design = fit.design(data)
+    design = fit.design()
     at = conditional_at(fit, design)
     rng = np.random.default_rng(seed)
     beta, effects = draw_coefficients(at, fit.fixed.estimate, [b.modes for b in fit.random], int(n), rng)
@@ -76,7 +76,7 @@ def coefficient_draws(fit: FitResult, n: int, seed: int | None, data: Any = None
     return Draws(beta, effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
 
 
-def conditional_at(fit: FitResult, design: Design) -> Conditional:
+def conditional_at(fit: FittedModel, design: Design) -> Conditional:
     """The joint error of fixed and group effects at a result's estimates."""
     zero = fit.rows.zero_probability
     logit = None if zero is None else np.log(zero) - np.log1p(-zero)
@@ -85,7 +85,7 @@ def conditional_at(fit: FitResult, design: Design) -> Conditional:
     return conditional(design, fit.rows.linear_predictor, covariances, parameters, fit.fixed.covariance, logit)
 
 
-def dispersion_of(fit: FitResult) -> FloatArray:
+def dispersion_of(fit: FittedModel) -> FloatArray:
     """The family's dispersion parameters, shape (k,).
 
     Raises:
@@ -99,7 +99,7 @@ def dispersion_of(fit: FitResult) -> FloatArray:
     return fit.dispersion_parameters
 
 
-def _posterior(fit: FitResult, n: int) -> Draws:
+def _posterior(fit: FittedModel, n: int) -> Draws:
     found = fit.posterior.posterior
     total = found.sizes["chain"] * found.sizes["draw"]
     picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
@@ -130,17 +130,17 @@ def linear_predictors(design: Design, draws: Draws) -> FloatArray:
     return predictors(design, draws.beta, draws.effects)
 
 
-def replicated(fit: FitResult, n: int, seed: int | None, data: Any = None) -> FloatArray:
-    """New responses of the rows that were fitted, given the group effects, shape (S, n_obs).
+def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> FloatArray:
+    """Replicated responses of the rows used, given their group effects, shape (n, n_obs).
+
+    From :meth:`draws`, with the family's distribution about each mean; of a binomial family proportions.
 
     Args:
-        fit: The result.
-        n: Number of replications.
+        n: Number of replications; a sampler has no more than its draws.
         seed: Of random numbers.
-        data: The data that were fitted, for a result that was loaded.
     """
-    draws = coefficient_draws(fit, n, seed, data)
-    design = fit.design(data)
+    draws = coefficient_draws(fit, n, seed=seed)
+    design = fit.design()
     rng = np.random.default_rng(None if seed is None else [seed, 7])
     share = None if fit.rows.zero_probability is None else 1.0 - fit.rows.zero_probability
     eta = linear_predictors(design, draws)

@@ -32,7 +32,7 @@ from unimix.formula.interpreter import parse
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -41,7 +41,7 @@ LEVELS = ("group", "population")
 NEW = ("error", "population", "sample")
 
 
-def included(fit: FitResult, level: str | Sequence[str]) -> list[bool]:
+def included(fit: FittedModel, level: str | Sequence[str]) -> list[bool]:
     """Which blocks' effects are in a prediction.
 
     Raises:
@@ -65,7 +65,7 @@ def included(fit: FitResult, level: str | Sequence[str]) -> list[bool]:
 
 
 def predict_interval(
-    fit: FitResult,
+    fit: FittedModel,
     data: Any,
     *,
     level: str | Sequence[str],
@@ -74,7 +74,6 @@ def predict_interval(
     kind: str,
     ci_level: float,
     seed: int,
-    fitted: Any = None,
     own_rows: bool = False,
 ) -> pd.DataFrame:
     """Predictions with intervals, columns estimate, std_error, lower, upper; NaN where a predictor is missing.
@@ -88,7 +87,6 @@ def predict_interval(
         kind: response or link.
         ci_level: Probability.
         seed: Of the responses that are drawn where there is no closed form.
-        fitted: The data that were fitted, for a result that was loaded.
         own_rows: Whether the rows are those that were fitted, with their weights and trials.
 
     Raises:
@@ -120,21 +118,21 @@ def predict_interval(
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
     kept, rows = at.only(chosen), rows_of(fit, at, weights, trials, seed)
     if is_sampled(fit):
-        eta, parameters = predictor_draws(fit, kept, integrated, fit.status.n_draws or 1, seed, fitted)
+        eta, parameters = predictor_draws(fit, kept, integrated, fit.status.n_draws or 1, seed)
         values = (
             _of_response(SampledPredictive(rows, eta, parameters), ci_level)
             if prediction
             else _of_draws(rows, eta, kind, ci_level)
         )
     else:
-        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, fitted, prediction=prediction)
+        values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, prediction=prediction)
     table = np.full((len(at.rows.complete), 4), np.nan)
     table[at.rows.complete] = values
     index = data.index if isinstance(data, pd.DataFrame) else None
     return pd.DataFrame(table, columns=["estimate", "std_error", "lower", "upper"], index=index)
 
 
-def _with_groups(fit: FitResult, data: Any, chosen: list[bool]) -> Any:
+def _with_groups(fit: FittedModel, data: Any, chosen: list[bool]) -> Any:
     """The data, with a new level of every grouping factor whose effects are left out and whose columns are absent."""
     spec = parse(fit.model.recipe.formula)
     wanted = {b.group for b, c in zip(fit.random, chosen, strict=True) if c}
@@ -144,7 +142,9 @@ def _with_groups(fit: FitResult, data: Any, chosen: list[bool]) -> Any:
     return to_pandas(data).assign(**dict.fromkeys(absent, "(new)")) if absent else data
 
 
-def _precision(fit: FitResult, at: Placed, data: Any, *, own_rows: bool) -> tuple[FloatArray | None, FloatArray | None]:
+def _precision(
+    fit: FittedModel, at: Placed, data: Any, *, own_rows: bool
+) -> tuple[FloatArray | None, FloatArray | None]:
     """Weights of a Gaussian response and trials of a binomial one, of the complete rows; None is 1."""
     if own_rows:
         return (fit.rows.weights if fit.family.is_linear else None), fit.rows.trials
@@ -165,23 +165,22 @@ def _of_response(made: Predictive, ci_level: float) -> FloatArray:
 
 
 def _of_estimates(
-    fit: FitResult,
+    fit: FittedModel,
     at: Placed,
     integrated: Sequence[bool],
     rows: Rows,
     kind: str,
     ci_level: float,
-    fitted: Any,
     *,
     prediction: bool,
 ) -> FloatArray:
     """Intervals of an engine that estimates, shape (n, 4): t with the result's degrees of freedom, else normal."""
-    centre, variance = predictor_normal(fit, at, integrated, fitted)
+    centre, variance = predictor_normal(fit, at, integrated)
     df: FloatArray | float = np.inf
     if fit.family.is_linear:
         ones = np.ones(len(centre)) if rows.weights is None else rows.weights
         dispersion = dispersion_of(fit)
-        found = variance_and_df(fit, at, integrated, ones if prediction else None, fitted)
+        found = variance_and_df(fit, at, integrated, ones if prediction else None)
         if found is not None:
             variance, df = found
         elif prediction:

@@ -12,12 +12,12 @@ from unimix.analysis.prediction.draws import coefficient_draws, linear_predictor
 from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def pointwise_log_likelihood(fit: FitResult, data: Any = None) -> FloatArray:
+def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
     """Log-likelihood of every row, given the group effects, under every draw, shape (chains, draws, n_obs).
 
     Raises:
@@ -25,8 +25,8 @@ def pointwise_log_likelihood(fit: FitResult, data: Any = None) -> FloatArray:
     """
     posterior = fit.posterior.posterior
     chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
-    draws = coefficient_draws(fit, chains * count, None, data)
-    design = fit.design(data)
+    draws = coefficient_draws(fit, chains * count)
+    design = fit.design()
     found = np.empty((len(draws), design.n))
     step = max(1, 20_000_000 // design.n)
     for begin in range(0, len(draws), step):
@@ -42,11 +42,18 @@ def pointwise_log_likelihood(fit: FitResult, data: Any = None) -> FloatArray:
     return found.reshape(chains, count, design.n)
 
 
-def loo(fit: FitResult, data: Any = None) -> Any:
-    """ArviZ's ``loo`` of a sampled result (Vehtari, Gelman & Gabry 2017, Stat. Comput. 27:1413-1432)."""
+def loo(fit: FittedModel) -> Any:
+    """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ (an ``ELPDData``).
+
+    One row is left out at a time, given the effects of its group; Pareto k above 0.7 marks rows whose value cannot
+    be trusted. ``um.compare_loo`` sets models side by side.
+
+    Raises:
+        UnimixError: If the engine does not sample, or the result was loaded from JSON.
+    """
     import arviz as az
 
-    values = pointwise_log_likelihood(fit, data)
+    values = pointwise_log_likelihood(fit)
     found = az.from_dict(log_likelihood={"y": values})
     draws = fit.posterior.posterior
     # For the relative efficiency of the draws; a correlation of an effect with itself has none.

@@ -1,89 +1,123 @@
-"""Predictions for new data from a saved result."""
+"""Predictions of the response, with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Never, overload
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+import pandas as pd
 
-from unimix.design.encoding import DesignRecipe
-from unimix.design.grouping_factors import level_codes
-from unimix.design.transform import design_rows
-from unimix.errors import DataError, listing
-from unimix.fitted.schema import RandomPartResult
+from unimix.analysis.prediction.intervals import NEW, frame_of, included, predict_interval
+from unimix.analysis.prediction.rows import predict_rows
+from unimix.design.frames import one_row
+from unimix.distributions.sampling import mean_of
+from unimix.errors import OptionError, listing
+from unimix.fitted.model import FittedModel
+from unimix.fitted.residuals import mean
+from unimix.foreign_names import refuse_keywords
 
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Shapes (n,).
-
-    Attributes:
-        eta: Linear predictor.
-        share: Probability of no structural zero; 1 without zero inflation.
-    """
-
-    eta: FloatArray
-    share: FloatArray
-
-
+@overload
 def predict(
-    recipe: DesignRecipe,
-    beta: FloatArray,
-    random: Sequence[RandomPartResult],
-    data: Any,
+    fit: FittedModel,
+    newdata: Any = None,
     *,
-    chosen: Sequence[bool],
-    new_levels: str,
-    zero: FloatArray | None = None,
-    aliased: Sequence[str] = (),
-) -> Prediction:
-    """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
+    level: Literal["group", "population"] | Sequence[str] = "group",
+    new_levels: Literal["error", "population", "sample"] = "error",
+    kind: Literal["response", "link"] = "response",
+    interval: None = None,
+    ci_level: float | None = None,
+    seed: int = 0,
+    **unknown: Never,
+) -> FloatArray: ...
+@overload
+def predict(
+    fit: FittedModel,
+    newdata: Any = None,
+    *,
+    level: Literal["group", "population"] | Sequence[str] = "group",
+    new_levels: Literal["error", "population", "sample"] = "error",
+    kind: Literal["response", "link"] = "response",
+    interval: Literal["confidence", "prediction"],
+    ci_level: float | None = None,
+    seed: int = 0,
+    **unknown: Never,
+) -> pd.DataFrame: ...
+def predict(
+    fit: FittedModel,
+    newdata: Any = None,
+    *,
+    level: Literal["group", "population"] | Sequence[str] = "group",
+    new_levels: Literal["error", "population", "sample"] = "error",
+    kind: Literal["response", "link"] = "response",
+    interval: Literal["confidence", "prediction"] | None = None,
+    ci_level: float | None = None,
+    seed: int = 0,
+    **unknown: Never,
+) -> FloatArray | pd.DataFrame:
+    """Predict the response, with an interval if asked for.
 
     Args:
-        recipe: Of the fitted design.
-        beta: Fixed effects, shape (p,).
-        random: Blocks with their levels and modes.
-        data: New rows.
-        chosen: Which blocks' effects are added.
-        new_levels: error, population or sample.
-        zero: Coefficients of the zero inflation, shape (k,), or None.
-        aliased: Names of the columns that were left out.
+        newdata: New rows, in any form that ``fit`` takes, or a dict of single values for one row; None for the rows
+            that were fitted.
+        level: group adds the group effects, population leaves them out, a list of grouping factors adds theirs.
+        new_levels: For levels that were not fitted: error, population (their effects are zero) or sample (they are
+            zero too, but their variance is in the interval).
+        kind: response (the expected response, by the inverse link, structural zeros included), or link (the
+            linear predictor). At population level this is the response of a group whose effects are zero, not the
+            average over groups.
+        interval: confidence, of the expected response: the joint error of fixed and group effects at the estimated
+            variances. prediction, of one new response (of the weight or the trials that its row has in the column
+            of ``weights=`` or in ``cbind``; else weight 1, one trial): also the residual, and the variance between
+            groups of every effect that is left out or not fitted; its estimate is then the mean over them.
+            Quantiles of the draws for a sampler.
+        ci_level: Probability of the interval (that of the fit, if left out).
+        seed: Of the draws that prediction intervals of generalised models are made of.
+        unknown: Nothing; what other packages call an argument is answered with its name here.
 
     Returns:
-        NaN where a value is missing.
+        One value per row; with an interval a frame with columns estimate, std_error, lower, upper. NaN where a
+        predictor is missing.
 
     Raises:
-        DataError: For a level that was not fitted, with ``new_levels="error"``.
+        DataError: For absent columns or unknown levels.
+        OptionError: For a wrong argument.
     """
-    rows = design_rows(recipe, data, with_groups=any(chosen))
-    rows.check_estimable(aliased)
-    values = rows.x @ beta + rows.offset
-    strange: dict[str, list[str]] = {}
-    if any(chosen):
-        for block, z, labels, wanted in zip(random, rows.z, rows.labels, chosen, strict=True):
-            if not wanted:
-                continue
-            codes = level_codes(block.levels, labels)
-            if (codes < 0).any() and new_levels == "error":
-                strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})
-                continue
-            modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
-            values = values + np.einsum("nq,nq->n", z, modes[codes])
-    if strange:
-        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
-        raise DataError(
-            f"The new data have levels that were not fitted ({told}). Their effects are unknown: "
-            "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
+    refuse_keywords(predict, unknown)
+    chosen = included(fit, level)
+    if new_levels not in NEW:
+        raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")
+    if kind not in ("response", "link"):
+        raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
+    if interval is not None:
+        rows = frame_of(fit.design()) if newdata is None else newdata
+        return predict_interval(
+            fit,
+            rows,
+            level=level,
+            new_levels=new_levels,
+            interval=interval,
+            kind=kind,
+            ci_level=fit.interval_level(ci_level),
+            seed=seed,
+            own_rows=newdata is None,
         )
-    found = np.full(len(rows.complete), np.nan)
-    found[rows.complete] = values
-    share = np.ones(len(rows.complete))
-    if zero is not None and rows.zero is not None:
-        share[rows.complete] = expit(-(rows.zero @ zero))
-    return Prediction(found, share)
+    if newdata is None and isinstance(level, str):
+        eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
+        return eta if kind == "link" else mean(fit.family, fit.rows, eta)
+    zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
+    found = predict_rows(
+        fit.model.recipe,
+        fit.fixed.estimate,
+        fit.random,
+        frame_of(fit.design()) if newdata is None else one_row(newdata),
+        chosen=chosen,
+        new_levels=new_levels,
+        zero=zero,
+        aliased=fit.model.aliased,
+    )
+    return found.eta if kind == "link" else mean_of(fit.family, found.eta) * found.share

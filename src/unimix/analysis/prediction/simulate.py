@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean
 from unimix.parallel.jobs import check_seed
 from unimix.stats.simulation import Simulator
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 EFFECTS = ("new", "kept")
 
 
-def simulator_of(fit: FitResult, effects: str = "new", data: Any = None) -> Simulator:
+def simulator_of(fit: FittedModel, effects: str = "new") -> Simulator:
     """A result's model with its estimates.
 
     Args:
         fit: The result.
         effects: new group effects in every response, or those of the fit.
-        data: The data that were fitted, for a result that was loaded.
 
     Raises:
         OptionError: For other effects.
@@ -35,7 +35,7 @@ def simulator_of(fit: FitResult, effects: str = "new", data: Any = None) -> Simu
         raise OptionError(f"effects={effects!r}: choose 'new' or 'kept'.{did_you_mean(str(effects), EFFECTS)}")
     if "dispersion" in fit.parts:
         raise UnsupportedModelError("Models whose dispersion has a formula cannot be simulated yet.")
-    design = fit.design(data)
+    design = fit.design()
     if design.weights is not None and not design.family.is_linear:
         raise UnsupportedModelError(
             "A row of weight w stands for w responses with equal values here, which no simulation gives. Repeat the "
@@ -52,27 +52,33 @@ def simulator_of(fit: FitResult, effects: str = "new", data: Any = None) -> Simu
     )
 
 
-def simulate(fit: FitResult, n: int, seed: int | None, effects: str, data: Any) -> FloatArray:
-    """Responses of the rows used, shape (n, n_obs); a posterior gives each its own draw of all parameters.
+def simulate(
+    fit: FittedModel,
+    n: int = 1,
+    *,
+    seed: int | None = None,
+    effects: Literal["new", "kept"] = "new",
+) -> FloatArray:
+    """Responses of the rows used at the estimates, shape (n, n_obs); of a binomial family proportions.
 
     Args:
-        fit: The result.
         n: Number of responses.
         seed: Of random numbers.
-        effects: new or kept.
-        data: The data that were fitted, for a result that was loaded.
+        effects: new group effects in each (lme4's ``simulate``), or kept: those of the fit. A posterior gives every
+            response a draw of all parameters.
 
     Raises:
         OptionError: For a number below 1.
+        UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
     """
     check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: a whole number of responses, 1 at least.")
-    own = simulator_of(fit, effects, data)
+    own = simulator_of(fit, effects)
     rng = np.random.default_rng(seed)
     if fit.fixed.interval != "credible":
         return np.array([own.draw(rng) for _ in range(n)])
-    draws = fit.draws(fit.status.n_draws or 1)
+    draws = coefficient_draws(fit, fit.status.n_draws or 1)
     picked = rng.integers(len(draws), size=n)
     return np.array(
         [

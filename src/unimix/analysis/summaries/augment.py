@@ -10,48 +10,48 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.prediction.draws import conditional_at
+from unimix.analysis.prediction.predict import predict
 from unimix.design.frames import one_row, to_pandas
 from unimix.design.transform import response_values
 from unimix.distributions.log_density import unit_deviance
 from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
+from unimix.fitted.rebuild_design import with_data
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
 from unimix.stats.cooks_distance import cooks_distance, standardized
 from unimix.stats.joint_error import leverage
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def augment_rows(fit: FitResult, *, full: bool = False, data: Any = None) -> pd.DataFrame:
+def augment_rows(fit: FittedModel, *, full: bool = False) -> pd.DataFrame:
     """The rows used: response, ``.fitted``, ``.resid``, ``.fixed``; indexed as the data were, or by position.
 
     Args:
         fit: The result.
         full: Add the columns of :func:`influence_columns`.
-        data: The data that were fitted, for a result that was loaded.
     """
     rows = fit.rows
     columns = {
         fit.model.response: np.array(rows.observed),
         ".fitted": np.array(fit.fitted),
         ".resid": rows.observed - fit.fitted,
-        ".fixed": np.array(fit.predict(level="population")),
+        ".fixed": np.array(predict(fit, level="population")),
     }
     if full:
-        columns |= influence_columns(fit, data)
+        columns |= influence_columns(fit)
     positions = pd.Index(_places(fit), name="row")
     return pd.DataFrame(columns, index=positions if rows.labels is None else rows.labels.index())
 
 
-def influence_columns(fit: FitResult, data: Any = None) -> dict[str, FloatArray]:
+def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     """What broom adds to the rows beside fitted values and residuals, shapes (n,).
 
     Args:
         fit: The result.
-        data: The data that were fitted, for a result that was loaded.
 
     Returns:
         ``.eta`` (linear predictor), ``.mu`` (expected response), ``.offset``, ``.weights`` (or trials), ``.wtres``
@@ -67,7 +67,7 @@ def influence_columns(fit: FitResult, data: Any = None) -> dict[str, FloatArray]
             f"Weighted residuals and leverages are not defined for a model with {listing(fit.parts)}: fit.augment() "
             "gives fitted values and plain residuals."
         )
-    design, rows = fit.design(data), fit.rows
+    design, rows = fit.design(), fit.rows
     weights = rows.trials if rows.trials is not None else rows.weights
     pearson = fit.resid("pearson")
     found = {
@@ -100,7 +100,7 @@ def influence_columns(fit: FitResult, data: Any = None) -> dict[str, FloatArray]
 
 
 def augment_data(
-    fit: FitResult, data: Any, new_levels: Literal["error", "population"], *, full: bool = False
+    fit: FittedModel, data: Any, new_levels: Literal["error", "population"], *, full: bool = False
 ) -> pd.DataFrame:
     """A copy of the data with ``.fitted``, ``.resid`` and ``.fixed``.
 
@@ -117,7 +117,7 @@ def augment_data(
     table = to_pandas(data)
     observed = response_values(fit.model.recipe, data)
     if _is_fitted_to(fit, table, observed):
-        found = augment_rows(fit, full=full, data=None if fit.holds_design else data)
+        found = augment_rows(with_data(fit, data) if full and not fit.holds_design else fit, full=full)
         for column in found.columns[1:]:
             values = np.full(len(table), np.nan)
             values[_places(fit)] = found[column]
@@ -128,18 +128,18 @@ def augment_data(
             "full=True adds weights, leverages and Cook's distances of the rows that were fitted, and these are other "
             "rows. Type fit.augment(data) without it."
         )
-    fitted = fit.predict(data, new_levels=new_levels)
+    fitted = predict(fit, data, new_levels=new_levels)
     table[".fitted"] = fitted
     table[".resid"] = np.nan if observed is None else observed - fitted
-    table[".fixed"] = fit.predict(data, level="population")
+    table[".fixed"] = predict(fit, data, level="population")
     return table
 
 
-def _places(fit: FitResult) -> npt.NDArray[np.int64]:
+def _places(fit: FittedModel) -> npt.NDArray[np.int64]:
     return np.array(fit.rows.index, dtype=np.int64)
 
 
-def _is_fitted_to(fit: FitResult, table: pd.DataFrame, observed: FloatArray | None) -> bool:
+def _is_fitted_to(fit: FittedModel, table: pd.DataFrame, observed: FloatArray | None) -> bool:
     """Whether these are the rows that were fitted, dropped ones included: same responses, same fitted values."""
     if observed is None or len(table) != fit.model.n_obs + fit.model.n_dropped:
         return False
@@ -147,10 +147,41 @@ def _is_fitted_to(fit: FitResult, table: pd.DataFrame, observed: FloatArray | No
     if not np.allclose(observed[places], fit.rows.observed, rtol=1e-9, atol=0.0):
         return False
     try:
-        again = fit.predict(table.iloc[places])
+        again = predict(fit, table.iloc[places])
     except DataError:  # of an offset that is not among the columns, or of other levels
         return False
     return bool(np.allclose(again, fit.fitted, rtol=1e-7, atol=1e-7 * float(np.ptp(fit.rows.observed))))
 
 
-__all__ = ["augment_data", "augment_rows", "influence_columns"]
+def augment(
+    fit: FittedModel,
+    newdata: Any = None,
+    *,
+    new_levels: Literal["error", "population"] = "error",
+    full: bool = False,
+) -> pd.DataFrame:
+    """Rows with broom's columns ``.fitted``, ``.resid`` (observed minus fitted) and ``.fixed`` (population level).
+
+    Args:
+        newdata: The data that were fitted, or new rows. None gives the rows used with the response alone.
+        new_levels: As for :meth:`predict`, for new rows.
+        full: Add ``.eta``, ``.mu``, ``.offset``, ``.weights`` (or trials) and ``.wtres`` (Pearson residuals) of the
+            rows that were fitted, and ``.hat``, ``.std.resid`` and ``.cooksd`` of linear models and of generalised
+            ones without group effects. It costs about what a prediction with intervals does.
+
+    Returns:
+        Without data, one row per row used, under the labels that the pandas frame gave them (else their positions).
+        With data, a pandas copy of them with the three columns: NaN for rows that the fit dropped; for new rows
+        predictions, and ``.resid`` where the response is known.
+
+    Raises:
+        DataError: For absent columns or unknown levels of new rows; for ``full`` of a loaded result without data.
+        OptionError: For ``full`` with new rows.
+        UnsupportedModelError: For ``full`` with zero inflation or a formula of the dispersion.
+    """
+    if newdata is None:
+        return augment_rows(fit, full=full)
+    return augment_data(fit, newdata, new_levels, full=full)
+
+
+__all__ = ["augment", "augment_data", "augment_rows", "influence_columns"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import pandas as pd
 from unimix.analysis.comparisons.predictors import Predictors
 from unimix.analysis.means.emmeans import emmeans
 from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, is_sampled, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
 from unimix.design.transform import predictor_names
@@ -22,7 +23,7 @@ from unimix.stats.effect_sizes import LOGISTIC, noncentral_interval, partial_sha
 from unimix.stats.inference import checked_level, wald_interval
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 KINDS = ("standardized", "pseudo", "partial", "d")
@@ -53,13 +54,44 @@ class EffectSizes:
         return in_html(self.table, self.notes)
 
 
-def effect_sizes(fit: FitResult, kind: str, test: str, ci_level: float = 0.95, data: Any = None) -> EffectSizes:
-    """Effect sizes of a kind; see :meth:`unimix.result_summarised.SummarisedResult.effect_sizes`."""
+def effect_sizes(
+    fit: FittedModel,
+    kind: Literal["standardized", "pseudo", "partial", "d"] = "standardized",
+    *,
+    type: Literal["III", "II"] = "III",  # noqa: A002  as of anova
+    ci_level: float | None = None,
+) -> EffectSizes:
+    """Effect sizes of coefficients, of terms, or of two-level factors.
+
+    Args:
+        kind: standardized: coefficients times the standard deviation of their column, over that of the response
+            (of generalised models not over it), as ``effectsize::standardize_parameters(method="basic")`` of R.
+            pseudo: of a linear model with one grouping factor, in standard deviations within its levels, or between
+            them for columns that are constant there (Hoffman 2015, Longitudinal Analysis, p. 342), as
+            ``method="pseudo"``.
+            partial: partial eta, omega and epsilon squared of every term from the F tests of :meth:`anova`, with
+            intervals from the noncentral F distribution, as ``effectsize::F_to_eta2``. d: the difference of the
+            marginal means of every two-level factor over the root of all variances but the fixed effects'
+            (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
+            times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
+        type: Of the F tests of partial.
+        ci_level: Probability of the intervals (that of the fit, if left out); quantiles of a posterior's draws.
+
+    Returns:
+        ``.table`` with columns estimate, lower, upper (partial: eta2, omega2, epsilon2 with their ends).
+
+    Raises:
+        OptionError: For another kind.
+        UnsupportedModelError: Where the kind has no meaning for the family.
+        DataError: Without an intercept (standardized, partial), or without a two-level factor (d); ``C(x)`` is one.
+        UnimixError: For the F tests of a posterior.
+    """
+    ci_level = fit.interval_level(ci_level)
     checked_level(ci_level)
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.{did_you_mean(str(kind), KINDS)}")
     if kind == "d":
-        return EffectSizes(kind, *_differences(fit, ci_level, data), ci_level)
+        return EffectSizes(kind, *_differences(fit, ci_level), ci_level)
     if list(fit.fixed.terms) == ["Intercept"] or not fit.fixed.terms:
         raise DataError(f"{fit.model.reading} has no predictors, and hence no effects to size.")
     if "Intercept" not in fit.fixed.terms:
@@ -68,13 +100,13 @@ def effect_sizes(fit: FitResult, kind: str, test: str, ci_level: float = 0.95, d
             "'- 1' out, or take kind='d'."
         )
     if kind == "partial":
-        return EffectSizes(kind, *_partial(fit, test, ci_level, data), ci_level)
+        return EffectSizes(kind, *_partial(fit, type, ci_level), ci_level)
     made = _pseudo if kind == "pseudo" else _standardized
-    return EffectSizes(kind, *made(fit, ci_level, data), ci_level)
+    return EffectSizes(kind, *made(fit, ci_level), ci_level)
 
 
-def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    design, weights = fit.design(data), fit.rows.weights
+def _standardized(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    design, weights = fit.design(), fit.rows.weights
     real = fit.family.response == "real" and fit.family.link == "identity"
     sd_x = weighted_sd(design.x, weights)
     sd_y = float(weighted_sd(fit.rows.observed, weights)) if real else 1.0
@@ -82,10 +114,10 @@ def _standardized(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFr
     note = f"Coefficients {told}."
     if not real:
         note += " The response is on the scale of the link and is not standardized."
-    return _scaled(fit, ci_level, data, sd_x, np.full(design.p, sd_y)), (note,)
+    return _scaled(fit, ci_level, sd_x, np.full(design.p, sd_y)), (note,)
 
 
-def _pseudo(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _pseudo(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Hoffman (2015), Longitudinal Analysis, p. 342."""
     if not fit.family.is_linear or fit.parts or len(fit.n_groups) != 1:
         raise UnsupportedModelError(
@@ -93,7 +125,7 @@ def _pseudo(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, t
             f"apart; this model has {listing(fit.n_groups) or 'none'} as grouping factor and the {fit.family.name} "
             "family. kind='standardized' is for all."
         )
-    design = fit.design(data)
+    design = fit.design()
     block = design.blocks[0]
     order = np.argsort(block.codes, kind="stable")
     starts = np.searchsorted(block.codes[order], np.arange(block.n_levels))
@@ -108,7 +140,7 @@ def _pseudo(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, t
             f"Without predictors the levels of {block.group} do not differ (their SD is zero), so that an effect "
             "between them cannot be measured in it. kind='standardized' has no such trouble."
         )
-    table = _scaled(fit, ci_level, data, sd_x, np.where(within, within_y, between_y))
+    table = _scaled(fit, ci_level, sd_x, np.where(within, within_y, between_y))
     table.insert(
         3, "level", ["within" if within[list(fit.fixed.terms).index(str(t))] else "between" for t in table.index]
     )
@@ -116,11 +148,11 @@ def _pseudo(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, t
     return table, (note,)
 
 
-def _scaled(fit: FitResult, ci_level: float, data: Any, sd_x: FloatArray, sd_y: FloatArray) -> pd.DataFrame:
+def _scaled(fit: FittedModel, ci_level: float, sd_x: FloatArray, sd_y: FloatArray) -> pd.DataFrame:
     """Coefficients times sd_x / sd_y, shapes (p,), without the intercept."""
     if is_sampled(fit):
         tail = 0.5 - ci_level / 2
-        lower, upper = np.quantile(fit.draws(DRAWS, data=data).beta, [tail, 1 - tail], axis=0)
+        lower, upper = np.quantile(coefficient_draws(fit, DRAWS).beta, [tail, 1 - tail], axis=0)
     else:
         df = np.asarray(fit.fixed.df)
         df = np.where(np.isfinite(df), df, np.inf)
@@ -133,10 +165,10 @@ def _scaled(fit: FitResult, ci_level: float, data: Any, sd_x: FloatArray, sd_y: 
     return table.drop(index="Intercept", errors="ignore")
 
 
-def _partial(fit: FitResult, test: str, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _partial(fit: FittedModel, test: Literal["III", "II"], ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: kind='standardized' and fit.r2() are of its draws.")
-    tests = anova(fit, test, data)
+    tests = anova(fit, test)
     if "F" not in tests:
         raise UnsupportedModelError(
             "Partial eta squared is made of F tests, which a generalised model (or df_method='normal') does not have: "
@@ -158,9 +190,9 @@ def _partial(fit: FitResult, test: str, ci_level: float, data: Any) -> tuple[pd.
     return table, (note,)
 
 
-def _differences(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
     refuse_parts(fit, "A standardized difference")
-    design, family = fit.design(data), fit.family
+    design, family = fit.design(), fit.family
     real = family.response == "real" and family.link == "identity"
     if not real and (family.response != "binomial" or family.link not in ("logit", "probit")):
         raise UnsupportedModelError(
@@ -178,20 +210,20 @@ def _differences(fit: FitResult, ci_level: float, data: Any) -> tuple[pd.DataFra
         )
     divisor = np.asarray(1.0)
     if real:
-        found = variances(fit, "A standardized difference", data)
+        found = variances(fit, "A standardized difference")
         divisor = np.sqrt(found.all_random + found.residual)
     elif family.link == "logit":
         divisor = np.asarray(1 / LOGISTIC)
-    inference, rows = fixed_inference(fit, data), {}
+    inference, rows = fixed_inference(fit), {}
     for name in names:
-        means = emmeans(fit, name, at=factors, weights="equal", kind="link", ci_level=ci_level, data=data)
+        means = emmeans(fit, name, at=factors, weights="equal", kind="link", ci_level=ci_level)
         low, high = (f"{v:g}" if isinstance(v, float) else str(v) for v in means.levels[name])
         if means.lost.any():
             rows[f"{name}: {high} - {low}"] = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
             continue
         weights = means.functions.weights[1] - means.functions.weights[0]
         if is_sampled(fit):
-            values = fit.draws(DRAWS, data=data).beta @ weights / divisor
+            values = coefficient_draws(fit, DRAWS).beta @ weights / divisor
             tail = 0.5 - ci_level / 2
             ends = np.quantile(values, [tail, 1 - tail])
             row = {"estimate": values.mean(), "lower": ends[0], "upper": ends[1]}

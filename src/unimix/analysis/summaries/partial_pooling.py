@@ -19,7 +19,7 @@ from unimix.stats.per_level_regressions import Columns, LevelRegressions, all_co
 from unimix.stats.variance_partition import intraclass_correlation, row_variance
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -148,7 +148,7 @@ class LevelEstimates:
         return frame
 
 
-def the_group(fit: FitResult, group: str | None) -> str:
+def the_group(fit: FittedModel, group: str | None) -> str:
     """The grouping factor that is meant.
 
     Raises:
@@ -174,7 +174,7 @@ def the_group(fit: FitResult, group: str | None) -> str:
     return group
 
 
-def refuse_parts(fit: FitResult) -> None:
+def refuse_parts(fit: FittedModel) -> None:
     """Refuse models of more than the mean.
 
     Raises:
@@ -190,7 +190,7 @@ def refuse_parts(fit: FitResult) -> None:
         )
 
 
-def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) -> LevelEstimates:
+def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimates:
     """Set complete, no and partial pooling side by side.
 
     Complete and no pooling are regressions of the same response on the same columns, by least squares (maximum
@@ -199,7 +199,6 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
     Args:
         fit: A mixed model.
         group: Its grouping factor; may be left out where there is one.
-        data: The data that were fitted, for a result that was loaded.
 
     Raises:
         DataError: For an unknown factor.
@@ -208,7 +207,7 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
     """
     group = the_group(fit, group)
     refuse_parts(fit)
-    design = fit.design(data)
+    design = fit.design()
     first = next(b for b in design.blocks if b.group == group)
     levels = first.n_levels
     outer = [b.group != group and is_nested(first.codes, b.codes) for b in design.blocks]
@@ -231,7 +230,7 @@ def level_estimates(fit: FitResult, group: str | None = None, data: Any = None) 
     padded = np.zeros(len(columns.names))
     padded[: design.p] = found
     if is_sampled(fit):
-        sd = level_draws(coefficient_draws(fit, MOST_DRAWS, 0), parts, no.turned).std(axis=0, ddof=1)
+        sd = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=0), parts, no.turned).std(axis=0, ddof=1)
     else:
         sd = _error_sd(conditional_at(fit, design), design, parts, no.turned)
     return LevelEstimates(
@@ -284,7 +283,7 @@ def level_draws(draws: Draws, parts: Sequence[LevelPart], turned: FloatArray) ->
     return np.asarray(np.einsum("lij,slj->sli", turned, whole))
 
 
-def _reliability(fit: FitResult, design: Design, parts: Sequence[LevelPart], k: int, levels: int) -> FloatArray:
+def _reliability(fit: FittedModel, design: Design, parts: Sequence[LevelPart], k: int, levels: int) -> FloatArray:
     """1 - Var(b | y, beta) / Var(b) per level and column, 0 where there is no variance, shape (L, k)."""
     known = replace(conditional_at(fit, design), beta_cov=np.zeros((design.p, design.p)))
     own = [part for part in parts if part.own]
@@ -304,13 +303,13 @@ def _reliability(fit: FitResult, design: Design, parts: Sequence[LevelPart], k: 
     return found
 
 
-def icc(fit: FitResult, data: Any = None) -> dict[str, float]:
+def icc(fit: FittedModel) -> dict[str, float]:
     """Intraclass correlation per grouping factor: its share in the variance that fixed effects leave.
 
     Random slopes count with their average over rows, as :func:`.block_variance` computes it. NaN for families whose
     residual variance on the scale of the link has no simple form.
     """
-    design = fit.design(data)
+    design = fit.design()
     residual = row_variance(fit.family, fit.dispersion_parameters)
     found = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual)
     return {group: float(share) for group, share in found.items()}

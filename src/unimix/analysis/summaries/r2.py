@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, Variances, is_sampled, refuse_parts, variances
 from unimix.design.design import Design
 from unimix.distributions.log_density import variance
@@ -22,7 +23,7 @@ from unimix.stats.inference import checked_level
 from unimix.stats.predictor import linear_predictors
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -114,27 +115,56 @@ class IntraclassCorrelation:
         return in_html(without_noise(self.table), self.notes)
 
 
-def r2(fit: FitResult, data: Any = None, ci_level: float = 0.95) -> RSquared:
-    """R2 of the kind that the model has; see :meth:`unimix.result_summarised.SummarisedResult.r2`."""
+def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
+    """How much of the variance the model explains.
+
+    Mixed models: marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
+    (2013), Methods Ecol. Evol. 4:133-142, for random slopes as Johnson (2014), 5:944-946, with the components. The
+    variance of a row is sigma^2, or that of its distribution on the scale of the link (Nakagawa, Johnson &
+    Schielzeth 2017, J. R. Soc. Interface 14:20170213); for counts at the mean of the model without predictors,
+    which is fitted for it. Observation-level effects of generalised models count with it.
+    Linear models without groups: R2 and adjusted R2. Generalised ones: Tjur's (2009, Am. Stat. 63:366),
+    Nagelkerke's (1991, Biometrika 78:691), McFadden's (1974) and Cox and Snell's (1989), where they are defined.
+    Posteriors: Bayes R2 of Gelman, Goodrich, Gabry & Vehtari (2019), Am. Stat. 73:307-309, and Nakagawa's, of every
+    draw. In its marginal version what the group effects add to expected responses counts as residual.
+
+    Returns:
+        ``.marginal``, ``.conditional``, ``.table`` and ``.components``.
+
+    Raises:
+        UnsupportedModelError: Where R2 has no accepted definition.
+    """
+    ci_level = fit.interval_level(ci_level)
     checked_level(ci_level)
     if is_sampled(fit):
-        return _posterior(fit, data, ci_level)
+        return _posterior(fit, ci_level)
     if fit.random:
-        return _nakagawa(variances(fit, "R2", data))
+        return _nakagawa(variances(fit, "R2"))
     refuse_parts(fit, "R2")
     if fit.fixed.interval == "credible":
         raise UnsupportedModelError("R2 of a posterior needs its draws: fit with an engine that samples.")
-    return _linear(fit, data) if fit.family.is_linear else _generalised(fit, data)
+    return _linear(fit) if fit.family.is_linear else _generalised(fit)
 
 
-def icc(fit: FitResult, data: Any = None, ci_level: float = 0.95) -> IntraclassCorrelation:
-    """The intraclass correlation; see :meth:`unimix.result_summarised.SummarisedResult.icc`."""
+def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrelation:
+    """Intraclass correlation: the share of the grouping factors in the variance, adjusted for fixed effects or not.
+
+    From the components of :meth:`r2`: R / (R + E) and R / (F + R + E) (Nakagawa & Schielzeth 2013).
+
+    Returns:
+        ``.adjusted``, ``.unadjusted``, ``.by_group`` and ``.table``.
+
+    Raises:
+        DataError: Without group effects.
+        UnsupportedModelError: As for :meth:`r2`.
+    """
+    ci_level = fit.interval_level(ci_level)
     checked_level(ci_level)
     if not fit.random:
         raise DataError(
             f"{fit.model.reading} has no group effects and hence no intraclass correlation: add (1 | g) to the formula."
         )
-    found = variances(fit, "The intraclass correlation", data)
+    found = variances(fit, "The intraclass correlation")
     left = found.all_random + found.residual
     rows = {
         "all groups": {"adjusted": found.all_random / left, "unadjusted": found.all_random / found.total},
@@ -187,8 +217,8 @@ def _nakagawa_rows(found: Variances, suffix: str) -> dict[str, tuple[FloatArray,
     }
 
 
-def _linear(fit: FitResult, data: Any) -> RSquared:
-    design = fit.design(data)
+def _linear(fit: FittedModel) -> RSquared:
+    design = fit.design()
     y = design.y if design.offset is None else design.y - design.offset
     w = np.ones(design.n) if design.weights is None else design.weights
     rest = float(np.sum(w * (y - design.x @ np.asarray(fit.fixed.estimate)) ** 2))
@@ -216,9 +246,9 @@ def _spans_constant(design: Design) -> bool:
     return bool(np.abs(design.x / scale @ found - 1).max() < 1e-8)
 
 
-def _generalised(fit: FitResult, data: Any) -> RSquared:
+def _generalised(fit: FittedModel) -> RSquared:
     """Of likelihoods, counting every trial of a binomial response as a row."""
-    design = fit.design(data)
+    design = fit.design()
     null, own = null_model(design).log_likelihood, fit.log_likelihood
     n, notes = counted_rows(design.family, design.n, design.weights), []
     if not _spans_constant(design):
@@ -244,13 +274,13 @@ def _generalised(fit: FitResult, data: Any) -> RSquared:
     return RSquared(_measures(rows, 0.95), pd.DataFrame(), tuple(notes))
 
 
-def _posterior(fit: FitResult, data: Any, ci_level: float) -> RSquared:
+def _posterior(fit: FittedModel, ci_level: float) -> RSquared:
     refuse_parts(fit, "R2")
-    rows = _gelman(fit, data)
+    rows = _gelman(fit)
     components, notes = pd.DataFrame(), tuple[str, ...]()
     if fit.random:
         try:
-            found = variances(fit, "Nakagawa's R2", data)
+            found = variances(fit, "Nakagawa's R2")
         except UnimixError as error:
             notes = (str(error),)
         else:
@@ -259,9 +289,9 @@ def _posterior(fit: FitResult, data: Any, ci_level: float) -> RSquared:
     return RSquared(_measures(rows, ci_level), components, notes)
 
 
-def _gelman(fit: FitResult, data: Any) -> dict[str, tuple[FloatArray, str]]:
+def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
     """Bayes R2: variance of expected responses over rows, and with it the expected variance about them, per draw."""
-    design, draws = fit.design(data), fit.draws(DRAWS, data=data)
+    design, draws = fit.design(), coefficient_draws(fit, DRAWS)
     if fit.family.name == "student_t" and (draws.parameters[:, 1] <= 2).any():
         raise UnsupportedModelError(
             "R2 needs the variance of the residuals, which is infinite with nu of 2 or less (as in some draws)."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +12,22 @@ from unimix.errors import OptionError
 from unimix.fitted import describe
 
 if TYPE_CHECKING:
+    from unimix.fitted.model import FittedModel
     from unimix.fitted.schema import FixedPartResult, RandomPartResult
-    from unimix.result import FitResult
 
 DIGITS = 2
 """Decimals of estimates; more where a standard error needs them."""
 
 
-def report(fit: FitResult, style: str = "apa") -> str:
-    """What was fitted, how, and what came of it, in one paragraph.
+def report(fit: FittedModel, style: Literal["apa"] = "apa") -> str:
+    """One paragraph for a paper, in APA style: what was fitted and how, every estimate, engine and versions.
+
+    Fixed effects have 95 % intervals (of the level that was fitted), t or z and p; of a posterior the mean, the
+    posterior SD and a credible interval, with priors, R-hat and effective sample sizes. A fit that did not converge
+    or is singular is called so.
 
     Args:
-        fit: The result.
-        style: apa.
+        style: apa (Publication Manual of the American Psychological Association, 7th edition).
 
     Raises:
         OptionError: For another style.
@@ -44,7 +47,7 @@ def report(fit: FitResult, style: str = "apa") -> str:
     return " ".join(s for s in sentences if s)
 
 
-def _fitted(fit: FitResult) -> str:
+def _fitted(fit: FittedModel) -> str:
     levels = [f"{n} levels of {name}" for name, n in fit.model.groups.items()]
     over = f" in {_and(levels)}" if levels else ""
     dropped = f" ({fit.model.n_dropped} more had missing values)" if fit.model.n_dropped else ""
@@ -55,7 +58,7 @@ def _fitted(fit: FitResult) -> str:
     )
 
 
-def _fixed(fit: FitResult) -> list[str]:
+def _fixed(fit: FittedModel) -> list[str]:
     if not fit.fixed.terms:
         return ["The model has no fixed effects."]
     kind = "credible interval" if describe.is_posterior(fit) else "CI"
@@ -90,12 +93,12 @@ def _coefficients(fixed: FixedPartResult, kind: str) -> str:
     return "; ".join(told)
 
 
-def _parts(fit: FitResult) -> list[str]:
+def _parts(fit: FittedModel) -> list[str]:
     heads = {"zero": "Zero inflation (logit of the probability of a structural zero)", "dispersion": "Dispersion (log)"}
     return [f"{heads[name]}: {_coefficients(part, 'CI')}." for name, part in fit.parts.items()]
 
 
-def _random(fit: FitResult) -> str:
+def _random(fit: FittedModel) -> str:
     told = [_block(block, sds) for block, sds in zip(fit.random, describe.shown_sds(fit), strict=True)]
     names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
     told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.fit.parameters.items()]
@@ -119,7 +122,7 @@ def _sized(value: float) -> str:
     return describe.number_in_text(value, describe.places_for([value], DIGITS))
 
 
-def _sampler(fit: FitResult) -> str:
+def _sampler(fit: FittedModel) -> str:
     told = describe.sampler_words(fit)
     if not told:
         return ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.design import Design, RandomBlock
 from unimix.errors import UnsupportedModelError
 from unimix.likelihood.lmm.null_model import null_model
@@ -20,7 +21,7 @@ from unimix.stats.variance_partition import (
 )
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -66,12 +67,12 @@ class Variances:
         return np.asarray(self.fixed + self.all_random + self.residual)
 
 
-def is_sampled(fit: FitResult) -> bool:
+def is_sampled(fit: FittedModel) -> bool:
     """Whether the result holds posterior draws."""
     return fit.fixed.interval == "credible" and fit.status.n_draws is not None
 
 
-def refuse_parts(fit: FitResult, what: str) -> None:
+def refuse_parts(fit: FittedModel, what: str) -> None:
     """Refuse models of more than the mean.
 
     Raises:
@@ -83,7 +84,7 @@ def refuse_parts(fit: FitResult, what: str) -> None:
         raise UnsupportedModelError(f"{what} has no accepted definition for a model with {told}. Fit it without.")
 
 
-def variances(fit: FitResult, what: str, data: Any = None) -> Variances:
+def variances(fit: FittedModel, what: str) -> Variances:
     """Split the variance of a mixed model after Nakagawa & Schielzeth (2013) and Johnson (2014).
 
     Prior weights are ignored. Observation-level effects of a generalised model count as dispersion.
@@ -91,14 +92,13 @@ def variances(fit: FitResult, what: str, data: Any = None) -> Variances:
     Args:
         fit: The result; with draws each of them is split.
         what: What is asked for, for messages.
-        data: The data that were fitted, for a result that was loaded.
 
     Raises:
         UnsupportedModelError: If the family has no accepted variance on the scale of its link.
     """
     refuse_parts(fit, what)
-    design = fit.design(data)
-    beta, covariances, parameters = _values(fit, data)
+    design = fit.design()
+    beta, covariances, parameters = _values(fit)
     notes: list[str] = []
     distribution = _distribution(fit, design, parameters, what, notes)
     extra = [b.n_levels == design.n and not fit.family.is_linear for b in design.blocks]
@@ -131,15 +131,15 @@ def _label(block: RandomBlock) -> str:
     return f"{' + '.join(terms)} | {block.group}"
 
 
-def _values(fit: FitResult, data: Any) -> tuple[FloatArray, list[FloatArray], FloatArray]:
+def _values(fit: FittedModel) -> tuple[FloatArray, list[FloatArray], FloatArray]:
     """Fixed effects, covariances and dispersion parameters: estimates, or draws along the first axis."""
     if is_sampled(fit):
-        draws = fit.draws(DRAWS, data=data)
+        draws = coefficient_draws(fit, DRAWS)
         return draws.beta, [np.asarray(c) for c in draws.covariances], draws.parameters
     return np.asarray(fit.fixed.estimate), [np.asarray(b.covariance) for b in fit.random], fit.dispersion_parameters
 
 
-def _distribution(fit: FitResult, design: Design, parameters: FloatArray, what: str, notes: list[str]) -> FloatArray:
+def _distribution(fit: FittedModel, design: Design, parameters: FloatArray, what: str, notes: list[str]) -> FloatArray:
     family, mean = fit.family, float("nan")
     if needs_mean(family):
         mean = null_model(design).mean

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,44 +11,50 @@ import pandas as pd
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.tests.terms import Terms, picked, terms_of
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.schema import DfMethod
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def anova(fit: FitResult, kind: str | int, data: Any = None, df_method: str | None = None) -> pd.DataFrame:
-    """Test every term of the fixed part.
+def anova(
+    fit: FittedModel,
+    type: Literal["III", "II"] = "III",  # noqa: A002  R's name
+    *,
+    df_method: DfMethod | None = None,
+) -> pd.DataFrame:
+    """Test every term of the fixed part; ``um.anova(a, b)`` tests models against each other.
 
-    Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the fit
-    does not matter (as lmerTest's and SAS's); type II beside those that do not contain it (Fox & Weisberg 2019, An R
-    Companion to Applied Regression, section 5.3.4).
+    Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the
+    fit does not matter (as lmerTest's and SAS's); type II beside those that do not contain it (Fox & Weisberg 2019,
+    An R Companion to Applied Regression, section 5.3.4).
 
     Args:
-        fit: The result; not a posterior.
-        kind: III or II.
-        data: The data that were fitted, for a result that was loaded.
-        df_method: Degrees of freedom; those of the result, if left out.
+        type: III or II.
+        df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, normal; those of the fit, if
+            left out.
 
     Returns:
-        Index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value (denominator df of the kind that the
-        result has); else chisq, df, p_value.
+        Index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value, with denominator degrees of
+        freedom of the kind that the result has (Satterthwaite's after Fai & Cornelius, Kenward and Roger's,
+        residual); else Wald's chisq, df, p_value.
 
     Raises:
         OptionError: For another type.
         DataError: If a term is aliased with others, so that there is no such test.
         UnimixError: For a posterior.
     """
-    chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(kind)
+    chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(type)
     if chosen is None:
-        raise OptionError(f"type={kind!r}: choose 'III' or 'II'.")
+        raise OptionError(f"type={type!r}: choose 'III' or 'II'.")
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
-    found = terms_of(fit, fit.design(data))
+    found = terms_of(fit, fit.design())
     if not found.names:
         return pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
-    at = fixed_inference(fit, data, df_method)
+    at = fixed_inference(fit, df_method)
     weights = _type3(found, len(at.beta)) if chosen == "III" else _type2(found, at.covariance)
     rows = {name: at.joint_test(w) for name, w in zip(found.names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
@@ -62,13 +68,12 @@ def anova(fit: FitResult, kind: str | int, data: Any = None, df_method: str | No
     return frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
 
 
-def term_weights(fit: FitResult, name: str, data: Any = None) -> FloatArray:
+def term_weights(fit: FittedModel, name: str) -> FloatArray:
     """The type III hypothesis of a term, or the coefficient of that name, as rows L with L beta = 0, shape (m, p).
 
     Args:
         fit: The result.
         name: Of a term of the fixed part, or of a coefficient.
-        data: The data that were fitted, for a result that was loaded.
 
     Raises:
         OptionError: If there is neither.
@@ -76,7 +81,7 @@ def term_weights(fit: FitResult, name: str, data: Any = None) -> FloatArray:
     p = len(fit.fixed.terms)
     if name in fit.fixed.terms:
         return picked((fit.fixed.terms.index(name),), p)
-    found = terms_of(fit, fit.design(data))
+    found = terms_of(fit, fit.design())
     if name not in found.names:
         known = list(dict.fromkeys([*found.names, *fit.fixed.terms]))
         raise OptionError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from unimix.stats.dual_numbers import FUNCTIONS, OPERATORS, evaluate
 from unimix.stats.inference import ALTERNATIVES, checked_level, tail_probability
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -61,17 +61,43 @@ class Hypothesis:
 
 
 def hypotheses(
-    fit: FitResult,
+    fit: FittedModel,
     tests: str | Sequence[str],
     *,
-    joint: bool,
-    alternative: str,
-    equivalence: tuple[float, float] | None,
-    ci_level: float,
-    data: Any,
+    joint: bool = False,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+    equivalence: tuple[float, float] | None = None,
+    ci_level: float | None = None,
 ) -> pd.DataFrame:
-    """Test hypotheses about a result's fixed effects; see :func:`assess`."""
-    inference = fixed_inference(fit, data)
+    """Test hypotheses about the fixed effects, written as texts.
+
+    ``"Days = 0"``, ``"2 * a + b = 1"``, ``"a = b, c = 0"``, ``"exp(a) = 2"``, ``"a / b = 1"``; ``"a"``
+    alone is against 0.
+    Coefficients go by the names of ``fit.fixed_effects``, between backticks where the name could be misread, or by
+    their positions there: b0 is the first.
+
+    Args:
+        tests: One text or several; each holds one hypothesis or several with commas between them.
+        joint: Test all of them together: F with the denominator degrees of freedom that the result has, else
+            Wald's chi-squared; of nonlinear ones by their gradients.
+        alternative: two-sided, or the side of left minus right: greater or less. Intervals are then open there.
+        equivalence: Bounds of left minus right: two one-sided tests that it lies between them (Schuirmann 1987,
+            J. Pharmacokinet. Biopharm. 15:657-680).
+        ci_level: Probability of the intervals (that of the fit, if left out).
+
+    Returns:
+        Index hypothesis; estimate (left minus right), std_error, df, statistic, p_value, lower, upper, and
+        p_noninferiority, p_nonsuperiority, p_equivalence with ``equivalence``. Nonlinear ones by the delta method,
+        with degrees of freedom of the gradient. Of a posterior estimate, std_error, lower, upper from the draws,
+        probability (of the side; of the likelier one when two-sided) and probability_equivalence. With ``joint``
+        one row: F, num_df, den_df or chisq, df; p_value.
+
+    Raises:
+        OptionError: For hypotheses that cannot be read and unknown names; all of them at once.
+        UnimixError: For a joint test of a posterior.
+    """
+    ci_level = fit.interval_level(ci_level)
+    inference = fixed_inference(fit)
     named = Named(fit.fixed.terms, inference.beta, np.eye(len(inference.beta)), inference.posterior, inference)
     return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
 

@@ -20,7 +20,7 @@ from unimix.formula.parser import Name, render
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
-    from unimix.result import FitResult
+    from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Terms:
         return tuple(i for i, atoms in enumerate(self.atoms) if own < atoms)
 
 
-def terms_of(fit: FitResult, design: Design) -> Terms:
+def terms_of(fit: FittedModel, design: Design) -> Terms:
     """Find the terms of a result's fixed part."""
     recipe = fit.model.recipe
     spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
@@ -80,7 +80,7 @@ def terms_of(fit: FitResult, design: Design) -> Terms:
     )
 
 
-def random_products(fit: FitResult, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
+def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
     """Per block the terms that no other term of it contains, with their columns; the intercept is none.
 
     Args:

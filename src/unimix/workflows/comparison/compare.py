@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Never
 
-from unimix.api import BackendLike, DfMethod, Method
+from unimix.api import BackendLike, Method
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.backends.limits import MemoryLimit, TimeLimit
 from unimix.distributions.family import FamilyLike
 from unimix.errors import OptionError, UnimixError, brief, listing
 from unimix.estimation.arguments import ColumnOrArray, fit_one, prepare, suited
+from unimix.fitted.schema import DfMethod
 from unimix.foreign_names import refuse_keywords, refuse_swapped
 from unimix.result import FitResult
 from unimix.workflows.comparison.build import build_comparison

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -15,7 +15,7 @@ import pandas as pd
 from unimix.analysis.certificate.certificate import Certificate
 from unimix.analysis.certificate.certify import certify
 from unimix.errors import DataError, DisagreementError, OptionError
-from unimix.fitted.saving import written
+from unimix.fitted.model import written
 from unimix.fitted.text import number
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes
@@ -145,29 +145,29 @@ class Comparison:
         """A certificate of every result, by label; the best optimum is searched for from all of them.
 
         Raises:
-            DataError: If the results were loaded: ``same.certify(data)`` takes the data.
+            DataError: If the results were loaded: ``same.with_data(frame)`` takes the data.
         """
-        return self.certify()
+        if not self.results:
+            return {}
+        fits = list(self.results.values())
+        fresh = next((f for f in fits if f.holds_design), fits[0])
+        return dict(zip(self.results, certify(fits, fresh.design()), strict=True))
+
+    def with_data(self, data: Any) -> Comparison:
+        """The same comparison of results that were loaded, with the data that were fitted.
+
+        Args:
+            data: The frame that was fitted, in any form that ``fit`` takes.
+
+        Raises:
+            DataError: If these are other data.
+        """
+        return replace(self, results={label: fit.with_data(data) for label, fit in self.results.items()})
 
     @property
     def _certified(self) -> bool:
         """Whether certificates are at hand, or can be made."""
         return "certificates" in self.__dict__ or any(f.holds_design for f in self.results.values())
-
-    def certify(self, data: Any = None) -> dict[str, Certificate]:
-        """A certificate of every result, by label.
-
-        Args:
-            data: The data that were fitted; needed where no result is fresh.
-
-        Raises:
-            DataError: If the data are needed and absent, or not those that were fitted.
-        """
-        if not self.results:
-            return {}
-        fits = list(self.results.values())
-        fresh = next((f for f in fits if data is None and f.holds_design), fits[0])
-        return dict(zip(self.results, certify(fits, fresh.design(data)), strict=True))
 
     @property
     def causes(self) -> pd.DataFrame:

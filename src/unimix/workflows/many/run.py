@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Never
 
-from unimix.api import BackendLike, DfMethod, Method
+from unimix.api import BackendLike, Method
 from unimix.backends.limits import MemoryLimit, TimeLimit, read_limits
 from unimix.distributions.family import FamilyLike, as_family
 from unimix.errors import OptionError, UnimixError, WorkerError, listing
 from unimix.estimation.arguments import ColumnOrArray, argument_faults
+from unimix.fitted.schema import DfMethod
 from unimix.foreign_names import refuse_keywords, refuse_swapped
 from unimix.parallel.jobs import jobs_fault, run_jobs, stream_jobs
 from unimix.workflows.many import fingerprint

@@ -1,0 +1,60 @@
+"""Intervals of a fitted model's parameters, by the method that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from unimix.analysis.intervals.bootstrap import bootstrap
+from unimix.analysis.intervals.intervals import Intervals, credible, method_of, profile, wald
+from unimix.fitted.model import FittedModel
+
+Method = Literal["wald", "profile", "bootstrap", "credible"]
+
+
+def confint(
+    fit: FittedModel,
+    method: Method | None = None,
+    *,
+    parameters: str | Sequence[str] | None = None,
+    ci_level: float | None = None,
+    n: int = 1000,
+    seed: int | None = None,
+    n_jobs: int | None = None,
+    progress: bool | None = None,
+) -> Intervals:
+    """Intervals of fixed effects, standard deviations, correlations and scales.
+
+    Args:
+        method: wald: estimates -/+ quantiles of t (or z) times standard errors, SDs and scales on the logarithm's
+            scale, correlations on atanh's, by the observed information. profile: likelihood-ratio intervals, each
+            parameter held and all others estimated again, by unimix's own criterion whoever fitted (ML for
+            linear models, as lme4's ``confint``; Laplace or quadrature for generalised ones). bootstrap: percentile
+            intervals of :meth:`bootstrap`. credible: quantiles of a posterior, the only ones it has. wald (credible
+            for a posterior) if left out.
+        parameters: ``"fixed"``, ``"random"`` (SDs, correlations and scales), a name or a list of names such as
+            ``"sd(Days | Subject)"``; None for all.
+        ci_level: Probability (that of the fit, if left out).
+        n: Refits of the bootstrap.
+        seed: Of the bootstrap.
+        n_jobs: Processes, for profiles and the bootstrap; -1 for all cores. None: this process, or what a
+            surrounding ``joblib.parallel_config`` says.
+        progress: Whether to show a bar; None shows it on terminals.
+
+    Returns:
+        ``.table`` with index parameter and columns estimate, lower, upper, and ``.notes``. A profile of a variance
+        that reaches zero ends at 0, of a correlation at -1 or 1.
+
+    Raises:
+        OptionError: For wrong arguments.
+        UnsupportedModelError: If unimix has no criterion for the model (profile).
+    """
+    chosen = method_of(fit, method)
+    if chosen == "credible":
+        return credible(fit, parameters, fit.interval_level(ci_level))
+    if chosen == "wald":
+        return wald(fit, parameters, fit.interval_level(ci_level))
+    if chosen == "profile":
+        return profile(fit, parameters, fit.interval_level(ci_level), n_jobs=n_jobs, progress=progress)
+    made = bootstrap(fit, n, parameters=parameters, seed=seed, n_jobs=n_jobs, progress=progress)
+    return made.confint(ci_level=fit.interval_level(ci_level))

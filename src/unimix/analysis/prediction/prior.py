@@ -1,0 +1,34 @@
+"""What a model with priors says before it sees the response."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.fitted.model import FittedModel
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None) -> FloatArray:
+    """Responses of the rows used, drawn from the prior, shape (n, n_obs).
+
+    Args:
+        n: Number of draws.
+        seed: Of random numbers.
+
+    Raises:
+        UnimixError: If the engine has no prior, or the result was loaded.
+    """
+    return fit.generative.prior_predictive(n, seed)
+
+
+def model_graph(fit: FittedModel) -> Any:
+    """The model's graph as a ``graphviz.Digraph``.
+
+    Raises:
+        UnimixError: If the engine has no such model, or the result was loaded.
+    """
+    return fit.generative.graph()

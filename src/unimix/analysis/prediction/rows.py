@@ -1,0 +1,89 @@
+"""Linear predictors of new rows from a saved result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from unimix.design.encoding import DesignRecipe
+from unimix.design.grouping_factors import level_codes
+from unimix.design.transform import design_rows
+from unimix.errors import DataError, listing
+from unimix.fitted.schema import RandomPartResult
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Shapes (n,).
+
+    Attributes:
+        eta: Linear predictor.
+        share: Probability of no structural zero; 1 without zero inflation.
+    """
+
+    eta: FloatArray
+    share: FloatArray
+
+
+def predict_rows(
+    recipe: DesignRecipe,
+    beta: FloatArray,
+    random: Sequence[RandomPartResult],
+    data: Any,
+    *,
+    chosen: Sequence[bool],
+    new_levels: str,
+    zero: FloatArray | None = None,
+    aliased: Sequence[str] = (),
+) -> Prediction:
+    """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
+
+    Args:
+        recipe: Of the fitted design.
+        beta: Fixed effects, shape (p,).
+        random: Blocks with their levels and modes.
+        data: New rows.
+        chosen: Which blocks' effects are added.
+        new_levels: error, population or sample.
+        zero: Coefficients of the zero inflation, shape (k,), or None.
+        aliased: Names of the columns that were left out.
+
+    Returns:
+        NaN where a value is missing.
+
+    Raises:
+        DataError: For a level that was not fitted, with ``new_levels="error"``.
+    """
+    rows = design_rows(recipe, data, with_groups=any(chosen))
+    rows.check_estimable(aliased)
+    values = rows.x @ beta + rows.offset
+    strange: dict[str, list[str]] = {}
+    if any(chosen):
+        for block, z, labels, wanted in zip(random, rows.z, rows.labels, chosen, strict=True):
+            if not wanted:
+                continue
+            codes = level_codes(block.levels, labels)
+            if (codes < 0).any() and new_levels == "error":
+                strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})
+                continue
+            modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
+            values = values + np.einsum("nq,nq->n", z, modes[codes])
+    if strange:
+        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        raise DataError(
+            f"The new data have levels that were not fitted ({told}). Their effects are unknown: "
+            "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
+        )
+    found = np.full(len(rows.complete), np.nan)
+    found[rows.complete] = values
+    share = np.ones(len(rows.complete))
+    if zero is not None and rows.zero is not None:
+        share[rows.complete] = expit(-(rows.zero @ zero))
+    return Prediction(found, share)

@@ -1,0 +1,424 @@
+"""FittedModel: what a fit is. Analyses are functions of it, and :class:`unimix.FitResult` has them as methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
+
+from unimix.design.design import Design
+from unimix.design.estimates import Deferred, Generative
+from unimix.distributions.family import Family, as_family
+from unimix.errors import DataError, OptionError, UnimixError
+from unimix.fitted import tables
+from unimix.fitted.residuals import mean, residual_deviance, residuals
+from unimix.fitted.schema import (
+    SCHEMA_VERSION,
+    EngineInfo,
+    FitInfo,
+    FixedPartResult,
+    ModelInfo,
+    RandomPartResult,
+    Rows,
+    Status,
+)
+from unimix.foreign_names import attribute_hint, refuse_keywords
+
+FloatArray = npt.NDArray[np.float64]
+Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
+
+
+class Refitter(Protocol):
+    """An engine with the options of a fit, ready for other responses and rows; can be pickled."""
+
+    def __call__(self, design: Design, method: str | None = None) -> FittedModel:
+        """Fit a design, by another method if one is named."""
+
+
+def written(text: str, path: str | Path | None) -> str | Path:
+    """The text, or the path it was written to: a notebook then shows a line and not a page of text."""
+    if path is None:
+        return text
+    Path(path).write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+class FittedModel(BaseModel):
+    """A fitted model without the analyses: what was found, exact in JSON, its tables, and the arrays that were fitted.
+
+    Attributes:
+        model: What was fitted.
+        engine: Who fitted it, with versions, options and times.
+        fixed: Fixed effects.
+        random: One entry per block of random effects.
+        fit: Likelihood and information criteria.
+        status: Whether the answer can be used.
+        parts: What is modelled beside the mean: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale).
+        rows: Observed and fitted values per row.
+        provenance: For each quantity that is not the engine's own word: whose it is, and why.
+        notes: What the engine printed or warned, verbatim, and what was done to the data.
+        schema_version: Of this layout.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    model: ModelInfo
+    engine: EngineInfo
+    fixed: FixedPartResult
+    random: tuple[RandomPartResult, ...]
+    fit: FitInfo
+    status: Status
+    rows: Rows
+    parts: dict[str, FixedPartResult] = {}
+    provenance: dict[str, str]
+    notes: tuple[str, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    @field_validator("schema_version")
+    @classmethod
+    def _known_version(cls, version: int) -> int:
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. Update unimix")
+        return version
+
+    _native: Any = PrivateAttr(default=None)
+    _posterior: Any = PrivateAttr(default=None)
+    _design: Design | None = PrivateAttr(default=None)
+    _generative: Generative | None = PrivateAttr(default=None)
+    _refitter: Refitter | None = PrivateAttr(default=None)
+
+    def attach(
+        self,
+        *,
+        native: Any = None,
+        posterior: Any = None,
+        design: Design | None = None,
+        generative: Generative | None = None,
+        refitter: Refitter | None = None,
+    ) -> Self:
+        """Keep objects that are not part of the saved result; returns the result itself."""
+        self._native, self._posterior, self._design, self._generative = native, posterior, design, generative
+        self._refitter = refitter
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FittedModel) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((self.model.fingerprint, self.engine.backend, self.fixed.estimate.tobytes()))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            hint = attribute_hint(name)
+            if hint:
+                raise AttributeError(hint)
+            return super().__getattr__(name)
+
+    def __dir__(self) -> list[str]:
+        """Names of a result, without those of pydantic."""
+        noise = {n for n in dir(BaseModel) if not n.startswith("__")}
+        return [n for n in super().__dir__() if n not in noise]
+
+    def interval_level(self, ci_level: float | None) -> float:
+        """The probability of intervals: as given, else that of the fit."""
+        return self.fixed.level if ci_level is None else ci_level
+
+    @property
+    def native(self) -> Any:
+        """The engine's own object; None in a loaded result."""
+        return self._native.get() if isinstance(self._native, Deferred) else self._native
+
+    @property
+    def posterior(self) -> Any:
+        """Draws as an ArviZ object.
+
+        Raises:
+            UnimixError: If the engine does not sample, or the result was loaded from JSON.
+        """
+        if self._posterior is None:
+            why = (
+                "the result was loaded from JSON, which keeps no draws (fit.posterior.to_netcdf(...) saves them)"
+                if self.status.n_draws
+                else f"{self.engine.backend} does not sample; use backend='pymc'"
+            )
+            raise UnimixError(f"There are no posterior draws: {why}.")
+        return self._posterior
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled: all but the engine's own object, which belongs to its process, and the design's arrays."""
+        state = super().__getstate__()
+        lost = dict.fromkeys(("_native", "_design", "_generative"))
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), **lost}}
+
+    # -- the data -------------------------------------------------------------------------------
+
+    @property
+    def holds_design(self) -> bool:
+        """Whether the fitted arrays are at hand: not so in a result that was loaded or unpickled."""
+        return self._design is not None
+
+    def design(self) -> Design:
+        """The arrays that were fitted: y, X, blocks of Z with their levels.
+
+        Raises:
+            DataError: If the result was loaded or unpickled and has not been given its data.
+        """
+        if self._design is None:
+            raise DataError(
+                "A loaded result holds no data. Give it the frame that was fitted, fit = fit.with_data(frame), or fit "
+                "the model again: um.refit(fit, frame)."
+            )
+        return self._design
+
+    @property
+    def refitter(self) -> Refitter | None:
+        """The engine with the options of this fit, ready for other responses and rows; None in a loaded result."""
+        return self._refitter
+
+    @property
+    def generative(self) -> Generative:
+        """The engine's model as something to draw from.
+
+        Raises:
+            UnimixError: If the engine has no such model, or the result was loaded.
+        """
+        if self._generative is None:
+            why = (
+                "the result was loaded, which keeps no model"
+                if self.status.n_draws
+                else f"{self.engine.backend} has no prior; use backend='pymc'"
+            )
+            raise UnimixError(f"There is no model to draw from: {why}.")
+        return self._generative
+
+    # -- tables ---------------------------------------------------------------------------------
+
+    @property
+    def fixed_effects(self) -> pd.DataFrame:
+        """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+        return tables.fixed_effects(self.fixed)
+
+    @property
+    def zero_inflation(self) -> pd.DataFrame:
+        """Coefficients of the logit of the probability of a structural zero, in the layout of ``fixed_effects``."""
+        return self._part_table("zero", "ziformula='~ 1'")
+
+    @property
+    def dispersion_effects(self) -> pd.DataFrame:
+        """Coefficients of the logarithm of the dispersion, in the layout of ``fixed_effects``."""
+        return self._part_table("dispersion", "dispformula='~ x'")
+
+    def _part_table(self, name: str, how: str) -> pd.DataFrame:
+        if name not in self.parts:
+            raise DataError(f"The model has no such part; fit it with {how}.")
+        return tables.fixed_effects(self.parts[name])
+
+    @property
+    def fixed_cov(self) -> pd.DataFrame:
+        """Covariance matrix of the fixed effects, terms x terms."""
+        names = list(self.fixed.terms)
+        return pd.DataFrame(np.array(self.fixed.covariance), index=names, columns=names)
+
+    @property
+    def variance_components(self) -> pd.DataFrame:
+        """Columns group, term1, term2, covariance, sdcor: the layout of lme4's ``as.data.frame(VarCorr(m))``."""
+        return tables.variance_components(self.random, self._scale)
+
+    @property
+    def group_effects(self) -> tables.GroupTables:
+        """Conditional modes (posterior means) per grouping factor: ``fit.group_effects["g"]``, levels x terms."""
+        return tables.group_tables(self.random, "modes")
+
+    @property
+    def group_effects_sd(self) -> tables.GroupTables:
+        """Their conditional (posterior) standard deviations, in the same layout."""
+        return tables.group_tables(self.random, "mode_sd")
+
+    def coefficients(self, group: str | None = None) -> pd.DataFrame:
+        """Fixed plus group effects per level of one grouping factor, levels x terms.
+
+        Args:
+            group: Grouping factor; may be left out where there is one.
+
+        Raises:
+            DataError: If there is no such grouping factor.
+        """
+        return tables.coefficients(self.fixed, self.random, group)
+
+    # -- numbers --------------------------------------------------------------------------------
+
+    @property
+    def fitted(self) -> FloatArray:
+        """Expected response with the group effects, shape (n_obs,)."""
+        return mean(self.family, self.rows, self.rows.linear_predictor)
+
+    @property
+    def residuals(self) -> FloatArray:
+        """Observed minus fitted values, shape (n_obs,)."""
+        return self.rows.observed - self.fitted
+
+    def resid(
+        self,
+        kind: Literal["response", "pearson", "standardized", "deviance", "working"] = "response",
+        **unknown: Never,
+    ) -> FloatArray:
+        """Residuals of a kind, shape (n_obs,).
+
+        Args:
+            kind: response; pearson (over the root of the variance function, times the root of the weight or of the
+                trials, as in R); standardized (pearson over sigma); deviance; working (response residuals over
+                d mu / d eta).
+            unknown: Nothing; what other packages call an argument is answered with its name here.
+
+        Raises:
+            OptionError: If the family has no such residuals.
+        """
+        refuse_keywords(FittedModel.resid, unknown)
+        if "dispersion" in self.parts and kind != "response":
+            raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
+        return residuals(self.family, self.dispersion_parameters, self.rows, kind)
+
+    @property
+    def family(self) -> Family:
+        """Distribution of the response, with its link."""
+        return as_family(f"{self.model.family}({self.model.link})")
+
+    @property
+    def dispersion_names(self) -> tuple[str, ...]:
+        """Names of the family's dispersion parameters."""
+        return self.family.parameters
+
+    @property
+    def dispersion_parameters(self) -> FloatArray:
+        """The family's dispersion parameters, shape (k,); NaN where the engine gave none."""
+        return np.array([self.fit.parameters.get(p, np.nan) for p in self.dispersion_names])
+
+    @property
+    def _scale(self) -> float | None:
+        """sigma, where the family has a scale."""
+        return self.fit.sigma if {"sigma", "dispersion"} & set(self.fit.parameters) else None
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale."""
+        return self.fit.sigma
+
+    @property
+    def log_likelihood(self) -> float:
+        """Log-likelihood of the criterion (restricted under REML); NaN for a posterior."""
+        return self.fit.log_likelihood
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion."""
+        return self.fit.aic
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion."""
+        return self.fit.bic
+
+    @property
+    def deviance(self) -> float:
+        """-2 log-likelihood; under REML the REML criterion."""
+        return self.fit.deviance
+
+    @property
+    def formula(self) -> str:
+        """The formula as given."""
+        return self.model.formula
+
+    @property
+    def n_obs(self) -> int:
+        """Rows used."""
+        return self.model.n_obs
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        """Levels per grouping factor."""
+        return dict(self.model.groups)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the search ended properly; a singular fit has converged, on the boundary."""
+        return self.status.state in ("converged", "singular")
+
+    @property
+    def singular(self) -> bool:
+        """Whether a variance is zero or a correlation +-1."""
+        return self.status.state == "singular"
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend."""
+        return self.engine.backend
+
+    def tidy(self, effects: Effects | Sequence[Effects] = "fixed", *, exponentiate: bool = False) -> pd.DataFrame:
+        """One row per estimate, with broom's column names.
+
+        Args:
+            effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
+                level); zero_inflation and dispersion, where they are modelled; a list of these, stacked; or all.
+            exponentiate: Give odds ratios, rate ratios or ratios of means with their intervals: exp of the fixed
+                effects, where the link is a logarithm of something (log, logit, cloglog).
+
+        Raises:
+            OptionError: For unknown effects, or a link whose coefficients have no such meaning.
+        """
+        found = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts)
+        if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
+            raise OptionError(
+                f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
+                "where the link is log, logit or cloglog."
+            )
+        return found
+
+    def glance(self) -> pd.DataFrame:
+        """One row with the criteria of the whole fit, with broom's column names.
+
+        ``deviance`` is -2 log-likelihood, ``REMLcrit`` the same where the fit is by REML. ``residual.deviance`` is the
+        sum of squared deviance residuals (the weighted residual sum of squares of a Gaussian model), which broom calls
+        deviance for ``lm``, ``glm`` and ``glmer``.
+        """
+        parameters = np.full(len(self.dispersion_names), np.nan) if self.parts else self.dispersion_parameters
+        deviance = residual_deviance(self.family, parameters, self.rows)
+        return tables.glance(self.model, self.fit, self.status, self.engine, deviance)
+
+    # -- saving ---------------------------------------------------------------------------------
+
+    @overload
+    def to_json(self, path: None = None, *, indent: int | None = None) -> str: ...
+    @overload
+    def to_json(self, path: str | Path, *, indent: int | None = None) -> Path: ...
+    def to_json(self, path: str | Path | None = None, *, indent: int | None = None) -> str | Path:
+        """Write the result as JSON; loading it gives the same bytes again.
+
+        Args:
+            path: Write it to this file.
+            indent: Spaces of indentation, or None for one line.
+
+        Returns:
+            The text; with a path, the path.
+        """
+        return written(self.model_dump_json(indent=indent), path)
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Self:
+        """Read a result from JSON text or a file; no engine is needed.
+
+        Raises:
+            DataError: If it is not a result of this schema version.
+        """
+        content = source.strip() if isinstance(source, str) and source.lstrip().startswith("{") else None
+        if content is None and not Path(source).is_file():
+            raise DataError(f"There is no file {str(source)!r}, and it is not a saved FitResult as text either.")
+        try:
+            return cls.model_validate_json(Path(source).read_text(encoding="utf-8") if content is None else content)
+        except (OSError, ValidationError) as error:
+            raise DataError(f"This is not a saved FitResult (schema version {SCHEMA_VERSION}): {error}") from error
