@@ -11,7 +11,8 @@ from scipy import stats
 import unimix as um
 from unimix.backends.sampling.marginal import CollapsedPosterior
 from unimix.backends.sampling.priors import resolve_priors
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.likelihood.posterior.effect_draws import draw_all_effects
 from unimix.likelihood.posterior.independence_sampler import sample

@@ -16,7 +16,8 @@ from unimix.backends.statsmodels.adapter import Statsmodels
 from unimix.backends.statsmodels.model import Likelihood, Point, blocks_of, build_model, lay_out
 from unimix.backends.statsmodels.search import Settings, search, triangular_root
 from unimix.backends.statsmodels.start import find_starts, inverse_curvature
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.likelihood.lmm import gls
 from unimix.likelihood.lmm.conditioning import condition

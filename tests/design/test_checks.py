@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.errors import DataError
 from unimix.formula.interpreter import parse
 

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.design.model_matrix import MAX_CELLS
 from unimix.errors import DataError, FormulaError, OptionError, UnimixError
 from unimix.formula.interpreter import parse

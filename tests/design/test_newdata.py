@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 import unimix as um
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.design.encoding import DesignRecipe
 from unimix.design.transform import NewRows, design_rows
 from unimix.errors import DataError

@@ -12,7 +12,8 @@ from scipy import stats
 
 import unimix as um
 from unimix.backends.pls import Pls
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.likelihood.lmm import penalised_least_squares, reduced_data
 from unimix.likelihood.lmm.conditional_modes import conditional_effects

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import unimix as um
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.likelihood.lmm import gls
 from unimix.likelihood.lmm.conditioning import condition, relative_factors

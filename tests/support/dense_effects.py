@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.testing.dense import marginal_covariance
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from unimix.backends.family_support import all_families
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.formula.interpreter import parse

@@ -20,7 +20,7 @@ from unimix.backends.r.lme4_layout import effects_matrix, factors_of, split_effe
 from unimix.backends.registry import backend_class, registered, resolve
 from unimix.backends.sampling.draws import Posterior, RawDraws, Sampled
 from unimix.backends.sampling.draws import estimates_of as estimates_of_draws
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.design.estimates import Deferred, Estimates, Sampling
 from unimix.design.features import Feature
 from unimix.likelihood.lmm.conditioning import relative_factors

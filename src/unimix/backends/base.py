@@ -26,8 +26,8 @@ from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.interface import BackendInfo, FitRequest, Outcome, Problem, Start
 from unimix.backends.limits import in_words
 from unimix.backends.time_limits import LimitReached, uncut, within
-from unimix.design.aliasing import likelihood_is_unbounded
-from unimix.design.design import Design
+from unimix.design.arrays import Design
+from unimix.design.estimability import likelihood_is_unbounded
 from unimix.design.estimates import Estimates
 from unimix.design.features import METHOD_FEATURES, Feature, requirements
 from unimix.errors import (

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from unimix.backends.sampling.draws import RawDraws, Sampled
     from unimix.backends.sampling.marginal import CollapsedPosterior
     from unimix.backends.sampling.priors import PriorTable
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]

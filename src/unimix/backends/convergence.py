@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.distributions.links import LINKS
 from unimix.errors import listing

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unimix.backends.limits import Limits, available, in_words, seconds_in_words
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 from unimix.likelihood.posterior.marginal import n_dense
 

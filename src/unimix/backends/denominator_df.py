@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.likelihood.lmm.conditioning import condition
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts, kenward_roger, satterthwaite

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.glmm.laplace import laplace_at
 from unimix.likelihood.glmm.optimise import Point, derivatives_at
 from unimix.likelihood.lmm.conditional_modes import effects_at, locate

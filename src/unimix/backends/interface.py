@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.limits import NO_LIMITS, Limits
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.likelihood.lmm.conditional_modes import conditional_effects, form_unit_free, in_units
 from unimix.likelihood.lmm.conditioning import is_singular

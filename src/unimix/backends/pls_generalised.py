@@ -16,7 +16,7 @@ from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
 
 if TYPE_CHECKING:
     from unimix.backends.base import FitRequest, Problem
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from unimix.backends.sampling.draws import Sampled
     from unimix.backends.sampling.priors import PriorTable
     from unimix.backends.sampling.pymc_sample import SamplerOptions
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -10,14 +10,12 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from unimix.design.design import Design
 
 FloatArray = npt.NDArray[np.float64]
 
 # A column that is a combination of others leaves a residual of about 1e-15 of its length; a genuine one
 # with a large mean (a year, a timestamp) leaves its coefficient of variation.
 TOLERANCE = 1e-10
-LARGEST_DENSE = 2000
 CELLS = 100_000
 """Numbers of one block of rows (0.8 MB): what a processor keeps at hand, and no copy of a large matrix."""
 
@@ -93,26 +91,6 @@ def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[in
             basis = np.column_stack([basis, column / left])
             kept.append(j)
     return tuple(kept)
-
-
-def likelihood_is_unbounded(design: Design) -> bool:
-    """Whether X and Z together span all rows while Z alone does not.
-
-    Then V = sigma^2 I + Z Cov Z' becomes singular as sigma goes to zero, with a zero residual: the likelihood has no
-    maximum. (The restricted one keeps its bound.) Looked at up to a few thousand rows.
-    """
-    width = sum(b.n_levels * b.q for b in design.blocks)
-    if not design.blocks or design.p + width < design.n or design.n > LARGEST_DENSE:
-        return False
-    parts = []
-    for block in design.blocks:
-        spread = np.zeros((design.n, block.n_levels, block.q))
-        spread[np.arange(design.n), block.codes] = block.z / np.abs(block.z).max(axis=0)
-        parts.append(spread.reshape(design.n, -1))
-    z = np.concatenate(parts, axis=1)
-    x = design.x / np.abs(design.x).max(axis=0, initial=1e-300)
-    rank = int(np.linalg.matrix_rank(z))
-    return rank < design.n and int(np.linalg.matrix_rank(np.column_stack([x, z]))) == design.n
 
 
 def residual_scale(y: FloatArray, x: FloatArray, weights: FloatArray | None, offset: FloatArray | None) -> float:

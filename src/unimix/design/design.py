@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns
 from unimix.design.ar1_times import check_times
+from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, numeric_extra, read_extra, told_dropped, used_levels
 from unimix.design.encoding import DesignRecipe, RecipeBlock
 from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
@@ -19,18 +19,17 @@ from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.response import read_response
-from unimix.design.row_labels import RowLabels, row_labels
+from unimix.design.row_labels import row_labels
 from unimix.design.typed_columns import (
     Column,
     FactorColumn,
-    Level,
     NumericColumn,
     as_factor,
     column_labels,
     drop_unused,
     read_columns,
 )
-from unimix.distributions.family import Family, FamilyLike, Gaussian, as_family
+from unimix.distributions.family import Family, FamilyLike, as_family
 from unimix.errors import DataError, OptionError, listing
 from unimix.formula.contrasts import Contrast
 from unimix.formula.interpreter import column_names, part_columns, used_columns
@@ -41,143 +40,6 @@ from unimix.formula.transforms import encode_state
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 ColumnOrArray = str | npt.ArrayLike | None
-
-
-@dataclass(frozen=True)
-class RandomBlock:
-    """Effects of one random term: a row ``z`` per observation, an effect vector per level.
-
-    Attributes:
-        group: Name of the grouping factor.
-        factors: Columns it is made of.
-        terms: Names of the q columns.
-        z: Columns, shape (n, q).
-        codes: Level index per row, shape (n,).
-        levels: The L levels in order.
-        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
-    """
-
-    group: str
-    factors: tuple[str, ...]
-    terms: tuple[str, ...]
-    z: FloatArray
-    codes: IntArray
-    levels: tuple[Level, ...]
-    structure: str = "us"
-
-    @property
-    def n_levels(self) -> int:
-        """Number of levels."""
-        return len(self.levels)
-
-    @property
-    def q(self) -> int:
-        """Number of columns."""
-        return len(self.terms)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Columns of something that is modelled beside the mean.
-
-    Attributes:
-        x: Columns of full rank, shape (n, k).
-        names: Names of the k columns.
-        kept: Which of the formula's columns they are.
-    """
-
-    x: FloatArray
-    names: tuple[str, ...]
-    kept: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Design:
-    """What is fitted, as plain arrays; the same object goes to every engine.
-
-    Attributes:
-        spec: The reading of the formula.
-        y: Response, shape (n,); the proportion of successes for a binomial family.
-        x: Fixed-effects columns of full rank, shape (n, p).
-        fixed_names: Names of the p columns.
-        blocks: One per correlated set of random effects; ``||`` gives one per column.
-        weights: Precision weights (variance sigma^2 / w; a row's log-likelihood counts w times where the family is
-            not Gaussian), shape (n,), or None.
-        offset: Added to the linear predictor, shape (n,), or None.
-        rows: Index of each used row in the data as given, shape (n,).
-        n_rows: Rows of the data as given.
-        dropped: Missing values per column among the dropped rows.
-        aliased: Fixed-effects columns left out because they depend on others.
-        notes: What was done to the data, in words.
-        recipe: How to make the same columns from new data.
-        family: Distribution of the response, with its link.
-        trials: Number of trials per row, shape (n,), for a binomial family; else None.
-        zero: Columns of the logit of the probability of a structural zero, or None.
-        dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
-        labels: Index of the rows used, where the data are pandas with labels of their own; else None.
-        columns: The columns that the formula uses, rows used only, by name.
-    """
-
-    spec: ModelSpec
-    y: FloatArray
-    x: FloatArray
-    fixed_names: tuple[str, ...]
-    blocks: tuple[RandomBlock, ...]
-    weights: FloatArray | None
-    offset: FloatArray | None
-    rows: IntArray
-    n_rows: int
-    dropped: dict[str, int]
-    aliased: tuple[str, ...]
-    notes: tuple[str, ...]
-    recipe: DesignRecipe
-    family: Family = field(default_factory=Gaussian)
-    trials: FloatArray | None = None
-    zero: Part | None = None
-    dispersion: Part | None = None
-    labels: RowLabels | None = None
-    columns: Mapping[str, Column] = field(default_factory=dict)
-
-    @property
-    def n(self) -> int:
-        """Number of rows used."""
-        return len(self.y)
-
-    @property
-    def p(self) -> int:
-        """Number of fixed effects."""
-        return len(self.fixed_names)
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether this is the linear mixed model with one residual variance."""
-        return self.family.is_linear and self.dispersion is None
-
-    @property
-    def groups(self) -> dict[str, int]:
-        """Number of levels per grouping factor."""
-        return {b.group: b.n_levels for b in self.blocks}
-
-    def fingerprint(self) -> str:
-        """Digest of the numbers and names that define the model; equal for equal designs."""
-        digest = hashlib.sha256()
-        arrays = [
-            self.y,
-            self.x,
-            self.weights,
-            self.offset,
-            self.trials,
-            *(a for b in self.blocks for a in (b.z, b.codes)),
-        ]
-        for array in arrays:
-            digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure) for b in self.blocks)
-        parts = [p for p in (self.zero, self.dispersion) if p is not None]
-        for part in parts:
-            digest.update(np.ascontiguousarray(part.x).tobytes())
-        names = [self.fixed_names, *blocks, str(self.family), *self.spec.parts]
-        digest.update(repr(names).encode())
-        return digest.hexdigest()[:16]
 
 
 def build_design(
@@ -325,10 +187,10 @@ def _weights_mean(family: Family) -> str:
     return "They are precisions (variance sigma^2 / w)" if family.name == "gaussian" else "They count copies of a row"
 
 
-def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> Part:
+def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> AuxiliaryDesign:
     x, names = build_columns(part, env, coding, n)
     kept = independent_columns(x)
-    return Part(_taken(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
+    return AuxiliaryDesign(_taken(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
 
 
 def _taken(x: FloatArray, columns: Sequence[int]) -> FloatArray:

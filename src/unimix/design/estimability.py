@@ -14,10 +14,12 @@ from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
 from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.parser import Name, quote, render
 
+LARGEST_DENSE = 2000
+
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-    from unimix.design.design import Design, RandomBlock
+    from unimix.design.arrays import Design, RandomBlock
     from unimix.formula.terms import ModelSpec
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
@@ -246,3 +248,23 @@ def _first_appearance(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[inverse]
+
+
+def likelihood_is_unbounded(design: Design) -> bool:
+    """Whether X and Z together span all rows while Z alone does not.
+
+    Then V = sigma^2 I + Z Cov Z' becomes singular as sigma goes to zero, with a zero residual: the likelihood has no
+    maximum. (The restricted one keeps its bound.) Looked at up to a few thousand rows.
+    """
+    width = sum(b.n_levels * b.q for b in design.blocks)
+    if not design.blocks or design.p + width < design.n or design.n > LARGEST_DENSE:
+        return False
+    parts = []
+    for block in design.blocks:
+        spread = np.zeros((design.n, block.n_levels, block.q))
+        spread[np.arange(design.n), block.codes] = block.z / np.abs(block.z).max(axis=0)
+        parts.append(spread.reshape(design.n, -1))
+    z = np.concatenate(parts, axis=1)
+    x = design.x / np.abs(design.x).max(axis=0, initial=1e-300)
+    rank = int(np.linalg.matrix_rank(z))
+    return rank < design.n and int(np.linalg.matrix_rank(np.column_stack([x, z]))) == design.n

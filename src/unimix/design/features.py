@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.design.grouping_factors import is_nested
 
 

@@ -33,7 +33,7 @@ from unimix.formula.transforms import decode_state
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.design.encoding import DesignRecipe
     from unimix.formula.parser import Node
     from unimix.formula.terms import FixedPart, ModelSpec

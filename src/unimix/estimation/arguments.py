@@ -16,7 +16,8 @@ from unimix.backends.base import Backend, FitRequest, Outcome, Start
 from unimix.backends.capture import same_error_state
 from unimix.backends.cost import or_else
 from unimix.backends.limits import NO_LIMITS, Limits, MemoryLimit, TimeLimit, read_limits
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.design.features import METHODS, Feature, method_fault
 from unimix.distributions.family import FamilyLike
 from unimix.errors import LimitError, OptionError, did_you_mean, listing

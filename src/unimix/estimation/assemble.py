@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.fitted.residuals import pearson_dispersion
 from unimix.fitted.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Rows, State, Status

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 
 _STRUCTURES = {"us": "correlated", "cs": "compound symmetry", "ar1": "autoregressive"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unimix.backends import registry
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.errors import OptionError
 from unimix.estimation.arguments import DF_METHODS, Again
 from unimix.result import FitResult

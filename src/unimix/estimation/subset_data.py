@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from unimix.design.arrays import Design
 from unimix.design.complete_rows import read_extra
-from unimix.design.design import Design, build_design, with_dot
+from unimix.design.design import build_design, with_dot
 from unimix.design.frames import to_pandas
 from unimix.design.typed_columns import as_numbers
 from unimix.errors import DataError

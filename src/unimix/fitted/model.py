@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Deferred, Generative
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
@@ -422,3 +422,8 @@ class FittedModel(BaseModel):
             return cls.model_validate_json(Path(source).read_text(encoding="utf-8") if content is None else content)
         except (OSError, ValidationError) as error:
             raise DataError(f"This is not a saved FitResult (schema version {SCHEMA_VERSION}): {error}") from error
+
+
+def is_sampled(fit: FittedModel) -> bool:
+    """Whether the result holds posterior draws."""
+    return fit.fixed.interval == "credible" and fit.status.n_draws is not None

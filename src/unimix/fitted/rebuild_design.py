@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from unimix.design.design import Design, Part, RandomBlock, with_dot
+from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
+from unimix.design.design import with_dot
 from unimix.design.grouping_factors import level_codes
 from unimix.design.response import SUCCESS
 from unimix.design.transform import NewRows, design_rows, response_values, used_columns
@@ -132,7 +133,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
     )
 
 
-def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> Part | None:
+def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> AuxiliaryDesign | None:
     """Columns of the zero inflation, checked against the probabilities that were fitted."""
     if "zero" not in fit.parts or made.zero is None or fit.rows.zero_probability is None:
         return None
@@ -143,4 +144,4 @@ def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> Pa
             "These are not the data that were fitted: the probabilities of structural zeros differ. Give the frame "
             "that fit() was given."
         )
-    return Part(x, own.terms, fit.model.recipe.zero_kept)
+    return AuxiliaryDesign(x, own.terms, fit.model.recipe.zero_kept)

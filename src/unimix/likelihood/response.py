@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
 from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
 

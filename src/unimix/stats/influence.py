@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.response import row_log_likelihood
 from unimix.stats.joint_error import Conditional, fixed_information, formed, solve

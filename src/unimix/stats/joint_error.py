@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.lmm.gls import spread

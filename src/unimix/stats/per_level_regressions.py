@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.glmm.optimise import covariance_of, search_laplace
 from unimix.likelihood.glmm.separation import separated_terms
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.family import Family
 from unimix.distributions.log_density import Pointwise
 from unimix.distributions.sampling import mean_of

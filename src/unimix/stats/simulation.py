@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design, Part, RandomBlock
+from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.grouping_factors import is_nested
 from unimix.design.typed_columns import Level
 from unimix.distributions.sampling import draw_response
@@ -122,7 +122,7 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
     def picked(values: FloatArray | None) -> FloatArray | None:
         return None if values is None else np.ascontiguousarray(values[rows])
 
-    def part(values: Part | None) -> Part | None:
+    def part(values: AuxiliaryDesign | None) -> AuxiliaryDesign | None:
         return None if values is None else replace(values, x=np.ascontiguousarray(values.x[rows]))
 
     blocks: list[RandomBlock] = []

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import RandomBlock
+from unimix.design.arrays import RandomBlock
 from unimix.distributions.family import Family
 
 FloatArray = npt.NDArray[np.float64]

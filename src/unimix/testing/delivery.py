@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.result import FitResult
 from unimix.testing import dense
 from unimix.testing.generalised import check_generalised

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

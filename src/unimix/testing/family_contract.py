@@ -12,7 +12,8 @@ from unimix.backends.base import Backend
 from unimix.backends.capabilities import Yes
 from unimix.backends.family_support import all_families
 from unimix.backends.registry import resolve
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.distributions.family import Family
 from unimix.formula.interpreter import parse
 from unimix.result import FitResult

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at

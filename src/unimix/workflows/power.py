@@ -15,7 +15,7 @@ from unimix.analysis.intervals.parameters import Parameter, parameters_of, value
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.simulate import simulator_of
 from unimix.analysis.tests.anova import term_weights
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.estimation.arguments import DF_METHODS, Again
 from unimix.estimation.refit import again

@@ -14,7 +14,7 @@ from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.inference import correlation, information_criteria, wald_interval, wald_test
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]

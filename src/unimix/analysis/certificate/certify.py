@@ -13,7 +13,7 @@ from unimix.analysis.certificate.generalised import GeneralisedGround
 from unimix.analysis.certificate.linear import LinearGround
 from unimix.analysis.certificate.messages import not_checkable
 from unimix.analysis.certificate.supported_models import out_of_reach
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.certificate import messages as words
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.glmm.optimise import Found, Point, covariance_of, search_laplace
 from unimix.likelihood.lmm.conditioning import condition, relative_factors

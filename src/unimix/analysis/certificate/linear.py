@@ -13,7 +13,7 @@ import numpy.typing as npt
 from unimix.analysis.certificate import messages as words
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.lmm import penalised_least_squares
 from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import column_scale, condition

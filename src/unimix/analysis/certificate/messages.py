@@ -14,7 +14,7 @@ from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_fact
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]

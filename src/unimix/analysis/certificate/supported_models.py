@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 
 FloatArray = npt.NDArray[np.float64]
 DIGITS = 1e-3

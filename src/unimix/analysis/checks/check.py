@@ -14,10 +14,10 @@ from unimix.analysis.checks.collinearity import HIGH, ILL, MODERATE, collinearit
 from unimix.analysis.checks.dispersion import overdispersion, why_no_overdispersion, zero_inflation
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
-from unimix.analysis.summaries.variance_components import is_sampled
 from unimix.analysis.tests.terms import terms_of
 from unimix.errors import DataError, UnimixError, listing
 from unimix.fitted.formatting import in_html, p_told
+from unimix.fitted.model import is_sampled
 from unimix.likelihood.glmm.separation import separated_terms
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, replicated
-from unimix.analysis.summaries.variance_components import is_sampled
 from unimix.distributions.log_density import pointwise, variance
 from unimix.distributions.sampling import mean_of
 from unimix.errors import UnsupportedModelError
 from unimix.fitted.formatting import in_html, written
+from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.predictor import linear_predictors
 

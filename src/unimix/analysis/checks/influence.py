@@ -20,7 +20,7 @@ from unimix.stats.joint_error import leverage
 from unimix.stats.simulation import without
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel, Refitter
 
 FloatArray = npt.NDArray[np.float64]

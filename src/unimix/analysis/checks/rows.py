@@ -12,9 +12,9 @@ from scipy import special
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.influence import Influence, influence
 from unimix.analysis.prediction.loo import loo
-from unimix.analysis.summaries.variance_components import is_sampled
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import p_told
+from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.weights import counted_rows
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from unimix.stats.delta import Averages, Linear, compare, compare_slopes, mean_g
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from unimix.errors import OptionError, did_you_mean, listing
 from unimix.formula.interpreter import parse
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 STEPS = ("sd", "2sd", "iqr", "minmax")

@@ -18,7 +18,7 @@ from unimix.formula.parser import Call, Name, Node, render
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from unimix.analysis.intervals.intervals import Intervals
 from unimix.analysis.intervals.parameters import chosen, parameters_of, values_of
 from unimix.analysis.prediction.simulate import simulator_of
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.model import Refitter

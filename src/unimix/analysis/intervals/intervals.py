@@ -15,7 +15,7 @@ from scipy import special
 from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from unimix.analysis.prediction.draws import coefficient_draws
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.likelihood.profile.constrained_parameters import Target
 from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.distributions import Placed
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm import penalised_least_squares
 from unimix.likelihood.lmm.conditioning import condition
 from unimix.likelihood.lmm.denominator_df import satterthwaite

@@ -21,7 +21,7 @@ from unimix.formula.parser import Call
 from unimix.stats.delta import Linear, Span
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.transform import NewRows, design_rows, predictor_names, slope_names
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_numbers
 from unimix.distributions.sampling import mean_of

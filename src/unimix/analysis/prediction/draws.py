@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.summaries.variance_components import is_sampled
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
+from unimix.fitted.model import is_sampled
 from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
 from unimix.stats.predictor import linear_predictors as predictors
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]

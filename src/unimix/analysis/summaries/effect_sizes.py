@@ -13,11 +13,12 @@ from unimix.analysis.comparisons.predictors import Predictors
 from unimix.analysis.means.emmeans import emmeans
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.draws import coefficient_draws
-from unimix.analysis.summaries.variance_components import DRAWS, is_sampled, refuse_parts, variances
+from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
 from unimix.design.transform import predictor_names
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.formatting import in_html, written
+from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.null_model import between_and_within
 from unimix.stats.effect_sizes import LOGISTIC, noncentral_interval, partial_shares, share_of, weighted_sd
 from unimix.stats.inference import checked_level, wald_interval

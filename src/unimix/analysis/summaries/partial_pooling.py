@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.prediction.draws import MOST_DRAWS, Draws, coefficient_draws, conditional_at, is_sampled
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.joint_error import Conditional, predictor_variance

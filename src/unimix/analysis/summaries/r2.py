@@ -11,12 +11,13 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws
-from unimix.analysis.summaries.variance_components import DRAWS, Variances, is_sampled, refuse_parts, variances
-from unimix.design.design import Design
+from unimix.analysis.summaries.variance_components import DRAWS, Variances, refuse_parts, variances
+from unimix.design.arrays import Design
 from unimix.distributions.log_density import variance
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import in_html, without_noise, written
+from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.null_model import null_model
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.inference import checked_level

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.prediction.draws import coefficient_draws
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import UnsupportedModelError
+from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.null_model import null_model
 from unimix.stats.variance_partition import (
     block_variance,
@@ -65,11 +66,6 @@ class Variances:
     def total(self) -> FloatArray:
         """Of everything."""
         return np.asarray(self.fixed + self.all_random + self.residual)
-
-
-def is_sampled(fit: FittedModel) -> bool:
-    """Whether the result holds posterior draws."""
-    return fit.fixed.interval == "credible" and fit.status.n_draws is not None
 
 
 def refuse_parts(fit: FittedModel, what: str) -> None:

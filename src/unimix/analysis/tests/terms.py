@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design, with_dot
+from unimix.design.arrays import Design
+from unimix.design.design import with_dot
 from unimix.design.evaluate import Environment
 from unimix.design.model_matrix import built_columns
 from unimix.design.typed_columns import FactorColumn

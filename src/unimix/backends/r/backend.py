@@ -14,7 +14,7 @@ from unimix.r_installation import find_r, install_lines, rpy2_requirements
 from unimix.versions import bounds, fault, requirements, shell_words
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.distributions.family import Family
 
 FloatArray = npt.NDArray[np.float64]

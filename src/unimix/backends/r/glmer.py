@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from unimix.backends.base import FitRequest, Problem
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 NODES = 25

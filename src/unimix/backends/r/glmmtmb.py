@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from unimix.design.design import Design, Part
+    from unimix.design.arrays import AuxiliaryDesign, Design
 
 FloatArray = npt.NDArray[np.float64]
 FLAT = 1e-5
@@ -169,7 +169,7 @@ class GlmmTMB(RBackend):
         return _read(best, problem, provenance, call)
 
 
-def _one_sided(part: Part | None, letter: str, absent: str) -> str:
+def _one_sided(part: AuxiliaryDesign | None, letter: str, absent: str) -> str:
     return absent if part is None else "~ " + " + ".join(["0", *(f"{letter}{j}" for j in range(len(part.names)))])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

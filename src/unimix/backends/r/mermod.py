@@ -28,7 +28,7 @@ from unimix.r_installation import optional_r_packages_of, r_packages_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 R_PACKAGES = ("lme4",)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from unimix.backends.family_support import FamilySheet
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
     from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
 from unimix.distributions.priors import Gamma, HalfStudentT, LogNormal, Prior
 

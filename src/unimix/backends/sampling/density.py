@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from unimix.backends.sampling.priors import PriorTable
 from unimix.backends.sampling.scales import FixedPriors, Scales, fitted_columns
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.posterior.marginal import cross_products, log_density
 
 FloatArray = npt.NDArray[np.float64]

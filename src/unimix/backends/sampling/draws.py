@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.sampling.priors import PriorTable
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
 from unimix.design.grouping_factors import block_labels
 

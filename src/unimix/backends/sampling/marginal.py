@@ -8,7 +8,7 @@ import numpy.typing as npt
 from unimix.backends.sampling.draws import Posterior
 from unimix.backends.sampling.priors import PriorTable
 from unimix.backends.sampling.scales import FixedPriors, Scales, effects_in_users_units, fitted_columns
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.priors import Normal
 from unimix.likelihood.posterior.effect_draws import draw_all_effects
 from unimix.likelihood.posterior.marginal_posterior import NormalPrior, Reduced, log_likelihood_at

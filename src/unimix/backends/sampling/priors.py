@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.sampling.defaults import WIDE, dispersion_priors, predictor_scale
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
 from unimix.errors import OptionError, did_you_mean, listing
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from unimix.design.design import RandomBlock
+from unimix.design.arrays import RandomBlock
 from unimix.likelihood.lmm.gls import spread
 
 FloatArray = npt.NDArray[np.float64]

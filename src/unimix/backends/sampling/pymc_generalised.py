@@ -19,7 +19,7 @@ from unimix.backends.sampling.priors import PriorTable
 from unimix.backends.sampling.pymc_effects import BlockReference, Turned, backward, forward, references
 from unimix.backends.sampling.pymc_sample import Whitening, guarded, whiten_leading
 from unimix.backends.sampling.scales import FixedPriors, Scales, ScaleState, fitted_columns
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.log_density import Pointwise
 from unimix.distributions.priors import LogNormal, Uniform
 from unimix.likelihood.response import row_log_likelihood

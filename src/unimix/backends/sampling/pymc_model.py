@@ -13,7 +13,7 @@ from unimix.backends.sampling.draws import Posterior, RawDraws
 from unimix.backends.sampling.priors import PriorTable, sd_names
 from unimix.backends.sampling.pymc_response import write_response
 from unimix.backends.sampling.pymc_sample import read_draws
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.design.estimates import Deferred
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.priors import LKJ, Prior

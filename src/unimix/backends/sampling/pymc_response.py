@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 
 
 def write_response(design: Design, eta: Any, parameters: Sequence[Any]) -> None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from unimix.backends.sampling.correlations import correlation_factor, correlation_factors, correlation_gradient
 from unimix.backends.sampling.priors import PriorTable
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.distributions.priors import Exponential, HalfCauchy, HalfNormal, HalfStudentT, Prior, Uniform
 from unimix.likelihood.lmm.conditioning import condition
 from unimix.likelihood.posterior.effect_draws import EffectDraws

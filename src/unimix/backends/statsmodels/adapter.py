@@ -19,7 +19,7 @@ from unimix.backends.statsmodels.capabilities import CAPABILITIES, FAMILIES
 from unimix.backends.statsmodels.model import Layout, Likelihood, Point, blocks_of, build_model, lay_out
 from unimix.backends.statsmodels.search import Optimum, Settings, search
 from unimix.backends.statsmodels.start import as_point, find_starts, inverse_curvature
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.errors import EngineBrokenError, listing
 from unimix.likelihood.lmm import gls

@@ -24,7 +24,7 @@ from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:
     from unimix.backends.base import FitRequest, Problem
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

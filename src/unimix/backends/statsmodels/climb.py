@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.errors import listing
 from unimix.likelihood.glmm.glm import fisher_scoring
 from unimix.likelihood.glmm.laplace import laplace_at

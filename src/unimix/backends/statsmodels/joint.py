@@ -16,7 +16,7 @@ from unimix.likelihood.glmm.laplace import fixed_predictor
 from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:
-    from unimix.design.design import Design
+    from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.statsmodels.model import Layout, Point
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm.starts import likely_starts
 
 FloatArray = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
 from unimix.likelihood.glmm.laplace import fixed_predictor, laplace
 from unimix.likelihood.lmm.gls import spread, tied_levels

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, special
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.log_density import Pointwise
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.lmm.gls import Block, solve_pieces, spread

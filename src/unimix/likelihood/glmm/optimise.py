@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.glmm.glm import START, fisher_scoring
 from unimix.likelihood.glmm.gradient import Slope, pieces_of, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer
 from unimix.likelihood.lmm.conditioning import column_scale, relative_factors
 from unimix.likelihood.lmm.derivatives import project

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.design.design import Design, Part, RandomBlock
+from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
@@ -138,7 +138,7 @@ def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
         x = np.ascontiguousarray(design.x @ inverse)
     turned, blocks = _turn_blocks(design)
     parts: dict[str, FloatArray] = {}
-    made: dict[str, Part] = {}
+    made: dict[str, AuxiliaryDesign] = {}
     for name, part in (("zero", design.zero), ("dispersion", design.dispersion)):
         if part is not None:
             parts[name] = _triangular(part.x, np.ones(design.n))[0]

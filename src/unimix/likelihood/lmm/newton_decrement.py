@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.lmm import gls
 from unimix.likelihood.lmm.conditioning import relative_factors

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.distributions.links import LINKS
 from unimix.errors import FitError
 from unimix.likelihood.glmm.optimise import search_laplace

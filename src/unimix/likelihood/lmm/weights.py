@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.distributions.family import Family
 from unimix.errors import FitError
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer, per_level, sum_of_levels
 
 FloatArray = npt.NDArray[np.float64]

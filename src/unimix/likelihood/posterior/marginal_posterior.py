@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
 from unimix.likelihood.lmm.penalised_least_squares import matmul, state_at
 from unimix.likelihood.lmm.reduced_data import Matrix, Products, form

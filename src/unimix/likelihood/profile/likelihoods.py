@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.glmm.gradient import pieces_of, slope_of_laplace
 from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes, search_laplace
 from unimix.likelihood.lmm.batched_linalg import matrix_root

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import scipy
 from scipy import special
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.likelihood.glmm.optimise import hessian_of
 from unimix.likelihood.lmm.newton import ascend
 from unimix.likelihood.profile.constrained_parameters import Coordinates, Target

@@ -262,7 +262,7 @@ class Comparison:
         """
         from unimix.workflows.comparison.report import page
 
-        return written(page(self), path)
+        return written(page(self.results, self._html()), path)
 
     @overload
     def to_json(self, path: None = None) -> str: ...

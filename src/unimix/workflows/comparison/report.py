@@ -6,10 +6,9 @@ import base64
 import html
 import importlib.util
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-if TYPE_CHECKING:
-    from unimix.workflows.comparison.comparison import Comparison
+from unimix.result import FitResult
 
 _STYLE = (
     "body{font-family:system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
@@ -18,17 +17,18 @@ _STYLE = (
 )
 
 
-def page(comparison: Comparison) -> str:
+def page(results: Mapping[str, FitResult], tables: str) -> str:
     """Render the tables, the verdicts, the picture and the versions.
 
     Args:
-        comparison: What to show.
+        results: The results that are compared, by label.
+        tables: Their tables and verdicts in HTML.
     """
-    first = next(iter(comparison.results.values()), None)
+    first = next(iter(results.values()), None)
     title = html.escape(first.model.formula) if first else "Comparison"
-    parts = [f"<h1>{title}</h1>", comparison._html(), _picture(comparison)]
+    parts = [f"<h1>{title}</h1>", tables, _picture(results)]
     parts.append("<h2>Versions and calls</h2><ul>")
-    for label, fit in comparison.results.items():
+    for label, fit in results.items():
         versions = ", ".join(f"{k} {v}" for k, v in fit.engine.versions.items())
         parts.append(
             f"<li><b>{html.escape(label)}</b>: {html.escape(versions)}<br>"
@@ -40,12 +40,12 @@ def page(comparison: Comparison) -> str:
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>"
 
 
-def _picture(comparison: Comparison) -> str:
-    if not comparison.results or importlib.util.find_spec("matplotlib") is None:
+def _picture(results: Mapping[str, FitResult]) -> str:
+    if not results or importlib.util.find_spec("matplotlib") is None:
         return ""
     from unimix.plots.forest import forest
 
-    axes = forest(list(comparison.results.items()))
+    axes = forest(list(results.items()))
     figure = axes[0].figure
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=110)

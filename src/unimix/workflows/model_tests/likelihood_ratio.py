@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.tests.terms import random_products
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import again_at
 from unimix.result import FitResult

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from unimix.design.design import Design, RandomBlock
+from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.estimation.refit import again_at
 from unimix.fitted.describe import model_text

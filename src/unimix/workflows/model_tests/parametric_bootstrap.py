@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.prediction.simulate import simulator_of
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError
 from unimix.estimation.arguments import Again
 from unimix.estimation.refit import again

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unimix.fitted import describe
 from unimix.result import FitResult
-from unimix.workflows.tables.model import Column
+from unimix.workflows.tables.cells import Column
 
 MARKS = {"not_converged": "†", "failed": "†", "singular": "‡"}
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from unimix._version import __version__
 from unimix.fitted import describe
 from unimix.result import FitResult
+from unimix.workflows.tables.cells import Note
 from unimix.workflows.tables.column_heads import Model
-from unimix.workflows.tables.layout import Note
 from unimix.workflows.tables.options import Options
 
 COUNTS = ("poisson", "negative_binomial", "negative_binomial_1")

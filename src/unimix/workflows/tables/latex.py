@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from unimix.workflows.tables.layout import Grid, Head, Note
+from unimix.workflows.tables.cells import Note
+from unimix.workflows.tables.layout import Grid, Head
 
 SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -6,31 +6,14 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from unimix.workflows.tables.cells import Cell, Kind, Note, TableData
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unimix.workflows.tables.model import Cell, Kind, ModelTable
 
 HEADS: dict[Kind, str] = {"estimate": "Estimate", "std_error": "SE", "interval": "CI", "p_value": "p"}
 BRACKETS: dict[Kind, str] = {"std_error": "({})", "interval": "[{}]"}
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line below the table.
-
-    Attributes:
-        text: Of it.
-        mark: Before it, the same as at a head; or empty.
-        code: A formula behind it.
-    """
-
-    text: str
-    mark: str = ""
-    code: str = ""
-
-    def __str__(self) -> str:
-        return " ".join(p for p in (self.mark, self.text, self.code) if p)
 
 
 @dataclass(frozen=True)
@@ -93,7 +76,7 @@ class Grid:
         return [(s, list(lines)) for s, lines in itertools.groupby(self.lines, lambda line: line.section)]
 
 
-def laid_out(table: ModelTable) -> Grid:
+def laid_out(table: TableData) -> Grid:
     """Heads and lines in the table's layout."""
     present = {cell.kind for row in table.rows for cells in row.cells for cell in cells}
     kinds = [k for k in HEADS if k in present or k == "estimate"]

@@ -4,72 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from unimix.errors import EngineNotInstalledError, OptionError, did_you_mean, listing
 from unimix.workflows.tables import docx, html, latex, text
-from unimix.workflows.tables.layout import Grid, Note, laid_out
-
-Kind = Literal["estimate", "std_error", "interval", "p_value", "value"]
-Layout = Literal["below", "beside"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One value of one model.
-
-    Attributes:
-        kind: estimate, std_error, interval or p_value of a coefficient; value of everything else.
-        value: As a number; a pair of an interval; text (a method, say); None where there is none.
-        text: As printed, without brackets and stars.
-        stars: Behind an estimate.
-    """
-
-    kind: Kind
-    value: float | int | str | tuple[float, float] | None
-    text: str
-    stars: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One coefficient, variance component or criterion.
-
-    Attributes:
-        section: Fixed effects, Zero inflation, Dispersion, Random part or Fit.
-        label: As printed.
-        cells: Per column its cells; no cells where the model has no such thing.
-    """
-
-    section: str
-    label: str
-    cells: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True)
-class Column:
-    """One model.
-
-    Attributes:
-        name: Its head.
-        group: The head above it that it shares with its neighbours; empty without one.
-        response: Response and family, where the models differ in them; else empty.
-        backend: Who fitted it.
-        mark: Of the note on its convergence; empty where it simply converged.
-    """
-
-    name: str
-    group: str
-    response: str
-    backend: str
-    mark: str
-
-    @property
-    def label(self) -> str:
-        """Group and name."""
-        return f"{self.group}: {self.name}" if self.group else self.name
+from unimix.workflows.tables.cells import Column, Layout, Note, Row
+from unimix.workflows.tables.layout import Grid, laid_out
 
 
 @dataclass(frozen=True)
@@ -187,4 +129,4 @@ def _ends(value: object) -> dict[str, Any]:
     return {"lower": lower, "upper": upper}
 
 
-__all__ = ["Cell", "Column", "Kind", "Layout", "ModelTable", "Note", "Row"]
+__all__ = ["ModelTable"]

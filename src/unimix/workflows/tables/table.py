@@ -13,9 +13,10 @@ from unimix.errors import UnimixError
 from unimix.fitted import describe
 from unimix.fitted.tables import tidy_fixed
 from unimix.result import FitResult
+from unimix.workflows.tables.cells import Cell, Row
 from unimix.workflows.tables.column_heads import Model, headed
 from unimix.workflows.tables.footnotes import notes_of
-from unimix.workflows.tables.model import Cell, ModelTable, Row
+from unimix.workflows.tables.model import ModelTable
 from unimix.workflows.tables.options import SECTIONS, Options, checked_fits, checked_names, checked_options
 
 Value = float | int | str | None

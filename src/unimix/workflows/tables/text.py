@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from unimix.workflows.tables.layout import Grid, Note
+from unimix.workflows.tables.cells import Note
+from unimix.workflows.tables.layout import Grid
 
 _MARKDOWN = re.compile(r"([\\`*_|<>\[\]])")
 

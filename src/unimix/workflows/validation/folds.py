@@ -14,7 +14,8 @@ import pandas as pd
 from unimix.analysis.prediction.distributions import Predictive, Rows, of_normal, predictive
 from unimix.api import fit
 from unimix.backends.base import Backend
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.design.grouping_factors import level_codes
 from unimix.design.transform import design_rows, response_values
 from unimix.errors import DataError, UnimixError, UnsupportedModelError

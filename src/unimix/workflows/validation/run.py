@@ -14,7 +14,8 @@ import pandas as pd
 from unimix.api import BackendLike, explain_refusal, fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
-from unimix.design.design import Design, build_design
+from unimix.design.arrays import Design
+from unimix.design.design import build_design
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.estimation.subset_data import Carried, carry, fixed_priors
 from unimix.foreign_names import refuse_keywords

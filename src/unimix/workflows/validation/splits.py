@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.design.design import Design
+from unimix.design.arrays import Design
 from unimix.errors import DataError, EngineNotInstalledError, OptionError, to_type
 from unimix.versions import pip_line
 
