@@ -20,11 +20,12 @@ demo: setup ## fit real data with every engine, compare them, draw the picture
 test: setup ## run the tests on all installed engines
 	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
-lint: setup ## formatting, lint, types and layers, without the tests
+lint: setup ## formatting, lint, types, layers and spelling, without the tests
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 	$(VENV)/lint-imports
+	$(VENV)/codespell
 
 check: lint test ## everything that must pass: lint and tests
 
