@@ -1,9 +1,12 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check docs bench dist clean
+.PHONY: help setup demo test lint check docs bench fresh dist clean
 
 PYTHON ?= python3
-VENV := .venv/bin
+# the environment; `make setup VENV=another` makes a second one
+VENV = .venv
+BIN = "$(VENV)/bin"
+SETUP = @$(PYTHON) scripts/setup.py --venv "$(VENV)"
 # Sampling and R are memory- and processor-hungry: two test processes at most.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && n=2; echo $$n)
 
@@ -11,32 +14,34 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv with all engines; install R and its packages where they are missing
-	@bash scripts/install_r.sh
-	@$(PYTHON) scripts/setup.py
+	$(SETUP)
 
 demo: setup ## fit real data with every engine, compare them, draw the picture
-	@$(VENV)/python -m unimix.demo
+	@$(BIN)/python -m unimix.demo
 
 test: setup ## run the tests on all installed engines
-	@$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
 lint: setup ## formatting, lint, types, layers and spelling, without the tests
-	$(VENV)/ruff check .
-	$(VENV)/ruff format --check .
-	$(VENV)/mypy
-	$(VENV)/lint-imports
-	$(VENV)/codespell
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 check: lint test ## everything that must pass: lint and tests
 
-docs: setup ## build the documentation into site/
-	@$(PYTHON) scripts/setup.py docs
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict
+docs: ## build the documentation into site/
+	$(SETUP) docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: setup ## measure against the bare engines and against bambi; half an hour, into benchmarks/results/
-	@$(PYTHON) scripts/setup.py bench
-	@$(VENV)/python -m benchmarks --json benchmarks/results/table.json --markdown benchmarks/results/table.md
-	@$(VENV)/python -m benchmarks.growth --json benchmarks/results/growth.json --picture benchmarks/results/growth.png
+bench: ## measure against the bare engines and against bambi; half an hour, into benchmarks/results/
+	$(SETUP) bench
+	@$(BIN)/python -m benchmarks --json benchmarks/results/table.json --markdown benchmarks/results/table.md
+	@$(BIN)/python -m benchmarks.growth --json benchmarks/results/growth.json --picture benchmarks/results/growth.png
+
+fresh: ## try the README's commands on bare Debian machines (root and debootstrap; an hour)
+	@bash scripts/fresh_machine.sh $(RELEASES)
 
 dist: ## build sdist and wheel, try them out in an empty environment, put them into dist/
 	@$(PYTHON) scripts/dist.py

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make .venv with unimix, every engine this machine can run, and the development tools.
+"""Install R and its packages where they are missing, and make .venv with unimix, its engines and the tools.
 
-Usage: python3 scripts/setup.py [extra ...]
+Usage: python3 scripts/setup.py [--venv FOLDER] [--again] [extra ...]
 
-Only the standard library is used. The rpy2 is chosen by the R that is found; without R everything else is installed. A
-stamp in .venv makes a second run return at once as long as nothing that matters has changed. Extras named on the
-command line (such as ``docs``) are installed in addition.
+Only the standard library is used. Each step is a line with its seconds. Nothing is changed outside the environment's
+own folder, except that R's packages are installed by apt where that may be done. A stamp in the folder lets a second
+run return at once. Extras named on the command line (such as ``docs``) are installed in addition.
 """
 
 from __future__ import annotations
@@ -17,157 +17,334 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import install_r
+from install_r import r_installation
+from steps import Stop, run_program, say, step
+
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
-STAMP = VENV / "unimix-setup"
+STAMP = "unimix-setup"
 WITH_R = ("all", "dev")
-WITHOUT_R = ("pymc", "mixedlm", "mixedlm-rs", "plot", "dev")
+WITHOUT_R = ("pymc", "bayes", "mixedlm", "mixedlm-rs", "plot", "tables", "sklearn", "dev")
 OLDEST_PYTHON = (3, 11)
+GIGABYTES = 2.0
+"""What an environment with every engine takes, with room for what pip unpacks on the way."""
 
-# rpy2-rinterface 3.6.6 uses C functions that R has only since 4.5; unimix.doctor.rpy2_line names the same pairs.
-RPY2_BEFORE_R_4_5 = ("rpy2==3.6.4", "rpy2-robjects==3.6.5", "rpy2-rinterface==3.6.5")
-RPY2_FROM_R_4_5 = ("rpy2>=3.6.4,<3.7", "rpy2-robjects>=3.6.5,<3.7", "rpy2-rinterface>=3.6.6,<3.7")
+_CLEARED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__")
+"""Variables that would make pip install somewhere else than into the environment."""
 
 
-def main() -> int:
-    """Make or complete the environment; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def main(arguments: list[str] | None = None) -> int:
+    """Make or complete the environment.
+
+    Args:
+        arguments: Instead of the command line's.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("extra", nargs="*", help="extras to install besides those of the engines and the tools")
-    wanted = parser.parse_args().extra
-    if sys.version_info < OLDEST_PYTHON:
-        return fail(
-            f"This is Python {sys.version.split()[0]}; unimix needs 3.11 or newer. Name a newer one:\n"
-            "    make setup PYTHON=python3.12"
-        )
-    r_version = find_r()
-    stamp = fingerprint(r_version)
-    done = STAMP.read_text().split() if STAMP.is_file() else []
-    if done[:1] == [stamp] and set(wanted) <= set(done[1:]) and works():
-        return 0
-    start = time.monotonic()
-    if not works():
-        make_venv()
-    STAMP.unlink(missing_ok=True)
-    if not install(r_version, wanted):
+    parser.add_argument("--venv", default=".venv", type=Path, help="folder of the environment (.venv)")
+    parser.add_argument("--again", action="store_true", help="ask apt again for R packages that it did not have")
+    given = parser.parse_args(arguments)
+    try:
+        set_up(ROOT / given.venv, set(given.extra), again=given.again)
+    except Stop as stop:
+        print(f"\n{stop}", file=sys.stderr)
         return 1
-    if r_version is None or has_rpy2():  # otherwise the next run shall try again
-        earlier = done[1:] if done[:1] == [stamp] else []
-        STAMP.write_text("\n".join([stamp, *sorted({*wanted, *earlier})]) + "\n")
-    print(f"The environment .venv is ready after {time.monotonic() - start:.0f} s.")
+    except KeyboardInterrupt:
+        print("\nInterrupted. Type the same again to go on.", file=sys.stderr)
+        return 130
     return 0
 
 
-def find_r() -> str | None:
-    """Return the version of the R that rpy2 will load (R_HOME first, then the PATH), or None."""
-    home = os.environ.get("R_HOME")
-    program = shutil.which("R", path=str(Path(home) / "bin")) if home else shutil.which("R")
-    if program is None:
-        return None
+def set_up(folder: Path, extras: set[str], *, again: bool = False) -> None:
+    """Make or complete an environment.
+
+    Args:
+        folder: Where it is to be.
+        extras: Extras beside those of the engines and the tools.
+        again: Ask apt again for R packages that it did not have.
+
+    Raises:
+        Stop: If it cannot be done, with the line to type.
+    """
+    check_python()
+    check_folder(folder)
+    found = r_installation.find_r()
+    absent = install_r.missing(found)
+    done = read_stamp(folder)
+    stamp = fingerprint(folder, found.version, absent)
+    if done[:1] == [stamp] and extras <= set(done[1:]) and works(folder) and not again:
+        return
+    started = time.monotonic()
+    if absent or not found.version or install_r.lacks_compiler() or lacks_venv():
+        install_r.install(absent, tools=needed_tools())
+        found = r_installation.find_r()
+        absent = install_r.missing(found)
+    if not works(folder):
+        make_environment(folder)
+    write_stamp(folder, [])
+    complete = install(folder, found.version, extras)
+    if complete:  # otherwise the next run tries again
+        earlier = done[1:] if done[:1] == [stamp] else []
+        write_stamp(folder, [fingerprint(folder, found.version, absent), *sorted({*extras, *earlier})])
+    install_r.tell_missing(absent, found)
+    say(f"{shown(folder)} is ready after {time.monotonic() - started:.0f} s.")
+
+
+def shown(folder: Path) -> str:
+    """A folder as the user would name it."""
+    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+
+
+# --- what is there ----------------------------------------------------------------------------------------------------
+
+
+def check_python() -> None:
+    """Refuse a Python that is too old, and name one that is not."""
+    if sys.version_info >= OLDEST_PYTHON:
+        return
+    others = [f"python3.{minor}" for minor in range(20, 10, -1) if shutil.which(f"python3.{minor}")]
+    line = f"make setup PYTHON={others[0]}" if others else "make setup PYTHON=/path/to/python3.12"
+    raise Stop(f"This is Python {sys.version.split()[0]}; unimix needs 3.11 or newer. Name a newer one:\n    {line}")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that set-up did not make, or that it made for another Python.
+
+    Raises:
+        Stop: With what the folder is and the lines that lead on.
+    """
+    name = shown(folder)
+    elsewhere = f"    make setup VENV={name}-unimix      # an environment of its own beside it\n"
+    if folder.is_symlink():
+        target = os.readlink(folder)  # noqa: PTH115  as it is written, also where it leads nowhere
+        raise Stop(
+            f"{name} is a link to {target}. Set-up works in a folder of its own only and has touched nothing. Type\n"
+            f"    rm {name} && make setup      # the link goes, the folder that it points to stays\nor\n{elsewhere}"
+        )
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise Stop(f"{name} is a file, where set-up makes a folder. Move it away, or type\n{elsewhere}")
+    if not any(folder.iterdir()):
+        return
+    if not (folder / STAMP).is_file():
+        raise Stop(
+            f"{name} was not made by `make setup`: it belongs to {_maker(folder)}, and set-up has touched nothing. "
+            f"Type\n{elsewhere}or, if you no longer need it,\n    rm -r {name} && make setup\n"
+        )
+    version = environment_version(folder)
+    ours = ".".join(map(str, sys.version_info[:2]))
+    if version and version != ours:
+        raise Stop(
+            f"{name} belongs to Python {version}, and this is Python {ours}. Set-up has touched nothing. Type\n"
+            f"    make setup VENV={name}-{ours} PYTHON=python{ours}      # a second environment\n"
+            f"or\n    rm -r {name} && make setup PYTHON=python{ours}      # in its place\n"
+        )
+
+
+def _maker(folder: Path) -> str:
+    """Which tool made an environment, as its pyvenv.cfg tells."""
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"R version (\d+\.\d+\.\d+)", done.stdout + done.stderr)
-    return found.group(1) if found else None
+        text = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "something else than Python's environments" if not (folder / "conda-meta").is_dir() else "conda"
+    made = re.search(r"^(uv|virtualenv)\s*=", text, flags=re.MULTILINE)
+    return made.group(1) if made else "you or another tool"
 
 
-def rpy2_pins(r_version: str) -> tuple[str, ...]:
-    """Return the requirements of the rpy2 that fits this R."""
-    major, minor = (int(part) for part in r_version.split(".")[:2])
-    return RPY2_BEFORE_R_4_5 if (major, minor) < (4, 5) else RPY2_FROM_R_4_5
+def environment_version(folder: Path) -> str:
+    """Python's version of an environment, such as "3.11"; empty where it is not told."""
+    try:
+        text = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    told = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", text, flags=re.MULTILINE)
+    return told.group(1) if told else ""
 
 
-def fingerprint(r_version: str | None) -> str:
-    """Return a hash of everything that decides what is installed."""
-    parts = [
-        (ROOT / "pyproject.toml").read_bytes(),
-        (ROOT / "constraints.txt").read_bytes(),
-        Path(__file__).read_bytes(),
-        f"{r_version} {sys.version_info[:2]} {ROOT}".encode(),
-    ]
+def read_stamp(folder: Path) -> list[str]:
+    """What the last run that succeeded left: a fingerprint and extras."""
+    try:
+        return (folder / STAMP).read_text(encoding="utf-8").split()
+    except OSError:
+        return []
+
+
+def write_stamp(folder: Path, lines: list[str]) -> None:
+    """Mark the folder as set-up's own; without lines, as unfinished."""
+    try:
+        (folder / STAMP).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise Stop(in_words(error, folder)) from error
+
+
+def fingerprint(folder: Path, r_version: str | None, absent: list[str]) -> str:
+    """A hash of everything that decides what is installed."""
+    own = sorted((ROOT / "scripts").glob("*.py"))
+    parts = [p.read_bytes() for p in (ROOT / "pyproject.toml", *sorted(ROOT.glob("constraints*.txt")), *own)]
+    parts.append(f"{r_version} {absent} {sys.version_info[:2]} {folder}".encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def venv_python() -> Path:
-    """Return the interpreter of .venv."""
-    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def python_of(folder: Path) -> Path:
+    """The interpreter of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def works() -> bool:
-    """Tell whether .venv runs, has pip, is of this Python and was made here rather than moved or copied."""
-    python = venv_python()
+def works(folder: Path) -> bool:
+    """Whether an environment runs, has pip, is of this Python and was made here rather than moved or copied."""
+    python = python_of(folder)
     pip = python.with_name("pip.exe" if os.name == "nt" else "pip")
-    if not python.exists() or not pip.is_file() or str(VENV).encode() not in pip.read_bytes():
+    if not python.exists() or not pip.is_file() or str(folder).encode() not in pip.read_bytes():
         return False
     check = "import importlib.util, sys; print(sys.version_info[:2], importlib.util.find_spec('pip') is not None)"
-    try:
-        done = subprocess.run([str(python), "-c", check], capture_output=True, text=True, check=False, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and done.stdout.strip() == f"{sys.version_info[:2]} True"
+    code, out, _ = r_installation.run([python, "-c", check], 60)
+    return code == 0 and out.strip() == f"{sys.version_info[:2]} True"
 
 
-def has_rpy2() -> bool:
-    """Tell whether .venv holds rpy2."""
-    command = [str(venv_python()), "-c", "import importlib.metadata as m; m.version('rpy2')"]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+def lacks_venv() -> bool:
+    """Whether this Python cannot make environments: Debian has that in a package of its own."""
+    code, _, _ = r_installation.run([sys.executable, "-c", "import ensurepip, venv"], 60)
+    return code != 0
 
 
-def make_venv() -> None:
-    """Make .venv from nothing."""
-    print("Making .venv ...", flush=True)
-    try:
-        venv.EnvBuilder(with_pip=True, clear=True, symlinks=os.name != "nt").create(VENV)
-    except (OSError, subprocess.CalledProcessError) as error:
-        sys.exit(
-            f"Python could not make the environment .venv: {error}\n"
-            "On Debian and Ubuntu the package python3-venv is missing then:\n    sudo apt-get install python3-venv"
+def needed_tools() -> tuple[str, ...]:
+    """Debian's packages that set-up itself needs: to make environments and to compile rpy2 for Debian's Python."""
+    if not sys.executable.startswith("/usr/bin/"):
+        return ()
+    return ("python3-venv", "python3-dev")
+
+
+# --- making it --------------------------------------------------------------------------------------------------------
+
+
+def make_environment(folder: Path) -> None:
+    """Make an environment from nothing; where that fails, nothing of it stays."""
+    fresh = not folder.exists()
+    free = shutil.disk_usage(folder.parent).free / 1e9
+    if free < GIGABYTES:
+        raise Stop(
+            f"{free:.1f} GB are free where {shown(folder)} is to be, and it takes about {GIGABYTES:.0f} GB. Make room "
+            "and type the same again, or name a folder on another disk:\n    make setup VENV=/path/to/folder"
         )
+    with step(f"Making {shown(folder)} for Python {sys.version.split()[0]}"):
+        try:
+            venv.EnvBuilder(with_pip=True, clear=True, symlinks=os.name != "nt").create(folder)
+        except (OSError, subprocess.CalledProcessError) as error:
+            if fresh:
+                shutil.rmtree(folder, ignore_errors=True)
+            if lacks_venv():
+                raise Stop(
+                    "This Python cannot make environments, because Debian and Ubuntu have that in a package of its "
+                    "own. Type\n    sudo apt-get install python3-venv\nand then `make setup` again."
+                ) from error
+            raise Stop(in_words(error, folder)) from error
 
 
-def install(r_version: str | None, wanted: list[str]) -> bool:
-    """Install unimix with its extras, if need be without the backends that go through R."""
+def install(folder: Path, r_version: str | None, extras: set[str]) -> bool:
+    """Install unimix with its extras, if need be without the backends that run in R.
+
+    Returns:
+        Whether everything that this machine can have is there.
+    """
     if r_version is None:
-        print(
-            "R was not found: installing statsmodels and PyMC, without the backends lme4 and pymer4.\n"
-            "To have them, install R as said above and type `make setup` again."
-        )
-    else:
-        pins = rpy2_pins(r_version)
-        print(f"R {r_version} was found. Installing every engine, with {' '.join(pins)} ...", flush=True)
-        if pip_install([*WITH_R, *wanted], pins):
-            return True
-        print(
-            "That failed; trying without the backends lme4 and pymer4. Should this work, then it was rpy2, which is\n"
-            "compiled against R. On Debian and Ubuntu that needs\n"
-            "    sudo apt-get install r-base-dev python3-dev\n"
-            "and then `make setup` again.",
-            flush=True,
-        )
-    if pip_install([*WITHOUT_R, *wanted]):
+        pip_install(folder, "unimix and the engines that need no R", (*WITHOUT_R, *sorted(extras)))
         return True
-    fail("pip could not install the environment: its own words stand above. Mend that and type `make setup` again.")
-    return False
+    pins = r_installation.rpy2_requirements(r_version)
+    try:
+        pip_install(folder, f"unimix and every engine, for R {r_version}", (*WITH_R, *sorted(extras)), pins)
+    except Stop as stop:
+        if not stop.about_rpy2:
+            raise
+        say(f"{stop}\nGoing on without the backends lme4, glmmtmb and pymer4.")
+        pip_install(folder, "unimix and the engines that need no R", (*WITHOUT_R, *sorted(extras)))
+        return False
+    return True
 
 
-def pip_install(extras: list[str], more: tuple[str, ...] = ()) -> bool:
-    """Install unimix in place with these extras and further requirements, within constraints.txt."""
-    command = [
-        *(str(venv_python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-        *("--constraint", str(ROOT / "constraints.txt"), "--editable", f"{ROOT}[{','.join(extras)}]"),
-        *more,
-    ]
-    return subprocess.run(command, check=False).returncode == 0
+def pip_install(folder: Path, what: str, extras: tuple[str, ...], more: tuple[str, ...] = ()) -> None:
+    """Install unimix in place with extras and further requirements, within our constraints.
+
+    Raises:
+        Stop: In words, with pip's own last lines.
+    """
+    target = f"{ROOT}[{','.join(extras)}]"
+    environment = {k: v for k, v in os.environ.items() if k not in _CLEARED} | {"PYTHONNOUSERSITE": "1"}
+    with tempfile.TemporaryDirectory(prefix="unimix-setup-") as scratch:
+        log = Path(scratch) / "pip.log"
+        command = [
+            *(str(python_of(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--log", str(log)),
+            *("--constraint", str(ROOT / "constraints.txt"), "--editable", target, *more),
+        ]
+        with step(f"Installing {what}"):
+            code, out = run_program(
+                command, environment, counted=r"^(?:Collecting|Requirement already) ", unit="packages"
+            )
+            if code:
+                raise pip_fault(f"{out}\n{_read(log)}", folder)
 
 
-def fail(message: str) -> int:
-    """Say what went wrong and return the exit code for it."""
-    print(message, file=sys.stderr)
-    return 1
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def pip_fault(said: str, folder: Path) -> Stop:
+    """What went wrong, from what pip said, and the line that leads on."""
+    lines = [line for line in said.splitlines() if re.search(r"\bERROR\b|error:", line)]
+    own = "\n".join(f"    {line.strip()[:200]}" for line in lines[-4:])
+    again = "Then type the same again; what is installed stays."
+    if re.search(r"No space left on device|Errno 28|Disk quota exceeded", said):
+        free = shutil.disk_usage(folder).free / 1e9
+        return Stop(
+            f"The disk is full: {free:.1f} GB are free in {shown(folder)}, and everything takes about "
+            f"{GIGABYTES:.0f} GB. pip's temporary files lie in {tempfile.gettempdir()}; TMPDIR=/path/to/folder puts "
+            f"them elsewhere. Make room. {again}"
+        )
+    if re.search(r"(?i)read-only file system|permission denied", own):
+        return Stop(f"pip may not write:\n{own}\nMake {shown(folder)} and its folder writable. {again}")
+    if re.search(r"(?i)(building wheel for|failed to build|build).*rpy2|rpy2[\w-]*.*(?:failed|error)", own):
+        line = r_installation.compiler_line()
+        return Stop(
+            f"rpy2, which connects Python with R, could not be compiled:\n{own}\nIt needs a C compiler and the headers "
+            f"of Python and R. Type\n    {line}\nand then `make setup` again.",
+            about_rpy2=True,
+        )
+    if re.search(r"(?i)name resolution|connection (?:refused|timed out|broken)|newconnectionerror|proxyerror", said):
+        return Stop(f"pip reached no package index:\n{own}\nConnect, or name an index by PIP_INDEX_URL. {again}")
+    if re.search(r"ResolutionImpossible|conflicting|No matching distribution", said):
+        told = os.environ.get("PIP_CONSTRAINT") or "`pip config list` shows whether it has one"
+        return Stop(
+            f"pip found no set of versions:\n{own}\nThe versions are those of constraints.txt. A constraint file of "
+            f"your own pip may contradict them ({told}); without it:\n    PIP_CONSTRAINT= make setup"
+        )
+    return Stop(f"pip could not install the environment:\n{own or said[-600:]}\nMend that. {again}")
+
+
+def in_words(error: Exception, folder: Path) -> str:
+    """What an error of the file system means for the environment."""
+    where = shown(folder)
+    match getattr(error, "errno", None):
+        case 30 | 13 | 1:
+            return (
+                f"{where} cannot be made or changed here ({error.strerror}): the folder of unimix is read-only. "  # type: ignore[attr-defined]
+                "Nothing was changed. Name a folder that may be written:\n    make setup VENV=/path/to/folder"
+            )
+        case 28 | 122:
+            return f"The disk is full: {where} could not be written. Make room, then type the same again."
+    return f"Python could not make the environment {where}: {error}. Mend that, then type the same again."
 
 
 if __name__ == "__main__":

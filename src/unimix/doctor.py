@@ -1,46 +1,47 @@
 """What is installed, what is broken, and the line that mends it.
 
-``unimix.doctor()`` or ``python -m unimix.doctor``. Nothing heavy is imported here: versions are read from the packages'
-metadata, and R and rpy2 are tried in processes of their own, so that a broken binary cannot take Python down.
+``unimix.doctor()`` or ``python -m unimix.doctor``. What each engine needs is read from its backend and from the
+metadata of the package that provides it. No engine is imported: versions are read from metadata, and R and rpy2 are
+tried in processes of their own, so that a broken binary cannot take Python down.
 """
 
 from __future__ import annotations
 
 import html
-import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict
 
-from unimix.known_versions import (
-    BAMBI,
-    CORE,
-    MATPLOTLIB,
-    NEEDS,
-    PYMC,
-    PYMER4,
-    PYMER4_FORGETS,
-    PYMER4_R,
+from unimix.r_installation import (
     R_PACKAGES,
-    RPY2_PARTS,
-    RUST,
-    Rule,
+    FoundR,
+    RPackage,
+    cran_line,
+    find_r,
+    install_lines,
+    last_line,
+    rpy2_fits,
+    rpy2_requirements,
+    run,
 )
+from unimix.versions import bounds, fault, installed_version, requirements, shell_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from unimix.backends.base import Backend
+
 __all__ = ["Diagnosis", "Item", "Status", "doctor"]
 
 Status = Literal["ok", "missing", "broken"]
+RPY2_PARTS = ("rpy2", "rpy2-robjects", "rpy2-rinterface")
 
 
 class Item(BaseModel):
@@ -66,11 +67,17 @@ class Item(BaseModel):
 
 
 class Diagnosis(BaseModel):
-    """Everything that `doctor` found; printing it gives a table and the lines to paste."""
+    """Everything that `doctor` found; printing it gives a table and the lines to paste.
+
+    Attributes:
+        items: What was looked at, in the order of the table.
+        needs: For each backend the names of the items that it cannot run without.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     items: tuple[Item, ...]
+    needs: dict[str, tuple[str, ...]] = {}
 
     def __getitem__(self, name: str) -> Item:
         for item in self.items:
@@ -80,9 +87,9 @@ class Diagnosis(BaseModel):
 
     @property
     def ready(self) -> dict[str, bool]:
-        """For each built-in backend whether everything it needs is in order."""
+        """For each registered backend whether everything it needs is in order."""
         status = {item.name: item.status for item in self.items}
-        return {name: all(status.get(part) == "ok" for part in parts) for name, parts in NEEDS.items()}
+        return {name: all(status.get(part) == "ok" for part in parts) for name, parts in self.needs.items()}
 
     @property
     def problems(self) -> tuple[Item, ...]:
@@ -97,9 +104,13 @@ class Diagnosis(BaseModel):
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
         blocks = ["\n".join(line.rstrip() for line in lines), self._verdict()]
         for heading, optional in (("To mend, paste:", False), ("Optional:", True)):
-            fixes = [f"# {i.name}\n{i.fix}" for i in self.problems if i.fix and i.optional is optional]
+            fixes: dict[str, list[str]] = {}
+            for item in self.problems:
+                if item.fix and item.optional is optional:
+                    fixes.setdefault(item.fix, []).append(item.name)
             if fixes:
-                blocks.append(f"{heading}\n\n" + "\n".join(fixes))
+                lines = [f"# {', '.join(names)}\n{fix}" for fix, names in fixes.items()]
+                blocks.append(f"{heading}\n\n" + "\n".join(lines))
         return "\n\n".join(blocks)
 
     def _repr_html_(self) -> str:
@@ -123,106 +134,124 @@ class Diagnosis(BaseModel):
 def doctor() -> Diagnosis:
     """Look at Python, R and all engines, and say what is broken and how to mend it.
 
-    Takes two or three seconds, because R and rpy2 are really started, in processes of their own.
+    The engines of third parties are looked at like unimix's own. It takes two or three seconds, because R and rpy2 are
+    really started, in processes of their own.
 
     Returns:
         A `Diagnosis`; print it, or ask ``diagnosis["rpy2"].status`` and ``diagnosis.ready["lme4"]``.
+
+    Example:
+        >>> import unimix as um
+        >>> um.doctor()["Python"].status
+        'ok'
     """
+    engines, broken = _engines()
     found = find_r()
-    packages = _r_packages(found)
+    in_r = {name: tuple(getattr(cls, "r_packages", ())) for name, cls in engines.items()}
+    wanted = {name: _wanted(cls) for name, cls in engines.items()}
+    core = _core()
+    users: dict[str, list[str]] = {}
+    optional: set[str] = set()
+    for name, parts in wanted.items():
+        for part in parts:
+            users.setdefault(part.name, []).append(name)
+            optional |= {part.name} & set(engines[name].info.optional)
+    seen = {item.name for item in core} | set(RPY2_PARTS)
+    packages = {p.name: p for parts in wanted.values() for p in parts if p.name not in seen}
+    bounded = [*core, *(_package(p, users[p.name], optional=p.name in optional) for p in packages.values())]
+    plots = [_package(p, [], use="pictures") for p in _requirements("plot") if p.name not in packages]
     items = (
         Item(name="Python", version=platform.python_version(), message=sys.executable),
         _unimix(),
-        *(check(rule) for rule in CORE),
+        *bounded,
+        *plots,
         _r(found),
         _rpy2(found),
-        *packages,
-        _pymer4(packages),
-        *(check(rule) for rule in (*PYMC, *RUST, BAMBI)),
-        check(MATPLOTLIB),
+        *_r_packages(found, in_r),
+        *broken,
     )
-    return Diagnosis(items=items)
+    needs = {name: _needs(cls, [i.name for i in core], wanted[name]) for name, cls in engines.items()}
+    return Diagnosis(items=items, needs=needs | {item.name: (item.name,) for item in broken})
 
 
-def _installed(name: str) -> str | None:
+# --- Python packages --------------------------------------------------------------------------------------------------
+
+
+def _engines() -> tuple[dict[str, type[Backend]], list[Item]]:
+    """The backends that are registered, and an item for each whose adapter does not import."""
     try:
-        return metadata.version(name)
+        from unimix.backends.registry import backend_class, registered
+        from unimix.errors import EngineBrokenError
+    except ImportError:  # NumPy or pydantic is missing, which the items of the base say
+        return {}, []
+    engines, broken = {}, []
+    for name in registered():
+        try:
+            engines[name] = backend_class(name)
+        except EngineBrokenError as error:
+            broken.append(Item(name=name, status="broken", message=str(error)))
+    return engines, broken
+
+
+def _requirements(extra: str, distribution: str = "unimix") -> tuple[Requirement, ...]:
+    try:
+        return requirements(extra, distribution)
     except metadata.PackageNotFoundError:
-        return None
+        return ()
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+def _wanted(engine: type[Backend]) -> tuple[Requirement, ...]:
+    """What an engine's extra asks for; where a third party's backend has none, the packages that it names."""
+    info = engine.info
+    by_extra = _requirements(info.extra, info.distribution) if info.extra else ()
+    known = {canonicalize_name(r.name) for r in (*by_extra, *_requirements(""))} | {"unimix"}
+    return (*by_extra, *(Requirement(d) for d in info.distributions if canonicalize_name(d) not in known))
 
 
-def check(rule: Rule) -> Item:
-    """Compare the installed version of a Python package with its rule."""
-    version = _installed(rule.name)
-    wanted = f">={rule.at_least}" + (f",<{rule.below}" if rule.below else "")
-    fix = f'pip install "{rule.name}{wanted}"'
+def _needs(engine: type[Backend], core: Sequence[str], wanted: Sequence[Requirement]) -> tuple[str, ...]:
+    in_r = tuple(getattr(engine, "r_packages", ()))
+    parts = [r.name for r in wanted if r.name not in engine.info.optional and r.name not in RPY2_PARTS]
+    return ("unimix", *core, *(("R", "rpy2", *in_r) if in_r else ()), *parts)
+
+
+def _core() -> list[Item]:
+    return [_package(needed, [], use="every backend needs it") for needed in _requirements("")]
+
+
+def _package(needed: Requirement, users: Sequence[str], *, optional: bool = False, use: str = "") -> Item:
+    """Compare the installed version of a Python package with the bounds that unimix has for it."""
+    version = installed_version(needed.name)
+    wrong = fault(needed)
+    use = use or f"{'optional for' if optional else 'needed by'} {', '.join(f'backend={name!r}' for name in users)}"
+    fix = f"pip install {shell_words([f'{needed.name}{bounds(needed)}'])}"
     if version is None:
-        fix = f'pip install "unimix[{rule.extra}]"' if rule.extra and not rule.optional else fix
-        use = f"not installed: {'optional, ' * rule.optional}{rule.use}"
-        return Item(name=rule.name, status="missing", message=use, fix=fix, optional=rule.optional)
-    number = _numbers(version)
-    if number >= _numbers(rule.at_least) and (rule.below is None or number < _numbers(rule.below)):
-        return Item(name=rule.name, version=version, message=rule.use, optional=rule.optional)
-    message = f"unimix needs {wanted}" + (f": {rule.why}" if rule.why else "")
-    return Item(name=rule.name, version=version, status="broken", message=message, fix=fix, optional=rule.optional)
+        return Item(
+            name=needed.name, status="missing", message=f"not installed: {use}", fix=fix, optional=optional or not users
+        )
+    if wrong:
+        return Item(name=needed.name, version=version, status="broken", message=wrong, fix=fix, optional=optional)
+    unmet = _unmet(needed.name)
+    if unmet:
+        message = f"{needed.name} {version} needs {', '.join(f'{r.name}{bounds(r)}' for r in unmet)}"
+        line = f"pip install {shell_words([f'{r.name}{bounds(r)}' for r in unmet])}"
+        return Item(name=needed.name, version=version, status="broken", message=message, fix=line, optional=optional)
+    return Item(name=needed.name, version=version, message=use, optional=optional)
+
+
+def _unmet(distribution: str) -> list[Requirement]:
+    """Requirements of an installed package that are missing or of another version, as ``pip check`` finds them."""
+    return [needed for needed in _requirements("", distribution) if fault(needed)]
 
 
 def _unimix() -> Item:
-    version = _installed("unimix")
+    version = installed_version("unimix")
     if version is not None:
         return Item(name="unimix", version=version)
     message = "runs from a folder without being installed: its backends are found through the installation"
     return Item(name="unimix", status="missing", message=message, fix="pip install -e .")
 
 
-class FoundR(NamedTuple):
-    """The R that rpy2 will load; without a version it cannot be used, and ``problem`` may say why."""
-
-    home: Path | None = None
-    version: str | None = None
-    problem: str = ""
-    fix: str = ""
-
-
-def _run(command: Sequence[str | Path], timeout: float) -> tuple[int, str, str]:
-    try:
-        done = subprocess.run(
-            [str(part) for part in command],
-            capture_output=True, text=True, errors="replace", timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return -1, "", str(error)
-    return done.returncode, done.stdout, done.stderr
-
-
-def find_r() -> FoundR:
-    """Find R as rpy2 does, by ``R_HOME`` and then by ``R RHOME``, without importing rpy2."""
-    named = os.environ.get("R_HOME", "").strip()
-    if named:
-        home, fix = Path(named), "unset R_HOME"
-    else:
-        program = shutil.which("R")
-        if program is None:
-            return FoundR()
-        fix = _install_r(["R"])
-        code, out, err = _run([program, "RHOME"], 20)
-        if code != 0 or not out.strip():
-            return FoundR(problem=f"`R RHOME` failed: {_last_line(err)}", fix=fix)
-        home = Path(_last_line(out))
-    program = shutil.which("R", path=str(home / "bin"))
-    if program is None:
-        where = "R_HOME points to" if named else "R says it lives in"
-        return FoundR(home, problem=f"{where} {home}, which holds no bin/R", fix=fix)
-    code, out, err = _run([program, "--version"], 20)
-    version = re.search(r"R version (\d+\.\d+\.\d+)", out + err)
-    if code != 0 or version is None:
-        return FoundR(home, problem=f"{program} does not start: {_last_line(err)}", fix=fix)
-    return FoundR(home, version.group(1))
+# --- R and its packages -----------------------------------------------------------------------------------------------
 
 
 def _r(found: FoundR) -> Item:
@@ -230,45 +259,42 @@ def _r(found: FoundR) -> Item:
         return Item(name="R", version=found.version, message=str(found.home))
     if found.problem:
         return Item(name="R", status="broken", message=found.problem, fix=found.fix)
-    message = "not found, neither by R_HOME nor on the PATH: needed by the lme4 and pymer4 backends"
-    return Item(name="R", status="missing", message=message, fix=_install_r(("R", *R_PACKAGES)))
+    message = "not found, neither by R_HOME nor on the PATH: the backends that run in R need it"
+    required = [p.name for p in R_PACKAGES if not p.optional]
+    return Item(name="R", status="missing", message=message, fix=install_lines(["R", *required]))
 
 
-def _install_r(names: Sequence[str], home: Path | None = None) -> str:
-    """Return the line that installs R ("R") and R packages with whatever this machine installs things with."""
-    conda = os.environ.get("CONDA_PREFIX")
-    if conda and (home is None or str(home).startswith(conda)):
-        return "conda install -c conda-forge " + " ".join("r-base" if n == "R" else f"r-{n.lower()}" for n in names)
-    if shutil.which("apt-get") and (home is None or str(home).startswith("/usr/lib")):
-        root = "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "sudo "
-        debian = " ".join("r-base-core r-base-dev" if n == "R" else f"r-cran-{n.lower()}" for n in names)
-        return f"{root}apt-get install {debian}"
-    quoted = ", ".join(f'"{n}"' for n in names if n != "R")
-    line = f"Rscript -e 'chooseCRANmirror(ind = 1); install.packages(c({quoted}))'" if quoted else ""
-    return "\n".join(["# install R from your system's packages or conda-forge"] * ("R" in names) + [line] * bool(line))
+def _r_packages(found: FoundR, in_r: dict[str, tuple[str, ...]]) -> list[Item]:
+    """An item for each R package that a backend requires, and for those that only some function misses."""
+    known = {p.name: p for p in R_PACKAGES}
+    for backend, names in in_r.items():  # third parties' engines
+        for name in names:
+            package = known.get(name, RPackage(name))
+            if backend not in package.required_by:
+                known[name] = package._replace(required_by=(*package.required_by, backend))
+    packages = sorted(known.values(), key=lambda p: p.optional)
+    versions, broken = _ask_r(found, [p.name for p in packages]) if found.version else ({}, "")
+    required = [p.name for p in packages if not p.optional and p.name not in versions]
+    optional = [p.name for p in packages if p.optional and p.name not in versions]
+    fixes: dict[str, str] = {}
+    if found.version:  # one line for all that are missing, since each takes its dependencies along
+        for absent in (required, optional):
+            fixes |= dict.fromkeys(absent, install_lines(absent, found.home) if absent else "")
+    return [
+        _r_package(p, versions.get(p.name), fixes.get(p.name, ""), broken if p.name == "lme4" else "") for p in packages
+    ]
 
 
-def _r_packages(found: FoundR) -> list[Item]:
-    versions, fault = _ask_r(found, [*R_PACKAGES, "report"]) if found.version else ({}, "")
-    faults = {"lme4": fault}  # the one that is asked to fit
-    items = [_r_package(name, versions, found, faults.get(name, "")) for name in R_PACKAGES]
-    there = versions.get("report")
-    message = "harmless when absent: unimix imports pymer4 without it, only pymer4's own .report() needs it"
-    status: Status = "ok" if there else "missing"
-    return [*items, Item(name="report", version=there, status=status, message=message, optional=True)]
-
-
-def _r_package(name: str, versions: dict[str, str], found: FoundR, fault: str) -> Item:
-    if found.version is None:
-        return Item(name=name, status="missing", message="R package: R comes first")
-    if name not in versions:
-        message = f"R package, not installed: {R_PACKAGES[name]}"
-        return Item(name=name, status="missing", message=message, fix=_install_r([name], found.home))
-    if fault:
-        message = f"installed, but cannot fit: {fault}. Often Matrix was updated after lme4 was built: rebuild both"
-        fix = """Rscript -e 'chooseCRANmirror(ind = 1); install.packages(c("Matrix", "lme4"), type = "source")'"""
-        return Item(name=name, version=versions[name], status="broken", message=message, fix=fix)
-    return Item(name=name, version=versions[name], message=f"R package: {R_PACKAGES[name]}")
+def _r_package(package: RPackage, version: str | None, fix: str, broken: str) -> Item:
+    name, optional = package.name, package.optional
+    if version is None:
+        why = f"not installed: {package.use}" if fix else "R comes first"
+        return Item(name=name, status="missing", message=f"R package, {why}", fix=fix, optional=optional)
+    if broken:
+        message = f"installed, but cannot fit: {broken}. Often Matrix was updated after lme4 was built: rebuild both"
+        fix = cran_line(["Matrix", "lme4"], source=True)
+        return Item(name=name, version=version, status="broken", message=message, fix=fix)
+    return Item(name=name, version=version, message=f"R package, {package.use}", optional=optional)
 
 
 _ASK_R = """
@@ -284,12 +310,12 @@ tryCatch(invisible(suppressWarnings(suppressMessages(lme4::lmer(y ~ 1 + (1 | g),
 
 def _ask_r(found: FoundR, names: Sequence[str]) -> tuple[dict[str, str], str]:
     """Ask R once for the versions of the packages it has, and why lme4 cannot fit nine rows (empty if it can)."""
-    program = shutil.which("Rscript", path=str((found.home or Path()) / "bin"))
-    if program is None:  # another R on the PATH would answer for other packages
+    program = found.rscript
+    if program is None:
         return {}, ""
-    _, out, _ = _run([program, "-e", _ASK_R, *names], 120)
-    fault = re.search(r"^unimix-fault: (.*)", out, flags=re.MULTILINE)
-    return dict(re.findall(r"^unimix: (\S+) (\S+)", out, flags=re.MULTILINE)), fault.group(1).strip() if fault else ""
+    _, out, _ = run([program, "-e", _ASK_R, *names], 120)
+    broken = re.search(r"^unimix-fault: (.*)", out, flags=re.MULTILINE)
+    return dict(re.findall(r"^unimix: (\S+) (\S+)", out, flags=re.MULTILINE)), broken.group(1).strip() if broken else ""
 
 
 _PROBE = """
@@ -300,16 +326,14 @@ print("unimix:", r.evalr('paste(R.version$major, R.version$minor, sep = ".")')[0
 
 
 def rpy2_line(r_version: str) -> str:
-    """Return the line that installs the rpy2 that fits this R: rpy2-rinterface 3.6.6 uses C functions of R 4.5."""
-    if _numbers(r_version) < (4, 5):
-        return "pip install rpy2==3.6.4 rpy2-robjects==3.6.5 rpy2-rinterface==3.6.5"
-    return 'pip install --upgrade "rpy2>=3.6.4,<3.7" "rpy2-robjects>=3.6.5,<3.7" "rpy2-rinterface>=3.6.6,<3.7"'
+    """The line that installs the rpy2 that fits an R."""
+    return f"pip install {shell_words(rpy2_requirements(r_version))}"
 
 
 def _rpy2(found: FoundR) -> Item:
-    versions = {name: _installed(name) for name in RPY2_PARTS}
+    versions = {name: installed_version(name) for name in RPY2_PARTS}
     if versions["rpy2"] is None:
-        message = "not installed: connects Python with R for the lme4 and pymer4 backends"
+        message = "not installed: connects Python with R, for the backends that run in R"
         if found.version is None:
             return Item(
                 name="rpy2", status="missing", message=f"{message}. Install R first: it decides which rpy2 fits"
@@ -323,39 +347,20 @@ def _rpy2(found: FoundR) -> Item:
 
     if found.version is None:
         return broken("installed, but there is no R to load: mend R first", "")
-    if _numbers(versions["rpy2"]) >= (3, 6) and None in versions.values():
-        absent = " and ".join(name for name, version in versions.items() if version is None)
-        return broken(f"half installed: {absent} is missing", rpy2_line(found.version))
-    if interface and _numbers(interface) >= (3, 6, 6) and _numbers(found.version) < (4, 5):
+    absent = [name for name, version in versions.items() if version is None]
+    if absent:
+        return broken(f"half installed: {' and '.join(absent)} is missing", rpy2_line(found.version))
+    if interface and not rpy2_fits(interface, found.version):
         needs = f"rpy2-rinterface {interface} needs R 4.5 or newer, this is R {found.version}"
         return broken(needs, rpy2_line(found.version))
-    code, out, err = _run([sys.executable, "-c", _PROBE], 60)
+    code, out, err = run([sys.executable, "-c", _PROBE], 60)
     loaded = re.search(r"^unimix: (\S+)", out, flags=re.MULTILINE)
     rebuild = rpy2_line(found.version).replace("pip install", "pip install --force-reinstall --no-cache-dir --no-deps")
     if code != 0 or loaded is None:
-        return broken(f"does not load R {found.version}: {_last_line(err) or f'exit code {code}'}", rebuild)
+        return broken(f"does not load R {found.version}: {last_line(err) or f'exit code {code}'}", rebuild)
     if loaded.group(1) != found.version:
         return broken(f"loads R {loaded.group(1)} although R {found.version} was found: built for another R", rebuild)
     return Item(name="rpy2", version=shown, message=f"loads R {found.version}")
-
-
-def _pymer4(packages: Sequence[Item]) -> Item:
-    item = check(PYMER4)
-    forgotten = [name for name in PYMER4_FORGETS if _installed(name) is None]
-    absent = [package.name for package in packages if package.name in PYMER4_R and package.status != "ok"]
-    if item.status != "ok" or not (forgotten or absent):
-        return item
-    if forgotten:
-        message = f"its wheel declares no dependencies; missing: {', '.join(forgotten)}"
-        fix = 'pip install "unimix[pymer4]"'
-    else:
-        what = "R" if len(absent) == len(PYMER4_R) else "R packages"
-        message, fix = f"does not import without {what}: mend that first", ""
-    return item.model_copy(update={"status": "broken", "message": message, "fix": fix})
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2].strip()[:300]
 
 
 class _CallableModule(ModuleType):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,11 @@ class UnsupportedModelError(UnimixError):
 def brief(error: Exception) -> str:
     """An error's text; of a refusal the reasons alone, for tables that have other engines beside it."""
     return "; ".join(getattr(error, "reasons", ())) or str(error)
+
+
+def to_type(lines: str) -> str:
+    """Lines to type, as the end of a message: each on a line of its own, indented."""
+    return f"Type:\n{textwrap.indent(lines, '    ')}"
 
 
 class EngineNotInstalledError(UnimixError, ImportError):

@@ -15,7 +15,16 @@ import pandas as pd
 
 from unimix.api import BackendLike, DfMethod, Method, fit
 from unimix.backends import registry
-from unimix.errors import DataError, EngineNotInstalledError, Fault, FormulaError, OptionError, did_you_mean, listing
+from unimix.errors import (
+    DataError,
+    EngineNotInstalledError,
+    Fault,
+    FormulaError,
+    OptionError,
+    did_you_mean,
+    listing,
+    to_type,
+)
 from unimix.model.data import column_labels
 from unimix.model.family import FamilyLike, as_family
 from unimix.model.frames import read_series
@@ -24,6 +33,7 @@ from unimix.model.rank import independent_columns, residual_scale
 from unimix.model.syntax import Name, quote, render
 from unimix.model.tokens import MAX_LENGTH
 from unimix.results.result import FitResult
+from unimix.versions import pip_line
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -31,9 +41,7 @@ try:
     from sklearn.utils import check_array, check_consistent_length, column_or_1d
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
-    raise EngineNotInstalledError(
-        "MixedModelRegressor needs scikit-learn. Type:\n    pip install 'unimix[sklearn]'"
-    ) from error
+    raise EngineNotInstalledError(f"MixedModelRegressor needs scikit-learn. {to_type(pip_line('sklearn'))}") from error
 try:
     from sklearn.utils.validation import validate_data
 except ImportError:  # scikit-learn 1.5

@@ -9,9 +9,10 @@ from itertools import islice
 from numbers import Integral
 from typing import Any, TypeVar
 
-from unimix.errors import EngineNotInstalledError, OptionError, WorkerError
+from unimix.errors import EngineNotInstalledError, OptionError, WorkerError, to_type
 from unimix.progress import shown
 from unimix.shipping import do, pack
+from unimix.versions import pip_line
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -193,9 +194,7 @@ def _joblib() -> Any:
         import cloudpickle  # noqa: F401  a package of its own since joblib 1.6
         import joblib
     except ImportError as error:
-        raise EngineNotInstalledError(
-            "Several processes run on joblib 1.6 or newer. Type:\n    pip install 'joblib>=1.6'"
-        ) from error
+        raise EngineNotInstalledError(f"Several processes run on joblib. {to_type(pip_line('parallel'))}") from error
     return joblib
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.calls import Call, make_request, prepare, suited
-from unimix.errors import UnsupportedModelError
+from unimix.errors import UnsupportedModelError, to_type
 from unimix.foreign import refuse_swapped
 from unimix.model.features import METHOD_FEATURES, Feature
 from unimix.numerics.products import n_dense_effects
@@ -31,15 +31,15 @@ MANY = 1000
 POSTERIORS = ("bayes", "pymc", "bambi")
 WHY = {
     "pls": "pip only, fits most models, exact derivatives, and among the quickest",
-    "mixedlm": "pip only (unimix[mixedlm]), and the quickest with large crossed factors",
+    "mixedlm": "pip only, and the quickest with large crossed factors",
     "lme4": "the field's standard; large crossed factors; needs R",
     "glmmtmb": "zero inflation, dispersion, cs and ar1; needs R",
     "statsmodels": "pip only, with a likelihood that is nobody else's",
     "pymer4": "lme4 by another road; needs R",
-    "mixedlm_rs": "pip only (unimix[mixedlm-rs]), the quickest with one grouping factor",
-    "bayes": "pip only (unimix[bayes]), an exact posterior in tenths of a second",
-    "pymc": "every family, compiled and sampled (unimix[pymc])",
-    "bambi": "bambi's own priors, independent effects only (unimix[bambi])",
+    "mixedlm_rs": "pip only, the quickest with one grouping factor",
+    "bayes": "pip only, an exact posterior in tenths of a second",
+    "pymc": "every family, compiled and sampled",
+    "bambi": "bambi's own priors, independent effects only",
 }
 
 
@@ -69,7 +69,7 @@ class Recommendation:
 
     def __str__(self) -> str:
         lines = [f"{self.backend}: {self.why}.", f"    {self.call}"]
-        lines += [f"Install it first:\n    {self.install}"] if self.install else []
+        lines += [f"Install it first. {to_type(self.install)}"] if self.install else []
         lines += [f"Check it against {self.check}, an engine of other authors."] if self.check else []
         lines += [f"For a posterior: backend={self.posterior!r}."] if self.posterior not in ("", self.backend) else []
         lines += list(self.notes)
@@ -139,7 +139,7 @@ def recommend(
         check=check,
         posterior=posterior,
         able=(best, *(n for n in able if n != best)),
-        install="" if engines[best].available() else engines[best].info.install,
+        install="" if engines[best].available() else engines[best].install_lines(),
         notes=tuple(_notes(call, "" if sampled else posterior, able)),
         call=f"um.fit({formula!r}, data, backend={best!r}{_written(asked)})",
     )

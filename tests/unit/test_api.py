@@ -62,10 +62,12 @@ def test_a_missing_engine_names_the_line_to_paste(monkeypatch: pytest.MonkeyPatc
     from unimix.backends import rbridge
 
     monkeypatch.setattr(rbridge, "_bridge", None)
-    for name, line in (("pymc", "unimix[pymc]"), ("lme4", "unimix[lme4]"), ("pymer4", "unimix[")):
+    for name, package in (("pymc", "pymc>="), ("lme4", "rpy2"), ("pymer4", "rpy2")):
         with pytest.raises(um.EngineNotInstalledError) as error:
             um.fit("y ~ x + (1 | g)", DATA, backend=name)
-        assert f"pip install '{line}" in str(error.value)
+        line = next(line for line in str(error.value).splitlines() if line.startswith("    pip install "))
+        assert package in line
+        assert "unimix[" not in line
 
 
 def test_explain_fits_nothing_and_tells_all() -> None:

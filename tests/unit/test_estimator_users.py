@@ -128,8 +128,9 @@ def test_scikit_learn_is_optional() -> None:
         "try:\n    import unimix.estimator\nexcept EngineNotInstalledError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
-    told = "MixedModelRegressor needs scikit-learn. Type:\n    pip install 'unimix[sklearn]'\n"
-    assert (done.stdout, done.stderr) == (told, "")
+    assert done.stdout.startswith("MixedModelRegressor needs scikit-learn. Type:\n    pip install ")
+    assert '"scikit-learn>=' in done.stdout
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pytest
 
 import unimix as um
 from unimix.backends.pls import Pls
-from unimix.backends.registry import resolve
 from unimix.testing import simulate_rich
 
 RICH = simulate_rich()
@@ -50,7 +49,7 @@ def test_it_does_not_depend_on_what_is_installed(monkeypatch: pytest.MonkeyPatch
     absent = um.recommend("y ~ x + (1 | g)", RICH)
     assert absent.backend == there.backend == "pls"
     assert there.install == ""
-    assert absent.install == resolve("pls").info.install
+    assert absent.install == Pls.install_lines()
     assert "Install it first" in str(absent)
 
 

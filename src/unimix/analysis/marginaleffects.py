@@ -11,18 +11,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.grid import PopulationRows, fitted_frame, given_offset
-from unimix.errors import EngineBrokenError, EngineNotInstalledError, OptionError, UnsupportedModelError
+from unimix.errors import EngineBrokenError, EngineNotInstalledError, OptionError, UnsupportedModelError, to_type
 from unimix.model.data import FactorColumn
 from unimix.model.family import Family
 from unimix.model.newdata import predictor_names
 from unimix.numerics.variates import mean_of
+from unimix.versions import pip_line
 
 if TYPE_CHECKING:
     from unimix.results.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
 
-INSTALL = "pip install 'unimix[marginaleffects]'"
 LEAST_STEP = 1e-6
 STEP_TOLD = (
     "The standard errors of these slopes can be far off: marginaleffects 0.6 differentiates them by steps of the "
@@ -131,7 +131,8 @@ def _package() -> tuple[Any, Any, Any]:
         versions = {name: metadata.version(name) for name in ("marginaleffects", "polars")}
     except metadata.PackageNotFoundError as error:
         raise EngineNotInstalledError(
-            f"{error.name} is not installed, which fit.to_marginaleffects() needs. Type:\n    {INSTALL}\n"
+            f"{error.name} is not installed, which fit.to_marginaleffects() needs. "
+            f"{to_type(pip_line('marginaleffects'))}\n"
             "fit.comparisons(), fit.hypotheses() and fit.emmeans() need no other package."
         ) from error
     main = {name: tuple(int(part) for part in v.split(".")[:2]) for name, v in versions.items()}
@@ -139,7 +140,7 @@ def _package() -> tuple[Any, Any, Any]:
         told = " and ".join(f"{name} {v}" for name, v in versions.items())
         raise EngineBrokenError(
             f"{told} are installed; fit.to_marginaleffects() runs with marginaleffects 0.6, which needs polars 1.42 or "
-            f"newer and fails with polars 2. Type:\n    {INSTALL}"
+            f"newer and fails with polars 2. {to_type(pip_line('marginaleffects'))}"
         )
     import polars as pl
     from marginaleffects.classes.model import ModelAbstract, ModelVault

@@ -33,7 +33,7 @@ from unimix.backends import (
     Yes,
     estimates_of_draws,
 )
-from unimix.errors import EngineBrokenError
+from unimix.errors import EngineBrokenError, to_type
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -112,7 +112,8 @@ class Bambi(Backend):
         title="bambi on PyMC",
         packages=("bambi",),
         distributions=("bambi", "formulae", "pymc"),
-        install="pip install 'unimix[bambi]'",
+        extra="bambi",
+        optional=("nutpie", "numba", "threadpoolctl"),
         url="https://bambinos.github.io/bambi",
         default_method="posterior",
     )
@@ -167,8 +168,8 @@ class Bambi(Backend):
         found = importlib.metadata.version("bambi") if self.available() else SERIES
         if not found.startswith(SERIES):
             raise EngineBrokenError(
-                f"bambi {found} is installed; backend='bambi' knows the series {SERIES[:-1]}, before PyMC 6. Type:\n"
-                f"    {self.info.install}"
+                f"bambi {found} is installed; backend='bambi' knows the series {SERIES[:-1]}, before PyMC 6. "
+                + to_type(self.install_lines())
             )
         return super().load()
 

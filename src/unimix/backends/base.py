@@ -35,6 +35,7 @@ from unimix.errors import (
     UnimixError,
     UnsupportedModelError,
     listing,
+    to_type,
 )
 from unimix.model.design import Design
 from unimix.model.estimates import Estimates
@@ -42,6 +43,7 @@ from unimix.model.features import METHOD_FEATURES, Feature, requirements
 from unimix.model.rank import likelihood_is_unbounded
 from unimix.numerics.conditioning import Conditioning, condition, is_singular, relative_factors, restore
 from unimix.numerics.weights import scale_rows
+from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]
 Found = TypeVar("Found")
@@ -91,8 +93,8 @@ class Backend(BaseModel, ABC):
         absent = [p for p in self.info.packages if importlib.util.find_spec(p) is None]
         if absent:
             raise EngineNotInstalledError(
-                f"backend={self.info.name!r} needs {', '.join(absent)}, which is not installed. Type:\n"
-                f"    {self.info.install}"
+                f"backend={self.info.name!r} needs {', '.join(absent)}, which is not installed. "
+                + to_type(self.install_lines())
             )
         try:
             engine = importlib.import_module(self.info.packages[0])
@@ -104,6 +106,11 @@ class Backend(BaseModel, ABC):
                 "unimix.doctor() says which versions fit together."
             ) from error
         return engine
+
+    @classmethod
+    def install_lines(cls) -> str:
+        """What to type to install the packages that the engine needs and that are missing here."""
+        return cls.info.install or pip_line(cls.info.extra, cls.info.distribution)
 
     def available(self) -> bool:
         """Whether the Python packages are installed; nothing is imported."""

@@ -64,7 +64,7 @@ class Bayes(Backend):
         title="unimix's own exact posterior",
         packages=("numpy", "scipy", "arviz"),
         distributions=("unimix", "numpy", "scipy", "arviz"),
-        install="pip install 'unimix[bayes]'",
+        extra="bayes",
         url="engines.md",
         default_method="posterior",
     )

@@ -26,10 +26,13 @@ class BackendInfo:
         title: One line for tables.
         packages: Python packages that must be importable.
         distributions: Packages whose versions go into the result.
-        install: The line to paste when one is missing.
         url: Home page of the engine.
         default_method: REML, or posterior; of a Gaussian model.
         modules: What to import beside the first of the packages, where that alone imports too little.
+        extra: Extra of ``distribution`` whose packages the engine needs; the line to type is made from it.
+        distribution: Python distribution that provides the backend.
+        optional: Packages of that extra without which the engine runs, too.
+        install: The line to type when a package is missing, where no extra says it.
     """
 
     name: str
@@ -37,10 +40,13 @@ class BackendInfo:
     title: str
     packages: tuple[str, ...]
     distributions: tuple[str, ...]
-    install: str
     url: str
     default_method: str = "REML"
     modules: tuple[str, ...] = ()
+    extra: str = ""
+    distribution: str = "unimix"
+    optional: tuple[str, ...] = ()
+    install: str = ""
 
 
 @dataclass(frozen=True)

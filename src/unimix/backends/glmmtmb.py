@@ -60,7 +60,7 @@ class GlmmTMB(RBackend):
         title="glmmTMB (R) through rpy2",
         packages=("rpy2",),
         distributions=("rpy2",),
-        install="pip install 'unimix[glmmtmb]'    # needs R; `python -m unimix.doctor` names the rpy2 for your R",
+        extra="glmmtmb",
         url="https://github.com/glmmTMB/glmmTMB",
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES

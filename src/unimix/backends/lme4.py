@@ -41,7 +41,7 @@ class Lme4(LmerBackend):
         title="lme4 (R) through rpy2",
         packages=("rpy2",),
         distributions=("rpy2",),
-        install="pip install 'unimix[lme4]'    # needs R; `python -m unimix.doctor` names the rpy2 for your R",
+        extra="lme4",
         url="https://github.com/lme4/lme4",
     )
 

@@ -95,7 +95,7 @@ class Mixedlm(Backend):
         title="mixedlm, in Rust",
         packages=("mixedlm",),
         distributions=("mixedlm",),
-        install="pip install 'unimix[mixedlm]'",
+        extra="mixedlm",
         url="https://github.com/Cameron-Lyons/mixedlm",
         modules=("mixedlm.estimation", "mixedlm.families", "mixedlm.formula.parser", "mixedlm.models"),
     )

@@ -60,7 +60,7 @@ class MixedlmRs(Backend):
         title="mixedlm-rs, in Rust",
         packages=("mixedlm_rs",),
         distributions=("mixedlm-rs",),
-        install="pip install 'unimix[mixedlm-rs]'",
+        extra="mixedlm-rs",
         url="https://github.com/Fatin-Ishraq/mixedlm-rs",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(

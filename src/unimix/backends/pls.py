@@ -50,7 +50,6 @@ class Pls(Backend):
         title="unimix's own penalised least squares",
         packages=("numpy", "scipy"),
         distributions=("unimix", "numpy", "scipy"),
-        install="pip install unimix",
         url="certificate.md#how-the-criterion-works",
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES

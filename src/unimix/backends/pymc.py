@@ -75,7 +75,8 @@ class PyMC(Backend):
         title="PyMC (NUTS)",
         packages=("pymc",),
         distributions=("pymc", "arviz"),
-        install="pip install 'unimix[pymc]'",
+        extra="pymc",
+        optional=("nutpie", "numba", "threadpoolctl"),
         url="https://www.pymc.io",
         default_method="posterior",
     )

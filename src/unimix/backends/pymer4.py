@@ -59,7 +59,7 @@ class Pymer4(LmerBackend):
         title="lme4 (R) through pymer4",
         packages=("pymer4", "rpy2", "polars"),
         distributions=("pymer4", "rpy2"),
-        install="pip install 'unimix[pymer4]'    # needs R; `python -m unimix.doctor` names the rpy2 for your R",
+        extra="pymer4",
         url="https://eshinjolly.com/pymer4",
     )
     families: ClassVar[FamilySheet] = PYMER4_FAMILIES
@@ -86,7 +86,7 @@ class Pymer4(LmerBackend):
         if not problem.design.family.is_linear:
             settings = self.glmer_settings(problem.request)
             return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
-        bridge = rbridge.connect(self.info.name, self.info.install)
+        bridge = rbridge.connect(self.info.name, self.install_lines)
         design, constant, provenance = homoscedastic(problem.design, self.r_request(problem.request))
         data, text = _frame(design)
         call = call_text(text, design, problem.request, self.control_text())
@@ -114,7 +114,7 @@ class Pymer4(LmerBackend):
         return read_merMod(answer, problem, constant, road, call, finished=finished, own=own)
 
     def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
-        bridge = rbridge.connect(self.info.name, self.info.install)
+        bridge = rbridge.connect(self.info.name, self.install_lines)
         design = problem.design
         name, link = r_family(design.family)
         data, text = _frame(design)

@@ -10,12 +10,15 @@ import numpy.typing as npt
 from unimix.backends import rbridge
 from unimix.backends.base import Backend, FitRequest
 from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.r_installation import find_r, install_lines, rpy2_requirements
+from unimix.versions import bounds, fault, requirements, shell_words
 
 if TYPE_CHECKING:
     from unimix.model.design import Design
     from unimix.model.family import Family
 
 FloatArray = npt.NDArray[np.float64]
+_SECOND_LOOK = "python -m unimix.doctor    # afterwards: it names the rpy2 that fits this R"
 _FAMILIES = {"gamma": "Gamma", "inverse_gaussian": "inverse.gaussian"}
 
 
@@ -56,9 +59,25 @@ class RBackend(Backend):
         Raises:
             EngineNotInstalledError: If one is missing.
         """
-        bridge = rbridge.connect(self.info.name, self.info.install)
+        bridge = rbridge.connect(self.info.name, self.install_lines)
         bridge.require(list(dict.fromkeys([*self.r_packages, *self.r_needed()])), self.info.name)
         return bridge
+
+    @classmethod
+    def install_lines(cls) -> str:
+        """What to type to install R, the R packages and the Python packages that the engine needs and that are missing.
+
+        Which rpy2 fits depends on the R that is there, so its line comes last and, without R, is left to a second look.
+        """
+        if cls.info.install:
+            return cls.info.install
+        found = find_r()
+        if found.version is None:
+            lines = found.fix or install_lines(["R", *cls.r_packages])
+            return f"{lines}\n{_SECOND_LOOK}"
+        others = [r for r in requirements(cls.info.extra, cls.info.distribution) if not r.name.startswith("rpy2")]
+        absent = [f"{r.name}{bounds(r)}" for r in others if fault(r)]
+        return "pip install " + shell_words([*absent, *rpy2_requirements(found.version)])
 
     def r_needed(self) -> tuple[str, ...]:
         """The R packages that fit with these options: loaded ahead of time."""
@@ -66,7 +85,7 @@ class RBackend(Backend):
 
     def versions(self) -> dict[str, str]:
         """Versions of the Python packages, R and the R packages."""
-        bridge = rbridge.connect(self.info.name, self.info.install)
+        bridge = rbridge.connect(self.info.name, self.install_lines)
         return {**super().versions(), **bridge.versions([*self.r_needed(), self.r_beneath])}
 
 

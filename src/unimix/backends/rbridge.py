@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.watchdog import stopped_by, uncut, undisturbed
-from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError
+from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError, to_type
+from unimix.r_installation import find_r, install_lines
 
 LOCK = threading.RLock()
 _HINT = "unimix.doctor() says what is there, what fits together and the line that mends it."
@@ -85,11 +86,9 @@ class RBridge:
         """
         absent = [p for p, version in self.versions(packages).items() if not version]
         if absent:
-            debian = " ".join(f"r-cran-{p.lower()}" for p in absent)
-            quoted = ", ".join(f'"{p}"' for p in absent)
+            lines = install_lines(absent, find_r().home)
             raise EngineNotInstalledError(
-                f"backend={backend!r} needs the R packages {', '.join(absent)}. Type in a shell:\n"
-                f"    sudo apt-get install {debian}\nor in R:\n    install.packages(c({quoted}))"
+                f"backend={backend!r} needs the R packages {', '.join(absent)}. {to_type(lines)}"
             )
 
     def prepare(self, packages: Sequence[str]) -> None:
@@ -167,12 +166,12 @@ def installed() -> bool:
     return importlib.util.find_spec("rpy2") is not None
 
 
-def connect(backend: str, install: str) -> RBridge:
+def connect(backend: str, install: Callable[[], str]) -> RBridge:
     """Start R, once per process.
 
     Args:
         backend: Who asks, for messages.
-        install: The line to type when rpy2 is missing.
+        install: Makes the lines to type when rpy2 is missing.
 
     Raises:
         EngineNotInstalledError: If rpy2 is missing.
@@ -184,7 +183,7 @@ def connect(backend: str, install: str) -> RBridge:
             return _bridge
         if not installed():
             raise EngineNotInstalledError(
-                f"backend={backend!r} needs rpy2, which is not installed. Type:\n    {install}\n{_HINT}"
+                f"backend={backend!r} needs rpy2, which is not installed. {to_type(install())}\n{_HINT}"
             )
         try:
             from rpy2 import rinterface

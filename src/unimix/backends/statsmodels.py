@@ -67,7 +67,6 @@ class Statsmodels(Backend):
         title="statsmodels MixedLM",
         packages=("statsmodels",),
         distributions=("statsmodels",),
-        install="pip install statsmodels",
         url="https://www.statsmodels.org",
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES

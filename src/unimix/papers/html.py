@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from unimix.errors import EngineNotInstalledError
+from unimix.errors import EngineNotInstalledError, to_type
 from unimix.papers.grid import Grid
+from unimix.versions import pip_line
 
 _MINUS = re.compile(r"(?<![\w.)\]])-(?=[\d.]|Inf)")
 
@@ -24,7 +25,7 @@ def load() -> ModuleType:
         import great_tables
     except ImportError as error:
         raise EngineNotInstalledError(
-            "HTML tables are made by great_tables. Type:\n    pip install 'unimix[tables]'\n"
+            f"HTML tables are made by great_tables. {to_type(pip_line('tables'))}\n"
             ".to_markdown(), .to_latex() and .to_docx(path) need nothing."
         ) from error
     module: ModuleType = great_tables

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from unimix.errors import EngineNotInstalledError
+from unimix.errors import EngineNotInstalledError, to_type
+from unimix.versions import pip_line
 
 # Okabe and Ito's palette: distinguishable with every kind of colour vision.
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
@@ -25,7 +26,7 @@ def pyplot() -> Any:
     try:
         from matplotlib import pyplot as plt
     except ImportError as error:
-        raise EngineNotInstalledError("Plots need matplotlib. Type:\n    pip install 'unimix[plot]'") from error
+        raise EngineNotInstalledError(f"Plots need matplotlib. {to_type(pip_line('plot'))}") from error
     return plt
 
 

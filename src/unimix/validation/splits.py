@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.errors import DataError, EngineNotInstalledError, OptionError
+from unimix.errors import DataError, EngineNotInstalledError, OptionError, to_type
 from unimix.model.design import Design
+from unimix.versions import pip_line
 
 IntArray = npt.NDArray[np.int64]
 Split = tuple[IntArray, IntArray]
@@ -114,7 +115,7 @@ def _named(split: str, folds: int | None, n: int, codes: IntArray | None, seed: 
         from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
     except ImportError as error:
         raise EngineNotInstalledError(
-            "cross_validate makes its folds with scikit-learn. Type:\n    pip install 'unimix[sklearn]'"
+            f"cross_validate makes its folds with scikit-learn. {to_type(pip_line('sklearn'))}"
         ) from error
     if split == "groups" and codes is None:
         raise DataError(

@@ -1,0 +1,80 @@
+"""Steps of a script: a line each, with its seconds, and the words with which it stops."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+HEARTBEAT = 15.0
+"""Seconds after which a long step says how far it is, where no terminal shows a program's own progress."""
+
+
+class Stop(Exception):  # noqa: N818  it is not always an error
+    """The script cannot go on; the text says what happened, why, and the line to type.
+
+    Attributes:
+        about_rpy2: Whether rpy2 was the reason, so that everything else can still be installed.
+    """
+
+    def __init__(self, message: str, *, about_rpy2: bool = False) -> None:
+        self.about_rpy2 = about_rpy2
+        super().__init__(message)
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+@contextmanager
+def step(label: str) -> Iterator[None]:
+    """Say what is being done and, when it is done, how many seconds it took."""
+    started = time.monotonic()
+    on_terminal = sys.stdout.isatty()
+    say(f"{label} ...")
+    try:
+        yield
+    except BaseException:
+        say(f"{label}: failed after {time.monotonic() - started:.0f} s")
+        raise
+    say(f"{'  ' if on_terminal else ''}done, {time.monotonic() - started:.0f} s")
+
+
+def run_program(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, counted: str = "", unit: str = "lines"
+) -> tuple[int, str]:
+    """Run a program: with its own progress on a terminal, else with a line now and then that says how far it is.
+
+    Args:
+        command: Program and arguments.
+        environment: Environment variables, or None for this process's.
+        counted: Pattern of the lines that are counted as progress.
+        unit: What these lines stand for.
+
+    Returns:
+        Exit code, and what it said; nothing on a terminal, where the user has read it.
+    """
+    if sys.stdout.isatty():
+        return subprocess.run(list(command), env=environment, check=False).returncode, ""
+    said: list[str] = []
+    started = time.monotonic()
+    with subprocess.Popen(
+        list(command), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        reader = threading.Thread(target=said.extend, args=(process.stdout or (),), daemon=True)
+        reader.start()
+        while True:
+            try:
+                process.wait(HEARTBEAT)
+                break
+            except subprocess.TimeoutExpired:
+                count = sum(bool(re.match(counted, line)) for line in said) if counted else len(said)
+                now = f"; now: {said[-1].strip()[:80]}" if said else ""
+                say(f"  {time.monotonic() - started:.0f} s, {count} {unit}{now}")
+        reader.join()
+    return process.returncode, "".join(said)

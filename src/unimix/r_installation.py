@@ -1,0 +1,292 @@
+"""R on this machine: where it is, which of its packages unimix uses, and the lines that install what is missing.
+
+Only the standard library is used and nothing of unimix is imported, because ``scripts/setup.py`` loads this file before
+anything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = [
+    "R_PACKAGES",
+    "FoundR",
+    "RPackage",
+    "compiler_line",
+    "cran_line",
+    "debian_names",
+    "find_r",
+    "install_lines",
+    "known_to_apt",
+    "last_line",
+    "missed_by",
+    "missing_r_packages",
+    "numbers",
+    "posit_line",
+    "r_packages_of",
+    "rpy2_fits",
+    "rpy2_requirements",
+    "run",
+]
+
+
+class RPackage(NamedTuple):
+    """An R package that unimix uses.
+
+    Attributes:
+        name: Its name in R.
+        required_by: Backends that cannot fit without it.
+        missed_by: What else of unimix misses it, in words; empty where nothing does.
+    """
+
+    name: str
+    required_by: tuple[str, ...] = ()
+    missed_by: str = ""
+
+    @property
+    def optional(self) -> bool:
+        """Whether every backend fits without it."""
+        return not self.required_by
+
+    @property
+    def use(self) -> str:
+        """What the package is for, in words."""
+        if self.optional:
+            return f"optional, used only by {self.missed_by}"
+        required = " and ".join(f"backend={name!r}" for name in self.required_by)
+        return f"required by {required}" + (f"; also used by {self.missed_by}" if self.missed_by else "")
+
+
+R_PACKAGES = (
+    RPackage("lme4", ("lme4", "pymer4")),
+    RPackage("Matrix", ("lme4", "pymer4")),
+    RPackage("glmmTMB", ("glmmtmb",)),
+    RPackage("lmerTest", ("pymer4",), "um.backends.Lme4(satterthwaite='lmerTest')"),
+    RPackage("pbkrtest", (), "um.backends.Lme4(kenward_roger='pbkrtest')"),
+    RPackage("broom", ("pymer4",)),
+    RPackage("broom.mixed", ("pymer4",)),
+    RPackage("parameters", ("pymer4",)),
+    RPackage("insight", (), "the tables of pymer4 itself"),
+    RPackage("emmeans", (), "the .emmeans() of pymer4's own models"),
+    RPackage("performance", (), "the quality measures of pymer4's own models"),
+    RPackage("report", (), "the .report() of pymer4's own models"),
+)
+
+APT_LISTS = Path("/var/lib/apt/lists")
+_INTERFACE_OF_R_4_5 = (3, 6, 6)
+"""rpy2-rinterface from this version on uses C functions that R has only since 4.5."""
+
+
+def r_packages_of(backend: str) -> tuple[str, ...]:
+    """Names of the R packages that a backend cannot fit without."""
+    return tuple(p.name for p in R_PACKAGES if backend in p.required_by)
+
+
+def missed_by(names: Sequence[str]) -> list[str]:
+    """What does without these R packages, a line each: ``lme4: required by backend='lme4'``."""
+    known = {p.name: p for p in R_PACKAGES}
+    return [f"{name}: {known[name].use}" if name in known else name for name in names]
+
+
+def rpy2_requirements(r_version: str) -> tuple[str, ...]:
+    """The rpy2 that fits an R: no requirement of a Python package can express that.
+
+    Args:
+        r_version: Version of R, such as ``"4.2.2"``.
+
+    Returns:
+        Requirements for pip.
+    """
+    if numbers(r_version) < (4, 5):
+        return ("rpy2==3.6.4", "rpy2-robjects==3.6.5", "rpy2-rinterface==3.6.5")
+    return ("rpy2>=3.6.4,<3.7", "rpy2-robjects>=3.6.5,<3.7", "rpy2-rinterface>=3.6.6,<3.7")
+
+
+def rpy2_fits(interface: str, r_version: str) -> bool:
+    """Whether a version of rpy2-rinterface can load this R."""
+    return numbers(interface) < _INTERFACE_OF_R_4_5 or numbers(r_version) >= (4, 5)
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparisons."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in found.group().split(".")) if found else ()
+
+
+# --- which R there is -------------------------------------------------------------------------------------------------
+
+
+class FoundR(NamedTuple):
+    """The R that rpy2 will load.
+
+    Attributes:
+        home: Its home folder, or None where there is no R.
+        version: Its version, or None where it cannot be used.
+        problem: Why it cannot be used.
+        fix: The line that mends that.
+    """
+
+    home: Path | None = None
+    version: str | None = None
+    problem: str = ""
+    fix: str = ""
+
+    @property
+    def rscript(self) -> str | None:
+        """Path of this R's Rscript: another one on the PATH would answer for other packages."""
+        return shutil.which("Rscript", path=str(self.home / "bin")) if self.home else None
+
+
+def run(command: Sequence[str | Path], timeout: float) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command; -1 and the reason where it does not start or takes too long."""
+    try:
+        done = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True, text=True, errors="replace", timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return -1, "", str(error)
+    return done.returncode, done.stdout, done.stderr
+
+
+def find_r() -> FoundR:
+    """Find R as rpy2 does, by ``R_HOME`` and then by ``R RHOME``, without importing rpy2."""
+    named = os.environ.get("R_HOME", "").strip()
+    if named:
+        home, fix = Path(named), "unset R_HOME"
+    else:
+        program = shutil.which("R")
+        if program is None:
+            return FoundR()
+        fix = install_lines(["R"])
+        code, out, err = run([program, "RHOME"], 20)
+        if code != 0 or not out.strip():
+            return FoundR(problem=f"`R RHOME` failed: {last_line(err)}", fix=fix)
+        home = Path(last_line(out))
+    program = shutil.which("R", path=str(home / "bin"))
+    if program is None:
+        where = "R_HOME points to" if named else "R says it lives in"
+        return FoundR(home, problem=f"{where} {home}, which holds no bin/R", fix=fix)
+    code, out, err = run([program, "--version"], 20)
+    version = re.search(r"R version (\d+\.\d+\.\d+)", out + err)
+    if code != 0 or version is None:
+        return FoundR(home, problem=f"{program} does not start: {last_line(err)}", fix=fix)
+    return FoundR(home, version.group(1))
+
+
+def missing_r_packages(names: Sequence[str], found: FoundR, *, load: bool = False) -> list[str]:
+    """Those of some R packages that an R lacks; all of them where there is no R.
+
+    Args:
+        names: R packages.
+        found: The R that is asked.
+        load: Whether a package that is there but does not load counts as missing: that takes seconds.
+    """
+    program = found.rscript if found.version else None
+    if program is None:
+        return list(names)
+    # system.file() looks a package up without loading it: a blink
+    there = "suppressMessages(requireNamespace(p, quietly = TRUE))" if load else "nzchar(system.file(package = p))"
+    code, out, _ = run(
+        [program, "-e", f"for (p in commandArgs(TRUE)) if ({there}) cat('\\n=>', p, '\\n')", *names], 120
+    )
+    if code:
+        return list(names)
+    present = re.findall(r"^=> (\S+)", out, flags=re.MULTILINE)  # a user's Rprofile may print anything else
+    return [name for name in names if name not in present]
+
+
+def last_line(text: str) -> str:
+    """The last line of a program's words, at most 300 characters of it."""
+    return text.strip().rpartition("\n")[2].strip()[:300]
+
+
+# --- what to type -----------------------------------------------------------------------------------------------------
+
+
+def install_lines(names: Sequence[str], home: Path | None = None) -> str:
+    """The lines that install R and R packages, with whatever this machine installs things with.
+
+    Args:
+        names: R packages; ``"R"`` stands for R itself.
+        home: Home folder of the R that the packages are for, if there is one.
+
+    Returns:
+        Lines for a shell. An R of conda gets conda-forge's packages. An R of Debian or Ubuntu gets those that apt knows
+        and, for the others, a line that takes Posit's binaries of CRAN. Any other R gets CRAN's.
+    """
+    conda = os.environ.get("CONDA_PREFIX")
+    if conda and (home is None or str(home).startswith(conda)):
+        tool = next((t for t in ("mamba", "micromamba", "conda") if shutil.which(t)), "conda")
+        return f"{tool} install -c conda-forge " + " ".join(
+            "r-base" if name == "R" else f"r-{name.lower()}" for name in names
+        )
+    if shutil.which("apt-get") and (home is None or str(home).startswith("/usr/lib")):
+        return "\n".join(_debian_lines(names))
+    packages = [name for name in names if name != "R"]
+    lines = ["# first install R, by your system's packages or from conda-forge"] * ("R" in names)
+    return "\n".join([*lines, *([cran_line(packages)] if packages else [])])
+
+
+def compiler_line() -> str:
+    """The line that installs what rpy2 is compiled with: a C compiler and the headers of R and Python."""
+    if os.environ.get("CONDA_PREFIX"):
+        return "conda install -c conda-forge c-compiler"
+    if shutil.which("apt-get"):
+        return f"{_root()}apt-get install r-base-dev python3-dev"
+    return "# install a C compiler and the headers of R and Python, by your system's packages"
+
+
+def cran_line(names: Sequence[str], *, source: bool = False) -> str:
+    """The line that installs R packages from CRAN."""
+    how = ', type = "source"' if source else ""
+    return f"Rscript -e 'chooseCRANmirror(ind = 1); install.packages({_vector(names)}{how})'"
+
+
+def posit_line(names: Sequence[str]) -> str:
+    """The line that installs R packages as Posit's binaries of CRAN for this Linux, without compiling."""
+    return (
+        'Rscript -e \'chooseCRANmirror(ind = 1); install.packages("pak"); '
+        f'pak::repo_add(CRAN = "PPM@latest"); pak::pkg_install({_vector(names)})\''
+    )
+
+
+def _vector(names: Sequence[str]) -> str:
+    return "c(" + ", ".join(f'"{name}"' for name in names) + ")"
+
+
+def debian_names(name: str) -> tuple[str, ...]:
+    """Debian's packages for R (``"R"``) or an R package."""
+    return ("r-base-core", "r-base-dev") if name == "R" else (f"r-cran-{name.lower()}",)
+
+
+def known_to_apt(names: Sequence[str]) -> set[str] | None:
+    """Those of some Debian packages that apt can install; None where its lists of packages are empty."""
+    if not shutil.which("apt-cache") or not any(APT_LISTS.glob("*_Packages*")):
+        return None
+    _, out, _ = run(["apt-cache", "policy", *names], 60)
+    candidates = re.findall(r"^(\S+):\n(?:.*\n)*?\s+Candidate: (.*)$", out, flags=re.MULTILINE)
+    return {name for name, version in candidates if version.strip() != "(none)"}
+
+
+def _root() -> str:
+    return "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "sudo "
+
+
+def _debian_lines(names: Sequence[str]) -> list[str]:
+    root = _root()
+    debian = {name: debian_names(name) for name in names}
+    known = known_to_apt([d for group in debian.values() for d in group])
+    if known is None:  # each by itself: one name that this release does not have stops all of them
+        each = " ".join(d for group in debian.values() for d in group)
+        return [f"{root}apt-get update", f"for package in {each}; do {root}apt-get install -y $package; done"]
+    able = [d for group in debian.values() for d in group if d in known]
+    others = [name for name, group in debian.items() if name != "R" and not set(group) <= known]
+    lines = [f"{root}apt-get install {' '.join(able)}"] if able else []
+    return [*lines, *([posit_line(others)] if others else [])]
