@@ -44,7 +44,7 @@ fresh: ## try the README's commands on bare Debian machines (root and debootstra
 	@bash scripts/fresh_machine.sh $(RELEASES)
 
 dist: ## build sdist and wheel, try them out in an empty environment, put them into dist/
-	@$(PYTHON) scripts/dist.py
+	@$(PYTHON) -B scripts/dist.py
 
 clean: ## remove the environment, caches and built files
 	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
