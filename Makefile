@@ -22,11 +22,12 @@ demo: setup ## fit real data with every engine, compare them, draw the picture
 test: setup ## run the tests on all installed engines
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
 
-lint: setup ## formatting, lint, types and layers, without the tests
+lint: setup ## formatting, lint, types, layers and spelling, without the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 check: lint test ## everything that must pass: lint and tests
 
@@ -43,7 +44,7 @@ fresh: ## try the README's commands on bare Debian machines (root and debootstra
 	@bash scripts/fresh_machine.sh $(RELEASES)
 
 dist: ## build sdist and wheel, try them out in an empty environment, put them into dist/
-	@$(PYTHON) scripts/dist.py
+	@$(PYTHON) -B scripts/dist.py
 
 clean: ## remove the environment, caches and built files
 	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

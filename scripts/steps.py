@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 HEARTBEAT = 15.0
 """Seconds after which a long step says how far it is, where no terminal shows a program's own progress."""
@@ -32,21 +33,28 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def step(label: str) -> Iterator[None]:
-    """Say what is being done and, when it is done, how many seconds it took."""
+def step(label: str) -> Iterator[Callable[[str], None]]:
+    """Say what is being done and, when it is done, how many seconds it took and what the step had to tell."""
+    told: list[str] = []
     started = time.monotonic()
     on_terminal = sys.stdout.isatty()
     say(f"{label} ...")
     try:
-        yield
+        yield told.append
     except BaseException:
         say(f"{label}: failed after {time.monotonic() - started:.0f} s")
         raise
-    say(f"{'  ' if on_terminal else ''}done, {time.monotonic() - started:.0f} s")
+    say(f"{'  ' if on_terminal else ''}done, {time.monotonic() - started:.0f} s{''.join(f', {text}' for text in told)}")
 
 
 def run_program(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, counted: str = "", unit: str = "lines"
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    counted: str = "",
+    unit: str = "lines",
+    *,
+    folder: Path | None = None,
+    captured: bool = False,
 ) -> tuple[int, str]:
     """Run a program: with its own progress on a terminal, else with a line now and then that says how far it is.
 
@@ -55,26 +63,37 @@ def run_program(
         environment: Environment variables, or None for this process's.
         counted: Pattern of the lines that are counted as progress.
         unit: What these lines stand for.
+        folder: Where it runs, or None for this process's folder.
+        captured: Keep what it says from a terminal, too.
 
     Returns:
-        Exit code, and what it said; nothing on a terminal, where the user has read it.
+        Exit code, and what it said; nothing on a terminal, where the user has read it, unless it was captured.
     """
-    if sys.stdout.isatty():
-        return subprocess.run(list(command), env=environment, check=False).returncode, ""
+    if sys.stdout.isatty() and not captured:
+        return subprocess.run(list(command), env=environment, cwd=folder, check=False).returncode, ""
     said: list[str] = []
     started = time.monotonic()
     with subprocess.Popen(
-        list(command), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        list(command),
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         reader = threading.Thread(target=said.extend, args=(process.stdout or (),), daemon=True)
         reader.start()
-        while True:
-            try:
-                process.wait(HEARTBEAT)
-                break
-            except subprocess.TimeoutExpired:
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(HEARTBEAT)
+                    break
                 count = sum(bool(re.match(counted, line)) for line in said) if counted else len(said)
                 now = f"; now: {said[-1].strip()[:80]}" if said else ""
                 say(f"  {time.monotonic() - started:.0f} s, {count} {unit}{now}")
+        except BaseException:
+            process.terminate()  # it must not go on in a folder that is being removed
+            raise
         reader.join()
     return process.returncode, "".join(said)
