@@ -1,6 +1,6 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check docs bench fresh dist clean
+.PHONY: help setup demo test lint check pythons docs bench fresh dist clean
 
 PYTHON ?= python3
 # the environment; `make setup VENV=another` makes a second one
@@ -30,6 +30,10 @@ lint: setup ## formatting, lint, types, layers and spelling, without the tests
 	$(BIN)/codespell
 
 check: lint test ## everything that must pass: lint and tests
+
+pythons: ## the tests without R, PyMC and Dask on each further Python, with the newest packages
+	$(SETUP)
+	@$(PYTHON) scripts/further_pythons.py --workers $(WORKERS) --beside "$(VENV)"
 
 docs: ## build the documentation into site/
 	$(SETUP) docs

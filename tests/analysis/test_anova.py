@@ -54,6 +54,7 @@ def test_type_two_is_cars(case: Any) -> None:
     np.testing.assert_allclose(found["chisq"], column(reference, name), rtol=0.02)
 
 
+@pytest.mark.r
 def test_every_engine_has_the_same_tests() -> None:
     data = um.load_dataset("dietox")
     formula = "Weight ~ Time * Cu + (1 + Time | Pig)"
@@ -75,6 +76,7 @@ def test_the_coding_does_not_matter() -> None:
     assert not np.isclose(two.loc["Time", "F"], a.loc["Time", "F"])
 
 
+@pytest.mark.mcmc
 def test_loaded_results_and_posteriors_say_what_they_need() -> None:
     data = um.load_dataset("sleepstudy")
     fit = um.fit(SLEEP, data, "pls")
@@ -160,6 +162,7 @@ def test_a_model_without_groups_is_compared_by_ml(models: dict[str, um.FitResult
     assert "other results are by ML" in found.notes[0]
 
 
+@pytest.mark.mcmc
 def test_posteriors_are_compared_by_what_they_predict() -> None:
     data = um.load_dataset("sleepstudy")
     sampler = um.backends.PyMC(draws=200, tune=200, chains=2)
@@ -205,6 +208,7 @@ def test_random_terms_are_left_out_as_lmertest_does() -> None:
     assert tables[0]["chisq"].iloc[1] == pytest.approx(tables[1]["chisq"].iloc[1], abs=1e-5)
 
 
+@pytest.mark.r
 def test_plain_and_mixed_and_other_families_of_counts() -> None:
     """R 4.2.2: anova(glmer, glm) of cbpp has log-likelihoods -99.588 and -96.131 without and with herds, printed."""
     cows = um.load_dataset("cbpp")
@@ -232,6 +236,7 @@ def test_plain_and_mixed_and_other_families_of_counts() -> None:
         um.anova(counts[1], counts[2])
 
 
+@pytest.mark.r
 def test_models_beside_each_other_are_not_nested() -> None:
     data = um.load_dataset("sleepstudy")
     data["o"], data["z"] = 3.0 * data["Subject"].astype(int), np.tile([0.0, 1.0], 90)

@@ -267,6 +267,7 @@ def test_models_without_groups() -> None:
     assert found.certificate().verdict == "certified"
 
 
+@pytest.mark.r
 def test_what_cannot_be_checked_says_why() -> None:
     ticks = um.load_dataset("grouseticks")
     fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, "glmmtmb", family="poisson", ziformula="~ 1")

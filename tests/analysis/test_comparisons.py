@@ -223,6 +223,7 @@ def test_hypotheses_between_comparisons(poisson: um.FitResult, pigs: um.FitResul
     assert [slopes[c] for c in OUTCOMES] == pytest.approx([row[c] for c in OUTCOMES], rel=1e-6)
 
 
+@pytest.mark.r
 def test_engines_agree_and_loaded_results_need_their_data() -> None:
     """Engines stop at other points of one optimum: 2e-3 of their standard errors."""
     data = um.load_dataset("cbpp")
@@ -314,6 +315,7 @@ def test_what_the_data_cannot_tell_is_refused() -> None:
     assert np.isfinite(some.table["estimate"].iloc[0])
 
 
+@pytest.mark.r
 def test_what_makes_no_sense_is_refused(pigs: um.FitResult, poisson: um.FitResult, counts: pd.DataFrame) -> None:
     with pytest.raises(um.OptionError) as caught:
         pigs.comparisons({"Tim": 1, "Pig": None, "Cu": "pairwize", "Time": "sdd"})

@@ -89,6 +89,7 @@ def test_weights_and_offset_are_in_the_profile():
         assert 2 * (fit.log_likelihood - held.log_likelihood) == pytest.approx(3.841459, abs=1e-4)
 
 
+@pytest.mark.r
 def test_profiles_of_generalised_models():
     budworm = pd.read_csv(GOLD / "budworm.csv")
     budworm["sex"] = pd.Categorical(budworm["sex"], ["female", "male"])
@@ -107,6 +108,7 @@ def test_profiles_of_generalised_models():
         assert abs(found.loc[name, "upper"] - theirs["upper"][k]) < 2e-3 * width
 
 
+@pytest.mark.r
 def test_quadrature_is_profiled_by_quadrature():
     data = um.load_dataset("cbpp")
     arguments = {"backend": "lme4", "family": "binomial", "weights": "size", "method": "AGQ"}
@@ -133,6 +135,7 @@ def test_linear_models():
         assert lost == pytest.approx(3.841459, abs=1e-6)
 
 
+@pytest.mark.r
 def test_wald_intervals_of_standard_deviations_are_those_of_glmmtmb():
     data = um.load_dataset("sleepstudy")
     pairs = (
@@ -154,6 +157,7 @@ def test_wald_intervals_of_standard_deviations_are_those_of_glmmtmb():
     assert np.allclose(ends, [R["wald_binomial"]["lower"][4], R["wald_binomial"]["upper"][4]], rtol=2e-3)
 
 
+@pytest.mark.r
 def test_wald_intervals_of_fixed_effects_are_those_of_the_table():
     data = um.load_dataset("sleepstudy")
     fit = um.fit("Reaction ~ Days + (1 + Days | Subject)", data, "lme4")
@@ -195,6 +199,7 @@ def test_a_parametric_bootstrap_has_the_standard_errors_that_theory_has():
     assert np.allclose(two.replicates, again.replicates, rtol=1e-10)
 
 
+@pytest.mark.r
 def test_engines_are_refitted_themselves_to_the_same_responses():
     data = um.load_dataset("sleepstudy")
     formula = "Reaction ~ Days + (1 + Days | Subject)"
@@ -273,6 +278,7 @@ def test_a_bootstrap_that_loses_levels_says_so():
     assert "not estimable" in " ".join(made.notes)
 
 
+@pytest.mark.r
 def test_simulated_responses():
     data = um.load_dataset("sleepstudy")
     fit = um.fit("Reaction ~ Days + (1 + Days | Subject)", data, "lme4")
@@ -294,6 +300,7 @@ def test_simulated_responses():
         weighted.simulate()
 
 
+@pytest.mark.mcmc
 def test_posteriors_have_credible_intervals():
     data = um.load_dataset("sleepstudy")
     options = {"draws": 200, "tune": 200, "chains": 2}
@@ -315,6 +322,7 @@ def test_posteriors_have_credible_intervals():
     assert np.isfinite(drawn).all()
 
 
+@pytest.mark.r
 def test_what_has_no_intervals_is_refused_in_words():
     data = um.load_dataset("sleepstudy")
     fit = um.fit("Reaction ~ Days + (1 | Subject)", data, "lme4")

@@ -85,6 +85,7 @@ def said(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     return {**json.loads(done.stdout), "ours": ours}
 
 
+@pytest.mark.r
 @pytest.mark.mcmc
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engines_result_goes_through_it(said: dict[str, Any], engine: str) -> None:
@@ -104,6 +105,8 @@ def test_every_engines_result_goes_through_it(said: dict[str, Any], engine: str)
         np.testing.assert_allclose(theirs["std_error"], ours["std_error"], rtol=1e-4)
 
 
+@pytest.mark.r
+@pytest.mark.mcmc
 def test_comparisons_are_those_of_marginaleffects(said: dict[str, Any]) -> None:
     """Estimates 1e-6, errors 1e-4: its derivatives and its slopes are finite differences."""
     *quiet, warned = said["kinds"].pop("warned")

@@ -53,6 +53,7 @@ def test_means_and_contrasts_are_those_of_emmeans(case: Any) -> None:
     np.testing.assert_allclose(plain["p_value"], numbers(expected["p_value"]), rtol=1e-4, atol=1e-12)
 
 
+@pytest.mark.r
 def test_every_engine_has_the_same_means() -> None:
     data = um.load_dataset("dietox")
     tables = [
@@ -207,6 +208,7 @@ def test_default_adjustments_are_those_of_emmeans(pigs: um.FitResult) -> None:
         fit.anova(df_method="residual")
 
 
+@pytest.mark.r
 def test_links_without_ratios_have_differences_of_the_response() -> None:
     """R 4.2.2, pairs(regrid(emmeans(glmer(... probit), "period"))), printed digits; lme4's numerical Hessian."""
     data = um.load_dataset("cbpp")

@@ -14,6 +14,7 @@ from unimix.fitted.describe import model_text, number_in_text
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
 
+@pytest.mark.r
 def test_a_linear_mixed_model() -> None:
     """Numbers of Bates, Maechler, Bolker & Walker (2015); p of lmerTest: 3.26e-06."""
     told = um.fit(SLEEP, um.load_dataset("sleepstudy"), "lme4").report()
@@ -147,6 +148,7 @@ def test_singular_and_failed_fits_say_so() -> None:
     assert "The fit did not converge: do not use these numbers. The search ended early." in failed
 
 
+@pytest.mark.mcmc
 def test_a_posterior_has_means_and_no_p_values() -> None:
     options = {"draws": 200, "tune": 200, "chains": 2}
     fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pymc", seed=1, options=options)
@@ -180,6 +182,7 @@ def test_the_scale_of_students_t_is_no_standard_deviation() -> None:
     assert "sigma (student t)" in str(um.table(heavy))
 
 
+@pytest.mark.r
 def test_parts_are_reported_and_styles_refused() -> None:
     data = um.load_dataset("grouseticks")
     fit = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", data, "glmmtmb", family="negative_binomial", dispformula="~ cHEIGHT")

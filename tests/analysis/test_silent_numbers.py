@@ -39,6 +39,7 @@ def test_dates_are_grouping_factors_and_no_silent_predictors(kind: str) -> None:
             um.fit(formula, given)
 
 
+@pytest.mark.r
 def test_large_effects_that_cancel_are_found() -> None:
     """A year and independent terms: lme4's own search ends at zero variances, 48 log-likelihood units short."""
     rng = np.random.default_rng(3)
@@ -89,6 +90,7 @@ def test_labelled_contrasts_are_not_applied_by_position() -> None:
     assert plain.converged
 
 
+@pytest.mark.r
 def test_same_estimates_with_other_tests_are_said_to_have_other_tests() -> None:
     data = um.load_dataset("sleepstudy")
     one = um.fit("Reaction ~ Days + (1 | Subject)", data, "lme4")
@@ -117,6 +119,7 @@ def test_the_size_of_weights_changes_sigma_only(backend: str, size: float) -> No
     np.testing.assert_allclose(scaled.random[0].sd, plain.random[0].sd, rtol=1e-3)
 
 
+@pytest.mark.r
 def test_residual_degrees_of_freedom_of_a_mixed_model_are_not_passed_over() -> None:
     fit = um.fit("y ~ x + (1 | g)", simulate_rich(), "lme4", df_method="residual")
     assert "z is reported" in fit.provenance["df"]

@@ -176,6 +176,7 @@ def test_components_add_up(growth: um.FitResult) -> None:
     assert "<table" in growth.r2()._repr_html_()
 
 
+@pytest.mark.r
 def test_engines_and_loaded_results_have_the_same_summaries(growth: um.FitResult) -> None:
     """1e-4: engines' optima."""
     data = um.load_dataset("dietox")
@@ -192,6 +193,7 @@ def test_engines_and_loaded_results_have_the_same_summaries(growth: um.FitResult
     assert "influential rows" in again.check().skipped
 
 
+@pytest.mark.mcmc
 def test_posteriors_have_intervals(posterior: um.FitResult) -> None:
     """Nakagawa's and Gelman's R2 of every draw, by hand; the conditional ones lie near those of REML (0.8)."""
     draws, design = posterior.draws(posterior.status.n_draws), posterior.design()
@@ -443,6 +445,7 @@ def test_weights_of_counts_are_copies_of_rows() -> None:
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-8)
 
 
+@pytest.mark.mcmc
 def test_weighted_counts_of_a_posterior_have_no_replications() -> None:
     data = pd.DataFrame({"y": np.random.default_rng(0).poisson(2, 40), "w": 2})
     options = {"draws": 200, "tune": 200, "chains": 2}
@@ -460,6 +463,7 @@ def test_p_values_of_findings_are_never_zero() -> None:
     assert said.endswith("p < 0.001.")
 
 
+@pytest.mark.r
 def test_variances_that_are_zero_by_rounding_are_shown_as_zero() -> None:
     sleep = um.load_dataset("sleepstudy").assign(nine=lambda d: np.arange(len(d)) % 9)
     fit = um.fit("Reaction ~ Days + (1 | Subject) + (1 | nine)", sleep, "glmmtmb")
@@ -472,6 +476,7 @@ def test_variances_that_are_zero_by_rounding_are_shown_as_zero() -> None:
     assert "e-" not in found._repr_html_() + icc._repr_html_()
 
 
+@pytest.mark.r
 def test_refusals_are_in_words() -> None:
     ticks = um.load_dataset("grouseticks")
     zero = um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, "glmmtmb", family="poisson", ziformula="~ 1")

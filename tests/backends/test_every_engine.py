@@ -100,6 +100,7 @@ def test_every_engine_refits_and_reports(fits: tuple[um.FitResult, um.FitResult]
         assert f"{fit.fixed.estimate[0]:.2f}" in str(um.table([own]))
 
 
+@pytest.mark.mcmc
 def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
     options = {"draws": 200, "tune": 200, "chains": 2}
     fit = um.fit(FORMULA, frame(), "pymc", options=options, seed=1)

@@ -132,6 +132,7 @@ def test_all_ways_to_write_successes_give_one_answer(backend):
     assert counted.log_likelihood - long.log_likelihood == pytest.approx(constant, abs=1e-4)
 
 
+@pytest.mark.r
 def test_success_is_true_the_second_level_or_one():
     wanted = um.fit("yes ~ x", DATA, "lme4", family="binomial")
     flag = um.fit("flag ~ x", DATA, "lme4", family="binomial")
@@ -230,6 +231,7 @@ def test_separation_is_a_status(backend, formula):
     assert "DID NOT CONVERGE" in str(fit)
 
 
+@pytest.mark.r
 def test_quasi_separation_of_counts_is_seen():
     data = DATA.assign(f=np.where(np.arange(N) < 10, "none", "some"))
     data.loc[:9, "count"] = 0
@@ -242,6 +244,7 @@ def test_quasi_separation_of_counts_is_seen():
 # --- scales and residuals --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.r
 def test_residuals_are_rs():
     """R's residuals.glm of every type, on a binomial model with trials."""
     from unimix.backends.r import bridge as rbridge
@@ -253,6 +256,7 @@ def test_residuals_are_rs():
         np.testing.assert_allclose(fit.resid(kind), np.array(list(values)), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.r
 def test_exponentiated_estimates_are_ratios_with_their_intervals():
     fit = um.fit("count ~ x + (1 | g)", DATA, "lme4", family="poisson")
     plain, table = fit.tidy(), fit.tidy(exponentiate=True)
@@ -265,6 +269,7 @@ def test_exponentiated_estimates_are_ratios_with_their_intervals():
         fit.tidy("ran_vals", exponentiate=True)
 
 
+@pytest.mark.r
 def test_overdispersion_is_reported():
     rng = np.random.default_rng(2)
     data = DATA.assign(wild=rng.negative_binomial(1.0, 0.2, N))
@@ -277,6 +282,7 @@ def test_overdispersion_is_reported():
     assert calm.fit.pearson_dispersion == pytest.approx(1.0, abs=0.6)
 
 
+@pytest.mark.r
 def test_a_generalised_result_survives_json():
     data = simulate_rich()
     fit = um.fit("count ~ x + (1 | g)", data, "glmmtmb", family="nbinom1", ziformula="~ x")
@@ -291,6 +297,7 @@ def test_a_generalised_result_survives_json():
 # --- parts and structures --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.r
 def test_a_model_of_the_dispersion_is_the_dense_likelihood():
     """REML of a heteroscedastic model, written down with a dense covariance matrix; both codings of the columns."""
     data = simulate_rich()
@@ -309,6 +316,7 @@ def test_a_model_of_the_dispersion_is_the_dense_likelihood():
     assert np.isnan(fit.sigma)
 
 
+@pytest.mark.r
 def test_structures_have_their_form():
     data = simulate_rich()
     ar1 = um.fit("series ~ x + ar1(0 + t | g)", data, "glmmtmb").random[0]
@@ -338,6 +346,7 @@ def test_group_effects_that_predict_everything_are_a_status(backend):
     assert "predict (nearly) every response" in fit.status.messages[0]
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("backend", ["lme4", "glmmtmb", "statsmodels"])
 @pytest.mark.parametrize("formula", ["tame ~ x", "tame ~ x + (1 | g)"])
 def test_counts_without_overdispersion_are_a_status(backend, formula):
@@ -352,6 +361,7 @@ def test_counts_without_overdispersion_are_a_status(backend, formula):
     assert fit.log_likelihood == pytest.approx(poisson.log_likelihood, abs=0.05)
 
 
+@pytest.mark.r
 def test_results_go_through_pickle_without_the_engines_object():
     import pickle
 
@@ -362,6 +372,7 @@ def test_results_go_through_pickle_without_the_engines_object():
     assert again.native is None
 
 
+@pytest.mark.r
 def test_comparisons_name_criteria_and_measure_approximations():
     herds = um.load_dataset("cbpp")
     formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
@@ -395,6 +406,7 @@ def series() -> pd.DataFrame:
     return data.assign(y=e.ravel() + 0.5 * rng.normal(size=300), text="t" + data["time"].astype(str))
 
 
+@pytest.mark.r
 def test_times_of_an_autoregression_are_in_order_and_equally_spaced():
     data = series()
     wanted = um.fit("y ~ 1 + ar1(0 + C(time) | s)", data, "glmmtmb")
@@ -417,6 +429,7 @@ def gamma_like(seed: int = 1) -> pd.DataFrame:
     return pd.DataFrame({"g": g, "x": x, "y": rng.gamma(4, mu / 4)})
 
 
+@pytest.mark.r
 def test_the_unit_of_the_response_hides_no_search_that_stopped_short():
     """The same heteroscedastic model in units a thousand times larger: the same optimum, or a status."""
     data = gamma_like()
@@ -469,6 +482,7 @@ def test_weights_of_glmer_nb_are_refused():
         um.fit("count ~ x + (1 | g)", DATA, "lme4", family="nbinom2", weights="trials")
 
 
+@pytest.mark.r
 def test_separated_zero_inflation_is_a_status():
     data = simulate_rich()
     data.loc[data["f"] == "hi", "count"] += 1

@@ -67,6 +67,7 @@ def test_an_interaction_without_its_main_effect_keeps_all_columns() -> None:
     assert fit.log_likelihood == pytest.approx(own.log_likelihood, abs=1e-6)
 
 
+@pytest.mark.r
 def test_standard_errors_of_a_generalised_model_are_of_all_parameters(bare: Any) -> None:
     """lme4's are, too, by differences of its criterion: 2e-3. mixedlm's own are 2 % smaller for the intercept."""
     herds = um.load_dataset("cbpp")

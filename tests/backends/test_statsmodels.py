@@ -164,6 +164,7 @@ def test_what_it_cannot_say_is_refused_with_the_reason_and_a_way_out(formula: st
     assert "backend='lme4'" in str(refused.value)
 
 
+@pytest.mark.r
 def test_degrees_of_freedom_are_those_of_lmertest_and_pbkrtest() -> None:
     """1e-3 relative: lmerTest takes derivatives by differences, and both engines end near the optimum."""
     data = simulate_slopes(seed=1, n_groups=12)

@@ -85,6 +85,7 @@ def rich(n_groups: int = 20, size: int = 15, sd: float = 0.8, seed: int = 0) -> 
 # -- without group effects ------------------------------------------------------------------------
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("family", ALSO_R, ids=str)
 def test_plain_models_are_those_of_r(family: Family) -> None:
     data, arguments = plain_data(family)
@@ -103,6 +104,7 @@ def test_plain_models_are_those_of_r(family: Family) -> None:
     np.testing.assert_allclose(ours.fixed.p_value, theirs.fixed.p_value, rtol=1e-4, atol=1e-10)
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("family", ONLY_HERE, ids=str)
 def test_plain_models_that_r_glm_lacks_are_those_of_glmmtmb(family: Family) -> None:
     data, arguments = plain_data(family)
@@ -216,6 +218,7 @@ def test_z_has_no_degrees_of_freedom() -> None:
     assert np.isinf(fit("y ~ x", data, df_method="normal", **arguments).fixed.df).all()
 
 
+@pytest.mark.r
 def test_no_coefficients_leave_the_dispersion() -> None:
     data, arguments = plain_data(as_family("negative_binomial"))
     found = fit("y ~ 0", data, **arguments)
@@ -223,6 +226,7 @@ def test_no_coefficients_leave_the_dispersion() -> None:
     assert found.log_likelihood == pytest.approx(um.fit("y ~ 0", data, backend="lme4", **arguments).log_likelihood)
 
 
+@pytest.mark.r
 def test_a_start_that_fails_is_replaced() -> None:
     """Means that grow without bound at one end and an inverse link: statsmodels' own iterations leave its range."""
     rng = np.random.default_rng(1)
@@ -309,6 +313,7 @@ def test_plain_models_that_are_refused(family: str, arguments: dict[str, Any], w
 # -- with group effects ---------------------------------------------------------------------------
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("method", ["variational", "MAP"])
 @pytest.mark.parametrize(("response", "family"), [("cbind(won, lost)", "binomial"), ("count", "poisson")])
 def test_recovers_simulated_truth(response: str, family: str, method: Any) -> None:
@@ -327,6 +332,7 @@ def test_recovers_simulated_truth(response: str, family: str, method: Any) -> No
     assert found.fixed.estimate[1] == pytest.approx(0.3, abs=4 * found.fixed.std_error[1])
 
 
+@pytest.mark.r
 def test_mean_field_errors_that_are_too_small_are_told() -> None:
     """The intercept and the group effects are correlated, and the approximation has no correlations."""
     data = rich()
@@ -337,6 +343,7 @@ def test_mean_field_errors_that_are_too_small_are_told() -> None:
     assert found.fixed.std_error[0] < 0.5 * laplace.fixed.std_error[0]
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("random", ["(1 + x || g)", "(1 | g) + (1 | h)", "(1 | g/h)", "(0 + x | g)"])
 def test_independent_effects_of_every_layout(random: str) -> None:
     found = fit(f"count ~ x + {random}", rich(), family="poisson")

@@ -106,6 +106,7 @@ def test_augment_is_not_fooled_by_equal_responses(fit: um.FitResult, late: pd.Da
     np.testing.assert_allclose((moved[".fitted"] - fit.augment(late)[".fitted"]).dropna(), slope)
 
 
+@pytest.mark.r
 def test_augment_of_counts_of_successes() -> None:
     data = um.load_dataset("cbpp")
     fit = um.fit("cbind(incidence, size - incidence) ~ period", data, "lme4", family="binomial")

@@ -232,6 +232,7 @@ def test_rows_that_left_out_columns_decide_are_not_predicted() -> None:
             fit.predict({"Days": 9, "f": "c"}, level="population", interval=interval)
 
 
+@pytest.mark.r
 def test_a_loaded_result_knows_the_data_of_its_zero_inflation() -> None:
     ticks = um.load_dataset("grouseticks")
     fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, "glmmtmb", family="poisson", ziformula="~ cHEIGHT")

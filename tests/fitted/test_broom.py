@@ -185,6 +185,7 @@ def test_cooks_distance_is_that_of_a_refit() -> None:
         assert fit.augment(full=True)[".cooksd"][row] == pytest.approx(off @ off / (2 * fit.sigma**2), rel=1e-8)
 
 
+@pytest.mark.r
 def test_what_has_no_weighted_residuals_is_refused() -> None:
     frame = um.load_dataset("grouseticks")
     zero = um.fit("TICKS ~ cHEIGHT + (1 | BROOD)", frame, "glmmtmb", family="poisson", ziformula="~ 1")

@@ -15,12 +15,12 @@ from unimix.testing import simulate_rich, simulate_slopes
 
 @pytest.fixture(scope="module")
 def fit() -> um.FitResult:
-    return um.fit("Reaction ~ Days + (1 + Days | Subject)", um.load_dataset("sleepstudy"), backend="lme4")
+    return um.fit("Reaction ~ Days + (1 + Days | Subject)", um.load_dataset("sleepstudy"), backend="pls")
 
 
 @pytest.fixture(scope="module")
 def rich() -> um.FitResult:
-    return um.fit("y ~ x * f + (1 + x || g) + (1 | h)", simulate_rich(), backend="lme4", weights="w", offset="off")
+    return um.fit("y ~ x * f + (1 + x || g) + (1 | h)", simulate_rich(), backend="pls", weights="w", offset="off")
 
 
 def test_fixed_effects_are_the_printed_ones(fit: um.FitResult) -> None:
@@ -140,7 +140,7 @@ def test_tidy_stacks_tables(fit: um.FitResult) -> None:
 
 
 def test_exponentiate_concerns_the_fixed_rows() -> None:
-    fit = um.fit("incidence ~ period + (1 | herd)", um.load_dataset("cbpp"), backend="lme4", family="poisson")
+    fit = um.fit("incidence ~ period + (1 | herd)", um.load_dataset("cbpp"), backend="pls", family="poisson")
     table = fit.tidy(["fixed", "ran_pars"], exponentiate=True)
     plain = fit.tidy(["fixed", "ran_pars"])
     fixed = table["effect"] == "fixed"
@@ -156,7 +156,7 @@ def test_residual_degrees_of_freedom_are_those_of_r(fit: um.FitResult) -> None:
 
 def test_a_grouping_factor_called_residual_is_no_residual() -> None:
     data = simulate_slopes(n_groups=10).rename(columns={"g": "Residual"})
-    fit = um.fit("y ~ x + (1 | Residual)", data, backend="lme4")
+    fit = um.fit("y ~ x + (1 | Residual)", data, backend="pls")
     assert fit.tidy("ran_pars")["term"].tolist() == ["sd__Intercept", "sd__Observation"]
 
 
@@ -223,7 +223,7 @@ def test_results_are_frozen(fit: um.FitResult) -> None:
 def test_text_and_notebook(fit: um.FitResult, rich: um.FitResult) -> None:
     text = str(fit)
     assert text.splitlines()[0] == (
-        "Reaction ~ Days + (1 + Days | Subject) fitted by lme4 (REML) to 180 rows over 18 Subject: converged."
+        "Reaction ~ Days + (1 + Days | Subject) fitted by pls (REML) to 180 rows over 18 Subject: converged."
     )
     assert "95% confidence intervals, satterthwaite df" in text
     assert "0.066" in text
@@ -266,7 +266,9 @@ def test_a_column_has_one_number_of_decimals(values: list[float], shown: list[st
     assert column(values) == shown
 
 
-def test_provenance_says_whose_numbers_they_are(rich: um.FitResult) -> None:
+@pytest.mark.r
+def test_provenance_says_whose_numbers_they_are() -> None:
+    rich = um.fit("y ~ x * f + (1 + x || g) + (1 | h)", simulate_rich(), backend="lme4", weights="w", offset="off")
     assert rich.provenance["df"] == "satterthwaite by unimix, from exact derivatives at REML estimates"
     assert "by lme4; their covariances by unimix" in rich.provenance["group_effects"]
     assert "conditioning" in rich.provenance["coordinates"]
@@ -286,7 +288,7 @@ def test_missing_rows_are_counted_and_placed() -> None:
     data = simulate_slopes(n_groups=10).set_index(pd.Index(range(1000, 1120)))
     data.iloc[4, 1] = np.nan
     data.iloc[7, 2] = None
-    fit = um.fit("y ~ x + (1 | g)", data, backend="lme4")
+    fit = um.fit("y ~ x + (1 | g)", data, backend="pls")
     assert fit.model.missing == {"x": 1, "g": 1}
     assert fit.n_obs == 118
     assert 1004 not in fit.augment().index
@@ -294,4 +296,4 @@ def test_missing_rows_are_counted_and_placed() -> None:
     assert fit.augment().index[-1] == 1119
     assert any("2 of 120 rows dropped" in n for n in fit.notes)
     with pytest.raises(um.DataError, match="missing='raise'"):
-        um.fit("y ~ x + (1 | g)", data, backend="lme4", missing="raise")
+        um.fit("y ~ x + (1 | g)", data, backend="pls", missing="raise")

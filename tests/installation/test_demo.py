@@ -15,6 +15,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(demo, "MODELS", demo.MODELS[:1])
 
 
+@pytest.mark.r
 def test_compares_draws_and_says_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

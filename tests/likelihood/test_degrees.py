@@ -128,6 +128,7 @@ def test_observed_covariance_is_the_inverse_of_the_joint_hessian(reml: bool) -> 
     np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("seed", [0, 9])
 def test_standard_errors_of_glmmtmb_are_those_of_the_observed_information(seed: int) -> None:
     """TMB's joint precision of fixed and group effects has them under REML: with ten groups 9 % above GLS's."""

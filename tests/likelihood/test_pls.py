@@ -165,6 +165,7 @@ def test_reference_cases(case: Any) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.r
 @pytest.mark.parametrize(
     "case",
     [c for c in gaussian_cases() if c.mixed and c.id in ("pastes", "sleepstudy_slope", "cake")],

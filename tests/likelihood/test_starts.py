@@ -47,6 +47,7 @@ def test_engines_find_the_higher_maximum(backend: str) -> None:
     assert fit.status.state == "converged"
 
 
+@pytest.mark.r
 def test_nothing_is_left_to_gain_at_an_optimum_and_the_right_amount_beside_it() -> None:
     data = um.load_dataset("sleepstudy")
     formula = "Reaction ~ Days + (1 + Days | Subject)"

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
-import distributed
 import joblib
 import pandas as pd
 import pytest
@@ -30,6 +28,9 @@ FORMULAS = {"intercept": "y ~ x + (1 | g)", "slope": "y ~ x + (1 + x | g)", "wro
 
 @contextlib.contextmanager
 def workers() -> Iterator[Any]:
+    import dask
+    import distributed
+
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     tolerance = dask.config.set({"distributed.scheduler.allowed-failures": 1})  # 3 would take longer to see
     with tolerance, distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
@@ -52,6 +53,7 @@ def numbers(many: um.ManyFits) -> dict[Any, str]:
     }
 
 
+@pytest.mark.cluster
 def test_fit_many_survives_a_killed_worker(on_dask: Any, tmp_path: Path) -> None:
     data = {str(i): make(i) for i in range(12)}
     pids = list(on_dask.run(os.getpid).values())
@@ -77,6 +79,7 @@ def test_fit_many_survives_a_killed_worker(on_dask: Any, tmp_path: Path) -> None
     assert numbers(found) == numbers(serial)
 
 
+@pytest.mark.cluster
 def test_a_bootstrap_survives_a_killed_worker(on_dask: Any, tmp_path: Path) -> None:
     fit = um.fit(FORMULAS["intercept"], make(1), Fragile(folder=str(tmp_path), after=10))
     found = fit.bootstrap(60, seed=3)
@@ -85,6 +88,7 @@ def test_a_bootstrap_survives_a_killed_worker(on_dask: Any, tmp_path: Path) -> N
     pd.testing.assert_frame_equal(found.replicates, fit.bootstrap(60, seed=3, n_jobs=1).replicates)
 
 
+@pytest.mark.cluster
 def test_cross_validation_survives_a_killed_worker(on_dask: Any, tmp_path: Path) -> None:
     engine = Fragile(folder=str(tmp_path), after=4)
     found = um.cross_validate(FORMULAS["slope"], make(2), engine, folds=8, seed=2)
@@ -98,6 +102,7 @@ def die(_: int = 0) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.cluster
 def test_an_error_on_a_worker_is_the_same_error_here(on_dask: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         run_jobs(reciprocal, [1, 0], n_jobs=None, progress=None, title="")
@@ -107,6 +112,7 @@ def reciprocal(x: int) -> float:
     return 1 / x
 
 
+@pytest.mark.cluster
 def test_what_kills_every_worker_is_a_row_and_takes_no_other_with_it() -> None:
     data = {**{str(i): make(i) for i in range(6)}, "deadly": die}
     with workers(), joblib.parallel_config(backend="dask"):
@@ -172,6 +178,7 @@ def test_r_starts_once_in_every_process(tmp_path: Path) -> None:
     assert len(starts) == len(set(starts)) == len(set(fits)) <= 2
 
 
+@pytest.mark.cluster
 @pytest.mark.r
 @pytest.mark.slow
 def test_r_runs_beside_the_main_thread_of_a_worker(on_dask: Any) -> None:

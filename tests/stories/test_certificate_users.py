@@ -39,6 +39,7 @@ def test_crossed_effects_far_larger_than_the_residual(ratio: float) -> None:
     assert lean.value == pytest.approx(at.value, abs=1e-8 + 1e-12 * ratio**2)
 
 
+@pytest.mark.r
 def test_crossed_effects_are_certified_or_out_of_reach() -> None:
     same = um.compare("y ~ x + (1 | g) + (1 | h)", crossed(500.0), backends=["pls", "lme4", "glmmtmb"])
     assert {c.verdict for c in same.certificates.values()} == {"certified"}, str(same)
@@ -49,6 +50,7 @@ def test_crossed_effects_are_certified_or_out_of_reach() -> None:
     assert "rounding" in far.sentence
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_standard_errors_with_a_million_trials(seed: int) -> None:
     """glmmTMB's derivatives are exact; ours were off by half where the inner loop stopped on the value (1e-3)."""
@@ -63,6 +65,7 @@ def test_standard_errors_with_a_million_trials(seed: int) -> None:
     assert {c.verdict for c in um.compare(ours, theirs).certificates.values()} == {"certified"}
 
 
+@pytest.mark.r
 def test_a_slope_far_from_zero_is_no_boundary() -> None:
     rng = np.random.default_rng(1)
     g = np.repeat(np.arange(20), 20)

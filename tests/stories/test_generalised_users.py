@@ -26,6 +26,7 @@ def series() -> pd.DataFrame:
     return made.assign(count=rng.poisson(np.exp(0.5 + 0.4 * made["x"] + 0.6 * made["u"])), g=made["g"].astype(str))
 
 
+@pytest.mark.r
 def test_dispersion_model_without_groups_has_the_ml_likelihood() -> None:
     """A closed form: independent normals whose logarithms of sigma are linear."""
     frame = pd.DataFrame({"x": RNG.normal(size=200)})
@@ -51,6 +52,7 @@ def test_standard_errors_of_glmer_are_those_of_its_criterion(series: pd.DataFram
     np.testing.assert_allclose(fit.fixed.std_error, exact.fixed.std_error, rtol=2e-3 + 1e-3)
 
 
+@pytest.mark.r
 def test_weights_count_copies_in_every_number(series: pd.DataFrame) -> None:
     weighted = series.assign(w=RNG.integers(1, 4, len(series)))
     copies = weighted.loc[weighted.index.repeat(weighted["w"])]
@@ -61,6 +63,7 @@ def test_weights_count_copies_in_every_number(series: pd.DataFrame) -> None:
             assert once[name] == pytest.approx(again[name], rel=1e-6), name
 
 
+@pytest.mark.r
 def test_needless_zero_inflation_is_a_status() -> None:
     """Fewer zeros than the Poisson distribution has: the logit runs off to minus infinity."""
     count = RNG.poisson(3, 400)
@@ -86,6 +89,7 @@ def monthly() -> pd.DataFrame:
     return frame
 
 
+@pytest.mark.r
 def test_orders_of_time_that_are_known() -> None:
     frame = monthly()
     terms = ["ordered", "quarter", "C(centred)", "C(half)", "C(day)", "C(k)"]
@@ -107,6 +111,7 @@ def test_orders_of_time_that_are_not_known(term: str, words: str) -> None:
         um.fit(f"y ~ 1 + ar1(0 + {term} | g)", monthly(), "glmmtmb", family="poisson")
 
 
+@pytest.mark.r
 def test_gamma_models_of_all_engines_agree_with_named_kinds_of_errors() -> None:
     frame = pd.DataFrame({"x": RNG.normal(size=300)})
     frame["y"] = RNG.gamma(2, np.exp(0.3 * frame["x"]))
@@ -116,6 +121,7 @@ def test_gamma_models_of_all_engines_agree_with_named_kinds_of_errors() -> None:
     assert {c.verdict for c in same.certificates.values()} == {"certified"}
 
 
+@pytest.mark.r
 def test_tables_and_messages(series: pd.DataFrame) -> None:
     inflated = series.assign(count=series["count"] * (RNG.uniform(size=len(series)) > 0.3))
     fit = um.fit("count ~ x + (1 | g)", inflated, "glmmtmb", family="poisson", ziformula="~ x")
@@ -139,6 +145,7 @@ def test_tables_and_messages(series: pd.DataFrame) -> None:
             um.fit("count ~ x", series, "glmmtmb", family="poisson", **given)
 
 
+@pytest.mark.r
 def test_the_sentence_of_a_gaussian_model_with_a_log_link(series: pd.DataFrame) -> None:
     frame = series.assign(y=np.exp(0.2 * series["x"]) + 0.1 * RNG.normal(size=len(series)) + 2)
     text = str(um.fit("y ~ x", frame, "lme4", family="gaussian(log)"))

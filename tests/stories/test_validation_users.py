@@ -109,6 +109,7 @@ def test_rows_without_a_group_are_in_no_kind_of_pooling() -> None:
     np.testing.assert_allclose(pool.table["complete"].xs("x", level="term"), pool.complete.fixed.estimate[1])
 
 
+@pytest.mark.r
 def test_models_of_more_than_the_mean_are_refused_at_once() -> None:
     data = grouped()
     data["count"] = np.random.default_rng(1).poisson(2, len(data)) * (np.arange(len(data)) % 3 > 0)

@@ -17,6 +17,7 @@ def pigs() -> pd.DataFrame:
     return frame.assign(far=1e6 * frame["Time"], w=np.linspace(0.5, 2, len(frame)))
 
 
+@pytest.mark.r
 def test_all_fit_ranks_engines_by_one_criterion(pigs: pd.DataFrame) -> None:
     found = um.all_fit(FORMULA, pigs, backends=["statsmodels", "lme4", "pls", "glmmtmb", "pymc"])
     assert found.failures == {}
@@ -30,6 +31,7 @@ def test_all_fit_ranks_engines_by_one_criterion(pigs: pd.DataFrame) -> None:
     assert "gap" in str(found)
 
 
+@pytest.mark.r
 def test_all_fit_shows_who_stumbles_over_bare_columns(pigs: pd.DataFrame) -> None:
     """Time in millionths: nothing that ended far below the best is called converged."""
     found = um.all_fit("Weight ~ far + (1 + far | Pig)", pigs, conditioning=False, backends=["lme4", "pls", "glmmtmb"])
@@ -77,6 +79,7 @@ def test_a_restart_is_refused_where_there_is_no_start(pigs: pd.DataFrame) -> Non
         um.fit("Weight ~ Time", pigs, "statsmodels", restart=True)
 
 
+@pytest.mark.r
 def test_causes(pigs: pd.DataFrame) -> None:
     formula = "Weight ~ Time + Cu + (1 + Time | Pig)"
     same = um.compare(formula, pigs, backends=["lme4", "glmmtmb", "statsmodels"], weights="w")
@@ -95,6 +98,7 @@ def test_causes(pigs: pd.DataFrame) -> None:
     assert list(welch["cause"]) == ["df method"]
 
 
+@pytest.mark.r
 def test_a_loaded_comparison_takes_the_data(pigs: pd.DataFrame) -> None:
     whole = um.compare(FORMULA, pigs, backends=["lme4", "pls"])
     same = um.Comparison.from_json(whole.to_json())

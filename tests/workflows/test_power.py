@@ -68,6 +68,7 @@ def test_linear_models_have_their_t_test():
     assert next(len(line.get_xdata()) for line in ax.lines) == 2
 
 
+@pytest.mark.r
 def test_generalised_models_and_other_engines(trial):
     trial = trial.assign(hit=(trial["y"] > 0).astype(int))
     fit = um.fit("hit ~ arm + (1 | g)", trial, "pls", family="binomial")
@@ -92,6 +93,7 @@ def test_notes_and_processes(trial):
     pd.testing.assert_frame_equal(um.power(loaded, "arm", n_sim=12, seed=1, data=trial).table, one.table)
 
 
+@pytest.mark.r
 def test_what_makes_no_sense_is_refused(trial):
     fit = um.fit("y ~ arm + (1 | g)", trial, "pls")
     with pytest.raises(OptionError, match=r"Did you mean 'arm'"):

@@ -1,0 +1,92 @@
+"""The markers ``r`` and ``mcmc`` are true: a test that is parametrised by an engine gets them, any other is watched.
+
+``pytest -m "not r and not mcmc and not cluster"`` runs without R, PyMC and Dask, as ``make pythons`` does. A test that
+fits with an engine of R or of PyMC without its marker fails here; one that does so in another process is found by
+``make pythons``, where these engines are missing.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from unimix.backends.base import Backend
+from unimix.backends.registry import backend_class, registered
+
+MARKERS = {"rpy2": "r", "pymc": "mcmc", "bambi": "mcmc"}
+"""Package that an engine needs: the marker of the tests that need it."""
+
+NAMES = ("backend", "engine", "fits")
+"""Names of parameters, of fixtures and tests, whose values are engines."""
+
+_used: set[str] = set()
+_fit = Backend.fit
+
+
+@functools.wraps(_fit)
+def _recorded(self: Backend, *arguments: Any, **more: Any) -> Any:
+    if self.available():
+        _used.update(MARKERS.keys() & set(self.info.packages))
+    return _fit(self, *arguments, **more)
+
+
+Backend.fit = _recorded  # type: ignore[method-assign]
+
+
+def markers_of(engine: object) -> set[str]:
+    """The markers of an engine that is given by name, class or instance; none for anything else."""
+    if isinstance(engine, str):
+        if engine not in registered():
+            return set()
+        engine = backend_class(engine)
+    packages: tuple[str, ...] = engine.info.packages if hasattr(engine, "info") else ()
+    return {MARKERS[p] for p in packages if p in MARKERS}
+
+
+def engines_of(item: pytest.Item) -> Iterator[object]:
+    """The engines that parametrise a test, and the one that a subclass of BackendContract names."""
+    yield getattr(getattr(item, "cls", None), "backend", None)
+    spec = getattr(item, "callspec", None)
+    yield from (value for name, value in (spec.params if spec else {}).items() if name in NAMES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark before pytest selects by markers."""
+    for item in items:
+        for engine in engines_of(item):
+            for marker in markers_of(engine):
+                item.add_marker(marker)
+
+
+def watched(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test that used an engine whose marker it has not."""
+    _used.clear()
+    before = MARKERS.keys() & sys.modules.keys()
+    found = yield
+    used = _used | ((MARKERS.keys() & sys.modules.keys()) - before)
+    wanted = {MARKERS[package]: package for package in sorted(used)}
+    for marker, package in wanted.items():
+        if item.get_closest_marker(marker) is None:
+            pytest.fail(
+                f"{item.nodeid} uses {package} without the marker {marker!r}, so that it would fail where {package} is "
+                f"not installed. Write above it:\n    @pytest.mark.{marker}",
+                pytrace=False,
+            )
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Watch the fixtures."""
+    return (yield from watched(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Watch the test."""
+    return (yield from watched(item))
