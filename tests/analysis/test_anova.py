@@ -83,7 +83,7 @@ def test_loaded_results_and_posteriors_say_what_they_need() -> None:
     again = um.FitResult.from_json(fit.to_json())
     with pytest.raises(um.DataError, match="holds no data"):
         again.anova()
-    pd.testing.assert_frame_equal(again.anova(data=data), fit.anova(), rtol=1e-7)
+    pd.testing.assert_frame_equal(again.with_data(data).anova(), fit.anova(), rtol=1e-7)
     with pytest.raises(um.OptionError, match="type='I': choose 'III' or 'II'"):
         fit.anova("I")
     with pytest.raises(um.UnimixError, match="A posterior has no F tests"):

@@ -252,11 +252,11 @@ def test_a_loaded_result_needs_its_data(pigs: pd.DataFrame) -> None:
     loaded = um.FitResult.from_json(fit.to_json())
     with pytest.raises(um.DataError, match="holds no data"):
         loaded.certificate()
-    assert loaded.certificate(pigs).verdict == "certified"
+    assert loaded.with_data(pigs).certificate().verdict == "certified"
     with pytest.raises(um.DataError, match="not the data that were fitted"):
-        loaded.certificate(pigs.assign(Time=pigs["Time"] + 1))
+        loaded.with_data(pigs.assign(Time=pigs["Time"] + 1)).certificate()
     with pytest.raises(um.DataError, match="not the data that were fitted"):
-        loaded.certificate(pigs.head(100))
+        loaded.with_data(pigs.head(100)).certificate()
 
 
 def test_models_without_groups() -> None:

@@ -234,7 +234,7 @@ def test_engines_agree_and_loaded_results_need_their_data() -> None:
         assert (np.abs(other["estimate"] - tables[0]["estimate"]) < 2e-3 * tables[0]["std_error"]).all()
         np.testing.assert_allclose(other["std_error"], tables[0]["std_error"], rtol=5e-3)
     again = um.FitResult.from_json(fits[0].to_json())
-    pd.testing.assert_frame_equal(again.comparisons("period", data=data).table, tables[0], rtol=1e-8)
+    pd.testing.assert_frame_equal(again.with_data(data).comparisons("period").table, tables[0], rtol=1e-8)
     with pytest.raises(um.DataError, match="holds no data"):
         again.comparisons("period")
 

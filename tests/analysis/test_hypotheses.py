@@ -237,5 +237,5 @@ def test_all_faults_are_told_at_once(pigs: um.FitResult) -> None:
     with pytest.raises(um.OptionError, match="ci_level=2"):
         pigs.hypotheses("Time", ci_level=2)
     again = um.FitResult.from_json(pigs.to_json())
-    found = again.hypotheses(THREE, data=um.load_dataset("dietox"))
+    found = again.with_data(um.load_dataset("dietox")).hypotheses(THREE)
     pd.testing.assert_frame_equal(found, pigs.hypotheses(THREE), rtol=1e-6)

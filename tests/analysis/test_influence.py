@@ -289,4 +289,4 @@ def test_refits_move_the_covariance_parameters_too() -> None:
     held = fit.influence("Subject")
     np.testing.assert_allclose(found.estimates, held.estimates, rtol=1e-6)
     with pytest.raises(um.UnimixError, match=r"um\.refit"):
-        type(fit).from_json(fit.to_json()).influence("Subject", refit=True, data=data)
+        type(fit).from_json(fit.to_json()).with_data(data).influence("Subject", refit=True)

@@ -52,7 +52,7 @@ def test_profiles_do_not_depend_on_the_engine(backend):
     data = um.load_dataset("sleepstudy")
     fit = um.fit("Reaction ~ Days + (1 | Subject)", data, backend)
     own = um.fit("Reaction ~ Days + (1 | Subject)", data, "pls")
-    loaded = type(fit).from_json(fit.to_json()).confint("profile", data=data)
+    loaded = type(fit).from_json(fit.to_json()).with_data(data).confint("profile")
     ours = own.confint("profile").table
     assert np.allclose(loaded.table[["lower", "upper"]], ours[["lower", "upper"]], rtol=1e-6)
     assert loaded.notes == ("The profiles are of the ML criterion.",)

@@ -148,7 +148,9 @@ def test_loaded_results_missing_values_and_errors(sleep: um.FitResult) -> None:
     with pytest.raises(um.DataError, match="holds no data"):
         again.predict(data, interval="confidence")
     pd.testing.assert_frame_equal(
-        again.predict(data, interval="confidence", fitted=data), sleep.predict(data, interval="confidence"), rtol=1e-7
+        again.with_data(data).predict(data, interval="confidence"),
+        sleep.predict(data, interval="confidence"),
+        rtol=1e-7,
     )
     new = data.head(3).assign(Days=[1.0, np.nan, 2.0]).set_index(pd.Index(["a", "b", "c"]))
     found = sleep.predict(new, interval="confidence")

@@ -183,7 +183,7 @@ def test_what_makes_no_sense_is_refused(pigs: um.FitResult) -> None:
     with pytest.raises(um.DataError, match="holds no data"):
         again.emmeans("Cu")
     data = um.load_dataset("dietox")
-    pd.testing.assert_frame_equal(again.emmeans("Cu", data=data).table, pigs.emmeans("Cu").table, rtol=1e-6)
+    pd.testing.assert_frame_equal(again.with_data(data).emmeans("Cu").table, pigs.emmeans("Cu").table, rtol=1e-6)
 
 
 def test_default_adjustments_are_those_of_emmeans(pigs: um.FitResult) -> None:

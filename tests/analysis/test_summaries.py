@@ -188,8 +188,8 @@ def test_engines_and_loaded_results_have_the_same_summaries(growth: um.FitResult
     again = um.FitResult.from_json(growth.to_json())
     with pytest.raises(um.DataError, match="holds no data"):
         again.r2()
-    assert again.r2(data).table.equals(growth.r2().table)
-    pd.testing.assert_frame_equal(again.check(data).table, growth.check().table)
+    assert again.with_data(data).r2().table.equals(growth.r2().table)
+    pd.testing.assert_frame_equal(again.with_data(data).check().table, growth.check().table)
     assert "influential rows" in again.check().skipped
 
 

@@ -248,7 +248,7 @@ def test_a_loaded_result_draws_with_its_data(sleep: um.FitResult) -> None:
         again.plot.groups()
     a, b = (f.plot.groups_data(levels=2, **more) for f, more in ((again, {"data": data}), (sleep, {})))
     pd.testing.assert_frame_equal(a, b, rtol=1e-7)
-    assert len(again.plot.diagnostics(data=data)) == 6
+    assert len(again.with_data(data).plot.diagnostics()) == 6
 
 
 def test_a_cross_validation_and_a_pooling_draw_themselves() -> None:

@@ -46,7 +46,7 @@ def engines(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.glob("*.json")):
         data = pd.read_csv(path.with_suffix(".csv"), dtype={"herd": str, "period": str, "group": str})
         fit = um.FitResult.from_json(path)
-        model = fit.to_marginaleffects(data)
+        model = fit.with_data(data).to_marginaleffects()
         grid = me.datagrid(model, period=["1", "4"])
         found[path.stem] = {
             "predictions": numbers(me.predictions(model, newdata=grid)),
