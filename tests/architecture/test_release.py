@@ -56,7 +56,7 @@ def data_files() -> list[str]:
 def test_every_data_file_is_in_the_installed_package() -> None:
     """Telling where the package was installed from a wheel: `make dist` runs this test there."""
     installed = Path(um.__file__).parent
-    assert {"py.typed", "backends/bridge.R", "datasets/index.json", "testing/references.json"} <= set(data_files())
+    assert {"py.typed", "backends/r/bridge.R", "datasets/index.json", "testing/references.json"} <= set(data_files())
     for name in data_files():
         assert (installed / name).read_bytes() == (SOURCE / name).read_bytes(), name
 
