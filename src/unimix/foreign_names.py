@@ -39,6 +39,12 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     ),
 }
 
+# The same where rows are predicted.
+_NEW_ROWS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("data", "new_data", "exog", "X"), ("newdata", "newdata=...")),
+    "fitted": ("newdata", "fit.with_data(frame) that gives a loaded result the data that were fitted"),
+}
+
 _EFFECTS = "fit.fixed_effects"
 _ATTRIBUTES: dict[str, str] = {
     **dict.fromkeys(("fixef", "fe_params", "params", "coef", "coefs", "coef_"), f"{_EFFECTS}['estimate']"),
@@ -105,6 +111,8 @@ def _fault(function: str, name: str, value: object, known: list[str], options: s
     if name in options and "options" in known:
         return f"{told}; it is an option of the engine: type options={{{name!r}: {shown}}}."
     argument, words = _KEYWORDS.get(name.replace(".", "_"), ("", ""))
+    if "newdata" in known:
+        argument, words = _NEW_ROWS.get(name, (argument, words))
     if argument in known:
         return f"{told}; {'type' if words.startswith(argument + '=') else 'it is'} {words.format(shown)}."
     return f"{told}.{did_you_mean(name, known)} Arguments: {listing(known, 30)}."
