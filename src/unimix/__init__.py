@@ -8,26 +8,11 @@ from typing import TYPE_CHECKING, Any
 from unimix._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from unimix import backends, families
+    from unimix import backends, families, priors
     from unimix.analysis.certificate.certificate import Certificate
     from unimix.api import explain, fit
     from unimix.datasets import list_datasets, load_dataset
     from unimix.design.evaluate import register_function
-    from unimix.distributions.family import Beta, Binomial, Gaussian, InverseGaussian, NegativeBinomial, Poisson
-    from unimix.distributions.priors import (
-        LKJ,
-        Cauchy,
-        Exponential,
-        Gamma,
-        HalfCauchy,
-        HalfNormal,
-        HalfStudentT,
-        InverseGamma,
-        LogNormal,
-        Normal,
-        StudentT,
-        Uniform,
-    )
     from unimix.doctor import doctor
     from unimix.errors import (
         DataError,
@@ -89,24 +74,14 @@ _HOMES = {
     "unimix.workflows.many.fits": ("ManyFits", "read_many"),
     "unimix.workflows.many.run": ("fit_many",),
     "unimix.design.evaluate": ("register_function",),
-    "unimix.distributions.family": (
-        "Beta", "Binomial", "Gaussian", "InverseGaussian", "NegativeBinomial", "Poisson",
-    ),
-    "unimix.distributions.priors": (
-        "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential", "Gamma",
-        "InverseGamma", "LogNormal", "Uniform", "LKJ",
-    ),
     "unimix.result": ("FitResult",),
 }  # fmt: skip
+_MODULES = ("backends", "families", "priors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "LKJ",
     "AllFit",
-    "Beta",
-    "Binomial",
     "BootstrapTest",
-    "Cauchy",
     "Certificate",
     "Comparison",
     "CrossValidation",
@@ -114,32 +89,18 @@ __all__ = [
     "DisagreementError",
     "EngineBrokenError",
     "EngineNotInstalledError",
-    "Exponential",
     "FitError",
     "FitResult",
     "FormulaError",
-    "Gamma",
-    "Gaussian",
-    "HalfCauchy",
-    "HalfNormal",
-    "HalfStudentT",
-    "InverseGamma",
-    "InverseGaussian",
     "LimitError",
-    "LogNormal",
     "ManyFits",
     "ModelTable",
     "ModelTests",
-    "NegativeBinomial",
-    "Normal",
     "OptionError",
-    "Poisson",
     "Pooling",
     "Power",
     "Recommendation",
-    "StudentT",
     "Tolerances",
-    "Uniform",
     "UnimixError",
     "UnknownBackendError",
     "UnsupportedModelError",
@@ -161,6 +122,7 @@ __all__ = [
     "load_dataset",
     "pooling",
     "power",
+    "priors",
     "ranova",
     "read_many",
     "recommend",
@@ -171,14 +133,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("backends", "families"):
+    if name in _MODULES:
         return importlib.import_module(f"unimix.{name}")
     if name in _HOME_OF:
         module = importlib.import_module(_HOME_OF[name])
         value = getattr(module, name)
         globals()[name] = value  # `unimix.doctor` is the function, although a module has the same name
         return value
-    raise AttributeError(f"module 'unimix' has no attribute {name!r}")
+    from unimix.foreign_names import name_hint
+
+    raise AttributeError(f"module 'unimix' has no attribute {name!r}{name_hint(name)}")
 
 
 def __dir__() -> list[str]:

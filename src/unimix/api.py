@@ -52,8 +52,8 @@ def fit(
         data: pandas, polars, pyarrow, anything narwhals reads, or a dict of arrays; never modified.
         backend: A name (``unimix.backends()`` lists them), a backend class or a configured instance such as
             ``unimix.backends.Lme4(optimizer="bobyqa")``.
-        family: Distribution of the response: ``"binomial"``, ``"poisson(sqrt)"``, ``unimix.Binomial(link="probit")``;
-            ``unimix.families`` lists them.
+        family: Distribution of the response: ``"binomial"``, ``"poisson(sqrt)"``, or
+            ``unimix.families.Binomial(link="probit")``; ``unimix.families`` lists them.
         method: REML or ML for Gaussian models; Laplace, AGQ (quadrature, one scalar random term), or statsmodels'
             variational and MAP for generalised ones; posterior for PyMC. Default: REML, Laplace, posterior.
         weights: Column or array (n,): precision weights, Var(e) = sigma^2 / w, as in lme4; numbers of trials where the
@@ -69,7 +69,7 @@ def fit(
         ci_level: Probability of the intervals.
         missing: drop rows with missing values in a used column (they are counted), or raise.
         options: Options of the backend, when it is given by name or class.
-        priors: For PyMC: ``{"x": unimix.Normal(0, 10), "sd(g)": unimix.HalfNormal(5)}``.
+        priors: For PyMC: ``{"x": unimix.priors.Normal(0, 10), "sd(g)": unimix.priors.HalfNormal(5)}``.
         seed: Of random numbers; the same seed gives the same draws.
         progress: Show a progress bar; None means on a terminal.
         time_limit: Seconds, a text such as ``"5 min"``, or a ``datetime.timedelta``, after which the engine is

@@ -18,7 +18,7 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("newdata", "new_data", "exog"), ("data", "data=...")),
     "type": ("kind", "kind='response' or kind='link'"),
     **dict.fromkeys(("groups", "re_formula", "vc_formula", "random"), _FORMULA),
-    "prior": ("priors", "priors={{'x': unimix.Normal(0, 1)}}"),
+    "prior": ("priors", "priors={{'x': unimix.priors.Normal(0, 1)}}"),
     **dict.fromkeys(("random_seed", "random_state"), ("seed", "seed={0}")),
     **dict.fromkeys(("conf_level", "level"), ("ci_level", "ci_level={0}")),
     "ddf": ("df_method", "df_method='satterthwaite' or df_method='kenward-roger'"),
@@ -44,6 +44,14 @@ _NEW_ROWS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("data", "new_data", "exog", "X"), ("newdata", "newdata=...")),
     "fitted": ("newdata", "fit.with_data(frame) that gives a loaded result the data that were fitted"),
 }
+
+_DISTRIBUTIONS = {
+    "priors": (
+        "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential", "Gamma",
+        "InverseGamma", "LogNormal", "Uniform", "LKJ",
+    ),
+    "families": ("Beta", "Binomial", "Gamma", "Gaussian", "InverseGaussian", "NegativeBinomial", "Poisson", "StudentT"),
+}  # fmt: skip
 
 _EFFECTS = "fit.fixed_effects"
 _ATTRIBUTES: dict[str, str] = {
@@ -84,6 +92,12 @@ def attribute_hint(name: str) -> str | None:
     """How a result calls an attribute of other packages' results, as a message; None where nothing fits."""
     meant = _ATTRIBUTES.get(name)
     return None if meant is None else f"FitResult has no attribute {name!r}; it is {meant}."
+
+
+def name_hint(name: str) -> str:
+    """Where a distribution is that somebody looks for at the top of the package; an empty text for any other name."""
+    found = [f"unimix.{room}.{name}" for room, names in _DISTRIBUTIONS.items() if name in names]
+    return f"; it is {' (a prior) or '.join(found)}{' (a family)' * (len(found) > 1)}" if found else ""
 
 
 def refuse_keywords(function: Callable[..., Any], unknown: Mapping[str, object], options: Iterable[str] = ()) -> None:
@@ -130,4 +144,4 @@ def refuse_swapped(function: str, formula: object, data: object) -> None:
         )
 
 
-__all__ = ["attribute_hint", "refuse_keywords", "refuse_swapped"]
+__all__ = ["attribute_hint", "name_hint", "refuse_keywords", "refuse_swapped"]

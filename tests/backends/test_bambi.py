@@ -88,7 +88,7 @@ def test_what_bambi_would_change_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="copies"):
         um.fit("y ~ x + (1 | g)", data, "bambi", weights="w")
     with pytest.raises(UnsupportedModelError, match="bambi's own priors"):
-        um.fit("y ~ x + (1 | g)", data, "bambi", priors={"x": um.Normal(0, 1)})
+        um.fit("y ~ x + (1 | g)", data, "bambi", priors={"x": um.priors.Normal(0, 1)})
     with pytest.raises(UnsupportedModelError, match="maximises no likelihood"):
         um.fit("y ~ x + (1 | g)", data, "bambi", method="REML")
     with pytest.raises(UnsupportedModelError, match="keep the intercept"):

@@ -119,8 +119,8 @@ def test_it_is_calibrated() -> None:
     x = rng.normal(size=n)
     data = pd.DataFrame({"g": g, "x": x})
     priors = {
-        "Intercept": um.Normal(0, 2), "x": um.Normal(1, 1), "sd(g: Intercept)": um.HalfNormal(1.5),
-        "sd(g: x)": um.Exponential(1), "cor(g)": um.LKJ(2), "sigma": um.HalfStudentT(4, 1),
+        "Intercept": um.priors.Normal(0, 2), "x": um.priors.Normal(1, 1), "sd(g: Intercept)": um.priors.HalfNormal(1.5),
+        "sd(g: x)": um.priors.Exponential(1), "cor(g)": um.priors.LKJ(2), "sigma": um.priors.HalfStudentT(4, 1),
     }  # fmt: skip
     sampler = um.backends.Bayes(draws=250, chains=4)
     ranks = []
@@ -151,7 +151,7 @@ def test_it_is_calibrated() -> None:
 def test_it_is_the_posterior_of_pymc() -> None:
     """Means within four Monte Carlo errors of both, SDs within 8 %; with a prior that is not normal, too."""
     data = um.load_dataset("sleepstudy")
-    for priors in (None, {"Days": um.StudentT(3, 8, 2)}):
+    for priors in (None, {"Days": um.priors.StudentT(3, 8, 2)}):
         own = um.fit(MODELS["sleepstudy"], data, "bayes", seed=1, priors=priors)
         theirs = um.fit(MODELS["sleepstudy"], data, "pymc", seed=1, priors=priors)
         assert own.converged

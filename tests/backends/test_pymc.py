@@ -70,11 +70,11 @@ def target(formula, priors=None, data=None):
 
 DENSITIES = [
     ("y ~ x", None),
-    ("y ~ x + (1 | g)", {"sd(g)": um.Uniform(0.5, 9), "x": um.StudentT(3, 0, 2)}),
-    ("y ~ x + (1 | g)", {"sd(g)": um.Gamma(2, 1), "sigma": um.LogNormal(0, 1)}),
-    ("y ~ x + (1 + x | g)", {"cor(g)": um.LKJ(2.5), "sd(g)": um.Exponential(1)}),
-    ("y ~ x + (1 + x | g)", {"cor(g)": um.LKJ(2.5), "sd(g: x)": um.Uniform(0, 5)}),
-    ("y ~ x + (1 + x + I(x^2) | g)", {"cor(g)": um.LKJ(1.5)}),
+    ("y ~ x + (1 | g)", {"sd(g)": um.priors.Uniform(0.5, 9), "x": um.priors.StudentT(3, 0, 2)}),
+    ("y ~ x + (1 | g)", {"sd(g)": um.priors.Gamma(2, 1), "sigma": um.priors.LogNormal(0, 1)}),
+    ("y ~ x + (1 + x | g)", {"cor(g)": um.priors.LKJ(2.5), "sd(g)": um.priors.Exponential(1)}),
+    ("y ~ x + (1 + x | g)", {"cor(g)": um.priors.LKJ(2.5), "sd(g: x)": um.priors.Uniform(0, 5)}),
+    ("y ~ x + (1 + x + I(x^2) | g)", {"cor(g)": um.priors.LKJ(1.5)}),
     ("y ~ x + (1 + x || g) + (1 | h)", None),
 ]
 
@@ -170,11 +170,11 @@ def test_user_priors_replace_the_defaults_in_the_school_model():
     except Exception:  # noqa: BLE001
         pytest.skip("imm10 is not at hand")
     priors = {
-        "Intercept": um.Normal(40, 50),
-        "homework": um.Normal(0, 10),
-        "sd(schid)": um.HalfNormal(50),
-        "cor(schid)": um.LKJ(2),
-        "sigma": um.HalfCauchy(5),
+        "Intercept": um.priors.Normal(40, 50),
+        "homework": um.priors.Normal(0, 10),
+        "sd(schid)": um.priors.HalfNormal(50),
+        "cor(schid)": um.priors.LKJ(2),
+        "sigma": um.priors.HalfCauchy(5),
     }
     result = fit("math ~ homework + (1 + homework | schid)", school, priors=priors)
     assert result.converged, result.status
@@ -192,7 +192,15 @@ def test_user_priors_replace_the_defaults_in_the_school_model():
 
 def test_wrong_priors_are_refused_all_at_once():
     with pytest.raises(OptionError) as caught:
-        fit(priors={"X": um.Normal(), "sd(g)": um.Normal(), "cor(g)": um.Normal(), "x": um.HalfNormal(), "sigma": 3})
+        fit(
+            priors={
+                "X": um.priors.Normal(),
+                "sd(g)": um.priors.Normal(),
+                "cor(g)": um.priors.Normal(),
+                "x": um.priors.HalfNormal(),
+                "sigma": 3,
+            }
+        )
     words = str(caught.value)
     for part in ("Did you mean 'x'?", "sd(g: x)", "positive", "needs LKJ", "any number", "give a distribution"):
         assert part in words
@@ -202,7 +210,11 @@ def test_linear_model_with_normal_priors_is_the_conjugate_answer():
     rng = np.random.default_rng(3)
     x = rng.normal(size=30)
     data = pd.DataFrame({"x": x, "y": 1 + 2 * x + rng.normal(size=30), "w": rng.uniform(0.5, 2, 30)})
-    priors = {"Intercept": um.Normal(0, 0.5), "x": um.Normal(1, 0.2), "sigma": um.Uniform(0.99999, 1.00001)}
+    priors = {
+        "Intercept": um.priors.Normal(0, 0.5),
+        "x": um.priors.Normal(1, 0.2),
+        "sigma": um.priors.Uniform(0.99999, 1.00001),
+    }
     result = fit("y ~ x", data, priors=priors, weights="w")
     design = np.column_stack([np.ones(30), x])
     precision = np.diag([4.0, 25.0]) + (design.T * data["w"].to_numpy()) @ design
@@ -215,7 +227,9 @@ def test_linear_model_with_normal_priors_is_the_conjugate_answer():
 
 def test_a_strong_prior_dominates_tiny_data():
     data = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "x": [0.0, 1.0, 2.0, 3.5], "g": ["a", "a", "b", "b"]})
-    result = fit("y ~ x + (1 | g)", data, priors={"x": um.Normal(-5, 0.01), "sd(g)": um.LogNormal(0, 0.01)})
+    result = fit(
+        "y ~ x + (1 | g)", data, priors={"x": um.priors.Normal(-5, 0.01), "sd(g)": um.priors.LogNormal(0, 0.01)}
+    )
     assert result.fixed_effects.loc["x", "estimate"] == pytest.approx(-5, abs=0.02)
     assert result.variance_components["sdcor"].iloc[0] == pytest.approx(1, abs=0.01)
 
@@ -300,11 +314,11 @@ def test_simulation_based_calibration():
     """Ranks of the true value among the draws are uniform (Talts et al. 2018, arXiv:1804.06788)."""
     rng = np.random.default_rng(11)
     priors = {
-        "Intercept": um.Normal(0, 2),
-        "x": um.Normal(0, 1),
-        "sd(g)": um.HalfNormal(1),
-        "cor(g)": um.LKJ(2),
-        "sigma": um.LogNormal(0, 0.3),
+        "Intercept": um.priors.Normal(0, 2),
+        "x": um.priors.Normal(0, 1),
+        "sd(g)": um.priors.HalfNormal(1),
+        "cor(g)": um.priors.LKJ(2),
+        "sigma": um.priors.LogNormal(0, 0.3),
     }
     g, x = np.repeat(np.arange(8), 5), rng.normal(size=40) + 1
     ranks = []
@@ -345,6 +359,6 @@ def test_every_prior_is_named_apart():
     found = fit("y ~ x + (1 + x || g)", draws=20, tune=20, retry=False)
     assert {"sd(g: Intercept)", "sd(g: x)"} <= set(found.engine.priors)
     data = simulate().rename(columns={"x": "sigma"})
-    clash = fit("y ~ sigma + (1 | g)", data, priors={"sigma": um.Normal(0, 1)}, draws=20, tune=20, retry=False)
+    clash = fit("y ~ sigma + (1 | g)", data, priors={"sigma": um.priors.Normal(0, 1)}, draws=20, tune=20, retry=False)
     assert clash.engine.priors["sigma"] == "Normal(0, 1)"
     assert clash.engine.priors["sigma (residual)"].startswith("HalfStudentT")

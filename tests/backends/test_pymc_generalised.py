@@ -37,7 +37,7 @@ def test_poisson_rate_is_the_conjugate_answer() -> None:
     data = pd.DataFrame({"y": rng.poisson(3.0, 25), "w": rng.choice([1.0, 3.0], 25), "t": rng.uniform(0.5, 2, 25)})
     data["log_t"] = np.log(data["t"])
     # exp(Intercept) has density rate^-1 exp(log density of the intercept): a wide prior is flat in the intercept
-    result = fit("y ~ 1", data, "poisson", weights="w", offset="log_t", priors={"Intercept": um.Normal(0, 1000)})
+    result = fit("y ~ 1", data, "poisson", weights="w", offset="log_t", priors={"Intercept": um.priors.Normal(0, 1000)})
     rate = np.exp(result.posterior.posterior["fixed"].to_numpy().ravel())
     exact = stats.gamma((data["w"] * data["y"]).sum(), scale=1 / (data["w"] * data["t"]).sum())
     assert abs(rate.mean() - exact.mean()) < 0.1 * exact.std()
@@ -49,7 +49,7 @@ def test_one_level_binomial_model_is_the_quadrature_answer() -> None:
     """Intercept and SD of a random-intercept model on a grid, the effects integrated out by quadrature."""
     k, n = np.array([1, 4, 0, 6, 3, 2, 7, 5]), 8
     data = pd.DataFrame({"y": k / n, "n": n, "g": list("abcdefgh")})
-    priors = {"Intercept": um.Normal(0, 1), "sd(g)": um.HalfNormal(1)}
+    priors = {"Intercept": um.priors.Normal(0, 1), "sd(g)": um.priors.HalfNormal(1)}
     result = fit("y ~ 1 + (1 | g)", data, "binomial", weights="n", priors=priors)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
@@ -74,9 +74,9 @@ def test_weights_repeat_rows_and_offsets_shift() -> None:
     data = simulate(as_family("poisson"), groups=8, rows=6)
     doubled = data.loc[np.repeat(data.index, data["w"].astype(int))].reset_index(drop=True)
     priors = {
-        "Intercept": um.Normal(0, 2),
-        "x": um.Normal(0, 2),
-        "sd(g)": um.HalfNormal(1),
+        "Intercept": um.priors.Normal(0, 2),
+        "x": um.priors.Normal(0, 2),
+        "sd(g)": um.priors.HalfNormal(1),
     }
     weighted = fit("y ~ x + (1 | g)", data, "poisson", weights="w", priors=priors)
     repeated = fit("y ~ x + (1 | g)", doubled, "poisson", priors=priors)
@@ -137,18 +137,23 @@ def test_preview_names_family_and_link() -> None:
 def test_wrong_priors_and_options_are_refused() -> None:
     data = simulate(as_family("student_t"))
     with pytest.raises(OptionError, match="Did you mean 'sigma'") as caught:
-        fit("y ~ x + (1 | g)", data, "student_t", priors={"sigmaa": um.HalfNormal(1), "nu": um.Normal(0, 1)})
+        fit(
+            "y ~ x + (1 | g)",
+            data,
+            "student_t",
+            priors={"sigmaa": um.priors.HalfNormal(1), "nu": um.priors.Normal(0, 1)},
+        )
     assert "nu" in str(caught.value)
     assert "positive" in str(caught.value)
     with pytest.raises(OptionError, match="no parameter"):
-        fit("y ~ x", simulate(as_family("poisson")), "poisson", priors={"sigma": um.HalfNormal(1)})
+        fit("y ~ x", simulate(as_family("poisson")), "poisson", priors={"sigma": um.priors.HalfNormal(1)})
     with pytest.raises(UnsupportedModelError, match="linear model only"):
         fit("y ~ x + (1 | g)", data, "student_t", parametrization="marginal")
 
 
 def test_priors_are_used() -> None:
     data = simulate(as_family("student_t"))
-    priors = {"nu": um.LogNormal(np.log(30), 0.01), "x": um.Normal(-3, 0.001)}
+    priors = {"nu": um.priors.LogNormal(np.log(30), 0.01), "x": um.priors.Normal(-3, 0.001)}
     result = fit("y ~ x + (1 | g)", data, "student_t", priors=priors, draws=300, tune=300, retry=False)
     assert result.posterior.posterior["nu"].to_numpy().mean() == pytest.approx(30, rel=0.02)
     assert result.fixed_effects.loc["x", "estimate"] == pytest.approx(-3, abs=0.01)
@@ -199,7 +204,7 @@ def test_pymc_sampler_agrees_with_nutpie() -> None:
 def test_simulation_based_calibration() -> None:
     """Ranks of the true value among the draws are uniform (Talts et al. 2018, arXiv:1804.06788)."""
     rng = np.random.default_rng(12)
-    priors = {"Intercept": um.Normal(0, 1), "x": um.Normal(0, 1), "sd(g)": um.HalfNormal(1)}
+    priors = {"Intercept": um.priors.Normal(0, 1), "x": um.priors.Normal(0, 1), "sd(g)": um.priors.HalfNormal(1)}
     g, x = np.repeat(np.arange(10), 4), rng.normal(size=40)
     ranks = []
     quick = {"draws": 200, "chains": 2, "tune": 300, "retry": False}

@@ -44,10 +44,10 @@ def test_gradient_equals_finite_differences(family: Family, formula: str) -> Non
 @pytest.mark.parametrize(
     ("formula", "priors"),
     [
-        ("y ~ x + (1 + x || g)", {"sd(g)": um.Uniform(0.01, 5)}),
-        ("y ~ x + (1 + x | g)", {"cor(g)": um.LKJ(3), "sd(g: x)": um.Gamma(2, 1)}),
-        ("y ~ x + (1 + x + I(x^2) | g)", {"theta": um.Gamma(2, 0.5)}),
-        ("y ~ x + (1 | g) + (1 | g:h) + (1 | h)", {"theta": um.Uniform(0.1, 50)}),
+        ("y ~ x + (1 + x || g)", {"sd(g)": um.priors.Uniform(0.01, 5)}),
+        ("y ~ x + (1 + x | g)", {"cor(g)": um.priors.LKJ(3), "sd(g: x)": um.priors.Gamma(2, 1)}),
+        ("y ~ x + (1 + x + I(x^2) | g)", {"theta": um.priors.Gamma(2, 0.5)}),
+        ("y ~ x + (1 | g) + (1 | g:h) + (1 | h)", {"theta": um.priors.Uniform(0.1, 50)}),
     ],
 )
 def test_gradient_with_other_blocks_and_priors(formula, priors) -> None:
@@ -125,7 +125,7 @@ def test_agrees_with_a_model_written_by_hand() -> None:
     import pymc as pm
 
     family = as_family("binomial")
-    priors = {"Intercept": um.Normal(0, 2), "x": um.Normal(0, 1), "sd(g)": um.HalfNormal(1)}
+    priors = {"Intercept": um.priors.Normal(0, 2), "x": um.priors.Normal(0, 1), "sd(g)": um.priors.HalfNormal(1)}
     design, _, function, mode = target(family, "y ~ x + (1 | g)", priors=priors)
     with pm.Model() as model:
         intercept, slope = pm.Normal("a", 0, 2), pm.Normal("b", 0, 1)

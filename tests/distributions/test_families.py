@@ -167,23 +167,28 @@ def test_deviance_is_twice_the_loss_against_the_saturated_model(family):
 
 def test_a_negative_binomial_with_a_large_theta_is_poisson():
     y, eta = np.array([0.0, 1.0, 7.0, 40.0]), np.log([0.5, 2.0, 6.0, 30.0])
-    wanted = pointwise(um.Poisson(), np.empty(0), y, eta).value
+    wanted = pointwise(um.families.Poisson(), np.empty(0), y, eta).value
     for theta in (1e9, 1e12, 1e15):
-        found = pointwise(um.NegativeBinomial(), np.array([theta]), y, eta).value
+        found = pointwise(um.families.NegativeBinomial(), np.array([theta]), y, eta).value
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_names_classes_and_instances_mean_the_same():
-    wanted = um.Binomial(link="probit")
+    wanted = um.families.Binomial(link="probit")
     assert as_family("binomial(probit)") == as_family('binomial(link = "probit")') == as_family(wanted) == wanted
-    assert as_family("bernoulli") == as_family(um.Binomial) == um.Binomial()
-    assert as_family("nbinom1") == um.NegativeBinomial(variance="linear")
+    assert as_family("bernoulli") == as_family(um.families.Binomial) == um.families.Binomial()
+    assert as_family("nbinom1") == um.families.NegativeBinomial(variance="linear")
     assert as_family("inverse.gaussian").name == as_family("Inverse Gaussian").name == "inverse_gaussian"
 
 
 @pytest.mark.parametrize(
     ("family", "words"),
-    [("binomal", "binomial"), ("gamma(logit)", "log, inverse"), (um.Gamma(2, 1), "families.Gamma"), (3, "Binomial")],
+    [
+        ("binomal", "binomial"),
+        ("gamma(logit)", "log, inverse"),
+        (um.priors.Gamma(2, 1), "families.Gamma"),
+        (3, "Binomial"),
+    ],
 )
 def test_wrong_families_are_refused_with_the_right_names(family, words):
     with pytest.raises(um.OptionError, match=words):

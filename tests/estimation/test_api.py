@@ -144,7 +144,7 @@ def test_a_likelihood_without_a_maximum_is_refused() -> None:
 
 def test_whoever_can_is_named_with_the_method_it_has() -> None:
     cases = [
-        ("y ~ x + (1 | g)", "lme4", {"priors": {"x": um.Normal(0, 1)}}, ["backend='pymc' (method='posterior')"]),
+        ("y ~ x + (1 | g)", "lme4", {"priors": {"x": um.priors.Normal(0, 1)}}, ["backend='pymc' (method='posterior')"]),
         (
             "y ~ x + (1 + x | g) + (1 | h)",
             "statsmodels",

@@ -31,7 +31,7 @@ def fit() -> um.FitResult:
         ({"level": 0.9}, "type ci_level=0.9."),
         ({"newdata": DATA}, "type data=..."),
         ({"groups": "g"}, "it is part of the formula, such as 'y ~ x + (1 + x | g)'"),
-        ({"prior": 1}, "type priors={'x': unimix.Normal(0, 1)}."),
+        ({"prior": 1}, "type priors={'x': unimix.priors.Normal(0, 1)}."),
         ({"restarts": 3}, "it is an option of the engine: type options={'restarts': 3}."),
         ({"nAGQ": 9}, "type method='AGQ'"),
         ({"sparse": True}, "fit has no argument 'sparse'. Arguments: formula, data, backend, family"),

@@ -257,7 +257,7 @@ def test_no_residual_variance(y: np.ndarray, groups: Any) -> None:
     [
         MixedModelRegressor(groups=[1], new_levels="error"),
         MixedModelRegressor(family="poisson"),
-        MixedModelRegressor(priors={"x0": um.Normal(0, 1)}),
+        MixedModelRegressor(priors={"x0": um.priors.Normal(0, 1)}),
         MixedModelRegressor(backend="pymc"),
         MixedModelRegressor("~ x0 + (1 | x1)"),
         MixedModelRegressor("~ x0"),

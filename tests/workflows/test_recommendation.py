@@ -23,7 +23,7 @@ RICH = simulate_rich()
         ("success ~ x + (1 | g)", {"family": "binomial"}, "pls", "mixedlm", "pymc"),
         ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}, "glmmtmb", "", ""),
         ("y ~ x + (1 | g)", {"method": "posterior"}, "bayes", "pymc", "bayes"),
-        ("y ~ x + (1 | g)", {"priors": {"x": um.Normal(0, 1)}}, "bayes", "pymc", "bayes"),
+        ("y ~ x + (1 | g)", {"priors": {"x": um.priors.Normal(0, 1)}}, "bayes", "pymc", "bayes"),
         ("success ~ x + (1 | g)", {"family": "binomial", "method": "posterior"}, "pymc", "bambi", "pymc"),
     ],
 )

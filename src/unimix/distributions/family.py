@@ -198,7 +198,7 @@ def as_family(family: FamilyLike) -> Family:
         return family()
     if not isinstance(family, str):
         hint = (
-            " unimix.Gamma and unimix.StudentT are priors; the families are unimix.families.Gamma and "
+            " unimix.priors.Gamma and unimix.priors.StudentT are priors; the families are unimix.families.Gamma and "
             "unimix.families.StudentT."
             if getattr(family, "__module__", "").startswith("unimix.distributions.prior_base")
             or getattr(type(family), "__module__", "").startswith("unimix.distributions.prior_base")
@@ -206,7 +206,7 @@ def as_family(family: FamilyLike) -> Family:
         )
         raise OptionError(
             f"family={family!r}: give a name ({listing(FAMILIES)}) or an instance such as "
-            f"unimix.Binomial(link='probit').{hint}"
+            f"unimix.families.Binomial(link='probit').{hint}"
         )
     head, _, rest = family.strip().partition("(")
     plain = head.lower().replace("_", "").replace(" ", "").replace("-", "").replace(".", "")

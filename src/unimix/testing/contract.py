@@ -71,7 +71,7 @@ class BackendContract(FamilyContract):
         """Formula and arguments that ask for a feature."""
         formula, arguments = EXAMPLES[feature]
         if arguments.get("priors"):
-            arguments = {"priors": {"x": um.Normal(0, 10)}}
+            arguments = {"priors": {"x": um.priors.Normal(0, 10)}}
         return formula, arguments
 
     # -- the sheet ------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Pr
 
 def _misfit(name: str, prior: object, kind: str) -> str:
     if not isinstance(prior, Prior):
-        return f"The prior of {name} is {prior!r}: give a distribution, such as unimix.Normal(0, 10)."
+        return f"The prior of {name} is {prior!r}: give a distribution, such as unimix.priors.Normal(0, 10)."
     if kind == "correlation" and not isinstance(prior, LKJ):
         return f"The prior of {name} is {prior}, but a correlation matrix needs LKJ(eta)."
     if kind == "positive" and prior.support != "positive":

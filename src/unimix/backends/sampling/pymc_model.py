@@ -101,7 +101,7 @@ class WrittenModel:
                 said = str(error).splitlines()[0]
                 raise UnimixError(
                     f"The prior allows responses that cannot be drawn ({said}): means of all magnitudes. Give "
-                    "narrower priors, priors={'Intercept': unimix.Normal(0, 2), ...}."
+                    "narrower priors, priors={'Intercept': unimix.priors.Normal(0, 2), ...}."
                 ) from error
         drawn = np.asarray(found.prior_predictive["y"].values, dtype=np.float64).reshape(n, -1)
         if self.trials is not None:
