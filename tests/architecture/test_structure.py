@@ -61,6 +61,6 @@ def test_nobody_asks_which_backend_it_is() -> None:
 
 def test_files_stay_readable() -> None:
     long = {
-        str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 420
+        str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 450
     }
     assert long == {}

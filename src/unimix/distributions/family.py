@@ -200,8 +200,8 @@ def as_family(family: FamilyLike) -> Family:
         hint = (
             " unimix.priors.Gamma and unimix.priors.StudentT are priors; the families are unimix.families.Gamma and "
             "unimix.families.StudentT."
-            if getattr(family, "__module__", "").startswith("unimix.distributions.prior_base")
-            or getattr(type(family), "__module__", "").startswith("unimix.distributions.prior_base")
+            if getattr(family, "__module__", "").startswith("unimix.distributions.prior")
+            or getattr(type(family), "__module__", "").startswith("unimix.distributions.prior")
             else ""
         )
         raise OptionError(
