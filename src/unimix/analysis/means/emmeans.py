@@ -215,7 +215,7 @@ def contrasts(
         df_method: As for :meth:`anova`.
 
     Returns:
-        As :meth:`unimix.analysis.means.emmeans.MarginalMeans.contrasts`.
+        As :meth:`unimix.analysis.means.marginal_means.MarginalMeans.contrasts`.
 
     Raises:
         OptionError: For unknown predictors, levels or methods.
