@@ -90,7 +90,7 @@ def test_notes_and_processes(trial):
     pd.testing.assert_frame_equal(one.table, two.table)
     assert one.truth["sigma"] == pytest.approx(fit.sigma)
     loaded = type(fit).from_json(fit.to_json())
-    pd.testing.assert_frame_equal(um.power(loaded, "arm", n_sim=12, seed=1, data=trial).table, one.table)
+    pd.testing.assert_frame_equal(um.power(loaded.with_data(trial), "arm", n_sim=12, seed=1).table, one.table)
 
 
 @pytest.mark.r
