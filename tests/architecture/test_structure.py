@@ -37,6 +37,29 @@ def test_every_public_name_leads_somewhere_and_is_documented() -> None:
     assert set(um.__all__) <= set(dir(um))
 
 
+def imports_of(path: Path) -> set[str]:
+    """The modules of the package that a file imports anywhere, for types too."""
+    known = {module_of(p) for p in FILES}
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {n if (n := f"{node.module}.{a.name}") in known else node.module for a in node.names}
+    return found & known - {module_of(path)}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(("unimix", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Type imports count; the package's own lazy table of names does not."""
+    arrows = {module_of(p): imports_of(p) for p in FILES if p != SOURCE / "__init__.py"}
+    while arrows:
+        free = {module for module, targets in arrows.items() if not targets & arrows.keys()}
+        assert free, f"these files are in a circle or lead into one: {sorted(arrows)}"
+        arrows = {module: targets for module, targets in arrows.items() if module not in free}
+
+
 def test_only_the_bridge_imports_rpy2() -> None:
     for path in FILES:
         if path.relative_to(SOURCE).as_posix() == "backends/r/bridge.py":

@@ -130,7 +130,7 @@ def _by_refits(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Influence:
-    """Fit the model without each row or level; see :meth:`unimix.result_summarised.SummarisedResult.influence`."""
+    """Fit the model without each row or level; see :func:`influence`."""
     design = _checked(fit)
     if refitter is None:
         raise UnimixError(
@@ -176,7 +176,7 @@ def _checked(fit: FittedModel) -> Design:
 
 
 def _by_downdating(fit: FittedModel, by: str | None = None) -> Influence:
-    """Leave out each row or level; see :meth:`unimix.result_summarised.SummarisedResult.influence`."""
+    """Leave out each row or level; see :func:`influence`."""
     design = _checked(fit)
     codes, index = _sets(fit, design, by)
     parameters = fit.dispersion_parameters
