@@ -167,7 +167,7 @@ def test_wald_intervals_of_fixed_effects_are_those_of_the_table():
     assert np.allclose(
         loaded.table.loc["Days", ["lower", "upper"]].astype(float), table.loc["Days", ["lower", "upper"]]
     )
-    assert "data=frame" in loaded.notes[0]
+    assert "fit.with_data(frame)" in loaded.notes[0]
     # the correlation by atanh: its ends are inside (-1, 1) and not symmetric
     low, high = table.loc["cor(Intercept, Days | Subject)", ["lower", "upper"]]
     assert -1 < low < high < 1

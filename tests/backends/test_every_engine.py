@@ -109,13 +109,13 @@ def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
         if name in refused:
             if name != "augment":
                 with pytest.raises(um.UnimixError):
-                    how(fit, None)
+                    how(fit)
             continue
-        found = how(fit, None)
+        found = how(fit)
         assert len(found) > 0, name
         if name in ("emmeans", "slopes", "contrasts", "comparisons"):
             # the posterior is that of flat priors nearly: a quarter of a standard error, 400 draws
-            close = np.abs(found["estimate"].to_numpy() - how(reference, None)["estimate"].to_numpy())
-            assert (close < 0.35 * how(reference, None)["std_error"].to_numpy()).all(), name
+            close = np.abs(found["estimate"].to_numpy() - how(reference)["estimate"].to_numpy())
+            assert (close < 0.35 * how(reference)["std_error"].to_numpy()).all(), name
     assert "credible" in fit.report()
     assert "Days" in str(um.table([fit, reference]))

@@ -55,7 +55,8 @@ def test_every_unknown_argument_is_told() -> None:
     [
         ({"re_form": None}, "type level='population' (no group effects, R's re.form = NA) or level='group'"),
         ({"allow_new_levels": True}, "predict has no argument 'allow_new_levels'; type new_levels='population'."),
-        ({"newdata": DATA}, "type data=..."),
+        ({"data": DATA}, "type newdata=..."),
+        ({"fitted": DATA}, "it is fit.with_data(frame)"),
         ({"type": "link"}, "type kind='response' or kind='link'"),
         ({"se_fit": True}, "type interval='confidence'"),
         ({"levels": "group"}, "Did you mean 'level'?"),

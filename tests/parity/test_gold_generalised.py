@@ -48,7 +48,7 @@ def fixef(case: Gold) -> tuple[np.ndarray, np.ndarray]:
     return np.array(as_list(table["estimate"]), dtype=float), np.array(as_list(table["std_error"]), dtype=float)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [pytest.param(e, marks=pytest.mark.r) if "glmer" in e else e for e in ENGINES])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_likelihood_engines(case: Gold, engine: str) -> None:
     backend, options, allowed = ENGINES[engine]
@@ -112,6 +112,7 @@ def check_predictions(case: Gold, fit: um.FitResult, allowed: Allowed) -> None:
             fit.predict(new)
 
 
+@pytest.mark.r
 @pytest.mark.parametrize("case", [c for c in CASES if "agq" in c.reference], ids=lambda c: c.id)
 def test_quadrature(case: Gold) -> None:
     """25 nodes are practically exact; the reference's log-likelihood takes 50, which differs by 4e-4 on ohio."""

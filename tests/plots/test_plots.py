@@ -246,7 +246,7 @@ def test_a_loaded_result_draws_with_its_data(sleep: um.FitResult) -> None:
     assert len(again.plot.caterpillar()) == 2
     with pytest.raises(um.DataError, match="holds no data"):
         again.plot.groups()
-    a, b = (f.plot.groups_data(levels=2, **more) for f, more in ((again, {"data": data}), (sleep, {})))
+    a, b = (f.plot.groups_data(levels=2) for f in (again.with_data(data), sleep))
     pd.testing.assert_frame_equal(a, b, rtol=1e-7)
     assert len(again.with_data(data).plot.diagnostics()) == 6
 

@@ -106,6 +106,6 @@ def test_a_loaded_comparison_takes_the_data(pigs: pd.DataFrame) -> None:
     assert {c.verdict for c in same.certificates.values()} == {"certified"}
     loaded = um.compare([um.FitResult.from_json(f.to_json()) for f in whole.results.values()])
     assert "certified" not in str(loaded)
-    assert {c.verdict for c in loaded.certify(pigs).values()} == {"certified"}
+    assert {c.verdict for c in loaded.with_data(pigs).certificates.values()} == {"certified"}
     with pytest.raises(um.DataError, match="holds no data"):
         _ = loaded.certificates

@@ -237,4 +237,6 @@ def test_a_loaded_result_pools_when_it_is_given_its_data() -> None:
     again = um.FitResult.from_json(fit.to_json())
     with pytest.raises(um.DataError, match="holds no data"):
         level_estimates(again)
-    pd.testing.assert_frame_equal(level_estimates(again, data=data).table(), level_estimates(fit).table(), rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        level_estimates(again.with_data(data)).table(), level_estimates(fit).table(), rtol=1e-9
+    )

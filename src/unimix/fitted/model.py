@@ -181,8 +181,7 @@ class FittedModel(BaseModel):
         """The engine with the options of this fit, ready for other responses and rows; None in a loaded result."""
         return self._refitter
 
-    @property
-    def generative(self) -> Generative:
+    def generative_model(self) -> Generative:
         """The engine's model as something to draw from.
 
         Raises:

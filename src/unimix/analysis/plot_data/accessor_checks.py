@@ -147,7 +147,7 @@ class CheckPlots:
 
     def model_graph_data(self) -> str:
         """The graph of the model in graphviz's language."""
-        return str(self._fit.generative.graph().source)
+        return str(self._fit.generative_model().graph().source)
 
     def model_graph(self, *, ax: Any = None) -> Any:
         """PyMC's graph of the model, with its priors; needs graphviz.
@@ -163,4 +163,4 @@ class CheckPlots:
         """
         from unimix.plots.chains import draw_graph
 
-        return draw_graph(self._fit.generative.graph(), ax=ax, title=self._fit.model.formula)
+        return draw_graph(self._fit.generative_model().graph(), ax=ax, title=self._fit.model.formula)

@@ -130,7 +130,7 @@ def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
 
 def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
     """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
-    return _predictive(fit, fit.generative.prior_predictive(n, seed))
+    return _predictive(fit, fit.generative_model().prior_predictive(n, seed))
 
 
 def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
