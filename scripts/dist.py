@@ -33,12 +33,12 @@ from email.policy import compat32
 from fnmatch import fnmatch
 from pathlib import Path
 
+from environments import MOST_WORKERS, WITHOUT_R_AND_SAMPLER, clean_variables, interpreter, no_venv, pytest_line
 from steps import Stop, run_program, say, step
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "unimix"
 TOOLS = ("build>=1.2", "twine>=6.1", "readme-renderer[md]>=44")
-WITHOUT_R_AND_SAMPLER = "not r and not mcmc and not cluster"  # what the extra `test` carries
 SHOWN = 30
 """Lines of a failed command that are shown."""
 
@@ -172,11 +172,8 @@ def environment(folder: Path) -> Path:
     try:
         venv.EnvBuilder(with_pip=True, symlinks=os.name != "nt").create(folder)
     except subprocess.CalledProcessError as error:
-        raise stop(
-            f"Python could not make an environment: {error}\nOn Debian and Ubuntu the package python3-venv is missing.",
-            "sudo apt-get install python3-venv",
-        ) from error
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        raise Stop(f"{error}\n{no_venv()}") from error
+    return interpreter(folder)
 
 
 def pip_install(python: Path, *requirements: str) -> None:
@@ -197,9 +194,8 @@ def run(command: Sequence[str | Path], line: str, *, folder: Path, **more: str) 
     Raises:
         Stop: If it fails, with the end of what it printed.
     """
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV", "PYTEST_"))}
     words = [str(part) for part in command]
-    code, told = run_program(words, {**clean, **more}, folder=folder, captured=True)
+    code, told = run_program(words, clean_variables(**more), folder=folder, captured=True)
     if code:
         end = "\n".join(told.splitlines()[-SHOWN:])
         raise stop(f"{end}\n\nThis ended with {code}: {' '.join(words)}", line)
@@ -398,11 +394,10 @@ def tests(python: Path, sdist: Path, work: Path) -> str:
     with tarfile.open(sdist) as archive:
         archive.extractall(work, filter="data")
     folder = work / sdist.name.removesuffix(".tar.gz")
-    spread = ["-n", str(min(2, os.cpu_count() or 1)), "--dist", "worksteal"]  # two: some need a gigabyte of memory each
-    chosen = ["-p", "no:cacheprovider", "-m", WITHOUT_R_AND_SAMPLER, "tests"]
+    command = pytest_line(python, "tests", min(MOST_WORKERS, os.cpu_count() or 1))
     line = f'.venv/bin/python -m pytest -m "{WITHOUT_R_AND_SAMPLER}" tests'
     # small matrices: threads of the linear algebra cost more than they bring beside other processes
-    told = run([python, "-m", "pytest", "-q", *spread, *chosen], line, folder=folder, OPENBLAS_NUM_THREADS="1")
+    told = run(command, line, folder=folder, OPENBLAS_NUM_THREADS="1")
     return told.strip().splitlines()[-1].strip("= ")
 
 

@@ -27,13 +27,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from environments import MOST_WORKERS, clean_variables, interpreter, minor_version, no_venv, pytest_line
 from steps import Stop, say, step
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venvs"
 OLDEST = (3, 11)
 EXTRAS = "test"
-SELECTION = "not r and not mcmc and not cluster"
 FRESH = 24 * 3600.0  # seconds for which "the newest versions" are not looked up again
 
 TOLD = ("numpy", "pandas", "scipy", "pydantic", "narwhals", "formulaic", "statsmodels")
@@ -84,11 +84,13 @@ class Outcome:
 def main() -> int:
     """Test each further Python; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="processes of pytest")
+    parser.add_argument(
+        "--workers", type=int, default=min(MOST_WORKERS, os.cpu_count() or 1), help="processes of pytest"
+    )
     parser.add_argument("--beside", default=".venv", type=Path, help="environment whose Python is left out (.venv)")
     parser.add_argument("--list", action="store_true", help="print the Pythons that were found, and end")
     arguments = parser.parse_args()
-    found = further(candidates(), minor_of(ROOT / arguments.beside))
+    found = further(candidates(), minor_version(ROOT / arguments.beside))
     if arguments.list:
         for python in found:
             say(f"{python.text}  {python.path}")
@@ -129,26 +131,18 @@ def described(program: Path) -> Python | None:
     """What a program says of itself; None where it is no released CPython, or belongs to a virtual environment."""
     try:
         done = subprocess.run(
-            [program, "-I", "-c", DESCRIBE], capture_output=True, text=True, check=True, timeout=60, env=plain()
+            [program, "-I", "-c", DESCRIBE],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env=clean_variables(),
         )
         said = json.loads(done.stdout)
         major, minor, micro = said["version"]
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return Python(said["path"], (major, minor, micro)) if said["usable"] else None
-
-
-def minor_of(environment: Path) -> str | None:
-    """The minor version of an environment's Python, or None where there is no environment."""
-    told = environment / "pyvenv.cfg"
-    found = re.search(r"^version(?:_info)? *= *(\d+\.\d+)", told.read_text(), re.MULTILINE) if told.is_file() else None
-    return found.group(1) if found else None
-
-
-def plain() -> dict[str, str]:
-    """This process's environment without what would mix another Python's packages into it."""
-    mixing = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-    return {k: v for k, v in os.environ.items() if k not in mixing}
 
 
 # -- what is done with each ------------------------------------------------------------------------
@@ -178,7 +172,8 @@ def tested(python: Python, workers: int) -> int:
     if outcome.unexcused:
         say('  A package is missing that the extra "test" in pyproject.toml should name.')
     if bad:
-        say(f"  What pytest said stands in {home / 'tests.log'}; to try again:\n    {' '.join(command(home, 1))}")
+        again = " ".join(pytest_line(interpreter(home), ROOT / "tests", 1))
+        say(f"  What pytest said stands in {home / 'tests.log'}; to try again:\n    {again}")
     return 1 if bad else 0
 
 
@@ -194,13 +189,10 @@ def prepare(python: Python, home: Path) -> None:
             shutil.rmtree(home, ignore_errors=True)
             log = home.with_name(f"{home.name}.log")
             if call([python.path, "-m", "venv", home], log):
-                raise Stop(
-                    f"it could not make a virtual environment:\n{log.read_text()}\n"
-                    f"On Debian and Ubuntu a package is missing:\n    sudo apt-get install python{python.minor}-venv"
-                )
+                raise Stop(f"it could not make a virtual environment:\n{log.read_text()}\n{no_venv(python.minor)}")
     stamp.unlink(missing_ok=True)
     with step(f"{python.text}: installing the newest packages"):
-        install = [*(program(home), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")]
+        install = [*(interpreter(home), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")]
         newest = ["--upgrade", "--upgrade-strategy", "eager", "--editable", f"{ROOT}[{EXTRAS}]"]
         if call([*install, *newest], home / "pip.log"):
             raise Stop(f"pip could not install the packages:\n{(home / 'pip.log').read_text()}")
@@ -213,7 +205,11 @@ def run_tests(python: Python, home: Path, workers: int) -> Outcome:
     report.unlink(missing_ok=True)
     # small matrices: threads of the linear algebra cost more than they bring beside other processes
     with step(f"{python.text}: running the tests"):
-        code = call([*command(home, workers), f"--junitxml={report}"], home / "tests.log", OPENBLAS_NUM_THREADS="1")
+        code = call(
+            [*pytest_line(interpreter(home), ROOT / "tests", workers), f"--junitxml={report}"],
+            home / "tests.log",
+            OPENBLAS_NUM_THREADS="1",
+        )
     if code not in (0, 1) or not report.is_file():
         said = (home / "tests.log").read_text().splitlines()[-30:]
         raise Stop("\n".join([f"pytest ended with code {code} and these words:", *said]))
@@ -221,13 +217,6 @@ def run_tests(python: Python, home: Path, workers: int) -> Outcome:
     if code == 1 and not outcome.failed:
         raise Stop(f"pytest reports a failure, but no test failed; see {home / 'tests.log'}")
     return outcome
-
-
-def command(home: Path, workers: int) -> list[str]:
-    """The line that runs the tests."""
-    spread = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
-    where = ["-p", "no:cacheprovider", "-m", SELECTION, str(ROOT / "tests")]
-    return [str(program(home)), "-m", "pytest", "-q", *spread, *where]
 
 
 def read_report(report: Path) -> Outcome:
@@ -247,21 +236,16 @@ def read_report(report: Path) -> Outcome:
 
 def installed(home: Path) -> dict[str, str]:
     """Versions of the packages of an environment."""
-    ask = [*(program(home), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check")]
-    done = subprocess.run(ask, capture_output=True, text=True, check=True, env=plain())
+    ask = [*(interpreter(home), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check")]
+    done = subprocess.run(ask, capture_output=True, text=True, check=True, env=clean_variables())
     return {p["name"]: p["version"] for p in json.loads(done.stdout)}
-
-
-def program(home: Path) -> Path:
-    """The interpreter of an environment."""
-    return home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def call(line: Sequence[str | Path], log: Path, **more: str) -> int:
     """Run a program in the checkout with its words in a file; return its exit code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as words:
-        environment = {**more, **plain()}
+        environment = {**more, **clean_variables()}
         return subprocess.run(
             line, cwd=ROOT, stdout=words, stderr=subprocess.STDOUT, check=False, env=environment
         ).returncode

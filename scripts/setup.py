@@ -25,19 +25,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import install_r
+from environments import clean_variables, interpreter, minor_version, no_venv
 from install_r import r_installation
 from steps import Stop, run_program, say, step
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = "unimix-setup"
 WITH_R = ("all", "dev")
-WITHOUT_R = ("pymc", "bayes", "mixedlm", "mixedlm-rs", "plot", "tables", "sklearn", "dev")
+WITHOUT_R = ("pymc", "dev")
 OLDEST_PYTHON = (3, 11)
 GIGABYTES = 2.0
 """What an environment with every engine takes, with room for what pip unpacks on the way."""
-
-_CLEARED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__")
-"""Variables that would make pip install somewhere else than into the environment."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -142,7 +140,7 @@ def check_folder(folder: Path) -> None:
             f"{name} was not made by `make setup`: it belongs to {_maker(folder)}, and set-up has touched nothing. "
             f"Type\n{elsewhere}or, if you no longer need it,\n    rm -r {name} && make setup\n"
         )
-    version = environment_version(folder)
+    version = minor_version(folder)
     ours = ".".join(map(str, sys.version_info[:2]))
     if version and version != ours:
         raise Stop(
@@ -160,16 +158,6 @@ def _maker(folder: Path) -> str:
         return "something else than Python's environments" if not (folder / "conda-meta").is_dir() else "conda"
     made = re.search(r"^(uv|virtualenv)\s*=", text, flags=re.MULTILINE)
     return made.group(1) if made else "you or another tool"
-
-
-def environment_version(folder: Path) -> str:
-    """Python's version of an environment, such as "3.11"; empty where it is not told."""
-    try:
-        text = (folder / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    told = re.search(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", text, flags=re.MULTILINE)
-    return told.group(1) if told else ""
 
 
 def read_stamp(folder: Path) -> list[str]:
@@ -196,14 +184,9 @@ def fingerprint(folder: Path, r_version: str | None, absent: list[str]) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def python_of(folder: Path) -> Path:
-    """The interpreter of an environment."""
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
 def works(folder: Path) -> bool:
     """Whether an environment runs, has pip, is of this Python and was made here rather than moved or copied."""
-    python = python_of(folder)
+    python = interpreter(folder)
     pip = python.with_name("pip.exe" if os.name == "nt" else "pip")
     if not python.exists() or not pip.is_file() or str(folder).encode() not in pip.read_bytes():
         return False
@@ -244,10 +227,7 @@ def make_environment(folder: Path) -> None:
             if fresh:
                 shutil.rmtree(folder, ignore_errors=True)
             if lacks_venv():
-                raise Stop(
-                    "This Python cannot make environments, because Debian and Ubuntu have that in a package of its "
-                    "own. Type\n    sudo apt-get install python3-venv\nand then `make setup` again."
-                ) from error
+                raise Stop(f"{no_venv()}\nand then `make setup` again.") from error
             raise Stop(in_words(error, folder)) from error
 
 
@@ -279,11 +259,11 @@ def pip_install(folder: Path, what: str, extras: tuple[str, ...], more: tuple[st
         Stop: In words, with pip's own last lines.
     """
     target = f"{ROOT}[{','.join(extras)}]"
-    environment = {k: v for k, v in os.environ.items() if k not in _CLEARED} | {"PYTHONNOUSERSITE": "1"}
+    environment = clean_variables(PYTHONNOUSERSITE="1")
     with tempfile.TemporaryDirectory(prefix="unimix-setup-") as scratch:
         log = Path(scratch) / "pip.log"
         command = [
-            *(str(python_of(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--log", str(log)),
+            *(str(interpreter(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--log", str(log)),
             *("--constraint", str(ROOT / "constraints.txt"), "--editable", target, *more),
         ]
         with step(f"Installing {what}"):

@@ -49,8 +49,8 @@ def test_a_python_describes_itself_and_an_environment_is_no_further_one() -> Non
     assert found.version == sys.version_info[:3]
     if sys.prefix != sys.base_prefix:
         assert script.described(Path(sys.executable)) is None
-        assert script.minor_of(Path(sys.prefix)) == found.minor
-    assert script.minor_of(ROOT / "src") is None
+        assert script.minor_version(Path(sys.prefix)) == found.minor
+    assert script.minor_version(ROOT / "src") is None
 
 
 TESTS = """
