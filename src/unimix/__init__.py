@@ -140,9 +140,18 @@ def __getattr__(name: str) -> Any:
         value = getattr(module, name)
         globals()[name] = value  # `unimix.doctor` is the function, although a module has the same name
         return value
-    from unimix.foreign_names import name_hint
+    raise AttributeError(f"module 'unimix' has no attribute {name!r}{_where(name)}")
 
-    raise AttributeError(f"module 'unimix' has no attribute {name!r}{name_hint(name)}")
+
+def _where(name: str) -> str:
+    """Where a distribution is that somebody looks for at the top of the package; an empty text for any other name."""
+    if not name[:1].isupper():  # nothing is loaded for what notebooks and test runners ask of every module
+        return ""
+    rooms = {"priors": "a prior", "families": "a family"}
+    found = [
+        f"unimix.{r}.{name} ({w})" for r, w in rooms.items() if name in importlib.import_module(f"unimix.{r}").__all__
+    ]
+    return f"; it is {' or '.join(found)}" if found else ""
 
 
 def __dir__() -> list[str]:

@@ -31,7 +31,7 @@ from unimix.r_installation import (
     rpy2_requirements,
     run,
 )
-from unimix.versions import bounds, fault, installed_version, requirements, shell_words
+from unimix.versions import bounded, fault, install_line, installed_version, requirements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,7 +170,8 @@ def doctor() -> Diagnosis:
         *_r_packages(found, in_r),
         *broken,
     )
-    needs = {name: _needs(cls, [i.name for i in core], wanted[name]) for name, cls in engines.items()}
+    everyone = ("unimix", *(item.name for item in core))
+    needs = {name: (*everyone, *_needs(cls, in_r[name], wanted[name])) for name, cls in engines.items()}
     return Diagnosis(items=items, needs=needs | {item.name: (item.name,) for item in broken})
 
 
@@ -208,10 +209,10 @@ def _wanted(engine: type[Backend]) -> tuple[Requirement, ...]:
     return (*by_extra, *(Requirement(d) for d in info.distributions if canonicalize_name(d) not in known))
 
 
-def _needs(engine: type[Backend], core: Sequence[str], wanted: Sequence[Requirement]) -> tuple[str, ...]:
-    in_r = tuple(getattr(engine, "r_packages", ()))
+def _needs(engine: type[Backend], in_r: Sequence[str], wanted: Sequence[Requirement]) -> tuple[str, ...]:
+    """What an engine cannot run without, beside what every backend needs."""
     parts = [r.name for r in wanted if r.name not in engine.info.optional and r.name not in RPY2_PARTS]
-    return ("unimix", *core, *(("R", "rpy2", *in_r) if in_r else ()), *parts)
+    return (*(("R", "rpy2", *in_r) if in_r else ()), *parts)
 
 
 def _core() -> list[Item]:
@@ -223,7 +224,7 @@ def _package(needed: Requirement, users: Sequence[str], *, optional: bool = Fals
     version = installed_version(needed.name)
     wrong = fault(needed)
     use = use or f"{'optional for' if optional else 'needed by'} {', '.join(f'backend={name!r}' for name in users)}"
-    fix = f"pip install {shell_words([f'{needed.name}{bounds(needed)}'])}"
+    fix = install_line([needed])
     if version is None:
         return Item(
             name=needed.name, status="missing", message=f"not installed: {use}", fix=fix, optional=optional or not users
@@ -232,9 +233,9 @@ def _package(needed: Requirement, users: Sequence[str], *, optional: bool = Fals
         return Item(name=needed.name, version=version, status="broken", message=wrong, fix=fix, optional=optional)
     unmet = _unmet(needed.name)
     if unmet:
-        message = f"{needed.name} {version} needs {', '.join(f'{r.name}{bounds(r)}' for r in unmet)}"
-        line = f"pip install {shell_words([f'{r.name}{bounds(r)}' for r in unmet])}"
-        return Item(name=needed.name, version=version, status="broken", message=message, fix=line, optional=optional)
+        message = f"{needed.name} {version} needs {', '.join(map(bounded, unmet))}"
+        fix = install_line(unmet)
+        return Item(name=needed.name, version=version, status="broken", message=message, fix=fix, optional=optional)
     return Item(name=needed.name, version=version, message=use, optional=optional)
 
 
@@ -326,7 +327,7 @@ print("unimix:", r.evalr('paste(R.version$major, R.version$minor, sep = ".")')[0
 
 def rpy2_line(r_version: str) -> str:
     """The line that installs the rpy2 that fits an R."""
-    return f"pip install {shell_words(rpy2_requirements(r_version))}"
+    return install_line(map(Requirement, rpy2_requirements(r_version)))
 
 
 def _rpy2(found: FoundR) -> Item:

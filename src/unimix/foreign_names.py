@@ -45,14 +45,6 @@ _NEW_ROWS: dict[str, tuple[str, str]] = {
     "fitted": ("newdata", "fit.with_data(frame) that gives a loaded result the data that were fitted"),
 }
 
-_DISTRIBUTIONS = {
-    "priors": (
-        "Normal", "StudentT", "Cauchy", "HalfNormal", "HalfStudentT", "HalfCauchy", "Exponential", "Gamma",
-        "InverseGamma", "LogNormal", "Uniform", "LKJ",
-    ),
-    "families": ("Beta", "Binomial", "Gamma", "Gaussian", "InverseGaussian", "NegativeBinomial", "Poisson", "StudentT"),
-}  # fmt: skip
-
 _EFFECTS = "fit.fixed_effects"
 _ATTRIBUTES: dict[str, str] = {
     **dict.fromkeys(("fixef", "fe_params", "params", "coef", "coefs", "coef_"), f"{_EFFECTS}['estimate']"),
@@ -94,12 +86,6 @@ def attribute_hint(name: str) -> str | None:
     return None if meant is None else f"FitResult has no attribute {name!r}; it is {meant}."
 
 
-def name_hint(name: str) -> str:
-    """Where a distribution is that somebody looks for at the top of the package; an empty text for any other name."""
-    found = [f"unimix.{room}.{name}" for room, names in _DISTRIBUTIONS.items() if name in names]
-    return f"; it is {' (a prior) or '.join(found)}{' (a family)' * (len(found) > 1)}" if found else ""
-
-
 def refuse_keywords(function: Callable[..., Any], unknown: Mapping[str, object], options: Iterable[str] = ()) -> None:
     """Refuse arguments that a function does not have, with what to type instead.
 
@@ -124,11 +110,10 @@ def _fault(function: str, name: str, value: object, known: list[str], options: s
         return f"{told}; type method={'REML' if value else 'ML'!r}."
     if name in options and "options" in known:
         return f"{told}; it is an option of the engine: type options={{{name!r}: {shown}}}."
-    argument, words = _KEYWORDS.get(name.replace(".", "_"), ("", ""))
-    if "newdata" in known:
-        argument, words = _NEW_ROWS.get(name, (argument, words))
-    if argument in known:
-        return f"{told}; {'type' if words.startswith(argument + '=') else 'it is'} {words.format(shown)}."
+    for meanings in (_KEYWORDS, _NEW_ROWS):
+        argument, words = meanings.get(name.replace(".", "_"), ("", ""))
+        if argument in known:
+            return f"{told}; {'type' if words.startswith(argument + '=') else 'it is'} {words.format(shown)}."
     return f"{told}.{did_you_mean(name, known)} Arguments: {listing(known, 30)}."
 
 
@@ -144,4 +129,4 @@ def refuse_swapped(function: str, formula: object, data: object) -> None:
         )
 
 
-__all__ = ["attribute_hint", "name_hint", "refuse_keywords", "refuse_swapped"]
+__all__ = ["attribute_hint", "refuse_keywords", "refuse_swapped"]

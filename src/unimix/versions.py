@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import shlex
+from collections.abc import Iterable
 from importlib import metadata
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["bounds", "fault", "installed_version", "pip_line", "requirements", "shell_words"]
+__all__ = ["bounded", "bounds", "fault", "install_line", "installed_version", "pip_line", "requirements"]
 
 _CHECKOUT = 'pip install -e "."    # in the folder of unimix: its metadata are not installed'
 
@@ -84,6 +85,11 @@ def bounds(needed: Requirement) -> str:
     return ",".join(sorted((str(s) for s in needed.specifier), key=lambda text: (text[0] != ">", text)))
 
 
+def bounded(needed: Requirement) -> str:
+    """A package with its bounds, as pip takes it."""
+    return f"{needed.name}{bounds(needed)}"
+
+
 def pip_line(extra: str = "", distribution: str = "unimix") -> str:
     """The line that installs what an extra needs and this Python lacks.
 
@@ -101,9 +107,10 @@ def pip_line(extra: str = "", distribution: str = "unimix") -> str:
     except metadata.PackageNotFoundError:
         return _CHECKOUT
     absent = [r for r in needed if fault(r)]
-    return "pip install " + shell_words([f"{r.name}{bounds(r)}" for r in absent or needed])
+    return install_line(absent or needed)
 
 
-def shell_words(words: list[str] | tuple[str, ...]) -> str:
-    """Words for a shell, in double quotes where they need any."""
-    return " ".join(word if shlex.quote(word) == word else f'"{word}"' for word in words)
+def install_line(needed: Iterable[Requirement]) -> str:
+    """The line that installs some packages within their bounds; what a shell would misread stands in quotes."""
+    words = (bounded(r) for r in needed)
+    return " ".join(["pip install", *(word if shlex.quote(word) == word else f'"{word}"' for word in words)])

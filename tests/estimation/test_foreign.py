@@ -68,6 +68,20 @@ def test_unknown_arguments_of_predict(fit: um.FitResult, arguments: dict, told: 
     assert told in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Normal", "it is unimix.priors.Normal (a prior)"),
+        ("Poisson", "it is unimix.families.Poisson (a family)"),
+        ("Gamma", "it is unimix.priors.Gamma (a prior) or unimix.families.Gamma (a family)"),
+    ],
+)
+def test_a_distribution_at_the_top_is_told_its_room(name: str, told: str) -> None:
+    with pytest.raises(AttributeError) as error:
+        getattr(um, name)
+    assert str(error.value).endswith(told)
+
+
 @pytest.mark.parametrize("name", ["fit", "explain", "compare"])
 def test_swapped_arguments_do_not_print_the_data(name: str) -> None:
     with pytest.raises(um.OptionError) as error:

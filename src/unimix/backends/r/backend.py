@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from packaging.requirements import Requirement
 
 from unimix.backends.base import Backend, FitRequest
 from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.r import bridge as rbridge
 from unimix.r_installation import find_r, install_lines, rpy2_requirements
-from unimix.versions import bounds, fault, requirements, shell_words
+from unimix.versions import fault, install_line, requirements
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -79,8 +80,8 @@ class RBackend(Backend):
             lines = found.fix or install_lines(["R", *cls.r_packages])
             return f"{lines}\n{_SECOND_LOOK}"
         others = [r for r in requirements(cls.info.extra, cls.info.distribution) if not r.name.startswith("rpy2")]
-        absent = [f"{r.name}{bounds(r)}" for r in others if fault(r)]
-        return "pip install " + shell_words([*absent, *rpy2_requirements(found.version)])
+        absent = [r for r in others if fault(r)]
+        return install_line([*absent, *map(Requirement, rpy2_requirements(found.version))])
 
     def r_needed(self) -> tuple[str, ...]:
         """The R packages that fit with these options: loaded ahead of time."""
