@@ -70,7 +70,7 @@ def fit(
         missing: drop rows with missing values in a used column (they are counted), or raise.
         options: Options of the backend, when it is given by name or class.
         priors: For PyMC: ``{"x": unimix.priors.Normal(0, 10), "sd(g)": unimix.priors.HalfNormal(5)}``.
-        seed: Of random numbers; the same seed gives the same draws.
+        seed: Seed of the random numbers; the same seed gives the same draws.
         progress: Show a progress bar; None means on a terminal.
         time_limit: Seconds, a text such as ``"5 min"``, or a ``datetime.timedelta``, after which the engine is
             stopped. The data have been read and the engine has been loaded when the clock starts.

@@ -73,7 +73,7 @@ class FitRequest:
         df_method: satterthwaite, kenward-roger, residual or normal.
         ci_level: Probability of the intervals.
         priors: Prior per parameter name.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
         progress: Show a progress bar; None means on a terminal.
         start: Where the search is to begin; only for backends with ``takes_start``.
         limits: Of time and memory.

@@ -56,7 +56,7 @@ class Again:
         method: As it was asked for.
         ci_level: Probability of intervals.
         priors: Of a sampler.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
         limits: Of memory; that of time belonged to the one call.
     """
 

@@ -68,7 +68,7 @@ class EngineInfo(Part):
         engine: Whose numbers they are.
         versions: Versions of packages and runtimes.
         options: Options of the backend, resolved.
-        seed: Of random numbers, if any were used.
+        seed: Seed of the random numbers, if any were used.
         call: The call as the engine saw it.
         seconds: Time spent on design, load, fit and extract.
         priors: Prior per parameter.

@@ -144,7 +144,7 @@ def random_models(count: int, seed: int = 0) -> Iterator[Model]:
 
     Args:
         count: How many.
-        seed: Of NumPy's default generator.
+        seed: Seed of NumPy's default generator.
     """
     shapes = ("y ~ x + (1 | g)", "y ~ x + (1 + x | g)", "y ~ x + z + (1 + x + z | g)", "y ~ x + (1 | g) + (1 | h)")
     for k in range(count):

@@ -62,7 +62,7 @@ def simulate_family(
     Args:
         family: Distribution and link.
         mixed: With group effects.
-        seed: Of NumPy's default generator.
+        seed: Seed of NumPy's default generator.
         n_groups: Levels of g.
         n_per_group: Rows per level.
     """

@@ -32,7 +32,7 @@ def simulate_slopes(seed: int = 0, n_groups: int = 40, n_per_group: int = 12, tr
     """Columns y, x, g of ``y ~ x + (1 + x | g)``.
 
     Args:
-        seed: Of NumPy's default generator.
+        seed: Seed of NumPy's default generator.
         n_groups: Levels of g.
         n_per_group: Rows per level.
         truth: Parameters.
@@ -56,7 +56,7 @@ def simulate_rich(seed: int = 1, n_groups: int = 14, n_per_group: int = 18) -> p
     series, whose group effects are autoregressive over t.
 
     Args:
-        seed: Of NumPy's default generator.
+        seed: Seed of NumPy's default generator.
         n_groups: Levels of g.
         n_per_group: Rows per level of g.
     """

@@ -142,7 +142,7 @@ def power(
         alpha: Level of the test. Of a posterior the test is whether its interval excludes zero.
         n_sim: Simulations per design.
         df_method: Degrees of freedom of the test; those of the result, if left out.
-        seed: Of random numbers; the same seed gives the same numbers in any number of processes.
+        seed: Seed of the random numbers; the same seed gives the same numbers in any number of processes.
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.

@@ -166,7 +166,7 @@ def comparisons(
             the expected response by a number.
         average: Average over the rows, or give one comparison per row.
         cross: Change all predictors together instead of one at a time.
-        weights: Of the rows in the averages: None for equal ones, "model" for the fit's own weights or trials, or
+        weights: Weights of the rows in averages: None for equal ones, "model" for the fit's own weights or trials, or
             one number per row.
         kind: response, or link for the linear predictor.
         ci_level: Probability of the intervals (that of the fit, if left out).

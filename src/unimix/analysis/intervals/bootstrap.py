@@ -220,8 +220,8 @@ def bootstrap(
         parameters: As for :meth:`confint`.
         statistic: Instead of parameters a function of a refitted result that returns numbers by name:
             ``lambda fit: {"ratio": fit.fixed.estimate[1] / fit.fixed.estimate[2]}``.
-        effects: Of simulated responses: new group effects, or those of the fit.
-        seed: Of random numbers; the same seed gives the same replicates in any number of processes.
+        effects: Group effects of the simulated responses: new ones, or those of the fit.
+        seed: Seed of the random numbers; the same seed gives the same replicates in any number of processes.
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.

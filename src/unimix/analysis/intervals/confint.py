@@ -36,7 +36,7 @@ def confint(
             ``"sd(Days | Subject)"``; None for all.
         ci_level: Probability (that of the fit, if left out).
         n: Refits of the bootstrap.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         n_jobs: Processes, for profiles and the bootstrap; -1 for all cores. None: this process, or what a
             surrounding ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.

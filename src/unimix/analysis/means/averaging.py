@@ -48,7 +48,7 @@ def average(grid: Grid, names: Sequence[str], weights: str) -> Average:
     Args:
         grid: The grid.
         names: Predictors whose combinations have an average each; none for one average.
-        weights: Of the combinations of the others: equal; proportional to how often each occurs in the data; outer, to
+        weights: Weights of the combinations of the others: equal; proportional to each one's frequency; outer, to
             the product of the frequencies of their levels; cells, to the frequencies within each combination of
             ``names``.
 

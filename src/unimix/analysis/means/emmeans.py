@@ -54,7 +54,7 @@ def emmeans(
         specs: Predictors whose combinations have a mean each; or a formula, ``"~ a * b"``, ``"~ a | b"`` (by b).
         by: Predictors within whose levels contrasts are formed.
         at: Values of predictors, one or a list of them; else all levels of factors, and the means of numbers.
-        weights: Of the combinations of the factors that are averaged over: equal; proportional to how often each
+        weights: Weights of the combinations of factors that are averaged over: equal; proportional to how often each
             occurs in the data; outer, to the product of the frequencies of their levels; cells, to the frequencies
             within each mean's own rows. Prior weights count. As R's emmeans.
         kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of

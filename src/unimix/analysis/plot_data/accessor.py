@@ -41,7 +41,7 @@ class Plots(CheckPlots):
             levels: Levels to show, or how many.
             at: Values of the other predictors; else their mean or most frequent value in each level.
             n_draws: Lines drawn from the uncertainty of the partially pooled one.
-            seed: Of these draws.
+            seed: Seed of these draws.
             ci_level: Probability of the band (that of the fit, if left out).
             others: Further results of the same design by label: their partially pooled lines.
 
@@ -96,7 +96,7 @@ class Plots(CheckPlots):
             x: The predictor along the lines; if left out, one whose slope varies, else a numeric one.
             at: Values of the other predictors; else their mean or most frequent value.
             n_draws: Lines drawn from the uncertainty of the fixed effects.
-            seed: Of these draws.
+            seed: Seed of these draws.
             ci_level: Probability of the band (that of the fit, if left out).
         """
         level = self._fit.interval_level(ci_level)
@@ -204,7 +204,7 @@ class Plots(CheckPlots):
             term: A coefficient; if left out, the first that varies.
             group: The grouping factor; may be left out where there is one.
             levels: Levels to show, or how many.
-            seed: Of the draws, where the engine has none of its own.
+            seed: Seed of the draws, where the engine has none of its own.
         """
         return by_plot.ridge(self._fit, term, group, levels, seed)
 
@@ -223,7 +223,7 @@ class Plots(CheckPlots):
             term: A coefficient (fixed plus group effect); if left out, the first that varies.
             group: The grouping factor; may be left out where there is one.
             levels: Levels to show, or how many, evenly among them.
-            seed: Of the draws, where the engine has none of its own.
+            seed: Seed of the draws, where the engine has none of its own.
             ax: Axes to draw into.
 
         Returns:

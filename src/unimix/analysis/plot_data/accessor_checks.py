@@ -76,7 +76,7 @@ class CheckPlots:
 
         Args:
             n: Number of replicated data sets.
-            seed: Of random numbers.
+            seed: Seed of the random numbers.
         """
         return by_plot.posterior_predictive(self._fit, n, seed)
 
@@ -87,7 +87,7 @@ class CheckPlots:
 
         Args:
             n: Number of replicated data sets.
-            seed: Of random numbers.
+            seed: Seed of the random numbers.
             ax: Axes to draw into.
 
         Returns:
@@ -105,7 +105,7 @@ class CheckPlots:
 
         Args:
             n: Number of data sets drawn from the prior.
-            seed: Of random numbers.
+            seed: Seed of the random numbers.
         """
         return by_plot.prior_predictive(self._fit, n, seed)
 
@@ -114,7 +114,7 @@ class CheckPlots:
 
         Args:
             n: Number of data sets drawn from the prior.
-            seed: Of random numbers.
+            seed: Seed of the random numbers.
             ax: Axes to draw into.
 
         Returns:

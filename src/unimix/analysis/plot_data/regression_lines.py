@@ -121,7 +121,7 @@ def group_lines(
         levels: The levels to show, or how many.
         at: Values of the other predictors; else their mean or most frequent value in each level.
         n_draws: Lines drawn from the uncertainty of the partially pooled one.
-        seed: Of these draws.
+        seed: Seed of these draws.
         ci_level: Probability of the band around the partially pooled line.
         others: Further results of the same design by label, whose partially pooled lines are added.
 
@@ -188,7 +188,7 @@ def population_lines(
         x: The predictor along the lines.
         at: Values of the other predictors; else their mean or most frequent value.
         n_draws: Lines drawn from the uncertainty of the fixed effects.
-        seed: Of these draws.
+        seed: Seed of these draws.
         ci_level: Probability of the band.
 
     Returns:

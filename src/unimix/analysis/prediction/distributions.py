@@ -105,7 +105,7 @@ class Rows:
             belong to the distribution of one response.
         trials: Shape (n,), or None.
         zero: Logit of the probability of a structural zero, shape (n,), or None.
-        seed: Of the responses that are drawn.
+        seed: Seed of the responses that are drawn.
     """
 
     family: Family
@@ -258,7 +258,7 @@ def predictive(
         weights: Weights of the new rows, shape (n,); used where they are precisions.
         trials: Of the new rows, shape (n,), for a binomial family.
         n_draws: Posterior draws used, of a sampled result.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
 
     Raises:
         DataError: For absent columns or unknown levels of a predictor.
@@ -306,7 +306,7 @@ def predictor_draws(
         at: The rows; an effect of code -1 is zero in the predictor.
         integrated: Per block, whether such an effect is drawn instead, once per draw and level.
         n_draws: At most.
-        seed: Of the effects that are drawn.
+        seed: Seed of the effects that are drawn.
     """
     draws = coefficient_draws(fit, n_draws, seed=seed)
     rng = np.random.default_rng([seed, 5])

@@ -57,7 +57,7 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
 
     Args:
         n: Number of draws.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
 
     Raises:
         OptionError: For a number below 1.
@@ -137,7 +137,7 @@ def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> F
 
     Args:
         n: Number of replications; a sampler has no more than its draws.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
     """
     draws = coefficient_draws(fit, n, seed=seed)
     design = fit.design()

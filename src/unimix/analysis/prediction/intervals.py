@@ -86,7 +86,7 @@ def predict_interval(
         interval: confidence (of the expected response) or prediction (of a response).
         kind: response or link.
         ci_level: Probability.
-        seed: Of the responses that are drawn where there is no closed form.
+        seed: Seed of the responses that are drawn where there is no closed form.
         own_rows: Whether the rows are those that were fitted, with their weights and trials.
 
     Raises:

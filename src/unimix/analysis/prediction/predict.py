@@ -76,7 +76,7 @@ def predict(
             groups of every effect that is left out or not fitted; its estimate is then the mean over them.
             Quantiles of the draws for a sampler.
         ci_level: Probability of the interval (that of the fit, if left out).
-        seed: Of the draws that prediction intervals of generalised models are made of.
+        seed: Seed of the draws that prediction intervals of generalised models are made of.
         unknown: Nothing; what other packages call an argument is answered with its name here.
 
     Returns:

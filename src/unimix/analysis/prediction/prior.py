@@ -17,7 +17,7 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
 
     Args:
         n: Number of draws.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
 
     Raises:
         UnimixError: If the engine has no prior, or the result was loaded.

@@ -63,7 +63,7 @@ def simulate(
 
     Args:
         n: Number of responses.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
         effects: new group effects in each (lme4's ``simulate``), or kept: those of the fit. A posterior gives every
             response a draw of all parameters.
 

@@ -75,7 +75,7 @@ def effect_sizes(
             marginal means of every two-level factor over the root of all variances but the fixed effects'
             (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
             times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
-        type: Of the F tests of partial.
+        type: Type of the F tests of ``kind="partial"``.
         ci_level: Probability of the intervals (that of the fit, if left out); quantiles of a posterior's draws.
 
     Returns:

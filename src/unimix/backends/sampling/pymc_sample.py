@@ -34,7 +34,7 @@ class SamplerOptions:
         chains: Number of chains.
         cores: Chains that run at the same time; None for what is quickest.
         target_accept: Acceptance rate that the step size is tuned to.
-        seed: Of the random numbers.
+        seed: Seed of the random numbers.
         progress: Show a progress bar.
     """
 

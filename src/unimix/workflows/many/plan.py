@@ -28,7 +28,7 @@ class Fit:
     Attributes:
         names: Of formula, data set and backend.
         position: Among them.
-        seed: Of its own.
+        seed: Seed of its own.
     """
 
     names: tuple[str, str, str]

@@ -21,7 +21,7 @@ class Job:
     Attributes:
         formula: Its text.
         engine: With its options.
-        seed: Of random numbers.
+        seed: Seed of the random numbers.
     """
 
     formula: str

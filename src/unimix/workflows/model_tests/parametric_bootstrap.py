@@ -95,7 +95,7 @@ def bootstrap_test(
         first: A result of one model, by an engine that maximises a likelihood.
         second: Of the other, of the same rows; REML fits whose fixed parts differ are refitted by ML.
         n: Number of responses.
-        seed: Of random numbers; the same seed gives the same responses in any number of processes.
+        seed: Seed of the random numbers; the same seed gives the same responses in any number of processes.
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
         progress: Whether to show a bar; None shows it on terminals.

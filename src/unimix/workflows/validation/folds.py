@@ -64,7 +64,7 @@ class Job:
         weights: Name of the column of weights, or None.
         trials: Of the test rows, shape (m,), for a binomial family.
         ci_level: Probability of the prediction intervals.
-        seed: Of this fold.
+        seed: Seed of this fold.
     """
 
     model: Model

@@ -101,7 +101,7 @@ def cross_validate(
             which give a loss per row and are added to these.
         ci_level: Probability of the prediction intervals whose coverage is counted.
         loo: Give PSIS-LOO of the engines that sample beside (one more fit, to all rows).
-        seed: Of folds and draws: the same seed gives the same numbers, whatever ``n_jobs``.
+        seed: Seed of folds and draws: the same seed gives the same numbers, whatever ``n_jobs``.
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
         progress: Show a progress bar; None means on a terminal.

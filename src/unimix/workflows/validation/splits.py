@@ -37,7 +37,7 @@ def make_splits(
         frame: The rows used.
         design: For their responses and their positions in the data as given.
         codes: Their levels, shape (n,), or None without a grouping factor.
-        seed: Of the named splits.
+        seed: Seed of the named splits.
 
     Raises:
         DataError: If rows or levels are too few.
