@@ -85,18 +85,7 @@ class Verbs:
 class FitResult(Verbs, FittedModel):
     """A fitted model, in the same shape whichever engine fitted it.
 
-    Attributes:
-        model: What was fitted.
-        engine: Who fitted it, with versions, options and times.
-        fixed: Fixed effects.
-        random: One entry per block of random effects.
-        fit: Likelihood and information criteria.
-        status: Whether the answer can be used.
-        parts: What is modelled beside the mean: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale).
-        rows: Observed and fitted values per row.
-        provenance: For each quantity that is not the engine's own word: whose it is, and why.
-        notes: What the engine printed or warned, verbatim, and what was done to the data.
-        schema_version: Of this layout.
+    What it holds is described at :class:`unimix.fitted.model.FittedModel`, its methods at the functions above.
     """
 
     @property
