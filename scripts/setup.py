@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import install_r
 from environments import clean_variables, interpreter, minor_version, no_venv
 from install_r import r_installation
+from stamp import NAME, Stamp, read_stamp, state, write_stamp
 from steps import Stop, run_program, say, step
 
 ROOT = Path(__file__).resolve().parent.parent
-STAMP = "unimix-setup"
 WITH_R = ("all", "dev")
 WITHOUT_R = ("pymc", "dev")
 OLDEST_PYTHON = (3, 11)
@@ -76,24 +76,25 @@ def set_up(folder: Path, extras: set[str], *, again: bool = False) -> None:
     """
     check_python()
     check_folder(folder)
-    found = r_installation.find_r()
-    absent = install_r.missing(found)
     done = read_stamp(folder)
-    stamp = fingerprint(folder, found.version, absent)
-    if done[:1] == [stamp] and extras <= set(done[1:]) and works(folder) and not again:
+    wanted = fingerprint(folder)
+    complete = done.fingerprint == wanted and extras <= set(done.extras)
+    if complete and not again and done.seen == state(folder, done.libraries) and runs_here(folder):
         return
     started = time.monotonic()
+    found = r_installation.find_r()
+    absent = install_r.missing(found)
     if absent or not found.version or install_r.lacks_compiler() or lacks_venv():
         install_r.install(absent, tools=needed_tools())
         found = r_installation.find_r()
         absent = install_r.missing(found)
     if not works(folder):
         make_environment(folder)
-    write_stamp(folder, [])
-    complete = install(folder, found.version, extras)
-    if complete:  # otherwise the next run tries again
-        earlier = done[1:] if done[:1] == [stamp] else []
-        write_stamp(folder, [fingerprint(folder, found.version, absent), *sorted({*extras, *earlier})])
+    mark(folder, Stamp())
+    if install(folder, found.version, extras):  # otherwise the next run tries again
+        earlier = done.extras if done.fingerprint == wanted else ()
+        libraries = r_installation.r_libraries(found)
+        mark(folder, Stamp(wanted, tuple(sorted({*extras, *earlier})), libraries, state(folder, libraries)))
     install_r.tell_missing(absent, found)
     say(f"{shown(folder)} is ready after {time.monotonic() - started:.0f} s.")
 
@@ -135,7 +136,7 @@ def check_folder(folder: Path) -> None:
         raise Stop(f"{name} is a file, where set-up makes a folder. Move it away, or type\n{elsewhere}")
     if not any(folder.iterdir()):
         return
-    if not (folder / STAMP).is_file():
+    if not (folder / NAME).is_file():
         raise Stop(
             f"{name} was not made by `make setup`: it belongs to {_maker(folder)}, and set-up has touched nothing. "
             f"Type\n{elsewhere}or, if you no longer need it,\n    rm -r {name} && make setup\n"
@@ -160,38 +161,35 @@ def _maker(folder: Path) -> str:
     return made.group(1) if made else "you or another tool"
 
 
-def read_stamp(folder: Path) -> list[str]:
-    """What the last run that succeeded left: a fingerprint and extras."""
+def mark(folder: Path, stamp: Stamp) -> None:
+    """Mark the folder as set-up's own; by an empty stamp, as unfinished."""
     try:
-        return (folder / STAMP).read_text(encoding="utf-8").split()
-    except OSError:
-        return []
-
-
-def write_stamp(folder: Path, lines: list[str]) -> None:
-    """Mark the folder as set-up's own; without lines, as unfinished."""
-    try:
-        (folder / STAMP).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_stamp(folder, stamp)
     except OSError as error:
         raise Stop(in_words(error, folder)) from error
 
 
-def fingerprint(folder: Path, r_version: str | None, absent: list[str]) -> str:
-    """A hash of everything that decides what is installed."""
+def fingerprint(folder: Path) -> str:
+    """A hash of the files and names that decide what is installed."""
     own = sorted((ROOT / "scripts").glob("*.py"))
     parts = [p.read_bytes() for p in (ROOT / "pyproject.toml", *sorted(ROOT.glob("constraints*.txt")), *own)]
-    parts.append(f"{r_version} {absent} {sys.version_info[:2]} {folder}".encode())
+    parts.append(f"{sys.version_info[:2]} {folder}".encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def works(folder: Path) -> bool:
-    """Whether an environment runs, has pip, is of this Python and was made here rather than moved or copied."""
+def runs_here(folder: Path) -> bool:
+    """Whether an environment was made here rather than moved or copied, and its interpreter is there."""
     python = interpreter(folder)
     pip = python.with_name("pip.exe" if os.name == "nt" else "pip")
-    if not python.exists() or not pip.is_file() or str(folder).encode() not in pip.read_bytes():
+    return python.exists() and pip.is_file() and str(folder).encode() in pip.read_bytes()
+
+
+def works(folder: Path) -> bool:
+    """Whether an environment runs, has pip, is of this Python and was made here."""
+    if not runs_here(folder):
         return False
     check = "import importlib.util, sys; print(sys.version_info[:2], importlib.util.find_spec('pip') is not None)"
-    code, out, _ = r_installation.run([python, "-c", check], 60)
+    code, out, _ = r_installation.run([interpreter(folder), "-c", check], 60)
     return code == 0 and out.strip() == f"{sys.version_info[:2]} True"
 
 

@@ -216,6 +216,15 @@ def missing_r_packages(names: Sequence[str], found: FoundR, *, load: bool = Fals
     return [name for name in names if name not in present]
 
 
+def r_libraries(found: FoundR) -> tuple[str, ...]:
+    """The folders in which an R looks for packages; none where there is no R."""
+    program = found.rscript if found.version else None
+    if program is None:
+        return ()
+    _, out, _ = run([program, "-e", "cat(paste0('\\n=>', .libPaths()), sep = '')"], 60)
+    return tuple(re.findall(r"^=>(.+)$", out, flags=re.MULTILINE))
+
+
 def last_line(text: str) -> str:
     """The last line of a program's words, at most 300 characters of it."""
     return text.strip().rpartition("\n")[2].strip()[:300]

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import install_r  # noqa: E402  the scripts are no package
 import setup as script  # noqa: E402
 import steps  # noqa: E402
+from stamp import NAME  # noqa: E402
 
 OURS = ".".join(map(str, sys.version_info[:2]))
 
@@ -71,7 +72,7 @@ def test_what_another_tool_made_is_refused(precious: Path, config: str | None, o
 
 def test_the_environment_of_another_python_is_refused(precious: Path) -> None:
     (precious / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.4.1\n")
-    (precious / script.STAMP).write_text("\n")
+    (precious / NAME).write_text("\n")
     before = contents(precious)
     done = run_setup(precious)
     assert done.returncode == 1
