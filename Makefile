@@ -19,6 +19,11 @@ setup: ## make .venv with all engines; install R and its packages where they are
 demo: setup ## fit real data with every engine, compare them, draw the picture
 	@$(BIN)/python -m unimix.demo
 
+# Small matrices, two processes: threads of the linear algebra would only wait for each other.
+test pythons: export OPENBLAS_NUM_THREADS ?= 1
+test pythons: export OMP_NUM_THREADS ?= 1
+test pythons: export MKL_NUM_THREADS ?= 1
+
 test: setup ## run the tests on all installed engines
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -347,17 +348,48 @@ def test_ctrl_c_in_a_finalizer_is_not_lost() -> None:
 def test_an_interruption_waits_until_r_can_be_left() -> None:
     """R looks for interruptions in calls that it cannot be thrown out of, too: rpy2's own do not catch the jump."""
     from rpy2 import rinterface
-    from rpy2.rinterface_lib import openrlib
 
     um.fit(FORMULA, simulate_slopes(), backend="lme4")
+    polled = rbridge.r_variable("R_PolledEvents", ctypes.c_void_p)
 
     def work() -> None:
         with rbridge.at_work():
+            before = polled.value
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)  # the listener has heard it
-            openrlib.rlib.R_PolledEvents()
-            assert openrlib.rlib.R_interrupts_pending == 0
+            assert polled.value
+            assert polled.value != before
+            ctypes.CFUNCTYPE(None)(polled.value)()
+            assert rbridge.r_variable("R_interrupts_pending", ctypes.c_int).value == 0
             rinterface.evalr("repeat {}")
 
     with pytest.raises(KeyboardInterrupt):
         work()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
+def test_rpy2_without_a_compiler_fits_and_can_be_interrupted() -> None:
+    """Where there is no compiler, pip installs rpy2 in its ABI mode, which does not declare R's variables."""
+    code = """
+import os, signal, threading
+import unimix as um
+from unimix.backends.r import bridge
+from rpy2 import rinterface
+from rpy2.rinterface_lib import openrlib
+from rpy2.situation import CFFI_MODE
+
+fit = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"), backend="lme4")
+assert openrlib.cffi_mode == CFFI_MODE.ABI
+print(fit.certificate().certified, round(fit.sigma, 3))
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    with bridge.at_work():
+        rinterface.evalr("repeat {}")
+except KeyboardInterrupt:
+    print("interrupted", rinterface.evalr("1 + 1")[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "RPY2_CFFI_MODE": "ABI"},
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["True 25.592", "interrupted 2.0"], done.stdout + done.stderr

@@ -7,10 +7,12 @@ interface is used, so that no converter can be lost in another thread, and conso
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import signal
 import socket
 import sys
@@ -18,7 +20,7 @@ import threading
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError, 
 from unimix.r_installation import find_r, install_lines
 
 LOCK = threading.RLock()
+Variable = TypeVar("Variable", ctypes.c_int, ctypes.c_void_p)
 _HINT = "unimix.doctor() says what is there, what fits together and the line that mends it."
 
 
@@ -255,19 +258,27 @@ def at_work(*, warns: bool = False) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C and the limits of a fit reach R."""
-    from rpy2.rinterface_lib import openrlib
-
-    here, former = threading.get_ident(), openrlib.rlib.R_PolledEvents
+    here, polled = threading.get_ident(), r_variable("R_PolledEvents", ctypes.c_void_p)
+    former = polled.value
 
     def interrupt() -> bool:
-        openrlib.rlib.R_PolledEvents = _interruption()
+        polled.value = ctypes.cast(_interruption(), ctypes.c_void_p).value
         return _evaluates(here)
 
     try:
         with undisturbed(), _on_ctrl_c(interrupt), stopped_by(interrupt):
             yield
     finally:
-        openrlib.rlib.R_PolledEvents = former
+        polled.value = former
+
+
+def r_variable(name: str, kind: type[Variable]) -> Variable:
+    """A global variable of R's library. rpy2 declares these only where it was compiled, not in its ABI mode."""
+    import rpy2.situation
+    from rpy2.rinterface_lib import openrlib
+
+    path = rpy2.situation.get_rlib_path(str(openrlib.R_HOME), platform.system())
+    return kind.in_dll(ctypes.CDLL(path), name)
 
 
 @functools.cache
@@ -276,13 +287,14 @@ def _interruption() -> Any:
 
     Set from another thread, or where rpy2 calls R without R_tryEval, R's flag makes it jump into a frame that is gone.
     """
-    from rpy2.rinterface_lib import openrlib
+    pending = r_variable("R_interrupts_pending", ctypes.c_int)
 
-    def pending() -> None:
+    @ctypes.CFUNCTYPE(None)
+    def interrupt_here() -> None:
         if _tries(sys._getframe(1)):
-            openrlib.rlib.R_interrupts_pending = 1
+            pending.value = 1
 
-    return openrlib.ffi.callback("void(void)", pending)
+    return interrupt_here
 
 
 def _evaluates(thread: int) -> bool:
