@@ -34,6 +34,11 @@ ROOT = Path(__file__).resolve().parent.parent
 WITH_R = ("all", "dev")
 WITHOUT_R = ("pymc", "dev")
 OLDEST_PYTHON = (3, 11)
+NO_CONNECTION = (
+    r"(?i)name resolution|connection (?:refused|timed out|broken|error)|newconnectionerror|max retries|proxyerror"
+)
+TIMESTAMP = r"^[\d-]+T[\d:,]+ +"
+"""What stands before each line of pip's log."""
 GIGABYTES = 2.0
 """What an environment with every engine takes, with room for what pip unpacks on the way."""
 
@@ -282,7 +287,7 @@ def _read(path: Path) -> str:
 def pip_fault(said: str, folder: Path) -> Stop:
     """What went wrong, from what pip said, and the line that leads on."""
     lines = [line for line in said.splitlines() if re.search(r"\bERROR\b|error:", line)]
-    own = "\n".join(f"    {line.strip()[:200]}" for line in lines[-4:])
+    own = "\n".join(f"    {re.sub(TIMESTAMP, '', line).strip()[:200]}" for line in lines[-4:])
     again = "Then type the same again; what is installed stays."
     if re.search(r"No space left on device|Errno 28|Disk quota exceeded", said):
         free = shutil.disk_usage(folder).free / 1e9
@@ -300,8 +305,18 @@ def pip_fault(said: str, folder: Path) -> Stop:
             f"of Python and R. Type\n    {line}\nand then `make setup` again.",
             about_rpy2=True,
         )
-    if re.search(r"(?i)name resolution|connection (?:refused|timed out|broken)|newconnectionerror|proxyerror", said):
+    if re.search(
+        r"(?i)name resolution|connection (?:refused|timed out|broken|error)|newconnectionerror|max retries|proxyerror",
+        said,
+    ):
         return Stop(f"pip reached no package index:\n{own}\nConnect, or name an index by PIP_INDEX_URL. {again}")
+    none = re.search(r"requirement ([\w.-]+).* \(from versions: none\)", said)
+    if none:
+        return Stop(
+            f"pip found no release of {none.group(1)} at all: the index that it asks does not have it, or it may not "
+            "ask one (`pip config list`, and variables whose names begin with PIP_, say which). Name an index by "
+            f"PIP_INDEX_URL. {again}"
+        )
     if re.search(r"ResolutionImpossible|conflicting|No matching distribution", said):
         told = os.environ.get("PIP_CONSTRAINT") or "`pip config list` shows whether it has one"
         return Stop(

@@ -90,10 +90,15 @@ def run_program(
                     process.wait(HEARTBEAT)
                     break
                 count = sum(bool(re.match(counted, line)) for line in said) if counted else len(said)
-                now = f"; now: {said[-1].strip()[:80]}" if said else ""
+                now = f"; now: {line[:80]}" if (line := _last_words(said)) else ""
                 say(f"  {time.monotonic() - started:.0f} s, {count} {unit}{now}")
         except BaseException:
             process.terminate()  # it must not go on in a folder that is being removed
             raise
         reader.join()
     return process.returncode, "".join(said)
+
+
+def _last_words(said: Sequence[str]) -> str:
+    """The last line that is no bar of progress."""
+    return next((line.strip() for line in reversed(said) if re.match(r"\s*\w", line)), "")

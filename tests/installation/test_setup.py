@@ -131,6 +131,12 @@ def test_errors_of_the_disk_are_told_in_words(tmp_path: Path) -> None:
             "no package index",
             False,
         ),
+        (
+            "ERROR: Could not find a version of requirement hatchling<2 (from versions: none)",
+            "no release of hatchling at all",
+            False,
+        ),
+        ("WARNING: connection error: Connection refused\nERROR: (from versions: none)", "no package index", False),
         ("ERROR: Cannot install unimix and numpy==1\nERROR: ResolutionImpossible: help", "PIP_CONSTRAINT= make", False),
         ("ERROR: Could not install: [Errno 13] Permission denied: '/x'", "pip may not write", False),
         ("ERROR: something new", "pip could not install the environment", False),
