@@ -176,7 +176,7 @@ def test_columns_that_are_only_taken_away_do_not_drop_rows():
 def test_the_dot_is_every_other_column():
     built = design("y ~ . + (1 | g)", FRAME[["k", "x", "y", "g"]])
     assert built.fixed_names == ("Intercept", "k", "x")
-    assert built.recipe.dot_columns == ("k", "x")
+    assert built.encoding.dot_columns == ("k", "x")
     weighted = design("y ~ . + (1 | g)", FRAME[["k", "x", "y", "g", "z"]], weights="z")
     assert weighted.fixed_names == ("Intercept", "k", "x")
 
@@ -357,7 +357,7 @@ def test_fingerprints_are_equal_for_every_form_of_the_data(kind, formula):
     built = design(formula, data[kind])
     expected = design(formula, data["pandas"])
     assert built.fingerprint() == expected.fingerprint()
-    assert built.recipe == expected.recipe
+    assert built.encoding == expected.encoding
     if isinstance(before, pd.DataFrame):
         pd.testing.assert_frame_equal(data[kind], before)
 

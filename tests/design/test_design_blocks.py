@@ -40,7 +40,7 @@ def test_columns_do_not_depend_on_the_blocks(formula, coding, monkeypatch):
     monkeypatch.setattr(aliasing, "CELLS", 37)
     parts = build_design(spec, FRAME, contrasts=coding)
     assert parts.fixed_names == whole.fixed_names
-    assert parts.recipe == whole.recipe
+    assert parts.encoding == whole.encoding
     np.testing.assert_array_equal(parts.x, whole.x)
     for a, b in zip(parts.blocks, whole.blocks, strict=True):
         np.testing.assert_array_equal(a.z, b.z)

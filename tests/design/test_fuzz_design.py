@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
-from unimix.design.encoding import DesignRecipe
-from unimix.design.transform import design_rows
+from unimix.design.encoding import Encoding
 from unimix.errors import UnimixError
 from unimix.formula.interpreter import parse
 
@@ -216,8 +215,8 @@ def test_a_sound_design_or_an_error_in_words(data, formula, weights):
     if design is None:
         return
     assert parse(parse(formula).text()).text() == parse(formula).text()
-    recipe = DesignRecipe.model_validate_json(design.recipe.model_dump_json())
-    again = design_rows(recipe, data.iloc[design.rows[:3]], with_groups=True)
+    encoding = Encoding.model_validate_json(design.encoding.model_dump_json())
+    again = encoding.transform(data.iloc[design.rows[:3]], with_groups=True)
     np.testing.assert_allclose(again.x, design.x[:3], rtol=1e-9, atol=1e-9)
     for block, z, labels in zip(design.blocks, again.z, again.labels, strict=True):
         np.testing.assert_allclose(z, block.z[:3], rtol=1e-9, atol=1e-9)

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from unimix.design.design import build_design
-from unimix.design.encoding import DesignRecipe
-from unimix.design.transform import design_rows
+from unimix.design.encoding import Encoding
 from unimix.errors import DataError, FormulaError, UnimixError
 from unimix.formula.interpreter import parse
 
@@ -288,8 +287,8 @@ def test_columns_with_such_names_are_plain_columns(name):
             design = build_design(parse(formula), data)
             matching = np.isclose(design.x, column[:, None], atol=1e-12).all(axis=0)
             assert matching.sum() == 1
-            again = DesignRecipe.model_validate_json(design.recipe.model_dump_json())
-            np.testing.assert_array_equal(design_rows(again, data[5:9], with_groups=False).x, design.x[5:9])
+            again = Encoding.model_validate_json(design.encoding.model_dump_json())
+            np.testing.assert_array_equal(again.transform(data[5:9], with_groups=False).x, design.x[5:9])
         assert name in build_design(parse(f"y ~ x + `{name}`"), data).fixed_names
         assert parse(parse(formulas[0]).text()).text() == parse(formulas[0]).text()
         grouped = build_design(parse(f"y ~ x + (1 | `{name}`)"), data.assign(**{name: np.arange(N) % 5}))
@@ -353,8 +352,8 @@ def test_levels_with_such_names_are_plain_levels(level):
     for formula in ("y ~ f * x + (f | g)", "y ~ x:f", "y ~ f:x + C(f, contr.sum)", "y ~ poly(x, 2):f"):
         design = build_design(parse(formula), data)
         assert len(set(design.fixed_names)) == design.p
-        again = DesignRecipe.model_validate_json(design.recipe.model_dump_json())
-        np.testing.assert_allclose(design_rows(again, data[4:9], with_groups=True).x, design.x[4:9], atol=1e-12)
+        again = Encoding.model_validate_json(design.encoding.model_dump_json())
+        np.testing.assert_allclose(again.transform(data[4:9], with_groups=True).x, design.x[4:9], atol=1e-12)
     crossed = build_design(parse("y ~ x:f"), data)
     np.testing.assert_array_equal(crossed.x[:, crossed.fixed_names.index(f"x:f[{level}]")], BASE["x"] * is_level)
     block = build_design(parse("y ~ x + (1 | f)"), data).blocks[0]

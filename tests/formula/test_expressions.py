@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 from unimix.design.design import build_design
-from unimix.design.encoding import DesignRecipe
+from unimix.design.encoding import Encoding
 from unimix.design.evaluate import functions, register_function
-from unimix.design.transform import design_rows
 from unimix.errors import DataError, FormulaError, OptionError
 from unimix.formula import allowed
 from unimix.formula.interpreter import parse
@@ -220,10 +219,10 @@ def test_bases_are_those_of_r(term, expected):
 
 
 def rows(term: str, new: object) -> np.ndarray:
-    recipe = build_design(parse(f"y ~ 0 + {term}"), FRAME).recipe
-    again = DesignRecipe.model_validate_json(recipe.model_dump_json())
-    assert again == recipe
-    return design_rows(again, new, with_groups=False).x
+    encoding = build_design(parse(f"y ~ 0 + {term}"), FRAME).encoding
+    again = Encoding.model_validate_json(encoding.model_dump_json())
+    assert again == encoding
+    return again.transform(new, with_groups=False).x
 
 
 @pytest.mark.parametrize(
@@ -247,7 +246,7 @@ def test_learnt_states_are_used_for_new_data(term, new, expected):
 def test_the_same_rows_give_the_same_columns_again(term):
     frame = FRAME.assign(x=[1.0, 2, 3, 4, 5, 1, 2, 3, 4, 5])
     design = build_design(parse(f"y ~ {term}"), frame)
-    np.testing.assert_allclose(design_rows(design.recipe, frame[3:5], with_groups=False).x, design.x[3:5], atol=1e-12)
+    np.testing.assert_allclose(design.encoding.transform(frame[3:5], with_groups=False).x, design.x[3:5], atol=1e-12)
 
 
 BAD_TERMS = [
@@ -322,7 +321,7 @@ def test_a_registered_function_is_called_with_copies(registered):
     assert "spoil" in functions()
     design = build_design(parse("y ~ 0 + spoil(x, power=2, label='a') + I(x) + (1 | f)"), FRAME)
     np.testing.assert_array_equal(design.x, np.column_stack([np.square(X), X]))
-    again = design_rows(design.recipe, {"x": [3.0], "f": ["a"]}, with_groups=True)
+    again = design.encoding.transform({"x": [3.0], "f": ["a"]}, with_groups=True)
     np.testing.assert_array_equal(again.x, [[9, 3]])
 
 

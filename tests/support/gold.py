@@ -103,7 +103,7 @@ def r_name(term: str, fit: um.FitResult) -> str:
     """R's name of a column: ``Evit[T.a]:x`` is ``Evita:x``, the second sum-coded column of f is ``f2``."""
     if term == "Intercept":
         return "(Intercept)"
-    levels = fit.model.recipe.levels
+    levels = fit.model.encoding.levels
 
     def part(text: str) -> str:
         found = re.fullmatch(r"(.+)\[(?:(T|S)\.)?(.*)\]", text)

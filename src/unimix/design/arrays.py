@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.encoding import DesignRecipe
+from unimix.design.encoding import Encoding
 from unimix.design.row_labels import RowLabels
-from unimix.design.typed_columns import Column, Level
+from unimix.design.typed_columns import Column, FactorColumn, Level, as_exact
 from unimix.distributions.family import Family, Gaussian
 from unimix.formula.terms import ModelSpec
 
@@ -85,7 +86,7 @@ class Design:
         dropped: Missing values per column among the dropped rows.
         aliased: Fixed-effects columns left out because they depend on others.
         notes: What was done to the data, in words.
-        recipe: How to make the same columns from new data.
+        encoding: What was learnt from the data, and how to make the same columns of other data.
         family: Distribution of the response, with its link.
         trials: Number of trials per row, shape (n,), for a binomial family; else None.
         zero: Columns of the logit of the probability of a structural zero, or None.
@@ -106,7 +107,7 @@ class Design:
     dropped: dict[str, int]
     aliased: tuple[str, ...]
     notes: tuple[str, ...]
-    recipe: DesignRecipe
+    encoding: Encoding
     family: Family = field(default_factory=Gaussian)
     trials: FloatArray | None = None
     zero: AuxiliaryDesign | None = None
@@ -133,6 +134,13 @@ class Design:
     def groups(self) -> dict[str, int]:
         """Number of levels per grouping factor."""
         return {b.group: b.n_levels for b in self.blocks}
+
+    def frame(self) -> dict[str, Any]:
+        """The columns that were fitted, as a mapping of lists, whole numbers without loss."""
+        return {
+            name: [c.levels[k] for k in c.codes] if isinstance(c, FactorColumn) else as_exact(c)
+            for name, c in self.columns.items()
+        }
 
     def fingerprint(self) -> str:
         """Digest of the numbers and names that define the model; equal for equal designs."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from unimix.design.aliasing import independent_columns
 from unimix.design.ar1_times import check_times
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, numeric_extra, read_extra, told_dropped, used_levels
-from unimix.design.encoding import DesignRecipe, RecipeBlock
+from unimix.design.encoding import EncodedBlock, Encoding
 from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
@@ -33,7 +32,7 @@ from unimix.distributions.family import Family, FamilyLike, as_family
 from unimix.errors import DataError, OptionError, listing
 from unimix.formula.contrasts import Contrast
 from unimix.formula.interpreter import column_names, part_columns, used_columns
-from unimix.formula.parser import Name, render
+from unimix.formula.parser import render
 from unimix.formula.terms import FixedPart, ModelSpec
 from unimix.formula.transforms import encode_state
 
@@ -128,6 +127,22 @@ def build_design(
             f"Fixed-effects columns left out because they are combinations of the others: {listing(aliased)}. "
             "The same columns are left out for every engine."
         )
+    encoding = Encoding(
+        formula=spec.formula,
+        dot_columns=dot_columns,
+        numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn)),
+        levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
+        contrasts={k: c.to_json() for k, c in coding.items()},
+        states={k: encode_state(s) for k, s in env.states.items()},
+        kept=tuple(int(j) for j in kept),
+        aliases=_aliases(x, kept),
+        blocks=tuple(own for own, _ in blocks),
+        offset_column=offset_name,
+        offset_given=extra_offset is not None,
+        weights_column=weight_name,
+        ziformula=dict(spec.texts).get("zero"),
+        zero_kept=parts["zero"].kept if "zero" in parts else (),
+    ).knowing(spec)
     design = Design(
         spec=spec,
         y=response.y,
@@ -141,22 +156,7 @@ def build_design(
         dropped=dropped,
         aliased=aliased,
         notes=tuple(notes),
-        recipe=DesignRecipe(
-            formula=spec.formula,
-            dot_columns=dot_columns,
-            numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn)),
-            levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
-            contrasts={k: c.to_json() for k, c in coding.items()},
-            states={k: encode_state(s) for k, s in env.states.items()},
-            kept=tuple(int(j) for j in kept),
-            aliases=_aliases(x, kept),
-            blocks=tuple(recipe for recipe, _ in blocks),
-            offset_column=offset_name,
-            offset_given=extra_offset is not None,
-            weights_column=weight_name,
-            ziformula=dict(spec.texts).get("zero"),
-            zero_kept=parts["zero"].kept if "zero" in parts else (),
-        ),
+        encoding=encoding.recognising(columns, {b.group: b.codes for _, b in blocks}),
         family=family,
         trials=response.trials,
         zero=parts.get("zero"),
@@ -204,27 +204,13 @@ def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ())
         return spec, ()
     used = {*column_names(spec), *exclude}
     others = tuple(c for c in column_labels(data) if c not in used)
-    return with_dot(spec, others), others
-
-
-def with_dot(spec: ModelSpec, columns: tuple[str, ...]) -> ModelSpec:
-    """Replace ``.`` by these columns."""
-    added = [
-        new
-        for term in spec.fixed.added
-        for new in (
-            [Name(c, term.position, quoted=True) for c in columns]
-            if isinstance(term, Name) and term.name == "." and not term.quoted
-            else [term]
-        )
-    ]
-    return replace(spec, fixed=FixedPart(spec.fixed.intercept, tuple(added), spec.fixed.removed))
+    return spec.with_dot(others), others
 
 
 def _blocks(
     spec: ModelSpec, columns: Mapping[str, Column], env: Environment, coding: Mapping[str, Contrast], n: int
-) -> list[tuple[RecipeBlock, RandomBlock]]:
-    blocks: list[tuple[RecipeBlock, RandomBlock]] = []
+) -> list[tuple[EncodedBlock, RandomBlock]]:
+    blocks: list[tuple[EncodedBlock, RandomBlock]] = []
     factors: dict[str, FactorColumn] = {}
     for index, term in enumerate(spec.random):
         for name in term.factors:
@@ -243,5 +229,5 @@ def _blocks(
                 levels=name_levels(levels),
                 structure=term.structure,
             )
-            blocks.append((RecipeBlock(term=index, columns=picked), block))
+            blocks.append((EncodedBlock(term=index, columns=picked), block))
     return blocks

@@ -1,15 +1,53 @@
-"""How to make the columns of a fitted model again from new data, without the engine and without the old data."""
+"""Encoding: what was learnt from the data while a design was built, and the same columns made of other data.
+
+It is the counterpart of formulaic's ``ModelSpec``: :func:`unimix.design.design.build_design` learns, and
+:meth:`Encoding.transform` applies what was learnt, without the engine and without the data that were fitted. The
+formula is read once; a saved encoding holds its text and reads it again when it is first asked.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from unimix.design.digests import DataDigest
+from unimix.design.evaluate import Environment, FactorValue, evaluate
+from unimix.design.grouping_factors import combine, name_levels
+from unimix.design.model_matrix import build_columns
+from unimix.design.transform import NewRows, match_levels, match_number
+from unimix.design.typed_columns import (
+    Column,
+    Level,
+    NumericColumn,
+    as_factor,
+    as_numbers,
+    column_labels,
+    n_rows,
+    read_columns,
+)
+from unimix.errors import DataError, did_you_mean, listing
+from unimix.formula.allowed import expression_columns
+from unimix.formula.contrasts import Contrast
+from unimix.formula.expand import expand, remaining_atoms
+from unimix.formula.interpreter import parse
+from unimix.formula.parser import Call
+from unimix.formula.transforms import decode_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unimix.formula.terms import FixedPart, ModelSpec
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 JsonLevel = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
-class RecipeBlock(BaseModel):
+class EncodedBlock(BaseModel):
     """Which columns of which random term a block holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -18,7 +56,7 @@ class RecipeBlock(BaseModel):
     columns: tuple[int, ...]
 
 
-class DesignRecipe(BaseModel):
+class Encoding(BaseModel):
     """Everything that was learnt from the data while the design was built.
 
     Attributes:
@@ -29,13 +67,14 @@ class DesignRecipe(BaseModel):
         contrasts: Coding per factor column.
         states: What ``poly``, ``scale`` and splines learnt, by call.
         kept: Fixed-effects columns that were kept (full rank).
-        aliases: The columns that were left out as combinations of those kept: one tuple of weights per column left out.
+        aliases: The columns left out as combinations of those kept: one tuple of weights per column left out.
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was an array.
         weights_column: Column named by ``weights=``, if any.
-        ziformula: Of the probability of a structural zero, if any.
+        ziformula: Formula of the probability of a structural zero, if any.
         zero_kept: Its columns that were kept.
+        data: Digests of the columns, by which the data that were fitted are recognised.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,9 +87,250 @@ class DesignRecipe(BaseModel):
     states: dict[str, Any] = {}
     kept: tuple[int, ...] = ()
     aliases: tuple[tuple[float, ...], ...] = ()
-    blocks: tuple[RecipeBlock, ...] = ()
+    blocks: tuple[EncodedBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
     weights_column: str | None = None
     ziformula: str | None = None
     zero_kept: tuple[int, ...] = ()
+    data: DataDigest = DataDigest()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled: the fields, without what is made of them; the parsed formula may be very deep."""
+        state = super().__getstate__()
+        return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k in type(self).model_fields}}
+
+    def knowing(self, spec: ModelSpec) -> Self:
+        """The same encoding, told the formula that was parsed already.
+
+        Args:
+            spec: With its ``.`` expanded; a formula of the dispersion is no part of an encoding.
+        """
+        self.__dict__["spec"] = spec.without_dispersion()
+        return self
+
+    def recognising(self, columns: Mapping[str, Column], groups: Mapping[str, IntArray]) -> Self:
+        """The same encoding with the digests of the data that were fitted.
+
+        Args:
+            columns: All columns of the design, rows used only.
+            groups: Level index per row of each grouping factor, shape (n,).
+        """
+        own = {n: c for n, c in columns.items() if n not in self.groupings}
+        return self.changed(data=DataDigest.of(own, groups))
+
+    # -- what the formula says ------------------------------------------------------------------
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The formula, parsed, with the columns that ``.`` stood for; without a formula of the dispersion."""
+        return parse(self.formula, self.ziformula).with_dot(self.dot_columns)
+
+    @cached_property
+    def predictors(self) -> tuple[str, ...]:
+        """Columns that the fixed part, the zero inflation and the offset use, in the order of the formula."""
+        parts = (self.spec.fixed, *self.spec.parts.values())
+        names = [n for part in parts for n in _columns_in(part)]
+        names += [n for node in self.spec.offsets for n in expression_columns(node)]
+        return tuple(dict.fromkeys([*names, *([self.offset_column] if self.offset_column else [])]))
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """The predictors, and the columns that random terms use."""
+        random = [n for term in self.spec.random for n in (*_columns_in(term.left), *term.factors)]
+        return tuple(dict.fromkeys([*self.predictors, *random]))
+
+    @cached_property
+    def groupings(self) -> frozenset[str]:
+        """Columns that are parts of grouping factors and of nothing else."""
+        slopes = {n for term in self.spec.random for n in _columns_in(term.left)}
+        return frozenset(self.variables) - set(self.predictors) - slopes
+
+    def slopes(self, group: str) -> list[str]:
+        """Columns whose effects vary over a grouping factor."""
+        terms = [t for t in self.spec.random if t.group == group]
+        return list(dict.fromkeys(n for term in terms for n in _columns_in(term.left)))
+
+    @property
+    def coding(self) -> dict[str, Contrast]:
+        """Contrast coding per factor column."""
+        return {k: Contrast.from_json(v) for k, v in self.contrasts.items()}
+
+    def environment(self, columns: Mapping[str, Column]) -> Environment:
+        """Columns in which the formula is evaluated with the states that were learnt."""
+        return Environment(columns, {k: decode_state(s) for k, s in self.states.items()}, learning=False)
+
+    def without_given_offset(self) -> Self:
+        """The same without the offset that was given as an array."""
+        return self.changed(offset_given=False) if self.offset_given else self
+
+    def changed(self, **fields: Any) -> Self:
+        """The same formula with other values of some fields; what was parsed is shared.
+
+        Args:
+            fields: New values of ``kept``, ``blocks``, ``offset_given`` or ``data``.
+        """
+        return self.model_copy(update=fields).knowing(self.spec)
+
+    # -- other data -----------------------------------------------------------------------------
+
+    def transform(self, data: Any, *, with_groups: bool) -> NewRows:
+        """Make the columns of the design from new data.
+
+        Args:
+            data: New rows, in any form that ``fit`` takes; the response is not needed.
+            with_groups: Also make the random-effects columns and the level labels.
+
+        Raises:
+            DataError: For absent columns, unknown levels of a predictor, columns of another type.
+        """
+        if self.offset_given:
+            raise DataError(
+                "The model was fitted with offset= as an array, whose values for the new rows are unknown. Fit with "
+                "offset='column' or offset(column) in the formula, then new data can carry it."
+            )
+        columns, complete = self._complete_columns(data, self.variables if with_groups else self.predictors)
+        rows = np.flatnonzero(complete)
+        env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.coding, len(rows)
+        x, _ = build_columns(self.spec.fixed, env, coding, n)
+        zero = None
+        if self.spec.zero is not None:
+            zero = build_columns(self.spec.zero, env, coding, n)[0][:, list(self.zero_kept)]
+        z: list[FloatArray] = []
+        labels: list[tuple[Level, ...]] = []
+        made: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
+        for block in self.blocks if with_groups else ():
+            if block.term not in made:
+                term = self.spec.random[block.term]
+                codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
+                names = name_levels(levels)
+                made[block.term] = build_columns(term.left, env, coding, n)[0], tuple(names[c] for c in codes)
+            values, own = made[block.term]
+            z.append(values[:, list(block.columns)])
+            labels.append(own)
+        kept = x[:, list(self.kept)]
+        return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(labels), zero, self._lacking(x, kept))
+
+    def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
+        """The variables in these rows of the data that were fitted, by name."""
+        return {n: self._match(n, c).take(rows) for n, c in read_columns(data, self.variables).items()}
+
+    def digest(self, data: Any, rows: IntArray, groups: Mapping[str, IntArray]) -> DataDigest:
+        """Digests of other data, to be compared with those of the data that were fitted.
+
+        Args:
+            data: In any form that ``fit`` takes; response and weights may be absent.
+            rows: Index of each row used in them, shape (n,).
+            groups: Level index per row of each grouping factor, shape (n,).
+        """
+        present = set(column_labels(data))
+        names = [n for n in (*self.numeric, *self.levels) if n in present and n not in self.groupings]
+        read = read_columns(data, names)
+        return DataDigest.of({n: self._match(n, c).take(rows) for n, c in read.items()}, groups)
+
+    def response(self, data: Any) -> FloatArray | None:
+        """The response in new data, shape (n,); NaN where it is missing, None where a column of it is absent.
+
+        Args:
+            data: New rows, in any form that ``fit`` takes.
+        """
+        columns = self._response_columns(data)
+        if columns is None:
+            return None
+        missing = np.any([c.missing for c in columns.values()], axis=0)
+        rows = np.flatnonzero(~missing)
+        env = self.environment({k: c.take(rows) for k, c in columns.items()})
+        node = self.spec.response
+        parts = node.arguments if isinstance(node, Call) and node.function == "cbind" else (node,)
+        values = [evaluate(part, env) for part in parts]
+        plain = [v.codes.astype(np.float64) if isinstance(v, FactorValue) else np.asarray(v) for v in values]
+        found = np.full(len(missing), np.nan)
+        found[rows] = plain[0] if len(plain) == 1 else plain[0] / (plain[0] + plain[1])
+        return found
+
+    def trials(self, data: Any) -> FloatArray | None:
+        """Trials of a response ``cbind(successes, failures)``, shape (n,); None where new data do not have them."""
+        node = self.spec.response
+        if not (isinstance(node, Call) and node.function == "cbind"):
+            return None
+        columns = self._response_columns(data)
+        if columns is None:
+            return None
+        env = self.environment(columns)
+        return np.asarray(sum(np.asarray(evaluate(part, env), dtype=np.float64) for part in node.arguments))
+
+    def weights(self, data: Any) -> FloatArray | None:
+        """The column of new data that ``weights=`` named, shape (n,); None where nothing was named.
+
+        Raises:
+            DataError: If it is absent, missing or not positive.
+        """
+        name = self.weights_column
+        if name is None:
+            return None
+        if name not in column_labels(data):
+            raise DataError(
+                f"The model was fitted with weights={name!r}, and a new response has the weight or the trials of its "
+                f"row: add a column {name!r} to the new data; 1 is one trial, or a response of weight 1."
+            )
+        column = read_columns(data, [name])[name]
+        found = as_numbers(column) if isinstance(column, NumericColumn) else None
+        if found is None or column.missing.any() or not (found > 0).all():
+            raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
+        return found
+
+    # -- parts of these -------------------------------------------------------------------------
+
+    def _match(self, name: str, column: Column) -> Column:
+        """Give a new column the type and the levels it had when the model was fitted; grouping factors may differ."""
+        if name in self.groupings:
+            return column
+        return match_number(name, column) if name in self.numeric else match_levels(name, column, self.levels[name])
+
+    def _complete_columns(self, data: Any, used: tuple[str, ...]) -> tuple[dict[str, Column], npt.NDArray[np.bool_]]:
+        """The named columns of new data, and which of its rows have no missing value among them."""
+        labels = column_labels(data)
+        absent = [n for n in used if n not in labels]
+        if absent:
+            hint = did_you_mean(absent[0], labels)
+            raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
+        columns = {name: self._match(name, column) for name, column in read_columns(data, used).items()}
+        complete = np.ones(len(next(iter(columns.values())).missing) if columns else n_rows(data), dtype=bool)
+        for column in columns.values():
+            complete &= ~column.missing
+        for name, column in columns.items():
+            if isinstance(column, NumericColumn) and np.isinf(column.values).any():
+                raise DataError(f"{name!r} holds infinite values.")
+        return columns, complete
+
+    def _response_columns(self, data: Any) -> dict[str, Column] | None:
+        names = list(expression_columns(self.spec.response))
+        if any(n not in column_labels(data) for n in names):
+            return None
+        return {n: self._match(n, c) for n, c in read_columns(data, names).items()}
+
+    def _offset(self, env: Environment, n: int) -> FloatArray:
+        offset = np.zeros(n)
+        for node in self.spec.offsets:
+            offset = offset + np.asarray(evaluate(node, env), dtype=np.float64)
+        if self.offset_column is not None:
+            extra = env.columns[self.offset_column]
+            offset = offset + (extra.values if isinstance(extra, NumericColumn) else np.nan)
+        return offset
+
+    def _lacking(self, x: FloatArray, kept: FloatArray) -> npt.NDArray[np.bool_] | None:
+        """Rows whose columns that were left out are not the combinations of the others that they were, shape (n,)."""
+        left = [j for j in range(x.shape[1]) if j not in set(self.kept)]
+        if not self.aliases or len(left) != len(self.aliases):
+            return None
+        expected = kept @ np.array(self.aliases).T
+        size = np.maximum(np.abs(x[:, left]).max(axis=0, initial=0.0), np.abs(expected).max(axis=0, initial=0.0))
+        return np.asarray((np.abs(x[:, left] - expected) > 1e-6 * size).any(axis=1))
+
+
+def _columns_in(part: FixedPart) -> list[str]:
+    """Columns that the terms of a part use."""
+    return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
+
+
+__all__ = ["EncodedBlock", "Encoding", "JsonLevel"]

@@ -335,6 +335,11 @@ def as_numbers(column: Column) -> FloatArray:
     return column.values if isinstance(column, NumericColumn) else column.codes.astype(np.float64)  # noqa: PD011  (no pandas object)
 
 
+def as_exact(column: NumericColumn) -> npt.NDArray[Any]:
+    """Its numbers, whole ones without loss, shape (n,)."""
+    return column.values if column.whole is None else column.whole  # noqa: PD011  (no pandas object)
+
+
 def as_factor(column: Column, name: str) -> FactorColumn:
     """Use a column as a grouping factor: numbers become levels in increasing order."""
     if isinstance(column, FactorColumn):

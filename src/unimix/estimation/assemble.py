@@ -102,7 +102,7 @@ def _model(design: Design, method: str) -> ModelInfo:
         groups=design.groups,
         aliased=design.aliased,
         fingerprint=design.fingerprint(),
-        recipe=design.recipe,
+        encoding=design.encoding,
         weighted=design.weights is not None,
     )
 
@@ -214,6 +214,7 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
         population_predictor=population,
         weights=design.weights,
         trials=design.trials,
+        offset=design.offset,
         labels=design.labels,
         zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from unimix.design.arrays import Design
 from unimix.design.complete_rows import read_extra
-from unimix.design.design import build_design, with_dot
+from unimix.design.design import build_design
 from unimix.design.frames import to_pandas
 from unimix.design.typed_columns import as_numbers
 from unimix.errors import DataError
@@ -44,8 +44,7 @@ class Carried:
     @property
     def without_groups(self) -> str:
         """The formula without its random part; ``.`` stands for the columns that it stood for beside the groups."""
-        spec = with_dot(parse(self.formula), self.design.recipe.dot_columns)
-        return replace(spec, random=()).text()
+        return replace(self.design.encoding.spec, random=(), zero=None).text()
 
 
 def carry(formula: str, data: Any, arguments: Mapping[str, Any]) -> Carried:

@@ -180,16 +180,16 @@ def model_text(fit: FittedModel) -> str:
     An offset or weights that were no column but numbers are ``given``; the weights of a binomial response are its
     numbers of trials.
     """
-    recipe = fit.model.recipe
+    encoding = fit.model.encoding
     told = [fit.model.formula]
-    if recipe.ziformula is not None:
-        told.append(f"ziformula ~ {recipe.ziformula.strip().removeprefix('~').strip()}")
+    if encoding.ziformula is not None:
+        told.append(f"ziformula ~ {encoding.ziformula.strip().removeprefix('~').strip()}")
     if "dispersion" in fit.parts:
         told.append(f"dispformula ~ {fit.model.reading.rpartition(', dispersion ~ ')[2].removeprefix('1 + ')}")
-    if recipe.offset_column is not None or recipe.offset_given:
-        told.append(f"offset {recipe.offset_column or 'given'}")
-    if recipe.weights_column is not None or fit.model.weighted or _trials_given(fit):
-        told.append(f"weights {recipe.weights_column or 'given'}")
+    if encoding.offset_column is not None or encoding.offset_given:
+        told.append(f"offset {encoding.offset_column or 'given'}")
+    if encoding.weights_column is not None or fit.model.weighted or _trials_given(fit):
+        told.append(f"weights {encoding.weights_column or 'given'}")
     return "; ".join(told)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, Self, overload
 
@@ -28,6 +29,7 @@ from unimix.fitted.schema import (
     Status,
 )
 from unimix.foreign_names import attribute_hint, refuse_keywords
+from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
@@ -83,7 +85,8 @@ class FittedModel(BaseModel):
     @classmethod
     def _known_version(cls, version: int) -> int:
         if version != SCHEMA_VERSION:
-            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. Update unimix")
+            do = "Update unimix" if version > SCHEMA_VERSION else "Fit the model again"
+            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. {do}")
         return version
 
     _native: Any = PrivateAttr(default=None)
@@ -284,8 +287,15 @@ class FittedModel(BaseModel):
         return residuals(self.family, self.dispersion_parameters, self.rows, kind)
 
     @property
+    def spec(self) -> ModelSpec:
+        """The formula, parsed once, with the columns that ``.`` stood for; without a formula of the dispersion."""
+        return self.model.encoding.spec
+
+    @cached_property
     def family(self) -> Family:
         """Distribution of the response, with its link."""
+        if self._design is not None:
+            return self._design.family
         return as_family(f"{self.model.family}({self.model.link})")
 
     @property

@@ -9,18 +9,16 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
-from unimix.design.design import with_dot
 from unimix.design.grouping_factors import level_codes
 from unimix.design.response import SUCCESS
-from unimix.design.transform import NewRows, design_rows, response_values, used_columns
-from unimix.distributions.family import as_family
-from unimix.errors import DataError
+from unimix.design.transform import NewRows
+from unimix.errors import DataError, listing
 from unimix.fitted.model import FittedModel
-from unimix.formula.interpreter import parse
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 1e-6
-"""Relative difference of linear predictors above which data are not those that were fitted."""
+"""Relative difference of predictors or responses above which data are not those that were fitted."""
+OTHER = "These are not the data that were fitted: {}. Give the frame that fit() was given."
 
 Model = TypeVar("Model", bound=FittedModel)
 
@@ -51,7 +49,10 @@ def with_data(fit: Model, data: Any) -> Model:
 
 
 def rebuild_design(fit: FittedModel, data: Any) -> Design:
-    """The design that a result belongs to; weights, trials and an offset given as an array are the result's own.
+    """The design that a result belongs to; weights, trials and offset are the result's own.
+
+    All that was fitted is compared: predictors, grouping factors, response, weights and offset by their digests
+    (:mod:`unimix.design.digests`), and the fitted values that fixed and group effects give.
 
     Args:
         fit: A result without a formula of the dispersion.
@@ -63,74 +64,73 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         raise DataError(
             "A loaded result does not know the columns of its dispersion: fit the model again to the frame."
         )
-    recipe = fit.model.recipe.model_copy(update={"offset_given": False})
-    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
-    made = design_rows(recipe, data, with_groups=bool(fit.random))
-    place = np.full(len(made.complete), -1)
-    place[made.complete] = np.arange(int(made.complete.sum()))
-    index = np.asarray(fit.rows.index, dtype=np.int64)
-    if index.max(initial=-1) >= len(place) or (place[index] < 0).any():
-        raise DataError(
-            f"These are not the data that were fitted: the fit used rows up to number {index.max()}, and the data have "
-            f"{int(made.complete.sum())} complete rows of {len(place)}. Give the frame that fit() was given."
+    encoding, rows = fit.model.encoding, fit.rows
+    made = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
+    index = np.asarray(rows.index, dtype=np.int64)
+    _check_rows(fit, made, index)
+    at = (np.cumsum(made.complete) - 1)[index]
+    blocks = tuple(
+        RandomBlock(
+            group=block.group,
+            factors=fit.spec.random[own.term].factors,
+            terms=block.terms,
+            z=np.ascontiguousarray(z[at]),
+            codes=level_codes(block.levels, [labels[i] for i in at]),
+            levels=block.levels,
+            structure=fit.spec.random[own.term].structure,
         )
-    at = place[index]
-    x = made.x[at]
-    offset = made.offset[at]
-    fixed = np.asarray(fit.rows.population_predictor)
-    given = fixed - x @ fit.fixed.estimate
-    if fit.model.recipe.offset_given:
-        offset = given
-    eta = x @ fit.fixed.estimate + offset
-    blocks = []
-    for block, z, labels, own in zip(fit.random, made.z, made.labels, recipe.blocks, strict=True):
-        codes = level_codes(block.levels, [labels[i] for i in at])
-        if (codes < 0).any():
-            raise DataError(f"These are not the data that were fitted: {block.group} has levels that the fit has not.")
-        eta = eta + np.einsum("nq,nq->n", z[at], np.asarray(block.modes)[codes])
-        blocks.append(
-            RandomBlock(
-                block.group,
-                (block.group,),
-                block.terms,
-                np.ascontiguousarray(z[at]),
-                codes,
-                block.levels,
-                spec.random[own.term].structure,
-            )
-        )
-    size = float(np.abs(fit.rows.linear_predictor).max())
-    if np.abs(eta - fit.rows.linear_predictor).max() > SAME * max(size, 1e-300):
-        raise DataError(
-            "These are not the data that were fitted: fixed and group effects do not give the fitted values with them. "
-            "Give the frame that fit() was given."
-        )
-    zero = _zero_part(fit, made, at)
-    rows = fit.rows
-    observed = response_values(fit.model.recipe, data)
+        for block, z, labels, own in zip(fit.random, made.z, made.labels, encoding.blocks, strict=True)
+    )
+    strange = [b.group for b in blocks if (b.codes < 0).any()]
+    if strange:
+        raise DataError(OTHER.format(f"{strange[0]} has levels that the fit has not"))
+    differing = encoding.data.differing(encoding.digest(data, index, {b.group: b.codes for b in blocks}), len(index))
+    if differing:
+        raise DataError(OTHER.format(f"{listing(differing)} {'differs' if len(differing) == 1 else 'differ'}"))
+    x = np.ascontiguousarray(made.x[at])
+    _check_predictor(fit, x, blocks)
+    observed = encoding.response(data)
     if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
-        raise DataError(
-            "These are not the data that were fitted: the response differs. Give the frame that fit() was given."
-        )
+        raise DataError(OTHER.format("the response differs"))
     return Design(
-        spec=spec,
+        spec=fit.spec,
         y=np.asarray(rows.observed, dtype=np.float64),
-        x=np.ascontiguousarray(x),
+        x=x,
         fixed_names=fit.fixed.terms,
-        blocks=tuple(blocks),
+        blocks=blocks,
         weights=None if rows.weights is None else np.asarray(rows.weights),
-        offset=offset if np.any(offset != 0) else None,
+        offset=None if rows.offset is None else np.asarray(rows.offset),
         rows=index,
-        n_rows=len(place),
+        n_rows=len(made.complete),
         dropped=fit.model.missing,
         aliased=fit.model.aliased,
         notes=tuple(note for note in fit.notes if SUCCESS in note),
-        recipe=fit.model.recipe,
-        family=as_family(f"{fit.model.family}({fit.model.link})"),
+        encoding=encoding,
+        family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
-        columns=used_columns(fit.model.recipe, data, index),
-        zero=zero,
+        columns=encoding.columns(data, index),
+        zero=_zero_part(fit, made, at),
     )
+
+
+def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -> None:
+    """Refuse data of another length, or in which a row that was fitted is incomplete."""
+    given, n = fit.model.n_obs + fit.model.n_dropped, len(made.complete)
+    if n != given:
+        raise DataError(OTHER.format(f"they have {n} rows, and the fit was given {given}"))
+    lacking = int((~made.complete[index]).sum())
+    if lacking:
+        raise DataError(OTHER.format(f"{lacking} of the {fit.model.n_obs} rows that were used have missing values"))
+
+
+def _check_predictor(fit: FittedModel, x: FloatArray, blocks: tuple[RandomBlock, ...]) -> None:
+    """Refuse columns that do not give the fitted values: a function in the formula computes something else now."""
+    eta = x @ fit.fixed.estimate + (0.0 if fit.rows.offset is None else fit.rows.offset)
+    for block, own in zip(blocks, fit.random, strict=True):
+        eta = eta + np.einsum("nq,nq->n", block.z, np.asarray(own.modes)[block.codes])
+    size = float(np.abs(fit.rows.linear_predictor).max())
+    if np.abs(eta - fit.rows.linear_predictor).max() > SAME * max(size, 1e-300):
+        raise DataError(OTHER.format("fixed and group effects do not give the fitted values with them"))
 
 
 def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> AuxiliaryDesign | None:
@@ -140,8 +140,5 @@ def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> Au
     own = fit.parts["zero"]
     x = np.ascontiguousarray(made.zero[at])
     if not np.allclose(special.expit(x @ own.estimate), fit.rows.zero_probability, rtol=SAME, atol=SAME):
-        raise DataError(
-            "These are not the data that were fitted: the probabilities of structural zeros differ. Give the frame "
-            "that fit() was given."
-        )
-    return AuxiliaryDesign(x, own.terms, fit.model.recipe.zero_kept)
+        raise DataError(OTHER.format("the probabilities of structural zeros differ"))
+    return AuxiliaryDesign(x, own.terms, fit.model.encoding.zero_kept)

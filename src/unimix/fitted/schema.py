@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from unimix.design.encoding import DesignRecipe, JsonLevel
+from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.row_labels import RowLabels
 from unimix.fitted.arrays import Array, Real
 
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PRIORS = "priors given by the user"
 """Key of provenance."""
 State = Literal["converged", "singular", "not_converged", "failed"]
@@ -40,7 +40,7 @@ class ModelInfo(Part):
         groups: Levels per grouping factor.
         aliased: Columns left out because they depend on others.
         fingerprint: Digest of the design; results of one design can be compared.
-        recipe: How to make the columns for new data.
+        encoding: What was learnt from the data, and how to make the same columns of other data.
         weighted: Whether weights were used (numbers of trials apart).
     """
 
@@ -56,7 +56,7 @@ class ModelInfo(Part):
     groups: dict[str, int]
     aliased: tuple[str, ...]
     fingerprint: str
-    recipe: DesignRecipe
+    encoding: Encoding
     weighted: bool
 
 
@@ -204,6 +204,7 @@ class Rows(Part):
         weights: Shape (n,), or None.
         trials: Shape (n,), for a binomial family; else None.
         zero_probability: Probability of a structural zero, shape (n,), with zero inflation; else None.
+        offset: Added to both predictors, shape (n,), or None.
         labels: Index of the rows in the pandas frame that was fitted, where it is not 0, 1, 2 ...; else None.
     """
 
@@ -214,4 +215,5 @@ class Rows(Part):
     weights: Array | None = None
     trials: Array | None = None
     zero_probability: Array | None = None
+    offset: Array | None = None
     labels: RowLabels | None = None

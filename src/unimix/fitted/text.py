@@ -9,7 +9,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from unimix.distributions.family import as_family
 from unimix.fitted import tables
 from unimix.fitted.describe import model_text, shown_sds
 from unimix.fitted.model import FittedModel
@@ -167,7 +166,7 @@ def part_heading(fit: FittedModel, name: str) -> str:
     """Over the coefficients of what is modelled beside the mean: what their linear predictor is."""
     if name == "zero":
         return "Zero inflation (logit of the probability of a structural zero)"
-    parameter = as_family(f"{fit.model.family}({fit.model.link})").parameters[0]
+    parameter = fit.family.parameters[0]
     return f"Dispersion (log {parameter})"
 
 

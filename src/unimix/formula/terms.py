@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unimix.formula.parser import Binary, Name, Node, Unary, quote, render
 
@@ -105,3 +105,20 @@ class ModelSpec:
     def has_dot(self) -> bool:
         """Whether ``.`` (all other columns) stands in the fixed part."""
         return any(isinstance(t, Name) and t.name == "." and not t.quoted for t in self.fixed.added)
+
+    def without_dispersion(self) -> ModelSpec:
+        """The formula of the mean, and of the structural zeros."""
+        return replace(self, dispersion=None, texts=tuple(t for t in self.texts if t[0] != "dispersion"))
+
+    def with_dot(self, columns: tuple[str, ...]) -> ModelSpec:
+        """Replace ``.`` by these columns."""
+        added = [
+            new
+            for term in self.fixed.added
+            for new in (
+                [Name(c, term.position, quoted=True) for c in columns]
+                if isinstance(term, Name) and term.name == "." and not term.quoted
+                else [term]
+            )
+        ]
+        return replace(self, fixed=FixedPart(self.fixed.intercept, tuple(added), self.fixed.removed))

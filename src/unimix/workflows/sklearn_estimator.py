@@ -164,10 +164,10 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             self._set_coefficients(beta)
             self._result, self._reason = None, str(error)
             return self
-        recipe = self._result.model.recipe
-        if self.formula is None and all(self._names[j] in recipe.numeric for j in self._predictors):
+        encoding = self._result.model.encoding
+        if self.formula is None and all(self._names[j] in encoding.numeric for j in self._predictors):
             beta = np.zeros(1 + len(self._predictors))
-            beta[list(recipe.kept)] = self._result.fixed.estimate
+            beta[list(encoding.kept)] = self._result.fixed.estimate
             self._set_coefficients(beta)
         if not self._result.converged:
             told = " ".join((f"{self._result.backend} did not converge.", *self._result.status.messages))

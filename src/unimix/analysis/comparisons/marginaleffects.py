@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
-from unimix.design.transform import predictor_names
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Family
 from unimix.distributions.sampling import mean_of
@@ -74,7 +73,7 @@ def to_marginaleffects(fit: FittedModel) -> Any:
     columns[response] = np.asarray(fit.rows.observed, dtype=np.float64).tolist()
     if offset is not None:
         columns[str(offset_name)] = offset.tolist()
-    predictors = [shown[n] for n in predictor_names(fit.model.recipe) if n in shown]
+    predictors = [shown[n] for n in fit.model.encoding.predictors if n in shown]
     beta = np.array(fit.fixed.estimate, dtype=np.float64)
     facts = vault(
         coef=beta,

@@ -13,7 +13,6 @@ import pandas as pd
 from unimix.analysis.comparisons.predictors import Predictors, level_text
 from unimix.design.typed_columns import as_numbers, read_columns
 from unimix.errors import OptionError, did_you_mean, listing
-from unimix.formula.interpreter import parse
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -104,7 +103,7 @@ def _wanted(variables: Any, known: Predictors, *, slopes: bool) -> dict[str, Any
 
 
 def _unknown(fit: FittedModel, name: str, known: list[str]) -> str:
-    factors = {n for t in parse(fit.model.recipe.formula).random for n in (t.group, *t.factors)}
+    factors = {n for t in fit.spec.random for n in (t.group, *t.factors)}
     if name in factors:
         return (
             f"{name!r} is a grouping factor: its effects are random and are no contrasts of the population. "

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unimix.design.design import with_dot
-from unimix.design.transform import predictor_names
 from unimix.design.typed_columns import Column, FactorColumn, as_factor
 from unimix.formula.allowed import FACTOR_CALLS, expression_columns
 from unimix.formula.expand import expand, remaining_atoms
-from unimix.formula.interpreter import parse
 from unimix.formula.parser import Call, Name, Node, render
 
 if TYPE_CHECKING:
@@ -39,21 +36,20 @@ class Predictors:
     @classmethod
     def of(cls, fit: FittedModel, design: Design) -> Predictors:
         """Those of a result."""
-        recipe = fit.model.recipe
-        spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
+        encoding, spec = fit.model.encoding, fit.spec
         products = expand(spec.fixed)
         nodes = [*remaining_atoms(products).values(), *spec.offsets]
         names = list(dict.fromkeys(n for node in nodes for n in expression_columns(node)))
-        names += [recipe.offset_column] if recipe.offset_column and recipe.offset_column not in names else []
+        names += [encoding.offset_column] if encoding.offset_column and encoding.offset_column not in names else []
         nodes += [node for part in spec.parts.values() for node in remaining_atoms(expand(part)).values()]
         levels: dict[str, list[Any]] = {}
-        for name in predictor_names(recipe):
+        for name in encoding.predictors:
             column = design.columns.get(name)
             if isinstance(column, FactorColumn):
                 levels[name] = list(column.levels)
             elif (
                 column is not None
-                and name != recipe.offset_column
+                and name != encoding.offset_column
                 and all(_is_factor_of(node, name) for node in nodes if name in expression_columns(node))
             ):
                 levels[name] = list(as_factor(column, name).levels)

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.comparisons.predictors import Predictors, level_text
-from unimix.design.transform import design_rows, frame_of, predictor_names
 from unimix.design.typed_columns import as_factor, as_numbers
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.formula.allowed import expression_columns
@@ -48,8 +47,8 @@ class Grid:
 
 def fitted_frame(design: Design) -> pd.DataFrame:
     """The predictors and grouping factors of the rows that were fitted."""
-    response = set(expression_columns(design.spec.response)) - set(predictor_names(design.recipe))
-    made = {n: v for n, v in frame_of(design).items() if n not in response}
+    response = set(expression_columns(design.spec.response)) - set(design.encoding.predictors)
+    made = {n: v for n, v in design.frame().items() if n not in response}
     return pd.DataFrame(made) if made else pd.DataFrame({"unimix": np.zeros(design.n)})
 
 
@@ -63,19 +62,17 @@ class PopulationRows:
     """
 
     def __init__(self, fit: FittedModel, design: Design, offset: FloatArray | None = None) -> None:
-        self.recipe = fit.model.recipe
+        self.encoding = fit.model.encoding if offset is None else fit.model.encoding.without_given_offset()
         self.columns = design.columns
         self.offset = offset
-        if offset is not None:
-            self.recipe = self.recipe.model_copy(update={"offset_given": False})
-        self.kept = list(self.recipe.kept)
+        self.kept = list(self.encoding.kept)
         self.aliased = fit.model.aliased
         self.span: Span | None = None
         if self.aliased:
             columns = tuple(range(len(self.kept) + len(self.aliased)))
-            self.recipe = self.recipe.model_copy(update={"kept": columns})
-            plain = self.recipe.model_copy(update={"offset_given": False})
-            self.span = Span.of(design_rows(plain, fitted_frame(design), with_groups=False).x)
+            self.encoding = self.encoding.changed(kept=columns)
+            plain = self.encoding.without_given_offset()
+            self.span = Span.of(plain.transform(fitted_frame(design), with_groups=False).x)
 
     def full(self, frame: pd.DataFrame, what: str) -> Linear:
         """Rows with the columns that were left out, shape (n, k).
@@ -83,9 +80,9 @@ class PopulationRows:
         Raises:
             DataError: For absent columns, missing values or unknown levels.
         """
-        made = design_rows(self.recipe, frame, with_groups=False)
+        made = self.encoding.transform(frame, with_groups=False)
         if not made.complete.all():
-            names = [n for n in predictor_names(self.recipe) if frame[n].isna().any()]
+            names = [n for n in self.encoding.predictors if frame[n].isna().any()]
             raise DataError(
                 f"{what} has missing values in {int((~made.complete).sum())} of {len(made.complete)} rows "
                 f"({listing(names)}). Leave these rows out: frame.dropna(subset={names!r})."
@@ -131,10 +128,10 @@ class PopulationRows:
 
 def given_offset(fit: FittedModel, design: Design) -> FloatArray | None:
     """The part of the fitted rows' offset that was given as an array, shape (n,), or None."""
-    if not fit.model.recipe.offset_given:
+    if not fit.model.encoding.offset_given:
         return None
-    plain = fit.model.recipe.model_copy(update={"offset_given": False})
-    own = design_rows(plain, fitted_frame(design), with_groups=False).offset
+    plain = fit.model.encoding.without_given_offset()
+    own = plain.transform(fitted_frame(design), with_groups=False).offset
     return np.asarray((0.0 if design.offset is None else design.offset) - own)
 
 
@@ -149,7 +146,7 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
         OptionError: For unknown predictors, or levels that were not fitted.
     """
     design = fit.design()
-    names = [n for n in predictor_names(fit.model.recipe) if n in design.columns]
+    names = [n for n in fit.model.encoding.predictors if n in design.columns]
     strange = [n for n in at or {} if n not in names]
     if strange:
         raise OptionError(
@@ -171,7 +168,7 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
     rows = list(itertools.product(*values.values()))
     frame = pd.DataFrame(rows, columns=names) if names else pd.DataFrame(index=[0])
     new = {n: [row[j] for row in rows] for j, n in enumerate(names)}
-    made = design_rows(fit.model.recipe, new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
+    made = fit.model.encoding.transform(new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
     return Grid(frame, made.x, made.offset, _frequencies(fit, design, [n for n in names if n in known], frame))
 
 

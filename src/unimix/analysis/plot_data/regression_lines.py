@@ -14,7 +14,7 @@ from scipy.special import expit
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
 from unimix.design.arrays import Design
-from unimix.design.transform import NewRows, design_rows, predictor_names, slope_names
+from unimix.design.transform import NewRows
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_numbers
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, did_you_mean, listing
@@ -48,9 +48,9 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
         DataError: If the model has no such predictor.
         OptionError: If the name is not one of its predictors.
     """
-    known = [n for n in predictor_names(fit.model.recipe) if n in design.columns]
+    known = [n for n in fit.model.encoding.predictors if n in design.columns]
     groups = list(dict.fromkeys(b.group for b in design.blocks)) if group is None else [group]
-    slopes = [n for g in groups for n in slope_names(fit.model.recipe, g) if n in design.columns]
+    slopes = [n for g in groups for n in fit.model.encoding.slopes(g) if n in design.columns]
     everything = list(dict.fromkeys([*known, *slopes]))
     if x is not None:
         if x not in everything:
@@ -280,7 +280,7 @@ def _grid(
         value = (at or {}).get(column_name, _typical(column, mine, first=column_name in grouping))
         rows[column_name] = [value] * len(along)
     rows[name] = along
-    return _Grid(level, along, design_rows(fit.model.recipe, rows, with_groups=level >= 0))
+    return _Grid(level, along, fit.model.encoding.transform(rows, with_groups=level >= 0))
 
 
 def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any:

@@ -14,7 +14,7 @@ from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
 from unimix.design.grouping_factors import level_codes
-from unimix.design.transform import NewRows, design_rows
+from unimix.design.transform import NewRows
 from unimix.distributions.family import Family
 from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
 from unimix.distributions.sampling import draw_response, mean_of
@@ -236,7 +236,7 @@ class Placed:
 
 def place(fit: FittedModel, data: Any) -> Placed:
     """The design rows of new data and where their levels stand."""
-    rows = design_rows(fit.model.recipe, data, with_groups=bool(fit.random))
+    rows = fit.model.encoding.transform(data, with_groups=bool(fit.random))
     codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
     return Placed(rows, codes)
 

@@ -24,11 +24,9 @@ from unimix.analysis.prediction.distributions import (
 )
 from unimix.analysis.prediction.draws import dispersion_of, is_sampled
 from unimix.design.frames import column_labels, one_row, to_pandas
-from unimix.design.transform import frame_of, new_weights, predictor_names, trial_numbers
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.formula.interpreter import parse
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
@@ -134,11 +132,10 @@ def predict_interval(
 
 def _with_groups(fit: FittedModel, data: Any, chosen: list[bool]) -> Any:
     """The data, with a new level of every grouping factor whose effects are left out and whose columns are absent."""
-    spec = parse(fit.model.recipe.formula)
     wanted = {b.group for b, c in zip(fit.random, chosen, strict=True) if c}
-    needed = {f for t in spec.random if t.group in wanted for f in t.factors}
-    have = set(column_labels(data)) | set(predictor_names(fit.model.recipe))
-    absent = {f for t in spec.random for f in t.factors} - needed - have
+    needed = {f for t in fit.spec.random if t.group in wanted for f in t.factors}
+    have = set(column_labels(data)) | set(fit.model.encoding.predictors)
+    absent = {f for t in fit.spec.random for f in t.factors} - needed - have
     return to_pandas(data).assign(**dict.fromkeys(absent, "(new)")) if absent else data
 
 
@@ -151,8 +148,8 @@ def _precision(
     if fit.family.name not in ("gaussian", "binomial"):
         return None, None
     frame = one_row(data)
-    found = trial_numbers(fit.model.recipe, frame) if fit.family.name == "binomial" else None
-    found = new_weights(fit.model.recipe, frame) if found is None else found
+    found = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
+    found = fit.model.encoding.weights(frame) if found is None else found
     kept = None if found is None else found[at.rows.complete]
     if fit.family.name == "gaussian":
         return kept, None
@@ -205,4 +202,4 @@ def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatA
     return np.column_stack([shown.mean(axis=0), shown.std(axis=0, ddof=1), lower, upper])
 
 
-__all__ = ["NEW", "frame_of", "included", "predict_interval"]
+__all__ = ["NEW", "included", "predict_interval"]

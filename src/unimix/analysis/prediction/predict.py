@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.prediction.intervals import NEW, frame_of, included, predict_interval
+from unimix.analysis.prediction.intervals import NEW, included, predict_interval
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row
 from unimix.distributions.sampling import mean_of
@@ -94,7 +94,7 @@ def predict(
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if interval is not None:
-        rows = frame_of(fit.design()) if newdata is None else newdata
+        rows = fit.design().frame() if newdata is None else newdata
         return predict_interval(
             fit,
             rows,
@@ -111,10 +111,10 @@ def predict(
         return eta if kind == "link" else mean(fit.family, fit.rows, eta)
     zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
     found = predict_rows(
-        fit.model.recipe,
+        fit.model.encoding,
         fit.fixed.estimate,
         fit.random,
-        frame_of(fit.design()) if newdata is None else one_row(newdata),
+        fit.design().frame() if newdata is None else one_row(newdata),
         chosen=chosen,
         new_levels=new_levels,
         zero=zero,

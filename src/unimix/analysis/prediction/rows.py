@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from unimix.design.encoding import DesignRecipe
+from unimix.design.encoding import Encoding
 from unimix.design.grouping_factors import level_codes
-from unimix.design.transform import design_rows
 from unimix.errors import DataError, listing
 from unimix.fitted.schema import RandomPartResult
 
@@ -33,7 +32,7 @@ class Prediction:
 
 
 def predict_rows(
-    recipe: DesignRecipe,
+    encoding: Encoding,
     beta: FloatArray,
     random: Sequence[RandomPartResult],
     data: Any,
@@ -46,7 +45,7 @@ def predict_rows(
     """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
 
     Args:
-        recipe: Of the fitted design.
+        encoding: Encoding of the fitted design.
         beta: Fixed effects, shape (p,).
         random: Blocks with their levels and modes.
         data: New rows.
@@ -61,7 +60,7 @@ def predict_rows(
     Raises:
         DataError: For a level that was not fitted, with ``new_levels="error"``.
     """
-    rows = design_rows(recipe, data, with_groups=any(chosen))
+    rows = encoding.transform(data, with_groups=any(chosen))
     rows.check_estimable(aliased)
     values = rows.x @ beta + rows.offset
     strange: dict[str, list[str]] = {}

@@ -12,7 +12,6 @@ import pandas as pd
 from unimix.analysis.prediction.draws import conditional_at
 from unimix.analysis.prediction.predict import predict
 from unimix.design.frames import one_row, to_pandas
-from unimix.design.transform import response_values
 from unimix.distributions.log_density import unit_deviance
 from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
 from unimix.fitted.rebuild_design import with_data
@@ -115,7 +114,7 @@ def augment_data(
     """
     data = one_row(data)
     table = to_pandas(data)
-    observed = response_values(fit.model.recipe, data)
+    observed = fit.model.encoding.response(data)
     if _is_fitted_to(fit, table, observed):
         found = augment_rows(with_data(fit, data) if full and not fit.holds_design else fit, full=full)
         for column in found.columns[1:]:

@@ -15,7 +15,6 @@ from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
-from unimix.design.transform import predictor_names
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.formatting import in_html, written
 from unimix.fitted.model import is_sampled
@@ -201,7 +200,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
             f"{family.link} link."
         )
     known = Predictors.of(fit, design)
-    factors = {n: known.levels[n] for n in predictor_names(fit.model.recipe) if n in known.levels}
+    factors = {n: known.levels[n] for n in fit.model.encoding.predictors if n in known.levels}
     names = [n for n, levels in factors.items() if len(levels) == 2]
     if not names:
         raise DataError(

@@ -9,16 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
-from unimix.design.design import with_dot
-from unimix.design.evaluate import Environment
 from unimix.design.model_matrix import built_columns
 from unimix.design.typed_columns import FactorColumn
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand
-from unimix.formula.interpreter import parse
 from unimix.formula.parser import Name, render
-from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -56,16 +52,13 @@ class Terms:
 
 def terms_of(fit: FittedModel, design: Design) -> Terms:
     """Find the terms of a result's fixed part."""
-    recipe = fit.model.recipe
-    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
-    products = expand(spec.fixed)
-    states = {k: decode_state(s) for k, s in recipe.states.items()}
-    env = Environment(dict(design.columns), states, learning=False)
-    own = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    encoding, fixed = fit.model.encoding, fit.spec.fixed
+    products = expand(fixed)
+    env = encoding.environment(design.columns)
     sums = {k: Contrast("sum") for k, c in design.columns.items() if isinstance(c, FactorColumn)}
-    _, _, owners = built_columns(spec.fixed, env, own, design.n)
-    kept = [owners[j] for j in recipe.kept]
-    x, _, sum_owners = built_columns(spec.fixed, env, sums, design.n)
+    _, _, owners = built_columns(fixed, env, encoding.coding, design.n)
+    kept = [owners[j] for j in encoding.kept]
+    x, _, sum_owners = built_columns(fixed, env, sums, design.n)
     scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
     turned, _, rank, _ = np.linalg.lstsq(x / scale, design.x)
     left = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
@@ -88,17 +81,14 @@ def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tu
         fit: The result.
         design: Its design.
     """
-    recipe = fit.model.recipe
-    spec = with_dot(parse(recipe.formula, recipe.ziformula), recipe.dot_columns)
-    states = {k: decode_state(s) for k, s in recipe.states.items()}
-    env = Environment(dict(design.columns), states, learning=False)
-    own = {k: Contrast.from_json(v) for k, v in recipe.contrasts.items()}
+    encoding = fit.model.encoding
+    env, coding = encoding.environment(design.columns), encoding.coding
     found = []
-    for block in recipe.blocks:
-        left = spec.random[block.term].left
+    for block in encoding.blocks:
+        left = fit.spec.random[block.term].left
         products = expand(left)
         atoms = [frozenset(render(node) for node in product) for product in products]
-        _, _, owners = built_columns(left, env, own, design.n)
+        _, _, owners = built_columns(left, env, coding, design.n)
         kept = [owners[j] for j in block.columns]
         mine = []
         for i, product in enumerate(products):

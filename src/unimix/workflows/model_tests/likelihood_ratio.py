@@ -170,9 +170,9 @@ def ranova(fit: FitResult) -> ModelTests:
             left = [i for i in range(block.q) if i not in columns]
             rest = _without(block, left)
             blocks = (*design.blocks[:k], *((rest,) if rest else ()), *design.blocks[k + 1 :])
-            recipe = replace_blocks(design, k, left)
+            encoding = replace_blocks(design, k, left)
             smaller = again_at(
-                fit, design=replace(design, blocks=blocks, recipe=recipe), method=_criterion(fit, blocks)
+                fit, design=replace(design, blocks=blocks, encoding=encoding), method=_criterion(fit, blocks)
             )
             if not smaller.converged:
                 notes.append(f"Without {name} | {block.group} the fit did not converge: its test may be wrong.")
@@ -210,11 +210,11 @@ def _without(block: RandomBlock, left: Sequence[int]) -> RandomBlock | None:
 
 
 def replace_blocks(design: Design, block: int, kept: Sequence[int]) -> Any:
-    """The recipe of a design in which a block keeps some of its columns."""
-    own = design.recipe.blocks[block]
+    """The encoding of a design in which a block keeps some of its columns."""
+    own = design.encoding.blocks[block]
     new = own.model_copy(update={"columns": tuple(own.columns[i] for i in kept)})
-    blocks = (*design.recipe.blocks[:block], *((new,) if kept else ()), *design.recipe.blocks[block + 1 :])
-    return design.recipe.model_copy(update={"blocks": blocks})
+    blocks = (*design.encoding.blocks[:block], *((new,) if kept else ()), *design.encoding.blocks[block + 1 :])
+    return design.encoding.changed(blocks=blocks)
 
 
 def _criterion(fit: FitResult, blocks: Sequence[RandomBlock]) -> str | None:

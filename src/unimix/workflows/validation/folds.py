@@ -17,7 +17,6 @@ from unimix.backends.base import Backend
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
 from unimix.design.grouping_factors import level_codes
-from unimix.design.transform import design_rows, response_values
 from unimix.errors import DataError, UnimixError, UnsupportedModelError
 from unimix.formula.interpreter import parse
 from unimix.stats.per_level_regressions import LevelRegressions, all_columns, follow, new_columns, regressions
@@ -135,7 +134,7 @@ def _by_engine(job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
     if job.model.engine is not None and job.model.engine.info.default_method == "posterior":
         arguments["seed"] = job.seed
     found = fit(job.model.formula, job.train, job.model.engine or "pls", **arguments)
-    observed = response_values(found.model.recipe, job.test)
+    observed = found.model.encoding.response(job.test)
     if observed is None:
         raise DataError("The response is missing in the test rows.")
     reasons: dict[str, int] = {}
@@ -170,7 +169,7 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     columns = all_columns(design, blocks)
     found = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
     at = [k for k, b in enumerate(design.blocks) if b.group == job.group]
-    observed = response_values(design.recipe, job.test)
+    observed = design.encoding.response(job.test)
     if observed is None:
         raise DataError("The response is missing in the test rows.")
     table["observed"] = observed
@@ -183,7 +182,7 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     usable = _usable(design, job.test, reasons)
     if not len(usable):
         return reasons
-    new = design_rows(design.recipe, job.test.iloc[usable], with_groups=True)
+    new = design.encoding.transform(job.test.iloc[usable], with_groups=True)
     codes = level_codes(blocks[0].levels, new.labels[at[0]])
     values = new_columns(columns, new.x, [new.z[k] for k in at])
     refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
@@ -215,12 +214,12 @@ def _usable(design: Design, test: pd.DataFrame, reasons: dict[str, int]) -> IntA
     """Test rows that have design rows: no unknown level of a predictor, no value beyond a spline's range."""
     everything = np.arange(len(test))
     try:
-        design_rows(design.recipe, test, with_groups=True)
+        design.encoding.transform(test, with_groups=True)
     except DataError:
         kept = []
         for row in range(len(test)):
             try:
-                design_rows(design.recipe, test.iloc[[row]], with_groups=True)
+                design.encoding.transform(test.iloc[[row]], with_groups=True)
             except DataError as fault:
                 _count(reasons, fault)
             else:

@@ -13,8 +13,8 @@ import pytest
 import unimix as um
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
-from unimix.design.encoding import DesignRecipe
-from unimix.design.transform import NewRows, design_rows
+from unimix.design.encoding import Encoding
+from unimix.design.transform import NewRows
 from unimix.errors import DataError
 from unimix.formula.interpreter import parse
 
@@ -56,10 +56,10 @@ FORMULAS = [
 
 
 def rows(design: Design, data: object, *, with_groups: bool = True) -> NewRows:
-    recipe = DesignRecipe.model_validate_json(design.recipe.model_dump_json())
-    assert recipe == design.recipe
-    assert recipe.model_dump_json() == design.recipe.model_dump_json()
-    return design_rows(recipe, data, with_groups=with_groups)
+    encoding = Encoding.model_validate_json(design.encoding.model_dump_json())
+    assert encoding == design.encoding
+    assert encoding.model_dump_json() == design.encoding.model_dump_json()
+    return encoding.transform(data, with_groups=with_groups)
 
 
 def fit(formula: str, **options: object) -> Design:
@@ -239,5 +239,5 @@ def test_a_loaded_result_knows_the_data_of_its_zero_inflation() -> None:
     loaded = type(fit).from_json(fit.to_json())
     again = um.refit(loaded, ticks)
     assert again.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-4)
-    with pytest.raises(DataError, match="probabilities of structural zeros differ"):
+    with pytest.raises(DataError, match="cHEIGHT differs"):
         um.refit(loaded, ticks.assign(cHEIGHT=ticks["cHEIGHT"].to_numpy()[::-1]))
