@@ -1,25 +1,26 @@
-"""Columns of a fixed part, for the data and for new data alike, coded by formulaic.
+"""Columns of a fixed part, for the data and for new data alike.
 
-formulaic sees aliases only, never the user's text: it expands the terms, decides where a factor needs all
-its levels (marginality), and codes contrasts. Values come from :mod:`unimix.design.evaluate`.
+:mod:`unimix.design.evaluate` gives the values of columns and calls, :mod:`unimix.formula.marginality` says in which
+terms a factor keeps all its levels, :mod:`unimix.formula.contrasts` codes it in the others. Here they are multiplied.
 """
 
 from __future__ import annotations
 
-import gc
+import functools
+import itertools
 import math
-import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from unimix.design.aliasing import row_blocks
 from unimix.design.evaluate import Environment, FactorValue, MatrixValue, Value, evaluate, plain_factor
 from unimix.errors import DataError, listing
-from unimix.formula.contrasts import Contrast, formulaic_contrast
+from unimix.formula.contrasts import KINDS, Contrast, coding_matrix, indicated_levels
 from unimix.formula.expand import Product, expand, remaining_atoms
+from unimix.formula.marginality import Piece, coded_products
 from unimix.formula.parser import Name, Node, render
 
 if TYPE_CHECKING:
@@ -31,9 +32,33 @@ FloatArray = npt.NDArray[np.float64]
 
 # Numbers in one matrix (4 GB): beyond that a factor with very many levels is meant as a grouping factor.
 MAX_CELLS = 500_000_000
+TREATMENT = Contrast("treatment")
 
-# uq3_ is the fourth column or call, uq3_[T.uql0_] its first level, uq3_[uqc0_] the first label of its custom contrast.
-_ALIAS = re.compile(r"uq(\d+)_(?:\[([^\[\]:]*)uq([lc])(\d+)_\])?")
+
+@dataclass(frozen=True)
+class Coded:
+    """The columns that a column of the data or a call becomes in a product.
+
+    Attributes:
+        names: Name of each of the k columns.
+        values: A number per row, shape (n,); several, shape (n, k); or of a factor the level index per row, shape (n,).
+        indicated: Of a factor that is coded by zeros and ones the k levels that have a column; else None.
+        coding: Of a factor that is coded otherwise its columns per level, shape (levels, k); else None.
+    """
+
+    names: tuple[str, ...]
+    values: npt.NDArray[np.generic]
+    indicated: Sequence[int] | None = None
+    coding: FloatArray | None = None
+
+    def rows(self, part: slice) -> list[FloatArray]:
+        """The columns in a slice of the rows, k arrays."""
+        values = self.values[part]
+        if self.indicated is not None:
+            return [np.asarray(values == level, dtype=np.float64) for level in self.indicated]
+        if self.coding is not None:
+            return [column[values] for column in self.coding.T]
+        return [np.asarray(v, dtype=np.float64) for v in (values.T if values.ndim == 2 else values[None])]
 
 
 def build_columns(
@@ -48,7 +73,7 @@ def build_columns(
         n_rows: Number of rows.
 
     Returns:
-        Columns (n, p) and their names, in formulaic's order.
+        Columns (n, p) and their names, in the order of the terms.
 
     Raises:
         DataError: If a term cannot be evaluated.
@@ -62,51 +87,78 @@ def built_columns(
 ) -> tuple[FloatArray, tuple[str, ...], tuple[int, ...]]:
     """As :func:`build_columns`, and for each column its term's place in ``expand(part)``; -1 for the intercept."""
     terms = expand(part)
-    if not terms:
-        ones = np.ones((n_rows, 1)) if part.intercept else np.empty((n_rows, 0))
-        return ones, ("Intercept",) * int(part.intercept), (-1,) * int(part.intercept)
     atoms = remaining_atoms(terms)
     values = {text: evaluate(node, env) for text, node in atoms.items()}
-    if all(isinstance(v, np.ndarray) for v in values.values()):
-        matrix, names = _numeric_products(part.intercept, terms, values, n_rows)
-        owners = (*(-1,) * int(part.intercept), *range(len(terms)))
-    else:
-        _check_size(terms, values, n_rows)
-        matrix, names, owners = _by_formulaic(
-            part.intercept, terms, values, atoms=atoms, contrasts=contrasts, n_rows=n_rows
-        )
+    factors = {text: value for text, value in values.items() if isinstance(value, FactorValue)}
+    _check_size(terms, values, n_rows)
+    products = [[render(node) for node in term] for term in terms]
+    owned = [
+        (owner, product)
+        for owner, found in enumerate(coded_products(products, factors, intercept=part.intercept))
+        for product in found
+    ]
+    pieces = dict.fromkeys(piece for _, product in owned for piece in product)
+    coded = {piece: _coded(piece, atoms[piece[0]], values[piece[0]], contrasts) for piece in pieces}
+    names, owners = ["Intercept"] * part.intercept, [-1] * part.intercept
+    for owner, product in owned:
+        added = [":".join(reversed(c)) for c in itertools.product(*(coded[p].names for p in reversed(product)))]
+        names += added
+        owners += [owner] * len(added)
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(
             f"Several columns of the model would be called {listing(map(repr, twice))}. Rename the column or the level "
             "that is called like another term."
         )
-    return matrix, names, owners
+    matrix = np.ones((n_rows, len(names)))
+    for rows in row_blocks(n_rows, 1):
+        _fill(matrix[rows, int(part.intercept) :], [p for _, p in owned], {p: c.rows(rows) for p, c in coded.items()})
+    return _finite(matrix, names), tuple(names), tuple(owners)
 
 
-def _numeric_products(
-    intercept: bool, terms: Sequence[Product], values: Mapping[str, Value], n_rows: int
-) -> tuple[FloatArray, tuple[str, ...]]:
-    """Only numeric columns and their products: nothing to code."""
-    columns = [np.ones(n_rows)] * int(intercept)
-    for term in terms:
-        texts = [render(node) for node in term]
-        with np.errstate(all="ignore"):
-            column = np.asarray(values[texts[0]])
-            for text in texts[1:]:
-                column = column * np.asarray(values[text])
-        columns.append(column)
-    names = tuple(":".join(_shown(node) for node in term) for term in terms)
-    return _finite(np.column_stack(columns), ("Intercept",) * int(intercept) + names)
+def _fill(matrix: FloatArray, products: Sequence[Sequence[Piece]], columns: Mapping[Piece, list[FloatArray]]) -> None:
+    """Multiply the columns of each product, those of its first factor varying fastest."""
+    j = 0
+    with np.errstate(all="ignore"):
+        for product in products:
+            single = [columns[p][0] for p in product if len(columns[p]) == 1]
+            common = [functools.reduce(np.multiply, single)] if single else []
+            several = [columns[p] for p in reversed(product) if len(columns[p]) != 1]
+            for chosen in itertools.product(*several):
+                matrix[:, j] = functools.reduce(np.multiply, [*reversed(chosen), *common])
+                j += 1
 
 
-def _finite(matrix: FloatArray, names: tuple[str, ...]) -> tuple[FloatArray, tuple[str, ...]]:
-    bad = [] if np.isfinite(matrix.sum()) else [names[j] for j in np.flatnonzero(~np.isfinite(matrix).all(axis=0))]
+def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contrast]) -> Coded:
+    """The columns of one factor, number or call; raises a DataError if its coding does not fit its levels."""
+    text, by_contrasts = piece
+    shown = _shown(node)
+    if isinstance(value, np.ndarray):
+        return Coded((shown,), value)
+    if isinstance(value, MatrixValue):
+        return Coded(tuple(f"{shown}[{label}]" for label in value.labels), value.values)
+    if len(value.levels) < 2:
+        only = f"only the level {value.levels[0]!s}" if value.levels else "no level"
+        raise DataError(f"The factor {text} has {only} in the rows used; leave it out, or check the data.")
+    contrast = value.contrast or contrasts.get(plain_factor(node) or "") or TREATMENT
+    indicated = indicated_levels(contrast, value.levels, text)
+    coding, fields = (None, None) if indicated is not None else coding_matrix(contrast, value.levels, text)
+    if not by_contrasts:
+        indicated, coding, fields = list(range(len(value.levels))), None, tuple(map(str, value.levels))
+    elif indicated is not None:
+        fields = tuple(f"{KINDS[contrast.kind]}.{value.levels[k]!s}" for k in indicated)
+    return Coded(tuple(f"{shown}[{field}]" for field in fields or ()), value.codes, indicated, coding)
+
+
+def _finite(matrix: FloatArray, names: Sequence[str]) -> FloatArray:
+    """The matrix, if all its numbers are finite."""
+    finite = np.isfinite(matrix.sum()) or np.isfinite(matrix).all(axis=0)
+    bad = [name for name, fine in zip(names, np.broadcast_to(finite, len(names)), strict=True) if not fine]
     if bad:
         raise DataError(
             f"The products {listing(bad)} exceed the range of numbers; divide the columns by a constant first."
         )
-    return matrix, names
+    return matrix
 
 
 def _shown(node: Node) -> str:
@@ -115,6 +167,10 @@ def _shown(node: Node) -> str:
 
 
 def _check_size(terms: Sequence[Product], values: Mapping[str, Value], n_rows: int) -> None:
+    """Refuse factors with so many levels that their columns would fill the memory."""
+    if all(isinstance(v, np.ndarray) for v in values.values()):
+        return
+
     def width(text: str) -> int:
         match values[text]:
             case FactorValue(_, levels):
@@ -131,84 +187,3 @@ def _check_size(terms: Sequence[Product], values: Mapping[str, Value], n_rows: i
             f"{widest} has {widths[widest]} columns for {n_rows} rows, too large for a fixed effect or a slope. "
             "A factor with many levels is a grouping factor: (1 | factor)."
         )
-
-
-def _by_formulaic(
-    intercept: bool,
-    terms: Sequence[Product],
-    values: Mapping[str, Value],
-    *,
-    atoms: Mapping[str, Node],
-    contrasts: Mapping[str, Contrast],
-    n_rows: int,
-) -> tuple[FloatArray, tuple[str, ...], tuple[int, ...]]:
-    from formulaic import Formula, model_matrix
-    from formulaic.parser.types import Factor, Term
-
-    coded: dict[str, Contrast | None] = {
-        text: (value.contrast or contrasts.get(plain_factor(atoms[text]) or ""))
-        if isinstance(value, FactorValue)
-        else None
-        for text, value in values.items()
-    }
-    alias = {text: f"uq{i}_" for i, text in enumerate(values)}
-    # Terms and not text: nothing is parsed, and every factor is looked up by its alias, never evaluated.
-    ones = [Term([Factor("1", eval_method="literal")])] * int(intercept)
-    products = [Term([Factor(alias[render(node)], eval_method="lookup") for node in term]) for term in terms]
-
-    def block(part: slice) -> Any:
-        frame: dict[str, Any] = {"uqrows_": np.zeros(part.stop - part.start)}
-        context: dict[str, Any] = {}
-        for text, value in values.items():
-            if isinstance(value, np.ndarray):
-                frame[alias[text]] = value[part]
-            else:
-                context[alias[text]] = _coded(value, coded[text], text, part)
-        with np.errstate(all="ignore"):
-            return model_matrix(
-                Formula([*ones, *products]), pd.DataFrame(frame), context=context, na_action="ignore", output="numpy"
-            )
-
-    parts = list(row_blocks(n_rows, 1)) or [slice(0, 0)]
-    matrix = block(parts[0])
-    shown = [_shown(node) for node in atoms.values()]
-    found = list(values.values())
-    contrast_of = list(coded.values())
-
-    def original(match: re.Match[str]) -> str:
-        atom, before, kind, place = match.groups()
-        if kind is None:
-            return shown[int(atom)]
-        value, contrast = found[int(atom)], contrast_of[int(atom)]
-        if kind == "c" and contrast:
-            return f"{shown[int(atom)]}[{before}{contrast.label(int(place))}]"
-        levels = value.levels if isinstance(value, FactorValue) else ()
-        return f"{shown[int(atom)]}[{before}{levels[int(place)]}]"
-
-    names = tuple(_ALIAS.sub(original, str(c)) for c in matrix.model_spec.column_names)
-    array = np.empty((n_rows, len(names)))
-    array[parts[0]] = np.asarray(matrix, dtype=np.float64).reshape(-1, len(names))
-    for part in parts[1:]:
-        gc.collect(1)  # formulaic's objects refer to each other in circles: what a block needed stays until then
-        array[part] = block(part)
-    owners = [-1] * len(names)
-    for index, product in enumerate(products):
-        for j in matrix.model_spec.term_indices[product]:
-            owners[j] = index
-    return *_finite(array, names), tuple(owners)
-
-
-def _coded(value: FactorValue | MatrixValue, contrast: Contrast | None, text: str, part: slice) -> Any:
-    from formulaic.materializers.types import FactorValues
-    from formulaic.transforms import C
-
-    if isinstance(value, MatrixValue):
-        columns = dict(zip(value.labels, np.transpose(value.values)[:, part], strict=True))
-        return FactorValues(columns, kind="numerical", spans_intercept=False)
-    if len(value.levels) < 2:
-        only = f"only the level {value.levels[0]!s}" if value.levels else "no level"
-        raise DataError(f"The factor {text} has {only} in the rows used; leave it out, or check the data.")
-    # Levels go by number: formulaic leaves out columns whose names begin with two underscores.
-    levels = pd.Index([f"uql{i}_" for i in range(len(value.levels))])
-    series = pd.Series(pd.Categorical.from_codes(value.codes[part], categories=levels))
-    return C(series, formulaic_contrast(contrast, value.levels, text)) if contrast else C(series)

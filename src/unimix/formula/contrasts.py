@@ -12,7 +12,10 @@ import numpy.typing as npt
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.formula.parser import Call, Name, Node, Number, Reader, Text
 
-_KINDS = {"treatment": "T", "sum": "S", "helmert": "H", "poly": "", "diff": "D", "sas": "T"}
+FloatArray = npt.NDArray[np.float64]
+
+KINDS = {"treatment": "T", "sum": "S", "helmert": "H", "poly": "", "diff": "D", "sas": "T"}
+"""Letter of a coding in the names of its columns: ``f[T.b]``."""
 _ALIASES = {"sdif": "diff", "backward": "diff", "dummy": "treatment", "deviation": "sum", "effect": "sum"}
 
 
@@ -54,7 +57,7 @@ class Contrast:
 def _kind(name: str) -> str | None:
     bare = name.removeprefix("contr.").lower()
     bare = _ALIASES.get(bare, bare)
-    return bare if bare in _KINDS else None
+    return bare if bare in KINDS else None
 
 
 def contrast_from_node(node: Node) -> Contrast:
@@ -81,7 +84,7 @@ def contrast_from_node(node: Node) -> Contrast:
     kind = _kind(name)
     if kind is None:
         raise DataError(
-            f"{name!r} is not a contrast.{did_you_mean(name, _KINDS)} Known: contr.{', contr.'.join(_KINDS)}."
+            f"{name!r} is not a contrast.{did_you_mean(name, KINDS)} Known: contr.{', contr.'.join(KINDS)}."
         )
     if base is not None and kind != "treatment":
         raise DataError(f"Only treatment coding has a reference level, not {name}.")
@@ -121,7 +124,7 @@ def as_contrast(value: object, factor: str) -> Contrast:
     matrix = _weights(value)
     if matrix.ndim != 2 or not matrix.size:
         raise OptionError(
-            f"contrasts[{factor!r}] is a name ({listing(_KINDS)}), "
+            f"contrasts[{factor!r}] is a name ({listing(KINDS)}), "
             f"a levels x columns matrix, or {{label: weights}}; not {value!r}."
         )
     return _custom(matrix, _column_names(value, matrix.shape[1], factor), factor)
@@ -154,7 +157,7 @@ def _hypotheses(contrast: Contrast, factor: str) -> Contrast:
     return replace(contrast, kind="hypotheses")
 
 
-def _weights(value: object) -> npt.NDArray[np.float64]:
+def _weights(value: object) -> FloatArray:
     """Numbers as an array, or an empty one where they are none.
 
     Raises:
@@ -173,57 +176,76 @@ def _weights(value: object) -> npt.NDArray[np.float64]:
     return array.astype(np.float64) if array.dtype.kind in "biuf" else np.empty(0)
 
 
-def _custom(matrix: npt.NDArray[np.float64], labels: tuple[str, ...], factor: str) -> Contrast:
+def _custom(matrix: FloatArray, labels: tuple[str, ...], factor: str) -> Contrast:
     if not np.isfinite(matrix).all():
         raise OptionError(f"contrasts[{factor!r}] holds values that are not finite.")
     return Contrast("custom", None, tuple(tuple(float(v) for v in row) for row in matrix), labels)
 
 
-def formulaic_contrast(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> Any:
-    """Translate into formulaic's object.
+def indicated_levels(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> list[int] | None:
+    """Places of the levels that have a column of zeros and ones beside an intercept; None for another coding.
 
     Args:
         contrast: The coding.
-        levels: Levels in order; formulaic is given ``uql0_``, ``uql1_`` ... in their place.
+        levels: The levels in order.
         factor: Name for messages.
 
     Raises:
-        DataError: If the reference level or the matrix does not fit the levels.
+        DataError: If the reference level is none of the levels.
     """
-    from formulaic.transforms.contrasts import (
-        DiffContrasts,
-        HelmertContrasts,
-        PolyContrasts,
-        SASContrasts,
-        SumContrasts,
-        TreatmentContrasts,
-    )
+    if contrast.kind not in ("treatment", "sas"):
+        return None
+    last = len(levels) - 1 if contrast.kind == "sas" else 0
+    base = last if contrast.base is None else _base(contrast.base, levels, factor)
+    return [place for place in range(len(levels)) if place != base]
 
-    plain = {"sum": SumContrasts, "poly": PolyContrasts, "diff": DiffContrasts, "sas": SASContrasts}
-    plain["helmert"] = HelmertContrasts
-    if contrast.kind == "hypotheses":
-        matrix = _coding_of(contrast, levels, factor)
-        return _custom_coding(matrix, [f"uqc{j}_" for j in range(matrix.shape[1])])
-    if contrast.kind == "custom":
-        matrix = np.array(contrast.matrix)
-        if matrix.shape[0] != len(levels):
-            raise DataError(
-                f"The contrast matrix of {factor} has {matrix.shape[0]} rows, but the factor has {len(levels)} levels: "
-                f"{listing(map(str, levels))}."
-            )
-        if np.linalg.matrix_rank(np.column_stack([np.ones(len(levels)), matrix])) <= matrix.shape[1]:
-            raise DataError(f"The contrast matrix of {factor} is not of full rank beside an intercept.")
-        return _custom_coding(matrix, [f"uqc{j}_" for j in range(matrix.shape[1])])
-    if contrast.kind == "treatment":
-        return (
-            TreatmentContrasts(base=_base(contrast.base, levels, factor))
-            if contrast.base is not None
-            else TreatmentContrasts()
+
+def coding_matrix(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> tuple[FloatArray, tuple[str, ...]]:
+    """Columns of a factor beside an intercept.
+
+    Args:
+        contrast: The coding, none by indicators.
+        levels: The n levels in order.
+        factor: Name for messages.
+
+    Returns:
+        The matrix, shape (n, k), and the k names that stand in brackets behind the factor's.
+
+    Raises:
+        DataError: If the matrix does not fit the levels.
+    """
+    if contrast.kind in ("hypotheses", "custom"):
+        matrix = (_coding_of if contrast.kind == "hypotheses" else _custom_coding)(contrast, levels, factor)
+        return matrix, tuple(contrast.label(j) for j in range(matrix.shape[1]))
+    from formulaic.transforms import contrasts
+
+    kinds = {
+        "sum": contrasts.SumContrasts,
+        "helmert": contrasts.HelmertContrasts,
+        "poly": contrasts.PolyContrasts,
+        "diff": contrasts.DiffContrasts,
+    }
+    coding, places = kinds[contrast.kind](), list(range(len(levels)))
+    fields = coding.get_coding_column_names(places)
+    head = KINDS[contrast.kind]
+    names = tuple(f"{head}.{levels[field]!s}" if head else str(field) for field in fields)
+    return coding.get_coding_matrix(places).to_numpy(dtype=np.float64), names
+
+
+def _custom_coding(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> FloatArray:
+    """A coding that was given as a matrix, levels x columns."""
+    matrix = np.array(contrast.matrix)
+    if matrix.shape[0] != len(levels):
+        raise DataError(
+            f"The contrast matrix of {factor} has {matrix.shape[0]} rows, but the factor has {len(levels)} levels: "
+            f"{listing(map(str, levels))}."
         )
-    return plain[contrast.kind]()
+    if np.linalg.matrix_rank(np.column_stack([np.ones(len(levels)), matrix])) <= matrix.shape[1]:
+        raise DataError(f"The contrast matrix of {factor} is not of full rank beside an intercept.")
+    return matrix
 
 
-def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> npt.NDArray[np.float64]:
+def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> FloatArray:
     """The coding whose coefficients are these weighted sums of level means, levels x (levels - 1).
 
     It is the pseudo-inverse of the weights, beside the orthogonal complement of what they say: without that, the level
@@ -243,7 +265,7 @@ def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> npt.
             f"other; a factor with {n} levels has {n - 1} independent ones. Leave some out."
         )
     basis = np.linalg.qr(np.column_stack([np.ones(n), unit]))[0]
-    rest: list[npt.NDArray[np.float64]] = []
+    rest: list[FloatArray] = []
     for level in np.eye(n):
         left = level - basis @ (basis.T @ level)
         if len(rest) < n - 1 - k and np.linalg.norm(left) > 1e-6:
@@ -252,31 +274,12 @@ def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> npt.
     return np.column_stack([np.linalg.pinv(weights).T, *rest])
 
 
-def _custom_coding(matrix: npt.NDArray[np.float64], names: list[str]) -> Any:
-    """A custom coding that, as in R, becomes one column per level where the intercept is absent."""
-    from formulaic.transforms.contrasts import CustomContrasts
-
-    class Custom(CustomContrasts):  # type: ignore[misc]
-        @CustomContrasts.override  # type: ignore[untyped-decorator]
-        def _get_coding_matrix(self, levels: Any, reduced_rank: bool = True, sparse: bool = False) -> Any:
-            return super()._get_coding_matrix(levels, reduced_rank, sparse) if reduced_rank else np.eye(len(levels))
-
-        @CustomContrasts.override  # type: ignore[untyped-decorator]
-        def get_coding_column_names(self, levels: Any, reduced_rank: bool = True) -> Any:
-            return super().get_coding_column_names(levels, reduced_rank) if reduced_rank else list(levels)
-
-        @CustomContrasts.override  # type: ignore[untyped-decorator]
-        def get_spans_intercept(self, levels: Any, reduced_rank: bool = True) -> bool:  # noqa: ARG002
-            return not reduced_rank
-
-    return Custom(matrix, names=names)
-
-
-def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> Any:
+def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> int:
+    """Place of the reference level."""
     labels = [str(level) for level in levels]
     text = str(int(base)) if isinstance(base, float) and base == int(base) else str(base)
     if text in labels:
-        return f"uql{labels.index(text)}_"
+        return labels.index(text)
     if isinstance(base, float) and base in range(1, len(levels) + 1):
-        return f"uql{int(base) - 1}_"
+        return int(base) - 1
     raise DataError(f"{text!r} is not a level of {factor}: {listing(labels)}.{did_you_mean(text, labels)}")
