@@ -15,7 +15,6 @@ from unimix.backends import (
     Capabilities,
     Design,
     Estimates,
-    Feature,
     FitRequest,
     Never,
     NotYet,
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 LARGEST = 600
-GENERALISED = (
-    Feature.LAPLACE, Feature.AGQ, Feature.APPROXIMATE_POSTERIOR, Feature.COMPOUND_SYMMETRY, Feature.AUTOREGRESSIVE,
-    Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA,
-)  # fmt: skip
 
 
 # --8<-- [start:adapter]
@@ -53,16 +48,16 @@ class DensePLS(Backend):
         url="https://arxiv.org/abs/1406.5823",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            **{feature: Yes() for feature in Feature},
-            Feature.WEIGHTS: Yes("rows scaled by sqrt(w)"),
-            Feature.OFFSET: Yes("subtracted from the response and added back"),
-            **{f: Never("it is for linear mixed models with unstructured covariances") for f in GENERALISED},
-            Feature.POSTERIOR: Never("it maximises a likelihood; it has no posterior"),
-            Feature.PRIORS: Never("it maximises a likelihood; it has no priors"),
-            Feature.SATTERTHWAITE: NotYet("nobody has written the derivatives of the covariance matrix"),
-            Feature.KENWARD_ROGER: NotYet("nobody has written the derivatives of the covariance matrix"),
-        }
+        default=Never("it is for linear mixed models with unstructured covariances"),
+        no_random_part=Yes(),
+        group_effects=Yes(),
+        weights=Yes("rows scaled by sqrt(w)"),
+        offset=Yes("subtracted from the response and added back"),
+        reml=Yes(),
+        ml=Yes(),
+        posterior=Never("it maximises a likelihood; it has no posterior"),
+        priors=Never("it maximises a likelihood; it has no priors"),
+        degrees_of_freedom=NotYet("nobody has written the derivatives of the covariance matrix"),
     )
 
     max_iterations: Annotated[int, Field(ge=1)] = 500

@@ -16,7 +16,6 @@ from unimix.backends import (
     Design,
     Estimates,
     FamilySheet,
-    Feature,
     FitRequest,
     Never,
     NotYet,
@@ -48,22 +47,16 @@ class LmePython(Backend):
         url="https://github.com/x4g4p3x/lme-rs",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            **{feature: Yes() for feature in Feature},
-            Feature.NO_RANDOM_PART: _NOT_HERE,
-            Feature.WEIGHTS: Yes("rows scaled by sqrt(w)"),
-            Feature.OFFSET: Yes("subtracted from the response and added back"),
-            Feature.AGQ: _NOT_HERE,
-            Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
-            Feature.POSTERIOR: _NO_POSTERIOR,
-            Feature.PRIORS: _NO_POSTERIOR,
-            Feature.SATTERTHWAITE: Yes("by unimix"),
-            Feature.KENWARD_ROGER: Yes("by unimix"),
-            Feature.COMPOUND_SYMMETRY: _NOT_HERE,
-            Feature.AUTOREGRESSIVE: _NOT_HERE,
-            Feature.ZERO_INFLATION: _NOT_HERE,
-            Feature.DISPERSION_FORMULA: _NOT_HERE,
-        }
+        no_random_part=_NOT_HERE,
+        group_effects=Yes(),
+        weights=Yes("rows scaled by sqrt(w)"),
+        offset=Yes("subtracted from the response and added back"),
+        likelihood=Yes(),
+        agq=_NOT_HERE,
+        bayesian=_NO_POSTERIOR,
+        degrees_of_freedom=Yes("by unimix"),
+        structures=_NOT_HERE,
+        parts=_NOT_HERE,
     )
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, dict.fromkeys(_FAMILIES, _NOT_HERE))
 

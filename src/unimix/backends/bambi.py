@@ -21,7 +21,6 @@ from unimix.backends import (
     Design,
     Estimates,
     FamilySheet,
-    Feature,
     FitRequest,
     Never,
     NotYet,
@@ -118,35 +117,23 @@ class Bambi(Backend):
         default_method="posterior",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            Feature.NO_RANDOM_PART: Yes(),
-            Feature.RANDOM_INTERCEPT: Yes(),
-            Feature.CORRELATED_TERMS: _CORRELATED,
-            Feature.INDEPENDENT_TERMS: Yes(),
-            Feature.SEVERAL_CORRELATED_BLOCKS: _CORRELATED,
-            Feature.NESTED_FACTORS: Yes(),
-            Feature.CROSSED_FACTORS: Yes(),
-            Feature.CORRELATED_CROSSED: _CORRELATED,
-            Feature.WEIGHTS: Upstream(
-                "bambi's weights are numbers of copies of a row, not precisions. Use backend='pymc' or 'bayes'."
-            ),
-            Feature.OFFSET: Yes("subtracted from the response of a linear model; bambi's own in others"),
-            Feature.REML: _LIKELIHOOD,
-            Feature.ML: _LIKELIHOOD,
-            Feature.LAPLACE: _LIKELIHOOD,
-            Feature.AGQ: _LIKELIHOOD,
-            Feature.APPROXIMATE_POSTERIOR: Upstream("bambi's inference_method='laplace' fails on these models."),
-            Feature.POSTERIOR: Yes(),
-            Feature.PRIORS: NotYet("this backend has bambi's own priors. Use backend='pymc' or 'bayes'."),
-            Feature.SATTERTHWAITE: _NO_DF,
-            Feature.KENWARD_ROGER: _NO_DF,
-            Feature.COMPOUND_SYMMETRY: _CORRELATED,
-            Feature.AUTOREGRESSIVE: _CORRELATED,
-            Feature.ZERO_INFLATION: NotYet("bambi's zero-inflated families are not passed on. Use backend='glmmtmb'."),
-            Feature.DISPERSION_FORMULA: NotYet(
-                "bambi's distributional models are not passed on. Use backend='glmmtmb'."
-            ),
-        }
+        no_random_part=Yes(),
+        group_effects=Yes(),
+        correlated_terms=_CORRELATED,
+        several_correlated_blocks=_CORRELATED,
+        correlated_crossed=_CORRELATED,
+        weights=Upstream(
+            "bambi's weights are numbers of copies of a row, not precisions. Use backend='pymc' or 'bayes'."
+        ),
+        offset=Yes("subtracted from the response of a linear model; bambi's own in others"),
+        likelihood=_LIKELIHOOD,
+        approximate_posterior=Upstream("bambi's inference_method='laplace' fails on these models."),
+        posterior=Yes(),
+        priors=NotYet("this backend has bambi's own priors. Use backend='pymc' or 'bayes'."),
+        degrees_of_freedom=_NO_DF,
+        structures=_CORRELATED,
+        zero_inflation=NotYet("bambi's zero-inflated families are not passed on. Use backend='glmmtmb'."),
+        dispersion_formula=NotYet("bambi's distributional models are not passed on. Use backend='glmmtmb'."),
     )
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
 

@@ -21,7 +21,6 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_support import FamilySheet, only_gaussian
-from unimix.design.features import Feature
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
 if TYPE_CHECKING:
@@ -69,31 +68,16 @@ class Bayes(Backend):
         default_method="posterior",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            Feature.NO_RANDOM_PART: Yes(),
-            Feature.RANDOM_INTERCEPT: Yes(),
-            Feature.CORRELATED_TERMS: Yes(),
-            Feature.INDEPENDENT_TERMS: Yes(),
-            Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
-            Feature.NESTED_FACTORS: Yes(),
-            Feature.CROSSED_FACTORS: Yes(),
-            Feature.CORRELATED_CROSSED: Yes(),
-            Feature.WEIGHTS: Yes(),
-            Feature.OFFSET: Yes("subtracted from the response and added back"),
-            Feature.REML: _LIKELIHOOD,
-            Feature.ML: _LIKELIHOOD,
-            Feature.LAPLACE: _LIKELIHOOD,
-            Feature.AGQ: _LIKELIHOOD,
-            Feature.APPROXIMATE_POSTERIOR: Never("the posterior of bayes is exact. Use method='posterior'."),
-            Feature.POSTERIOR: Yes(),
-            Feature.PRIORS: Yes(),
-            Feature.SATTERTHWAITE: _NO_DF,
-            Feature.KENWARD_ROGER: _NO_DF,
-            Feature.COMPOUND_SYMMETRY: _NO_PART,
-            Feature.AUTOREGRESSIVE: _NO_PART,
-            Feature.ZERO_INFLATION: _NO_PART,
-            Feature.DISPERSION_FORMULA: _NO_PART,
-        }
+        no_random_part=Yes(),
+        group_effects=Yes(),
+        weights=Yes(),
+        offset=Yes("subtracted from the response and added back"),
+        likelihood=_LIKELIHOOD,
+        bayesian=Yes(),
+        approximate_posterior=Never("the posterior of bayes is exact. Use method='posterior'."),
+        degrees_of_freedom=_NO_DF,
+        structures=_NO_PART,
+        parts=_NO_PART,
     )
     families: ClassVar[FamilySheet] = only_gaussian("bayes is for linear mixed models. Use backend='pymc'.")
 

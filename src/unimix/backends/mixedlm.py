@@ -24,7 +24,6 @@ from unimix.backends import (
     Design,
     Estimates,
     FamilySheet,
-    Feature,
     FitRequest,
     Never,
     NotYet,
@@ -100,30 +99,25 @@ class Mixedlm(Backend):
         modules=("mixedlm.estimation", "mixedlm.families", "mixedlm.formula.parser", "mixedlm.models"),
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            **{feature: Yes() for feature in Feature},
-            Feature.WEIGHTS: Yes("rows scaled by sqrt(w) in Gaussian models"),
-            Feature.OFFSET: Yes("subtracted from the response and added back in Gaussian models"),
-            Feature.LAPLACE: Yes(
-                "standard errors by unimix from the Hessian of all parameters, because mixedlm's take the variances as "
-                "known; with links that are not canonical, the determinant takes the expected information"
-            ),
-            Feature.AGQ: Yes("standard errors by unimix, as with Laplace's approximation"),
-            Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
-            Feature.POSTERIOR: _NO_POSTERIOR,
-            Feature.PRIORS: _NO_POSTERIOR,
-            Feature.SATTERTHWAITE: Yes("by unimix"),
-            Feature.KENWARD_ROGER: Yes("by unimix: mixedlm's own is Satterthwaite's under another name"),
-            Feature.COMPOUND_SYMMETRY: Upstream(
-                "mixedlm's compound symmetry has one variance for all columns, and unimix's cs() one for each. "
-                "Use backend='glmmtmb'."
-            ),
-            Feature.AUTOREGRESSIVE: NotYet(
-                "mixedlm has ar1; the adapter does not hand it over yet. Use backend='glmmtmb'."
-            ),
-            Feature.ZERO_INFLATION: _NO_PART,
-            Feature.DISPERSION_FORMULA: _NO_PART,
-        }
+        no_random_part=Yes(),
+        group_effects=Yes(),
+        weights=Yes("rows scaled by sqrt(w) in Gaussian models"),
+        offset=Yes("subtracted from the response and added back in Gaussian models"),
+        likelihood=Yes(),
+        laplace=Yes(
+            "standard errors by unimix from the Hessian of all parameters, because mixedlm's take the variances as "
+            "known; with links that are not canonical, the determinant takes the expected information"
+        ),
+        agq=Yes("standard errors by unimix, as with Laplace's approximation"),
+        bayesian=_NO_POSTERIOR,
+        satterthwaite=Yes("by unimix"),
+        kenward_roger=Yes("by unimix: mixedlm's own is Satterthwaite's under another name"),
+        compound_symmetry=Upstream(
+            "mixedlm's compound symmetry has one variance for all columns, and unimix's cs() one for each. "
+            "Use backend='glmmtmb'."
+        ),
+        autoregressive=NotYet("mixedlm has ar1; the adapter does not hand it over yet. Use backend='glmmtmb'."),
+        parts=_NO_PART,
     )
     families: ClassVar[FamilySheet] = FamilySheet(
         {**_REST, "binomial": _EXPECTED, "poisson": _EXPECTED, **{name: Yes() for name in COMPILED}},

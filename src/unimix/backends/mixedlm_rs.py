@@ -22,7 +22,6 @@ from unimix.backends import (
     Design,
     Estimates,
     FamilySheet,
-    Feature,
     FitRequest,
     Never,
     Problem,
@@ -64,33 +63,20 @@ class MixedlmRs(Backend):
         url="https://github.com/Fatin-Ishraq/mixedlm-rs",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            Feature.NO_RANDOM_PART: Never(
-                "mixedlm-rs needs a grouping factor. Use backend='pls', 'statsmodels' or 'mixedlm'."
-            ),
-            Feature.RANDOM_INTERCEPT: Yes(),
-            Feature.CORRELATED_TERMS: Yes(),
-            Feature.INDEPENDENT_TERMS: _ONE_BLOCK,
-            Feature.SEVERAL_CORRELATED_BLOCKS: _ONE_BLOCK,
-            Feature.NESTED_FACTORS: _ONE_BLOCK,
-            Feature.CROSSED_FACTORS: _ONE_BLOCK,
-            Feature.CORRELATED_CROSSED: _ONE_BLOCK,
-            Feature.WEIGHTS: Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
-            Feature.OFFSET: Yes("subtracted from the response and added back"),
-            Feature.REML: Yes(),
-            Feature.ML: Yes(),
-            Feature.LAPLACE: _NO_GLMM,
-            Feature.AGQ: _NO_GLMM,
-            Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
-            Feature.POSTERIOR: _NO_POSTERIOR,
-            Feature.PRIORS: _NO_POSTERIOR,
-            Feature.SATTERTHWAITE: Yes("by unimix"),
-            Feature.KENWARD_ROGER: Yes("by unimix"),
-            Feature.COMPOUND_SYMMETRY: _NO_STRUCTURE,
-            Feature.AUTOREGRESSIVE: _NO_STRUCTURE,
-            Feature.ZERO_INFLATION: _NO_GLMM,
-            Feature.DISPERSION_FORMULA: Upstream("mixedlm-rs has one residual variance. Use backend='glmmtmb'."),
-        }
+        no_random_part=Never("mixedlm-rs needs a grouping factor. Use backend='pls', 'statsmodels' or 'mixedlm'."),
+        group_effects=_ONE_BLOCK,
+        random_intercept=Yes(),
+        correlated_terms=Yes(),
+        weights=Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
+        offset=Yes("subtracted from the response and added back"),
+        likelihood=Yes(),
+        laplace=_NO_GLMM,
+        agq=_NO_GLMM,
+        bayesian=_NO_POSTERIOR,
+        degrees_of_freedom=Yes("by unimix"),
+        structures=_NO_STRUCTURE,
+        zero_inflation=_NO_GLMM,
+        dispersion_formula=Upstream("mixedlm-rs has one residual variance. Use backend='glmmtmb'."),
     )
     families: ClassVar[FamilySheet] = only_gaussian(_NO_GLMM.reason)
     takes_start: ClassVar[bool] = True

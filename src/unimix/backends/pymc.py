@@ -18,7 +18,6 @@ from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, most, pace, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.design.estimates import Deferred, Estimates
-from unimix.design.features import Feature
 from unimix.likelihood.posterior.marginal import n_dense
 
 if TYPE_CHECKING:
@@ -81,31 +80,16 @@ class PyMC(Backend):
         default_method="posterior",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        {
-            Feature.NO_RANDOM_PART: Yes(),
-            Feature.RANDOM_INTERCEPT: Yes(),
-            Feature.CORRELATED_TERMS: Yes(),
-            Feature.INDEPENDENT_TERMS: Yes(),
-            Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
-            Feature.NESTED_FACTORS: Yes(),
-            Feature.CROSSED_FACTORS: Yes(),
-            Feature.CORRELATED_CROSSED: Yes(),
-            Feature.WEIGHTS: Yes(),
-            Feature.OFFSET: Yes("subtracted from the response and added back"),
-            Feature.REML: _LIKELIHOOD,
-            Feature.ML: _LIKELIHOOD,
-            Feature.LAPLACE: _LIKELIHOOD,
-            Feature.AGQ: _LIKELIHOOD,
-            Feature.APPROXIMATE_POSTERIOR: Never("PyMC's posterior is not an approximation. Use method='posterior'."),
-            Feature.POSTERIOR: Yes(),
-            Feature.PRIORS: Yes(),
-            Feature.SATTERTHWAITE: _NO_DF,
-            Feature.KENWARD_ROGER: _NO_DF,
-            Feature.COMPOUND_SYMMETRY: _NOT_YET,
-            Feature.AUTOREGRESSIVE: _NOT_YET,
-            Feature.ZERO_INFLATION: _NOT_YET,
-            Feature.DISPERSION_FORMULA: _NOT_YET,
-        }
+        no_random_part=Yes(),
+        group_effects=Yes(),
+        weights=Yes(),
+        offset=Yes("subtracted from the response and added back"),
+        likelihood=_LIKELIHOOD,
+        bayesian=Yes(),
+        approximate_posterior=Never("PyMC's posterior is not an approximation. Use method='posterior'."),
+        degrees_of_freedom=_NO_DF,
+        structures=_NOT_YET,
+        parts=_NOT_YET,
     )
 
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)

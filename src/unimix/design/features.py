@@ -36,6 +36,23 @@ class Feature(Enum):
     DISPERSION_FORMULA = "a model of the dispersion, dispformula="
 
 
+FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
+    "group_effects": (
+        Feature.RANDOM_INTERCEPT,
+        Feature.CORRELATED_TERMS,
+        Feature.INDEPENDENT_TERMS,
+        Feature.SEVERAL_CORRELATED_BLOCKS,
+        Feature.NESTED_FACTORS,
+        Feature.CROSSED_FACTORS,
+        Feature.CORRELATED_CROSSED,
+    ),
+    "likelihood": (Feature.REML, Feature.ML, Feature.LAPLACE, Feature.AGQ),
+    "bayesian": (Feature.APPROXIMATE_POSTERIOR, Feature.POSTERIOR, Feature.PRIORS),
+    "degrees_of_freedom": (Feature.SATTERTHWAITE, Feature.KENWARD_ROGER),
+    "structures": (Feature.COMPOUND_SYMMETRY, Feature.AUTOREGRESSIVE),
+    "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA),
+}
+"""Features that most engines answer alike, by the name of the group."""
 METHOD_FEATURES = {
     "REML": Feature.REML,
     "ML": Feature.ML,

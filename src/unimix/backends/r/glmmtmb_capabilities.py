@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
 from unimix.backends.family_support import FamilySheet
-from unimix.design.features import Feature
 
 _NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_FAMILY = Upstream("glmmTMB 1.1 has no such family. Use backend='pymc'.")
@@ -24,30 +23,19 @@ _SAME: dict[str, Answer] = {
 }
 
 CAPABILITIES = Capabilities(
-    {
-        Feature.NO_RANDOM_PART: Yes(),
-        Feature.RANDOM_INTERCEPT: Yes(),
-        Feature.CORRELATED_TERMS: Yes(),
-        Feature.INDEPENDENT_TERMS: Yes(),
-        Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
-        Feature.NESTED_FACTORS: Yes(),
-        Feature.CROSSED_FACTORS: Yes(),
-        Feature.CORRELATED_CROSSED: Yes(),
-        Feature.WEIGHTS: Yes("rows scaled by sqrt(w) in Gaussian models, where glmmTMB's weights count likelihoods"),
-        Feature.OFFSET: Yes("subtracted from the response and added back in Gaussian models"),
-        Feature.REML: Yes(),
-        Feature.ML: Yes(),
-        Feature.LAPLACE: Yes(),
-        Feature.AGQ: Never("glmmTMB integrates by Laplace's approximation. Use backend='lme4' with method='AGQ'."),
-        Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
-        Feature.POSTERIOR: _NO_POSTERIOR,
-        Feature.PRIORS: Upstream("glmmTMB 1.1.5 has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Yes("by unimix at glmmTMB's estimates (it reports z)"),
-        Feature.KENWARD_ROGER: Yes("by unimix at glmmTMB's estimates"),
-        Feature.COMPOUND_SYMMETRY: Yes("a variance per column and one correlation"),
-        Feature.AUTOREGRESSIVE: Yes("one variance and one correlation between neighbouring times"),
-        Feature.ZERO_INFLATION: Yes(),
-        Feature.DISPERSION_FORMULA: Yes("on the log scale"),
-    }
+    no_random_part=Yes(),
+    group_effects=Yes(),
+    weights=Yes("rows scaled by sqrt(w) in Gaussian models, where glmmTMB's weights count likelihoods"),
+    offset=Yes("subtracted from the response and added back in Gaussian models"),
+    likelihood=Yes(),
+    agq=Never("glmmTMB integrates by Laplace's approximation. Use backend='lme4' with method='AGQ'."),
+    bayesian=_NO_POSTERIOR,
+    priors=Upstream("glmmTMB 1.1.5 has no priors. Use backend='pymc'."),
+    satterthwaite=Yes("by unimix at glmmTMB's estimates (it reports z)"),
+    kenward_roger=Yes("by unimix at glmmTMB's estimates"),
+    compound_symmetry=Yes("a variance per column and one correlation"),
+    autoregressive=Yes("one variance and one correlation between neighbouring times"),
+    zero_inflation=Yes(),
+    dispersion_formula=Yes("on the log scale"),
 )
 FAMILIES = FamilySheet(_SAME, _SAME)

@@ -16,7 +16,6 @@ from unimix.backends.family_support import FamilySheet
 from unimix.backends.r import glmer
 from unimix.backends.r.backend import RBackend, read_covariances, read_modes
 from unimix.design.estimates import Estimates
-from unimix.design.features import Feature
 from unimix.errors import FitError
 from unimix.likelihood.lmm.conditioning import column_scale, is_singular, relative_factors
 from unimix.likelihood.lmm.newton_decrement import is_at_optimum, left_to_gain
@@ -78,33 +77,19 @@ _WITHOUT_NB: dict[str, Answer] = {"negative_binomial(log)": _NO_NB, "negative_bi
 PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB)
 
 CAPABILITIES = Capabilities(
-    {
-        Feature.NO_RANDOM_PART: Yes("by R's lm"),
-        Feature.RANDOM_INTERCEPT: Yes(),
-        Feature.CORRELATED_TERMS: Yes(),
-        Feature.INDEPENDENT_TERMS: Yes(),
-        Feature.SEVERAL_CORRELATED_BLOCKS: Yes(),
-        Feature.NESTED_FACTORS: Yes(),
-        Feature.CROSSED_FACTORS: Yes(),
-        Feature.CORRELATED_CROSSED: Yes(),
-        Feature.WEIGHTS: Yes(),
-        Feature.OFFSET: Yes("subtracted from the response and added back"),
-        Feature.REML: Yes(),
-        Feature.ML: Yes(),
-        Feature.LAPLACE: Yes(
-            "by glmer; with links that are not canonical, its determinant takes the expected information"
-        ),
-        Feature.AGQ: Yes("by glmer, nAGQ = n_agq (25)"),
-        Feature.APPROXIMATE_POSTERIOR: _NO_POSTERIOR,
-        Feature.POSTERIOR: _NO_POSTERIOR,
-        Feature.PRIORS: Never("lme4 has no priors. Use backend='pymc'."),
-        Feature.SATTERTHWAITE: Yes("by unimix, from exact derivatives, or by lmerTest"),
-        Feature.KENWARD_ROGER: Yes("by unimix, or by pbkrtest"),
-        Feature.COMPOUND_SYMMETRY: _NO_STRUCTURE,
-        Feature.AUTOREGRESSIVE: _NO_STRUCTURE,
-        Feature.ZERO_INFLATION: _NO_PART,
-        Feature.DISPERSION_FORMULA: _NO_PART,
-    }
+    no_random_part=Yes("by R's lm"),
+    group_effects=Yes(),
+    weights=Yes(),
+    offset=Yes("subtracted from the response and added back"),
+    likelihood=Yes(),
+    laplace=Yes("by glmer; with links that are not canonical, its determinant takes the expected information"),
+    agq=Yes("by glmer, nAGQ = n_agq (25)"),
+    bayesian=_NO_POSTERIOR,
+    priors=Never("lme4 has no priors. Use backend='pymc'."),
+    satterthwaite=Yes("by unimix, from exact derivatives, or by lmerTest"),
+    kenward_roger=Yes("by unimix, or by pbkrtest"),
+    structures=_NO_STRUCTURE,
+    parts=_NO_PART,
 )
 
 

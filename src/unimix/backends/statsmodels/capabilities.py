@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
 from unimix.backends.family_support import FamilySheet
-from unimix.design.features import Feature
 
 _NO_GLMM = Upstream(
     "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
@@ -13,40 +12,34 @@ _NO_GLMM = Upstream(
 _NO_PART = Upstream("statsmodels' mixed models have no such part. Use backend='glmmtmb'.")
 
 CAPABILITIES = Capabilities(
-    {
-        Feature.NO_RANDOM_PART: Yes("by OLS, GLM, NegativeBinomial and BetaModel"),
-        Feature.RANDOM_INTERCEPT: Yes(),
-        Feature.CORRELATED_TERMS: Yes("in Gaussian models; the Bayesian ones have independent effects only"),
-        Feature.INDEPENDENT_TERMS: Yes("as variance components"),
-        Feature.SEVERAL_CORRELATED_BLOCKS: Never("MixedLM has room for one correlated block, exog_re."),
-        Feature.NESTED_FACTORS: Yes("the inner factor as variance components within groups of the outer one"),
-        Feature.CROSSED_FACTORS: Yes("as variance components on one group of all tied rows; slow beyond small data"),
-        Feature.CORRELATED_CROSSED: Never(
-            "MixedLM's correlated effects must belong to the factor that splits the data into independent groups; "
-            "crossed and inner factors can only have uncorrelated terms, (1 + x || g)."
-        ),
-        Feature.WEIGHTS: Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
-        Feature.OFFSET: Yes("subtracted from the response and added back"),
-        Feature.REML: Yes(),
-        Feature.ML: Yes(),
-        Feature.LAPLACE: _NO_GLMM,
-        Feature.AGQ: _NO_GLMM,
-        Feature.APPROXIMATE_POSTERIOR: Yes("by BinomialBayesMixedGLM and PoissonBayesMixedGLM"),
-        Feature.POSTERIOR: Never(
-            "statsmodels has no sampler: MixedLM maximises a likelihood, and its Bayesian models approximate the "
-            "posterior (method='variational' or 'MAP'). Use backend='pymc'."
-        ),
-        Feature.PRIORS: Never(
-            "MixedLM has no priors, and those of the Bayesian models are the options fe_p and vcp_p. "
-            "Use backend='pymc'."
-        ),
-        Feature.SATTERTHWAITE: Yes("by unimix at statsmodels' estimates (it reports z)"),
-        Feature.KENWARD_ROGER: Yes("by unimix at statsmodels' estimates"),
-        Feature.COMPOUND_SYMMETRY: _NO_PART,
-        Feature.AUTOREGRESSIVE: _NO_PART,
-        Feature.ZERO_INFLATION: _NO_PART,
-        Feature.DISPERSION_FORMULA: _NO_PART,
-    }
+    no_random_part=Yes("by OLS, GLM, NegativeBinomial and BetaModel"),
+    random_intercept=Yes(),
+    correlated_terms=Yes("in Gaussian models; the Bayesian ones have independent effects only"),
+    independent_terms=Yes("as variance components"),
+    several_correlated_blocks=Never("MixedLM has room for one correlated block, exog_re."),
+    nested_factors=Yes("the inner factor as variance components within groups of the outer one"),
+    crossed_factors=Yes("as variance components on one group of all tied rows; slow beyond small data"),
+    correlated_crossed=Never(
+        "MixedLM's correlated effects must belong to the factor that splits the data into independent groups; "
+        "crossed and inner factors can only have uncorrelated terms, (1 + x || g)."
+    ),
+    weights=Yes("rows scaled by sqrt(w), and sum(log w) / 2 added to the log-likelihood (exact)"),
+    offset=Yes("subtracted from the response and added back"),
+    likelihood=Yes(),
+    laplace=_NO_GLMM,
+    agq=_NO_GLMM,
+    approximate_posterior=Yes("by BinomialBayesMixedGLM and PoissonBayesMixedGLM"),
+    posterior=Never(
+        "statsmodels has no sampler: MixedLM maximises a likelihood, and its Bayesian models approximate the "
+        "posterior (method='variational' or 'MAP'). Use backend='pymc'."
+    ),
+    priors=Never(
+        "MixedLM has no priors, and those of the Bayesian models are the options fe_p and vcp_p. Use backend='pymc'."
+    ),
+    satterthwaite=Yes("by unimix at statsmodels' estimates (it reports z)"),
+    kenward_roger=Yes("by unimix at statsmodels' estimates"),
+    structures=_NO_PART,
+    parts=_NO_PART,
 )
 
 _TWO_ONLY = "statsmodels has mixed models of two generalised families, BinomialBayesMixedGLM and PoissonBayesMixedGLM"

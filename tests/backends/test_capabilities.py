@@ -1,0 +1,35 @@
+"""A sheet answers every feature once: by its name, by that of its group, or by the default."""
+
+from __future__ import annotations
+
+import pytest
+
+from unimix.backends import Capabilities, Feature, Never, NotYet, Yes
+from unimix.design.features import FEATURE_GROUPS
+
+GROUPS = {name: Yes() for name in FEATURE_GROUPS}
+
+
+def test_the_answer_of_a_feature_wins_over_that_of_its_group_and_that_over_the_default() -> None:
+    never, later = Never("it maximises a likelihood"), NotYet("nobody has written it")
+    sheet = Capabilities(default=Yes(), bayesian=never, priors=later)
+    assert [sheet[f] for f in FEATURE_GROUPS["bayesian"]] == [never, never, later]
+    assert sheet[Feature.OFFSET] == Yes()
+    assert list(sheet) == list(Feature)
+    assert sheet.gaps(frozenset({Feature.PRIORS, Feature.REML})) == [(Feature.PRIORS, "nobody has written it")]
+
+
+def test_no_feature_is_in_two_groups_and_none_is_called_like_a_group() -> None:
+    members = [feature for group in FEATURE_GROUPS.values() for feature in group]
+    assert len(members) == len(set(members))
+    assert not set(FEATURE_GROUPS) & {f.name.lower() for f in Feature}
+
+
+def test_a_gap_is_named() -> None:
+    with pytest.raises(TypeError, match="does not answer: no_random_part, offset"):
+        Capabilities(**GROUPS, weights=Yes())
+
+
+def test_a_name_that_is_no_feature_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"'offsets' is neither a feature nor a group of them.*offset"):
+        Capabilities(default=Yes(), offsets=Yes())
