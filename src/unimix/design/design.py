@@ -142,7 +142,7 @@ def build_design(
         weights_column=weight_name,
         ziformula=dict(spec.texts).get("zero"),
         zero_kept=parts["zero"].kept if "zero" in parts else (),
-    ).knowing(spec)
+    ).with_parsed(spec)
     design = Design(
         spec=spec,
         y=response.y,
@@ -156,7 +156,7 @@ def build_design(
         dropped=dropped,
         aliased=aliased,
         notes=tuple(notes),
-        encoding=encoding.recognising(columns, {b.group: b.codes for _, b in blocks}),
+        encoding=encoding.with_digests(columns, {b.group: b.codes for _, b in blocks}),
         family=family,
         trials=response.trials,
         zero=parts.get("zero"),

@@ -100,7 +100,7 @@ class Encoding(BaseModel):
         state = super().__getstate__()
         return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k in type(self).model_fields}}
 
-    def knowing(self, spec: ModelSpec) -> Self:
+    def with_parsed(self, spec: ModelSpec) -> Self:
         """The same encoding, told the formula that was parsed already.
 
         Args:
@@ -109,7 +109,7 @@ class Encoding(BaseModel):
         self.__dict__["spec"] = spec.without_dispersion()
         return self
 
-    def recognising(self, columns: Mapping[str, Column], groups: Mapping[str, IntArray]) -> Self:
+    def with_digests(self, columns: Mapping[str, Column], groups: Mapping[str, IntArray]) -> Self:
         """The same encoding with the digests of the data that were fitted.
 
         Args:
@@ -170,7 +170,7 @@ class Encoding(BaseModel):
         Args:
             fields: New values of ``kept``, ``blocks``, ``offset_given`` or ``data``.
         """
-        return self.model_copy(update=fields).knowing(self.spec)
+        return self.model_copy(update=fields).with_parsed(self.spec)
 
     # -- other data -----------------------------------------------------------------------------
 
