@@ -313,6 +313,8 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
 
     from unimix.errors import did_you_mean
 
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(f"options={options!r}: a dict, such as {{'conditioning': False}}.")
     fields = cls.model_fields
     try:
         return cls(**dict(options or {}))
