@@ -12,18 +12,11 @@ from unimix.backends.limits import MemoryLimit, TimeLimit
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.design.design import ColumnOrArray
 from unimix.distributions.family import FamilyLike
-from unimix.estimation.arguments import (
-    FitArguments,
-    FitOptions,
-    Method,
-    argument_faults,
-    refuse_faults,
-    takes_arguments_of,
-)
+from unimix.estimation.arguments import FitArguments, FitOptions, Method, takes_arguments_of
 from unimix.estimation.explanation import Explanation, explain_design
 from unimix.estimation.run import fit_problem
 from unimix.fitted.schema import DfMethod
-from unimix.foreign_names import suggests_names, swapped_faults
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 
 
@@ -37,10 +30,9 @@ def _read_call(
         UnknownBackendError: If nothing but the backend is wrong.
     """
     engines, errors = registry.resolve_all([backend], given.get("options"))
-    faults = swapped_faults(f"unimix.{caller.__name__}", formula, data)
-    faults += argument_faults(caller, given, type(engines[0]).model_fields if engines else ())
-    refuse_faults(faults, errors)
-    return engines[0], FitArguments.of(given)
+    own = type(engines[0]).model_fields if engines else ()
+    arguments = FitArguments.read(caller, formula, data, given, engine_options=own, errors=errors)
+    return engines[0], arguments
 
 
 def _refuse(given: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def _engines() -> tuple[list[str], list[str]]:
 
 def _place(backend: Backend) -> tuple[bool, int, str]:
     """Samplers last, otherwise by rank."""
-    return backend.info.default_method == "posterior", backend.info.rank, backend.info.name
+    return backend.info.samples, backend.info.rank, backend.info.name
 
 
 def _write(found: Comparison, stem: Path) -> list[Path]:

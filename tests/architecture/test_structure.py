@@ -101,7 +101,7 @@ def test_engines_say_for_themselves_what_speaks_for_them() -> None:
     infos = {name: backend_class(name).info for name in BACKENDS}
     assert all(info.strengths for info in infos.values())
     for sampler in (False, True):
-        ranks = [i.rank for i in infos.values() if (i.default_method == "posterior") is sampler]
+        ranks = [i.rank for i in infos.values() if i.samples is sampler]
         assert len(set(ranks)) == len(ranks)
         assert max(ranks) < BackendInfo("own", "own", "own", (), (), "").rank
 

@@ -140,7 +140,7 @@ class Backend(BaseModel, ABC):
 
     def default_method(self, design: Design) -> str:
         """The criterion by which this engine fits a model when none is asked for."""
-        if design.family.is_linear or self.info.default_method == "posterior":
+        if design.family.is_linear or self.info.samples:
             return self.info.default_method
         return "Laplace" if design.blocks else "ML"
 

@@ -62,6 +62,11 @@ class BackendInfo:
     r_optional: Mapping[str, str] = field(default_factory=dict)
     r_trial: str = ""
 
+    @property
+    def samples(self) -> bool:
+        """Whether the engine draws from a posterior; all others maximise a likelihood."""
+        return self.default_method == "posterior"
+
 
 @dataclass(frozen=True)
 class Start:

@@ -24,7 +24,7 @@ from unimix.design.features import METHODS, Feature, method_fault
 from unimix.distributions.family import FamilyLike, as_family
 from unimix.errors import OptionError, UnimixError, did_you_mean
 from unimix.fitted.schema import DfMethod
-from unimix.foreign_names import name_faults, parameters_of
+from unimix.foreign_names import name_faults, parameters_of, swapped_faults
 from unimix.formula.interpreter import parse
 from unimix.parallel.jobs import seed_fault
 
@@ -88,22 +88,43 @@ class FitArguments:
     restart: bool = False
 
     @classmethod
-    def read(cls, caller: Callable[..., Any], given: Mapping[str, object]) -> Self:
+    def read(
+        cls,
+        caller: Callable[..., Any],
+        formula: object,
+        data: object,
+        given: Mapping[str, object],
+        *,
+        engine_options: Iterable[str] = (),
+        faults: Iterable[str] = (),
+        errors: Sequence[UnimixError] = (),
+    ) -> Self:
         """Check what a function was given and keep it.
 
         Args:
             caller: The function that the user called.
-            given: Values by name, those with unknown names included.
+            formula: What it was given as the formula.
+            data: What it was given as the data.
+            given: Values by name; names that the caller does not have are faults.
+            engine_options: Names of the options of the chosen engine.
+            faults: What else is wrong with the call, in words.
+            errors: The same, raised elsewhere; one that is alone keeps its kind.
 
         Raises:
             OptionError: With every fault.
         """
-        refuse_faults(argument_faults(caller, given))
-        return cls.of(given)
-
-    @classmethod
-    def of(cls, given: Mapping[str, object]) -> Self:
-        """Keep what was given and has been checked."""
+        known = parameters_of(caller)
+        unknown = {name: value for name, value in given.items() if name not in known}
+        found = [
+            *swapped_faults(f"unimix.{caller.__name__}", formula, data),
+            *name_faults(caller.__name__, known, unknown, engine_options),
+            *(fault for name, check in _CHECKS.items() if name in given and (fault := check(given[name]))),
+            *faults,
+        ]
+        if len(errors) == 1 and not found:
+            raise errors[0]
+        if found or errors:
+            raise OptionError("\n".join([*found, *map(str, errors)]))
         values: dict[str, Any] = dict(given)
         return cls(**values)
 
@@ -140,7 +161,7 @@ class FitArguments:
         A sampler has priors and no criterion; other engines have no priors. An engine without Kenward and Roger's
         degrees of freedom gives Satterthwaite's.
         """
-        sampler = engine.info.default_method == "posterior"
+        sampler = engine.info.samples
         has_df = self.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
         return replace(
             self,
@@ -206,38 +227,6 @@ class FitProblem:
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
-
-
-def argument_faults(
-    caller: Callable[..., Any], given: Mapping[str, object], engine_options: Iterable[str] = ()
-) -> list[str]:
-    """What is wrong with the arguments of a fit, as far as that shows without its data.
-
-    Args:
-        caller: The function that the user called; names that it does not have are faults.
-        given: Values by name.
-        engine_options: Names of the options of the chosen engine.
-    """
-    known = parameters_of(caller)
-    unknown = {name: value for name, value in given.items() if name not in known}
-    values = [fault for name, check in _CHECKS.items() if name in given and (fault := check(given[name]))]
-    return [*name_faults(caller.__name__, known, unknown, engine_options), *values]
-
-
-def refuse_faults(faults: Sequence[str], errors: Sequence[UnimixError] = ()) -> None:
-    """Raise an error with all faults of a call; one that is alone keeps its kind.
-
-    Args:
-        faults: In words.
-        errors: Raised elsewhere.
-
-    Raises:
-        OptionError: If there are faults.
-    """
-    if errors and not faults and len(errors) == 1:
-        raise errors[0]
-    if faults or errors:
-        raise OptionError("\n".join([*faults, *map(str, errors)]))
 
 
 def _family_fault(value: Any) -> str:
@@ -334,7 +323,5 @@ __all__ = [
     "Method",
     "ModelOptions",
     "SharedOptions",
-    "argument_faults",
-    "refuse_faults",
     "takes_arguments_of",
 ]

@@ -81,10 +81,9 @@ def bind_columns(formula: str, data: Any, arguments: FitArguments) -> Subsettabl
 def arguments_without_groups(arguments: FitArguments, engine: Backend) -> FitArguments:
     """What is asked of an engine where the model loses its random part: the criterion and its priors go with it."""
     asked = arguments.adapted(engine)
-    sampler = engine.info.default_method == "posterior"
     return replace(
         asked,
-        method=asked.method if sampler else None,
+        method=asked.method if engine.info.samples else None,
         priors={k: v for k, v in asked.priors.items() if not k.startswith(("sd(", "cor("))} if asked.priors else None,
         restart=False,
     )

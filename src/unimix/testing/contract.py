@@ -58,7 +58,7 @@ class BackendContract(FamilyContract):
     @property
     def samples(self) -> bool:
         """Whether it gives a posterior."""
-        return self.engine.info.default_method == "posterior"
+        return self.engine.info.samples
 
     @property
     def formula(self) -> str:

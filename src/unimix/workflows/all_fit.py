@@ -16,9 +16,8 @@ from unimix.api import fit
 from unimix.backends.base import Backend
 from unimix.backends.registry import BackendLike
 from unimix.errors import OptionError, UnimixError
-from unimix.estimation.arguments import FitArguments, SharedOptions, argument_faults, takes_arguments_of
+from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem
-from unimix.foreign_names import swapped_faults
 from unimix.result import FitResult
 from unimix.workflows.comparison.compare import engines_of
 
@@ -107,13 +106,12 @@ def all_fit(
     Raises:
         OptionError: For wrong arguments, all of them at once; or if no engine is left.
     """
-    faults = [*swapped_faults("unimix.all_fit", formula, data), *argument_faults(all_fit, arguments)]
-    engines = engines_of(backends, least=1, faults=faults)
-    problem = FitArguments.of(arguments).problem(formula, data)
+    engines, errors = engines_of(backends, least=1)
+    problem = FitArguments.read(all_fit, formula, data, arguments, errors=errors).problem(formula, data)
     results: dict[str, FitResult] = {}
     failures: dict[str, str] = {}
     for engine in engines:
-        if engine.info.default_method == "posterior":
+        if engine.info.samples:
             continue
         for optimizer, own in _variants(engine, conditioning=conditioning):
             label = f"{engine.info.name} ({optimizer})" if optimizer else engine.info.name

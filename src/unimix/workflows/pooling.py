@@ -15,16 +15,9 @@ from unimix.api import fit
 from unimix.backends import registry
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.errors import OptionError, listing
-from unimix.estimation.arguments import (
-    FitArguments,
-    SharedOptions,
-    argument_faults,
-    refuse_faults,
-    takes_arguments_of,
-)
+from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem
 from unimix.estimation.subset_data import arguments_without_groups, bind_columns
-from unimix.foreign_names import swapped_faults
 from unimix.result import FitResult
 
 
@@ -190,13 +183,10 @@ def pooling(
         DataError: If there is no such grouping factor.
         OptionError: If the factor must be named, or for wrong arguments, all of them at once.
     """
+    engines, errors = registry.resolve_all(backend if backends is None else backends)
+    faults = [] if engines or errors else [f"pooling needs an engine: backend={DEFAULT_BACKEND!r}."]
     given = {**arguments, "restart": restart}
-    several = backend if backends is None else backends
-    engines, errors = registry.resolve_all(several)
-    faults = [*swapped_faults("unimix.pooling", formula, data), *argument_faults(pooling, given)]
-    faults += [] if engines or errors else [f"pooling needs an engine: backend={DEFAULT_BACKEND!r}."]
-    refuse_faults(faults, errors)
-    asked = FitArguments.of(given)
+    asked = FitArguments.read(pooling, formula, data, given, faults=faults, errors=errors)
     problem = asked.problem(formula, data)
     partial: dict[str, FitResult] = {}
     for label, engine in zip(registry.numbered([e.info.name for e in engines]), engines, strict=True):

@@ -11,15 +11,7 @@ from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.design.features import METHOD_FEATURES, Feature
 from unimix.errors import UnsupportedModelError, to_type
-from unimix.estimation.arguments import (
-    FitArguments,
-    FitProblem,
-    ModelOptions,
-    argument_faults,
-    refuse_faults,
-    takes_arguments_of,
-)
-from unimix.foreign_names import swapped_faults
+from unimix.estimation.arguments import FitArguments, FitProblem, ModelOptions, takes_arguments_of
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
 FEW = 10
@@ -81,19 +73,18 @@ def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Rec
         FormulaError, DataError, OptionError: As for :func:`unimix.fit`.
         UnsupportedModelError: If no engine can fit it.
     """
-    refuse_faults([*swapped_faults("unimix.recommend", formula, data), *argument_faults(recommend, arguments)])
-    asked = FitArguments.of(arguments)
+    asked = FitArguments.read(recommend, formula, data, arguments)
     problem = asked.problem(formula, data)
     crossed = n_dense_effects(problem.design) > MANY
     able = {e.info.name: e for e in _by_rank(registry.others().values(), crossed=crossed) if _can(e, problem)}
     sampled = asked.method == "posterior" or bool(asked.priors)
-    wanted = [n for n, engine in able.items() if _samples(engine) == sampled] or list(able)
+    wanted = [n for n, engine in able.items() if engine.info.samples == sampled] or list(able)
     if not wanted:
         raise UnsupportedModelError(f"No engine can fit {problem.design.spec.text()}; unimix.explain() says why not.")
     best = able[wanted[0]]
     name = best.info.name
     check = next((n for n in wanted if able[n].info.engine != best.info.engine), "")
-    posterior = next((n for n, engine in able.items() if _samples(engine)), "")
+    posterior = next((n for n, engine in able.items() if engine.info.samples), "")
     return Recommendation(
         backend=name,
         why=best.info.strengths or best.info.title,
@@ -106,16 +97,12 @@ def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Rec
     )
 
 
-def _samples(engine: Backend) -> bool:
-    return engine.info.default_method == "posterior"
-
-
 def _by_rank(engines: Iterable[Backend], *, crossed: bool) -> list[Backend]:
     """Engines, best first: those of likelihoods before samplers, and for large crossed factors those made for them."""
 
     def place(engine: Backend) -> tuple[bool, bool, int, str]:
         info = engine.info
-        return _samples(engine), crossed and not info.quick_when_crossed, info.rank, info.name
+        return engine.info.samples, crossed and not info.quick_when_crossed, info.rank, info.name
 
     return sorted(engines, key=place)
 
@@ -124,7 +111,7 @@ def _can(engine: Backend, problem: FitProblem) -> bool:
     asked, own = problem.arguments, problem.arguments.adapted(engine)
     if (asked.priors and own.priors is None) or asked.df_method != own.df_method:
         return False
-    if asked.method == "posterior" and not _samples(engine):
+    if asked.method == "posterior" and not engine.info.samples:
         return False
     request = engine.adapted(problem.adapted(engine).request(engine), problem.design)
     approximate = METHOD_FEATURES[request.method] is Feature.APPROXIMATE_POSTERIOR and asked.method is None

@@ -348,7 +348,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         """
         if self.formula is not None or self.priors or self.ziformula or self.dispformula:
             return None
-        sampler = registry.resolve(self.backend, self.options).info.default_method == "posterior"
+        sampler = registry.resolve(self.backend, self.options).info.samples
         if sampler or self.method not in (None, "REML", "ML") or not as_family(self.family).is_linear:
             return None
         try:

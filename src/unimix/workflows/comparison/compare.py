@@ -10,15 +10,8 @@ from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.backends.registry import BackendLike
 from unimix.errors import OptionError, UnimixError, brief, listing
-from unimix.estimation.arguments import (
-    FitArguments,
-    SharedOptions,
-    argument_faults,
-    refuse_faults,
-    takes_arguments_of,
-)
+from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem
-from unimix.foreign_names import swapped_faults
 from unimix.result import FitResult
 from unimix.workflows.comparison.build import build_comparison
 from unimix.workflows.comparison.comparison import Comparison
@@ -53,18 +46,16 @@ def compare(
         DataError: If finished results belong to different designs.
         OptionError: For wrong arguments, all of them at once.
     """
-    faults = [*swapped_faults("unimix.compare", formula, data), *argument_faults(compare, arguments)]
-    if not isinstance(formula, str):
-        refuse_faults(faults)
+    if not isinstance(formula, str) and not isinstance(data, str):
         if arguments or backends is not None:
             named = listing([*arguments, *(["backends"] if backends is not None else [])])
             raise OptionError(f"Finished results are compared as they are: leave {named} out.")
         given = [formula] if isinstance(formula, FitResult) else list(formula)
         return build_comparison([*given, *(r for r in (data, *more) if r is not None)], [])
-    if more:
-        faults.append("compare takes a formula and data, or finished results; not both.")
-    engines = engines_of(backends, faults=faults)
-    problem = FitArguments.of(arguments).problem(formula, data)
+    faults = ["compare takes a formula and data, or finished results; not both."] if more else []
+    engines, errors = engines_of(backends)
+    asked = FitArguments.read(compare, formula, data, arguments, faults=faults, errors=errors)
+    problem = asked.problem(str(formula), data)
     results: list[FitResult | Failure] = []
     for engine in engines:
         try:
@@ -79,30 +70,23 @@ def _label(result: FitResult | Failure) -> str:
     return result.engine.backend if isinstance(result, FitResult) else result.backend
 
 
-def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2, faults: Sequence[str] = ()) -> list[Backend]:
-    """The configured engines that are named, or all that are installed.
+def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> tuple[list[Backend], list[UnimixError]]:
+    """The configured engines that are named, or all that are installed; and what is wrong with them.
 
     Args:
         backends: As given.
         least: How many are needed.
-        faults: What is wrong with the other arguments of the call.
-
-    Raises:
-        OptionError: With every fault; or if there are fewer engines than needed.
     """
-    if backends is None:
-        refuse_faults(faults)
-        found = [b for b in registry.others().values() if b.available()]
-        if len(found) < least:
-            raise OptionError(
-                f"A comparison needs two engines, and only {listing(b.info.name for b in found)} is installed here. "
-                "`python -m unimix.doctor` says how to get the others."
-            )
-        return found
     if isinstance(backends, str):
-        refuse_faults([*faults, f"backends={backends!r}: give a list, such as backends=[{backends!r}]."])
+        return [], [OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")]
+    if backends is None:
+        engines = [b for b in registry.others().values() if b.available()]
+        few = (
+            f"A comparison needs two engines, and only {listing(b.info.name for b in engines)} is installed here. "
+            "`python -m unimix.doctor` says how to get the others."
+        )
+        return engines, [] if len(engines) >= least else [OptionError(few)]
     engines, errors = registry.resolve_all(backends)
-    refuse_faults(faults, errors)
-    if len(engines) < least:
-        raise OptionError("A comparison needs at least two backends.")
-    return engines
+    if not errors and len(engines) < least:
+        errors = [OptionError("A comparison needs at least two backends.")]
+    return engines, errors

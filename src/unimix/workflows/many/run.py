@@ -11,14 +11,7 @@ from typing import Any, Unpack
 from unimix import api
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.errors import WorkerError, listing
-from unimix.estimation.arguments import (
-    FitArguments,
-    FitOptions,
-    argument_faults,
-    refuse_faults,
-    takes_arguments_of,
-)
-from unimix.foreign_names import swapped_faults
+from unimix.estimation.arguments import FitArguments, FitOptions, takes_arguments_of
 from unimix.parallel.jobs import jobs_fault, run_jobs, stream_jobs
 from unimix.workflows.many import fingerprint
 from unimix.workflows.many.fits import ManyFits, plural
@@ -72,14 +65,20 @@ def fit_many(
         EngineNotInstalledError: If joblib is needed and missing.
         WorkerError: If a process on this machine was killed; what was finished is in the file.
     """
-    faults = [*swapped_faults("unimix.fit_many", formulas, data), *argument_faults(fit_many, arguments)]
-    asked = FitArguments.of({k: v for k, v in arguments.items() if k in FitOptions.__optional_keys__})
-    parts = {"ziformula": asked.ziformula, "dispformula": asked.dispformula}
-    plan = make_plan(formulas, data, backends, options=asked.options, **parts, faults=faults)
+    faults: list[str] = []
+    plan = make_plan(
+        formulas,
+        data,
+        backends,
+        options=arguments.get("options"),
+        ziformula=arguments.get("ziformula"),
+        dispformula=arguments.get("dispformula"),
+        faults=faults,
+    )
     file = path_of(path, faults)
     named = versions_of(versions, plan.datasets, faults)
-    faults += [fault] if (fault := jobs_fault(n_jobs)) else []
-    refuse_faults(faults)
+    faults += filter(None, [jobs_fault(n_jobs)])
+    asked = FitArguments.read(fit_many, formulas, data, arguments, faults=faults)
     # what belongs to the whole run, or to the engines, is no part of a single fit
     shared = replace(asked, options=None, seed=None, progress=False)
     datasets = {name: DataSet(name, source, shared, as_text=file is not None) for name, source in plan.datasets.items()}

@@ -16,16 +16,9 @@ from unimix.backends.base import Backend
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.estimation.arguments import (
-    FitArguments,
-    ModelOptions,
-    argument_faults,
-    refuse_faults,
-    takes_arguments_of,
-)
+from unimix.estimation.arguments import FitArguments, ModelOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem, refuse_unsupported
 from unimix.estimation.subset_data import SubsettableData, arguments_without_groups, bind_columns
-from unimix.foreign_names import swapped_faults
 from unimix.formula.parser import render
 from unimix.parallel.jobs import jobs_fault, run_jobs
 from unimix.result import FitResult
@@ -127,22 +120,21 @@ def cross_validate(
         OptionError: For wrong arguments, all of them at once.
         EngineNotInstalledError: If scikit-learn or joblib is missing.
     """
-    given = backends if backend is None else backend
-    engines, errors = registry.resolve_all(given)
-    asked = {**arguments, "ci_level": ci_level, "seed": seed, "progress": progress, "restart": restart}
-    faults = [*swapped_faults("unimix.cross_validate", formula, data), *argument_faults(cross_validate, asked)]
+    engines, errors = registry.resolve_all(backends if backend is None else backend)
+    faults = [] if engines or errors else ["backends: name one engine at least."]
     if isinstance(pooling, str):
         faults.append(f"pooling={pooling!r}: give a list, pooling=[{pooling!r}].")
     else:
         faults += [f"pooling: {k!r} is none of {listing(KINDS)}." for k in pooling if k not in KINDS]
-    faults += [] if engines or errors else ["backends: name one engine at least."]
     faults += filter(None, [jobs_fault(n_jobs)])
     try:
         names, own = checked_metrics(metrics)
     except OptionError as error:
         errors.append(error)
-    refuse_faults(faults, errors)
-    at = bind_columns(formula, data, FitArguments.of({"df_method": "normal", **arguments, "restart": restart}))
+    own_arguments = {"ci_level": ci_level, "seed": seed, "progress": progress, "restart": restart}
+    given = {"df_method": "normal", **arguments, **own_arguments}
+    asked = FitArguments.read(cross_validate, formula, data, given, faults=faults, errors=errors)
+    at = bind_columns(formula, data, asked)
     codes, levels, factor = _levels(at.design, group, split)
     used = at.used
     splits = make_splits(split, folds, used, at.design, codes, seed)
@@ -178,12 +170,8 @@ def cross_validate(
 
 def _fits_of_samplers(models: Sequence[Model], used: pd.DataFrame, seed: int) -> dict[str, FitResult]:
     """Fits to all rows of the models whose engine samples, by label."""
-    sampled = [(m, e) for m in models if m.kind == "partial" and (e := m.engine) and _samples(e)]
+    sampled = [(m, e) for m in models if m.kind == "partial" and (e := m.engine) and e.info.samples]
     return {m.label: fit_problem(e, replace(m.arguments, seed=seed).problem(m.formula, used)) for m, e in sampled}
-
-
-def _samples(engine: Backend) -> bool:
-    return engine.info.default_method == "posterior"
 
 
 def _levels(
