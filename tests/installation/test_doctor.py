@@ -166,7 +166,7 @@ def test_without_r_the_rest_goes_on(versions):
     assert diagnosis["lme4"].message == "R package, R comes first"
     assert diagnosis["rpy2"].fix == "", "which rpy2 fits is known only when R is"
     assert diagnosis.ready["statsmodels"]
-    assert 'install.packages(c("lme4", "Matrix"' in diagnosis["R"].fix
+    assert '"lme4", "Matrix"' in diagnosis["R"].fix
     absent = re.search(r"Not yet: ([\w, ]+)", str(diagnosis))
     assert absent is not None
     assert absent.group(1).split(", ") == sorted(name for name, fine in diagnosis.ready.items() if not fine)
