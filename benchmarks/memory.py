@@ -103,7 +103,8 @@ def measure(name: str, engine: str, size: tuple[int, int, int], patience: float)
     """
     import unimix as um
     from unimix.backends import registry
-    from unimix.estimation.arguments import fit_one, make_request, prepare
+    from unimix.estimation.arguments import FitArguments
+    from unimix.estimation.run import fit_problem
 
     case = CASES[name]
     options = case.options.get(engine)
@@ -111,14 +112,14 @@ def measure(name: str, engine: str, size: tuple[int, int, int], patience: float)
     um.fit(case.formula, small, engine, family=case.family, options=options, seed=1, progress=False)
     data = simulate(*size, case.family)
     backend = registry.resolve(engine, options)
-    arguments = (None, None, None, None, None, None, "satterthwaite", 0.95, "drop", None, 1, False, patience, "none")
-    call = prepare(case.formula, data, case.family, *arguments)
-    estimate = backend.cost(call.design, make_request(backend, call))
+    arguments = FitArguments(family=case.family, seed=1, progress=False, time_limit=patience, memory_limit="none")
+    problem = arguments.problem(case.formula, data)
+    estimate = backend.cost(problem.design, problem.request(backend))
     before = reset()
     started = time.perf_counter()
     finished = True
     try:
-        fit_one(backend, call)
+        fit_problem(backend, problem)
     except um.LimitError:
         finished = False
     return {

@@ -26,7 +26,8 @@ def lateness(engine: str, model: str, limit: float) -> str:
     """
     import unimix as um
     from unimix.backends import registry
-    from unimix.estimation.arguments import fit_one, prepare
+    from unimix.estimation.arguments import FitArguments
+    from unimix.estimation.run import fit_problem
 
     formula, rows, levels, others = MODELS[model]
     rng = np.random.default_rng(0)
@@ -35,11 +36,11 @@ def lateness(engine: str, model: str, limit: float) -> str:
     data["y"] = data["x"] + rng.normal(size=levels)[data["g"]] + rng.normal(size=rows)
     um.fit("y ~ x + (1 | g)", {k: v[:300] for k, v in data.items()} | {"g": np.arange(300) % 9}, engine, seed=1)
     options = {"max_tied_rows": 10**9} if engine == "statsmodels" else None
-    plain = (None, None, None, None, None, None, "normal", 0.95, "drop", None, 1, False, limit, "none")
-    call = prepare(formula, data, "gaussian", *plain)
+    arguments = FitArguments(df_method="normal", seed=1, progress=False, time_limit=limit, memory_limit="none")
+    problem = arguments.problem(formula, data)
     started = time.perf_counter()
     try:
-        fit_one(registry.resolve(engine, options), call)
+        fit_problem(registry.resolve(engine, options), problem)
     except um.LimitError:
         return f"{time.perf_counter() - started - limit:.2f}"
     return f"ended before, after {time.perf_counter() - started:.2f}"

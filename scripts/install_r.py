@@ -31,10 +31,9 @@ _APT = (
 )
 
 
-def _load() -> Any:
-    """Unimix's own knowledge of R, without the package, which nothing has installed yet."""
-    path = ROOT / "src" / "unimix" / "r_installation.py"
-    spec = importlib.util.spec_from_file_location("r_installation", path)
+def _load(name: str, path: Path) -> Any:
+    """A file of unimix's own knowledge of R, without the package, which nothing has installed yet."""
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(str(path))
     module = importlib.util.module_from_spec(spec)
@@ -43,12 +42,14 @@ def _load() -> Any:
     return module
 
 
-r_installation = _load()
+r_installation = _load("r_installation", ROOT / "src" / "unimix" / "r_installation.py")
+_engines = _load("r_packages", ROOT / "src" / "unimix" / "backends" / "r" / "packages.py")
+R_PACKAGES = r_installation.gather_r_packages(_engines.REQUIRED, _engines.OPTIONAL)
 
 
 def missing(found: FoundR) -> list[str]:
     """Names of the R packages that this R lacks; all of them where there is no R."""
-    names = [p.name for p in r_installation.R_PACKAGES]
+    names = [p.name for p in R_PACKAGES]
     absent: list[str] = r_installation.missing_r_packages(names, found)
     return absent
 
@@ -99,7 +100,7 @@ def install(absent: list[str], tools: tuple[str, ...] = ()) -> None:
 
 def tell_missing(absent: list[str], found: FoundR) -> None:
     """Name the R packages that are missing, what misses each of them, and the lines to type."""
-    by_name = {p.name: p for p in r_installation.R_PACKAGES}
+    by_name = {p.name: p for p in R_PACKAGES}
     required = [name for name in absent if not by_name[name].optional]
     optional = [name for name in absent if by_name[name].optional]
     home, problem = found.home, found.problem

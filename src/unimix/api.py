@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from inspect import signature
-from typing import Any, Literal, Never
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Unpack
 
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.backends.cost import UNKNOWN
 from unimix.backends.limits import MemoryLimit, TimeLimit
+from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
+from unimix.design.design import ColumnOrArray
 from unimix.distributions.family import FamilyLike
-from unimix.estimation.arguments import ColumnOrArray, fit_one, make_request, prepare, restarted
+from unimix.estimation.arguments import FitArguments, FitOptions, Method, takes_arguments_of
 from unimix.estimation.explanation import Explanation, explain_design
+from unimix.estimation.run import fit_problem
 from unimix.fitted.schema import DfMethod
-from unimix.foreign_names import refuse_keywords, refuse_swapped
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 
-BackendLike = str | type[Backend] | Backend
-Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
+
+def _read_call(
+    caller: Callable[..., Any], formula: object, data: object, backend: BackendLike, given: Mapping[str, Any]
+) -> tuple[Backend, FitArguments]:
+    """The engine of a call and its checked arguments.
+
+    Raises:
+        OptionError: With every fault.
+        UnknownBackendError: If nothing but the backend is wrong.
+    """
+    engines, errors = registry.resolve_all([backend], given.get("options"))
+    own = type(engines[0]).model_fields if engines else ()
+    arguments = FitArguments.read(caller, formula, data, given, engine_options=own, errors=errors)
+    return engines[0], arguments
 
 
+def _refuse(given: dict[str, Any]) -> None:
+    """Raise with every fault of a call of ``fit`` that has arguments unknown to it."""
+    backend = given.pop("backend", DEFAULT_BACKEND)
+    _read_call(fit, given.pop("formula", None), given.pop("data", None), backend, given)
+
+
+@suggests_names(refuse=_refuse)
 def fit(
     formula: str,
     data: Any,
-    backend: BackendLike = "pls",
+    backend: BackendLike = DEFAULT_BACKEND,
     *,
     family: FamilyLike = "gaussian",
     method: Method | None = None,
@@ -43,7 +64,6 @@ def fit(
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
     restart: bool = False,
-    **unknown: Never,
 ) -> FitResult:
     """Fit a linear or generalised linear mixed model with the engine of your choice.
 
@@ -79,7 +99,6 @@ def fit(
             will not fit into the memory that is free; ``"none"`` refuses nothing.
         restart: Where the certificate finds a linear mixed model short of the optimum, start the engine again from the
             best known point. The result says that its start was borrowed.
-        unknown: Nothing; what other packages call an argument is answered with its name here.
 
     Returns:
         The result, in one form whichever engine fitted: tables (``fixed_effects``, ``variance_components``,
@@ -88,73 +107,40 @@ def fit(
     Raises:
         FormulaError: The formula cannot be read (every fault, with its position).
         DataError: The data do not allow the model.
-        OptionError: An argument or option is wrong.
+        OptionError: Arguments or options are wrong (every fault); what other packages call them is answered with the
+            name here.
+        UnknownBackendError: There is no such backend.
         UnsupportedModelError: The engine cannot express the model; says which can.
         EngineNotInstalledError: With the line to paste.
         FitError: The engine failed; with its words.
         LimitError: It was stopped at ``time_limit`` or ``memory_limit``; says what is quicker or smaller.
     """
-    refuse_swapped("unimix.fit", formula, data)
-    engine = registry.resolve(backend, options)
-    refuse_keywords(fit, unknown, type(engine).model_fields)
-    call = prepare(
-        formula,
-        data,
-        family,
-        method,
-        weights,
-        offset,
-        contrasts,
-        ziformula,
-        dispformula,
-        df_method,
-        ci_level,
-        missing,
-        priors,
-        seed,
-        progress,
-        time_limit,
-        memory_limit,
+    given = FitOptions(
+        family=family,
+        method=method,
+        weights=weights,
+        offset=offset,
+        contrasts=contrasts,
+        ziformula=ziformula,
+        dispformula=dispformula,
+        df_method=df_method,
+        ci_level=ci_level,
+        missing=missing,
+        options=options,
+        priors=priors,
+        seed=seed,
+        progress=progress,
+        time_limit=time_limit,
+        memory_limit=memory_limit,
+        restart=restart,
     )
-    found = fit_one(engine, call)
-    return restarted(engine, call, found) if restart else found
+    engine, arguments = _read_call(fit, formula, data, backend, given)
+    return fit_problem(engine, arguments.problem(formula, data))
 
 
-def explain_refusal(formula: str, data: Any, backend: BackendLike, **arguments: Any) -> None:
-    """Raise what :func:`fit` would raise before it fits: wrong arguments, models that the engine cannot express.
-
-    Args:
-        formula: As for :func:`fit`.
-        data: As for :func:`fit`.
-        backend: As for :func:`fit`.
-        arguments: As for :func:`fit`.
-    """
-    engine = registry.resolve(backend, arguments.get("options"))
-    given = {k: arguments[k] for k in signature(prepare).parameters if k in arguments}
-    defaults = {k: p.default for k, p in signature(fit).parameters.items() if k in signature(prepare).parameters}
-    call = prepare(**{**defaults, **given, "formula": formula, "data": data})
-    request = make_request(engine, call)
-    if engine.refusals(call.design, request):
-        engine.refuse(call.design, request, registry.others())
-
-
+@takes_arguments_of(fit, FitOptions)
 def explain(
-    formula: str,
-    data: Any,
-    backend: BackendLike = "pls",
-    *,
-    family: FamilyLike = "gaussian",
-    method: Method | None = None,
-    weights: ColumnOrArray = None,
-    offset: ColumnOrArray = None,
-    contrasts: Mapping[str, object] | None = None,
-    ziformula: str | None = None,
-    dispformula: str | None = None,
-    df_method: DfMethod = "satterthwaite",
-    missing: Literal["drop", "raise"] = "drop",
-    options: Mapping[str, Any] | None = None,
-    priors: Mapping[str, Any] | None = None,
-    **unknown: Never,
+    formula: str, data: Any, backend: BackendLike = DEFAULT_BACKEND, **arguments: Unpack[FitOptions]
 ) -> Explanation:
     """Show how a formula is read and what the engine would be given; nothing is fitted or loaded.
 
@@ -162,55 +148,24 @@ def explain(
         formula: As for :func:`fit`.
         data: As for :func:`fit`.
         backend: As for :func:`fit`.
-        family: As for :func:`fit`.
-        method: As for :func:`fit`.
-        weights: As for :func:`fit`.
-        offset: As for :func:`fit`.
-        contrasts: As for :func:`fit`.
-        ziformula: As for :func:`fit`.
-        dispformula: As for :func:`fit`.
-        df_method: As for :func:`fit`.
-        missing: As for :func:`fit`.
-        options: As for :func:`fit`.
-        priors: As for :func:`fit`.
-        unknown: As for :func:`fit`.
+        arguments: Every other argument of :func:`fit`: a call of it can be explained as it stands.
 
     Raises:
         FormulaError, DataError, OptionError: As for :func:`fit`.
     """
-    refuse_swapped("unimix.explain", formula, data)
-    engine = registry.resolve(backend, options)
-    refuse_keywords(explain, unknown, type(engine).model_fields)
-    call = prepare(
-        formula,
-        data,
-        family,
-        method,
-        weights,
-        offset,
-        contrasts,
-        ziformula,
-        dispformula,
-        df_method,
-        0.95,
-        missing,
-        priors,
-        None,
-        None,
-        None,
-        None,
-    )
-    request = make_request(engine, call)
-    others = {n: (b, b.adapted(make_request(b, call), call.design)) for n, b in registry.others().items()}
-    able = [n for n, (b, asked) in others.items() if not b.refusals(call.design, asked)]
-    costs = {n: b.cost(call.design, asked) for n, (b, asked) in others.items() if n in able}
-    costs[engine.info.name] = engine.cost(call.design, request)
+    engine, checked = _read_call(explain, formula, data, backend, arguments)
+    problem = checked.problem(formula, data)
+    design, request = problem.design, problem.request(engine)
+    others = {n: (b, b.adapted(problem.request(b), design)) for n, b in registry.others().items()}
+    able = [n for n, (b, asked) in others.items() if not b.refusals(design, asked)]
+    costs = {n: b.cost(design, asked) for n, (b, asked) in others.items() if n in able}
+    costs[engine.info.name] = engine.cost(design, request)
     return explain_design(
-        call.design,
+        design,
         engine.info.name,
         request.method,
-        engine.preview(call.design, request),
-        engine.refusals(call.design, request),
+        engine.preview(design, request),
+        engine.refusals(design, request),
         able,
         {n: str(c) for n, c in costs.items() if c != UNKNOWN},
     )

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _engines() -> tuple[list[str], list[str]]:
     ready: list[str] = []
     missing: list[str] = []
-    for name, backend in sorted(others().items(), key=lambda item: _place(*item)):
+    for name, backend in sorted(others().items(), key=lambda item: _place(item[1])):
         try:
             if backend.available():
                 backend.load()
@@ -79,9 +79,9 @@ def _engines() -> tuple[list[str], list[str]]:
     return ready, missing
 
 
-def _place(name: str, backend: Backend) -> tuple[bool, bool, str]:
-    """The default first, samplers last."""
-    return name != "statsmodels", backend.info.default_method == "posterior", name
+def _place(backend: Backend) -> tuple[bool, int, str]:
+    """Samplers last, otherwise by rank."""
+    return backend.info.samples, backend.info.rank, backend.info.name
 
 
 def _write(found: Comparison, stem: Path) -> list[Path]:

@@ -20,11 +20,11 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict
 
 from unimix.r_installation import (
-    R_PACKAGES,
     FoundR,
     RPackage,
     cran_line,
     find_r,
+    gather_r_packages,
     install_lines,
     last_line,
     rpy2_fits,
@@ -34,9 +34,10 @@ from unimix.r_installation import (
 from unimix.versions import bounded, fault, install_line, installed_version, requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from unimix.backends.base import Backend
+    from unimix.backends.interface import BackendInfo
 
 __all__ = ["Diagnosis", "Item", "Status", "doctor"]
 
@@ -147,7 +148,10 @@ def doctor() -> Diagnosis:
     """
     engines, broken = _engines()
     found = find_r()
-    in_r = {name: tuple(getattr(cls, "r_packages", ())) for name, cls in engines.items()}
+    in_r = gather_r_packages(
+        {name: cls.info.r_packages for name, cls in engines.items()},
+        {name: cls.info.r_optional for name, cls in engines.items()},
+    )
     wanted = {name: _wanted(cls) for name, cls in engines.items()}
     core = _core()
     users: dict[str, list[str]] = {}
@@ -165,13 +169,13 @@ def doctor() -> Diagnosis:
         _unimix(),
         *bounded,
         *plots,
-        _r(found),
+        _r(found, in_r),
         _rpy2(found),
-        *_r_packages(found, in_r),
+        *_r_packages(found, in_r, [cls.info for cls in engines.values() if cls.info.r_trial]),
         *broken,
     )
     everyone = ("unimix", *(item.name for item in core))
-    needs = {name: (*everyone, *_needs(cls, in_r[name], wanted[name])) for name, cls in engines.items()}
+    needs = {name: (*everyone, *_needs(cls, wanted[name])) for name, cls in engines.items()}
     return Diagnosis(items=items, needs=needs | {item.name: (item.name,) for item in broken})
 
 
@@ -209,9 +213,10 @@ def _wanted(engine: type[Backend]) -> tuple[Requirement, ...]:
     return (*by_extra, *(Requirement(d) for d in info.distributions if canonicalize_name(d) not in known))
 
 
-def _needs(engine: type[Backend], in_r: Sequence[str], wanted: Sequence[Requirement]) -> tuple[str, ...]:
+def _needs(engine: type[Backend], wanted: Sequence[Requirement]) -> tuple[str, ...]:
     """What an engine cannot run without, beside what every backend needs."""
     parts = [r.name for r in wanted if r.name not in engine.info.optional and r.name not in RPY2_PARTS]
+    in_r = engine.info.r_packages
     return (*(("R", "rpy2", *in_r) if in_r else ()), *parts)
 
 
@@ -255,44 +260,42 @@ def _unimix() -> Item:
 # --- R and its packages -----------------------------------------------------------------------------------------------
 
 
-def _r(found: FoundR) -> Item:
+def _r(found: FoundR, packages: Sequence[RPackage]) -> Item:
     if found.version:
         return Item(name="R", version=found.version, message=str(found.home))
     if found.problem:
         return Item(name="R", status="broken", message=found.problem, fix=found.fix)
     message = "not found, neither by R_HOME nor on the PATH: the backends that run in R need it"
-    required = [p.name for p in R_PACKAGES if not p.optional]
+    required = [p.name for p in packages if not p.optional]
     return Item(name="R", status="missing", message=message, fix=install_lines(["R", *required]))
 
 
-def _r_packages(found: FoundR, in_r: dict[str, tuple[str, ...]]) -> list[Item]:
+def _r_packages(found: FoundR, packages: Sequence[RPackage], tried: Sequence[BackendInfo]) -> list[Item]:
     """An item for each R package that a backend requires, and for those that only some function misses."""
-    known = {p.name: p for p in R_PACKAGES}
-    for backend, names in in_r.items():  # third parties' engines
-        for name in names:
-            package = known.get(name, RPackage(name))
-            if backend not in package.required_by:
-                known[name] = package._replace(required_by=(*package.required_by, backend))
-    packages = sorted(known.values(), key=lambda p: p.optional)
-    versions, broken = _ask_r(found, [p.name for p in packages]) if found.version else ({}, "")
+    trials = {info.r_packages[0]: info.r_trial for info in tried}
+    versions, faults = _ask_r(found, [p.name for p in packages], trials) if found.version else ({}, {})
     required = [p.name for p in packages if not p.optional and p.name not in versions]
     optional = [p.name for p in packages if p.optional and p.name not in versions]
     fixes: dict[str, str] = {}
     if found.version:  # one line for all that are missing, since each takes its dependencies along
         for absent in (required, optional):
             fixes |= dict.fromkeys(absent, install_lines(absent, found.home) if absent else "")
-    faults = {"lme4": broken}  # the package that is asked to fit
-    return [_r_package(p, versions.get(p.name), fixes.get(p.name, ""), faults.get(p.name, "")) for p in packages]
+    beneath = {info.r_packages[0]: info.r_packages[1:] for info in tried}
+    return [
+        _r_package(p, versions.get(p.name), fixes.get(p.name, ""), faults.get(p.name, ""), beneath.get(p.name, ()))
+        for p in packages
+    ]
 
 
-def _r_package(package: RPackage, version: str | None, fix: str, broken: str) -> Item:
+def _r_package(package: RPackage, version: str | None, fix: str, broken: str, beneath: Sequence[str]) -> Item:
     name, optional = package.name, package.optional
     if version is None:
         why = f"not installed: {package.use}" if fix else "R comes first"
         return Item(name=name, status="missing", message=f"R package, {why}", fix=fix, optional=optional)
     if broken:
-        message = f"installed, but cannot fit: {broken}. Often Matrix was updated after lme4 was built: rebuild both"
-        fix = cran_line(["Matrix", "lme4"], source=True)
+        older = f"{' or '.join(beneath) or 'R'} was updated after {name} was built"
+        message = f"installed, but cannot fit: {broken}. Often {older}: build them again"
+        fix = cran_line([*beneath, name], source=True)
         return Item(name=name, version=version, status="broken", message=message, fix=fix)
     return Item(name=name, version=version, message=f"R package, {package.use}", optional=optional)
 
@@ -303,19 +306,23 @@ for (p in commandArgs(TRUE)) {
   if (!is.null(v)) cat("\\nunimix:", p, v, "\\n")
 }
 d <- data.frame(y = c(1, 2, 4, 3, 5, 7, 2, 4, 5), g = gl(3, 3))
-tryCatch(invisible(suppressWarnings(suppressMessages(lme4::lmer(y ~ 1 + (1 | g), d)))),
-         error = function(e) cat("\\nunimix-fault:", gsub("\\n", " ", conditionMessage(e)), "\\n"))
+try_fit <- function(package, fit) {
+  tryCatch(invisible(suppressWarnings(suppressMessages(fit))),
+           error = function(e) cat("\\nunimix-fault:", package, gsub("\\n", " ", conditionMessage(e)), "\\n"))
+}
 """
 
 
-def _ask_r(found: FoundR, names: Sequence[str]) -> tuple[dict[str, str], str]:
-    """Ask R once for the versions of the packages it has, and why lme4 cannot fit nine rows (empty if it can)."""
+def _ask_r(found: FoundR, names: Sequence[str], trials: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Ask R once for the versions of the packages it has, and why those that are tried cannot fit nine rows."""
     program = found.rscript
     if program is None:
-        return {}, ""
-    _, out, _ = run([program, "-e", _ASK_R, *names], 120)
-    broken = re.search(r"^unimix-fault: (.*)", out, flags=re.MULTILINE)
-    return dict(re.findall(r"^unimix: (\S+) (\S+)", out, flags=re.MULTILINE)), broken.group(1).strip() if broken else ""
+        return {}, {}
+    tried = "".join(f'try_fit("{package}", {code})\n' for package, code in trials.items())
+    _, out, _ = run([program, "-e", _ASK_R + tried, *names], 120)
+    versions = dict(re.findall(r"^unimix: (\S+) (\S+)", out, flags=re.MULTILINE))
+    broken = re.findall(r"^unimix-fault: (\S+) (.*)", out, flags=re.MULTILINE)
+    return versions, {package: fault.strip() for package, fault in broken}
 
 
 _PROBE = """

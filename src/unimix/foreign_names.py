@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 from unimix.errors import OptionError, did_you_mean, listing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 _FORMULA = ("formula", "part of the formula, such as 'y ~ x + (1 + x | g)'")
 # For each foreign name the argument that stands for it, and what to say; {0} is the value given.
@@ -16,7 +17,7 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     "re_form": ("level", "level='population' (no group effects, R's re.form = NA) or level='group' (R's NULL)"),
     "allow_new_levels": ("new_levels", "new_levels='population'"),
     **dict.fromkeys(("newdata", "new_data", "exog"), ("data", "data=...")),
-    "type": ("kind", "kind='response' or kind='link'"),
+    "type": ("kind", "kind={0}"),
     **dict.fromkeys(("groups", "re_formula", "vc_formula", "random"), _FORMULA),
     "prior": ("priors", "priors={{'x': unimix.priors.Normal(0, 1)}}"),
     **dict.fromkeys(("random_seed", "random_state"), ("seed", "seed={0}")),
@@ -27,6 +28,7 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     "nAGQ": ("method", "method='AGQ'; the option n_agq of lme4 is the number of nodes"),
     "control": ("options", "an option of the engine: options={{'optimizer': ..., 'control': ...}}"),
     "engine": ("backend", "backend={0}"),
+    "options": ("backends", "part of a configured engine: backends=[unimix.backends.Lme4(optimizer='bobyqa'), ...]"),
     "link": ("family", "part of the family: family='binomial(probit)'"),
     "exposure": (
         "offset",
@@ -39,11 +41,25 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     ),
 }
 
-# The same where rows are predicted.
-_NEW_ROWS: dict[str, tuple[str, str]] = {
+# The same in what is asked of a fit, where a name above does not apply.
+_QUESTIONS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("data", "new_data", "exog", "X"), ("newdata", "newdata=...")),
-    "fitted": ("newdata", "fit.with_data(frame) that gives a loaded result the data that were fitted"),
+    "newdata": ("at", "at={{'x': [0, 1]}}, with the values of the predictors to look at"),
+    "alpha": ("ci_level", "ci_level=1 - {0}"),
+    "which": ("kind", "kind={0}"),
+    "typ": ("type", "type={0}"),
+    **dict.fromkeys(("lmer_df", "mode"), ("df_method", "df_method='satterthwaite' or df_method='kenward-roger'")),
+    **dict.fromkeys(("nsim", "nboot", "n_boot", "n_samples", "draws"), ("n", "n={0}")),
+    **dict.fromkeys(("cores", "n_cores", "ncpus", "njobs", "num_workers"), ("n_jobs", "n_jobs={0}")),
+    "var": ("variable", "variable={0}"),
+    "ref": ("reference", "reference={0}"),
+    "parm": ("parameters", "parameters={0}"),
+    **dict.fromkeys(("hypothesis", "r_matrix", "linfct"), ("tests", "tests={0}")),
+    **dict.fromkeys(("group", "groups"), ("by", "by={0}")),
 }
+_MORE_QUESTIONS: dict[str, tuple[str, str]] = {"nsim": ("n_sim", "n_sim={0}")}
+_FITTED_ROWS = ("data", "fitted", "frame")
+"""Names by which somebody hands the rows that were fitted to what is asked of a fit."""
 
 _EFFECTS = "fit.fixed_effects"
 _ATTRIBUTES: dict[str, str] = {
@@ -86,47 +102,117 @@ def attribute_hint(name: str) -> str | None:
     return None if meant is None else f"FitResult has no attribute {name!r}; it is {meant}."
 
 
-def refuse_keywords(function: Callable[..., Any], unknown: Mapping[str, object], options: Iterable[str] = ()) -> None:
-    """Refuse arguments that a function does not have, with what to type instead.
+@functools.cache
+def parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of a function's arguments, in order."""
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
+
+
+@overload
+def suggests_names(thing: Thing) -> Thing: ...
+@overload
+def suggests_names(
+    *, path: str = "", refuse: Callable[[dict[str, Any]], object] | None = None
+) -> Callable[[Thing], Thing]: ...
+def suggests_names(
+    thing: Any = None, *, path: str = "", refuse: Callable[[dict[str, Any]], object] | None = None
+) -> Any:
+    """Answer unknown arguments of a function, or of all public methods of a class, with what to type.
 
     Args:
-        function: Who was called.
-        unknown: Its unknown keyword arguments.
-        options: Options of the chosen backend.
-
-    Raises:
-        OptionError: If there are any.
+        thing: The function or class.
+        path: What stands between a fit and the methods of the class, such as ``plot.``.
+        refuse: Called with all arguments by name where one of them is unknown, to raise with further faults.
     """
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    faults = [_fault(function.__name__, name, value, known, set(options)) for name, value in unknown.items()]
-    if faults:
-        raise OptionError("\n".join(faults))
+    if thing is None:
+        return functools.partial(_suggesting, path=path, refuse=refuse)
+    return _suggesting(thing, path=path, refuse=refuse)
 
 
-def _fault(function: str, name: str, value: object, known: list[str], options: set[str]) -> str:
+def _suggesting(thing: Any, *, path: str, refuse: Callable[[dict[str, Any]], object] | None) -> Any:
+    if not isinstance(thing, type):
+        owner = thing.__qualname__.split(".")[0]  # the class whose __init__ it is, or the function itself
+        return _answering(thing, owner if thing.__name__ == "__init__" else thing.__name__, "", refuse)
+    for name, member in list(vars(thing).items()):
+        if inspect.isfunction(member) and not name.startswith("_"):
+            setattr(thing, name, _answering(member, name, f"fit.with_data(frame).{path}{name}", refuse))
+    return thing
+
+
+def _answering(
+    function: Callable[..., Any], name: str, with_data: str, refuse: Callable[[dict[str, Any]], object] | None
+) -> Callable[..., Any]:
+    """A function that answers unknown arguments.
+
+    Args:
+        function: The function; one that hands unknown arguments on answers for the rows that were fitted only.
+        name: What the user calls it.
+        with_data: How it is called on a fit with its data, where it is a method of a fit.
+        refuse: As for :func:`suggests_names`.
+    """
+    signature = inspect.signature(function)
+    known = frozenset(parameters_of(function))
+    hands_on = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+
+    @functools.wraps(function)
+    def answering(*args: Any, **given: Any) -> Any:
+        unknown = {key: value for key, value in given.items() if key not in known}
+        if hands_on:
+            unknown = {key: value for key, value in unknown.items() if with_data and key in _FITTED_ROWS}
+        if not unknown:
+            return function(*args, **given)
+        if refuse is not None:
+            refuse({**signature.bind_partial(*args).arguments, **given})
+        named = parameters_of(function)
+        named = named[1:] if with_data or function.__name__ == "__init__" else named  # without self
+        raise OptionError("\n".join(name_faults(name, named, unknown, with_data=with_data)))
+
+    return answering
+
+
+def name_faults(
+    function: str,
+    known: Sequence[str],
+    unknown: Mapping[str, object],
+    options: Iterable[str] = (),
+    with_data: str = "",
+) -> list[str]:
+    """What to type instead of arguments that a function does not have.
+
+    Args:
+        function: Name of the function.
+        known: Names of its arguments.
+        unknown: Values by names that are not among them.
+        options: Names of the options of the chosen backend.
+        with_data: How the function is called on a fit with its data, where it is a method of a fit.
+    """
+    return [_fault(function, name, value, known, set(options), with_data) for name, value in unknown.items()]
+
+
+def _fault(function: str, name: str, value: object, known: Sequence[str], options: set[str], with_data: str) -> str:
     shown = repr(value) if isinstance(value, str | int | float | bool | None) else "..."
-    told = f"{function} has no argument {name!r}"
+    fault = f"{function} has no argument {name!r}"
     if name.lower() == "reml" and "method" in known:
-        return f"{told}; type method={'REML' if value else 'ML'!r}."
+        return f"{fault}; type method={'REML' if value else 'ML'!r}."
     if name in options and "options" in known:
-        return f"{told}; it is an option of the engine: type options={{{name!r}: {shown}}}."
-    for meanings in (_KEYWORDS, _NEW_ROWS):
+        return f"{fault}; it is an option of the engine: type options={{{name!r}: {shown}}}."
+    for meanings in (_KEYWORDS, _QUESTIONS, _MORE_QUESTIONS):
         argument, words = meanings.get(name.replace(".", "_"), ("", ""))
         if argument in known:
-            return f"{told}; {'type' if words.startswith(argument + '=') else 'it is'} {words.format(shown)}."
-    return f"{told}.{did_you_mean(name, known)} Arguments: {listing(known, 30)}."
+            answer = f"{fault}; {'type' if words.startswith(argument + '=') else 'it is'} {words.format(shown)}"
+            return answer if answer.endswith("...") else f"{answer}."
+    if with_data and name in _FITTED_ROWS:
+        return f"{fault}; with_data gives a loaded fit the rows that were fitted: type {with_data}(...)."
+    taken = f"Arguments: {listing(known, 30)}." if known else "It has none."
+    return f"{fault}.{did_you_mean(name, known)} {taken}"
 
 
-def refuse_swapped(function: str, formula: object, data: object) -> None:
-    """Refuse a data frame where the formula belongs, and the other way round.
-
-    Raises:
-        OptionError: If they are swapped.
-    """
+def swapped_faults(function: str, formula: object, data: object) -> list[str]:
+    """What to type where the data frame stands in the place of the formula, and the other way round."""
     if isinstance(data, str) and not isinstance(formula, str):
-        raise OptionError(
-            f"The arguments are swapped: the formula comes first, then the data. Type {function}({data!r}, data)."
-        )
+        return [f"The arguments are swapped: the formula comes first, then the data. Type {function}({data!r}, data)."]
+    return []
 
 
-__all__ = ["attribute_hint", "refuse_keywords", "refuse_swapped"]
+__all__ = ["attribute_hint", "name_faults", "parameters_of", "suggests_names", "swapped_faults"]

@@ -1,4 +1,4 @@
-"""R on this machine: where it is, which of its packages unimix uses, and the lines that install what is missing.
+"""R on this machine: where it is, which of its packages are used, and the lines that install what is missing.
 
 Only the standard library is used and nothing of unimix is imported, because ``scripts/setup.py`` loads this file before
 anything is installed.
@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
-    "R_PACKAGES",
     "FoundR",
     "RPackage",
     "compiler_line",
     "cran_line",
     "debian_names",
     "find_r",
+    "gather_r_packages",
     "install_lines",
     "known_to_apt",
     "last_line",
     "missing_r_packages",
     "numbers",
-    "optional_r_packages_of",
     "posit_line",
-    "r_packages_of",
     "rpy2_fits",
     "rpy2_requirements",
     "run",
@@ -64,48 +62,32 @@ class RPackage(NamedTuple):
         return f"required by {required}" + (f"; also used by {missed}" if missed else "")
 
 
-R_PACKAGES = (
-    RPackage("lme4", ("lme4", "pymer4")),
-    RPackage("Matrix", ("lme4", "pymer4")),
-    RPackage("glmmTMB", ("glmmtmb",)),
-    RPackage("lmerTest", ("pymer4",), {"lme4": 'the option satterthwaite="lmerTest"'}),
-    RPackage("pbkrtest", (), dict.fromkeys(("lme4", "pymer4"), 'the option kenward_roger="pbkrtest"')),
-    # pymer4 0.9.2 imports these whenever it is imported, but only its tables and methods use them, never its fit in R
-    RPackage("parameters", (), {"pymer4": "the tables result_fit and params of fit.native"}),
-    RPackage("insight", (), {"pymer4": "the tables result_fit and params of fit.native, and its convergence_status"}),
-    RPackage(
-        "broom",
-        (),
-        {"pymer4": "the table result_fit_stats of fit.native and the fitted values in its data, without group effects"},
-    ),
-    RPackage(
-        "broom.mixed",
-        (),
-        {"pymer4": "result_fit_stats, ranef_var, ranef and fixef of fit.native, and the fitted values in its data"},
-    ),
-    RPackage(
-        "performance",
-        (),
-        {"pymer4": "the columns of the table result_fit_stats of fit.native that broom does not have"},
-    ),
-    RPackage("tibble", (), {"pymer4": "the table design_matrix of fit.native"}),
-    RPackage("emmeans", (), {"pymer4": "the methods anova, emmeans and emtrends of fit.native"}),
-    RPackage("report", (), {"pymer4": "the method report of fit.native"}),
-)
+def gather_r_packages(
+    required: Mapping[str, Sequence[str]], optional: Mapping[str, Mapping[str, str]]
+) -> tuple[RPackage, ...]:
+    """The R packages of some backends: those that a backend cannot fit without come first.
+
+    Args:
+        required: By backend, the R packages without which it cannot fit.
+        optional: By backend, R packages that it uses where they are there, each with what misses it, in words.
+    """
+    names = dict.fromkeys(
+        [*(n for packages in required.values() for n in packages), *(n for uses in optional.values() for n in uses)]
+    )
+    found = [
+        RPackage(
+            name,
+            tuple(backend for backend, packages in required.items() if name in packages),
+            {backend: uses[name] for backend, uses in optional.items() if name in uses},
+        )
+        for name in names
+    ]
+    return tuple(sorted(found, key=lambda package: package.optional))
+
 
 APT_LISTS = Path("/var/lib/apt/lists")
 _INTERFACE_OF_R_4_5 = (3, 6, 6)
 """rpy2-rinterface from this version on uses C functions that R has only since 4.5."""
-
-
-def r_packages_of(backend: str) -> tuple[str, ...]:
-    """Names of the R packages that a backend cannot fit without."""
-    return tuple(p.name for p in R_PACKAGES if backend in p.required_by)
-
-
-def optional_r_packages_of(backend: str) -> dict[str, str]:
-    """The R packages that a backend fits without, each with what of it misses the package, in words."""
-    return {p.name: p.missed_by[backend] for p in R_PACKAGES if backend in p.missed_by}
 
 
 def rpy2_requirements(r_version: str) -> tuple[str, ...]:

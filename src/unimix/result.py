@@ -30,10 +30,12 @@ from unimix.analysis.tests import anova as terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.fitted import rebuild_design, text
 from unimix.fitted.model import Effects, FittedModel
+from unimix.foreign_names import suggests_names
 
 __all__ = ["Effects", "FitResult"]
 
 
+@suggests_names
 class Verbs:
     """The analyses as methods; a class of its own, because pydantic takes a model's assignments for fields."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import unimix as um
+from unimix.backends import BackendInfo
+from unimix.backends.registry import DEFAULT_BACKEND, backend_class, registered
 
 SOURCE = Path(um.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -70,16 +72,38 @@ def test_only_the_bridge_imports_rpy2() -> None:
             assert not any(n.split(".")[0] == "rpy2" for n in names), path
 
 
+BACKENDS = {name for name, point in registered().items() if point.value.startswith("unimix.")}
+ROOMS_OF_ENGINES = ("r", "statsmodels", "sampling")
+
+
+def belongs_to_an_engine(path: Path) -> bool:
+    parts = path.relative_to(SOURCE / "backends").parts if path.is_relative_to(SOURCE / "backends") else ("",)
+    return parts[0] in ROOMS_OF_ENGINES or any(parts[0].startswith(name) for name in BACKENDS)
+
+
 def test_nobody_asks_which_backend_it_is() -> None:
-    """Outside an adapter's own file no decision hangs on a backend's name."""
-    names = {"statsmodels", "lme4", "pymer4", "pymc", "mixedlm", "mixedlm_rs"}
-    for path in FILES:
-        if "backends" in path.parts or path.name == "demo.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Compare):
-                compared = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-                assert not compared & names, f"{path}:{node.lineno}"
+    """Outside an engine's own files its name is in no comparison, no table, no key and no default.
+
+    The one exception is the constant that names the default engine.
+    """
+    assert len(BACKENDS) == 10
+    named = [
+        f"{path.relative_to(SOURCE).as_posix()}: {node.value}"
+        for path in FILES
+        if not belongs_to_an_engine(path)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in BACKENDS
+    ]
+    assert named == [f"backends/registry.py: {DEFAULT_BACKEND}"]
+
+
+def test_engines_say_for_themselves_what_speaks_for_them() -> None:
+    infos = {name: backend_class(name).info for name in BACKENDS}
+    assert all(info.strengths for info in infos.values())
+    for sampler in (False, True):
+        ranks = [i.rank for i in infos.values() if i.samples is sampler]
+        assert len(set(ranks)) == len(ranks)
+        assert max(ranks) < BackendInfo("own", "own", "own", (), (), "").rank
 
 
 def test_files_stay_readable() -> None:

@@ -198,8 +198,7 @@ PLAIN = [
     (name, family)
     for name, backend in others().items()
     for family in FAMILIES
-    if backend.info.default_method != "posterior"
-    and isinstance(backend.families.answer(as_family(family), mixed=False), Yes)
+    if not backend.info.samples and isinstance(backend.families.answer(as_family(family), mixed=False), Yes)
 ]
 
 

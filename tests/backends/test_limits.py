@@ -132,14 +132,14 @@ def test_ctrl_c_goes_through_and_the_session_goes_on(backend: str, large: Any, s
     finger = threading.Thread(target=press)
     finger.start()
     from unimix.backends import registry
-    from unimix.estimation.arguments import fit_one, prepare
+    from unimix.estimation.arguments import FitArguments
+    from unimix.estimation.run import fit_problem
 
-    plain = (None, None, None, None, None, None, "satterthwaite", 0.95, "drop", None, 1, False, None, None)
-    call = prepare(BIG, large, "gaussian", *plain)
+    problem = FitArguments(seed=1, progress=False).problem(BIG, large)
     engine = registry.resolve(backend)
     started.set()
     with pytest.raises(KeyboardInterrupt):
-        fit_one(engine, call)
+        fit_problem(engine, problem)
     finger.join()
     assert traces() == kept
     assert fit_small(small, backend) == before

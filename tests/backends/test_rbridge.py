@@ -160,7 +160,7 @@ import json
 import unimix as um
 from unimix.testing import simulate_slopes
 
-assert um.backends.Pymer4.r_optional.keys() >= set(hidden)
+assert um.backends.Pymer4.info.r_optional.keys() >= set(hidden)
 data = simulate_slopes().assign(b=lambda d: 1 * (d["y"] > d["y"].median()))
 made = []
 for formula, family in {PYMER4}:
@@ -204,7 +204,7 @@ def test_every_r_package_that_pymer4_imports_is_named() -> None:
     imported = {name for source in sources for name in re.findall(r"""importr\(["']([\w.]+)""", source)}
     engine = um.backends.Pymer4
     with_r, with_lme4 = {"base", "stats", "utils"}, {"boot"}
-    assert imported - with_r - with_lme4 - set(engine.r_packages) == engine.r_optional.keys() - {"pbkrtest"}
+    assert imported - with_r - with_lme4 - set(engine.info.r_packages) == engine.info.r_optional.keys() - {"pbkrtest"}
 
 
 def test_a_package_that_the_fit_needs_is_not_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -10,6 +11,11 @@ import pandas as pd
 import pytest
 
 import unimix as um
+from unimix.analysis.plot_data.accessor import Plots
+from unimix.analysis.plot_data.accessor_checks import CheckPlots
+from unimix.analysis.prediction.predict import predict
+from unimix.fitted.model import FittedModel
+from unimix.result import Verbs
 from unimix.testing import simulate_slopes
 
 DATA = simulate_slopes(n_groups=10)
@@ -56,8 +62,8 @@ def test_every_unknown_argument_is_told() -> None:
         ({"re_form": None}, "type level='population' (no group effects, R's re.form = NA) or level='group'"),
         ({"allow_new_levels": True}, "predict has no argument 'allow_new_levels'; type new_levels='population'."),
         ({"data": DATA}, "type newdata=..."),
-        ({"fitted": DATA}, "it is fit.with_data(frame)"),
-        ({"type": "link"}, "type kind='response' or kind='link'"),
+        ({"fitted": DATA}, "type fit.with_data(frame).predict(...)."),
+        ({"type": "link"}, "type kind='link'."),
         ({"se_fit": True}, "type interval='confidence'"),
         ({"levels": "group"}, "Did you mean 'level'?"),
     ],
@@ -66,6 +72,83 @@ def test_unknown_arguments_of_predict(fit: um.FitResult, arguments: dict, told: 
     with pytest.raises(um.OptionError) as error:
         fit.predict(**arguments)
     assert told in str(error.value)
+
+
+VERBS = sorted(
+    name
+    for owner in (Verbs, FittedModel)
+    for name, member in vars(owner).items()
+    if inspect.isfunction(member) and not name.startswith("_") and name != "model_post_init"
+)
+PICTURES = sorted(
+    name
+    for owner in (Plots, CheckPlots)
+    for name, member in vars(owner).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_answers_the_rows_that_were_fitted(fit: um.FitResult, name: str) -> None:
+    known = inspect.signature(getattr(fit, name)).parameters
+    with pytest.raises(um.OptionError) as error:
+        getattr(fit, name)(fitted=DATA)
+    assert f"{name} has no argument 'fitted'; " in str(error.value)
+    assert str(error.value).endswith(f"type fit.with_data(frame).{name}(...).")
+    if "data" not in known:
+        with pytest.raises(um.OptionError) as error:
+            getattr(fit, name)(data=DATA)
+        meant = "type newdata=..." if "newdata" in known else f"type fit.with_data(frame).{name}(...)."
+        assert str(error.value).endswith(meant)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_answers_the_rows_that_were_fitted(fit: um.FitResult, name: str) -> None:
+    with pytest.raises(um.OptionError, match=r"has no argument 'data'; .*type fit\.with_data\(frame\)\.plot\."):
+        getattr(fit.plot, name)(data=DATA)
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "told"),
+    [
+        ("confint", {"alpha": 0.1}, "type ci_level=1 - 0.1."),
+        ("confint", {"parm": "x"}, "type parameters='x'."),
+        ("bootstrap", {"nsim": 99}, "type n=99."),
+        ("simulate", {"nsim": 2}, "type n=2."),
+        ("resid", {"type": "pearson"}, "type kind='pearson'."),
+        ("emmeans", {"specs": "x", "lmer_df": "kenward-roger"}, "type df_method='satterthwaite' or"),
+        (
+            "emmeans",
+            {"specs": "x", "newdata": DATA},
+            "type at={'x': [0, 1]}, with the values of",
+        ),
+        ("slopes", {"var": "x"}, "type variable='x'."),
+        ("anova", {"ddf": "Kenward-Roger"}, "type df_method='satterthwaite' or df_method='kenward-roger'."),
+        ("anova", {"typ": 3}, "type type=3."),
+        ("hypotheses", {"hypothesis": "x = 0"}, "type tests='x = 0'."),
+        ("influence", {"group": "g"}, "type by='g'."),
+        ("check", {"everything": True}, "check has no argument 'everything'. It has none."),
+    ],
+)
+def test_names_of_other_packages_in_verbs(fit: um.FitResult, verb: str, arguments: dict, told: str) -> None:
+    with pytest.raises(um.OptionError) as error:
+        getattr(fit, verb)(**arguments)
+    assert told in str(error.value)
+
+
+def test_functions_of_results_answer_too(fit: um.FitResult) -> None:
+    with pytest.raises(um.OptionError, match="power has no argument 'nsim'; type n_sim=10"):
+        um.power(fit, "x", nsim=10)  # type: ignore[call-arg]
+    with pytest.raises(um.OptionError, match=r"refit has no argument 'newdata'; type data=\.\.\.$"):
+        um.refit(fit, newdata=DATA)  # type: ignore[call-arg]
+    with pytest.raises(um.OptionError, match="compare has no argument 'options'; it is part of a configured engine"):
+        um.compare(FORMULA, DATA, options={"optimizer": "bobyqa"})  # type: ignore[call-arg]
+
+
+def test_answers_change_no_signature(fit: um.FitResult) -> None:
+    assert [*inspect.signature(fit.resid).parameters] == ["kind"]
+    assert inspect.signature(Verbs.predict) == inspect.signature(predict)
+    assert Verbs.predict.__doc__ == predict.__doc__
 
 
 @pytest.mark.parametrize(

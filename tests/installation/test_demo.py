@@ -22,7 +22,7 @@ def test_compares_draws_and_says_what_is_missing(
     only(monkeypatch, "statsmodels", "lme4")
     assert demo.main([str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "lme4: numerically equal" in said
+    assert "statsmodels: numerically equal" in said
     absent = said.split("Not installed here: ")[1].split(". What")[0]
     assert set(absent.split(", ")) == {"bayes", "glmmtmb", "pymer4", "pls", "pymc", "mixedlm", "mixedlm_rs", "bambi"}
     assert {p.name for p in tmp_path.iterdir()} == {"dietox.png", "dietox.html"}

@@ -13,11 +13,11 @@ import pytest
 import unimix.doctor  # noqa: F401  the package attribute is the function; the module is looked up below
 from unimix import r_installation
 from unimix import versions as metadata_lines
-from unimix.backends.registry import registered
+from unimix.backends.registry import registered, sound
 from unimix.doctor import Diagnosis, Item, doctor
-from unimix.r_installation import R_PACKAGES
 
 module = sys.modules["unimix.doctor"]
+R_PACKAGES = [name for engine in sound().values() for name in (*engine.info.r_packages, *engine.info.r_optional)]
 
 ROOT = Path(__file__).resolve().parents[2]
 needs_r = pytest.mark.skipif(shutil.which("R") is None, reason="R is not installed")
@@ -91,7 +91,7 @@ def test_r_and_its_packages_are_found_and_rpy2_loads_this_r(healthy):
     assert f"R version {healthy['R'].version} " in said
     if healthy["rpy2"].status == "ok":
         assert healthy["rpy2"].message == f"loads R {healthy['R'].version}"
-    for name in (p.name for p in R_PACKAGES):
+    for name in R_PACKAGES:
         if healthy[name].status == "ok":
             assert re.fullmatch(r"\d+(\.\d+)+", healthy[name].version)
 
@@ -162,11 +162,11 @@ def test_without_r_the_rest_goes_on(versions):
     diagnosis = doctor()
     found = status(diagnosis)
     assert found["R"] == found["rpy2"] == "missing"
-    assert all(found[p.name] == "missing" for p in R_PACKAGES)
+    assert all(found[name] == "missing" for name in R_PACKAGES)
     assert diagnosis["lme4"].message == "R package, R comes first"
     assert diagnosis["rpy2"].fix == "", "which rpy2 fits is known only when R is"
     assert diagnosis.ready["statsmodels"]
-    assert 'install.packages(c("lme4", "Matrix"' in diagnosis["R"].fix
+    assert '"lme4", "Matrix"' in diagnosis["R"].fix
     absent = re.search(r"Not yet: ([\w, ]+)", str(diagnosis))
     assert absent is not None
     assert absent.group(1).split(", ") == sorted(name for name, fine in diagnosis.ready.items() if not fine)
@@ -312,8 +312,8 @@ def test_the_lines_for_r_packages_are_r_that_parses(tools):
 def test_an_r_package_that_is_missing_keeps_away_only_what_needs_it(monkeypatch, healthy, tmp_path):
     real = module._ask_r
 
-    def without(found, names):
-        versions, broken = real(found, names)
+    def without(found, names, trials):
+        versions, broken = real(found, names, trials)
         return {name: version for name, version in versions.items() if name not in ("lmerTest", "performance")}, broken
 
     monkeypatch.setattr(module, "_ask_r", without)

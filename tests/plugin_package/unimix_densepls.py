@@ -46,6 +46,8 @@ class DensePLS(Backend):
         distributions=("unimix-densepls", "scipy"),
         install="pip install unimix-densepls",
         url="https://arxiv.org/abs/1406.5823",
+        strengths="a whole engine in two hundred lines, for small data",
+        rank=100,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
         default=Never("it is for linear mixed models with unstructured covariances"),

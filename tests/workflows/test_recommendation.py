@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import unimix as um
+from unimix.backends import registry
+from unimix.backends.interface import BackendInfo
 from unimix.backends.pls import Pls
 from unimix.testing import simulate_rich
 
@@ -73,3 +82,77 @@ def test_notes_are_about_the_data() -> None:
 
 def test_the_default_is_the_first_engine() -> None:
     assert um.fit("y ~ x + (1 | g)", RICH).engine.backend == um.recommend("y ~ x + (1 | g)", RICH).backend
+
+
+def test_degrees_of_freedom_and_limits_are_part_of_what_is_asked() -> None:
+    found = um.recommend("y ~ x + (1 | g)", RICH, df_method="kenward-roger", time_limit=60)
+    assert {"pls", "lme4"} <= set(found.able)
+    assert not {"bayes", "pymc", "bambi"} & set(found.able)
+    assert found.call.endswith("backend='pls', df_method='kenward-roger', time_limit=60)")
+
+
+class Quickest(Pls):
+    """A third party's engine: it computes, and says better of itself than unimix's own do."""
+
+    info: ClassVar[BackendInfo] = BackendInfo(
+        name="quickest",
+        engine="quickest",
+        title="The quickest engine",
+        packages=("numpy",),
+        distributions=("unimix", "numpy"),
+        install="pip install unimix-quickest",
+        url="https://example.org",
+        strengths="quicker than all others",
+        rank=1,
+        r_packages=("quickestR", "Matrix"),
+    )
+
+
+@pytest.fixture
+def third_party(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = SimpleNamespace(name="quickest", value="unimix_quickest:Quickest", attr="Quickest", load=lambda: Quickest)
+    known = {**registry.registered(), "quickest": own}
+    monkeypatch.setattr(registry, "registered", lambda: known)
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_third_partys_engine_is_recommended_by_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = um.recommend("y ~ x + (1 | g)", RICH)
+    assert (found.backend, found.why, found.check) == ("quickest", "quicker than all others", "pls")
+    assert found.able[:2] == ("quickest", "pls")
+    assert um.fit("y ~ x + (1 | g)", RICH, found.backend).engine.engine == "quickest"
+    assert um.recommend("y ~ x + (1 | g)", RICH, method="posterior").backend == "bayes"
+    monkeypatch.setattr(Quickest, "info", replace(Quickest.info, rank=BackendInfo.rank, strengths=""))
+    assert um.recommend("y ~ x + (1 | g)", RICH).able.index("quickest") == 7  # behind unimix's own that need no draws
+
+
+@pytest.mark.usefixtures("third_party")
+def test_a_third_partys_engine_is_diagnosed_by_what_it_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Quickest, "info", replace(Quickest.info, distributions=("unimix-quickest",)))
+    found = um.doctor()
+    assert {"unimix", "R", "rpy2", "quickestR", "Matrix", "unimix-quickest"} <= set(found.needs["quickest"])
+    assert found["quickestR"].status == "missing"
+    assert found["unimix-quickest"].message == "not installed: needed by backend='quickest'"
+    assert not found.ready["quickest"]
+    assert "quickest" in str(found).split("Not yet: ")[1].split(".")[0]
+
+
+def test_a_package_with_an_entry_point_is_recommended_and_diagnosed(tmp_path: Path) -> None:
+    plugin = Path(__file__).parents[1] / "plugin_package" / "run.py"
+    runpy.run_path(str(plugin))["install_into"](tmp_path)
+    code = (
+        "import unimix as um; data = um.load_dataset('sleepstudy'); "
+        "print(um.recommend('Reaction ~ Days + (1 | Subject)', data).able); print(um.doctor().ready['densepls'])"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    able, ready = done.stdout.splitlines()
+    assert "'densepls'" in able
+    assert able.index("'pls'") < able.index("'mixedlm_rs'") < able.index("'densepls'") < able.index("'bayes'")
+    assert ready == "True"

@@ -115,6 +115,8 @@ class Bambi(Backend):
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://bambinos.github.io/bambi",
         default_method="posterior",
+        strengths="bambi's own priors, independent effects only",
+        rank=30,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
         no_random_part=Yes(),

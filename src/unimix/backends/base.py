@@ -140,7 +140,7 @@ class Backend(BaseModel, ABC):
 
     def default_method(self, design: Design) -> str:
         """The criterion by which this engine fits a model when none is asked for."""
-        if design.family.is_linear or self.info.default_method == "posterior":
+        if design.family.is_linear or self.info.samples:
             return self.info.default_method
         return "Laplace" if design.blocks else "ML"
 
@@ -313,6 +313,8 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
 
     from unimix.errors import did_you_mean
 
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(f"options={options!r}: a dict, such as {{'conditioning': False}}.")
     fields = cls.model_fields
     try:
         return cls(**dict(options or {}))

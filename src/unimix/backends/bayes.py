@@ -66,6 +66,8 @@ class Bayes(Backend):
         extra="bayes",
         url="engines.md",
         default_method="posterior",
+        strengths="pip only, an exact posterior in tenths of a second",
+        rank=10,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
         no_random_part=Yes(),

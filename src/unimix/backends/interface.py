@@ -22,7 +22,7 @@ class BackendInfo:
 
     Attributes:
         name: What ``backend=`` calls it.
-        engine: Whose numbers they are; two backends with one engine are one engine by two roads.
+        engine: Whose numbers they are; two backends with one engine are one engine through two interfaces.
         title: One line for tables.
         packages: Python packages that must be importable.
         distributions: Packages whose versions go into the result.
@@ -33,6 +33,14 @@ class BackendInfo:
         distribution: Python distribution that provides the backend.
         optional: Packages of that extra without which the engine runs, too.
         install: The line to type when a package is missing, where no extra says it.
+        strengths: What speaks for it, in words: what ``unimix.recommend`` says of it.
+        rank: Its place among the engines that can fit a model, lowest first: what they fit and certify, what they need,
+            then their time (docs/conformance.md). unimix's own have 10, 20 and so on.
+        quick_when_crossed: Whether it is among the quickest where large crossed factors tie many effects together.
+        r_packages: R packages that it cannot fit without.
+        r_optional: R packages that it uses where they are installed, each with what misses it, in words.
+        r_trial: R code that fits the response ``y`` and the factor ``g`` of a data frame ``d`` with the first of
+            ``r_packages``; ``unimix.doctor`` runs it to see whether what is installed works.
     """
 
     name: str
@@ -47,6 +55,17 @@ class BackendInfo:
     distribution: str = "unimix"
     optional: tuple[str, ...] = ()
     install: str = ""
+    strengths: str = ""
+    rank: int = 1000
+    quick_when_crossed: bool = False
+    r_packages: tuple[str, ...] = ()
+    r_optional: Mapping[str, str] = field(default_factory=dict)
+    r_trial: str = ""
+
+    @property
+    def samples(self) -> bool:
+        """Whether the engine draws from a posterior; all others maximise a likelihood."""
+        return self.default_method == "posterior"
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,9 @@ class Mixedlm(Backend):
         extra="mixedlm",
         url="https://github.com/Cameron-Lyons/mixedlm",
         modules=("mixedlm.estimation", "mixedlm.families", "mixedlm.formula.parser", "mixedlm.models"),
+        strengths="pip only, and the quickest with large crossed factors",
+        rank=20,
+        quick_when_crossed=True,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
         no_random_part=Yes(),

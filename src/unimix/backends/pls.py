@@ -52,6 +52,8 @@ class Pls(Backend):
         packages=("numpy", "scipy"),
         distributions=("unimix", "numpy", "scipy"),
         url="certificate.md#how-the-criterion-works",
+        strengths="pip only, fits most models, exact derivatives, and among the quickest",
+        rank=10,
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES

@@ -78,6 +78,8 @@ class PyMC(Backend):
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://www.pymc.io",
         default_method="posterior",
+        strengths="every family, compiled and sampled",
+        rank=20,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
         no_random_part=Yes(),

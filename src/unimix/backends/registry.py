@@ -9,9 +9,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from unimix.backends.base import Backend, make_backend
-from unimix.errors import EngineBrokenError, OptionError, UnknownBackendError, did_you_mean
+from unimix.errors import EngineBrokenError, OptionError, UnimixError, UnknownBackendError, did_you_mean
 
 GROUP = "unimix.backends"
+DEFAULT_BACKEND = "pls"
+"""The engine that fits wherever none is named."""
+BackendLike = str | type[Backend] | Backend
 
 
 @functools.cache
@@ -56,7 +59,7 @@ def backend_class(name: str) -> type[Backend]:
     return cls
 
 
-def resolve(backend: str | type[Backend] | Backend, options: Mapping[str, Any] | None = None) -> Backend:
+def resolve(backend: BackendLike, options: Mapping[str, Any] | None = None) -> Backend:
     """Turn a name, a class or a configured instance into an instance.
 
     Args:
@@ -80,6 +83,29 @@ def resolve(backend: str | type[Backend] | Backend, options: Mapping[str, Any] |
     raise UnknownBackendError(
         f"backend={backend!r}: give a name ({', '.join(registered())}), a backend class or an instance."
     )
+
+
+def resolve_all(
+    backends: BackendLike | Sequence[BackendLike], options: Mapping[str, Any] | None = None
+) -> tuple[list[Backend], list[UnimixError]]:
+    """Turn names, classes and instances into instances.
+
+    Args:
+        backends: One or several, as given.
+        options: Options of those that are no instances.
+
+    Returns:
+        The instances, and an error for each that is none.
+    """
+    engines: list[Backend] = []
+    errors: list[UnimixError] = []
+    several = [backends] if isinstance(backends, str) or not isinstance(backends, Sequence) else backends
+    for backend in several:
+        try:
+            engines.append(resolve(backend, options))
+        except (OptionError, UnknownBackendError) as error:
+            errors.append(error)
+    return engines, errors
 
 
 def others() -> dict[str, Backend]:

@@ -1,235 +1,327 @@
-"""One call: checked arguments, one engine, one result."""
+"""The arguments of a fit: their names and defaults, how they are read, and what they ask of an engine.
+
+``fit`` describes every argument. All other functions that fit take the same ones through one of the typed dictionaries
+below, so that editors complete them, and read them with :meth:`FitArguments.read`, so that each of them refuses a wrong
+argument in the same words.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, Self, TypedDict, TypeVar
 
-import numpy.typing as npt
-
-from unimix.analysis.certificate.certify import best_covariances
-from unimix.backends import registry
-from unimix.backends.base import Backend, FitRequest, Outcome, Start
-from unimix.backends.capture import same_error_state
-from unimix.backends.cost import or_else
-from unimix.backends.limits import NO_LIMITS, Limits, MemoryLimit, TimeLimit, read_limits
+from unimix.backends.base import Backend
+from unimix.backends.interface import FitRequest
+from unimix.backends.limits import Limits, MemoryLimit, TimeLimit, read_limits, read_memory, read_time
 from unimix.design.arrays import Design
-from unimix.design.design import build_design
+from unimix.design.design import ColumnOrArray, build_design
 from unimix.design.features import METHODS, Feature, method_fault
-from unimix.distributions.family import FamilyLike
-from unimix.errors import LimitError, OptionError, did_you_mean, listing
-from unimix.estimation.assemble import assemble
-from unimix.fitted.schema import PRIORS, EngineInfo
+from unimix.distributions.family import FamilyLike, as_family
+from unimix.errors import OptionError, UnimixError, did_you_mean
+from unimix.fitted.schema import DfMethod
+from unimix.foreign_names import name_faults, parameters_of, swapped_faults
 from unimix.formula.interpreter import parse
-from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 from unimix.parallel.jobs import seed_fault
-from unimix.result import FitResult
 
-ColumnOrArray = str | npt.ArrayLike | None
+Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
 DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
+MISSING = ("drop", "raise")
 
 
-@dataclass(frozen=True)
-class Call:
-    """The checked arguments of one call, beside the backend."""
+class ModelOptions(TypedDict, total=False):
+    """What says which model is fitted, and what its fit may cost."""
 
-    design: Design
-    method: str | None
-    df_method: str
-    ci_level: float
+    family: FamilyLike
+    method: Method | None
+    weights: ColumnOrArray
+    offset: ColumnOrArray
+    contrasts: Mapping[str, object] | None
+    ziformula: str | None
+    dispformula: str | None
+    df_method: DfMethod
+    missing: Literal["drop", "raise"]
     priors: Mapping[str, Any] | None
+    time_limit: TimeLimit
+    memory_limit: MemoryLimit
+
+
+class SharedOptions(ModelOptions, total=False):
+    """The same, and what several engines can be asked alike."""
+
+    ci_level: float
     seed: int | None
     progress: bool | None
-    design_seconds: float
-    limits: Limits = NO_LIMITS
+
+
+class FitOptions(SharedOptions, total=False):
+    """Every argument of a fit."""
+
+    options: Mapping[str, Any] | None
+    restart: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitArguments:
+    """The arguments of one fit beside formula, data and backend; :func:`unimix.fit` describes each of them."""
+
+    family: FamilyLike = "gaussian"
+    method: str | None = None
+    weights: ColumnOrArray = None
+    offset: ColumnOrArray = None
+    contrasts: Mapping[str, object] | None = None
+    ziformula: str | None = None
+    dispformula: str | None = None
+    df_method: str = "satterthwaite"
+    ci_level: float = 0.95
+    missing: str = "drop"
+    options: Mapping[str, Any] | None = None
+    priors: Mapping[str, Any] | None = None
+    seed: int | None = None
+    progress: bool | None = None
+    time_limit: TimeLimit = None
+    memory_limit: MemoryLimit = None
+    restart: bool = False
+
+    @classmethod
+    def read(
+        cls,
+        caller: Callable[..., Any],
+        formula: object,
+        data: object,
+        given: Mapping[str, object],
+        *,
+        engine_options: Iterable[str] = (),
+        faults: Iterable[str] = (),
+        errors: Sequence[UnimixError] = (),
+    ) -> Self:
+        """Check what a function was given and keep it.
+
+        Args:
+            caller: The function that the user called.
+            formula: What it was given as the formula.
+            data: What it was given as the data.
+            given: Values by name; names that the caller does not have are faults.
+            engine_options: Names of the options of the chosen engine.
+            faults: What else is wrong with the call, in words.
+            errors: The same, raised elsewhere; one that is alone keeps its kind.
+
+        Raises:
+            OptionError: With every fault.
+        """
+        known = parameters_of(caller)
+        unknown = {name: value for name, value in given.items() if name not in known}
+        found = [
+            *swapped_faults(f"unimix.{caller.__name__}", formula, data),
+            *name_faults(caller.__name__, known, unknown, engine_options),
+            *(fault for name, check in _CHECKS.items() if name in given and (fault := check(given[name]))),
+            *faults,
+        ]
+        if len(errors) == 1 and not found:
+            raise errors[0]
+        if found or errors:
+            raise OptionError("\n".join([*found, *map(str, errors)]))
+        values: dict[str, Any] = dict(given)
+        return cls(**values)
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of time, in seconds, and of memory, in bytes."""
+        return read_limits(self.time_limit, self.memory_limit)[0]
+
+    def problem(self, formula: str, data: Any) -> FitProblem:
+        """Read the formula and the data.
+
+        Raises:
+            FormulaError, DataError: If they cannot be read, or the data do not allow the model.
+            OptionError: For a method that does not belong to the model.
+        """
+        started = time.perf_counter()
+        design = build_design(
+            parse(formula, self.ziformula, self.dispformula),
+            data,
+            weights=self.weights,
+            offset=self.offset,
+            contrasts=self.contrasts,
+            missing=self.missing,
+            family=self.family,
+        )
+        fault = method_fault(design, self.method, self.df_method)
+        if fault:
+            raise OptionError(fault)
+        return FitProblem(design, self, time.perf_counter() - started)
+
+    def adapted(self, engine: Backend) -> Self:
+        """What several engines were asked, as one of them can take it.
+
+        A sampler has priors and no criterion; other engines have no priors. An engine without Kenward and Roger's
+        degrees of freedom gives Satterthwaite's.
+        """
+        sampler = engine.info.samples
+        has_df = self.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
+        return replace(
+            self,
+            method="posterior" if sampler else self.method,
+            df_method=self.df_method if has_df else "satterthwaite",
+            priors=self.priors if sampler else None,
+        )
+
+    def for_designs(self, method: str | None) -> FitArguments:
+        """What is still asked where responses or rows of a design change.
+
+        Left out is what has become part of the design, and the limit of time, which belonged to one call.
+        """
+        return FitArguments(
+            method=method,
+            df_method="normal",
+            ci_level=self.ci_level,
+            priors=self.priors,
+            seed=self.seed,
+            progress=False,
+            memory_limit=self.memory_limit,
+        )
 
 
 @dataclass(frozen=True)
-class Again:
-    """The engine and the arguments of a call, for other responses and rows.
+class FitProblem:
+    """A model of one data set, ready for any engine.
 
     Attributes:
-        engine: With its options.
-        method: As it was asked for.
-        ci_level: Probability of intervals.
-        priors: Of a sampler.
-        seed: Seed of the random numbers.
-        limits: Of memory; that of time belonged to the one call.
+        design: The model as arrays.
+        arguments: What is asked of its fit.
+        design_seconds: Time that reading formula and data took.
     """
 
-    engine: Backend
-    method: str | None
-    ci_level: float
-    priors: Mapping[str, Any] | None
-    seed: int | None
-    limits: Limits = NO_LIMITS
+    design: Design
+    arguments: FitArguments
+    design_seconds: float = 0.0
 
-    def __call__(self, design: Design, method: str | None = None, df_method: str = "normal") -> FitResult:
-        """Fit a design, by another method if one is named; degrees of freedom only where they are asked for."""
-        method = method or self.method
-        call = Call(design, method, df_method, self.ci_level, self.priors, self.seed, False, 0.0, self.limits)
-        return fit_one(self.engine, call)
+    def adapted(self, engine: Backend) -> FitProblem:
+        """The same with the arguments as an engine can take them."""
+        return replace(self, arguments=self.arguments.adapted(engine))
 
-
-def prepare(
-    formula: str,
-    data: Any,
-    family: FamilyLike,
-    method: str | None,
-    weights: ColumnOrArray,
-    offset: ColumnOrArray,
-    contrasts: Mapping[str, object] | None,
-    ziformula: str | None,
-    dispformula: str | None,
-    df_method: str,
-    ci_level: float,
-    missing: str,
-    priors: Mapping[str, Any] | None,
-    seed: int | None,
-    progress: bool | None,
-    time_limit: TimeLimit,
-    memory_limit: MemoryLimit,
-) -> Call:
-    """Check the arguments of a call and build its design.
-
-    Raises:
-        OptionError: With every fault of the plain arguments.
-    """
-    faults = argument_faults(method, df_method, ci_level, seed)
-    limits, wrong = read_limits(time_limit, memory_limit)
-    faults += wrong
-    if faults:
-        raise OptionError("\n".join(faults))
-    started = time.perf_counter()
-    design = build_design(
-        parse(formula, ziformula, dispformula),
-        data,
-        weights=weights,
-        offset=offset,
-        contrasts=contrasts,
-        missing=missing,
-        family=family,
-    )
-    fault = method_fault(design, method, df_method)
-    if fault:
-        raise OptionError(fault)
-    seconds = time.perf_counter() - started
-    return Call(design, method, df_method, float(ci_level), priors, seed, progress, seconds, limits)
-
-
-def argument_faults(method: str | None, df_method: str, ci_level: float, seed: int | None) -> list[str]:
-    """What is wrong with the plain arguments of a call."""
-    faults = []
-    if method is not None and method not in METHODS:
-        faults.append(f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}")
-    if df_method not in DF_METHODS:
-        faults.append(
-            f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(str(df_method), DF_METHODS)}"
+    def request(self, engine: Backend) -> FitRequest:
+        """What one engine is asked for: the method is filled in, and a seed where draws are made."""
+        arguments = self.arguments
+        method = arguments.method or engine.default_method(self.design)
+        if not self.design.blocks and not self.design.family.is_linear and method in ("Laplace", "AGQ"):
+            method = "ML"  # without group effects nothing is integrated out
+        if not self.design.blocks and self.design.dispersion is not None and arguments.method is None:
+            method = "ML"
+        seed = arguments.seed
+        if seed is None and method == "posterior":
+            seed = secrets.randbelow(2**31)
+        return FitRequest(
+            method,
+            arguments.df_method,
+            float(arguments.ci_level),
+            arguments.priors,
+            seed,
+            arguments.progress,
+            limits=arguments.limits,
         )
-    if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
-        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
-    return faults + ([fault] if (fault := seed_fault(seed)) else [])
 
 
-def suited(call: Call, engine: Backend, priors: Mapping[str, Any] | None) -> Call:
-    """A call for several engines as one of them can take it: samplers have priors and no criterion."""
-    sampler = engine.info.default_method == "posterior"
-    has_df = call.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
-    return replace(
-        call,
-        method="posterior" if sampler else call.method,
-        df_method=call.df_method if has_df else "satterthwaite",
-        priors=priors if sampler else None,
-    )
+# --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def make_request(engine: Backend, call: Call) -> FitRequest:
-    """What one engine is asked for: methods are filled in, and a seed where draws are made."""
-    method = call.method or engine.default_method(call.design)
-    if not call.design.blocks and not call.design.family.is_linear and method in ("Laplace", "AGQ"):
-        method = "ML"  # nothing is integrated out
-    if not call.design.blocks and call.design.dispersion is not None and call.method is None:
-        method = "ML"
-    seed = call.seed
-    if seed is None and method == "posterior":
-        seed = secrets.randbelow(2**31)
-    return FitRequest(method, call.df_method, call.ci_level, call.priors, seed, call.progress, limits=call.limits)
-
-
-def restarted(engine: Backend, call: Call, found: FitResult) -> FitResult:
-    """The same fit from the best known point, where it ended below it.
-
-    Raises:
-        OptionError: If the engine takes no start for this model.
-    """
-    design = call.design
-    if not engine.takes_start or not (design.is_linear and design.blocks) or found.fixed.interval == "credible":
-        raise OptionError(
-            f"restart=True: backend={engine.info.name!r} takes no start for this model; it is for linear mixed models "
-            "by REML or ML."
-        )
-    gap = found.certificate().gap
-    if gap <= NOTICEABLE:
-        return found
-    covariances, sigma = best_covariances(found, design)
-    source = f"unimix's own optimum, because the first search ended {gap:.3g} log-likelihood below it"
-    again = fit_one(engine, call, Start(covariances, sigma, source))
-    if again.log_likelihood > found.log_likelihood:
-        return again
-    told = f"restart=True: started at {source}, {engine.info.name} ended no higher; this is its first result"
-    return found.model_copy(update={"notes": (*found.notes, told)})
-
-
-@same_error_state()
-def fit_one(engine: Backend, call: Call, start: Start | None = None) -> FitResult:
-    """Fit by one engine and assemble the result."""
-    request = replace(make_request(engine, call), start=start)
-    if engine.refusals(call.design, request):
-        engine.refuse(call.design, request, registry.others())
-    outcome = _fitted(engine, call.design, request)
-    started = time.perf_counter()
-    found = outcome.estimates
-    info = EngineInfo(
-        backend=engine.info.name,
-        engine=engine.info.engine,
-        versions=outcome.versions,
-        options=engine.model_dump(mode="json"),
-        seed=request.seed if found.sampling else None,
-        call=found.engine_call,
-        seconds={},
-        priors=dict(found.priors),
-    )
-    result = assemble(
-        call.design,
-        found,
-        method=request.method,
-        engine=info,
-        provenance=outcome.provenance
-        | ({PRIORS: listing(f"{k} ~ {v}" for k, v in request.priors.items())} if request.priors else {}),
-        notes=outcome.notes,
-        ci_level=request.ci_level,
-    )
-    seconds = {"design": call.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
-    finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    kept = replace(call.limits, seconds=None)
-    again = Again(engine.for_refits(), request.method, call.ci_level, call.priors, call.seed, kept)
-    return finished.attach(
-        native=found.native,
-        posterior=found.posterior,
-        design=call.design,
-        generative=found.generative,
-        refitter=again,
-    )
-
-
-def _fitted(engine: Backend, design: Design, request: FitRequest) -> Outcome:
-    """Fit; a fit that was stopped at a limit names the engines that would stay below it."""
+def _family_fault(value: Any) -> str:
     try:
-        return engine.fit(design, request)
-    except LimitError as error:
-        others = {n: (b, b.adapted(request, design)) for n, b in registry.others().items() if n != engine.info.name}
-        able = [(n, b.cost(design, asked)) for n, (b, asked) in others.items() if not b.refusals(design, asked)]
-        raise LimitError(f"{error}{or_else(error.kind, engine.cost(design, request), able)}", error.kind) from None
+        as_family(value)
+    except OptionError as error:
+        return str(error)
+    return ""
+
+
+def _one_of(name: str, choices: tuple[str, ...], value: object) -> str:
+    if isinstance(value, str) and value in choices:
+        return ""
+    first = ", ".join(map(repr, choices[:-1]))
+    return f"{name}={value!r}: choose {first} or {choices[-1]!r}.{did_you_mean(str(value), choices)}"
+
+
+def _level_fault(value: object) -> str:
+    if not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < 1:
+        return ""
+    return f"ci_level={value!r}: a probability between 0 and 1, such as 0.95."
+
+
+def _priors_fault(value: object) -> str:
+    if value is None or isinstance(value, Mapping):
+        return ""
+    return f"priors={value!r}: a dict, such as {{'x': unimix.priors.Normal(0, 1)}}."
+
+
+def _flag_fault(name: str, value: object, *, automatic: bool) -> str:
+    if isinstance(value, bool) or (automatic and value is None):
+        return ""
+    return f"{name}={value!r}: choose {'True, False or None' if automatic else 'True or False'}."
+
+
+_CHECKS: dict[str, Callable[[Any], str]] = {
+    "family": _family_fault,
+    "method": lambda v: "" if v is None else _one_of("method", METHODS, v),
+    "df_method": lambda v: _one_of("df_method", DF_METHODS, v),
+    "ci_level": _level_fault,
+    "missing": lambda v: _one_of("missing", MISSING, v),
+    "priors": _priors_fault,
+    "seed": seed_fault,
+    "progress": lambda v: _flag_fault("progress", v, automatic=True),
+    "time_limit": lambda v: "".join(read_time(v)[1]),
+    "memory_limit": lambda v: "".join(read_memory(v)[1]),
+    "restart": lambda v: _flag_fault("restart", v, automatic=False),
+}
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def takes_arguments_of(source: Callable[..., Any], options: Any, **defaults: object) -> Callable[[Function], Function]:
+    """Show in the signature and the help of a function the arguments that it takes as ``**arguments``.
+
+    Args:
+        source: The function that declares and describes them.
+        options: The typed dictionary that the function declares as ``**arguments``.
+        defaults: Defaults that are others than those of the source.
+    """
+    names = options.__required_keys__ | options.__optional_keys__
+    shared = [p for p in inspect.signature(source).parameters.values() if p.name in names]
+    added = [p.replace(default=defaults.get(p.name, p.default)) for p in shared]
+    described = _descriptions(source.__doc__)
+
+    def show(function: Function) -> Function:
+        own = inspect.signature(function)
+        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        function.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+        here = _descriptions(function.__doc__).get("arguments")
+        if function.__doc__ and here:  # there are none under python -OO
+            entries = "\n".join([here, *(described[p.name] for p in added)])
+            function.__doc__ = inspect.cleandoc(function.__doc__).replace(here, entries)
+        return function
+
+    return show
+
+
+def _descriptions(documentation: str | None) -> dict[str, str]:
+    """The entries of the section Args of a docstring, by name."""
+    section = re.search(r"^Args:\n((?:    .*\n)+)", inspect.cleandoc(documentation or ""), flags=re.MULTILINE)
+    entries = re.findall(r"^(    (\w+): .*(?:\n     +.*)*)", section[1] if section else "", flags=re.MULTILINE)
+    return {name: entry for entry, name in entries}
+
+
+__all__ = [
+    "DF_METHODS",
+    "FitArguments",
+    "FitOptions",
+    "FitProblem",
+    "Method",
+    "ModelOptions",
+    "SharedOptions",
+    "takes_arguments_of",
+]

@@ -7,29 +7,38 @@ from typing import Any
 from unimix.backends import registry
 from unimix.design.arrays import Design
 from unimix.errors import OptionError
-from unimix.estimation.arguments import DF_METHODS, Again
+from unimix.estimation.arguments import DF_METHODS, FitArguments
+from unimix.estimation.run import EngineRefitter
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 
 
-def again(fit: FitResult, *, many: bool = False) -> Again:
-    """The engine of a result with its options, whether it was fitted here or loaded; for many fits in a row."""
+def refitter_of(fit: FitResult, *, many: bool = False) -> EngineRefitter:
+    """The engine of a result with its options, whether it was fitted here or loaded.
+
+    Args:
+        fit: The result.
+        many: Without the care that only a single fit is worth.
+    """
     engine = registry.resolve(fit.engine.backend, fit.engine.options)
     engine = engine.for_refits() if many else engine
     own = fit.model.method if fit.model.method in ("REML", "ML", "Laplace", "AGQ") else None
-    return Again(engine, own, fit.fixed.level, None, fit.engine.seed)
+    arguments = FitArguments(method=own, ci_level=fit.fixed.level, seed=fit.engine.seed, progress=False)
+    return EngineRefitter(engine, arguments)
 
 
-def again_at(fit: FitResult, *, design: Design | None = None, method: str | None = None) -> FitResult:
+def refit_design(fit: FitResult, *, design: Design | None = None, method: str | None = None) -> FitResult:
     """The same model by the same engine with its options, by another criterion or of another design.
 
     Args:
         fit: A result that holds its design, unless one is given.
-        design: Instead of its own.
-        method: Instead of its own.
+        design: Design to fit instead of its own.
+        method: Method to fit by instead of its own.
     """
-    return again(fit)(design or fit.design(), method)
+    return refitter_of(fit)(design or fit.design(), method)
 
 
+@suggests_names
 def refit(fit: FitResult, data: Any = None, *, method: str | None = None) -> FitResult:
     """Fit a result's model again, by the same engine with its options: a result that was loaded gets its engine back.
 
@@ -47,7 +56,7 @@ def refit(fit: FitResult, data: Any = None, *, method: str | None = None) -> Fit
     if not isinstance(fit, FitResult):
         raise OptionError("um.refit takes a result: um.refit(fit, data).")
     kind = fit.fixed.df_method if fit.fixed.df_method in DF_METHODS else "normal"
-    return again(fit)((fit if data is None else fit.with_data(data)).design(), method, kind)
+    return refitter_of(fit)((fit if data is None else fit.with_data(data)).design(), method, kind)
 
 
-__all__ = ["again", "again_at", "refit"]
+__all__ = ["refit", "refit_design", "refitter_of"]

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from unimix.backends.base import Backend
 from unimix.design.arrays import Design
 from unimix.design.complete_rows import read_extra
-from unimix.design.design import build_design
 from unimix.design.frames import to_pandas
 from unimix.design.typed_columns import as_numbers
 from unimix.errors import DataError
-from unimix.formula.interpreter import parse
+from unimix.estimation.arguments import FitArguments
 
 COLUMNS = {"weights": "unimix_weights", "offset": "unimix_offset"}
 """Names of the columns that hold what was given as arrays."""
 
 
 @dataclass(frozen=True)
-class Carried:
+class SubsettableData:
     """A call's data, ready to be fitted in parts.
 
     Attributes:
-        formula: As given.
+        formula: The formula as given.
         frame: All rows, index 0, 1, 2 ...; weights and offset that were arrays are columns.
-        design: Of all rows.
-        arguments: Of ``fit``, with names of columns for weights and offset.
+        design: The model of all rows.
+        arguments: What is asked of every fit, with names of columns for weights and offset.
     """
 
     formula: str
     frame: pd.DataFrame
     design: Design
-    arguments: dict[str, Any]
+    arguments: FitArguments
 
     @property
     def used(self) -> pd.DataFrame:
@@ -47,21 +46,21 @@ class Carried:
         return replace(self.design.encoding.spec, random=(), zero=None).text()
 
 
-def carry(formula: str, data: Any, arguments: Mapping[str, Any]) -> Carried:
+def bind_columns(formula: str, data: Any, arguments: FitArguments) -> SubsettableData:
     """Put weights and offset into the data and build the design.
 
     Args:
         formula: As for ``fit``.
         data: As for ``fit``.
-        arguments: Of ``fit``.
+        arguments: What is asked of the fit.
 
     Raises:
         DataError: If the data do not allow the model, or have columns of the names needed.
         OptionError: For wrong arguments.
     """
-    own = dict(arguments)
-    extras = {name: read_extra(own.get(name), name, data)[0] for name in COLUMNS}
+    extras = {name: read_extra(getattr(arguments, name), name, data)[0] for name in COLUMNS}
     frame = to_pandas(data).reset_index(drop=True)
+    named: dict[str, Any] = {}
     for name, extra in extras.items():
         if extra is None:
             continue
@@ -71,12 +70,20 @@ def carry(formula: str, data: Any, arguments: Mapping[str, Any]) -> Carried:
         if len(as_numbers(extra)) != len(frame):
             raise DataError(f"{name}= has {len(as_numbers(extra))} values, the data have {len(frame)} rows.")
         frame[column] = as_numbers(extra)
-        own[name] = column
-    spec = parse(formula, own.get("ziformula"), own.get("dispformula"))
-    kept = {k: own[k] for k in ("weights", "offset", "contrasts", "missing", "family") if k in own}
-    return Carried(formula, frame, build_design(spec, frame, **kept), own)
+        named[name] = column
+    bound = replace(arguments, **named)
+    return SubsettableData(formula, frame, bound.problem(formula, frame).design, bound)
 
 
-def fixed_priors(priors: Mapping[str, Any]) -> dict[str, Any]:
-    """The priors that a model without group effects has."""
-    return {k: v for k, v in priors.items() if not k.startswith(("sd(", "cor("))}
+def arguments_without_groups(arguments: FitArguments, engine: Backend) -> FitArguments:
+    """What is asked of an engine where the model loses its random part: the criterion and its priors go with it."""
+    asked = arguments.adapted(engine)
+    return replace(
+        asked,
+        method=asked.method if engine.info.samples else None,
+        priors={k: v for k, v in asked.priors.items() if not k.startswith(("sd(", "cor("))} if asked.priors else None,
+        restart=False,
+    )
+
+
+__all__ = ["COLUMNS", "SubsettableData", "arguments_without_groups", "bind_columns"]

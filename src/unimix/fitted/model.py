@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from unimix.fitted.schema import (
     Rows,
     Status,
 )
-from unimix.foreign_names import attribute_hint, refuse_keywords
+from unimix.foreign_names import attribute_hint, suggests_names
 from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
@@ -50,6 +50,7 @@ def written(text: str, path: str | Path | None) -> str | Path:
     return Path(path)
 
 
+@suggests_names
 class FittedModel(BaseModel):
     """A fitted model without the analyses: what was found, exact in JSON, its tables, and the arrays that were fitted.
 
@@ -268,7 +269,6 @@ class FittedModel(BaseModel):
     def resid(
         self,
         kind: Literal["response", "pearson", "standardized", "deviance", "working"] = "response",
-        **unknown: Never,
     ) -> FloatArray:
         """Residuals of a kind, shape (n_obs,).
 
@@ -276,12 +276,10 @@ class FittedModel(BaseModel):
             kind: response; pearson (over the root of the variance function, times the root of the weight or of the
                 trials, as in R); standardized (pearson over sigma); deviance; working (response residuals over
                 d mu / d eta).
-            unknown: Nothing; what other packages call an argument is answered with its name here.
 
         Raises:
             OptionError: If the family has no such residuals.
         """
-        refuse_keywords(FittedModel.resid, unknown)
         if "dispersion" in self.parts and kind != "response":
             raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
         return residuals(self.family, self.dispersion_parameters, self.rows, kind)

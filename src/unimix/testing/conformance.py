@@ -178,7 +178,7 @@ def judge(engine: Backend, model: Model, *, time_limit: float | None = 300.0) ->
     gap = float("nan")
     try:
         arguments: dict[str, Any] = {"seed": 1, "progress": False, "time_limit": time_limit, **model.arguments}
-        if engine.info.default_method == "posterior" and model.kind != "feature":
+        if engine.info.samples and model.kind != "feature":
             arguments["method"] = "posterior"  # a reference's criterion is not what a sampler is asked for
         fit = um.fit(model.formula, model.data(), backend=engine, **arguments)
         certificate = fit.certificate()
@@ -236,7 +236,7 @@ def conform(
     entries, versions = [], {}
     for engine in (resolve(e) for e in engines):
         for model in models:
-            if model.kind == "random" and engine.info.default_method == "posterior":
+            if model.kind == "random" and engine.info.samples:
                 continue
             entries.append(judge(engine, model, time_limit=time_limit))
             if told is not None:

@@ -25,7 +25,7 @@ import pytest
 import unimix as um
 from unimix.backends.base import FitRequest
 from unimix.backends.capabilities import Yes
-from unimix.backends.registry import others, registered, resolve
+from unimix.backends.registry import others, registered, resolve, sound
 from unimix.design.features import Feature, requirements
 from unimix.result import FitResult
 from unimix.testing import dense
@@ -58,7 +58,7 @@ class BackendContract(FamilyContract):
     @property
     def samples(self) -> bool:
         """Whether it gives a posterior."""
-        return self.engine.info.default_method == "posterior"
+        return self.engine.info.samples
 
     @property
     def formula(self) -> str:
@@ -94,8 +94,8 @@ class BackendContract(FamilyContract):
             assert f"{name}:" in told, f"the option {name} is not in the docstring"
 
     def test_loading_the_adapter_loads_no_engine(self) -> None:
-        engines = {"pymc", "pytensor", "rpy2", "statsmodels", "pymer4", "nutpie", "arviz", "matplotlib", "polars"}
-        engines |= set(self.engine.info.packages)
+        engines = {"pytensor", "nutpie", "arviz", "matplotlib", "polars", *self.engine.info.packages}
+        engines |= {p for cls in sound().values() for p in cls.info.packages}
         code = (
             "import sys; from unimix.backends.registry import backend_class; before = set(sys.modules); "
             f"backend_class({self.backend!r}); print(*sorted((set(sys.modules) - before) & {engines!r}))"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from unimix.analysis.certificate.certificate import Certificate
 from unimix.analysis.certificate.certify import certify
-from unimix.api import BackendLike, fit
+from unimix.api import fit
 from unimix.backends.base import Backend
+from unimix.backends.registry import BackendLike
 from unimix.errors import OptionError, UnimixError
+from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
+from unimix.estimation.run import fit_problem
 from unimix.result import FitResult
 from unimix.workflows.comparison.compare import engines_of
 
@@ -81,13 +84,14 @@ class AllFit:
     __repr__ = __str__
 
 
+@takes_arguments_of(fit, SharedOptions)
 def all_fit(
     formula: str,
     data: Any,
     *,
     backends: Sequence[BackendLike] | None = None,
     conditioning: bool = True,
-    **arguments: Any,
+    **arguments: Unpack[SharedOptions],
 ) -> AllFit:
     """Fit one model by every engine with every optimizer it offers, and rank them by unimix's own criterion.
 
@@ -96,20 +100,23 @@ def all_fit(
         data: As for :func:`unimix.fit`.
         backends: Engines; all that are installed and maximise a likelihood, if left out.
         conditioning: False hands every engine the bare columns, as a plain call of it would.
-        arguments: As for :func:`unimix.fit`.
+        arguments: Arguments of :func:`unimix.fit`, but for ``options`` (give configured backends) and ``restart``;
+            limits are those of each fit.
 
     Raises:
-        OptionError: If no engine is left.
+        OptionError: For wrong arguments, all of them at once; or if no engine is left.
     """
+    engines, errors = engines_of(backends, least=1)
+    problem = FitArguments.read(all_fit, formula, data, arguments, errors=errors).problem(formula, data)
     results: dict[str, FitResult] = {}
     failures: dict[str, str] = {}
-    for engine in engines_of(backends, least=1):
-        if engine.info.default_method == "posterior":
+    for engine in engines:
+        if engine.info.samples:
             continue
         for optimizer, own in _variants(engine, conditioning=conditioning):
             label = f"{engine.info.name} ({optimizer})" if optimizer else engine.info.name
             try:
-                results[label] = fit(formula, data, own, **arguments)
+                results[label] = fit_problem(own, problem)
             except UnimixError as error:
                 failures[label] = f"{type(error).__name__}: {error}"
     if not results:

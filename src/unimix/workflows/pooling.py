@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, icc, level_estimates, refuse_parts, the_group
-from unimix.api import BackendLike, fit
+from unimix.api import fit
 from unimix.backends import registry
+from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.errors import OptionError, listing
-from unimix.estimation.subset_data import carry, fixed_priors
+from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
+from unimix.estimation.run import fit_problem
+from unimix.estimation.subset_data import arguments_without_groups, bind_columns
 from unimix.result import FitResult
 
 
@@ -148,15 +151,16 @@ class Pooling:
         return f"<p>{text}</p>{self.summary_table.to_html()}{self.table.to_html()}"
 
 
+@takes_arguments_of(fit, SharedOptions)
 def pooling(
     formula: str,
     data: Any,
-    backend: BackendLike | Sequence[BackendLike] = "pls",
+    backend: BackendLike | Sequence[BackendLike] = DEFAULT_BACKEND,
     *,
     group: str | None = None,
     backends: Sequence[BackendLike] | None = None,
-    priors: Mapping[str, Any] | None = None,
-    **arguments: Any,
+    restart: bool = False,
+    **arguments: Unpack[SharedOptions],
 ) -> Pooling:
     """Fit one model with complete, no and partial pooling of a grouping factor.
 
@@ -170,33 +174,26 @@ def pooling(
             squares (maximum likelihood for generalised models), the same for every engine.
         group: The grouping factor; may be left out where there is one.
         backends: Several engines, instead of ``backend``.
-        priors: Go to the engines that have priors.
-        arguments: As for :func:`unimix.fit`.
+        restart: As for :func:`unimix.fit`, of the mixed model.
+        arguments: Arguments of :func:`unimix.fit`, but for ``options`` (give configured backends). ``method`` is for
+            the mixed model by engines that maximise a likelihood, samplers give their posterior; ``priors`` go to the
+            engines that have priors; an engine without Kenward and Roger's degrees of freedom gives Satterthwaite's.
 
     Raises:
         DataError: If there is no such grouping factor.
-        OptionError: If the factor must be named, or for wrong arguments.
+        OptionError: If the factor must be named, or for wrong arguments, all of them at once.
     """
-    several = backends if backends is not None else backend
-    if isinstance(several, list | tuple):
-        engines = [registry.resolve(b) for b in several]
-    else:
-        engines = [registry.resolve(several)]  # type: ignore[arg-type]
-    if not engines:
-        raise OptionError("pooling needs an engine: backend='statsmodels'.")
+    engines, errors = registry.resolve_all(backend if backends is None else backends)
+    faults = [] if engines or errors else [f"pooling needs an engine: backend={DEFAULT_BACKEND!r}."]
+    given = {**arguments, "restart": restart}
+    asked = FitArguments.read(pooling, formula, data, given, faults=faults, errors=errors)
+    problem = asked.problem(formula, data)
     partial: dict[str, FitResult] = {}
     for label, engine in zip(registry.numbered([e.info.name for e in engines]), engines, strict=True):
-        sampler = engine.info.default_method == "posterior"
-        own = {**arguments, **({"priors": priors} if sampler and priors else {})}
-        if sampler:
-            own.pop("method", None)
-        partial[label] = fit(formula, data, engine, **own)
+        partial[label] = fit_problem(engine, problem.adapted(engine))
         group = the_group(partial[label], group)
         refuse_parts(partial[label])
-    first = engines[0]
-    carried = carry(formula, data, arguments)
-    plain = {k: v for k, v in carried.arguments.items() if k not in ("method", "restart")}
-    if first.info.default_method == "posterior" and priors:
-        plain["priors"] = fixed_priors(priors)
-    complete = fit(carried.without_groups, carried.used, first, **plain)
+    first, rows = engines[0], bind_columns(formula, data, asked)
+    own = arguments_without_groups(rows.arguments, first)
+    complete = fit_problem(first, own.problem(rows.without_groups, rows.used))
     return Pooling(group or "", complete, partial)

@@ -17,8 +17,10 @@ from unimix.analysis.prediction.simulate import simulator_of
 from unimix.analysis.tests.anova import term_weights
 from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.estimation.arguments import DF_METHODS, Again
-from unimix.estimation.refit import again
+from unimix.estimation.arguments import DF_METHODS
+from unimix.estimation.refit import refitter_of
+from unimix.estimation.run import EngineRefitter
+from unimix.foreign_names import suggests_names
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.result import FitResult
 from unimix.stats.simulation import Simulator, resized
@@ -81,7 +83,7 @@ class _Trial:
     """What a process needs to simulate one design."""
 
     simulator: Simulator
-    engine: Again
+    engine: EngineRefitter
     weights: FloatArray
     df_method: str | None
     alpha: float
@@ -107,6 +109,7 @@ class _Trial:
         return float(low > 0 or high < 0)
 
 
+@suggests_names
 def power(
     fit: FitResult,
     effect: str,
@@ -168,7 +171,7 @@ def power(
         raise OptionError("\n".join(faults + wrong))
     method = df_method or (None if fit.fixed.interval == "credible" else fit.fixed.df_method)
     simulator = _at(simulator_of(fit, "new"), fit, truth)
-    engine, (chosen, codes) = again(fit, many=True), _codes(design, group)
+    engine, (chosen, codes) = refitter_of(fit, many=True), _codes(design, group)
     rows, states = [], []
     seeds = np.random.SeedSequence(seed).spawn(n_sim)
     for levels in _listed(n_groups):

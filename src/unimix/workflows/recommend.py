@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
 
+from unimix.api import fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.design.features import METHOD_FEATURES, Feature
 from unimix.errors import UnsupportedModelError, to_type
-from unimix.estimation.arguments import Call, make_request, prepare, suited
-from unimix.foreign_names import refuse_swapped
+from unimix.estimation.arguments import FitArguments, FitProblem, ModelOptions, takes_arguments_of
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
-
-if TYPE_CHECKING:
-    from unimix.design.design import ColumnOrArray
-    from unimix.distributions.family import FamilyLike
 
 FEW = 10
 """Levels of a grouping factor below which its variance is known so badly that a posterior says more."""
 POOR = 5.0
 """Binary or count rows per level below which Laplace's approximation is worth a check by quadrature."""
-
-ORDER = ("pls", "mixedlm", "lme4", "glmmtmb", "statsmodels", "pymer4", "mixedlm_rs")
-"""Engines of likelihoods, best first: what they can fit, certify and need, then their time (docs/conformance.md)."""
-LARGE = ("mixedlm", "lme4", "pls", "glmmtmb", "statsmodels", "pymer4")
-"""The same where crossed factors tie many effects together: sparse factors are quicker than unimix's dense ones."""
 MANY = 1000
-POSTERIORS = ("bayes", "pymc", "bambi")
-WHY = {
-    "pls": "pip only, fits most models, exact derivatives, and among the quickest",
-    "mixedlm": "pip only, and the quickest with large crossed factors",
-    "lme4": "the field's standard; large crossed factors; needs R",
-    "glmmtmb": "zero inflation, dispersion, cs and ar1; needs R",
-    "statsmodels": "pip only, with a likelihood that is nobody else's",
-    "pymer4": "lme4 by another road; needs R",
-    "mixedlm_rs": "pip only, the quickest with one grouping factor",
-    "bayes": "pip only, an exact posterior in tenths of a second",
-    "pymc": "every family, compiled and sampled",
-    "bambi": "bambi's own priors, independent effects only",
-}
+"""Effects tied together by crossed factors from which sparse factors are quicker than unimix's dense ones."""
 
 
 @dataclass(frozen=True)
@@ -76,113 +55,104 @@ class Recommendation:
         return "\n".join([*lines, f"Engines that can fit it: {', '.join(self.able)}."])
 
 
-def recommend(
-    formula: str,
-    data: Any,
-    *,
-    family: FamilyLike = "gaussian",
-    method: str | None = None,
-    weights: ColumnOrArray = None,
-    offset: ColumnOrArray = None,
-    contrasts: Mapping[str, object] | None = None,
-    ziformula: str | None = None,
-    dispformula: str | None = None,
-    priors: Mapping[str, Any] | None = None,
-) -> Recommendation:
+@takes_arguments_of(fit, ModelOptions)
+def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Recommendation:
     """Say which engine to take for a model, from what it asks for and the sizes of the data.
 
-    The answer is the same on every machine; where the engine is not installed, it says what to type.
+    The answer is the same on every machine; where the engine is not installed, it says what to type. Engines of third
+    parties are weighed like unimix's own: by what they can fit and by the rank in their
+    :class:`unimix.backends.BackendInfo`.
 
     Args:
         formula: As for :func:`unimix.fit`.
         data: As for :func:`unimix.fit`.
-        family: As for :func:`unimix.fit`.
-        method: As for :func:`unimix.fit`; ``"posterior"`` asks for a sampler.
-        weights: As for :func:`unimix.fit`.
-        offset: As for :func:`unimix.fit`.
-        contrasts: As for :func:`unimix.fit`.
-        ziformula: As for :func:`unimix.fit`.
-        dispformula: As for :func:`unimix.fit`.
-        priors: As for :func:`unimix.fit`; they ask for a sampler.
+        arguments: Arguments of :func:`unimix.fit` that say which model is fitted and what it may cost.
+            ``method="posterior"`` and ``priors`` ask for a sampler.
 
     Raises:
         FormulaError, DataError, OptionError: As for :func:`unimix.fit`.
         UnsupportedModelError: If no engine can fit it.
     """
-    refuse_swapped("unimix.recommend", formula, data)
-    asked = {
-        "family": None if family == "gaussian" else family,
-        "method": method,
-        "weights": weights,
-        "offset": offset,
-        "contrasts": contrasts,
-        "ziformula": ziformula,
-        "dispformula": dispformula,
-        "priors": priors,
-    }
-    more = (weights, offset, contrasts, ziformula, dispformula, "satterthwaite", 0.95, "drop", priors)
-    call = prepare(formula, data, family, method, *more, None, None, None, None)
-    sampled = method == "posterior" or bool(priors)
-    engines = registry.others()
-    order = LARGE if n_dense_effects(call.design) > MANY else ORDER
-    able = [n for n in (*order, *POSTERIORS) if n in engines and _can(engines[n], call)]
-    wanted = [n for n in able if (n in POSTERIORS) == sampled] or able
+    asked = FitArguments.read(recommend, formula, data, arguments)
+    problem = asked.problem(formula, data)
+    crossed = n_dense_effects(problem.design) > MANY
+    able = {e.info.name: e for e in _by_rank(registry.others().values(), crossed=crossed) if _can(e, problem)}
+    sampled = asked.method == "posterior" or bool(asked.priors)
+    wanted = [n for n, engine in able.items() if engine.info.samples == sampled] or list(able)
     if not wanted:
-        raise UnsupportedModelError(f"No engine can fit {call.design.spec.text()}; unimix.explain() says why not.")
-    best = wanted[0]
-    kin = engines[best].info.engine
-    check = next((n for n in wanted if engines[n].info.engine != kin), "")
-    posterior = next((n for n in able if n in POSTERIORS), "")
+        raise UnsupportedModelError(f"No engine can fit {problem.design.spec.text()}; unimix.explain() says why not.")
+    best = able[wanted[0]]
+    name = best.info.name
+    check = next((n for n in wanted if able[n].info.engine != best.info.engine), "")
+    posterior = next((n for n, engine in able.items() if engine.info.samples), "")
     return Recommendation(
-        backend=best,
-        why=WHY[best],
+        backend=name,
+        why=best.info.strengths or best.info.title,
         check=check,
         posterior=posterior,
-        able=(best, *(n for n in able if n != best)),
-        install="" if engines[best].available() else engines[best].install_lines(),
-        notes=tuple(_notes(call, "" if sampled else posterior, able)),
-        call=f"um.fit({formula!r}, data, backend={best!r}{_written(asked)})",
+        able=(name, *(n for n in able if n != name)),
+        install="" if best.available() else best.install_lines(),
+        notes=tuple(_notes(problem, "" if sampled else posterior, able)),
+        call=f"um.fit({formula!r}, data, backend={name!r}{_written(arguments)})",
     )
 
 
-def _can(engine: Backend, call: Call) -> bool:
-    own = suited(call, engine, call.priors)
-    if call.priors and own.priors is None:
+def _by_rank(engines: Iterable[Backend], *, crossed: bool) -> list[Backend]:
+    """Engines, best first: those of likelihoods before samplers, and for large crossed factors those made for them."""
+
+    def place(engine: Backend) -> tuple[bool, bool, int, str]:
+        info = engine.info
+        return engine.info.samples, crossed and not info.quick_when_crossed, info.rank, info.name
+
+    return sorted(engines, key=place)
+
+
+def _can(engine: Backend, problem: FitProblem) -> bool:
+    asked, own = problem.arguments, problem.arguments.adapted(engine)
+    if (asked.priors and own.priors is None) or asked.df_method != own.df_method:
         return False
-    if call.method == "posterior" and engine.info.default_method != "posterior":
+    if asked.method == "posterior" and not engine.info.samples:
         return False
-    request = engine.adapted(make_request(engine, own), call.design)
-    approximate = METHOD_FEATURES[request.method] is Feature.APPROXIMATE_POSTERIOR and call.method is None
-    return not approximate and not engine.refusals(call.design, request)
+    request = engine.adapted(problem.adapted(engine).request(engine), problem.design)
+    approximate = METHOD_FEATURES[request.method] is Feature.APPROXIMATE_POSTERIOR and asked.method is None
+    return not approximate and not engine.refusals(problem.design, request)
 
 
-def _written(asked: Mapping[str, Any]) -> str:
-    """Arguments as they are typed: texts as they are, everything else by the name of the argument."""
-    given = {k: v for k, v in asked.items() if v is not None}
-    return "".join(f", {k}={v!r}" if isinstance(v, str) else f", {k}={k}" for k, v in given.items())
+def _written(arguments: Mapping[str, Any]) -> str:
+    """Arguments as they are typed: texts and numbers as they are, everything else by the name of the argument."""
+    plain = FitArguments()
+    given = {
+        k: v for k, v in arguments.items() if v is not None and not (isinstance(v, str) and v == getattr(plain, k))
+    }
+    return "".join(f", {k}={v!r}" if isinstance(v, str | int | float) else f", {k}={k}" for k, v in given.items())
 
 
-def _notes(call: Call, posterior: str, able: list[str]) -> list[str]:
-    design = call.design
+def _notes(problem: FitProblem, posterior: str, able: Mapping[str, Backend]) -> list[str]:
+    design, asked = problem.design, problem.arguments
     notes = []
     few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW})
     if few:
         told = f"Few levels: {', '.join(few)}. Their variances are hardly known"
         way = f"; backend={posterior!r} shows how little" if posterior else ""
-        linear = design.family.is_linear and call.method != "posterior" and not call.priors
+        linear = design.family.is_linear and asked.method != "posterior" and not asked.priors
         kr = "; df_method='kenward-roger' for tests of fixed effects" if linear else ""
         notes.append(f"{told}{way}{kr}.")
     discrete = design.family.response in ("binomial", "count") and design.blocks
     scalar = len(design.blocks) == 1 and design.blocks[0].q == 1
-    if discrete and scalar and "pls" in able:
+    if discrete and scalar and any(_can_quadrature(engine, problem) for engine in able.values()):
         block = design.blocks[0]
         each = (float(design.trials.sum()) if design.trials is not None else float(design.n)) / block.n_levels
-        if each < POOR and call.method in (None, "Laplace"):
+        if each < POOR and asked.method in (None, "Laplace"):
             notes.append(
                 f"{each:.1f} observations per level of {block.group}: Laplace's approximation may be poor. "
                 "Compare with method='AGQ'."
             )
     return notes
+
+
+def _can_quadrature(engine: Backend, problem: FitProblem) -> bool:
+    request = replace(problem.adapted(engine).request(engine), method="AGQ")
+    return not engine.refusals(problem.design, request)
 
 
 __all__ = ["Recommendation", "recommend"]

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.api import BackendLike, Method, fit
+from unimix.api import fit
 from unimix.backends import registry
+from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.design.aliasing import independent_columns, residual_scale
 from unimix.design.frames import read_series
 from unimix.design.typed_columns import column_labels
@@ -29,7 +30,9 @@ from unimix.errors import (
     listing,
     to_type,
 )
+from unimix.estimation.arguments import Method
 from unimix.fitted.schema import DfMethod
+from unimix.foreign_names import suggests_names
 from unimix.formula.interpreter import parse, part_columns, used_columns
 from unimix.formula.parser import Name, quote, render
 from unimix.formula.tokens import MAX_LENGTH
@@ -92,12 +95,13 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         intercept_: With ``coef_``: the intercept.
     """
 
+    @suggests_names
     def __init__(
         self,
         formula: str | None = None,
         *,
         groups: str | int | Sequence[str | int] | None = None,
-        backend: BackendLike = "pls",
+        backend: BackendLike = DEFAULT_BACKEND,
         method: Method | None = None,
         family: FamilyLike = "gaussian",
         new_levels: Literal["population", "error"] = "population",
@@ -344,7 +348,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         """
         if self.formula is not None or self.priors or self.ziformula or self.dispformula:
             return None
-        sampler = registry.resolve(self.backend, self.options).info.default_method == "posterior"
+        sampler = registry.resolve(self.backend, self.options).info.samples
         if sampler or self.method not in (None, "REML", "ML") or not as_family(self.family).is_linear:
             return None
         try:

@@ -9,11 +9,13 @@ import pandas as pd
 
 from unimix.analysis.plot_data import by_plot, regression_lines
 from unimix.analysis.plot_data.accessor_checks import CheckPlots
+from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 
+@suggests_names(path="plot.")
 class Plots(CheckPlots):
     """Pictures of one result; ``fit.plot.<name>()`` draws, ``fit.plot.<name>_data()`` returns what is drawn.
 

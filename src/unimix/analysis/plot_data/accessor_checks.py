@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unimix.analysis.plot_data import by_plot
+from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 
+@suggests_names(path="plot.")
 class CheckPlots:
     """Pictures that check a result; :class:`~unimix.analysis.plot_data.accessor.Plots` adds those of its estimates."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Never, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from unimix.distributions.sampling import mean_of
 from unimix.errors import OptionError, listing
 from unimix.fitted.model import FittedModel
 from unimix.fitted.residuals import mean
-from unimix.foreign_names import refuse_keywords
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,7 +31,6 @@ def predict(
     interval: None = None,
     ci_level: float | None = None,
     seed: int = 0,
-    **unknown: Never,
 ) -> FloatArray: ...
 @overload
 def predict(
@@ -45,7 +43,6 @@ def predict(
     interval: Literal["confidence", "prediction"],
     ci_level: float | None = None,
     seed: int = 0,
-    **unknown: Never,
 ) -> pd.DataFrame: ...
 def predict(
     fit: FittedModel,
@@ -57,7 +54,6 @@ def predict(
     interval: Literal["confidence", "prediction"] | None = None,
     ci_level: float | None = None,
     seed: int = 0,
-    **unknown: Never,
 ) -> FloatArray | pd.DataFrame:
     """Predict the response, with an interval if asked for.
 
@@ -77,7 +73,6 @@ def predict(
             Quantiles of the draws for a sampler.
         ci_level: Probability of the interval (that of the fit, if left out).
         seed: Seed of the draws that prediction intervals of generalised models are made of.
-        unknown: Nothing; what other packages call an argument is answered with its name here.
 
     Returns:
         One value per row; with an interval a frame with columns estimate, std_error, lower, upper. NaN where a
@@ -87,7 +82,6 @@ def predict(
         DataError: For absent columns or unknown levels.
         OptionError: For a wrong argument.
     """
-    refuse_keywords(predict, unknown)
     chosen = included(fit, level)
     if new_levels not in NEW:
         raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")

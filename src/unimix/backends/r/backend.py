@@ -26,10 +26,6 @@ _FAMILIES = {"gamma": "Gamma", "inverse_gaussian": "inverse.gaussian"}
 class RBackend(Backend):
     """An engine that is called in R through rpy2."""
 
-    r_packages: ClassVar[tuple[str, ...]]
-    """The R packages without which nothing can be fitted."""
-    r_optional: ClassVar[dict[str, str]] = {}
-    """R packages that are used where they are installed, each with what is missing without it."""
     r_engine: ClassVar[tuple[str, ...]]
     """The R packages that fit, loaded ahead of time; their versions go into the result."""
     r_beneath: ClassVar[str]
@@ -64,7 +60,7 @@ class RBackend(Backend):
             EngineNotInstalledError: If one is missing.
         """
         bridge = rbridge.connect(self.info.name, self.install_lines)
-        bridge.require(list(dict.fromkeys([*self.r_packages, *self.r_needed()])), self.info.name)
+        bridge.require(list(dict.fromkeys([*self.info.r_packages, *self.r_needed()])), self.info.name)
         return bridge
 
     @classmethod
@@ -77,7 +73,7 @@ class RBackend(Backend):
             return cls.info.install
         found = find_r()
         if found.version is None:
-            lines = found.fix or install_lines(["R", *cls.r_packages])
+            lines = found.fix or install_lines(["R", *cls.info.r_packages])
             return f"{lines}\n{_SECOND_LOOK}"
         others = [r for r in requirements(cls.info.extra, cls.info.distribution) if not r.name.startswith("rpy2")]
         absent = [r for r in others if fault(r)]

@@ -289,12 +289,11 @@ def _interruption() -> Any:
     """
     pending = r_variable("R_interrupts_pending", ctypes.c_int)
 
-    @ctypes.CFUNCTYPE(None)
     def interrupt_here() -> None:
         if _tries(sys._getframe(1)):
             pending.value = 1
 
-    return interrupt_here
+    return ctypes.CFUNCTYPE(None)(interrupt_here)
 
 
 def _evaluates(thread: int) -> bool:

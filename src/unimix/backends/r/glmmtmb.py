@@ -15,6 +15,7 @@ from unimix.backends.cost import Cost, sizes_of
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.r.backend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
 from unimix.backends.r.glmmtmb_capabilities import CAPABILITIES, FAMILIES
+from unimix.backends.r.packages import REQUIRED
 from unimix.design.estimates import Estimates
 from unimix.errors import FitError
 from unimix.likelihood.glmm.glm import fisher_scoring
@@ -30,7 +31,6 @@ from unimix.likelihood.lmm.newton_decrement import (
 )
 from unimix.likelihood.lmm.starts import likely_starts
 from unimix.likelihood.response import link_unit
-from unimix.r_installation import r_packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,10 +69,12 @@ class GlmmTMB(RBackend):
         distributions=("rpy2",),
         extra="glmmtmb",
         url="https://github.com/glmmTMB/glmmTMB",
+        strengths="zero inflation, dispersion, cs and ar1; needs R",
+        rank=40,
+        r_packages=REQUIRED["glmmtmb"],
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
-    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("glmmtmb")
     r_engine: ClassVar[tuple[str, ...]] = ("glmmTMB",)
     r_beneath: ClassVar[str] = "TMB"
     takes_start: ClassVar[bool] = True

@@ -23,6 +23,7 @@ from unimix.backends.r.mermod import (
     read_merMod,
     stops_short,
 )
+from unimix.backends.r.packages import OPTIONAL, REQUIRED
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -43,6 +44,12 @@ class Lme4(LmerBackend):
         distributions=("rpy2",),
         extra="lme4",
         url="https://github.com/lme4/lme4",
+        strengths="the field's standard; large crossed factors; needs R",
+        rank=30,
+        quick_when_crossed=True,
+        r_packages=REQUIRED["lme4"],
+        r_optional=OPTIONAL["lme4"],
+        r_trial="lme4::lmer(y ~ 1 + (1 | g), d)",
     )
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:

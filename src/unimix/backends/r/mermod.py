@@ -22,7 +22,6 @@ from unimix.likelihood.lmm.newton_decrement import is_at_optimum, left_to_gain
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 from unimix.likelihood.lmm.starts import likely_starts
 from unimix.likelihood.lmm.weights import scale_rows
-from unimix.r_installation import optional_r_packages_of, r_packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,8 +113,6 @@ class LmerBackend(RBackend):
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
-    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("lme4")
-    r_optional: ClassVar[dict[str, str]] = optional_r_packages_of("lme4")
     r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_beneath: ClassVar[str] = "Matrix"
     per_row: ClassVar[float] = 19.0

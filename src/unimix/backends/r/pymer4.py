@@ -36,8 +36,8 @@ from unimix.backends.r.mermod import (
     read_lm,
     read_merMod,
 )
+from unimix.backends.r.packages import OPTIONAL, REQUIRED
 from unimix.errors import EngineNotInstalledError
-from unimix.r_installation import optional_r_packages_of, r_packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,19 +66,21 @@ class Pymer4(LmerBackend):
         distributions=("pymer4", "rpy2"),
         extra="pymer4",
         url="https://eshinjolly.com/pymer4",
+        strengths="lme4 through another interface; needs R",
+        rank=60,
+        r_packages=REQUIRED["pymer4"],
+        r_optional=OPTIONAL["pymer4"],
     )
     families: ClassVar[FamilySheet] = PYMER4_FAMILIES
     per_row: ClassVar[float] = 40.0  # its tables hold every row several times
     per_million: ClassVar[float] = 80.0
-    r_packages: ClassVar[tuple[str, ...]] = r_packages_of("pymer4")
-    r_optional: ClassVar[dict[str, str]] = optional_r_packages_of("pymer4")
     r_engine: ClassVar[tuple[str, ...]] = (*R_PACKAGES, "lmerTest")
 
     def load(self) -> Any:
         """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
         self.checked_bridge()
         if "pymer4.models" not in sys.modules:
-            absent = rbridge.placeholders(self.r_optional, self.info.name)
+            absent = rbridge.placeholders(self.info.r_optional, self.info.name)
             with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), absent:
                 super(RBackend, self).load()
                 importlib.import_module("pymer4.models")
@@ -251,7 +253,7 @@ def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
 def _run(made: Any) -> list[str]:
     """Call ``fit``; where only its tables fail, after R has fitted, say so and go on with the R model.
 
-    Tables for which an R package is not installed are left out: :attr:`Pymer4.r_optional` names them.
+    Tables for which an R package is not installed are left out: ``Pymer4.info.r_optional`` names them.
     """
     for step in _TABLES:
         if hasattr(made, step):

@@ -67,6 +67,8 @@ class Statsmodels(Backend):
         packages=("statsmodels",),
         distributions=("statsmodels",),
         url="https://www.statsmodels.org",
+        strengths="pip only, with a likelihood that is nobody else's",
+        rank=50,
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES

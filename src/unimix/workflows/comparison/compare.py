@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Never
+from collections.abc import Sequence
+from typing import Any, Unpack
 
-from unimix.api import BackendLike, Method
+from unimix.api import fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
-from unimix.backends.limits import MemoryLimit, TimeLimit
-from unimix.distributions.family import FamilyLike
+from unimix.backends.registry import BackendLike
 from unimix.errors import OptionError, UnimixError, brief, listing
-from unimix.estimation.arguments import ColumnOrArray, fit_one, prepare, suited
-from unimix.fitted.schema import DfMethod
-from unimix.foreign_names import refuse_keywords, refuse_swapped
+from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
+from unimix.estimation.run import fit_problem
 from unimix.result import FitResult
 from unimix.workflows.comparison.build import build_comparison
 from unimix.workflows.comparison.comparison import Comparison
 from unimix.workflows.comparison.failure import Failure
 
 
+@takes_arguments_of(fit, SharedOptions)
 def compare(
     formula: str | Sequence[FitResult] | FitResult,
     data: Any = None,
     *more: FitResult,
     backends: Sequence[BackendLike] | None = None,
-    family: FamilyLike = "gaussian",
-    method: Method | None = None,
-    weights: ColumnOrArray = None,
-    offset: ColumnOrArray = None,
-    contrasts: Mapping[str, object] | None = None,
-    ziformula: str | None = None,
-    dispformula: str | None = None,
-    df_method: DfMethod = "satterthwaite",
-    ci_level: float = 0.95,
-    missing: Literal["drop", "raise"] = "drop",
-    priors: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    progress: bool | None = None,
-    time_limit: TimeLimit = None,
-    memory_limit: MemoryLimit = None,
-    **unknown: Never,
+    **arguments: Unpack[SharedOptions],
 ) -> Comparison:
     """Fit one model through several engines, or set finished results side by side.
 
@@ -49,22 +33,10 @@ def compare(
         data: As for :func:`fit`.
         more: Further finished results.
         backends: Names, classes or instances; all engines that are installed, if left out.
-        family: As for :func:`fit`.
-        method: For the engines that maximise a likelihood; samplers give their posterior.
-        weights: As for :func:`fit`.
-        offset: As for :func:`fit`.
-        contrasts: As for :func:`fit`.
-        ziformula: As for :func:`fit`.
-        dispformula: As for :func:`fit`.
-        df_method: As for :func:`fit`.
-        ci_level: As for :func:`fit`.
-        missing: As for :func:`fit`.
-        priors: Go to the engines that have priors.
-        seed: As for :func:`fit`.
-        progress: As for :func:`fit`.
-        time_limit: Of each engine, as for :func:`fit`.
-        memory_limit: Of each engine, as for :func:`fit`.
-        unknown: As for :func:`fit`.
+        arguments: Arguments of :func:`fit`, but for ``options`` (give configured backends) and ``restart``. ``method``
+            is for the engines that maximise a likelihood, samplers give their posterior; ``priors`` go to the engines
+            that have priors; an engine without Kenward and Roger's degrees of freedom gives Satterthwaite's; limits
+            are those of each fit.
 
     Returns:
         The comparison. An engine that fails or refuses keeps its column, with its error; one that refuses the model
@@ -72,40 +44,22 @@ def compare(
 
     Raises:
         DataError: If finished results belong to different designs.
-        OptionError: For wrong arguments.
+        OptionError: For wrong arguments, all of them at once.
     """
-    refuse_keywords(compare, unknown)
-    refuse_swapped("unimix.compare", formula, data)
-    if not isinstance(formula, str):
+    if not isinstance(formula, str) and not isinstance(data, str):
+        if arguments or backends is not None:
+            named = listing([*arguments, *(["backends"] if backends is not None else [])])
+            raise OptionError(f"Finished results are compared as they are: leave {named} out.")
         given = [formula] if isinstance(formula, FitResult) else list(formula)
-        given += [r for r in (data, *more) if r is not None]
-        return build_comparison(given, [])
-    if more:
-        raise OptionError("compare takes a formula and data, or finished results; not both.")
-    engines = engines_of(backends)
-    call = prepare(
-        formula,
-        data,
-        family,
-        method,
-        weights,
-        offset,
-        contrasts,
-        ziformula,
-        dispformula,
-        df_method,
-        ci_level,
-        missing,
-        None,
-        seed,
-        progress,
-        time_limit,
-        memory_limit,
-    )
+        return build_comparison([*given, *(r for r in (data, *more) if r is not None)], [])
+    faults = ["compare takes a formula and data, or finished results; not both."] if more else []
+    engines, errors = engines_of(backends)
+    asked = FitArguments.read(compare, formula, data, arguments, faults=faults, errors=errors)
+    problem = asked.problem(str(formula), data)
     results: list[FitResult | Failure] = []
     for engine in engines:
         try:
-            results.append(fit_one(engine, suited(call, engine, priors)))
+            results.append(fit_problem(engine, problem.adapted(engine)))
         except UnimixError as error:
             results.append(Failure(engine.info.name, type(error).__name__, brief(error), asked=backends is not None))
     fitted = [r for r in results if isinstance(r, FitResult)]
@@ -116,23 +70,23 @@ def _label(result: FitResult | Failure) -> str:
     return result.engine.backend if isinstance(result, FitResult) else result.backend
 
 
-def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> list[Backend]:
-    """The configured engines that are named, or all that are installed.
+def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> tuple[list[Backend], list[UnimixError]]:
+    """The configured engines that are named, or all that are installed; and what is wrong with them.
 
-    Raises:
-        OptionError: If there are fewer than ``least``.
+    Args:
+        backends: As given.
+        least: How many are needed.
     """
-    if backends is None:
-        found = [b for b in registry.others().values() if b.available()]
-        if len(found) < least:
-            raise OptionError(
-                f"A comparison needs two engines, and only {listing(b.info.name for b in found)} is installed here. "
-                "`python -m unimix.doctor` says how to get the others."
-            )
-        return found
     if isinstance(backends, str):
-        raise OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")
-    engines = [registry.resolve(b) for b in backends]
-    if len(engines) < least:
-        raise OptionError("A comparison needs at least two backends.")
-    return engines
+        return [], [OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")]
+    if backends is None:
+        engines = [b for b in registry.others().values() if b.available()]
+        few = (
+            f"A comparison needs two engines, and only {listing(b.info.name for b in engines)} is installed here. "
+            "`python -m unimix.doctor` says how to get the others."
+        )
+        return engines, [] if len(engines) >= least else [OptionError(few)]
+    engines, errors = registry.resolve_all(backends)
+    if not errors and len(engines) < least:
+        errors = [OptionError("A comparison needs at least two backends.")]
+    return engines, errors

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.foreign_names import suggests_names
 from unimix.result import Effects, FitResult
 from unimix.workflows.comparison.build import build_comparison
 from unimix.workflows.comparison.comparison import Comparison
@@ -235,6 +236,7 @@ def _plain(entry: Entry) -> str:
     return entry.names[2].split(" (", maxsplit=1)[0]
 
 
+@suggests_names
 def read_many(path: str | Path) -> ManyFits:
     """Open a file that :func:`unimix.fit_many` wrote: finished, interrupted, or still growing.
 

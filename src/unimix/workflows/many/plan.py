@@ -163,15 +163,9 @@ def _is_frame(value: Any) -> bool:
 def _engines(given: Any, options: Mapping[str, Any] | None, faults: list[str]) -> dict[str, Backend]:
     if given is None:
         return {n: b for n, b in registry.others().items() if b.available()}
-    several = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    if not several:
-        faults.append("backends: name one engine at least.")
-    engines: list[Backend] = []
-    for backend in several:
-        try:
-            engines.append(registry.resolve(backend, options))
-        except UnimixError as error:
-            faults.append(str(error))
+    engines, errors = registry.resolve_all(given, options)
+    faults += map(str, errors)
+    faults += [] if engines or errors else ["backends: name one engine at least."]
     labels = registry.numbered([e.info.name for e in engines])
     for i, engine in enumerate(engines):
         if any(_alike(engine, other) for other in engines[:i]):

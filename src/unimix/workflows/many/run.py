@@ -6,15 +6,12 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Never
+from typing import Any, Unpack
 
-from unimix.api import BackendLike, Method
-from unimix.backends.limits import MemoryLimit, TimeLimit, read_limits
-from unimix.distributions.family import FamilyLike, as_family
-from unimix.errors import OptionError, UnimixError, WorkerError, listing
-from unimix.estimation.arguments import ColumnOrArray, argument_faults
-from unimix.fitted.schema import DfMethod
-from unimix.foreign_names import refuse_keywords, refuse_swapped
+from unimix import api
+from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
+from unimix.errors import WorkerError, listing
+from unimix.estimation.arguments import FitArguments, FitOptions, takes_arguments_of
 from unimix.parallel.jobs import jobs_fault, run_jobs, stream_jobs
 from unimix.workflows.many import fingerprint
 from unimix.workflows.many.fits import ManyFits, plural
@@ -23,33 +20,17 @@ from unimix.workflows.many.store import Entry, Journal, latest
 from unimix.workflows.many.work import DataSet, Fitted, Job, failure, read
 
 
+@takes_arguments_of(api.fit, FitOptions)
 def fit_many(
     formulas: Formulas,
     data: Any,
-    backends: BackendLike | Sequence[BackendLike] | None = "statsmodels",
+    backends: BackendLike | Sequence[BackendLike] | None = DEFAULT_BACKEND,
     *,
-    family: FamilyLike = "gaussian",
-    method: Method | None = None,
-    weights: ColumnOrArray = None,
-    offset: ColumnOrArray = None,
-    contrasts: Mapping[str, object] | None = None,
-    ziformula: str | None = None,
-    dispformula: str | None = None,
-    df_method: DfMethod = "satterthwaite",
-    ci_level: float = 0.95,
-    missing: Literal["drop", "raise"] = "drop",
-    options: Mapping[str, Any] | None = None,
-    priors: Mapping[str, Any] | None = None,
-    restart: bool = False,
-    time_limit: TimeLimit = None,
-    memory_limit: MemoryLimit = None,
-    seed: int | None = None,
     path: str | Path | None = None,
     retry_failed: bool = True,
     versions: Mapping[str, str] | str | None = None,
     n_jobs: int | None = None,
-    progress: bool | None = None,
-    **unknown: Never,
+    **arguments: Unpack[FitOptions],
 ) -> ManyFits:
     """Fit every formula to every data set by every engine, in several processes or on a cluster.
 
@@ -61,22 +42,6 @@ def fit_many(
         data: One data set as for :func:`unimix.fit`, a list, or a dict by name. In place of a data set, a function
             without arguments that loads it: every process that fits it calls it once.
         backends: Names, classes or instances, one or several; None for all engines that are installed.
-        family: As for :func:`unimix.fit`.
-        method: For the engines that maximise a likelihood; samplers give their posterior.
-        weights: As for :func:`unimix.fit`.
-        offset: As for :func:`unimix.fit`.
-        contrasts: As for :func:`unimix.fit`.
-        ziformula: As for :func:`unimix.fit`.
-        dispformula: As for :func:`unimix.fit`.
-        df_method: As for :func:`unimix.fit`; an engine without Kenward-Roger gives Satterthwaite.
-        ci_level: As for :func:`unimix.fit`.
-        missing: As for :func:`unimix.fit`.
-        options: Of all backends that are given by name or class.
-        priors: Go to the engines that have priors.
-        restart: As for :func:`unimix.fit`.
-        time_limit: Of each fit, as for :func:`unimix.fit`; a file that holds a fit holds it whatever its limits were.
-        memory_limit: Of each fit, as for :func:`unimix.fit`.
-        seed: Gives every fit a seed of its own, by its position: the same numbers whatever ``n_jobs``.
         path: A file of JSON lines that keeps the results; results are then read from it when they are asked for. A fit
             is known again by its formula, the content of its data, its engine with options, all arguments and its seed.
         retry_failed: Whether fits that failed in an earlier run are tried again.
@@ -84,8 +49,12 @@ def fit_many(
             again. Without one, data are read for a digest of their content: a function is called once more for it.
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
-        progress: Show a progress bar; None means on a terminal.
-        unknown: As for :func:`unimix.fit`.
+        arguments: Arguments of :func:`unimix.fit`. ``options`` are those of all backends given by name or class;
+            ``method`` is for the engines that maximise a likelihood, samplers give their posterior; ``priors`` go to
+            the engines that have priors; an engine without Kenward and Roger's degrees of freedom gives those of
+            Satterthwaite; limits are those of each fit, and a file that holds a fit holds it whatever they were;
+            ``seed`` gives every fit a seed of its own, by its position: the same numbers whatever ``n_jobs``;
+            ``progress`` shows one bar for all fits.
 
     Returns:
         The results: ``.table``, ``.failed``, ``many["formula", "data", "backend"]``, ``.tidy()``, ``.compare()``.
@@ -97,48 +66,30 @@ def fit_many(
         WorkerError: If a process on this machine was killed; what was finished is in the file.
     """
     faults: list[str] = []
-    for check in (lambda: refuse_keywords(fit_many, unknown), lambda: as_family(family)):
-        try:
-            check()
-        except UnimixError as error:
-            faults.append(str(error))
-    refuse_swapped("unimix.fit_many", formulas, data)
     plan = make_plan(
-        formulas, data, backends, options=options, ziformula=ziformula, dispformula=dispformula, faults=faults
+        formulas,
+        data,
+        backends,
+        options=arguments.get("options"),
+        ziformula=arguments.get("ziformula"),
+        dispformula=arguments.get("dispformula"),
+        faults=faults,
     )
     file = path_of(path, faults)
     named = versions_of(versions, plan.datasets, faults)
-    faults += argument_faults(method, df_method, ci_level, seed)
-    faults += read_limits(time_limit, memory_limit)[1]
-    faults += [fault] if (fault := jobs_fault(n_jobs)) else []
-    faults += [] if missing in ("drop", "raise") else [f"missing={missing!r}: choose 'drop' or 'raise'."]
-    if faults:
-        raise OptionError("\n".join(faults))
-    arguments = {
-        "family": family,
-        "method": method,
-        "weights": weights,
-        "offset": offset,
-        "contrasts": contrasts,
-        "ziformula": ziformula,
-        "dispformula": dispformula,
-        "df_method": df_method,
-        "ci_level": ci_level,
-        "missing": missing,
-    }
-    limits = {"time_limit": time_limit, "memory_limit": memory_limit}
-    datasets = {
-        name: DataSet(name, source, arguments | limits, priors, restart=restart, as_text=file is not None)
-        for name, source in plan.datasets.items()
-    }
-    run = _Run(plan, datasets, n_jobs, progress)
-    fits = plan.fits(seed)
+    faults += filter(None, [jobs_fault(n_jobs)])
+    asked = FitArguments.read(fit_many, formulas, data, arguments, faults=faults)
+    # what belongs to the whole run, or to the engines, is no part of a single fit
+    shared = replace(asked, options=None, seed=None, progress=False)
+    datasets = {name: DataSet(name, source, shared, as_text=file is not None) for name, source in plan.datasets.items()}
+    run = _Run(plan, datasets, n_jobs, asked.progress)
+    fits = plan.fits(asked.seed)
     if file is None:
         return ManyFits(None, (), run.entries(fits))
-    shared = fingerprint.of_value([arguments, priors, restart])
+    digest = fingerprint.of_value(replace(shared, time_limit=None, memory_limit=None))
     with Journal(file) as journal:
         contents = run.contents(named)
-        keys = {f.names: plan.key(f, contents[f.names[1]], shared) for f in fits}
+        keys = {f.names: plan.key(f, contents[f.names[1]], digest) for f in fits}
         return _resumed(run, fits, keys, journal, retry_failed=retry_failed)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unimix.backends.base import Backend
 from unimix.errors import DataError, UnsupportedModelError, brief
-from unimix.estimation.arguments import Call, fit_one, prepare, restarted, suited
+from unimix.estimation.arguments import FitArguments, FitProblem
+from unimix.estimation.run import fit_problem
 from unimix.result import FitResult
 from unimix.workflows.many import fingerprint
 
@@ -49,22 +49,18 @@ class DataSet:
     Attributes:
         name: For messages.
         source: The data, or a function that loads them.
-        arguments: Of :func:`unimix.estimation.arguments.prepare`, without formula, data, priors and seed.
-        priors: Of the samplers.
-        restart: As for ``fit``.
+        arguments: What is asked of every fit.
         as_text: Whether results are given as JSON.
     """
 
     name: str
     source: Any
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    priors: Mapping[str, Any] | None = None
-    restart: bool = False
+    arguments: FitArguments
     as_text: bool = False
 
     def __post_init__(self) -> None:
         self._loaded: Any = None
-        self._last: tuple[str, Call] | None = None
+        self._last: tuple[str, FitProblem] | None = None
 
     def data(self) -> Any:
         """The data, loaded when they are first asked for.
@@ -89,19 +85,18 @@ class DataSet:
         """Fit; whatever goes wrong is part of the answer."""
         started = time.perf_counter()
         try:
-            call = suited(replace(self._call(job.formula), seed=job.seed), job.engine, self.priors)
-            found = fit_one(job.engine, call)
-            found = restarted(job.engine, call, found) if self.restart else found
+            problem = self._problem(job.formula).adapted(job.engine)
+            seeded = replace(problem, arguments=replace(problem.arguments, seed=job.seed))
+            found = fit_problem(job.engine, seeded)
             result = found.to_json() if self.as_text else found
         except Exception as error:  # noqa: BLE001  one fit does not end the others
             return Fitted(failure(type(error).__name__, brief(error), time.perf_counter() - started), None)
         return Fitted(_summary(found, time.perf_counter() - started), result)
 
-    def _call(self, formula: str) -> Call:
-        """The prepared call; engines that fit one formula in a row share its design."""
+    def _problem(self, formula: str) -> FitProblem:
+        """The model of a formula; engines that fit one formula in a row share its design."""
         if self._last is None or self._last[0] != formula:
-            call = prepare(formula, self.data(), **self.arguments, priors=None, seed=None, progress=False)
-            self._last = formula, call
+            self._last = formula, self.arguments.problem(formula, self.data())
         return self._last[1]
 
 

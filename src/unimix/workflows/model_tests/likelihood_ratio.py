@@ -15,7 +15,8 @@ from scipy import special
 from unimix.analysis.tests.terms import random_products
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
-from unimix.estimation.refit import again_at
+from unimix.estimation.refit import refit_design
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.model_tests.nesting import (
     by_one_criterion,
@@ -55,6 +56,7 @@ class ModelTests:
         return self.table.to_html(na_rep="-") + "".join(f"<p>{note}</p>" for note in self.notes)
 
 
+@suggests_names
 def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
     """Likelihood-ratio tests of nested models, each against the one before.
 
@@ -100,6 +102,7 @@ def _line(fit: FitResult) -> dict[str, float]:
     }
 
 
+@suggests_names
 def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Posteriors of models of the same rows by leave-one-out cross-validation, best first.
 
@@ -138,6 +141,7 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.Data
     return table
 
 
+@suggests_names
 def ranova(fit: FitResult) -> ModelTests:
     """Test random terms by leaving them out, with the criterion of the fit (REML, too), as lmerTest's ``ranova``.
 
@@ -171,7 +175,7 @@ def ranova(fit: FitResult) -> ModelTests:
             rest = _without(block, left)
             blocks = (*design.blocks[:k], *((rest,) if rest else ()), *design.blocks[k + 1 :])
             encoding = replace_blocks(design, k, left)
-            smaller = again_at(
+            smaller = refit_design(
                 fit, design=replace(design, blocks=blocks, encoding=encoding), method=_criterion(fit, blocks)
             )
             if not smaller.converged:
@@ -238,6 +242,7 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
     return float(value)
 
 
+@suggests_names
 def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Information criteria of models of the same rows, best first; they need not be nested.
 

@@ -11,7 +11,7 @@ from scipy import special
 
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, listing
-from unimix.estimation.refit import again_at
+from unimix.estimation.refit import refit_design
 from unimix.fitted.describe import model_text
 from unimix.result import FitResult
 
@@ -126,7 +126,7 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
     chosen = [fits[i] for i in order]
     restricted = [f.model.method == "REML" for f in chosen]
     if any(restricted) and not (same_columns(chosen) and all(restricted)):
-        chosen = [again_at(f, method="ML") if r else f for f, r in zip(chosen, restricted, strict=True)]
+        chosen = [refit_design(f, method="ML") if r else f for f, r in zip(chosen, restricted, strict=True)]
         why = "other results are by ML" if same_columns(chosen) else "their fixed parts, or codings, differ"
         notes.append(f"REML fits were refitted by ML, because {why}.")
     one_kind(chosen)

@@ -12,8 +12,9 @@ from scipy import special
 from unimix.analysis.prediction.simulate import simulator_of
 from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError
-from unimix.estimation.arguments import Again
-from unimix.estimation.refit import again
+from unimix.estimation.refit import refitter_of
+from unimix.estimation.run import EngineRefitter
+from unimix.foreign_names import suggests_names
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.result import FitResult
 from unimix.stats.simulation import Simulator
@@ -64,7 +65,7 @@ class BootstrapTest:
 @dataclass(frozen=True)
 class _Pair:
     designs: tuple[Design, Design]
-    engines: tuple[Again, Again]
+    engines: tuple[EngineRefitter, EngineRefitter]
     simulator: Simulator
 
     def __call__(self, seed: np.random.SeedSequence) -> tuple[float, str]:
@@ -76,6 +77,7 @@ class _Pair:
         return 2 * (fits[1].log_likelihood - fits[0].log_likelihood), ", ".join(f.status.state for f in fits)
 
 
+@suggests_names
 def bootstrap_test(
     first: FitResult,
     second: FitResult,
@@ -114,7 +116,7 @@ def bootstrap_test(
     same_response([first, second], families=True)
     _, (smaller, larger) = by_one_criterion([first, second], notes)
     plain = likelihood_ratio(larger, smaller, notes)
-    engines = again(smaller, many=True), again(larger, many=True)
+    engines = refitter_of(smaller, many=True), refitter_of(larger, many=True)
     work = _Pair((smaller.design(), larger.design()), engines, simulator_of(smaller))
     seeds = np.random.SeedSequence(seed).spawn(int(n))
     made = run_jobs(work, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap test")

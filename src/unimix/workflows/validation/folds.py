@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.prediction.distributions import Predictive, Rows, of_normal, predictive
-from unimix.api import fit
 from unimix.backends.base import Backend
 from unimix.design.arrays import Design
-from unimix.design.design import build_design
 from unimix.design.grouping_factors import level_codes
 from unimix.errors import DataError, UnimixError, UnsupportedModelError
-from unimix.formula.interpreter import parse
+from unimix.estimation.arguments import FitArguments
+from unimix.estimation.run import fit_problem
 from unimix.stats.per_level_regressions import LevelRegressions, all_columns, follow, new_columns, regressions
 
 FloatArray = npt.NDArray[np.float64]
@@ -39,14 +36,14 @@ class Model:
         kind: complete, none or partial.
         formula: What is fitted.
         engine: By whom; None for regressions per level.
-        arguments: Of ``fit``.
+        arguments: What is asked of the fit.
     """
 
     label: str
     kind: str
     formula: str
     engine: Backend | None
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: FitArguments
 
 
 @dataclass(frozen=True)
@@ -108,10 +105,10 @@ def run(job: Job) -> Scored:
     table.insert(0, "position", job.position)
     state, error, unpredicted = "", "", {}
     try:
-        if job.model.kind == "none":
+        if job.model.engine is None:
             unpredicted = _by_level(job, table)
         else:
-            state, unpredicted = _by_engine(job, table)
+            state, unpredicted = _by_engine(job.model.engine, job, table)
     except (UnimixError, ArithmeticError, np.linalg.LinAlgError) as fault:
         error = f"{type(fault).__name__}: {fault}"
     return Scored(job.model.label, job.fold, table, state, time.perf_counter() - started, error, unpredicted)
@@ -129,11 +126,9 @@ def _fill(job: Job, table: pd.DataFrame, rows: IntArray, found: Predictive, y: F
     table.loc[rows, list(COLUMNS)] = values
 
 
-def _by_engine(job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
-    arguments = dict(job.model.arguments)
-    if job.model.engine is not None and job.model.engine.info.default_method == "posterior":
-        arguments["seed"] = job.seed
-    found = fit(job.model.formula, job.train, job.model.engine or "pls", **arguments)
+def _by_engine(engine: Backend, job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
+    arguments = replace(job.model.arguments, seed=job.seed)
+    found = fit_problem(engine, arguments.problem(job.model.formula, job.train))
     observed = found.model.encoding.response(job.test)
     if observed is None:
         raise DataError("The response is missing in the test rows.")
@@ -159,12 +154,12 @@ def _by_engine(job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
 
 
 def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
-    arguments = {k: v for k, v in job.model.arguments.items() if k in ("weights", "offset", "contrasts", "family")}
-    if {"ziformula", "dispformula"} & set(job.model.arguments):
+    asked = job.model.arguments
+    if asked.ziformula is not None or asked.dispformula is not None:
         raise UnsupportedModelError(
             "A regression per level models the mean alone: leave ziformula= and dispformula= out."
         )
-    design = build_design(parse(job.model.formula), job.train, **arguments)
+    design = asked.problem(job.model.formula, job.train).design
     blocks = [b for b in design.blocks if b.group == job.group]
     columns = all_columns(design, blocks)
     found = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)

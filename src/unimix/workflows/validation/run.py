@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from inspect import signature
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.api import BackendLike, explain_refusal, fit
+from unimix.api import fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
+from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.design.arrays import Design
-from unimix.design.design import build_design
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.estimation.subset_data import Carried, carry, fixed_priors
-from unimix.foreign_names import refuse_keywords
-from unimix.formula.interpreter import parse
+from unimix.estimation.arguments import FitArguments, ModelOptions, takes_arguments_of
+from unimix.estimation.run import fit_problem, refuse_unsupported
+from unimix.estimation.subset_data import SubsettableData, arguments_without_groups, bind_columns
 from unimix.formula.parser import render
-from unimix.parallel.jobs import run_jobs, seed_fault
+from unimix.parallel.jobs import jobs_fault, run_jobs
 from unimix.result import FitResult
 from unimix.workflows.validation.crossvalidation import CrossValidation, Loss, checked_metrics, loo_table
 from unimix.workflows.validation.folds import Job, Model, Scored, run
@@ -37,7 +36,7 @@ class _Scorer:
     used: pd.DataFrame
     splits: Sequence[Split]
     factor: str | None
-    weights: str | None
+    weights: Any
     trials: npt.NDArray[np.float64] | None
     ci_level: float
     seeds: Sequence[int]
@@ -61,10 +60,11 @@ class _Scorer:
         )
 
 
+@takes_arguments_of(fit, ModelOptions, df_method="normal")
 def cross_validate(
     formula: str,
     data: Any,
-    backends: Sequence[BackendLike] | BackendLike = ("statsmodels",),
+    backends: Sequence[BackendLike] | BackendLike = DEFAULT_BACKEND,
     *,
     backend: BackendLike | None = None,
     split: Any = "rows",
@@ -77,8 +77,8 @@ def cross_validate(
     seed: int = 0,
     n_jobs: int | None = None,
     progress: bool | None = None,
-    priors: Mapping[str, Any] | None = None,
-    **arguments: Any,
+    restart: bool = False,
+    **arguments: Unpack[ModelOptions],
 ) -> CrossValidation:
     """Predict rows, or whole levels, that the fit has not seen, by every engine and by all kinds of pooling.
 
@@ -105,8 +105,11 @@ def cross_validate(
         n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
             ``joblib.parallel_config`` says.
         progress: Show a progress bar; None means on a terminal.
-        priors: Go to the engines that have priors.
-        arguments: As for :func:`unimix.fit` (family, method, weights, offset, contrasts ...).
+        restart: As for :func:`unimix.fit`, of partial pooling.
+        arguments: Arguments of :func:`unimix.fit`, but for ``options`` (give configured backends). ``method`` is for
+            partial pooling by engines that maximise a likelihood, samplers give their posterior; ``priors`` go to the
+            engines that have priors; ``df_method`` is normal if left out, which is the quickest: no score depends on
+            it.
 
     Returns:
         The scores: ``.table``, ``.differences()``, ``.folds``, ``.rows``, ``.why``, ``.loo``, ``.plot()``. A fit that
@@ -114,45 +117,37 @@ def cross_validate(
 
     Raises:
         DataError: If the data do not allow the model or the split.
-        OptionError: For wrong arguments.
+        OptionError: For wrong arguments, all of them at once.
         EngineNotInstalledError: If scikit-learn or joblib is missing.
     """
-    names, own = checked_metrics(metrics)
-    given = backends if backend is None else backend
-    several = list(given) if isinstance(given, list | tuple) else [given]
-    engines = [registry.resolve(b) for b in several]  # type: ignore[arg-type]
-    strange = [k for k in pooling if k not in KINDS]
-    faults = [f"pooling: {k!r} is none of {listing(KINDS)}." for k in strange]
+    engines, errors = registry.resolve_all(backends if backend is None else backend)
+    faults = [] if engines or errors else ["backends: name one engine at least."]
     if isinstance(pooling, str):
-        faults = [f"pooling={pooling!r}: give a list, pooling=[{pooling!r}]."]
-    faults += filter(None, [seed_fault(seed)])
-    if not 0 < ci_level < 1:
-        faults.append(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
-    if not engines:
-        faults.append("backends: name one engine at least.")
-    if faults:
-        raise OptionError("\n".join(faults))
-    refuse_keywords(fit, {k: v for k, v in arguments.items() if k not in signature(fit).parameters})
-    at = carry(formula, data, {"df_method": "normal", **arguments})
+        faults.append(f"pooling={pooling!r}: give a list, pooling=[{pooling!r}].")
+    else:
+        faults += [f"pooling: {k!r} is none of {listing(KINDS)}." for k in pooling if k not in KINDS]
+    faults += filter(None, [jobs_fault(n_jobs)])
+    try:
+        names, own = checked_metrics(metrics)
+    except OptionError as error:
+        errors.append(error)
+    own_arguments = {"ci_level": ci_level, "seed": seed, "progress": progress, "restart": restart}
+    given = {"df_method": "normal", **arguments, **own_arguments}
+    asked = FitArguments.read(cross_validate, formula, data, given, faults=faults, errors=errors)
+    at = bind_columns(formula, data, asked)
     codes, levels, factor = _levels(at.design, group, split)
     used = at.used
     splits = make_splits(split, folds, used, at.design, codes, seed)
     _same_response(at, splits[0][0])
-    models, why = _models(at, engines, pooling, factor, priors, split)
+    models, why = _models(at, engines, pooling, factor, split)
     for model in models:
         if model.engine is not None:
-            explain_refusal(model.formula, used, model.engine, **model.arguments)
+            refuse_unsupported(model.engine, model.arguments.problem(model.formula, used))
     seeds = np.random.SeedSequence(seed).generate_state(len(splits)).astype(np.int64) % 2**31
-    scorer = _Scorer(used, splits, factor, at.arguments.get("weights"), at.design.trials, ci_level, seeds.tolist())
+    scorer = _Scorer(used, splits, factor, at.arguments.weights, at.design.trials, ci_level, seeds.tolist())
     jobs = [(model, fold) for model in models for fold in range(len(splits))]
     found = run_jobs(scorer, jobs, n_jobs=n_jobs, progress=progress, title="cross-validation")
-    sampled = {
-        m.label: m for m in models if m.kind == "partial" and m.engine and m.engine.info.default_method == "posterior"
-    }
-    whole: dict[str, FitResult] = {}
-    if loo:
-        for label, model in sampled.items():
-            whole[label] = fit(model.formula, used, model.engine or "pymc", **model.arguments, seed=seed)
+    whole = _fits_of_samplers(models, used, seed) if loo else {}
     return CrossValidation(
         formula=formula,
         split=_in_words(split, factor),
@@ -171,6 +166,12 @@ def cross_validate(
         loo=loo_table(whole),
         clusters=f"rows of one {factor} as one cluster" if factor else "rows taken as independent",
     )
+
+
+def _fits_of_samplers(models: Sequence[Model], used: pd.DataFrame, seed: int) -> dict[str, FitResult]:
+    """Fits to all rows of the models whose engine samples, by label."""
+    sampled = [(m, e) for m in models if m.kind == "partial" and (e := m.engine) and e.info.samples]
+    return {m.label: fit_problem(e, replace(m.arguments, seed=seed).problem(m.formula, used)) for m, e in sampled}
 
 
 def _levels(
@@ -197,15 +198,15 @@ def _levels(
     return block.codes, list(block.levels), factor
 
 
-def _same_response(at: Carried, train: npt.NDArray[np.int64]) -> None:
+def _same_response(at: SubsettableData, train: npt.NDArray[np.int64]) -> None:
     """Refuse a response that every training set would measure in a unit of its own.
 
     Raises:
         DataError: With the way out.
     """
-    kept = {k: at.arguments[k] for k in ("weights", "contrasts", "family") if k in at.arguments}
+    plain = replace(at.arguments, offset=None, ziformula=None, dispformula=None)
     try:
-        own = build_design(parse(at.formula), at.used.iloc[train], **kept)
+        own = plain.problem(at.formula, at.used.iloc[train]).design
     except DataError:  # a fold that cannot be fitted is told where it fails
         return
     if own.n == len(train) and not np.allclose(own.y, at.design.y[train], rtol=1e-9, atol=0.0):
@@ -216,41 +217,25 @@ def _same_response(at: Carried, train: npt.NDArray[np.int64]) -> None:
 
 
 def _models(
-    at: Carried,
-    engines: list[Backend],
-    pooling: Sequence[str],
-    factor: str | None,
-    priors: Mapping[str, Any] | None,
-    split: Any,
+    at: SubsettableData, engines: list[Backend], pooling: Sequence[str], factor: str | None, split: Any
 ) -> tuple[list[Model], dict[str, str]]:
-    formula, arguments = at.formula, at.arguments
+    formula, asked = at.formula, replace(at.arguments, progress=False)
     models: list[Model] = []
     why: dict[str, str] = {}
-
-    def given(engine: Backend, *, mixed: bool) -> dict[str, Any]:
-        sampler = engine.info.default_method == "posterior"
-        lost = ("method",) if sampler or not mixed else ()
-        own = {k: v for k, v in arguments.items() if k not in lost}
-        if sampler:
-            own["progress"] = False
-            if priors:
-                own["priors"] = dict(priors) if mixed else fixed_priors(priors)
-        return own
-
     first = engines[0]
     if "complete" in pooling and factor is not None:
         label = f"complete pooling ({first.info.name})"
-        models.append(Model(label, "complete", at.without_groups, first, given(first, mixed=False)))
+        models.append(Model(label, "complete", at.without_groups, first, arguments_without_groups(asked, first)))
     if "none" in pooling and factor is not None:
         if split == "groups":
             why["no pooling"] = f"no pooling cannot predict a new {factor}: it has no regression for it."
         else:
-            models.append(Model("no pooling", "none", formula, None, dict(arguments)))
+            models.append(Model("no pooling", "none", formula, None, asked))
     if "partial" in pooling or factor is None:
         labels = registry.numbered([e.info.name for e in engines])
         for name, engine in zip(labels, engines, strict=True):
             label = f"partial pooling ({name})" if factor is not None else name
-            models.append(Model(label, "partial", formula, engine, given(engine, mixed=True)))
+            models.append(Model(label, "partial", formula, engine, asked.adapted(engine)))
     if not models:
         raise OptionError(f"Nothing to validate: {' '.join(why.values())}")
     return models, why
