@@ -16,7 +16,9 @@ import unimix as um
 from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.pls import Pls
 from unimix.design.estimates import Estimates
-from unimix.likelihood.lmm.denominator_df import df_of_contrasts, satterthwaite
+from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.denominator_df import df_of_contrasts
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import form
 
@@ -97,7 +99,7 @@ def _at(fit: Callable[[Problem], Estimates], problem: Problem, factor: np.ndarra
 
     best = fit(problem)
     reduced = form(problem.design)
-    factors = [factor @ best.native.factors[0]]
+    factors = [factor @ relative_factors(best.covariances, best.sigma)[0]]
     at = profile(reduced, factors, reml=problem.request.reml)
     modes, covs = conditional_effects(reduced, at, factors)
     return replace(
@@ -116,9 +118,10 @@ def _at(fit: Callable[[Problem], Estimates], problem: Problem, factor: np.ndarra
 def wrong_df(fit: Callable[[Problem], Estimates], problem: Problem) -> Estimates:
     """Satterthwaite's degrees of freedom under Kenward and Roger's name."""
     found = fit(problem)
-    reduced = form(problem.design)
-    made = satterthwaite(reduced, found.native.factors, found.sigma, reml=True)
-    return replace(found, df=df_of_contrasts(made, problem.coefficients), df_method="kenward-roger")
+    criterion = LinearCriterion.of(problem.design)
+    made = criterion.at(found.covariances, found.sigma, reml=True).satterthwaite
+    contrasts = problem.coefficients @ criterion.way_back.coefficients
+    return replace(found, df=df_of_contrasts(made, contrasts), df_method="kenward-roger")
 
 
 def ml_for_reml(fit: Callable[[Problem], Estimates], problem: Problem) -> Estimates:

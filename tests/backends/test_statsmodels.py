@@ -19,8 +19,8 @@ from unimix.backends.statsmodels.start import find_starts, inverse_curvature
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
-from unimix.likelihood.lmm import gls
 from unimix.likelihood.lmm.conditioning import condition
+from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.testing import dense, simulate_rich, simulate_slopes
 
 ENGINE = "statsmodels"
@@ -261,12 +261,12 @@ def test_row_7_units_do_not_decide_what_is_singular(unit: float) -> None:
 def test_row_7_a_zero_that_wants_to_grow_is_left() -> None:
     data = simulate_slopes(seed=3, n_groups=20)
     design = condition(build_design(parse("y ~ x + (1 + x | g)"), data))[0]
-    layout = lay_out(design.blocks)
+    layout = lay_out(design)
     engine = importlib.import_module("statsmodels.regression.mixed_linear_model")
 
     def exact(point: Point) -> float:
         relative = blocks_of(point, layout)
-        return gls.profile(design.y, design.x, design.blocks, relative, reml=True)[0]
+        return LinearCriterion.of(design).profiled(relative, reml=True)[0]
 
     ends = []
     for start in (Point(np.zeros((2, 2)), np.empty(0)), Point(np.diag([1.0, 0.0]), np.empty(0))):
@@ -336,7 +336,7 @@ def test_many_crossed_levels_go_by_sparse_matrices() -> None:
     data = {"y": rng.normal(size=120)[a] + rng.normal(size=90)[b] + rng.normal(size=600), "a": a, "b": b}
     data = {k: v.astype(str) if k != "y" else v for k, v in data.items()}
     design = build_design(parse("y ~ 1 + (1 | a) + (1 | b)"), data)
-    assert lay_out(design.blocks).is_costly(design.blocks)
+    assert lay_out(design).is_costly(design.blocks)
     found = fit("y ~ 1 + (1 | a) + (1 | b)", data)
     assert found.converged
     _, difference = exact_of("y ~ 1 + (1 | a) + (1 | b)", data)

@@ -12,15 +12,11 @@ from gold import as_list, gaussian_cases
 
 import unimix as um
 from unimix.likelihood.lmm import penalised_least_squares
-from unimix.likelihood.lmm.conditioning import condition
-from unimix.likelihood.lmm.denominator_df import (
-    df_of_contrasts,
-    f_test,
-    kenward_roger,
-    observed_covariance,
-    satterthwaite,
-)
-from unimix.likelihood.lmm.optimise import search
+from unimix.likelihood.lmm.conditioning import Conditioning, condition
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.denominator_df import df_of_contrasts, f_test
+from unimix.likelihood.lmm.evaluation import Evaluation
+from unimix.likelihood.lmm.optimise import Optimum, search
 from unimix.likelihood.lmm.reduced_data import form
 
 MIXED = [c for c in gaussian_cases() if c.mixed]
@@ -61,11 +57,10 @@ def test_every_engine_has_t_tests(engine: str) -> None:
     assert fit.provenance["df"].startswith("satterthwaite by unimix")
 
 
-def ground(case: Any) -> tuple[Any, Any, Any]:
-    conditioned, way_back = condition(case.fit("pls").design())
-    reduced = form(conditioned)
-    best = search(reduced, [np.ones(b.q) for b in conditioned.blocks], reml=True)
-    return reduced, best, way_back
+def ground(case: Any) -> tuple[Evaluation, Optimum, Conditioning]:
+    criterion = LinearCriterion.of(case.fit("pls").design())
+    best = criterion.optimum(reml=True)
+    return criterion.at_factors(best.factors, best.profile.sigma, reml=True), best, criterion.way_back
 
 
 @pytest.mark.parametrize("name", ["cake", "machines_nested", "sleepstudy_slope"])
@@ -75,11 +70,8 @@ def test_f_tests_of_several_contrasts(name: str, kind: str) -> None:
     case = next(c for c in MIXED if c.id == name)
     reference = case.reference if kind == "satterthwaite" else case.reference["kenward_roger"]
     row = reference["anova_type3"][-1]
-    reduced, best, way_back = ground(case)
-    if kind == "satterthwaite":
-        made = satterthwaite(reduced, best.factors, best.profile.sigma, reml=True)
-    else:
-        made = kenward_roger(reduced, best.factors, best.profile.sigma)
+    at, best, way_back = ground(case)
+    made = at.uncertainty(kind.replace("_", "-"))
     terms = case.fit("pls").fixed.terms
     parts = row["term"].split(":")
     picked = [j for j, t in enumerate(terms) if t.count(":") == len(parts) - 1 and all(p in t for p in parts)]
@@ -102,7 +94,7 @@ def test_observed_covariance_is_the_inverse_of_the_joint_hessian(reml: bool) -> 
     frame["y"] = frame["x"] + rng.normal(size=12)[g] + 0.5 * rng.normal(size=12)[g] * frame["x"] + rng.normal(size=72)
     design, _ = condition(um.fit("y ~ x + (1 + x | g)", frame, "pls").design())
     reduced = form(design)
-    best = search(reduced, [np.ones(2)], reml=reml)
+    best = search(reduced, reml=reml)
     at = np.concatenate([best.profile.beta, penalised_least_squares.pack(best.factors), [np.log(best.profile.sigma)]])
 
     def value(x: np.ndarray) -> float:
@@ -124,7 +116,7 @@ def test_observed_covariance_is_the_inverse_of_the_joint_hessian(reml: bool) -> 
         ]
     )
     exact = np.linalg.inv(-hessian)[:2, :2]
-    ours = observed_covariance(reduced, best.factors, best.profile.sigma, best.profile.beta, reml=reml)
+    ours = Evaluation(reduced, tuple(best.factors), best.profile.sigma, reml).observed_covariance(best.profile.beta)
     np.testing.assert_allclose(ours, exact, rtol=1e-4, atol=1e-6)
 
 
@@ -158,6 +150,5 @@ def test_fifty_thousand_rows(engine: str) -> None:
 def test_contrasts_that_do_not_vary() -> None:
     """A model with one variance parameter beside sigma: contrasts of zero variance have no degrees of freedom."""
     case = next(c for c in MIXED if c.id == "dyestuff")
-    reduced, best, _ = ground(case)
-    made = satterthwaite(reduced, best.factors, best.profile.sigma, reml=True)
-    assert df_of_contrasts(made, np.array([[2.0]]))[0] == pytest.approx(5.0, rel=1e-6)  # six batches
+    at, _, _ = ground(case)
+    assert df_of_contrasts(at.satterthwaite, np.array([[2.0]]))[0] == pytest.approx(5.0, rel=1e-6)  # six batches

@@ -14,7 +14,7 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Outcome, Prob
 from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
 from unimix.backends.capability_table import BackendTable, backend_table
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.evaluation import AtEstimates, laplace_at_estimates, linear_at
+from unimix.backends.evaluation import AtEstimates, laplace_at_estimates, likely_starts, linear_at
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.r.lme4_layout import effects_matrix, factors_of, split_effects, theta_of
 from unimix.backends.registry import backend_class, registered, resolve
@@ -24,7 +24,6 @@ from unimix.design.arrays import Design, RandomBlock
 from unimix.design.estimates import Deferred, Estimates, Sampling
 from unimix.design.features import Feature
 from unimix.likelihood.lmm.conditioning import relative_factors
-from unimix.likelihood.lmm.starts import likely_starts
 
 __all__ = [
     "Answer",

@@ -21,7 +21,7 @@ from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
 from unimix.backends.convergence import judge
 from unimix.backends.cost import UNKNOWN, Cost, stopped, too_large
-from unimix.backends.denominator_df import with_degrees
+from unimix.backends.denominator_df import same_evaluation, with_degrees
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.interface import BackendInfo, FitRequest, Outcome, Problem, Start
 from unimix.backends.limits import in_words
@@ -41,7 +41,14 @@ from unimix.errors import (
     listing,
     to_type,
 )
-from unimix.likelihood.lmm.conditioning import Conditioning, condition, is_singular, relative_factors, restore
+from unimix.likelihood.lmm.conditioning import (
+    Conditioning,
+    is_singular,
+    relative_factors,
+    restore,
+    well_scaled,
+    without_offset,
+)
 from unimix.likelihood.lmm.weights import scale_rows
 from unimix.versions import pip_line
 
@@ -236,7 +243,8 @@ class Backend(BaseModel, ABC):
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
-            found = restore(found, way_back, reml=request.reml and bool(design.blocks))
+            fitted, found = found, restore(found, way_back, reml=request.reml and bool(design.blocks))
+            same_evaluation(problem.design, fitted, design, found, request.method)
         borrowed = {"start": provenance["start"]} if request.start is not None else {}
         told = {**provenance, **found.provenance, **borrowed}
         return Outcome(found, tuple(notes), self.versions(), seconds, told)
@@ -267,23 +275,22 @@ class Backend(BaseModel, ABC):
         self, design: Design, request: FitRequest
     ) -> tuple[Problem, Conditioning | None, float, dict[str, str]]:
         provenance: dict[str, str] = {}
-        fitted, constant = design, 0.0
-        if fitted.offset is not None and fitted.is_linear:
-            fitted = replace(fitted, y=fitted.y - fitted.offset, offset=None)
+        fitted, constant, way_back = without_offset(design), 0.0, None
+        if fitted is not design:
             provenance["offset"] = "subtracted from the response before the fit and added back (exact for this model)"
+        if self.conditioning:
+            scaled = well_scaled(fitted)
+            fitted, way_back = scaled.rows, scaled.way_back
+            provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
         answer = self.capabilities[Feature.WEIGHTS]
         if fitted.weights is not None and isinstance(answer, Yes) and answer.how and fitted.is_linear:
             fitted, constant = scale_rows(fitted)
             provenance["weights"] = f"emulated: {answer.how}"
         if request.start is not None:
             provenance["start"] = f"borrowed: {request.start.source}"
-        if not self.conditioning:
-            start = _relative(request.start, None)
-            return Problem(fitted, request, np.eye(design.p), design, start), None, constant, provenance
-        conditioned, way_back = condition(fitted)
-        provenance["coordinates"] = "fitted in well-scaled columns and transformed back exactly (conditioning=True)"
+        coefficients = np.eye(design.p) if way_back is None else way_back.coefficients
         start = _relative(request.start, way_back)
-        return Problem(conditioned, request, way_back.coefficients, design, start), way_back, constant, provenance
+        return Problem(fitted, request, coefficients, design, start), way_back, constant, provenance
 
 
 def _in_brackets(backend: Backend, design: Design, request: FitRequest, *, method: bool, size: bool) -> str:

@@ -12,11 +12,9 @@ from unimix.distributions.links import LINKS
 from unimix.errors import listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
 from unimix.likelihood.glmm.separation import separated_terms
-from unimix.likelihood.lmm.conditioning import column_scale, condition
+from unimix.likelihood.lmm.conditioning import column_scale
+from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
-from unimix.likelihood.lmm.optimise import climb
-from unimix.likelihood.lmm.penalised_least_squares import profile
-from unimix.likelihood.lmm.reduced_data import form
 
 RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
@@ -51,11 +49,8 @@ def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
         return found
     if any(b.structure != "us" for b in design.blocks):
         return found
-    own, way_back = condition(design)
-    factors = way_back.relative(found.covariances, found.sigma)
-    products, reml = form(own), method == "REML"
-    higher = climb(products, factors, reml=reml).profile.value
-    gap = higher - profile(products, factors, reml=reml).value
+    at = LinearCriterion.of(design).at(found.covariances, found.sigma, reml=method == "REML")
+    gap = at.uphill.profile.value - at.profile.value
     if gap <= NOTICEABLE:
         return found
     told = f"the search ended at a false maximum: unimix's own climbs {gap:.3g} log-likelihood higher from there"

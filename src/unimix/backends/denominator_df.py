@@ -9,9 +9,8 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
-from unimix.likelihood.lmm.conditioning import condition
-from unimix.likelihood.lmm.denominator_df import df_of_contrasts, kenward_roger, satterthwaite
-from unimix.likelihood.lmm.reduced_data import form
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.denominator_df import df_of_contrasts
 
 
 def with_degrees(
@@ -31,17 +30,9 @@ def with_degrees(
         return found
     if any(b.structure != "us" for b in design.blocks):
         return found
-    kenward = df_method == "kenward-roger"
-    # Also where the engine was given bare columns: derivatives want well-scaled ones.
-    own, way_back = condition(design)
-    sigma = found.sigma / way_back.residual
-    products = form(own)
-    factors = way_back.relative(found.covariances, found.sigma)
-    coefficients = coefficients @ way_back.coefficients
-    if kenward:
-        made = kenward_roger(products, factors, sigma)
-    else:
-        made = satterthwaite(products, factors, sigma, reml=method == "REML")
+    criterion = LinearCriterion.of(design)
+    made = criterion.at(found.covariances, found.sigma, reml=method == "REML").uncertainty(df_method)
+    coefficients = coefficients @ criterion.way_back.coefficients
     df = df_of_contrasts(made, coefficients)
     if not (np.isfinite(df) & (df > 0)).all():
         told = f"none: the covariance parameters leave {df_method} degrees of freedom undefined; z is reported"
@@ -54,3 +45,21 @@ def with_degrees(
     told = "Kenward and Roger's adjusted covariance matrix, by unimix"
     provenance = {**found.provenance, "std_error": told}
     return replace(found, std_error=std_error, std_error_kind="Kenward-Roger", provenance=provenance)
+
+
+def same_evaluation(fitted: Design, found: Estimates, design: Design, restored: Estimates, method: str) -> None:
+    """Tell the user's design that these estimates are those that degrees of freedom were worked out for.
+
+    Args:
+        fitted: The model that the engine was given.
+        found: In its coordinates.
+        design: The model in the user's coordinates.
+        restored: The same estimates in these.
+        method: The criterion.
+    """
+    if found.df_method not in ("satterthwaite", "kenward-roger") or any(b.structure != "us" for b in design.blocks):
+        return
+    reml, own = method == "REML", LinearCriterion.of(design)
+    at = LinearCriterion.of(fitted).at(found.covariances, found.sigma, reml=reml)
+    if at.data is own.data:
+        own.recognise(restored.covariances, restored.sigma, at)

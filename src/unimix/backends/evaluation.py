@@ -11,8 +11,8 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.laplace import laplace_at
 from unimix.likelihood.glmm.optimise import Point, derivatives_at
-from unimix.likelihood.lmm.conditional_modes import effects_at, locate
 from unimix.likelihood.lmm.conditioning import column_scale, is_singular, relative_factors
+from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import (
     WORTHWHILE,
     Curvature,
@@ -20,7 +20,7 @@ from unimix.likelihood.lmm.newton_decrement import (
     newton_gain,
     stopped_short,
 )
-from unimix.likelihood.lmm.optimise import ZERO, left_to_gain, scaled_gradient
+from unimix.likelihood.lmm.optimise import ZERO
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,22 +64,37 @@ def linear_at(design: Design, covariances: Sequence[FloatArray], sigma: float, *
     """A linear mixed model at given covariances, from cross-products of the data and exact derivatives.
 
     Args:
-        design: Without offset.
+        design: As the engine was given it.
         covariances: Of each block's effects, shapes (q, q); may be singular.
         sigma: Residual standard deviation.
         reml: Criterion.
     """
-    at = locate(design, covariances, sigma, reml=reml)
-    modes, mode_covs = effects_at(at)
+    criterion = LinearCriterion.of(design)
+    at = criterion.at(covariances, sigma, reml=reml)
+    modes, mode_covs = criterion.effects(at)
     return AtEstimates(
-        gain=left_to_gain(at.products, at.factors, reml=reml),
-        beta_cov=sigma**2 * at.profile.cov_unscaled,
+        gain=at.remaining_gain,
+        beta_cov=criterion.beta_cov(at),
         modes=modes,
         mode_covs=mode_covs,
-        log_likelihood=at.profile.value,
-        singular=is_singular(tuple(sigma**2 * (f @ f.T) for f in at.factors), sigma),
-        gradient=scaled_gradient(at.products, at.profile, at.factors, reml=reml),
+        log_likelihood=at.profile.value - criterion.way_back.lost(reml=reml),
+        singular=at.singular,
+        gradient=at.scaled_gradient,
     )
+
+
+def likely_starts(design: Design, *, reml: bool, steps: int = 12) -> list[tuple[FloatArray, ...]]:
+    """Where a search for the covariance parameters of a linear mixed model should start, best first.
+
+    Args:
+        design: With unstructured blocks.
+        reml: Criterion.
+        steps: Number of EM steps from each maximum on a line from small to large variances.
+
+    Returns:
+        Relative factors L per block (covariance = sigma^2 L L'), lower triangular, shapes (q, q).
+    """
+    return LinearCriterion.of(design).likely_starts(reml=reml, steps=steps)
 
 
 def laplace_at_estimates(
@@ -156,4 +171,4 @@ def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
     return Curvature(gain, inverse[first : first + design.p, first : first + design.p], value)
 
 
-__all__ = ["AtEstimates", "laplace_at_estimates", "linear_at"]
+__all__ = ["AtEstimates", "laplace_at_estimates", "likely_starts", "linear_at"]

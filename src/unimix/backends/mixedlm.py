@@ -186,7 +186,7 @@ class Mixedlm(Backend):
         best = self._search(search, design, first, reml=request.reml)
         searches = 1
         if self.restarts and (best.at.singular or best.at.complaint):
-            starts = likely_starts(design.y, design.x, design.blocks, reml=request.reml)[: self.restarts]
+            starts = likely_starts(design, reml=request.reml)[: self.restarts]
             others = [self._search(search, design, theta_of(start), reml=request.reml) for start in starts]
             best, searches = min([best, *others], key=lambda s: s.found.deviance), 1 + len(others)
         found, at = best.found, best.at

@@ -112,7 +112,7 @@ class MixedlmRs(Backend):
         best = self._search(model, design, None if problem.start is None else problem.start[0], reml=request.reml)
         searches = 1
         if self.restarts and (best.at.singular or best.at.complaint):
-            starts = likely_starts(design.y, design.x, design.blocks, reml=request.reml)[: self.restarts]
+            starts = likely_starts(design, reml=request.reml)[: self.restarts]
             others = [self._search(model, design, start[0], reml=request.reml) for start in starts]
             best, searches = max([best, *others], key=lambda s: s.found.llf), 1 + len(others)
         found, at = best.found, best.at

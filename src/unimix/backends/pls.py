@@ -24,10 +24,8 @@ from unimix.backends.family_support import FamilySheet
 from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
-from unimix.likelihood.lmm.conditional_modes import conditional_effects, form_unit_free, in_units
-from unimix.likelihood.lmm.conditioning import is_singular
+from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import stopped_short
-from unimix.likelihood.lmm.optimise import scaled_gradient, search
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
 FloatArray = npt.NDArray[np.float64]
@@ -35,6 +33,8 @@ FloatArray = npt.NDArray[np.float64]
 
 class Pls(Backend):
     """Penalised least squares by unimix itself: linear mixed models, crossed and nested, and GLMMs by Laplace.
+
+    Its likelihood is formed in well-scaled columns, whether it is handed such (``conditioning``) or not.
 
     Attributes:
         max_steps: Limit of Newton steps from one start.
@@ -108,27 +108,28 @@ class Pls(Backend):
 
     def _fit_mixed(self, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request
-        # Steps of the search are in units of the columns, whether they were conditioned or not.
-        products, units = form_unit_free(design)
-        further = [] if problem.start is None else [[u[:, None] * f for f, u in zip(problem.start, units, strict=True)]]
-        ones = [np.ones_like(u) for u in units]
-        found = search(products, ones, further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
-        at = found.profile
-        unit_free = tuple(at.sigma**2 * (f @ f.T) for f in found.factors)
-        modes, mode_covs = in_units(*conditional_effects(products, at, found.factors), units)
+        criterion = LinearCriterion.of(design)
+        further = []
+        if problem.start is not None:
+            further = [criterion.at([f @ f.T for f in problem.start], 1.0, reml=request.reml)]
+        found = criterion.search(further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
+        at = criterion.at_factors(found.factors, found.profile.sigma, reml=request.reml)
+        covariances, sigma = criterion.covariances(found.factors, found.profile.sigma)
+        criterion.recognise(covariances, sigma, at)
+        modes, mode_covs = criterion.effects(at)
         return Estimates(
-            beta=at.beta,
-            beta_cov=at.sigma**2 * at.cov_unscaled,
+            beta=criterion.beta(at),
+            beta_cov=criterion.beta_cov(at),
             std_error_kind="generalised least squares",
-            covariances=tuple(c / np.outer(u, u) for c, u in zip(unit_free, units, strict=True)),
-            sigma=at.sigma,
+            covariances=covariances,
+            sigma=sigma,
             modes=modes,
             mode_covs=mode_covs,
-            log_likelihood=at.value,
+            log_likelihood=criterion.value(at),
             converged=found.finished,
-            singular=is_singular(unit_free, at.sigma),
+            singular=at.singular,
             messages=() if found.finished else (stopped_short(max(found.gain, found.escape)),),
-            gradient=scaled_gradient(products, at, found.factors, reml=request.reml),
+            gradient=at.scaled_gradient,
             engine_call=self.preview(design, request),
             provenance={"optimum": f"{found.steps} Newton steps, from every maximum on a line of variances"},
             native=found,

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from unimix.design.estimates import Estimates
 from unimix.errors import FitError
+from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.glmm.optimise import covariance_of, search_laplace
+from unimix.likelihood.glmm.optimise import covariance_of
 from unimix.likelihood.lmm.conditioning import column_scale, is_singular
 from unimix.likelihood.lmm.newton_decrement import WORTHWHILE, stopped_short
 
@@ -42,7 +43,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     design, request = problem.design, problem.request
     nodes = n_agq if request.method == "AGQ" and design.blocks else 1
     try:
-        found = search_laplace(design, nodes)
+        found = LaplaceCriterion.of(design).search(nodes)
     except FloatingPointError as error:
         raise FitError(f"pls found no start: {error}. Another link may help, the log say.") from error
     point = found.point

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.design.encoding import Encoding
 from unimix.design.row_labels import RowLabels
+from unimix.design.tied_levels import TiedLevels, tied_levels
 from unimix.design.typed_columns import Column, FactorColumn, Level, as_exact
 from unimix.distributions.family import Family, Gaussian
 from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Kept = TypeVar("Kept")
+TIED_LEVELS = "tied levels"
+"""What a design keeps its sets of tied levels as."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,35 @@ class Design:
     dispersion: AuxiliaryDesign | None = None
     labels: RowLabels | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """Something that follows from the design: made at the first call, then kept as long as the design.
+
+        A design never changes, so that this is safe; it is not pickled, and a changed copy starts with nothing.
+
+        Args:
+            name: Of the thing.
+            make: Makes it.
+        """
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: Kept = self._kept[name]
+        return found
+
+    def hand_over(self, name: str, other: Design) -> None:
+        """Give a changed copy what is known of this design and holds for it, too."""
+        if name in self._kept:
+            other._kept.setdefault(name, self._kept[name])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: all but what follows from it."""
+        return {**self.__dict__, "_kept": {}}
+
+    @property
+    def tied(self) -> TiedLevels:
+        """Which levels of the grouping factors rows tie together."""
+        return self.keep(TIED_LEVELS, lambda: tied_levels([(b.codes, b.n_levels) for b in self.blocks]))
 
     @property
     def n(self) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from unimix.foreign_names import attribute_hint, suggests_names
 from unimix.formula.terms import ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
+Kept = TypeVar("Kept")
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 
 
@@ -95,6 +96,7 @@ class FittedModel(BaseModel):
     _design: Design | None = PrivateAttr(default=None)
     _generative: Generative | None = PrivateAttr(default=None)
     _refitter: Refitter | None = PrivateAttr(default=None)
+    _kept: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def attach(
         self,
@@ -109,6 +111,19 @@ class FittedModel(BaseModel):
         self._native, self._posterior, self._design, self._generative = native, posterior, design, generative
         self._refitter = refitter
         return self
+
+    def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """Something that follows from the result: made at the first call, and kept as long as the result."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: Kept = self._kept[name]
+        return found
+
+    def __copy__(self) -> Self:
+        """A copy, which may be given other numbers: what followed from these is not kept."""
+        made = super().__copy__()
+        made._kept = {}
+        return made
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FittedModel) and self.to_json() == other.to_json()
@@ -158,7 +173,7 @@ class FittedModel(BaseModel):
         """What is pickled: all but the engine's own object, which belongs to its process, and the design's arrays."""
         state = super().__getstate__()
         lost = dict.fromkeys(("_native", "_design", "_generative"))
-        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), **lost}}
+        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), **lost, "_kept": {}}}
 
     # -- the data -------------------------------------------------------------------------------
 

@@ -30,9 +30,9 @@ from scipy import linalg, sparse
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.conditioning import relative_factors
-from unimix.likelihood.lmm.gls import spread
 from unimix.likelihood.lmm.penalised_least_squares import half_inverse
 from unimix.likelihood.lmm.reduced_data import Matrix, independent_pieces
+from unimix.likelihood.lmm.sparse_effects import spread
 from unimix.likelihood.posterior.marginal import split_blocks
 from unimix.likelihood.response import row_log_likelihood
 

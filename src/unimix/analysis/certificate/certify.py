@@ -58,7 +58,8 @@ def certificate(fit: FittedModel) -> Certificate:
     """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.
 
     The log-likelihood is evaluated at the engine's estimates and climbed from there and from every likely start
-    (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature).
+    (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature). A
+    result keeps its certificate.
 
     Returns:
         The verdict (certified, certified at the boundary, wrong inference, not at the optimum, a different model,
@@ -67,4 +68,4 @@ def certificate(fit: FittedModel) -> Certificate:
     Raises:
         DataError: If the data are needed and absent, or not those that were fitted.
     """
-    return certify([fit], fit.design())[0]
+    return fit._keep("certificate", lambda: certify([fit], fit.design())[0])

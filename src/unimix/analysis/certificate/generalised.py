@@ -12,11 +12,10 @@ from unimix.analysis.certificate import messages as words
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.design.arrays import Design
+from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.likelihood.glmm.optimise import Found, Point, covariance_of, search_laplace
-from unimix.likelihood.lmm.conditioning import condition, relative_factors
+from unimix.likelihood.glmm.optimise import Found, Point, covariance_of
 from unimix.likelihood.lmm.newton_decrement import curvature_of_laplace
-from unimix.likelihood.lmm.optimise import lower_triangular
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
 
@@ -42,17 +41,12 @@ class GeneralisedGround:
     """The design and its optima by criterion, for all results of it."""
 
     def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
-        self.design = design
-        self.conditioned, self.way_back = condition(design)
-        self.fits = fits
-        self._best: dict[int, Found] = {}
+        self.design, self.fits, self.criterion = design, fits, LaplaceCriterion.of(design)
+        self.conditioned, self.way_back = self.criterion.rows, self.criterion.way_back
 
     def best(self, nodes: int) -> Found:
         """The highest maximum, climbed to from every result and every likely start."""
-        if nodes not in self._best:
-            points = [p for p in map(self.point, self.fits) if p is not None]
-            self._best[nodes] = search_laplace(self.conditioned, nodes, points)
-        return self._best[nodes]
+        return self.criterion.optimum(nodes, [p for p in map(self.point, self.fits) if p is not None])
 
     def point(self, fit: FittedModel) -> Point | None:
         """A result's parameters in conditioned coordinates; None where it has none to give."""
@@ -60,10 +54,7 @@ class GeneralisedGround:
         values = np.array([fit.fit.parameters.get(name, np.nan) for name in family.parameters])
         if not (np.isfinite(values).all() and (values > 0).all()):
             return None
-        covariances = self.way_back.conditioned([b.covariance for b in fit.random])
-        factors = tuple(lower_triangular(relative_factors(covariances, 1.0)))
-        beta = np.asarray(np.linalg.solve(self.way_back.inverse, fit.fixed.estimate))
-        return Point(factors, beta, values)
+        return self.criterion.point([np.asarray(b.covariance) for b in fit.random], fit.fixed.estimate, values)
 
     def certify(self, fit: FittedModel) -> Certificate:
         """The certificate of one result."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,13 @@ from unimix.analysis.certificate import messages as words
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.design.arrays import Design, RandomBlock
-from unimix.likelihood.lmm import penalised_least_squares
-from unimix.likelihood.lmm.conditional_modes import conditional_effects
-from unimix.likelihood.lmm.conditioning import column_scale, condition
-from unimix.likelihood.lmm.denominator_df import df_of_contrasts, kenward_roger, observed_covariance, satterthwaite
+from unimix.likelihood.lmm.conditioning import column_scale, well_scaled, without_offset
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.denominator_df import df_of_contrasts
+from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
-from unimix.likelihood.lmm.optimise import Optimum, climb, curvature_at, scaled_gradient, search
-from unimix.likelihood.lmm.reduced_data import Products, form
+from unimix.likelihood.lmm.optimise import Optimum, search
+from unimix.likelihood.lmm.reduced_data import form
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -33,71 +33,49 @@ REACH, REACH_CROSSED = 3e-7, 1e-4
 several grouping factors more cancels."""
 
 
-@dataclass(frozen=True)
-class Point:
-    """A result's parameters in conditioned coordinates.
-
-    Attributes:
-        factors: Relative factors, lower triangular, shapes (q, q).
-        sigma: Residual standard deviation.
-        beta: Shape (p,).
-    """
-
-    factors: list[FloatArray]
-    sigma: float
-    beta: FloatArray
-
-
 class LinearGround:
     """The design and its optimum, for all results of it."""
 
     def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
-        self.design = design
-        plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
-        self.conditioned, self.way_back = condition(plain)
-        self.fits = fits
+        self.design, self.fits = design, fits
         self.log_weights = 0.0 if design.weights is None else 0.5 * float(np.log(design.weights).sum())
-        self.units = [column_scale(b.z) for b in self.conditioned.blocks]
-        self._best: dict[bool, Optimum] = {}
 
     @cached_property
-    def products(self) -> Products:
-        """The reduced data."""
-        return form(self.conditioned)
+    def criterion(self) -> LinearCriterion:
+        """The likelihood of the design."""
+        return LinearCriterion.of(self.design)
 
     def lost(self, *, reml: bool) -> float:
-        """What the user's log-likelihood is less than the conditioned one's."""
-        scale, p, n = np.log(self.way_back.scale), self.design.p, self.design.n
-        return float((n - p) * scale + self.way_back.log_det if reml else n * scale)
+        """What the user's log-likelihood is less than that in well-scaled coordinates."""
+        return self.criterion.way_back.lost(reml=reml)
 
     def best(self, *, reml: bool) -> Optimum:
         """The highest maximum, climbed to from every result and every likely start."""
-        if reml not in self._best:
-            points = [self.point(f).factors for f in self.fits]
-            self._best[reml] = search(self.products, self.units, points, reml=reml)
-        return self._best[reml]
+        return self.criterion.optimum([self.point(f, reml=reml) for f in self.fits], reml=reml)
 
-    def point(self, fit: FittedModel) -> Point:
-        """A result's parameters in conditioned coordinates."""
-        way = self.way_back
-        factors = list(way.relative([b.covariance for b in fit.random], fit.sigma))
-        beta = np.asarray(np.linalg.solve(way.coefficients, fit.fixed.estimate - way.shift))
-        return Point(factors, fit.sigma / way.residual, beta)
+    def point(self, fit: FittedModel, *, reml: bool) -> Evaluation:
+        """The likelihood at a result's covariance parameters."""
+        return self.criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)
+
+    def beta(self, fit: FittedModel) -> FloatArray:
+        """A result's fixed effects in well-scaled coordinates, shape (p,)."""
+        way = self.criterion.way_back
+        return np.asarray(np.linalg.solve(way.coefficients, fit.fixed.estimate - way.shift))
 
     def certify(self, fit: FittedModel) -> Certificate:
         """The certificate of one result."""
         if not self.design.blocks:
             return self._without_groups(fit)
-        at = self.point(fit)
-        reach = REACH_CROSSED if self.products.rest else REACH
-        if at.sigma < reach:
-            return words.out_of_reach(fit, at.sigma, reach)
         sampled = fit.fixed.interval == "credible"
         reml = sampled or fit.fit.criterion == "REML"
+        at = self.point(fit, reml=reml)
+        reach = REACH_CROSSED if self.criterion.data.rest else REACH
+        if at.sigma < reach:
+            return words.out_of_reach(fit, at.sigma, reach)
         checks = [self._bayes(fit, at)] if sampled else self._frequentist(fit, at, reml=reml)
         checks[:0] = [words.rows_check(fit, self.design), arithmetic(fit, self.design)]
         best = self.best(reml=reml)
-        value = self._value(at, reml=reml)
+        value = self._value(fit, at, reml=reml)
         return words.conclude(
             fit,
             checks,
@@ -105,41 +83,40 @@ class LinearGround:
             best_value=best.profile.value - self.lost(reml=reml),
             best_fixed=self._fixed(best.profile.beta),
             best_sd=self._sds(reml=reml),
-            boundary=words.boundary(fit, at.factors, best.factors),
+            boundary=words.boundary(fit, list(at.factors), best.factors),
         )
 
     def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
         """Covariances and residual standard deviation of the best known optimum, in the user's units."""
         found = self.best(reml=reml)
-        s = self.way_back.scale * found.profile.sigma
-        turned = [s * t @ f for t, f in zip(self.way_back.blocks, found.factors, strict=True)]
-        return tuple(f @ f.T for f in turned), self.way_back.residual * found.profile.sigma
+        return self.criterion.covariances(found.factors, found.profile.sigma)
 
-    def _value(self, at: Point, *, reml: bool) -> float:
-        return penalised_least_squares.log_likelihood(self.products, at.factors, at.sigma, at.beta, reml=reml)
+    def _value(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> float:
+        """Log-likelihood at a result's parameters, in well-scaled coordinates."""
+        return at.log_likelihood(self.beta(fit), reml=reml)
 
     def _fixed(self, beta: FloatArray) -> FloatArray:
-        return self.way_back.shift + self.way_back.coefficients @ beta
+        way = self.criterion.way_back
+        return way.shift + way.coefficients @ beta
 
     def _sds(self, *, reml: bool) -> list[FloatArray]:
         covariances, sigma = self.best_covariances(reml=reml)
         return [*(np.sqrt(np.diag(c)) for c in covariances), np.array([sigma])]
 
-    def _frequentist(self, fit: FittedModel, at: Point, *, reml: bool) -> list[Check]:
-        here = penalised_least_squares.profile(self.products, at.factors, reml=reml)
-        best = self.best(reml=reml)
-        scale = np.sqrt(np.diag(self._cov(here.sigma**2 * here.cov_unscaled)))
+    def _frequentist(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
+        here = at.profile
+        scale = np.sqrt(np.diag(self.criterion.coefficients_cov(here.sigma**2 * here.cov_unscaled)))
         return [
-            self._same_model(fit, at, here, scale, reml=reml),
-            self._optimum(fit, at, here, best, scale, reml=reml),
-            self._effects(fit, at, here),
+            self._same_model(fit, at, scale, reml=reml),
+            self._optimum(fit, at, scale, reml=reml),
+            self._effects(fit, at),
             *self._independent(fit, at, reml=reml),
-            *self._inference(fit, at, here, reml=reml),
+            *self._inference(fit, at, reml=reml),
         ]
 
-    def _independent(self, fit: FittedModel, at: Point, *, reml: bool) -> list[Check]:
+    def _independent(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
         """Whether the engine fitted independent effects where the model has correlated ones."""
-        value = self._value(at, reml=reml)
+        value = self._value(fit, at, reml=reml)
         lost = self.best(reml=reml).profile.value - value
         found = words.independent(fit) if lost > NOTICEABLE else []
         if not found:
@@ -154,21 +131,14 @@ class LinearGround:
                 )
                 for own in columns
             ]
-        design = replace(self.conditioned, blocks=tuple(single))
-        units = [np.ones(b.q) for b in single]
-        best = search(form(design), units, reml=reml).profile.value
+        rows = well_scaled(self.design).rows
+        best = search(form(replace(rows, blocks=tuple(single))), reml=reml).profile.value
         return [words.left_out(fit, found, lost)] if abs(best - value) < NOTICEABLE else []
 
-    def _cov(self, matrix: FloatArray) -> FloatArray:
-        m = self.way_back.coefficients
-        return np.asarray(m @ matrix @ m.T)
-
-    def _same_model(
-        self, fit: FittedModel, at: Point, here: penalised_least_squares.Profile, scale: FloatArray, *, reml: bool
-    ) -> Check:
+    def _same_model(self, fit: FittedModel, at: Evaluation, scale: FloatArray, *, reml: bool) -> Check:
         n, p = self.design.n, self.design.p
-        ours = self._value(at, reml=reml) - self.lost(reml=reml)
-        other = self._value(at, reml=not reml) - self.lost(reml=not reml)
+        ours = self._value(fit, at, reml=reml) - self.lost(reml=reml)
+        other = self._value(fit, at, reml=not reml) - self.lost(reml=not reml)
         with np.errstate(all="ignore"):
             log_x = float(np.linalg.slogdet(self.design.x.T @ self.design.x)[1]) / 2
         known = {
@@ -181,77 +151,60 @@ class LinearGround:
             "with log|X'X|/2 added": log_x,
             "with log|X'X|/2 taken off": -log_x,
         }
-        off = float(np.max(np.abs(self._fixed(at.beta) - self._fixed(here.beta)) / scale, initial=0.0))
+        off = float(np.max(np.abs(self._fixed(self.beta(fit)) - self.criterion.beta(at)) / scale, initial=0.0))
         return words.same_model(fit, ours, known, off)
 
-    def _optimum(
-        self,
-        fit: FittedModel,
-        at: Point,
-        here: penalised_least_squares.Profile,
-        best: Optimum,
-        scale: FloatArray,
-        *,
-        reml: bool,
-    ) -> Check:
-        gap = best.profile.value - self._value(at, reml=reml)
+    def _optimum(self, fit: FittedModel, at: Evaluation, scale: FloatArray, *, reml: bool) -> Check:
+        best, value = self.best(reml=reml), self._value(fit, at, reml=reml)
+        gap = best.profile.value - value
         moved = float(np.max(np.abs(fit.fixed.estimate - self._fixed(best.profile.beta)) / scale, initial=0.0))
-        _, hessian = curvature_at(self.products, at.factors, reml=reml)
-        values = np.linalg.eigvalsh(-hessian)
-        own = climb(self.products, at.factors, reml=reml)
+        values = np.linalg.eigvalsh(-at.curvature[1])
         numbers = {
             "gap": gap,
-            "gap to the maximum uphill of it": own.profile.value - self._value(at, reml=reml),
-            "scaled gradient": scaled_gradient(self.products, here, at.factors, reml=reml),
+            "gap to the maximum uphill of it": at.uphill.profile.value - value,
+            "scaled gradient": at.scaled_gradient,
             "least eigenvalue of -Hessian": float(values.min()),
             "largest eigenvalue of -Hessian": float(values.max()),
             "fixed effects move by (SE)": moved,
         }
         return words.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
 
-    def _effects(self, fit: FittedModel, at: Point, here: penalised_least_squares.Profile) -> Check:
-        modes, covs = conditional_effects(self.products, here, at.factors)
+    def _effects(self, fit: FittedModel, at: Evaluation) -> Check:
         worst = [0.0]
-        for block, turn, own, spread in zip(fit.random, self.way_back.blocks, modes, covs, strict=True):
-            turned = self.way_back.scale * turn
+        for block, modes, covariances in zip(fit.random, *self.criterion.effects(at), strict=True):
             sd = np.maximum(np.asarray(block.sd), 1e-6 * fit.sigma / np.asarray(block.unit))
-            worst.append(float((np.abs(np.asarray(block.modes) - own @ turned.T) / sd).max()))
-            exact = np.sqrt(np.maximum(np.einsum("lii->li", turned @ spread @ turned.T), 0.0))
+            worst.append(float((np.abs(np.asarray(block.modes) - modes) / sd).max()))
+            exact = np.sqrt(np.maximum(np.einsum("lii->li", covariances), 0.0))
             worst.append(float((np.abs(np.asarray(block.mode_sd) - exact) / sd).max()))
         return words.group_effects(float(np.max(worst)))
 
-    def _inference(
-        self, fit: FittedModel, at: Point, here: penalised_least_squares.Profile, *, reml: bool
-    ) -> list[Check]:
-        m = self.way_back.coefficients
-        made = satterthwaite(self.products, at.factors, at.sigma, reml=reml)
-        observed = observed_covariance(self.products, at.factors, at.sigma, at.beta, reml=reml)
+    def _inference(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
+        m = self.criterion.way_back.coefficients
+        observed = self.criterion.coefficients_cov(at.observed_covariance(self.beta(fit)))
         kinds = {
-            "generalised least squares": np.sqrt(np.diag(self._cov(at.sigma**2 * here.cov_unscaled))),
-            "observed information": np.sqrt(np.maximum(np.diag(self._cov(observed)), 0.0)),
+            "generalised least squares": np.sqrt(np.diag(self.criterion.beta_cov(at))),
+            "observed information": np.sqrt(np.maximum(np.diag(observed), 0.0)),
         }
-        edge = words.boundary(fit, at.factors)
-        dfs = {"satterthwaite": df_of_contrasts(made, m)}
+        edge = words.boundary(fit, list(at.factors))
+        dfs = {"satterthwaite": df_of_contrasts(at.satterthwaite, m)}
         dfs["residual"] = np.full(self.design.p, float(self.design.n - self.design.p))
         if reml:
-            kenward = kenward_roger(self.products, at.factors, at.sigma)
-            kinds["Kenward-Roger"] = np.sqrt(np.diag(self._cov(kenward.adjusted)))  # type: ignore[arg-type]
-            dfs["kenward-roger"] = df_of_contrasts(kenward, m)
+            adjusted = self.criterion.coefficients_cov(at.kenward_roger.adjusted)  # type: ignore[arg-type]
+            kinds["Kenward-Roger"] = np.sqrt(np.diag(adjusted))
+            dfs["kenward-roger"] = df_of_contrasts(at.kenward_roger, m)
         return [words.standard_errors(fit, kinds), words.degrees(fit, dfs, singular=bool(edge))]
 
-    def _bayes(self, fit: FittedModel, at: Point) -> Check:
+    def _bayes(self, fit: FittedModel, at: Evaluation) -> Check:
         best = self.best(reml=True)
-        se = np.sqrt(np.diag(self._cov(best.profile.sigma**2 * best.profile.cov_unscaled)))
+        se = np.sqrt(np.diag(self.criterion.coefficients_cov(best.profile.sigma**2 * best.profile.cov_unscaled)))
         pull = np.abs(fit.fixed.estimate - self._fixed(best.profile.beta)) / se
-        lost = best.profile.value - penalised_least_squares.log_likelihood(
-            self.products, at.factors, at.sigma, reml=True
-        )
+        lost = best.profile.value - at.log_likelihood(reml=True)
         return words.posterior(fit, pull, lost, "REML")
 
     def _without_groups(self, fit: FittedModel) -> Certificate:
         design = self.design
         root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
-        y = design.y if design.offset is None else design.y - design.offset
+        y = without_offset(design).y
         q, r = np.linalg.qr(root[:, None] * design.x)
         beta = np.linalg.solve(r, q.T @ (root * y)) if design.p else np.empty(0)
         rest = float(np.sum((root * (y - design.x @ beta)) ** 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +10,8 @@ import numpy.typing as npt
 
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.distributions import Placed
-from unimix.design.arrays import Design
+from unimix.fitted.criterion import criterion_at
 from unimix.likelihood.lmm import penalised_least_squares
-from unimix.likelihood.lmm.conditioning import condition
-from unimix.likelihood.lmm.denominator_df import satterthwaite
-from unimix.likelihood.lmm.reduced_data import form
 from unimix.stats.joint_error import conditional, predictor_variance
 
 if TYPE_CHECKING:
@@ -65,31 +61,25 @@ def variance_and_df(
         return variance, np.full(len(x), float(fit.fit.df_residual))
     if residual is None and all((c < 0).all() and not i for c, i in zip(at.codes, integrated, strict=True)):
         return variance, inference.df_of(x)
-    return variance, _satterthwaite(fit, design, error, len(x))
+    return variance, _satterthwaite(fit, error, len(x))
 
 
-def _satterthwaite(fit: FittedModel, design: Design, error: Callable[..., FloatArray], n: int) -> FloatArray:
-    plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
-    conditioned, way_back = condition(plain)
-    products = form(conditioned)
-    factors = list(way_back.relative([np.asarray(b.covariance) for b in fit.random], fit.sigma))
-    sigma = fit.sigma / way_back.residual
-    spread = satterthwaite(products, factors, sigma, reml=fit.model.method == "REML").variances()
-    lift = [way_back.scale * t for t in way_back.blocks]
+def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], n: int) -> FloatArray:
+    criterion, here = criterion_at(fit)
+    spread = here.satterthwaite.variances()
 
     def variance(theta: FloatArray) -> FloatArray:
-        own, scale = penalised_least_squares.unpack(products, theta[:-1]), float(np.exp(theta[-1]))
-        cov = scale**2 * penalised_least_squares.profile(products, own, reml=True).cov_unscaled
-        covariances = [scale**2 * t @ f @ f.T @ t.T for t, f in zip(lift, own, strict=True)]
-        turn = way_back.coefficients
-        return error(covariances, scale * way_back.residual, turn @ cov @ turn.T)
+        own, scale = penalised_least_squares.unpack(criterion.data, theta[:-1]), float(np.exp(theta[-1]))
+        unscaled = penalised_least_squares.profile(criterion.data, own, reml=True, whole=False).cov_unscaled
+        covariances, sigma = criterion.covariances(own, scale)
+        return error(covariances, sigma, criterion.coefficients_cov(scale**2 * unscaled))
 
-    at = np.append(penalised_least_squares.pack(factors), np.log(sigma))
+    at = np.append(penalised_least_squares.pack(here.factors), np.log(here.sigma))
     steps = STEP * np.maximum(np.abs(at), 0.1)
     slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
-    here = variance(at)
+    central = variance(at)
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = 2.0 * here**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)
+        df = 2.0 * central**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)
     # below one degree of freedom there is no interval worth the name; without error there is nothing to divide
     return np.where(np.isfinite(df), np.maximum(df, 1.0), np.inf).reshape(n)
 

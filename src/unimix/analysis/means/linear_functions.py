@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,8 @@ from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.errors import OptionError, did_you_mean, listing
-from unimix.likelihood.lmm.conditioning import condition
-from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test, kenward_roger, satterthwaite
-from unimix.likelihood.lmm.reduced_data import form
+from unimix.fitted.criterion import criterion_at
+from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
 from unimix.stats.delta import delta_error, normal_draws
 from unimix.stats.inference import tail_probability, wald_interval, wald_test
 
@@ -268,18 +267,8 @@ def _checked_method(fit: FittedModel, method: str | None) -> str | None:
 
 def _uncertainty(fit: FittedModel, method: str) -> tuple[Uncertainty, FloatArray]:
     """The covariance parameters' uncertainty in conditioned coordinates, and the way back, shape (p, p)."""
-    design = fit.design()
-    if design.offset is not None:
-        design = replace(design, y=design.y - design.offset, offset=None)
-    own, way_back = condition(design)
-    products = form(own)
-    factors = way_back.relative([np.asarray(b.covariance) for b in fit.random], fit.sigma)
-    sigma = fit.sigma / way_back.residual
-    if method == "kenward-roger":
-        made = kenward_roger(products, factors, sigma)
-    else:
-        made = satterthwaite(products, factors, sigma, reml=fit.model.method == "REML")
-    return made, way_back.coefficients
+    criterion, at = criterion_at(fit)
+    return at.uncertainty(method), criterion.way_back.coefficients
 
 
 __all__ = ["FixedInference", "Functions", "SmoothFunctions", "fixed_inference"]

@@ -12,6 +12,7 @@ from pydantic import Field
 from unimix.backends.base import BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, sizes_of
+from unimix.backends.evaluation import likely_starts
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.r.backend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
 from unimix.backends.r.glmmtmb_capabilities import CAPABILITIES, FAMILIES
@@ -20,16 +21,15 @@ from unimix.design.estimates import Estimates
 from unimix.errors import FitError
 from unimix.likelihood.glmm.glm import fisher_scoring
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.lmm import gls
-from unimix.likelihood.lmm.conditioning import is_singular, nearest_singular, relative_factors
+from unimix.likelihood.lmm.conditioning import is_singular, nearest_singular
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.newton_decrement import (
     WORTHWHILE,
     Curvature,
     curvature_of_laplace,
-    left_to_gain,
     stopped_short,
 )
-from unimix.likelihood.lmm.starts import likely_starts
 from unimix.likelihood.response import link_unit
 
 if TYPE_CHECKING:
@@ -140,10 +140,7 @@ class GlmmTMB(RBackend):
         ]
         starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
         if problem.start is not None:
-            sigma = gls.profile(
-                design.y, design.x, design.blocks, tuple(f @ f.T for f in problem.start), reml=request.reml
-            )[1]
-            starts.insert(0, _theta(problem.start, sigma))
+            starts.insert(0, _start(design, problem.start, reml=request.reml))
         own: FloatArray = np.empty(0)
         # Links that give a mean for some linear predictors only need a start inside, and can have several maxima.
         inside = own if design.family.is_linear or not design.p else fisher_scoring(design)
@@ -183,14 +180,11 @@ def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     """GlmmTMB's theta at the likely maxima of a Gaussian model: log SDs, then the scaled factor of the correlations."""
     if not design.is_linear or not design.blocks or any(b.structure != "us" for b in design.blocks):
         return []
-    found = []
-    for factors in likely_starts(design.y, design.x, design.blocks, reml=reml):
-        sigma = gls.profile(design.y, design.x, design.blocks, tuple(f @ f.T for f in factors), reml=reml)[1]
-        found.append(_theta(factors, sigma))
-    return found
+    return [_start(design, factors, reml=reml) for factors in likely_starts(design, reml=reml)]
 
 
-def _theta(factors: Sequence[FloatArray], sigma: float) -> FloatArray:
+def _start(design: Design, factors: Sequence[FloatArray], *, reml: bool) -> FloatArray:
+    sigma = LinearCriterion.of(design).profiled([f @ f.T for f in factors], reml=reml)[1]
     parts = []
     for factor in factors:
         sd = np.sqrt((factor**2).sum(axis=1))
@@ -241,8 +235,7 @@ class _Point:
         """Conditional modes and covariances."""
         design = self.design
         if design.is_linear:
-            found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
-            return found.modes, found.mode_covs
+            return self._criterion.effects(self._evaluation)
         at = laplace_at(design, self.beta, self.covariances, self.parameters, zero=self.zero)
         return at.modes, at.mode_covs
 
@@ -264,8 +257,15 @@ class _Point:
         design = self.design
         if not design.is_linear:
             return laplace_at(design, self.beta, covariances, self.parameters, zero=self.zero).log_likelihood
-        relative = tuple(c / self.sigma**2 for c in covariances)
-        return gls.profile(design.y, design.x, design.blocks, relative, reml=self.reml)[0]
+        return self._criterion.profiled([c / self.sigma**2 for c in covariances], reml=self.reml)[0]
+
+    @property
+    def _criterion(self) -> LinearCriterion:
+        return LinearCriterion.of(self.design)
+
+    @property
+    def _evaluation(self) -> Evaluation:
+        return self._criterion.at(self.covariances, self.sigma, reml=self.reml)
 
     def curvature(self) -> Curvature:
         """What a Newton step promises and the covariance of the fixed effects, where glmmTMB's Hessian fails."""
@@ -274,12 +274,8 @@ class _Point:
         if design.dispersion is not None or (structured and not design.is_linear):
             return Curvature(float("inf"), None)
         if design.is_linear:
-            gain = float("inf")
-            if not structured:
-                factors = relative_factors(self.covariances, self.sigma)
-                gain = left_to_gain(design.y, design.x, design.blocks, factors, reml=self.reml)
-            found = gls.solve(design.y, design.x, design.blocks, self.covariances, self.sigma)
-            return Curvature(gain, found.beta_cov)
+            gain = float("inf") if structured else self._evaluation.newton_decrement
+            return Curvature(gain, self._criterion.beta_cov(self._evaluation))
         return curvature_of_laplace(
             design, self.beta, self.covariances, self.parameters, expected=False, zero=self.zero
         )

@@ -11,16 +11,16 @@ from pydantic import Field
 
 from unimix.backends.base import FitRequest, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
-from unimix.backends.evaluation import AtEstimates, linear_at
+from unimix.backends.evaluation import AtEstimates, likely_starts, linear_at
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.r import glmer
 from unimix.backends.r.backend import RBackend, read_covariances, read_modes
 from unimix.design.estimates import Estimates
 from unimix.errors import FitError
-from unimix.likelihood.lmm.conditioning import column_scale, is_singular, relative_factors
-from unimix.likelihood.lmm.newton_decrement import is_at_optimum, left_to_gain
+from unimix.likelihood.lmm.conditioning import column_scale, is_singular
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.newton_decrement import is_at_optimum
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
-from unimix.likelihood.lmm.starts import likely_starts
 from unimix.likelihood.lmm.weights import scale_rows
 
 if TYPE_CHECKING:
@@ -213,8 +213,7 @@ def further_starts(design: Design, *, reml: bool) -> list[FloatArray]:
     lme4 starts at unit factors. Where the likelihood has a second, far higher maximum at large variances that cancel
     (columns far from zero in independent terms), its search slides to the boundary and calls that converged.
     """
-    fitted = scale_rows(design)[0]
-    return [theta_of(design, f) for f in likely_starts(fitted.y, fitted.x, fitted.blocks, reml=reml)]
+    return [theta_of(design, f) for f in likely_starts(design, reml=reml)]
 
 
 def theta_of(design: Design, factors: Sequence[FloatArray]) -> FloatArray:
@@ -297,9 +296,7 @@ def read_merMod(  # noqa: N802  the R class is called so
     at_optimum, told = is_at_optimum(gain, curvature, singular=singular)
     if not at_optimum and own is None:
         # lme4's derivatives are differences with one step for all parameters: rough where those differ in size.
-        fitted = scale_rows(design)[0]
-        factors = relative_factors(covariances, sigma)
-        gain = left_to_gain(fitted.y, fitted.x, fitted.blocks, factors, reml=request.reml)
+        gain = LinearCriterion.of(design).at(covariances, sigma, reml=request.reml).newton_decrement
         at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
     notes = [str(n) for n in answer["notes"] if not _is_noise(str(n), messages)]
     if at_optimum:

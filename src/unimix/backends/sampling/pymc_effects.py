@@ -25,7 +25,7 @@ from scipy import sparse
 from scipy.sparse.linalg import splu
 
 from unimix.design.arrays import RandomBlock
-from unimix.likelihood.lmm.gls import spread
+from unimix.likelihood.lmm.sparse_effects import spread
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from unimix.backends.sampling.correlations import correlation_factor, correlatio
 from unimix.backends.sampling.priors import PriorTable
 from unimix.design.arrays import Design, RandomBlock
 from unimix.distributions.priors import Exponential, HalfCauchy, HalfNormal, HalfStudentT, Prior, Uniform
-from unimix.likelihood.lmm.conditioning import condition
+from unimix.likelihood.lmm.conditioning import well_scaled
 from unimix.likelihood.posterior.effect_draws import EffectDraws
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,7 +89,8 @@ def fitted_columns(design: Design, table: PriorTable) -> FittedColumns:
         design: In the user's columns; without offset if it is linear.
         table: Every prior.
     """
-    conditioned, way_back = condition(design)
+    scaled = well_scaled(design)
+    conditioned, way_back = scaled.rows, scaled.way_back
     blocks: list[RandomBlock] = []
     maps, kappas = [], []
     for k, (block, sds, lkj) in enumerate(zip(design.blocks, table.sds, table.correlations, strict=True)):

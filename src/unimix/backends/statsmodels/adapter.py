@@ -22,10 +22,9 @@ from unimix.backends.statsmodels.start import as_point, find_starts, inverse_cur
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.errors import EngineBrokenError, listing
-from unimix.likelihood.lmm import gls
 from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import WORTHWHILE
-from unimix.likelihood.lmm.newton_decrement import left_to_gain as gls_left_to_gain
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -102,7 +101,7 @@ class Statsmodels(Backend):
             return bayes.limits(design, request)
         if len({b.group for b in design.blocks}) < 2:
             return []
-        largest = lay_out(design.blocks).largest
+        largest = lay_out(design).largest
         if largest <= self.max_tied_rows:
             return []
         factors = listing(dict.fromkeys(b.group for b in design.blocks))
@@ -118,7 +117,7 @@ class Statsmodels(Backend):
         parts = {"the data": 5.5 * size.rows + 30 * size.levels}
         seconds = pace(design, size, 4.0, 0.0)
         if len({b.group for b in design.blocks}) > 1 and seconds is not None:
-            rows = lay_out(design.blocks).largest
+            rows = lay_out(design).largest
             parts[f"{size.crossed}: {rows:,} rows are tied together"] = 8.0 * rows**2 + 2 * size.tied
             seconds += 7.0 * (rows / 4000) ** 3
         return most(parts, seconds)
@@ -147,16 +146,18 @@ class Statsmodels(Backend):
 
     def _fit_mixed(self, engine: ModuleType, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request
-        layout = lay_out(design.blocks)
+        layout = lay_out(design)
         model = build_model(engine, design, layout, reml=request.reml)
         likelihood = Likelihood(engine, model, layout)
         costly = layout.is_costly(design.blocks)
         optimizer = self.optimizer if self.optimizer != "auto" else "cobyqa" if costly else "bfgs"
         settings = Settings(optimizer, self.max_iterations, self.restarts)
 
+        criterion = LinearCriterion.of(design)
+
         def exact(point: Point) -> float:
             relative = blocks_of(point, layout)
-            return gls.profile(design.y, design.x, design.blocks, relative, reml=request.reml)[0]
+            return criterion.profiled(relative, reml=request.reml)[0]
 
         starts: list[Point] = []
         curvature = None
@@ -175,7 +176,7 @@ def call_text(design: Design, request: FitRequest) -> str:
     x = f"X[{', '.join(f'x{j}' for j in range(design.p))}]"
     if not design.blocks:
         return f"OLS(y, {x}).fit()"
-    layout = lay_out(design.blocks)
+    layout = lay_out(design)
     parts = ["y", x]
     if layout.n_groups == 1:
         parts.append("groups=one")
@@ -202,8 +203,10 @@ def read(
     scale = float(model.get_scale(parameters.fe_params, parameters.cov_re, parameters.vcomp))
     sigma = float(np.sqrt(scale))
     covariances = tuple(scale * c for c in blocks_of(optimum.point, layout))
-    own = gls.solve(design.y, design.x, design.blocks, covariances, sigma)
-    exact = own.log_likelihood_reml if request.reml else own.log_likelihood
+    criterion = LinearCriterion.of(design)
+    at = criterion.at(covariances, sigma, reml=request.reml)
+    exact, beta_cov = criterion.value(at), criterion.beta_cov(at)
+    modes, mode_covs = criterion.effects(at)
     complaints = list(optimum.complaints)
     if abs(exact - optimum.value) > _OWN_LOSS:
         complaints.append(
@@ -212,7 +215,7 @@ def read(
         )
     factors = relative_factors(covariances, sigma)
     if max((float(np.abs(f).max()) for f in factors), default=0.0) > EXTREME:
-        left = gls_left_to_gain(design.y, design.x, design.blocks, factors, reml=request.reml)
+        left = at.newton_decrement
         if left > 10 * WORTHWHILE:
             complaints.append(
                 f"variances are more than {EXTREME**2:g} times the residual's, and statsmodels' likelihood is too "
@@ -227,19 +230,19 @@ def read(
     }
     return Estimates(
         beta=np.asarray(parameters.fe_params, dtype=np.float64),
-        beta_cov=own.beta_cov,
+        beta_cov=beta_cov,
         std_error_kind="generalised least squares",
         covariances=covariances,
         sigma=sigma,
-        modes=own.modes,
-        mode_covs=own.mode_covs,
+        modes=modes,
+        mode_covs=mode_covs,
         log_likelihood=optimum.value,
         converged=not complaints,
         messages=tuple(complaints),
         gradient=optimum.gradient,
         engine_call=call_text(design, request),
         provenance=provenance,
-        native=native(engine, model, parameters, scale, own.beta_cov, converged=not complaints),
+        native=native(engine, model, parameters, scale, beta_cov, converged=not complaints),
     )
 
 

@@ -19,7 +19,9 @@ from scipy.stats import norm
 from unimix.backends.statsmodels.climb import Found, search_bound, search_mode
 from unimix.design.estimates import Estimates
 from unimix.errors import listing
-from unimix.likelihood.lmm import gls
+from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.penalised_least_squares import state_at
+from unimix.likelihood.lmm.reduced_data import form
 from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:
@@ -180,9 +182,9 @@ def _short_errors(
     for block in design.blocks:
         eta = eta + block.z[:, 0] * mean[first : first + block.n_levels][block.codes]
         first += block.n_levels
-    root = np.sqrt(row_log_likelihood(design, np.empty(0), eta).expected)
-    blocks = [replace(b, z=root[:, None] * b.z) for b in design.blocks]
-    joint = gls.solve(root, root[:, None] * design.x, blocks, covariances, 1.0).beta_cov
+    weighted = form(replace(design, weights=row_log_likelihood(design, np.empty(0), eta).expected))
+    information = state_at(weighted, relative_factors(covariances, 1.0)).gram[: design.p, : design.p]
+    joint = np.linalg.inv(information)
     ratio = np.sqrt(np.diag(problem.coefficients @ joint @ problem.coefficients.T)) / errors
     short = [f"{n} ({r:.1f} times)" for n, r in zip(design.fixed_names, ratio, strict=True) if r > SHORT]
     if not short:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from scipy import sparse
 
 from unimix.design.arrays import Design, RandomBlock
-from unimix.likelihood.lmm.gls import tied_levels
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -56,9 +55,9 @@ class Layout:
         return self.n_groups == 1 and levels * len(self.groups) > CHEAP_CELLS
 
 
-def lay_out(blocks: tuple[RandomBlock, ...]) -> Layout:
+def lay_out(design: Design) -> Layout:
     """Split the rows as finely as the factors allow, and find the block that varies over exactly these groups."""
-    count, sets = tied_levels(blocks)
+    (count, sets), blocks = design.tied, design.blocks
     outer = [k for k, b in enumerate(blocks) if b.n_levels == count]
     slope = max(outer, key=lambda k: blocks[k].q, default=None)
     components = tuple(k for k in range(len(blocks)) if k != slope)

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.evaluation import likely_starts
 from unimix.backends.statsmodels.model import Layout, Point
 from unimix.design.arrays import Design
-from unimix.likelihood.lmm.starts import likely_starts
 
 FloatArray = npt.NDArray[np.float64]
 
 
 def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> list[Point]:
-    """Where to start, best first: see :func:`unimix.likelihood.lmm.starts.likely_starts`.
+    """Where to start, best first: see :func:`unimix.backends.likely_starts`.
 
     Args:
         design: Without weights or offset.
@@ -27,7 +27,7 @@ def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> li
         reml: Criterion.
         steps: Number of EM steps from each maximum along the line.
     """
-    found = likely_starts(design.y, design.x, design.blocks, reml=reml, steps=steps)
+    found = likely_starts(design, reml=reml, steps=steps)
     return [as_point(factors, layout) for factors in found]
 
 

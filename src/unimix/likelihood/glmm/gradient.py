@@ -18,9 +18,9 @@ from scipy import sparse
 from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
 from unimix.likelihood.glmm.laplace import fixed_predictor, laplace
-from unimix.likelihood.lmm.gls import spread, tied_levels
 from unimix.likelihood.lmm.penalised_least_squares import gram_of, half_inverse
 from unimix.likelihood.lmm.reduced_data import Matrix
+from unimix.likelihood.lmm.sparse_effects import spread
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def pieces_of(design: Design) -> list[npt.NDArray[np.int64]] | None:
     """Which spherical effects rows tie together; None where one dense matrix is as quick."""
     if sum(b.q * b.n_levels for b in design.blocks) <= DENSE:
         return None
-    count, sets = tied_levels(design.blocks)
+    count, sets = design.tied
     if count == 1:
         return None
     label = np.concatenate([np.repeat(s, b.q) for s, b in zip(sets, design.blocks, strict=True)])
@@ -86,6 +86,7 @@ def slope_of_laplace(
         fixed,
         design.blocks,
         (),
+        design.tied,
         factors=factors,
         start=start,
     )

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from scipy import sparse, special
 
 from unimix.design.arrays import Design
+from unimix.design.tied_levels import TiedLevels, tied_levels
 from unimix.distributions.log_density import Pointwise
 from unimix.likelihood.lmm.conditioning import relative_factors
-from unimix.likelihood.lmm.gls import Block, solve_pieces, spread
+from unimix.likelihood.lmm.sparse_effects import Block, solve_pieces, spread
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,6 +54,7 @@ def laplace(
     fixed: FloatArray,
     blocks: Sequence[Block],
     covariances: Sequence[FloatArray],
+    tied: TiedLevels,
     *,
     expected: bool = False,
     start: FloatArray | None = None,
@@ -65,6 +67,7 @@ def laplace(
         fixed: X beta + offset, shape (n,).
         blocks: Blocks of random effects; none is allowed, and then the value is exact.
         covariances: Covariance of each block's effects, shapes (q, q); may be singular.
+        tied: Which of their levels rows tie together.
         expected: Use the expected information in the determinant, as lme4 does, instead of the observed one. Equal
             for canonical links.
         start: Effects u to start from.
@@ -90,7 +93,7 @@ def laplace(
         usable = np.isfinite(here.observed) & (here.observed > 0)
         weights = np.where(usable, here.observed, here.expected)
         gradient = u_matrix.T @ here.score - u
-        step = solve_pieces(information(weights), gradient[:, None], blocks, widths)[0][:, 0]
+        step = solve_pieces(information(weights), gradient[:, None], blocks, widths, tied)[0][:, 0]
         promised = float(gradient @ step)
         if promised < _DECREMENT * (1.0 + abs(value)) * 1e-3:
             break
@@ -109,7 +112,7 @@ def laplace(
             break
     weights = here.expected if expected else here.observed
     try:
-        _, diagonals, log_det = solve_pieces(information(weights), np.zeros((width, 0)), blocks, widths)
+        _, diagonals, log_det = solve_pieces(information(weights), np.zeros((width, 0)), blocks, widths, tied)
     except np.linalg.LinAlgError:
         return _nothing(blocks, factors, fixed, u)
     modes, covs, first = [], [], 0
@@ -137,6 +140,7 @@ def laplace_at(
         fixed_predictor(design, beta),
         design.blocks,
         covariances,
+        design.tied,
         expected=expected,
         start=start,
     )
@@ -171,7 +175,8 @@ def adaptive_quadrature(
         expected: As for :func:`laplace`; matters little beyond a few nodes.
     """
     sd = float(np.sqrt(variance))
-    found = laplace(response, fixed, [block], [np.array([[variance]])], expected=expected)
+    tied = tied_levels([(block.codes, block.n_levels)])
+    found = laplace(response, fixed, [block], [np.array([[variance]])], tied, expected=expected)
     if not np.isfinite(found.log_likelihood) or sd == 0:
         return found.log_likelihood
     centre, width = found.spherical, np.sqrt(found.mode_covs[0][:, 0, 0]) / sd

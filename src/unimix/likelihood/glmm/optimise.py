@@ -85,13 +85,16 @@ class Found:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be far out
-def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = ()) -> Found:
+def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] | None = None) -> Found:
     """The highest maximum that can be found.
 
     Args:
         design: Of a generalised mixed model in well-scaled columns.
         n_nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
-        further: Other points to climb from.
+        starts: Points to climb from instead of the likely ones.
+
+    Raises:
+        FloatingPointError: If the likelihood is not finite at any start.
     """
     pieces = pieces_of(design)
     warm: list[FloatArray | None] = [None]
@@ -120,9 +123,7 @@ def search_laplace(design: Design, n_nodes: int = 1, further: Sequence[Point] = 
         return value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x)
 
     best: Ascent | None = None
-    # Quadrature is dear and has no exact gradient: it starts where Laplace's approximation is best.
-    starts = [search_laplace(design).point] if n_nodes > 1 else _starts(design)
-    for start in [*starts, *further]:
+    for start in _starts(design) if starts is None else starts:
         warm[0] = None
         x = start.pack()
         if not np.isfinite(value_of(x)):

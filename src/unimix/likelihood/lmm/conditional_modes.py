@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer
-from unimix.likelihood.lmm.conditioning import column_scale, relative_factors
-from unimix.likelihood.lmm.derivatives import project
-from unimix.likelihood.lmm.penalised_least_squares import Profile, matmul, profile, stacked
-from unimix.likelihood.lmm.reduced_data import Matrix, Products, form
+from unimix.likelihood.lmm.derivatives import Projected, project
+from unimix.likelihood.lmm.penalised_least_squares import Profile, matmul, stacked
+from unimix.likelihood.lmm.reduced_data import Matrix, Products
 
 FloatArray = npt.NDArray[np.float64]
 CHUNK = 2000
@@ -21,7 +18,7 @@ CHUNK = 2000
 
 
 def conditional_effects(
-    products: Products, at: Profile, factors: Sequence[FloatArray]
+    products: Products, at: Profile, factors: Sequence[FloatArray], projected: Projected | None = None
 ) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
     """Conditional modes D Z'V^-1 (y - X beta) and covariances sigma^2 (D - D Z'V^-1 Z D), given beta and D.
 
@@ -29,11 +26,12 @@ def conditional_effects(
         products: The model.
         at: The criterion at the factors.
         factors: Relative factors, shapes (q, q).
+        projected: From :func:`.project` at the same point, where it is known already.
 
     Returns:
         Per block: shapes (L, q) and (L, q, q).
     """
-    found = project(products, at.state)
+    found = project(products, at.state) if projected is None else projected
     e = np.append(-at.beta, 1.0)
     h, h2 = found.h @ e, found.h2 @ e
     factor = stacked(products, factors)
@@ -60,63 +58,6 @@ def conditional_effects(
         covs[k] = at.sigma**2 * np.asarray(entries).reshape(n_levels, size, size)
         start += size * n_levels
     return tuple(modes), tuple(covs)
-
-
-@dataclass(frozen=True)
-class Located:
-    """Estimates of a linear mixed model in its reduced form.
-
-    Attributes:
-        products: The reduced form, its random columns in units of their own.
-        units: These units per block, shapes (q,).
-        factors: Relative factors of the unit-free effects, lower triangular, shapes (q, q).
-        profile: The criterion there.
-        sigma: The estimated residual standard deviation.
-    """
-
-    products: Products
-    units: list[FloatArray]
-    factors: list[FloatArray]
-    profile: Profile
-    sigma: float
-
-
-def locate(design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool) -> Located:
-    """Estimates in the reduced form of their design.
-
-    Args:
-        design: Without offset.
-        covariances: Of each block's effects, shapes (q, q); may be singular.
-        sigma: Residual standard deviation.
-        reml: Criterion.
-    """
-    products, units = form_unit_free(design)
-    unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
-    factors = list(relative_factors(unit_free, sigma))
-    return Located(products, units, factors, profile(products, factors, reml=reml), sigma)
-
-
-def effects_at(at: Located) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-    """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), at estimates."""
-    there = replace(at.profile, sigma=at.sigma)
-    return in_units(*conditional_effects(at.products, there, at.factors), at.units)
-
-
-def form_unit_free(design: Design) -> tuple[Products, list[FloatArray]]:
-    """The reduced form of a design whose random columns are in units of their own, and these units, shapes (q,)."""
-    units = [column_scale(b.z) for b in design.blocks]
-    blocks = tuple(replace(b, z=b.z / u) for b, u in zip(design.blocks, units, strict=True))
-    return form(replace(design, blocks=blocks)), units
-
-
-def in_units(
-    modes: Sequence[FloatArray], covariances: Sequence[FloatArray], units: Sequence[FloatArray]
-) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-    """Modes (L, q) and covariances (L, q, q) of unit-free effects per block, in the units of the columns."""
-    return (
-        tuple(m / u for m, u in zip(modes, units, strict=True)),
-        tuple(v / np.outer(u, u) for v, u in zip(covariances, units, strict=True)),
-    )
 
 
 def _inside(products: Products, factor: FloatArray) -> FloatArray:

@@ -15,17 +15,21 @@ symmetry only a scale per column, the autoregressive form nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
+from unimix.design.arrays import TIED_LEVELS, AuxiliaryDesign, Design, RandomBlock
 from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Conditioning:
     def relative(self, covariances: Sequence[FloatArray], sigma: float) -> tuple[FloatArray, ...]:
         """Relative lower triangular factors, shapes (q, q), of the user's covariances in conditioned coordinates."""
         return relative_factors(self.conditioned(covariances), sigma / self.residual)
+
+    def lost(self, *, reml: bool) -> float:
+        """What the user's (restricted) log-likelihood is less than the conditioned one's."""
+        scale = float(np.log(self.scale))
+        return (self.n - len(self.shift)) * scale + self.log_det if reml else self.n * scale
 
     @property
     def residual(self) -> float:
@@ -130,6 +139,89 @@ def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, .
     )
 
 
+class WellScaled:
+    """A design in well-scaled coordinates: :func:`condition`, once for all who ask.
+
+    The rows are as large as the design itself and kept only while somebody holds them; the way back is kept.
+
+    Attributes:
+        common: What has been worked out in these coordinates, shared by the design and its well-scaled rows.
+    """
+
+    def __init__(self, design: Design, way_back: Conditioning | None = None) -> None:
+        self._design, self._rows, self._way_back = weakref.ref(design), weakref.ref(design), way_back
+        self.common: dict[str, Any] = {}
+        self._is_own = way_back is not None
+
+    @property
+    def rows(self) -> Design:
+        """The design in well-scaled columns."""
+        design, rows = self._design(), self._rows()
+        assert design is not None  # noqa: S101  it holds this object
+        if self._is_own or (self._way_back is not None and rows is not None):
+            return design if self._is_own or rows is None else rows
+        made, self._way_back = condition(design)
+        self._rows = weakref.ref(made)
+        own = made.keep(_NAME, lambda: WellScaled(made, _no_change(made)))
+        own.common = self.common
+        design.hand_over(TIED_LEVELS, made)
+        return made
+
+    @property
+    def way_back(self) -> Conditioning:
+        """From well-scaled coordinates to those of the design."""
+        if self._way_back is None:
+            _ = self.rows
+        assert self._way_back is not None  # noqa: S101  set by the rows
+        return self._way_back
+
+    def share(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """Something in well-scaled coordinates, made at the first call of the design or of its rows."""
+        if name not in self.common:
+            self.common[name] = make()
+        found: Kept = self.common[name]
+        return found
+
+
+_NAME = "well-scaled columns"
+
+
+def well_scaled(design: Design) -> WellScaled:
+    """The design in well-scaled coordinates; an offset of a linear model is subtracted first.
+
+    Asked about rows that are well scaled already, it gives the rows themselves.
+    """
+    plain = without_offset(design)
+    return plain.keep(_NAME, lambda: WellScaled(plain))
+
+
+@contextmanager
+def rows_kept(design: Design) -> Iterator[None]:
+    """Keep the well-scaled rows of a design while several ask for them in turn."""
+    rows = well_scaled(design).rows
+    yield
+    del rows
+
+
+def without_offset(design: Design) -> Design:
+    """A linear model with its offset subtracted from the response, made once; others as they are."""
+    offset = design.offset
+    if offset is None or not design.is_linear:
+        return design
+    return design.keep("without offset", lambda: replace(design, y=design.y - offset, offset=None))
+
+
+def _no_change(design: Design) -> Conditioning:
+    """The way back of columns that are well scaled already."""
+    blocks = tuple(np.eye(b.q) for b in design.blocks)
+    parts = {
+        name: np.eye(part.x.shape[1])
+        for name, part in (("zero", design.zero), ("dispersion", design.dispersion))
+        if part is not None
+    }
+    return Conditioning(np.zeros(design.p), np.eye(design.p), 1.0, blocks, 0.0, design.n, parts=parts)
+
+
 def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
     """The same for a generalised model, whose response stays as it is but for a Gaussian one with an identity link."""
     inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
@@ -174,11 +266,9 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
         reml: Whether the log-likelihood is the restricted one.
     """
     s, matrix = way_back.scale, way_back.coefficients
-    p = len(way_back.shift)
     log_likelihood = estimates.log_likelihood
     if log_likelihood is not None:
-        lost = (way_back.n - p) * np.log(s) + way_back.log_det if reml else way_back.n * np.log(s)
-        log_likelihood = float(log_likelihood - lost)
+        log_likelihood = float(log_likelihood - way_back.lost(reml=reml))
     turns = [s * t for t in way_back.blocks]
     return replace(
         estimates,

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from unimix.likelihood.lmm import penalised_least_squares
-from unimix.likelihood.lmm.derivatives import Curvature, Moments, cell_jacobian, in_factors, moments, traces_and_forms
+from unimix.likelihood.lmm.derivatives import Curvature, Moments, cell_jacobian, in_factors, traces_and_forms
+from unimix.likelihood.lmm.penalised_least_squares import Profile, cells
 from unimix.likelihood.lmm.reduced_data import Products
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,17 +47,19 @@ class Uncertainty:
         return np.asarray(inverse / np.outer(scale, scale))
 
 
-def satterthwaite(products: Products, factors: Sequence[FloatArray], sigma: float, *, reml: bool) -> Uncertainty:
+def satterthwaite(
+    products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments, *, reml: bool
+) -> Uncertainty:
     """Observed information of the relative factors and log sigma, and what they do to Phi.
 
     Args:
         products: The model.
         factors: Relative lower triangular factors at the estimates, shapes (q, q).
         sigma: Residual standard deviation.
+        at: The criterion there.
+        found: Its moments there.
         reml: Criterion.
     """
-    at = penalised_least_squares.profile(products, factors, reml=reml)
-    found = moments(products, at.state)
     gradient, hessian, mixed = _unprofiled(at, found, sigma, reml=reml)
     curve = Curvature(gradient, hessian)
     _, by_factor = in_factors(curve, products, factors)
@@ -75,25 +77,25 @@ def satterthwaite(products: Products, factors: Sequence[FloatArray], sigma: floa
     return Uncertainty(cov, slopes, -full)
 
 
-def _unprofiled(
-    at: penalised_least_squares.Profile, found: Moments, sigma: float, *, reml: bool
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _unprofiled(at: Profile, found: Moments, sigma: float, *, reml: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Derivatives with sigma held: gradient (c,), Hessian (c, c), and the mixed derivatives with log sigma (c,)."""
     t, tt, q, quad = traces_and_forms(at, found, reml=reml)
     return -0.5 * t + 0.5 * q / sigma**2, 0.5 * tt - quad / sigma**2, -q / sigma**2
 
 
-def kenward_roger(products: Products, factors: Sequence[FloatArray], sigma: float) -> Uncertainty:
+def kenward_roger(
+    products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments
+) -> Uncertainty:
     """Expected information of the covariances and sigma^2, in which V is linear, and the adjusted covariance matrix.
 
     Args:
         products: The model.
         factors: Relative factors at the REML estimates, shapes (q, q).
         sigma: Residual standard deviation.
+        at: The restricted criterion there.
+        found: Its moments there.
     """
-    at = penalised_least_squares.profile(products, factors, reml=True)
-    found = moments(products, at.state)
-    order = penalised_least_squares.cells(products)
+    order = cells(products)
     p, cov = products.p, at.cov_unscaled
     d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
     # V = sum D_a V_a + I: what belongs to I follows from the rest.
@@ -185,7 +187,14 @@ def _kenward_roger_f(found: Uncertainty, contrasts: FloatArray, beta: FloatArray
 
 
 def observed_covariance(
-    products: Products, factors: Sequence[FloatArray], sigma: float, beta: FloatArray, *, reml: bool
+    products: Products,
+    factors: Sequence[FloatArray],
+    sigma: float,
+    beta: FloatArray,
+    at: Profile,
+    found: Moments,
+    *,
+    reml: bool,
 ) -> FloatArray:
     """Covariance matrix of the fixed effects from the observed information of all parameters together, shape (p, p).
 
@@ -193,9 +202,7 @@ def observed_covariance(
     zero: by J Var(theta) J' with J the derivatives of the estimated fixed effects by the variance parameters (Kass &
     Steffey 1989, J. Am. Stat. Assoc. 84:717-726, eq. 3.5).
     """
-    at = penalised_least_squares.profile(products, factors, reml=reml)
-    found = moments(products, at.state)
-    made = satterthwaite(products, factors, sigma, reml=reml)
+    made = satterthwaite(products, factors, sigma, at, found, reml=reml)
     p = products.p
     e = np.append(-beta, 1.0)
     gram = at.state.gram[:p, :p] / sigma**2

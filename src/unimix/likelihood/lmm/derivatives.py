@@ -64,13 +64,13 @@ def project(products: Products, state: State) -> Projected:
     return Projected(h, state.s2r - np.asarray(state.s22 @ state.ks), w, n)
 
 
-def gradient(products: Products, at: Profile, *, reml: bool) -> list[FloatArray]:
+def gradient(products: Products, at: Profile, *, reml: bool, projected: Projected | None = None) -> list[FloatArray]:
     """Derivatives of the profiled criterion by D_k: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k.
 
     On the boundary these are the derivatives that count: l is at a maximum over positive semi-definite D where
     D_k G_k = 0 and no G_k has a positive eigenvalue.
     """
-    found = project(products, at.state)
+    found = project(products, at.state) if projected is None else projected
     p, levels = products.p, products.c.shape[2]
     e = np.append(-at.beta, 1.0)
     ratio = at.freedom / at.quadratic
@@ -161,9 +161,9 @@ class Moments:
     aa: FloatArray
 
 
-def moments(products: Products, state: State) -> Moments:
+def moments(products: Products, state: State, projected: Projected | None = None) -> Moments:
     """All moments at a state; costs a few gradients."""
-    found = project(products, state)
+    found = project(products, state) if projected is None else projected
     order = cells(products)
     c, r = len(order), found.h.shape[2]
     q, levels = found.h.shape[:2]

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.likelihood.lmm import gls
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.response import row_log_likelihood
 
@@ -49,39 +48,6 @@ def is_at_optimum(gain: float, curvature: float, *, singular: bool) -> tuple[boo
     return True, ()
 
 
-def left_to_gain(
-    y: FloatArray, x: FloatArray, blocks: Sequence[gls.Block], factors: Sequence[FloatArray], *, reml: bool
-) -> float:
-    """g'H^-1 g / 2 with gradient and Hessian of the profiled log-likelihood by central differences.
-
-    Elements of the factors that are zero stay there. Steps are relative to each element (or to its row), so that very
-    large and very small variances are differentiated equally well.
-
-    Args:
-        y: Response with one residual variance, shape (n,).
-        x: Fixed-effects columns, shape (n, p).
-        blocks: Blocks of random effects.
-        factors: Relative covariance factors, lower triangular, shapes (q, q).
-        reml: Criterion.
-
-    Returns:
-        Units of the log-likelihood; infinity where the Hessian is not negative definite.
-    """
-    cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
-    if not cells:
-        return 0.0
-    sizes = [1e-3 * max(abs(factors[k][i, j]), 0.1 * float(np.abs(factors[k][i]).max())) for k, i, j in cells]
-
-    def value(moves: dict[int, float]) -> float:
-        moved = [f.copy() for f in factors]
-        for c, times in moves.items():
-            k, i, j = cells[c]
-            moved[k][i, j] += times * sizes[c]
-        return gls.profile(y, x, blocks, tuple(f @ f.T for f in moved), reml=reml)[0]
-
-    return newton_gain(*differences(value, len(cells)))
-
-
 @dataclass(frozen=True)
 class Curvature:
     """The neighbourhood of a point.
@@ -109,7 +75,10 @@ def curvature_of_laplace(
     zero: FloatArray | None = None,
     nodes: int = 1,
 ) -> Curvature:
-    """The same for Laplace's approximation, over covariance factors, fixed effects and dispersion parameters.
+    """The curvature of Laplace's approximation over covariance factors, fixed effects and dispersion parameters.
+
+    By central differences with steps relative to each element of the factors (or to its row), so that very large and
+    very small variances are differentiated equally well. Elements that are zero stay there.
 
     Args:
         design: Of a generalised model.

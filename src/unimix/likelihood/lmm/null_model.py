@@ -10,10 +10,8 @@ import numpy.typing as npt
 from unimix.design.arrays import Design, RandomBlock
 from unimix.distributions.links import LINKS
 from unimix.errors import FitError
-from unimix.likelihood.glmm.optimise import search_laplace
-from unimix.likelihood.lmm.conditioning import condition
-from unimix.likelihood.lmm.optimise import search
-from unimix.likelihood.lmm.reduced_data import form
+from unimix.likelihood.glmm.criterion import LaplaceCriterion
+from unimix.likelihood.lmm.criterion import LinearCriterion
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -40,13 +38,14 @@ def null_model(design: Design) -> NullModel:
         FitError: If its likelihood has no maximum that can be found.
     """
     alone = replace(design, x=np.ones((design.n, 1)), fixed_names=("Intercept",), zero=None, dispersion=None)
-    own, way_back = condition(alone)
+    criterion = LaplaceCriterion.of(alone)
     try:
-        found = search_laplace(own)
+        found = criterion.search()
     except FloatingPointError as error:
         raise FitError(
             f"The model without predictors, which the comparison needs, cannot be fitted: {error}."
         ) from None
+    way_back = criterion.way_back
     eta = way_back.shift + way_back.coefficients @ found.point.beta
     return NullModel(float(LINKS[design.family.link].inverse(eta)[0]), found.point.parameters, found.value)
 
@@ -60,7 +59,8 @@ def between_and_within(design: Design, block: RandomBlock) -> tuple[float, float
     """
     ones = np.ones((design.n, 1))
     alone = replace(block, terms=("Intercept",), z=ones, structure="us")
-    own, way_back = condition(replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None))
-    found = search(form(own), [np.ones(1)], reml=True)
-    between = way_back.scale * way_back.blocks[0][0, 0] * found.factors[0][0, 0] * found.profile.sigma
-    return float(abs(between)), float(way_back.residual * found.profile.sigma)
+    plain = replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None)
+    criterion = LinearCriterion.of(plain)
+    found = criterion.search(reml=True)
+    (between,), within = criterion.covariances(found.factors, found.profile.sigma)
+    return float(np.sqrt(between[0, 0])), within

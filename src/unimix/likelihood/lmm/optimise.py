@@ -8,26 +8,23 @@ back inside.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.likelihood.lmm import penalised_least_squares
 from unimix.likelihood.lmm.derivatives import by_factor, curvature, gradient, in_factors, moments
 from unimix.likelihood.lmm.newton import ENOUGH, ascend
 from unimix.likelihood.lmm.newton_decrement import newton_gain
+from unimix.likelihood.lmm.penalised_least_squares import Profile, pack, profile, trial_value, unpack
 from unimix.likelihood.lmm.reduced_data import Products
-from unimix.likelihood.lmm.starts import SCAN
+from unimix.likelihood.lmm.starts import line_starts, scattered_starts
 
 FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
 ZERO = 1e-6
 """Element of a unit-free relative factor that counts as zero."""
-POINTS, CLIMBED, SMALL = 128, 6, 60
-"""Points off the line, those that are climbed from, and the number of group effects up to which they are looked at."""
 LEFT = 1e-5
 """Log-likelihood that a finished search may leave; rounding hides as much where effects are a thousand residual SDs."""
 
@@ -46,59 +43,11 @@ class Optimum:
     """
 
     factors: Factors
-    profile: penalised_least_squares.Profile
+    profile: Profile
     gain: float
     escape: float
     steps: int
     finished: bool
-
-
-def starts(products: Products, units: Sequence[FloatArray], *, reml: bool) -> list[Factors]:
-    """The maxima on a line from small to large variances, best first.
-
-    Args:
-        products: The model.
-        units: Root mean square of each block's columns, shapes (q,): an effect of one unit is one residual SD.
-        reml: Criterion.
-    """
-    line = [[size * np.diag(1 / u) for u in units] for size in SCAN]
-    values = [-np.inf, *(_value(products, f, reml=reml) for f in line), -np.inf]
-    peaks = [k for k in range(len(line)) if values[k] < values[k + 1] >= values[k + 2]]
-    return [line[k] for k in sorted(peaks, key=lambda k: -values[k + 1])]
-
-
-def scattered(products: Products, units: Sequence[FloatArray], *, reml: bool) -> list[Factors]:
-    """The best of many points off that line: unequal variances, and correlations from -1 to 1.
-
-    With few rows per level the likelihood of several terms has maxima that the line passes by, most of them on the
-    boundary. Only small models are looked at: there is nothing to find, and much to evaluate, where levels are many.
-    """
-    if len(units) < 2 or sum(q * n for q, n in products.sizes) > SMALL:
-        return []
-    rng = np.random.default_rng(20151007)
-    found = [[_scattered(rng, u) for u in units] for _ in range(POINTS)]
-    order = np.argsort([-_value(products, f, reml=reml) for f in found])
-    # The best alone may all lie under one maximum: positive and negative correlations are taken in turn.
-    signs = [tuple(np.sign(f[1, 0]) for f in factors if len(f) > 1) for factors in found]
-    kinds = dict.fromkeys(signs[k] for k in order)
-    taken = [[k for k in order if signs[k] == kind][: max(CLIMBED // len(kinds), 1)] for kind in kinds]
-    return [found[k] for k in sorted(itertools.chain(*taken), key=list(order).index)]
-
-
-def _scattered(rng: np.random.Generator, unit: FloatArray) -> FloatArray:
-    rows = np.tril(rng.normal(size=(len(unit), len(unit))))
-    rows /= np.linalg.norm(rows, axis=1)[:, None]
-    sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=len(unit)))
-    return np.asarray(sizes[:, None] * rows / unit[:, None])
-
-
-@np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may be out of reach
-def _value(products: Products, factors: Sequence[FloatArray], *, reml: bool) -> float:
-    try:
-        value = penalised_least_squares.profile(products, factors, reml=reml, whole=False).value
-    except np.linalg.LinAlgError:
-        return -np.inf
-    return value if np.isfinite(value) else -np.inf
 
 
 def climb(products: Products, start: Sequence[FloatArray], *, reml: bool, max_steps: int = 200) -> Optimum:
@@ -119,7 +68,7 @@ def climb(products: Products, start: Sequence[FloatArray], *, reml: bool, max_st
         if escape < ENOUGH or steps >= max_steps:
             break
         factors = away[0]
-    at = penalised_least_squares.profile(products, factors, reml=reml)
+    at = profile(products, factors, reml=reml)
     return Optimum(factors, at, gain, escape, steps, max(gain, escape) < LEFT)
 
 
@@ -136,25 +85,27 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
     """Trust-region steps until none promises anything."""
 
     def derivatives(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return curvature_at(products, penalised_least_squares.unpack(products, theta), reml=reml)
+        return curvature_at(products, unpack(products, theta), reml=reml)
 
     found = ascend(
-        penalised_least_squares.pack(factors),
-        lambda theta: _value(products, penalised_least_squares.unpack(products, theta), reml=reml),
+        pack(factors),
+        lambda theta: trial_value(products, unpack(products, theta), reml=reml),
         derivatives,
         lambda theta: np.maximum(np.abs(theta), 0.1),  # elements of large factors move further
         max_steps,
     )
-    return lower_triangular(penalised_least_squares.unpack(products, found.at)), found.gain, found.steps
+    return lower_triangular(unpack(products, found.at)), found.gain, found.steps
 
 
-def leave_boundary(products: Products, factors: Factors, *, reml: bool) -> tuple[Factors, float]:
+def leave_boundary(
+    products: Products, factors: Factors, *, reml: bool, at: Profile | None = None
+) -> tuple[Factors, float]:
     """The best of some steps from the boundary of positive semi-definite D, and what it gains.
 
     Two kinds of steps cannot be seen in the elements of a triangular factor: into the null space of D, where the
     derivative by D has a positive eigenvalue, and turns of the factor that a zero on its diagonal hides.
     """
-    at = penalised_least_squares.profile(products, factors, reml=reml)
+    at = at or profile(products, factors, reml=reml)
     slopes = gradient(products, at, reml=reml)
     best, gained = factors, 0.0
     for k, (f, g) in enumerate(zip(factors, slopes, strict=True)):
@@ -169,7 +120,7 @@ def leave_boundary(products: Products, factors: Factors, *, reml: bool) -> tuple
             candidates.append(f + t * 2.0 * g @ f / max(float(np.abs(2.0 * g @ f).max()), 1e-300))
             for own in candidates:
                 new = [*factors[:k], own, *factors[k + 1 :]]
-                value = _value(products, new, reml=reml)
+                value = trial_value(products, new, reml=reml)
                 if value - at.value > gained:
                     best, gained = lower_triangular(new), value - at.value
     return best, gained
@@ -177,8 +128,7 @@ def leave_boundary(products: Products, factors: Factors, *, reml: bool) -> tuple
 
 def search(
     products: Products,
-    units: Sequence[FloatArray],
-    further: Sequence[Factors] = (),
+    further: Sequence[Sequence[FloatArray]] = (),
     *,
     reml: bool,
     max_steps: int = 200,
@@ -187,47 +137,49 @@ def search(
     """The highest maximum that can be found.
 
     Args:
-        products: The model.
-        units: As for :func:`starts`.
+        products: As for :func:`.line_starts`.
         further: Other points to climb from.
         reml: Criterion.
         max_steps: From each start.
         thorough: Also from the best of many points off the line.
     """
-    begun = [*starts(products, units, reml=reml), *further]
-    begun += scattered(products, units, reml=reml) if thorough else []
+    begun: list[Sequence[FloatArray]] = [*line_starts(products, reml=reml), *further]
+    begun += scattered_starts(products, reml=reml) if thorough else []
     found = [climb(products, s, reml=reml, max_steps=max_steps) for s in begun]
     steps = sum(f.steps for f in found)
     best = max(found, key=lambda f: f.profile.value)
     return Optimum(best.factors, best.profile, best.gain, best.escape, steps, best.finished)
 
 
-def scaled_gradient(products: Products, at: penalised_least_squares.Profile, factors: Factors, *, reml: bool) -> float:
-    """Largest element of the gradient by the factors, each in units of its size (or of a tenth of a residual SD)."""
-    slope = by_factor(gradient(products, at, reml=reml), factors)
-    return float(np.abs(slope * np.maximum(np.abs(penalised_least_squares.pack(factors)), 0.1)).max(initial=0.0))
-
-
-def left_to_gain(products: Products, factors: Factors, *, reml: bool) -> float:
-    """What a Newton step by the exact derivatives, or a step from the boundary, promises.
-
-    Elements of the factors that are zero stay there in the Newton step: derivatives by them tell nothing.
+def scaled_gradient(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> float:
+    """Largest element of the gradient by the factors, each in units of its size (or of a tenth of a residual SD).
 
     Args:
-        products: The model, its random columns in units of their own.
+        gradients: Derivatives by the covariances, shapes (q, q).
         factors: Relative factors, lower triangular, shapes (q, q).
-        reml: Criterion.
+    """
+    slope = by_factor(gradients, factors)
+    return float(np.abs(slope * np.maximum(np.abs(pack(factors)), 0.1)).max(initial=0.0))
+
+
+def newton_decrement(factors: Sequence[FloatArray], slope: FloatArray, hessian: FloatArray) -> float:
+    """What a Newton step by the exact derivatives promises, in units of the log-likelihood.
+
+    Elements of the factors that are zero stay there: derivatives by them tell nothing.
+
+    Args:
+        factors: Relative factors, lower triangular, shapes (q, q).
+        slope: Gradient by their elements, shape (c,).
+        hessian: Shape (c, c).
 
     Returns:
-        Units of the log-likelihood; infinity where the Hessian is not negative definite.
+        Infinity where the Hessian is not negative definite.
     """
-    moving = np.flatnonzero(np.abs(penalised_least_squares.pack(factors)) > ZERO)
-    slope, hessian = curvature_at(products, factors, reml=reml)
-    inside = newton_gain(slope[moving], hessian[np.ix_(moving, moving)]) if len(moving) else 0.0
-    return max(inside, leave_boundary(products, factors, reml=reml)[1])
+    moving = np.flatnonzero(np.abs(pack(factors)) > ZERO)
+    return newton_gain(slope[moving], hessian[np.ix_(moving, moving)]) if len(moving) else 0.0
 
 
 def curvature_at(products: Products, factors: Factors, *, reml: bool) -> tuple[FloatArray, FloatArray]:
     """Gradient (c,) and Hessian (c, c) of the profiled criterion by the elements of the factors."""
-    at = penalised_least_squares.profile(products, factors, reml=reml)
+    at = profile(products, factors, reml=reml)
     return in_factors(curvature(at, moments(products, at.state), reml=reml), products, factors)

@@ -237,7 +237,11 @@ def profile(products: Products, factors: Sequence[FloatArray], *, reml: bool, wh
     Raises:
         numpy.linalg.LinAlgError: If the point is out of numerical reach.
     """
-    state = state_at(products, factors, whole=whole)
+    return profile_of(products, state_at(products, factors, whole=whole), reml=reml)
+
+
+def profile_of(products: Products, state: State, *, reml: bool) -> Profile:
+    """:func:`profile` where V^-1 is known already."""
     p, n = products.p, products.n
     lower = np.linalg.cholesky(state.gram)
     half = np.linalg.solve(lower[:p, :p], np.eye(p))
@@ -251,11 +255,25 @@ def profile(products: Products, factors: Sequence[FloatArray], *, reml: bool, wh
     return Profile(float(value), float(np.sqrt(sigma2)), beta, half.T @ half, quadratic, freedom, state)
 
 
+@np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may be out of reach
+def trial_value(products: Products, factors: Sequence[FloatArray], *, reml: bool) -> float:
+    """The criterion at relative factors, shapes (q, q); -inf where it is out of numerical reach."""
+    try:
+        value = profile(products, factors, reml=reml, whole=False).value
+    except np.linalg.LinAlgError:
+        return -np.inf
+    return value if np.isfinite(value) else -np.inf
+
+
 def log_likelihood(
     products: Products, factors: Sequence[FloatArray], sigma: float, beta: FloatArray | None = None, *, reml: bool
 ) -> float:
     """The same with the residual standard deviation given, and beta too where it is not profiled out (ML)."""
-    at = profile(products, factors, reml=reml)
+    return at_sigma(products, profile(products, factors, reml=reml), sigma, beta, reml=reml)
+
+
+def at_sigma(products: Products, at: Profile, sigma: float, beta: FloatArray | None = None, *, reml: bool) -> float:
+    """:func:`log_likelihood` where the profiled criterion is known already."""
     quadratic = at.quadratic
     if beta is not None and not reml:
         off = beta - at.beta

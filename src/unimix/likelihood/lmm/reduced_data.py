@@ -19,7 +19,6 @@ import numpy.typing as npt
 from scipy import sparse
 
 from unimix.design.arrays import Design, RandomBlock
-from unimix.likelihood.lmm.gls import tied_levels
 from unimix.likelihood.posterior.marginal import split_blocks
 
 FloatArray = npt.NDArray[np.float64]
@@ -105,9 +104,8 @@ def form(design: Design) -> Products:
     q = z.shape[1]
     u = np.stack([per_level(basis[:, [i]] * right) for i in range(q)])
     left = right - np.einsum("ni,nir->nr", basis, np.moveaxis(u, 1, 0)[codes])
-    others = [design.blocks[k] for k in rest]
     log_weights = 0.0 if design.weights is None else float(0.5 * np.log(design.weights).sum())
-    u2, within2, within_right, pieces = _other_factors(others, basis, codes, levels, left, root)
+    u2, within2, within_right, pieces = _other_factors(design, rest, basis, codes, levels, left, root)
     return Products(
         n=design.n,
         p=design.p,
@@ -129,21 +127,13 @@ def n_dense_effects(design: Design) -> int:
     """Number of effects that the largest dense matrix is formed for."""
     if not design.blocks:
         return 0
-    first, rest = split_blocks(design.blocks)
-    others = [design.blocks[k] for k in rest]
-    m = sum(b.q * b.n_levels for b in others)
-    if m <= SMALL:
-        return m
-    pieces = _pieces(others, design.blocks[first[0]].codes, design.blocks[first[0]].n_levels)
+    m, pieces = _other_effects(design, split_blocks(design.blocks)[1])
     return m if pieces is None else max(len(p) for p in pieces)
 
 
 def independent_pieces(design: Design) -> list[IntArray] | None:
     """Effects outside the largest factor in sets that no row ties together; None for one set, held as dense matrix."""
-    first, rest = split_blocks(design.blocks)
-    others = [design.blocks[k] for k in rest]
-    m = sum(b.q * b.n_levels for b in others)
-    return None if m <= SMALL else _pieces(others, design.blocks[first[0]].codes, design.blocks[first[0]].n_levels)
+    return _other_effects(design, split_blocks(design.blocks)[1])[1]
 
 
 def _grams(z: FloatArray, per_level: Callable[[FloatArray], FloatArray]) -> FloatArray:
@@ -171,7 +161,8 @@ def _roots(grams: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _other_factors(
-    blocks: Sequence[RandomBlock],
+    design: Design,
+    rest: Sequence[int],
     basis: FloatArray,
     codes: IntArray,
     levels: int,
@@ -179,10 +170,10 @@ def _other_factors(
     root: FloatArray | None,
 ) -> tuple[Matrix, Matrix, FloatArray, list[IntArray] | None]:
     n, q = basis.shape
-    m = sum(b.q * b.n_levels for b in blocks)
-    if not blocks:
+    m, pieces = _other_effects(design, rest)
+    if not rest:
         return np.zeros((q * levels, 0)), np.zeros((0, 0)), np.zeros((0, left.shape[1])), None
-    z2 = sparse.hstack([_spread(b, root) for b in blocks], format="csr")
+    z2 = sparse.hstack([_spread(design.blocks[k], root) for k in rest], format="csr")
     rows = np.tile(np.arange(n), q)
     frame = sparse.csr_array(
         (basis.T.ravel(), (rows, (np.arange(q)[:, None] * levels + codes).ravel())), (n, q * levels)
@@ -194,7 +185,6 @@ def _other_factors(
     entries = within.tocoo()
     kept = np.abs(entries.data) > NOTHING * size[entries.row] * size[entries.col]
     within = sparse.csr_array((entries.data[kept], (entries.row[kept], entries.col[kept])), shape=(m, m))
-    pieces = None if m <= SMALL else _pieces(blocks, codes, levels)
     dense_u2 = u2.nnz > DENSE * u2.shape[0] * m or (m <= SMALL and u2.shape[0] * m < 1_000_000)
     return (
         u2.toarray() if dense_u2 else u2,
@@ -212,21 +202,14 @@ def _spread(block: RandomBlock, root: FloatArray | None) -> sparse.csr_array:
     return sparse.csr_array((z.ravel(), columns.ravel(), np.arange(n + 1) * q), shape=(n, block.n_levels * q))
 
 
-@dataclass(frozen=True)
-class _Tie:
-    """A factor by its codes alone."""
-
-    codes: IntArray
-    n_levels: int
-    z: FloatArray
-
-
-def _pieces(blocks: Sequence[RandomBlock], codes: IntArray, levels: int) -> list[IntArray] | None:
-    """Which effects of the other factors belong together; None if all do."""
-    nothing = np.empty((0, 0))
-    count, sets = tied_levels([_Tie(codes, levels, nothing), *(_Tie(b.codes, b.n_levels, nothing) for b in blocks)])
-    label = np.concatenate([np.repeat(s, b.q) for s, b in zip(sets[1:], blocks, strict=True)])
+def _other_effects(design: Design, rest: Sequence[int]) -> tuple[int, list[IntArray] | None]:
+    """How many effects the other factors have, and which of them belong together; None if all do."""
+    m = sum(design.blocks[k].q * design.blocks[k].n_levels for k in rest)
+    if m <= SMALL:
+        return m, None
+    count, sets = design.tied
     if count == 1:
-        return None
+        return m, None
+    label = np.concatenate([np.repeat(sets[k], design.blocks[k].q) for k in rest])
     order = np.argsort(label, kind="stable")
-    return [part for part in np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1]) if len(part)]
+    return m, [part for part in np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1]) if len(part)]

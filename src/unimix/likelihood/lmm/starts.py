@@ -7,67 +7,96 @@ tells them apart.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.likelihood.lmm import gls
+from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.penalised_least_squares import profile, trial_value
+from unimix.likelihood.lmm.reduced_data import Products
 
 FloatArray = npt.NDArray[np.float64]
-Relative = tuple[FloatArray, ...]
+Factors = list[FloatArray]
 
 SCAN = (0.02, 0.08, 0.3, 1.2, 5.0, 20.0, 80.0, 300.0)
 """Relative standard deviations, the same for every column, at which the likelihood is looked at."""
+POINTS, CLIMBED, SMALL = 128, 6, 60
+"""Points off the line, those that are climbed from, and the number of group effects up to which they are looked at."""
 
 
-def likely_starts(
-    y: FloatArray, x: FloatArray, blocks: Sequence[gls.Block], *, reml: bool, steps: int = 12
-) -> list[Relative]:
-    """Relative factors L (covariance = sigma^2 L L') after EM steps from every maximum on the line, best first.
+def line_starts(products: Products, *, reml: bool) -> list[Factors]:
+    """The maxima on a line from small to large variances, best first.
 
     Args:
-        y: Response with one residual variance, shape (n,).
-        x: Fixed-effects columns, shape (n, p).
-        blocks: Blocks of random effects in well-scaled columns.
+        products: The model, its random columns of mean square one: an effect of one is one residual SD.
+        reml: Criterion.
+    """
+    line = [[size * np.eye(q) for q, _ in products.sizes] for size in SCAN]
+    values = [-np.inf, *(trial_value(products, f, reml=reml) for f in line), -np.inf]
+    peaks = [k for k in range(len(line)) if values[k] < values[k + 1] >= values[k + 2]]
+    return [line[k] for k in sorted(peaks, key=lambda k: -values[k + 1])]
+
+
+def scattered_starts(products: Products, *, reml: bool) -> list[Factors]:
+    """The best of many points off that line: unequal variances, and correlations from -1 to 1.
+
+    With few rows per level the likelihood of several terms has maxima that the line passes by, most of them on the
+    boundary. Only small models are looked at: there is nothing to find, and much to evaluate, where levels are many.
+    """
+    if len(products.sizes) < 2 or sum(q * n for q, n in products.sizes) > SMALL:
+        return []
+    rng = np.random.default_rng(20151007)
+    found = [[_scattered(rng, q) for q, _ in products.sizes] for _ in range(POINTS)]
+    order = np.argsort([-trial_value(products, f, reml=reml) for f in found])
+    # The best alone may all lie under one maximum: positive and negative correlations are taken in turn.
+    signs = [tuple(np.sign(f[1, 0]) for f in factors if len(f) > 1) for factors in found]
+    kinds = dict.fromkeys(signs[k] for k in order)
+    taken = [[k for k in order if signs[k] == kind][: max(CLIMBED // len(kinds), 1)] for kind in kinds]
+    return [found[k] for k in sorted(itertools.chain(*taken), key=list(order).index)]
+
+
+def _scattered(rng: np.random.Generator, q: int) -> FloatArray:
+    rows = np.tril(rng.normal(size=(q, q)))
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
+    sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=q))
+    return np.asarray(sizes[:, None] * rows)
+
+
+def em_starts(products: Products, *, reml: bool, steps: int) -> list[Factors]:
+    """Relative lower triangular factors after EM steps from every maximum on the line, best first.
+
+    Args:
+        products: The model in well-scaled columns.
         reml: Criterion.
         steps: Number of EM steps from each maximum.
     """
-    # An effect of one unit contributes one residual standard deviation, whatever the scale of its column.
-    units = [1 / np.mean(b.z**2, axis=0) for b in blocks]
-
-    def value(relative: Relative) -> float:
-        return gls.profile(y, x, blocks, relative, reml=reml)[0]
-
-    at = [tuple(size**2 * np.diag(u) for u in units) for size in SCAN]
-    line = [-np.inf, *map(value, at), -np.inf]
-    peaks = [relative for k, relative in enumerate(at) if line[k] < line[k + 1] >= line[k + 2]]
-    climbed = sorted((em(y, x, blocks, p, steps) for p in peaks), key=value, reverse=True)
-    return [relative_factors(c, 1.0) for c in climbed]
+    climbed = [em(products, start, steps) for start in line_starts(products, reml=reml)]
+    return sorted(climbed, key=lambda f: trial_value(products, f, reml=reml), reverse=True)
 
 
-def em(y: FloatArray, x: FloatArray, blocks: Sequence[gls.Block], relative: Relative, steps: int) -> Relative:
-    """Relative covariances after some EM steps towards the ML estimates (Laird and Ware 1982, Biometrics 38).
+def em(products: Products, start: Sequence[FloatArray], steps: int) -> Factors:
+    """Relative factors after some EM steps towards the ML estimates (Laird and Ware 1982, Biometrics 38).
 
     Args:
-        y: Response, shape (n,).
-        x: Fixed-effects columns, shape (n, p).
-        blocks: Blocks of random effects.
-        relative: Covariances over the residual variance to start from, shapes (q, q).
+        products: The model.
+        start: Relative factors to start from, shapes (q, q), of full rank.
         steps: Number of steps.
     """
-    variance = gls.profile(y, x, blocks, relative, reml=True)[1] ** 2
-    covariances = tuple(variance * c for c in relative)
+    sigma = profile(products, start, reml=True).sigma
+    covariances = tuple(sigma**2 * f @ f.T for f in start)
     for _ in range(steps):
-        found = gls.solve(y, x, blocks, covariances, float(np.sqrt(variance)))
-        residual, freedom = y - x @ found.beta, 0.0
-        for block, c, modes, covs in zip(blocks, covariances, found.modes, found.mode_covs, strict=True):
-            residual = residual - np.einsum("nq,nq->n", block.z, modes[block.codes])
-            freedom += modes.size - float(np.trace(np.linalg.solve(c, covs.sum(axis=0))))
-        covariances = tuple(
-            np.einsum("lq,lr->qr", m, m) / len(m) + v.mean(axis=0)
-            for m, v in zip(found.modes, found.mode_covs, strict=True)
-        )
-        variance = (float(residual @ residual) + variance * freedom) / len(y)
-    return tuple(c / variance for c in covariances)
+        factors = relative_factors(covariances, sigma)
+        at = replace(profile(products, factors, reml=False), sigma=sigma)
+        modes, mode_covs = conditional_effects(products, at, factors)
+        # y'Py = |y - X beta - Z b|^2 + sigma^2 sum b'C^-1 b, so that the residual needs no rows.
+        residual, freedom = at.quadratic, 0.0
+        for c, m, v in zip(covariances, modes, mode_covs, strict=True):
+            residual -= sigma**2 * float(np.trace(np.linalg.solve(c, m.T @ m)))
+            freedom += m.size - float(np.trace(np.linalg.solve(c, v.sum(axis=0))))
+        covariances = tuple(m.T @ m / len(m) + v.mean(axis=0) for m, v in zip(modes, mode_covs, strict=True))
+        sigma = float(np.sqrt((residual + sigma**2 * freedom) / products.n))
+    return list(relative_factors(covariances, sigma))

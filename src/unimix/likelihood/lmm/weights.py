@@ -11,6 +11,8 @@ from unimix.design.arrays import Design
 from unimix.distributions.family import Family
 from unimix.errors import FitError
 
+_WEIGHTED = "rows with weights"
+
 
 def scale_rows(design: Design) -> tuple[Design, float]:
     """Emulate precision weights exactly: Var(e_i) = sigma^2 / w_i becomes sigma^2 after scaling by sqrt(w_i).
@@ -27,7 +29,14 @@ def scale_rows(design: Design) -> tuple[Design, float]:
     root = np.sqrt(design.weights)
     blocks = tuple(replace(b, z=np.ascontiguousarray(root[:, None] * b.z)) for b in design.blocks)
     scaled = replace(design, y=root * design.y, x=root[:, None] * design.x, blocks=blocks, weights=None)
+    scaled.keep(_WEIGHTED, lambda: design)
     return scaled, float(np.log(root).sum())
+
+
+def weighted_rows(design: Design) -> Design | None:
+    """The design whose rows were scaled to make this one, which is the same model; None for any other."""
+    nothing: Design | None = None
+    return design.keep(_WEIGHTED, lambda: nothing)
 
 
 def counted_rows(family: Family, n: int, weights: npt.NDArray[np.float64] | None) -> float:

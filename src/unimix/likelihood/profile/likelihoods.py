@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.gradient import pieces_of, slope_of_laplace
-from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes, search_laplace
+from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes
 from unimix.likelihood.lmm.batched_linalg import matrix_root
-from unimix.likelihood.lmm.conditioning import Conditioning, column_scale, condition
+from unimix.likelihood.lmm.conditioning import Conditioning
+from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.derivatives import gradient
-from unimix.likelihood.lmm.optimise import lower_triangular, search
+from unimix.likelihood.lmm.optimise import lower_triangular
 from unimix.likelihood.lmm.penalised_least_squares import profile
-from unimix.likelihood.lmm.reduced_data import Products, form
+from unimix.likelihood.lmm.reduced_data import Products
 
 FloatArray = npt.NDArray[np.float64]
 Slopes = tuple[float, list[FloatArray], FloatArray]
@@ -94,17 +96,15 @@ class LinearModel:
     step = DIFFERENCE
 
     def __init__(self, design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool = False) -> None:
-        plain = design if design.offset is None else replace(design, y=design.y - design.offset, offset=None)
-        own, self.way_back = condition(plain)
-        self.reml, self.products = reml, form(own)
-        units = [column_scale(b.z) for b in own.blocks]
-        found = search(self.products, units, [list(self.way_back.relative(covariances, sigma))], reml=reml)
+        criterion = LinearCriterion.of(design)
+        self.reml, self.products, self.way_back = reml, criterion.data, criterion.way_back
+        found = criterion.optimum([criterion.at(covariances, sigma, reml=reml)], reml=reml)
         sigma_c = found.profile.sigma
         turns = [self.way_back.scale * t for t in self.way_back.blocks]
         roots = tuple(sigma_c * t @ f for t, f in zip(turns, found.factors, strict=True))
         self.best = State(roots, np.empty(0), np.array([np.log(sigma_c) + self.log_unit]))
         self.beta = self.way_back.shift + self.way_back.coefficients @ found.profile.beta
-        self.value, self.sizes = found.profile.value, tuple(b.q for b in own.blocks)
+        self.value, self.sizes = found.profile.value, tuple(q for q, _ in self.products.sizes)
 
     @property
     def log_unit(self) -> float:
@@ -164,13 +164,14 @@ class LaplaceModel:
         parameters: FloatArray,
         nodes: int = 1,
     ) -> None:
-        self.design, self.way_back = condition(design)
+        criterion = LaplaceCriterion.of(design)
+        self.design, self.way_back = criterion.rows, criterion.way_back
         self.nodes, self.pieces = nodes, pieces_of(self.design)
         self.step = DIFFERENCE if nodes == 1 else COARSE
         roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
         start = Point(tuple(lower_triangular(roots)), at, parameters)
-        found = search_laplace(self.design, nodes, [start])
+        found = criterion.optimum(nodes, [start])
         made = tuple(t @ f for t, f in zip(self.way_back.blocks, found.point.factors, strict=True))
         self.best = State(made, found.point.beta, np.log(found.point.parameters))
         self.beta = self.way_back.inverse @ found.point.beta

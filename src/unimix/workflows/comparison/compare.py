@@ -12,6 +12,7 @@ from unimix.backends.registry import BackendLike
 from unimix.errors import OptionError, UnimixError, brief, listing
 from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem
+from unimix.likelihood.lmm.conditioning import rows_kept
 from unimix.result import FitResult
 from unimix.workflows.comparison.build import build_comparison
 from unimix.workflows.comparison.comparison import Comparison
@@ -57,11 +58,13 @@ def compare(
     asked = FitArguments.read(compare, formula, data, arguments, faults=faults, errors=errors)
     problem = asked.problem(str(formula), data)
     results: list[FitResult | Failure] = []
-    for engine in engines:
-        try:
-            results.append(fit_problem(engine, problem.adapted(engine)))
-        except UnimixError as error:
-            results.append(Failure(engine.info.name, type(error).__name__, brief(error), asked=backends is not None))
+    with rows_kept(problem.design):
+        for engine in engines:
+            try:
+                results.append(fit_problem(engine, problem.adapted(engine)))
+            except UnimixError as error:
+                told = Failure(engine.info.name, type(error).__name__, brief(error), asked=backends is not None)
+                results.append(told)
     fitted = [r for r in results if isinstance(r, FitResult)]
     return build_comparison(fitted, [r for r in results if isinstance(r, Failure)], order=[_label(r) for r in results])
 

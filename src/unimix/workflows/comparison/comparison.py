@@ -142,7 +142,9 @@ class Comparison:
 
     @cached_property
     def certificates(self) -> dict[str, Certificate]:
-        """A certificate of every result, by label; the best optimum is searched for from all of them.
+        """A certificate of every result, by label: made when first asked for, then kept.
+
+        The best optimum is searched for from all results.
 
         Raises:
             DataError: If the results were loaded: ``same.with_data(frame)`` takes the data.
@@ -152,6 +154,15 @@ class Comparison:
         fits = list(self.results.values())
         fresh = next((f for f in fits if f.holds_design), fits[0])
         return dict(zip(self.results, certify(fits, fresh.design()), strict=True))
+
+    def certify(self) -> Comparison:
+        """Make the certificates, which printing and saving then show; the same comparison.
+
+        Raises:
+            DataError: If the results were loaded: ``same.with_data(frame)`` takes the data.
+        """
+        _ = self.certificates
+        return self
 
     def with_data(self, data: Any) -> Comparison:
         """The same comparison of results that were loaded, with the data that were fitted.
@@ -166,8 +177,8 @@ class Comparison:
 
     @property
     def _certified(self) -> bool:
-        """Whether certificates are at hand, or can be made."""
-        return "certificates" in self.__dict__ or any(f.holds_design for f in self.results.values())
+        """Whether certificates have been made."""
+        return "certificates" in self.__dict__
 
     @property
     def causes(self) -> pd.DataFrame:
@@ -222,9 +233,13 @@ class Comparison:
         ]
         for label, row in self.verdicts.iterrows():
             blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
+        blocks.append("")
         if self._certified:
-            blocks.append("")
             blocks += [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
+        else:
+            blocks.append(
+                "No certificates yet: .certify() holds every result against the best optimum that unimix finds itself."
+            )
         return "\n".join(blocks)
 
     __repr__ = __str__

@@ -1,0 +1,111 @@
+"""Laplace's approximation of one generalised model: its optima are searched for once per design and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.arrays import Design
+from unimix.likelihood.glmm.optimise import Found, Point, search_laplace
+from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled
+from unimix.likelihood.lmm.optimise import lower_triangular
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass
+class _Known:
+    """Optima by number of nodes: from the likely starts alone, and the best of all; and the points climbed from."""
+
+    searched: dict[int, Found] = field(default_factory=dict)
+    best: dict[int, Found] = field(default_factory=dict)
+    climbed: set[tuple[int, bytes]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class LaplaceCriterion:
+    """The likelihood of a generalised (mixed) model, by Laplace's approximation or by quadrature.
+
+    Attributes:
+        rows: The design in well-scaled columns.
+        way_back: From these to the design's.
+    """
+
+    rows: Design
+    way_back: Conditioning
+    _known: _Known = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, design: Design) -> LaplaceCriterion:
+        """The criterion of a design; what it finds is kept with the design.
+
+        Args:
+            design: Of a generalised model, with or without blocks.
+        """
+        scaled = well_scaled(design)
+        return cls(scaled.rows, scaled.way_back, scaled.share("Laplace optima", _Known))
+
+    def point(self, covariances: Sequence[FloatArray], beta: FloatArray, parameters: FloatArray) -> Point:
+        """Parameters in well-scaled coordinates.
+
+        Args:
+            covariances: Of each block's effects, shapes (q, q), in the design's units.
+            beta: Fixed effects, likewise, shape (p,).
+            parameters: Dispersion parameters, shape (k,).
+        """
+        own = relative_factors(self.way_back.conditioned(covariances), 1.0)
+        at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
+        return Point(tuple(lower_triangular(own)), at, parameters)
+
+    def search(self, n_nodes: int = 1) -> Found:
+        """The highest maximum from the likely starts.
+
+        Args:
+            n_nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
+
+        Raises:
+            FloatingPointError: If the likelihood is not finite at any start.
+        """
+        known = self._known
+        if n_nodes not in known.searched:
+            # Quadrature is dear and has no exact gradient: it starts where Laplace's approximation is best.
+            starts = None if n_nodes == 1 else [self.search().point]
+            known.searched[n_nodes] = search_laplace(self.rows, n_nodes, starts=starts)
+            self._better(n_nodes, known.searched[n_nodes])
+        return known.searched[n_nodes]
+
+    def optimum(self, n_nodes: int = 1, points: Sequence[Point] = ()) -> Found:
+        """The best known maximum: from the likely starts, and uphill of these and of all earlier points.
+
+        Args:
+            n_nodes: As for :meth:`search`.
+            points: In well-scaled coordinates.
+
+        Raises:
+            FloatingPointError: If the likelihood is not finite at any start.
+        """
+        known, reason = self._known, None
+        try:
+            self.search(n_nodes)
+        except FloatingPointError as error:
+            reason = error
+        for point in points:
+            key = (n_nodes, point.pack().tobytes())
+            if key in known.climbed:
+                continue
+            known.climbed.add(key)
+            try:
+                self._better(n_nodes, search_laplace(self.rows, n_nodes, starts=[point]))
+            except FloatingPointError:  # the likelihood is not finite there
+                continue
+        if n_nodes not in known.best:
+            raise FloatingPointError(str(reason))
+        return known.best[n_nodes]
+
+    def _better(self, n_nodes: int, found: Found) -> None:
+        best = self._known.best.get(n_nodes)
+        if best is None or found.value > best.value + 1e-10:
+            self._known.best[n_nodes] = found

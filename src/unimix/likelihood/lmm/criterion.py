@@ -1,0 +1,215 @@
+"""The (restricted) likelihood of one linear mixed model, formed once per design and shared by all who ask about it.
+
+The data are conditioned and reduced when the criterion is made, which takes time by rows; everything after that goes by
+levels. What is known at a point is worked out when it is first asked for and kept, and so is the optimum: an engine's
+fit, its degrees of freedom, its certificate, tests, profiles and the other engines of a comparison share one object.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.arrays import Design
+from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled, without_offset
+from unimix.likelihood.lmm.evaluation import Evaluation
+from unimix.likelihood.lmm.optimise import Optimum, search
+from unimix.likelihood.lmm.penalised_least_squares import profile
+from unimix.likelihood.lmm.reduced_data import Products, form
+from unimix.likelihood.lmm.starts import em_starts
+from unimix.likelihood.lmm.weights import weighted_rows
+
+FloatArray = npt.NDArray[np.float64]
+KEPT, LARGE = 8, 4_000_000
+"""Evaluations that are kept, and the size of a model's matrices from which only the last one is."""
+
+
+@dataclass
+class _Known:
+    """What has been worked out: by the bytes of the parameters, and by the kind of search."""
+
+    evaluations: OrderedDict[bytes, Evaluation] = field(default_factory=OrderedDict)
+    optima: dict[tuple[bool, int, bool], Optimum] = field(default_factory=dict)
+    best: dict[bool, Optimum] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LinearCriterion:
+    """The likelihood of a design; its methods take and give parameters in the design's own coordinates.
+
+    Attributes:
+        way_back: From well-scaled coordinates, in which all is worked out, to the design's.
+        data: The reduced data, in well-scaled coordinates.
+    """
+
+    way_back: Conditioning
+    data: Products
+    _known: _Known = field(default_factory=_Known, repr=False, compare=False)
+    _places: OrderedDict[bytes, Evaluation] = field(default_factory=OrderedDict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, design: Design) -> LinearCriterion:
+        """The criterion of a design, made at the first call and kept with the design.
+
+        Args:
+            design: Gaussian, with one residual variance and one block of group effects at least.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> criterion = LinearCriterion.of(fit.design())
+            >>> at = criterion.at([fit.random[0].covariance], fit.sigma, reml=True)
+            >>> round(criterion.value(at), 4)
+            -893.2325
+        """
+        plain = without_offset(design)
+        return plain.keep("linear criterion", lambda: cls._made(plain))
+
+    @classmethod
+    def _made(cls, design: Design) -> LinearCriterion:
+        # Rows scaled by the roots of their weights are the same data but for a constant.
+        weighted = weighted_rows(design)
+        if weighted is not None and weighted.weights is not None:
+            own = cls.of(weighted)
+            constant = 0.5 * float(np.log(weighted.weights).sum())
+            return cls(own.way_back, replace(own.data, log_weights=own.data.log_weights - constant))
+        scaled = well_scaled(design)
+        data: Products = scaled.share("reduced data", lambda: form(scaled.rows))
+        return cls(scaled.way_back, data, scaled.share("linear criterion", _Known))
+
+    # -- points ---------------------------------------------------------------------------------
+
+    def at(self, covariances: Sequence[FloatArray], sigma: float, *, reml: bool) -> Evaluation:
+        """What is known at given parameters.
+
+        Args:
+            covariances: Of each block's effects, shapes (q, q); may be singular.
+            sigma: Residual standard deviation.
+            reml: Whether the restricted likelihood is meant.
+        """
+        key = _key(covariances, sigma, reml=reml)
+        if key not in self._places:
+            factors = self.way_back.relative(covariances, sigma)
+            self._keep(self._places, key, self.at_factors(factors, sigma / self.way_back.residual, reml=reml))
+        return self._places[key]
+
+    def at_factors(self, factors: Sequence[FloatArray], sigma: float, *, reml: bool) -> Evaluation:
+        """The same in well-scaled coordinates, by relative lower triangular factors, shapes (q, q)."""
+        key = _key(factors, sigma, reml=reml)
+        known = self._known.evaluations
+        if key not in known:
+            self._keep(known, key, Evaluation(self.data, tuple(factors), sigma, reml))
+        return known[key]
+
+    def recognise(self, covariances: Sequence[FloatArray], sigma: float, found: Evaluation) -> None:
+        """Say that parameters in the design's coordinates are those of an evaluation; saves a second one."""
+        self._keep(self._places, _key(covariances, sigma, reml=found.reml), found)
+
+    def _keep(self, known: OrderedDict[bytes, Evaluation], key: bytes, found: Evaluation) -> None:
+        known[key] = found
+        size = self.data.u.size + self.data.m**2 + len(self.data.c) * self.data.c.shape[2] * self.data.m
+        while len(known) > (KEPT if size < LARGE else 1):
+            known.popitem(last=False)
+
+    # -- the design's coordinates ---------------------------------------------------------------
+
+    def value(self, at: Evaluation) -> float:
+        """(Restricted) log-likelihood at an evaluation's covariances and sigma, with all constants."""
+        return at.log_likelihood() - self.way_back.lost(reml=at.reml)
+
+    def beta(self, at: Evaluation) -> FloatArray:
+        """Generalised least-squares estimates, shape (p,)."""
+        return self.way_back.shift + self.way_back.coefficients @ at.profile.beta
+
+    def coefficients_cov(self, matrix: FloatArray) -> FloatArray:
+        """A covariance matrix of fixed effects in well-scaled coordinates, (p, p), in the design's."""
+        turn = self.way_back.coefficients
+        return np.asarray(turn @ matrix @ turn.T)
+
+    def beta_cov(self, at: Evaluation) -> FloatArray:
+        """(X'V^-1 X)^-1 at given covariances and sigma, shape (p, p)."""
+        return self.coefficients_cov(at.sigma**2 * at.profile.cov_unscaled)
+
+    def effects(self, at: Evaluation) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+        """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of the group effects given all else."""
+        turns = [self.way_back.scale * t for t in self.way_back.blocks]
+        modes, covariances = at.effects
+        return (
+            tuple(m @ t.T for m, t in zip(modes, turns, strict=True)),
+            tuple(t @ v @ t.T for v, t in zip(covariances, turns, strict=True)),
+        )
+
+    def covariances(self, factors: Sequence[FloatArray], sigma: float) -> tuple[tuple[FloatArray, ...], float]:
+        """Covariances (q, q) and sigma in the design's coordinates, of relative factors in well-scaled ones."""
+        turned = [self.way_back.scale * sigma * t @ f for t, f in zip(self.way_back.blocks, factors, strict=True)]
+        return tuple(f @ f.T for f in turned), self.way_back.residual * sigma
+
+    # -- searches -------------------------------------------------------------------------------
+
+    def profiled(self, relative: Sequence[FloatArray], *, reml: bool) -> tuple[float, float]:
+        """Log-likelihood with fixed effects and residual variance profiled out; nothing is kept.
+
+        Args:
+            relative: Cov / sigma^2 per block, shapes (q, q).
+            reml: Whether the restricted likelihood is meant.
+
+        Returns:
+            The log-likelihood, and the residual standard deviation that maximises it.
+        """
+        found = profile(self.data, self.way_back.relative(relative, 1.0), reml=reml, whole=False)
+        return found.value - self.way_back.lost(reml=reml), found.sigma * self.way_back.residual
+
+    def likely_starts(self, *, reml: bool, steps: int = 12) -> list[tuple[FloatArray, ...]]:
+        """Relative lower triangular factors (q, q) from which a search should start, best first.
+
+        Args:
+            reml: Criterion.
+            steps: Number of EM steps from each maximum on a line of variances.
+        """
+        weight = self.way_back.weight
+        return [
+            relative_factors(
+                tuple(t @ f @ f.T @ t.T / weight for t, f in zip(self.way_back.blocks, factors, strict=True)), 1.0
+            )
+            for factors in em_starts(self.data, reml=reml, steps=steps)
+        ]
+
+    def search(
+        self, points: Sequence[Evaluation] = (), *, reml: bool, max_steps: int = 200, thorough: bool = True
+    ) -> Optimum:
+        """The highest maximum from every likely start and from given points; the part without points is kept.
+
+        Args:
+            points: By the same criterion.
+            reml: Criterion.
+            max_steps: Of Newton's method, from each start.
+            thorough: As for :func:`unimix.likelihood.lmm.optimise.search`.
+        """
+        kind = (reml, max_steps, thorough)
+        known = self._known
+        if kind not in known.optima:
+            known.optima[kind] = search(self.data, reml=reml, max_steps=max_steps, thorough=thorough)
+        found = known.optima[kind]
+        if points:
+            found = max([found, *(p.uphill for p in points)], key=lambda f: f.profile.value)
+        best = known.best.get(reml)
+        if best is None or found.profile.value > best.profile.value:
+            known.best[reml] = found
+        return found
+
+    def optimum(self, points: Sequence[Evaluation] = (), *, reml: bool) -> Optimum:
+        """The best known maximum: the highest that this or any earlier search came to."""
+        self.search(points, reml=reml)
+        return self._known.best[reml]
+
+
+def _key(matrices: Sequence[FloatArray], sigma: float, *, reml: bool) -> bytes:
+    parts = [np.ascontiguousarray(m, dtype=np.float64).tobytes() for m in matrices]
+    return b"".join([*parts, np.float64(sigma).tobytes(), bytes([reml])])
+
+
+__all__ = ["LinearCriterion"]
