@@ -16,8 +16,9 @@ from unimix.likelihood.lmm.conditioning import Conditioning, condition
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts, f_test
 from unimix.likelihood.lmm.evaluation import Evaluation
-from unimix.likelihood.lmm.optimise import Optimum, search
+from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.reduced_data import form
+from unimix.likelihood.lmm.search import search
 
 MIXED = [c for c in gaussian_cases() if c.mixed]
 ENGINES = ["pls", "statsmodels", "glmmtmb", "mixedlm", "mixedlm_rs"]

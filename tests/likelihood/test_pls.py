@@ -19,7 +19,8 @@ from unimix.likelihood.lmm import penalised_least_squares, reduced_data
 from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import condition
 from unimix.likelihood.lmm.derivatives import by_factor, curvature, gradient, in_factors, moments
-from unimix.likelihood.lmm.optimise import climb, leave_boundary, search
+from unimix.likelihood.lmm.optimise import climb, leave_boundary
+from unimix.likelihood.lmm.search import search
 from unimix.testing import dense
 
 FORMULAS = [

@@ -113,7 +113,7 @@ class Pls(Backend):
         if problem.start is not None:
             further = [criterion.at([f @ f.T for f in problem.start], 1.0, reml=request.reml)]
         found = criterion.search(further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
-        at = criterion.at_factors(found.factors, found.profile.sigma, reml=request.reml)
+        at = criterion.at_optimum(found, reml=request.reml)
         covariances, sigma = criterion.covariances(found.factors, found.profile.sigma)
         criterion.recognise(covariances, sigma, at)
         modes, mode_covs = criterion.effects(at)

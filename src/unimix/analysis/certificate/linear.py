@@ -19,8 +19,9 @@ from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts
 from unimix.likelihood.lmm.evaluation import Evaluation
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
-from unimix.likelihood.lmm.optimise import Optimum, search
+from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.reduced_data import form
+from unimix.likelihood.lmm.search import search
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel

@@ -17,9 +17,10 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled, without_offset
 from unimix.likelihood.lmm.evaluation import Evaluation
-from unimix.likelihood.lmm.optimise import Optimum, search
+from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import Products, form
+from unimix.likelihood.lmm.search import search
 from unimix.likelihood.lmm.starts import em_starts
 from unimix.likelihood.lmm.weights import weighted_rows
 
@@ -104,6 +105,12 @@ class LinearCriterion:
         if key not in known:
             self._keep(known, key, Evaluation(self.data, tuple(factors), sigma, reml))
         return known[key]
+
+    def at_optimum(self, found: Optimum, *, reml: bool) -> Evaluation:
+        """What is known where a search ended; nothing is worked out twice."""
+        at = Evaluation.of_optimum(self.data, found, reml=reml)
+        self._keep(self._known.evaluations, _key(at.factors, at.sigma, reml=reml), at)
+        return at
 
     def recognise(self, covariances: Sequence[FloatArray], sigma: float, found: Evaluation) -> None:
         """Say that parameters in the design's coordinates are those of an evaluation; saves a second one."""

@@ -19,11 +19,11 @@ from unimix.likelihood.lmm.batched_linalg import per_level
 from unimix.likelihood.lmm.penalised_least_squares import (
     Profile,
     State,
-    by_level,
     cells,
     gram_of,
     matmul,
     over_levels,
+    times_levels,
     total,
 )
 from unimix.likelihood.lmm.reduced_data import Matrix, Products
@@ -59,8 +59,7 @@ def project(products: Products, state: State) -> Projected:
     w = matmul(state.root, products.c.transpose(1, 0, 2))
     if not products.rest:
         return Projected(h, np.zeros((0, h.shape[2])), w, np.zeros((q * levels, 0)))
-    n = by_level(np.ascontiguousarray(w.transpose(1, 0, 2))) @ state.between
-    n = sparse.csr_array(n) if sparse.issparse(n) else np.asarray(n)
+    n = times_levels(np.ascontiguousarray(w.transpose(1, 0, 2)), state.between)
     return Projected(h, state.s2r - np.asarray(state.s22 @ state.ks), w, n)
 
 
@@ -252,21 +251,21 @@ def _add_rest(
     k_s = state.k @ state.s22
     y = _identity_less(k_s)
     g22 = state.s22 @ y
-    by_cell: dict[int, sparse.csr_array] = {}
+    by_cell: dict[int, Matrix] = {}
     for b, (k, i, j) in enumerate(order):
         if b not in firsts:
             nothing = [np.zeros((q, q)) for q, _ in products.sizes]
             nothing[k] = _unit(products.sizes[k][0], i, j)
             by_cell[b] = over_levels(products, nothing)
             t[b] = total(by_cell[b], g22)
-    spread = {a: by_level(_everywhere(wide[a], g.shape[2])) @ found.n for a in firsts}
+    spread = {a: times_levels(_everywhere(wide[a], g.shape[2]), found.n) for a in firsts}
     inner = {a: gram_of(found.n, spread[a]) for a in firsts}
     k_inner = {a: state.k @ inner[a] for a in firsts}
     for a in firsts:
         t[a] -= total(state.k, inner[a])
         for b in firsts:
             middle = np.einsum("ij,jkl,kn->inl", wide[a], g, wide[b], optimize=True)
-            once = total(state.k, gram_of(found.n, by_level(middle) @ found.n))
+            once = total(state.k, gram_of(found.n, times_levels(middle, found.n)))
             tt[a, b] += total(k_inner[a], k_inner[b].T) - 2.0 * once
         turned = y.T @ (inner[a] @ y)
         for b, unit in by_cell.items():

@@ -36,6 +36,13 @@ class Evaluation:
     sigma: float
     reml: bool
 
+    @classmethod
+    def of_optimum(cls, data: Products, found: Optimum, *, reml: bool) -> Evaluation:
+        """Where a search ended, at the sigma that maximises the likelihood there."""
+        made = cls(data, tuple(found.factors), found.profile.sigma, reml)
+        made.__dict__["profile"] = found.profile
+        return made
+
     @cached_property
     def profile(self) -> Profile:
         """The criterion with fixed effects and residual variance profiled out."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -116,3 +117,143 @@ def bounded(slope: FloatArray, values: FloatArray, radius: float) -> FloatArray:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if np.linalg.norm(step(middle)) > radius else (low, middle)
     return step(high)
+
+
+class Derivatives(Protocol):
+    """A function at B points of d parameters: value (B,), gradient (B, d) and Hessian (B, d, d)."""
+
+    @property
+    def value(self) -> FloatArray:
+        """-inf where the function does not exist."""
+
+    @property
+    def gradient(self) -> FloatArray:
+        """First derivatives."""
+
+    @property
+    def hessian(self) -> FloatArray:
+        """Second derivatives."""
+
+
+@dataclass
+class _Climbers:
+    """Where several searches are; arrays along the first axis."""
+
+    x: FloatArray
+    here: FloatArray
+    gradient: FloatArray
+    hessian: FloatArray
+    radius: FloatArray
+    gain: FloatArray
+    steps: npt.NDArray[np.int64]
+
+
+def ascend_together(
+    starts: FloatArray,
+    derivatives: Callable[[FloatArray], Derivatives],
+    unit: Callable[[FloatArray], FloatArray],
+    max_steps: int,
+) -> list[Ascent]:
+    """:func:`ascend` from several starts at once, each in a trust region of its own.
+
+    Args:
+        starts: Shape (B, d).
+        derivatives: The function with its derivatives at points (B, d).
+        unit: Size of a unit step of each parameter at points, shape (B, d).
+        max_steps: Evaluations of second derivatives from each start.
+    """
+    first = derivatives(starts)
+    b = len(starts)
+    at = _Climbers(
+        starts.copy(),
+        first.value.copy(),
+        first.gradient.copy(),
+        first.hessian.copy(),
+        np.ones(b),
+        np.full(b, np.inf),
+        np.ones(b, dtype=np.int64),
+    )
+    active = np.flatnonzero(np.isfinite(at.here))
+    while len(active):
+        finite = np.isfinite(at.gradient[active]).all(axis=1) & np.isfinite(at.hessian[active]).all(axis=(1, 2))
+        at.gain[active[~finite]] = np.inf
+        active = active[finite]
+        size = unit(at.x[active])
+        values, vectors = np.linalg.eigh(-at.hessian[active] * size[:, :, None] * size[:, None, :])
+        slope = np.einsum("bij,bi->bj", vectors, at.gradient[active] * size)
+        scale = np.maximum(np.abs(values).max(axis=1, initial=0.0), 1e-300)
+        at.gain[active] = 0.5 * np.sum(slope**2 / np.maximum(np.abs(values), 1e-10 * scale[:, None]), axis=1)
+        up = values[:, 0] < -1e-8 * scale if values.shape[1] else np.zeros(len(active), dtype=bool)
+        enough = np.minimum(1e-12 * np.maximum(1.0, np.abs(at.here[active])), ENOUGH)
+        going = (up | (at.gain[active] >= enough)) & (at.steps[active] < max_steps)
+        flat = up & (np.abs(slope[:, :1]).sum(axis=1) < 1e-8 * scale)
+        slope[flat, 0] += 1e-3 * scale[flat]
+        active = _try(at, active[going], size[going], values[going], vectors[going], slope[going], derivatives)
+    return [Ascent(x, float(v), float(g), int(s)) for x, v, g, s in zip(at.x, at.here, at.gain, at.steps, strict=True)]
+
+
+def _try(
+    at: _Climbers,
+    active: npt.NDArray[np.int64],
+    size: FloatArray,
+    values: FloatArray,
+    vectors: FloatArray,
+    slope: FloatArray,
+    derivatives: Callable[[FloatArray], Derivatives],
+) -> npt.NDArray[np.int64]:
+    """Move every active climber up, or give it up where no step leads there; returns those that moved."""
+    moved, waiting = [], np.arange(len(active))
+    while len(waiting):
+        who = active[waiting]
+        step = bounded_together(slope[waiting], values[waiting], at.radius[who])
+        trial = at.x[who] + size[waiting] * np.einsum("bij,bj->bi", vectors[waiting], step)
+        there = derivatives(trial)
+        promised = np.sum(slope[waiting] * step - 0.5 * values[waiting] * step**2, axis=1)
+        length = np.linalg.norm(step, axis=1)
+        gained = there.value - at.here[who]
+        taken = (gained > 0) & (gained > 1e-4 * promised)
+        got = who[taken]
+        at.x[got], at.here[got] = trial[taken], there.value[taken]
+        at.gradient[got], at.hessian[got] = there.gradient[taken], there.hessian[taken]
+        at.steps[got] += 1
+        kept = gained[taken] / promised[taken]
+        wider = np.where(kept > 0.5, np.minimum(2.0 * at.radius[got], 50.0), at.radius[got])
+        at.radius[got] = np.maximum(np.where(kept < 0.25, 0.25 * length[taken], wider), 1e-6)
+        moved.append(got)
+        lost = who[~taken]
+        at.radius[lost] = 0.3 * np.minimum(at.radius[lost], length[~taken])
+        hopeless = promised[~taken] < 1e-13 * np.maximum(1.0, np.abs(at.here[lost]))
+        waiting = waiting[~taken][~hopeless & (at.radius[lost] > 1e-12)]
+    return np.concatenate(moved) if moved else active[:0]
+
+
+def bounded_together(slope: FloatArray, values: FloatArray, radius: FloatArray) -> FloatArray:
+    """:func:`bounded` for several points: slopes and values (B, d), radii (B,)."""
+    if not slope.shape[1]:
+        return slope
+    least = np.maximum(0.0, -values[:, 0] * (1 + 1e-6))
+    floor = 1e-14 * np.maximum(np.abs(values).max(axis=1), 1e-300)
+
+    def step(shift: FloatArray, which: npt.NDArray[np.int64]) -> FloatArray:
+        return np.asarray(slope[which] / np.maximum(values[which] + shift[:, None], floor[which, None]))
+
+    everyone = np.arange(len(slope))
+    found = step(np.zeros(len(slope)), everyone)
+    far = np.flatnonzero((least > 0) | (np.linalg.norm(found, axis=1) > radius))
+    if not len(far):
+        return found
+    low = least[far]
+    high = low + np.linalg.norm(slope[far], axis=1) / radius[far] + floor[far]
+    shift = high
+    for _ in range(60):
+        own = step(shift, far)
+        length = np.linalg.norm(own, axis=1)
+        if (np.abs(length - radius[far]) < 1e-3 * radius[far]).all():
+            break
+        low, high = np.where(length > radius[far], shift, low), np.where(length > radius[far], high, shift)
+        # Newton's method for 1 / length, which is nearly linear in the shift (Nocedal & Wright, section 4.3).
+        bend = np.sum(own**2 / np.maximum(values[far] + shift[:, None], floor[far, None]), axis=1)
+        shift = shift + (length / radius[far] - 1.0) * length**2 / np.maximum(bend, 1e-300)
+        shift = np.where((shift > low) & (shift < high), shift, 0.5 * (low + high))
+    found[far] = step(shift, far)
+    return found

@@ -2,8 +2,8 @@
 
 Newton's method with the exact Hessian, in the elements of the relative factors. A likelihood can have several maxima,
 and every point with a zero variance is stationary in the factors: the search starts from every maximum on a line from
-small to large variances, and where it ends on the boundary it looks at the derivatives by D itself, whether one leads
-back inside.
+small to large variances (:mod:`unimix.likelihood.lmm.search`), and where it ends on the boundary it looks at the
+derivatives by D itself, whether one leads back inside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from unimix.likelihood.lmm.newton import ENOUGH, ascend
 from unimix.likelihood.lmm.newton_decrement import newton_gain
 from unimix.likelihood.lmm.penalised_least_squares import Profile, pack, profile, trial_value, unpack
 from unimix.likelihood.lmm.reduced_data import Products
-from unimix.likelihood.lmm.starts import line_starts, scattered_starts
 
 FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
@@ -100,14 +99,27 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
 def leave_boundary(
     products: Products, factors: Factors, *, reml: bool, at: Profile | None = None
 ) -> tuple[Factors, float]:
-    """The best of some steps from the boundary of positive semi-definite D, and what it gains.
+    """The best of some steps from the boundary of positive semi-definite D, and what it gains."""
+    at = at or profile(products, factors, reml=reml)
+    best, gained = factors, 0.0
+    for new in steps_from_boundary(factors, gradient(products, at, reml=reml)):
+        value = trial_value(products, new, reml=reml)
+        if value - at.value > gained:
+            best, gained = lower_triangular(new), value - at.value
+    return best, gained
+
+
+def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArray]) -> list[Factors]:
+    """Factors near those on the boundary where the likelihood may be higher; none where no block lies on it.
 
     Two kinds of steps cannot be seen in the elements of a triangular factor: into the null space of D, where the
     derivative by D has a positive eigenvalue, and turns of the factor that a zero on its diagonal hides.
+
+    Args:
+        factors: Relative factors, lower triangular, shapes (q, q).
+        slopes: Derivatives by D there, symmetric, shapes (q, q).
     """
-    at = at or profile(products, factors, reml=reml)
-    slopes = gradient(products, at, reml=reml)
-    best, gained = factors, 0.0
+    found: list[Factors] = []
     for k, (f, g) in enumerate(zip(factors, slopes, strict=True)):
         size = float(np.abs(f).max(initial=0.0))
         if len(f) and np.diag(f).min() > 1e-3 * max(size, 1e-3):
@@ -118,37 +130,8 @@ def leave_boundary(
             wide = np.hstack([f, t * vectors])
             candidates = [np.asarray(np.linalg.qr(wide.T, mode="r")).T] if rise > 0 else []
             candidates.append(f + t * 2.0 * g @ f / max(float(np.abs(2.0 * g @ f).max()), 1e-300))
-            for own in candidates:
-                new = [*factors[:k], own, *factors[k + 1 :]]
-                value = trial_value(products, new, reml=reml)
-                if value - at.value > gained:
-                    best, gained = lower_triangular(new), value - at.value
-    return best, gained
-
-
-def search(
-    products: Products,
-    further: Sequence[Sequence[FloatArray]] = (),
-    *,
-    reml: bool,
-    max_steps: int = 200,
-    thorough: bool = True,
-) -> Optimum:
-    """The highest maximum that can be found.
-
-    Args:
-        products: As for :func:`.line_starts`.
-        further: Other points to climb from.
-        reml: Criterion.
-        max_steps: From each start.
-        thorough: Also from the best of many points off the line.
-    """
-    begun: list[Sequence[FloatArray]] = [*line_starts(products, reml=reml), *further]
-    begun += scattered_starts(products, reml=reml) if thorough else []
-    found = [climb(products, s, reml=reml, max_steps=max_steps) for s in begun]
-    steps = sum(f.steps for f in found)
-    best = max(found, key=lambda f: f.profile.value)
-    return Optimum(best.factors, best.profile, best.gain, best.escape, steps, best.finished)
+            found += [[*factors[:k], own, *factors[k + 1 :]] for own in candidates]
+    return found
 
 
 def scaled_gradient(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> float:

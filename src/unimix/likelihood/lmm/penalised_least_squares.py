@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scipy import linalg, sparse
 
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
-from unimix.likelihood.lmm.reduced_data import Matrix, Products
+from unimix.likelihood.lmm.reduced_data import SMALL, Matrix, Products
 
 FloatArray = npt.NDArray[np.float64]
 Cell = tuple[int, int, int]
@@ -103,8 +103,16 @@ def stacked(products: Products, matrices: Sequence[FloatArray]) -> FloatArray:
     return np.asarray(linalg.block_diag(*(matrices[k] for k in products.first)))
 
 
-def over_levels(products: Products, matrices: Sequence[FloatArray]) -> sparse.csr_array:
-    """The other blocks' (q, q) matrices, once per level, shape (m, m)."""
+def over_levels(products: Products, matrices: Sequence[FloatArray]) -> Matrix:
+    """The other blocks' (q, q) matrices, once per level, shape (m, m); dense where that is small."""
+    if products.m <= SMALL and products.pieces is None:
+        found, start = np.zeros((products.m, products.m)), 0
+        for k in products.rest:
+            q, levels = products.sizes[k]
+            own = start + np.arange(levels)[:, None] * q + np.arange(q)
+            found[own[:, :, None], own[:, None, :]] = matrices[k]
+            start += q * levels
+        return found
     parts = [sparse.kron(sparse.eye_array(products.sizes[k][1]), matrices[k], format="csr") for k in products.rest]
     return sparse.csr_array(sparse.block_diag(parts, format="csr"))
 
@@ -117,14 +125,20 @@ def matmul(a: FloatArray, b: FloatArray) -> FloatArray:
     return found
 
 
-def by_level(a: FloatArray) -> sparse.csr_array:
-    """Matrices per level, shape (q, q, L), as one sparse matrix with rows and columns ``i * L + l``."""
+def times_levels(a: FloatArray, x: Matrix) -> Matrix:
+    """Matrices per level, shape (q, q, L), times columns with rows ``i * L + l``, shape (q * L, m)."""
     q, levels = len(a), a.shape[2]
+    if not sparse.issparse(x):
+        own = np.asarray(x).reshape(q, levels, -1)
+        made = a[:, 0, :, None] * own[0]
+        for j in range(1, q):
+            made += a[:, j, :, None] * own[j]
+        return made.reshape(q * levels, -1)
     at = np.arange(levels)
     rows = [i * levels + at for i in range(q) for _ in range(q)]
     columns = [j * levels + at for _ in range(q) for j in range(q)]
     where = (np.concatenate(rows), np.concatenate(columns))
-    return sparse.csr_array((a.ravel(), where), shape=(q * levels, q * levels))
+    return sparse.csr_array(sparse.csr_array((a.ravel(), where), shape=(q * levels, q * levels)) @ x)
 
 
 def gram_of(a: Matrix, b: Matrix) -> Matrix:
@@ -155,7 +169,7 @@ def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool =
         nothing = np.zeros((0, 0))
         none = np.zeros((0, flat.shape[1]))
         return State(root, right, np.zeros((q * levels, 0)), nothing, none, nothing, none, gram, log_det)
-    between = _times(by_level(root), products.u2)
+    between = times_levels(root, products.u2)
     s22 = products.within2 + gram_of(between, between)
     s2r = products.within_right + between.T @ flat
     spread = over_levels(products, factors)
@@ -173,11 +187,6 @@ def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool =
     wide = half @ spread.T
     k = gram_of(wide, wide)
     return State(root, right, between, s22, s2r, k, wide.T @ solved, gram - solved.T @ solved, log_det + more)
-
-
-def _times(left: sparse.csr_array, right: Matrix) -> Matrix:
-    found = left @ right
-    return sparse.csr_array(found) if sparse.issparse(found) else np.asarray(found)
 
 
 def half_inverse(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[Matrix, float]:

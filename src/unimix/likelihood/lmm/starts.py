@@ -7,6 +7,7 @@ tells them apart.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,42 +29,60 @@ POINTS, CLIMBED, SMALL = 128, 6, 60
 """Points off the line, those that are climbed from, and the number of group effects up to which they are looked at."""
 
 
+def line(products: Products) -> list[Factors]:
+    """Points on a line from small to large variances; random columns have mean square one."""
+    return [[size * np.eye(q) for q, _ in products.sizes] for size in SCAN]
+
+
+def peaks(values: Sequence[float] | FloatArray) -> list[int]:
+    """Which of the values along a line are maxima, best first."""
+    padded = [-np.inf, *values, -np.inf]
+    found = [k for k in range(len(values)) if padded[k] < padded[k + 1] >= padded[k + 2]]
+    return sorted(found, key=lambda k: -padded[k + 1])
+
+
 def line_starts(products: Products, *, reml: bool) -> list[Factors]:
-    """The maxima on a line from small to large variances, best first.
+    """The maxima on the line, best first.
 
     Args:
         products: The model, its random columns of mean square one: an effect of one is one residual SD.
         reml: Criterion.
     """
-    line = [[size * np.eye(q) for q, _ in products.sizes] for size in SCAN]
-    values = [-np.inf, *(trial_value(products, f, reml=reml) for f in line), -np.inf]
-    peaks = [k for k in range(len(line)) if values[k] < values[k + 1] >= values[k + 2]]
-    return [line[k] for k in sorted(peaks, key=lambda k: -values[k + 1])]
+    points = line(products)
+    return [points[k] for k in peaks([trial_value(products, f, reml=reml) for f in points])]
 
 
-def scattered_starts(products: Products, *, reml: bool) -> list[Factors]:
-    """The best of many points off that line: unequal variances, and correlations from -1 to 1.
+def scattered(products: Products) -> list[Factors]:
+    """Many points off the line: unequal variances, and correlations from -1 to 1.
 
     With few rows per level the likelihood of several terms has maxima that the line passes by, most of them on the
     boundary. Only small models are looked at: there is nothing to find, and much to evaluate, where levels are many.
     """
-    if len(products.sizes) < 2 or sum(q * n for q, n in products.sizes) > SMALL:
-        return []
+    return _scattered(tuple(q for q, _ in products.sizes))
+
+
+@functools.cache
+def _scattered(widths: tuple[int, ...]) -> list[Factors]:
     rng = np.random.default_rng(20151007)
-    found = [[_scattered(rng, q) for q, _ in products.sizes] for _ in range(POINTS)]
-    order = np.argsort([-trial_value(products, f, reml=reml) for f in found])
-    # The best alone may all lie under one maximum: positive and negative correlations are taken in turn.
-    signs = [tuple(np.sign(f[1, 0]) for f in factors if len(f) > 1) for factors in found]
+    blocks = []
+    for q in widths:
+        rows = np.tril(rng.normal(size=(POINTS, q, q)))
+        rows /= np.linalg.norm(rows, axis=2)[:, :, None]
+        sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=(POINTS, q)))
+        blocks.append(sizes[:, :, None] * rows)
+    return [list(factors) for factors in zip(*blocks, strict=True)]
+
+
+def varied(points: Sequence[Factors], values: Sequence[float] | FloatArray) -> list[Factors]:
+    """The best of many points, of each pattern of signs of the correlations in turn, best first.
+
+    The best alone may all lie under one maximum.
+    """
+    order = list(np.argsort(-np.asarray(values, dtype=np.float64), kind="stable"))
+    signs = [tuple(np.sign(f[1, 0]) for f in factors if len(f) > 1) for factors in points]
     kinds = dict.fromkeys(signs[k] for k in order)
     taken = [[k for k in order if signs[k] == kind][: max(CLIMBED // len(kinds), 1)] for kind in kinds]
-    return [found[k] for k in sorted(itertools.chain(*taken), key=list(order).index)]
-
-
-def _scattered(rng: np.random.Generator, q: int) -> FloatArray:
-    rows = np.tril(rng.normal(size=(q, q)))
-    rows /= np.linalg.norm(rows, axis=1)[:, None]
-    sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=q))
-    return np.asarray(sizes[:, None] * rows)
+    return [points[k] for k in sorted(itertools.chain(*taken), key=order.index)]
 
 
 def em_starts(products: Products, *, reml: bool, steps: int) -> list[Factors]:

@@ -1,0 +1,222 @@
+"""The likelihood of a small linear mixed model at many points at once, with all its derivatives, by dense matrices.
+
+The reduced data are an ordinary least-squares problem with few rows: R = [Z X y] with R'R the cross-products of all
+columns. With U = Z L and A = I + U'U, the ridge regression S = A^-1 U'R of all columns on U gives
+
+    R'V^-1 R = (R - U S)'(R - U S) + S'S,   log|V| = log|A|,
+
+sums of squares in which nothing cancels. R'V^-1 R holds H = Z'V^-1 Z, h = Z'V^-1 [X y] and [X y]'V^-1 [X y], of which
+all moments of :mod:`unimix.likelihood.lmm.derivatives` are made: with V_a = Z E_a Z',
+
+    tr V^-1 V_a = tr E_a H,   tr V^-1 V_a V^-1 V_b = tr E_a H E_b H,   R'V^-1 V_a V^-1 V_b V^-1 R = h'E_a H E_b h.
+
+Points are stacked along the first axis, so that a search from many starts costs a few calls of NumPy for each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from unimix.likelihood.lmm.penalised_least_squares import cells
+from unimix.likelihood.lmm.reduced_data import NOTHING, Products
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+RANK = 1e-15
+"""Eigenvalue of scaled cross-products, relative to the largest, that counts as zero."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """The profiled criterion at B points, with d covariance parameters.
+
+    Attributes:
+        theta: Elements of the relative factors, shape (B, d).
+        value: (Restricted) log-likelihood, -inf out of numerical reach, shape (B,).
+        by_cell: Derivatives by the cells of D, shape (B, d).
+        gradient: By the elements of the factors, shape (B, d).
+        hessian: Shape (B, d, d).
+    """
+
+    theta: FloatArray
+    value: FloatArray
+    by_cell: FloatArray
+    gradient: FloatArray
+    hessian: FloatArray
+
+
+class SmallModel:
+    """A linear mixed model with few group effects.
+
+    Args:
+        products: The reduced data.
+        reml: Whether the restricted likelihood is meant.
+    """
+
+    def __init__(self, products: Products, *, reml: bool) -> None:
+        self.products, self.reml = products, reml
+        self.cells = cells(products)
+        self.freedom = products.n - products.p if reml else products.n
+        self._starts = np.cumsum([0, *(q * levels for q, levels in products.sizes)])
+        self.z, self.right = self._stacked_rows()
+
+    @property
+    def m(self) -> int:
+        """Number of group effects."""
+        return int(self._starts[-1])
+
+    def _stacked_rows(self) -> tuple[FloatArray, FloatArray]:
+        """Z (N, m) and [X y] (N, p + 1): coordinates within the first factor, then a root of what is left."""
+        data = self.products
+        q, levels = len(data.c), data.c.shape[2]
+        r, rest = data.p + 1, data.m
+        upper = np.zeros((q * levels, self.m))
+        row = np.arange(q)[:, None] * levels + np.arange(levels)
+        column = 0
+        for k in data.first:
+            size = data.sizes[k][0]
+            for j in range(size):
+                upper[row, self._starts[k] + np.arange(levels) * size + j] = data.c[column]
+                column += 1
+        own = [np.arange(self._starts[k], self._starts[k + 1]) for k in data.rest]
+        others = np.concatenate([np.empty(0, dtype=np.int64), *own])
+        upper[:, others] = data.u2.toarray() if sparse.issparse(data.u2) else data.u2
+        within2 = data.within2.toarray() if sparse.issparse(data.within2) else data.within2
+        gram = np.block([[within2, data.within_right], [data.within_right.T, data.within]])
+        above = np.concatenate([upper[:, others], data.u.reshape(q * levels, r)], axis=1)
+        left = np.diag(gram)
+        whole = left + (above**2).sum(axis=0)
+        unit = np.sqrt(np.where(left > NOTHING * whole, left, np.where(whole > 0, whole, 1.0)))
+        values, vectors = np.linalg.eigh(gram / np.outer(unit, unit))
+        kept = values > RANK * max(float(values[-1]), 0.0)
+        root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T * unit
+        lower = np.zeros((len(root), self.m))
+        lower[:, others] = root[:, :rest]
+        right = np.concatenate([data.u.reshape(q * levels, r), root[:, rest:]])
+        return np.concatenate([upper, lower]), right
+
+    @cached_property
+    def _sources(self) -> IntArray:
+        """For each cell a the rows of H that are the rows of E_a H, shape (d, m); m stands for a row of zeros."""
+        found = np.full((len(self.cells), self.m), self.m)
+        for a, (k, i, j) in enumerate(self.cells):
+            q, levels = self.products.sizes[k]
+            first = self._starts[k] + np.arange(levels) * q
+            found[a, first + i], found[a, first + j] = first + j, first + i
+        return found
+
+    @cached_property
+    def _bends(self) -> FloatArray:
+        """Second derivatives of the cells of D = LL' by the elements of L, shape (d, d, d); D is quadratic in L."""
+        d = len(self.cells)
+        place = {cell: a for a, cell in enumerate(self.cells)}
+        found = np.zeros((d, d, d))
+        for a, (k, i, j) in enumerate(self.cells):
+            for row in range(j, self.products.sizes[k][0]):
+                cell = place[k, max(i, row), min(i, row)]
+                found[cell, a, place[k, row, j]] += 2.0 if row == i else 1.0
+        return found
+
+    def factors(self, theta: FloatArray) -> list[FloatArray]:
+        """Lower triangular factors per block, shapes (B, q, q), of their elements (B, d)."""
+        made = [np.zeros((len(theta), q, q)) for q, _ in self.products.sizes]
+        for a, (k, i, j) in enumerate(self.cells):
+            made[k][:, i, j] = theta[:, a]
+        return made
+
+    def _spread(self, factors: Sequence[FloatArray]) -> FloatArray:
+        """U = Z L, shape (B, N, m)."""
+        n, parts = len(self.z), []
+        for k, (q, levels) in enumerate(self.products.sizes):
+            own = self.z[:, self._starts[k] : self._starts[k + 1]]
+            turned = own.reshape(n * levels, q) @ factors[k] if q > 1 else own.reshape(1, -1, 1) * factors[k]
+            parts.append(turned.reshape(len(turned), n, levels * q))
+        return np.concatenate(parts, axis=2)
+
+    def values(self, factors: Sequence[FloatArray]) -> FloatArray:
+        """The criterion at factors, any square roots of D, shapes (B, q, q); -inf out of numerical reach."""
+        gram, log_det = self._inner(factors, self.right)
+        return self._profiled(gram, log_det)[0]
+
+    @np.errstate(all="ignore")  # a trial step may be out of reach
+    def _inner(self, factors: Sequence[FloatArray], right: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """R'V^-1 R (B, r, r) and log|V| (B,)."""
+        u = self._spread(factors)
+        turned = u.transpose(0, 2, 1)
+        inside = turned @ u
+        inside.reshape(len(u), -1)[:, :: u.shape[2] + 1] += 1.0
+        bad = ~np.isfinite(inside).all(axis=(1, 2))
+        inside[bad] = np.eye(u.shape[2])
+        lower = np.linalg.cholesky(inside)
+        log_det = 2.0 * np.log(np.diagonal(lower, axis1=1, axis2=2)).sum(axis=1)
+        solved = np.linalg.solve(inside, turned @ right)
+        rest = right - u @ solved
+        gram = rest.transpose(0, 2, 1) @ rest + solved.transpose(0, 2, 1) @ solved
+        return gram, np.where(bad, np.inf, log_det)
+
+    def _profiled(self, gram: FloatArray, log_det: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Value (B,), y'Py (B,), [-beta, 1] (B, p + 1) and (X'V^-1 X)^-1 (B, p, p)."""
+        p, bad = self.products.p, ~(np.isfinite(gram).all(axis=(1, 2)) & np.isfinite(log_det))
+        gram = np.where(bad[:, None, None], np.eye(p + 1), gram)
+        lower = np.linalg.cholesky(gram)
+        half = np.linalg.inv(lower[:, :p, :p])
+        quadratic = lower[:, p, p] ** 2
+        value = -0.5 * (self.freedom * (1 + np.log(2 * np.pi * quadratic / self.freedom)) + log_det)
+        if self.reml:
+            value = value - np.log(np.diagonal(lower, axis1=1, axis2=2)[:, :p]).sum(axis=1)
+        e = np.ones((len(gram), p + 1))
+        e[:, :p] = -(half.transpose(0, 2, 1) @ lower[:, p, :p, None])[:, :, 0]
+        value = np.where(bad, -np.inf, value + self.products.log_weights)
+        return value, np.asarray(quadratic), e, np.asarray(half.transpose(0, 2, 1) @ half)
+
+    def at(self, theta: FloatArray) -> Points:
+        """The criterion with gradient and Hessian at elements of factors (B, d).
+
+        With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom, as in
+        :func:`unimix.likelihood.lmm.derivatives.curvature`.
+        """
+        m, p, c = self.m, self.products.p, len(self.cells)
+        whole, log_det = self._inner(self.factors(theta), np.concatenate([self.z, self.right], axis=1))
+        gram = whole[:, m:, m:]
+        value, quadratic, e, cov = self._profiled(gram, log_det)
+        b = len(theta)
+        padded = np.concatenate([whole[:, :m], np.zeros((b, 1, whole.shape[2]))], axis=1)
+        moved = padded[:, self._sources]  # E_a [H h], shape (B, d, m, m + r)
+        own, right = moved[..., :m], moved[..., m:]
+        t = np.trace(own, axis1=2, axis2=3)
+        tt = own.reshape(b, c, -1) @ own.transpose(0, 3, 2, 1).reshape(b, -1, c)
+        flat = right.transpose(0, 2, 1, 3).reshape(b, m, -1)
+        a = (whole[:, :m, m:].transpose(0, 2, 1) @ flat).reshape(b, p + 1, c, p + 1).transpose(0, 2, 1, 3)
+        aa = flat.transpose(0, 2, 1) @ (whole[:, :m, :m] @ flat)
+        aa = aa.reshape(b, c, p + 1, c, p + 1)
+        ax = (a @ e[:, None, :, None])[..., 0]
+        q = (ax @ e[..., None])[..., 0]
+        xy = ax[..., :p]
+        quad = np.einsum("barcs,br,bs->bac", aa, e, e) - xy @ cov @ xy.transpose(0, 2, 1)
+        if self.reml:
+            turned = a[..., :p, :p] @ cov[:, None]
+            t = t - np.trace(turned, axis1=2, axis2=3)
+            tt = tt - 2.0 * np.einsum("barcs,bsr->bac", aa[:, :, :p, :, :p], cov)
+            tt = tt + turned.reshape(b, c, -1) @ turned.transpose(0, 3, 2, 1).reshape(b, -1, c)
+        ratio = (self.freedom / quadratic)[:, None]
+        by_cell = -0.5 * t + 0.5 * ratio * q
+        by_cells = 0.5 * tt - ratio[..., None] * quad
+        by_cells += 0.5 * (ratio / quadratic[:, None])[..., None] * q[:, :, None] * q[:, None, :]
+        jacobian = theta @ self._bends  # (d, B, d)
+        jacobian = jacobian.transpose(1, 0, 2)
+        gradient = (by_cell[:, None] @ jacobian)[:, 0]
+        hessian = jacobian.transpose(0, 2, 1) @ by_cells @ jacobian + np.tensordot(by_cell, self._bends, axes=1)
+        return Points(theta, value, by_cell, gradient, (hessian + hessian.transpose(0, 2, 1)) / 2)
+
+    def by_covariance(self, at: Points) -> list[FloatArray]:
+        """Derivatives by the D of one point: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k."""
+        found = [np.zeros((q, q)) for q, _ in self.products.sizes]
+        for slope, (k, i, j) in zip(at.by_cell[0], self.cells, strict=True):
+            found[k][i, j] = found[k][j, i] = slope if i == j else 0.5 * slope
+        return found
