@@ -20,7 +20,7 @@ from unimix.distributions.links import LINKS
 from unimix.likelihood.glmm.laplace import fixed_predictor, laplace
 from unimix.likelihood.lmm.penalised_least_squares import gram_of, half_inverse
 from unimix.likelihood.lmm.reduced_data import Matrix
-from unimix.likelihood.lmm.sparse_effects import spread
+from unimix.likelihood.lmm.sparse_effects import layout_of
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
@@ -80,13 +80,12 @@ def slope_of_laplace(
         start: Spherical modes to start from.
         whole: The factors are any square roots, and all of their elements are wanted, row by row.
     """
-    fixed = fixed_predictor(design, beta)
+    fixed, layout = fixed_predictor(design, beta), layout_of(design)
     found = laplace(
         lambda eta: row_log_likelihood(design, parameters, eta),
         fixed,
-        design.blocks,
+        layout,
         (),
-        design.tied,
         factors=factors,
         start=start,
     )
@@ -101,9 +100,8 @@ def slope_of_laplace(
         row_log_likelihood(design, parameters, eta + step).observed
         - row_log_likelihood(design, parameters, eta - step).observed
     ) / (2 * step)
-    z = spread(design.blocks, factors, design.n)
-    a = sparse.csr_array(z.T @ (z.multiply(rows.observed[:, None])))
-    half, _ = half_inverse(a.toarray() if pieces is None else a, pieces)
+    z = layout.spread(factors)
+    half = _half_inverse(z, rows.observed, pieces)
     # The gradient feels the modes at first order, the value does not: two more steps than the value needed.
     for _ in range(2):
         u = u + np.asarray(half.T @ (half @ (z.T @ rows.score - u)))
@@ -137,7 +135,17 @@ def _elements(q: int, *, whole: bool) -> list[tuple[int, int]]:
     return [(i, j) for i in range(q) for j in range(q if whole else i + 1)]
 
 
-def _row_sums(a: Matrix, b: sparse.csr_array) -> FloatArray:
+def _half_inverse(z: Matrix, weights: FloatArray, pieces: Sequence[npt.NDArray[np.int64]] | None) -> Matrix:
+    """H with H'H = (I + Z'WZ)^-1, shape (m, m)."""
+    if not sparse.issparse(z):
+        return half_inverse(z.T @ (weights[:, None] * z), None)[0]
+    a = sparse.csr_array(z.T @ (z.multiply(weights[:, None])))
+    return half_inverse(a.toarray() if pieces is None else a, pieces)[0]
+
+
+def _row_sums(a: Matrix, b: Matrix) -> FloatArray:
+    if not sparse.issparse(b):
+        return np.asarray(np.einsum("nm,nm->n", a, b))
     return np.asarray(b.multiply(a).sum(axis=1)).ravel()
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse, special
+from scipy import special
 
 from unimix.design.arrays import Design
-from unimix.design.tied_levels import TiedLevels, tied_levels
+from unimix.design.tied_levels import tied_levels
 from unimix.distributions.log_density import Pointwise
 from unimix.likelihood.lmm.conditioning import relative_factors
-from unimix.likelihood.lmm.sparse_effects import Block, solve_pieces, spread
+from unimix.likelihood.lmm.sparse_effects import Block, EffectsLayout, layout_of
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,9 +52,8 @@ class LaplaceSolution:
 def laplace(
     response: Response,
     fixed: FloatArray,
-    blocks: Sequence[Block],
+    layout: EffectsLayout,
     covariances: Sequence[FloatArray],
-    tied: TiedLevels,
     *,
     expected: bool = False,
     start: FloatArray | None = None,
@@ -65,18 +64,15 @@ def laplace(
     Args:
         response: Log-density per row and its derivatives, as a function of the linear predictor (n,).
         fixed: X beta + offset, shape (n,).
-        blocks: Blocks of random effects; none is allowed, and then the value is exact.
+        layout: Of the blocks of random effects; without any the value is exact.
         covariances: Covariance of each block's effects, shapes (q, q); may be singular.
-        tied: Which of their levels rows tie together.
         expected: Use the expected information in the determinant, as lme4 does, instead of the observed one. Equal
             for canonical links.
         start: Effects u to start from.
         factors: Square roots of the covariances, where they are known already.
     """
     factors = relative_factors(tuple(covariances), 1.0) if factors is None else factors
-    u_matrix = spread(blocks, factors, len(fixed))
-    width = u_matrix.shape[1]
-    widths = [len(f) for f in factors]
+    blocks, u_matrix, width = layout.blocks, layout.spread(factors), layout.m
     u = np.zeros(width) if start is None else start
     here = response(fixed + u_matrix @ u)
     if start is not None and not np.isfinite(here.value).all():
@@ -86,14 +82,11 @@ def laplace(
     if not np.isfinite(value):
         return _nothing(blocks, factors, fixed, u)
 
-    def information(weights: FloatArray) -> sparse.csr_array:
-        return sparse.csr_array(u_matrix.T @ (sparse.diags_array(weights) @ u_matrix) + sparse.eye_array(width))
-
     for _ in range(_ROUNDS if width else 0):
         usable = np.isfinite(here.observed) & (here.observed > 0)
         weights = np.where(usable, here.observed, here.expected)
         gradient = u_matrix.T @ here.score - u
-        step = solve_pieces(information(weights), gradient[:, None], blocks, widths, tied)[0][:, 0]
+        step = layout.solve(layout.system(u_matrix, weights), gradient)
         promised = float(gradient @ step)
         if promised < _DECREMENT * (1.0 + abs(value)) * 1e-3:
             break
@@ -112,7 +105,7 @@ def laplace(
             break
     weights = here.expected if expected else here.observed
     try:
-        _, diagonals, log_det = solve_pieces(information(weights), np.zeros((width, 0)), blocks, widths, tied)
+        diagonals, log_det = layout.inverse_blocks(layout.system(u_matrix, weights))
     except np.linalg.LinAlgError:
         return _nothing(blocks, factors, fixed, u)
     modes, covs, first = [], [], 0
@@ -138,9 +131,8 @@ def laplace_at(
     return laplace(
         lambda eta: row_log_likelihood(design, parameters, eta, zero),
         fixed_predictor(design, beta),
-        design.blocks,
+        layout_of(design),
         covariances,
-        design.tied,
         expected=expected,
         start=start,
     )
@@ -175,8 +167,8 @@ def adaptive_quadrature(
         expected: As for :func:`laplace`; matters little beyond a few nodes.
     """
     sd = float(np.sqrt(variance))
-    tied = tied_levels([(block.codes, block.n_levels)])
-    found = laplace(response, fixed, [block], [np.array([[variance]])], tied, expected=expected)
+    layout = EffectsLayout([block], len(fixed), tied_levels([(block.codes, block.n_levels)]))
+    found = laplace(response, fixed, layout, [np.array([[variance]])], expected=expected)
     if not np.isfinite(found.log_likelihood) or sd == 0:
         return found.log_likelihood
     centre, width = found.spherical, np.sqrt(found.mode_covs[0][:, 0, 0]) / sd

@@ -9,16 +9,19 @@ No inverse of a covariance is formed, so variances may be zero. Bates, Maechler,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from unimix.design.arrays import Design
 from unimix.design.tied_levels import TiedLevels
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Matrix: TypeAlias = Any
+"""Dense or sparse (csr), of floats."""
 
 
 class Block(Protocol):
@@ -48,6 +51,80 @@ def spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sp
     data, indices = np.hstack(values), np.hstack(columns)
     pointers = np.arange(n + 1) * data.shape[1]
     return sparse.csr_array((data.ravel(), indices.ravel(), pointers), shape=(n, start))
+
+
+SMALL, CELLS = 60, 100_000
+"""Group effects, and cells of U, up to which dense matrices are quicker than sparse ones."""
+
+
+class EffectsLayout:
+    """Where the effects of all blocks stand in U, worked out once for a design.
+
+    Args:
+        blocks: Blocks of random effects; none is allowed.
+        n: Number of rows.
+        tied: Which of their levels rows tie together.
+    """
+
+    def __init__(self, blocks: Sequence[Block], n: int, tied: TiedLevels) -> None:
+        self.blocks, self.n, self.tied = blocks, n, tied
+        self.widths = [b.z.shape[1] for b in blocks]
+        self.starts = np.cumsum([0, *(b.n_levels * q for b, q in zip(blocks, self.widths, strict=True))])
+        self.dense = self.m <= SMALL and n * self.m <= CELLS
+        self._columns = [self._spread_columns(b) for b in blocks] if self.dense else []
+
+    @property
+    def m(self) -> int:
+        """Number of effects."""
+        return int(self.starts[-1])
+
+    def _spread_columns(self, block: Block) -> FloatArray:
+        """The columns of a block over its levels, shape (n, L, q)."""
+        wide = np.zeros((self.n, block.n_levels, block.z.shape[1]))
+        wide[np.arange(self.n), block.codes] = block.z
+        return wide
+
+    def spread(self, factors: Sequence[FloatArray]) -> Matrix:
+        """U, shape (n, m), of factors L_k, shapes (q, q)."""
+        if not self.dense:
+            return spread(self.blocks, factors, self.n)
+        parts = [(z @ f).reshape(self.n, -1) for z, f in zip(self._columns, factors, strict=True)]
+        return np.concatenate([np.empty((self.n, 0)), *parts], axis=1)
+
+    def system(self, u: Matrix, weights: FloatArray) -> Matrix:
+        """I + U'WU, shape (m, m), of weights (n,)."""
+        if not self.dense:
+            return sparse.csr_array(u.T @ (sparse.diags_array(weights) @ u) + sparse.eye_array(self.m))
+        a = u.T @ (weights[:, None] * u)
+        a.flat[:: self.m + 1] += 1.0
+        return a
+
+    def solve(self, a: Matrix, right: FloatArray) -> FloatArray:
+        """A^-1 times a vector (m,)."""
+        if self.dense:
+            return np.asarray(np.linalg.solve(a, right))
+        return solve_pieces(a, right[:, None], self.blocks, self.widths, self.tied)[0][:, 0]
+
+    def inverse_blocks(self, a: Matrix) -> tuple[list[FloatArray], float]:
+        """The diagonal blocks of A^-1 that belong to each level, per block (L, q, q), and log|A|.
+
+        Raises:
+            numpy.linalg.LinAlgError: If A is not positive definite.
+        """
+        if not self.dense:
+            return solve_pieces(a, np.zeros((self.m, 0)), self.blocks, self.widths, self.tied)[1:]
+        root = np.linalg.cholesky(a)
+        half = np.linalg.inv(root)
+        inverse, found = half.T @ half, []
+        for block, q, start in zip(self.blocks, self.widths, self.starts[:-1], strict=True):
+            index = start + np.arange(block.n_levels)[:, None] * q + np.arange(q)
+            found.append(inverse[index[:, :, None], index[:, None, :]])
+        return found, 2.0 * float(np.log(np.diag(root)).sum())
+
+
+def layout_of(design: Design) -> EffectsLayout:
+    """The layout of a design's effects, made once."""
+    return design.keep("effects layout", lambda: EffectsLayout(design.blocks, design.n, design.tied))
 
 
 def solve_pieces(
