@@ -50,6 +50,7 @@ from unimix.likelihood.lmm.conditioning import (
     without_offset,
 )
 from unimix.likelihood.lmm.weights import scale_rows
+from unimix.parallel.blas_threads import one_thread
 from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]
@@ -214,6 +215,10 @@ class Backend(BaseModel, ABC):
             FitError: If the engine fails; its words are in the message.
             LimitError: If it was stopped at one of ``request.limits``, whose clock starts when it has been loaded.
         """
+        with one_thread(when=design.is_small):
+            return self._fit_design(design, request)
+
+    def _fit_design(self, design: Design, request: FitRequest) -> Outcome:
         seconds: dict[str, float] = {}
         started = time.perf_counter()
         with captured(), uncut():

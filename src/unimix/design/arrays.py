@@ -20,6 +20,8 @@ from unimix.formula.terms import ModelSpec
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Kept = TypeVar("Kept")
+SMALL_CELLS, SMALL_EFFECTS = 1_000_000, 1000
+"""Cells of the columns and group effects of a small design."""
 TIED_LEVELS = "tied levels"
 """What a design keeps its sets of tied levels as."""
 
@@ -157,6 +159,12 @@ class Design:
     def p(self) -> int:
         """Number of fixed effects."""
         return len(self.fixed_names)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether its matrices are so small that threads of linear algebra would only wait for each other."""
+        columns = self.p + sum(b.q for b in self.blocks)
+        return self.n * columns <= SMALL_CELLS and sum(b.q * b.n_levels for b in self.blocks) <= SMALL_EFFECTS
 
     @property
     def is_linear(self) -> bool:

@@ -14,6 +14,7 @@ from unimix.analysis.certificate.linear import LinearGround
 from unimix.analysis.certificate.messages import not_checkable
 from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.design.arrays import Design
+from unimix.parallel.blas_threads import one_thread
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -29,6 +30,11 @@ def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
     reason = out_of_reach(design)
     if reason:
         return [_not_checkable(fit, reason) for fit in fits]
+    with one_thread(when=design.is_small):
+        return _certified(fits, design)
+
+
+def _certified(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
     ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
     made = []
     for fit in fits:
