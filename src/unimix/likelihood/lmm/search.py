@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from unimix.likelihood.lmm.newton import ENOUGH, ascend_together
-from unimix.likelihood.lmm.optimise import LEFT, Optimum, climb, lower_triangular, steps_from_boundary
-from unimix.likelihood.lmm.penalised_least_squares import pack, profile, trial_value, unpack
+from unimix.likelihood.lmm.newton import ENOUGH, Ascent, ascend_together
+from unimix.likelihood.lmm.optimise import LEFT, Optimum, climb, steps_from_boundary
+from unimix.likelihood.lmm.penalised_least_squares import profile, trial_value, unpack
 from unimix.likelihood.lmm.reduced_data import Products
 from unimix.likelihood.lmm.small_model import SmallModel
 from unimix.likelihood.lmm.starts import SMALL, Factors, line, line_starts, peaks, scattered, varied
@@ -48,7 +48,7 @@ def search(
     begun: list[Sequence[FloatArray]] = [*line_starts(products, reml=reml), *further]
     if thorough and len(products.sizes) > 1 and sum(q * levels for q, levels in products.sizes) <= SMALL:
         points = scattered(products)
-        begun += varied(points, [trial_value(products, f, reml=reml) for f in points])
+        begun += varied(products, points, [trial_value(products, f, reml=reml) for f in points])
     found = [climb(products, start, reml=reml, max_steps=max_steps) for start in begun]
     best = max(found, key=lambda f: f.profile.value)
     return replace(best, steps=sum(f.steps for f in found))
@@ -62,26 +62,24 @@ def _together(
     equal, points = line(products), scattered(products) if thorough and len(products.sizes) > 1 else []
     values = model.values(_stacked([*equal, *points]))
     begun: list[Sequence[FloatArray]] = [equal[k] for k in peaks(values[: len(equal)])]
-    begun += [*further, *varied(points, values[len(equal) :])]
-    waiting, steps = [lower_triangular(f) for f in begun], 0
-    ends: list[tuple[Factors, float, float, float]] = []
+    begun += [*further, *varied(products, points, values[len(equal) :])]
+    waiting, steps = model.theta(_stacked(begun)), 0
+    ends: list[tuple[FloatArray, float, float, float]] = []
     for _ in range(20):
         climbed = ascend_together(
-            np.array([pack(f) for f in waiting]),
+            waiting,
             model.at,
             lambda theta: np.maximum(np.abs(theta), 0.1),  # elements of large factors move further
-            max_steps - steps // max(len(begun), 1),
+            max_steps - steps // len(begun),
         )
         steps += sum(c.steps for c in climbed)
-        tops = _distinct([(lower_triangular(unpack(products, c.at)), c.value, c.gain) for c in climbed])
-        waiting = []
-        for factors, value, gain in tops:
-            away, escape = _leave(model, factors, value)
-            ends.append((factors, value, gain, escape))
-            waiting += [away] if escape >= ENOUGH else []
-        if not waiting or steps >= max_steps * len(begun):
+        tops = _distinct(model, climbed)
+        waiting, escapes = _leave(model, [top.at for top in tops])
+        ends += [(top.at, top.value, top.gain, escape) for top, escape in zip(tops, escapes, strict=True)]
+        if not len(waiting) or steps >= max_steps * len(begun):
             break
-    factors, _, gain, escape = max(ends, key=lambda end: end[1])
+    theta, _, gain, escape = max(ends, key=lambda end: end[1])
+    factors = unpack(products, theta)
     at = profile(products, factors, reml=reml)
     return Optimum(factors, at, gain, escape, steps, max(gain, escape) < LEFT)
 
@@ -91,26 +89,32 @@ def _stacked(points: Sequence[Sequence[FloatArray]]) -> list[FloatArray]:
     return [np.array([factors[k] for factors in points]) for k in range(len(points[0]))]
 
 
-def _distinct(tops: Sequence[tuple[Factors, float, float]]) -> list[tuple[Factors, float, float]]:
-    """The different ends of several searches, best first."""
-    found: list[tuple[Factors, float, float]] = []
-    seen: list[FloatArray] = []
-    for top in sorted(tops, key=lambda t: -t[1]):
-        own = np.concatenate([(f @ f.T).ravel() for f in top[0]])
-        if any(np.abs(own - other).max(initial=0.0) < SAME * max(1.0, np.abs(other).max()) for other in seen):
-            continue
-        seen.append(own)
-        found.append(top)
-    return found
+def _distinct(model: SmallModel, ends: Sequence[Ascent]) -> list[Ascent]:
+    """The different ends of several searches, best first, with factors whose diagonals are not negative."""
+    order = sorted(ends, key=lambda end: -end.value)
+    factors = model.factors(np.array([end.at for end in order]))
+    theta = model.theta(factors)
+    covariances = np.concatenate([(f @ f.transpose(0, 2, 1)).reshape(len(f), -1) for f in factors], axis=1)
+    size = np.maximum(1.0, np.abs(covariances).max(axis=1, initial=0.0))
+    kept: list[int] = []
+    for k, own in enumerate(covariances):
+        if not kept or (np.abs(own - covariances[kept]).max(axis=1, initial=0.0) >= SAME * size[kept]).all():
+            kept.append(k)
+    return [replace(order[k], at=theta[k]) for k in kept]
 
 
-def _leave(model: SmallModel, factors: Factors, value: float) -> tuple[Factors, float]:
-    """The best of some steps from the boundary, and what it gains."""
-    slopes = model.by_covariance(model.at(pack(factors)[None]))
-    tried = steps_from_boundary(factors, slopes)
-    if not tried:
-        return factors, 0.0
-    values = model.values(_stacked(tried))
-    best = int(np.argmax(values))
-    gained = float(values[best] - value)
-    return (lower_triangular(tried[best]), gained) if gained > 0 else (factors, 0.0)
+def _leave(model: SmallModel, ends: Sequence[FloatArray]) -> tuple[FloatArray, list[float]]:
+    """The best steps from the boundary that are worth a search, shape (B, d), and what each end gains by its own."""
+    here = model.at(np.array(ends))
+    tried: list[tuple[int, Factors]] = []
+    for k, theta in enumerate(ends):
+        factors = unpack(model.products, theta)
+        tried += [(k, new) for new in steps_from_boundary(factors, model.by_covariance(here.by_cell[k]))]
+    gained, best = np.zeros(len(ends)), np.full(len(ends), -1)
+    for t, value in enumerate(model.values(_stacked([new for _, new in tried])) if tried else ()):
+        k = tried[t][0]
+        if value - here.value[k] > gained[k]:
+            gained[k], best[k] = value - here.value[k], t
+    worth = [tried[t][1] for t in best[gained >= ENOUGH]]
+    nothing = np.empty((0, len(model.cells)))
+    return model.theta(_stacked(worth)) if worth else nothing, [float(g) for g in gained]

@@ -130,6 +130,19 @@ class SmallModel:
             made[k][:, i, j] = theta[:, a]
         return made
 
+    def theta(self, factors: Sequence[FloatArray]) -> FloatArray:
+        """Elements (B, d) of the lower triangular factors of the same D, whose diagonals are not negative.
+
+        Args:
+            factors: Any square roots of D, shapes (B, q, q) or wider.
+        """
+        lower = []
+        for f in factors:
+            r = np.linalg.qr(f.transpose(0, 2, 1), mode="r")
+            signs = np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
+            lower.append((signs[:, :, None] * r).transpose(0, 2, 1))
+        return np.stack([lower[k][:, i, j] for k, i, j in self.cells], axis=1)
+
     def _spread(self, factors: Sequence[FloatArray]) -> FloatArray:
         """U = Z L, shape (B, N, m)."""
         n, parts = len(self.z), []
@@ -214,9 +227,9 @@ class SmallModel:
         hessian = jacobian.transpose(0, 2, 1) @ by_cells @ jacobian + np.tensordot(by_cell, self._bends, axes=1)
         return Points(theta, value, by_cell, gradient, (hessian + hessian.transpose(0, 2, 1)) / 2)
 
-    def by_covariance(self, at: Points) -> list[FloatArray]:
-        """Derivatives by the D of one point: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k."""
+    def by_covariance(self, by_cell: FloatArray) -> list[FloatArray]:
+        """Symmetric G_k (q, q) with dl = sum_k tr G_k dD_k, of derivatives by the cells of one point (d,)."""
         found = [np.zeros((q, q)) for q, _ in self.products.sizes]
-        for slope, (k, i, j) in zip(at.by_cell[0], self.cells, strict=True):
+        for slope, (k, i, j) in zip(by_cell, self.cells, strict=True):
             found[k][i, j] = found[k][j, i] = slope if i == j else 0.5 * slope
         return found

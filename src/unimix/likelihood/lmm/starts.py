@@ -25,8 +25,11 @@ Factors = list[FloatArray]
 
 SCAN = (0.02, 0.08, 0.3, 1.2, 5.0, 20.0, 80.0, 300.0)
 """Relative standard deviations, the same for every column, at which the likelihood is looked at."""
-POINTS, CLIMBED, SMALL = 128, 6, 60
-"""Points off the line, those that are climbed from, and the number of group effects up to which they are looked at."""
+POINTS, SMALL = 128, 60
+"""Points off the line, and the number of group effects up to which they are looked at."""
+FEWEST, MOST, SHARE = 6, 24, 360
+"""Bounds of the number of points that are climbed from, and their number times the effects: the fewer the rows that a
+level has, the more maxima there are."""
 
 
 def line(products: Products) -> list[Factors]:
@@ -73,15 +76,17 @@ def _scattered(widths: tuple[int, ...]) -> list[Factors]:
     return [list(factors) for factors in zip(*blocks, strict=True)]
 
 
-def varied(points: Sequence[Factors], values: Sequence[float] | FloatArray) -> list[Factors]:
+def varied(products: Products, points: Sequence[Factors], values: Sequence[float] | FloatArray) -> list[Factors]:
     """The best of many points, of each pattern of signs of the correlations in turn, best first.
 
     The best alone may all lie under one maximum.
     """
+    n_effects = sum(q * levels for q, levels in products.sizes)
+    climbed = min(max(SHARE // n_effects, FEWEST), MOST)
     order = list(np.argsort(-np.asarray(values, dtype=np.float64), kind="stable"))
     signs = [tuple(np.sign(f[1, 0]) for f in factors if len(f) > 1) for factors in points]
     kinds = dict.fromkeys(signs[k] for k in order)
-    taken = [[k for k in order if signs[k] == kind][: max(CLIMBED // len(kinds), 1)] for kind in kinds]
+    taken = [[k for k in order if signs[k] == kind][: max(climbed // len(kinds), 1)] for kind in kinds]
     return [points[k] for k in sorted(itertools.chain(*taken), key=order.index)]
 
 
