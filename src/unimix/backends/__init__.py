@@ -14,7 +14,7 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Outcome, Prob
 from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
 from unimix.backends.capability_table import BackendTable, backend_table
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.evaluation import AtEstimates, laplace_at_estimates, likely_starts, linear_at
+from unimix.backends.evaluation import AtEstimates, better_start, laplace_at_estimates, likely_starts, linear_at
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.r.lme4_layout import effects_matrix, factors_of, split_effects, theta_of
 from unimix.backends.registry import backend_class, registered, resolve
@@ -52,6 +52,7 @@ __all__ = [
     "Yes",
     "backend_class",
     "backend_table",
+    "better_start",
     "effects_matrix",
     "estimates_of_draws",
     "factors_of",

@@ -97,6 +97,33 @@ def likely_starts(design: Design, *, reml: bool, steps: int = 12) -> list[tuple[
     return LinearCriterion.of(design).likely_starts(reml=reml, steps=steps)
 
 
+def better_start(
+    design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool
+) -> tuple[FloatArray, ...] | None:
+    """Where a search that ended at these parameters should begin again: at the best optimum that unimix knows.
+
+    It is looked for only where the search ended on the boundary, or where the derivatives promise more than
+    :data:`.WORTHWHILE`; a search that is begun again for less costs its time and changes nothing that is reported.
+
+    Args:
+        design: As the engine was given it, with unstructured blocks.
+        covariances: Of each block's effects, shapes (q, q).
+        sigma: Residual standard deviation.
+        reml: Criterion.
+
+    Returns:
+        Relative factors, lower triangular, shapes (q, q); None where no more than that is to be gained.
+    """
+    criterion = LinearCriterion.of(design)
+    at = criterion.at(covariances, sigma, reml=reml)
+    if not at.singular and at.remaining_gain <= WORTHWHILE:
+        return None
+    best = criterion.optimum([at], reml=reml)
+    if best.profile.value - at.profile.value <= WORTHWHILE:
+        return None
+    return criterion.relative(best.factors)
+
+
 def laplace_at_estimates(
     design: Design,
     beta: FloatArray,
@@ -171,4 +198,4 @@ def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
     return Curvature(gain, inverse[first : first + design.p, first : first + design.p], value)
 
 
-__all__ = ["AtEstimates", "laplace_at_estimates", "likely_starts", "linear_at"]
+__all__ = ["AtEstimates", "better_start", "laplace_at_estimates", "likely_starts", "linear_at"]

@@ -200,9 +200,14 @@ extract_model <- function(model, n_blocks, contrasts, df_method, cond_var) {
 }
 
 # What tells whether another start is worth trying.
-boundary <- function(model) {
-  collect(function() list(singular = as.numeric(lme4::isSingular(model)), log_likelihood = as.numeric(logLik(model)),
-                          diagonal = as.numeric(lme4::getME(model, "lower") == 0)))
+boundary <- function(model, n_blocks) {
+  collect(function() {
+    components <- lme4::VarCorr(model)
+    groups <- paste0("g", seq_len(n_blocks) - 1L)
+    list(singular = as.numeric(lme4::isSingular(model)), log_likelihood = as.numeric(logLik(model)),
+         diagonal = as.numeric(lme4::getME(model, "lower") == 0), sigma = sigma(model),
+         covariances = lapply(groups, function(g) as.numeric(components[[g]])))
+  })
 }
 
 extract_lm <- function(model) {

@@ -15,13 +15,12 @@ from unimix.backends.r.mermod import (
     call_text,
     effects_are_ours,
     first_start,
-    further_starts,
     homoscedastic,
     n_starts_told,
     placed,
     read_lm,
     read_merMod,
-    stops_short,
+    theta_to_restart,
 )
 from unimix.backends.r.packages import OPTIONAL, REQUIRED
 
@@ -124,20 +123,19 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     start = first_start(options.start, problem)
     restarts = options.restarts if start is None else 0
     tight = (options.optimizer, options.controls())
-    answer = search(np.empty(0) if start is None else start, restarts, *tight)
+    # Where unimix's criterion is dearer than lme4's own, lme4 begins again by itself.
+    answer = search(np.empty(0) if start is None else start, restarts if whole else 0, *tight)
     n_starts = int(answer["n_starts"][0])
-    if answer["singular"][0] and restarts:
-        for further in further_starts(design, reml=request.reml):
-            other = search(further, 1, *tight)
-            n_starts += int(other["n_starts"][0])
-            if other["log_likelihood"][0] > answer["log_likelihood"][0] + 1e-9:
-                answer = other
-    own = placed(answer, design, reml=request.reml)
-    if restarts and stops_short(answer, own, design.n):
-        other = search(answer["theta"], 0, "bobyqa" if options.optimizer == "nloptwrap" else "nloptwrap", {})
+    for _ in range(0 if whole else restarts):
+        further = theta_to_restart(answer, design, reml=request.reml)
+        if further is None:
+            break
+        other = search(further, 0, *tight)
         n_starts += 1
-        if other["log_likelihood"][0] > answer["log_likelihood"][0]:
-            answer, own = other, placed(other, design, reml=request.reml)
+        if other["log_likelihood"][0] <= answer["log_likelihood"][0]:
+            break
+        answer = other
+    own = placed(answer, design, reml=request.reml)
     call = call_text(answer["text"][0], design, request, options.control_text())
     provenance |= n_starts_told(n_starts)
     return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0, own=own)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from unimix.backends.base import FitRequest, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
-from unimix.backends.evaluation import AtEstimates, likely_starts, linear_at
+from unimix.backends.evaluation import AtEstimates, better_start, linear_at
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.r import glmer
 from unimix.backends.r.backend import RBackend, read_covariances, read_modes
@@ -99,7 +99,9 @@ class LmerBackend(RBackend):
         optimizer: lme4's optimizer.
         control: Settings of the optimizer (lme4's ``optCtrl``), beside the tight tolerances that are the default.
         start: Relative covariance parameters (theta) to start from, in the coordinates that are fitted.
-        restarts: How many further starts are tried when the search ended on the boundary.
+        restarts: How many further starts are tried at most when the search ended on the boundary or short of the
+            optimum; of a linear model only from the best optimum that unimix knows, and only where more than 1e-4 of
+            the log-likelihood is to be gained.
         glmer_optimizer: The optimizer of generalised models.
         tol_pwrss: Tolerance of glmer's inner loop (``tolPwrss``). lme4's own 1e-7 leaves up to 3e-4 of the
             log-likelihood.
@@ -207,15 +209,6 @@ def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, d
     return scaled, constant, {"weights": "rows scaled by sqrt(w), because pbkrtest ignores weights (exact)"}
 
 
-def further_starts(design: Design, *, reml: bool) -> list[FloatArray]:
-    """Values of theta, in lme4's order, from which a search that ended on the boundary should be tried again.
-
-    lme4 starts at unit factors. Where the likelihood has a second, far higher maximum at large variances that cancel
-    (columns far from zero in independent terms), its search slides to the boundary and calls that converged.
-    """
-    return [theta_of(design, f) for f in likely_starts(design, reml=reml)]
-
-
 def theta_of(design: Design, factors: Sequence[FloatArray]) -> FloatArray:
     """Relative factors (q, q) as lme4's theta: blocks by decreasing number of levels, column by column."""
     order = sorted(range(len(design.blocks)), key=lambda k: -design.blocks[k].n_levels)
@@ -233,7 +226,7 @@ def n_starts_told(n_starts: int) -> dict[str, str]:
     """Provenance of an optimum that took more than one search."""
     if n_starts <= 1:
         return {}
-    return {"optimum": f"best of {n_starts} searches by lme4 (the first ended on the boundary, or a little short)"}
+    return {"optimum": f"best of {n_starts} searches by lme4 (one ended on the boundary, or short of the optimum)"}
 
 
 def placed(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates | None:
@@ -243,13 +236,17 @@ def placed(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates
     return linear_at(design, read_covariances(answer, design), float(answer["sigma"][0]), reml=reml)
 
 
-def stops_short(answer: dict[str, Any], own: AtEstimates | None, n: int) -> bool:
-    """Whether another optimizer should go on: it may gain more than 2e-11 of log-likelihood per row.
+def theta_to_restart(answer: dict[str, Any], design: Design, *, reml: bool) -> FloatArray | None:
+    """Theta of the best known optimum, where it is worth another search; see :func:`unimix.backends.better_start`.
 
-    That moves an element of theta by a few thousandths of its standard error.
+    Args:
+        answer: Of ``lme4.R``.
+        design: What was fitted.
+        reml: Criterion.
     """
-    gain = float(answer["gain"][0]) if own is None else own.gain
-    return gain > max(1e-6, 2e-11 * n)
+    covariances, sigma = read_covariances(answer, design), float(answer["sigma"][0])
+    factors = better_start(design, covariances, sigma, reml=reml)
+    return None if factors is None else theta_of(design, factors)
 
 
 def read_merMod(  # noqa: N802  the R class is called so

@@ -29,12 +29,12 @@ from unimix.backends.r.mermod import (
     call_text,
     effects_are_ours,
     first_start,
-    further_starts,
     homoscedastic,
     n_starts_told,
     placed,
     read_lm,
     read_merMod,
+    theta_to_restart,
 )
 from unimix.backends.r.packages import OPTIONAL, REQUIRED
 from unimix.errors import EngineNotInstalledError
@@ -162,12 +162,22 @@ class Pymer4(LmerBackend):
             more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
             return lmer(formula, data, REML=problem.request.reml, control=settings, **more, **others)
 
-        def further(diagonal: Any) -> list[Any]:
-            starts = [np.where(diagonal, scale, 0.0) for scale in _STARTS[: self.restarts]]
-            return starts + (further_starts(problem.design, reml=problem.request.reml) if self.restarts else [])
+        def further(state: dict[str, Any]) -> list[Any]:
+            if not self.restarts:
+                return []
+            if effects_are_ours(problem.design):
+                start = theta_to_restart(state, problem.design, reml=problem.request.reml)
+                return [] if start is None else [start]
+            return _scaled_starts(state, self.restarts)
 
-        made._r_func = _best_of(search, further, first_start(self.start, problem), made, bridge, record)
+        blocks, own = len(problem.design.blocks), first_start(self.start, problem)
+        made._r_func = _best_of(search, further, own, made, bridge, record, blocks)
         return record
+
+
+def _scaled_starts(state: dict[str, Any], count: int) -> list[Any]:
+    """Unequal variances from which a search that ended on the boundary should begin again."""
+    return [np.where(state["diagonal"], scale, 0.0) for scale in _STARTS[:count]] if state["singular"][0] else []
 
 
 @dataclass
@@ -180,30 +190,32 @@ class _Search:
 
 def _best_of(
     search: Callable[..., Any],
-    further: Callable[[Any], list[Any]],
+    further: Callable[[dict[str, Any]], list[Any]],
     own: Any,
     made: Any,
     bridge: rbridge.RBridge,
     record: _Search,
+    n_blocks: int,
 ) -> Callable[..., Any]:
-    """A fitter that searches again from further starts where the first search ended on the boundary.
+    """A fitter that searches again from further starts where the first search ended on the boundary, or short.
 
     Args:
         search: Fits from one start.
-        further: Other starts, of which elements of theta are on the diagonal.
+        further: Other starts, of what ``boundary`` of ``lme4.R`` says of the first end.
         own: The user's start; then there are no further ones.
         made: pymer4's model.
         bridge: To R.
         record: Keeps what R said.
+        n_blocks: Number of random terms.
     """
 
     def best(formula: str, data: Any, **others: Any) -> Any:
         model = search(formula, data, own, **others)
-        state = bridge.call("boundary", model)
-        if state["singular"][0] and own is None:
-            for start in further(state["diagonal"]):
+        state = bridge.call("boundary", model, n_blocks)
+        if own is None:
+            for start in further(state):
                 other = search(formula, data, start, **others)
-                found = bridge.call("boundary", other)
+                found = bridge.call("boundary", other, n_blocks)
                 if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
                     model, state = other, found
         record.said = list(made.r_console)
@@ -229,10 +241,10 @@ def _steer_glmer(made: Any, bridge: rbridge.RBridge, problem: Problem, settings:
         more = {} if start is None else {"start": np.asarray(start, dtype=np.float64)}
         return fitter(formula, data, control=control, nAGQ=settings.n_agq, **offset, **more, **others)
 
-    def further(diagonal: Any) -> list[Any]:
-        return [np.where(diagonal, scale, 0.0) for scale in _STARTS[: settings.restarts]]
+    def further(state: dict[str, Any]) -> list[Any]:
+        return _scaled_starts(state, settings.restarts)
 
-    made._r_func = _best_of(search, further, settings.start, made, bridge, record)
+    made._r_func = _best_of(search, further, settings.start, made, bridge, record, len(problem.design.blocks))
     return record
 
 

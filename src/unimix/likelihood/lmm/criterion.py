@@ -155,6 +155,11 @@ class LinearCriterion:
         turned = [self.way_back.scale * sigma * t @ f for t, f in zip(self.way_back.blocks, factors, strict=True)]
         return tuple(f @ f.T for f in turned), self.way_back.residual * sigma
 
+    def relative(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+        """Relative lower triangular factors (q, q) in the design's coordinates, of those in well-scaled ones."""
+        covariances, sigma = self.covariances(factors, 1.0)
+        return relative_factors(covariances, sigma)
+
     # -- searches -------------------------------------------------------------------------------
 
     def profiled(self, relative: Sequence[FloatArray], *, reml: bool) -> tuple[float, float]:
@@ -177,13 +182,7 @@ class LinearCriterion:
             reml: Criterion.
             steps: Number of EM steps from each maximum on a line of variances.
         """
-        weight = self.way_back.weight
-        return [
-            relative_factors(
-                tuple(t @ f @ f.T @ t.T / weight for t, f in zip(self.way_back.blocks, factors, strict=True)), 1.0
-            )
-            for factors in em_starts(self.data, reml=reml, steps=steps)
-        ]
+        return [self.relative(factors) for factors in em_starts(self.data, reml=reml, steps=steps)]
 
     def search(
         self, points: Sequence[Evaluation] = (), *, reml: bool, max_steps: int = 200, thorough: bool = True
