@@ -1,8 +1,8 @@
-"""How far the search of small linear mixed models ends below the best point that anyone finds: `python fuzz_search.py`.
+"""How far the search of small linear mixed models ends below the best: `python -m benchmarks.fuzz_search`.
 
 Random designs (crossed, nested, several terms, badly scaled columns, variances of zero and far above the residual,
-weights) are fitted by pls; the best of all is the highest of pls, of Newton's method from every start in turn, of climbs
-from random points, and of the engines that are named. Counts and the worst shortfalls are printed.
+weights) are fitted by pls; the best of all is the highest of pls, of climbs from random points, and of the engines that
+are named. Counts and the worst shortfalls are printed.
 """
 
 from __future__ import annotations

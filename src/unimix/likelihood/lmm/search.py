@@ -15,8 +15,8 @@ from unimix.likelihood.lmm.newton import ENOUGH, Ascent, ascend_together
 from unimix.likelihood.lmm.optimise import LEFT, Optimum, climb, steps_from_boundary
 from unimix.likelihood.lmm.penalised_least_squares import profile, trial_value, unpack
 from unimix.likelihood.lmm.reduced_data import Products
-from unimix.likelihood.lmm.small_model import SmallModel
-from unimix.likelihood.lmm.starts import SMALL, Factors, line, line_starts, peaks, scattered, varied
+from unimix.likelihood.lmm.small_model import SmallModel, small_model, stackable
+from unimix.likelihood.lmm.starts import Factors, line, line_starts, peaks, scattered, varied, worth_scattering
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 1e-6
@@ -40,13 +40,14 @@ def search(
         max_steps: From each start.
         thorough: Also from the best of many points off the line, where the model is small.
     """
-    if sum(q * levels for q, levels in products.sizes) <= SMALL:
+    thorough = thorough and worth_scattering(products)
+    if stackable(products):
         try:
             return _together(products, further, reml=reml, max_steps=max_steps, thorough=thorough)
         except np.linalg.LinAlgError:
             pass  # one of the points lies out of numerical reach: each by itself
     begun: list[Sequence[FloatArray]] = [*line_starts(products, reml=reml), *further]
-    if thorough and len(products.sizes) > 1 and sum(q * levels for q, levels in products.sizes) <= SMALL:
+    if thorough:
         points = scattered(products)
         begun += varied(products, points, [trial_value(products, f, reml=reml) for f in points])
     found = [climb(products, start, reml=reml, max_steps=max_steps) for start in begun]
@@ -58,8 +59,8 @@ def _together(
     products: Products, further: Sequence[Sequence[FloatArray]], *, reml: bool, max_steps: int, thorough: bool
 ) -> Optimum:
     """All starts of a small model at once."""
-    model = SmallModel(products, reml=reml)
-    equal, points = line(products), scattered(products) if thorough and len(products.sizes) > 1 else []
+    model = small_model(products, reml=reml)
+    equal, points = line(products), scattered(products) if thorough else []
     values = model.values(_stacked([*equal, *points]))
     begun: list[Sequence[FloatArray]] = [equal[k] for k in peaks(values[: len(equal)])]
     begun += [*further, *varied(products, points, values[len(equal) :])]

@@ -1,20 +1,13 @@
-"""The likelihood of a small linear mixed model at many points at once, with all its derivatives, by dense matrices.
+"""The likelihood of a linear mixed model at many points at once, with all its derivatives.
 
-The reduced data are an ordinary least-squares problem with few rows: R = [Z X y] with R'R the cross-products of all
-columns. With U = Z L and A = I + U'U, the ridge regression S = A^-1 U'R of all columns on U gives
-
-    R'V^-1 R = (R - U S)'(R - U S) + S'S,   log|V| = log|A|,
-
-sums of squares in which nothing cancels. R'V^-1 R holds H = Z'V^-1 Z, h = Z'V^-1 [X y] and [X y]'V^-1 [X y], of which
-all moments of :mod:`unimix.likelihood.lmm.derivatives` are made: with V_a = Z E_a Z',
-
-    tr V^-1 V_a = tr E_a H,   tr V^-1 V_a V^-1 V_b = tr E_a H E_b H,   R'V^-1 V_a V^-1 V_b V^-1 R = h'E_a H E_b h.
-
-Points are stacked along the first axis, so that a search from many starts costs a few calls of NumPy for each step.
+Points are stacked along an axis, so that a search from many starts costs a few calls of NumPy for each step. With one
+grouping factor everything goes level by level (:class:`OneFactor`); with several, few effects stand in dense matrices
+(:class:`SeveralFactors`).
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from unimix.likelihood.lmm.penalised_least_squares import cells
+from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
+from unimix.likelihood.lmm.penalised_least_squares import cells, matmul
 from unimix.likelihood.lmm.reduced_data import NOTHING, Products
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 RANK = 1e-15
 """Eigenvalue of scaled cross-products, relative to the largest, that counts as zero."""
+MOST_DENSE, MOST_IN_LEVELS = 60, 5000
+"""Group effects of several factors, and of one, up to which points are stacked."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +47,40 @@ class Points:
     hessian: FloatArray
 
 
-class SmallModel:
-    """A linear mixed model with few group effects.
+@dataclass(frozen=True)
+class StackedMoments:
+    """:class:`unimix.likelihood.lmm.derivatives.Moments` at B points; r = p + 1.
+
+    Attributes:
+        gram: [X y]'V^-1 [X y], shape (B, r, r).
+        log_det: log|V|, shape (B,).
+        t: tr V^-1 V_a, shape (B, d).
+        tt: tr V^-1 V_a V^-1 V_b, shape (B, d, d).
+        a: R'V^-1 V_a V^-1 R, shape (B, d, r, r).
+        aa: R'V^-1 V_a V^-1 V_b V^-1 R, shape (B, d, r, d, r).
+    """
+
+    gram: FloatArray
+    log_det: FloatArray
+    t: FloatArray
+    tt: FloatArray
+    a: FloatArray
+    aa: FloatArray
+
+
+def stackable(products: Products) -> bool:
+    """Whether a model is small enough to be evaluated at many points at once."""
+    effects = sum(q * levels for q, levels in products.sizes)
+    return effects <= (MOST_DENSE if products.rest else MOST_IN_LEVELS)
+
+
+def small_model(products: Products, *, reml: bool) -> SmallModel:
+    """The model at many points at once, by one factor or by several."""
+    return (SeveralFactors if products.rest else OneFactor)(products, reml=reml)
+
+
+class SmallModel(ABC):
+    """A linear mixed model that is evaluated at many points at once.
 
     Args:
         products: The reduced data.
@@ -63,6 +91,186 @@ class SmallModel:
         self.products, self.reml = products, reml
         self.cells = cells(products)
         self.freedom = products.n - products.p if reml else products.n
+
+    @abstractmethod
+    def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """[X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at factors, any square roots of D, shapes (B, q, q)."""
+
+    @abstractmethod
+    def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
+        """The moments of V^-1 at factors, shapes (B, q, q)."""
+
+    @cached_property
+    def _bends(self) -> FloatArray:
+        """Second derivatives of the cells of D = LL' by the elements of L, shape (d, d, d); D is quadratic in L."""
+        d = len(self.cells)
+        place = {cell: a for a, cell in enumerate(self.cells)}
+        found = np.zeros((d, d, d))
+        for a, (k, i, j) in enumerate(self.cells):
+            for row in range(j, self.products.sizes[k][0]):
+                cell = place[k, max(i, row), min(i, row)]
+                found[cell, a, place[k, row, j]] += 2.0 if row == i else 1.0
+        return found
+
+    def factors(self, theta: FloatArray) -> list[FloatArray]:
+        """Lower triangular factors per block, shapes (B, q, q), of their elements (B, d)."""
+        made = [np.zeros((len(theta), q, q)) for q, _ in self.products.sizes]
+        for a, (k, i, j) in enumerate(self.cells):
+            made[k][:, i, j] = theta[:, a]
+        return made
+
+    def theta(self, factors: Sequence[FloatArray]) -> FloatArray:
+        """Elements (B, d) of the lower triangular factors of the same D, whose diagonals are not negative.
+
+        Args:
+            factors: Any square roots of D, shapes (B, q, q) or wider.
+        """
+        lower = []
+        for f in factors:
+            r = np.linalg.qr(f.transpose(0, 2, 1), mode="r")
+            signs = np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
+            lower.append((signs[:, :, None] * r).transpose(0, 2, 1))
+        return np.stack([lower[k][:, i, j] for k, i, j in self.cells], axis=1)
+
+    @np.errstate(all="ignore")  # a trial step may be out of reach
+    def values(self, factors: Sequence[FloatArray]) -> FloatArray:
+        """The criterion at factors, any square roots of D, shapes (B, q, q); -inf out of numerical reach."""
+        return self._profiled(*self.grams(factors))[0]
+
+    def _profiled(self, gram: FloatArray, log_det: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Value (B,), y'Py (B,), [-beta, 1] (B, p + 1) and (X'V^-1 X)^-1 (B, p, p)."""
+        p, bad = self.products.p, ~(np.isfinite(gram).all(axis=(1, 2)) & np.isfinite(log_det))
+        gram = np.where(bad[:, None, None], np.eye(p + 1), gram)
+        lower = np.linalg.cholesky(gram)
+        half = np.linalg.inv(lower[:, :p, :p])
+        quadratic = lower[:, p, p] ** 2
+        value = -0.5 * (self.freedom * (1 + np.log(2 * np.pi * quadratic / self.freedom)) + log_det)
+        if self.reml:
+            value = value - np.log(np.diagonal(lower, axis1=1, axis2=2)[:, :p]).sum(axis=1)
+        e = np.ones((len(gram), p + 1))
+        e[:, :p] = -(half.transpose(0, 2, 1) @ lower[:, p, :p, None])[:, :, 0]
+        value = np.where(bad, -np.inf, value + self.products.log_weights)
+        return value, np.asarray(quadratic), e, np.asarray(half.transpose(0, 2, 1) @ half)
+
+    @np.errstate(all="ignore")
+    def at(self, theta: FloatArray) -> Points:
+        """The criterion with gradient and Hessian at elements of factors (B, d).
+
+        With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom, as in
+        :func:`unimix.likelihood.lmm.derivatives.curvature`.
+        """
+        found = self.moments(self.factors(theta))
+        value, quadratic, e, cov = self._profiled(found.gram, found.log_det)
+        b, c, p = len(theta), len(self.cells), self.products.p
+        t, tt, a, aa = found.t, found.tt, found.a, found.aa
+        ax = (a @ e[:, None, :, None])[..., 0]
+        q = (ax @ e[..., None])[..., 0]
+        xy = ax[..., :p]
+        quad = np.einsum("barcs,br,bs->bac", aa, e, e) - xy @ cov @ xy.transpose(0, 2, 1)
+        if self.reml:
+            turned = a[..., :p, :p] @ cov[:, None]
+            t = t - np.trace(turned, axis1=2, axis2=3)
+            tt = tt - 2.0 * np.einsum("barcs,bsr->bac", aa[:, :, :p, :, :p], cov)
+            tt = tt + turned.reshape(b, c, -1) @ turned.transpose(0, 3, 2, 1).reshape(b, -1, c)
+        ratio = (self.freedom / quadratic)[:, None]
+        by_cell = -0.5 * t + 0.5 * ratio * q
+        by_cells = 0.5 * tt - ratio[..., None] * quad
+        by_cells += 0.5 * (ratio / quadratic[:, None])[..., None] * q[:, :, None] * q[:, None, :]
+        jacobian = (theta @ self._bends).transpose(1, 0, 2)
+        gradient = (by_cell[:, None] @ jacobian)[:, 0]
+        hessian = jacobian.transpose(0, 2, 1) @ by_cells @ jacobian + np.tensordot(by_cell, self._bends, axes=1)
+        return Points(theta, value, by_cell, gradient, (hessian + hessian.transpose(0, 2, 1)) / 2)
+
+    def by_covariance(self, by_cell: FloatArray) -> list[FloatArray]:
+        """Symmetric G_k (q, q) with dl = sum_k tr G_k dD_k, of derivatives by the cells of one point (d,)."""
+        found = [np.zeros((q, q)) for q, _ in self.products.sizes]
+        for slope, (k, i, j) in zip(by_cell, self.cells, strict=True):
+            found[k][i, j] = found[k][j, i] = slope if i == j else 0.5 * slope
+        return found
+
+
+class OneFactor(SmallModel):
+    """One grouping factor: V^-1 is block diagonal, and the levels of all points stand side by side."""
+
+    def _whitened(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """R with R'R = (I + C'DC)^-1 (q, q, B, L), R u (q, B, L, r), [X y]'V^-1 [X y] and log|V|."""
+        data = self.products
+        q, levels, b = len(data.c), data.c.shape[2], len(factors[0])
+        whole, start = np.zeros((b, q, q)), 0
+        for k in data.first:
+            stop = start + data.sizes[k][0]
+            whole[:, start:stop, start:stop] = factors[k]
+            start = stop
+        turned = whole.transpose(0, 2, 1) @ data.c.reshape(q, q * levels)
+        turned = turned.reshape(b, q, q, levels).transpose(1, 2, 0, 3).reshape(q, q, b * levels)
+        inner = matmul(turned.transpose(1, 0, 2), turned)
+        inner.reshape(q * q, -1)[:: q + 1] += 1.0
+        bad = ~np.isfinite(inner).all(axis=(0, 1))
+        inner[:, :, bad] = np.eye(q)[:, :, None]
+        root = inverse_factor(inner)[0].reshape(q, q, b, levels)
+        log_det = -2.0 * np.log(np.diagonal(root)).sum(axis=(1, 2))
+        right = per_level(root.reshape(q, q, -1), np.repeat(data.u[:, None], b, axis=1).reshape(q, b * levels, -1))
+        right = right.reshape(q, b, levels, -1)
+        flat = right.transpose(1, 0, 2, 3).reshape(b, q * levels, -1)
+        gram = data.within + flat.transpose(0, 2, 1) @ flat
+        return root, right, gram, np.where(bad.reshape(b, levels).any(axis=1), np.inf, log_det)
+
+    def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """As :meth:`SmallModel.grams`."""
+        return self._whitened(factors)[2:]
+
+    @cached_property
+    def _units(self) -> FloatArray:
+        """E_a on the stacked columns of a level, shape (d, q, q)."""
+        first, sizes = self.products.first, self.products.sizes
+        starts = {k: sum(sizes[other][0] for other in first[:place]) for place, k in enumerate(first)}
+        found = np.zeros((len(self.cells), len(self.products.c), len(self.products.c)))
+        for a, (k, i, j) in enumerate(self.cells):
+            found[a, starts[k] + i, starts[k] + j] = found[a, starts[k] + j, starts[k] + i] = 1.0
+        return found
+
+    def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
+        """As :meth:`SmallModel.moments`; H_l = (R C')'(R C') and h_l = C R'R u per level."""
+        root, right, gram, log_det = self._whitened(factors)
+        c, units = self.products.c, self._units
+        q, levels = len(c), c.shape[2]
+        b, d, r = len(gram), len(units), right.shape[3]
+        flat_root = root.reshape(q, q, -1)
+        half = per_level(flat_root, right.reshape(q, b * levels, r), transpose=True).reshape(q, b, levels, r)
+        h = np.stack([sum(c[i, j][:, None] * half[j] for j in range(q)) for i in range(q)])  # (q, B, L, r)
+        w = matmul(flat_root, np.tile(c.transpose(1, 0, 2), (1, 1, b)))  # R C', (q, q, B L)
+        own = matmul(np.ascontiguousarray(w.transpose(1, 0, 2)), w).reshape(q * q, b, levels).transpose(1, 0, 2)
+        cells_of = units.reshape(d, q * q)
+        t = own.sum(axis=2) @ cells_of.T
+        twice = (own @ own.transpose(0, 2, 1)).reshape(b, q, q, q, q)
+        tt = cells_of @ twice.transpose(0, 4, 1, 2, 3).reshape(b, q * q, q * q) @ cells_of.T
+        by_point = h.transpose(1, 0, 3, 2).reshape(b, q * r, levels)
+        outer = (by_point @ by_point.transpose(0, 2, 1)).reshape(b, q, r, q, r)
+        a = np.einsum("dij,birjs->bdrs", units, outer)
+        moved = np.tensordot(units, h, axes=([2], [0]))  # E_a h, (d, q, B, L, r)
+        w4 = w.reshape(q, q, b, levels)
+        joint = np.stack([sum(w4[i, j][..., None] * moved[:, j] for j in range(q)) for i in range(q)])
+        flat = joint.transpose(2, 0, 3, 1, 4).reshape(b, q * levels, d * r)
+        aa = (flat.transpose(0, 2, 1) @ flat).reshape(b, d, r, d, r)
+        return StackedMoments(gram, log_det, t, tt, a, aa)
+
+
+class SeveralFactors(SmallModel):
+    """Several grouping factors with few effects, in dense matrices.
+
+    The reduced data are an ordinary least-squares problem with few rows: R = [Z X y] with R'R the cross-products of all
+    columns. With U = Z L and A = I + U'U, the ridge regression S = A^-1 U'R of all columns on U gives
+
+        R'V^-1 R = (R - U S)'(R - U S) + S'S,   log|V| = log|A|,
+
+    sums of squares in which nothing cancels. R'V^-1 R holds H = Z'V^-1 Z, h = Z'V^-1 [X y] and [X y]'V^-1 [X y], of
+    which all moments are made: with V_a = Z E_a Z',
+
+        tr V^-1 V_a = tr E_a H,   tr V^-1 V_a V^-1 V_b = tr E_a H E_b H,   R'V^-1 V_a V^-1 V_b V^-1 R = h'E_a H E_b h.
+    """
+
+    def __init__(self, products: Products, *, reml: bool) -> None:
+        super().__init__(products, reml=reml)
         self._starts = np.cumsum([0, *(q * levels for q, levels in products.sizes)])
         self.z, self.right = self._stacked_rows()
 
@@ -111,38 +319,6 @@ class SmallModel:
             found[a, first + i], found[a, first + j] = first + j, first + i
         return found
 
-    @cached_property
-    def _bends(self) -> FloatArray:
-        """Second derivatives of the cells of D = LL' by the elements of L, shape (d, d, d); D is quadratic in L."""
-        d = len(self.cells)
-        place = {cell: a for a, cell in enumerate(self.cells)}
-        found = np.zeros((d, d, d))
-        for a, (k, i, j) in enumerate(self.cells):
-            for row in range(j, self.products.sizes[k][0]):
-                cell = place[k, max(i, row), min(i, row)]
-                found[cell, a, place[k, row, j]] += 2.0 if row == i else 1.0
-        return found
-
-    def factors(self, theta: FloatArray) -> list[FloatArray]:
-        """Lower triangular factors per block, shapes (B, q, q), of their elements (B, d)."""
-        made = [np.zeros((len(theta), q, q)) for q, _ in self.products.sizes]
-        for a, (k, i, j) in enumerate(self.cells):
-            made[k][:, i, j] = theta[:, a]
-        return made
-
-    def theta(self, factors: Sequence[FloatArray]) -> FloatArray:
-        """Elements (B, d) of the lower triangular factors of the same D, whose diagonals are not negative.
-
-        Args:
-            factors: Any square roots of D, shapes (B, q, q) or wider.
-        """
-        lower = []
-        for f in factors:
-            r = np.linalg.qr(f.transpose(0, 2, 1), mode="r")
-            signs = np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)
-            lower.append((signs[:, :, None] * r).transpose(0, 2, 1))
-        return np.stack([lower[k][:, i, j] for k, i, j in self.cells], axis=1)
-
     def _spread(self, factors: Sequence[FloatArray]) -> FloatArray:
         """U = Z L, shape (B, N, m)."""
         n, parts = len(self.z), []
@@ -152,12 +328,6 @@ class SmallModel:
             parts.append(turned.reshape(len(turned), n, levels * q))
         return np.concatenate(parts, axis=2)
 
-    def values(self, factors: Sequence[FloatArray]) -> FloatArray:
-        """The criterion at factors, any square roots of D, shapes (B, q, q); -inf out of numerical reach."""
-        gram, log_det = self._inner(factors, self.right)
-        return self._profiled(gram, log_det)[0]
-
-    @np.errstate(all="ignore")  # a trial step may be out of reach
     def _inner(self, factors: Sequence[FloatArray], right: FloatArray) -> tuple[FloatArray, FloatArray]:
         """R'V^-1 R (B, r, r) and log|V| (B,)."""
         u = self._spread(factors)
@@ -173,63 +343,21 @@ class SmallModel:
         gram = rest.transpose(0, 2, 1) @ rest + solved.transpose(0, 2, 1) @ solved
         return gram, np.where(bad, np.inf, log_det)
 
-    def _profiled(self, gram: FloatArray, log_det: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Value (B,), y'Py (B,), [-beta, 1] (B, p + 1) and (X'V^-1 X)^-1 (B, p, p)."""
-        p, bad = self.products.p, ~(np.isfinite(gram).all(axis=(1, 2)) & np.isfinite(log_det))
-        gram = np.where(bad[:, None, None], np.eye(p + 1), gram)
-        lower = np.linalg.cholesky(gram)
-        half = np.linalg.inv(lower[:, :p, :p])
-        quadratic = lower[:, p, p] ** 2
-        value = -0.5 * (self.freedom * (1 + np.log(2 * np.pi * quadratic / self.freedom)) + log_det)
-        if self.reml:
-            value = value - np.log(np.diagonal(lower, axis1=1, axis2=2)[:, :p]).sum(axis=1)
-        e = np.ones((len(gram), p + 1))
-        e[:, :p] = -(half.transpose(0, 2, 1) @ lower[:, p, :p, None])[:, :, 0]
-        value = np.where(bad, -np.inf, value + self.products.log_weights)
-        return value, np.asarray(quadratic), e, np.asarray(half.transpose(0, 2, 1) @ half)
+    def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """As :meth:`SmallModel.grams`."""
+        return self._inner(factors, self.right)
 
-    def at(self, theta: FloatArray) -> Points:
-        """The criterion with gradient and Hessian at elements of factors (B, d).
-
-        With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom, as in
-        :func:`unimix.likelihood.lmm.derivatives.curvature`.
-        """
-        m, p, c = self.m, self.products.p, len(self.cells)
-        whole, log_det = self._inner(self.factors(theta), np.concatenate([self.z, self.right], axis=1))
-        gram = whole[:, m:, m:]
-        value, quadratic, e, cov = self._profiled(gram, log_det)
-        b = len(theta)
+    def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
+        """As :meth:`SmallModel.moments`."""
+        m, r, d = self.m, self.products.p + 1, len(self.cells)
+        whole, log_det = self._inner(factors, np.concatenate([self.z, self.right], axis=1))
+        b = len(whole)
         padded = np.concatenate([whole[:, :m], np.zeros((b, 1, whole.shape[2]))], axis=1)
         moved = padded[:, self._sources]  # E_a [H h], shape (B, d, m, m + r)
         own, right = moved[..., :m], moved[..., m:]
         t = np.trace(own, axis1=2, axis2=3)
-        tt = own.reshape(b, c, -1) @ own.transpose(0, 3, 2, 1).reshape(b, -1, c)
+        tt = own.reshape(b, d, -1) @ own.transpose(0, 3, 2, 1).reshape(b, -1, d)
         flat = right.transpose(0, 2, 1, 3).reshape(b, m, -1)
-        a = (whole[:, :m, m:].transpose(0, 2, 1) @ flat).reshape(b, p + 1, c, p + 1).transpose(0, 2, 1, 3)
-        aa = flat.transpose(0, 2, 1) @ (whole[:, :m, :m] @ flat)
-        aa = aa.reshape(b, c, p + 1, c, p + 1)
-        ax = (a @ e[:, None, :, None])[..., 0]
-        q = (ax @ e[..., None])[..., 0]
-        xy = ax[..., :p]
-        quad = np.einsum("barcs,br,bs->bac", aa, e, e) - xy @ cov @ xy.transpose(0, 2, 1)
-        if self.reml:
-            turned = a[..., :p, :p] @ cov[:, None]
-            t = t - np.trace(turned, axis1=2, axis2=3)
-            tt = tt - 2.0 * np.einsum("barcs,bsr->bac", aa[:, :, :p, :, :p], cov)
-            tt = tt + turned.reshape(b, c, -1) @ turned.transpose(0, 3, 2, 1).reshape(b, -1, c)
-        ratio = (self.freedom / quadratic)[:, None]
-        by_cell = -0.5 * t + 0.5 * ratio * q
-        by_cells = 0.5 * tt - ratio[..., None] * quad
-        by_cells += 0.5 * (ratio / quadratic[:, None])[..., None] * q[:, :, None] * q[:, None, :]
-        jacobian = theta @ self._bends  # (d, B, d)
-        jacobian = jacobian.transpose(1, 0, 2)
-        gradient = (by_cell[:, None] @ jacobian)[:, 0]
-        hessian = jacobian.transpose(0, 2, 1) @ by_cells @ jacobian + np.tensordot(by_cell, self._bends, axes=1)
-        return Points(theta, value, by_cell, gradient, (hessian + hessian.transpose(0, 2, 1)) / 2)
-
-    def by_covariance(self, by_cell: FloatArray) -> list[FloatArray]:
-        """Symmetric G_k (q, q) with dl = sum_k tr G_k dD_k, of derivatives by the cells of one point (d,)."""
-        found = [np.zeros((q, q)) for q, _ in self.products.sizes]
-        for slope, (k, i, j) in zip(by_cell, self.cells, strict=True):
-            found[k][i, j] = found[k][j, i] = slope if i == j else 0.5 * slope
-        return found
+        a = (whole[:, :m, m:].transpose(0, 2, 1) @ flat).reshape(b, r, d, r).transpose(0, 2, 1, 3)
+        aa = (flat.transpose(0, 2, 1) @ (whole[:, :m, :m] @ flat)).reshape(b, d, r, d, r)
+        return StackedMoments(whole[:, m:, m:], log_det, t, tt, a, aa)

@@ -55,6 +55,11 @@ def line_starts(products: Products, *, reml: bool) -> list[Factors]:
     return [points[k] for k in peaks([trial_value(products, f, reml=reml) for f in points])]
 
 
+def worth_scattering(products: Products) -> bool:
+    """Whether there may be maxima that the line passes by: several terms with few effects."""
+    return len(products.sizes) > 1 and sum(q * levels for q, levels in products.sizes) <= SMALL
+
+
 def scattered(products: Products) -> list[Factors]:
     """Many points off the line: unequal variances, and correlations from -1 to 1.
 
