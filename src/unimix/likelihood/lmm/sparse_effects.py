@@ -53,7 +53,7 @@ def spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sp
     return sparse.csr_array((data.ravel(), indices.ravel(), pointers), shape=(n, start))
 
 
-SMALL, CELLS = 60, 100_000
+SMALL, CELLS = 150, 100_000
 """Group effects, and cells of U, up to which dense matrices are quicker than sparse ones."""
 
 
