@@ -100,7 +100,7 @@ def test_causes(pigs: pd.DataFrame) -> None:
 
 @pytest.mark.r
 def test_a_loaded_comparison_takes_the_data(pigs: pd.DataFrame) -> None:
-    whole = um.compare(FORMULA, pigs, backends=["lme4", "pls"])
+    whole = um.compare(FORMULA, pigs, backends=["lme4", "pls"]).certify()
     same = um.Comparison.from_json(whole.to_json())
     assert str(same) == str(whole)
     assert {c.verdict for c in same.certificates.values()} == {"certified"}
