@@ -296,9 +296,7 @@ def test_engines_of_r_run_in_processes_of_their_own() -> None:
 def test_wrong_arguments_are_answered_together() -> None:
     data = groups(levels=4)
     formula = "y ~ x + (1 | g)"
-    with pytest.raises(
-        um.OptionError, match=r"ci_level=2: a probab.*\npooling: 'half' is none of complete"
-    ):
+    with pytest.raises(um.OptionError, match=r"ci_level=2: a probab.*\npooling: 'half' is none of complete"):
         um.cross_validate(formula, data, ["pls"], pooling=["half"], ci_level=2)
     with pytest.raises(um.OptionError, match=r"split='group': choose 'rows'"):
         um.cross_validate(formula, data, ["pls"], split="group")
