@@ -1,6 +1,6 @@
 # `make help` lists what there is to type.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check pythons docs bench fresh dist clean
+.PHONY: help setup demo test lint check pythons api docs bench fresh dist clean
 
 PYTHON ?= python3
 # the environment; `make setup VENV=another` makes a second one
@@ -39,6 +39,9 @@ check: lint test ## everything that must pass: lint and tests
 pythons: ## the tests without R, PyMC and Dask on each further Python, with the newest packages
 	$(SETUP)
 	@$(PYTHON) scripts/further_pythons.py --workers $(WORKERS) --beside "$(VENV)"
+
+api: ## store the public names and signatures anew, after a change that is meant
+	@$(BIN)/python scripts/public_api.py --write
 
 docs: ## build the documentation into site/
 	$(SETUP) docs

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from unimix.estimation.refit import refit
-    from unimix.result import FitResult
+    from unimix.fitted.table_result import TableResult
+    from unimix.result import FitResult, register_accessor
     from unimix.workflows.all_fit import AllFit, all_fit
     from unimix.workflows.comparison.compare import compare
     from unimix.workflows.comparison.comparison import Comparison
     from unimix.workflows.comparison.verdicts import Tolerances
     from unimix.workflows.many.fits import ManyFits, read_many
     from unimix.workflows.many.run import fit_many
-    from unimix.workflows.model_tests.likelihood_ratio import ModelTests, anova, compare_ic, compare_loo, ranova
+    from unimix.workflows.model_tests.likelihood_ratio import anova, compare_ic, compare_loo, ranova
     from unimix.workflows.model_tests.parametric_bootstrap import BootstrapTest, bootstrap_test
     from unimix.workflows.pooling import Pooling, pooling
     from unimix.workflows.power import Power, power
@@ -51,7 +52,7 @@ _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
     "unimix.estimation.refit": ("refit",),
-    "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo", "ModelTests"),
+    "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
     "unimix.workflows.tables.model": ("ModelTable",),
     "unimix.workflows.tables.table": ("table",),
     "unimix.workflows.sklearn_estimator": ("MixedModelRegressor",),
@@ -74,7 +75,8 @@ _HOMES = {
     "unimix.workflows.many.fits": ("ManyFits", "read_many"),
     "unimix.workflows.many.run": ("fit_many",),
     "unimix.design.evaluate": ("register_function",),
-    "unimix.result": ("FitResult",),
+    "unimix.fitted.table_result": ("TableResult",),
+    "unimix.result": ("FitResult", "register_accessor"),
 }  # fmt: skip
 _MODULES = ("backends", "families", "priors")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -95,11 +97,11 @@ __all__ = [
     "LimitError",
     "ManyFits",
     "ModelTable",
-    "ModelTests",
     "OptionError",
     "Pooling",
     "Power",
     "Recommendation",
+    "TableResult",
     "Tolerances",
     "UnimixError",
     "UnknownBackendError",
@@ -127,6 +129,7 @@ __all__ = [
     "read_many",
     "recommend",
     "refit",
+    "register_accessor",
     "register_function",
     "table",
 ]  # fmt: skip

@@ -7,7 +7,6 @@ tried in processes of their own, so that a broken binary cannot take Python down
 
 from __future__ import annotations
 
-import html
 import platform
 import re
 import sys
@@ -19,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict
 
+from unimix.display import Block, Code, Printed, TextTable
 from unimix.r_installation import (
     FoundR,
     RPackage,
@@ -34,7 +34,7 @@ from unimix.r_installation import (
 from unimix.versions import bounded, fault, install_line, installed_version, requirements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from unimix.backends.base import Backend
     from unimix.backends.interface import BackendInfo
@@ -67,7 +67,7 @@ class Item(BaseModel):
     optional: bool = False
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(Printed, BaseModel):
     """Everything that `doctor` found; printing it gives a table and the lines to paste.
 
     Attributes:
@@ -98,12 +98,10 @@ class Diagnosis(BaseModel):
         wrong = [item for item in self.items if item.status != "ok"]
         return tuple(sorted(wrong, key=lambda item: (item.optional, item.status != "broken")))
 
-    def __str__(self) -> str:
-        rows = [("", "version", "status", "")]
-        rows += [(item.name, item.version or "-", item.status, item.message) for item in self.items]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
-        blocks = ["\n".join(line.rstrip() for line in lines), self._verdict()]
+    def _view(self) -> Iterable[Block]:
+        rows = tuple((item.name, item.version or "-", item.status, item.message) for item in self.items)
+        table = TextTable(("", "version", "status", ""), rows, "llll")
+        blocks: list[Block] = [table, "", self._verdict()]
         for heading, optional in (("To mend, paste:", False), ("Optional:", True)):
             fixes: dict[str, list[str]] = {}
             for item in self.problems:
@@ -111,19 +109,8 @@ class Diagnosis(BaseModel):
                     fixes.setdefault(item.fix, []).append(item.name)
             if fixes:
                 lines = [f"# {', '.join(names)}\n{fix}" for fix, names in fixes.items()]
-                blocks.append(f"{heading}\n\n" + "\n".join(lines))
-        return "\n\n".join(blocks)
-
-    def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in ("", "version", "status", "", "to mend"))
-        body = "".join(
-            "<tr>"
-            + "".join(f"<td>{html.escape(c)}</td>" for c in (item.name, item.version or "-", item.status, item.message))
-            + f"<td><code>{html.escape(item.fix)}</code></td></tr>"
-            for item in self.items
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return f"{table}<p>{html.escape(self._verdict())}</p>"
+                blocks += ["", heading, "", Code("\n".join(lines), indent=0)]
+        return blocks
 
     def _verdict(self) -> str:
         ready = [name for name, fine in self.ready.items() if fine]

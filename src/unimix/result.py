@@ -6,6 +6,11 @@ of its kind, with its signature and documentation there. Here it becomes a metho
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar
+
 from unimix.analysis.certificate import certify
 from unimix.analysis.checks import check as checks
 from unimix.analysis.checks import collinearity as collinear
@@ -16,7 +21,7 @@ from unimix.analysis.comparisons import marginaleffects
 from unimix.analysis.intervals import bootstrap as bootstraps
 from unimix.analysis.intervals import confint as intervals
 from unimix.analysis.means import emmeans as means
-from unimix.analysis.plot_data.accessor import Plots
+from unimix.analysis.plot_data.plots import Plots
 from unimix.analysis.prediction import draws as drawing
 from unimix.analysis.prediction import loo as leaving_one_out
 from unimix.analysis.prediction import predict as prediction
@@ -28,22 +33,30 @@ from unimix.analysis.summaries import r2 as variance
 from unimix.analysis.summaries import report as reporting
 from unimix.analysis.tests import anova as terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
+from unimix.display import Printed
+from unimix.errors import OptionError
 from unimix.fitted import rebuild_design, text
+from unimix.fitted.accessor import Accessor
 from unimix.fitted.model import Effects, FittedModel
 from unimix.foreign_names import suggests_names
 
-__all__ = ["Effects", "FitResult"]
+__all__ = ["Effects", "FitResult", "register_accessor"]
+
+Room = TypeVar("Room")
 
 
 @suggests_names
-class Verbs:
-    """The analyses as methods; a class of its own, because pydantic takes a model's assignments for fields."""
+class FitResult(Printed, FittedModel):
+    """A fitted model, in the same shape whichever engine fitted it.
+
+    What it holds is described at :class:`unimix.fitted.model.FittedModel`, its methods at the functions that are
+    assigned here.
+    """
 
     # text
     summary = text.summary
-    __str__ = text.summary
+    _view = text.view
     __repr__ = text.sentence
-    _repr_html_ = text.html
     with_data = rebuild_design.with_data
 
     # means, comparisons and tests
@@ -81,16 +94,64 @@ class Verbs:
     collinearity = collinear.collinearity
     influence = influences.influence
     overdispersion = dispersion.overdispersion
-    zero_check = dispersion.zero_inflation
+    check_zeros = dispersion.check_zeros
+
+    # pictures: fit.plot.groups(), .shrinkage(), .caterpillar(), .diagnostics() and others
+    plot = Accessor(Plots)
 
 
-class FitResult(Verbs, FittedModel):
-    """A fitted model, in the same shape whichever engine fitted it.
+_OWN = frozenset({*dir(FitResult), *(f.name for f in fields(FitResult))})
 
-    What it holds is described at :class:`unimix.fitted.model.FittedModel`, its methods at the functions above.
+
+def register_accessor(name: str) -> Callable[[type[Room]], type[Room]]:
+    """Add verbs of your own to every fit: ``fit.<name>.verb()``.
+
+    The decorated class is given the fit when the name is first asked for, once per fit, and kept with it; so it may
+    keep what is costly to make.
+
+    Args:
+        name: Name of the attribute.
+
+    Returns:
+        A decorator of the class.
+
+    Raises:
+        OptionError: If the name is none, or one of unimix's own.
+
+    Warns:
+        UserWarning: If another class was registered under the name; it is replaced.
+
+    Example:
+        >>> import unimix as um
+        >>> @um.register_accessor("rows_per")
+        ... class RowsPer:
+        ...     def __init__(self, fit):
+        ...         self.fit = fit
+        ...
+        ...     def level(self, group):
+        ...         return self.fit.n_obs / self.fit.n_groups[group]
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.rows_per.level("Subject")
+        10.0
     """
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        raise OptionError(f"register_accessor({name!r}): a name that can stand behind a dot, such as 'my_checks'.")
+    if name in _OWN:
+        raise OptionError(f"register_accessor({name!r}): fit.{name} is unimix's own. Choose another name.")
 
-    @property
-    def plot(self) -> Plots:
-        """Pictures: ``fit.plot.groups()``, ``.shrinkage()``, ``.caterpillar()``, ``.diagnostics()`` and others."""
-        return Plots(self)
+    def decorator(room: type[Room]) -> type[Room]:
+        taken = FitResult.__dict__.get(name)
+        before = None if taken is None else taken.make
+        # The same class again is a cell of a notebook that was run twice.
+        if before is not None and _path(before) != _path(room):
+            warnings.warn(f"fit.{name} was {_path(before)} and is now {_path(room)}.", UserWarning, stacklevel=2)
+        accessor = Accessor(room)
+        accessor.__set_name__(FitResult, name)
+        setattr(FitResult, name, accessor)
+        return room
+
+    return decorator
+
+
+def _path(room: Callable[..., object]) -> str:
+    return f"{room.__module__}.{room.__qualname__}"

@@ -35,7 +35,7 @@ def test_type_three_is_lmertests(case: Any) -> None:
 
 @pytest.mark.parametrize("case", KR, ids=lambda c: c.id)
 def test_kenward_roger_is_pbkrtests(case: Any) -> None:
-    found = case.fit("pls", df_method="kenward-roger").anova()
+    found = case.fit("pls", df_method="kenward-roger").anova().table
     reference = case.reference["kenward_roger"]["anova_type3"]
     np.testing.assert_allclose(found["F"], column(reference, "F"), rtol=1e-5)
     np.testing.assert_allclose(found["den_df"], column(reference, "den_df"), rtol=1e-5)
@@ -59,7 +59,7 @@ def test_every_engine_has_the_same_tests() -> None:
     data = um.load_dataset("dietox")
     formula = "Weight ~ Time * Cu + (1 + Time | Pig)"
     tables = [
-        um.fit(formula, data, backend).anova() for backend in ("pls", "lme4", "statsmodels", "glmmtmb", "mixedlm")
+        um.fit(formula, data, backend).anova().table for backend in ("pls", "lme4", "statsmodels", "glmmtmb", "mixedlm")
     ]
     for other in tables[1:]:
         pd.testing.assert_frame_equal(other, tables[0], rtol=1e-3)
@@ -68,10 +68,10 @@ def test_every_engine_has_the_same_tests() -> None:
 def test_the_coding_does_not_matter() -> None:
     data = um.load_dataset("dietox")
     formula = "Weight ~ Time * Cu * Evit + (1 | Pig)"
-    a = um.fit(formula, data, "pls").anova()
-    b = um.fit(formula, data, "pls", contrasts={"Cu": "sum", "Evit": "helmert"}).anova()
+    a = um.fit(formula, data, "pls").anova().table
+    b = um.fit(formula, data, "pls", contrasts={"Cu": "sum", "Evit": "helmert"}).anova().table
     pd.testing.assert_frame_equal(a, b, rtol=1e-5)
-    two = um.fit(formula, data, "pls").anova("II")
+    two = um.fit(formula, data, "pls").anova("II").table
     assert two.loc["Time:Cu:Evit", "F"] == pytest.approx(a.loc["Time:Cu:Evit", "F"])
     assert not np.isclose(two.loc["Time", "F"], a.loc["Time", "F"])
 
@@ -83,7 +83,7 @@ def test_loaded_results_and_posteriors_say_what_they_need() -> None:
     again = um.FitResult.from_json(fit.to_json())
     with pytest.raises(um.DataError, match="holds no data"):
         again.anova()
-    pd.testing.assert_frame_equal(again.with_data(data).anova(), fit.anova(), rtol=1e-7)
+    pd.testing.assert_frame_equal(again.with_data(data).anova().table, fit.anova().table, rtol=1e-7)
     with pytest.raises(um.OptionError, match="type='I': choose 'III' or 'II'"):
         fit.anova("I")
     with pytest.raises(um.UnimixError, match="A posterior has no F tests"):
@@ -146,7 +146,7 @@ def test_the_mixture_is_uniform_under_the_null() -> None:
 def test_criteria_and_weights() -> None:
     data = um.load_dataset("sleepstudy")
     fits = [um.fit(f, data, "pls", method="ML") for f in ("Reaction ~ Days + (1 | Subject)", SLEEP)]
-    table = um.compare_ic(*fits, names=["intercepts", "slopes"])
+    table = um.compare_ic(*fits, names=["intercepts", "slopes"]).table
     assert list(table.index) == ["slopes", "intercepts"]
     assert set(table["state"]) == {"converged"}
     assert table["weight"].sum() == pytest.approx(1)
@@ -167,7 +167,7 @@ def test_posteriors_are_compared_by_what_they_predict() -> None:
     data = um.load_dataset("sleepstudy")
     sampler = um.backends.PyMC(draws=200, tune=200, chains=2)
     small, large = (um.fit(f, data, sampler, seed=1) for f in ("Reaction ~ Days + (1 | Subject)", SLEEP))
-    table = um.compare_loo(small, large, names=["intercepts", "slopes"])
+    table = um.compare_loo(small, large, names=["intercepts", "slopes"]).table
     assert list(table.index) == ["slopes", "intercepts"]
     ours = {"a": small.loo(), "b": large.loo()}
     assert table.loc["slopes", "elpd"] == pytest.approx(float(ours["b"].elpd_loo), abs=1e-9)
@@ -223,7 +223,7 @@ def test_plain_and_mixed_and_other_families_of_counts() -> None:
         um.fit("TICKS ~ YEAR + (1 | BROOD)", ticks, "glmmtmb", family=f, ziformula=z)
         for f, z in (("poisson", None), ("negative_binomial", None), ("poisson", "~ 1"))
     ]
-    table = um.compare_ic(*counts, names=["p", "nb", "zip"])
+    table = um.compare_ic(*counts, names=["p", "nb", "zip"]).table
     assert table.loc["p", "aic"] == pytest.approx(counts[0].aic)
     assert table.index[0] == "nb"
     test = um.anova(counts[0], counts[1])

@@ -106,7 +106,7 @@ def test_a_linear_models_changes_are_its_coefficients(pigs: um.FitResult) -> Non
 def test_ways_to_change_a_factor(pigs: um.FitResult) -> None:
     at = pd.DataFrame({"Time": [4.0], "Cu": ["Cu000"], "Evit": ["Evit000"]})
     means = pigs.emmeans("Cu", at={"Time": 4, "Evit": "Evit000"})
-    pairs = means.contrasts(adjust="none")
+    pairs = means.contrasts(adjust="none").table
     found = pigs.comparisons({"Cu": "pairwise"}, newdata=at).table
     np.testing.assert_allclose(found["estimate"], -pairs["estimate"], rtol=1e-8)
     np.testing.assert_allclose(found["p_value"], pairs["p_value"], rtol=1e-6)
@@ -115,7 +115,7 @@ def test_ways_to_change_a_factor(pigs: um.FitResult) -> None:
     pd.testing.assert_frame_equal(sequence[OUTCOMES], found.loc[[0, 2], OUTCOMES].reset_index(drop=True))
     two = pigs.comparisons({"Cu": ("Cu175", "Cu035")}, newdata=at).table
     assert two["estimate"].iloc[0] == pytest.approx(-found["estimate"].iloc[2])
-    short = pigs.contrasts("Cu", at={"Time": 4, "Evit": "Evit000"}, adjust="none")
+    short = pigs.contrasts("Cu", at={"Time": 4, "Evit": "Evit000"}, adjust="none").table
     pd.testing.assert_frame_equal(short, pairs)
     both = pigs.comparisons({"Time": (0, 2), "Cu": ("Cu000", "Cu175")}, newdata=at, cross=True).table
     b = pigs.fixed_effects["estimate"]
@@ -271,7 +271,7 @@ def test_hypotheses_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> No
     assert found["estimate"] == pytest.approx(np.mean(odds))
     assert found["probability"] == max(np.mean(odds > 0), np.mean(odds < 0))
     assert found["probability_equivalence"] == np.mean(np.abs(odds) < 0.2)
-    less = sampled.hypotheses("exp(period[T.2]) = 0.5", alternative="less")
+    less = sampled.hypotheses("exp(period[T.2]) = 0.5", alternative="less").table
     assert less["probability"].iloc[0] == np.mean(odds < 0)
     assert not {"p_value", "df"} & set(less)
     means = sampled.emmeans("period", kind="response").hypotheses("b1 - b0").iloc[0]
@@ -307,7 +307,7 @@ def test_what_the_data_cannot_tell_is_refused() -> None:
         cells.comparisons({"Evit": ("Evit000", "Evit200")})
     means = cells.emmeans("Cu")
     assert means.table["estimate"].isna().tolist() == [False, True, False]
-    assert "Empty rows cannot be estimated" in str(means)
+    assert "Rows without numbers cannot be estimated" in str(means)
     assert means.contrasts()["contrast"].tolist() == ["Cu000 - Cu175"]
     with pytest.raises(um.DataError, match="Means of Evit: 1 of 1 rows cannot be estimated"):
         cells.emmeans("Evit", at={"Evit": "Evit200"})

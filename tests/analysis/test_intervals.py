@@ -125,7 +125,7 @@ def test_linear_models():
     fit = um.fit("Reaction ~ Days", data, "statsmodels")
     found = fit.confint("profile").table
     n = fit.n_obs
-    rest = float(np.sum(fit.residuals**2))
+    rest = float(np.sum(fit.residuals() ** 2))
     for end in found.loc["Days", ["lower", "upper"]]:
         y = data["Reaction"] - end * data["Days"]
         held = float(np.sum((y - y.mean()) ** 2))
@@ -219,7 +219,7 @@ def test_cases_are_drawn_by_level():
     made = plain.bootstrap(300, source="cases", seed=2)
     design = np.column_stack([np.ones(200), x])
     bread = np.linalg.inv(design.T @ design)
-    sandwich = bread @ (design.T * plain.residuals**2) @ design @ bread
+    sandwich = bread @ (design.T * plain.residuals() ** 2) @ design @ bread
     # rows drawn with replacement estimate the sandwich (White 1980); 300 replicates know a standard error to 4 %
     assert made.table.loc["x", "std_error"] == pytest.approx(np.sqrt(sandwich[1, 1]), rel=0.13)
     data = um.load_dataset("sleepstudy")

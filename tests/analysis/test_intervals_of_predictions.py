@@ -37,15 +37,15 @@ def test_point_predictions_are_those_without_interval(sleep: um.FitResult) -> No
             np.testing.assert_allclose(
                 sleep.predict(data, level=level, interval=interval)["estimate"], plain, rtol=1e-10
             )
-    own = sleep.predict(interval="confidence")
-    pd.testing.assert_frame_equal(own, sleep.predict(data, interval="confidence"))
+    own = sleep.predict(interval="confidence").table
+    pd.testing.assert_frame_equal(own, sleep.predict(data, interval="confidence").table)
 
 
 def test_linear_models_have_least_squares_intervals() -> None:
     data = um.load_dataset("sleepstudy")
     fit = um.fit("Reaction ~ Days", data, "pls")
     ols = sm.OLS(data["Reaction"], sm.add_constant(data["Days"])).fit().get_prediction().summary_frame(alpha=0.1)
-    found = fit.predict(data, interval="confidence", ci_level=0.9)
+    found = fit.predict(data, interval="confidence", ci_level=0.9).table
     np.testing.assert_allclose(found["std_error"], ols["mean_se"], rtol=1e-8)
     spread = fit.predict(data, interval="prediction")["std_error"]
     np.testing.assert_allclose(spread, np.sqrt(ols["mean_se"] ** 2 + fit.sigma**2), rtol=1e-8)
@@ -57,15 +57,15 @@ def test_variances_add_up(sleep: um.FitResult) -> None:
     between = np.asarray(sleep.random[0].covariance)
     error = np.einsum("ni,ij,nj->n", x, np.asarray(sleep.fixed.covariance), x)
     spread = np.einsum("ni,ij,nj->n", x, between, x)
-    at = sleep.predict(new, level="population", interval="confidence")
+    at = sleep.predict(new, level="population", interval="confidence").table
     np.testing.assert_allclose(at["std_error"] ** 2, error, rtol=1e-10)
-    at = sleep.predict(new, level="population", interval="prediction")
+    at = sleep.predict(new, level="population", interval="prediction").table
     np.testing.assert_allclose(at["std_error"] ** 2, error + spread + sleep.sigma**2, rtol=1e-10)
-    at = sleep.predict(new.iloc[[1]], new_levels="sample", interval="confidence")
+    at = sleep.predict(new.iloc[[1]], new_levels="sample", interval="confidence").table
     np.testing.assert_allclose(at["std_error"] ** 2, (error + spread)[1], rtol=1e-10)
-    at = sleep.predict(new.iloc[[1]], new_levels="population", interval="confidence")
+    at = sleep.predict(new.iloc[[1]], new_levels="population", interval="confidence").table
     np.testing.assert_allclose(at["std_error"] ** 2, error[1], rtol=1e-10)
-    without = sleep.predict({"Days": 5.0}, level="population", interval="prediction")
+    without = sleep.predict({"Days": 5.0}, level="population", interval="prediction").table
     assert without["std_error"].iloc[0] ** 2 == pytest.approx((error + spread)[1] + sleep.sigma**2)
 
 
@@ -81,12 +81,12 @@ def test_intervals_cover(engine: str) -> None:
         fit = um.fit("y ~ x + (1 + x | g)", data[train], engine, df_method="normal")
         held = ~train & data["g"].str[1:].astype(int).lt(100)
         run: dict[str, Any] = {"ci_level": 0.9}
-        known = fit.predict(data[held], interval="confidence", **run)
+        known = fit.predict(data[held], interval="confidence", **run).table
         hits["mean"].append(np.mean((known["lower"] < eta[held]) & (eta[held] < known["upper"])))
-        rows = fit.predict(data[held], interval="prediction", **run)
+        rows = fit.predict(data[held], interval="prediction", **run).table
         hits["new row"].append(np.mean(data["y"][held].between(rows["lower"], rows["upper"])))
         others = data["g"].str[1:].astype(int).ge(100)
-        new = fit.predict(data[others], new_levels="sample", interval="prediction", **run)
+        new = fit.predict(data[others], new_levels="sample", interval="prediction", **run).table
         hits["new group"].append(np.mean(data["y"][others].between(new["lower"], new["upper"])))
     allowed = 0.03 if engine == "pls" else 0.05
     for what, share in hits.items():
@@ -114,13 +114,13 @@ def test_crossed_factors_one_by_one() -> None:
 def test_generalised_models_predict_counts_and_shares() -> None:
     data = um.load_dataset("cbpp")
     fit = um.fit("cbind(incidence, size - incidence) ~ period + (1 | herd)", data, "pls", family="binomial")
-    link = fit.predict(data, interval="confidence", kind="link")
-    response = fit.predict(data, interval="confidence")
+    link = fit.predict(data, interval="confidence", kind="link").table
+    response = fit.predict(data, interval="confidence").table
     np.testing.assert_allclose(response["lower"], 1 / (1 + np.exp(-link["lower"])))
     assert response["std_error"].iloc[0] == pytest.approx(
         link["std_error"].iloc[0] * response["estimate"].iloc[0] * (1 - response["estimate"].iloc[0])
     )
-    rows = fit.predict(data, interval="prediction")
+    rows = fit.predict(data, interval="prediction").table
     counts = rows["lower"] * data["size"]
     np.testing.assert_allclose(counts, counts.round(), atol=1e-9)
     observed = data["incidence"] / data["size"]
@@ -137,7 +137,7 @@ def test_a_posterior_agrees_with_estimates() -> None:
     other = um.fit(SLEEP, data, "pls")
     new = pd.DataFrame({"Days": [0.0, 9.0, 5.0], "Subject": ["308", "335", "new"]})
     for interval in ("confidence", "prediction"):
-        a, b = (f.predict(new, new_levels="sample", interval=interval) for f in (bayes, other))
+        a, b = (f.predict(new, new_levels="sample", interval=interval).table for f in (bayes, other))
         np.testing.assert_allclose(a["std_error"], b["std_error"], rtol=0.15)
         assert (np.abs(a["estimate"] - b["estimate"]) < 0.3 * b["std_error"]).all()
 
@@ -148,12 +148,12 @@ def test_loaded_results_missing_values_and_errors(sleep: um.FitResult) -> None:
     with pytest.raises(um.DataError, match="holds no data"):
         again.predict(data, interval="confidence")
     pd.testing.assert_frame_equal(
-        again.with_data(data).predict(data, interval="confidence"),
-        sleep.predict(data, interval="confidence"),
+        again.with_data(data).predict(data, interval="confidence").table,
+        sleep.predict(data, interval="confidence").table,
         rtol=1e-7,
     )
     new = data.head(3).assign(Days=[1.0, np.nan, 2.0]).set_index(pd.Index(["a", "b", "c"]))
-    found = sleep.predict(new, interval="confidence")
+    found = sleep.predict(new, interval="confidence").table
     assert list(found.index) == ["a", "b", "c"]
     assert found.loc["b"].isna().all()
     with pytest.raises(um.DataError, match=r"not fitted \(Subject: nobody\): new_levels='sample'"):
@@ -206,7 +206,7 @@ def test_linear_models_have_rs_t_intervals() -> None:
 def test_population_means_have_the_intervals_of_marginal_means(df_method: str) -> None:
     data = pd.read_csv(Path(__file__).parents[1] / "data" / "gold" / "machines.csv").astype({"Worker": str})
     fit = um.fit("score ~ Machine + (1 | Worker / Machine)", data, "pls", df_method=df_method)
-    found = fit.predict({"Machine": ["A", "B", "C"]}, level="population", interval="confidence")
+    found = fit.predict({"Machine": ["A", "B", "C"]}, level="population", interval="confidence").table
     means = fit.emmeans("Machine").table
     np.testing.assert_allclose(found[["lower", "upper"]], means[["lower", "upper"]], rtol=1e-8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def test_small_numbers_keep_their_sign_and_have_powers_of_ten() -> None:
     data = um.load_dataset("sleepstudy")
     days = data["Days"]
     fit = um.fit("Reaction ~ Days", data, "pls")
-    residual = fit.residuals / fit.sigma
+    residual = fit.residuals() / fit.sigma
     # A response with slope -0.002 and standard error 0.04: t = -0.05
     se = fit.fixed.std_error[1] / fit.sigma
     flat = data.assign(y=residual * 0.04 / se - 0.002 * days)
@@ -144,7 +145,7 @@ def test_singular_and_failed_fits_say_so() -> None:
     assert fit.singular
     assert "The fit is singular: a variance is estimated as zero" in fit.report()
     status = fit.status.model_copy(update={"state": "not_converged", "messages": ("the search ended early",)})
-    failed = fit.model_copy(update={"status": status}).report()
+    failed = replace(fit, status=status).report()
     assert "The fit did not converge: do not use these numbers. The search ended early." in failed
 
 
@@ -174,8 +175,8 @@ def test_the_scale_of_students_t_is_no_standard_deviation() -> None:
     fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
     assert "residual SD = 30.99" in fit.report()
     model = fit.model.model_copy(update={"family": "student_t"})
-    numbers = fit.fit.model_copy(update={"parameters": {"sigma": 25.5, "nu": 8.65}, "sigma": 25.5})
-    heavy = fit.model_copy(update={"model": model, "fit": numbers})
+    numbers = fit.criteria.model_copy(update={"parameters": {"sigma": 25.5, "nu": 8.65}, "sigma": 25.5})
+    heavy = replace(fit, model=model, criteria=numbers)
     assert "sigma = 25.50; nu = 8.65" in heavy.report()
     assert "residual SD" not in heavy.report()
     assert "SD (Residual)" not in str(um.table(heavy))

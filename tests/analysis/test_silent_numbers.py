@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -68,9 +70,7 @@ def test_verdicts_and_correlations_do_not_depend_on_units(unit: float) -> None:
     assert float(fit.random[0].correlation[1, 0]) == pytest.approx(0.0656, abs=2e-4)
     block = fit.random[0]
     wrong = block.model_copy(update={"sd": block.sd * np.array([1.0, 5.0])})
-    other = fit.model_copy(
-        update={"random": (wrong,), "engine": fit.engine.model_copy(update={"backend": "other", "engine": "other"})}
-    )
+    other = replace(fit, random=(wrong,), engine=fit.engine.model_copy(update={"backend": "other", "engine": "other"}))
     with pytest.raises(um.DisagreementError, match=r"a standard deviation differs by 399\.\d%"):
         um.compare(fit, other).assert_agree()
 

@@ -173,7 +173,7 @@ def test_weights_count_rows(backend):
 
 def closed_form(fit: um.FitResult, data: pd.DataFrame) -> float:
     """Log-likelihood by scipy's densities at the fitted means."""
-    y, mu, p = data["y"].to_numpy(), np.array(fit.fitted), fit.fit.parameters
+    y, mu, p = data["y"].to_numpy(), np.array(fit.fitted), fit.criteria.parameters
     match fit.model.family:
         case "gaussian":
             return float(stats.norm.logpdf(y, mu, p["sigma"]).sum())
@@ -209,7 +209,7 @@ def test_log_likelihoods_carry_all_constants(backend, family):
     data = simulate_family(made, mixed=False, seed=4, n_groups=10)
     arguments = {"family": made, **({"weights": "trials"} if made.name == "binomial" else {})}
     fit = um.fit("y ~ x", data, backend, **arguments)
-    assert fit.fit.criterion == "ML"
+    assert fit.criteria.criterion == "ML"
     assert fit.log_likelihood == pytest.approx(closed_form(fit, data), abs=1e-6)
     # Dispersion parameters at different estimates of them move the value by less than this.
     assert fit.log_likelihood == pytest.approx(um.fit("y ~ x", data, "pls", **arguments).log_likelihood, abs=1e-4)
@@ -253,7 +253,7 @@ def test_residuals_are_rs():
     bridge = rbridge.connect("lme4", "")
     for kind in ("response", "pearson", "deviance", "working"):
         values = bridge._ri.baseenv["eval"](bridge._ri.parse(f"function(m) residuals(m, type = '{kind}')"))(fit.native)
-        np.testing.assert_allclose(fit.resid(kind), np.array(list(values)), rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(fit.residuals(kind), np.array(list(values)), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.r
@@ -275,11 +275,11 @@ def test_overdispersion_is_reported():
     data = DATA.assign(wild=rng.negative_binomial(1.0, 0.2, N))
     fit = um.fit("wild ~ x", data, "lme4", family="poisson")
     pearson = np.sum((data["wild"] - fit.fitted) ** 2 / fit.fitted) / (N - 2)
-    assert fit.fit.pearson_dispersion == pytest.approx(pearson)
+    assert fit.criteria.pearson_dispersion == pytest.approx(pearson)
     assert pearson > 2
     assert "Pearson chi-squared / df" in str(fit)
     calm = um.fit("wild ~ x", data, "lme4", family="nbinom2")
-    assert calm.fit.pearson_dispersion == pytest.approx(1.0, abs=0.6)
+    assert calm.criteria.pearson_dispersion == pytest.approx(1.0, abs=0.6)
 
 
 @pytest.mark.r
@@ -441,7 +441,7 @@ def test_the_unit_of_the_response_hides_no_search_that_stopped_short():
     tiny = um.fit("y ~ x + (1 | g)", data.assign(y=1e-6 * data["y"]), "glmmtmb", dispformula="~ x", method="ML")
     assert not tiny.singular
     with pytest.raises(um.OptionError, match="dispersion has a model"):
-        plain.resid("pearson")
+        plain.residuals("pearson")
     assert "Residual" not in set(plain.variance_components["group"])
 
 

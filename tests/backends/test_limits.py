@@ -24,6 +24,7 @@ import unimix as um
 from unimix.backends import limits
 from unimix.backends.limits import Limits
 from unimix.backends.time_limits import LimitReached, stopped_by, uncut, undisturbed, within
+from unimix.fitted.model import own_refitter
 
 BIG = "y ~ x + (1 + x + z + u | g)"
 SMALL = "y ~ x + (1 | g)"
@@ -369,7 +370,7 @@ def test_limits_go_with_everything_that_fits_again(small: Any) -> None:
     from unimix.parallel.jobs import run_jobs
 
     fit = um.fit(SMALL, small, "pls", time_limit=60, memory_limit="2 GB")
-    assert fit._refitter.limits == Limits(None, 2e9)  # type: ignore[union-attr]
+    assert own_refitter(fit).limits == Limits(None, 2e9)  # type: ignore[union-attr]
     assert fit.bootstrap(n=4, seed=1, progress=False)
     pytest.importorskip("joblib")
     there = run_jobs(_job, [(small, 60.0)] * 2, n_jobs=2, progress=False, title="")

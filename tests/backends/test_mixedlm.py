@@ -146,7 +146,7 @@ def test_quadrature() -> None:
     p = 1 / (1 + np.exp(-(0.3 + x + 1.5 * rng.normal(size=25)[g])))
     frame = pd.DataFrame({"y": rng.binomial(1, p), "x": x, "g": g.astype(str)})
     fit, own = (um.fit("y ~ x + (1 | g)", frame, b, family="binomial", method="AGQ") for b in ("mixedlm", "pls"))
-    assert fit.fit.criterion == own.fit.criterion == "AGQ(25)"
+    assert fit.criteria.criterion == own.criteria.criterion == "AGQ(25)"
     assert fit.log_likelihood == pytest.approx(own.log_likelihood, abs=1e-5)
     np.testing.assert_allclose(fit.fixed.std_error, own.fixed.std_error, rtol=1e-3)
     with pytest.raises(um.UnsupportedModelError, match="one scalar random term"):

@@ -55,7 +55,7 @@ def design_of(formula: str, data: Any, arguments: dict[str, Any]) -> Any:
 
 
 def parameters_of(found: um.FitResult, family: Family) -> np.ndarray:
-    return np.array([found.fit.parameters[name] for name in family.parameters])
+    return np.array([found.criteria.parameters[name] for name in family.parameters])
 
 
 def rich(n_groups: int = 20, size: int = 15, sd: float = 0.8, seed: int = 0) -> pd.DataFrame:
@@ -98,7 +98,7 @@ def test_plain_models_are_those_of_r(family: Family) -> None:
     rtol = 1e-2 if family.label == "negative_binomial" else 1e-6
     np.testing.assert_allclose(ours.fixed.std_error, theirs.fixed.std_error, rtol=rtol)
     assert ours.log_likelihood == pytest.approx(theirs.log_likelihood, abs=1e-8)
-    assert ours.fit.parameters == pytest.approx(dict(theirs.fit.parameters), rel=1e-6)
+    assert ours.criteria.parameters == pytest.approx(dict(theirs.criteria.parameters), rel=1e-6)
     assert ours.fixed.df_method == theirs.fixed.df_method
     np.testing.assert_allclose(ours.fixed.df, theirs.fixed.df)
     np.testing.assert_allclose(ours.fixed.p_value, theirs.fixed.p_value, rtol=1e-4, atol=1e-10)
@@ -116,7 +116,7 @@ def test_plain_models_that_r_glm_lacks_are_those_of_glmmtmb(family: Family) -> N
     np.testing.assert_allclose(ours.fixed.std_error, theirs.fixed.std_error, rtol=1e-5)
     assert ours.log_likelihood == pytest.approx(theirs.log_likelihood, abs=1e-7)
     assert ours.log_likelihood >= theirs.log_likelihood - 1e-10
-    assert ours.fit.parameters == pytest.approx(dict(theirs.fit.parameters), rel=1e-5)
+    assert ours.criteria.parameters == pytest.approx(dict(theirs.criteria.parameters), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", PLAIN, ids=str)
@@ -171,7 +171,7 @@ def test_reference_cases_without_group_effects(case: Gold) -> None:
     np.testing.assert_allclose(found.fixed.std_error, std_error, rtol=1e-6)
     assert found.log_likelihood == pytest.approx(reference["loglik"], abs=1e-8)
     assert found.aic == pytest.approx(reference["aic"], abs=1e-7)
-    assert found.fit.pearson_dispersion == pytest.approx(reference["pearson_dispersion"], rel=1e-6)
+    assert found.criteria.pearson_dispersion == pytest.approx(reference["pearson_dispersion"], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_weights_count_rows_with_a_dispersion_too(family: str, backend: str) -> 
     np.testing.assert_allclose(once.fixed.std_error, copies.fixed.std_error, rtol=error)
     np.testing.assert_allclose(once.fixed.df, copies.fixed.df)
     assert once.log_likelihood == pytest.approx(copies.log_likelihood, abs=1e-6)
-    assert once.fit.pearson_dispersion == pytest.approx(copies.fit.pearson_dispersion, rel=1e-5)
+    assert once.criteria.pearson_dispersion == pytest.approx(copies.criteria.pearson_dispersion, rel=1e-5)
     few = {**arguments, "weights": np.full(len(data), 1e-6)}
     if backend != "glmmtmb":
         with pytest.raises(um.FitError, match="too few for 2 coefficients"):
@@ -321,7 +321,7 @@ def test_recovers_simulated_truth(response: str, family: str, method: Any) -> No
     data = rich(40, 40, sd=0.8)
     found = fit(f"{response} ~ x + (1 | g)", data, family=family, method=method)
     assert found.converged, found.status
-    assert found.fit.criterion == method
+    assert found.criteria.criterion == method
     assert found.fixed.interval == "credible"
     assert np.isnan(found.log_likelihood)
     laplace = um.fit(f"{response} ~ x + (1 | g)", data, backend="lme4", family=family)

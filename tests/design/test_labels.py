@@ -80,7 +80,7 @@ def test_augment_stands_beside_the_data(fit: um.FitResult, late: pd.DataFrame) -
     assert ".fitted" not in late
     assert table.loc[[25, 31], [".fitted", ".resid", ".fixed"]].isna().all(axis=None)
     np.testing.assert_array_equal(table[".fitted"].dropna(), fit.fitted)
-    np.testing.assert_array_equal(table[".resid"].dropna(), fit.residuals)
+    np.testing.assert_array_equal(table[".resid"].dropna(), fit.residuals())
     beside = fit.augment(pl.from_pandas(late.reset_index(drop=True)))
     np.testing.assert_array_equal(beside[".fitted"], table[".fitted"])
 

@@ -9,10 +9,10 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-
-import unimix as um
 from unimix.analysis.plot_data.accessor import Plots
 from unimix.analysis.plot_data.accessor_checks import CheckPlots
+
+import unimix as um
 from unimix.analysis.prediction.predict import predict
 from unimix.fitted.model import FittedModel
 from unimix.result import Verbs
@@ -214,7 +214,7 @@ def test_what_hints_name_exists(fit: um.FitResult) -> None:
 
 def test_other_attributes_are_as_ever(fit: um.FitResult) -> None:
     assert fit.formula == FORMULA
-    assert fit.native is fit._native is not None
+    assert fit.native is fit._unsaved.native is not None
     with pytest.raises(AttributeError, match="no attribute 'surprise'"):
         _ = fit.surprise
     assert copy.deepcopy(um.FitResult.from_json(fit.to_json())) == fit

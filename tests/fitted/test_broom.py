@@ -141,7 +141,7 @@ def test_augment_is_brooms(name: str, fits: dict[str, um.FitResult]) -> None:
         wanted = numbers(theirs, column)
         found = ours[names.get(column, column)].to_numpy()
         if generalised and column == ".resid":
-            found = fit.resid("deviance")[:40]
+            found = fit.residuals("deviance")[:40]
         elif generalised and column == ".fixed":
             found = fit.predict(level="population", kind="link")[:40]
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-4 * np.abs(wanted).max(), err_msg=column)

@@ -73,7 +73,7 @@ def test_quadrature_against_integrals() -> None:
     y = rng.binomial(1, 1 / (1 + np.exp(-(0.2 + x + 1.5 * rng.normal(size=25)[g]))))
     frame = pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
     fit = um.fit("y ~ x + (1 | g)", frame, "pls", family="binomial", method="AGQ")
-    assert fit.fit.criterion == "AGQ(25)"
+    assert fit.criteria.criterion == "AGQ(25)"
     eta = fit.fixed.estimate[0] + fit.fixed.estimate[1] * x
     sd = float(fit.random[0].sd[0])
 

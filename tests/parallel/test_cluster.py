@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,7 @@ def on_dask() -> Iterator[Any]:
 
 def numbers(many: um.ManyFits) -> dict[Any, str]:
     """Everything but times, as text."""
-    return {
-        k: f.model_copy(update={"engine": f.engine.model_copy(update={"seconds": {}})}).to_json()
-        for k, f in many.items()
-    }
+    return {k: replace(f, engine=f.engine.model_copy(update={"seconds": {}})).to_json() for k, f in many.items()}
 
 
 @pytest.mark.cluster

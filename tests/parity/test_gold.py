@@ -77,7 +77,7 @@ def test_likelihood_engines(case: Gold, engine: str) -> None:
     assert fit.singular == bool(reference["singular"])
     assert fit.n_obs == reference["nobs"]
     assert fit.model.n_dropped == reference["n_rows_dropped"]
-    assert fit.fit.n_parameters == reference["n_parameters"]
+    assert fit.criteria.n_parameters == reference["n_parameters"]
     assert fit.aic == pytest.approx(reference["aic"], abs=2 * allowed.log_likelihood)
     assert fit.bic == pytest.approx(reference["bic"], abs=2 * allowed.log_likelihood)
     rows = reference["fitted"]

@@ -64,7 +64,7 @@ def test_likelihood_engines(case: Gold, engine: str) -> None:
     ours, theirs = case.standard_deviations(fit)
     np.testing.assert_allclose(ours, theirs, rtol=allowed.sd)
     assert fit.singular == bool(reference["singular"])
-    assert (fit.n_obs, fit.fit.n_parameters) == (reference["nobs"], reference["n_parameters"])
+    assert (fit.n_obs, fit.criteria.n_parameters) == (reference["nobs"], reference["n_parameters"])
     assert fit.aic == pytest.approx(reference["aic"], abs=2 * allowed.log_likelihood)
     assert fit.bic == pytest.approx(reference["bic"], abs=2 * allowed.log_likelihood)
     check_rows(fit, reference, allowed)
@@ -72,11 +72,11 @@ def test_likelihood_engines(case: Gold, engine: str) -> None:
     if case.mixed:
         assert fit.n_groups == reference["ngroups"]
         check_modes(fit, reference, allowed)
-        deviance = float(np.sum(fit.resid("deviance") ** 2))
+        deviance = float(np.sum(fit.residuals("deviance") ** 2))
         assert deviance == pytest.approx(reference["conditional_deviance"], rel=20 * allowed.sd)
     else:
-        assert fit.fit.pearson_dispersion == pytest.approx(reference["pearson_dispersion"], rel=1e-6)
-        assert float(np.sum(fit.resid("deviance") ** 2)) == pytest.approx(reference["residual_deviance"], rel=1e-8)
+        assert fit.criteria.pearson_dispersion == pytest.approx(reference["pearson_dispersion"], rel=1e-6)
+        assert float(np.sum(fit.residuals("deviance") ** 2)) == pytest.approx(reference["residual_deviance"], rel=1e-8)
 
 
 def check_rows(fit: um.FitResult, reference: dict, allowed: Allowed) -> None:
@@ -118,7 +118,7 @@ def test_quadrature(case: Gold) -> None:
     """25 nodes are practically exact; the reference's log-likelihood takes 50, which differs by 4e-4 on ohio."""
     fit = case.fit("lme4", method="AGQ", options={"n_agq": 25})
     wanted = case.reference["agq"]
-    assert fit.fit.criterion == "AGQ(25)"
+    assert fit.criteria.criterion == "AGQ(25)"
     assert fit.log_likelihood == pytest.approx(wanted["loglik"], abs=1e-3)
     estimate, std_error = np.array(wanted["estimate"]), np.array(wanted["std_error"])
     assert (np.abs(fit.fixed.estimate - estimate) / std_error).max() < 2e-3

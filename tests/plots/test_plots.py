@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.testing.compare import compare_images
+from matplotlib.text import Text
 
 import unimix as um
 
@@ -50,7 +52,7 @@ def drawn() -> um.FitResult:
 
 
 def test_lines_are_the_predictions_of_the_models(sleep: um.FitResult) -> None:
-    found = sleep.plot.groups_data(levels=["308", "372"], n_draws=5)
+    found = sleep.plot.groups(levels=["308", "372"], n_draws=5, draw=False)
     assert list(dict.fromkeys(found["level"])) == ["308", "372"]
     assert (found.attrs["x"], found.attrs["group"], found.attrs["n_levels"]) == ("Days", "Subject", 18)
     data = um.load_dataset("sleepstudy")
@@ -74,32 +76,32 @@ def test_lines_are_the_predictions_of_the_models(sleep: um.FitResult) -> None:
 def test_curves_hold_other_predictors_at_the_levels_own_values(pigs: um.FitResult) -> None:
     data = um.load_dataset("dietox")
     level = str(data["Pig"].iloc[-1])
-    found = pigs.plot.groups_data(levels=[level])
+    found = pigs.plot.groups(levels=[level], draw=False)
     line = found[found["kind"] == "partial"]
     cu = data[data["Pig"].astype(str) == level]["Cu"].iloc[0]
     new = pd.DataFrame({"Time": line["x"].astype(float), "Cu": cu, "Pig": level})
     np.testing.assert_allclose(line["y"], pigs.predict(new), rtol=1e-9)
     other = next(c for c in data["Cu"].unique() if c != cu)
-    moved = pigs.plot.groups_data(levels=[level], at={"Cu": other})
+    moved = pigs.plot.groups(levels=[level], at={"Cu": other}, draw=False)
     np.testing.assert_allclose(moved[moved["kind"] == "partial"]["y"], pigs.predict(new.assign(Cu=other)), rtol=1e-9)
-    assert len(pigs.plot.groups_data(levels=5)["level"].unique()) == 5
+    assert len(pigs.plot.groups(levels=5, draw=False)["level"].unique()) == 5
 
 
 def test_lines_of_a_generalised_model_are_expected_responses(ticks: um.FitResult) -> None:
-    found = ticks.plot.groups_data("cHEIGHT", levels=3)
+    found = ticks.plot.groups("cHEIGHT", levels=3, draw=False)
     line = found[(found["kind"] == "partial") & (found["level"] == found["level"].iloc[0])]
     new = pd.DataFrame({"cHEIGHT": line["x"].astype(float), "BROOD": line["level"]})
     np.testing.assert_allclose(line["y"], ticks.predict(new), rtol=1e-9)
     assert (line["y"] > 0).all()
     with pytest.raises(um.DataError, match="no predictor that varies within BROOD"):
-        ticks.plot.groups_data()
+        ticks.plot.groups(draw=False)
 
 
 def test_the_band_is_that_of_the_joint_error(sleep: um.FitResult) -> None:
     """Quantiles of 1,000 draws: within 12 % of the exact standard error."""
     from unimix.analysis.summaries.partial_pooling import level_estimates
 
-    found = sleep.plot.groups_data(levels=["335"], n_draws=0)
+    found = sleep.plot.groups(levels=["335"], n_draws=0, draw=False)
     line = found[found["kind"] == "partial"]
     at_zero = line.iloc[0]
     estimates = level_estimates(sleep)
@@ -116,7 +118,7 @@ def test_pictures_show_their_data(sleep: um.FitResult) -> None:
     assert labels == ["complete pooling", "partial pooling", "no pooling", "its uncertainty"] or set(labels) == {
         "complete pooling", "partial pooling", "no pooling", "its uncertainty",
     }  # fmt: skip
-    caterpillar = sleep.plot.caterpillar_data()
+    caterpillar = sleep.plot.caterpillar(draw=False)
     (first, second) = sleep.plot.caterpillar()
     np.testing.assert_allclose(
         np.sort(np.concatenate([line.get_xdata() for line in second.get_lines()[1:]])),
@@ -132,13 +134,13 @@ def test_pictures_show_their_data(sleep: um.FitResult) -> None:
 
 
 def test_shrinkage_shows_where_estimates_moved(sleep: um.FitResult, pigs: um.FitResult) -> None:
-    found = sleep.plot.shrinkage_data()
+    found = sleep.plot.shrinkage(draw=False)
     assert [t for _, t in found.columns[:2]] == ["Intercept", "Days"]
     np.testing.assert_allclose(found["partial"], sleep.coefficients("Subject"), rtol=1e-10)
     ax = sleep.plot.shrinkage()
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Intercept", "Days")
     assert sleep.plot.shrinkage("Days").get_xlabel() == "Days"
-    assert [t for _, t in pigs.plot.shrinkage_data().columns[:2]] == ["Intercept", "poly(Time, 2)[1]"]
+    assert [t for _, t in pigs.plot.shrinkage(draw=False).columns[:2]] == ["Intercept", "poly(Time, 2)[1]"]
     with pytest.raises(um.OptionError, match=r"'days' is not a coefficient of Subject's levels. Did you mean 'Days'"):
         sleep.plot.shrinkage("days")
 
@@ -147,7 +149,7 @@ def test_ridges_are_the_distribution_of_each_levels_coefficient(sleep: um.FitRes
     """Mean within 5 Monte Carlo errors of 4,000 draws; the density integrates to one."""
     from unimix.analysis.summaries.partial_pooling import level_estimates
 
-    found = sleep.plot.ridge_data("Days")
+    found = sleep.plot.ridge("Days", draw=False)
     estimates = level_estimates(sleep)
     for level, own in found.groupby("level"):
         at = estimates.levels.index(level)
@@ -173,15 +175,15 @@ def test_replications_have_the_fitted_means_and_the_residual_spread(sleep: um.Fi
     counts = ticks.posterior_predictive(500, seed=1)
     assert (counts == counts.round()).all()
     np.testing.assert_array_equal(sleep.posterior_predictive(3, seed=5), sleep.posterior_predictive(3, seed=5))
-    shown = ticks.plot.posterior_predictive_data(20)
+    shown = ticks.plot.posterior_predictive(20, draw=False)
     observed = shown[shown["draw"] == -1].set_index("x")["density"]
     assert shown.attrs["discrete"]
     assert observed.sum() <= 1.0 + 1e-12
 
 
 def test_diagnostics_are_the_results_own(sleep: um.FitResult) -> None:
-    found = sleep.plot.diagnostics_data()
-    np.testing.assert_allclose(found["residual"], sleep.residuals / sleep.sigma)
+    found = sleep.plot.diagnostics(draw=False)
+    np.testing.assert_allclose(found["residual"], sleep.residuals() / sleep.sigma)
     np.testing.assert_allclose(found["fitted"], sleep.fitted)
     assert found["leverage"].between(0, 1).all()
     order = np.argsort(found["residual"].to_numpy())
@@ -192,14 +194,14 @@ def test_diagnostics_are_the_results_own(sleep: um.FitResult) -> None:
 
 def test_a_forest_of_engines(sleep: um.FitResult) -> None:
     other = um.fit(SLEEP, um.load_dataset("sleepstudy"), "statsmodels")
-    found = sleep.plot.forest_data(other, sleep)
+    found = sleep.plot.forest(other, sleep, draw=False)
     assert list(dict.fromkeys(found["engine"])) == ["pls", "statsmodels", "pls (2)"]
     assert len(sleep.plot.forest(other)) == found["name"].nunique()
 
 
 @pytest.mark.mcmc
 def test_draws_are_shown_by_arviz_and_the_prior_is_pymcs(drawn: um.FitResult) -> None:
-    frame = drawn.plot.trace_data()
+    frame = drawn.plot.trace(draw=False)
     assert {"fixed[Intercept]", "fixed[Days]", "sd(Subject)[Days]", "sigma"} <= set(frame.columns)
     np.testing.assert_allclose(frame["fixed[Days]"].mean(), drawn.fixed_effects.loc["Days", "estimate"], rtol=1e-9)
     assert drawn.plot.trace().shape == (5, 2)
@@ -211,12 +213,12 @@ def test_draws_are_shown_by_arviz_and_the_prior_is_pymcs(drawn: um.FitResult) ->
     spread = prior[:, 9].std() - prior[:, 0].std()  # nine days under a slope's prior SD of 30
     assert spread > 50
     assert drawn.plot.prior_predictive(20).get_xlabel() == "Reaction"
-    assert "standardised(Subject)" in drawn.plot.model_graph_data()
+    assert "standardised(Subject)" in drawn.plot.model_graph(draw=False)
     assert not drawn.plot.model_graph().axison
     thin = drawn.draws(200)
     assert thin.beta.shape == (200, 2)
     assert thin.effects[0].shape == (200, 18, 2)
-    lines = drawn.plot.groups_data(levels=["308"], n_draws=10)
+    lines = drawn.plot.groups(levels=["308"], n_draws=10, draw=False)
     middle = lines[lines["kind"] == "partial"].iloc[0]
     assert middle["lower"] < middle["y"] < middle["upper"]
 
@@ -246,7 +248,7 @@ def test_a_loaded_result_draws_with_its_data(sleep: um.FitResult) -> None:
     assert len(again.plot.caterpillar()) == 2
     with pytest.raises(um.DataError, match="holds no data"):
         again.plot.groups()
-    a, b = (f.plot.groups_data(levels=2) for f in (again.with_data(data), sleep))
+    a, b = (f.plot.groups(levels=2, draw=False) for f in (again.with_data(data), sleep))
     pd.testing.assert_frame_equal(a, b, rtol=1e-7)
     assert len(again.with_data(data).plot.diagnostics()) == 6
 
@@ -263,7 +265,7 @@ def test_a_cross_validation_and_a_pooling_draw_themselves() -> None:
 
 
 def test_the_line_of_the_population(sleep: um.FitResult, ticks: um.FitResult) -> None:
-    found = sleep.plot.population_data(n_draws=7)
+    found = sleep.plot.population(n_draws=7, draw=False)
     line = found[found["kind"] == "population"]
     new = pd.DataFrame({"Days": line["x"].astype(float), "Subject": "308"})
     np.testing.assert_allclose(line["y"], sleep.predict(new, level="population"), rtol=1e-10)
@@ -274,7 +276,7 @@ def test_the_line_of_the_population(sleep: um.FitResult, ticks: um.FitResult) ->
     assert len(found[found["kind"] == "data"]) == 180
     assert ticks.plot.population().get_xlabel() == "cHEIGHT"
     plain = um.fit("Reaction ~ Days", um.load_dataset("sleepstudy"), "pls")
-    assert set(plain.plot.population_data()["kind"]) == {"data", "population", "draw"}
+    assert set(plain.plot.population(draw=False)["kind"]) == {"data", "population", "draw"}
 
 
 PICTURES = {
@@ -291,6 +293,28 @@ PICTURES = {
     "predictive_counts": lambda s, p, t: t.plot.posterior_predictive(20),
     "diagnostics": lambda s, p, t: s.plot.diagnostics(),
 }
+
+
+@pytest.mark.parametrize("name", [*PICTURES, "means", "given axes"])
+def test_a_dollar_in_a_name_is_no_mathematics(name: str) -> None:
+    """Of ``$x_{`` matplotlib would make a fault of its own syntax, when the picture is drawn."""
+    rng = np.random.default_rng(1)
+    n = 96
+    data = pd.DataFrame({"Days": rng.normal(size=n), "$x_{": rng.normal(size=n)})
+    data["f"] = np.array(["$a_{", "b", "c"])[rng.integers(0, 3, n)]
+    data["Subject"] = np.array([f"{i}$^{{" for i in range(8)])[np.arange(n) % 8]
+    data["y"] = data["Days"] * (1 + 0.5 * (np.arange(n) % 8)) + rng.normal(size=n)
+    fit = um.fit("y ~ Days + `$x_{` + f + (1 + Days | Subject)", data, "pls")
+    if name == "means":
+        axes = fit.emmeans("f").plot()
+    elif name == "given axes":
+        axes = fit.plot.population("Days", ax=plt.subplots()[1])
+    else:
+        axes = PICTURES[name](fit, fit, fit)
+    figure = np.ravel(axes)[0].figure
+    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    texts = [t.get_text() for ax in np.ravel(axes) for t in ax.findobj(Text)] + [t.get_text() for t in figure.texts]
+    assert any("$" in text for text in texts)
 
 
 @pytest.mark.parametrize("name", PICTURES)

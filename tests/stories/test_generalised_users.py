@@ -37,7 +37,7 @@ def test_dispersion_model_without_groups_has_the_ml_likelihood() -> None:
     assert fit.log_likelihood == pytest.approx(
         float((-0.5 * z**2 - log_sigma - 0.5 * np.log(2 * np.pi)).sum()), abs=1e-6
     )
-    assert (fit.fit.criterion, fit.model.method) == ("ML", "ML")
+    assert (fit.criteria.criterion, fit.model.method) == ("ML", "ML")
     assert "Dispersion (log sigma)" in str(fit)
     assert "Dispersion (log sigma)" in fit._repr_html_()
     with pytest.raises(um.OptionError, match="method='ML'"):
@@ -130,7 +130,7 @@ def test_tables_and_messages(series: pd.DataFrame) -> None:
     np.testing.assert_allclose(odds["estimate"], np.exp(fit.zero_inflation["estimate"]))
     assert "Zero inflation (logit of the probability" in fit._repr_html_()
     with pytest.raises(um.OptionError, match="type kind='response'"):
-        fit.resid(type="pearson")  # type: ignore[call-arg]
+        fit.residuals(type="pearson")  # type: ignore[call-arg]
     plain = um.fit("count ~ x", series, "statsmodels", family="poisson")
     other = um.fit("count ~ x", series, "glmmtmb", family="nbinom2")
     with pytest.raises(um.DataError, match=r"order or family(.|\n)*poisson\(log\)(.|\n)*negative_binomial\(log\)"):

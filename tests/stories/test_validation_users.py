@@ -53,7 +53,7 @@ def test_predictors_that_are_constant_in_some_levels_only() -> None:
     assert set(table.loc["g2"].index) == {"Intercept", "x1"}
     assert table["moved"].abs().max() < 1.0
     assert table.loc[("g1", "Intercept"), "partial"] == pytest.approx(25, abs=0.5)
-    lines = pool.first.plot.groups_data("x1", levels=["g1", "g2"], n_draws=0)
+    lines = pool.first.plot.groups("x1", levels=["g1", "g2"], n_draws=0, draw=False)
     assert set(lines[lines["level"] == "g1"]["kind"]) == {"data", "complete", "partial"}
     assert "no" in set(lines[lines["level"] == "g2"]["kind"])
     data.loc[data.index[8], "x1"] = 0.5  # g1 has one row with another x1: no other row of g1 says what that does
@@ -75,7 +75,7 @@ def test_a_nested_factor_keeps_the_effects_of_the_outer_one() -> None:
     assert table["centre"].std() > 5
     means = data.groupby(data["cask"] + ":" + data["batch"])[["y", "x"]].mean()
     np.testing.assert_allclose(table["partial"], means["y"].loc[table.index] - means["x"].loc[table.index], atol=0.6)
-    line = fit.plot.groups_data("x", group="cask:batch", levels=3, n_draws=0)
+    line = fit.plot.groups("x", group="cask:batch", levels=3, n_draws=0, draw=False)
     for level, own in line.groupby("level"):
         mid = own[own["kind"] == "partial"]["y"].mean()
         assert abs(mid - own[own["kind"] == "data"]["y"].mean()) < 3, level
@@ -290,7 +290,7 @@ def test_the_populations_line_has_structural_zeros_in_it() -> None:
     data = grouped(levels=20, n=15)
     data["n"] = rng.poisson(np.exp(0.8 + 0.4 * data["x"])) * (rng.random(len(data)) < 0.5)
     fit = um.fit("n ~ x + (1 | g)", data, "glmmtmb", family="poisson", ziformula="~ 1")
-    found = fit.plot.population_data("x")
+    found = fit.plot.population("x", draw=False)
     line = found[found["kind"] == "population"]
     new = pd.DataFrame({"x": line["x"].astype(float), "g": "g0"})
     np.testing.assert_allclose(line["y"], fit.predict(new, level="population"), rtol=1e-8)

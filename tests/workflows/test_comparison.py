@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ def base() -> um.FitResult:
 
 def changed(fit: um.FitResult, part: str, **values: object) -> um.FitResult:
     """The same result with some values replaced, as an engine that went wrong would give it."""
-    return fit.model_copy(update={part: getattr(fit, part).model_copy(update=values)})
+    return replace(fit, **{part: getattr(fit, part).model_copy(update=values)})
 
 
 def other_engine(fit: um.FitResult) -> um.FitResult:
@@ -52,7 +54,7 @@ def test_a_wrong_fixed_effect_is_suspicious(base: um.FitResult) -> None:
 
 
 def test_a_lower_optimum_is_suspicious(base: um.FitResult) -> None:
-    lower = changed(other_engine(base), "fit", log_likelihood=base.log_likelihood - 2.5)
+    lower = changed(other_engine(base), "criteria", log_likelihood=base.log_likelihood - 2.5)
     for order in ((base, lower), (lower, base)):
         found = um.compare(*order)
         assert found.reference == "pls"
@@ -65,17 +67,17 @@ def test_wrong_standard_errors_sds_and_likelihood_constants(base: um.FitResult) 
     wrong = changed(other_engine(base), "fixed", std_error=base.fixed.std_error * 1.03)
     with pytest.raises(um.DisagreementError, match=r"a standard error differs by 3.0%"):
         assert_agree(base, wrong)
-    wrong = changed(other_engine(base), "fit", sigma=base.sigma * 1.1)
+    wrong = changed(other_engine(base), "criteria", sigma=base.sigma * 1.1)
     with pytest.raises(um.DisagreementError, match="a standard deviation differs by"):
         assert_agree(base, wrong)
-    wrong = changed(other_engine(base), "fit", log_likelihood=base.log_likelihood + 38.8)
+    wrong = changed(other_engine(base), "criteria", log_likelihood=base.log_likelihood + 38.8)
     with pytest.raises(um.DisagreementError, match="log-likelihood"):
         assert_agree(base, wrong)
 
 
 def test_a_fit_that_did_not_converge_is_never_the_reference(base: um.FitResult) -> None:
     stuck = changed(other_engine(base), "status", state="not_converged", messages=("it gave up",))
-    stuck = changed(stuck, "fit", log_likelihood=base.log_likelihood + 100)
+    stuck = changed(stuck, "criteria", log_likelihood=base.log_likelihood + 100)
     found = um.compare(stuck, base)
     assert found.reference == "pls"
     assert found.verdicts.loc["other", "verdict"] == "not converged"
@@ -107,10 +109,10 @@ def test_comparisons_are_saved(base: um.FitResult, tmp_path) -> None:
 
 
 def test_priors_of_the_user_explain_a_distance(base: um.FitResult) -> None:
-    far = changed(changed(other_engine(base), "fit", criterion="posterior"), "status", ess_bulk=4000.0)
+    far = changed(changed(other_engine(base), "criteria", criterion="posterior"), "status", ess_bulk=4000.0)
     far = changed(far, "fixed", estimate=far.fixed.estimate + 2 * far.fixed.std_error)
     assert um.compare(base, far).verdicts.loc["other", "verdict"] == "suspicious"
-    told = far.model_copy(update={"provenance": {**far.provenance, PRIORS: "x ~ Normal(5, 0.1)"}})
+    told = replace(far, provenance={**far.provenance, PRIORS: "x ~ Normal(5, 0.1)"})
     verdict = um.compare(base, told).verdicts.loc["other"]
     assert verdict["verdict"] == "expected to differ"
     assert "priors of the user (x ~ Normal(5, 0.1)): a fixed effect is 2 standard errors away" in verdict["reason"]
@@ -222,7 +224,9 @@ def test_kenward_roger_errors_beside_plain_ones_are_expected_to_differ() -> None
 
 
 def test_posteriors_under_other_priors_are_expected_to_differ(base: um.FitResult) -> None:
-    one = changed(changed(other_engine(base), "fit", criterion="posterior"), "engine", priors={"x": "Normal(0, 1)"})
+    one = changed(
+        changed(other_engine(base), "criteria", criterion="posterior"), "engine", priors={"x": "Normal(0, 1)"}
+    )
     two = changed(one, "engine", priors={"x": "Normal(5, 1)"})
     two = changed(two, "fixed", estimate=two.fixed.estimate + two.fixed.std_error)
     found = um.compare(one, two)

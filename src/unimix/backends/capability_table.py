@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,11 +13,13 @@ from unimix.backends.capabilities import Yes
 from unimix.backends.family_support import all_families
 from unimix.backends.registry import registered, sound
 from unimix.design.features import Feature
+from unimix.display import Block, Printed, as_markdown
 from unimix.distributions.family import Family
+from unimix.fitted.formatting import text_table
 
 
-@dataclass(frozen=True)
-class BackendTable:
+@dataclass(frozen=True, repr=False, eq=False)
+class BackendTable(Printed):
     """What each backend can do.
 
     Attributes:
@@ -33,38 +36,23 @@ class BackendTable:
     families: pd.DataFrame
     family_reasons: pd.DataFrame
 
-    def __str__(self) -> str:
+    def _view(self) -> Iterable[Block]:
         head = "installed: " + ", ".join(f"{n} {'yes' if ok else 'no'}" for n, ok in self.installed.items())
-        lines = [self.marks.to_string(), "", self.families.to_string(), "", head]
         told = [
             f"  {name}, {feature}: {why}"
             for feature, row in self.reasons.iterrows()
             for name, why in row.items()
             if why
         ]
-        return "\n".join([*lines, "", "Notes", *told])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.marks.to_html() + self.families.to_html()
+        return [text_table(self.marks), "", text_table(self.families), "", head, "", "Notes", *told]
 
     def to_markdown(self) -> str:
         """The table of marks in Markdown."""
-        return _markdown(self.marks)
+        return as_markdown([text_table(self.marks)])
 
     def families_to_markdown(self) -> str:
         """The table of families in Markdown."""
-        return _markdown(self.families)
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    names = list(table.columns)
-    rows = [f"| {' | '.join(['', *names])} |", f"|{'---|' * (len(names) + 1)}"]
-    for label, row in table.iterrows():
-        text = str(label).replace("|", "\\|")
-        rows.append(f"| {' | '.join([text, *row])} |")
-    return "\n".join(rows)
+        return as_markdown([text_table(self.families)])
 
 
 def backend_table() -> BackendTable:

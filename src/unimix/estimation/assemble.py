@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
@@ -11,7 +9,7 @@ from scipy.special import expit
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.fitted.residuals import pearson_dispersion
-from unimix.fitted.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Rows, State, Status
+from unimix.fitted.schema import Criteria, EngineInfo, FixedPartResult, ModelInfo, RandomPartResult, Rows, State, Status
 from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
@@ -38,7 +36,6 @@ def assemble(
     provenance: dict[str, str],
     notes: tuple[str, ...],
     ci_level: float,
-    keep: dict[str, Any] | None = None,
 ) -> FitResult:
     """Make the result that the user sees.
 
@@ -50,7 +47,6 @@ def assemble(
         provenance: Of quantities that are not the engine's own word.
         notes: What the engine and the design had to say.
         ci_level: Probability of the intervals.
-        keep: Objects to attach that are not serialised (``native``, ``posterior``).
     """
     bayesian = method in BAYESIAN
     if not design.blocks and not bayesian:
@@ -79,13 +75,13 @@ def assemble(
                 design.blocks, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True
             )
         ),
-        fit=_fit_info(design, estimates, method, rows),
+        criteria=_criteria(design, estimates, method, rows),
         status=_status(estimates),
         rows=rows,
         parts={name: _part(design, name, *found, ci_level) for name, found in estimates.parts.items()},
         provenance={**told, **provenance},
         notes=(*design.notes, *notes),
-    ).attach(**(keep or {}))
+    )
 
 
 def _model(design: Design, method: str) -> ModelInfo:
@@ -158,7 +154,7 @@ def _part(design: Design, name: str, coefficients: FloatArray, covariance: Float
     )
 
 
-def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> FitInfo:
+def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> Criteria:
     family = design.family
     parameters = dict(estimates.parameters)
     if not parameters and family.name == "gaussian" and design.dispersion is None:
@@ -168,7 +164,7 @@ def _fit_info(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     value = estimates.log_likelihood
     n = counted_rows(family, design.n, design.weights)
     aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, n)
-    return FitInfo(
+    return Criteria(
         log_likelihood=np.nan if value is None else value,
         criterion=estimates.criterion or ("ML" if method == "least squares" else method),
         n_parameters=k,

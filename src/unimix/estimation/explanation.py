@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from unimix.design.arrays import Design
+from unimix.display import Block, Code, Printed
+from unimix.fitted.formatting import text_table
 
 _STRUCTURES = {"us": "correlated", "cs": "compound symmetry", "ar1": "autoregressive"}
 
 
-@dataclass(frozen=True)
-class Explanation:
+@dataclass(frozen=True, repr=False, eq=False)
+class Explanation(Printed):
     """The reading of a formula.
 
     Attributes:
@@ -41,28 +42,17 @@ class Explanation:
     notes: tuple[str, ...]
     costs: Mapping[str, str] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        lines = [self.reading, "", "Columns", self.columns.to_string(index=False)]
+    def _view(self) -> Iterable[Block]:
+        blocks: list[Block] = [self.reading, "", "Columns", text_table(self.columns)]
         if len(self.groups):
-            lines += ["", "Random effects", self.groups.to_string(index=False)]
-        lines += [
-            "",
-            f"Engine call ({self.backend}, {self.method})",
-            *(f"  {line}" for line in self.engine_call.splitlines()),
-        ]
-        lines += [f"  refused: {r}" for r in self.refusals]
+            blocks += ["", "Random effects", text_table(self.groups)]
+        blocks += ["", f"Engine call ({self.backend}, {self.method})", Code(self.engine_call)]
+        blocks += [f"  refused: {r}" for r in self.refusals]
         if self.backend in self.costs:
-            lines += ["", f"Memory and time ({self.backend}): {self.costs[self.backend]}"]
-        lines += ["", f"Backends that can fit it: {', '.join(self.able)}"]
-        lines += [f"  {n}: {self.costs[n]}" for n in self.able if n != self.backend and n in self.costs]
-        lines += [f"Note: {n}" for n in self.notes]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        head = f"<p><code>{html.escape(self.reading)}</code></p>"
-        return head + self.columns.to_html(index=False) + self.groups.to_html(index=False)
+            blocks += ["", f"Memory and time ({self.backend}): {self.costs[self.backend]}"]
+        blocks += ["", f"Backends that can fit it: {', '.join(self.able)}"]
+        blocks += [f"  {n}: {self.costs[n]}" for n in self.able if n != self.backend and n in self.costs]
+        return [*blocks, *(f"Note: {n}" for n in self.notes)]
 
 
 def explain_design(

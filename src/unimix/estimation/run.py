@@ -15,7 +15,7 @@ from unimix.design.arrays import Design
 from unimix.errors import LimitError, OptionError, listing
 from unimix.estimation.arguments import FitArguments, FitProblem
 from unimix.estimation.assemble import assemble
-from unimix.fitted.model import Refitter
+from unimix.fitted.model import Refitter, Unsaved
 from unimix.fitted.schema import PRIORS, EngineInfo
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 from unimix.result import FitResult
@@ -86,7 +86,7 @@ def refit_from_best_optimum(engine: Backend, problem: FitProblem, first: FitResu
     if second.log_likelihood > first.log_likelihood:
         return second
     note = f"restart=True: started at {source}, {engine.info.name} ended no higher; this is its first result"
-    return first.model_copy(update={"notes": (*first.notes, note)})
+    return replace(first, notes=(*first.notes, note))
 
 
 @same_error_state()
@@ -119,14 +119,9 @@ def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -
         ci_level=request.ci_level,
     )
     seconds = {"design": problem.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
-    finished = result.model_copy(update={"engine": info.model_copy(update={"seconds": seconds})})
-    return finished.attach(
-        native=found.native,
-        posterior=found.posterior,
-        design=design,
-        generative=found.generative,
-        refitter=EngineRefitter(engine.for_refits(), problem.arguments.for_designs(request.method)),
-    )
+    refitter = EngineRefitter(engine.for_refits(), problem.arguments.for_designs(request.method))
+    beside = Unsaved(found.native, found.posterior, design, found.generative, refitter)
+    return replace(result, engine=info.model_copy(update={"seconds": seconds}), _unsaved=beside)
 
 
 def _fitted(engine: Backend, design: Design, request: FitRequest) -> Outcome:

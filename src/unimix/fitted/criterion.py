@@ -19,5 +19,5 @@ def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
         DataError: If the result was loaded or unpickled and has not been given its data.
     """
     criterion = LinearCriterion.of(fit.design())
-    reml = fit.fixed.interval == "credible" or fit.fit.criterion == "REML"
+    reml = fit.fixed.interval == "credible" or fit.criteria.criterion == "REML"
     return criterion, criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)

@@ -134,7 +134,7 @@ def is_posterior(fit: FittedModel) -> bool:
 
 def method_words(fit: FittedModel) -> str:
     """Restricted maximum likelihood (REML)."""
-    criterion = fit.fit.criterion
+    criterion = fit.criteria.criterion
     if criterion.startswith("AGQ("):
         return f"maximum likelihood (adaptive Gauss-Hermite quadrature, {criterion[4:-1]} nodes)"
     return _METHODS.get(fit.model.method, fit.model.method)
@@ -152,7 +152,12 @@ def spread_words(fit: FittedModel) -> str:
 
 def degrees_words(fit: FittedModel) -> str:
     """Satterthwaite's degrees of freedom; empty for a posterior."""
-    return "" if is_posterior(fit) else _DEGREES.get(fit.fixed.df_method, fit.fixed.df_method)
+    return "" if is_posterior(fit) else df_words(fit.fixed.df_method)
+
+
+def df_words(method: str) -> str:
+    """Satterthwaite's degrees of freedom, of a method by its name."""
+    return _DEGREES.get(method, method)
 
 
 def is_linear(fit: FittedModel) -> bool:

@@ -1,14 +1,62 @@
-"""Tables of numbers for reading."""
+"""Numbers and frames for reading: one way to print a number, a column of numbers, and a table."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterable
+from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from unimix.display import TextTable
 
 NOTHING = 1e-10
 """Size, in units in which 1 is much, below which a number is shown as zero."""
+MISSING = "-"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A number for a table; an empty text for not-a-number."""
+    if np.isnan(value):
+        return ""
+    if np.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    value = float(value) + 0.0  # no -0
+    if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-4):
+        return f"{value:.{digits - 1}e}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.{max(0, digits - 2)}f}"
+
+
+def decimals(value: float, places: int) -> str:
+    """A number with this many decimals, never -0; an empty text for not-a-number."""
+    if not np.isfinite(value):
+        return number(value)
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def column(values: Iterable[float], digits: int = 4) -> list[str]:
+    """Numbers of one table column with one number of decimals: enough for ``digits`` digits of the smallest.
+
+    Where sizes differ too much for that, each number is written for itself.
+    """
+    numbers = [float(v) for v in values]
+    sizes = [abs(v) for v in numbers if np.isfinite(v) and v != 0]
+    if not sizes:
+        return [number(v, digits) for v in numbers]
+    usual = digits if max(sizes) < 1000 else max(0, digits - 2)
+    places = max(usual, digits - 1 - math.floor(math.log10(min(sizes))))
+    if places > digits + 3 or max(sizes) >= 1e6:
+        return [number(v, digits) for v in numbers]
+    return [decimals(v, places) for v in numbers]
+
+
+def p_value(value: float) -> str:
+    """A p value of a table."""
+    return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def p_told(p_value: float) -> str:
@@ -30,12 +78,62 @@ def without_noise(table: pd.DataFrame, size: pd.Series | None = None) -> pd.Data
     return shown
 
 
-def written(table: pd.DataFrame, notes: Sequence[str] = (), *, index: bool = True) -> str:
-    """A table, and sentences below it."""
-    return "\n".join([table.to_string(index=index, float_format="{:.4g}".format, na_rep="-"), *notes])
+def text_table(table: pd.DataFrame, *, labels: Collection[str] = (), indent: int = 0) -> TextTable:
+    """A frame as text: every column of numbers with the decimals it needs.
+
+    Args:
+        table: The frame. An index that only counts the rows is left out.
+        labels: Columns that name the rows, whose numbers are printed as they are.
+        indent: Blanks before each line of a terminal.
+    """
+    heads: list[str] = []
+    columns: list[list[str]] = []
+    align = ""
+    counted = isinstance(table.index, pd.RangeIndex) and table.index.name is None
+    for level in range(0 if counted else table.index.nlevels):
+        names = table.index.get_level_values(level)
+        heads.append("" if names.name is None else str(names.name))
+        columns.append(_labelled(names))
+        align += "l"
+    stub = len(columns)
+    for outer in reversed(range(stub - 1)):  # of several levels the outer ones are named once
+        keys = list(zip(*columns[: outer + 1], strict=True))
+        columns[outer] = [k[-1] if i == 0 or k != keys[i - 1] else "" for i, k in enumerate(keys)]
+    for name, values in zip(table.columns, (table.iloc[:, j] for j in range(table.shape[1])), strict=True):
+        numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        heads.append(" ".join(map(str, name)) if isinstance(name, tuple) else str(name))
+        columns.append(_numbers(heads[-1], values) if numeric and name not in labels else _labelled(values))
+        align += "r" if numeric else "l"
+    rows = tuple(zip(*columns, strict=True)) if columns else ()
+    return TextTable(tuple(heads), rows, align, stub, indent)
 
 
-def in_html(table: pd.DataFrame, notes: Sequence[str] = (), *, index: bool = True) -> str:
-    """The same for a notebook."""
-    shown = table.to_html(index=index, na_rep="-", float_format="{:.4g}".format, border=0)
-    return shown + "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+def _labelled(values: Iterable[Any]) -> list[str]:
+    """Names as they are; numbers among them without needless decimals."""
+    return ["" if _is_missing(v) else f"{v:.10g}" if isinstance(v, float) else str(v) for v in values]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def _numbers(name: str, values: pd.Series[Any]) -> list[str]:
+    if pd.api.types.is_integer_dtype(values):
+        return [MISSING if _is_missing(v) else str(v) for v in values]
+    numbers = [float(v) for v in values]
+    if name == "p_value" or name.startswith("p_"):
+        told = [p_value(v) for v in numbers]
+    elif _are_whole(numbers):
+        told = [decimals(v, 0) for v in numbers]
+    elif name == "df" or name.endswith("_df"):
+        told = [decimals(v, 1) for v in numbers]
+    elif name in ("statistic", "F", "chisq"):
+        told = [decimals(v, 2) for v in numbers]
+    else:
+        told = column(numbers)
+    return [text or MISSING for text in told]
+
+
+def _are_whole(numbers: list[float]) -> bool:
+    known = [v for v in numbers if np.isfinite(v)]
+    return all(v == round(v) and abs(v) < 1e6 for v in known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, overload
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, overloa
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
+from pydantic import ValidationError
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Deferred, Generative
@@ -20,12 +21,13 @@ from unimix.fitted import tables
 from unimix.fitted.residuals import mean, residual_deviance, residuals
 from unimix.fitted.schema import (
     SCHEMA_VERSION,
+    Criteria,
     EngineInfo,
-    FitInfo,
     FixedPartResult,
     ModelInfo,
     RandomPartResult,
     Rows,
+    SavedFit,
     Status,
 )
 from unimix.foreign_names import attribute_hint, suggests_names
@@ -34,6 +36,7 @@ from unimix.formula.terms import ModelSpec
 FloatArray = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
+Model = TypeVar("Model", bound="FittedModel")
 
 
 class Refitter(Protocol):
@@ -51,8 +54,20 @@ def written(text: str, path: str | Path | None) -> str | Path:
     return Path(path)
 
 
+@dataclass(frozen=True)
+class Unsaved:
+    """What a fit holds beside its saved part: objects that belong to the process, and the arrays that were fitted."""
+
+    native: Any = None
+    posterior: Any = None
+    design: Design | None = None
+    generative: Generative | None = None
+    refitter: Refitter | None = None
+
+
 @suggests_names
-class FittedModel(BaseModel):
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedModel:
     """A fitted model without the analyses: what was found, exact in JSON, its tables, and the arrays that were fitted.
 
     Attributes:
@@ -60,70 +75,33 @@ class FittedModel(BaseModel):
         engine: Who fitted it, with versions, options and times.
         fixed: Fixed effects.
         random: One entry per block of random effects.
-        fit: Likelihood and information criteria.
+        criteria: Likelihood, information criteria and dispersion parameters.
         status: Whether the answer can be used.
-        parts: What is modelled beside the mean: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale).
         rows: Observed and fitted values per row.
         provenance: For each quantity that is not the engine's own word: whose it is, and why.
         notes: What the engine printed or warned, verbatim, and what was done to the data.
-        schema_version: Of this layout.
+        parts: What is modelled beside the mean: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     model: ModelInfo
     engine: EngineInfo
     fixed: FixedPartResult
     random: tuple[RandomPartResult, ...]
-    fit: FitInfo
+    criteria: Criteria
     status: Status
     rows: Rows
-    parts: dict[str, FixedPartResult] = {}
     provenance: dict[str, str]
     notes: tuple[str, ...]
-    schema_version: int = SCHEMA_VERSION
-
-    @field_validator("schema_version")
-    @classmethod
-    def _known_version(cls, version: int) -> int:
-        if version != SCHEMA_VERSION:
-            do = "Update unimix" if version > SCHEMA_VERSION else "Fit the model again"
-            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. {do}")
-        return version
-
-    _native: Any = PrivateAttr(default=None)
-    _posterior: Any = PrivateAttr(default=None)
-    _design: Design | None = PrivateAttr(default=None)
-    _generative: Generative | None = PrivateAttr(default=None)
-    _refitter: Refitter | None = PrivateAttr(default=None)
-    _kept: dict[str, Any] = PrivateAttr(default_factory=dict)
-
-    def attach(
-        self,
-        *,
-        native: Any = None,
-        posterior: Any = None,
-        design: Design | None = None,
-        generative: Generative | None = None,
-        refitter: Refitter | None = None,
-    ) -> Self:
-        """Keep objects that are not part of the saved result; returns the result itself."""
-        self._native, self._posterior, self._design, self._generative = native, posterior, design, generative
-        self._refitter = refitter
-        return self
+    parts: dict[str, FixedPartResult] = field(default_factory=dict)
+    _unsaved: Unsaved = field(default_factory=Unsaved)
 
     def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Something that follows from the result: made at the first call, and kept as long as the result."""
-        if name not in self._kept:
-            self._kept[name] = make()
-        found: Kept = self._kept[name]
+        kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
+        if name not in kept:
+            kept[name] = make()
+        found: Kept = kept[name]
         return found
-
-    def __copy__(self) -> Self:
-        """A copy, which may be given other numbers: what followed from these is not kept."""
-        made = super().__copy__()
-        made._kept = {}
-        return made
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FittedModel) and self.to_json() == other.to_json()
@@ -134,24 +112,23 @@ class FittedModel(BaseModel):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            hint = attribute_hint(name)
-            if hint:
-                raise AttributeError(hint)
-            return super().__getattr__(name)
+            told = attribute_hint(name) or f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(told, name=name, obj=self)
 
-    def __dir__(self) -> list[str]:
-        """Names of a result, without those of pydantic."""
-        noise = {n for n in dir(BaseModel) if not n.startswith("__")}
-        return [n for n in super().__dir__() if n not in noise]
+    def __copy__(self) -> Self:
+        """A copy, which may be given other numbers: what followed from these is not kept."""
+        return replace(self)
 
-    def interval_level(self, ci_level: float | None) -> float:
-        """The probability of intervals: as given, else that of the fit."""
-        return self.fixed.level if ci_level is None else ci_level
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: all but the engine's own object, which belongs to its process, and the design's arrays."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        return state | {"_unsaved": replace(self._unsaved, native=None, design=None, generative=None)}
 
     @property
     def native(self) -> Any:
         """The engine's own object; None in a loaded result."""
-        return self._native.get() if isinstance(self._native, Deferred) else self._native
+        found = self._unsaved.native
+        return found.get() if isinstance(found, Deferred) else found
 
     @property
     def posterior(self) -> Any:
@@ -160,27 +137,16 @@ class FittedModel(BaseModel):
         Raises:
             UnimixError: If the engine does not sample, or the result was loaded from JSON.
         """
-        if self._posterior is None:
+        if self._unsaved.posterior is None:
             why = (
                 "the result was loaded from JSON, which keeps no draws (fit.posterior.to_netcdf(...) saves them)"
                 if self.status.n_draws
                 else f"{self.engine.backend} does not sample; use backend='pymc'"
             )
             raise UnimixError(f"There are no posterior draws: {why}.")
-        return self._posterior
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """What is pickled: all but the engine's own object, which belongs to its process, and the design's arrays."""
-        state = super().__getstate__()
-        lost = dict.fromkeys(("_native", "_design", "_generative"))
-        return {**state, "__pydantic_private__": {**(state["__pydantic_private__"] or {}), **lost, "_kept": {}}}
+        return self._unsaved.posterior
 
     # -- the data -------------------------------------------------------------------------------
-
-    @property
-    def holds_design(self) -> bool:
-        """Whether the fitted arrays are at hand: not so in a result that was loaded or unpickled."""
-        return self._design is not None
 
     def design(self) -> Design:
         """The arrays that were fitted: y, X, blocks of Z with their levels.
@@ -188,32 +154,12 @@ class FittedModel(BaseModel):
         Raises:
             DataError: If the result was loaded or unpickled and has not been given its data.
         """
-        if self._design is None:
+        if self._unsaved.design is None:
             raise DataError(
                 "A loaded result holds no data. Give it the frame that was fitted, fit = fit.with_data(frame), or fit "
                 "the model again: um.refit(fit, frame)."
             )
-        return self._design
-
-    @property
-    def refitter(self) -> Refitter | None:
-        """The engine with the options of this fit, ready for other responses and rows; None in a loaded result."""
-        return self._refitter
-
-    def generative_model(self) -> Generative:
-        """The engine's model as something to draw from.
-
-        Raises:
-            UnimixError: If the engine has no such model, or the result was loaded.
-        """
-        if self._generative is None:
-            why = (
-                "the result was loaded, which keeps no model"
-                if self.status.n_draws
-                else f"{self.engine.backend} has no prior; use backend='pymc'"
-            )
-            raise UnimixError(f"There is no model to draw from: {why}.")
-        return self._generative
+        return self._unsaved.design
 
     # -- tables ---------------------------------------------------------------------------------
 
@@ -276,16 +222,11 @@ class FittedModel(BaseModel):
         """Expected response with the group effects, shape (n_obs,)."""
         return mean(self.family, self.rows, self.rows.linear_predictor)
 
-    @property
-    def residuals(self) -> FloatArray:
-        """Observed minus fitted values, shape (n_obs,)."""
-        return self.rows.observed - self.fitted
-
-    def resid(
+    def residuals(
         self,
         kind: Literal["response", "pearson", "standardized", "deviance", "working"] = "response",
     ) -> FloatArray:
-        """Residuals of a kind, shape (n_obs,).
+        """Observed minus fitted values, or residuals of another kind, shape (n_obs,).
 
         Args:
             kind: response; pearson (over the root of the variance function, times the root of the weight or of the
@@ -307,49 +248,44 @@ class FittedModel(BaseModel):
     @cached_property
     def family(self) -> Family:
         """Distribution of the response, with its link."""
-        if self._design is not None:
-            return self._design.family
+        if self._unsaved.design is not None:
+            return self._unsaved.design.family
         return as_family(f"{self.model.family}({self.model.link})")
-
-    @property
-    def dispersion_names(self) -> tuple[str, ...]:
-        """Names of the family's dispersion parameters."""
-        return self.family.parameters
 
     @property
     def dispersion_parameters(self) -> FloatArray:
         """The family's dispersion parameters, shape (k,); NaN where the engine gave none."""
-        return np.array([self.fit.parameters.get(p, np.nan) for p in self.dispersion_names])
+        return np.array([self.criteria.parameters.get(p, np.nan) for p in self.family.parameters])
 
     @property
     def _scale(self) -> float | None:
         """sigma, where the family has a scale."""
-        return self.fit.sigma if {"sigma", "dispersion"} & set(self.fit.parameters) else None
+        return self.criteria.sigma if {"sigma", "dispersion"} & set(self.criteria.parameters) else None
 
     @property
     def sigma(self) -> float:
         """Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale."""
-        return self.fit.sigma
+        return self.criteria.sigma
 
     @property
     def log_likelihood(self) -> float:
         """Log-likelihood of the criterion (restricted under REML); NaN for a posterior."""
-        return self.fit.log_likelihood
+        return self.criteria.log_likelihood
 
     @property
     def aic(self) -> float:
         """Akaike's criterion."""
-        return self.fit.aic
+        return self.criteria.aic
 
     @property
     def bic(self) -> float:
         """Schwarz's criterion."""
-        return self.fit.bic
+        return self.criteria.bic
 
     @property
     def deviance(self) -> float:
         """-2 log-likelihood; under REML the REML criterion."""
-        return self.fit.deviance
+        return self.criteria.deviance
 
     @property
     def formula(self) -> str:
@@ -408,9 +344,9 @@ class FittedModel(BaseModel):
         sum of squared deviance residuals (the weighted residual sum of squares of a Gaussian model), which broom calls
         deviance for ``lm``, ``glm`` and ``glmer``.
         """
-        parameters = np.full(len(self.dispersion_names), np.nan) if self.parts else self.dispersion_parameters
+        parameters = np.full(len(self.family.parameters), np.nan) if self.parts else self.dispersion_parameters
         deviance = residual_deviance(self.family, parameters, self.rows)
-        return tables.glance(self.model, self.fit, self.status, self.engine, deviance)
+        return tables.glance(self.model, self.criteria, self.status, self.engine, deviance)
 
     # -- saving ---------------------------------------------------------------------------------
 
@@ -428,24 +364,59 @@ class FittedModel(BaseModel):
         Returns:
             The text; with a path, the path.
         """
-        return written(self.model_dump_json(indent=indent), path)
+        saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
+        return written(SavedFit(**saved).model_dump_json(indent=indent), path)
 
     @classmethod
     def from_json(cls, source: str | Path) -> Self:
         """Read a result from JSON text or a file; no engine is needed.
 
         Raises:
-            DataError: If it is not a result of this schema version.
+            DataError: If it is not a result of a schema version that this unimix knows.
         """
         content = source.strip() if isinstance(source, str) and source.lstrip().startswith("{") else None
         if content is None and not Path(source).is_file():
             raise DataError(f"There is no file {str(source)!r}, and it is not a saved FitResult as text either.")
         try:
-            return cls.model_validate_json(Path(source).read_text(encoding="utf-8") if content is None else content)
+            saved = SavedFit.model_validate_json(
+                Path(source).read_text(encoding="utf-8") if content is None else content
+            )
         except (OSError, ValidationError) as error:
             raise DataError(f"This is not a saved FitResult (schema version {SCHEMA_VERSION}): {error}") from error
+        return cls(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
 
 
 def is_sampled(fit: FittedModel) -> bool:
     """Whether the result holds posterior draws."""
     return fit.fixed.interval == "credible" and fit.status.n_draws is not None
+
+
+def interval_level(fit: FittedModel, ci_level: float | None) -> float:
+    """The probability of intervals: as given, else that of the fit."""
+    return fit.fixed.level if ci_level is None else ci_level
+
+
+def has_design(fit: FittedModel) -> bool:
+    """Whether the fitted arrays are at hand: not so in a result that was loaded or unpickled."""
+    return fit._unsaved.design is not None
+
+
+def own_refitter(fit: FittedModel) -> Refitter | None:
+    """The engine with the options of this fit, ready for other responses and rows; None in a loaded result."""
+    return fit._unsaved.refitter
+
+
+def generative_model_of(fit: FittedModel) -> Generative:
+    """The engine's model as something to draw from.
+
+    Raises:
+        UnimixError: If the engine has no such model, or the result was loaded.
+    """
+    if fit._unsaved.generative is None:
+        why = (
+            "the result was loaded, which keeps no model"
+            if fit.status.n_draws
+            else f"{fit.engine.backend} has no prior; use backend='pymc'"
+        )
+        raise UnimixError(f"There is no model to draw from: {why}.")
+    return fit._unsaved.generative

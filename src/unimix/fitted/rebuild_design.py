@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +14,12 @@ from unimix.design.grouping_factors import level_codes
 from unimix.design.response import SUCCESS
 from unimix.design.transform import NewRows
 from unimix.errors import DataError, listing
-from unimix.fitted.model import FittedModel
+from unimix.fitted.model import FittedModel, Model
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 1e-6
 """Relative difference of predictors or responses above which data are not those that were fitted."""
 OTHER = "These are not the data that were fitted: {}. Give the frame that fit() was given."
-
-Model = TypeVar("Model", bound=FittedModel)
 
 
 def with_data(fit: Model, data: Any) -> Model:
@@ -43,9 +42,7 @@ def with_data(fit: Model, data: Any) -> Model:
         >>> float(loaded.with_data(sleep).anova()["den_df"].iloc[0].round(3))
         161.0
     """
-    made = fit.model_copy()
-    made._design = rebuild_design(fit, data)
-    return made
+    return replace(fit, _unsaved=replace(fit._unsaved, design=rebuild_design(fit, data)))
 
 
 def rebuild_design(fit: FittedModel, data: Any) -> Design:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.row_labels import RowLabels
@@ -137,7 +137,7 @@ class RandomPartResult(Part):
     mode_covariance: Array
 
 
-class FitInfo(Part):
+class Criteria(Part):
     """How well it fits.
 
     Attributes:
@@ -217,3 +217,34 @@ class Rows(Part):
     zero_probability: Array | None = None
     offset: Array | None = None
     labels: RowLabels | None = None
+
+
+class SavedFit(Part):
+    """A fit as JSON holds it; :class:`unimix.fitted.model.FittedModel` describes the fields.
+
+    Attributes:
+        schema_version: Version of this layout.
+    """
+
+    model: ModelInfo
+    engine: EngineInfo
+    fixed: FixedPartResult
+    random: tuple[RandomPartResult, ...]
+    criteria: Criteria
+    status: Status
+    rows: Rows
+    parts: dict[str, FixedPartResult] = {}
+    provenance: dict[str, str]
+    notes: tuple[str, ...]
+    schema_version: int = SCHEMA_VERSION
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_version(cls, content: Any) -> Any:
+        """Another version is answered before its fields are looked at."""
+        version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
+        if version != SCHEMA_VERSION:
+            newer = isinstance(version, int) and version > SCHEMA_VERSION
+            do = "Update unimix" if newer else "Fit the model again"
+            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. {do}")
+        return content

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.fitted.schema import EngineInfo, FitInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
+from unimix.fitted.schema import Criteria, EngineInfo, FixedPartResult, ModelInfo, RandomPartResult, Status
 from unimix.stats.inference import wald_interval
 
 FloatArray = npt.NDArray[np.float64]
@@ -222,7 +222,7 @@ def tidy(
 
 
 def glance(
-    model: ModelInfo, fit: FitInfo, status: Status, engine: EngineInfo, residual_deviance: float
+    model: ModelInfo, fit: Criteria, status: Status, engine: EngineInfo, residual_deviance: float
 ) -> pd.DataFrame:
     """As broom's ``glance``: one row."""
     return pd.DataFrame(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import html as escape
-import math
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 
+from unimix.display import Block, TextTable, as_text
 from unimix.fitted import tables
 from unimix.fitted.describe import model_text, shown_sds
+from unimix.fitted.formatting import column, decimals, number, p_value
 from unimix.fitted.model import FittedModel
 
 _STATES = {
@@ -19,49 +17,6 @@ _STATES = {
     "not_converged": "DID NOT CONVERGE: do not use these numbers",
     "failed": "FAILED: do not use these numbers",
 }
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number for a table; an empty text for not-a-number."""
-    if np.isnan(value):
-        return ""
-    if np.isinf(value):
-        return "Inf" if value > 0 else "-Inf"
-    value = float(value) + 0.0  # no -0
-    if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-4):
-        return f"{value:.{digits - 1}e}"
-    if 0 < abs(value) < 0.01:
-        return f"{value:.{digits}g}"
-    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.{max(0, digits - 2)}f}"
-
-
-def decimals(value: float, places: int) -> str:
-    """A number with this many decimals, never -0; an empty text for not-a-number."""
-    if not np.isfinite(value):
-        return number(value)
-    text = f"{value:.{places}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def column(values: Iterable[float], digits: int = 4) -> list[str]:
-    """Numbers of one table column with one number of decimals: enough for ``digits`` digits of the smallest.
-
-    Where sizes differ too much for that, each number is written for itself.
-    """
-    numbers = [float(v) for v in values]
-    sizes = [abs(v) for v in numbers if np.isfinite(v) and v != 0]
-    if not sizes:
-        return [number(v, digits) for v in numbers]
-    usual = digits if max(sizes) < 1000 else max(0, digits - 2)
-    places = max(usual, digits - 1 - math.floor(math.log10(min(sizes))))
-    if places > digits + 3 or max(sizes) >= 1e6:
-        return [number(v, digits) for v in numbers]
-    return [decimals(v, places) for v in numbers]
-
-
-def p_value(value: float) -> str:
-    """A p value as papers print it."""
-    return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def sentence(fit: FittedModel) -> str:
@@ -82,74 +37,74 @@ def sentence(fit: FittedModel) -> str:
     )
 
 
-def fixed_table(fit: FittedModel) -> pd.DataFrame:
-    """Fixed effects formatted for reading; columns that an engine has no values for are left out."""
+def fixed_table(fit: FittedModel) -> TextTable:
+    """Fixed effects for reading; columns that an engine has no values for are left out."""
     z = None if fit.fixed.interval == "credible" else fit.fixed.df_method == "normal"
     return _coefficients(fit.fixed_effects, z=z)
 
 
-def _coefficients(table: pd.DataFrame, *, z: bool | None) -> pd.DataFrame:
+def _coefficients(table: pd.DataFrame, *, z: bool | None) -> TextTable:
     """``z`` is None for a posterior, True for z tests, False for t tests."""
-    shown = pd.DataFrame(index=table.index)
-    shown["estimate"] = column(table["estimate"])
-    shown["sd" if z is None else "std_error"] = column(table["std_error"])
+    shown = {"estimate": column(table["estimate"]), "sd" if z is None else "std_error": column(table["std_error"])}
     if z is not None:
         if not z:
             shown["df"] = [decimals(v, 1) for v in table["df"]]
         shown["z" if z else "t"] = [decimals(v, 2) for v in table["statistic"]]
         shown["p_value"] = [p_value(v) for v in table["p_value"]]
-    shown["lower"] = column(table["lower"])
-    shown["upper"] = column(table["upper"])
-    shown.index.name = None
-    return shown
+    shown |= {"lower": column(table["lower"]), "upper": column(table["upper"])}
+    rows = tuple(zip(map(str, table.index), *shown.values(), strict=True))
+    return TextTable(("", *shown), rows, "l" + "r" * len(shown), stub=1, indent=2)
 
 
-def random_table(fit: FittedModel) -> pd.DataFrame:
-    """Standard deviations, and correlations as a lower triangle, formatted for reading."""
-    rows: list[list[str]] = []
+def random_table(fit: FittedModel) -> TextTable:
+    """Standard deviations, and correlations as a lower triangle, for reading."""
+    named: list[tuple[str, str, list[str]]] = []
     sds: list[float] = []
     for block, printed in zip(fit.random, shown_sds(fit), strict=True):
         for i, term in enumerate(block.terms):
             found = [float(block.correlation[i, j]) for j in range(i)]
             told = ["undefined" if np.isnan(c) else decimals(c, 3) for c in found]
-            rows.append([block.group if i == 0 else "", term, *told])
+            named.append((block.group if i == 0 else "", term, told))
             sds.append(float(printed[i]))
-    if "sigma" in fit.fit.parameters:
-        rows.append(["Residual", ""])
+    if "sigma" in fit.criteria.parameters:
+        named.append(("Residual", "", []))
         sds.append(fit.sigma)
-    width = max((len(row) - 2 for row in rows), default=0)
-    shown = [
-        [*row[:2], sd, *row[2:], *[""] * (width + 2 - len(row))] for row, sd in zip(rows, column(sds), strict=True)
-    ]
-    return pd.DataFrame(shown, columns=["group", "term", "sd", *["corr"][:width], *[""] * (width - 1)])
+    width = max((len(told) for _, _, told in named), default=0)
+    rows = tuple(
+        (group, term, sd, *told, *[""] * (width - len(told)))
+        for (group, term, told), sd in zip(named, column(sds), strict=True)
+    )
+    heads = ("group", "term", "sd", *["corr"][:width], *[""] * (width - 1))
+    return TextTable(heads, rows, "ll" + "r" * (width + 1), stub=2, indent=2)
 
 
-def summary(fit: FittedModel) -> str:
+def view(fit: FittedModel) -> list[Block]:
     """One sentence and then tables."""
     level = f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals"
     df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
-    lines = [
+    blocks: list[Block] = [
         sentence(fit),
         "",
         f"Fixed effects ({', '.join(t for t in (level, df) if t)})",
-        _indent(fixed_table(fit).to_string()),
+        fixed_table(fit),
     ]
     if fit.random:
-        lines += ["", "Random effects", _indent(random_table(fit).to_string(index=False))]
-    elif "sigma" not in fit.fit.parameters:
+        blocks += ["", "Random effects", random_table(fit)]
+    elif "sigma" not in fit.criteria.parameters:
         pass
     elif fit.fixed.interval == "credible":
-        lines += ["", f"Residual standard deviation {number(fit.sigma)}"]
+        blocks += ["", f"Residual standard deviation {number(fit.sigma)}"]
     elif fit.model.method != "least squares":
-        lines += ["", f"Residual standard deviation {number(fit.sigma)} (maximum likelihood)"]
+        blocks += ["", f"Residual standard deviation {number(fit.sigma)} (maximum likelihood)"]
     else:
-        lines += ["", f"Residual standard deviation {number(fit.sigma)} on {fit.fit.df_residual} degrees of freedom"]
+        left = fit.criteria.df_residual
+        blocks += ["", f"Residual standard deviation {number(fit.sigma)} on {left} degrees of freedom"]
     for name, part in fit.parts.items():
-        lines += ["", part_heading(fit, name), _indent(_coefficients(tables.fixed_effects(part), z=True).to_string())]
+        blocks += ["", part_heading(fit, name), _coefficients(tables.fixed_effects(part), z=True)]
     for line in (dispersion_line(fit), likelihood_line(fit)):
-        lines += ["", line] if line else []
+        blocks += ["", line] if line else []
     if fit.status.n_draws:
-        lines += [
+        blocks += [
             "",
             (
                 f"{fit.status.n_draws} draws in {fit.status.n_chains} chains: R-hat {fit.status.rhat:.3f}, "
@@ -158,8 +113,12 @@ def summary(fit: FittedModel) -> str:
             ),
             "Priors: " + ", ".join(f"{k} ~ {v}" for k, v in fit.engine.priors.items()),
         ]
-    lines += [f"Note: {m}" for m in dict.fromkeys((*fit.status.messages, *fit.notes))]
-    return "\n".join(lines)
+    return [*blocks, *(f"Note: {m}" for m in dict.fromkeys((*fit.status.messages, *fit.notes)))]
+
+
+def summary(fit: FittedModel) -> str:
+    """One sentence and then tables: what ``print(fit)`` shows."""
+    return as_text(view(fit))
 
 
 def part_heading(fit: FittedModel, name: str) -> str:
@@ -173,11 +132,13 @@ def part_heading(fit: FittedModel, name: str) -> str:
 def dispersion_line(fit: FittedModel) -> str:
     """Dispersion parameters and the Pearson statistic, or nothing."""
     told = [
-        f"{name} {number(value)}" for name, value in fit.fit.parameters.items() if name not in ("sigma", "dispersion")
+        f"{name} {number(value)}"
+        for name, value in fit.criteria.parameters.items()
+        if name not in ("sigma", "dispersion")
     ]
-    told += [number(v) for name, v in fit.fit.parameters.items() if name == "dispersion"]
-    if not np.isnan(fit.fit.pearson_dispersion):
-        told.append(f"Pearson chi-squared / df {number(fit.fit.pearson_dispersion)}")
+    told += [number(v) for name, v in fit.criteria.parameters.items() if name == "dispersion"]
+    if not np.isnan(fit.criteria.pearson_dispersion):
+        told.append(f"Pearson chi-squared / df {number(fit.criteria.pearson_dispersion)}")
     return "Dispersion: " + ", ".join(told) if told else ""
 
 
@@ -185,40 +146,19 @@ def likelihood_line(fit: FittedModel) -> str:
     """Log-likelihood and information criteria, or nothing."""
     if np.isnan(fit.log_likelihood):
         return ""
-    kind = fit.fit.criterion
+    kind = fit.criteria.criterion
     name = "log-likelihood" if kind == "ML" else f"{kind} log-likelihood"
-    criteria = f"AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.fit.n_parameters} parameters"
+    criteria = f"AIC {fit.aic:.2f}, BIC {fit.bic:.2f}, {fit.criteria.n_parameters} parameters"
     return f"{name} {fit.log_likelihood:.3f}, {criteria}"
 
 
-def _indent(block: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in block.splitlines())
-
-
-def html(fit: FittedModel) -> str:
-    """The same for a notebook."""
-    parts = [
-        f"<p>{escape.escape(sentence(fit))}</p>",
-        fixed_table(fit).to_html(border=0),
-        random_table(fit).to_html(index=False, border=0),
-    ]
-    for name, part in fit.parts.items():
-        table = _coefficients(tables.fixed_effects(part), z=True).to_html(border=0)
-        parts.append(f"<p>{escape.escape(part_heading(fit, name))}</p>{table}")
-    parts += [f"<p>{escape.escape(line)}</p>" for line in (dispersion_line(fit), likelihood_line(fit)) if line]
-    notes = "".join(f"<li>{escape.escape(m)}</li>" for m in dict.fromkeys((*fit.status.messages, *fit.notes)))
-    return "\n".join([*parts, f"<ul>{notes}</ul>" if notes else ""])
-
-
 __all__ = [
-    "column",
-    "decimals",
+    "dispersion_line",
     "fixed_table",
-    "html",
-    "number",
-    "p_value",
+    "likelihood_line",
+    "part_heading",
     "random_table",
     "sentence",
     "summary",
-    "tables",
+    "view",
 ]

@@ -7,9 +7,10 @@ import warnings
 from typing import Any
 
 from unimix.errors import EngineNotInstalledError
-from unimix.plots.style import PALETTE, headline, own_axes, title_of
+from unimix.plots.style import PALETTE, headline, own_axes, plain_names, title_of
 
 
+@plain_names
 def draw_trace(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
     """ArviZ's trace plot of some variables; Axes of shape (parameters, 2)."""
     import arviz as az
@@ -29,6 +30,7 @@ def _colours(posterior: Any) -> list[str]:
     return [PALETTE[i % len(PALETTE)] for i in range(posterior.posterior.sizes["chain"])]
 
 
+@plain_names
 def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
     """ArviZ's rank plot of some variables: flat where the chains agree."""
     import arviz as az
@@ -42,6 +44,7 @@ def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: A
     return axes
 
 
+@plain_names
 def draw_graph(graph: Any, *, ax: Any = None, title: str = "") -> Any:
     """A graphviz graph as a picture.
 

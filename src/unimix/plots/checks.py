@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLACK, BLUE, GREY, ORANGE, headline, own_axes, panels, plain, title_of
+from unimix.plots.style import BLACK, BLUE, GREY, ORANGE, headline, own_axes, panels, plain, plain_names, title_of
 
 
+@plain_names
 def draw_predictive(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlabel: str = "", label: str = "") -> Any:
-    """Draw what ``posterior_predictive_data`` or ``prior_predictive_data`` returns.
+    """Draw what ``fit.plot.posterior_predictive(draw=False)`` returns, or ``prior_predictive``.
 
     Args:
         data: Columns draw (-1 for the observed), x, density (of a value, or its share where values are discrete).
@@ -50,8 +51,9 @@ def draw_predictive(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlab
     return ax
 
 
+@plain_names
 def draw_diagnostics(data: pd.DataFrame, modes: pd.DataFrame, *, title: str = "") -> Any:
-    """Draw what :meth:`Plots.diagnostics_data` returns.
+    """Draw what ``fit.plot.diagnostics(draw=False)`` returns.
 
     Args:
         data: Columns fitted, residual (standardized), leverage, residual_quantile.

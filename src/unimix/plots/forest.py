@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import MARKERS, PALETTE, headline, panels
+from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain_names
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -33,11 +33,11 @@ def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
                     "estimate": float(estimate),
                     "lower": float(lower),
                     "upper": float(upper),
-                    "interval": f"{100 * f.level:g}% {f.interval}",
+                    "interval": f"{100 * f.level:g}% {f.interval} intervals",
                 }
             )
         sds = [(f"SD({t} | {b.group})", float(s)) for b in fit.random for t, s in zip(b.terms, b.sd, strict=True)]
-        residual = [("SD(Residual)", fit.sigma)] if "sigma" in fit.fit.parameters else []
+        residual = [("SD(Residual)", fit.sigma)] if "sigma" in fit.criteria.parameters else []
         for name, sd in [*sds, *residual]:
             rows.append(
                 {
@@ -53,13 +53,14 @@ def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def forest(fits: Sequence[tuple[str, FittedModel]], *, columns: int = 3, title: str | None = None) -> Any:
+@plain_names
+def draw_forest(data: pd.DataFrame, *, columns: int = 3, title: str = "") -> Any:
     """Draw one small panel per quantity, each with its own scale, engines by colour and marker.
 
     Args:
-        fits: (label, result) pairs.
+        data: What :func:`forest_data` returns.
         columns: Panels per row.
-        title: Above the figure; the formula, if left out.
+        title: Title of the figure.
 
     Returns:
         The matplotlib Axes in use, shape (panels,).
@@ -67,9 +68,8 @@ def forest(fits: Sequence[tuple[str, FittedModel]], *, columns: int = 3, title: 
     Raises:
         EngineNotInstalledError: If matplotlib is missing.
     """
-    data = forest_data(fits)
     names = list(dict.fromkeys(zip(data["part"], data["name"], strict=True)))
-    labels = [label for label, _ in fits]
+    labels = list(dict.fromkeys(data["engine"]))
     figure, axes = panels(len(names), columns, 4.2, 1.25 + 0.3 * len(labels))
     for ax, (part, name) in zip(axes, names, strict=True):
         shown = data[(data["part"] == part) & (data["name"] == name)].set_index("engine")
@@ -93,10 +93,10 @@ def forest(fits: Sequence[tuple[str, FittedModel]], *, columns: int = 3, title: 
         for side in ("top", "right", "left"):
             ax.spines[side].set_visible(False)
         ax.tick_params(axis="y", length=0)
-    kinds: dict[str, list[str]] = {}
-    for label, fit in fits:
-        kinds.setdefault(f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals", []).append(label)
-    told = next(iter(kinds)) if len(kinds) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in kinds.items())
-    headline(figure, title or fits[0][1].model.formula)
-    figure.supxlabel(f"Lines are {told}", fontsize=9)
+    intervals = data[data["interval"] != ""].groupby("interval", sort=False)["engine"].unique()
+    told = (
+        intervals.index[0] if len(intervals) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in intervals.items())
+    )
+    headline(figure, title)
+    figure.supxlabel(f"Lines are {told}" if told else "", fontsize=9)
     return axes

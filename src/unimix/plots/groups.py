@@ -20,6 +20,7 @@ from unimix.plots.style import (
     panels,
     places,
     plain,
+    plain_names,
     title_of,
 )
 
@@ -31,8 +32,9 @@ _LINES = {
 _OTHERS = ((0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)))
 
 
+@plain_names
 def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any:
-    """Draw what :meth:`Plots.groups_data` returns.
+    """Draw what ``fit.plot.groups(draw=False)`` returns.
 
     Args:
         data: One row per point.
@@ -91,8 +93,9 @@ def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any
     return axes
 
 
+@plain_names
 def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> Any:
-    """Draw what :meth:`Plots.population_data` returns.
+    """Draw what ``fit.plot.population(draw=False)`` returns.
 
     Args:
         data: One row per point.

@@ -7,11 +7,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import BLACK, BLUE, GREEN, GREY, ORANGE, headline, own_axes, panels, plain, title_of
+from unimix.plots.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    headline,
+    own_axes,
+    panels,
+    plain,
+    plain_names,
+    title_of,
+)
 
 
+@plain_names
 def draw_caterpillar(data: pd.DataFrame, *, columns: int = 3, title: str = "", note: str = "") -> Any:
-    """Draw what :meth:`Plots.caterpillar_data` returns: sorted group effects with intervals.
+    """Draw what ``fit.plot.caterpillar(draw=False)`` returns: sorted group effects with intervals.
 
     Args:
         data: Columns term, level, estimate, lower, upper, position.
@@ -51,8 +64,9 @@ def draw_caterpillar(data: pd.DataFrame, *, columns: int = 3, title: str = "", n
     return axes
 
 
+@plain_names
 def draw_shrinkage(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> Any:
-    """Draw what :meth:`Plots.shrinkage_data` returns: where each level's estimate moved.
+    """Draw what ``fit.plot.shrinkage(draw=False)`` returns: where each level's estimate moved.
 
     Args:
         data: Index level, columns (kind, term).
@@ -115,8 +129,9 @@ def _dumbbells(data: pd.DataFrame, term: str, ax: Any, title: str) -> Any:
     return ax
 
 
+@plain_names
 def draw_ridge(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlabel: str = "") -> Any:
-    """Draw what :meth:`Plots.ridge_data` returns: a density per level, one above the other.
+    """Draw what ``fit.plot.ridge(draw=False)`` returns: a density per level, one above the other.
 
     Args:
         data: Columns level, x, density, mean; levels in the order from bottom to top.

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain, title_of
+from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain, plain_names, title_of
 
 DODGE = 0.6
 """Width in which the colours of one category stand side by side."""
 
 
+@plain_names
 def draw_means(
     table: pd.DataFrame, names: Sequence[str], *, columns: int = 3, title: str = "", label: str = "", note: str = ""
 ) -> Any:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from unimix.plots.style import GREY, MARKERS, PALETTE, own_axes, plain, title_of
+from unimix.plots.style import GREY, MARKERS, PALETTE, own_axes, plain, plain_names, title_of
 
 
+@plain_names
 def draw_power(table: pd.DataFrame, varied: Sequence[str], group: str | None, title: str, ax: Any = None) -> Any:
     """Power with its Monte Carlo intervals; one line per number of rows per level where both sizes vary.
 

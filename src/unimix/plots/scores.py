@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from unimix.plots.style import GREY, MARKERS, PALETTE, headline, panels, plain
+from unimix.plots.style import GREY, MARKERS, PALETTE, headline, panels, plain, plain_names
 
 
+@plain_names
 def draw_scores(
     table: pd.DataFrame, metrics: Sequence[str], nominal: Mapping[str, float], *, columns: int = 3, title: str = ""
 ) -> Any:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+import numpy as np
 
 from unimix.errors import EngineNotInstalledError, to_type
 from unimix.versions import pip_line
@@ -15,6 +19,7 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
 PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GREY = "#6e6e6e"
+Arguments = ParamSpec("Arguments")
 
 
 def pyplot() -> Any:
@@ -28,6 +33,24 @@ def pyplot() -> Any:
     except ImportError as error:
         raise EngineNotInstalledError(f"Plots need matplotlib. {to_type(pip_line('plot'))}") from error
     return plt
+
+
+def plain_names(draw: Callable[Arguments, Any]) -> Callable[Arguments, Any]:
+    """A picture in which a dollar sign is a dollar sign: names of columns and levels are no mathematics."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Arguments.args, **options: Arguments.kwargs) -> Any:
+        plt = pyplot()
+        with plt.rc_context({"text.parse_math": False}):
+            axes = draw(*arguments, **options)
+        from matplotlib.text import Text
+
+        # Of Axes that were given the texts were there before.
+        for text in (t for ax in np.ravel(axes) for t in ax.findobj(Text) if "$" in t.get_text()):
+            text.set_parse_math(False)
+        return axes
+
+    return drawn
 
 
 def panels(

@@ -324,7 +324,7 @@ class BackendContract(FamilyContract):
         assert str(loaded) == str(fit)
         np.testing.assert_array_equal(loaded.predict(data), fit.predict(data))
         np.testing.assert_allclose(fit.predict(data), fit.fitted, rtol=1e-10)
-        np.testing.assert_allclose(fit.fitted + fit.residuals, data["y"], rtol=1e-10)
+        np.testing.assert_allclose(fit.fitted + fit.residuals(), data["y"], rtol=1e-10)
         assert fit.native is not None
         assert loaded.native is None
 

@@ -41,7 +41,7 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
         np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
     reml = method == "REML" and bool(design.blocks)
     if not design.blocks:
-        assert fit.sigma**2 * fit.fit.df_residual == pytest.approx(weighted_rss(design, fit), rel=1e-9)
+        assert fit.sigma**2 * fit.criteria.df_residual == pytest.approx(weighted_rss(design, fit), rel=1e-9)
         return
     own = dense.log_likelihood(design, covariances, fit.sigma, reml=reml)
     assert fit.log_likelihood == pytest.approx(own, rel=1e-6)
@@ -60,4 +60,4 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
 def weighted_rss(design: Design, fit: FitResult) -> float:
     """Residual sum of squares."""
     w = np.ones(design.n) if design.weights is None else design.weights
-    return float(np.sum(w * fit.residuals**2))
+    return float(np.sum(w * fit.residuals() ** 2))

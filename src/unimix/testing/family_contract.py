@@ -73,7 +73,7 @@ class FamilyContract:
             truth = family_truth(family, mixed=mixed)
             assert (np.abs(fit.fixed.estimate - np.array(truth.fixed)) < 4 * fit.fixed.std_error).all()
             for name, value in zip(family.parameters, truth.parameters, strict=True):
-                assert fit.fit.parameters[name] == pytest.approx(value, rel=1.0 if name == "nu" else 0.34)
+                assert fit.criteria.parameters[name] == pytest.approx(value, rel=1.0 if name == "nu" else 0.34)
             if mixed:
                 assert float(fit.random[0].sd[0]) == pytest.approx(truth.sd, rel=0.34)
             return

@@ -110,14 +110,16 @@ def check_generalised(fit: FitResult, design: Design) -> None:
     assert fit.converged, fit.status
     beta = np.array(fit.fixed.estimate)
     covariances = [np.array(b.covariance) for b in fit.random]
-    parameters = np.array([fit.fit.parameters[name] for name in design.family.parameters if name in fit.fit.parameters])
+    parameters = np.array(
+        [fit.criteria.parameters[name] for name in design.family.parameters if name in fit.criteria.parameters]
+    )
     if design.dispersion is not None:
         parameters = np.exp(design.dispersion.x @ fit.parts["dispersion"].estimate)[None, :]
     zero = None if design.zero is None else design.zero.x @ fit.parts["zero"].estimate
     if fit.fixed.interval == "credible":
         _check_posterior(fit, design, covariances, parameters)
         return
-    criterion = fit.fit.criterion
+    criterion = fit.criteria.criterion
     expected = criterion == "Laplace (expected information)"
     if criterion.startswith("AGQ"):
         own = adaptive_quadrature(
@@ -148,9 +150,9 @@ def _expected_covariance(fit: FitResult, design: Design, parameters: FloatArray)
     rows = row_log_likelihood(design, parameters, fixed_predictor(design, np.array(fit.fixed.estimate)))
     covariance = np.linalg.inv(design.x.T @ (rows.expected[:, None] * design.x))
     if design.family.parameters in (("dispersion",), ("sigma",)):
-        likely = fit.fit.parameters[design.family.parameters[0]]
+        likely = fit.criteria.parameters[design.family.parameters[0]]
         likely = likely**2 if design.family.parameters == ("sigma",) else likely
-        pearson = float(np.sum(fit.resid("pearson") ** 2)) / (design.n - design.p)
+        pearson = float(np.sum(fit.residuals("pearson") ** 2)) / (design.n - design.p)
         covariance = covariance * pearson / likely
     return np.asarray(covariance)
 

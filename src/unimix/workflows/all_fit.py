@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -15,15 +15,18 @@ from unimix.analysis.certificate.certify import certify
 from unimix.api import fit
 from unimix.backends.base import Backend
 from unimix.backends.registry import BackendLike
+from unimix.display import Block
 from unimix.errors import OptionError, UnimixError
 from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem
+from unimix.fitted.formatting import text_table
+from unimix.fitted.table_result import TableResult
 from unimix.result import FitResult
 from unimix.workflows.comparison.compare import engines_of
 
 
-@dataclass(frozen=True)
-class AllFit:
+@dataclass(frozen=True, repr=False, eq=False)
+class AllFit(TableResult):
     """What :func:`all_fit` found.
 
     Attributes:
@@ -76,12 +79,13 @@ class AllFit:
         values = pd.DataFrame(columns)
         return pd.DataFrame({"least": values.min(axis=1), "largest": values.max(axis=1)})
 
-    def __str__(self) -> str:
-        text = [self.table.to_string(), "", self.spread.to_string()]
-        text += [f"{label}: {message}" for label, message in self.failures.items()]
-        return "\n".join(text)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Engines without a result, and why."""
+        return tuple(f"{label}: {message}" for label, message in self.failures.items())
 
-    __repr__ = __str__
+    def _view(self) -> Iterable[Block]:
+        return [text_table(self.table), "", text_table(self.spread), *self.notes]
 
 
 @takes_arguments_of(fit, SharedOptions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Unpack
@@ -14,15 +14,18 @@ from unimix.analysis.summaries.partial_pooling import LevelEstimates, icc, level
 from unimix.api import fit
 from unimix.backends import registry
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
+from unimix.display import Block
 from unimix.errors import OptionError, listing
 from unimix.estimation.arguments import FitArguments, SharedOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem
 from unimix.estimation.subset_data import arguments_without_groups, bind_columns
+from unimix.fitted.formatting import text_table
+from unimix.fitted.table_result import TableResult
 from unimix.result import FitResult
 
 
-@dataclass(frozen=True)
-class Pooling:
+@dataclass(frozen=True, repr=False, eq=False)
+class Pooling(TableResult):
     """What :func:`pooling` found.
 
     Attributes:
@@ -120,35 +123,42 @@ class Pooling:
         """
         return self.first.plot.shrinkage(*terms, group=self.group, **options)
 
-    def __str__(self) -> str:
-        first = self.first
-        count = first.model.groups[self.group]
-        small = self.too_small
-        head = f"{first.model.formula}: {first.model.n_obs} rows in {count} levels of {self.group}"
-        lines = [
-            f"{head}, by {listing(self.partial)}",
-            "",
-            "Over levels (complete: one regression for all rows; centre: fixed effects of the mixed model):",
-            self.summary_table.to_string(float_format="{:.4g}".format),
-            "",
-        ]
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Intraclass correlations, and the levels without a regression of their own."""
+        notes = []
         for label, found in self.partial.items():
             value = float(self.icc[label])
             told = f"none for {found.family}" if np.isnan(value) else f"{value:.3f}"
             weighted = " for rows of weight 1" if found.model.weighted and not np.isnan(value) else ""
-            lines.append(f"Intraclass correlation ({label}): {told}{weighted}")
+            notes.append(f"Intraclass correlation ({label}): {told}{weighted}")
+        small, count = self.too_small, self.first.model.groups[self.group]
         if small:
             told = "; ".join(f"{level}: {why}" for level, why in list(small.items())[:8])
             more = f"; and {len(small) - 8} more" if len(small) > 8 else ""
-            lines += ["", f"{len(small)} of {count} levels have no regression of their own ({told}{more})."]
-        lines += ["", "Per level: .table, .plot(), .plot_shrinkage()"]
-        return "\n".join(lines)
+            notes.append(f"{len(small)} of {count} levels have no regression of their own ({told}{more}).")
+        return tuple(notes)
 
-    __repr__ = __str__
+    @property
+    def _heading(self) -> str:
+        first = self.first
+        rows = f"{first.model.n_obs} rows in {first.model.groups[self.group]} levels of {self.group}"
+        return f"{first.model.formula}: {rows}, by {listing(self.partial)}"
 
-    def _repr_html_(self) -> str:
-        text, _, _ = str(self).partition("\n")
-        return f"<p>{text}</p>{self.summary_table.to_html()}{self.table.to_html()}"
+    def _shown(self) -> pd.DataFrame:
+        return self.summary_table
+
+    def _view(self) -> Iterable[Block]:
+        return [
+            self._heading,
+            "",
+            "Over levels (complete: one regression for all rows; centre: fixed effects of the mixed model):",
+            text_table(self._shown()),
+            "",
+            *self.notes,
+            "",
+            "Per level: .table, .plot(), .plot_shrinkage()",
+        ]
 
 
 @takes_arguments_of(fit, SharedOptions)

@@ -20,6 +20,7 @@ from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelEr
 from unimix.estimation.arguments import DF_METHODS
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.result import FitResult
@@ -29,8 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 Sizes = int | Sequence[int] | None
 
 
-@dataclass(frozen=True)
-class Power:
+@dataclass(frozen=True, repr=False, eq=False)
+class Power(TableResult):
     """What :func:`power` found.
 
     Attributes:
@@ -67,15 +68,10 @@ class Power:
 
         return draw_power(self.table, self.varied, self.group, f"Power for {self.effect} at {self.alpha:g}", ax)
 
-    def __str__(self) -> str:
+    @property
+    def _heading(self) -> str:
         of = f"; n_groups are levels of {self.group}, n_rows rows per level" if self.group else ""
-        head = f"Power for {self.effect} at level {self.alpha:g}{of}"
-        return "\n".join([head, self.table.to_string(index=False, float_format="{:.4g}".format), *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html(index=False) + "".join(f"<p>{note}</p>" for note in self.notes)
+        return f"Power for {self.effect} at level {self.alpha:g}{of}"
 
 
 @dataclass(frozen=True)

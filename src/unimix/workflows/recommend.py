@@ -10,6 +10,7 @@ from unimix.api import fit
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.design.features import METHOD_FEATURES, Feature
+from unimix.display import Block, Code, Printed
 from unimix.errors import UnsupportedModelError, to_type
 from unimix.estimation.arguments import FitArguments, FitProblem, ModelOptions, takes_arguments_of
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
@@ -22,8 +23,8 @@ MANY = 1000
 """Effects tied together by crossed factors from which sparse factors are quicker than unimix's dense ones."""
 
 
-@dataclass(frozen=True)
-class Recommendation:
+@dataclass(frozen=True, repr=False)
+class Recommendation(Printed):
     """What :func:`unimix.recommend` says.
 
     Attributes:
@@ -46,13 +47,13 @@ class Recommendation:
     notes: tuple[str, ...]
     call: str
 
-    def __str__(self) -> str:
-        lines = [f"{self.backend}: {self.why}.", f"    {self.call}"]
+    def _view(self) -> Iterable[Block]:
+        lines: list[Block] = [f"{self.backend}: {self.why}.", Code(self.call, indent=4)]
         lines += [f"Install it first. {to_type(self.install)}"] if self.install else []
         lines += [f"Check it against {self.check}, an engine of other authors."] if self.check else []
         lines += [f"For a posterior: backend={self.posterior!r}."] if self.posterior not in ("", self.backend) else []
         lines += list(self.notes)
-        return "\n".join([*lines, f"Engines that can fit it: {', '.join(self.able)}."])
+        return [*lines, f"Engines that can fit it: {', '.join(self.able)}."]
 
 
 @takes_arguments_of(fit, ModelOptions)

@@ -96,10 +96,10 @@ def _criteria(fit: FittedModel, design: Design) -> bool:
     if np.isnan(fit.log_likelihood):
         return True
     cells = sum(b.q * (b.q + 1) // 2 for b in design.blocks)
-    k = design.p + cells + max(len(fit.fit.parameters), len(design.family.parameters))
+    k = design.p + cells + max(len(fit.criteria.parameters), len(design.family.parameters))
     n = counted_rows(design.family, design.n, design.weights)
     aic, bic = information_criteria(fit.log_likelihood, k, n)
-    good = fit.fit.n_parameters == k and _same(fit.aic, aic) and _same(fit.bic, bic)
+    good = fit.criteria.n_parameters == k and _same(fit.aic, aic) and _same(fit.bic, bic)
     return good and _same(fit.deviance, -2 * fit.log_likelihood)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import pandas as pd
 from pydantic import Field
 
+from unimix.display import Block, Printed, TextTable
 from unimix.fitted.arrays import Real
 from unimix.fitted.schema import Part
 
@@ -36,7 +38,7 @@ class Check(Part):
     numbers: dict[str, Real] = Field(default_factory=dict)
 
 
-class Certificate(Part):
+class Certificate(Printed, Part):
     """What :meth:`unimix.FitResult.certificate` returns.
 
     Attributes:
@@ -91,14 +93,12 @@ class Certificate(Part):
             index=pd.Index([c.name for c in self.checks], name="check"),
         )
 
-    def __str__(self) -> str:
+    def _view(self) -> Iterable[Block]:
         marks = {True: "ok", False: "FAULT", None: "-"}
-        lines = [f"{self.backend}: {self.verdict}. {self.sentence}", f"  {self.formula}, {self.criterion}", ""]
-        lines += [f"  {marks[c.passed]:<6}{c.name}: {c.said}" for c in self.checks]
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return f"<p><b>{self.backend}: {self.verdict}.</b> {self.sentence}</p>{self.table.to_html(border=0)}"
+        rows = tuple((marks[c.passed], c.name, c.said) for c in self.checks)
+        return [
+            f"{self.backend}: {self.verdict}. {self.sentence}",
+            f"  {self.formula}, {self.criterion}",
+            "",
+            TextTable(("", "", ""), rows, "lll", indent=2),
+        ]

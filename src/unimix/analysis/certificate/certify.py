@@ -52,7 +52,7 @@ def best_covariances(fit: FittedModel, design: Design) -> tuple[tuple[npt.NDArra
         fit: A linear mixed model by REML or ML.
         design: Its design.
     """
-    return LinearGround(design, [fit]).best_covariances(reml=fit.fit.criterion == "REML")
+    return LinearGround(design, [fit]).best_covariances(reml=fit.criteria.criterion == "REML")
 
 
 def _not_checkable(fit: FittedModel, reason: str) -> Certificate:

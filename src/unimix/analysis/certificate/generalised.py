@@ -51,7 +51,7 @@ class GeneralisedGround:
     def point(self, fit: FittedModel) -> Point | None:
         """A result's parameters in conditioned coordinates; None where it has none to give."""
         family = self.design.family
-        values = np.array([fit.fit.parameters.get(name, np.nan) for name in family.parameters])
+        values = np.array([fit.criteria.parameters.get(name, np.nan) for name in family.parameters])
         if not (np.isfinite(values).all() and (values > 0).all()):
             return None
         return self.criterion.point([np.asarray(b.covariance) for b in fit.random], fit.fixed.estimate, values)
@@ -64,7 +64,7 @@ class GeneralisedGround:
             return words.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
         if fit.fixed.interval == "credible":
             return self._bayes(fit, at)
-        criterion = fit.fit.criterion
+        criterion = fit.criteria.criterion
         nodes = int(criterion[4:-1]) if criterion.startswith("AGQ(") else 1
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
@@ -129,12 +129,12 @@ class GeneralisedGround:
 
     def _same_model(self, fit: FittedModel, at: Point, value: float) -> Check:
         known: dict[str, float] = {}
-        if fit.fit.criterion == EXPECTED:
+        if fit.criteria.criterion == EXPECTED:
             known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
         return words.same_model(fit, value, known, 0.0)
 
     def _optimum(self, fit: FittedModel, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
-        gap = self._gap(value, best, at, fit.fit.criterion)
+        gap = self._gap(value, best, at, fit.criteria.criterion)
         best_beta = self.way_back.inverse @ best.point.beta
         moved = float(np.max(np.abs(fit.fixed.estimate - best_beta) / scale, initial=0.0))
         eigenvalues = np.linalg.eigvalsh(-best.hessian)
@@ -155,7 +155,7 @@ class GeneralisedGround:
         scale = {"dispersion": float(at.parameters[0]), "sigma": float(at.parameters[0] ** 2)}
         share = 1.0
         if design.family.parameters[0] in scale:
-            squares = np.sum(fit.resid("pearson") ** 2)
+            squares = np.sum(fit.residuals("pearson") ** 2)
             left = counted_rows(design.family, design.n, design.weights) - design.p
             share = float(squares / left / scale[design.family.parameters[0]])
         return np.asarray(np.sqrt(share * np.diag(np.linalg.inv(information))))

@@ -68,7 +68,7 @@ class LinearGround:
         if not self.design.blocks:
             return self._without_groups(fit)
         sampled = fit.fixed.interval == "credible"
-        reml = sampled or fit.fit.criterion == "REML"
+        reml = sampled or fit.criteria.criterion == "REML"
         at = self.point(fit, reml=reml)
         reach = REACH_CROSSED if self.criterion.data.rest else REACH
         if at.sigma < reach:

@@ -259,7 +259,7 @@ def conclude(
     return Certificate(
         backend=fit.backend,
         formula=fit.formula,
-        criterion=fit.fit.criterion,
+        criterion=fit.criteria.criterion,
         verdict=verdict,
         sentence=sentence,
         checks=tuple(checks),
@@ -307,7 +307,7 @@ def not_checkable(fit: FittedModel, check: Check, sentence: str) -> Certificate:
     return Certificate(
         backend=fit.backend,
         formula=fit.formula,
-        criterion=fit.fit.criterion,
+        criterion=fit.criteria.criterion,
         verdict="not checkable",
         sentence=sentence,
         checks=(check,),

@@ -11,21 +11,22 @@ import numpy as np
 import pandas as pd
 
 from unimix.analysis.checks.collinearity import HIGH, ILL, MODERATE, collinearity, of_other_predictors
-from unimix.analysis.checks.dispersion import overdispersion, why_no_overdispersion, zero_inflation
+from unimix.analysis.checks.dispersion import check_zeros, overdispersion, why_no_overdispersion
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
 from unimix.analysis.tests.terms import terms_of
 from unimix.errors import DataError, UnimixError, listing
-from unimix.fitted.formatting import in_html, p_told
+from unimix.fitted.formatting import p_told
 from unimix.fitted.model import is_sampled
+from unimix.fitted.table_result import TableResult
 from unimix.likelihood.glmm.separation import separated_terms
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 
-@dataclass(frozen=True)
-class Checks:
+@dataclass(frozen=True, repr=False, eq=False)
+class Checks(TableResult):
     """What a fitted model was checked for.
 
     Attributes:
@@ -59,20 +60,14 @@ class Checks:
             told.append(f"Without meaning for this model: {', '.join(self.meaningless)}.")
         return tuple(told)
 
-    def __str__(self) -> str:
-        shown = self.table
-        width = max((len(str(name)) for name in shown.index), default=0)
-        lines = []
-        for f in self.findings:
-            lines.append(f"{f.verdict:<8} {f.check:<{width}}  {f.finding}")
-            if f.advice:
-                lines.append(" " * (width + 11) + f.advice)
-        return "\n".join([*lines, *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(self.table, self.notes)
+    def _shown(self) -> pd.DataFrame:
+        """What to type stands below each finding."""
+        rows = [
+            row
+            for f in self.findings
+            for row in ((f.verdict, f.check, f.finding), *((("", "", f.advice),) if f.advice else ()))
+        ]
+        return pd.DataFrame(rows, columns=["verdict", "check", "finding"])
 
 
 def check(fit: FittedModel) -> Checks:
@@ -280,7 +275,7 @@ def _overdispersion(fit: FittedModel) -> Finding | None:
 def _zeros(fit: FittedModel) -> Finding | None:
     if fit.family.response != "count":
         return None
-    found = zero_inflation(fit)
+    found = check_zeros(fit)
     sure = found.p_value < 0.01 and found.ratio > 1.05
     verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
     return Finding(

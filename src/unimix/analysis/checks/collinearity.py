@@ -11,7 +11,7 @@ import pandas as pd
 
 from unimix.analysis.tests.terms import Terms, terms_of
 from unimix.errors import DataError
-from unimix.fitted.formatting import in_html, written
+from unimix.fitted.table_result import TableResult
 from unimix.stats.collinearity import condition_number, generalised_vif
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ ILL = 30.0
 """Condition number (Belsley, Kuh & Welsch 1980)."""
 
 
-@dataclass(frozen=True)
-class Collinearity:
+@dataclass(frozen=True, repr=False, eq=False)
+class Collinearity(TableResult):
     """How far each term of the fixed part is explained by the others.
 
     Attributes:
@@ -51,14 +51,6 @@ class Collinearity:
                 "numeric predictors of interactions."
             )
         return tuple(told)
-
-    def __str__(self) -> str:
-        return written(self.table, self.notes)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(self.table, self.notes)
 
 
 def collinearity(fit: FittedModel) -> Collinearity:

@@ -14,8 +14,8 @@ from unimix.analysis.prediction.draws import coefficient_draws, replicated
 from unimix.distributions.log_density import pointwise, variance
 from unimix.distributions.sampling import mean_of
 from unimix.errors import UnsupportedModelError
-from unimix.fitted.formatting import in_html, written
 from unimix.fitted.model import is_sampled
+from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.predictor import linear_predictors
 
@@ -27,8 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 DRAWS = 1000
 
 
-@dataclass(frozen=True)
-class Overdispersion:
+@dataclass(frozen=True, repr=False, eq=False)
+class Overdispersion(TableResult):
     """Pearson's chi-squared against its degrees of freedom.
 
     Attributes:
@@ -53,17 +53,14 @@ class Overdispersion:
             index=["overdispersion"],
         )
 
-    def __str__(self) -> str:
-        return written(self.table, (self.method,))
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(self.table, (self.method,))
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was compared with what."""
+        return (self.method,)
 
 
-@dataclass(frozen=True)
-class ZeroInflation:
+@dataclass(frozen=True, repr=False, eq=False)
+class ZeroInflation(TableResult):
     """Zeros of a count, observed and expected.
 
     Attributes:
@@ -86,13 +83,10 @@ class ZeroInflation:
         values = {"observed": self.observed, "expected": self.expected, "ratio": self.ratio, "p_value": self.p_value}
         return pd.DataFrame({k: [v] for k, v in values.items()}, index=["zeros"])
 
-    def __str__(self) -> str:
-        return written(self.table, (self.method,))
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(self.table, (self.method,))
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was compared with what."""
+        return (self.method,)
 
 
 def overdispersion(fit: FittedModel) -> Overdispersion:
@@ -110,11 +104,11 @@ def overdispersion(fit: FittedModel) -> Overdispersion:
         raise UnsupportedModelError(told)
     if is_sampled(fit):
         return _predictive(fit)
-    chisq = float(np.sum(fit.resid("pearson") ** 2))
-    df = counted_rows(fit.family, fit.n_obs, fit.rows.weights) - fit.fit.n_parameters
+    chisq = float(np.sum(fit.residuals("pearson") ** 2))
+    df = counted_rows(fit.family, fit.n_obs, fit.rows.weights) - fit.criteria.n_parameters
     if df <= 0:
         raise UnsupportedModelError(
-            f"{fit.n_obs} rows leave no degrees of freedom beside {fit.fit.n_parameters} parameters."
+            f"{fit.n_obs} rows leave no degrees of freedom beside {fit.criteria.n_parameters} parameters."
         )
     return Overdispersion(
         chisq, df, chisq / df, float(special.chdtrc(df, chisq)), "Pearson residuals given the group effects."
@@ -139,7 +133,7 @@ def why_no_overdispersion(fit: FittedModel) -> str:
     return ""
 
 
-def zero_inflation(fit: FittedModel) -> ZeroInflation:
+def check_zeros(fit: FittedModel) -> ZeroInflation:
     """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
 
     The p value ignores that the mean was fitted to the same rows, which makes it conservative. A row of weight w
@@ -208,4 +202,4 @@ def _predictive(fit: FittedModel) -> Overdispersion:
     )
 
 
-__all__ = ["Overdispersion", "ZeroInflation", "overdispersion", "why_no_overdispersion", "zero_inflation"]
+__all__ = ["Overdispersion", "ZeroInflation", "check_zeros", "overdispersion", "why_no_overdispersion"]

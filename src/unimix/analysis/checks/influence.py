@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from scipy import special
 from unimix.analysis.intervals.parameters import parameters_of, values_of
 from unimix.analysis.summaries.variance_components import refuse_parts
 from unimix.errors import DataError, UnimixError, did_you_mean, listing
-from unimix.fitted.formatting import in_html, without_noise, written
+from unimix.fitted.formatting import without_noise
+from unimix.fitted.model import own_refitter
+from unimix.fitted.table_result import TableResult
 from unimix.parallel.jobs import run_jobs
 from unimix.stats.influence import Deletions, deletions, linearise
 from unimix.stats.joint_error import leverage
@@ -27,8 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 SHOWN, COEFFICIENTS = 10, 5
 
 
-@dataclass(frozen=True)
-class Influence:
+@dataclass(frozen=True, repr=False, eq=False)
+class Influence(TableResult):
     """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
 
     Attributes:
@@ -78,7 +81,8 @@ class Influence:
             told.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
         return (*told, *self._failed)
 
-    def _shown(self) -> tuple[pd.DataFrame, list[str]]:
+    def _picked(self) -> tuple[pd.DataFrame, list[str]]:
+        """The most influential rows with what they move, and the notes."""
         order = np.argsort(-self.table["cooks_distance"].fillna(np.inf).to_numpy(), kind="stable")[:SHOWN]
         first, moved = self.table.iloc[order], self.dfbetas.iloc[order]
         largest = np.argsort(-moved.abs().max().fillna(-1.0).to_numpy(), kind="stable")[:COEFFICIENTS]
@@ -90,13 +94,11 @@ class Influence:
             notes.insert(0, f"The {SHOWN} most influential of {len(self.table)}.")
         return without_noise(pd.concat([first, moved.add_prefix("dfbetas ")], axis=1)), notes
 
-    def __str__(self) -> str:
-        return written(*self._shown())
+    def _shown(self) -> pd.DataFrame:
+        return self._picked()[0]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(*self._shown())
+    def _below(self) -> Sequence[str]:
+        return self._picked()[1]
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def _scaled(
 def _conditional_distance(fit: FittedModel, hat: FloatArray, p: int) -> FloatArray:
     """Cook's distance given the group effects, from residuals and leverages, shape (n,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = (fit.resid("standardized") / (1 - hat)) ** 2 * hat / p
+        value = (fit.residuals("standardized") / (1 - hat)) ** 2 * hat / p
         return np.where(1 - hat > 1e-12, value, np.nan)
 
 
@@ -276,7 +278,7 @@ def influence(
         UnimixError: For a posterior.
     """
     if refit:
-        return _by_refits(fit, fit.refitter, by, n_jobs=n_jobs, progress=progress)
+        return _by_refits(fit, own_refitter(fit), by, n_jobs=n_jobs, progress=progress)
     return _by_downdating(fit, by)
 
 

@@ -36,7 +36,7 @@ def normal_residuals(fit: FittedModel) -> Finding | None:
     if not fit.family.is_linear:
         return None
     _refuse_parts(fit)
-    verdict, skew, kurtosis = _shape(fit.resid("standardized"), "residuals")
+    verdict, skew, kurtosis = _shape(fit.residuals("standardized"), "residuals")
     return Finding(
         "residuals: normality",
         verdict,
@@ -108,7 +108,7 @@ def constant_spread(fit: FittedModel) -> Finding | None:
     if not fit.family.is_linear:
         return None
     _refuse_parts(fit)
-    fitted, squared = np.asarray(fit.fitted), fit.resid("standardized") ** 2
+    fitted, squared = np.asarray(fit.fitted), fit.residuals("standardized") ** 2
     _enough(len(fitted), "residuals")
     if np.ptp(fitted) == 0 or np.ptp(squared) == 0:
         raise DataError(f"All {'fitted values' if np.ptp(fitted) == 0 else 'squared residuals'} are the same.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +23,8 @@ from unimix.distributions.family import Family, Gaussian
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.model import interval_level
+from unimix.fitted.table_result import TableResult
 from unimix.stats.delta import Averages, Linear, compare, compare_slopes, mean_gradient, over_draws, slope_gradient
 from unimix.stats.inference import checked_level
 
@@ -40,8 +41,8 @@ OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upp
 TAKEN = ("variable", "contrast", *OUTCOMES)
 
 
-@dataclass(frozen=True)
-class Comparisons:
+@dataclass(frozen=True, repr=False, eq=False)
+class Comparisons(TableResult):
     """Changes of the expected response.
 
     Attributes:
@@ -87,7 +88,7 @@ class Comparisons:
         alternative: str = "two-sided",
         equivalence: tuple[float, float] | None = None,
         ci_level: float | None = None,
-    ) -> pd.DataFrame:
+    ) -> TableResult:
         """Test hypotheses about the comparisons, by position: ``"b0 = b1"`` is of the table's first two rows.
 
         Args and returns as for :meth:`unimix.FitResult.hypotheses`; of ratios it is the ratios themselves that
@@ -110,13 +111,9 @@ class Comparisons:
         told = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
         return (told, self.response) if self.response else (told,)
 
-    def __str__(self) -> str:
-        return "\n".join([self.table.to_string(index=False, float_format="{:.6g}".format), *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+    @property
+    def _labels(self) -> Sequence[str]:
+        return tuple(map(str, self.levels.columns))
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ def comparisons(
         DataError: For rows that cannot be predicted, or ratios of responses that are not positive.
         UnsupportedModelError: For the response of a model with zero inflation.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     outer = [by] if isinstance(by, str) else list(by)
     _checked(fit, comparison, kind, ci_level, average=average, grouped=bool(outer), weighted=weights is not None)
     design = fit.design()

@@ -17,7 +17,8 @@ from unimix.analysis.prediction.simulate import simulator_of
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
-from unimix.fitted.model import Refitter
+from unimix.fitted.model import Refitter, own_refitter
+from unimix.fitted.table_result import TableResult
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.stats.bootstrap import KINDS, bootstrap_interval
 from unimix.stats.inference import checked_level
@@ -88,8 +89,8 @@ class _Work:
         return Replicate(numbers, fit.status.state if np.isfinite(numbers).any() else "the statistic is not a number")
 
 
-@dataclass(frozen=True)
-class Bootstrap:
+@dataclass(frozen=True, repr=False, eq=False)
+class Bootstrap(TableResult):
     """Replicates of a model's parameters, or of a statistic.
 
     Attributes:
@@ -186,14 +187,9 @@ class Bootstrap:
             notes += [f"{lost} of {len(self.jackknife)} fits with one left out failed"] if lost else []
         return Intervals(table, f"{self.source} bootstrap ({kind})", ci_level, tuple(notes))
 
-    def __str__(self) -> str:
-        head = f"{self.source} bootstrap"
-        return "\n".join([head, self.table.to_string(float_format="{:.6g}".format), *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html() + "".join(f"<p>{note}</p>" for note in self.notes)
+    @property
+    def _heading(self) -> str:
+        return f"{self.source} bootstrap"
 
 
 def bootstrap(
@@ -236,7 +232,7 @@ def bootstrap(
     """
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior needs no bootstrap: fit.confint() has its credible intervals.")
-    refitter = fit.refitter
+    refitter = own_refitter(fit)
     if refitter is None:
         raise UnimixError(
             "This result was loaded, and has no engine to fit with: um.refit(fit, data).bootstrap(...) fits it first."

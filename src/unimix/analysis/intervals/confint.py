@@ -7,7 +7,7 @@ from typing import Literal
 
 from unimix.analysis.intervals.bootstrap import bootstrap
 from unimix.analysis.intervals.intervals import Intervals, credible, method_of, profile, wald
-from unimix.fitted.model import FittedModel
+from unimix.fitted.model import FittedModel, interval_level
 
 Method = Literal["wald", "profile", "bootstrap", "credible"]
 
@@ -51,10 +51,10 @@ def confint(
     """
     chosen = method_of(fit, method)
     if chosen == "credible":
-        return credible(fit, parameters, fit.interval_level(ci_level))
+        return credible(fit, parameters, interval_level(fit, ci_level))
     if chosen == "wald":
-        return wald(fit, parameters, fit.interval_level(ci_level))
+        return wald(fit, parameters, interval_level(fit, ci_level))
     if chosen == "profile":
-        return profile(fit, parameters, fit.interval_level(ci_level), n_jobs=n_jobs, progress=progress)
+        return profile(fit, parameters, interval_level(fit, ci_level), n_jobs=n_jobs, progress=progress)
     made = bootstrap(fit, n, parameters=parameters, seed=seed, n_jobs=n_jobs, progress=progress)
-    return made.confint(ci_level=fit.interval_level(ci_level))
+    return made.confint(ci_level=interval_level(fit, ci_level))

@@ -17,6 +17,8 @@ from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_o
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.model import has_design
+from unimix.fitted.table_result import TableResult
 from unimix.likelihood.profile.constrained_parameters import Target
 from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model
 from unimix.likelihood.profile.profiling import (
@@ -39,8 +41,8 @@ VAGUE = 3.0
 """Standard error of a logarithm (or atanh) from which an interval of powers of ten says nothing."""
 
 
-@dataclass(frozen=True)
-class Intervals:
+@dataclass(frozen=True, repr=False, eq=False)
+class Intervals(TableResult):
     """Intervals of the parameters of a result.
 
     Attributes:
@@ -55,14 +57,9 @@ class Intervals:
     ci_level: float
     notes: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        head = f"{100 * self.ci_level:g}% {self.method} intervals"
-        return "\n".join([head, self.table.to_string(float_format="{:.6g}".format), *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html() + "".join(f"<p>{note}</p>" for note in self.notes)
+    @property
+    def _heading(self) -> str:
+        return f"{100 * self.ci_level:g}% {self.method} intervals"
 
 
 def method_of(fit: FittedModel, method: str | None) -> str:
@@ -124,7 +121,7 @@ def _wald_of_scales(
     none = np.full((len(parameters), 2), np.nan)
     reach = float(special.ndtri(0.5 + ci_level / 2))
     why = _no_likelihood(fit)
-    if not why and not fit.holds_design:
+    if not why and not has_design(fit):
         why = "a loaded result needs the data that were fitted for them, fit.with_data(frame)"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
@@ -135,7 +132,7 @@ def _wald_of_scales(
     if not design.blocks and design.is_linear:
         se = 1 / np.sqrt(2 * (design.n - design.p if fit.model.method == "REML" else design.n))
         return estimates[:, None] * np.exp(reach * se * np.array([-1.0, 1.0])), ""
-    targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.fit.criterion == "REML"))
+    targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
     if not np.isfinite(covariance).all():
         return none, (
             "No Wald intervals of SDs, correlations and scales: the estimate is on its boundary. "
@@ -163,7 +160,7 @@ def _key(target: Any) -> tuple[str, int, int, int]:
 
 
 def _no_likelihood(fit: FittedModel) -> str:
-    criterion = fit.fit.criterion
+    criterion = fit.criteria.criterion
     known = ("REML", "ML", "Laplace", "least squares")
     if criterion.startswith(known) or re.fullmatch(r"AGQ\(\d+\)", criterion):
         return ""
@@ -179,7 +176,7 @@ def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
     covariances = [np.asarray(b.covariance) for b in fit.random]
     if design.is_linear:
         return LinearModel(design, covariances, fit.sigma, reml=reml)
-    nodes = int(fit.fit.criterion[4:-1]) if fit.fit.criterion.startswith("AGQ(") else 1
+    nodes = int(fit.criteria.criterion[4:-1]) if fit.criteria.criterion.startswith("AGQ(") else 1
     return LaplaceModel(design, covariances, np.asarray(fit.fixed.estimate), fit.dispersion_parameters, nodes)
 
 
@@ -222,7 +219,7 @@ def profile(
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. method='bootstrap' or 'wald' may do.")
     estimates = values_of(fit, parameters)
-    notes = ("The profiles are of the ML criterion.",) if fit.fit.criterion == "REML" else ()
+    notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()
     if not fit.converged:
         notes = (*notes, "The fit did not converge; the profiles start from unimix's own optimum.")
     if not design.blocks and design.is_linear:

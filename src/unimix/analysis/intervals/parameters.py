@@ -55,8 +55,8 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
     if "dispersion" not in fit.parts:
         found += [
             Parameter(name, Target("scale", k))
-            for k, name in enumerate(fit.dispersion_names)
-            if name in fit.fit.parameters
+            for k, name in enumerate(fit.family.parameters)
+            if name in fit.criteria.parameters
         ]
     for part, own in fit.parts.items():
         found += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(own.terms)]

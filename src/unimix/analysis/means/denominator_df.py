@@ -58,7 +58,7 @@ def variance_and_df(
     inference = fixed_inference(fit)
     variance = error(own, fit.sigma, inference.covariance)
     if kind == "residual":
-        return variance, np.full(len(x), float(fit.fit.df_residual))
+        return variance, np.full(len(x), float(fit.criteria.df_residual))
     if residual is None and all((c < 0).all() and not i for c, i in zip(at.codes, integrated, strict=True)):
         return variance, inference.df_of(x)
     return variance, _satterthwaite(fit, error, len(x))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from unimix.analysis.comparisons.predictors import Predictors, response_note
 from unimix.analysis.means.averaging import average, checked_labels, checked_weights, held, interaction_note
@@ -17,7 +16,9 @@ from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
 from unimix.analysis.means.specs import read_specs
 from unimix.errors import OptionError, UnsupportedModelError, listing
+from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
+from unimix.fitted.table_result import TableResult
 from unimix.stats.delta import Linear
 from unimix.stats.inference import checked_level
 
@@ -70,7 +71,7 @@ def emmeans(
     Raises:
         OptionError: For unknown predictors or levels.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, kind, ci_level)
     wanted = read_specs(specs, by)
     if wanted.method:
@@ -130,7 +131,7 @@ def slopes(
     Raises:
         OptionError: For unknown predictors, or a factor.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, "link", ci_level)
     design, grid = fit.design(), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
@@ -199,7 +200,7 @@ def contrasts(
     reference: Any = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
-) -> pd.DataFrame:
+) -> TableResult:
     """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
     Args:

@@ -234,7 +234,7 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
         draws = np.asarray(coefficient_draws(fit, fit.status.n_draws).beta) if fit.status.n_draws else None
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior")
     if method == "residual":
-        return FixedInference(beta, covariance, constant(float(fit.fit.df_residual)), None, nothing, None, method)
+        return FixedInference(beta, covariance, constant(float(fit.criteria.df_residual)), None, nothing, None, method)
     if method not in ("satterthwaite", "kenward-roger") or not known:
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal")
     made, turn = _uncertainty(fit, method)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.contrasts import RATIOS, adjustment, as_ratios, contrast_table, contrast_weights
+from unimix.analysis.means.contrasts import (
+    RATIOS,
+    WITHOUT_INTERVALS,
+    adjustment,
+    as_ratios,
+    contrast_table,
+    contrast_weights,
+)
 from unimix.analysis.means.linear_functions import FixedInference, Functions
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, listing
-
-if TYPE_CHECKING:
-    pass
+from unimix.fitted.table_result import TableResult
 
 FloatArray = npt.NDArray[np.float64]
 Weights = Literal["equal", "proportional", "outer", "cells"]
 
 
-@dataclass(frozen=True)
-class MarginalMeans:
+@dataclass(frozen=True, repr=False, eq=False)
+class MarginalMeans(TableResult):
     """Marginal means of a fitted model, or slopes.
 
     Attributes:
@@ -88,7 +92,7 @@ class MarginalMeans:
         *,
         adjust: str | None = None,
         reference: Any = None,
-    ) -> pd.DataFrame:
+    ) -> TableResult:
         """Differences of the means, within the levels of ``by``.
 
         Args:
@@ -134,7 +138,20 @@ class MarginalMeans:
             parts.append(made)
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
-        return pd.concat(parts, ignore_index=True)
+        return TableResult(pd.concat(parts, ignore_index=True), self._notes_of(adjust, ratios=ratios))
+
+    def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
+        """What a reader of contrasts must know."""
+        if ratios:
+            told = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
+        else:
+            told = f"Differences on the scale of the {self._scale}"
+        several = "" if adjust == "none" else f"; p values and intervals for all of them at once ({adjust})"
+        if adjust in WITHOUT_INTERVALS:
+            several = f"; p values for all of them at once ({adjust}), intervals by Bonferroni"
+        posterior = self._inference.posterior is not None
+        df = "" if posterior else f", df {self._inference.method}"
+        return [f"{told}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
 
     def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
         """Contrasts of some of the means, and what is added to each."""
@@ -159,7 +176,7 @@ class MarginalMeans:
         alternative: str = "two-sided",
         equivalence: tuple[float, float] | None = None,
         ci_level: float | None = None,
-    ) -> pd.DataFrame:
+    ) -> TableResult:
         """Test hypotheses about the means or slopes, by position: ``"b0 = b1"`` is of the table's first two rows.
 
         Args and returns as for :meth:`unimix.FitResult.hypotheses`, on the scale of the table (``kind``).
@@ -174,17 +191,23 @@ class MarginalMeans:
         level = self.ci_level if ci_level is None else ci_level
         return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)
 
-    def __str__(self) -> str:
-        scale = f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
-        text = self.table.to_string(index=False, float_format="{:.6g}".format)
-        return "\n".join([text, f"{self.what} on the scale of the {scale}", *self.notes])
+    @property
+    def _labels(self) -> Sequence[str]:
+        return (*self.names, *self.by)
+
+    def _below(self) -> Sequence[str]:
+        return (f"{self.what} on the scale of the {self._scale}", *self.notes)
+
+    @property
+    def _scale(self) -> str:
+        return f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How the means were made."""
         told = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
         told += [self.held] if self.held else []
-        told += ["Empty rows cannot be estimated: the data do not tell them."] if self.lost.any() else []
+        told += ["Rows without numbers cannot be estimated: the data do not tell them."] if self.lost.any() else []
         return (*told, *self.warned)
 
     def plot(self, *, columns: int = 3, title: str = "") -> Any:
@@ -203,7 +226,7 @@ class MarginalMeans:
         """
         from unimix.plots.means import draw_means
 
-        scale = f", {self.family.link} link" if self.kind == "link" and self.family.link != "identity" else ""
+        scale = "" if self._scale == "response" else f", {self._scale}"
         return draw_means(
             self.table,
             [*self.names, *self.by],
@@ -212,11 +235,6 @@ class MarginalMeans:
             label=f"{self.title}{scale}",
             note="\n".join(self.notes),
         )
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html(index=False) + "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
 
 
 def _alone(what: str, names: Sequence[str]) -> str:

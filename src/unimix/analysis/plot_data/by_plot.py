@@ -15,6 +15,7 @@ from unimix.analysis.plot_data.regression_lines import picked_levels, response_l
 from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.model import generative_model_of
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage
 
@@ -130,7 +131,7 @@ def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
 
 def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
     """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
-    return _predictive(fit, fit.generative_model().prior_predictive(n, seed))
+    return _predictive(fit, generative_model_of(fit).prior_predictive(n, seed))
 
 
 def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
@@ -188,11 +189,11 @@ def diagnostics(fit: FittedModel) -> pd.DataFrame:
     """
     if fit.parts:
         raise UnsupportedModelError(
-            f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.resid() gives plain "
-            "ones."
+            f"Standardized residuals are not defined for a model with {listing(fit.parts)}: fit.residuals() gives "
+            "plain ones."
         )
     design = fit.design()
-    residual = fit.resid("standardized")
+    residual = fit.residuals("standardized")
     return pd.DataFrame(
         {
             "fitted": np.asarray(fit.fitted),

@@ -119,7 +119,7 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
         sd = values(f"sd({label})")
         cor = values(f"cor({label})") if len(block.terms) > 1 else np.ones((len(sd), 1, 1))
         covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
-    names = [name for name in fit.dispersion_names if name in found]
+    names = [name for name in fit.family.parameters if name in found]
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))
     beta = values("fixed") if len(fit.fixed.terms) else np.empty((len(picked), 0))
     return Draws(beta, tuple(effects), tuple(covariances), parameters)

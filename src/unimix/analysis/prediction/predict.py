@@ -7,15 +7,15 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from unimix.analysis.prediction.intervals import NEW, included, predict_interval
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row
 from unimix.distributions.sampling import mean_of
 from unimix.errors import OptionError, listing
-from unimix.fitted.model import FittedModel
+from unimix.fitted.model import FittedModel, interval_level
 from unimix.fitted.residuals import mean
+from unimix.fitted.table_result import TableResult
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def predict(
     interval: Literal["confidence", "prediction"],
     ci_level: float | None = None,
     seed: int = 0,
-) -> pd.DataFrame: ...
+) -> TableResult: ...
 def predict(
     fit: FittedModel,
     newdata: Any = None,
@@ -54,7 +54,7 @@ def predict(
     interval: Literal["confidence", "prediction"] | None = None,
     ci_level: float | None = None,
     seed: int = 0,
-) -> FloatArray | pd.DataFrame:
+) -> FloatArray | TableResult:
     """Predict the response, with an interval if asked for.
 
     Args:
@@ -75,8 +75,8 @@ def predict(
         seed: Seed of the draws that prediction intervals of generalised models are made of.
 
     Returns:
-        One value per row; with an interval a frame with columns estimate, std_error, lower, upper. NaN where a
-        predictor is missing.
+        One value per row; with an interval a ``.table`` with columns estimate, std_error, lower, upper, under the
+        index of the rows. NaN where a predictor is missing.
 
     Raises:
         DataError: For absent columns or unknown levels.
@@ -89,17 +89,19 @@ def predict(
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if interval is not None:
         rows = fit.design().frame() if newdata is None else newdata
-        return predict_interval(
+        level_of_interval = interval_level(fit, ci_level)
+        table = predict_interval(
             fit,
             rows,
             level=level,
             new_levels=new_levels,
             interval=interval,
             kind=kind,
-            ci_level=fit.interval_level(ci_level),
+            ci_level=level_of_interval,
             seed=seed,
             own_rows=newdata is None,
         )
+        return TableResult(table, [_note(level_of_interval, interval, kind, level)])
     if newdata is None and isinstance(level, str):
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
         return eta if kind == "link" else mean(fit.family, fit.rows, eta)
@@ -115,3 +117,11 @@ def predict(
         aliased=fit.model.aliased,
     )
     return found.eta if kind == "link" else mean_of(fit.family, found.eta) * found.share
+
+
+def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
+    """What the intervals are of."""
+    centre = "a new response" if interval == "prediction" else "the linear predictor" if kind == "link" else "the mean"
+    groups = {"group": "with the group effects", "population": "without group effects"}
+    told = groups[level] if isinstance(level, str) else f"with the effects of {listing(level) or 'no group'}"
+    return f"{100 * ci_level:g}% {interval} intervals of {centre}, {told}"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.fitted.model import FittedModel
+from unimix.fitted.model import FittedModel, generative_model_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -22,7 +22,7 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
     Raises:
         UnimixError: If the engine has no prior, or the result was loaded.
     """
-    return fit.generative_model().prior_predictive(n, seed)
+    return generative_model_of(fit).prior_predictive(n, seed)
 
 
 def model_graph(fit: FittedModel) -> Any:
@@ -31,4 +31,4 @@ def model_graph(fit: FittedModel) -> Any:
     Raises:
         UnimixError: If the engine has no such model, or the result was loaded.
     """
-    return fit.generative_model().graph()
+    return generative_model_of(fit).graph()

@@ -14,6 +14,7 @@ from unimix.analysis.prediction.predict import predict
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.log_density import unit_deviance
 from unimix.errors import DataError, OptionError, UnsupportedModelError, listing
+from unimix.fitted.model import has_design
 from unimix.fitted.rebuild_design import with_data
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
@@ -68,7 +69,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
         )
     design, rows = fit.design(), fit.rows
     weights = rows.trials if rows.trials is not None else rows.weights
-    pearson = fit.resid("pearson")
+    pearson = fit.residuals("pearson")
     found = {
         ".eta": np.array(rows.linear_predictor),
         ".mu": np.array(fit.fitted),
@@ -93,7 +94,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     else:
         dispersion = 1.0
     found[".hat"] = hat
-    found[".std.resid"] = standardized(fit.resid("deviance"), hat, dispersion)
+    found[".std.resid"] = standardized(fit.residuals("deviance"), hat, dispersion)
     found[".cooksd"] = cooks_distance(pearson, hat, dispersion, design.p)
     return found
 
@@ -116,7 +117,7 @@ def augment_data(
     table = to_pandas(data)
     observed = fit.model.encoding.response(data)
     if _is_fitted_to(fit, table, observed):
-        found = augment_rows(with_data(fit, data) if full and not fit.holds_design else fit, full=full)
+        found = augment_rows(with_data(fit, data) if full and not has_design(fit) else fit, full=full)
         for column in found.columns[1:]:
             values = np.full(len(table), np.nan)
             values[_places(fit)] = found[column]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,8 +17,8 @@ from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.formatting import in_html, written
-from unimix.fitted.model import is_sampled
+from unimix.fitted.model import interval_level, is_sampled
+from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.null_model import between_and_within
 from unimix.stats.effect_sizes import LOGISTIC, noncentral_interval, partial_shares, share_of, weighted_sd
 from unimix.stats.inference import checked_level, wald_interval
@@ -29,8 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 KINDS = ("standardized", "pseudo", "partial", "d")
 
 
-@dataclass(frozen=True)
-class EffectSizes:
+@dataclass(frozen=True, repr=False, eq=False)
+class EffectSizes(TableResult):
     """Effect sizes of one kind.
 
     Attributes:
@@ -45,13 +46,8 @@ class EffectSizes:
     notes: tuple[str, ...]
     ci_level: float
 
-    def __str__(self) -> str:
-        return written(self.table, (*self.notes, f"{100 * self.ci_level:g}% intervals."))
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(self.table, self.notes)
+    def _below(self) -> Sequence[str]:
+        return (*self.notes, f"{100 * self.ci_level:g}% intervals.")
 
 
 def effect_sizes(
@@ -86,7 +82,7 @@ def effect_sizes(
         DataError: Without an intercept (standardized, partial), or without a two-level factor (d); ``C(x)`` is one.
         UnimixError: For the F tests of a posterior.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.{did_you_mean(str(kind), KINDS)}")
@@ -168,7 +164,7 @@ def _scaled(fit: FittedModel, ci_level: float, sd_x: FloatArray, sd_y: FloatArra
 def _partial(fit: FittedModel, test: Literal["III", "II"], ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: kind='standardized' and fit.r2() are of its draws.")
-    tests = anova(fit, test)
+    tests = anova(fit, test).table
     if "F" not in tests:
         raise UnsupportedModelError(
             "Partial eta squared is made of F tests, which a generalised model (or df_method='normal') does not have: "

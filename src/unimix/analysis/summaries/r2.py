@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,13 @@ from scipy import special
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, Variances, refuse_parts, variances
 from unimix.design.arrays import Design
+from unimix.display import Block
 from unimix.distributions.log_density import variance
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
-from unimix.fitted.formatting import in_html, without_noise, written
-from unimix.fitted.model import is_sampled
+from unimix.fitted.formatting import text_table, without_noise
+from unimix.fitted.model import interval_level, is_sampled
+from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.null_model import null_model
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.inference import checked_level
@@ -32,8 +35,8 @@ AT_ONCE = 20_000_000
 """Numbers that are held at once."""
 
 
-@dataclass(frozen=True)
-class RSquared:
+@dataclass(frozen=True, repr=False, eq=False)
+class RSquared(TableResult):
     """How much of the variance a model explains.
 
     Attributes:
@@ -62,25 +65,18 @@ class RSquared:
             raise DataError(f"There is no {name} R2 without group effects: .table has {listing(self.table.index)}.")
         return float(self.table.loc[name, "value"])  # type: ignore[arg-type]
 
-    def __str__(self) -> str:
-        parts = [written(without_noise(self.table))]
+    def _shown(self) -> pd.DataFrame:
+        return without_noise(self.table)
+
+    def _view(self) -> Iterable[Block]:
+        blocks: list[Block] = [text_table(self._shown())]
         if len(self.components):
-            parts += ["", written(self._shown_components())]
-        return "\n".join([*parts, *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        if not len(self.components):
-            return in_html(without_noise(self.table), self.notes)
-        return in_html(without_noise(self.table)) + in_html(self._shown_components(), self.notes)
-
-    def _shown_components(self) -> pd.DataFrame:
-        return without_noise(self.components, self.components["share"])
+            blocks += ["", text_table(without_noise(self.components, self.components["share"]))]
+        return [*blocks, *self.notes]
 
 
-@dataclass(frozen=True)
-class IntraclassCorrelation:
+@dataclass(frozen=True, repr=False, eq=False)
+class IntraclassCorrelation(TableResult):
     """How alike rows of one level are.
 
     Attributes:
@@ -107,13 +103,8 @@ class IntraclassCorrelation:
         """The adjusted one of each grouping factor."""
         return {str(k): float(v) for k, v in self.table["adjusted"].iloc[1:].items()}
 
-    def __str__(self) -> str:
-        return written(without_noise(self.table), self.notes)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return in_html(without_noise(self.table), self.notes)
+    def _shown(self) -> pd.DataFrame:
+        return without_noise(self.table)
 
 
 def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
@@ -135,7 +126,7 @@ def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
     Raises:
         UnsupportedModelError: Where R2 has no accepted definition.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
     if is_sampled(fit):
         return _posterior(fit, ci_level)
@@ -159,7 +150,7 @@ def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrela
         DataError: Without group effects.
         UnsupportedModelError: As for :meth:`r2`.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
     if not fit.random:
         raise DataError(

@@ -101,7 +101,7 @@ def _parts(fit: FittedModel) -> list[str]:
 def _random(fit: FittedModel) -> str:
     told = [_block(block, sds) for block, sds in zip(fit.random, describe.shown_sds(fit), strict=True)]
     names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
-    told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.fit.parameters.items()]
+    told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.criteria.parameters.items()]
     if not told:
         return ""
     head = "Random part" if fit.random else "Scale"

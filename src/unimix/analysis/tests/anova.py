@@ -11,7 +11,9 @@ import pandas as pd
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.tests.terms import Terms, picked, terms_of
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.describe import df_words
 from unimix.fitted.schema import DfMethod
+from unimix.fitted.table_result import TableResult
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -24,7 +26,7 @@ def anova(
     type: Literal["III", "II"] = "III",  # noqa: A002  R's name
     *,
     df_method: DfMethod | None = None,
-) -> pd.DataFrame:
+) -> TableResult:
     """Test every term of the fixed part; ``um.anova(a, b)`` tests models against each other.
 
     Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the
@@ -37,8 +39,8 @@ def anova(
             left out.
 
     Returns:
-        Index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value, with denominator degrees of
-        freedom of the kind that the result has (Satterthwaite's after Fai & Cornelius, Kenward and Roger's,
+        ``.table`` with index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value, with denominator
+        degrees of freedom of the kind that the result has (Satterthwaite's after Fai & Cornelius, Kenward and Roger's,
         residual); else Wald's chisq, df, p_value.
 
     Raises:
@@ -53,7 +55,8 @@ def anova(
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
     found = terms_of(fit, fit.design())
     if not found.names:
-        return pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
+        empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
+        return TableResult(empty, ["The model has no terms to test beside the intercept."])
     at = fixed_inference(fit, df_method)
     weights = _type3(found, len(at.beta)) if chosen == "III" else _type2(found, at.covariance)
     rows = {name: at.joint_test(w) for name, w in zip(found.names, weights, strict=True)}
@@ -61,11 +64,13 @@ def anova(
     frame.index.name = "term"
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
         frame["chisq"] = frame["F"] * frame["num_df"]
-        return frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
+        frame = frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
+        return TableResult(frame, heading=f"Type {chosen} Wald tests")
     mean = frame["F"] * fit.sigma**2
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])
-    return frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
+    frame = frame[["sum_sq", "mean_sq", "num_df", "den_df", "F", "p_value"]]
+    return TableResult(frame, heading=f"Type {chosen} F tests, {df_words(at.method)}")
 
 
 def term_weights(fit: FittedModel, name: str) -> FloatArray:

@@ -13,6 +13,9 @@ import pandas as pd
 
 from unimix.analysis.means.linear_functions import FixedInference, SmoothFunctions, fixed_inference
 from unimix.errors import FormulaError, OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.describe import df_words
+from unimix.fitted.model import interval_level
+from unimix.fitted.table_result import TableResult
 from unimix.formula.parser import Binary, Call, Name, Node, Number, Reader, Unary, walk
 from unimix.stats.dual_numbers import FUNCTIONS, OPERATORS, evaluate
 from unimix.stats.inference import ALTERNATIVES, checked_level, tail_probability
@@ -68,7 +71,7 @@ def hypotheses(
     alternative: Literal["two-sided", "greater", "less"] = "two-sided",
     equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
-) -> pd.DataFrame:
+) -> TableResult:
     """Test hypotheses about the fixed effects, written as texts.
 
     ``"Days = 0"``, ``"2 * a + b = 1"``, ``"a = b, c = 0"``, ``"exp(a) = 2"``, ``"a / b = 1"``; ``"a"``
@@ -86,8 +89,8 @@ def hypotheses(
         ci_level: Probability of the intervals (that of the fit, if left out).
 
     Returns:
-        Index hypothesis; estimate (left minus right), std_error, df, statistic, p_value, lower, upper, and
-        p_noninferiority, p_nonsuperiority, p_equivalence with ``equivalence``. Nonlinear ones by the delta method,
+        ``.table`` with index hypothesis; estimate (left minus right), std_error, df, statistic, p_value, lower, upper,
+        and p_noninferiority, p_nonsuperiority, p_equivalence with ``equivalence``. Nonlinear ones by the delta method,
         with degrees of freedom of the gradient. Of a posterior estimate, std_error, lower, upper from the draws,
         probability (of the side; of the likelier one when two-sided) and probability_equivalence. With ``joint``
         one row: F, num_df, den_df or chisq, df; p_value.
@@ -96,7 +99,7 @@ def hypotheses(
         OptionError: For hypotheses that cannot be read and unknown names; all of them at once.
         UnimixError: For a joint test of a posterior.
     """
-    ci_level = fit.interval_level(ci_level)
+    ci_level = interval_level(fit, ci_level)
     inference = fixed_inference(fit)
     named = Named(fit.fixed.terms, inference.beta, np.eye(len(inference.beta)), inference.posterior, inference)
     return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
@@ -110,7 +113,7 @@ def assess(
     alternative: str = "two-sided",
     equivalence: tuple[float, float] | None = None,
     ci_level: float = 0.95,
-) -> pd.DataFrame:
+) -> TableResult:
     """Test hypotheses about estimates, each by itself or all together.
 
     Nonlinear ones by the delta method, with the degrees of freedom of the gradient; of a posterior by its draws.
@@ -142,7 +145,13 @@ def assess(
     if equivalence is not None:
         made = pd.concat([made, _equivalence(functions, *equivalence)], axis=1)
     made.index = texts
-    return made
+    return TableResult(made, [_note(functions, named.inference, ci_level, alternative)])
+
+
+def _note(functions: SmoothFunctions, inference: FixedInference, ci_level: float, alternative: str) -> str:
+    side = "" if alternative == "two-sided" else f"{alternative} than zero; "
+    df = "quantiles of the draws" if functions.draws is not None else f"df {inference.method}"
+    return f"Left minus right side; {side}{100 * ci_level:g}% intervals, {df}"
 
 
 def _option_faults(*, joint: bool, alternative: str, equivalence: Any) -> list[str]:
@@ -374,9 +383,7 @@ def _has_names(node: Node) -> bool:
     return any(isinstance(n, Name) for n in walk(node))
 
 
-def _joint(
-    functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any], *, linear: bool
-) -> pd.DataFrame:
+def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any], *, linear: bool) -> TableResult:
     """All hypotheses together: F, or Wald's chi-squared."""
     if functions.draws is not None:
         raise UnimixError("A posterior has no joint test: leave joint=True out, or look at fit.draws().")
@@ -401,9 +408,11 @@ def _joint(
     statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(taken)
     index = pd.Index([", ".join(texts)], name="hypothesis")
     if np.isinf(denominator):
-        return pd.DataFrame({"chisq": statistic * numerator, "df": numerator, "p_value": p_value}, index=index)
+        columns = {"chisq": statistic * numerator, "df": numerator, "p_value": p_value}
+        return TableResult(pd.DataFrame(columns, index=index), heading="Joint Wald test")
     columns = {"F": statistic, "num_df": numerator, "den_df": denominator, "p_value": p_value}
-    return pd.DataFrame(columns, index=index)
+    heading = f"Joint F test, {df_words(inference.method)}"
+    return TableResult(pd.DataFrame(columns, index=index), heading=heading)
 
 
 __all__ = ["Hypothesis", "Named", "assess", "hypotheses"]

@@ -76,11 +76,11 @@ def _cause(what: str, fit: FitResult, base: FitResult, own: Certificate, referen
     kinds = (fit.fixed.std_error_kind, base.fixed.std_error_kind)
     if what == "standard errors" and kinds[0] != kinds[1]:
         return f"vcov kind: {kinds[0] or 'its own'} against {kinds[1] or 'its own'}"
-    if fit.fit.criterion != base.fit.criterion:
-        names = f"{fit.fit.criterion} against {base.fit.criterion}"
+    if fit.criteria.criterion != base.criteria.criterion:
+        names = f"{fit.criteria.criterion} against {base.criteria.criterion}"
         return (
             f"criterion: {names}"
-            if {"REML", "ML"} & {fit.fit.criterion, base.fit.criterion}
+            if {"REML", "ML"} & {fit.criteria.criterion, base.criteria.criterion}
             else f"integrator: {names}"
         )
     for label, certificate in ((fit.backend, own), (base.backend, reference)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,10 @@ import pandas as pd
 
 from unimix.analysis.certificate.certificate import Certificate
 from unimix.analysis.certificate.certify import certify
+from unimix.display import Block, Printed, TextTable, as_html
 from unimix.errors import DataError, DisagreementError, OptionError
-from unimix.fitted.model import written
-from unimix.fitted.text import number
+from unimix.fitted.formatting import number
+from unimix.fitted.model import has_design, written
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes
 from unimix.workflows.comparison.failure import Failure
@@ -32,8 +33,8 @@ from unimix.workflows.comparison.verdicts import (
 )
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Printed):
     """Results of several engines for one design.
 
     Attributes:
@@ -152,7 +153,7 @@ class Comparison:
         if not self.results:
             return {}
         fits = list(self.results.values())
-        fresh = next((f for f in fits if f.holds_design), fits[0])
+        fresh = next((f for f in fits if has_design(f)), fits[0])
         return dict(zip(self.results, certify(fits, fresh.design()), strict=True))
 
     def certify(self) -> Comparison:
@@ -219,35 +220,20 @@ class Comparison:
         if len(self.results) < 2:
             raise DisagreementError(f"Fewer than two engines gave a result: nothing is compared.\n\n{self}")
 
-    def __str__(self) -> str:
+    def _view(self) -> Iterable[Block]:
         if not self.results:
-            return "No engine gave a result.\n" + "\n".join(
-                f"  {k}: {f.error}: {f.message}" for k, f in self.failures.items()
-            )
+            return ["No engine gave a result.", *(f"  {k}: {f.error}: {f.message}" for k, f in self.failures.items())]
         first = next(iter(self.results.values()))
-        blocks = [
-            f"{first.model.formula}, {first.model.n_obs} rows",
-            "",
-            self._shown().to_string(index_names=False),
-            "",
+        verdicts = [f"{label}: {row['verdict']}. {row['reason']}" for label, row in self.verdicts.iterrows()]
+        certificates = [
+            "No certificates yet: .certify() holds every result against the best optimum that unimix finds itself."
         ]
-        for label, row in self.verdicts.iterrows():
-            blocks.append(f"{label}: {row['verdict']}. {row['reason']}")
-        blocks.append("")
         if self._certified:
-            blocks += [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
-        else:
-            blocks.append(
-                "No certificates yet: .certify() holds every result against the best optimum that unimix finds itself."
-            )
-        return "\n".join(blocks)
+            certificates = [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
+        head = f"{first.model.formula}, {first.model.n_obs} rows"
+        return [head, "", self._shown(), "", *verdicts, "", *certificates]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._html()
-
-    def _shown(self) -> pd.DataFrame:
+    def _shown(self) -> TextTable:
         """Estimates as text, fixed effects with their standard errors (posterior SDs) in parentheses."""
         table = self.estimates
         columns: dict[str, list[str]] = {}
@@ -256,11 +242,10 @@ class Comparison:
             errors = [] if fit is None else [f" ({number(float(v))})" for v in fit.fixed.std_error]
             errors += [""] * (len(table) - len(errors))  # fixed effects come first
             columns[label] = [(number(float(v)) or "-") + e for v, e in zip(table[label], errors, strict=True)]
-        return pd.DataFrame(columns, index=table.index)
-
-    def _html(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
-            return self._shown().to_html(border=0) + self.verdicts.to_html(border=0)
+        parts, names = ([str(k[i]) for k in table.index] for i in (0, 1))
+        named = [part if i == 0 or part != parts[i - 1] else "" for i, part in enumerate(parts)]
+        rows = tuple(zip(named, names, *columns.values(), strict=True))
+        return TextTable(("", "", *columns), rows, "ll" + "r" * len(columns), stub=2)
 
     @overload
     def to_html(self, path: None = None) -> str: ...
@@ -277,7 +262,7 @@ class Comparison:
         """
         from unimix.workflows.comparison.report import page
 
-        return written(page(self.results, self._html()), path)
+        return written(page(self.results, as_html(self._view())), path)
 
     @overload
     def to_json(self, path: None = None) -> str: ...
@@ -327,18 +312,28 @@ class Comparison:
             raise DataError(f"This is not a saved Comparison: {type(error).__name__}: {error}") from error
         return found
 
-    def plot(self, **options: Any) -> Any:
+    def plot(self, *, columns: int = 3, title: str | None = None, draw: bool = True) -> Any:
         """Forest plot: one panel per quantity, engines by colour.
 
         Args:
-            options: As for :func:`unimix.plots.forest.forest`.
+            columns: Panels per row.
+            title: Title of the figure; the formula, if left out.
+            draw: Whether to draw.
 
         Returns:
-            The matplotlib Axes, shape (panels,).
-        """
-        from unimix.plots.forest import forest
+            The matplotlib Axes, shape (panels,). With ``draw=False`` columns part, name, engine, estimate, lower,
+            upper, interval.
 
-        return forest(list(self.results.items()), **options)
+        Raises:
+            DisagreementError: If no engine gave a result.
+        """
+        from unimix.plots.forest import draw_forest, forest_data
+
+        if not self.results:
+            raise DisagreementError("No engine gave a result: there is nothing to draw.")
+        data = forest_data(list(self.results.items()))
+        formula = next(iter(self.results.values())).formula
+        return draw_forest(data, columns=columns, title=title or formula) if draw else data
 
 
 def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-import html
 import importlib.util
 import io
 from collections.abc import Mapping
 
+from unimix.display import escape_html
 from unimix.result import FitResult
 
 _STYLE = (
@@ -25,14 +25,14 @@ def page(results: Mapping[str, FitResult], tables: str) -> str:
         tables: Their tables and verdicts in HTML.
     """
     first = next(iter(results.values()), None)
-    title = html.escape(first.model.formula) if first else "Comparison"
+    title = escape_html(first.model.formula) if first else "Comparison"
     parts = [f"<h1>{title}</h1>", tables, _picture(results)]
     parts.append("<h2>Versions and calls</h2><ul>")
     for label, fit in results.items():
         versions = ", ".join(f"{k} {v}" for k, v in fit.engine.versions.items())
         parts.append(
-            f"<li><b>{html.escape(label)}</b>: {html.escape(versions)}<br>"
-            f"<code>{html.escape(fit.engine.call)}</code></li>"
+            f"<li><b>{escape_html(label)}</b>: {escape_html(versions)}<br>"
+            f"<code>{escape_html(fit.engine.call)}</code></li>"
         )
     parts.append("</ul>")
     body = "\n".join(parts)
@@ -43,9 +43,9 @@ def page(results: Mapping[str, FitResult], tables: str) -> str:
 def _picture(results: Mapping[str, FitResult]) -> str:
     if not results or importlib.util.find_spec("matplotlib") is None:
         return ""
-    from unimix.plots.forest import forest
+    from unimix.plots.forest import draw_forest, forest_data
 
-    axes = forest(list(results.items()))
+    axes = draw_forest(forest_data(list(results.items())))
     figure = axes[0].figure
     held = io.BytesIO()
     figure.savefig(held, format="png", dpi=110)

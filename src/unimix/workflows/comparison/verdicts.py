@@ -111,12 +111,12 @@ def all_sds(fit: FitResult) -> FloatArray:
 
 def has_residual(fit: FitResult) -> bool:
     """Whether the family has one residual standard deviation."""
-    return "sigma" in fit.fit.parameters
+    return "sigma" in fit.criteria.parameters
 
 
 def dispersion_parameters(fit: FitResult) -> dict[str, float]:
     """Dispersion parameters other than the residual standard deviation."""
-    return {name: value for name, value in fit.fit.parameters.items() if name != "sigma"}
+    return {name: value for name, value in fit.criteria.parameters.items() if name != "sigma"}
 
 
 def all_units(fit: FitResult) -> FloatArray:
@@ -131,7 +131,7 @@ def all_correlations(fit: FitResult) -> FloatArray:
 
 def measure(fit: FitResult, reference: FitResult) -> Distance:
     """Measure the distance between two results of one design."""
-    same = fit.fit.criterion == reference.fit.criterion
+    same = fit.criteria.criterion == reference.criteria.criterion
     with np.errstate(divide="ignore", invalid="ignore"):
         size = all_sds(reference)
         # SDs below a thousandth of the residual SD are zero for all purposes: a ratio of two of them says nothing.
@@ -166,9 +166,9 @@ def choose_reference(fits: list[FitResult]) -> int:
     likelihood = [i for i in good if not np.isnan(fits[i].log_likelihood)]
     if not likelihood:
         return good[0]
-    criteria = [fits[i].fit.criterion for i in likelihood]
+    criteria = [fits[i].criteria.criterion for i in likelihood]
     main = max(dict.fromkeys(criteria), key=criteria.count)
-    pool = [i for i in likelihood if fits[i].fit.criterion == main]
+    pool = [i for i in likelihood if fits[i].criteria.criterion == main]
     best = max(fits[i].log_likelihood for i in pool)
     return next(i for i in pool if fits[i].log_likelihood >= best - 1e-6)
 
@@ -181,11 +181,11 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
     if fit is reference:
         return Verdict("reference", "The others are measured against it.")
     distance = measure(fit, reference)
-    if any(f.fit.criterion in APPROXIMATE for f in (fit, reference)):
+    if any(f.criteria.criterion in APPROXIMATE for f in (fit, reference)):
         return _judge_approximation(fit, reference, distance, tolerances)
-    if fit.fit.criterion == "posterior" or reference.fit.criterion == "posterior":
+    if fit.criteria.criterion == "posterior" or reference.criteria.criterion == "posterior":
         return _judge_posterior(fit, reference, distance, tolerances)
-    if fit.fit.criterion != reference.fit.criterion:
+    if fit.criteria.criterion != reference.criteria.criterion:
         return _judge_criteria(fit, reference, distance, tolerances)
     adjusted = [f.fixed.df_method == "kenward-roger" for f in (fit, reference)]
     kinds = {f.fixed.std_error_kind for f in (fit, reference)} - {""}
@@ -280,8 +280,8 @@ def _spread(fit: FitResult, reference: FitResult, distance: Distance) -> str:
 
 
 def _judge_criteria(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
-    names = f"{fit.fit.criterion} against {reference.fit.criterion}"
-    if {fit.fit.criterion, reference.fit.criterion} & {"REML", "ML"}:
+    names = f"{fit.criteria.criterion} against {reference.criteria.criterion}"
+    if {fit.criteria.criterion, reference.criteria.criterion} & {"REML", "ML"}:
         return Verdict("expected to differ", f"{names}: another criterion; {_spread(fit, reference, distance)}.")
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
     told = f"{names}: two approximations of one likelihood, whose values are not comparable"
@@ -296,8 +296,8 @@ def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distanc
         "variational": "A variational posterior",
         "MAP": "Laplace's approximation of a posterior at its mode",
     }
-    approximate = fit if fit.fit.criterion in APPROXIMATE else reference
-    told = f"{names[approximate.fit.criterion]} under priors, not maximum likelihood"
+    approximate = fit if fit.criteria.criterion in APPROXIMATE else reference
+    told = f"{names[approximate.criteria.criterion]} under priors, not maximum likelihood"
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
     if worst > tolerances.approximate_fixed:
         fault = f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.approximate_fixed:g})"
@@ -308,8 +308,8 @@ def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distanc
 
 
 def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
-    sampled = fit if fit.fit.criterion == "posterior" else reference
-    if fit.fit.criterion == reference.fit.criterion and fit.engine.priors != reference.engine.priors:
+    sampled = fit if fit.criteria.criterion == "posterior" else reference
+    if fit.criteria.criterion == reference.criteria.criterion and fit.engine.priors != reference.engine.priors:
         changed = [k for k in fit.engine.priors if fit.engine.priors[k] != reference.engine.priors.get(k)]
         return Verdict("expected to differ", f"Posteriors under other priors ({', '.join(changed)}).")
     noise = 4 / np.sqrt(max(sampled.status.ess_bulk or 1.0, 1.0))
@@ -325,7 +325,7 @@ def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, t
                 f"a standard deviation differs by a factor of {ratio:.2g} (allowed {tolerances.posterior_sd:g})"
             )
     given = sampled.provenance.get(PRIORS)
-    if faults and given and fit.fit.criterion != reference.fit.criterion:
+    if faults and given and fit.criteria.criterion != reference.criteria.criterion:
         return Verdict("expected to differ", f"A posterior under priors of the user ({given}): {'; '.join(faults)}.")
     if faults:
         return Verdict(

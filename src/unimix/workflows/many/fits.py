@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -12,7 +12,10 @@ from typing import Any
 
 import pandas as pd
 
+from unimix.display import Block
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.formatting import text_table
+from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.result import Effects, FitResult
 from unimix.workflows.comparison.build import build_comparison
@@ -27,8 +30,8 @@ SHOWN = 20
 Key = tuple[str, str, str]
 
 
-@dataclass(frozen=True, repr=False)
-class ManyFits:
+@dataclass(frozen=True, repr=False, eq=False)
+class ManyFits(TableResult):
     """What :func:`unimix.fit_many` found, or :func:`unimix.read_many` read.
 
     Iterating gives the names (formula, data, backend) of all fits, failed ones too; ``many["formula", "data",
@@ -188,20 +191,18 @@ class ManyFits:
             raise OptionError("One engine only was asked: fit_many(..., backends=['pls', 'lme4']) has two to compare.")
         return build_comparison(fits, lost, order=[_plain(e) for e in mine])
 
-    def __str__(self) -> str:
-        shown = self.table.drop(columns="error")
-        text = [self._head(), "", shown.head(SHOWN).to_string(index=False, float_format="{:.6g}".format)]
-        return "\n".join([*text, *self._rest()])
+    def _shown(self) -> pd.DataFrame:
+        return self.table.drop(columns="error").head(SHOWN)
 
-    __repr__ = __str__
+    def _below(self) -> Sequence[str]:
+        return self._rest()
 
-    def _repr_html_(self) -> str:
-        from html import escape
+    @property
+    def _heading(self) -> str:
+        return self._head()
 
-        table = self.table.drop(columns="error").head(SHOWN).to_html(index=False, border=0)
-        return f"<p>{escape(self._head())}</p>{table}" + "".join(
-            f"<p>{escape(line)}</p>" for line in self._rest() if line
-        )
+    def _view(self) -> Iterable[Block]:
+        return [self._heading, "", text_table(self._shown()), *self._rest()]
 
     def _head(self) -> str:
         counts = [f"{len(known)} {plural(n, len(known))}" for n, known in zip(WORDS, self._known, strict=True)]

@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pydantic import ValidationError
-
 from unimix._version import __version__
 from unimix.errors import DataError, UnimixError
 from unimix.result import FitResult
@@ -62,8 +60,8 @@ class Entry:
             with path.open("rb") as file:
                 file.seek(self.place[0])
                 text = file.read(self.place[1] - self.place[0])
-            return FitResult.model_validate_json(text)
-        except (OSError, ValidationError) as error:
+            return FitResult.from_json(text.decode())
+        except (OSError, UnicodeDecodeError, DataError) as error:
             raise DataError(f"{path} has changed since it was opened: um.read_many({str(path)!r}).") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from unimix.analysis.tests.terms import random_products
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import refit_design
+from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.model_tests.nesting import (
@@ -34,30 +35,8 @@ from unimix.workflows.model_tests.nesting import (
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ModelTests:
-    """What :func:`anova` or :func:`ranova` found.
-
-    Attributes:
-        table: One row per model (or per term left out): n_parameters, aic, bic, log_likelihood, deviance, chisq, df,
-            p_value.
-        notes: What was done: refits by ML, mixtures of chi-squared distributions.
-    """
-
-    table: pd.DataFrame
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "\n".join([self.table.to_string(float_format="{:.6g}".format, na_rep="-"), *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html(na_rep="-") + "".join(f"<p>{note}</p>" for note in self.notes)
-
-
 @suggests_names
-def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
+def anova(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
     """Likelihood-ratio tests of nested models, each against the one before.
 
     REML fits whose fixed parts differ are refitted by ML, and a note says so; where they are the same, REML criteria
@@ -67,6 +46,10 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
     Args:
         fits: Two results at least, of the same rows, by engines that maximise a likelihood; in any order.
         names: Of the rows; the formulas, if left out.
+
+    Returns:
+        ``.table`` with index model; columns n_parameters, aic, bic, log_likelihood, deviance, chisq, df, p_value; and
+        ``.notes``: refits by ML, mixtures of chi-squared distributions.
 
     Raises:
         DataError: If the results belong to other rows, families or weights, or are not nested.
@@ -86,12 +69,12 @@ def anova(*fits: FitResult, names: Sequence[str] | None = None) -> ModelTests:
             row |= likelihood_ratio(f, chosen[i - 1], notes)
         rows.append(row)
     table = pd.DataFrame(rows, index=pd.Index([labels[i] for i in order], name="model"))
-    return ModelTests(table, tuple(dict.fromkeys(notes)))
+    return TableResult(table, tuple(dict.fromkeys(notes)), "Likelihood-ratio tests, each model against the one before")
 
 
 def _line(fit: FitResult) -> dict[str, float]:
     return {
-        "n_parameters": fit.fit.n_parameters,
+        "n_parameters": fit.criteria.n_parameters,
         "aic": fit.aic,
         "bic": fit.bic,
         "log_likelihood": fit.log_likelihood,
@@ -103,7 +86,7 @@ def _line(fit: FitResult) -> dict[str, float]:
 
 
 @suggests_names
-def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataFrame:
+def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
     """Posteriors of models of the same rows by leave-one-out cross-validation, best first.
 
     One row is left out at a time, given the effects of its group; Vehtari, Gelman & Gabry (2017), Stat. Comput.
@@ -114,8 +97,8 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.Data
         names: Of the rows; the formulas, if left out.
 
     Returns:
-        Index model; columns elpd, se, p_loo (effective parameters), elpd_diff (to the best), se_diff, weight, bad_k
-        (rows with Pareto k above 0.7, whose value cannot be trusted).
+        ``.table`` with index model; columns elpd, se, p_loo (effective parameters), elpd_diff (to the best), se_diff,
+        weight, bad_k (rows with Pareto k above 0.7, whose value cannot be trusted).
 
     Raises:
         OptionError: If there are fewer than two, or names are missing.
@@ -138,11 +121,13 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> pd.Data
     table["elpd_diff"] = -table["elpd_diff"]
     table["bad_k"] = [int((np.asarray(found[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
     table.index.name = "model"
-    return table
+    bad = int(table["bad_k"].sum())
+    notes = [f"{bad} rows have a Pareto k above 0.7: their value cannot be trusted."] if bad else []
+    return TableResult(table, notes, "Leave-one-out cross-validation (PSIS), best first")
 
 
 @suggests_names
-def ranova(fit: FitResult) -> ModelTests:
+def ranova(fit: FitResult) -> TableResult:
     """Test random terms by leaving them out, with the criterion of the fit (REML, too), as lmerTest's ``ranova``.
 
     A scalar term is left out as a whole. Of correlated effects each term that no other contains is left out with its
@@ -153,6 +138,9 @@ def ranova(fit: FitResult) -> ModelTests:
 
     Args:
         fit: A mixed model that holds its design, by an engine that maximises a likelihood.
+
+    Returns:
+        ``.table`` with one row per term left out, in the columns of :func:`anova` and p_value_chisq; and ``.notes``.
 
     Raises:
         UnimixError: For a posterior.
@@ -167,7 +155,7 @@ def ranova(fit: FitResult) -> ModelTests:
     if any(b.structure != "us" for b in design.blocks):
         raise UnsupportedModelError("ranova tests terms with unstructured covariances only.")
     rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
-    log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.fit.n_parameters, 1)
+    log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)
     notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
     for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, design), strict=True)):
         for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
@@ -182,12 +170,12 @@ def ranova(fit: FitResult) -> ModelTests:
                 notes.append(f"Without {name} | {block.group} the fit did not converge: its test may be wrong.")
             value = _criterion_value(smaller, fit)
             statistic = 2 * (fit.log_likelihood - value)
-            df = fit.fit.n_parameters - smaller.fit.n_parameters
+            df = fit.criteria.n_parameters - smaller.criteria.n_parameters
             rows.append(
                 {
                     **_line(smaller),
-                    "aic": -2 * value + 2 * smaller.fit.n_parameters,
-                    "bic": -2 * value + log_n * smaller.fit.n_parameters,
+                    "aic": -2 * value + 2 * smaller.criteria.n_parameters,
+                    "bic": -2 * value + log_n * smaller.criteria.n_parameters,
                     "log_likelihood": value,
                     "deviance": -2 * value,
                     "chisq": statistic,
@@ -200,7 +188,7 @@ def ranova(fit: FitResult) -> ModelTests:
     if not fit.converged:
         notes.append("The fit itself did not converge: its tests may be wrong.")
     table = pd.DataFrame(rows, index=pd.Index(index, name="left out"))
-    return ModelTests(table, tuple(notes))
+    return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
 
 
 def _without(block: RandomBlock, left: Sequence[int]) -> RandomBlock | None:
@@ -243,7 +231,7 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
 
 
 @suggests_names
-def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataFrame:
+def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
     """Information criteria of models of the same rows, best first; they need not be nested.
 
     Args:
@@ -252,8 +240,9 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataF
         names: Of the rows; the formulas, if left out.
 
     Returns:
-        Index model; columns n_parameters, log_likelihood, aic, aicc, bic, delta (AIC less the least), weight (Akaike's;
-        Burnham & Anderson 2002, Model Selection and Multimodel Inference, section 2.9), state (of the fit).
+        ``.table`` with index model; columns n_parameters, log_likelihood, aic, aicc, bic, delta (AIC less the
+        least), weight (Akaike's; Burnham & Anderson 2002, Model Selection and Multimodel Inference, section 2.9), state
+        (of the fit).
 
     Raises:
         DataError: If the results cannot be compared.
@@ -268,7 +257,7 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataF
         )
     one_kind(fits)
     labels = labels_of(fits, names)
-    k = np.array([f.fit.n_parameters for f in fits], dtype=float)
+    k = np.array([f.criteria.n_parameters for f in fits], dtype=float)
     n = np.array([f.n_obs for f in fits], dtype=float)
     aic = np.array([f.aic for f in fits])
     with np.errstate(divide="ignore"):
@@ -287,4 +276,5 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> pd.DataF
         },
         index=pd.Index(labels, name="model"),
     )
-    return table.sort_values("aic", kind="stable")
+    notes = [f"{label}: the fit did not converge." for label, f in zip(labels, fits, strict=True) if not f.converged]
+    return TableResult(table.sort_values("aic", kind="stable"), notes, "Information criteria, best first")

@@ -13,6 +13,7 @@ from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.estimation.refit import refit_design
 from unimix.fitted.describe import model_text
+from unimix.fitted.model import has_design
 from unimix.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,7 +54,7 @@ def likelihoods(fits: Sequence[FitResult], name: str) -> None:
         raise UnimixError(
             "Posteriors have no likelihood of their estimates: um.compare_loo(a, b) compares what they predict."
         )
-    if not all(f.holds_design for f in fits):
+    if not all(has_design(f) for f in fits):
         raise DataError(
             f"um.{name} needs the data of a loaded result: um.refit(fit, data) fits it again, with its engine."
         )
@@ -122,7 +123,7 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
     Raises:
         DataError: If their log-likelihoods cannot be compared.
     """
-    order = sorted(range(len(fits)), key=lambda i: fits[i].fit.n_parameters)
+    order = sorted(range(len(fits)), key=lambda i: fits[i].criteria.n_parameters)
     chosen = [fits[i] for i in order]
     restricted = [f.model.method == "REML" for f in chosen]
     if any(restricted) and not (same_columns(chosen) and all(restricted)):
@@ -142,7 +143,7 @@ def one_kind(fits: Sequence[FitResult]) -> None:
     Raises:
         DataError: With their names.
     """
-    kinds = {f.fit.criterion for f in fits if f.random} or {"ML"}
+    kinds = {f.criteria.criterion for f in fits if f.random} or {"ML"}
     if len(kinds) > 1:
         raise DataError(f"Log-likelihoods of different criteria cannot be compared: {listing(sorted(kinds))}.")
 
@@ -175,7 +176,7 @@ def step_between(larger: FitResult, smaller: FitResult) -> Step:
         DataError: If the smaller cannot be seen to be inside the larger.
     """
     big, small = larger.design(), smaller.design()
-    df = larger.fit.n_parameters - smaller.fit.n_parameters
+    df = larger.criteria.n_parameters - smaller.criteria.n_parameters
     if df <= 0 or not _nested(big, small):
         equal = " (as many parameters)" if df <= 0 else ""
         raise DataError(

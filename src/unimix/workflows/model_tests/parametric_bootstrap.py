@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.result import FitResult
@@ -23,8 +25,8 @@ from unimix.workflows.model_tests.nesting import by_one_criterion, likelihood_ra
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class BootstrapTest:
+@dataclass(frozen=True, repr=False, eq=False)
+class BootstrapTest(TableResult):
     """What :func:`bootstrap_test` found.
 
     Attributes:
@@ -52,14 +54,8 @@ class BootstrapTest:
         n = int(np.isfinite(self.replicates).sum())
         return float(np.sqrt(self.p_value * (1 - self.p_value) / n))
 
-    def __str__(self) -> str:
-        text = self.table.to_string(float_format="{:.6g}".format, na_rep="-")
-        return "\n".join([text, f"Monte Carlo error of the p value: {self.monte_carlo_error:.2g}", *self.notes])
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.table.to_html(na_rep="-") + "".join(f"<p>{note}</p>" for note in self.notes)
+    def _below(self) -> Sequence[str]:
+        return (f"Monte Carlo error of the p value: {self.monte_carlo_error:.2g}", *self.notes)
 
 
 @dataclass(frozen=True)

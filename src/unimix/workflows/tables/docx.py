@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from unimix.workflows.tables.html import signed
+from unimix.display import html_number
 from unimix.workflows.tables.layout import Grid, Head
 
 _SPACE = "http://schemas.openxmlformats.org"
@@ -65,7 +65,7 @@ def _table(grid: Grid) -> str:
         rows.append(_row(_cell(_paragraph(_run(section, italic=True), "left"), span=grid.width + 1)))
         for line in body:
             cells = [_cell(_paragraph(_run(line.label), "left", indent=bool(line.label)))]
-            cells += [_cell(_paragraph(_run(signed(text)), "center")) for text in line.cells]
+            cells += [_cell(_paragraph(_run(html_number(text)), "center")) for text in line.cells]
             rows.append(_row("".join(cells)))
     rule = '<w:{} w:val="single" w:sz="8" w:space="0" w:color="000000"/>'
     borders = f"<w:tblBorders>{rule.format('top')}{rule.format('bottom')}</w:tblBorders>"

@@ -107,13 +107,13 @@ def _aliased(fit: FitResult) -> str:
 
 
 def _random(fit: FitResult) -> str:
-    posterior = describe.is_posterior(fit) and (fit.random or fit.fit.parameters)
+    posterior = describe.is_posterior(fit) and (fit.random or fit.criteria.parameters)
     return "standard deviations and correlations are posterior estimates." if posterior else ""
 
 
 def _criteria(models: Sequence[Model]) -> list[Note]:
     fits = [m.fit for m in models if not describe.is_posterior(m.fit)]
-    kinds = sorted({f.fit.criterion for f in fits})
+    kinds = sorted({f.criteria.criterion for f in fits})
     found = []
     if len(kinds) > 1:
         found.append(Note(f"AIC and BIC of different criteria ({', '.join(kinds)}) cannot be compared."))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
+from unimix.display import html_number
 from unimix.errors import EngineNotInstalledError, to_type
 from unimix.versions import pip_line
 from unimix.workflows.tables.layout import Grid
-
-_MINUS = re.compile(r"(?<![\w.)\]])-(?=[\d.]|Inf)")
 
 
 def load() -> ModuleType:
@@ -32,16 +30,11 @@ def load() -> ModuleType:
     return module
 
 
-def signed(text: str) -> str:
-    """A cell with real minus signs."""
-    return _MINUS.sub("\N{MINUS SIGN}", text)
-
-
 def great_table(grid: Grid) -> Any:
     """A ``great_tables.GT`` with heads as spanners, sections as row groups, and notes as source notes."""
     gt = load()
     columns = [f"column_{j}" for j in range(grid.width)]
-    frame = pd.DataFrame([[*map(signed, line.cells)] for line in grid.lines], columns=columns, dtype=str)
+    frame = pd.DataFrame([[*map(html_number, line.cells)] for line in grid.lines], columns=columns, dtype=str)
     frame.insert(0, "label", [line.label for line in grid.lines])
     frame.insert(0, "section", [line.section for line in grid.lines])
     found = gt.GT(frame, rowname_col="label", groupname_col="section")
@@ -61,4 +54,4 @@ def great_table(grid: Grid) -> Any:
     return found
 
 
-__all__ = ["great_table", "load", "signed"]
+__all__ = ["great_table", "load"]

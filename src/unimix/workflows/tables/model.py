@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from unimix.display import Block, Printed, without_math
 from unimix.errors import EngineNotInstalledError, OptionError, did_you_mean, listing
 from unimix.workflows.tables import docx, html, latex, text
 from unimix.workflows.tables.cells import Column, Layout, Note, Row
 from unimix.workflows.tables.layout import Grid, laid_out
 
 
-@dataclass(frozen=True)
-class ModelTable:
+@dataclass(frozen=True, repr=False)
+class ModelTable(Printed):
     """Models side by side: what :func:`unimix.table` makes.
 
     Attributes:
@@ -112,14 +114,12 @@ class ModelTable:
         path.write_text(content, encoding="utf-8")
         return path
 
-    def __str__(self) -> str:
-        return text.plain(self.grid)
-
-    __repr__ = __str__
+    def _view(self) -> Iterable[Block]:
+        return text.plain(self.grid).splitlines()
 
     def _repr_html_(self) -> str | None:
         try:
-            return self.to_html()
+            return without_math(self.to_html())
         except EngineNotInstalledError:
             return None  # notebooks show the plain text then
 

@@ -176,7 +176,7 @@ def _random(found: Found, models: Sequence[Model], options: Options) -> None:
             text = sized(fit.sigma) if np.isfinite(fit.sigma) else "varies by row"
             put("random", "SD (Residual)", j, fit.sigma, text)
         else:
-            for name, value in fit.fit.parameters.items():
+            for name, value in fit.criteria.parameters.items():
                 put("dispersion", f"{name} ({fit.model.family.replace('_', ' ')})", j, value, sized(value))
 
 
@@ -201,13 +201,13 @@ def _fit(found: Found, j: int, model: Model, models: Sequence[Model], options: O
         put(f"Levels of {options.labels.get(group, group)}", levels, str(levels))
     if len({m.column.backend for m in models}) > 1 and any(m.column.backend not in _head(m) for m in models):
         put("Engine", fit.engine.backend, fit.engine.backend)
-    method = fit.fit.criterion if fit.fit.criterion.startswith("AGQ(") else info.method
+    method = fit.criteria.criterion if fit.criteria.criterion.startswith("AGQ(") else info.method
     put("Method", method, method)
     if not describe.is_posterior(fit):
         degrees = DEGREES.get(fit.fixed.df_method, fit.fixed.df_method)
         put("Degrees of freedom", degrees, degrees if fit.fixed.terms else "")
         likelihood = fit.log_likelihood
-        put(f"Log-likelihood ({fit.fit.criterion})", likelihood, describe.fixed_number(likelihood, 2))
+        put(f"Log-likelihood ({fit.criteria.criterion})", likelihood, describe.fixed_number(likelihood, 2))
         put("AIC", fit.aic, describe.fixed_number(fit.aic, 2))
         put("BIC", fit.bic, describe.fixed_number(fit.bic, 2))
     if status.n_draws:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
+from unimix.display import escape_markdown
 from unimix.workflows.tables.cells import Note
 from unimix.workflows.tables.layout import Grid
-
-_MARKDOWN = re.compile(r"([\\`*_|<>\[\]])")
 
 
 def plain(grid: Grid) -> str:
@@ -42,11 +39,6 @@ def plain(grid: Grid) -> str:
     return "\n".join([*lines, *(str(note) for note in grid.notes)])
 
 
-def escaped(text: str) -> str:
-    """Text in a pipe table: nothing in it is Markdown's."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
 def markdown(grid: Grid) -> str:
     """A pipe table; the rows of heads are joined into the one that Markdown has."""
     heads = [""] * grid.width
@@ -54,13 +46,15 @@ def markdown(grid: Grid) -> str:
         at = 0
         for head in row:
             for j in range(at, at + head.span):
-                heads[j] = "<br>".join(t for t in (heads[j], escaped(str(head))) if t)
+                heads[j] = "<br>".join(t for t in (heads[j], escape_markdown(str(head))) if t)
             at += head.span
-    lines = [f"**{escaped(grid.caption)}**", ""] if grid.caption else []
+    lines = [f"**{escape_markdown(grid.caption)}**", ""] if grid.caption else []
     lines += [f"| | {' | '.join(heads)} |", f"|:---|{':---:|' * grid.width}"]
     for section, body in grid.sections:
-        lines.append(f"| **{escaped(section)}** |{' |' * grid.width}")
-        lines += [f"| {escaped(line.label)} | {' | '.join(escaped(c) for c in line.cells)} |" for line in body]
+        lines.append(f"| **{escape_markdown(section)}** |{' |' * grid.width}")
+        lines += [
+            f"| {escape_markdown(line.label)} | {' | '.join(escape_markdown(c) for c in line.cells)} |" for line in body
+        ]
     lines.append("")
     for note in grid.notes:
         lines += [_note(note), ""]
@@ -70,7 +64,7 @@ def markdown(grid: Grid) -> str:
 def _note(note: Note) -> str:
     code = " ".join(note.code.split())
     fence = "``" if "`" in code else "`"
-    parts = (note.mark, escaped(note.text), f"{fence}{code}{fence}" if code else "")
+    parts = (note.mark, escape_markdown(note.text), f"{fence}{code}{fence}" if code else "")
     return " ".join(p for p in parts if p)
 
 

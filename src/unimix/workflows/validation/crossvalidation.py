@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.display import Block
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.formatting import text_table
+from unimix.fitted.table_result import TableResult
 from unimix.result import FitResult
 from unimix.stats.scores import clustered_mean
 
@@ -48,8 +51,8 @@ def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatAr
             return rows[metric].to_numpy(dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class CrossValidation:
+@dataclass(frozen=True, repr=False, eq=False)
+class CrossValidation(TableResult):
     """What :func:`cross_validate` found.
 
     Attributes:
@@ -234,43 +237,41 @@ class CrossValidation:
         nominal = {"coverage": self.ci_level}
         return draw_scores(self.table, shown, nominal, columns=columns, title=f"{self.formula}: {self.split}")
 
-    def __str__(self) -> str:
-        shown = pd.DataFrame(
-            {
-                m: [
-                    "-" if np.isnan(v) else f"{v:.4g}" if np.isnan(s) else f"{v:.4g} ({s:.2g})"
-                    for v, s in zip(self.table[m], self.table[f"{m}_se"], strict=True)
-                ]
-                for m in self.metrics
-            },
-            index=self.table.index,
-        ).assign(n=self.table["n"])
-        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds"
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the numbers in brackets are, and what could not be predicted."""
         few = f" ({self.n_clusters} clusters: rough)" if self.n_clusters < FEW else ""
-        lines = [
-            f"{self.formula}: {self.split}, {folds}, {self.n_common} rows scored",
-            "",
-            shown.to_string(index_names=False),
-            "",
-            f"In brackets: standard errors, {self.clusters}{few}. Coverage is of {100 * self.ci_level:g}% intervals.",
-        ]
+        told = f"standard errors, {self.clusters}{few}. Coverage is of {100 * self.ci_level:g}% intervals."
+        notes = [f"In brackets: {told}"]
         if 0 < self.table["n"].get(ALONE, 0) < self.n_common:
-            lines.append(
+            notes.append(
                 f"{ALONE} is scored on the {self.table['n'][ALONE]} rows that it predicts, the others on "
                 f"{self.n_common}: compare them by .differences(..., reference={ALONE!r})."
             )
-        lines += [f"{model}: {told}" for model, told in self.why.items()]
+        return (*notes, *(f"{model}: {told}" for model, told in self.why.items()))
+
+    @property
+    def _heading(self) -> str:
+        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds"
+        return f"{self.formula}: {self.split}, {folds}, {self.n_common} rows scored"
+
+    def _shown(self) -> pd.DataFrame:
+        """Every metric with its standard error in brackets."""
+        columns = {
+            m: [
+                "-" if np.isnan(v) else f"{v:.4g}" if np.isnan(s) else f"{v:.4g} ({s:.2g})"
+                for v, s in zip(self.table[m], self.table[f"{m}_se"], strict=True)
+            ]
+            for m in self.metrics
+        }
+        return pd.DataFrame(columns, index=self.table.index).assign(n=self.table["n"])
+
+    def _view(self) -> Iterable[Block]:
+        blocks: list[Block] = [self._heading, "", text_table(self._shown()), "", *self.notes]
         if len(self.loo):
-            lines += ["", "PSIS-LOO (one fit to all rows, one row left out at a time, by ArviZ):"]
-            lines.append(self.loo.to_string(float_format="{:.4g}".format))
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        first, _, rest = str(self).partition("\n\n")
-        notes = rest.partition("\n\n")[2].replace("\n", "<br>")
-        return f"<p>{first}</p>{self.table.to_html()}<p>{notes}</p>"
+            told = "PSIS-LOO (one fit to all rows, one row left out at a time, by ArviZ):"
+            blocks += ["", told, text_table(self.loo)]
+        return blocks
 
 
 def _codes(levels: pd.Series[Any]) -> npt.NDArray[np.int64]:

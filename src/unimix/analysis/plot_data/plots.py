@@ -1,0 +1,380 @@
+"""``fit.plot``: every picture of a fit, or the data it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from unimix.analysis.plot_data import by_plot, regression_lines
+from unimix.fitted.model import generative_model_of, interval_level
+from unimix.foreign_names import suggests_names
+
+if TYPE_CHECKING:
+    from unimix.fitted.model import FittedModel
+
+
+@suggests_names(path="plot.")
+class Plots:
+    """Pictures of a fit: ``fit.plot.groups()``, ``.shrinkage()``, ``.caterpillar()``, ``.diagnostics()`` and others.
+
+    Each draws with matplotlib and returns the Axes; nothing is shown on the screen by itself. Those of one panel take
+    ``ax=``, Axes to draw into. ``draw=False`` draws nothing and returns what the picture shows as a data frame, for
+    another plotting library; matplotlib is not needed then.
+    """
+
+    def __init__(self, fit: FittedModel) -> None:
+        self._fit = fit
+
+    def __repr__(self) -> str:
+        names = [n for n in dir(self) if not n.startswith("_")]
+        return f"Plots of {self._fit.formula}: {', '.join(f'.{n}()' for n in names)}"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            told, picture = f"There is no fit.plot.{name}", name.removesuffix("_data")
+            if picture != name and hasattr(Plots, picture):
+                told += f"; fit.plot.{picture}(draw=False) returns what the picture shows"
+            raise AttributeError(told, name=name, obj=self)
+
+    # -- data and lines -------------------------------------------------------------------------
+
+    def groups(
+        self,
+        x: str | None = None,
+        *,
+        group: str | None = None,
+        levels: Sequence[Any] | int = 12,
+        at: Mapping[str, Any] | None = None,
+        n_draws: int = 40,
+        seed: int = 0,
+        ci_level: float | None = None,
+        others: Mapping[str, FittedModel] | None = None,
+        columns: int = 4,
+        draw: bool = True,
+    ) -> Any:
+        """Each level's data with the lines of complete, no and partial pooling, and the uncertainty of the last.
+
+        The thin lines are posterior draws, or simulated from the joint error of fixed and group effects.
+
+        Args:
+            x: The predictor along the lines; if left out, one whose slope varies.
+            group: The grouping factor; may be left out where there is one.
+            levels: Levels to show, or how many.
+            at: Values of the other predictors; else their mean or most frequent value.
+            n_draws: Lines drawn from the uncertainty of the partially pooled one.
+            seed: Seed of these draws.
+            ci_level: Probability of the band in the data (that of the fit, if left out).
+            others: Further results of the same design by label: their partially pooled lines.
+            columns: Panels per row.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes, one per level. With ``draw=False`` one row per point: columns level, kind (data,
+            complete, no, partial, draw, or a label), draw, x, y, lower, upper.
+
+        Raises:
+            DataError: For unknown levels, or a model without lines.
+            OptionError: For unknown predictors.
+        """
+        data = regression_lines.group_lines(
+            self._fit,
+            x=x,
+            group=group,
+            levels=levels,
+            at=at,
+            n_draws=n_draws,
+            seed=seed,
+            ci_level=interval_level(self._fit, ci_level),
+            others=others,
+        )
+        if not draw:
+            return data
+        from unimix.plots.groups import draw_groups
+
+        return draw_groups(data, columns=columns, title=self._fit.formula)
+
+    def population(
+        self,
+        x: str | None = None,
+        *,
+        at: Mapping[str, Any] | None = None,
+        n_draws: int = 100,
+        seed: int = 0,
+        ci_level: float | None = None,
+        ax: Any = None,
+        draw: bool = True,
+    ) -> Any:
+        """All data with the line of the fixed effects, its uncertainty, and the line of complete pooling.
+
+        Args:
+            x: The predictor along the lines; if left out, one whose slope varies, else a numeric one.
+            at: Values of the other predictors; else their mean or most frequent value.
+            n_draws: Lines drawn from the uncertainty of the fixed effects.
+            seed: Seed of these draws.
+            ci_level: Probability of the band in the data (that of the fit, if left out).
+            ax: Axes to draw into.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` columns kind (data, complete, population, draw), draw, x, y, lower,
+            upper.
+        """
+        level = interval_level(self._fit, ci_level)
+        data = regression_lines.population_lines(self._fit, x=x, at=at, n_draws=n_draws, seed=seed, ci_level=level)
+        if not draw:
+            return data
+        from unimix.plots.groups import draw_population
+
+        return draw_population(data, ax=ax, title=self._fit.formula)
+
+    # -- estimates ------------------------------------------------------------------------------
+
+    def shrinkage(self, *terms: str, group: str | None = None, ax: Any = None, draw: bool = True) -> Any:
+        """Where partial pooling moves each level's own estimate: arrows for two coefficients, lines for one.
+
+        Args:
+            terms: One or two coefficients; if left out, the first two that vary.
+            group: The grouping factor; may be left out where there is one.
+            ax: Axes to draw into.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` index level, columns (kind, term) with kinds no, partial, centre
+            and complete.
+        """
+        data = by_plot.shrinkage(self._fit, group, terms)
+        if not draw:
+            return data
+        from unimix.plots.levels import draw_shrinkage
+
+        return draw_shrinkage(data, ax=ax, title=self._fit.formula)
+
+    def caterpillar(
+        self, group: str | None = None, *, ci_level: float | None = None, columns: int = 3, draw: bool = True
+    ) -> Any:
+        """Conditional modes (posterior means) with intervals, sorted, one panel per term.
+
+        Args:
+            group: The grouping factor; may be left out where there is one.
+            ci_level: Probability of the intervals (that of the fit, if left out): normal quantiles times the
+                conditional SD.
+            columns: Panels per row.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes, one per term. With ``draw=False`` columns group, term, level, estimate, std_error,
+            lower, upper, position.
+        """
+        level = interval_level(self._fit, ci_level)
+        data = by_plot.caterpillar(self._fit, group, level)
+        if not draw:
+            return data
+        from unimix.plots.levels import draw_caterpillar
+
+        title = f"Effects of {data['group'].iloc[0]}: {self._fit.formula}"
+        note = f"{by_plot.interval_words(self._fit, level)}; blue where they exclude zero"
+        return draw_caterpillar(data, columns=columns, title=title, note=note)
+
+    def forest(
+        self,
+        *others: FittedModel | Sequence[FittedModel],
+        columns: int = 3,
+        title: str | None = None,
+        draw: bool = True,
+    ) -> Any:
+        """Fixed effects with intervals, and SDs, of this result and others side by side.
+
+        Args:
+            others: Further results, of other engines say; or a list of them.
+            columns: Panels per row.
+            title: Title of the figure; the formula, if left out.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes, one per quantity. With ``draw=False`` columns part, name, engine, estimate, lower,
+            upper, interval.
+        """
+        from unimix.plots.forest import draw_forest, forest_data
+
+        data = forest_data(_labelled([self._fit, *_flat(others)]))
+        return draw_forest(data, columns=columns, title=title or self._fit.formula) if draw else data
+
+    def ridge(
+        self,
+        term: str | None = None,
+        *,
+        group: str | None = None,
+        levels: Sequence[Any] | int = 40,
+        seed: int = 0,
+        ax: Any = None,
+        draw: bool = True,
+    ) -> Any:
+        """The posterior of a coefficient per level; for other engines the normal distribution of its error.
+
+        Args:
+            term: A coefficient (fixed plus group effect); if left out, the first that varies.
+            group: The grouping factor; may be left out where there is one.
+            levels: Levels to show, or how many, evenly among them.
+            seed: Seed of the draws, where the engine has none of its own.
+            ax: Axes to draw into.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` columns level, x, density, mean; levels by increasing mean.
+        """
+        data = by_plot.ridge(self._fit, term, group, levels, seed)
+        if not draw:
+            return data
+        from unimix.plots.levels import draw_ridge
+
+        return draw_ridge(
+            data,
+            ax=ax,
+            title=f"{data.attrs['term']} by {data.attrs['group']}{_some(data)}: {self._fit.formula}",
+            xlabel=f"{data.attrs['term']} (fixed plus group effect; dashed: fixed effect)",
+        )
+
+    # -- checks ---------------------------------------------------------------------------------
+
+    def diagnostics(self, *, draw: bool = True) -> Any:
+        """Residuals against fitted values, Q-Q of residuals and group effects, scale-location, leverage.
+
+        Args:
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes, four and one per kind of group effect. With ``draw=False`` one row per row that was
+            fitted: columns fitted, residual (standardized), residual_quantile, leverage.
+        """
+        data = by_plot.diagnostics(self._fit)
+        if not draw:
+            return data
+        from unimix.plots.checks import draw_diagnostics
+
+        return draw_diagnostics(data, by_plot.mode_quantiles(self._fit), title=self._fit.formula)
+
+    def posterior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None, draw: bool = True) -> Any:
+        """The distribution of the observed response among replicated ones, given the group effects.
+
+        Replicated from posterior draws, or from the joint error of fixed and group effects and the residual.
+
+        Args:
+            n: Number of replicated data sets.
+            seed: Seed of the random numbers.
+            ax: Axes to draw into.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` columns draw (-1: observed), x, density.
+        """
+        data = by_plot.posterior_predictive(self._fit, n, seed)
+        return self._predictive(data, "replicated", ax) if draw else data
+
+    def prior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None, draw: bool = True) -> Any:
+        """Responses drawn from the prior, beside the observed ones: does the prior allow what can be, and only that?
+
+        Args:
+            n: Number of data sets drawn from the prior.
+            seed: Seed of the random numbers.
+            ax: Axes to draw into.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` columns draw (-1: observed), x, density.
+
+        Raises:
+            UnimixError: If the engine has no prior.
+        """
+        data = by_plot.prior_predictive(self._fit, n, seed)
+        return self._predictive(data, "from the prior", ax) if draw else data
+
+    def _predictive(self, data: pd.DataFrame, label: str, ax: Any) -> Any:
+        from unimix.plots.checks import draw_predictive
+
+        return draw_predictive(data, ax=ax, title=self._fit.formula, xlabel=str(data.attrs["response"]), label=label)
+
+    def trace(self, names: list[str] | None = None, *, draw: bool = True, **options: Any) -> Any:
+        """ArviZ's trace plot: densities and traces of the draws by chain.
+
+        Args:
+            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
+            draw: Whether to draw.
+            options: As for ``arviz.plot_trace``.
+
+        Returns:
+            The matplotlib Axes, shape (parameters, 2). With ``draw=False`` columns chain, draw and one per parameter.
+
+        Raises:
+            UnimixError: If the engine does not sample.
+        """
+        shown = by_plot.sampled_names(self._fit, names)
+        if not draw:
+            return by_plot.draws_frame(self._fit, shown)
+        from unimix.plots.chains import draw_trace
+
+        return draw_trace(self._fit.posterior, shown, title=self._fit.formula, **options)
+
+    def rank(self, names: list[str] | None = None, *, draw: bool = True, **options: Any) -> Any:
+        """ArviZ's rank plot: flat where the chains agree (Vehtari and others 2021).
+
+        Args:
+            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
+            draw: Whether to draw.
+            options: As for ``arviz.plot_rank``.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` columns chain, draw and one per parameter.
+
+        Raises:
+            UnimixError: If the engine does not sample.
+        """
+        shown = by_plot.sampled_names(self._fit, names)
+        if not draw:
+            return by_plot.draws_frame(self._fit, shown)
+        from unimix.plots.chains import draw_rank
+
+        return draw_rank(self._fit.posterior, shown, title=self._fit.formula, **options)
+
+    def model_graph(self, *, ax: Any = None, draw: bool = True) -> Any:
+        """PyMC's graph of the model, with its priors; drawing it needs graphviz.
+
+        Args:
+            ax: Axes to draw into.
+            draw: Whether to draw.
+
+        Returns:
+            The matplotlib Axes. With ``draw=False`` the graph in graphviz's language.
+
+        Raises:
+            UnimixError: If the engine has no such model.
+        """
+        graph = generative_model_of(self._fit).graph()
+        if not draw:
+            return str(graph.source)
+        from unimix.plots.chains import draw_graph
+
+        return draw_graph(graph, ax=ax, title=self._fit.formula)
+
+
+def _some(found: pd.DataFrame) -> str:
+    shown, total = found["level"].nunique(), int(found.attrs["n_levels"])
+    return f" ({shown} of {total} levels)" if shown < total else ""
+
+
+def _flat(others: Sequence[FittedModel | Sequence[FittedModel]]) -> list[FittedModel]:
+    return [fit for other in others for fit in (other if isinstance(other, list | tuple) else [other])]  # type: ignore[misc]
+
+
+def _labelled(fits: list[FittedModel]) -> list[tuple[str, FittedModel]]:
+    """Results under their backends' names, numbered where one occurs twice."""
+    found: list[tuple[str, FittedModel]] = []
+    for fit in fits:
+        count = sum(f.engine.backend == fit.engine.backend for _, f in found)
+        found.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
+    return found
+
+
+__all__ = ["Plots"]

@@ -1,0 +1,44 @@
+"""A room of verbs on a fit, such as ``fit.plot``: made when it is first asked for, and kept with the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+if TYPE_CHECKING:
+    from unimix.fitted.model import FittedModel
+
+Room = TypeVar("Room")
+
+
+class Accessor(Generic[Room]):
+    """An attribute of a class of fits whose value is made from the fit, once per fit.
+
+    Args:
+        make: Class, or function, of a fit.
+    """
+
+    def __init__(self, make: Callable[[Any], Room]) -> None:
+        self.make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, fit: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, fit: FittedModel, owner: type) -> Room: ...
+    def __get__(self, fit: FittedModel | None, owner: type) -> Self | Room:
+        if fit is None:
+            return self
+        try:
+            made = self.make(fit)
+        except AttributeError as error:  # which would read as if the fit had no such accessor
+            raise RuntimeError(f"The accessor fit.{self.name} failed: {error}") from error
+        # Python looks into the fit itself before it asks an attribute without __set__ of its class.
+        fit.__dict__[self.name] = made
+        return made
+
+
+__all__ = ["Accessor"]
