@@ -9,13 +9,11 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
-from unimix.analysis.plot_data.accessor import Plots
-from unimix.analysis.plot_data.accessor_checks import CheckPlots
 
 import unimix as um
+from unimix.analysis.plot_data.plots import Plots
 from unimix.analysis.prediction.predict import predict
 from unimix.fitted.model import FittedModel
-from unimix.result import Verbs
 from unimix.testing import simulate_slopes
 
 DATA = simulate_slopes(n_groups=10)
@@ -76,15 +74,12 @@ def test_unknown_arguments_of_predict(fit: um.FitResult, arguments: dict, told: 
 
 VERBS = sorted(
     name
-    for owner in (Verbs, FittedModel)
-    for name, member in vars(owner).items()
-    if inspect.isfunction(member) and not name.startswith("_") and name != "model_post_init"
-)
-PICTURES = sorted(
-    name
-    for owner in (Plots, CheckPlots)
+    for owner in (um.FitResult, FittedModel)
     for name, member in vars(owner).items()
     if inspect.isfunction(member) and not name.startswith("_")
+)
+PICTURES = sorted(
+    name for name, member in vars(Plots).items() if inspect.isfunction(member) and not name.startswith("_")
 )
 
 
@@ -115,7 +110,7 @@ def test_every_picture_answers_the_rows_that_were_fitted(fit: um.FitResult, name
         ("confint", {"parm": "x"}, "type parameters='x'."),
         ("bootstrap", {"nsim": 99}, "type n=99."),
         ("simulate", {"nsim": 2}, "type n=2."),
-        ("resid", {"type": "pearson"}, "type kind='pearson'."),
+        ("residuals", {"type": "pearson"}, "type kind='pearson'."),
         ("emmeans", {"specs": "x", "lmer_df": "kenward-roger"}, "type df_method='satterthwaite' or"),
         (
             "emmeans",
@@ -146,9 +141,9 @@ def test_functions_of_results_answer_too(fit: um.FitResult) -> None:
 
 
 def test_answers_change_no_signature(fit: um.FitResult) -> None:
-    assert [*inspect.signature(fit.resid).parameters] == ["kind"]
-    assert inspect.signature(Verbs.predict) == inspect.signature(predict)
-    assert Verbs.predict.__doc__ == predict.__doc__
+    assert [*inspect.signature(fit.residuals).parameters] == ["kind"]
+    assert inspect.signature(um.FitResult.predict) == inspect.signature(predict)
+    assert um.FitResult.predict.__doc__ == predict.__doc__
 
 
 @pytest.mark.parametrize(

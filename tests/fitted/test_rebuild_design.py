@@ -52,7 +52,7 @@ def full(request: pytest.FixtureRequest, data: pd.DataFrame) -> tuple[str, um.Fi
 def test_the_data_that_were_fitted_give_the_same_analyses(data: pd.DataFrame, full: tuple[str, um.FitResult]) -> None:
     whole = loaded(full[1]).with_data(data)
     assert whole.design().fingerprint() == full[1].design().fingerprint()
-    pd.testing.assert_frame_equal(whole.anova(), full[1].anova(), rtol=1e-9)
+    pd.testing.assert_frame_equal(whole.anova().table, full[1].anova().table, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["x", "z", "f", "g", "h", "y", "w", "o", "t"])
