@@ -21,10 +21,10 @@ from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
 from unimix.backends.convergence import judge
 from unimix.backends.cost import UNKNOWN, Cost, stopped, too_large
-from unimix.backends.denominator_df import same_evaluation, with_degrees
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.interface import BackendInfo, FitRequest, Outcome, Problem, Start
 from unimix.backends.limits import in_words
+from unimix.backends.supply_df import same_evaluation, supply_df
 from unimix.backends.time_limits import LimitReached, uncut, within
 from unimix.design.arrays import Design
 from unimix.design.estimability import likelihood_is_unbounded
@@ -261,7 +261,7 @@ class Backend(BaseModel, ABC):
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
         kind = Feature.KENWARD_ROGER if request.df_method == "kenward-roger" else Feature.SATTERTHWAITE
         if self.capabilities.can(kind):
-            found = with_degrees(found, problem.design, request.method, request.df_method, problem.coefficients)
+            found = supply_df(found, problem.design, request.method, request.df_method, problem.coefficients)
         return judge(found, problem.original, problem.design, request.method)
 
     def _limited(self, problem: Problem, started: float, work: Callable[[], Found]) -> Found:

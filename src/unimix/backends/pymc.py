@@ -187,7 +187,7 @@ class PyMC(Backend):
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends.sampling.draws import diagnose, estimates_of, is_sampled_well
+        from unimix.backends.sampling.draws import diagnose, estimates_of_draws, is_sampled_well
         from unimix.backends.sampling.priors import resolve_priors
         from unimix.backends.sampling.pymc_model import WrittenModel, build_model
         from unimix.backends.sampling.pymc_sample import SamplerOptions
@@ -219,7 +219,7 @@ class PyMC(Backend):
             )
             sampled = self._sample(design, table, model, options)
             sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
-        made = estimates_of(
+        made = estimates_of_draws(
             design,
             sampled,
             table.texts,
