@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -204,7 +205,7 @@ class PyMC(Backend):
             seed=request.seed,
             progress=self._shows_progress(request),
         )
-        model = Deferred(lambda: build_model(design, table, centered=self.parametrization == "centered"))
+        model = Deferred(partial(build_model, design, table, centered=self.parametrization == "centered"))
         sampled = self._sample(design, table, model, options)
         sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         again: dict[str, str] = {}

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError, field_validator
 
 from unimix.design.arrays import Design
-from unimix.design.estimates import Deferred, Generative
+from unimix.design.estimates import Absent, Deferred, Generative
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
@@ -150,7 +150,13 @@ class FittedModel(BaseModel):
 
     @property
     def native(self) -> Any:
-        """The engine's own object; None in a loaded result."""
+        """The engine's own object; None in a loaded result.
+
+        Raises:
+            UnimixError: If the fit had a limit: it then ran in a process of its own, where the object was left.
+        """
+        if isinstance(self._native, Absent):
+            raise UnimixError(self._native.why)
         return self._native.get() if isinstance(self._native, Deferred) else self._native
 
     @property
