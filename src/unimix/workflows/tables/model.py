@@ -80,6 +80,9 @@ class ModelTable:
 
         Args:
             path: Of the file.
+
+        Raises:
+            EngineNotInstalledError: If python-docx is missing.
         """
         return docx.write(self.grid, Path(path))
 
@@ -91,7 +94,7 @@ class ModelTable:
 
         Raises:
             OptionError: For another ending.
-            EngineNotInstalledError: For HTML, if great_tables is missing.
+            EngineNotInstalledError: For HTML, if great_tables is missing; for Word, if python-docx is.
         """
         path = Path(path)
         match path.suffix.lower():
