@@ -17,7 +17,7 @@ setup: ## make .venv with all engines; install R and its packages where they are
 	$(SETUP)
 
 demo: setup ## fit real data with every engine, compare them, draw the picture
-	@$(BIN)/python -m unimix.demo
+	@$(BIN)/python examples/demo.py
 
 # Small matrices, two processes: threads of the linear algebra would only wait for each other.
 test pythons: export OPENBLAS_NUM_THREADS ?= 1

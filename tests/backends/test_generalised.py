@@ -247,10 +247,10 @@ def test_quasi_separation_of_counts_is_seen():
 @pytest.mark.r
 def test_residuals_are_rs():
     """R's residuals.glm of every type, on a binomial model with trials."""
-    from unimix.backends.r import bridge as rbridge
+    from unimix.backends.r.bridge import connect
 
     fit = um.fit("rate ~ x", DATA, "lme4", family="binomial", weights="trials")
-    bridge = rbridge.connect("lme4", "")
+    bridge = connect("lme4", "")
     for kind in ("response", "pearson", "deviance", "working"):
         values = bridge._ri.baseenv["eval"](bridge._ri.parse(f"function(m) residuals(m, type = '{kind}')"))(fit.native)
         np.testing.assert_allclose(fit.residuals(kind), np.array(list(values)), rtol=1e-7, atol=1e-9)

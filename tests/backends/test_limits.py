@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,9 +21,15 @@ import pytest
 
 import unimix as um
 from unimix.backends import limits
+from unimix.backends.cost import UNKNOWN, Cost
+from unimix.backends.interface import FitRequest, Problem
+from unimix.backends.interrupts import shield_interrupts
 from unimix.backends.limits import Limits
-from unimix.backends.time_limits import LimitReached, stopped_by, uncut, undisturbed, within
+from unimix.backends.pls import Pls
+from unimix.design.arrays import Design
+from unimix.design.estimates import Estimates
 from unimix.fitted.model import own_refitter
+from unimix.parallel.limited import end_idle
 
 BIG = "y ~ x + (1 + x + z + u | g)"
 SMALL = "y ~ x + (1 | g)"
@@ -95,7 +100,8 @@ def _count_workers() -> None:
 
 
 def no_strangers() -> bool:
-    """No thread of the watchdog or the bridge is left, and no new process."""
+    """No thread of a limit or of the bridge is left, and no new process, once the one that waits for work is ended."""
+    end_idle()
     alive = {t.name for t in threading.enumerate()}
     return not children() - EARLIER and not {n for n in alive if n.startswith("unimix-")}
 
@@ -211,118 +217,10 @@ def test_times_that_are_none_are_refused(value: Any) -> None:
     assert faults[0].startswith("time_limit=")
 
 
-def spin(seconds: float) -> str:
+def spin(seconds: float) -> None:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
-    return "done"
-
-
-def trials(count: int) -> tuple[int, int]:
-    """Limits about as long as the work itself: how often the work ended, and how often it was stopped."""
-    rng, ended, stopped = random.Random(1), 0, 0
-    for _ in range(count):
-        try:
-            assert within(Limits(0.002), lambda: spin(rng.uniform(0.0015, 0.0025))) == "done"
-            ended += 1
-        except LimitReached as reached:
-            stopped += reached.kind == "time"
-        spin(0.0003)  # an interruption that comes too late would land here
-    return ended, stopped
-
-
-@pytest.fixture
-def eager_threads() -> Iterator[None]:
-    """A thread that waits for its turn gets it at once.
-
-    Python's own interval of 5 ms is longer than the work of 2 ms: Python 3.13 hardly ever lets the watching thread in
-    before the work has ended, Python 3.11 in 1 of 60 trials.
-    """
-    former = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(former)
-
-
-@pytest.mark.usefixtures("eager_threads")
-def test_no_interruption_comes_late() -> None:
-    ended, stopped = trials(600)
-    assert ended > 5
-    assert stopped > 5
-    with ThreadPoolExecutor(4) as pool:
-        for ended, stopped in pool.map(trials, [100] * 4):
-            assert ended + stopped == 100
-    assert no_strangers()
-
-
-def test_an_interruption_that_is_swallowed_is_sent_again() -> None:
-    def stubborn() -> None:
-        for _ in range(3):
-            try:
-                spin(5)
-            except BaseException:  # noqa: BLE001  as engines do
-                continue
-
-    started = time.perf_counter()
-    with pytest.raises(LimitReached):
-        within(Limits(0.05), stubborn)
-    assert time.perf_counter() - started < 4
-
-
-def test_limits_within_limits() -> None:
-    def inner(seconds: float) -> str:
-        try:
-            return within(Limits(seconds), lambda: spin(5))
-        except LimitReached as reached:
-            return f"inner {reached.kind}"
-
-    assert within(Limits(4), lambda: inner(0.05)) == "inner time"
-    with pytest.raises(LimitReached):
-        within(Limits(0.05), lambda: inner(4))
-    assert within(Limits(2), lambda: spin(0.01)) == "done"
-
-
-def test_what_puts_things_back_is_not_cut_off() -> None:
-    done = []
-
-    def work() -> None:
-        with undisturbed():
-            spin(0.2)
-            done.append("put back")
-        done.append("never")
-
-    with pytest.raises(LimitReached):
-        within(Limits(0.05), work)
-    assert done == ["put back"]
-
-
-def test_a_hook_stops_what_python_cannot() -> None:
-    ended = threading.Event()
-
-    def hook() -> bool:
-        ended.set()
-        return True
-
-    def work() -> None:
-        with stopped_by(hook):
-            ended.wait(20)  # no exception is raised in a thread that waits
-
-    started = time.perf_counter()
-    with pytest.raises(LimitReached):
-        within(Limits(0.05), work)
-    assert time.perf_counter() - started < 15
-
-
-def test_memory_is_watched() -> None:
-    def hoard() -> None:
-        kept = []
-        for _ in range(200):
-            kept.append(np.ones(1_000_000))
-            spin(0.01)
-
-    with pytest.raises(LimitReached) as error:
-        within(Limits(memory=100e6), hoard)
-    assert error.value.kind == "memory"
 
 
 def test_packages_are_loaded_whole() -> None:
@@ -330,7 +228,7 @@ def test_packages_are_loaded_whole() -> None:
     heard: list[str] = []
 
     def press() -> None:
-        with uncut():
+        with shield_interrupts():
             os.kill(os.getpid(), signal.SIGINT)
             spin(0.05)
             heard.append("whole")
@@ -341,20 +239,121 @@ def test_packages_are_loaded_whole() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("ignored", [False, True])
-def test_limits_need_no_signals(ignored: bool) -> None:
-    """SIGINT is ignored in background jobs, and may be anybody's."""
-    code = f"""
-import signal, sys
-sys.path.insert(0, "tests/backends")
-if {ignored}: signal.signal(signal.SIGINT, signal.SIG_IGN)
-from test_limits import BIG, data
-import unimix as um
-try: um.fit(BIG, data(), "pls", time_limit=0.2)
-except um.LimitError as error: print(error.kind)
-"""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["time"], done.stderr
+def test_compiled_code_is_ended(large: Any) -> None:
+    """One factorisation of a dense matrix of 7,900 rows never looks up: no exception and no signal reaches it."""
+    rng = np.random.default_rng(0)
+    crossed = {"g": rng.integers(0, 60_000, 160_000), "h": rng.integers(0, 7_900, 160_000), "y": large["y"]}
+    started = time.perf_counter()
+    with pytest.raises(um.LimitError, match=r"^pls was stopped at time_limit=3 "):
+        um.fit("y ~ 1 + (1 | g) + (1 | h)", crossed, "pls", time_limit=3, memory_limit="none")
+    assert time.perf_counter() - started < 30
+    assert no_strangers()
+
+
+def test_memory_is_watched_while_compiled_code_runs() -> None:
+    rng = np.random.default_rng(0)
+    crossed = {
+        "g": rng.integers(0, 60_000, 160_000),
+        "h": rng.integers(0, 7_900, 160_000),
+        "y": rng.normal(size=160_000),
+    }
+
+    class Careless(Pls):
+        """An engine that does not know what it will need."""
+
+        def cost(self, design: Design, request: FitRequest) -> Cost:
+            return UNKNOWN
+
+    with pytest.raises(um.LimitError, match=r"^pls was stopped at memory_limit='300 MB'") as error:
+        um.fit("y ~ 1 + (1 | g) + (1 | h)", crossed, Careless, memory_limit="300 MB")
+    assert error.value.kind == "memory"
+
+
+def test_a_script_needs_no_guard_and_no_signal(tmp_path: Path) -> None:
+    """The script itself is not run again, and SIGINT, which background jobs ignore, is not needed."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('once', flush=True)\n"
+        "import unimix as um\n"
+        "from unimix.backends.pls import Pls\n"
+        "class Mine(Pls): pass\n"
+        "from test_limits import BIG, SMALL, data\n"
+        "print(um.fit(SMALL, data(200, 9), Mine(), time_limit=60).converged)\n"
+        "try: um.fit(BIG, data(), Mine(), time_limit=0.2)\n"
+        "except um.LimitError as error: print(error.kind)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    command = [sys.executable, "-W", "ignore", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.split() == ["once", "True", "time"], done.stderr
+    assert not done.stderr
+
+
+def test_ctrl_c_ends_a_fit_with_a_limit(large: Any) -> None:
+    timer = threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        um.fit(BIG, large, "statsmodels", time_limit=600, df_method="normal")
+    assert no_strangers()
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_a_fit_within_its_limits_is_the_same_fit(backend: str, small: Any) -> None:
+    options = {"draws": 100, "tune": 100, "retry": False} if backend == "pymc" else None
+    plain, limited = (
+        um.fit(SMALL, small, backend, seed=1, options=options, progress=False, **limits)
+        for limits in ({}, {"time_limit": 600, "memory_limit": "4 GB"})
+    )
+    assert numbers(limited) == numbers(plain)
+    assert limited.notes == plain.notes
+    assert limited.engine.versions == plain.engine.versions
+    assert limited.log_likelihood == plain.log_likelihood or backend in ("bayes", "pymc")
+    np.testing.assert_array_equal(limited.predict(small), plain.predict(small))
+    if backend in ("bayes", "pymc"):
+        assert limited.posterior.posterior.equals(plain.posterior.posterior)
+    if backend == "pymc":  # the model is written anew when it is asked for
+        assert {v.name for v in limited.native.free_RVs} == {v.name for v in plain.native.free_RVs}
+        assert limited.prior_predictive(3, seed=1).shape == (3, 200)
+    else:
+        with pytest.raises(um.UnimixError, match=r"time_limit= or memory_limit= .* Fit without limits to have it"):
+            _ = limited.native
+
+
+def test_the_process_is_kept_for_the_next_fit(small: Any) -> None:
+    end_idle()
+    first = um.fit(SMALL, small, "pls", time_limit=60)
+    waiting = children() - EARLIER
+    second = um.fit(SMALL, small, "pls", time_limit=60)
+    assert len(waiting) == 1
+    assert children() - EARLIER == waiting
+    assert second.engine.seconds["load"] < first.engine.seconds["load"] / 5
+    os.kill(next(iter(waiting)), signal.SIGKILL)  # as if its time had come
+    assert um.fit(SMALL, small, "pls", time_limit=60).converged
+    assert no_strangers()
+
+
+def test_errors_of_the_process_are_errors_here(small: Any) -> None:
+    class Wrong(Pls):
+        def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+            raise ZeroDivisionError("of its own")
+
+    class Crash(Pls):
+        def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+    class Foreign(Pls):
+        held: Any = None
+
+    with pytest.raises(um.FitError, match=r"^pls failed on .*ZeroDivisionError: of its own"):
+        um.fit(SMALL, small, Wrong, time_limit=60)
+    with pytest.raises(um.FitError, match=r"ended before it was done \(exit code -9\)"):
+        um.fit(SMALL, small, Crash, time_limit=60)
+    with pytest.raises(um.OptionError, match=r"cannot be sent to another process .* leave out time_limit="):
+        um.fit(SMALL, small, Foreign(held=threading.Lock()), time_limit=60)
+    assert no_strangers()
 
 
 def test_compare_keeps_the_column_of_an_engine_that_was_stopped(large: Any) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from unimix import demo
 from unimix.backends.base import Backend
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+import demo
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

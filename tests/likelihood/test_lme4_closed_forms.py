@@ -10,7 +10,7 @@ import pytest
 
 import unimix as um
 from unimix.backends import Lme4, Pymer4
-from unimix.backends.r import bridge as rbridge
+from unimix.backends.r.bridge import connect
 
 pytestmark = pytest.mark.r
 CASES = {
@@ -32,7 +32,7 @@ def test_conditional_covariances_are_those_of_ranef(name: str) -> None:
     """1e-8 relative: the same closed form by another factorisation."""
     formula, weights = CASES[name]
     fit = um.fit(formula, data_of(name), Lme4(conditioning=False), weights=weights)
-    bridge = rbridge.connect("lme4", "")
+    bridge = connect("lme4", "")
     answer = bridge.call("extract_model", fit.native, len(fit.random), np.zeros((0, 0)), "normal", True)
     for part, theirs in zip(fit.random, answer["mode_covs"], strict=True):
         q, levels = len(part.terms), len(part.levels)

@@ -174,13 +174,13 @@ def test_reference_cases(case: Any) -> None:
 )
 def test_lme4_evaluates_the_same_function(case: Any) -> None:
     """lme4's own criterion at other parameters than the optimum's (devfun), on the generated columns: 1e-8."""
-    from unimix.backends.r import bridge as rbridge
     from unimix.backends.r.backend import r_arguments
+    from unimix.backends.r.bridge import connect
 
     fit = case.fit("lme4")
     design = fit.design()
     reduced = reduced_data.form(design)
-    bridge = rbridge.connect("lme4", "")
+    bridge = connect("lme4", "")
     bridge.require(("lme4",), "lme4")
     bridge.prepare(("lme4",))
     order = np.argsort([-b.n_levels for b in design.blocks], kind="stable")

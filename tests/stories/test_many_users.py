@@ -79,6 +79,18 @@ def test_a_file_is_read_as_the_last_call_left_it(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_registered_functions_go_to_other_processes(tmp_path):
+    pytest.importorskip("joblib")
+    um.register_function("my_square", lambda v: v**2)
+    formula = "y ~ my_square(x) + (1 | g)"
+    data = {"a": A, "b": lambda: B}
+    many = um.fit_many(formula, data, "pls", path=tmp_path / "f.jsonl", n_jobs=2)
+    for name, frame in (("a", A), ("b", B)):
+        assert many[name].log_likelihood == pytest.approx(um.fit(formula, frame, "pls").log_likelihood, rel=1e-12)
+    again = um.fit_many(formula, data, "pls", path=tmp_path / "f.jsonl", n_jobs=2)
+    assert again.notes == ("2 of 2 fits were in the file already.",)
+
+
 def test_the_order_of_contrasts_is_that_of_columns(tmp_path):
     path, formula = tmp_path / "f.jsonl", "y ~ f + (1 | g)"
     for order in (("b-a", "c-a"), ("c-a", "b-a")):

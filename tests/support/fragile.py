@@ -13,7 +13,7 @@ import pandas as pd
 
 from unimix.backends.base import Problem
 from unimix.backends.pls import Pls
-from unimix.backends.r import bridge as rbridge
+from unimix.backends.r.bridge import RBridge
 from unimix.backends.r.lme4 import Lme4
 from unimix.design.estimates import Estimates
 
@@ -51,16 +51,19 @@ class CountedR(Lme4):
     log: str
 
     def load(self) -> ModuleType:
-        start = rbridge.RBridge.__init__
+        start = RBridge.__init__
         if start.__name__ == "__init__":
 
-            def counted(bridge: rbridge.RBridge, rinterface: object) -> None:
+            def counted(bridge: RBridge, rinterface: object) -> None:
                 self._note("start")
                 start(bridge, rinterface)
 
-            rbridge.RBridge.__init__ = counted  # type: ignore[method-assign]
-        self._note("fit")
+            RBridge.__init__ = counted  # type: ignore[method-assign]
         return super().load()
+
+    def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
+        self._note("fit")
+        return super()._fit(engine, problem)
 
     def _note(self, what: str) -> None:
         with Path(self.log).open("a") as file:

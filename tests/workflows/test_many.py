@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_names_may_be_left_out_where_there_is_one() -> None:
     assert many["1", "pls (2)"] == many[INTERCEPT, 1, "pls (2)"]
     assert (INTERCEPT, "2", "pls") in many
     assert len(many) == 4
-    with pytest.raises(OptionError, match=r"'plz' is no backend here. Did you mean 'pls'"):
+    with pytest.raises(OptionError, match=r"'plz' is no formula, data set or backend here. Did you mean 'pls'"):
         many["1", "plz"]
     with pytest.raises(OptionError, match="does not name one fit"):
         many["pls"]
@@ -245,7 +246,7 @@ def test_finished_fits_are_not_fitted_again(tmp_path: Path) -> None:
     tried = um.fit_many(FORMULAS, [make(1), make(2)], ["pls", "bayes"], seed=1, path=path)
     assert len(lines(path)) == 13 + 4  # the failed ones
     assert tried.notes == ("8 of 12 fits were in the file already.",)
-    assert all(e.result is None for e in tried._entries)  # results stay on disk
+    assert all(f.result is None for f in tried._fits)  # results stay on disk
     assert tried["slope", "2", "pls"] == first["slope", "2", "pls"]
     memory = um.fit_many(FORMULAS, [make(1), make(2)], ["pls", "bayes"], seed=1)
     np.testing.assert_array_equal(
@@ -276,8 +277,10 @@ def test_other_fits_have_other_keys(tmp_path: Path, changed: dict[str, object]) 
     assert len(lines(path)) == 3
     assert any("The file also holds 1 fit of other data, formulas or arguments" in n for n in found.notes)
     renamed = um.fit_many({"m": INTERCEPT}, {"north": make(1)}, "pls", seed=1, path=path)
-    assert [line[:9] for line in lines(path)[3:]] == ['{"again":']  # names are no part of a fit
+    first, _, copy = map(json.loads, lines(path)[1:])  # names are no part of a fit
+    assert copy["result"] == first["result"]
     assert list(renamed) == [("m", "north", "pls")]
+    assert um.read_many(path)["m", "north", "pls"] == renamed["m"]
 
 
 def test_functions_are_known_by_what_they_load_or_by_their_version(tmp_path: Path) -> None:
@@ -309,8 +312,53 @@ def test_a_line_cut_short_is_dropped(tmp_path: Path) -> None:
     assert len(um.fit_many(INTERCEPT, [make(i) for i in range(4)], "pls", path=path)) == 4
     middle = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*middle[:2], b"\0" * 50 + b"\n", *middle[2:]]))
-    assert um.read_many(path).notes == ("Line 3 cannot be read, and is ignored.",)
+    assert um.read_many(path).notes == ("Line 3 is damaged, and counts as not there.",)
     assert um.read_many(path)["4"].converged
+
+
+@pytest.mark.parametrize("part", [b'"summary"', b'"aic"', b'"result"', b'"estimate"'])
+def test_a_damaged_line_is_fitted_again(tmp_path: Path, part: bytes) -> None:
+    path = tmp_path / "fits.jsonl"
+    wanted = um.fit_many(FORMULAS, make(1), "pls", path=path).tidy()
+    raw = path.read_bytes()
+    at = raw.index(part) + len(part) + 4
+    path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])  # one bit of the first fit
+    assert um.read_many(path).notes == ("Line 2 is damaged, and counts as not there.",)
+    mended = um.fit_many(FORMULAS, make(1), "pls", path=path, retry_failed=False)
+    assert mended.notes == ("Line 2 is damaged, and counts as not there.", "2 of 3 fits were in the file already.")
+    pd.testing.assert_frame_equal(mended.tidy(), wanted)
+    pd.testing.assert_frame_equal(um.read_many(path).tidy(), wanted)
+
+
+FULL = """
+import resource, signal, sys, unimix as um
+from fragile import make
+formulas = {"i": "y ~ x + (1 | g)", "s": "y ~ x + (1 + x | g)", "t": "y ~ 1 + (1 | g)"}
+path, size = sys.argv[1], int(sys.argv[2])
+um.fit(formulas['i'], make(1), 'pls')  # what else is written is written before
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+try: um.fit_many(formulas, make(1), "pls", path=path)
+except um.DataError as error: print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits the size of files as POSIX does")
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.4, 0.9, 0.9999])
+def test_a_full_disk_is_told_and_keeps_what_is_there(tmp_path: Path, share: float) -> None:
+    whole, path = tmp_path / "whole.jsonl", tmp_path / "fits.jsonl"
+    formulas = {"i": INTERCEPT, "s": FORMULAS["slope"], "t": "y ~ 1 + (1 | g)"}
+    wanted = um.fit_many(formulas, make(1), "pls", path=whole).tidy()
+    size = int(share * whole.stat().st_size)
+    command = [sys.executable, "-c", FULL, str(path), str(size)]
+    environment = {"PYTHONPATH": ":".join(p for p in sys.path if p), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert f"{path} cannot be written: [Errno 27] File too large. What it holds is kept." in done.stdout, done.stderr
+    content = path.read_bytes()
+    assert not content or content.endswith(b"\n")
+    found = um.fit_many(formulas, make(1), "pls", path=path)
+    assert len(lines(path)) == 4
+    pd.testing.assert_frame_equal(found.tidy(), wanted)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +453,7 @@ def test_a_run_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals, n_jo
     assert f"{succeeded} of 108 fits were in the file already." in found.notes
     assert len(found) == 108
     assert len(found.failed) == 36
-    keys = [json.loads(line)["fit"]["key"] for line in lines(path)[1:] if not line.endswith("null}")]
+    keys = [json.loads(line)["fit"]["key"] for line in lines(path)[1:] if '"result": null' not in line]
     assert len(keys) == len(set(keys)) == 72  # nothing was fitted twice
     bare = um.fit_many(formulas, make(3), "bayes", seed=1)
     assert bare["s"].fixed.terms == found["s", "4", "bayes"].fixed.terms

@@ -6,12 +6,10 @@ import html as entities
 import json
 import re
 import sys
-import zipfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -495,24 +493,41 @@ def test_latex_escapes() -> None:
 
 
 def test_word_gets_a_table(hostile: um.ModelTable, tmp_path: Path) -> None:
-    path = hostile.save(tmp_path / "t.docx")
-    with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None
-        parts = {name: ET.fromstring(archive.read(name)) for name in archive.namelist()}
-    assert set(parts) == {"[Content_Types].xml", "_rels/.rels", "word/document.xml"}
-    (table,) = parts["word/document.xml"].iter(f"{W}tbl")
-    rows = list(table.iter(f"{W}tr"))
+    docx = pytest.importorskip("docx")
+    grid = hostile.grid
+    document = docx.Document(str(hostile.save(tmp_path / "t.docx")))
+    (table,) = document.tables
     texts = []
-    for row in rows:
-        cells = list(row.iter(f"{W}tc"))
-        spans = [c.find(f"{W}tcPr/{W}gridSpan") for c in cells]
-        assert sum(1 if s is None else int(s.attrib[f"{W}val"]) for s in spans) == hostile.grid.width + 1
-        assert all(c.find(f"{W}p") is not None for c in cells)  # Word refuses a cell without a paragraph
+    for row in table.rows:
+        cells = row._tr.tc_lst
+        assert sum(c.grid_span for c in cells) == grid.width + 1
         texts += ["".join(t.text or "" for t in c.iter(f"{W}t")) for c in cells]
-    assert len(rows) == len(hostile.grid.heads) + len(hostile.grid.lines) + len(hostile.grid.sections)
+    assert len(table.rows) == len(grid.heads) + len(grid.lines) + len(grid.sections)
     assert HOSTILE in texts
     assert "\N{MINUS SIGN}871.81" in texts
-    assert sum(row.find(f"{W}trPr/{W}tblHeader") is not None for row in rows) == len(hostile.grid.heads)
+    assert sum(row._tr.find(f"{W}trPr/{W}tblHeader") is not None for row in table.rows) == len(grid.heads)
+    assert all(row._tr.find(f"{W}trPr/{W}cantSplit") is not None for row in table.rows)
+    marks = [
+        run.text
+        for row in table.rows
+        for c in row.cells
+        for p in c.paragraphs
+        for run in p.runs
+        if run.font.superscript
+    ]
+    assert set(marks) == {h.mark for heads in grid.heads for h in heads if h.mark}
+    assert [p.text for p in document.paragraphs] == [*([grid.caption] if grid.caption else []), *map(str, grid.notes)]
+    page = document.sections[0]
+    assert (page.page_width > page.page_height) == (grid.width > 4)
+
+
+def test_what_no_xml_can_hold_is_replaced(tmp_path: Path) -> None:
+    docx = pytest.importorskip("docx")
+    fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
+    path = um.table([fit], coef_names={"Days": "Da\x00ys"}, caption="a\x0bb").to_docx(tmp_path / "t.docx")
+    document = docx.Document(str(path))
+    assert document.paragraphs[0].text == "a\N{REPLACEMENT CHARACTER}b"
+    assert "Da\N{REPLACEMENT CHARACTER}ys" in [row.cells[0].text for row in document.tables[0].rows]
 
 
 def test_files_by_their_ending(hostile: um.ModelTable, tmp_path: Path) -> None:
@@ -524,15 +539,21 @@ def test_files_by_their_ending(hostile: um.ModelTable, tmp_path: Path) -> None:
         hostile.save(tmp_path / "t.doc")
 
 
-def test_without_great_tables_the_line_to_type_is_told(
+def test_without_great_tables_or_python_docx_the_line_to_type_is_told(
     hostile: um.ModelTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    from unimix.versions import pip_line
+
     monkeypatch.setitem(sys.modules, "great_tables", None)
-    with pytest.raises(um.EngineNotInstalledError, match=r'pip install "great-tables>=1\.1"'):
+    monkeypatch.setitem(sys.modules, "docx", None)
+    with pytest.raises(um.EngineNotInstalledError, match="HTML tables are made by great_tables") as html:
         hostile.to_html()
+    with pytest.raises(um.EngineNotInstalledError, match="Word tables are made by python-docx") as word:
+        hostile.to_docx(tmp_path / "t.docx")
+    assert pip_line("tables") in str(html.value)
+    assert pip_line("tables") in str(word.value)
     assert hostile._repr_html_() is None
     assert hostile.to_latex()
-    assert hostile.to_docx(tmp_path / "t.docx").is_file()
 
 
 def test_shares_of_variance_are_those_of_the_result() -> None:

@@ -18,8 +18,7 @@ from unimix.backends.evaluation import AtEstimates, better_start, laplace_at_est
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.r.lme4_layout import effects_matrix, factors_of, split_effects, theta_of
 from unimix.backends.registry import backend_class, registered, resolve
-from unimix.backends.sampling.draws import Posterior, RawDraws, Sampled
-from unimix.backends.sampling.draws import estimates_of as estimates_of_draws
+from unimix.backends.sampling.draws import Posterior, RawDraws, Sampled, estimates_of_draws
 from unimix.design.arrays import Design, RandomBlock
 from unimix.design.estimates import Deferred, Estimates, Sampling
 from unimix.design.features import Feature

@@ -8,10 +8,10 @@ import importlib.metadata
 import importlib.util
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +21,14 @@ from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
 from unimix.backends.convergence import judge
 from unimix.backends.cost import UNKNOWN, Cost, stopped, too_large
-from unimix.backends.denominator_df import same_evaluation, with_degrees
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.interface import BackendInfo, FitRequest, Outcome, Problem, Start
-from unimix.backends.limits import in_words
-from unimix.backends.time_limits import LimitReached, uncut, within
+from unimix.backends.interrupts import shield_interrupts
+from unimix.backends.limits import NO_LIMITS, in_words
+from unimix.backends.supply_df import same_evaluation, supply_df
 from unimix.design.arrays import Design
 from unimix.design.estimability import likelihood_is_unbounded
-from unimix.design.estimates import Estimates
+from unimix.design.estimates import Absent, Deferred, Estimates
 from unimix.design.features import METHOD_FEATURES, Feature, requirements
 from unimix.errors import (
     EngineBrokenError,
@@ -51,10 +51,14 @@ from unimix.likelihood.lmm.conditioning import (
 )
 from unimix.likelihood.lmm.weights import scale_rows
 from unimix.parallel.blas_threads import one_thread
+from unimix.parallel.limited import run_limited
 from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]
-Found = TypeVar("Found")
+_NATIVE_ENDED = (
+    "There is no fit.native: with time_limit= or memory_limit= the engine runs in a process of its own, and its object "
+    "ended with that. Fit without limits to have it."
+)
 
 
 @functools.cache
@@ -213,25 +217,27 @@ class Backend(BaseModel, ABC):
 
         Raises:
             FitError: If the engine fails; its words are in the message.
-            LimitError: If it was stopped at one of ``request.limits``, whose clock starts when it has been loaded.
+            LimitError: If it was ended at one of ``request.limits``, whose clock starts when the engine is loaded. A
+                fit with limits runs in a process of its own.
         """
+        if request.limits:
+            return self._fit_limited(design, request)
         with one_thread(when=design.is_small):
             return self._fit_design(design, request)
 
     def _fit_design(self, design: Design, request: FitRequest) -> Outcome:
         seconds: dict[str, float] = {}
         started = time.perf_counter()
-        with captured(), uncut():
-            engine = self.load()
+        engine = self._load_whole()
         seconds["load"] = time.perf_counter() - started
         started = time.perf_counter()
         problem, way_back, constant, provenance = self._prepare(design, request)
         failure: Exception | None = None
         with captured(streams=not self._shows_progress(request)) as notes:
             try:
-                found = self._limited(problem, started, lambda: self._fit(engine, problem))
+                found = self._fit(engine, problem)
             except Exception as error:  # an engine may raise anything
-                if isinstance(error, UnimixError) and type(error) is not FitError:  # a limit is no failure
+                if isinstance(error, UnimixError) and type(error) is not FitError:
                     raise
                 failure = error
         if failure is not None:
@@ -244,7 +250,7 @@ class Backend(BaseModel, ABC):
             ) from failure
         seconds["fit"] = time.perf_counter() - started
         found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
-        found = self._limited(problem, started, lambda: self._complete(found, problem))
+        found = self._complete(found, problem)
         if found.log_likelihood is not None:
             found = replace(found, log_likelihood=found.log_likelihood + constant)
         if way_back is not None:
@@ -261,17 +267,31 @@ class Backend(BaseModel, ABC):
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
         kind = Feature.KENWARD_ROGER if request.df_method == "kenward-roger" else Feature.SATTERTHWAITE
         if self.capabilities.can(kind):
-            found = with_degrees(found, problem.design, request.method, request.df_method, problem.coefficients)
+            found = supply_df(found, problem.design, request.method, request.df_method, problem.coefficients)
         return judge(found, problem.original, problem.design, request.method)
 
-    def _limited(self, problem: Problem, started: float, work: Callable[[], Found]) -> Found:
-        """Do a part of a fit in what is left of its limits."""
-        limits = problem.request.limits
+    def _load_whole(self) -> ModuleType:
+        """Import the engine; Ctrl-C waits for it."""
+        with captured(), shield_interrupts():
+            return self.load()
+
+    def _fit_limited(self, design: Design, request: FitRequest) -> Outcome:
+        """Fit in a process that is ended at a limit."""
+        limits = request.limits
+        work = functools.partial(self._fit_to_send, design, replace(request, limits=NO_LIMITS))
         try:
-            return within(limits.after(time.perf_counter() - started), work)
-        except LimitReached as reached:
-            told = stopped(self.info.name, reached.kind, limits, problem.original)
-            raise LimitError(told, reached.kind) from None
+            outcome, loading = run_limited(self._load_whole, work, limits.seconds, limits.memory)
+        except LimitError as ended:
+            raise LimitError(stopped(self.info.name, ended.kind, limits, design), ended.kind) from None
+        return replace(outcome, seconds={**outcome.seconds, "load": loading})
+
+    def _fit_to_send(self, design: Design, request: FitRequest) -> Outcome:
+        """Fit, and leave the engine's own object in this process; a recipe to make it goes along."""
+        outcome = self.fit(design, request)
+        found = outcome.estimates
+        if not isinstance(found.native, Deferred):
+            found = replace(found, native=Absent(_NATIVE_ENDED))
+        return replace(outcome, estimates=found)
 
     def _shows_progress(self, request: FitRequest) -> bool:
         return False

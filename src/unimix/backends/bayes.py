@@ -137,14 +137,14 @@ class Bayes(Backend):
         return written_model(design, table, how)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends.sampling.draws import estimates_of
+        from unimix.backends.sampling.draws import estimates_of_draws
         from unimix.backends.sampling.priors import resolve_priors
 
         del engine
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
         native, sampled, told = self._sample(design, table, request.seed)
-        made = estimates_of(
+        made = estimates_of_draws(
             design,
             sampled,
             table.texts,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from unimix.backends import pls_generalised as generalised
+from unimix.backends import pls_generalised
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
 from unimix.backends.cost import Cost, most, pace, sizes_of
@@ -75,7 +75,7 @@ class Pls(Backend):
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Size, and what belongs to generalised models."""
         if not design.family.is_linear:
-            return generalised.limits(design, request)
+            return pls_generalised.limits(design, request)
         size = n_dense_effects(design)
         if size <= self.max_dense:
             return []
@@ -103,7 +103,7 @@ class Pls(Backend):
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:  # noqa: ARG002  it has been imported
         if not problem.design.family.is_linear:
-            return generalised.fit(problem, self.n_agq, self.preview(problem.design, problem.request))
+            return pls_generalised.fit(problem, self.n_agq, self.preview(problem.design, problem.request))
         return self._fit_mixed(problem) if problem.design.blocks else self._fit_plain(problem)
 
     def _fit_mixed(self, problem: Problem) -> Estimates:

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -187,7 +188,7 @@ class PyMC(Backend):
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends.sampling.draws import diagnose, estimates_of, is_sampled_well
+        from unimix.backends.sampling.draws import diagnose, estimates_of_draws, is_sampled_well
         from unimix.backends.sampling.priors import resolve_priors
         from unimix.backends.sampling.pymc_model import WrittenModel, build_model
         from unimix.backends.sampling.pymc_sample import SamplerOptions
@@ -204,7 +205,7 @@ class PyMC(Backend):
             seed=request.seed,
             progress=self._shows_progress(request),
         )
-        model = Deferred(lambda: build_model(design, table, centered=self.parametrization == "centered"))
+        model = Deferred(partial(build_model, design, table, centered=self.parametrization == "centered"))
         sampled = self._sample(design, table, model, options)
         sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         again: dict[str, str] = {}
@@ -219,7 +220,7 @@ class PyMC(Backend):
             )
             sampled = self._sample(design, table, model, options)
             sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
-        made = estimates_of(
+        made = estimates_of_draws(
             design,
             sampled,
             table.texts,

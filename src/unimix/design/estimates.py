@@ -55,6 +55,21 @@ class Deferred:
             self._made = self._make()
         return self._made
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: how it is made, not the thing."""
+        return {"_make": self._make, "_made": None}
+
+
+@dataclass(frozen=True)
+class Absent:
+    """In the place of an engine's own object that is not here.
+
+    Attributes:
+        why: Said to whoever asks for it.
+    """
+
+    why: str
+
 
 class Generative(Protocol):
     """A model that can say what it would generate before it sees a response."""
@@ -98,7 +113,8 @@ class Estimates:
         priors: Prior per parameter, as text.
         provenance: For each quantity that is not the engine's own word: whose it is, and why.
         posterior: ArviZ object with the draws, or None.
-        native: The engine's own object; :class:`Deferred` where it takes time to make and the fit did not need it.
+        native: The engine's own object; :class:`Deferred` where it takes time to make and the fit did not need it,
+            :class:`Absent` where another process had it.
         generative: The model as something to draw from, where the engine has one.
     """
 

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from unimix.design.arrays import Design
-from unimix.design.estimates import Deferred, Generative
+from unimix.design.estimates import Absent, Deferred, Generative
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
@@ -126,8 +126,14 @@ class FittedModel:
 
     @property
     def native(self) -> Any:
-        """The engine's own object; None in a loaded result."""
+        """The engine's own object; None in a loaded result.
+
+        Raises:
+            UnimixError: If the fit had a limit: it then ran in a process of its own, where the object was left.
+        """
         found = self._unsaved.native
+        if isinstance(found, Absent):
+            raise UnimixError(found.why)
         return found.get() if isinstance(found, Deferred) else found
 
     @property

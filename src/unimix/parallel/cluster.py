@@ -1,110 +1,107 @@
-"""Jobs on the workers of a Dask cluster, whose workers may come, go and be killed.
+"""Jobs on a Dask cluster, whose workers may come, go and be killed.
 
-joblib's own Dask backend is asked for its client only: it waits for ever for a job whose workers were killed, and what
-it scatters is gone with the workers that hold it.
+``distributed`` itself gives the jobs of a dead worker to another one. It does not pass the test with a job that kills
+every worker: all jobs that waited on a worker are blamed for its death, and with the deadly job innocent ones are given
+up, whatever ``retries=`` says. joblib's Dask backend, of which only the client is used, waits for ever for a job that
+was given up.
 """
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from unimix.errors import WorkerError
-from unimix.parallel.task_cache import do, pack
+from unimix.parallel.pickling import SentOnce
 
 FEWEST_WAITING = 16
 """Jobs handed to the scheduler at least, so that it sees that more workers are of use."""
 
+Task = tuple[int, Callable[[Any], Any], Any]
 
-def on_dask(client: Any, tasks: Iterable[tuple[int, Callable[[Any], Any], Any]]) -> Iterator[tuple[int, Any]]:
+
+def on_dask(client: Any, tasks: Iterable[Task]) -> Iterator[tuple[int, Any]]:
     """Do jobs on a cluster; the answers as they come, each with its number.
 
-    A job whose workers died again and again is done once more while nothing else runs: the scheduler blames all jobs
-    that waited on a worker for its death. What fails alone, too, is answered with a :class:`unimix.WorkerError`.
+    A job that was given up is done once more while nothing else runs. What fails alone, too, is answered with a
+    :class:`unimix.WorkerError`.
 
     Args:
-        client: Of ``dask.distributed``.
+        client: The ``dask.distributed.Client``.
         tasks: Number, work and job; jobs of one work in a row.
     """
     from distributed import KilledWorker, as_completed
 
     queue = as_completed(with_results=True, raise_errors=False)
-    waiting: dict[str, tuple[int, _Sent, Any]] = {}
-    suspects: deque[tuple[int, _Sent, Any]] = deque()
-    todo = iter(_sent(client, tasks))
+    sender, todo = _Sender(client), iter(tasks)
+    running: dict[str, Task] = {}
+    given_up: deque[Task] = deque()
 
-    def submit(task: tuple[int, _Sent, Any], suffix: str = "") -> None:
-        number, work, job = task
-        key = f"unimix-{work.parcel.token}-{number}{suffix}"
-        future = client.submit(do, work.parcel.token, work.content(), job, key=key, pure=False)
-        waiting[future.key] = task
+    def submit(task: Task, suffix: str = "") -> None:
+        future = sender.submit(task, suffix)
+        running[future.key] = task
         queue.add(future)
 
-    def top_up() -> None:
+    def fill() -> None:
         most = max(2 * sum(client.nthreads().values()), FEWEST_WAITING)
-        while len(waiting) < most and (task := next(todo, None)) is not None:
+        for task in islice(todo, max(most - len(running), 0)):
             submit(task)
-        if not waiting and suspects:
-            submit(suspects.popleft(), "-alone")
+        if not running and given_up:
+            submit(given_up.popleft(), "-alone")
 
     try:
-        top_up()
-        while waiting:
-            future, found = next(queue)
-            task = waiting.pop(future.key)
+        fill()
+        while running:
+            future, answer = next(queue)
+            task = running.pop(future.key)
             if future.status == "finished":
-                yield task[0], found
+                yield task[0], answer
             elif future.status != "error":
                 raise WorkerError(f"The cluster gave up a job ({future.status}): was it closed?")
-            elif not isinstance(found[1], KilledWorker):
-                raise found[1].with_traceback(found[2])
+            elif not isinstance(answer[1], KilledWorker):
+                raise answer[1].with_traceback(answer[2])
             elif future.key.endswith("-alone"):
-                yield task[0], WorkerError(_words(found[1]))
+                yield (
+                    task[0],
+                    WorkerError(
+                        "Every worker process that tried it ended before it was done (killed, out of memory, or "
+                        f"crashed): {answer[1]}"
+                    ),
+                )
             else:
-                suspects.append(task)
-            top_up()
+                given_up.append(task)
+            fill()
     finally:
-        left = list(queue.futures)
-        if left:
-            client.cancel(left)
+        client.cancel(list(queue.futures))
 
 
-def _words(error: Exception) -> str:
-    return f"Every worker process that tried it ended before it was done (killed, out of memory, or crashed): {error}"
+class _Sender:
+    """Sends work as a task of its own, which opens it: what is lost with a worker is opened again on another one."""
 
-
-class _Sent:
-    """Work that is on the cluster as a task of its own: a copy that is lost is made again from the scheduler's."""
-
-    def __init__(self, client: Any, work: Callable[[Any], Any]) -> None:
-        self.parcel = pack(work)
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._times = 0
+        self._work: Callable[[Any], Any] | None = None
         self._future: Any = None
 
-    def content(self) -> Any:
-        """A future of the parcel's bytes; a new one where the scheduler blamed them for the death of workers."""
+    def submit(self, task: Task, suffix: str) -> Any:
+        """A future of the answer."""
         import dask
 
+        number, work, job = task
+        if work is not self._work:
+            self._work, self._sent, self._future, self._times = work, SentOnce(work), None, 0
         if self._future is None or self._future.status not in ("pending", "finished"):
             self._times += 1
-            key = f"unimix-{self.parcel.token}-work-{self._times}"
+            key = f"unimix-{self._sent.token}-work-{self._times}"
+            function, arguments = self._sent.__reduce__()  # not itself: the scheduler would open it, too
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
-                self._future = self._client.submit(_same, self.parcel.content.tobytes(), key=key, pure=False)
-        return self._future
-
-
-def _sent(client: Any, tasks: Iterable[tuple[int, Any, Any]]) -> Iterator[tuple[int, _Sent, Any]]:
-    last, sent = None, None
-    for number, work, job in tasks:
-        if sent is None or work is not last:
-            last, sent = work, _Sent(client, work)
-        yield number, sent, job
-
-
-def _same(content: bytes) -> bytes:
-    return content
+                self._future = self._client.submit(function, *arguments, key=key, pure=False)
+        return self._client.submit(
+            operator.call, self._future, job, key=f"unimix-{self._sent.token}-{number}{suffix}", pure=False
+        )
 
 
 __all__ = ["on_dask"]

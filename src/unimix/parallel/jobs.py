@@ -10,8 +10,8 @@ from numbers import Integral
 from typing import Any, TypeVar
 
 from unimix.errors import EngineNotInstalledError, OptionError, WorkerError, to_type
+from unimix.parallel.pickling import SentOnce
 from unimix.parallel.progress import shown
-from unimix.parallel.task_cache import do, pack
 from unimix.versions import pip_line
 
 Job = TypeVar("Job")
@@ -85,7 +85,7 @@ def stream_jobs(
     if fault:
         raise OptionError(fault)
     numbered = ((i, work, job) for i, (work, job) in enumerate(tasks))
-    yield from shown(_road(numbered, n_jobs, alike=alike), total, title, unit, progress=progress)
+    yield from shown(_answers(numbered, n_jobs, alike=alike), total, title, unit, progress=progress)
 
 
 def jobs_fault(n_jobs: object) -> str:
@@ -95,7 +95,7 @@ def jobs_fault(n_jobs: object) -> str:
     return f"n_jobs={n_jobs!r}: a number of processes, or -1 for all cores."
 
 
-def _road(
+def _answers(
     tasks: Iterable[tuple[int, Callable[[Any], Any], Any]], n_jobs: int | None, *, alike: bool
 ) -> Iterator[tuple[int, Any]]:
     if n_jobs == 1 or (n_jobs is None and "joblib" not in sys.modules):
@@ -118,8 +118,9 @@ def _here(tasks: Iterable[tuple[int, Callable[[Any], Any], Any]]) -> Iterator[tu
 
 def _client_of(backend: Any) -> Any:
     """The client of joblib's Dask backend; None of another."""
-    module = sys.modules.get("joblib._dask")
-    return backend.client if module and isinstance(backend, module.DaskDistributedBackend) else None
+    distributed = sys.modules.get("distributed")
+    client = getattr(backend, "client", None)
+    return client if distributed and isinstance(client, distributed.Client) else None
 
 
 def _in_processes(
@@ -129,15 +130,12 @@ def _in_processes(
     in_hand: set[int] = set()
 
     def calls() -> Iterator[Any]:
-        last, parcel = None, None
+        last, sent = None, None
         for number, work, job in tasks:
             in_hand.add(number)
-            if shared:
-                yield joblib.delayed(_numbered)(number, work, job)
-                continue
-            if parcel is None or work is not last:
-                last, parcel = work, pack(work)
-            yield joblib.delayed(_numbered_do)(number, parcel.token, parcel.content, job)
+            if work is not last:
+                last, sent = work, work if shared else SentOnce(work)
+            yield joblib.delayed(_numbered)(number, sent, job)
 
     batch = "auto" if alike else 1
     try:
@@ -165,10 +163,6 @@ def _streamed(joblib: Any, backend: Any, calls: Iterator[Any], n_jobs: int | Non
 
 def _numbered(number: int, work: Callable[[Any], Any], job: Any) -> tuple[int, Any]:
     return number, work(job)
-
-
-def _numbered_do(number: int, token: str, content: Any, job: Any) -> tuple[int, Any]:
-    return number, do(token, content, job)
 
 
 def check_seed(seed: object) -> None:

@@ -1,7 +1,8 @@
 """What every engine does with every kind of model: certified, flagged, refused, or wrong without a word.
 
 Each model is fitted by each engine through its adapter, and each result is put before the same judge: the certificate,
-which evaluates the likelihood itself. ``python -m unimix.testing --all`` makes the table.
+which evaluates the likelihood itself. ``python -m unimix.testing --all`` makes the table. It is part of the installed
+package because the author of a backend in another package holds it against the certificate by it before a release.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.certificate import messages as words
+from unimix.analysis.certificate import messages
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.design.arrays import Design
@@ -61,7 +61,7 @@ class GeneralisedGround:
         at = self.point(fit)
         if at is None:
             check = Check(name="same model", passed=None, said="its dispersion parameters are not known")
-            return words.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
+            return messages.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
         if fit.fixed.interval == "credible":
             return self._bayes(fit, at)
         criterion = fit.criteria.criterion
@@ -69,12 +69,12 @@ class GeneralisedGround:
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
             said = "our criterion has no value at its estimates"
-            return words.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+            return messages.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         best = self.best(nodes)
         covariance = covariance_of(best, self.conditioned)[0]
         scale = np.sqrt(np.diag(self._cov(covariance)))
         checks = [
-            words.rows_check(fit, self.design),
+            messages.rows_check(fit, self.design),
             arithmetic(fit, self.design),
             self._same_model(fit, at, value),
             self._optimum(fit, at, value, best, scale, nodes),
@@ -85,16 +85,16 @@ class GeneralisedGround:
             kinds = {"observed information": scale}
             if not fit.random and self.design.family.parameters:
                 kinds["Pearson dispersion"] = self._pearson(fit, at)
-            checks.append(words.standard_errors(fit, kinds, ROUGH))
+            checks.append(messages.standard_errors(fit, kinds, ROUGH))
         gap = self._gap(value, best, at, criterion)
-        return words.conclude(
+        return messages.conclude(
             fit,
             checks,
             gap=gap,
             best_value=best.value,
             best_fixed=self.way_back.inverse @ best.point.beta,
             best_sd=self._sds(best),
-            boundary=words.boundary(fit, at.factors, best.point.factors),
+            boundary=messages.boundary(fit, at.factors, best.point.factors),
         )
 
     def _gap(self, value: float, best: Found, at: Point, criterion: str) -> float:
@@ -131,7 +131,7 @@ class GeneralisedGround:
         known: dict[str, float] = {}
         if fit.criteria.criterion == EXPECTED:
             known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
-        return words.same_model(fit, value, known, 0.0)
+        return messages.same_model(fit, value, known, 0.0)
 
     def _optimum(self, fit: FittedModel, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
         gap = self._gap(value, best, at, fit.criteria.criterion)
@@ -145,7 +145,7 @@ class GeneralisedGround:
             "largest eigenvalue of -Hessian": float(eigenvalues.max(initial=-np.inf)),
             "nodes": float(nodes),
         }
-        return words.optimum(fit, gap, moved, self._sds(best), numbers)
+        return messages.optimum(fit, gap, moved, self._sds(best), numbers)
 
     def _pearson(self, fit: FittedModel, at: Point) -> FloatArray:
         """Standard errors of a generalised linear model: expected information, Pearson estimate of the dispersion."""
@@ -167,7 +167,7 @@ class GeneralisedGround:
         for block, turn, modes in zip(fit.random, self.way_back.blocks, own.modes, strict=True):
             sd = np.maximum(np.asarray(block.sd), 1e-6 / np.asarray(block.unit))
             worst.append(float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
-        return words.group_effects(float(np.max(worst)))
+        return messages.group_effects(float(np.max(worst)))
 
     def _bayes(self, fit: FittedModel, at: Point) -> Certificate:
         scalar = len(self.design.blocks) == 1 and self.design.blocks[0].q == 1
@@ -187,10 +187,10 @@ class GeneralisedGround:
             )
             numbers = {"pull (SE)": float(pull.max(initial=0.0)), "gap": best.value - value}
             check = Check(name="approximation", passed=None, said=said, numbers=numbers)
-            return words.not_checkable(fit, check, _refused(f"it is {said}"))
-        return words.conclude(
+            return messages.not_checkable(fit, check, _refused(f"it is {said}"))
+        return messages.conclude(
             fit,
-            [words.rows_check(fit, self.design), words.posterior(fit, pull, best.value - value, name)],
+            [messages.rows_check(fit, self.design), messages.posterior(fit, pull, best.value - value, name)],
             gap=best.value - value,
             best_value=best.value,
             best_fixed=best_beta,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.certificate import messages as words
+from unimix.analysis.certificate import messages
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.design.arrays import Design, RandomBlock
@@ -72,19 +72,19 @@ class LinearGround:
         at = self.point(fit, reml=reml)
         reach = REACH_CROSSED if self.criterion.data.rest else REACH
         if at.sigma < reach:
-            return words.out_of_reach(fit, at.sigma, reach)
+            return messages.out_of_reach(fit, at.sigma, reach)
         checks = [self._bayes(fit, at)] if sampled else self._frequentist(fit, at, reml=reml)
-        checks[:0] = [words.rows_check(fit, self.design), arithmetic(fit, self.design)]
+        checks[:0] = [messages.rows_check(fit, self.design), arithmetic(fit, self.design)]
         best = self.best(reml=reml)
         value = self._value(fit, at, reml=reml)
-        return words.conclude(
+        return messages.conclude(
             fit,
             checks,
             gap=best.profile.value - value,
             best_value=best.profile.value - self.lost(reml=reml),
             best_fixed=self._fixed(best.profile.beta),
             best_sd=self._sds(reml=reml),
-            boundary=words.boundary(fit, list(at.factors), best.factors),
+            boundary=messages.boundary(fit, list(at.factors), best.factors),
         )
 
     def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
@@ -119,7 +119,7 @@ class LinearGround:
         """Whether the engine fitted independent effects where the model has correlated ones."""
         value = self._value(fit, at, reml=reml)
         lost = self.best(reml=reml).profile.value - value
-        found = words.independent(fit) if lost > NOTICEABLE else []
+        found = messages.independent(fit) if lost > NOTICEABLE else []
         if not found:
             return []
         # In the user's columns: conditioned ones mix them.
@@ -134,7 +134,7 @@ class LinearGround:
             ]
         rows = well_scaled(self.design).rows
         best = search(form(replace(rows, blocks=tuple(single))), reml=reml).profile.value
-        return [words.left_out(fit, found, lost)] if abs(best - value) < NOTICEABLE else []
+        return [messages.left_out(fit, found, lost)] if abs(best - value) < NOTICEABLE else []
 
     def _same_model(self, fit: FittedModel, at: Evaluation, scale: FloatArray, *, reml: bool) -> Check:
         n, p = self.design.n, self.design.p
@@ -146,14 +146,14 @@ class LinearGround:
             f"the log-likelihood of {'ML, not REML' if reml else 'REML, not ML'}": other - ours,
             "without the weights' constant sum(log w)/2": -self.log_weights,
             "with twice the weights' constant sum(log w)/2": self.log_weights,
-            "without n log(2 pi)/2": n * words.HALF_LOG_2PI,
-            "without (n - p) log(2 pi)/2": (n - p) * words.HALF_LOG_2PI,
-            "with n instead of n - p in log(2 pi)/2": -p * words.HALF_LOG_2PI,
+            "without n log(2 pi)/2": n * messages.HALF_LOG_2PI,
+            "without (n - p) log(2 pi)/2": (n - p) * messages.HALF_LOG_2PI,
+            "with n instead of n - p in log(2 pi)/2": -p * messages.HALF_LOG_2PI,
             "with log|X'X|/2 added": log_x,
             "with log|X'X|/2 taken off": -log_x,
         }
         off = float(np.max(np.abs(self._fixed(self.beta(fit)) - self.criterion.beta(at)) / scale, initial=0.0))
-        return words.same_model(fit, ours, known, off)
+        return messages.same_model(fit, ours, known, off)
 
     def _optimum(self, fit: FittedModel, at: Evaluation, scale: FloatArray, *, reml: bool) -> Check:
         best, value = self.best(reml=reml), self._value(fit, at, reml=reml)
@@ -168,7 +168,7 @@ class LinearGround:
             "largest eigenvalue of -Hessian": float(values.max()),
             "fixed effects move by (SE)": moved,
         }
-        return words.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
+        return messages.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
 
     def _effects(self, fit: FittedModel, at: Evaluation) -> Check:
         worst = [0.0]
@@ -177,7 +177,7 @@ class LinearGround:
             worst.append(float((np.abs(np.asarray(block.modes) - modes) / sd).max()))
             exact = np.sqrt(np.maximum(np.einsum("lii->li", covariances), 0.0))
             worst.append(float((np.abs(np.asarray(block.mode_sd) - exact) / sd).max()))
-        return words.group_effects(float(np.max(worst)))
+        return messages.group_effects(float(np.max(worst)))
 
     def _inference(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
         m = self.criterion.way_back.coefficients
@@ -186,21 +186,21 @@ class LinearGround:
             "generalised least squares": np.sqrt(np.diag(self.criterion.beta_cov(at))),
             "observed information": np.sqrt(np.maximum(np.diag(observed), 0.0)),
         }
-        edge = words.boundary(fit, list(at.factors))
+        edge = messages.boundary(fit, list(at.factors))
         dfs = {"satterthwaite": df_of_contrasts(at.satterthwaite, m)}
         dfs["residual"] = np.full(self.design.p, float(self.design.n - self.design.p))
         if reml:
             adjusted = self.criterion.coefficients_cov(at.kenward_roger.adjusted)  # type: ignore[arg-type]
             kinds["Kenward-Roger"] = np.sqrt(np.diag(adjusted))
             dfs["kenward-roger"] = df_of_contrasts(at.kenward_roger, m)
-        return [words.standard_errors(fit, kinds), words.degrees(fit, dfs, singular=bool(edge))]
+        return [messages.standard_errors(fit, kinds), messages.degrees(fit, dfs, singular=bool(edge))]
 
     def _bayes(self, fit: FittedModel, at: Evaluation) -> Check:
         best = self.best(reml=True)
         se = np.sqrt(np.diag(self.criterion.coefficients_cov(best.profile.sigma**2 * best.profile.cov_unscaled)))
         pull = np.abs(fit.fixed.estimate - self._fixed(best.profile.beta)) / se
         lost = best.profile.value - at.log_likelihood(reml=True)
-        return words.posterior(fit, pull, lost, "REML")
+        return messages.posterior(fit, pull, lost, "REML")
 
     def _without_groups(self, fit: FittedModel) -> Certificate:
         design = self.design
@@ -215,7 +215,7 @@ class LinearGround:
         ours = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + self.log_weights
         off = float(np.max(np.abs(fit.fixed.estimate - beta) / se, initial=0.0))
         if fit.fixed.interval == "credible":
-            checks = [words.posterior(fit, np.abs(fit.fixed.estimate - beta) / se, 0.5 * off**2, "least squares")]
+            checks = [messages.posterior(fit, np.abs(fit.fixed.estimate - beta) / se, 0.5 * off**2, "least squares")]
         else:
             known = {"without the weights' constant sum(log w)/2": -self.log_weights}
             spread = Check(
@@ -226,11 +226,11 @@ class LinearGround:
             checks = [
                 arithmetic(fit, design),
                 spread,
-                words.same_model(fit, ours, known, off),
-                words.standard_errors(fit, {"least squares": se}),
-                words.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),
+                messages.same_model(fit, ours, known, off),
+                messages.standard_errors(fit, {"least squares": se}),
+                messages.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),
             ]
-        return words.conclude(
+        return messages.conclude(
             fit,
             checks,
             gap=0.5 * off**2,

@@ -12,8 +12,8 @@ from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
+from unimix.stats import predictor
 from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
-from unimix.stats.predictor import linear_predictors as predictors
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -127,7 +127,7 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
 
 def linear_predictors(design: Design, draws: Draws) -> FloatArray:
     """X beta + Z b + offset of every row under every draw, shape (S, n)."""
-    return predictors(design, draws.beta, draws.effects)
+    return predictor.linear_predictors(design, draws.beta, draws.effects)
 
 
 def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> FloatArray:

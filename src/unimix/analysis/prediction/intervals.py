@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from unimix.analysis.means.denominator_df import variance_and_df
 from unimix.analysis.prediction.distributions import (
     Placed,
     Predictive,
@@ -23,6 +22,7 @@ from unimix.analysis.prediction.distributions import (
     rows_of,
 )
 from unimix.analysis.prediction.draws import dispersion_of, is_sampled
+from unimix.analysis.prediction.error_variance import variance_and_df
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from unimix.backends.base import Backend, FitRequest
 from unimix.backends.cost import Cost, most, pace, sizes_of
-from unimix.backends.r import bridge as rbridge
+from unimix.backends.r.bridge import RBridge, connect
 from unimix.r_installation import find_r, install_lines, rpy2_requirements
 from unimix.versions import fault, install_line, requirements
 
@@ -53,13 +53,13 @@ class RBackend(Backend):
         bridge.prepare(self.r_needed())
         return bridge
 
-    def checked_bridge(self) -> rbridge.RBridge:
+    def checked_bridge(self) -> RBridge:
         """R, with all packages that these options need.
 
         Raises:
             EngineNotInstalledError: If one is missing.
         """
-        bridge = rbridge.connect(self.info.name, self.install_lines)
+        bridge = connect(self.info.name, self.install_lines)
         bridge.require(list(dict.fromkeys([*self.info.r_packages, *self.r_needed()])), self.info.name)
         return bridge
 
@@ -85,7 +85,7 @@ class RBackend(Backend):
 
     def versions(self) -> dict[str, str]:
         """Versions of the Python packages, R and the R packages."""
-        bridge = rbridge.connect(self.info.name, self.install_lines)
+        bridge = connect(self.info.name, self.install_lines)
         return {**super().versions(), **bridge.versions([*self.r_needed(), self.r_beneath])}
 
 

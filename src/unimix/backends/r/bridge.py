@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends.time_limits import stopped_by, uncut, undisturbed
+from unimix.backends.interrupts import shield_interrupts
 from unimix.errors import EngineBrokenError, EngineNotInstalledError, FitError, to_type
 from unimix.r_installation import find_r, install_lines
 
@@ -242,31 +242,30 @@ def quiet_console() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def at_work(*, warns: bool = False) -> Iterator[list[str]]:
-    """Hold R for a piece of work: what it prints is taken, and Ctrl-C and the limits of a fit end it.
+    """Hold R for a piece of work: what it prints is taken, and Ctrl-C ends it.
 
-    Python's own handler of Ctrl-C waits for the end of the block (:func:`uncut`): an exception that it raises in a
-    callback of R or in a finalizer is lost, and one on the way into a clean-up leaves things as they are.
+    Python's own handler of Ctrl-C waits for the end of the block (:func:`shield_interrupts`): an exception that it
+    raises in a callback of R or in a finalizer is lost, and one on the way into a clean-up leaves things as they are.
 
     Args:
         warns: Let R say its warnings at once.
     """
     loud = immediate_warnings() if warns else contextlib.nullcontext()
-    with undisturbed(), LOCK, uncut(), quiet_console() as said, loud, interruptible():
+    with LOCK, shield_interrupts(), quiet_console() as said, loud, interruptible():
         yield said
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C and the limits of a fit reach R."""
-    here, polled = threading.get_ident(), r_variable("R_PolledEvents", ctypes.c_void_p)
+    """Let Ctrl-C reach R."""
+    polled = r_variable("R_PolledEvents", ctypes.c_void_p)
     former = polled.value
 
-    def interrupt() -> bool:
+    def interrupt() -> None:
         polled.value = ctypes.cast(_interruption(), ctypes.c_void_p).value
-        return _evaluates(here)
 
     try:
-        with undisturbed(), _on_ctrl_c(interrupt), stopped_by(interrupt):
+        with _on_ctrl_c(interrupt):
             yield
     finally:
         polled.value = former
@@ -294,18 +293,6 @@ def _interruption() -> Any:
             pending.value = 1
 
     return ctypes.CFUNCTYPE(None)(interrupt_here)
-
-
-def _evaluates(thread: int) -> bool:
-    """Whether R evaluates a call for a thread, perhaps with a callback into Python."""
-    from rpy2.rinterface_lib import callbacks
-
-    frame, above = sys._current_frames().get(thread), None
-    while frame is not None:
-        if _tries(frame):
-            return above is None or above.f_code.co_filename in (callbacks.__file__, __file__)
-        frame, above = frame.f_back, frame
-    return False
 
 
 def _tries(frame: FrameType) -> bool:

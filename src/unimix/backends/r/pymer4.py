@@ -19,9 +19,18 @@ import numpy.typing as npt
 
 from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.capture import unique_lines
-from unimix.backends.r import bridge as rbridge
 from unimix.backends.r import glmer
 from unimix.backends.r.backend import RBackend, prior_weights, r_family
+from unimix.backends.r.bridge import (
+    LOCK,
+    RBridge,
+    at_work,
+    connect,
+    conversions,
+    immediate_warnings,
+    placeholders,
+    quiet_console,
+)
 from unimix.backends.r.mermod import (
     PYMER4_FAMILIES,
     R_PACKAGES,
@@ -80,8 +89,8 @@ class Pymer4(LmerBackend):
         """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
         self.checked_bridge()
         if "pymer4.models" not in sys.modules:
-            absent = rbridge.placeholders(self.info.r_optional, self.info.name)
-            with rbridge.LOCK, rbridge.quiet_console(), rbridge.immediate_warnings(), absent:
+            absent = placeholders(self.info.r_optional, self.info.name)
+            with LOCK, quiet_console(), immediate_warnings(), absent:
                 super(RBackend, self).load()
                 importlib.import_module("pymer4.models")
         return sys.modules["pymer4.models"]
@@ -90,11 +99,11 @@ class Pymer4(LmerBackend):
         if not problem.design.family.is_linear:
             settings = self.glmer_settings(problem.request)
             return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
-        bridge = rbridge.connect(self.info.name, self.install_lines)
+        bridge = connect(self.info.name, self.install_lines)
         design, constant, provenance = homoscedastic(problem.design, self.r_request(problem.request))
         data, text = _frame(design)
         call = call_text(text, design, problem.request, self.control_text())
-        with rbridge.conversions(), rbridge.at_work(warns=True) as said:
+        with conversions(), at_work(warns=True) as said:
             made = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
             search = self._steer(made, bridge, problem) if design.blocks else _Search()
             trouble = _run(made)
@@ -118,12 +127,12 @@ class Pymer4(LmerBackend):
         return read_merMod(answer, problem, constant, road, call, finished=finished, own=own)
 
     def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
-        bridge = rbridge.connect(self.info.name, self.install_lines)
+        bridge = connect(self.info.name, self.install_lines)
         design = problem.design
         name, link = r_family(design.family)
         data, text = _frame(design)
         weights = prior_weights(design)
-        with rbridge.conversions(), rbridge.at_work(warns=True) as said:
+        with conversions(), at_work(warns=True) as said:
             made = (engine.glmer if design.blocks else engine.glm)(
                 text,
                 data,
@@ -147,7 +156,7 @@ class Pymer4(LmerBackend):
         answer |= {**more, "notes": [*answer["notes"], *notes]}
         return glmer.read_glmer(answer, problem, settings, road | n_starts_told(search.n_starts), call)
 
-    def _steer(self, made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+    def _steer(self, made: Any, bridge: RBridge, problem: Problem) -> _Search:
         """Make the class pass on the method, the controls and further starts, which ``fit`` has no arguments for."""
         lmer, record = made._r_func, _Search()
         controls = importlib.import_module("pymer4.tidystats.lmerTest").lmer_control
@@ -193,7 +202,7 @@ def _best_of(
     further: Callable[[dict[str, Any]], list[Any]],
     own: Any,
     made: Any,
-    bridge: rbridge.RBridge,
+    bridge: RBridge,
     record: _Search,
     n_blocks: int,
 ) -> Callable[..., Any]:
@@ -224,7 +233,7 @@ def _best_of(
     return best
 
 
-def _steer_glmer(made: Any, bridge: rbridge.RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
+def _steer_glmer(made: Any, bridge: RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
     """The same for ``glmer``: controls, quadrature, offset and further starts."""
     fitter, record = made._r_func, _Search()
     library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
@@ -248,7 +257,7 @@ def _steer_glmer(made: Any, bridge: rbridge.RBridge, problem: Problem, settings:
     return record
 
 
-def _steer_glm(made: Any, bridge: rbridge.RBridge, problem: Problem) -> _Search:
+def _steer_glm(made: Any, bridge: RBridge, problem: Problem) -> _Search:
     """Make ``glm`` pass on the offset and a tolerance that its default lacks."""
     del bridge
     fitter = made._r_func

@@ -238,7 +238,7 @@ def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attribut
     )
 
 
-def estimates_of(
+def estimates_of_draws(
     design: Design,
     sampled: Sampled,
     priors: Mapping[str, str],

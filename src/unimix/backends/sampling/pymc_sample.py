@@ -259,7 +259,7 @@ def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
 
 
 def wait_for(sampler: Any) -> Any:
-    """Wait for nutpie; unlike its blocking call, Ctrl-C and limits discard the draws and are passed on."""
+    """Wait for nutpie; unlike its blocking call, Ctrl-C discards the draws and is passed on."""
     try:
         while True:
             with contextlib.suppress(TimeoutError):

@@ -21,13 +21,12 @@ from unimix.result import Effects, FitResult
 from unimix.workflows.comparison.build import build_comparison
 from unimix.workflows.comparison.comparison import Comparison
 from unimix.workflows.comparison.failure import Failure
-from unimix.workflows.many.store import Entry, latest, scan
+from unimix.workflows.many.store import Names, StoredFit, scan
 
 NAMES = ("formula", "data", "backend")
 WORDS = ("formula", "data set", "backend")
 SHOWN = 20
 """Rows of a long table that are printed."""
-Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -45,25 +44,20 @@ class ManyFits(TableResult):
 
     path: Path | None
     notes: tuple[str, ...]
-    _entries: tuple[Entry, ...] = field(repr=False)
-    _home: Path = field(repr=False, default_factory=Path.cwd)
-
-    @property
-    def _file(self) -> Path | None:
-        return None if self.path is None else self._home / self.path
+    _fits: tuple[StoredFit, ...] = field(repr=False)
 
     @cached_property
-    def _by_key(self) -> dict[Key, Entry]:
-        return {e.names: e for e in self._entries}
+    def _by_key(self) -> dict[tuple[str, ...], StoredFit]:
+        return {f.names: f for f in self._fits}
 
     @cached_property
     def _known(self) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(dict.fromkeys(e.names[i] for e in self._entries)) for i in range(len(NAMES)))
+        return tuple(tuple(dict.fromkeys(f.names[i] for f in self._fits)) for i in range(len(NAMES)))
 
     @property
     def formulas(self) -> dict[str, str]:
         """Texts of the formulas by name."""
-        return {e.names[0]: e.formula for e in self._entries}
+        return {f.names[0]: f.formula for f in self._fits}
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -83,7 +77,7 @@ class ManyFits(TableResult):
         """
         columns = ["state", "n_obs", "log_likelihood", "aic", "bic", "seconds", "error_type", "error"]
         frame = pd.DataFrame(
-            [[*e.names, *(e.summary.get(c) for c in columns)] for e in self._entries], columns=[*NAMES, *columns]
+            [[*f.names, *(f.summary.get(c) for c in columns)] for f in self._fits], columns=[*NAMES, *columns]
         )
         kinds = dict.fromkeys(("log_likelihood", "aic", "bic", "seconds"), "float64")
         return frame.astype({**kinds, "n_obs": "Int64"})
@@ -95,52 +89,42 @@ class ManyFits(TableResult):
         return table.loc[table["error_type"] != "", [*NAMES, "error_type", "error"]].reset_index(drop=True)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._fits)
 
-    def __iter__(self) -> Iterator[Key]:
-        return (e.names for e in self._entries)
+    def __iter__(self) -> Iterator[Names]:
+        return (f.names for f in self._fits)
 
     def __contains__(self, key: object) -> bool:
         return key in self._by_key
 
-    def items(self) -> Iterator[tuple[Key, FitResult]]:
+    def items(self) -> Iterator[tuple[Names, FitResult]]:
         """Names and result of every fit that has one, read one at a time."""
-        return ((e.names, e.load(self._file)) for e in self._entries if not e.summary["error_type"])
+        return ((f.names, f.load()) for f in self._fits if not f.summary["error_type"])
 
     def __getitem__(self, key: str | tuple[Any, ...]) -> FitResult:
-        return self._entry(key).load(self._file)
+        return self._stored(key).load()
 
-    def _entry(self, key: object) -> Entry:
+    def _stored(self, key: object) -> StoredFit:
         given = tuple(map(str, key)) if isinstance(key, tuple) else (str(key),)
-        needed = {i for i in range(len(NAMES)) if len(self._known[i]) > 1}
-        fitting = [c for c in combinations(range(len(NAMES)), len(given)) if needed <= set(c)]
-        for places in fitting:
-            full = [names[0] if names else "" for names in self._known]
-            for place, name in zip(places, given, strict=True):
-                full[place] = name
-            entry = self._by_key.get((full[0], full[1], full[2]))
-            if entry is not None:
-                return entry
-        raise OptionError(self._unknown(given, max(fitting, key=lambda c: self._hits(c, given), default=())))
-
-    def _hits(self, places: Sequence[int], given: tuple[str, ...]) -> int:
-        return sum(name in self._known[place] for place, name in zip(places, given, strict=True))
-
-    def _unknown(self, given: tuple[str, ...], places: Sequence[int]) -> str:
+        if stored := self._by_key.get(given):
+            return stored
+        fitting = [f for f in self._fits if given in combinations(f.names, len(given))]
+        if len(fitting) == 1:
+            return fitting[0]
+        told = ", ".join(map(repr, given))
+        every = [name for known in self._known for name in known]
         faults = [
-            f"{name!r} is no {WORDS[place]} here.{did_you_mean(name, self._known[place])}"
-            for place, name in zip(places, given, strict=False)
-            if name not in self._known[place]
+            f"{name!r} is no formula, data set or backend here.{did_you_mean(name, every)}"
+            for name in given
+            if name not in every
+        ] or [
+            f"{told} does not name one fit: type many[formula, data, backend]; a part that has a single value may be "
+            "left out."
+            if fitting
+            else f"{told} was not fitted."
         ]
-        if not faults:
-            faults = [
-                f"{', '.join(map(repr, given))} was not fitted."
-                if places
-                else f"{', '.join(map(repr, given))} does not name one fit: type many[formula, data, backend]; a part "
-                "that has a single value may be left out."
-            ]
-        known = [f"{WORDS[i]}s: {listing(map(repr, self._known[i]))}" for i in range(len(NAMES))]
-        return "\n".join([*faults, *known])
+        known = [f"{word}s: {listing(map(repr, names))}" for word, names in zip(WORDS, self._known, strict=True)]
+        raise OptionError("\n".join([*faults, *known]))
 
     def tidy(self, effects: Effects | Sequence[Effects] = "fixed", *, exponentiate: bool = False) -> pd.DataFrame:
         """The tidy tables of all results, one below the other, with the columns formula, data and backend in front.
@@ -170,26 +154,24 @@ class ManyFits(TableResult):
         Raises:
             OptionError: If a name is unknown or missing, or there is one engine only.
         """
-        chosen, faults = [], []
-        for i, name in enumerate((formula, data)):
-            known = self._known[i]
-            chosen.append(str(name) if name is not None else known[0] if known else "")
-            if (name is None and len(known) != 1) or (name is not None and str(name) not in known):
-                hint = did_you_mean(str(name), known) if name is not None else ""
-                told = (
-                    f"{name!r} is no {WORDS[i]} here.{hint}" if name is not None else f"There are several: {NAMES[i]}=."
-                )
-                faults.append(f"{told} Known: {listing(map(repr, known))}.")
+        faults = []
+        for word, argument, name, known in zip(WORDS, NAMES, (formula, data), self._known[:2], strict=False):
+            if name is None and len(known) > 1:
+                faults.append(f"There are several: {argument}=. Known: {listing(map(repr, known))}.")
+            elif name is not None and str(name) not in known:
+                hint = did_you_mean(str(name), known)
+                faults.append(f"{name!r} is no {word} here.{hint} Known: {listing(map(repr, known))}.")
         if faults:
             raise OptionError("\n".join(faults))
-        mine = [e for e in self._entries if e.names[:2] == tuple(chosen)]
-        fits = [e.load(self._file) for e in mine if not e.summary["error_type"]]
+        wanted = [None if name is None else str(name) for name in (formula, data)]
+        mine = [f for f in self._fits if all(w in (None, n) for w, n in zip(wanted, f.names, strict=False))]
+        fits = [f.load() for f in mine if not f.summary["error_type"]]
         lost = [
-            Failure(_plain(e), e.summary["error_type"], e.summary["error"]) for e in mine if e.summary["error_type"]
+            Failure(_plain(f), f.summary["error_type"], f.summary["error"]) for f in mine if f.summary["error_type"]
         ]
         if len(mine) < 2:
             raise OptionError("One engine only was asked: fit_many(..., backends=['pls', 'lme4']) has two to compare.")
-        return build_comparison(fits, lost, order=[_plain(e) for e in mine])
+        return build_comparison(fits, lost, order=[_plain(f) for f in mine])
 
     def _shown(self) -> pd.DataFrame:
         return self.table.drop(columns="error").head(SHOWN)
@@ -232,9 +214,9 @@ def plural(word: str, n: int) -> str:
     return word if n == 1 else f"{word}s"
 
 
-def _plain(entry: Entry) -> str:
+def _plain(stored: StoredFit) -> str:
     """The backend's own name, which a comparison numbers itself."""
-    return entry.names[2].split(" (", maxsplit=1)[0]
+    return stored.names[2].split(" (", maxsplit=1)[0]
 
 
 @suggests_names
@@ -254,10 +236,9 @@ def read_many(path: str | Path) -> ManyFits:
     if not file.is_file():
         raise DataError(f"There is no file {str(path)!r}. um.fit_many(..., path={str(path)!r}) writes one.")
     found = scan(file)
-    kept = tuple(latest(found.entries))
-    older = len(found.entries) - len(kept)
+    older = found.older
     told = (f"{older} older {plural('line', older)} under the same names {'is' if older == 1 else 'are'} ignored.",)
-    return ManyFits(file, (*found.notes, *(told if older else ())), kept)
+    return ManyFits(file, (*found.notes, *(told if older else ())), tuple(found.fits.values()))
 
 
 __all__ = ["ManyFits", "plural", "read_many"]

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 
 from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.design.frames import column_labels
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.formula.interpreter import parse
-from unimix.workflows.many import fingerprint
-from unimix.workflows.many.store import header_fault
+from unimix.workflows.many.digests import digest_value
+from unimix.workflows.many.store import Names, header_fault
 
 Formulas = str | Sequence[str] | Mapping[str, str]
 
@@ -28,58 +27,38 @@ class Fit:
     Attributes:
         names: Of formula, data set and backend.
         position: Among them.
+        formula: Its text.
+        engine: With its options.
         seed: Seed of its own.
     """
 
-    names: tuple[str, str, str]
+    names: Names
     position: tuple[int, int, int]
+    formula: str
+    engine: Backend
     seed: int | None
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything by name.
-
-    Attributes:
-        formulas: Texts.
-        datasets: Frames, or functions that load them.
-        engines: With their options.
-    """
-
-    formulas: dict[str, str]
-    datasets: dict[str, Any]
-    engines: dict[str, Backend]
-
-    def fits(self, seed: int | None) -> list[Fit]:
-        """All fits; those of one data set in a row, and within it those of one formula."""
-        return [
-            Fit((f, d, e), (i, j, k), _own_seed(seed, (i, j, k)))
-            for j, d in enumerate(self.datasets)
-            for i, f in enumerate(self.formulas)
-            for k, e in enumerate(self.engines)
-        ]
-
-    def key(self, fit: Fit, content: str, arguments: str) -> str:
-        """Digest of all that makes a fit this fit.
+    def key(self, identity: str, arguments: str) -> str:
+        """Digest of all that makes it this fit.
 
         Args:
-            fit: Which.
-            content: Digest or version of its data.
+            identity: What stands for its data.
             arguments: Digest of the arguments that all fits share.
         """
-        formula, _, backend = fit.names
-        engine = self.engines[backend]
-        text = self.formulas[formula]
-        parts = [
-            text,
-            fingerprint.of_functions(text),
-            content,
-            engine.info.name,
-            engine.model_dump_json(),
-            arguments,
-            fit.seed,
-        ]
-        return fingerprint.of_value(parts)
+        engine = self.engine.info.name, self.engine.model_dump_json()
+        return digest_value([self.formula, identity, *engine, arguments, self.seed])
+
+
+def fits_of(
+    formulas: Mapping[str, str], datasets: Iterable[str], engines: Mapping[str, Backend], seed: int | None
+) -> list[Fit]:
+    """All fits; those of one data set in a row, and within it those of one formula."""
+    return [
+        Fit((f, d, e), (i, j, k), formula, engine, _own_seed(seed, (i, j, k)))
+        for j, d in enumerate(datasets)
+        for i, (f, formula) in enumerate(formulas.items())
+        for k, (e, engine) in enumerate(engines.items())
+    ]
 
 
 def _own_seed(seed: int | None, position: tuple[int, int, int]) -> int | None:
@@ -88,22 +67,8 @@ def _own_seed(seed: int | None, position: tuple[int, int, int]) -> int | None:
     return int(np.random.SeedSequence(seed, spawn_key=position).generate_state(1)[0] % 2**31)
 
 
-def make_plan(
-    formulas: Any,
-    data: Any,
-    backends: Any,
-    *,
-    options: Mapping[str, Any] | None,
-    ziformula: str | None,
-    dispformula: str | None,
-    faults: list[str],
-) -> Plan:
-    """Name formulas, data sets and engines, and add what is wrong with them to the faults."""
-    texts = _formulas(formulas, ziformula, dispformula, faults)
-    return Plan(texts, _datasets(data, faults), _engines(backends, options, faults))
-
-
-def _formulas(given: Any, ziformula: str | None, dispformula: str | None, faults: list[str]) -> dict[str, str]:
+def formulas_of(given: Any, ziformula: str | None, dispformula: str | None, faults: list[str]) -> dict[str, str]:
+    """Formulas by name."""
     if isinstance(given, Mapping):
         found = _once([(str(k), v) for k, v in given.items()], "formulas", faults)
     elif isinstance(given, str):
@@ -132,7 +97,8 @@ def _once(pairs: Sequence[tuple[str, Any]], what: str, faults: list[str]) -> dic
     return dict(pairs)
 
 
-def _datasets(given: Any, faults: list[str]) -> dict[str, Any]:
+def datasets_of(given: Any, faults: list[str]) -> dict[str, Any]:
+    """Frames, or functions that load them, by name."""
     if isinstance(given, Mapping) and any(callable(v) or _is_frame(v) for v in given.values()):
         found = _once([(str(k), v) for k, v in given.items()], "data", faults)
     elif isinstance(given, list | tuple):
@@ -160,21 +126,20 @@ def _is_frame(value: Any) -> bool:
     return True
 
 
-def _engines(given: Any, options: Mapping[str, Any] | None, faults: list[str]) -> dict[str, Backend]:
+def engines_of(given: Any, options: Mapping[str, Any] | None, faults: list[str]) -> dict[str, Backend]:
+    """Engines with their options, by name."""
     if given is None:
         return {n: b for n, b in registry.others().items() if b.available()}
     engines, errors = registry.resolve_all(given, options)
     faults += map(str, errors)
     faults += [] if engines or errors else ["backends: name one engine at least."]
     labels = registry.numbered([e.info.name for e in engines])
-    for i, engine in enumerate(engines):
-        if any(_alike(engine, other) for other in engines[:i]):
-            faults.append(f"backends: {engine.info.name} is given twice with the same options.")
+    faults += [
+        f"backends: {e.info.name} is given twice with the same options."
+        for i, e in enumerate(engines)
+        if e in engines[:i]
+    ]
     return dict(zip(labels, engines, strict=True))
-
-
-def _alike(one: BaseModel, other: BaseModel) -> bool:
-    return type(one) is type(other) and one.model_dump() == other.model_dump()
 
 
 def versions_of(
@@ -213,4 +178,4 @@ def path_of(given: str | Path | None, faults: list[str]) -> Path | None:
     return path
 
 
-__all__ = ["Fit", "Formulas", "Plan", "make_plan", "path_of", "versions_of"]
+__all__ = ["Fit", "Formulas", "datasets_of", "engines_of", "fits_of", "formulas_of", "path_of", "versions_of"]

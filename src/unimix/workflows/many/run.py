@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,12 +13,22 @@ from unimix import api
 from unimix.backends.registry import DEFAULT_BACKEND, BackendLike
 from unimix.errors import WorkerError, listing
 from unimix.estimation.arguments import FitArguments, FitOptions, takes_arguments_of
+from unimix.formula.allowed import REGISTERED
 from unimix.parallel.jobs import jobs_fault, run_jobs, stream_jobs
-from unimix.workflows.many import fingerprint
+from unimix.workflows.many.digests import digest_value
 from unimix.workflows.many.fits import ManyFits, plural
-from unimix.workflows.many.plan import Fit, Formulas, Plan, make_plan, path_of, versions_of
-from unimix.workflows.many.store import Entry, Journal, latest
-from unimix.workflows.many.work import DataSet, Fitted, Job, failure, read
+from unimix.workflows.many.plan import (
+    Fit,
+    Formulas,
+    datasets_of,
+    engines_of,
+    fits_of,
+    formulas_of,
+    path_of,
+    versions_of,
+)
+from unimix.workflows.many.store import Journal, Names, StoredFit
+from unimix.workflows.many.work import DataSet, Fitted, failure, identify
 
 
 @takes_arguments_of(api.fit, FitOptions)
@@ -66,100 +77,101 @@ def fit_many(
         WorkerError: If a process on this machine was killed; what was finished is in the file.
     """
     faults: list[str] = []
-    plan = make_plan(
-        formulas,
-        data,
-        backends,
-        options=arguments.get("options"),
-        ziformula=arguments.get("ziformula"),
-        dispformula=arguments.get("dispformula"),
-        faults=faults,
-    )
+    parts = arguments.get("ziformula"), arguments.get("dispformula")
+    texts = formulas_of(formulas, *parts, faults)
+    sources = datasets_of(data, faults)
+    engines = engines_of(backends, arguments.get("options"), faults)
     file = path_of(path, faults)
-    named = versions_of(versions, plan.datasets, faults)
+    named = versions_of(versions, sources, faults)
     faults += filter(None, [jobs_fault(n_jobs)])
     asked = FitArguments.read(fit_many, formulas, data, arguments, faults=faults)
     # what belongs to the whole run, or to the engines, is no part of a single fit
     shared = replace(asked, options=None, seed=None, progress=False)
-    datasets = {name: DataSet(name, source, shared, as_text=file is not None) for name, source in plan.datasets.items()}
-    run = _Run(plan, datasets, n_jobs, asked.progress)
-    fits = plan.fits(asked.seed)
+    everything = " ".join(filter(None, (*texts.values(), *parts)))
+    dataset = DataSet(
+        "",
+        None,
+        shared,
+        as_text=file is not None,
+        formulas=tuple(texts.values()),
+        engines=tuple(engines.values()),
+        functions={name: function for name, function in REGISTERED.items() if f"{name}(" in everything},
+    )
+    datasets = {name: replace(dataset, name=name, source=source) for name, source in sources.items()}
+    fits = fits_of(texts, sources, engines, asked.seed)
+    run = _Run(datasets, n_jobs, asked.progress)
     if file is None:
-        return ManyFits(None, (), run.entries(fits))
-    digest = fingerprint.of_value(replace(shared, time_limit=None, memory_limit=None))
+        return _in_order(run.stored(fits, {}, None))
+    digest = digest_value(replace(shared, time_limit=None, memory_limit=None))
     with Journal(file) as journal:
-        contents = run.contents(named)
-        keys = {f.names: plan.key(f, contents[f.names[1]], digest) for f in fits}
-        return _resumed(run, fits, keys, journal, retry_failed=retry_failed)
+        identities = run.identities(named)
+        keys = {f.names: f.key(identities[f.names[1]][f.formula], digest) for f in fits}
+        found, done, left = journal.found, [], []
+        for fit in fits:
+            known, last = found.known.get(keys[fit.names]), found.fits.get(fit.names)
+            if known is None or (known.place is None and retry_failed):
+                left.append(fit)
+                continue
+            done.append(replace(known, names=fit.names, position=fit.position))
+            if last is None or last.key != known.key:  # a copy under these names: the last line of a name counts
+                done[-1] = journal.add(done[-1], known.text())
+        notes = list(found.notes)
+        if done:
+            notes.append(f"{len(done)} of {len(fits)} fits were in the file already.")
+        if others := len(found.known.keys() - set(keys.values())):
+            notes.append(
+                f"The file also holds {others} {plural('fit', others)} of other data, formulas or arguments: kept, and "
+                "left out here."
+            )
+        made = run.stored(left, keys, journal)
+        return _in_order([*done, *made], file, notes)
 
 
-def _resumed(
-    run: _Run, fits: list[Fit], keys: dict[tuple[str, str, str], str], journal: Journal, *, retry_failed: bool
-) -> ManyFits:
-    """Fit what the file does not hold."""
-    held: dict[str, Entry] = {}
-    for entry in journal.found.entries:
-        if entry.place is not None or (not retry_failed and entry.key not in held):
-            held[entry.key] = entry
-    done = [replace(held[keys[f.names]], names=f.names, position=f.position) for f in fits if keys[f.names] in held]
-    left = [f for f in fits if keys[f.names] not in held]
-    notes = list(journal.found.notes)
-    if done:
-        notes.append(f"{len(done)} of {len(fits)} fits were in the file already.")
-    own = set(keys.values())
-    others = sum(e.key not in own for e in journal.found.entries)
-    if others:
-        notes.append(
-            f"The file also holds {others} {plural('fit', others)} of other data, formulas or arguments: kept, and "
-            "left out here."
-        )
-    shown = {e.names: e for e in latest(journal.found.entries)}
-    for entry in done:
-        if shown.get(entry.names) != entry:
-            journal.repeat(entry)
-    made = run.entries(left, journal, keys)
-    ordered = sorted([*done, *made], key=lambda e: e.position)
-    return ManyFits(journal.path, tuple(notes), tuple(ordered))
+def _in_order(stored: Sequence[StoredFit], path: Path | None = None, notes: Sequence[str] = ()) -> ManyFits:
+    return ManyFits(path, tuple(notes), tuple(sorted(stored, key=lambda s: s.position)))
 
 
+@dataclass(frozen=True)
 class _Run:
-    """The fits of one call."""
+    """The data sets of one call, and where they are fitted."""
 
-    def __init__(self, plan: Plan, datasets: dict[str, DataSet], n_jobs: int | None, progress: bool | None) -> None:
-        self.plan, self.datasets, self.n_jobs, self.progress = plan, datasets, n_jobs, progress
+    datasets: dict[str, DataSet]
+    n_jobs: int | None
+    progress: bool | None
 
-    def contents(self, versions: Mapping[str, str]) -> dict[str, str]:
-        """What stands for the content of every data set; functions are called where fits will run."""
-        found = {name: f"version {v} of {name}" for name, v in versions.items()}
+    def identities(self, versions: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """What stands for every data set in keys, per formula; functions are called where fits will run."""
+        found = {n: dict.fromkeys(self.datasets[n].formulas, f"version {v} of {n}") for n, v in versions.items()}
         asked = [d for name, d in self.datasets.items() if name not in found]
         loaded = [d for d in asked if callable(d.source)]
-        answers = {d.name: read(d) for d in asked if not callable(d.source)}
+        found |= {d.name: identify(d) for d in asked if not callable(d.source)}
         if loaded:
             made = run_jobs(
-                read, loaded, n_jobs=self.n_jobs, progress=self.progress, title="reading data", unit="data sets"
+                identify, loaded, n_jobs=self.n_jobs, progress=self.progress, title="reading data", unit="data sets"
             )
-            answers |= {d.name: answer for d, answer in zip(loaded, made, strict=True)}
-        # a data set that cannot be read has fits that fail, which are tried again
-        return found | {name: digest or f"unread: {why}" for name, (digest, why) in answers.items()}
+            found |= {d.name: identities for d, identities in zip(loaded, made, strict=True)}
+        return found
 
-    def entries(
-        self, fits: list[Fit], journal: Journal | None = None, keys: Mapping[tuple[str, str, str], str] | None = None
-    ) -> tuple[Entry, ...]:
+    def stored(self, fits: Sequence[Fit], keys: Mapping[Names, str], journal: Journal | None) -> list[StoredFit]:
         """Fit, and keep every answer as it comes.
 
         Raises:
             WorkerError: With the fits that were in hand.
         """
-        made: list[Entry] = []
+        made: list[StoredFit] = []
         stream = stream_jobs(
             self._tasks(fits), len(fits), n_jobs=self.n_jobs, progress=self.progress, title="fit_many", alike=False
         )
         try:
             with contextlib.closing(stream):
-                for number, done in stream:
-                    if isinstance(done, WorkerError):
-                        done = Fitted(failure("WorkerError", str(done), None), None)  # noqa: PLW2901
-                    made.append(self._entry(fits[number], done, journal, keys or {}))
+                for number, answer in stream:
+                    if isinstance(answer, WorkerError):
+                        answer = Fitted(failure("WorkerError", str(answer), None))  # noqa: PLW2901
+                    fit = fits[number]
+                    stored = StoredFit(
+                        fit.names, fit.formula, answer.summary, keys.get(fit.names, ""), fit.position, answer.result
+                    )
+                    made.append(stored if journal is None else journal.add(stored, answer.text))
         except WorkerError as error:
             hand = listing((" | ".join(fits[i].names) for i in error.unfinished), 6)
             raise WorkerError(
@@ -168,24 +180,13 @@ class _Run:
         except KeyboardInterrupt as error:
             error.add_note(_kept(len(made), len(fits), journal))
             raise
-        return tuple(sorted(made, key=lambda e: e.position))
+        return made
 
-    def _tasks(self, fits: list[Fit]) -> Iterator[tuple[DataSet, Job]]:
-        last: DataSet | None = None
-        for fit in fits:
-            formula, name, backend = fit.names
-            if last is None or last.name != name:
-                last = replace(self.datasets[name])  # what it loads goes with it
-            yield last, Job(self.plan.formulas[formula], self.plan.engines[backend], fit.seed)
-
-    def _entry(
-        self, fit: Fit, done: Fitted, journal: Journal | None, keys: Mapping[tuple[str, str, str], str]
-    ) -> Entry:
-        text = self.plan.formulas[fit.names[0]]
-        entry = Entry(fit.names, text, done.summary, keys.get(fit.names, ""), fit.position)
-        if journal is None:
-            return replace(entry, result=None if isinstance(done.result, str) else done.result)
-        return journal.add(entry, done.result if isinstance(done.result, str) else None)
+    def _tasks(self, fits: Sequence[Fit]) -> Iterator[tuple[DataSet, Fit]]:
+        for name, own in groupby(fits, key=lambda fit: fit.names[1]):
+            dataset = replace(self.datasets[name])  # what it loads goes with it
+            for fit in own:
+                yield dataset, fit
 
 
 def _kept(done: int, total: int, journal: Journal | None) -> str:

@@ -1,15 +1,16 @@
-"""Fits on disk: a header line, then one line per fit, appended as it comes."""
+"""Fits on disk: a header line, then one line of JSON per fit, appended as it comes; the last line of a name counts."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from unimix._version import __version__
 from unimix.errors import DataError, UnimixError
@@ -17,12 +18,12 @@ from unimix.result import FitResult
 
 FORMAT = 1
 _START = '{"unimix_fits": '
-_FIT, _RESULT, _END = '{"fit": ', ', "result": ', "}\n"
-_AGAIN = '{"again": '
+_FIT, _RESULT, _CHECK = b'{"fit": ', b', "result": ', b', "crc32": '
+Names = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StoredFit:
     """One fit.
 
     Attributes:
@@ -32,18 +33,18 @@ class Entry:
         key: Digest of all that makes it this fit, or an empty text.
         position: Among formulas, data sets and backends.
         result: The result, where it is in memory.
-        place: First and last byte of the result's JSON in the file; None where the fit failed.
+        place: The file with the first and the last byte of the result's JSON; None where the fit failed.
     """
 
-    names: tuple[str, str, str]
+    names: Names
     formula: str
     summary: dict[str, Any]
     key: str
     position: tuple[int, int, int]
     result: FitResult | None = None
-    place: tuple[int, int] | None = None
+    place: tuple[Path, int, int] | None = None
 
-    def load(self, path: Path | None) -> FitResult:
+    def load(self) -> FitResult:
         """The result, from memory or from the file.
 
         Raises:
@@ -52,138 +53,169 @@ class Entry:
         """
         if self.result is not None:
             return self.result
-        if self.place is None or path is None:
+        text = self.text()
+        if text is None or self.place is None:
             formula, data, backend = self.names
             error = f"{self.summary['error_type']}: {self.summary['error']}"
             raise UnimixError(f"The fit of {formula!r} to {data!r} by {backend} failed. {error}")
         try:
-            with path.open("rb") as file:
-                file.seek(self.place[0])
-                text = file.read(self.place[1] - self.place[0])
             return FitResult.from_json(text.decode())
-        except (OSError, UnicodeDecodeError, DataError) as error:
-            raise DataError(f"{path} has changed since it was opened: um.read_many({str(path)!r}).") from error
+        except (UnicodeDecodeError, DataError) as error:
+            raise _changed(self.place[0]) from error
+
+    def text(self) -> bytes | None:
+        """The result's JSON as the file has it; None where the fit failed.
+
+        Raises:
+            DataError: If the file has changed.
+        """
+        if self.place is None:
+            return None
+        path, begin, end = self.place
+        try:
+            with path.open("rb") as file:
+                file.seek(begin)
+                return file.read(end - begin)
+        except OSError as error:
+            raise _changed(path) from error
+
+
+def _changed(path: Path) -> DataError:
+    return DataError(f"{path} has changed since it was opened: um.read_many({str(path)!r}).")
 
 
 @dataclass(frozen=True)
-class Scan:
+class FileScan:
     """What a file holds.
 
     Attributes:
-        entries: In the order of the file.
+        fits: The last of every name, in the order of positions.
+        known: By key; one that succeeded where there is one.
+        older: Lines that later ones under the same names replace.
         end: Bytes up to the end of the last whole line.
         notes: What was found wrong, or is of another version.
     """
 
-    entries: tuple[Entry, ...]
+    fits: dict[Names, StoredFit]
+    known: dict[str, StoredFit]
+    older: int
     end: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
 
-def scan(path: Path) -> Scan:
+def scan(path: Path) -> FileScan:
     """Read the heads of all lines; results stay on disk.
 
     Raises:
         DataError: If it is no file of fits.
     """
-    entries: list[Entry] = []
-    notes: list[str] = []
-    end = 0
-    try:
-        with path.open("rb") as file:
-            first = file.readline()
-            if _cut_short(first):
-                return Scan((), 0)
-            notes += _of_header(first, path)
-            end = len(first)
-            for number, line in enumerate(file, start=2):
-                if not line.endswith(b"\n"):
-                    notes.append("The last line was cut short when its run was killed, and is dropped.")
-                    break
-                entry = _again(line, entries) if line.startswith(_AGAIN.encode()) else _entry(line, end)
-                if entry is None:
-                    notes.append(f"Line {number} cannot be read, and is ignored.")
-                else:
-                    entries.append(entry)
-                end += len(line)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}.") from error
-    return Scan(tuple(entries), end, tuple(notes))
+    fits: dict[Names, StoredFit] = {}
+    known: dict[str, StoredFit] = {}
+    older = 0
+    with _reading(path) as file:
+        end, notes = _header_of(file, path)
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b"\n"):
+                notes.append("The last line was cut short when its run was killed, and is dropped.")
+                break
+            fit = _fit_of(line, path.absolute(), end)
+            if fit is None:
+                notes.append(f"Line {number} is damaged, and counts as not there.")
+            else:
+                older += fit.names in fits
+                fits[fit.names] = fit
+                if fit.place is not None or fit.key not in known:
+                    known[fit.key] = fit
+            end += len(line)
+    ordered = dict(sorted(fits.items(), key=lambda item: item[1].position))
+    return FileScan(ordered, known, older, end, tuple(notes))
 
 
 def header_fault(path: Path) -> str:
     """Why nothing may be written to a file that is there, or an empty text."""
     try:
-        with path.open("rb") as file:
-            first = file.readline()
-        if not _cut_short(first):
-            _of_header(first, path)
-    except OSError as error:
-        return f"{path} cannot be read: {error}."
+        with _reading(path) as file:
+            _header_of(file, path)
     except DataError as error:
         return str(error)
     return ""
 
 
-def _header() -> str:
-    return f'{_START}{FORMAT}, "unimix": "{__version__}"}}\n'
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
 
 
-def _cut_short(first: bytes) -> bool:
-    """Whether a file is empty, or of a run that was killed in its first line."""
-    return not first.endswith(b"\n") and _header().encode().startswith(first)
+def _header() -> bytes:
+    return f'{_START}{FORMAT}, "unimix": "{__version__}"}}\n'.encode()
 
 
-def _of_header(line: bytes, path: Path) -> list[str]:
+def _header_of(file: BinaryIO, path: Path) -> tuple[int, list[str]]:
+    """Length of the first line, 0 in a file that is empty or was cut short there, and notes."""
+    line = file.readline()
+    if not line.endswith(b"\n") and _header().startswith(line):
+        return 0, []
     try:
         header = json.loads(line) if line.startswith(_START.encode()) else {}
     except ValueError:
         header = {}
     if "unimix_fits" not in header:
         raise DataError(f"{path} is no file of fits (um.fit_many writes such): it is left as it is. Name another path.")
+    written = header.get("unimix")
     if header["unimix_fits"] != FORMAT:
         raise DataError(
-            f"{path} has format {header['unimix_fits']} of unimix {header.get('unimix')}; this unimix "
-            f"({__version__}) reads format {FORMAT}. Update unimix, or name another path."
+            f"{path} has format {header['unimix_fits']} of unimix {written}; this unimix ({__version__}) reads format "
+            f"{FORMAT}. Update unimix, or name another path."
         )
-    if header.get("unimix") != __version__:
-        return [f"The file was begun by unimix {header.get('unimix')}; this is {__version__}."]
-    return []
+    notes = [f"The file was begun by unimix {written}; this is {__version__}."] if written != __version__ else []
+    return len(line), notes
 
 
-def _entry(line: bytes, start: int) -> Entry | None:
-    """A line's fit; its head is read alone, for the result may be large."""
-    cut = line.find(_RESULT.encode())
-    try:
-        head = json.loads(line[len(_FIT) : cut])
-        names = (str(head["formula_name"]), str(head["data"]), str(head["backend"]))
-        i, j, k = map(int, head["position"])
-        summary, formula, key = dict(head["summary"]), str(head["formula"]), str(head["key"])
-    except (ValueError, KeyError, TypeError):
+def _line_of(fit: StoredFit, result: bytes | None) -> bytes:
+    """A line, with its checksum."""
+    formula, data, backend = fit.names
+    head = {
+        "key": fit.key,
+        "formula_name": formula,
+        "data": data,
+        "backend": backend,
+        "formula": fit.formula,
+        "position": fit.position,
+        "summary": fit.summary,
+    }
+    body = _FIT + json.dumps(head).encode() + _RESULT + (b"null" if result is None else result)
+    return b"%s%s%d}\n" % (body, _CHECK, zlib.crc32(body))
+
+
+def _fit_of(line: bytes, path: Path, start: int) -> StoredFit | None:
+    """A line's fit, or None if a byte of it has changed; its head is read alone, for the result may be large."""
+    body, _, check = line.rpartition(_CHECK)
+    if check != b"%d}\n" % zlib.crc32(body):
         return None
-    begin, stop = cut + len(_RESULT), len(line) - len(_END)
-    if not line.startswith(_FIT.encode()) or line[stop:] != _END.encode():
-        return None
-    place = None if line[begin:stop] == b"null" else (start + begin, start + stop)
-    return Entry(names, formula, summary, key, (i, j, k), place=place)
-
-
-def _again(line: bytes, entries: list[Entry]) -> Entry | None:
-    """A fit that a later run asked for again, under names and at a position of its own."""
-    try:
-        head = json.loads(line)["again"]
-        key, place = str(head["key"]), head["place"]
-        first, second, third = map(str, head["names"])
-        i, j, k = map(int, head["position"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    wanted = None if place is None else tuple(place)
-    old = next((e for e in reversed(entries) if e.key == key and e.place == wanted), None)
-    return None if old is None else replace(old, names=(first, second, third), position=(i, j, k))
+    before, _, result = body.partition(_RESULT)
+    head = json.loads(before[len(_FIT) :])
+    i, j, k = head["position"]
+    begin = start + len(before) + len(_RESULT)
+    return StoredFit(
+        (head["formula_name"], head["data"], head["backend"]),
+        head["formula"],
+        head["summary"],
+        head["key"],
+        (i, j, k),
+        place=None if result == b"null" else (path, begin, begin + len(result)),
+    )
 
 
 class Journal:
     """A file of fits that is open for new ones, in one process at a time.
+
+    Attributes:
+        path: Of the file.
+        found: What it held when it was opened.
 
     Raises:
         DataError: If it is no such file, cannot be written, or another run writes it now.
@@ -192,14 +224,13 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)  # nothing is left to be written when it is closed
         except OSError as error:
             raise DataError(f"{path} cannot be written: {error}.") from error
         try:
             self._lock()
             self.found = scan(path)
-            if self.found.end < path.stat().st_size:
-                self._file.truncate(self.found.end)
+            self._file.truncate(self.found.end)
             if not self.found.end:
                 self._write(_header())
         except BaseException:
@@ -220,45 +251,36 @@ class Journal:
             except OSError:
                 return
 
-    def add(self, entry: Entry, result: str | None) -> Entry:
+    def add(self, fit: StoredFit, result: bytes | None) -> StoredFit:
         """Append a fit; it is with the system before this returns.
 
         Args:
-            entry: The fit.
+            fit: The fit.
             result: Its JSON, in one line.
 
         Returns:
-            The entry with its place in the file.
+            The fit as it is in the file.
+
+        Raises:
+            DataError: If it cannot be written, on a full disk, say.
         """
-        formula, data, backend = entry.names
-        head = {
-            "key": entry.key,
-            "formula_name": formula,
-            "data": data,
-            "backend": backend,
-            "formula": entry.formula,
-            "position": entry.position,
-            "summary": entry.summary,
-        }
-        before = f"{_FIT}{json.dumps(head)}{_RESULT}".encode()
-        body = b"null" if result is None else result.encode()
-        start = self._file.seek(0, os.SEEK_END) + len(before)
-        self._write(before + body + _END.encode())
-        place = None if result is None else (start, start + len(body))
-        return Entry(entry.names, entry.formula, entry.summary, entry.key, entry.position, place=place)
+        line = _line_of(fit, result)
+        start = self._write(line)
+        stored = _fit_of(line, self.path.absolute(), start)
+        assert stored is not None  # noqa: S101  it was just written
+        return stored
 
-    def repeat(self, entry: Entry) -> None:
-        """Note that a fit which the file holds is also that of other names, or again that of its own."""
-        told = {"key": entry.key, "names": entry.names, "position": entry.position, "place": entry.place}
-        self._file.seek(0, os.SEEK_END)
-        self._write(f"{_AGAIN}{json.dumps(told)}}}\n")
-
-    def _write(self, text: str | bytes) -> None:
+    def _write(self, content: bytes) -> int:
+        start = self._file.seek(0, os.SEEK_END)
+        left = memoryview(content)
         try:
-            self._file.write(text.encode() if isinstance(text, str) else text)
-            self._file.flush()
+            while left:
+                left = left[self._file.write(left) :]
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)  # half a line is of no use
             raise DataError(f"{self.path} cannot be written: {error}. What it holds is kept.") from error
+        return start
 
     def __enter__(self) -> Self:
         return self
@@ -269,14 +291,4 @@ class Journal:
         self._file.close()
 
 
-def latest(entries: tuple[Entry, ...]) -> Iterator[Entry]:
-    """The last fit under every three names, in the order of positions; one that succeeded before one that failed."""
-    kept: dict[tuple[str, str, str], Entry] = {}
-    for entry in entries:
-        old = kept.get(entry.names)
-        if old is None or entry.place is not None or old.place is None or old.key != entry.key:
-            kept[entry.names] = entry
-    yield from sorted(kept.values(), key=lambda e: e.position)
-
-
-__all__ = ["Entry", "Journal", "Scan", "header_fault", "latest", "scan"]
+__all__ = ["FileScan", "Journal", "StoredFit", "header_fault", "scan"]

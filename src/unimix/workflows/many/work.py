@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unimix.backends.base import Backend
-from unimix.errors import DataError, UnsupportedModelError, brief
+from unimix.errors import DataError, UnimixError, UnsupportedModelError, brief
 from unimix.estimation.arguments import FitArguments, FitProblem
 from unimix.estimation.run import fit_problem
+from unimix.formula.allowed import REGISTERED
 from unimix.result import FitResult
-from unimix.workflows.many import fingerprint
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fit of a data set.
-
-    Attributes:
-        formula: Its text.
-        engine: With its options.
-        seed: Seed of the random numbers.
-    """
-
-    formula: str
-    engine: Backend
-    seed: int | None
+from unimix.workflows.many.digests import digest_data
+from unimix.workflows.many.plan import Fit
 
 
 @dataclass(frozen=True)
@@ -35,11 +24,13 @@ class Fitted:
 
     Attributes:
         summary: Columns of the table, from state on.
-        result: The result, its JSON, or None where the fit failed.
+        result: The result; None where the fit failed, or its JSON is given.
+        text: The result's JSON, where that is asked for.
     """
 
     summary: dict[str, Any]
-    result: FitResult | str | None
+    result: FitResult | None = None
+    text: bytes | None = None
 
 
 @dataclass
@@ -51,12 +42,18 @@ class DataSet:
         source: The data, or a function that loads them.
         arguments: What is asked of every fit.
         as_text: Whether results are given as JSON.
+        formulas: Texts of all formulas.
+        engines: All of them.
+        functions: Registered functions that the formulas call, by name.
     """
 
     name: str
     source: Any
     arguments: FitArguments
     as_text: bool = False
+    formulas: Sequence[str] = ()
+    engines: Sequence[Backend] = ()
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._loaded: Any = None
@@ -77,21 +74,40 @@ class DataSet:
                 raise DataError(f"The data set {self.name!r} cannot be loaded: {_words(error)}") from error
         return self._loaded
 
-    def fingerprint(self) -> str:
-        """Digest of the content."""
-        return fingerprint.of_data(self.data())
+    def prepare(self) -> None:
+        """Make another process ready before its first fit.
 
-    def __call__(self, job: Job) -> Fitted:
+        All engines are loaded at once: joblib starts a process again that has grown by 300 MB since its first job.
+        """
+        REGISTERED.update(self.functions)
+        for engine in self.engines:
+            with contextlib.suppress(UnimixError):  # its fits will say so
+                engine.load()
+
+    def identities(self) -> dict[str, str]:
+        """What stands for the data in the keys of fits, per formula: a digest of their content.
+
+        A registered function may have changed: where a formula calls one, the numbers that it gives count, too.
+        """
+        REGISTERED.update(self.functions)
+        parts = f"{self.arguments.ziformula} {self.arguments.dispformula}"
+        called = {f: any(f"{name}(" in f"{f} {parts}" for name in self.functions) for f in self.formulas}
+        try:
+            content = digest_data(self.data())
+            return {f: f"{content} {self._problem(f).design.fingerprint() if called[f] else ''}" for f in self.formulas}
+        except Exception as error:  # noqa: BLE001  its fits will say so
+            return dict.fromkeys(self.formulas, f"unread: {_words(error)}")
+
+    def __call__(self, fit: Fit) -> Fitted:
         """Fit; whatever goes wrong is part of the answer."""
         started = time.perf_counter()
         try:
-            problem = self._problem(job.formula).adapted(job.engine)
-            seeded = replace(problem, arguments=replace(problem.arguments, seed=job.seed))
-            found = fit_problem(job.engine, seeded)
-            result = found.to_json() if self.as_text else found
+            problem = self._problem(fit.formula).adapted(fit.engine)
+            found = fit_problem(fit.engine, replace(problem, arguments=replace(problem.arguments, seed=fit.seed)))
+            summary = _summary(found, time.perf_counter() - started)
+            return Fitted(summary, text=found.to_json().encode()) if self.as_text else Fitted(summary, found)
         except Exception as error:  # noqa: BLE001  one fit does not end the others
-            return Fitted(failure(type(error).__name__, brief(error), time.perf_counter() - started), None)
-        return Fitted(_summary(found, time.perf_counter() - started), result)
+            return Fitted(failure(type(error).__name__, brief(error), time.perf_counter() - started))
 
     def _problem(self, formula: str) -> FitProblem:
         """The model of a formula; engines that fit one formula in a row share its design."""
@@ -100,12 +116,9 @@ class DataSet:
         return self._last[1]
 
 
-def read(dataset: DataSet) -> tuple[str, str]:
-    """The fingerprint of a data set, and why there is none."""
-    try:
-        return replace(dataset).fingerprint(), ""  # what is loaded here is not kept
-    except Exception as error:  # noqa: BLE001  its fits will say so
-        return "", _words(error)
+def identify(dataset: DataSet) -> dict[str, str]:
+    """The identities of a data set; what is loaded for them is not kept."""
+    return replace(dataset).identities()
 
 
 def _words(error: Exception) -> str:
@@ -131,4 +144,4 @@ def _summary(found: FitResult, seconds: float) -> dict[str, Any]:
     }
 
 
-__all__ = ["DataSet", "Fitted", "Job", "failure", "read"]
+__all__ = ["DataSet", "Fitted", "failure", "identify"]

@@ -24,7 +24,7 @@ def load() -> ModuleType:
     except ImportError as error:
         raise EngineNotInstalledError(
             f"HTML tables are made by great_tables. {to_type(pip_line('tables'))}\n"
-            ".to_markdown(), .to_latex() and .to_docx(path) need nothing."
+            ".to_markdown() and .to_latex() need nothing."
         ) from error
     module: ModuleType = great_tables
     return module

@@ -82,6 +82,9 @@ class ModelTable(Printed):
 
         Args:
             path: Of the file.
+
+        Raises:
+            EngineNotInstalledError: If python-docx is missing.
         """
         return docx.write(self.grid, Path(path))
 
@@ -93,7 +96,7 @@ class ModelTable(Printed):
 
         Raises:
             OptionError: For another ending.
-            EngineNotInstalledError: For HTML, if great_tables is missing.
+            EngineNotInstalledError: For HTML, if great_tables is missing; for Word, if python-docx is.
         """
         path = Path(path)
         match path.suffix.lower():

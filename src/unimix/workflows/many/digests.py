@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,9 @@ from pydantic import BaseModel
 
 from unimix.design.frames import to_pandas
 from unimix.errors import OptionError
-from unimix.formula.allowed import REGISTERED
 
 
-def of_data(data: Any) -> str:
+def digest_data(data: Any) -> str:
     """Digest of a data set's content: names, types, values and row labels.
 
     Raises:
@@ -50,7 +48,7 @@ def _values(column: pd.DataFrame) -> bytes:
         return repr(column.to_numpy().tolist()).encode()
 
 
-def of_value(value: object) -> str:
+def digest_value(value: object) -> str:
     """Digest of an argument.
 
     Raises:
@@ -70,9 +68,9 @@ def _plain(value: object) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return [type(value).__qualname__, {f.name: _plain(getattr(value, f.name)) for f in fields(value)}]
     if isinstance(value, pd.DataFrame):
-        return ["frame", of_data(value)]
+        return ["frame", digest_data(value)]
     if isinstance(value, pd.Series):
-        return ["series", of_data(value.to_frame())]
+        return ["series", digest_data(value.to_frame())]
     if isinstance(value, np.ndarray):
         flat = value.tolist() if value.dtype.hasobject else hashlib.sha256(value.tobytes()).hexdigest()
         return ["array", str(value.dtype), list(value.shape), _plain(flat)]
@@ -82,30 +80,9 @@ def _plain(value: object) -> Any:
         return [_plain(v) for v in value]
     if hasattr(value, "to_numpy"):
         return _plain(np.asarray(value.to_numpy()))
-    if callable(value) and hasattr(value, "__qualname__"):
-        return ["function", getattr(value, "__module__", ""), value.__qualname__, _code(value)]
     if " at 0x" in repr(value):
         raise OptionError(f"{value!r} has no content by which a file could know it again: leave path= out.")
     return [type(value).__qualname__, repr(value)]
 
 
-def _code(function: Any) -> Any:
-    """What a function written in Python does: its code, defaults and the values it holds; nothing of compiled ones."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return None
-    held = [_plain(cell.cell_contents) for cell in getattr(function, "__closure__", None) or ()]
-    return [_code_of(code), _plain(getattr(function, "__defaults__", None) or ()), held]
-
-
-def _code_of(code: CodeType) -> list[Any]:
-    constants = [_code_of(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), constants]
-
-
-def of_functions(formula: str) -> list[Any]:
-    """What the registered functions that a formula names do, beside its text."""
-    return [[name, _plain(function)] for name, function in sorted(REGISTERED.items()) if f"{name}(" in formula]
-
-
-__all__ = ["of_data", "of_functions", "of_value"]
+__all__ = ["digest_data", "digest_value"]

@@ -13,7 +13,7 @@ from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.denominator_df import df_of_contrasts
 
 
-def with_degrees(
+def supply_df(
     found: Estimates, design: Design, method: str, df_method: str, coefficients: npt.NDArray[np.float64]
 ) -> Estimates:
     """Degrees of freedom of a linear mixed model, where the engine has none of the kind that is asked for.

@@ -1,4 +1,4 @@
-"""Degrees of freedom of predictions of a linear (mixed) model."""
+"""Error variances of predictions of a linear (mixed) model, and their degrees of freedom."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import unimix as um
-from unimix.backends.r import bridge as rbridge
+from unimix.backends.r.bridge import LOCK, RBridge, at_work, connect, r_variable
 from unimix.testing import simulate_slopes
 
 pytestmark = pytest.mark.r
@@ -29,8 +29,8 @@ FORMULA = "y ~ x + (1 + x | g)"
 
 
 @pytest.fixture(scope="module")
-def bridge() -> rbridge.RBridge:
-    return rbridge.connect("lme4", "pip install ...")
+def bridge() -> RBridge:
+    return connect("lme4", "pip install ...")
 
 
 def test_rs_errors_are_raised_in_its_words() -> None:
@@ -39,7 +39,7 @@ def test_rs_errors_are_raised_in_its_words() -> None:
     assert um.fit(FORMULA, simulate_slopes(), backend="lme4").converged
 
 
-def test_r_packages_that_are_missing_are_named(bridge: rbridge.RBridge) -> None:
+def test_r_packages_that_are_missing_are_named(bridge: RBridge) -> None:
     with pytest.raises(um.EngineNotInstalledError) as error:
         bridge.require(["lme4", "noSuchPackage"], "lme4")
     assert "noSuchPackage" in str(error.value).partition("Type:")[2]
@@ -245,7 +245,7 @@ def test_pymer4s_known_faults_do_not_reach_the_user() -> None:
 
 
 def test_lock_is_reentrant() -> None:
-    with rbridge.LOCK:
+    with LOCK:
         done = []
         thread = threading.Thread(target=lambda: done.append(um.fit("y ~ x", simulate_slopes(), backend="lme4")))
         thread.start()
@@ -333,7 +333,7 @@ def test_ctrl_c_in_a_finalizer_is_not_lost() -> None:
     signal.set_wakeup_fd(wakeup)
 
     def work() -> None:
-        with rbridge.at_work():
+        with at_work():
             Interrupting()
             rinterface.evalr("repeat {}")
 
@@ -350,17 +350,17 @@ def test_an_interruption_waits_until_r_can_be_left() -> None:
     from rpy2 import rinterface
 
     um.fit(FORMULA, simulate_slopes(), backend="lme4")
-    polled = rbridge.r_variable("R_PolledEvents", ctypes.c_void_p)
+    polled = r_variable("R_PolledEvents", ctypes.c_void_p)
 
     def work() -> None:
-        with rbridge.at_work():
+        with at_work():
             before = polled.value
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.2)  # the listener has heard it
             assert polled.value
             assert polled.value != before
             ctypes.CFUNCTYPE(None)(polled.value)()
-            assert rbridge.r_variable("R_interrupts_pending", ctypes.c_int).value == 0
+            assert r_variable("R_interrupts_pending", ctypes.c_int).value == 0
             rinterface.evalr("repeat {}")
 
     with pytest.raises(KeyboardInterrupt):

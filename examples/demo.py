@@ -1,6 +1,6 @@
 """The main job on real data: two models through every engine that is installed, compared and drawn.
 
-``python -m unimix.demo [FOLDER]`` prints the comparisons and writes a picture and a page of each into FOLDER.
+``python examples/demo.py [FOLDER]`` prints the comparisons and writes a picture and a page of each into FOLDER.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0 if every engine that is installed and has such models gave a result and they agree, else 1.
     """
-    parser = argparse.ArgumentParser(prog="python -m unimix.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python examples/demo.py", description=__doc__)
     parser.add_argument("folder", nargs="?", default="demo_output", type=Path, help="where pictures and pages go")
     folder: Path = parser.parse_args(arguments).folder
     folder.mkdir(parents=True, exist_ok=True)
