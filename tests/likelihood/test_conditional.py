@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dense_effects import dense_error, dense_z
 
 import unimix as um
 from unimix.analysis.prediction.draws import conditional_at
@@ -27,35 +28,6 @@ def crossed(seed: int = 1) -> pd.DataFrame:
     data["y"] = eta + rng.normal(size=n)
     data["w"] = rng.uniform(0.5, 2, n)
     return data.assign(g="g" + data["g"].astype(str), h="h" + data["h"].astype(str))
-
-
-def dense_z(design: Any) -> np.ndarray:
-    parts = []
-    for block in design.blocks:
-        z = np.zeros((design.n, block.n_levels, block.q))
-        z[np.arange(design.n), block.codes] = block.z
-        parts.append(z.reshape(design.n, -1))
-    return np.concatenate(parts, axis=1)
-
-
-def dense_error(fit: um.FitResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Covariance of the errors of (beta, b) from V alone (Harville 1976), X and Z."""
-    design = fit.design()
-    x, z = design.x, dense_z(design)
-    d = np.zeros((z.shape[1], z.shape[1]))
-    start = 0
-    for block, part in zip(design.blocks, fit.random, strict=True):
-        for _ in range(block.n_levels):
-            d[start : start + block.q, start : start + block.q] = part.covariance
-            start += block.q
-    w = np.ones(design.n) if design.weights is None else design.weights
-    v = z @ d @ z.T + np.diag(fit.sigma**2 / w)
-    vi = np.linalg.inv(v)
-    v_beta = np.linalg.inv(x.T @ vi @ x)
-    gain = d @ z.T @ vi
-    cov_b = d - gain @ (v - x @ v_beta @ x.T) @ gain.T
-    cross = -v_beta @ x.T @ gain.T
-    return np.block([[v_beta, cross], [cross.T, cov_b]]), x, z
 
 
 MODELS = [

@@ -136,7 +136,7 @@ def test_singular_is_judged_by_the_certificate_itself(sound: um.FitResult) -> No
 
 def test_other_responses_are_refused(sound: um.FitResult) -> None:
     pigs = um.load_dataset("dietox")
-    with pytest.raises(um.DataError, match="the response differs"):
+    with pytest.raises(um.DataError, match="Weight differs"):
         sound.with_data(pigs.assign(Weight=pigs["Weight"] + 1)).certificate()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unimix.design.arrays import Design
+from unimix.result import FitResult
 from unimix.testing.dense import marginal_covariance
 
 
@@ -36,3 +37,33 @@ def dense_effects(
         covariances.append(np.einsum("laeb->leab", own)[np.arange(block.n_levels), np.arange(block.n_levels)])
         start = stop
     return means, covariances, covariance
+
+
+def dense_z(design: Design) -> np.ndarray:
+    """Columns of all group effects, block after block and level after level, shape (n, sum of L q)."""
+    parts = []
+    for block in design.blocks:
+        z = np.zeros((design.n, block.n_levels, block.q))
+        z[np.arange(design.n), block.codes] = block.z
+        parts.append(z.reshape(design.n, -1))
+    return np.concatenate(parts, axis=1)
+
+
+def dense_error(fit: FitResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Covariance of the errors of (beta, b) from V alone (Harville 1976), X and Z."""
+    design = fit.design()
+    x, z = design.x, dense_z(design)
+    d = np.zeros((z.shape[1], z.shape[1]))
+    start = 0
+    for block, part in zip(design.blocks, fit.random, strict=True):
+        for _ in range(block.n_levels):
+            d[start : start + block.q, start : start + block.q] = part.covariance
+            start += block.q
+    w = np.ones(design.n) if design.weights is None else design.weights
+    v = z @ d @ z.T + np.diag(fit.sigma**2 / w)
+    vi = np.linalg.inv(v)
+    v_beta = np.linalg.inv(x.T @ vi @ x)
+    gain = d @ z.T @ vi
+    cov_b = d - gain @ (v - x @ v_beta @ x.T) @ gain.T
+    cross = -v_beta @ x.T @ gain.T
+    return np.block([[v_beta, cross], [cross.T, cov_b]]), x, z

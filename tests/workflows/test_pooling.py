@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from dense_effects import dense_error
 from gold import gaussian_cases
 
 import unimix as um
@@ -106,8 +107,6 @@ def test_a_predictor_that_is_constant_in_a_level_belongs_to_its_intercept() -> N
 
 def test_partial_standard_errors_are_those_of_the_mixed_model_equations() -> None:
     """Against the covariance of (beta, b) from the dense V."""
-    from test_conditional import dense_error
-
     fit = um.fit(SLEEP, um.load_dataset("sleepstudy"), "pls")
     joint, _, _ = dense_error(fit)
     found = level_estimates(fit).partial_sd
