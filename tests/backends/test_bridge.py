@@ -278,7 +278,7 @@ def test_a_large_gradient_on_many_rows_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("backend", ["lme4", "pymer4"])
-@pytest.mark.parametrize("seed", [14, 94])
+@pytest.mark.parametrize("seed", [14, 51])
 def test_complaints_on_the_boundary_are_judged(backend: str, seed: int) -> None:
     """Beside `converged`, a bare `Model failed to converge` would be a contradiction."""
     rng = np.random.default_rng(seed)

@@ -57,7 +57,8 @@ def same_evaluation(fitted: Design, found: Estimates, design: Design, restored: 
         restored: The same estimates in these.
         method: The criterion.
     """
-    if found.df_method not in ("satterthwaite", "kenward-roger") or any(b.structure != "us" for b in design.blocks):
+    worked_out = found.df_method in ("satterthwaite", "kenward-roger") and bool(design.blocks)
+    if not worked_out or any(b.structure != "us" for b in design.blocks):
         return
     reml, own = method == "REML", LinearCriterion.of(design)
     at = LinearCriterion.of(fitted).at(found.covariances, found.sigma, reml=reml)

@@ -234,6 +234,8 @@ class _Point:
     def effects(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
         """Conditional modes and covariances."""
         design = self.design
+        if not design.blocks:
+            return (), ()
         if design.is_linear:
             return self._criterion.effects(self._evaluation)
         at = laplace_at(design, self.beta, self.covariances, self.parameters, zero=self.zero)
@@ -273,6 +275,10 @@ class _Point:
         structured = any(b.structure != "us" for b in design.blocks)
         if design.dispersion is not None or (structured and not design.is_linear):
             return Curvature(float("inf"), None)
+        if design.is_linear and not design.blocks:
+            weights = np.ones(design.n) if design.weights is None else design.weights
+            information = design.x.T @ (weights[:, None] * design.x)
+            return Curvature(0.0, np.asarray(self.sigma**2 * np.linalg.inv(information), dtype=np.float64))
         if design.is_linear:
             gain = float("inf") if structured else self._evaluation.newton_decrement
             return Curvature(gain, self._criterion.beta_cov(self._evaluation))
