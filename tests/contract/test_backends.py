@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from unimix.backends.family_support import Cell
 from unimix.testing import BackendContract
+
+SAMPLED = (Cell("binomial", "logit", True), Cell("poisson", "log", True), Cell("gamma", "log", False))
+"""The families that samplers are run on; test_pymc_generalised_density.py and test_bambi_density.py prove the rest."""
 
 
 class TestLme4(BackendContract):
@@ -32,9 +36,10 @@ class TestStatsmodels(BackendContract):
 
 class TestPyMC(BackendContract):
     backend = "pymc"
-    options = {"draws": 600, "chains": 2}  # the reference cases run at the defaults
+    options = {"draws": 400, "tune": 200, "chains": 2}  # tests/parity runs reference cases at the defaults
     starved = {"draws": 40, "tune": 20}
-    family_options = {"draws": 500, "tune": 400}
+    family_options = {"tune": 400}
+    fitted_cells = SAMPLED
 
 
 class TestBayes(BackendContract):
@@ -55,9 +60,10 @@ class TestMixedlmRs(BackendContract):
 class TestBambi(BackendContract):
     backend = "bambi"
     # nutpie compiles in a third of the time of bambi's default sampler
-    options = {"sampler": "nutpie", "target_accept": 0.95, "draws": 4000, "tune": 1000, "chains": 2, "cores": 1}
+    options = {"sampler": "nutpie", "target_accept": 0.95, "draws": 2000, "tune": 500, "chains": 2, "cores": 1}
     starved = {"draws": 40, "tune": 20}
     # twenty rows a group tell the effects, and their mean hangs together with the intercept
-    family_options = {"noncentered": False, "target_accept": 0.8, "draws": 5000, "tune": 500}
+    family_options = {"noncentered": False, "target_accept": 0.8, "draws": 2000, "tune": 500}
+    fitted_cells = SAMPLED
     # six samples measured 24 times each: effects that are multiples of their SD depend on it
     flagged = frozenset({"penicillin"})
