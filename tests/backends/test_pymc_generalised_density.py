@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from generalised_data import FAMILIES, design_of
+from generalised_data import FAMILIES, design_of, simulate
+from written_density import Draw, assert_same_up_to_a_constant, log_density, nothing_compiled
 
 import unimix as um
+from unimix.design.design import build_design
 from unimix.distributions.family import Family, as_family
+from unimix.formula.interpreter import parse
 
 pytestmark = [
     pytest.mark.mcmc,
     pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_compiled() -> Iterator[None]:
+    with nothing_compiled():
+        yield
 
 
 def target(family: Family, formula: str, *, priors=None, extras: bool = True):
@@ -110,12 +121,13 @@ def spread_of_differences(design, table, function, mode) -> float:
     return float(np.ptp(found))
 
 
+@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 | g)"], ids=["plain", "mixed"])
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_density_is_that_of_the_pymc_model(family: Family) -> None:
-    assert spread_of_differences(*target(family, "y ~ x + (1 | g)")) < 2e-4
+def test_density_is_that_of_the_pymc_model(family: Family, formula: str) -> None:
+    assert spread_of_differences(*target(family, formula)) < 2e-4
 
 
-@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 + x | g) + (1 | h)", "y ~ 0 + h + (1 | g) + (1 | g:h)"])
+@pytest.mark.parametrize("formula", ["y ~ x + (1 + x | g) + (1 | h)", "y ~ 0 + h + (1 | g) + (1 | g:h)"])
 def test_density_of_other_models_is_that_of_the_pymc_model(formula: str) -> None:
     assert spread_of_differences(*target(as_family("poisson"), formula, extras=False)) < 2e-4
     assert spread_of_differences(*target(as_family("student_t"), formula)) < 2e-4
@@ -154,3 +166,22 @@ def test_coordinates_do_not_change_the_density() -> None:
     design, table, function, mode = target(as_family("poisson"), "y ~ x + (1 + x | g) + (1 | h)", extras=False)
     moved = function.move_reference(mode, np.zeros(design.n))
     assert spread_of_differences(design, table, function, moved) < 2e-4
+
+
+@pytest.mark.parametrize("parametrization", ["noncentered", "centered"])
+@pytest.mark.parametrize(
+    ("family", "formula"), [("gaussian", "y ~ x + (1 + x | g)"), ("negative_binomial", "y ~ 0 + h + (1 | g)")]
+)
+def test_the_model_as_written_is_sampled_as_it_is_written(family: str, formula: str, parametrization: str) -> None:
+    """At ten steps of PyMC's sampler, its log density is that of the rows, the effects and the reported priors."""
+    data = simulate(as_family(family), groups=6, rows=8)
+    options = {"sampler": "pymc", "parametrization": parametrization, "draws": 5, "tune": 5, "chains": 1}
+    options |= {"cores": 1, "retry": False}
+    result = um.fit(formula, data, "pymc", family=family, options=options, seed=1)
+    design, found = build_design(parse(formula), data, family=family), result.draws(5)
+    ours = []
+    for s, beta in enumerate(found.beta):
+        draw = Draw(beta, [c[s] for c in found.covariances], [e[s] for e in found.effects], found.parameters[s])
+        told = result.engine.priors
+        ours.append(log_density(design, draw, told, noncentered=parametrization == "noncentered"))
+    assert_same_up_to_a_constant(result.posterior.sample_stats["lp"].to_numpy().ravel(), ours)

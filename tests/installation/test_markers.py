@@ -60,6 +60,17 @@ def test_a_test_that_names_an_engine_is_marked_by_it(tmp_path: Path) -> None:
     assert len(found) > 50
 
 
+def test_one_process_runs_all_tests_of_an_engine(tmp_path: Path) -> None:
+    more = "import pytest\n@pytest.mark.parametrize('k', [1, 2])\ndef test_plain(k): pass\n"
+    more += "@pytest.mark.mcmc\n@pytest.mark.parametrize('k', [1, 2])\ndef test_sampled(k): pass\n"
+    (tmp_path / "test_more.py").write_text(more)
+    said = run(tmp_path, "test_more.py", "-n", "2", "--dist", "loadgroup", "-v", "-k", "plain or sampled")
+    ran = re.findall(r"\[(gw\d)\].* PASSED test_more.py::(test_\w+)\[\d\]@(\S+)", said)
+    assert sorted(name for _, name, _ in ran) == ["test_plain"] * 2 + ["test_sampled"] * 2
+    assert {(name, group) for _, name, group in ran} == {("test_plain", "test_more.py"), ("test_sampled", "mcmc")}
+    assert len({(process, name) for process, name, _ in ran}) == 2
+
+
 @pytest.mark.r
 def test_a_test_that_uses_r_without_its_marker_fails_in_words(tmp_path: Path) -> None:
     said = run(tmp_path, "-k", "unmarked or by_fixture or marked or named and (pls or lme4)")

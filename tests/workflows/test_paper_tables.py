@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 
 import unimix as um
 from unimix.display import escape_latex
@@ -49,8 +50,7 @@ def fits() -> dict[str, um.FitResult]:
 
 @pytest.fixture(scope="module")
 def posterior() -> um.FitResult:
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    return um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pymc", seed=1, options=options)
+    return sampled_models.sleepstudy(sampled_models.INTERCEPTS)
 
 
 def value(table: um.ModelTable, row: str, quantity: str = "value", column: int = 0) -> Any:
