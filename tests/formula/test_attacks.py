@@ -367,7 +367,7 @@ def test_levels_with_such_names_are_plain_levels(level):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_column_names_like_levels_beside_levels_like_columns(level):
-    """A column that is called like the coded column of a factor is told apart or refused."""
+    """A column that is called like the coded column of a factor is distinguished or refused."""
     data = pd.DataFrame(BASE)
     data[f"f[T.{level}]"] = RNG.normal(size=N)
     data["f"] = np.where(np.arange(N) % 2 == 0, level, "\x01first")

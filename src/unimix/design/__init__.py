@@ -1,1 +1,1 @@
-"""From a data frame and a ModelSpec to the arrays that every engine is given."""
+"""Construction of the arrays that every engine receives, from a data frame and a ModelSpec."""

@@ -1,4 +1,4 @@
-"""Linear dependence of columns, decided once for every engine."""
+"""Linear dependence of columns, determined once for every engine."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-# A column that is a combination of others leaves a residual of about 1e-15 of its length; a genuine one
-# with a large mean (a year, a timestamp) leaves its coefficient of variation.
+# A column that is a combination of others has a residual of about 1e-15 of its length; an independent column
+# with a large mean (a year, a timestamp) has a residual as large as its coefficient of variation.
 TOLERANCE = 1e-10
 CELLS = 100_000
-"""Numbers of one block of rows (0.8 MB): what a processor keeps at hand, and no copy of a large matrix."""
+"""Numbers in one block of rows (0.8 MB): the block fits into a processor's cache."""
 
 
 def row_blocks(n: int, width: int) -> Iterator[slice]:
-    """Slices of rows, of about :data:`CELLS` numbers each.
+    """Split rows into slices of about :data:`CELLS` numbers each.
 
     Args:
         n: Number of rows.
-        width: Numbers in a row.
+        width: Number of columns.
     """
     size = max(CELLS // max(width, 1), width, 1)
     for start in range(0, n, size):
@@ -33,18 +33,18 @@ def row_blocks(n: int, width: int) -> Iterator[slice]:
 
 
 def triangular_factor(rows: Callable[[slice], FloatArray], n: int, width: int) -> FloatArray:
-    """R of the QR decomposition of a tall matrix, block by block of its rows.
+    """R of the QR decomposition of a tall matrix, computed from blocks of its rows.
 
-    The sequential TSQR of Demmel, Grigori, Hoemmen & Langou (2012), SIAM J. Sci. Comput. 34:A206, section 3; as
-    stable as Householder's, and the matrix is never copied whole.
+    This is the sequential TSQR of Demmel, Grigori, Hoemmen & Langou (2012), SIAM J. Sci. Comput. 34:A206, section 3.
+    It is as stable as Householder's method and never copies the whole matrix.
 
     Args:
-        rows: Gives the rows of a slice, shape (m, width).
+        rows: Function that returns the rows of a slice, shape (m, width).
         n: Number of rows.
         width: Number of columns.
 
     Returns:
-        Upper triangular, shape (min(n, width), width).
+        Upper triangular matrix, shape (min(n, width), width).
     """
     r = np.empty((0, width))
     for part in row_blocks(n, width):
@@ -53,25 +53,25 @@ def triangular_factor(rows: Callable[[slice], FloatArray], n: int, width: int) -
 
 
 def largest_entries(x: FloatArray) -> FloatArray:
-    """Largest absolute value of each column, 1 for a column of zeros, shape (p,)."""
+    """Largest absolute value of each column, shape (p,); 1 for a column of zeros."""
     found = np.maximum(x.max(axis=0, initial=0.0), -x.min(axis=0, initial=0.0))
     return np.where(found > 0, found, 1.0)
 
 
 def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[int, ...]:
-    """Pick columns from left to right that do not depend on those already picked.
+    """Select columns from left to right that do not depend linearly on those already selected.
 
-    This is the limited pivoting of R's ``qr`` (LINPACK ``dqrdc2``): the later of two dependent columns goes.
+    This is the limited pivoting of R's ``qr`` (LINPACK ``dqrdc2``), which drops the later of two dependent columns.
 
     Args:
         x: Columns, shape (n, p).
-        tolerance: Least residual, relative to the column's length.
+        tolerance: Smallest residual of an independent column, relative to the column's length.
 
     Returns:
-        Indices of the columns kept, increasing.
+        Indices of the columns kept, in increasing order.
     """
     n, p = x.shape
-    largest = largest_entries(x)  # squares of very large or small numbers leave the range
+    largest = largest_entries(x)  # the squares of very large or small numbers overflow or underflow
     lengths = np.sqrt(sum((((x[part] / largest) ** 2).sum(axis=0) for part in row_blocks(n, p)), np.zeros(p)))
     unit = largest * np.where(lengths > 0, lengths, 1.0)
     r = triangular_factor(lambda part: x[part] / unit, n, p)
@@ -84,7 +84,7 @@ def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[in
         if lengths[j] == 0 or len(kept) == x.shape[0]:
             continue
         column = x[:, j] / lengths[j]
-        for _ in range(2):  # Gram-Schmidt twice is orthogonal to rounding error
+        for _ in range(2):  # two passes of Gram-Schmidt are orthogonal up to rounding error
             column = column - basis @ (basis.T @ column)
         left = np.linalg.norm(column)
         if left > tolerance:
@@ -94,7 +94,7 @@ def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[in
 
 
 def residual_scale(y: FloatArray, x: FloatArray, weights: FloatArray | None, offset: FloatArray | None) -> float:
-    """Root mean square of the (weighted) least-squares residuals, 0.0 where it is only rounding error."""
+    """Root mean square of the (weighted) least-squares residuals; 0.0 if it is no larger than rounding error."""
     n, p = x.shape
     heaviest = 1.0 if weights is None else float(weights.max())
     unit = max(float(np.abs(a).max(initial=0.0)) for a in (y, offset) if a is not None)
@@ -114,7 +114,7 @@ def residual_scale(y: FloatArray, x: FloatArray, weights: FloatArray | None, off
         return np.column_stack([every[part, None] * (x[part] / largest), target[part]])
 
     r = triangular_factor(rows, n, p + 1)
-    # large terms that cancel (a year's slope against the intercept) leave their own rounding error
+    # large terms that cancel (the slope of a year against the intercept) contribute their own rounding error
     lengths = np.linalg.norm(r[:, :p], axis=0)
     coefficients = np.linalg.lstsq(r[:p, :p] / np.where(lengths > 0, lengths, 1.0), r[:p, p], rcond=None)[0]
     terms = float(np.sqrt(squares)) + float(np.abs(coefficients).sum())

@@ -1,4 +1,4 @@
-"""Whether the levels of a factor are equally spaced times, for autoregressive covariances."""
+"""Check that the levels of a factor are equally spaced times, as autoregressive covariances require."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 
 def check_times(spec: ModelSpec, given: Mapping[str, Column], used: Mapping[str, Column]) -> None:
-    """Refuse ar1() over levels that may not be in order of time, or not one step apart.
+    """Refuse ar1() over levels that may be out of order in time, or are not equally spaced.
 
     Args:
-        spec: The reading of the formula.
-        given: Columns with all their levels.
-        used: The same without unused levels.
+        spec: Interpretation of the formula.
+        given: Columns with all their levels, by name.
+        used: The same columns without unused levels.
 
     Raises:
-        DataError: With every fault.
+        DataError: If a term needs it; the message lists every fault.
     """
     faults = []
     for term in spec.random:
         if term.structure != "ar1":
             continue
         where = f"ar1(... | {':'.join(term.factors)})"
-        # A bare numeric column is no factor: that fault is named where the columns are known.
+        # A bare numeric column is not a factor; check_estimable reports that fault.
         factors = [
             node
             for node in term.left.added
             if not (isinstance(node, Name) and isinstance(used[node.name], NumericColumn))
         ]
         for name in dict.fromkeys(n for node in factors for n in expression_columns(node)):
-            told = _fault(name, given[name], used[name])
-            if told:
-                faults.append(f"{where} {told}")
+            fault = _fault(name, given[name], used[name])
+            if fault:
+                faults.append(f"{where} {fault}")
     if faults:
         raise DataError("\n".join(faults))
 
@@ -81,16 +81,18 @@ def _spacing(times: list[float], name: str) -> str:
     if len(steps) < 2 or np.allclose(steps, steps[0], rtol=1e-6):
         return ""
     shown = listing([f"{t:g}" for t in times], 12)
-    told = f"needs equally spaced times, and those of {name} are not ({shown})"
-    return f"{told}: neighbours would be taken as one step apart."
+    return (
+        f"needs equally spaced times, and those of {name} are not ({shown}): "
+        "neighbours would be taken as one step apart."
+    )
 
 
 def _times(labels: list[str]) -> list[float] | None:
-    """Numbers, days or months that the labels stand for; the number at their end; None where there is none."""
+    """Times of the labels: numbers, days, months or the number at the end of each label; None if they have none."""
     dates = [re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})", label) for label in labels]
     if all(dates):
         days = [date.fromisoformat(label) for label in labels]
-        if len({d.day for d in days}) == 1:  # by the month
+        if len({d.day for d in days}) == 1:  # monthly dates
             return [12.0 * d.year + d.month for d in days]
         return [float(d.toordinal()) for d in days]
     try:

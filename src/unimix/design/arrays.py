@@ -1,4 +1,4 @@
-"""The one Design that every engine is given, as plain arrays."""
+"""The Design that every engine receives, as plain arrays."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Kept = TypeVar("Kept")
 SMALL_CELLS, SMALL_EFFECTS = 1_000_000, 1000
-"""Cells of the columns and group effects of a small design."""
+"""Largest number of cells in the columns and group effects of a small design."""
 TIED_LEVELS = "tied levels"
-"""What a design keeps its sets of tied levels as."""
+"""Name under which a design keeps its sets of tied levels."""
 
 
 @dataclass(frozen=True)
 class RandomBlock:
-    """Effects of one random term: a row ``z`` per observation, an effect vector per level.
+    """Effects of one random term: a row of ``z`` per observation and an effect vector per level.
 
     Attributes:
         group: Name of the grouping factor.
-        factors: Columns it is made of.
+        factors: Columns whose combination is the grouping factor.
         terms: Names of the q columns.
         z: Columns, shape (n, q).
         codes: Level index per row, shape (n,).
@@ -61,12 +61,12 @@ class RandomBlock:
 
 @dataclass(frozen=True)
 class AuxiliaryDesign:
-    """Columns of something that is modelled beside the mean.
+    """Columns of a part of the model beside the mean, such as zero inflation or dispersion.
 
     Attributes:
         x: Columns of full rank, shape (n, k).
         names: Names of the k columns.
-        kept: Which of the formula's columns they are.
+        kept: Indices of these columns among all columns of the part's formula.
     """
 
     x: FloatArray
@@ -76,29 +76,29 @@ class AuxiliaryDesign:
 
 @dataclass(frozen=True)
 class Design:
-    """What is fitted, as plain arrays; the same object goes to every engine.
+    """The model and its data as plain arrays; every engine receives the same object.
 
     Attributes:
-        spec: The reading of the formula.
+        spec: Interpretation of the formula.
         y: Response, shape (n,); the proportion of successes for a binomial family.
         x: Fixed-effects columns of full rank, shape (n, p).
         fixed_names: Names of the p columns.
-        blocks: One per correlated set of random effects; ``||`` gives one per column.
+        blocks: One block per set of correlated random effects; ``||`` gives one block per column.
         weights: Precision weights (variance sigma^2 / w; a row's log-likelihood counts w times where the family is
             not Gaussian), shape (n,), or None.
-        offset: Added to the linear predictor, shape (n,), or None.
+        offset: Offset of the linear predictor, shape (n,), or None.
         rows: Index of each used row in the data as given, shape (n,).
-        n_rows: Rows of the data as given.
-        dropped: Missing values per column among the dropped rows.
+        n_rows: Number of rows of the data as given.
+        dropped: Number of missing values per column among the dropped rows.
         aliased: Fixed-effects columns left out because they depend on others.
-        notes: What was done to the data, in words.
-        encoding: What was learnt from the data, and how to make the same columns of other data.
+        notes: Changes made to the data, in words.
+        encoding: What was learnt from the data, from which the same columns can be made for new data.
         family: Distribution of the response, with its link.
-        trials: Number of trials per row, shape (n,), for a binomial family; else None.
+        trials: Number of trials per row, shape (n,), for a binomial family; None for others.
         zero: Columns of the logit of the probability of a structural zero, or None.
         dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
-        labels: Index of the rows used, where the data are pandas with labels of their own; else None.
-        columns: The columns that the formula uses, rows used only, by name.
+        labels: Index of the rows used if the data are a pandas frame with labels of its own; otherwise None.
+        columns: Columns that the formula uses, by name, with the rows used only.
     """
 
     spec: ModelSpec
@@ -123,13 +123,13 @@ class Design:
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
-        """Something that follows from the design: made at the first call, then kept as long as the design.
+        """Return a quantity derived from the design; it is made at the first call and kept with the design.
 
-        A design never changes, so that this is safe; it is not pickled, and a changed copy starts with nothing.
+        This is safe because a design never changes. Kept quantities are not pickled, and a changed copy starts without.
 
         Args:
-            name: Of the thing.
-            make: Makes it.
+            name: Name under which the quantity is kept.
+            make: Function that computes the quantity.
         """
         if name not in self._kept:
             self._kept[name] = make()
@@ -137,17 +137,17 @@ class Design:
         return found
 
     def hand_over(self, name: str, other: Design) -> None:
-        """Give a changed copy what is known of this design and holds for it, too."""
+        """Pass a kept quantity on to a changed copy of the design, for which it holds too."""
         if name in self._kept:
             other._kept.setdefault(name, self._kept[name])
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: all but what follows from it."""
+        """State for pickling: the fields, without the quantities derived from them."""
         return {**self.__dict__, "_kept": {}}
 
     @property
     def tied(self) -> TiedLevels:
-        """Which levels of the grouping factors rows tie together."""
+        """Sets of levels of the grouping factors that are connected by rows."""
         return self.keep(TIED_LEVELS, lambda: tied_levels([(b.codes, b.n_levels) for b in self.blocks]))
 
     @property
@@ -162,7 +162,7 @@ class Design:
 
     @property
     def is_small(self) -> bool:
-        """Whether its matrices are so small that threads of linear algebra would only wait for each other."""
+        """Whether the matrices are so small that several threads of linear algebra would not save time."""
         columns = self.p + sum(b.q for b in self.blocks)
         return self.n * columns <= SMALL_CELLS and sum(b.q * b.n_levels for b in self.blocks) <= SMALL_EFFECTS
 
@@ -177,7 +177,7 @@ class Design:
         return {b.group: b.n_levels for b in self.blocks}
 
     def frame(self) -> dict[str, Any]:
-        """The columns that were fitted, as a mapping of lists, whole numbers without loss."""
+        """The columns that were fitted, as a mapping from names to lists; whole numbers are exact."""
         return {
             name: [c.levels[k] for k in c.codes] if isinstance(c, FactorColumn) else as_exact(c)
             for name, c in self.columns.items()

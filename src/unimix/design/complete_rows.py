@@ -1,4 +1,4 @@
-"""Columns before they become a design: weights and offsets, complete rows, levels in use, codings."""
+"""Preparation of columns for a design: weights and offsets, complete rows, levels in use, codings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ColumnOrArray = str | npt.ArrayLike | None
 
 
 def read_extra(value: ColumnOrArray, role: str, data: Any) -> tuple[NumericColumn | None, str | None]:
-    """Turn ``weights=`` or ``offset=`` into a column (an array, in the order of the data) or a name."""
+    """Read ``weights=`` or ``offset=`` as a column (given an array in the order of the data) or as a name."""
     if value is None or isinstance(value, str):
         return None, value
     value = aligned(value, data, role)
@@ -36,22 +36,22 @@ def read_extra(value: ColumnOrArray, role: str, data: Any) -> tuple[NumericColum
 
 
 def complete_rows(columns: list[tuple[str, Column]], n_rows: int, missing: str) -> tuple[IntArray, dict[str, int]]:
-    """Rows without a missing value, shape (m,), and how many values each column lacks."""
+    """Indices of the rows without a missing value, shape (m,), and the number of missing values per column."""
     masks = [(k, c.missing) for k, c in columns]
     counts = {k: int(m.sum()) for k, m in masks if m.any()}
     if not counts:
         return np.arange(n_rows, dtype=np.int64), {}
-    told = ", ".join(f"{k} {v}" for k, v in counts.items())
+    counted = ", ".join(f"{k} {v}" for k, v in counts.items())
     if missing == "raise":
-        raise DataError(f"Missing values, and missing='raise': {told}. Use missing='drop', or fill them.")
+        raise DataError(f"Missing values, and missing='raise': {counted}. Use missing='drop', or fill them.")
     complete = np.flatnonzero(~np.any([m for _, m in masks], axis=0)).astype(np.int64)
     if len(complete) == 0:
-        raise DataError(f"Every one of the {n_rows} rows has a missing value: {told}.")
+        raise DataError(f"Every one of the {n_rows} rows has a missing value: {counted}.")
     return complete, counts
 
 
 def codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column]) -> dict[str, Contrast]:
-    """Contrasts per factor from what the user gave."""
+    """Read the argument ``contrasts=`` as one contrast per factor."""
     if contrasts is not None and not isinstance(contrasts, Mapping):
         raise OptionError(
             f"contrasts= maps factors to codings, such as {{'f': 'sum'}}; it is a {type(contrasts).__name__}."
@@ -70,7 +70,7 @@ def codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column
 
 
 def used_levels(columns: Mapping[str, Column], notes: list[str]) -> dict[str, Column]:
-    """Leave levels without rows out, and say so."""
+    """Drop the levels without rows, and add a note for each factor that had some."""
     trimmed: dict[str, Column] = {}
     for name, column in columns.items():
         if isinstance(column, FactorColumn):
@@ -92,7 +92,7 @@ def numeric_extra(role: str, named: Column | None, given: NumericColumn | None, 
     return np.ascontiguousarray(column.values)
 
 
-def told_dropped(n_rows: int, left: int, dropped: Mapping[str, int]) -> list[str]:
-    """What to say about dropped rows."""
+def dropped_note(n_rows: int, left: int, dropped: Mapping[str, int]) -> list[str]:
+    """Note about dropped rows; an empty list if no row was dropped."""
     counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
     return [f"{n_rows - left} of {n_rows} rows dropped for missing values ({counts})."] if left < n_rows else []

@@ -1,4 +1,4 @@
-"""Dates as levels of a factor, in order of time."""
+"""Dates as levels of a factor, in chronological order."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from unimix.errors import DataError
 
 
 def date_levels(values: Any, name: str) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Number the dates in order of time.
+    """Number the dates in chronological order.
 
     Args:
-        values: Dates or times of days, in a pandas Series or a list; missing ones as None or NaT.
-        name: Of the column, for messages.
+        values: Dates or datetimes in a pandas Series or a list; missing values are None or NaT.
+        name: Name of the column, for messages.
 
     Returns:
-        Level index per row, shape (n,), -1 where missing; ISO texts in order, without a time where it is midnight.
+        Level index per row, shape (n,), -1 for missing values; and the levels as ISO texts in order, without the time
+        if all times are midnight.
 
     Raises:
         DataError: If dates with and without a time zone are mixed.
@@ -54,7 +55,7 @@ def _label(moment: dt.datetime) -> str:
 
 
 def dates_refused(name: str) -> str:
-    """Why a column of dates is no predictor, and what to type."""
+    """Message that a column of dates is not a predictor, with the line to type instead."""
     column = f"data[{name!r}]"
     return (
         f"Column {name!r} holds dates. For a trend make it numbers: data['days'] = ({column} - {column}.min()).dt.days "

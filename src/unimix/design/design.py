@@ -1,4 +1,4 @@
-"""A formula and data to plain arrays: the one Design that every engine is given."""
+"""Construction of the Design, the plain arrays that every engine receives, from a formula and data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.design.aliasing import independent_columns
 from unimix.design.ar1_times import check_times
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
-from unimix.design.complete_rows import codings, complete_rows, numeric_extra, read_extra, told_dropped, used_levels
+from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
 from unimix.design.encoding import EncodedBlock, Encoding
 from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
 from unimix.design.evaluate import Environment, evaluate
@@ -54,18 +54,18 @@ def build_design(
     """Build the arrays of a model.
 
     Args:
-        spec: From :func:`unimix.formula.interpreter.parse`.
-        data: Anything :func:`unimix.design.typed_columns.read_columns` reads; never modified.
-        weights: Column name or array (n,): precision weights.
-        offset: Column name or array (n,).
-        contrasts: Coding per factor column.
-        missing: ``"drop"`` or ``"raise"``.
-        family: Distribution of the response.
+        spec: Formula as :func:`unimix.formula.interpreter.parse` returns it.
+        data: Any data that :func:`unimix.design.typed_columns.read_columns` reads; they are never modified.
+        weights: Precision weights, as a column name or an array of shape (n,).
+        offset: Offset of the linear predictor, as a column name or an array of shape (n,).
+        contrasts: Coding of each factor column, by name of the column.
+        missing: Treatment of rows with missing values, ``"drop"`` or ``"raise"``.
+        family: Distribution of the response, with its link.
 
     Raises:
-        FormulaError: If a name in the formula is no column (all of them at once).
-        DataError: If the data do not allow the model.
-        OptionError: For a bad argument.
+        FormulaError: If names in the formula are not columns of the data; the message lists all of them.
+        DataError: If the model cannot be fitted to the data.
+        OptionError: If an argument is not valid.
     """
     if missing not in ("drop", "raise"):
         raise OptionError(f"missing={missing!r}: choose 'drop' or 'raise'.")
@@ -94,7 +94,7 @@ def build_design(
         columns = {k: c.take(rows) for k, c in columns.items()}
         given = {k: c.take(rows) for k, c in given.items()}
     coding = codings(contrasts, columns)
-    notes = told_dropped(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
+    notes = dropped_note(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
     given_levels, columns = columns, used_levels(columns, notes)
     check_times(spec, given_levels, columns)
 
@@ -169,7 +169,7 @@ def build_design(
 
 
 def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
-    """The columns that were left out, as combinations of those that were kept."""
+    """Coefficients of the dropped columns as combinations of the kept ones, one tuple per dropped column."""
     left = [j for j in range(x.shape[1]) if j not in set(kept)]
     if not left:
         return ()
@@ -194,12 +194,12 @@ def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: 
 
 
 def _taken(x: FloatArray, columns: Sequence[int]) -> FloatArray:
-    """Some columns, row by row in memory; the matrix itself where they are all of them."""
+    """Selected columns as a matrix in row-major order; the matrix itself if all columns are selected."""
     return np.ascontiguousarray(x if tuple(columns) == tuple(range(x.shape[1])) else x[:, list(columns)])
 
 
 def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ()) -> tuple[ModelSpec, tuple[str, ...]]:
-    """Replace ``.`` by all columns that the formula does not use otherwise."""
+    """Replace ``.`` by all columns that do not occur elsewhere in the formula; return them too."""
     if not spec.has_dot():
         return spec, ()
     used = {*column_names(spec), *exclude}

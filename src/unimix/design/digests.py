@@ -1,4 +1,4 @@
-"""What the data that were fitted are recognised by, without keeping them."""
+"""Digests by which the fitted data are recognised without being stored."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 ROUNDING = 1e-12
-"""Relative difference that numbers written to a text file and read again may have."""
+"""Relative difference allowed between numbers before and after a text file."""
 
 
 class DataDigest(BaseModel):
-    """Digests of the columns that were fitted; equal for equal data.
+    """Digests of the fitted columns; equal data have equal digests.
 
     Attributes:
-        numbers: Per numeric column the median of its absolute values and two weighted sums (:func:`weighted_sums`).
-        factors: Per categorical column the digest of its level per row.
-        groups: Per grouping factor the digest of its level per row.
+        numbers: Median of the absolute values and two weighted sums (:func:`weighted_sums`) of each numeric column.
+        factors: Digest of the level per row of each categorical column.
+        groups: Digest of the level per row of each grouping factor.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,10 +38,10 @@ class DataDigest(BaseModel):
 
     @classmethod
     def of(cls, columns: Mapping[str, Column], groups: Mapping[str, IntArray]) -> DataDigest:
-        """Take the digests.
+        """Compute the digests.
 
         Args:
-            columns: Predictors, response, weights and offset, rows used only.
+            columns: Predictors, response, weights and offset, with the rows used only.
             groups: Level index per row of each grouping factor, shape (n,).
         """
         factors = {k: c.codes for k, c in columns.items() if isinstance(c, FactorColumn)}
@@ -52,7 +52,7 @@ class DataDigest(BaseModel):
         )
 
     def differing(self, other: DataDigest, n: int) -> list[str]:
-        """Names of the columns and grouping factors that differ, among those that both know.
+        """Names of the columns and grouping factors that differ, among those that occur in both.
 
         Args:
             other: Digests of other data.
@@ -65,15 +65,15 @@ class DataDigest(BaseModel):
 
 
 def weighted_sums(values: FloatArray) -> tuple[float, float, float]:
-    """What numbers are recognised by, up to rounding: a digest of their bytes would not survive a text file.
+    """Sums by which numbers are recognised up to rounding; writing them to a text file would change a byte digest.
 
     Args:
-        values: Shape (n,).
+        values: Numbers, shape (n,).
 
     Returns:
         The median s of their absolute values, and two sums over the rows of sign(x) log(1 + |x| / s) with weights
-        between 0 and 1 that differ from row to row. The logarithm gives each row its relative precision, however large
-        others are.
+        between 0 and 1 that differ from row to row. The logarithm keeps the relative precision of small values beside
+        large ones.
     """
     size = np.abs(values)
     scale = float(np.median(size) if len(size) else 0.0) or float(size.max(initial=0.0))

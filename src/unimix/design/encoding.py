@@ -1,8 +1,8 @@
-"""Encoding: what was learnt from the data while a design was built, and the same columns made of other data.
+"""Encoding: what was learnt from the data while a design was built, and its application to new data.
 
-It is the counterpart of formulaic's ``ModelSpec``: :func:`unimix.design.design.build_design` learns, and
-:meth:`Encoding.transform` applies what was learnt, without the engine and without the data that were fitted. The
-formula is read once; a saved encoding holds its text and reads it again when it is first asked.
+The encoding corresponds to formulaic's ``ModelSpec``: :func:`unimix.design.design.build_design` learns it, and
+:meth:`Encoding.transform` applies it, without the engine and without the fitted data. The formula is parsed once; a
+saved encoding holds the text of the formula and parses it when it is first needed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ JsonLevel = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
 class EncodedBlock(BaseModel):
-    """Which columns of which random term a block holds."""
+    """Random term and columns of one block."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,20 +61,20 @@ class Encoding(BaseModel):
 
     Attributes:
         formula: The formula as given.
-        dot_columns: What ``.`` stood for.
-        numeric: Numeric columns in use.
-        levels: Levels of categorical columns, in order.
-        contrasts: Coding per factor column.
-        states: What ``poly``, ``scale`` and splines learnt, by call.
-        kept: Fixed-effects columns that were kept (full rank).
+        dot_columns: Columns that replaced ``.``.
+        numeric: Names of the numeric columns in use.
+        levels: Levels of each categorical column, in order.
+        contrasts: Coding of each factor column.
+        states: States learnt by ``poly``, ``scale`` and splines, by canonical text of the call.
+        kept: Indices of the fixed-effects columns that were kept, which have full rank.
         aliases: The columns left out as combinations of those kept: one tuple of weights per column left out.
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
-        offset_given: Whether ``offset=`` was an array.
+        offset_given: Whether ``offset=`` was given as an array.
         weights_column: Column named by ``weights=``, if any.
         ziformula: Formula of the probability of a structural zero, if any.
-        zero_kept: Its columns that were kept.
-        data: Digests of the columns, by which the data that were fitted are recognised.
+        zero_kept: Indices of the columns of ``ziformula`` that were kept.
+        data: Digests of the columns, by which the fitted data are recognised.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,39 +96,39 @@ class Encoding(BaseModel):
     data: DataDigest = DataDigest()
 
     def __getstate__(self) -> dict[Any, Any]:
-        """What is pickled: the fields, without what is made of them; the parsed formula may be very deep."""
+        """State for pickling: the fields without cached values, because the parsed formula may be very deep."""
         state = super().__getstate__()
         return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k in type(self).model_fields}}
 
     def with_parsed(self, spec: ModelSpec) -> Self:
-        """The same encoding, told the formula that was parsed already.
+        """Copy of the encoding that holds the parsed formula.
 
         Args:
-            spec: With its ``.`` expanded; a formula of the dispersion is no part of an encoding.
+            spec: Parsed formula with its ``.`` expanded; an encoding ignores its formula of the dispersion.
         """
         self.__dict__["spec"] = spec.without_dispersion()
         return self
 
     def with_digests(self, columns: Mapping[str, Column], groups: Mapping[str, IntArray]) -> Self:
-        """The same encoding with the digests of the data that were fitted.
+        """Copy of the encoding with the digests of the fitted data.
 
         Args:
-            columns: All columns of the design, rows used only.
+            columns: All columns of the design, with the rows used only.
             groups: Level index per row of each grouping factor, shape (n,).
         """
         own = {n: c for n, c in columns.items() if n not in self.groupings}
         return self.changed(data=DataDigest.of(own, groups))
 
-    # -- what the formula says ------------------------------------------------------------------
+    # -- the formula ----------------------------------------------------------------------------
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """The formula, parsed, with the columns that ``.`` stood for; without a formula of the dispersion."""
+        """Parsed formula, with columns in place of ``.`` and without a formula of the dispersion."""
         return parse(self.formula, self.ziformula).with_dot(self.dot_columns)
 
     @cached_property
     def predictors(self) -> tuple[str, ...]:
-        """Columns that the fixed part, the zero inflation and the offset use, in the order of the formula."""
+        """Columns of the fixed part, the zero inflation and the offset, in the order of the formula."""
         parts = (self.spec.fixed, *self.spec.parts.values())
         names = [n for part in parts for n in _columns_in(part)]
         names += [n for node in self.spec.offsets for n in expression_columns(node)]
@@ -136,13 +136,13 @@ class Encoding(BaseModel):
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """The predictors, and the columns that random terms use."""
+        """The predictors and the columns of the random terms."""
         random = [n for term in self.spec.random for n in (*_columns_in(term.left), *term.factors)]
         return tuple(dict.fromkeys([*self.predictors, *random]))
 
     @cached_property
     def groupings(self) -> frozenset[str]:
-        """Columns that are parts of grouping factors and of nothing else."""
+        """Columns that occur only in grouping factors."""
         slopes = {n for term in self.spec.random for n in _columns_in(term.left)}
         return frozenset(self.variables) - set(self.predictors) - slopes
 
@@ -157,32 +157,32 @@ class Encoding(BaseModel):
         return {k: Contrast.from_json(v) for k, v in self.contrasts.items()}
 
     def environment(self, columns: Mapping[str, Column]) -> Environment:
-        """Columns in which the formula is evaluated with the states that were learnt."""
+        """Environment that evaluates the formula on these columns with the learnt states."""
         return Environment(columns, {k: decode_state(s) for k, s in self.states.items()}, learning=False)
 
     def without_given_offset(self) -> Self:
-        """The same without the offset that was given as an array."""
+        """Copy of the encoding without an offset that was given as an array."""
         return self.changed(offset_given=False) if self.offset_given else self
 
     def changed(self, **fields: Any) -> Self:
-        """The same formula with other values of some fields; what was parsed is shared.
+        """Copy with new values of some fields, which shares the parsed formula.
 
         Args:
             fields: New values of ``kept``, ``blocks``, ``offset_given`` or ``data``.
         """
         return self.model_copy(update=fields).with_parsed(self.spec)
 
-    # -- other data -----------------------------------------------------------------------------
+    # -- new data -------------------------------------------------------------------------------
 
     def transform(self, data: Any, *, with_groups: bool) -> NewRows:
-        """Make the columns of the design from new data.
+        """Make the columns of the design for new data.
 
         Args:
             data: New rows, in any form that ``fit`` takes; the response is not needed.
-            with_groups: Also make the random-effects columns and the level labels.
+            with_groups: Whether to make the random-effects columns and the level labels too.
 
         Raises:
-            DataError: For absent columns, unknown levels of a predictor, columns of another type.
+            DataError: If columns are absent or of another type, or a predictor has unknown levels.
         """
         if self.offset_given:
             raise DataError(
@@ -212,15 +212,15 @@ class Encoding(BaseModel):
         return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(labels), zero, self._lacking(x, kept))
 
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
-        """The variables in these rows of the data that were fitted, by name."""
+        """Variables of the model in the given rows of the fitted data, by name."""
         return {n: self._match(n, c).take(rows) for n, c in read_columns(data, self.variables).items()}
 
     def digest(self, data: Any, rows: IntArray, groups: Mapping[str, IntArray]) -> DataDigest:
-        """Digests of other data, to be compared with those of the data that were fitted.
+        """Digests of other data, for comparison with those of the fitted data.
 
         Args:
-            data: In any form that ``fit`` takes; response and weights may be absent.
-            rows: Index of each row used in them, shape (n,).
+            data: Data in any form that ``fit`` takes; response and weights may be absent.
+            rows: Index of each row used, shape (n,).
             groups: Level index per row of each grouping factor, shape (n,).
         """
         present = set(column_labels(data))
@@ -229,7 +229,7 @@ class Encoding(BaseModel):
         return DataDigest.of({n: self._match(n, c).take(rows) for n, c in read.items()}, groups)
 
     def response(self, data: Any) -> FloatArray | None:
-        """The response in new data, shape (n,); NaN where it is missing, None where a column of it is absent.
+        """Response in new data, shape (n,), NaN for missing values; None if a column of the response is absent.
 
         Args:
             data: New rows, in any form that ``fit`` takes.
@@ -249,7 +249,7 @@ class Encoding(BaseModel):
         return found
 
     def trials(self, data: Any) -> FloatArray | None:
-        """Trials of a response ``cbind(successes, failures)``, shape (n,); None where new data do not have them."""
+        """Trials of a response ``cbind(successes, failures)``, shape (n,); None if the new data lack its columns."""
         node = self.spec.response
         if not (isinstance(node, Call) and node.function == "cbind"):
             return None
@@ -260,10 +260,10 @@ class Encoding(BaseModel):
         return np.asarray(sum(np.asarray(evaluate(part, env), dtype=np.float64) for part in node.arguments))
 
     def weights(self, data: Any) -> FloatArray | None:
-        """The column of new data that ``weights=`` named, shape (n,); None where nothing was named.
+        """Weights in new data, the column named by ``weights=``, shape (n,); None if the model has no such column.
 
         Raises:
-            DataError: If it is absent, missing or not positive.
+            DataError: If the column is absent, or has missing or non-positive values.
         """
         name = self.weights_column
         if name is None:
@@ -279,16 +279,16 @@ class Encoding(BaseModel):
             raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
         return found
 
-    # -- parts of these -------------------------------------------------------------------------
+    # -- helpers --------------------------------------------------------------------------------
 
     def _match(self, name: str, column: Column) -> Column:
-        """Give a new column the type and the levels it had when the model was fitted; grouping factors may differ."""
+        """Convert a new column to the type and levels of the fitted one; grouping factors may have new levels."""
         if name in self.groupings:
             return column
         return match_number(name, column) if name in self.numeric else match_levels(name, column, self.levels[name])
 
     def _complete_columns(self, data: Any, used: tuple[str, ...]) -> tuple[dict[str, Column], npt.NDArray[np.bool_]]:
-        """The named columns of new data, and which of its rows have no missing value among them."""
+        """Named columns of new data, and a mask of the rows without missing values in them."""
         labels = column_labels(data)
         absent = [n for n in used if n not in labels]
         if absent:
@@ -319,7 +319,7 @@ class Encoding(BaseModel):
         return offset
 
     def _lacking(self, x: FloatArray, kept: FloatArray) -> npt.NDArray[np.bool_] | None:
-        """Rows whose columns that were left out are not the combinations of the others that they were, shape (n,)."""
+        """Mask, shape (n,), of rows in which a dropped column is not the fitted combination of the kept columns."""
         left = [j for j in range(x.shape[1]) if j not in set(self.kept)]
         if not self.aliases or len(left) != len(self.aliases):
             return None
@@ -329,7 +329,7 @@ class Encoding(BaseModel):
 
 
 def _columns_in(part: FixedPart) -> list[str]:
-    """Columns that the terms of a part use."""
+    """Columns that occur in the terms of a part."""
     return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
 
 

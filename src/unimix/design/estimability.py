@@ -1,4 +1,4 @@
-"""What is refused before any engine sees it: unknown names, infinite values, models that no data could estimate."""
+"""Checks before any engine runs: unknown names, infinite values, and models that the data cannot estimate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST, SMALLEST = 1e100, 1e-100
 
 
 def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
-    """Refuse names in a formula that are no columns, all of them at once."""
+    """Raise a FormulaError that lists all names in a formula that are not columns of the data."""
     known = column_labels(data)
     faults = [
         Fault(f"{name!r} is not a column of the data.{did_you_mean(name, known)}", position, len(name))
@@ -41,7 +41,7 @@ def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
 
 
 def check_infinite(columns: Sequence[tuple[str, Column]]) -> None:
-    """Refuse infinite values; each column comes with what messages call it."""
+    """Raise a DataError if columns hold infinite values; ``columns`` are pairs of a name for messages and a column."""
     faults = []
     for name, column in columns:
         if isinstance(column, NumericColumn) and (count := int(np.isinf(column.values).sum())):
@@ -51,12 +51,12 @@ def check_infinite(columns: Sequence[tuple[str, Column]]) -> None:
 
 
 def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Container[str]) -> list[str]:
-    """Notes on predictors that are factors only because their numbers are stored as text.
+    """Notes about predictors that are factors only because their numbers are stored as text.
 
     Args:
-        spec: The formula; what stands inside ``C()`` is meant as a factor.
+        spec: Interpretation of the formula; a column inside ``C()`` is meant as a factor.
         columns: Columns by name.
-        coded: Factors whose coding the user gave.
+        coded: Names of factors whose coding the user gave.
     """
     parts = (spec.fixed, *(term.left for term in spec.random), *spec.parts.values())
     atoms = [node for part in parts for node in remaining_atoms(expand(part)).values()]
@@ -84,10 +84,10 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
 
 
 def check_estimable(design: Design) -> None:
-    """Refuse what no engine could estimate."""
+    """Raise a DataError, with all faults, if no engine could estimate the model from these data."""
     faults: list[str] = []
     n, p = design.n, design.p
-    # Elsewhere an effect per row is a model of overdispersion, and may be fitted.
+    # In families without a residual scale an effect per row models overdispersion and may be fitted.
     scaled = design.family.name in ("gaussian", "student_t")
     asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
     if n <= p if asked else n < p:
@@ -109,19 +109,19 @@ def check_estimable(design: Design) -> None:
         elif scaled and block.n_levels >= n:
             faults.append(
                 f"The grouping factor {block.group} has {block.n_levels} levels in {n} rows: with one row per level "
-                "its variance and the residual variance cannot be told apart."
+                "its variance and the residual variance cannot be distinguished."
             )
         elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
             faults.append(
                 f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
-                "rows; their variances and the residual variance cannot be told apart. Use fewer columns."
+                "rows; their variances and the residual variance cannot be distinguished. Use fewer columns."
             )
         for name in block.terms:
             seen[block.group, name] = seen.get((block.group, name), 0) + 1
         if len(independent_columns(block.z)) < block.q:
             faults.append(
                 f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
-                "cannot be told apart."
+                "cannot be distinguished."
             )
     faults += [
         f"ar1(... | {b.group}) takes one factor of equally spaced times, each with a column of its own: ar1(0 + time | "
@@ -153,19 +153,19 @@ def check_estimable(design: Design) -> None:
 
 
 def _misplaced_structure(block: RandomBlock) -> list[str]:
-    """Why a structured covariance does not mean what it says for these columns."""
-    told = ""
+    """Faults of a structured covariance whose columns do not suit it."""
+    fault = ""
     where = f"{block.structure}(... | {block.group})"
     if block.structure != "us" and block.q < 2:
-        told = (
+        fault = (
             f"{where} needs several columns, and {block.terms[0]} is one: make the variable a factor, "
             f"{block.structure}(0 + C(time) | {block.group})."
         )
-    return [told] if told else []
+    return [fault] if fault else []
 
 
 def check_magnitudes(columns: Sequence[tuple[str, Column]]) -> None:
-    """Refuse numbers whose squares leave the range of floating point."""
+    """Raise a DataError if the squares of numbers exceed the range of floating point."""
     faults = []
     for name, column in columns:
         if not isinstance(column, NumericColumn):
@@ -184,8 +184,8 @@ def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
 
 
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
-    """Columns of a block that the fixed effects hold already, one coefficient per level; responses without residual."""
-    told = f"of ({' + '.join(block.terms)} | {block.group})"
+    """Faults of a block whose columns are already in the fixed effects or that explains the response exactly."""
+    term = f"of ({' + '.join(block.terms)} | {block.group})"
     y = design.y if design.offset is None else design.y - design.offset
     first = np.full(block.n_levels, np.nan)
     first[block.codes[::-1]] = y[::-1]
@@ -205,14 +205,14 @@ def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
         left = triangular_factor(rows, design.n, p + block.n_levels)[p:, p:]
         if np.linalg.norm(left) < 1e-9 * np.linalg.norm(column):
             found.append(
-                f"The column {name} {told}: the fixed effects have a coefficient for each of its {block.n_levels} "
+                f"The column {name} {term}: the fixed effects have a coefficient for each of its {block.n_levels} "
                 "levels already, so that its variance cannot be estimated. Leave it out of one of the two."
             )
     return found
 
 
 def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
-    """Columns of two blocks over the same partition of the rows that are multiples of each other."""
+    """Faults of two blocks over the same partition of the rows whose columns are multiples of each other."""
     partitions: list[tuple[npt.NDArray[np.int64], list[RandomBlock]]] = []
     for block in blocks:
         canonical = _first_appearance(block.codes) if len(blocks) > 1 else block.codes
@@ -236,14 +236,14 @@ def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
                 continue
             where = first.group if first.group == second.group else f"{first.group} and {second.group}"
             faults.append(
-                f"The random columns {one} and {two} vary over {where} in the same way; their variances cannot be told "
-                "apart. Leave one of them out."
+                f"The random columns {one} and {two} vary over {where} in the same way; their variances cannot be "
+                "distinguished. Leave one of them out."
             )
     return faults
 
 
 def _first_appearance(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Number groups in the order in which they appear: equal partitions become equal arrays."""
+    """Number groups in order of first appearance, so that equal partitions give equal arrays."""
     _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
@@ -253,8 +253,9 @@ def _first_appearance(codes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def likelihood_is_unbounded(design: Design) -> bool:
     """Whether X and Z together span all rows while Z alone does not.
 
-    Then V = sigma^2 I + Z Cov Z' becomes singular as sigma goes to zero, with a zero residual: the likelihood has no
-    maximum. (The restricted one keeps its bound.) Looked at up to a few thousand rows.
+    In that case the residual is zero and V = sigma^2 I + Z Cov Z' becomes singular as sigma goes to zero, so that the
+    likelihood has no maximum; the restricted likelihood stays bounded. Larger designs are not checked beyond a few
+    thousand rows.
     """
     width = sum(b.n_levels * b.q for b in design.blocks)
     if not design.blocks or design.p + width < design.n or design.n > LARGEST_DENSE:

@@ -1,4 +1,4 @@
-"""The only words a backend may say back: plain arrays in the design's order."""
+"""Estimates that a backend returns: plain arrays in the order of the design."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How well a posterior was sampled.
+    """Diagnostics of the draws from a posterior.
 
     Attributes:
-        rhat: Largest rank-normalised split R-hat of all parameters.
-        ess_bulk: Smallest bulk effective sample size.
-        ess_tail: Smallest tail effective sample size.
+        rhat: Largest rank-normalised split R-hat over all parameters.
+        ess_bulk: Smallest bulk effective sample size over all parameters.
+        ess_tail: Smallest tail effective sample size over all parameters.
         divergences: Number of divergent transitions after tuning.
-        n_draws: Draws kept, all chains together.
-        n_chains: Chains.
+        n_draws: Number of draws kept, all chains together.
+        n_chains: Number of chains.
     """
 
     rhat: float
@@ -39,10 +39,10 @@ class Sampling:
 
 
 class Deferred:
-    """Something that is made when it is first asked for.
+    """A value that is computed when it is first needed.
 
     Args:
-        make: Makes it.
+        make: Function that computes the value.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -50,29 +50,29 @@ class Deferred:
         self._made: Any = None
 
     def get(self) -> Any:
-        """The thing itself, the same each time."""
+        """Return the value; it is computed once."""
         if self._made is None:
             self._made = self._make()
         return self._made
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: how it is made, not the thing."""
+        """State for pickling: the function that computes the value, without the value."""
         return {"_make": self._make, "_made": None}
 
 
 @dataclass(frozen=True)
 class Absent:
-    """In the place of an engine's own object that is not here.
+    """Placeholder for an engine's own object that does not exist in this process.
 
     Attributes:
-        why: Said to whoever asks for it.
+        why: Message of the error for code that uses the object.
     """
 
     why: str
 
 
 class Generative(Protocol):
-    """A model that can say what it would generate before it sees a response."""
+    """A model that can draw responses from its prior."""
 
     def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
         """Responses drawn from the prior, shape (n, rows)."""
@@ -83,39 +83,40 @@ class Generative(Protocol):
 
 @dataclass(frozen=True)
 class Estimates:
-    """What an engine found, in the order and the units of the design it was given.
+    """Estimates of an engine, in the order and the units of the design.
 
     Attributes:
         beta: Fixed effects, shape (p,).
-        beta_cov: Their covariance matrix, shape (p, p).
-        covariances: Covariance of each block's effects, shapes (q, q); response units.
-        sigma: Residual standard deviation; the root of the dispersion for the gamma and the inverse Gaussian family, 1
-            for families without a scale.
+        beta_cov: Covariance matrix of the fixed effects, shape (p, p).
+        covariances: Covariance matrix of the effects of each block, shapes (q, q), in units of the linear predictor.
+        sigma: Residual standard deviation; the square root of the dispersion for the gamma and the inverse Gaussian
+            family, 1 for families without a scale.
         modes: Conditional modes (or posterior means) per block, shapes (L, q).
         mode_covs: Conditional (or posterior) covariances per block, shapes (L, q, q).
-        log_likelihood: Of the stated criterion, with all constants; None for a posterior.
-        converged: Whether the engine finished its search.
-        parameters: Dispersion parameters by name, where the family is not the Gaussian.
-        parts: Coefficients and their covariance matrices of what is modelled beside the mean: ``zero`` (logit of the
-            probability of a structural zero) and ``dispersion`` (log of the dispersion parameter), shapes (k,), (k, k).
-        criterion: What the log-likelihood is of, where it is not the method that was asked for (``AGQ(25)``).
-        std_error: Standard errors where they are not the root of ``beta_cov``'s diagonal, shape (p,).
-        std_error_kind: What the standard errors are made from: ``generalised least squares`` at the estimated
-            variances, ``observed information`` of all parameters, ``Kenward-Roger``; empty if that does not matter.
-        df: Denominator degrees of freedom, shape (p,); None where the engine has none.
-        df_method: Whose degrees of freedom they are.
-        interval: Lower and upper ends, shape (p, 2), where the engine has its own (quantiles of draws).
-        singular: Whether a covariance matrix is on its boundary; None to let unimix decide.
-        messages: What the engine says about its convergence.
-        gradient: Largest scaled gradient at the end, if known.
-        sampling: Diagnostics of a sampler.
-        engine_call: The call as the engine saw it.
-        priors: Prior per parameter, as text.
-        provenance: For each quantity that is not the engine's own word: whose it is, and why.
+        log_likelihood: Maximum of the stated criterion, with all constants; None for a posterior.
+        converged: Whether the engine reports convergence.
+        parameters: Dispersion parameters by name, for families other than the Gaussian.
+        parts: Coefficients, shape (k,), and their covariance matrix, shape (k, k), of the parts beside the mean:
+            ``zero`` (logit of the probability of a structural zero) and ``dispersion`` (log of the dispersion
+            parameter).
+        criterion: Criterion of the log-likelihood if it is not the requested method, such as ``AGQ(25)``.
+        std_error: Standard errors, shape (p,), if they are not the square roots of the diagonal of ``beta_cov``.
+        std_error_kind: Source of the standard errors: ``generalised least squares`` at the estimated variances,
+            ``observed information`` of all parameters, or ``Kenward-Roger``; empty if these do not differ.
+        df: Denominator degrees of freedom, shape (p,); None if the engine computes none.
+        df_method: Method of the degrees of freedom.
+        interval: Lower and upper ends of intervals, shape (p, 2), if the engine has its own (quantiles of draws).
+        singular: Whether a covariance matrix is singular; None if unimix is to decide.
+        messages: Messages of the engine about its convergence.
+        gradient: Largest scaled gradient at the estimates, if known.
+        sampling: Diagnostics of the draws, or None.
+        engine_call: Text of the call to the engine.
+        priors: Prior of each parameter, as text.
+        provenance: Source and reason of each quantity that the engine did not compute itself, by name.
         posterior: ArviZ object with the draws, or None.
-        native: The engine's own object; :class:`Deferred` where it takes time to make and the fit did not need it,
-            :class:`Absent` where another process had it.
-        generative: The model as something to draw from, where the engine has one.
+        native: The engine's own object; a :class:`Deferred` if it is slow to make and the fit did not need it, and an
+            :class:`Absent` if it exists in another process only.
+        generative: Model from which responses can be drawn, if the engine has one.
     """
 
     beta: FloatArray
@@ -153,7 +154,7 @@ class Estimates:
             shapes: (levels, columns) per block.
 
         Raises:
-            FitError: The adapter or the engine went wrong.
+            FitError: If a shape is wrong or a number is not finite.
         """
         faults: list[str] = []
 

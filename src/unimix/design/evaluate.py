@@ -1,8 +1,8 @@
-"""What a formula may compute: a whitelist of functions, and an interpreter that never calls ``eval``.
+"""Evaluation of the expressions of a formula, by an interpreter that never calls ``eval``.
 
-The formula's text is never handed to Python or R. Our own tree (:mod:`unimix.formula.parser`) is walked
-here; a name is a column or it is an error, and a call is a function of :data:`FUNCTIONS` or one that the
-user registered with :func:`register_function`.
+The text of a formula is never passed to Python or R. This module evaluates the syntax tree of
+:mod:`unimix.formula.parser`: a name must be a column, and a call must be one of
+:func:`unimix.formula.allowed.functions`, which include those registered by the user.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class FactorValue:
     """A categorical value of a formula.
 
     Attributes:
-        codes: Level index per row, shape (n,); -1 is missing.
+        codes: Level index per row, shape (n,); -1 for missing values.
         levels: Levels in order.
-        contrast: Coding asked for inside ``C()``, or None.
+        contrast: Coding given inside ``C()``, or None.
     """
 
     codes: npt.NDArray[np.int64]
@@ -56,7 +56,7 @@ class FactorValue:
 
 @dataclass(frozen=True)
 class MatrixValue:
-    """Several columns from one call such as ``poly(x, 2)``: values (n, k) and k labels."""
+    """Columns of a call such as ``poly(x, 2)``: values of shape (n, k) and k labels."""
 
     values: FloatArray
     labels: tuple[str, ...]
@@ -67,11 +67,11 @@ Value = FloatArray | FactorValue | MatrixValue
 
 @dataclass
 class Environment:
-    """Columns and remembered states that an expression is evaluated in.
+    """Columns and learnt states with which an expression is evaluated.
 
     Attributes:
         columns: Typed columns by name.
-        states: What stateful calls learned from the data, by canonical text of the call.
+        states: States that stateful calls learnt from the data, by canonical text of the call.
         learning: True while the design is built, False for new data.
     """
 
@@ -87,10 +87,10 @@ def evaluate(node: Node, env: Environment) -> Value:
         A float array (n,), a :class:`FactorValue` or a :class:`MatrixValue`.
 
     Raises:
-        DataError: Where the values do not allow the operation, or the result is infinite or undefined.
+        DataError: If the values do not allow the operation, or the result is infinite or undefined.
     """
     value: Any
-    with np.errstate(all="ignore"):  # what overflows or is undefined is reported with its row below
+    with np.errstate(all="ignore"):  # overflow and undefined values are reported below, with their rows
         value = _value(node, env)
     if isinstance(value, np.ndarray) and value.ndim and value.dtype == np.bool_:
         return FactorValue(value.astype(np.int64), (False, True))
@@ -159,7 +159,7 @@ def _value(node: Node, env: Environment) -> Any:
 
 
 def _arithmetic(node: Binary, env: Environment) -> Any:
-    """A sum of a thousand columns is a left spine a thousand deep: walked, not recursed."""
+    """Evaluate arithmetic; iteration instead of recursion, because a sum of a thousand columns is that deep."""
     spine: list[Binary] = []
     current: Node = node
     while isinstance(current, Binary) and current.operator in _ARITHMETIC:
@@ -236,7 +236,7 @@ def _factor(node: Call, env: Environment) -> FactorValue:
     column = env.columns.get(inner.name) if isinstance(inner, Name) else None
     if isinstance(column, NumericColumn) and column.whole is not None:
         raise DataError(
-            f"{render(node)}: the column holds whole numbers too long to be told apart as floats; make them text first."
+            f"{render(node)}: the column holds whole numbers that floats cannot distinguish; make them text first."
         )
     value: Any
     value = FactorValue(column.codes, column.levels) if isinstance(column, FactorColumn) else _value(inner, env)
@@ -314,7 +314,7 @@ def _call_registered(node: Call, env: Environment) -> FloatArray:
 
 
 def _argument(node: Node, env: Environment) -> Any:
-    """An argument of a registered function: a copy, which it may change."""
+    """Argument of a registered function; an array is copied, so that the function may change it."""
     value = _value(node, env)
     return value if isinstance(value, str | bool | list | None) else np.copy(_numeric(node, env))[()]
 

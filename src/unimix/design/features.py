@@ -1,4 +1,4 @@
-"""What a model asks of an engine."""
+"""Features that a model requires of an engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unimix.design.grouping_factors import is_nested
 
 
 class Feature(Enum):
-    """One thing that an engine can or cannot do; the value is how messages and tables call it."""
+    """A feature that an engine may or may not support; the value is its name in messages and tables."""
 
     NO_RANDOM_PART = "models without a random part"
     RANDOM_INTERCEPT = "a random intercept, (1 | g)"
@@ -52,7 +52,7 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
     "structures": (Feature.COMPOUND_SYMMETRY, Feature.AUTOREGRESSIVE),
     "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA),
 }
-"""Features that most engines answer alike, by the name of the group."""
+"""Features for which most engines have a common entry, by the name of the group."""
 METHOD_FEATURES = {
     "REML": Feature.REML,
     "ML": Feature.ML,
@@ -67,7 +67,7 @@ _STRUCTURES = {"cs": Feature.COMPOUND_SYMMETRY, "ar1": Feature.AUTOREGRESSIVE}
 
 
 def method_fault(design: Design, method: str | None, df_method: str) -> str:
-    """Why a criterion, or degrees of freedom, do not belong to a model, whoever would fit it; empty if they do."""
+    """Message that no engine can use this criterion or these degrees of freedom for the model; empty if one can."""
     if design.zero is not None and design.family.response != "count":
         return (
             f"ziformula= is for counts (poisson, negative binomial): a {design.family.name} response has no structural "
@@ -94,18 +94,18 @@ def method_fault(design: Design, method: str | None, df_method: str) -> str:
 
 
 def requirements(design: Design, method: str | None = None, *, priors: bool = False) -> frozenset[Feature]:
-    """Derive what a model needs.
+    """Features that a model requires.
 
     Args:
-        design: The model.
-        method: REML, ML, Laplace, posterior ...; None where it does not matter.
-        priors: Whether priors were given.
+        design: The model and its data.
+        method: Criterion: REML, ML, Laplace, AGQ or posterior; None to leave the criterion out of the requirements.
+        priors: Whether the user gave priors.
     """
     needs: set[Feature] = set()
     blocks = design.blocks
     if not blocks:
         needs.add(Feature.NO_RANDOM_PART)
-        if method is not None:  # without group effects every likelihood is the plain one
+        if method is not None:  # without group effects no likelihood needs an approximation
             needs.add(Feature.POSTERIOR if method == "posterior" else Feature.ML)
     elif method is not None:
         needs.add(METHOD_FEATURES[method])

@@ -1,4 +1,4 @@
-"""Any table to named series: pandas, polars, pyarrow, whatever narwhals reads, and dicts of arrays."""
+"""Reading of tables as named series: pandas, polars, pyarrow, any frame that narwhals reads, and dicts of arrays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _narwhals(data: Any) -> Any:
 
 
 def n_rows(data: Any) -> int:
-    """Number of rows of any data."""
+    """Number of rows of data in any supported form."""
     if isinstance(data, Mapping):
         return len(_one_dimensional(next(iter(data.values())), str(next(iter(data))))) if data else 0
     frame = nw.from_native(data) if isinstance(data, pd.DataFrame) else _narwhals(data)
@@ -44,14 +44,14 @@ def n_rows(data: Any) -> int:
 
 
 def one_row(data: Any) -> Any:
-    """A dict of single values as one row; everything else as it is."""
+    """Convert a dict of single values to one row; return any other data unchanged."""
     if not isinstance(data, Mapping) or not data or not all(np.isscalar(v) or v is None for v in data.values()):
         return data
     return {k: [v] for k, v in data.items()}
 
 
 def to_pandas(data: Any) -> pd.DataFrame:
-    """Any data as a new pandas frame; the index of a pandas frame is kept."""
+    """Convert data in any supported form to a new pandas frame; the index of a pandas frame is kept."""
     if isinstance(data, pd.DataFrame):
         return data.copy()
     if isinstance(data, Mapping):
@@ -63,7 +63,7 @@ def to_pandas(data: Any) -> pd.DataFrame:
 
 
 def read_series(data: Any, names: list[str]) -> dict[str, nw.Series[Any]]:
-    """The named columns, which exist once each."""
+    """Read the named columns, each of which must exist exactly once."""
     if isinstance(data, Mapping):
         keys = {str(k): k for k in data}
         arrays = {n: _one_dimensional(data[keys[n]], n) for n in names}

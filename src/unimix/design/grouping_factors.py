@@ -1,4 +1,4 @@
-"""Grouping factors: one column, or the combinations of several."""
+"""Grouping factors, made of one column or of the combinations of several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class Named(Protocol):
-    """What is needed of a block of group effects."""
+    """A block of group effects that has a group and terms."""
 
     @property
     def group(self) -> str:
@@ -28,13 +28,13 @@ class Named(Protocol):
 
 
 def block_labels(blocks: Sequence[Named]) -> list[str]:
-    """A name per block: its factor, and its terms where the factor has several blocks."""
+    """One label per block: its factor, followed by its terms if the factor has several blocks."""
     groups = [b.group for b in blocks]
     return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in blocks]
 
 
 def level_codes(levels: Sequence[Level], labels: Sequence[Level]) -> IntArray:
-    """Index of each label among the levels, shape (n,); -1 for an unknown one. True is 1, False is 0."""
+    """Index of each label among the levels, shape (n,); -1 for unknown labels. True equals 1 and False equals 0."""
     index = {str(level): i for i, level in enumerate(levels)}
     for i, level in enumerate(levels):
         if isinstance(level, bool | np.bool_):
@@ -48,7 +48,7 @@ def level_codes(levels: Sequence[Level], labels: Sequence[Level]) -> IntArray:
 
 
 def combine(factors: Sequence[FactorColumn]) -> tuple[IntArray, tuple[tuple[Level, ...], ...]]:
-    """Cross the levels that occur together; the last factor varies fastest, as R's ``a:b``.
+    """Number the combinations of levels that occur; the last factor varies fastest, as in R's ``a:b``.
 
     Args:
         factors: Columns of equal length without missing values.
@@ -66,7 +66,7 @@ def combine(factors: Sequence[FactorColumn]) -> tuple[IntArray, tuple[tuple[Leve
 
 
 def name_levels(levels: Sequence[tuple[Level, ...]]) -> tuple[Level, ...]:
-    """One label per level: the level itself, or ``"a:A"`` for combinations; parts that hold a colon are quoted."""
+    """One label per level: the level itself, or ``"a:A"`` for combinations; parts that contain a colon are quoted."""
     return tuple(level[0] if len(level) == 1 else ":".join(map(_part, level)) for level in levels)
 
 
@@ -79,7 +79,7 @@ def _part(level: Level) -> str:
 
 
 def is_nested(inner: IntArray, outer: IntArray) -> bool:
-    """Whether every level of ``inner`` occurs within one level of ``outer`` (codes, shape (n,))."""
+    """Whether every level of ``inner`` occurs within one level of ``outer``; both are codes of shape (n,)."""
     owner = np.empty(int(inner.max(initial=-1)) + 1, dtype=np.int64)
     owner[inner] = outer
     return bool((owner[inner] == outer).all())

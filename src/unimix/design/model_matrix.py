@@ -1,7 +1,8 @@
-"""Columns of a fixed part, for the data and for new data alike.
+"""Columns of a fixed part, for the fitted data and for new data alike.
 
-:mod:`unimix.design.evaluate` gives the values of columns and calls, :mod:`unimix.formula.marginality` says in which
-terms a factor keeps all its levels, :mod:`unimix.formula.contrasts` codes it in the others. Here they are multiplied.
+:mod:`unimix.design.evaluate` evaluates columns and calls, :mod:`unimix.formula.marginality` determines the terms in
+which a factor keeps all its levels, and :mod:`unimix.formula.contrasts` codes it in the others. This module multiplies
+them.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-# Numbers in one matrix (4 GB): beyond that a factor with very many levels is meant as a grouping factor.
+# Largest size of one matrix in numbers (4 GB); a factor with that many levels is meant as a grouping factor.
 MAX_CELLS = 500_000_000
 TREATMENT = Contrast("treatment")
 
 
 @dataclass(frozen=True)
 class Coded:
-    """The columns that a column of the data or a call becomes in a product.
+    """Coded columns of one column of the data, or of one call, in a product.
 
     Attributes:
-        names: Name of each of the k columns.
-        values: A number per row, shape (n,); several, shape (n, k); or of a factor the level index per row, shape (n,).
-        indicated: Of a factor that is coded by zeros and ones the k levels that have a column; else None.
-        coding: Of a factor that is coded otherwise its columns per level, shape (levels, k); else None.
+        names: Names of the k columns.
+        values: Numbers, shape (n,) or (n, k); for a factor the level index per row, shape (n,).
+        indicated: The k levels that have an indicator column, for a factor coded by indicators; otherwise None.
+        coding: Rows of the coding matrix per level, shape (levels, k), for a factor coded otherwise; otherwise None.
     """
 
     names: tuple[str, ...]
@@ -52,7 +53,7 @@ class Coded:
     coding: FloatArray | None = None
 
     def rows(self, part: slice) -> list[FloatArray]:
-        """The columns in a slice of the rows, k arrays."""
+        """The k columns in a slice of the rows."""
         values = self.values[part]
         if self.indicated is not None:
             return [np.asarray(values == level, dtype=np.float64) for level in self.indicated]
@@ -64,19 +65,19 @@ class Coded:
 def build_columns(
     part: FixedPart, env: Environment, contrasts: Mapping[str, Contrast], n_rows: int
 ) -> tuple[FloatArray, tuple[str, ...]]:
-    """Evaluate a fixed part (or the left side of a random term).
+    """Build the columns of a fixed part, or of the left side of a random term.
 
     Args:
-        part: Terms; ``.`` must be expanded already.
-        env: Columns without missing values, and remembered states.
-        contrasts: Coding per factor column; treatment coding elsewhere.
+        part: Terms in which ``.`` has already been replaced by columns.
+        env: Columns without missing values, and learnt states.
+        contrasts: Coding of each factor column; factors not named here have treatment coding.
         n_rows: Number of rows.
 
     Returns:
-        Columns (n, p) and their names, in the order of the terms.
+        Columns, shape (n, p), and their p names, in the order of the terms.
 
     Raises:
-        DataError: If a term cannot be evaluated.
+        DataError: If a term cannot be evaluated, names of columns are not unique, or the matrix would be too large.
     """
     matrix, names, _ = built_columns(part, env, contrasts, n_rows)
     return matrix, names
@@ -85,7 +86,7 @@ def build_columns(
 def built_columns(
     part: FixedPart, env: Environment, contrasts: Mapping[str, Contrast], n_rows: int
 ) -> tuple[FloatArray, tuple[str, ...], tuple[int, ...]]:
-    """As :func:`build_columns`, and for each column its term's place in ``expand(part)``; -1 for the intercept."""
+    """Build the columns as :func:`build_columns` does, with the index of each column's term; -1 for the intercept."""
     terms = expand(part)
     atoms = remaining_atoms(terms)
     values = {text: evaluate(node, env) for text, node in atoms.items()}
@@ -117,7 +118,7 @@ def built_columns(
 
 
 def _fill(matrix: FloatArray, products: Sequence[Sequence[Piece]], columns: Mapping[Piece, list[FloatArray]]) -> None:
-    """Multiply the columns of each product, those of its first factor varying fastest."""
+    """Multiply the columns of each product; those of its first factor vary fastest."""
     j = 0
     with np.errstate(all="ignore"):
         for product in products:
@@ -130,7 +131,7 @@ def _fill(matrix: FloatArray, products: Sequence[Sequence[Piece]], columns: Mapp
 
 
 def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contrast]) -> Coded:
-    """The columns of one factor, number or call; raises a DataError if its coding does not fit its levels."""
+    """Code one factor, number or call; raise a DataError if a coding does not fit the levels of its factor."""
     text, by_contrasts = piece
     shown = _shown(node)
     if isinstance(value, np.ndarray):
@@ -151,7 +152,7 @@ def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contr
 
 
 def _finite(matrix: FloatArray, names: Sequence[str]) -> FloatArray:
-    """The matrix, if all its numbers are finite."""
+    """Return the matrix; raise a DataError if some of its numbers are not finite."""
     finite = np.isfinite(matrix.sum()) or np.isfinite(matrix).all(axis=0)
     bad = [name for name, fine in zip(names, np.broadcast_to(finite, len(names)), strict=True) if not fine]
     if bad:
@@ -162,12 +163,12 @@ def _finite(matrix: FloatArray, names: Sequence[str]) -> FloatArray:
 
 
 def _shown(node: Node) -> str:
-    """How a column or a call is called in results: without backticks."""
+    """Name of a column or a call in results, without backticks."""
     return node.name if isinstance(node, Name) else render(node)
 
 
 def _check_size(terms: Sequence[Product], values: Mapping[str, Value], n_rows: int) -> None:
-    """Refuse factors with so many levels that their columns would fill the memory."""
+    """Raise a DataError for factors with so many levels that their columns would fill the memory."""
     if all(isinstance(v, np.ndarray) for v in values.values()):
         return
 

@@ -1,4 +1,4 @@
-"""The response of a family: what its values mean, and what is refused."""
+"""The response of a model: the meaning of its values in each family, and the checks of the values."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from unimix.formula.parser import Call, Node, render
 FloatArray = npt.NDArray[np.float64]
 SUCCESS = "counts as success"
 WHOLE = 1e-3
-"""How far from a whole number a count of successes may be, as in R: proportions are printed with few digits."""
+"""Largest distance of a count of successes from a whole number, as in R; printed proportions have few digits."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """The response as engines are given it.
+    """The response in the form that engines receive.
 
     Attributes:
-        y: Shape (n,); for a binomial family the proportion of successes.
-        trials: Shape (n,), for a binomial family; else None.
-        weights: Precision (or likelihood) weights that are left, shape (n,), or None.
-        notes: What was decided, in words.
+        y: Values of the response, shape (n,); proportions of successes for a binomial family.
+        trials: Numbers of trials, shape (n,), for a binomial family; None for others.
+        weights: Precision (or likelihood) weights, shape (n,), or None; weights that are trials are not among them.
+        notes: Decisions about the response, in words.
     """
 
     y: FloatArray
@@ -40,12 +40,12 @@ def read_response(node: Node, env: Environment, family: Family, weights: FloatAr
 
     Args:
         node: Left side of the formula.
-        env: The columns.
+        env: Columns with which the response is evaluated.
         family: Distribution of the response.
-        weights: As given; trials where the family is binomial.
+        weights: Values of ``weights=``, shape (n,), or None; they are trials for a binomial family.
 
     Raises:
-        DataError: With what is wrong, how often, and what to write.
+        DataError: If the family cannot describe the values; the message gives their number and the line to type.
     """
     if isinstance(node, Call) and node.function == "cbind":
         return _counted(node, env, family, weights)
@@ -75,18 +75,18 @@ def read_response(node: Node, env: Environment, family: Family, weights: FloatAr
 def _fault(y: FloatArray, family: Family) -> str:
     if family.response == "count":
         wrong = (y < 0) | (y != np.round(y))
-        return _told(y, wrong, "counts are whole numbers from 0. For rates, give offset=log(exposure) and the counts.")
+        return _rule(y, wrong, "counts are whole numbers from 0. For rates, give offset=log(exposure) and the counts.")
     if family.response == "positive":
-        return _told(y, y <= 0, "its values must be positive.")
+        return _rule(y, y <= 0, "its values must be positive.")
     if family.response == "unit":
         hint = "its values lie strictly between 0 and 1. For successes out of trials use family='binomial'."
-        return _told(y, (y <= 0) | (y >= 1), hint)
+        return _rule(y, (y <= 0) | (y >= 1), hint)
     if family.link == "log" and family.name in ("gaussian", "student_t") and not (y > 0).any():
         return "with a log link its expected value is positive, and no value is."
     return ""
 
 
-def _told(y: FloatArray, wrong: npt.NDArray[np.bool_], rule: str) -> str:
+def _rule(y: FloatArray, wrong: npt.NDArray[np.bool_], rule: str) -> str:
     if not wrong.any():
         return ""
     return f"{int(wrong.sum())} of {len(y)} values are not allowed ({_some(y[wrong])}); {rule}"
@@ -113,7 +113,7 @@ def _counted(node: Call, env: Environment, family: Family, weights: FloatArray |
             raise DataError(f"{render(part)} in {render(node)} must be a numeric column of counts.")
         wrong = (value < 0) | (value != np.round(value))
         if wrong.any():
-            faults.append(f"{render(part)}: {_told(value, wrong, 'counts are whole numbers from 0.')}")
+            faults.append(f"{render(part)}: {_rule(value, wrong, 'counts are whole numbers from 0.')}")
         counts.append(value)
     trials = counts[0] + counts[1]
     if not faults and (trials == 0).any():
@@ -175,7 +175,7 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
 
 
 def _sides(found: Response, text: str) -> Response:
-    """Refuse a response that never varies: no model of it has finite estimates."""
+    """Raise a DataError if all trials have the same outcome, because no model has finite estimates then."""
     for side, word in ((1.0, "a success"), (0.0, "a failure")):
         if (found.y == side).all():
             raise DataError(

@@ -1,4 +1,4 @@
-"""Row labels: the index of a pandas frame kept with the result, and arrays that bring an index of their own."""
+"""Row labels: the index of a pandas frame that is kept with the result, and the alignment of pandas Series."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ IntArray = npt.NDArray[np.int64]
 
 
 class RowLabels(BaseModel):
-    """The index of the rows used, in plain values.
+    """Index of the rows used, as plain values.
 
     Attributes:
-        names: Name per level of the index.
-        dtypes: Type per level, as pandas writes it.
-        values: One tuple of n labels per level; what JSON cannot hold (dates, say) is text.
+        names: Name of each level of the index.
+        dtypes: Type of each level, as pandas writes it.
+        values: One tuple of n labels per level; labels that JSON cannot hold (dates, for instance) are text.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,16 +31,16 @@ class RowLabels(BaseModel):
     values: tuple[tuple[JsonLevel | None, ...], ...]
 
     def index(self) -> pd.Index[Any]:
-        """The index as pandas had it."""
+        """Rebuild the pandas index."""
         levels = [_level(v, d, n) for v, d, n in zip(self.values, self.dtypes, self.names, strict=True)]
         return levels[0] if len(levels) == 1 else pd.MultiIndex.from_arrays(levels, names=list(self.names))
 
 
 def row_labels(data: Any, rows: IntArray) -> RowLabels | None:
-    """Labels of these rows where the data are pandas and the labels are more than 0, 1, 2 ...
+    """Labels of the rows used; None if the data are not pandas or the labels are just 0, 1, 2 ...
 
     Args:
-        data: As given by the user.
+        data: Data as given by the user.
         rows: Positions of the rows used, shape (n,).
     """
     if not isinstance(data, pd.DataFrame) or data.index.equals(pd.RangeIndex(len(data))):
@@ -75,15 +75,15 @@ def _level(values: tuple[JsonLevel | None, ...], dtype: str, name: str | None) -
 
 
 def aligned(values: Any, data: Any, role: str) -> Any:
-    """Values in the order of the data's rows, where both have pandas labels.
+    """Put values into the order of the rows of the data if both have pandas labels.
 
     Args:
-        values: What the user gave for ``weights=`` or ``offset=``.
-        data: The data.
-        role: ``weights`` or ``offset``.
+        values: Argument ``weights=`` or ``offset=`` as given by the user.
+        data: Data as given by the user.
+        role: Name of the argument, ``weights`` or ``offset``.
 
     Raises:
-        DataError: If the labels are others than those of the data.
+        DataError: If the labels do not match those of the data.
     """
     if not isinstance(values, pd.Series) or not isinstance(data, pd.DataFrame) or values.index.equals(data.index):
         return values

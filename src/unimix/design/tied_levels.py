@@ -1,4 +1,4 @@
-"""Which levels of several grouping factors belong together because rows share them."""
+"""Sets of levels of several grouping factors that are connected by rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ IntArray = npt.NDArray[np.int64]
 
 
 class TiedLevels(NamedTuple):
-    """Sets of levels between which no row runs: a level of the outer factor where factors are nested.
+    """Sets of levels such that no row has levels of two sets; for nested factors, one set per level of the outer one.
 
     Attributes:
         n_sets: Number of independent sets.
-        sets: For each block the set of each of its levels, shapes (L,).
+        sets: For each block, the index of the set of each of its levels, shapes (L,).
     """
 
     n_sets: int

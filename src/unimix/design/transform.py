@@ -1,4 +1,4 @@
-"""New data in the shape of a fitted design: its rows, and columns read as they were when the model was fitted."""
+"""New data in the shape of a fitted design, with columns of the same types and levels."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class NewRows:
     """New data in the shape of a fitted design.
 
     Attributes:
-        complete: Which rows have no missing value among the columns used, shape (n,).
+        complete: Mask of the rows without missing values in the columns used, shape (n,).
         x: Fixed-effects columns of the complete rows, shape (m, p).
-        offset: Shape (m,).
-        z: Per block, shape (m, q); empty where the group level was not asked for.
-        labels: Per block, the level label of each complete row.
+        offset: Offset of the complete rows, shape (m,).
+        z: Random-effects columns of each block, shape (m, q); empty if group levels were not requested.
+        labels: For each block, the level label of each complete row.
         zero: Columns of the zero inflation, shape (m, k), or None.
-        lacking: Rows that the estimates do not determine, because they need a column that was left out as a combination
-            of others, shape (m,).
+        lacking: Mask, shape (m,), of the rows that the estimates do not determine because they need a column that was
+            dropped as a combination of others.
     """
 
     complete: npt.NDArray[np.bool_]
@@ -41,13 +41,13 @@ class NewRows:
     lacking: npt.NDArray[np.bool_] | None = None
 
     def check_estimable(self, aliased: Sequence[str]) -> None:
-        """Refuse rows that the estimates do not determine.
+        """Raise a DataError if the estimates do not determine some rows.
 
         Args:
             aliased: Names of the columns that were left out.
 
         Raises:
-            DataError: With how many.
+            DataError: If there are such rows; the message gives their number.
         """
         if self.lacking is not None and self.lacking.any():
             raise DataError(
@@ -58,10 +58,10 @@ class NewRows:
 
 
 def match_number(name: str, column: Column) -> NumericColumn:
-    """A new column that was numeric when the model was fitted.
+    """Check that a new column is numeric, as it was when the model was fitted.
 
     Raises:
-        DataError: If it is categorical now.
+        DataError: If the new column is categorical.
     """
     if isinstance(column, NumericColumn):
         return column
@@ -71,10 +71,10 @@ def match_number(name: str, column: Column) -> NumericColumn:
 
 
 def match_levels(name: str, column: Column, known: tuple[Level, ...]) -> FactorColumn:
-    """A new column that was categorical when the model was fitted, with the levels that it had then.
+    """Code a new categorical column by the levels that it had when the model was fitted.
 
     Raises:
-        DataError: If it is numeric now, or has other levels.
+        DataError: If the new column is numeric or has other levels.
     """
     if (
         isinstance(column, NumericColumn)

@@ -1,4 +1,4 @@
-"""Any data frame to typed columns: numbers or factors, with missing values marked."""
+"""Conversion of a data frame to typed columns, numbers or factors, with missing values marked."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 
-# From here on neighbouring whole numbers are the same float.
+# From 2^53 on, neighbouring whole numbers are the same float.
 EXACT = 2**53
 
 
 @dataclass(frozen=True)
 class NumericColumn:
-    """Numbers.
+    """A numeric column.
 
     Attributes:
-        values: Shape (n,); NaN is missing.
-        whole: The same as exact integers where floats would merge them (long identifiers), else None;
-            whatever stands in missing rows.
+        values: Numbers, shape (n,); NaN for missing values.
+        whole: Exact integers, shape (n,), if floats would merge them (long identifiers), otherwise None; entries of
+            missing rows are arbitrary.
     """
 
     values: FloatArray
@@ -47,15 +47,15 @@ class NumericColumn:
 
     @property
     def missing(self) -> BoolArray:
-        """Which rows have no value, shape (n,)."""
+        """Mask of the rows without a value, shape (n,)."""
         return np.isnan(self.values)
 
     def label(self, row: int) -> str:
-        """The value of one row for a message."""
+        """Value of one row as text, for messages."""
         return f"{self.values[row]:.6g}"
 
     def take(self, rows: npt.NDArray[Any]) -> NumericColumn:
-        """The same column with these rows only."""
+        """The column with the given rows only."""
         return NumericColumn(self.values[rows], None if self.whole is None else self.whole[rows])
 
 
@@ -64,9 +64,9 @@ class FactorColumn:
     """A categorical column.
 
     Attributes:
-        codes: Level index per row, shape (n,); -1 is missing.
+        codes: Level index per row, shape (n,); -1 for missing values.
         levels: Levels in order.
-        origin: ``text`` or ``dates`` where the column as given was such, and no categorical.
+        origin: ``text`` or ``dates`` if the user's column held these rather than a categorical type.
     """
 
     codes: IntArray
@@ -75,15 +75,15 @@ class FactorColumn:
 
     @property
     def missing(self) -> BoolArray:
-        """Which rows have no value, shape (n,)."""
+        """Mask of the rows without a value, shape (n,)."""
         return self.codes < 0
 
     def label(self, row: int) -> str:
-        """The value of one row for a message."""
+        """Value of one row as text, for messages."""
         return str(self.levels[self.codes[row]]) if self.codes[row] >= 0 else "missing"
 
     def take(self, rows: npt.NDArray[Any]) -> FactorColumn:
-        """The same column with these rows only."""
+        """The column with the given rows only."""
         return FactorColumn(self.codes[rows], self.levels, self.origin)
 
 
@@ -91,14 +91,14 @@ Column = NumericColumn | FactorColumn
 
 
 def read_columns(data: Any, names: Iterable[str]) -> dict[str, Column]:
-    """Read the named columns; the data are not modified.
+    """Read the named columns without modifying the data.
 
     Args:
         data: pandas, polars, pyarrow or another frame that narwhals reads, or a dict of arrays.
         names: Columns to read; each must exist exactly once.
 
     Raises:
-        DataError: For absent, repeated or unusable columns (all of them in one message).
+        DataError: If columns are absent, repeated or unusable; one message lists all of them.
     """
     wanted = list(dict.fromkeys(names))
     labels = column_labels(data)
@@ -158,7 +158,7 @@ def _numbers(series: nw.Series[Any], name: str) -> NumericColumn:
 
 
 def _from_numbers(values: list[Any], name: str) -> NumericColumn:
-    """Python numbers; whole ones that floats would merge are kept beside their floats."""
+    """Column of Python numbers; whole numbers that floats would merge are kept exactly beside the floats."""
     blank = [_is_missing(v) for v in values]
     try:
         floats = np.array([np.nan if b else float(v) for v, b in zip(values, blank, strict=True)], dtype=np.float64)
@@ -190,7 +190,7 @@ def _from_strings(series: nw.Series[Any]) -> FactorColumn:
 
 
 def _sorted_factor(codes: npt.NDArray[Any], labels: list[str]) -> FactorColumn:
-    """Number the levels by code point."""
+    """Sort the levels by code point and renumber the codes."""
     order = sorted(range(len(labels)), key=labels.__getitem__)
     position = np.empty(len(labels) + 1, dtype=np.int64)
     position[order] = np.arange(len(labels))
@@ -209,7 +209,7 @@ def _from_categories(series: nw.Series[Any], name: str) -> FactorColumn:
     elif hasattr(native, "unify_dictionaries"):
         codes, categories = _from_dictionary(native)
     else:
-        # polars keeps one pool of categories per process: their order tells what was read before, nothing else
+        # polars keeps one pool of categories per process, so that their order depends only on what was read before
         return replace(_from_strings(series.cast(nw.String)), origin="")
     levels = tuple(_level(c) for c in categories)
     _distinct(levels, name)
@@ -274,7 +274,7 @@ def _kind(value: type) -> str:
 def _from_objects(values: list[Any], name: str) -> Column:
     types: dict[type, bool] = dict.fromkeys(map(type, values), True)
     kinds = {_kind(t) for t in types if t not in (type(None), type(pd.NA), type(pd.NaT))}
-    if len(kinds) > 1 and any(issubclass(t, float | np.floating) for t in types):  # NaN among text says nothing
+    if len(kinds) > 1 and any(issubclass(t, float | np.floating) for t in types):  # NaN among text is a missing value
         kinds = {_kind(type(v)) for v in values if not _is_missing(v)}
     if not kinds or kinds == {"numbers"}:
         return _from_numbers(values, name)
@@ -296,12 +296,12 @@ def _from_objects(values: list[Any], name: str) -> Column:
 def factor_from_numbers(
     values: FloatArray, known: Iterable[Level] | None, name: str
 ) -> tuple[IntArray, tuple[Level, ...]]:
-    """Make a factor of numbers, levels in increasing order.
+    """Make a factor of numbers, with levels in increasing order.
 
     Args:
-        values: Numbers, shape (n,); NaN is missing.
-        known: Levels to use instead of those found, or None.
-        name: For messages.
+        values: Numbers, shape (n,); NaN for missing values.
+        known: Levels to use instead of the values that occur, or None.
+        name: Name of the column, for messages.
 
     Raises:
         DataError: If a value is not among the known levels.
@@ -319,7 +319,7 @@ def factor_from_numbers(
 
 
 def _factorized(values: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Positions (n,) among the different values, -1 for NaN, and these in increasing order; no copy of the whole."""
+    """Index of each number among the distinct values, shape (n,), -1 for NaN; and the distinct values in order."""
     parts = [values[part] for part in row_blocks(len(values), 1)]
     present = np.unique(np.concatenate([np.unique(part) for part in parts])) if parts else values[:0]
     present = present[: len(present) - int(np.isnan(present).sum())]  # NaN is sorted to the end
@@ -336,12 +336,12 @@ def as_numbers(column: Column) -> FloatArray:
 
 
 def as_exact(column: NumericColumn) -> npt.NDArray[Any]:
-    """Its numbers, whole ones without loss, shape (n,)."""
+    """Values of a numeric column, shape (n,); whole numbers are exact."""
     return column.values if column.whole is None else column.whole  # noqa: PD011  (no pandas object)
 
 
 def as_factor(column: Column, name: str) -> FactorColumn:
-    """Use a column as a grouping factor: numbers become levels in increasing order."""
+    """Convert a column to a grouping factor; numbers become levels in increasing order."""
     if isinstance(column, FactorColumn):
         return column
     if column.whole is not None:

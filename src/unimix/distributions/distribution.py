@@ -1,8 +1,9 @@
-"""What each family computes: density with derivatives, variance, unit deviance and random responses.
+"""Density with derivatives, variance, unit deviance and random responses of each family.
 
-Parametrized by the mean mu and the dispersion parameters p of :class:`unimix.distributions.family.Family`, with all
-constants. McCullagh & Nelder (1989), Generalized Linear Models, chapter 2, for the exponential families; Hardin & Hilbe
-(2018) for the negative binomials; Ferrari & Cribari-Neto (2004), J. Appl. Stat. 31, for the beta.
+The distributions are parametrized by the mean mu and the dispersion parameters p of
+:class:`unimix.distributions.family.Family`; densities have all constants. Sources: McCullagh & Nelder (1989),
+Generalized Linear Models, chapter 2, for the exponential families; Hardin & Hilbe (2018) for the negative binomials;
+Ferrari & Cribari-Neto (2004), J. Appl. Stat. 31, for the beta.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class Kernel:
-    """Log-density per row as a function of the mean, with derivatives; all arrays (n,).
+    """Log density per row as a function of the mean mu, with derivatives; all arrays have shape (n,).
 
     Attributes:
-        value: Log-density.
-        by_mean: Its derivative by mu.
-        curvature: Minus its second derivative by mu.
+        value: Log density.
+        by_mean: First derivative of the log density with respect to mu.
+        curvature: Negative second derivative of the log density with respect to mu.
         information: Expectation of ``curvature``.
-        by_parameters: Derivatives by the dispersion parameters.
+        by_parameters: First derivatives of the log density with respect to the dispersion parameters.
     """
 
     value: FloatArray
@@ -41,15 +42,18 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A distribution by its mean mu and its dispersion parameters p, shape (k,), or (k, S, 1) for means (S, n).
+    """Functions of a distribution with mean mu and dispersion parameters p.
+
+    The parameters have shape (k,), or shape (k, S, 1) for means of shape (S, n).
 
     Attributes:
-        log_density: Of (y, mu, p, w), all (n,); None for the binomial, whose tails need the linear predictor.
-        variance: Var(y) at weight or trials 1, of (mu, p).
-        draw: Responses in the shape of mu, of (mu, p, rng, w); w are the precisions of a Gaussian response, or the
-            trials of a binomial one, shape (n,), or 1.
-        unit_deviance: Twice the log-likelihood that y loses against mu = y, times the dispersion, of (y, mu, p); None
-            where mu = y does not maximise the likelihood.
+        log_density: Function of (y, mu, p, w), arrays of shape (n,); None for the binomial, whose tails need the
+            linear predictor.
+        variance: Function of (mu, p) that returns Var(y) for a weight, or a number of trials, of 1.
+        draw: Function of (mu, p, rng, w) that returns responses in the shape of mu; w is 1 or holds the precisions of
+            a Gaussian response or the trials of a binomial one, shape (n,).
+        unit_deviance: Function of (y, mu, p) that returns 2 dispersion (log f(y; y) - log f(y; mu)); None if mu = y
+            does not maximise the likelihood.
     """
 
     log_density: Callable[[FloatArray, FloatArray, FloatArray, FloatArray], Kernel] | None
@@ -59,14 +63,14 @@ class Distribution:
 
 
 def _nb(y: FloatArray, mu: FloatArray, size: FloatArray) -> FloatArray:
-    """Log-density of a negative binomial by mean and size."""
+    """Log density of a negative binomial with given mean and size."""
     return np.asarray(
         _log_rising(size, y) - special.gammaln(y + 1) - size * np.log1p(mu / size) + special.xlogy(y, mu / (size + mu))
     )
 
 
 def _log_rising(size: FloatArray, y: FloatArray) -> FloatArray:
-    """Log Gamma(size + y) - log Gamma(size); without cancellation where ``size`` is large."""
+    """Log Gamma(size + y) - log Gamma(size), without cancellation for large ``size``."""
     positive = np.maximum(y, 1.0)
     return np.asarray(np.where(y > 0, special.gammaln(positive) - special.betaln(size, positive), 0.0))
 
@@ -136,7 +140,7 @@ def _negative_binomial_1(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatA
     value = w * _nb(y, mu, size)
     by_alpha = -by_size * size / alpha - size / (1 + alpha) + y / (alpha * (1 + alpha))
     curvature = w * bent / alpha**2
-    # The expectation of trigamma(y + size) has no closed form; the quasi-likelihood's information serves the search.
+    # E trigamma(y + size) has no closed form; the search uses the information of the quasi-likelihood instead.
     return Kernel(value, w * by_size / alpha, curvature, w / (mu * (1 + alpha)), (w * by_alpha,))
 
 
@@ -186,7 +190,7 @@ def _negative_binomial_deviance(y: FloatArray, mu: FloatArray, p: FloatArray) ->
 
 
 def _counts(mean: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Poisson counts, for means within the range that NumPy draws them for."""
+    """Draw Poisson counts; means are limited to the range that NumPy supports."""
     return rng.poisson(np.minimum(mean, 1e15)).astype(np.float64)
 
 
@@ -243,4 +247,4 @@ DISTRIBUTIONS: dict[str, Distribution] = {
         draw=lambda mu, p, rng, _w: mu + p[0] * rng.standard_t(np.broadcast_to(p[1], mu.shape)),
     ),
 }
-"""By the label of a family."""
+"""Distribution of each family, by the family's label."""

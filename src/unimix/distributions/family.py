@@ -10,15 +10,15 @@ from unimix.errors import OptionError, did_you_mean, listing
 
 @dataclass(frozen=True)
 class Family:
-    """A distribution of the response, given its expected value, with the link that makes it linear.
+    """Distribution of the response given its mean, and the link between the mean and the linear predictor.
 
     Attributes:
         link: Name of the link function.
-        name: What ``family=`` calls it.
-        links: Links that unimix knows for it; the first is the default.
+        name: Name of the family in ``family=``.
+        links: Names of the links that the family supports; the first is the default.
         canonical: Link for which expected and observed information are the same; empty if there is none.
-        parameters: Names of its dispersion parameters, estimated beside the coefficients.
-        response: What it can describe: real, binomial, count, positive or unit (between 0 and 1).
+        parameters: Names of the dispersion parameters, which are estimated beside the coefficients.
+        response: Values that the family describes: real, binomial, count, positive or unit (between 0 and 1).
     """
 
     link: str = ""
@@ -44,12 +44,12 @@ class Family:
 
     @property
     def is_canonical(self) -> bool:
-        """Whether the link is the canonical one."""
+        """Whether the link is the canonical link of the family."""
         return self.link == self.canonical
 
     @property
     def label(self) -> str:
-        """Name of the distribution, from which :func:`as_family` makes it again."""
+        """Name of the distribution, which :func:`as_family` accepts."""
         return "negative_binomial_1" if self.parameters == ("alpha",) else self.name
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Gaussian(Family):
-    """Normal: Var(y) = sigma^2 / w."""
+    """Normal distribution: Var(y) = sigma^2 / w."""
 
     name: ClassVar[str] = "gaussian"
     links: ClassVar[tuple[str, ...]] = ("identity", "log")
@@ -73,7 +73,7 @@ class Gaussian(Family):
 
 @dataclass(frozen=True)
 class Binomial(Family):
-    """Number of successes in known numbers of trials: Var(y) = mu (1 - mu) / trials for the proportion y."""
+    """Binomial distribution of the proportion of successes in trials: Var(y) = mu (1 - mu) / trials."""
 
     name: ClassVar[str] = "binomial"
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit")
@@ -83,7 +83,7 @@ class Binomial(Family):
 
 @dataclass(frozen=True)
 class Poisson(Family):
-    """Counts: Var(y) = mu."""
+    """Poisson distribution of counts: Var(y) = mu."""
 
     name: ClassVar[str] = "poisson"
     links: ClassVar[tuple[str, ...]] = ("log", "identity", "sqrt")
@@ -93,7 +93,7 @@ class Poisson(Family):
 
 @dataclass(frozen=True)
 class Gamma(Family):
-    """Positive values with a constant coefficient of variation: Var(y) = dispersion mu^2."""
+    """Gamma distribution of positive values with a constant coefficient of variation: Var(y) = dispersion mu^2."""
 
     name: ClassVar[str] = "gamma"
     links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity")
@@ -104,7 +104,7 @@ class Gamma(Family):
 
 @dataclass(frozen=True)
 class InverseGaussian(Family):
-    """Positive values with a long tail: Var(y) = dispersion mu^3."""
+    """Inverse Gaussian distribution of positive values with a long tail: Var(y) = dispersion mu^3."""
 
     name: ClassVar[str] = "inverse_gaussian"
     links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity", "inverse_squared")
@@ -115,10 +115,11 @@ class InverseGaussian(Family):
 
 @dataclass(frozen=True)
 class NegativeBinomial(Family):
-    """Overdispersed counts.
+    """Negative binomial distribution of overdispersed counts.
 
     Attributes:
-        variance: quadratic, Var(y) = mu + mu^2 / theta (NB2); or linear, Var(y) = mu (1 + alpha) (NB1).
+        variance: Form of the variance: ``quadratic`` is Var(y) = mu + mu^2 / theta (NB2), ``linear`` is
+            Var(y) = mu (1 + alpha) (NB1).
     """
 
     variance: str = "quadratic"
@@ -136,13 +137,13 @@ class NegativeBinomial(Family):
 
     @property
     def parameters(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Theta or alpha, by the form of the variance."""
+        """Name of the dispersion parameter: theta for a quadratic variance, alpha for a linear one."""
         return ("theta",) if self.variance == "quadratic" else ("alpha",)
 
 
 @dataclass(frozen=True)
 class Beta(Family):
-    """Proportions strictly between 0 and 1 without trials: Var(y) = mu (1 - mu) / (1 + precision)."""
+    """Beta distribution of values strictly between 0 and 1: Var(y) = mu (1 - mu) / (1 + precision)."""
 
     name: ClassVar[str] = "beta"
     links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit")
@@ -152,7 +153,7 @@ class Beta(Family):
 
 @dataclass(frozen=True)
 class StudentT(Family):
-    """Student's t around mu with scale sigma and nu degrees of freedom, for outliers."""
+    """Student's t distribution with location mu, scale sigma and nu degrees of freedom, for data with outliers."""
 
     name: ClassVar[str] = "student_t"
     links: ClassVar[tuple[str, ...]] = ("identity", "log")
@@ -182,13 +183,13 @@ FamilyLike = str | Family | type[Family]
 
 
 def as_family(family: FamilyLike) -> Family:
-    """Return the family that a name, a class or an instance stands for.
+    """Convert a name, a class or an instance to a family.
 
     Args:
         family: ``"binomial"``, ``"binomial(probit)"``, ``Binomial`` or ``Binomial(link="probit")``.
 
     Raises:
-        OptionError: If unimix does not know it, or not this link of it.
+        OptionError: If the family is unknown, or it does not support the link.
     """
     if isinstance(family, Family):
         if type(family).name not in FAMILIES:

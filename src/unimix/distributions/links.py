@@ -19,13 +19,13 @@ _ROOT_2PI = float(np.sqrt(2 * np.pi))
 
 @dataclass(frozen=True)
 class Link:
-    """A link by its inverse.
+    """A link function g with eta = g(mu).
 
     Attributes:
-        forward: eta of mu.
-        inverse: mu of eta.
-        slope: d mu / d eta, of eta.
-        curvature: d^2 mu / d eta^2, of eta.
+        forward: The link, eta as a function of mu.
+        inverse: The inverse link, mu as a function of eta.
+        slope: First derivative d mu / d eta as a function of eta.
+        curvature: Second derivative d^2 mu / d eta^2 as a function of eta.
         positive: Whether eta must be positive for mu to exist.
     """
 
@@ -88,11 +88,11 @@ LINKS: dict[str, Link] = {
 
 
 def log_complement(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Log mu and log(1 - mu) of a link onto (0, 1), exact in both tails.
+    """Log mu and log(1 - mu) for a link onto (0, 1), accurate in both tails.
 
     Args:
-        link: logit, probit, cloglog or cauchit.
-        eta: Linear predictor.
+        link: Name of the link: logit, probit, cloglog or cauchit.
+        eta: Linear predictor, any shape.
     """
     if link == "logit":
         return special.log_expit(eta), special.log_expit(-eta)
@@ -106,11 +106,11 @@ def log_complement(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def log_slope(link: str, eta: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Log (d mu / d eta) and the ratio of the second to the first derivative, of a link onto (0, 1).
+    """Log (d mu / d eta), and the ratio of the second to the first derivative, for a link onto (0, 1).
 
     Args:
-        link: logit, probit, cloglog or cauchit.
-        eta: Linear predictor.
+        link: Name of the link: logit, probit, cloglog or cauchit.
+        eta: Linear predictor, any shape.
     """
     if link == "logit":
         up, down = special.log_expit(eta), special.log_expit(-eta)

@@ -1,7 +1,7 @@
-"""Log-likelihoods of rows and their derivatives by the linear predictor, with all constants.
+"""Log likelihood of each row and its derivatives with respect to the linear predictor, with all constants.
 
-The densities by the mean are those of :mod:`unimix.distributions.distribution`. A weight multiplies the log-density of
-its row; for the Gaussian family it divides the variance, for the binomial it is the number of trials.
+:mod:`unimix.distributions.distribution` has the densities as functions of the mean. A weight multiplies the log density
+of its row; for the Gaussian family it divides the variance, and for the binomial family it is the number of trials.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Log-likelihood per row as a function of the linear predictor; all arrays (n,).
+    """Log likelihood per row as a function of the linear predictor eta; all arrays have shape (n,).
 
     Attributes:
-        value: Log-density.
-        score: d value / d eta.
-        observed: -d^2 value / d eta^2.
-        expected: Its expectation.
-        by_parameters: Derivatives by the dispersion parameters.
+        value: Log density.
+        score: First derivative, d value / d eta.
+        observed: Observed information, -d^2 value / d eta^2.
+        expected: Expected information, the expectation of ``observed``.
+        by_parameters: Derivatives of ``value`` with respect to the dispersion parameters.
     """
 
     value: FloatArray
@@ -46,18 +46,18 @@ def pointwise(
     weights: FloatArray | None = None,
     trials: FloatArray | None = None,
 ) -> Pointwise:
-    """Log-likelihood of every row and its derivatives.
+    """Log likelihood of every row, and its derivatives.
 
     Args:
         family: Distribution and link.
         parameters: Dispersion parameters, in the order of ``family.parameters``, shape (k,).
         y: Response, shape (n,).
         eta: Linear predictor with offset, shape (n,).
-        weights: Shape (n,), or None for ones.
-        trials: Shape (n,), for a binomial family.
+        weights: Weights, shape (n,), or None for ones.
+        trials: Numbers of trials, shape (n,), for a binomial family; None for others.
 
     Returns:
-        ``value`` is -inf where the linear predictor gives no possible mean.
+        Log likelihoods and derivatives; ``value`` is -inf where the linear predictor gives no possible mean.
     """
     link = LINKS[family.link]
     outside = None
@@ -89,15 +89,16 @@ def pointwise(
 
 
 def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray) -> Pointwise:
-    """Mix a count with structural zeros (Lambert 1992, Technometrics 34:1-14).
+    """Mixture of a count distribution with structural zeros (Lambert 1992, Technometrics 34:1-14).
 
     Args:
-        plain: Of the count itself; weights are not allowed.
+        plain: Log likelihood of the count distribution, without weights.
         y: Counts, shape (n,).
         zero: Logit of the probability of a structural zero, shape (n,).
 
     Returns:
-        ``expected`` is only a positive stand-in for the search: the expectation has no simple form.
+        Log likelihoods of the mixture. ``expected`` is a positive approximation for the search, because the expectation
+        has no simple form.
     """
     log_pi, log_rest = special.log_expit(zero), special.log_expit(-zero)
     mixed = np.logaddexp(log_pi, log_rest + plain.value)
@@ -113,18 +114,18 @@ def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray) -> Pointwis
 
 
 def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArray:
-    """Var(y) at weight (or trials) 1, shape of ``mu``; infinite for Student's t with nu <= 2.
+    """Var(y) for a weight, or a number of trials, of 1, in the shape of ``mu``; infinite for Student's t with nu <= 2.
 
-    Parameters have shape (k,), or (k, S, 1) for means (S, n).
+    The parameters have shape (k,), or shape (k, S, 1) for means of shape (S, n).
     """
     return np.asarray(DISTRIBUTIONS[family.label].variance(mu, parameters))
 
 
 def unit_deviance(family: Family, parameters: FloatArray, y: FloatArray, mu: FloatArray) -> FloatArray | None:
-    """Twice the log-likelihood that a row loses against mu = y, times the dispersion; shape (n,).
+    """Unit deviance of each row, 2 dispersion (log f(y; y) - log f(y; mu)), shape (n,).
 
-    For the exponential families as in R's ``family()$dev.resids`` at weight 1. None where there is no such thing
-    (beta, NB1 and Student's t: mu = y does not maximise their likelihood).
+    For the exponential families it equals R's ``family()$dev.resids`` at weight 1. It is None for beta, NB1 and
+    Student's t, whose likelihood is not maximal at mu = y.
     """
     deviance = DISTRIBUTIONS[family.label].unit_deviance
     if deviance is None:
@@ -138,7 +139,7 @@ def _binomial(link: str, y: FloatArray, eta: FloatArray, trials: FloatArray) -> 
     k = np.round(y * trials)
     constant = special.gammaln(trials + 1) - special.gammaln(k + 1) - special.gammaln(trials - k + 1)
     value = constant + k * log_mu + (trials - k) * log_rest
-    # Ratios by logarithms: slope and probability go to zero together in the tails.
+    # Ratios are computed from logarithms, because slope and probability go to zero together in the tails.
     steepness, relative = log_slope(link, eta)
     up, down = np.exp(steepness - log_mu), np.exp(steepness - log_rest)
     score = k * up - (trials - k) * down

@@ -1,4 +1,4 @@
-"""What every prior distribution knows: its parameters, its support, its log density and gradient."""
+"""Base class of prior distributions: parameters, support, log density and gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Support = Literal["real", "positive", "correlation"]
 
 @dataclass(frozen=True)
 class Prior(ABC):
-    """A distribution of one parameter."""
+    """Prior distribution of one parameter."""
 
     positive: ClassVar[frozenset[str]] = frozenset()
     """Parameters that must be greater than zero."""
@@ -50,20 +50,20 @@ class Prior(ABC):
 
     @property
     def support(self) -> Support:
-        """Where the distribution lives: the real line, the positive half line or correlation matrices."""
+        """Support of the distribution: the real line, the positive half line or correlation matrices."""
         return self.line
 
     @staticmethod
     @abstractmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """Log density up to its constant, and its derivative; inside the support, vectorised in all arguments."""
+        """Log density without its constant, and its derivative, inside the support; vectorised in all arguments."""
 
     @abstractmethod
     def constant(self) -> float:
-        """What :meth:`kernel` leaves out of the log density."""
+        """Constant of the log density, which :meth:`kernel` omits."""
 
     def inside(self, x: FloatArray) -> npt.NDArray[np.bool_]:
-        """Where ``x`` lies in the support, same shape as ``x``."""
+        """Mask of the values inside the support, same shape as ``x``."""
         return x >= 0 if self.support == "positive" else np.ones(np.shape(x), dtype=bool)
 
     def log_density(self, x: npt.ArrayLike) -> FloatArray:
@@ -80,5 +80,5 @@ class Prior(ABC):
         with np.errstate(divide="ignore", invalid="ignore"):
             found = self.kernel(np.where(within, values, 1.0), *astuple(self))[which]
         found = found + self.constant() if which == 0 else found
-        # at the edge of the support a density of zero may come out as inf - inf
+        # at the edge of the support a log density of minus infinity may be computed as inf - inf
         return np.where(within & ~np.isnan(found), found, outside)

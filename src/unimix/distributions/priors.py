@@ -1,6 +1,6 @@
-"""Prior distributions in the user's units; they know their density, and no engine.
+"""Prior distributions in the user's units, independent of any engine.
 
-Densities and their normalising constants as in Gelman et al., Bayesian Data Analysis (3rd ed.), appendix A; LKJ as in
+Densities and normalising constants follow Gelman et al., Bayesian Data Analysis (3rd ed.), appendix A; LKJ follows
 Lewandowski, Kurowicka & Joe (2009), J. Multivariate Analysis 100:1989-2001.
 """
 
@@ -49,13 +49,13 @@ class Normal(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-z^2 / 2."""
+        """Kernel -z^2 / 2 and its derivative, with z = (x - mu) / sigma; mu is 0 for a half-normal prior."""
         mu, sigma = parameters
         z = (x - mu) / sigma
         return -0.5 * z * z, -z / sigma
 
     def constant(self) -> float:
-        """Of the normal density."""
+        """Log of the normalising constant of the normal density."""
         return -_HALF_LOG_2PI - math.log(self.sigma)
 
 
@@ -76,13 +76,13 @@ class StudentT(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-(nu + 1) / 2 log(1 + z^2 / nu)."""
+        """Kernel -(nu + 1) / 2 log(1 + z^2 / nu) and its derivative, z = (x - mu) / sigma; mu is 0 for a half t."""
         nu, mu, sigma = parameters
         z = (x - mu) / sigma
         return -0.5 * (nu + 1) * np.log1p(z * z / nu), -(nu + 1) * z / (sigma * (nu + z * z))
 
     def constant(self) -> float:
-        """Of the t density."""
+        """Log of the normalising constant of the t density."""
         return _t_constant(self.nu, self.sigma)
 
 
@@ -101,21 +101,21 @@ class Cauchy(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-log(1 + z^2)."""
+        """Kernel -log(1 + z^2) and its derivative, with z = (x - alpha) / beta; alpha is 0 for a half-Cauchy prior."""
         alpha, beta = parameters
         return StudentT.kernel(x, 1.0, alpha, beta)
 
     def constant(self) -> float:
-        """Of the Cauchy density."""
+        """Log of the normalising constant of the Cauchy density."""
         return -math.log(math.pi * self.beta)
 
 
 @dataclass(frozen=True)
 class HalfNormal(Prior):
-    """Normal distribution around zero, cut to the positive half line.
+    """Normal distribution around zero, truncated to the positive half line.
 
     Attributes:
-        sigma: Standard deviation before the cut.
+        sigma: Standard deviation before truncation.
     """
 
     sigma: float = 1.0
@@ -124,17 +124,17 @@ class HalfNormal(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-z^2 / 2."""
+        """Kernel -z^2 / 2 and its derivative, with z = (x - mu) / sigma; mu is 0 for a half-normal prior."""
         return Normal.kernel(x, 0.0, *parameters)
 
     def constant(self) -> float:
-        """Twice the normal density's."""
+        """Log of twice the normalising constant of the normal density."""
         return math.log(2) - _HALF_LOG_2PI - math.log(self.sigma)
 
 
 @dataclass(frozen=True)
 class HalfStudentT(Prior):
-    """Student's t around zero, cut to the positive half line.
+    """Student's t distribution around zero, truncated to the positive half line.
 
     Attributes:
         nu: Degrees of freedom.
@@ -148,18 +148,18 @@ class HalfStudentT(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-(nu + 1) / 2 log(1 + z^2 / nu)."""
+        """Kernel -(nu + 1) / 2 log(1 + z^2 / nu) and its derivative, z = (x - mu) / sigma; mu is 0 for a half t."""
         nu, sigma = parameters
         return StudentT.kernel(x, nu, 0.0, sigma)
 
     def constant(self) -> float:
-        """Twice the t density's."""
+        """Log of twice the normalising constant of the t density."""
         return math.log(2) + _t_constant(self.nu, self.sigma)
 
 
 @dataclass(frozen=True)
 class HalfCauchy(Prior):
-    """Cauchy distribution around zero, cut to the positive half line.
+    """Cauchy distribution around zero, truncated to the positive half line.
 
     Attributes:
         beta: Scale.
@@ -171,11 +171,11 @@ class HalfCauchy(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-log(1 + z^2)."""
+        """Kernel -log(1 + z^2) and its derivative, with z = (x - alpha) / beta; alpha is 0 for a half-Cauchy prior."""
         return StudentT.kernel(x, 1.0, 0.0, *parameters)
 
     def constant(self) -> float:
-        """Twice the Cauchy density's."""
+        """Log of twice the normalising constant of the Cauchy density."""
         return math.log(2) - math.log(math.pi * self.beta)
 
 
@@ -193,7 +193,7 @@ class Exponential(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-lam x."""
+        """Kernel -lam x and its derivative."""
         (lam,) = parameters
         return -lam * x, -lam * np.ones_like(x)
 
@@ -218,18 +218,18 @@ class Gamma(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """(alpha - 1) log x - beta x."""
+        """Kernel (alpha - 1) log x - beta x and its derivative."""
         alpha, beta = parameters
         return _power(x, alpha - 1) - beta * x, (alpha - 1) / x - beta
 
     def constant(self) -> float:
-        """Of the gamma density."""
+        """Log of the normalising constant of the gamma density."""
         return self.alpha * math.log(self.beta) - math.lgamma(self.alpha)
 
 
 @dataclass(frozen=True)
 class InverseGamma(Prior):
-    """Distribution of 1 / x when x is gamma.
+    """Distribution of 1 / x for a gamma variable x.
 
     Attributes:
         alpha: Shape.
@@ -243,18 +243,18 @@ class InverseGamma(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-(alpha + 1) log x - beta / x."""
+        """Kernel -(alpha + 1) log x - beta / x and its derivative."""
         alpha, beta = parameters
         return -(alpha + 1) * np.log(x) - beta / x, (beta / x - alpha - 1) / x
 
     def constant(self) -> float:
-        """Of the inverse gamma density."""
+        """Log of the normalising constant of the inverse gamma density."""
         return self.alpha * math.log(self.beta) - math.lgamma(self.alpha)
 
 
 @dataclass(frozen=True)
 class LogNormal(Prior):
-    """Distribution of exp(x) when x is normal.
+    """Distribution of exp(x) for a normal variable x.
 
     Attributes:
         mu: Mean of the logarithm.
@@ -268,13 +268,13 @@ class LogNormal(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """-z^2 / 2 - log x."""
+        """Kernel -z^2 / 2 - log x and its derivative, with z = (log x - mu) / sigma."""
         log_x = np.log(x)
         value, slope = Normal.kernel(log_x, *parameters)
         return value - log_x, (slope - 1) / x
 
     def constant(self) -> float:
-        """Of the normal density of the logarithm."""
+        """Log of the normalising constant of the normal density of log x."""
         return -_HALF_LOG_2PI - math.log(self.sigma)
 
 
@@ -295,21 +295,21 @@ class Uniform(Prior):
 
     @property
     def support(self) -> Support:
-        """The positive half line if ``lower`` is not negative, else the real line."""
+        """Support: the positive half line if ``lower`` is not negative, otherwise the real line."""
         return "positive" if self.lower >= 0 else "real"
 
     def inside(self, x: FloatArray) -> npt.NDArray[np.bool_]:
-        """Between the ends."""
+        """Mask of the values between ``lower`` and ``upper``, same shape as ``x``."""
         return (x >= self.lower) & (x <= self.upper)
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """Flat."""
+        """Constant kernel, 0, and its derivative, 0."""
         del parameters
         return np.zeros_like(x), np.zeros_like(x)
 
     def constant(self) -> float:
-        """Minus the log of the length."""
+        """Negative log of the length of the interval."""
         return -math.log(self.upper - self.lower)
 
 
@@ -318,7 +318,7 @@ class LKJ(Prior):
     """Distribution of a correlation matrix R with density proportional to det(R)^(eta - 1).
 
     Attributes:
-        eta: 1 is uniform over correlation matrices; above 1 prefers correlations near zero.
+        eta: Shape; 1 is uniform over correlation matrices, and larger values favour correlations near zero.
     """
 
     eta: float = 1.0
@@ -327,13 +327,13 @@ class LKJ(Prior):
 
     @staticmethod
     def kernel(x: FloatArray, *parameters: Parameter) -> tuple[FloatArray, FloatArray]:
-        """(eta - 1) log det R, shape (...), and (eta - 1) R^-1, shape (..., q, q)."""
+        """Kernel (eta - 1) log det R, shape (...), and its derivative (eta - 1) R^-1, shape (..., q, q)."""
         eta = np.asarray(parameters[0])
         value: FloatArray = (eta - 1) * np.linalg.slogdet(x)[1]
         return value, (eta[..., None, None] - 1) * np.linalg.inv(x)
 
     def constant(self) -> float:
-        """Depends on the size of the matrix: see :meth:`log_constant`."""
+        """Zero; :meth:`log_density` adds :meth:`log_constant`, which depends on the size of the matrix."""
         return 0.0
 
     def exponents(self, q: int) -> FloatArray:
@@ -343,7 +343,7 @@ class LKJ(Prior):
             q: Size of the matrix.
 
         Returns:
-            One per column k of the lower triangle, shape (q - 1,).
+            One exponent per column k of the lower triangle, shape (q - 1,).
         """
         return self.eta - 1.0 + 0.5 * np.arange(q, 1, -1, dtype=np.float64)
 
@@ -355,10 +355,10 @@ class LKJ(Prior):
         return total
 
     def log_density(self, x: npt.ArrayLike) -> FloatArray:
-        """Log density of correlation matrices, shape (...); minus infinity where not positive definite.
+        """Log density of correlation matrices, shape (...); minus infinity for a matrix that is not positive definite.
 
         Args:
-            x: Shape (..., q, q).
+            x: Matrices, shape (..., q, q).
         """
         matrix = np.asarray(x, dtype=np.float64)
         definite = np.linalg.eigvalsh(matrix)[..., 0] > 0
@@ -367,7 +367,7 @@ class LKJ(Prior):
         return np.asarray(np.where(definite, value, -np.inf), dtype=np.float64)
 
     def gradient(self, x: npt.ArrayLike) -> FloatArray:
-        """Derivative by each entry, all taken as free: (eta - 1) R^-1, shape (..., q, q)."""
+        """Derivative with respect to each entry, all treated as free: (eta - 1) R^-1, shape (..., q, q)."""
         return self.kernel(np.asarray(x, dtype=np.float64), self.eta)[1]
 
 
@@ -376,5 +376,5 @@ def _t_constant(nu: float, sigma: float) -> float:
 
 
 def _power(x: FloatArray, exponent: Parameter) -> FloatArray:
-    """Exponent * log x, zero where the exponent is zero."""
+    """Compute exponent * log x; the result is zero for a zero exponent."""
     return np.where(np.equal(exponent, 0), 0.0, exponent * np.log(x))

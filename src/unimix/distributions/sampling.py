@@ -1,4 +1,4 @@
-"""Random responses of every family, parametrized as in :mod:`unimix.distributions.distribution`."""
+"""Random responses of every family, with the parameters of :mod:`unimix.distributions.distribution`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def mean_of(family: Family, eta: FloatArray) -> FloatArray:
-    """Expected response of a linear predictor, in its shape; NaN where the link gives none."""
+    """Mean of the response for a linear predictor, in its shape; NaN where the inverse link is not defined."""
     link = LINKS[family.link]
     if not link.positive:
         return link.inverse(eta)
@@ -29,19 +29,19 @@ def draw_response(
     trials: FloatArray | None = None,
     share: FloatArray | None = None,
 ) -> FloatArray:
-    """One response per linear predictor.
+    """Draw one response for each value of the linear predictor.
 
     Args:
         family: Distribution and link.
-        parameters: Dispersion parameters, shape (k,), or (S, k): one set per row of ``eta``.
-        eta: Shape (..., n), with the S sets along the first axis where parameters differ.
-        rng: Source of randomness.
+        parameters: Dispersion parameters, shape (k,), or shape (S, k) for one set per row of ``eta``.
+        eta: Linear predictor, shape (..., n); the first axis has length S if there are S sets of parameters.
+        rng: Random number generator.
         weights: Precisions of a Gaussian response, shape (n,).
-        trials: Shape (n,), for a binomial family: the result is a proportion of them.
+        trials: Numbers of trials, shape (n,), for a binomial family; the responses are proportions of them.
         share: Probability of no structural zero, shape (n,).
 
     Returns:
-        In the shape of ``eta``; NaN where the link gives no mean.
+        Responses in the shape of ``eta``; NaN where the inverse link is not defined.
     """
     mu = mean_of(family, eta)
     inside = np.isfinite(mu)

@@ -1,1 +1,1 @@
-"""What a formula means: text to tokens, a syntax tree and a ModelSpec."""
+"""Formulas: from text to tokens, to a syntax tree and to a ModelSpec."""

@@ -1,4 +1,4 @@
-"""The whitelist: which functions a formula may call, and what an expression must not contain."""
+"""The whitelist of functions that a formula may call, and the check of what an expression contains."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def register_function(name: str, function: Callable[..., Any]) -> None:
     """Let formulas call a pure function of one or more columns.
 
     Args:
-        name: How formulas write it.
-        function: Takes float arrays of shape (n,) and numbers, returns a float array of shape (n,).
+        name: Name of the function in formulas.
+        function: Function that takes float arrays of shape (n,) and numbers and returns a float array of shape (n,).
 
     Raises:
-        OptionError: If the name is taken by a built-in function or is no plain name.
+        OptionError: If the name belongs to a built-in function or is not a plain ASCII identifier, or if ``function``
+            cannot be called.
     """
     if name in functions() and name not in REGISTERED:
         raise OptionError(f"{name!r} is already a function of the formula language; choose another name.")
@@ -41,11 +42,11 @@ def functions() -> tuple[str, ...]:
 
 
 def check_expression(node: Node, role: str) -> list[Fault]:
-    """List what an expression must not contain.
+    """List the faults of an expression: everything in it that does not belong there.
 
     Args:
-        node: The tree of a call, a response or an offset.
-        role: How messages call it.
+        node: Syntax tree of a call, a response or an offset.
+        role: Name of the expression in messages, such as ``the response``.
     """
     faults: list[Fault] = []
     known = functions()
@@ -83,7 +84,7 @@ def check_expression(node: Node, role: str) -> list[Fault]:
 
 
 def coding_nodes(call: Call) -> list[Node]:
-    """What stands beside the first argument of ``C()``: names of contrasts, not columns."""
+    """Arguments of ``C()`` after the first: they name contrasts, not columns."""
     return [*call.arguments[1:], *(v for _, v in call.keywords)]
 
 
@@ -106,7 +107,7 @@ def _coding_faults(call: Call) -> list[Fault]:
 
 
 def expression_columns(node: Node) -> dict[str, int]:
-    """Columns named in an expression with their positions; names of contrasts inside ``C()`` do not count."""
+    """Columns named in an expression, with their positions; names of contrasts inside ``C()`` are not columns."""
     found: dict[str, int] = {}
     skipped = _contrast_positions(node)
     for current in walk(node):
@@ -118,7 +119,7 @@ def expression_columns(node: Node) -> dict[str, int]:
 
 
 def plain_factor(node: Node) -> str | None:
-    """The column behind ``f``, ``C(f)`` or ``factor(f)``, or None."""
+    """Name of the column in ``f``, ``C(f)`` or ``factor(f)``; None for any other expression."""
     while isinstance(node, Call) and node.function in FACTOR_CALLS and len(node.arguments) == 1 and not node.keywords:
         node = node.arguments[0]
     return node.name if isinstance(node, Name) else None

@@ -1,4 +1,4 @@
-"""Contrast codings: their names, and the matrix of each by formulaic."""
+"""Contrast codings: their names, and their matrices, which formulaic computes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ALIASES = {"sdif": "diff", "backward": "diff", "dummy": "treatment", "deviation
 
 @dataclass(frozen=True)
 class Contrast:
-    """How a factor becomes columns.
+    """The coding by which a factor becomes columns.
 
     Attributes:
         kind: treatment, sum, helmert, poly, diff, sas, custom (a coding matrix) or hypotheses (weights of level means).
         base: Reference level of treatment coding (a level, or its 1-based number), or None.
         matrix: Rows of a custom coding or of the weights of hypotheses, one row per level.
-        labels: Names of their columns.
+        labels: Names of the columns of ``matrix``.
     """
 
     kind: str
@@ -36,11 +36,11 @@ class Contrast:
     labels: tuple[str, ...] = ()
 
     def label(self, place: int) -> str:
-        """Name of a column; those that complete given hypotheses are called ``rest 1``, ``rest 2`` ..."""
+        """Name of a column; columns that complete the given hypotheses are called ``rest 1``, ``rest 2`` ..."""
         return self.labels[place] if place < len(self.labels) else f"rest {place - len(self.labels) + 1}"
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """The contrast as plain JSON values."""
         return {
             "kind": self.kind,
             "base": self.base,
@@ -61,7 +61,7 @@ def _kind(name: str) -> str | None:
 
 
 def contrast_from_node(node: Node) -> Contrast:
-    """Read ``contr.sum``, ``Sum``, ``contr.treatment(base="b")``, ``Treatment("b")``, ``"sum"``.
+    """Read a contrast such as ``contr.sum``, ``Sum``, ``contr.treatment(base="b")``, ``Treatment("b")`` or ``"sum"``.
 
     Raises:
         DataError: If the coding is unknown.
@@ -95,13 +95,13 @@ def as_contrast(value: object, factor: str) -> Contrast:
     """Read one entry of ``fit(..., contrasts={factor: value})``.
 
     Args:
-        value: A name (``"sum"``, ``"contr.treatment(base='b')"``), a coding matrix (levels x columns, those of a frame
-            with their names), or hypotheses: a mapping from label to one weight per level, which sum to zero; each
-            coefficient is the weighted sum of the level means.
+        value: A name (``"sum"``, ``"contr.treatment(base='b')"``), a coding matrix (levels x columns; a data frame
+            gives the names of its columns), or hypotheses: a mapping from a label to one weight per level. The weights
+            of a hypothesis sum to zero, and its coefficient is the weighted sum of the level means.
         factor: Name of the factor, for messages.
 
     Raises:
-        OptionError: If it is none of these.
+        OptionError: If the value is none of these.
     """
     if isinstance(value, Contrast):
         return value
@@ -131,7 +131,7 @@ def as_contrast(value: object, factor: str) -> Contrast:
 
 
 def _column_names(value: object, k: int, factor: str) -> tuple[str, ...]:
-    """Names of a frame's columns; 1, 2 ... where there are none."""
+    """Names of the columns of a data frame; 1, 2 ... for values without column names."""
     given: Any = getattr(value, "columns", None)
     names = tuple(map(str, given)) if given is not None else ()
     if len(set(names)) < len(names):
@@ -140,15 +140,15 @@ def _column_names(value: object, k: int, factor: str) -> tuple[str, ...]:
 
 
 def _hypotheses(contrast: Contrast, factor: str) -> Contrast:
-    """Check weights of level means."""
+    """Check that the weights of each hypothesis sum to zero and are not all zero."""
     weights = np.array(contrast.matrix)
     sums, sizes = weights.sum(axis=0), np.abs(weights).max(axis=0)
     off = [j for j in range(len(sums)) if abs(sums[j]) > 1e-8 * sizes[j]]
-    told = [f"{contrast.labels[j]!r} sums to {sums[j]:.6g}" for j in off]
-    if told:
+    sums_text = [f"{contrast.labels[j]!r} sums to {sums[j]:.6g}" for j in off]
+    if sums_text:
         raise OptionError(
             f"contrasts[{factor!r}]: the weights of a hypothesis about level means sum to zero, such as "
-            f"{{'b-a': [-1, 1, 0]}}; {listing(told)}. If these are columns of a coding, give a matrix: "
+            f"{{'b-a': [-1, 1, 0]}}; {listing(sums_text)}. If these are columns of a coding, give a matrix: "
             f"contrasts={{{factor!r}: np.column_stack([...])}}."
         )
     empty = [label for label, column in zip(contrast.labels, weights.T, strict=True) if not column.any()]
@@ -158,10 +158,10 @@ def _hypotheses(contrast: Contrast, factor: str) -> Contrast:
 
 
 def _weights(value: object) -> FloatArray:
-    """Numbers as an array, or an empty one where they are none.
+    """Convert numbers to an array; the array is empty where the value does not hold numbers.
 
     Raises:
-        OptionError: If the rows have labels, which could stand in another order than the levels.
+        OptionError: If the rows have labels, whose order might differ from that of the levels.
     """
     index: Any = getattr(value, "index", None)
     if hasattr(index, "tolist") and index.tolist() != list(range(len(index))):
@@ -183,15 +183,15 @@ def _custom(matrix: FloatArray, labels: tuple[str, ...], factor: str) -> Contras
 
 
 def indicated_levels(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> list[int] | None:
-    """Places of the levels that have a column of zeros and ones beside an intercept; None for another coding.
+    """Positions of the levels that have an indicator column beside an intercept; None for any other coding.
 
     Args:
         contrast: The coding.
         levels: The levels in order.
-        factor: Name for messages.
+        factor: Name of the factor, for messages.
 
     Raises:
-        DataError: If the reference level is none of the levels.
+        DataError: If the reference level is not one of the levels.
     """
     if contrast.kind not in ("treatment", "sas"):
         return None
@@ -201,15 +201,15 @@ def indicated_levels(contrast: Contrast, levels: tuple[Any, ...], factor: str) -
 
 
 def coding_matrix(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> tuple[FloatArray, tuple[str, ...]]:
-    """Columns of a factor beside an intercept.
+    """Coding matrix of a factor beside an intercept.
 
     Args:
-        contrast: The coding, none by indicators.
+        contrast: A coding that does not use indicator columns (neither treatment nor sas).
         levels: The n levels in order.
-        factor: Name for messages.
+        factor: Name of the factor, for messages.
 
     Returns:
-        The matrix, shape (n, k), and the k names that stand in brackets behind the factor's.
+        The matrix, shape (n, k), and the k names that follow the factor's name in brackets.
 
     Raises:
         DataError: If the matrix does not fit the levels.
@@ -233,7 +233,7 @@ def coding_matrix(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> t
 
 
 def _custom_coding(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> FloatArray:
-    """A coding that was given as a matrix, levels x columns."""
+    """Check a coding that the user gave as a matrix, levels x columns."""
     matrix = np.array(contrast.matrix)
     if matrix.shape[0] != len(levels):
         raise DataError(
@@ -246,10 +246,11 @@ def _custom_coding(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> 
 
 
 def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> FloatArray:
-    """The coding whose coefficients are these weighted sums of level means, levels x (levels - 1).
+    """Coding matrix whose coefficients are the given weighted sums of level means, levels x (levels - 1).
 
-    It is the pseudo-inverse of the weights, beside the orthogonal complement of what they say: without that, the level
-    means would be forced to fit fewer hypotheses, and a coefficient would be no difference of means any more.
+    The matrix joins the pseudo-inverse of the weights with an orthogonal complement of their span. Without the
+    complement, fewer hypotheses than levels less one would constrain the level means, and a coefficient would no longer
+    be a difference of means.
     """
     weights = np.array(contrast.matrix)
     n, k = len(levels), weights.shape[1]
@@ -275,7 +276,7 @@ def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> Floa
 
 
 def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> int:
-    """Place of the reference level."""
+    """Position of the reference level."""
     labels = [str(level) for level in levels]
     text = str(int(base)) if isinstance(base, float) and base == int(base) else str(base)
     if text in labels:

@@ -1,4 +1,4 @@
-"""Operators of the formula language to a list of terms, as R's ``terms.formula`` reads them."""
+"""Expansion of the operators of a formula to a list of terms, as in R's ``terms.formula``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Terms = dict[frozenset[str], Product]
 
 
 def expand(part: FixedPart) -> list[Product]:
-    """List the terms of a part, each as the columns and calls that it multiplies.
+    """List the terms of a part; each term is the tuple of columns and calls whose product it is.
 
     Args:
-        part: A sum in which ``.`` is expanded already.
+        part: A sum in which ``.`` has already been replaced by columns.
 
     Returns:
-        Terms by increasing number of factors and, within that, in the order written; none twice.
+        Terms without repetition, ordered by their number of factors and then as written.
 
     Raises:
         DataError: If the operators give more than ``MAX_TERMS`` terms.
@@ -40,7 +40,7 @@ def expand(part: FixedPart) -> list[Product]:
 
 
 def expand_node(node: Node) -> Terms:
-    """Expand one summand: ``a * b`` to ``a``, ``b`` and ``a:b``."""
+    """Expand one summand; for instance ``a * b`` becomes ``a``, ``b`` and ``a:b``."""
     spine: list[Binary] = []
     while isinstance(node, Binary) and node.operator != "**":
         spine.append(node)
@@ -113,7 +113,7 @@ def _limit(count: int) -> None:
 
 
 def remaining_atoms(terms: Iterable[Sequence[Node]]) -> dict[str, Node]:
-    """Columns and calls of some terms by canonical text, in order of first appearance."""
+    """Columns and calls that occur in the terms, by canonical text, in order of first appearance."""
     found: dict[str, Node] = {}
     for term in terms:
         for node in term:

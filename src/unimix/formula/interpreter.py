@@ -1,4 +1,4 @@
-"""lme4's formula text to a :class:`~unimix.formula.terms.ModelSpec`."""
+"""Interpretation of a formula in lme4's language as a :class:`~unimix.formula.terms.ModelSpec`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
     """Read a formula in lme4's grammar.
 
     Args:
-        formula: For instance ``"y ~ x * f + (1 + x | g)"``.
-        ziformula: Of the probability of a structural zero, ``"~ x"``; None or ``"~ 0"`` for none.
-        dispformula: Of the dispersion; None or ``"~ 1"`` for a constant one.
+        formula: Formula of the mean, for instance ``"y ~ x * f + (1 + x | g)"``.
+        ziformula: One-sided formula of the probability of a structural zero, such as ``"~ x"``; None or ``"~ 0"`` for a
+            model without structural zeros.
+        dispformula: One-sided formula of the dispersion; None or ``"~ 1"`` for a constant dispersion.
 
     Raises:
-        FormulaError: With the position of every fault found.
+        FormulaError: If a formula is not valid; the message shows the position of every fault.
     """
     if not isinstance(formula, str):
         shown = repr(formula) if isinstance(formula, int | float | None) else f"a {type(formula).__name__}"
@@ -51,8 +52,8 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
         zero = None
     if dispersion is not None and not dispersion.added:
         if not dispersion.intercept:
-            told = "dispformula without a term leaves no dispersion: write '~ 1' for a constant one."
-            raise FormulaError(str(dispformula), [Fault(told)])
+            message = "dispformula without a term leaves no dispersion: write '~ 1' for a constant one."
+            raise FormulaError(str(dispformula), [Fault(message)])
         dispersion = None
     texts = {"zero": ziformula if zero else None, "dispersion": dispformula if dispersion else None}
     return replace(spec, zero=zero, dispersion=dispersion, texts=tuple((k, t) for k, t in texts.items() if t))
@@ -66,8 +67,8 @@ def _part(text: str | None, name: str) -> FixedPart | None:
         raise FormulaError(str(text), [Fault(f"{name} is a one-sided formula such as '~ x', not {text!r}.")])
     reader = Reader(text)
     if not reader.accept("~"):
-        told = "has nothing to the left of its '~'" if "~" in text else "starts with '~'"
-        raise FormulaError(text, [Fault(f"{name} {told}: write '~ {text.rpartition('~')[2].strip()}'.", 0)])
+        rule = "has nothing to the left of its '~'" if "~" in text else "starts with '~'"
+        raise FormulaError(text, [Fault(f"{name} {rule}: write '~ {text.rpartition('~')[2].strip()}'.", 0)])
     right = reader.expression()
     if reader.token.text in ("|", "||"):
         raise reader.fail(f"Random terms in {name} are not supported; write fixed terms.")
@@ -126,12 +127,12 @@ class _Interpreter:
                 removed.append(node)
                 continue
             added.append(node)
-            if removed and not self.faults:  # what is added after it was taken away stays, as in R
+            if removed and not self.faults:  # a term that is added again after its removal stays, as in R
                 removed = _without(removed, node)
         return FixedPart(intercept, tuple(added), tuple(removed))
 
     def terms(self, node: Node, *, dot_allowed: bool) -> None:
-        """Check a summand; a long product is a long left spine, so it is walked and not recursed."""
+        """Check a summand; iteration instead of recursion, because a long product is a tree as deep as it is long."""
         waiting = [node]
         while waiting:
             current = waiting.pop()
@@ -242,7 +243,7 @@ class _Interpreter:
 
 
 def _without(removed: list[Node], added: Node) -> list[Node]:
-    """Terms taken away, except those that ``added`` brings back."""
+    """Removed terms, except those that ``added`` brings back."""
     back = expand_node(added)
     kept: list[Node] = []
     for node in removed:
@@ -259,7 +260,7 @@ def _without(removed: list[Node], added: Node) -> list[Node]:
 
 
 def _summands(node: Node) -> list[tuple[str, Node]]:
-    """Flatten a sum into (sign, term) pairs, left to right; what follows a minus stays together, as in R."""
+    """Flatten a sum into (sign, term) pairs, left to right; the operand of a minus stays whole, as in R."""
     found: list[tuple[str, Node]] = []
     waiting: list[tuple[str, Node]] = [("+", node)]
     while waiting:
@@ -275,7 +276,7 @@ def _summands(node: Node) -> list[tuple[str, Node]]:
 
 
 def used_columns(spec: ModelSpec) -> dict[str, int]:
-    """Like :func:`column_names`, without columns that occur only in terms taken away by ``-``."""
+    """Map every column in use to its first position; columns only in terms removed by ``-`` are not in use."""
     found: dict[str, int] = {}
     nodes: list[Node] = [spec.response, *spec.offsets]
     for part in (spec.fixed, *(term.left for term in spec.random), *spec.parts.values()):
@@ -290,7 +291,7 @@ def used_columns(spec: ModelSpec) -> dict[str, int]:
 
 
 def part_columns(part: FixedPart) -> dict[str, int]:
-    """Map every column that a part beside the mean names to its first position in its own text."""
+    """Map every column of ``ziformula`` or ``dispformula`` to its first position in the text of that formula."""
     found: dict[str, int] = {}
     for node in (*part.added, *part.removed):
         for name, position in expression_columns(node).items():
@@ -299,7 +300,7 @@ def part_columns(part: FixedPart) -> dict[str, int]:
 
 
 def column_names(spec: ModelSpec) -> dict[str, int]:
-    """Map every column that the formula names (``.`` apart) to its first position in the text."""
+    """Map every column that the formula names (``.`` excepted) to its first position in the text."""
     found: dict[str, int] = {}
     nodes: list[Node] = [spec.response, *spec.offsets, *spec.fixed.added, *spec.fixed.removed]
     for term in spec.random:

@@ -1,9 +1,10 @@
-"""Marginality: in which terms a factor keeps all its levels, and in which it is coded by contrasts.
+"""Marginality: the terms in which a factor keeps all its levels, and those in which contrasts code it.
 
-A factor with k levels spans k columns, of which one is the sum of all, the intercept. Where the terms before it span
-that already, k - 1 contrasts are left. For products the same holds of each factor: beside ``a`` and ``b``, ``a:b`` is a
-product of contrasts; beside ``a`` alone it is a product of all levels of ``a`` with contrasts of ``b``. This is the
-algorithm of patsy (https://patsy.readthedocs.io/en/latest/formulas.html#redundancy) and formulaic.
+The indicators of a factor with k levels span k dimensions, and their sum is the intercept. If the preceding terms
+span the intercept already, the factor adds k - 1 contrasts. The same rule holds for each factor of a product: beside
+``a`` and ``b``, ``a:b`` is a product of contrasts; beside ``a`` alone it is a product of all levels of ``a`` with
+contrasts of ``b``. This is the algorithm of patsy
+(https://patsy.readthedocs.io/en/latest/formulas.html#redundancy) and formulaic.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 Piece = tuple[str, bool]
-"""A column or call of a product by its text, and whether it is coded by contrasts."""
+"""Text of a column or call in a product, and whether it is coded by contrasts."""
 Space = frozenset[Piece]
-"""A product of such pieces; the empty one is the intercept."""
+"""Product of such pieces; the empty product is the intercept."""
 
 
 def coded_products(
     products: Iterable[Sequence[str]], factors: Collection[str], *, intercept: bool
 ) -> list[list[tuple[Piece, ...]]]:
-    """Per product the products of columns that it adds to those before it.
+    """Find for each term the products of columns that it adds to the preceding terms.
 
     Args:
-        products: Terms of a formula, each as the texts that it multiplies.
-        factors: Which of the texts are categorical.
-        intercept: Whether a column of ones stands before the terms.
+        products: Terms of a formula, each as the texts of its columns and calls.
+        factors: Texts that are categorical.
+        intercept: Whether a column of ones precedes the terms.
 
     Returns:
-        One list per term, empty where the terms before it span all of it.
+        One list per term; the list is empty if the preceding terms span the term.
     """
     spanned: set[Space] = {frozenset()} if intercept else set()
     found: list[list[tuple[Piece, ...]]] = []
@@ -45,7 +46,7 @@ def coded_products(
 
 
 def _joined(spaces: Iterable[Space]) -> list[Space]:
-    """The same columns in fewer spaces: a space without a factor and the one with its contrasts have all levels."""
+    """Merge pairs of spaces: a space without a factor and the space with its contrasts give the one with all levels."""
     kept: list[Space] = []
     for space in sorted(spaces, key=len):
         for smaller in kept:

@@ -1,8 +1,8 @@
-"""Syntax tree of lme4's formula language, read from its tokens.
+"""Parser of lme4's formula language, from tokens to a syntax tree.
 
-One grammar serves formulas and the arithmetic inside calls; what an operator means is decided by
-the reader of the tree (:mod:`unimix.formula.interpreter`, :mod:`unimix.design.evaluate`). Precedence is R's:
-``^`` binds tightest, then unary minus, ``:``, ``%in%``, ``* /``, ``+ -``, comparisons, ``|``.
+One grammar serves formulas and the arithmetic inside calls; :mod:`unimix.formula.interpreter` and
+:mod:`unimix.design.evaluate` give the operators their meaning. The precedence is that of R: ``^`` binds tightest, then
+unary minus, ``:``, ``%in%``, ``* /``, ``+ -``, comparisons, ``|``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Number:
-    """A number."""
+    """A numeric literal."""
 
     value: float
     position: int
@@ -45,7 +45,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """A quoted text."""
+    """A quoted string literal."""
 
     value: str
     position: int
@@ -53,7 +53,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Call:
-    """``function(arguments, key=value)``."""
+    """A call such as ``function(arguments, key=value)``."""
 
     function: str
     arguments: tuple[Node, ...]
@@ -82,7 +82,7 @@ class Unary:
 
 @dataclass(frozen=True)
 class Sequence_:  # noqa: N801 (Sequence is typing's)
-    """``[1, 2]`` or ``c(1, 2)`` inside a call."""
+    """A sequence inside a call, ``[1, 2]`` or ``c(1, 2)``."""
 
     items: tuple[Node, ...]
     position: int
@@ -90,7 +90,7 @@ class Sequence_:  # noqa: N801 (Sequence is typing's)
 
 @dataclass(frozen=True)
 class Bar:
-    """``(left | right)``, ``(left || right)`` or ``cs(left | right)``, parentheses included."""
+    """A random term ``(left | right)``, ``(left || right)`` or ``cs(left | right)``."""
 
     left: Node
     right: Node
@@ -135,14 +135,14 @@ class Reader:
         return None
 
     def expect(self, text: str, message: str) -> Token:
-        """Read this operator or fail."""
+        """Read the operator ``text``, or raise a FormulaError with this message."""
         token = self.accept(text)
         if token is None:
             raise self.fail(message)
         return token
 
     def finish(self) -> None:
-        """Fail unless everything is read."""
+        """Raise a FormulaError unless all tokens have been read."""
         if self.token.kind != "end":
             raise self.fail(f"{self.token.text!r} was not expected here; is a '+' or ')' missing before it?")
 
@@ -159,7 +159,7 @@ class Reader:
         return left
 
     def unary(self) -> Node:
-        """Read signs and what they stand before."""
+        """Read an operand and the signs before it."""
         token = self.accept("-", "+")
         if token is None:
             return self.power()
@@ -316,7 +316,7 @@ def render(node: Node) -> str:
 def _render_binary(operator: str, left: Node, right: Node) -> str:
     rank, right_associative = _RANK[operator], operator == "**"
     parts: list[str] = []
-    # A sum of a thousand terms is a left spine a thousand deep: walked, not recursed.
+    # A sum of a thousand terms is a tree a thousand levels deep, so that recursion would exceed Python's limit.
     spine: Node = Binary(operator, left, right, 0)
     while isinstance(spine, Binary) and _RANK[spine.operator] == rank:
         joint = ":" if spine.operator == ":" else f" {spine.operator} "

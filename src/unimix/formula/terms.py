@@ -1,4 +1,4 @@
-"""What a formula means: the reading that every engine shares."""
+"""The interpreted formula, which is the same for every engine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class FixedPart:
     """A sum of terms with or without an intercept.
 
     Attributes:
-        intercept: Whether a column of ones belongs to it.
+        intercept: Whether the sum has an intercept, a column of ones.
         added: Terms in formula syntax, in the order written.
-        removed: Terms taken away by ``-``.
+        removed: Terms removed by ``-``.
     """
 
     intercept: bool
@@ -39,10 +39,10 @@ class RandomTerm:
     """Effects that vary over the levels of one grouping factor.
 
     Attributes:
-        left: Which columns vary.
-        factors: Columns whose combination is the grouping factor (one, or several for ``a:b``).
-        independent: True for ``||``: every column has its own variance and no correlation.
-        positions: Offset of each factor's name in the formula.
+        left: Columns whose effects vary.
+        factors: Columns whose combination is the grouping factor (one column, or several for ``a:b``).
+        independent: True for ``||``: every column has its own variance, and the correlations are zero.
+        positions: Index of the first character of each factor's name in the formula.
         structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
     """
 
@@ -58,7 +58,7 @@ class RandomTerm:
         return ":".join(self.factors)
 
     def text(self) -> str:
-        """Canonical text, parentheses included."""
+        """Canonical text, with parentheses."""
         bar = "||" if self.independent else "|"
         head = "" if self.structure == "us" else self.structure
         return f"{head}({self.left.text()} {bar} {':'.join(quote(f) for f in self.factors)})"
@@ -66,17 +66,17 @@ class RandomTerm:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A whole formula.
+    """The interpretation of a whole formula.
 
     Attributes:
-        formula: The text as given.
-        response: Expression of the response.
+        formula: Text of the formula as given.
+        response: Expression on the left of ``~``.
         fixed: The fixed part.
-        random: Random terms in the order written, ``a/b`` already expanded to ``a`` and ``b:a``.
+        random: Random terms in the order written; ``a/b`` is expanded to ``a`` and ``b:a``.
         offsets: Arguments of ``offset()``.
         zero: Terms of the probability of a structural zero, or None.
-        dispersion: Terms of the dispersion, or None where it is constant.
-        texts: What was written for the two, by name.
+        dispersion: Terms of the dispersion, or None for a constant dispersion.
+        texts: Texts of ``ziformula`` and ``dispformula``: pairs of a name, ``zero`` or ``dispersion``, and a text.
     """
 
     formula: str
@@ -90,12 +90,12 @@ class ModelSpec:
 
     @property
     def parts(self) -> dict[str, FixedPart]:
-        """What is modelled beside the mean: zero, dispersion."""
+        """Fixed parts of the model beside the mean, by name: ``zero`` and ``dispersion``."""
         given = {"zero": self.zero, "dispersion": self.dispersion}
         return {name: part for name, part in given.items() if part is not None}
 
     def text(self) -> str:
-        """Canonical reading of the formula, one line."""
+        """Canonical text of the formula, in one line."""
         parts = [self.fixed.text()]
         parts += [f"offset({render(o)})" for o in self.offsets]
         parts += [term.text() for term in self.random]
@@ -103,11 +103,11 @@ class ModelSpec:
         return f"{render(self.response)} ~ {' + '.join(parts)}{more}"
 
     def has_dot(self) -> bool:
-        """Whether ``.`` (all other columns) stands in the fixed part."""
+        """Whether the fixed part contains ``.``, which means all other columns."""
         return any(isinstance(t, Name) and t.name == "." and not t.quoted for t in self.fixed.added)
 
     def without_dispersion(self) -> ModelSpec:
-        """The formula of the mean, and of the structural zeros."""
+        """The same formula with a constant dispersion."""
         return replace(self, dispersion=None, texts=tuple(t for t in self.texts if t[0] != "dispersion"))
 
     def with_dot(self, columns: tuple[str, ...]) -> ModelSpec:

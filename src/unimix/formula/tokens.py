@@ -1,4 +1,4 @@
-"""Tokens of lme4's formula language, with positions."""
+"""Tokens of lme4's formula language and their positions in the text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_LENGTH = 20_000
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the text."""
+    """A token of the formula: its kind, its text and the index of its first character."""
 
     kind: str
     text: str
@@ -38,7 +38,7 @@ def tokenize(formula: str) -> list[Token]:
     """Split a formula into tokens.
 
     Raises:
-        FormulaError: At a character that is not part of the language.
+        FormulaError: If a character is not part of the language, or the formula is longer than ``MAX_LENGTH``.
     """
     if len(formula) > MAX_LENGTH:
         raise FormulaError(formula[:80], [Fault(f"The formula has {len(formula)} characters; at most {MAX_LENGTH}.")])
@@ -73,16 +73,16 @@ def _strange(character: str) -> str:
 
 
 def blank_in_name(formula: str, tokens: Sequence[Token], index: int) -> str:
-    """A hint where names stand side by side at a token: it may be one column whose name has blanks.
+    """Hint for adjacent names, which may be one column whose name contains blanks; an empty text otherwise.
 
     Args:
-        formula: The text.
-        tokens: All its tokens.
-        index: Of the token that was not expected.
+        formula: Text of the formula.
+        tokens: All tokens of the formula.
+        index: Index of the unexpected token in ``tokens``.
     """
 
     def joined(i: int) -> bool:
-        """Whether a token and the one before it are words with nothing but blanks between them."""
+        """Whether only blanks separate a word from the preceding word."""
         if i < 1 or any(t.kind not in ("name", "number") for t in tokens[i - 1 : i + 1]):
             return False
         return formula[tokens[i - 1].position + len(tokens[i - 1].text) : tokens[i].position].isspace()

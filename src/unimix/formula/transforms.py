@@ -1,7 +1,7 @@
-"""Functions that formulas may call: elementwise ones, and those that learn from the data.
+"""Functions that formulas may call: elementwise functions, and functions that learn a state from the data.
 
-The bases are formulaic's; ``ns`` follows R's ``splines::ns`` (a B-spline basis whose second derivative
-vanishes at the boundary knots), because formulaic's ``cr`` spans the same space with other coefficients.
+formulaic computes the bases except ``ns``, which follows R's ``splines::ns`` (a B-spline basis whose second derivative
+vanishes at the boundary knots); formulaic's ``cr`` spans the same space with other coefficients.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
 
 @dataclass(frozen=True)
 class Transform:
-    """A stateful function.
+    """A function that learns a state from the data it is first applied to.
 
     Attributes:
         apply: ``(x, state, options) -> values`` (n,) or (n, k); fills an empty state, reuses a filled one.
-        positional: Names of the arguments after the first.
-        options: All argument names.
-        usage: One line for messages.
+        positional: Names of the arguments that may be given by position after the first.
+        options: Names of all arguments after the first.
+        usage: Example of a call, for messages.
     """
 
     apply: Callable[[FloatArray, State, dict[str, Any]], FloatArray]
@@ -50,7 +50,7 @@ class Transform:
 
 
 def _whole(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Numbers in a formula are floats; degrees and dimensions must be whole and small."""
+    """Convert the named options to integers; numbers in a formula are floats, but degrees and dimensions are whole."""
     changed = dict(options)
     for name in names:
         value = changed.get(name)
@@ -131,16 +131,16 @@ def _ns(x: FloatArray, state: State, options: dict[str, Any]) -> FloatArray:
 
 
 def natural_spline(x: FloatArray, knots: list[float], boundary: list[float], *, include_intercept: bool) -> FloatArray:
-    """Natural cubic B-spline basis, as R's ``splines::ns``.
+    """Natural cubic B-spline basis, as in R's ``splines::ns``.
 
     Args:
-        x: Points, shape (n,); linear outside the boundary knots.
+        x: Points, shape (n,). The basis is linear outside the boundary knots.
         knots: Inner knots.
         boundary: The two boundary knots.
-        include_intercept: Keep the first B-spline.
+        include_intercept: Whether to keep the first B-spline.
 
     Returns:
-        Basis, shape (n, len(knots) + 1 + include_intercept).
+        Values of the basis, shape (n, len(knots) + 1 + include_intercept).
     """
     from scipy.interpolate import BSpline
 
@@ -181,7 +181,7 @@ STATEFUL: dict[str, Transform] = {
 
 
 def encode_state(value: Any) -> Any:
-    """Write a learnt state as plain JSON values (arrays and integer keys included)."""
+    """Convert a learnt state, which may hold arrays and integer keys, to plain JSON values."""
     if isinstance(value, dict):
         return {"map": [[encode_state(k), encode_state(v)] for k, v in value.items()]}
     if isinstance(value, np.ndarray):
@@ -196,7 +196,7 @@ def encode_state(value: Any) -> Any:
 
 
 def decode_state(value: Any) -> Any:
-    """Read back what :func:`encode_state` wrote."""
+    """Rebuild a state from the result of :func:`encode_state`."""
     if not isinstance(value, dict):
         return value
     if "map" in value:
