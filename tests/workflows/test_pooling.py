@@ -130,7 +130,7 @@ def test_levels_that_are_too_small_are_named_and_keep_their_place() -> None:
     found = um.pooling("y ~ x + (1 | g)", small(), "pls")
     assert found.too_small == {
         "d": "1 row for 2 coefficients",
-        "e": "its 5 rows do not tell x from the other columns",
+        "e": "x cannot be distinguished from the other columns in its 5 rows",
     }
     assert found.table.loc[["d", "e"], "no_pooling"].isna().all()
     assert found.table.loc[["d", "e"], "partial"].notna().all()

@@ -1,1 +1,1 @@
-"""Likelihoods of mixed models and their derivatives: free functions on arrays."""
+"""Likelihoods of mixed models and their derivatives, as functions of arrays."""

@@ -1,4 +1,4 @@
-"""The log-likelihood of the rows of a design, given their linear predictor."""
+"""Log likelihood of the rows of a design, given their linear predictor."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ FloatArray = npt.NDArray[np.float64]
 def row_log_likelihood(
     design: Design, parameters: FloatArray, eta: FloatArray, zero: FloatArray | None = None
 ) -> Pointwise:
-    """:func:`pointwise` of a design's response.
+    """Compute the log likelihood of each row of a design with :func:`pointwise`, with zero inflation if there is any.
 
     Args:
-        design: The model.
-        parameters: Dispersion parameters, shape (k,); or (1, n) where they differ by row.
+        design: The model and its data.
+        parameters: Dispersion parameters, shape (k,), or shape (1, n) if they differ between rows.
         eta: Linear predictor with offset, shape (n,).
-        zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
+        zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
     found = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
     return found if zero is None else zero_inflated(found, design.y, zero)
 
 
 def saturated(design: Design, parameters: FloatArray) -> float:
-    """Log-likelihood of the model with a mean of its own for every row, mu = y, for binomial and count families."""
+    """Log likelihood of the saturated model, mu = y in every row, for binomial and count families."""
     y = design.y
     inside = y
     if design.family.response == "binomial":
-        # 0 log 0 = 0: the certain rows have log-likelihood zero
+        # 0 log 0 = 0: rows without uncertainty have log likelihood zero
         between = (y > 0) & (y < 1)
         inside = np.where(between, y, 0.5)
     else:
@@ -44,9 +44,10 @@ def saturated(design: Design, parameters: FloatArray) -> float:
 
 
 def link_unit(design: Design) -> float:
-    """What an effect on the linear predictor is measured in: 1 on the scale of a log or a logit.
+    """Unit of effects on the linear predictor: 1 for links such as log or logit.
 
-    Elsewhere what one standard deviation of the response moves the linear predictor by, at its mean.
+    For other links it is the change of the linear predictor that corresponds to one standard deviation of the response,
+    at the mean.
     """
     link = design.family.link
     if link not in ("identity", "inverse", "inverse_squared", "sqrt"):

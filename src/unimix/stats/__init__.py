@@ -1,1 +1,1 @@
-"""Statistics from estimates: tests, intervals, influence, multiplicity, partitions of variance."""
+"""Statistics from estimates: tests, intervals, influence, multiplicity and partitions of variance."""

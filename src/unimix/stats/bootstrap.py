@@ -1,7 +1,7 @@
 """Intervals from bootstrap replicates.
 
-Davison & Hinkley (1997), Bootstrap Methods and their Application, chapter 5; Efron (1987), J. Am. Stat. Assoc. 82:171,
-for BCa.
+Sources: Davison & Hinkley (1997), Bootstrap Methods and their Application, chapter 5; Efron (1987), J. Am. Stat. Assoc.
+82:171, for BCa.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ KINDS = ("percentile", "basic", "normal", "bca")
 
 
 def quantiles(replicates: FloatArray, probabilities: FloatArray) -> FloatArray:
-    """Quantiles of replicates (R,) at (R + 1) p, as the literature on the bootstrap has them, interpolated."""
+    """Interpolated quantiles of replicates (R,) at positions (R + 1) p, as in the literature on the bootstrap."""
     return np.quantile(replicates, probabilities, method="weibull")
 
 
 def bootstrap_interval(
     kind: str, replicates: FloatArray, estimate: float, level: float, jackknife: FloatArray | None = None
 ) -> tuple[float, float]:
-    """One interval.
+    """Interval of one quantity.
 
     Args:
-        kind: percentile; basic (2 t - quantiles); normal (estimate less the bias, with the replicates' standard
-            deviation); bca (bias-corrected and accelerated).
-        replicates: Finite, shape (R,).
-        estimate: t.
-        level: Probability.
-        jackknife: Estimates with one unit left out, shape (m,); for bca.
+        kind: Kind of interval: percentile; basic (2 t - quantiles); normal (estimate less the bias, with the standard
+            deviation of the replicates); or bca (bias-corrected and accelerated).
+        replicates: Finite bootstrap replicates, shape (R,).
+        estimate: Estimate t.
+        level: Probability of the interval, between 0 and 1.
+        jackknife: Estimates with one unit left out, shape (m,), which bca needs.
     """
     tail = 0.5 - level / 2
     if kind == "normal":
@@ -49,7 +49,7 @@ def bootstrap_interval(
 
 def _bca(replicates: FloatArray, estimate: float, jackknife: FloatArray, probabilities: FloatArray) -> FloatArray:
     below = (np.sum(replicates < estimate) + 0.5 * np.sum(replicates == estimate)) / len(replicates)
-    # All replicates on one side: as if half of one more were on the other.
+    # If all replicates are on one side, half a replicate counts for the other side.
     z0 = float(special.ndtri(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates))))
     centred = jackknife.mean() - jackknife
     spread = float(np.sum(centred**2))

@@ -1,4 +1,4 @@
-"""How far predictors explain each other."""
+"""Measures of collinearity of predictors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 LOST = 1e-10
-"""Share of a variance that is left without some coefficients, below which rounding has taken its digits."""
+"""Smallest share of a variance that remains without some coefficients and exceeds rounding error."""
 
 
 def generalised_vif(
@@ -18,14 +18,17 @@ def generalised_vif(
 ) -> FloatArray:
     """Generalised variance inflation factors, shape (t,).
 
-    det(R_tt) det(R_-t,-t) / det(R) of the correlation matrix R of the coefficients without the intercept (Fox &
-    Monette 1992, J. Am. Stat. Assoc. 87:178-183).
+    The factor of term t is det(R_tt) det(R_-t,-t) / det(R), where R is the correlation matrix of the coefficients
+    without the intercept (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183).
 
     Args:
-        covariance: Of the coefficients without the intercept, shape (p, p).
-        terms: Columns of each term.
-        others: Columns with which each is compared, as in a model of these alone and the intercept; None for all. NaN
-            where there are none, or where rounding leaves nothing to compare.
+        covariance: Covariance matrix of the coefficients without the intercept, shape (p, p).
+        terms: Indices of the columns of each term.
+        others: Indices of the columns with which each term is compared, as in a model with these columns and the
+            intercept alone; None for all others.
+
+    Returns:
+            Factors, shape (t,); NaN for a term without other columns, or where rounding error is too large.
     """
     sd = np.sqrt(np.diag(covariance))
     r = covariance / np.outer(sd, sd)
@@ -48,7 +51,7 @@ def generalised_vif(
 
 
 def _without(r: FloatArray, kept: Sequence[int], dropped: Sequence[int]) -> FloatArray:
-    """Covariance of the kept coefficients in the model without the dropped ones: given that these are zero."""
+    """Covariance of the kept coefficients given that the dropped ones are zero, as in the model without them."""
     own = r[np.ix_(kept, kept)]
     if not dropped:
         return own
@@ -57,15 +60,15 @@ def _without(r: FloatArray, kept: Sequence[int], dropped: Sequence[int]) -> Floa
 
 
 def condition_number(x: FloatArray, terms: Sequence[Sequence[int]], weights: FloatArray | None = None) -> float:
-    """Largest over smallest singular value of columns about their means, orthonormal within each term.
+    """Ratio of the largest to the smallest singular value of centred columns, orthonormal within each term.
 
-    That of Belsley, Kuh & Welsch (1980, chapter 3) without the intercept, so that neither the origin of a predictor nor
-    the coding of a factor matters; 1 for terms that do not explain each other.
+    This is the condition number of Belsley, Kuh & Welsch (1980, chapter 3) without the intercept, so that neither the
+    origin of a predictor nor the coding of a factor matters. It is 1 for uncorrelated terms.
 
     Args:
-        x: Shape (n, p).
-        terms: Columns of each term.
-        weights: Of rows, shape (n,), or None.
+        x: Columns, shape (n, p).
+        terms: Indices of the columns of each term.
+        weights: Weights of the rows, shape (n,), or None.
     """
     if not terms:
         return 1.0

@@ -1,4 +1,4 @@
-"""Smooth functions of estimates with their gradients: averages of expected responses, and what compares two of them."""
+"""Smooth functions of estimates and their gradients: averages of expected responses, and comparisons of two."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CHUNK = 5_000_000
-"""Numbers of draws times rows that are held at once."""
+"""Largest number of draws times rows in memory at once."""
 
 
 @dataclass(frozen=True)
 class Averages:
-    """Weighted averages of n rows within m groups, as a sparse matrix (m, n) whose rows sum to one."""
+    """Weighted averages of n rows within m groups, as a sparse matrix (m, n) with row sums of one."""
 
     matrix: sparse.csr_matrix
 
     @classmethod
     def of(cls, codes: IntArray, weights: FloatArray, m: int) -> Averages:
-        """From the group of each row and its weight, shapes (n,)."""
+        """Make the averages from the group and the weight of each row, shapes (n,)."""
         share = weights / np.bincount(codes, weights, minlength=m)[codes]
         return cls(sparse.csr_matrix((share, (codes, np.arange(len(codes)))), shape=(m, len(codes))))
 
     def __call__(self, values: FloatArray) -> FloatArray:
-        """Averages of values (n, ...), shape (m, ...)."""
+        """Average values (n, ...) within groups, shape (m, ...)."""
         return np.asarray(self.matrix @ values)
 
 
@@ -45,13 +45,13 @@ class Linear:
     offset: FloatArray
 
     def at(self, beta: FloatArray) -> FloatArray:
-        """For coefficients (p,), shape (n,); for draws (S, p), shape (n, S)."""
+        """Linear predictors, shape (n,) for coefficients (p,), and shape (n, S) for draws (S, p)."""
         made = self.x @ beta.T
         return np.asarray(made + (self.offset if made.ndim == 1 else self.offset[:, None]))
 
 
 def mean_gradient(family: Family, rows: Linear, beta: FloatArray, averages: Averages) -> tuple[FloatArray, FloatArray]:
-    """Average expected responses, shape (m,), and their derivatives by the coefficients, shape (m, p)."""
+    """Averages of expected responses, shape (m,), and their derivatives with respect to the coefficients, (m, p)."""
     eta = rows.at(beta)
     slope = LINKS[family.link].slope(eta)
     return averages(mean_of(family, eta)), averages(slope[:, None] * rows.x)
@@ -60,14 +60,14 @@ def mean_gradient(family: Family, rows: Linear, beta: FloatArray, averages: Aver
 def slope_gradient(
     family: Family, rows: Linear, change: Linear, beta: FloatArray, averages: Averages
 ) -> tuple[FloatArray, FloatArray]:
-    """Average of d mu / d x = g^-1'(eta) d eta / d x, shape (m,), and its derivatives, shape (m, p).
+    """Averages of slopes d mu / d x = g^-1'(eta) d eta / d x, shape (m,), and their derivatives, shape (m, p).
 
     Args:
-        family: Of the response.
+        family: Family of the response.
         rows: Linear predictors.
-        change: Their derivatives by x.
-        beta: Shape (p,).
-        averages: Of the rows.
+        change: Derivatives of the linear predictors with respect to x.
+        beta: Coefficients, shape (p,).
+        averages: Averages over the rows.
     """
     link = LINKS[family.link]
     eta, rate = rows.at(beta), change.at(beta)
@@ -77,13 +77,13 @@ def slope_gradient(
 
 
 def over_draws(function: Callable[[FloatArray], FloatArray], draws: FloatArray, n: int) -> FloatArray:
-    """Apply a function of draws (s, p), with values (m, s), to all of them by pieces; shape (S, m)."""
+    """Apply a function from draws (s, p) to values (m, s) to all S draws in pieces; the result has shape (S, m)."""
     size = max(1, CHUNK // max(n, 1))
     return np.concatenate([function(draws[i : i + size]).T for i in range(0, len(draws), size)])
 
 
 def compare(kind: str, high: FloatArray, low: FloatArray) -> FloatArray:
-    """difference, log_ratio or log_odds_ratio of expected responses, in their shape."""
+    """Compare expected responses by ``difference``, ``log_ratio`` or ``log_odds_ratio``, in their shape."""
     if kind == "log_ratio":
         return np.asarray(np.log(high) - np.log(low))
     if kind == "log_odds_ratio":
@@ -92,7 +92,7 @@ def compare(kind: str, high: FloatArray, low: FloatArray) -> FloatArray:
 
 
 def compare_slopes(kind: str, high: FloatArray, low: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Derivatives of :func:`compare` by either response."""
+    """Derivatives of :func:`compare` with respect to each of the two responses."""
     if kind == "log_ratio":
         return 1.0 / high, -1.0 / low
     if kind == "log_odds_ratio":
@@ -101,7 +101,7 @@ def compare_slopes(kind: str, high: FloatArray, low: FloatArray) -> tuple[FloatA
 
 
 def normal_draws(mean: FloatArray, covariance: FloatArray, n: int) -> FloatArray:
-    """Draws of a normal distribution whose own mean and covariance matrix are exactly those given, shape (n, p)."""
+    """Normal draws, shape (n, p), whose sample mean and covariance matrix are exactly the given ones."""
     standard = np.random.default_rng(0).standard_normal((n, len(mean)))
     standard -= standard.mean(axis=0)
     own = np.linalg.cholesky(np.atleast_2d(np.cov(standard.T)))
@@ -113,19 +113,19 @@ def delta_error(gradient: FloatArray, covariance: FloatArray) -> FloatArray:
     """Standard errors of m functions by the delta method, shape (m,).
 
     Args:
-        gradient: Shape (m, p).
-        covariance: Of the p estimates.
+        gradient: Derivatives of the functions with respect to the estimates, shape (m, p).
+        covariance: Covariance matrix of the estimates, shape (p, p).
     """
     return np.asarray(np.sqrt(np.maximum(np.einsum("mp,mp->m", gradient @ covariance, gradient), 0.0)))
 
 
 @dataclass(frozen=True)
 class Span:
-    """Which rows of columns (n, k) that depend on each other are combinations of those that were fitted.
+    """Space of the fitted rows of linearly dependent columns, which decides whether other rows lie in it.
 
     Attributes:
         size: Root mean square of the columns, shape (k,).
-        null: Directions that the fitted rows do not see, in columns of that unit, shape (k, d).
+        null: Null space of the fitted rows, in columns divided by ``size``, shape (k, d).
     """
 
     size: FloatArray
@@ -133,14 +133,14 @@ class Span:
 
     @classmethod
     def of(cls, x: FloatArray) -> Span:
-        """Of fitted columns, shape (n, k)."""
+        """Make the space of fitted columns, shape (n, k)."""
         size = np.sqrt(np.mean(x**2, axis=0))
         size = np.where(size > 0, size, 1.0)
         values, vectors = np.linalg.eigh((x / size).T @ (x / size) / len(x))
         return cls(size, np.asarray(vectors[:, values <= 1e-12 * values.max(initial=0.0)]))
 
     def lacks(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
-        """Which rows (m, k) are no combination, so that the estimates do not determine them, shape (m,)."""
+        """Mask, shape (m,), of rows (m, k) outside the space, which the estimates do not determine."""
         unit = rows / self.size
         off = np.linalg.norm(unit @ self.null, axis=1)
         return np.asarray(off > 1e-5 * np.linalg.norm(unit, axis=1))

@@ -1,4 +1,4 @@
-"""Arithmetic expressions of named quantities: values and exact derivatives, by forward differentiation of the tree."""
+"""Values and exact derivatives of arithmetic expressions of named quantities, by forward differentiation."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ FUNCTIONS: dict[str, tuple[Function, Function]] = {
     "sin": (np.sin, np.cos),
     "cos": (np.cos, lambda a: -np.sin(a)),
 }
-"""Functions of one quantity, each with its derivative."""
+"""Functions of one quantity and their derivatives, by name."""
 OPERATORS = ("+", "-", "*", "/", "**")
 
 
 @dataclass(frozen=True)
 class Dual:
-    """A quantity, shape (...), and its derivatives by k others, shape (..., k)."""
+    """A quantity, shape (...), and its derivatives with respect to k others, shape (..., k)."""
 
     value: FloatArray
     slope: FloatArray
 
 
 def evaluate(node: Node, places: Mapping[str, int], at: FloatArray, *, slopes: bool = True) -> Dual:
-    """Evaluate an expression.
+    """Evaluate an expression and its derivatives.
 
     Args:
-        node: Of names, numbers, signs, :data:`OPERATORS` and :data:`FUNCTIONS`.
-        places: Position of each name's quantity.
-        at: The k quantities, shape (..., k).
-        slopes: Also their derivatives; else zeros of shape (..., 0).
+        node: Expression of names, numbers, signs, :data:`OPERATORS` and :data:`FUNCTIONS`.
+        places: Position of each named quantity in ``at``.
+        at: Values of the k quantities, shape (..., k).
+        slopes: Whether to compute derivatives; otherwise they have shape (..., 0).
 
     Returns:
-        Not finite where the expression is not defined.
+        Value and derivatives; they are not finite where the expression is not defined.
     """
     unit = np.eye(at.shape[-1]) if slopes else np.empty((at.shape[-1], 0))
     with np.errstate(all="ignore"):
@@ -88,7 +88,7 @@ def _binary(operator: str, a: Dual, b: Dual) -> Dual:
             return Dual(a.value / b.value, a.slope / y - b.slope * x / y**2)
         case _:
             value = np.power(a.value, b.value)
-            # A constant exponent has no logarithm of the base, which may be negative.
+            # With a constant exponent the base may be negative, so that its logarithm must not be used.
             by_base = np.where(a.slope != 0, y * np.power(x, y - 1.0) * a.slope, 0.0)
             by_exponent = np.where(b.slope != 0, value[..., None] * np.log(x) * b.slope, 0.0)
             return Dual(value, by_base + by_exponent)

@@ -10,13 +10,13 @@ from scipy import special
 FloatArray = npt.NDArray[np.float64]
 
 LOGISTIC = float(np.sqrt(3) / np.pi)
-"""One over the standard deviation of the logistic distribution: from a log odds ratio to d."""
+"""Factor from a log odds ratio to Cohen's d: one over the standard deviation of the logistic distribution."""
 
 
 def partial_shares(statistic: FloatArray, df: FloatArray, df_error: FloatArray) -> dict[str, FloatArray]:
-    """Partial eta squared, omega squared and epsilon squared of F tests, shapes (m,), none below zero.
+    """Partial eta squared, omega squared and epsilon squared of F tests, shapes (m,), truncated at zero.
 
-    Cohen (1988), Statistical Power Analysis, p. 550; Olejnik & Algina (2003), Psychol. Methods 8:434-447.
+    Sources: Cohen (1988), Statistical Power Analysis, p. 550; Olejnik & Algina (2003), Psychol. Methods 8:434-447.
     """
     above = (statistic - 1) * df
     return {
@@ -29,14 +29,14 @@ def partial_shares(statistic: FloatArray, df: FloatArray, df_error: FloatArray) 
 def noncentral_interval(statistic: float, df: float, df_error: float, level: float) -> tuple[float, float]:
     """Two-sided confidence interval of the noncentrality of an F test.
 
-    The noncentralities for which the statistic is the upper and the lower quantile (Steiger 2004, Psychol. Methods
-    9:164-182). The ends are zero where no noncentrality does that.
+    The ends are the noncentralities for which the statistic is the upper and the lower quantile (Steiger 2004, Psychol.
+    Methods 9:164-182). An end is zero if there is no such noncentrality.
 
     Args:
-        statistic: F.
+        statistic: F statistic.
         df: Numerator degrees of freedom.
         df_error: Denominator degrees of freedom, finite.
-        level: Probability.
+        level: Probability of the interval, between 0 and 1.
     """
 
     def end(target: float) -> float:
@@ -55,12 +55,12 @@ def noncentral_interval(statistic: float, df: float, df_error: float, level: flo
 
 
 def share_of(noncentrality: FloatArray, df_error: FloatArray) -> FloatArray:
-    """Partial eta squared of a population with this noncentrality."""
+    """Population value of partial eta squared for a noncentrality."""
     return np.asarray(noncentrality / (noncentrality + df_error))
 
 
 def weighted_sd(values: FloatArray, weights: FloatArray | None) -> FloatArray:
-    """Standard deviation of columns (n, ...), shape (...): unbiased, also for reliability weights of shape (n,)."""
+    """Standard deviation of columns (n, ...), shape (...), from the unbiased (reliability-weighted) variance."""
     w = np.full(len(values), 1 / len(values)) if weights is None else weights / weights.sum()
     middle = np.tensordot(w, values, axes=1)
     return np.asarray(np.sqrt(np.tensordot(w, (values - middle) ** 2, axes=1) / (1 - np.sum(w**2))))

@@ -1,4 +1,4 @@
-"""Tests, intervals and information criteria from estimates: the same for every engine."""
+"""Tests, intervals and information criteria from estimates, which are the same for every engine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def checked_level(ci_level: float) -> None:
-    """Refuse what is no probability.
+    """Raise an error if a level is not a probability.
 
     Raises:
-        OptionError: If it is not between 0 and 1.
+        OptionError: If the level is not between 0 and 1.
     """
     if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
         raise OptionError(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
@@ -25,8 +25,8 @@ def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None
     """Test each coefficient against zero.
 
     Args:
-        estimate: Shape (p,).
-        std_error: Shape (p,).
+        estimate: Estimates, shape (p,).
+        std_error: Standard errors, shape (p,).
         df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
 
     Returns:
@@ -45,10 +45,10 @@ def wald_interval(
     """Confidence interval of each coefficient.
 
     Args:
-        estimate: Shape (p,).
-        std_error: Shape (p,).
+        estimate: Estimates, shape (p,).
+        std_error: Standard errors, shape (p,).
         df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
-        level: Probability, such as 0.95.
+        level: Probability of the intervals, such as 0.95.
 
     Returns:
         Lower and upper ends, shapes (p,).
@@ -62,12 +62,12 @@ ALTERNATIVES = ("two-sided", "greater", "less")
 
 
 def tail_probability(statistic: FloatArray, df: FloatArray, alternative: str) -> FloatArray:
-    """P values of t statistics (z where df is infinite), shape (m,).
+    """P values of t statistics (z statistics for infinite degrees of freedom), shape (m,).
 
     Args:
-        statistic: Shape (m,).
-        df: Shape (m,).
-        alternative: two-sided, greater or less.
+        statistic: Statistics, shape (m,).
+        df: Degrees of freedom, shape (m,).
+        alternative: Alternative hypothesis: two-sided, greater or less.
     """
     if alternative == "two-sided":
         return np.asarray(2.0 * _lower_tail(-np.abs(statistic), df))
@@ -84,23 +84,24 @@ def n_covariance_parameters(structure: str, q: int) -> int:
     """Number of free covariance parameters of a block.
 
     Args:
-        structure: us, cs (a variance per column, one correlation) or ar1 (one of each).
+        structure: Form of the covariance matrix: us (unstructured), cs (a variance per column and one correlation) or
+            ar1 (one variance and one correlation).
         q: Number of columns.
     """
     return {"us": q * (q + 1) // 2, "cs": q + (q > 1), "ar1": 1 + (q > 1)}[structure]
 
 
 def information_criteria(log_likelihood: float, n_parameters: int, n: float) -> tuple[float, float]:
-    """AIC = -2 l + 2 k and BIC = -2 l + k log n, in lme4's convention also under REML."""
+    """AIC = -2 l + 2 k and BIC = -2 l + k log n; under REML too, as in lme4, with the same k and n."""
     return -2 * log_likelihood + 2 * n_parameters, -2 * log_likelihood + n_parameters * float(np.log(n))
 
 
 def correlation(covariance: FloatArray, unit: FloatArray) -> FloatArray:
-    """Correlation matrix (q, q); NaN where a variance is zero, because the correlation is not identified there.
+    """Correlation matrix (q, q), with NaN for zero variances, whose correlations are not identified.
 
     Args:
-        covariance: Shape (q, q).
-        unit: Scale of the effects' columns, shape (q,), so that no variance is small for its unit alone.
+        covariance: Covariance matrix, shape (q, q).
+        unit: Scale of the columns of the effects, shape (q,), which decides whether a variance counts as zero.
     """
     sd = np.sqrt(np.diag(covariance))
     size = (sd * unit).max(initial=0.0)

@@ -1,15 +1,15 @@
-"""What leaving rows out does to the fixed effects, at given covariance parameters and without a refit.
+"""Influence of sets of rows on the fixed effects, at fixed covariance parameters and without refits.
 
 With V = W^-1 + UU' the covariance of the (working) response y, M = (X'V^-1 X)^-1 and r = V^-1 (y - X beta_hat), the
 estimates without the rows of a set I solve
 
     (M^-1 - S_I) (beta_(I) - beta_hat) = -G_I (V^-1)_II^-1 r_I,   G_I = (X'V^-1)_I,   S_I = G_I (V^-1)_II^-1 G_I',
 
-and their covariance is (M^-1 - S_I)^-1: the mean-shift model with a column for every row of I. Haslett (1999), J. R.
-Stat. Soc. B 61:603-609; Demidenko & Stukel (2005), Stat. Med. 24:893-909; for rows of a linear model Cook & Weisberg
-(1982), Residuals and Influence in Regression, section 3.4. V^-1 is never formed: its blocks come from the factors of
-I + U'WU in :mod:`unimix.stats.joint_error`. Of a generalised model y is the working response and W the expected
-information at the estimates: the one-step approximation of Pregibon (1981), Ann. Stat. 9:705-724.
+and their covariance is (M^-1 - S_I)^-1, as in the mean-shift model with a column for every row of I. Sources: Haslett
+(1999), J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel (2005), Stat. Med. 24:893-909; for rows of a linear model Cook
+& Weisberg (1982), Residuals and Influence in Regression, section 3.4. V^-1 is never formed: its blocks come from the
+factors of I + U'WU in :mod:`unimix.stats.joint_error`. For a generalised model, y is the working response and W the
+expected information at the estimates, which is the one-step approximation of Pregibon (1981), Ann. Stat. 9:705-724.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CHUNK = 4_000_000
-"""Numbers that are held at once."""
+"""Largest size of an array, in numbers, that is in memory at once."""
 LARGE = 1500
-"""Rows of a set from which the others are solved again instead."""
+"""Number of rows of a set above which the model of the other rows is solved directly."""
 NOTHING = 1e-9
-"""Share of the information about a direction of the fixed effects that is left, below which it is none."""
+"""Remaining share of the information about a direction of the fixed effects below which it counts as none."""
 
 
 @dataclass(frozen=True)
 class Linearised:
-    """The linear mixed model of a working response.
+    """Linear mixed model of a working response.
 
     Attributes:
-        design: Its columns in coordinates in which the weighted X is orthonormal.
-        back: From coefficients in these to the user's, shape (p, p).
+        design: Design in coordinates in which the weighted X is orthonormal.
+        back: Matrix from coefficients in these coordinates to the user's, shape (p, p).
         response: Working response less offset, shape (n,).
-        factors: L_k with Cov_k = L_k L_k', shapes (q, q).
-        at: I + U'WU and its factors; ``at.beta_cov`` is M.
+        factors: Factors L_k with Cov_k = L_k L_k', shapes (q, q).
+        at: Factors of I + U'WU; ``at.beta_cov`` is M.
         beta: Generalised least-squares estimates, shape (p,).
     """
 
@@ -60,15 +60,15 @@ class Linearised:
 
 @dataclass(frozen=True)
 class Deletions:
-    """What leaving each of m sets of rows out does; NaN where the others do not identify the fixed effects.
+    """Effects of leaving out each of m sets of rows; NaN if the other rows do not identify the fixed effects.
 
     Attributes:
         change: Estimates without the set minus those with it, shape (m, p).
-        distance: Change' M^-1 change / p: Cook's distance, shape (m,).
-        covratio: Determinant of the covariance matrix without the set over that with it, shape (m,).
-        lost: What the set adds to (y - X beta_hat)'V^-1 (y - X beta_hat), shape (m,).
-        surprise: Change' (M_(I) - M)^- change, which is chi-squared under the model, shape (m,).
-        rank: Its degrees of freedom, shape (m,).
+        distance: Cook's distance, change' M^-1 change / p, shape (m,).
+        covratio: Ratio of the determinants of the covariance matrices without and with the set, shape (m,).
+        lost: Contribution of the set to (y - X beta_hat)'V^-1 (y - X beta_hat), shape (m,).
+        surprise: Statistic change' (M_(I) - M)^- change, which is chi-squared under the model, shape (m,).
+        rank: Degrees of freedom of ``surprise``, shape (m,).
     """
 
     change: FloatArray
@@ -82,12 +82,12 @@ class Deletions:
 def linearise(
     design: Design, eta: FloatArray, covariances: tuple[FloatArray, ...], parameters: FloatArray
 ) -> Linearised:
-    """Form the working model at the estimates; of a linear model that is the model.
+    """Form the working model at the estimates; for a linear model it is the model itself.
 
     Args:
-        design: What was fitted, without zero inflation and with one dispersion.
+        design: Fitted design, without zero inflation and with a constant dispersion.
         eta: Linear predictor with offset, shape (n,).
-        covariances: Per block, shapes (q, q); may be singular.
+        covariances: Covariance matrix of each block, shapes (q, q); may be singular.
         parameters: Dispersion parameters, shape (k,).
     """
     rows = row_log_likelihood(design, parameters, eta)
@@ -112,18 +112,18 @@ def _solved(
 
 
 def _inverse_times(at: Conditional, right: FloatArray) -> FloatArray:
-    """V^-1 times ``right``, shape (n,)."""
+    """Multiply ``right`` by V^-1, shape (n,)."""
     weighted = at.weight * right
     return np.asarray(weighted - at.weight * (at.u @ solve(at, np.asarray(at.u.T @ weighted)[:, None])[:, 0]))
 
 
 def deletions(model: Linearised, codes: IntArray, n_sets: int) -> Deletions:
-    """Leave out every set in turn.
+    """Compute the effects of leaving out each set in turn.
 
     Args:
-        model: From :func:`linearise`.
-        codes: Set of each row, shape (n,).
-        n_sets: Number m of sets, each with a row at least.
+        model: Working model that :func:`linearise` returned.
+        codes: Index of the set of each row, shape (n,).
+        n_sets: Number m of sets, each with at least one row.
     """
     p, at = model.design.p, model.at
     vx = at.weight[:, None] * (model.design.x - np.asarray(at.u @ at.follow))
@@ -141,7 +141,7 @@ def deletions(model: Linearised, codes: IntArray, n_sets: int) -> Deletions:
 
 
 def _batches(codes: IntArray, n_sets: int, width: int) -> Iterator[tuple[IntArray, IntArray]]:
-    """Sets of one size together: their numbers (b,) and their rows (b, s)."""
+    """Batches of sets of the same size s: indices of the sets (b,) and of their rows (b, s)."""
     sizes = np.bincount(codes, minlength=n_sets)
     order, starts = np.argsort(codes, kind="stable"), np.cumsum(sizes) - sizes
     for size in np.unique(sizes[sizes > 0]):
@@ -153,7 +153,7 @@ def _batches(codes: IntArray, n_sets: int, width: int) -> Iterator[tuple[IntArra
 
 
 def _blocks(model: Linearised, rows: IntArray) -> FloatArray:
-    """Blocks (b, s, s) of V^-1 for rows (b, s)."""
+    """Compute the blocks (b, s, s) of V^-1 for rows (b, s)."""
     at, blocks = model.at, model.design.blocks
     weight = at.weight[rows]
     found = weight[:, :, None] * np.eye(rows.shape[1])
@@ -179,15 +179,15 @@ def _blocks(model: Linearised, rows: IntArray) -> FloatArray:
 def _downdate(
     model: Linearised, found: Deletions, sets: IntArray, inverse: FloatArray, right: FloatArray, root: FloatArray
 ) -> None:
-    """Fill in the results of sets of one size.
+    """Fill in the results for sets of the same size.
 
     Args:
-        model: The working model.
-        found: The results.
-        sets: Their numbers, shape (b,).
+        model: Working model.
+        found: Results, which are changed in place.
+        sets: Indices of the sets, shape (b,).
         inverse: (V^-1)_II, shape (b, s, s).
-        right: V^-1 [X, y - X beta_hat] of their rows, shape (b, s, p + 1).
-        root: R with RR' = M, shape (p, p).
+        right: Rows of V^-1 [X, y - X beta_hat] in the sets, shape (b, s, p + 1).
+        root: Matrix R with RR' = M, shape (p, p).
     """
     p = model.design.p
     products = right.transpose(0, 2, 1) @ np.linalg.solve(inverse, right)
@@ -195,20 +195,22 @@ def _downdate(
     values, vectors = np.linalg.eigh((left + left.transpose(0, 2, 1)) / 2)
     known = values[:, 0] > NOTHING
     sets, values, vectors, products = sets[known], values[known], vectors[known], products[known]
-    turned = root @ vectors  # columns over the roots of the values: a root of M_(I)
+    turned = root @ vectors  # these columns, divided by the square roots of the values, are a root of M_(I)
     along = np.einsum("bij,bi->bj", turned, products[:, :p, p])
     change = -np.einsum("bij,bj->bi", turned, along / values)
     found.change[sets] = change @ model.back.T
     found.distance[sets] = np.sum((along / values) ** 2, axis=1) / p
     found.covratio[sets] = 1 / np.prod(values, axis=1)
     found.lost[sets] = products[:, p, p] + np.sum(along**2 / values, axis=1)
-    told = values < 1 - NOTHING
-    found.surprise[sets] = np.sum(np.where(told, along**2 / (values * np.where(told, 1 - values, 1.0)), 0.0), axis=1)
-    found.rank[sets] = told.sum(axis=1)
+    informative = values < 1 - NOTHING
+    found.surprise[sets] = np.sum(
+        np.where(informative, along**2 / (values * np.where(informative, 1 - values, 1.0)), 0.0), axis=1
+    )
+    found.rank[sets] = informative.sum(axis=1)
 
 
 def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray, right: FloatArray) -> None:
-    """The same for one set of very many rows: the others are solved as a whole."""
+    """Fill in the result for one set of very many rows, by solving the model of the other rows."""
     kept = np.ones(model.design.n, dtype=bool)
     kept[rows] = False
     blocks = tuple(replace(b, z=b.z[kept], codes=b.codes[kept]) for b in model.design.blocks)
@@ -225,7 +227,7 @@ def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray
     found.distance[index] = change @ inverse @ change / p
     found.covratio[index] = np.linalg.det(at.beta_cov) * np.linalg.det(inverse)
     size, axes = np.linalg.eigh(at.beta_cov - model.at.beta_cov)
-    told = size > NOTHING * size.max()
-    found.surprise[index] = float(np.sum((axes[:, told].T @ change) ** 2 / size[told]))
-    found.rank[index] = float(told.sum())
+    informative = size > NOTHING * size.max()
+    found.surprise[index] = float(np.sum((axes[:, informative].T @ change) ** 2 / size[informative]))
+    found.rank[index] = float(informative.sum())
     found.lost[index] = everything @ right[:, p] - rest @ _inverse_times(at, rest)

@@ -1,4 +1,4 @@
-"""What is uncertain in the fixed and group effects of a fitted model, jointly, at given covariance parameters.
+"""Joint uncertainty of the fixed and group effects of a fitted model, at given covariance parameters.
 
 With Cov_k = L_k L_k', U the n x m matrix of all blocks' z_k L_k over their levels, b = L u, and W the observed
 information of the rows about their linear predictors (w / sigma^2 for a linear model), the penalised least-squares
@@ -10,12 +10,12 @@ so that, with V the covariance of beta_hat, x'beta + z'b of a row (old or new) h
 
     u'A^-1 u + r'V r,   r = x - (A^-1 U'WX)'u,   u = L'z,
 
-Henderson (1975), Biometrics 31:423-447, in the form with spherical effects of Bates, Maechler, Bolker & Walker (2015),
-J. Stat. Softw. 67(1). A level that was not fitted contributes z'Cov z instead. The error of the covariance parameters
-themselves is not included.
+The formulas are those of Henderson (1975), Biometrics 31:423-447, in the form with spherical effects of Bates,
+Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1). A level that was not fitted contributes z'Cov z instead. The
+uncertainty of the covariance parameters themselves is not included.
 
-The effects of the factor with most of them come first: A11 has a small block per level, and only the Schur complement
-S = A22 - A21 A11^-1 A12 of the others is factored as a whole (in independent pieces where factors are nested).
+The effects of the factor with most effects come first. A11 has a small block per level, and only the Schur complement
+S = A22 - A21 A11^-1 A12 of the other effects is factored as a whole (in independent pieces if factors are nested).
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CHUNK = 20_000_000
-"""Numbers that are held at once."""
+"""Largest size of an array, in numbers, that is in memory at once."""
 
 
 @dataclass(frozen=True)
 class Conditional:
-    """The joint error of fixed and group effects; m1 effects of the first factor, m2 of the others.
+    """Joint error of fixed and group effects, with m1 effects of the first factor and m2 of the others.
 
     Attributes:
-        beta_cov: V, shape (p, p).
-        factors: L_k per block, shapes (q, q).
-        levels: Number of levels per block.
+        beta_cov: Covariance matrix V of the fixed effects, shape (p, p).
+        factors: Factors L_k of the blocks, shapes (q, q).
+        levels: Number of levels of each block.
         first: Indices of the blocks of the first factor.
         rest: Indices of the other blocks.
-        weight: W, shape (n,).
-        u: U, shape (n, m1 + m2).
-        half_first: H with H'H = A11^-1, shape (m1, m1).
-        across: A21 A11^-1, shape (m2, m1).
-        half_rest: H with H'H = S^-1, shape (m2, m2).
-        follow: A^-1 U'WX, shape (m1 + m2, p): how the spherical modes follow the fixed effects.
+        weight: Diagonal of W, shape (n,).
+        u: Matrix U, shape (n, m1 + m2).
+        half_first: Matrix H with H'H = A11^-1, shape (m1, m1).
+        across: Matrix A21 A11^-1, shape (m2, m1).
+        half_rest: Matrix H with H'H = S^-1, shape (m2, m2).
+        follow: Negative derivatives of the spherical modes with respect to beta, A^-1 U'WX, shape (m1 + m2, p).
     """
 
     beta_cov: FloatArray
@@ -87,17 +87,18 @@ def conditional(
     beta_cov: FloatArray,
     zero: FloatArray | None = None,
 ) -> Conditional:
-    """Form what the error of a prediction needs.
+    """Form the joint error of fixed and group effects at the estimates.
 
-    W is the observed information; where that gives no maximum (responses with heavy tails), the expected one.
+    W is the observed information, or the expected information if A is not positive definite with the observed one (as
+    for responses with heavy tails).
 
     Args:
-        design: What was fitted.
+        design: Fitted design.
         eta: Linear predictor at the estimates, shape (n,).
         covariances: Covariance of each block's effects, shapes (q, q); may be singular.
-        parameters: Dispersion parameters, shape (k,); or (1, n) where they differ by row.
+        parameters: Dispersion parameters, shape (k,), or shape (1, n) if they differ between rows.
         beta_cov: Covariance of the fixed effects, shape (p, p).
-        zero: Logit of the probability of a structural zero, shape (n,), with zero inflation.
+        zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
     factors = relative_factors(tuple(covariances), 1.0)
     information = row_log_likelihood(design, parameters, eta, zero)
@@ -105,12 +106,12 @@ def conditional(
         try:
             return formed(design, factors, information.observed, beta_cov)
         except np.linalg.LinAlgError:
-            pass  # a response far from its mean bends the other way
+            pass  # the log density is convex far from its mode: use the expected information
     return formed(design, factors, information.expected, beta_cov)
 
 
 def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
-    """The same at given factors L_k, shapes (q, q), and weights W, shape (n,)."""
+    """Form the joint error at given factors L_k, shapes (q, q), and weights W, shape (n,)."""
     levels = tuple(b.n_levels for b in design.blocks)
     nothing = sparse.csr_array((0, 0))
     if not design.blocks:
@@ -123,9 +124,11 @@ def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, 
     q = sum(len(factors[k]) for k in first)
     m1 = q * levels[first[0]]
     own = np.arange(m1).reshape(-1, q)
+    # A11 = I + U1'WU1, block diagonal with one (q, q) block per level
     half_first = sparse.csr_array(half_inverse(sparse.csr_array(u[:, :m1].T @ weighted[:, :m1]), list(own))[0])
     cross = sparse.csr_array(u[:, m1:].T @ weighted[:, :m1])
     across = sparse.csr_array(cross @ half_first.T @ half_first)
+    # S = I + U2'WU2 - A21 A11^-1 A12, with A21 = U2'WU1
     pieces = independent_pieces(design)
     schur = sparse.csr_array(u[:, m1:].T @ weighted[:, m1:] - across @ cross.T)
     half_rest = half_inverse(schur if pieces is not None else schur.toarray(), pieces)[0]
@@ -134,7 +137,8 @@ def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, 
 
 
 def solve(at: Conditional, right: FloatArray) -> FloatArray:
-    """A^-1 times ``right``, shape (m1 + m2, r)."""
+    """Multiply ``right`` by A^-1, shape (m1 + m2, r)."""
+    # x2 = S^-1 (r2 - A21 A11^-1 r1), x1 = A11^-1 r1 - A11^-1 A12 x2
     one, two = right[: at.m1], right[at.m1 :]
     lower = at.half_rest.T @ (at.half_rest @ (two - at.across @ one))
     upper = at.half_first.T @ (at.half_first @ one) - at.across.T @ lower
@@ -147,39 +151,42 @@ def predictor_variance(
     """Error variance of x'beta + z'b for each row.
 
     Args:
-        at: From :func:`conditional`.
+        at: Joint error that :func:`conditional` returned.
         x: Fixed-effects columns, shape (n, p).
-        z: Columns per block, shapes (n, q); an empty sequence predicts for all group effects zero.
-        codes: Level per block, shapes (n,); -1 for a level that was not fitted.
+        z: Columns of each block, shapes (n, q); an empty sequence sets all group effects to zero.
+        codes: Level index per row of each block, shapes (n,); -1 for a level that was not fitted.
 
     Returns:
-        Shape (n,).
+        Error variances, shape (n,).
     """
     if not z:
         return _quadratic(x, at.beta_cov)
+    # a level that was not fitted: z'Cov z
     strange = sum(_quadratic(v * (c < 0)[:, None], f @ f.T) for v, f, c in zip(z, at.factors, codes, strict=True))
     known = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
     u = _spread(known, [np.maximum(c, 0) for c in codes], at.factors, at.levels, at.first, at.rest)
     one, two = u[:, : at.m1], u[:, at.m1 :]
+    # u'A^-1 u = |H_11 u1|^2 + |H_S (u2 - A21 A11^-1 u1)|^2
     found = _squares(sparse.csr_array(one @ at.half_first.T))
     step = max(1, CHUNK // max(at.half_rest.shape[0], 1))
     for begin in range(0, len(x) if at.rest else 0, step):
         part = slice(begin, begin + step)
         found[part] += _squares((two[part] - one[part] @ at.across.T) @ at.half_rest.T)
-    rest = x - np.asarray(u @ at.follow)
+    rest = x - np.asarray(u @ at.follow)  # r = x - (A^-1 U'WX)'u
     return np.asarray(found + _quadratic(rest, at.beta_cov) + strange)
 
 
 def _squares(a: Matrix) -> FloatArray:
-    """Sum of squares of every row."""
+    """Sum of squares of each row."""
     return np.asarray(a.multiply(a).sum(axis=1)).ravel() if sparse.issparse(a) else np.asarray((a * a).sum(axis=1))
 
 
 def leverage(at: Conditional, design: Design) -> FloatArray:
-    """Diagonal of the matrix that turns responses into fitted values, group effects included, shape (n,).
+    """Leverages: diagonal of the matrix from responses to fitted values with group effects, shape (n,).
 
-    At given covariance parameters: of a linear model as ``hatvalues`` of lme4, of a generalised one at the weights of
-    the linearised model. Demidenko & Stukel (2005), Stat. Med. 24:893-909, H1.
+    The covariance parameters are held fixed. For a linear model the leverages equal lme4's ``hatvalues``; for a
+    generalised model they are those of the linearised model. Source: Demidenko & Stukel (2005), Stat. Med. 24:893-909,
+    H1.
     """
     own = replace(at, beta_cov=np.asarray(np.linalg.inv(fixed_information(at, design.x)), dtype=np.float64))
     z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
@@ -187,7 +194,8 @@ def leverage(at: Conditional, design: Design) -> FloatArray:
 
 
 def fixed_information(at: Conditional, x: FloatArray) -> FloatArray:
-    """X'V^-1 X with V = W^-1 + UU', shape (p, p), for the columns (n, p) that ``at`` was formed with."""
+    """Compute X'V^-1 X with V = W^-1 + UU', shape (p, p), for the columns (n, p) with which ``at`` was formed."""
+    # V^-1 = W - WU A^-1 U'W (Woodbury)
     weighted = at.weight[:, None] * x
     return np.asarray(x.T @ weighted - np.asarray(at.u.T @ weighted).T @ at.follow)
 
@@ -220,19 +228,20 @@ def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
 def draw_coefficients(
     at: Conditional, beta: FloatArray, modes: Sequence[FloatArray], n: int, rng: np.random.Generator
 ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
-    """Fixed and group effects from their joint normal distribution around the estimates.
+    """Draw fixed and group effects from their joint normal distribution around the estimates.
 
     Args:
-        at: From :func:`conditional`.
+        at: Joint error that :func:`conditional` returned.
         beta: Fixed effects, shape (p,).
-        modes: Conditional modes per block, shapes (L, q).
+        modes: Conditional modes of each block, shapes (L, q).
         n: Number of draws.
-        rng: Source of randomness.
+        rng: Random number generator.
 
     Returns:
         Fixed effects, shape (n, p), and group effects per block, shapes (n, L, q).
     """
     off = rng.standard_normal((n, len(beta))) @ matrix_root(at.beta_cov).T
+    # u | beta ~ N(u_hat - A^-1 U'WX (beta - beta_hat), A^-1), with A^-1 in the blocks of the Schur complement
     lower = np.asarray(at.half_rest.T @ rng.standard_normal((at.half_rest.shape[0], n)))
     upper = at.half_first.T @ rng.standard_normal((at.m1, n)) - at.across.T @ lower
     u = np.concatenate([np.asarray(upper), lower]).T - off @ at.follow.T

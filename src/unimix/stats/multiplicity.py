@@ -1,4 +1,4 @@
-"""P values and intervals of many tests at once."""
+"""P values and simultaneous intervals of several tests."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ FloatArray = npt.NDArray[np.float64]
 
 METHODS = ("none", "tukey", "sidak", "bonferroni", "holm", "fdr", "mvt")
 POINTS = 100_000
-"""Of the integral of the multivariate t distribution: right to about 1e-4."""
+"""Number of points of the integral of the multivariate t distribution, which is accurate to about 1e-4."""
 LARGE = 1e6
-"""Degrees of freedom that stand for infinitely many."""
+"""Degrees of freedom above which a t distribution counts as normal."""
 
 
 def adjusted_p_values(
     method: str, statistic: FloatArray, df: FloatArray, correlation: FloatArray, family: int
 ) -> FloatArray:
-    """Two-sided p values of m tests, shape (m,).
+    """Adjusted two-sided p values of m tests, shape (m,).
 
     Args:
         method: One of :data:`METHODS`: tukey (studentized range; for pairwise differences of ``family`` means), sidak,
             bonferroni, holm (Holm 1979, Scand. J. Stat. 6:65), fdr (Benjamini & Hochberg 1995, J. R. Stat. Soc. B
             57:289), mvt (the multivariate t distribution of the statistics: Hothorn, Bretz & Westfall 2008, Biom. J.
             50:346).
-        statistic: t or z, shape (m,).
+        statistic: Statistics t or z, shape (m,).
         df: Degrees of freedom, shape (m,); infinite for z.
-        correlation: Of the estimates, shape (m, m).
+        correlation: Correlation matrix of the estimates, shape (m, m).
         family: Number of means, for tukey.
     """
     size = np.abs(statistic)
     plain = 2 * np.where(np.isinf(df), special.ndtr(-size), special.stdtr(np.where(np.isinf(df), 1.0, df), -size))
     m = len(plain)
     match method:
-        case "tukey" if family > 2:  # of two means it is the plain t test
+        case "tukey" if family > 2:  # for two means it is the plain t test
             spread = scipy.stats.studentized_range
             found = [spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)]
-            return np.asarray(np.clip(found, plain, 1.0))  # far out the integral is lost: never less than of one test
+            # the integral is inaccurate in the far tail: never below the p value of a single test
+            return np.asarray(np.clip(found, plain, 1.0))
         case "sidak":
             return np.asarray(-np.expm1(m * np.log1p(-np.minimum(plain, 1.0))))
         case "bonferroni":
@@ -59,13 +60,13 @@ def adjusted_p_values(
 
 
 def critical_value(method: str, level: float, df: float, correlation: FloatArray, family: int) -> float:
-    """Half-width of simultaneous intervals in standard errors; holm and fdr have none and give the plain one.
+    """Half-width of simultaneous intervals in standard errors; for holm and fdr, which have none, of single intervals.
 
     Args:
-        method: As for :func:`adjusted_p_values`.
-        level: Probability that all intervals hold.
+        method: One of the methods of :func:`adjusted_p_values`.
+        level: Probability that all intervals cover their parameters.
         df: Degrees of freedom.
-        correlation: Of the estimates, shape (m, m).
+        correlation: Correlation matrix of the estimates, shape (m, m).
         family: Number of means, for tukey.
     """
     m = len(correlation)
@@ -87,7 +88,7 @@ def critical_value(method: str, level: float, df: float, correlation: FloatArray
 
 
 def _inside(size: float, correlation: FloatArray, df: float) -> float:
-    """Probability that all statistics lie within -size .. size."""
+    """Probability that all statistics lie between -size and size."""
     m = len(correlation)
     limits = np.full(m, size)
     shape = correlation + 1e-10 * np.eye(m)

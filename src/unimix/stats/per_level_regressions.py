@@ -1,11 +1,11 @@
-"""A regression for every level of a grouping factor: no pooling, beside complete and partial pooling.
+"""Separate regressions for the levels of a grouping factor: no pooling, for comparison with other kinds of pooling.
 
-nlme's and lme4's ``lmList`` (Pinheiro & Bates 2000, Mixed-Effects Models in S and S-PLUS, section 4.1): each level has
-coefficients of its own; the residual variance is pooled over the levels.
+The method is that of nlme's and lme4's ``lmList`` (Pinheiro & Bates 2000, Mixed-Effects Models in S and S-PLUS, section
+4.1): each level has its own coefficients, and the residual variance is pooled over the levels.
 
-A level's regression has the columns that its rows can tell apart. A column that depends on earlier ones in a level (a
-predictor that is constant in it depends on the intercept) is part of their coefficients there. Coefficients of any
-other model of the same columns are turned into these: ``LevelRegressions.turned``.
+The regression of a level has the columns that are linearly independent in its rows. A column that depends on earlier
+ones in a level (such as a predictor that is constant in it) is part of their coefficients there.
+``LevelRegressions.turned`` converts coefficients of other models of the same columns accordingly.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Columns:
-    """Independent columns that span those of the fixed effects and of some blocks of group effects.
+    """Linearly independent columns that span those of the fixed effects and of some blocks of group effects.
 
     Attributes:
-        array: Shape (n, k): X, then the group effects' columns that are no combinations of those before.
+        array: Columns, shape (n, k): X, then the columns of group effects that do not depend on earlier ones.
         names: Names of the k columns.
-        maps: For each block, its columns as combinations of these, shapes (k, q).
+        maps: Coefficients of each block's columns as combinations of these, shapes (k, q).
     """
 
     array: FloatArray
@@ -42,18 +42,19 @@ class Columns:
 
 @dataclass(frozen=True)
 class LevelRegressions:
-    """Regressions per level; L levels, k columns.
+    """Regressions of L levels on k columns.
 
     Attributes:
-        estimate: Coefficients, shape (L, k); NaN where a column has none in a level.
-        covariance: Shape (L, k, k), NaN likewise.
-        n: Rows per level, shape (L,).
-        sigma: Residual standard deviation, pooled over the levels (linear models; else NaN).
-        df: Its degrees of freedom.
-        parameters: Dispersion parameters of each level's own regression, shape (L, d); for a linear model ``sigma``.
-        turned: What a coefficient vector of all columns means in a level's own columns, shape (L, k, k).
-        own: Which columns a level has coefficients for, shape (L, k).
-        why: Level index to the reason why its regression cannot be fitted.
+        estimate: Coefficients, shape (L, k); NaN for columns without a coefficient in a level.
+        covariance: Covariance matrices of the coefficients, shape (L, k, k); NaN as in ``estimate``.
+        n: Number of rows of each level, shape (L,).
+        sigma: Residual standard deviation, pooled over the levels, for a linear model; NaN for others.
+        df: Degrees of freedom of ``sigma``.
+        parameters: Dispersion parameters of each level's regression, shape (L, d); ``sigma`` for a linear model.
+        turned: Matrices that convert coefficients of all columns to coefficients of a level's own columns, shape
+            (L, k, k).
+        own: Mask of the columns that have a coefficient in each level, shape (L, k).
+        why: Reason why the regression of a level cannot be fitted, by index of the level.
     """
 
     estimate: FloatArray
@@ -68,7 +69,7 @@ class LevelRegressions:
 
 
 def all_columns(design: Design, blocks: Sequence[RandomBlock]) -> Columns:
-    """Put the columns of fixed effects and of some blocks together."""
+    """Join the columns of the fixed effects and of some blocks."""
     names = [*design.fixed_names, *(t for b in blocks for t in b.terms)]
     whole = np.concatenate([design.x, *(b.z for b in blocks)], axis=1)
     kept = list(independent_columns(whole))
@@ -79,16 +80,16 @@ def all_columns(design: Design, blocks: Sequence[RandomBlock]) -> Columns:
         found = np.linalg.lstsq(array / scale, block.z)[0] / scale[:, None]
         size = np.abs(found * scale[:, None])
         maps.append(np.where(size > 1e-9 * size.max(axis=0, initial=0.0), found, 0.0))
-    told: list[str] = []
+    unique: list[str] = []
     for j in kept:
-        told.append(names[j] if names[j] not in told else f"{names[j]} ({len(told)})")
-    return Columns(array, tuple(told), tuple(maps))
+        unique.append(names[j] if names[j] not in unique else f"{names[j]} ({len(unique)})")
+    return Columns(array, tuple(unique), tuple(maps))
 
 
 def new_columns(columns: Columns, x: FloatArray, z: Sequence[FloatArray]) -> FloatArray:
-    """The same columns of new rows, shape (n, k), from those of fixed effects (n, p) and of the blocks, (n, q).
+    """Columns for new rows, shape (n, k), from those of the fixed effects (n, p) and of the blocks, shapes (n, q).
 
-    A column of a block that was kept stands in its map alone, with weight 1.
+    The map of a block's column that was kept has a single entry, 1.
     """
     p, k = x.shape[1], len(columns.names)
     found = np.zeros((len(x), k))
@@ -102,14 +103,14 @@ def new_columns(columns: Columns, x: FloatArray, z: Sequence[FloatArray]) -> Flo
 
 
 def follow(values: FloatArray, found: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
-    """Whether rows keep to the dependences between columns that held among their level's rows, shape (n,).
+    """Mask, shape (n,), of rows whose columns have the same linear dependences as the fitted rows of their level.
 
-    Elsewhere a level's regression says nothing: it has seen no row in which these columns move apart.
+    The regression of a level does not determine predictions for other rows.
 
     Args:
-        values: From :func:`new_columns`, shape (n, k).
-        found: The regressions.
-        codes: Level of each row, shape (n,).
+        values: Columns that :func:`new_columns` returned, shape (n, k).
+        found: Regressions of the levels.
+        codes: Level index of each row, shape (n,).
     """
     implied = np.einsum("ni,nij->nj", values * found.own[codes], found.turned[codes])
     size = 1e-8 * np.maximum(np.abs(values), np.abs(implied)).max(axis=0, initial=0.0)
@@ -120,9 +121,9 @@ def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int
     """Fit one regression per level.
 
     Args:
-        design: For the response, weights, offset and family.
-        columns: From :func:`all_columns`.
-        codes: Level of each row, shape (n,).
+        design: Design that holds the response, weights, offset and family.
+        columns: Columns that :func:`all_columns` returned.
+        codes: Level index of each row, shape (n,).
         n_levels: Number of levels L.
     """
     k = columns.array.shape[1]
@@ -165,10 +166,10 @@ def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int
 
 
 def _turn(x: FloatArray, kept: tuple[int, ...], example: tuple[int, ...]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """How all columns' coefficients act through the columns of one level, and which these are."""
+    """Matrix from coefficients of all columns to those of one level's own columns, and the mask of these columns."""
     k = x.shape[1]
     own = np.zeros(k, dtype=bool)
-    # A level with too few rows keeps the columns that others have: it gets no regression anyway.
+    # A level with too few rows keeps the columns of other levels, because it has no regression in any case.
     own[[*kept, *(example if len(kept) < len(example) else ())]] = True
     turn: FloatArray = np.diag(own.astype(np.float64))
     others = np.flatnonzero(~own)
@@ -183,11 +184,11 @@ def _shortage(n: int, kept: tuple[int, ...], example: tuple[int, ...], names: tu
     if n < whole:
         return f"{rows} for {whole} coefficients"
     lost = [names[j] for j in example if j not in kept]
-    return f"its {rows} do not tell {', '.join(lost)} from the other columns"
+    return f"{', '.join(lost)} cannot be distinguished from the other columns in its {rows}"
 
 
 def _least_squares(design: Design, x: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray, float]:
-    """Coefficients, (X'WX)^-1 and the weighted sum of squared residuals."""
+    """Coefficients, (X'WX)^-1 and the weighted residual sum of squares."""
     y = design.y[rows] if design.offset is None else design.y[rows] - design.offset[rows]
     x = x[rows]
     if design.weights is not None:
@@ -201,7 +202,7 @@ def _least_squares(design: Design, x: FloatArray, rows: IntArray) -> tuple[Float
 
 
 def regression_design(design: Design, values: FloatArray, names: tuple[str, ...], rows: IntArray) -> Design:
-    """The design without group effects of some rows, with columns of full rank, shape (n, k)."""
+    """Design of some rows without group effects, with given columns of full rank, shape (n, k)."""
 
     def part(array: FloatArray | None) -> FloatArray | None:
         return None if array is None else array[rows]
@@ -225,7 +226,7 @@ def regression_design(design: Design, values: FloatArray, names: tuple[str, ...]
 def _generalised(
     design: Design, columns: Columns, rows: IntArray, kept: tuple[int, ...]
 ) -> tuple[FloatArray, FloatArray, FloatArray] | str:
-    """Maximum likelihood of one level: coefficients, covariance, dispersion; or why there is none."""
+    """Maximum-likelihood coefficients, covariance and dispersion of one level, or the reason why there are none."""
     at = list(kept)
     own = regression_design(design, columns.array[:, at], tuple(columns.names[j] for j in at), rows)
     endless = separated_terms(own)
@@ -246,11 +247,11 @@ def _search(design: Design) -> tuple[FloatArray, FloatArray, FloatArray] | str:
         found = search_laplace(design)
     except FloatingPointError as error:
         return str(error)
-    cov, told = covariance_of(found, design)
-    if told:
-        return told
+    cov, fault = covariance_of(found, design)
+    if fault:
+        return fault
     with np.errstate(divide="ignore"):
         far = np.abs(np.log(found.point.parameters)) if len(found.point.parameters) else np.zeros(0)
     if (far > 15).any():
-        return f"{', '.join(design.family.parameters)} runs off: its rows leave nothing to estimate it from"
+        return f"{', '.join(design.family.parameters)} diverges: its rows do not determine an estimate"
     return found.point.beta, cov, found.point.parameters

@@ -1,4 +1,4 @@
-"""Responses whose linear predictor is known up to a normal error: expectation and predictive density."""
+"""Expectation and predictive density of responses whose linear predictor has a normal error."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from unimix.distributions.sampling import mean_of
 FloatArray = npt.NDArray[np.float64]
 
 WIDE, NARROW = 161, 161
-"""Nodes over eight standard errors of the linear predictor to either side, and over ten widths of the integrand."""
+"""Numbers of nodes within eight standard errors of the linear predictor, and within ten widths of the integrand."""
 _ROUNDS, _HALVINGS = 60, 30
 
 
 def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatArray]) -> FloatArray:
-    """X beta + Z b + offset of every row under S sets of coefficients, shape (S, n).
+    """Linear predictors X beta + Z b + offset of every row for S sets of coefficients, shape (S, n).
 
     Args:
-        design: The model.
-        beta: Shape (S, p).
-        effects: Per block, shapes (S, L, q); an empty sequence leaves group effects out.
+        design: The model and its data.
+        beta: Fixed effects, shape (S, p).
+        effects: Group effects of each block, shapes (S, L, q); an empty sequence omits group effects.
     """
     eta = beta @ design.x.T
     if design.offset is not None:
@@ -38,10 +38,10 @@ def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatA
 
 
 def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:
-    """E g^-1(eta) for eta ~ N(centre, sd^2), shape (n,).
+    """Expected response E g^-1(eta) for eta ~ N(centre, sd^2), shape (n,).
 
-    In closed form for the identity, log and sqrt links, by Gauss-Hermite quadrature for links with bounded means. For
-    inverse links, whose expectation does not exist, the response at the centre.
+    The expectation has a closed form for the identity, log and sqrt links, and is computed by Gauss-Hermite quadrature
+    for links with bounded means. For inverse links it does not exist; the result is the response at the centre.
     """
     match family.link:
         case "identity":
@@ -62,13 +62,13 @@ def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> Flo
 def predictive_log_density(rows: Callable[[FloatArray], Pointwise], centre: FloatArray, sd: FloatArray) -> FloatArray:
     """Logarithm of the integral of p(y | eta) N(eta; centre, sd^2) over eta, shape (n,).
 
-    By the trapezoidal rule on nodes that cover the normal distribution and, more densely, the mode of every row's
-    integrand, which lies elsewhere where the response is informative.
+    The integral is computed by the trapezoidal rule on nodes that cover the normal distribution and, more densely, the
+    mode of each row's integrand, which lies elsewhere if the response is informative.
 
     Args:
-        rows: Log-density per row and its derivatives, as a function of the linear predictor (n,).
-        centre: Shape (n,).
-        sd: Shape (n,); where it is zero the density at the centre.
+        rows: Function of the linear predictor (n,) that returns the log density per row and its derivatives.
+        centre: Means of the linear predictors, shape (n,).
+        sd: Standard deviations of the linear predictors, shape (n,); zero gives the density at the centre.
     """
     spread = np.where(sd > 0, sd, 1.0)
 

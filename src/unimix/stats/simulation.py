@@ -22,15 +22,15 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Simulator:
-    """A model with all of its parameters.
+    """Model with values of all its parameters, from which responses are drawn.
 
     Attributes:
-        design: Its columns; ``y`` is not used.
+        design: Design of the model; ``y`` is not used.
         beta: Fixed effects, shape (p,).
-        covariances: Per block, shape (q, q).
+        covariances: Covariance matrix of each block, shapes (q, q).
         parameters: Dispersion parameters, shape (k,).
         share: Probability of no structural zero, shape (n,), or None.
-        effects: Group effects to keep, shapes (L, q); None draws them anew.
+        effects: Fixed values of the group effects, shapes (L, q); None draws them anew.
     """
 
     design: Design
@@ -41,14 +41,14 @@ class Simulator:
     effects: tuple[FloatArray, ...] | None = None
 
     def draw(self, rng: np.random.Generator) -> FloatArray:
-        """One response, shape (n,); of a binomial family proportions."""
+        """Draw one response, shape (n,); proportions for a binomial family."""
         design = self.design
         eta = fixed_predictor(design, self.beta)
         for k, (block, covariance) in enumerate(zip(design.blocks, self.covariances, strict=True)):
             if self.effects is not None:
                 own = self.effects[k]
             else:
-                # Triangular, so that covariances that hardly differ give responses that hardly differ.
+                # A triangular root is continuous in the covariance: similar covariances give similar responses.
                 root = lower_triangular([matrix_root(covariance)])[0]
                 own = rng.standard_normal((block.n_levels, block.q)) @ root.T
             eta = eta + np.einsum("nq,nq->n", block.z, own[block.codes])
@@ -56,14 +56,15 @@ class Simulator:
 
 
 def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -> Design:
-    """Draw levels with replacement, with all of their rows; a level that is drawn twice counts as two.
+    """Draw levels with replacement, with all of their rows; a level that is drawn twice counts as two levels.
 
-    van der Leeden, Meijer & Busing (2008), in de Leeuw & Meijer (eds.), Handbook of Multilevel Analysis, section 11.4.
+    Source: van der Leeden, Meijer & Busing (2008), in de Leeuw & Meijer (eds.), Handbook of Multilevel Analysis,
+    section 11.4.
 
     Args:
         design: Rows to draw from.
-        codes: Level per row, shape (n,); None draws single rows.
-        rng: Source of randomness.
+        codes: Level index per row, shape (n,); None draws single rows.
+        rng: Random number generator.
     """
     if codes is None:
         return take(design, rng.integers(design.n, size=design.n), None, None)
@@ -75,13 +76,14 @@ def resample(design: Design, codes: IntArray | None, rng: np.random.Generator) -
 
 
 def resized(design: Design, codes: IntArray | None, n_levels: int | None, n_rows: int | None) -> Design:
-    """A design with more or fewer levels, and more or fewer rows in each.
+    """Design with more or fewer levels, and with more or fewer rows in each level.
 
     Args:
-        design: The design.
-        codes: Level per row, shape (n,); None without groups, where all rows are one level.
-        n_levels: Whole copies of all levels, and what is left spread evenly over their order; None keeps them.
-        n_rows: Rows per level, likewise; None keeps them.
+        design: Design to be resized.
+        codes: Level index per row, shape (n,); None for a design without groups, whose rows form one level.
+        n_levels: New number of levels: whole copies of all levels, and a remainder spread evenly over their order;
+            None keeps the levels.
+        n_rows: New number of rows of each level, chosen in the same way; None keeps the rows.
     """
     parts = _rows_of_levels(np.zeros(design.n, dtype=np.int64) if codes is None else codes)
     chosen = _spread(len(parts), len(parts) if n_levels is None else n_levels)
@@ -91,32 +93,32 @@ def resized(design: Design, codes: IntArray | None, n_levels: int | None, n_rows
 
 
 def _rows_of_levels(codes: IntArray) -> list[IntArray]:
-    """Positions of the rows of each level, in their order."""
+    """Indices of the rows of each level, in order."""
     return list(np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]))
 
 
 def _spread(total: int, wanted: int) -> IntArray:
-    """Whole copies of 0 ... total - 1, and the rest spread evenly."""
+    """Whole copies of 0 ... total - 1, and a remainder that is spread evenly."""
     copies, rest = divmod(wanted, total)
     more = (np.arange(rest) * total) // rest if rest else np.empty(0, dtype=np.int64)
     return np.concatenate([np.tile(np.arange(total), copies), more]).astype(np.int64)
 
 
 def without(design: Design, codes: IntArray | None, level: int) -> Design:
-    """The design without the rows of one level (or without one row)."""
+    """Design without the rows of one level (or without one row)."""
     rows = np.delete(np.arange(design.n), level) if codes is None else np.flatnonzero(codes != level)
     return take(design, rows, None, None)
 
 
 def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray | None) -> Design:
-    """Chosen rows of a design.
+    """Select rows of a design.
 
     Args:
-        design: The design.
-        rows: Their positions; may repeat.
-        codes: Factor whose levels were drawn, per row of the design; None where nothing was.
-        copy: Which drawing each chosen row belongs to; it tells levels of the factor, and of factors nested in it,
-            apart.
+        design: Design to select from.
+        rows: Indices of the rows, which may repeat.
+        codes: Level index, per row of the design, of the factor whose levels were drawn; None if no levels were drawn.
+        copy: Index of the draw of each selected row, which distinguishes repeated levels of the factor and of factors
+            nested in it.
     """
 
     def picked(values: FloatArray | None) -> FloatArray | None:
@@ -131,7 +133,7 @@ def take(design: Design, rows: IntArray, codes: IntArray | None, copy: IntArray 
         whole = copy is not None and codes is not None and is_nested(block.codes, codes)
         joint = old if not whole or copy is None else copy * block.n_levels + old
         if copy is not None and block.n_levels == design.n:
-            # a level per row: every row that is drawn is one
+            # one level per row: every row that is drawn is a new level
             whole, joint = True, np.arange(len(rows)) * block.n_levels + old
         present, new = np.unique(joint, return_inverse=True)
         levels: tuple[Level, ...]

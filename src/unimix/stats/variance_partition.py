@@ -1,7 +1,7 @@
-"""Shares of the variance: fixed effects, group effects, and what is left, on the scale of the link.
+"""Partition of the variance into fixed effects, group effects and residual, on the scale of the link.
 
-Nakagawa & Schielzeth (2013), Methods Ecol. Evol. 4:133-142; Johnson (2014), Methods Ecol. Evol. 5:944-946, for random
-slopes; Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14:20170213, for families.
+Sources: Nakagawa & Schielzeth (2013), Methods Ecol. Evol. 4:133-142; Johnson (2014), Methods Ecol. Evol. 5:944-946, for
+random slopes; Nakagawa, Johnson & Schielzeth (2017), J. R. Soc. Interface 14:20170213, for families.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ LATENT = {"logit": float(np.pi**2 / 3), "probit": 1.0, "cloglog": float(np.pi**2
 
 
 def fixed_variance(x: FloatArray, beta: FloatArray) -> FloatArray:
-    """Sample variance (n - 1) of the rows' X beta, shape (...).
+    """Sample variance (divisor n - 1) of X beta over the rows, shape (...).
 
     Args:
-        x: Shape (n, p).
-        beta: Shape (..., p).
+        x: Fixed-effects columns, shape (n, p).
+        beta: Fixed effects, shape (..., p).
     """
     centred = x - x.mean(axis=0)
     return np.asarray(np.einsum("...i,ij,...j->...", beta, centred.T @ centred / (len(x) - 1), beta))
 
 
 def block_variance(z: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Variance that a block adds to a row's linear predictor, on average over rows: the mean of z'Cov z, shape (...).
+    """Average variance that a block adds to the linear predictor of a row, the mean of z'Cov z, shape (...).
 
     Args:
-        z: Shape (n, q).
-        covariance: Shape (..., q, q).
+        z: Columns of the block, shape (n, q).
+        covariance: Covariance matrices of its effects, shape (..., q, q).
     """
     return np.asarray(np.einsum("ij,...ij->...", z.T @ z / len(z), covariance))
 
@@ -51,18 +51,19 @@ def needs_mean(family: Family) -> bool:
 def row_variance(family: Family, parameters: FloatArray, mean: float = float("nan")) -> FloatArray:
     """Variance of a row about its linear predictor, on the scale of the link, shape (...).
 
-    sigma^2 of a linear model (sigma^2 nu / (nu - 2) of Student's t); pi^2 / 3 (logit), 1 (probit) and pi^2 / 6
-    (cloglog) of a binomial model's latent variable; log(1 + Var(y) / mean^2) of counts with a log link, the lognormal
-    approximation; 1 / 4, or (1 + mean / theta) / 4, of counts with a sqrt link; the dispersion of a gamma model with a
-    log link and Var(y) / (mean (1 - mean))^2 of a beta model with a logit link, by the delta method.
+    The variance is sigma^2 for a linear model (sigma^2 nu / (nu - 2) for Student's t). For the latent variable of a
+    binomial model it is pi^2 / 3 (logit), 1 (probit) or pi^2 / 6 (cloglog). For counts with a log link it is
+    log(1 + Var(y) / mean^2), the lognormal approximation; for counts with a sqrt link, 1 / 4 or (1 + mean / theta) / 4.
+    By the delta method it is the dispersion of a gamma model with a log link, and Var(y) / (mean (1 - mean))^2 of a
+    beta model with a logit link.
 
     Args:
         family: Distribution and link.
         parameters: Dispersion parameters, shape (..., k).
-        mean: Expected response of a row without predictors, where :func:`needs_mean` says so.
+        mean: Expected response of the model without predictors, if :func:`needs_mean` is true for the family.
 
     Returns:
-        NaN where there is no accepted definition.
+        Variances; NaN for families and links without an accepted definition.
     """
     shape = parameters.shape[:-1]
     own = parameters[..., 0] if parameters.shape[-1] else np.zeros(shape)
@@ -97,12 +98,12 @@ def row_variance(family: Family, parameters: FloatArray, mean: float = float("na
 def intraclass_correlation(
     blocks: Sequence[RandomBlock], covariances: Sequence[FloatArray], residual: FloatArray | float
 ) -> dict[str, FloatArray]:
-    """Share of each grouping factor in the variance that fixed effects do not explain, shapes (...).
+    """Share of each grouping factor in the variance not explained by fixed effects, shapes (...), by factor.
 
     Args:
-        blocks: Of the design.
-        covariances: Of their effects, shapes (..., q, q).
-        residual: From :func:`row_variance`, and what else counts with it.
+        blocks: Blocks of the design.
+        covariances: Covariance matrices of the effects of each block, shapes (..., q, q).
+        residual: Residual variance, from :func:`row_variance` and further components.
     """
     found: dict[str, FloatArray] = {}
     for block, covariance in zip(blocks, covariances, strict=True):

@@ -1,4 +1,4 @@
-"""Laplace's approximation of one generalised model: its optima are searched for once per design and shared."""
+"""Laplace's approximation of one generalised model, whose optima are computed once per design and shared."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass
 class _Known:
-    """Optima by number of nodes: from the likely starts alone, and the best of all; and the points climbed from."""
+    """Known optima by number of nodes (from the likely starts alone, and the best overall), and the points tried."""
 
     searched: dict[int, Found] = field(default_factory=dict)
     best: dict[int, Found] = field(default_factory=dict)
@@ -30,8 +30,8 @@ class LaplaceCriterion:
     """The likelihood of a generalised (mixed) model, by Laplace's approximation or by quadrature.
 
     Attributes:
-        rows: The design in well-scaled columns.
-        way_back: From these to the design's.
+        rows: The design with well-scaled columns.
+        way_back: Transformation from well-scaled coordinates to those of the design.
     """
 
     rows: Design
@@ -40,20 +40,20 @@ class LaplaceCriterion:
 
     @classmethod
     def of(cls, design: Design) -> LaplaceCriterion:
-        """The criterion of a design; what it finds is kept with the design.
+        """Return the criterion of a design; it is kept with the design, together with its optima.
 
         Args:
-            design: Of a generalised model, with or without blocks.
+            design: Design of a generalised model, with or without blocks.
         """
         scaled = well_scaled(design)
         return cls(scaled.rows, scaled.way_back, scaled.share("Laplace optima", _Known))
 
     def point(self, covariances: Sequence[FloatArray], beta: FloatArray, parameters: FloatArray) -> Point:
-        """Parameters in well-scaled coordinates.
+        """Convert parameters to well-scaled coordinates.
 
         Args:
-            covariances: Of each block's effects, shapes (q, q), in the design's units.
-            beta: Fixed effects, likewise, shape (p,).
+            covariances: Covariance matrix of each block's effects, shapes (q, q), in the design's units.
+            beta: Fixed effects in the design's units, shape (p,).
             parameters: Dispersion parameters, shape (k,).
         """
         own = relative_factors(self.way_back.conditioned(covariances), 1.0)
@@ -61,28 +61,29 @@ class LaplaceCriterion:
         return Point(tuple(lower_triangular(own)), at, parameters)
 
     def search(self, n_nodes: int = 1) -> Found:
-        """The highest maximum from the likely starts.
+        """Find the highest maximum from the likely starts.
 
         Args:
-            n_nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
+            n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's
+                approximation.
 
         Raises:
             FloatingPointError: If the likelihood is not finite at any start.
         """
         known = self._known
         if n_nodes not in known.searched:
-            # Quadrature is dear and has no exact gradient: it starts where Laplace's approximation is best.
+            # Quadrature is expensive and has no exact gradient: it starts at the maximum of Laplace's approximation.
             starts = None if n_nodes == 1 else [self.search().point]
             known.searched[n_nodes] = search_laplace(self.rows, n_nodes, starts=starts)
             self._better(n_nodes, known.searched[n_nodes])
         return known.searched[n_nodes]
 
     def optimum(self, n_nodes: int = 1, points: Sequence[Point] = ()) -> Found:
-        """The best known maximum: from the likely starts, and uphill of these and of all earlier points.
+        """Return the best known maximum, from the likely starts, from ``points`` and from all points given earlier.
 
         Args:
-            n_nodes: As for :meth:`search`.
-            points: In well-scaled coordinates.
+            n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
+            points: Further points to climb from, in well-scaled coordinates.
 
         Raises:
             FloatingPointError: If the likelihood is not finite at any start.

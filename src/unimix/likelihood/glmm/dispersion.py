@@ -1,4 +1,4 @@
-"""The dispersion parameter by maximum likelihood, given the coefficients."""
+"""Maximum-likelihood estimate of the dispersion parameter, given the coefficients."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def profile_dispersion(design: Design, eta: FloatArray) -> tuple[float, float]:
-    """Maximise the log-likelihood over the one dispersion parameter.
+    """Maximise the log likelihood over the dispersion parameter.
 
     Args:
-        design: Of a family with one dispersion parameter.
+        design: Design whose family has one dispersion parameter.
         eta: Linear predictor with offset, shape (n,).
 
     Returns:
-        The parameter, and the log-likelihood there.
+        The estimate of the parameter, and the log likelihood at it.
     """
 
     def loss(log_value: float) -> float:

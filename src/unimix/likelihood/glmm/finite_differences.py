@@ -1,4 +1,4 @@
-"""Derivatives by finite differences, with steps that find their own size."""
+"""Derivatives by finite differences with adaptive step sizes."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 LEVELS = 16
-"""Steps tried, each an eighth of the one before: from 1e-3 of the range down to 3e-17 of it."""
+"""Number of steps tried, each an eighth of the one before: from 1e-3 of the range down to 3e-17 of it."""
 AGREED = 1e-9
-"""Two steps that agree within this, relative to the derivative, are enough: the error is still 8^4 times smaller."""
+"""Relative difference between two steps at which the search stops; the error is about 8^4 times smaller."""
 BOUND = 1e-6
-"""Largest disagreement of the two best steps, relative to the derivative, with which there is a derivative."""
+"""Largest relative difference between the two best steps for which a derivative is returned."""
 ROUNDING = 64 * float(np.finfo(np.float64).eps)
 FINEST = 1024
-"""Least step, in units of the last digit of x."""
+"""Smallest step, in units of the last digit of x."""
 CENTRAL, ONE_SIDED = np.array([1.0, -8.0, 0.0, 8.0, -1.0]), np.array([-25.0, 48.0, -36.0, 16.0, -3.0])
 
 
 def differentiate(
     function: Callable[[FloatArray, IntArray], FloatArray | None], x: FloatArray, low: float, high: float
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Differentiate k functions of one number, each row at its own value.
+    """Differentiate k functions of one variable, at one value per row.
 
-    Formulas of fourth order with five points (Fornberg 1988, Math. Comput. 51:699), one-sided where a central one would
-    cross ``low`` or ``high``. The step starts small against the range and shrinks until two steps agree or rounding
-    takes over, so that it is also small against x, or whatever the functions hang on.
+    The formulas have five points and fourth order (Fornberg 1988, Math. Comput. 51:699); they are one-sided where a
+    central formula would cross ``low`` or ``high``. The step starts small relative to the range and shrinks until two
+    steps agree or rounding error dominates, so that it is also small relative to the scale on which the functions vary.
 
     Args:
-        function: Values at points (m,) of the rows (m,), shape (m, k); None where it is not defined.
-        x: Shape (n,).
-        low: Where the functions may end on the left; points on it belong to the inside.
-        high: Where they may end on the right.
+        function: Function of points (m,) and row indices (m,) that returns values, shape (m, k); None where it is not
+            defined.
+        x: Values at which to differentiate, shape (n,).
+        low: Lower end of the domain of the functions, inclusive.
+        high: Upper end of the domain of the functions, inclusive.
 
     Returns:
-        Derivatives, shape (n, k), and the rows in which there is none, shape (n,).
+        Derivatives, shape (n, k), and a mask of the rows without a derivative, shape (n,).
     """
     span = high - low if high > low else float(np.abs(x).max(initial=0.0)) or 1.0
     step = 2.0 ** np.floor(np.log2(1e-3 * span))  # a power of two, so that x + step is exact
@@ -61,7 +62,7 @@ def differentiate(
             column = size.max(axis=0)
         apart = np.abs(value - last[todo])
         apart[np.isnan(apart)] = np.inf
-        # Where only rounding is left between two steps, the longer one has less of it.
+        # Where two steps differ only by rounding error, the longer step has less of it.
         value, last[todo] = np.where(apart <= rounding, last[todo], value), value
         agreed = least[todo] <= np.maximum(AGREED * np.abs(best[todo]), noise[todo])
         better = (apart < least[todo]) & ~agreed
@@ -84,7 +85,7 @@ def _stencil(
     step: float,
     ends: tuple[float, float],
 ) -> tuple[FloatArray, FloatArray] | None:
-    """Derivatives with one step and the size of the functions, shapes (m, k); None where points are not defined."""
+    """Derivatives with one step, and the size of the functions, shapes (m, k); None if points are not defined."""
     way = np.zeros(len(x))  # 0 both sides, 1 to the right, -1 to the left
     for end, inside in ((ends[0], 1.0), (ends[1], -1.0)):
         near = np.abs(x - end) < 2 * step
@@ -99,7 +100,7 @@ def _stencil(
             return None
         values.append(made)
     total = np.sum([weights[:, [j]] * made for j, made in enumerate(values)], axis=0)
-    flat = np.all([made == values[0] for made in values[1:]], axis=0)  # what does not move has no rounding either
+    flat = np.all([made == values[0] for made in values[1:]], axis=0)  # a constant function has no rounding error
     return np.where(flat, 0.0, total / (12 * step)), np.max(np.abs(values), axis=0)
 
 

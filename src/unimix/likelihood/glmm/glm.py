@@ -1,4 +1,4 @@
-"""Fixed effects of a generalised linear model without group effects, by Fisher scoring: where a search may start."""
+"""Starting values: fixed effects of a generalised linear model without group effects, by Fisher scoring."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ START = {"gaussian": 1.0, "gamma": 0.5, "inverse_gaussian": 0.5, "negative_binom
 
 
 def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
-    """Coefficients of the model without group effects at a middling dispersion.
+    """Coefficients of the model without group effects at a moderate dispersion.
 
-    McCullagh & Nelder (1989), section 2.5. A step that leaves the range of the link or lowers the likelihood is halved.
+    The method is that of McCullagh & Nelder (1989), section 2.5. A step that leaves the range of the link or lowers the
+    likelihood is halved.
 
     Args:
-        design: Of a generalised model; of full rank.
-        rounds: Limit of the iterations.
+        design: Design of a generalised model, of full rank.
+        rounds: Maximum number of iterations.
 
     Returns:
-        Shape (p,); finite, but not the optimum where the data are separated.
+        Coefficients, shape (p,). They are finite; for separated data, which have no maximum, they are not the optimum.
     """
     family = design.family
     phi = START.get(family.label, 1.0)

@@ -1,9 +1,10 @@
-"""Gradient of Laplace's approximation by covariance factors, fixed effects and dispersion parameters.
+"""Gradient of Laplace's approximation with respect to covariance factors, fixed effects and dispersion parameters.
 
-With u the conditional modes, A = I + U'WU and l = sum log f - u'u/2 - log|A|/2, all of it moves with the
-parameters: the predictor at fixed u, the modes (by the implicit function theorem), and W with the predictor. W's
-derivatives by the predictor and the dispersion are central differences of each row's exact second derivative; the rest
-is exact. Skaug & Fournier (2006), Comput. Stat. Data Anal. 51:699-709, section 3, by hand instead of by machine.
+With u the conditional modes and A = I + U'WU, the approximation is l = sum log f - u'u/2 - log|A|/2. A parameter
+changes l through the predictor at fixed u, through the modes (by the implicit function theorem), and through W. The
+derivatives of W with respect to the predictor and the dispersion are central differences of each row's exact second
+derivative; all other derivatives are exact. The formulas are those of Skaug & Fournier (2006), Comput. Stat. Data Anal.
+51:699-709, section 3, without automatic differentiation.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ DENSE = 60
 
 @dataclass(frozen=True)
 class Slope:
-    """The approximation and its gradient.
+    """Laplace's approximation and its gradient at one point.
 
     Attributes:
-        value: Log-likelihood; -inf where there is none.
-        spherical: Modes of the spherical effects, shape (m,): where the next search may start.
-        by_factors: By the elements of each lower triangular factor, row by row, block by block.
-        by_beta: Shape (p,).
-        by_parameters: By the logarithm of each dispersion parameter, shape (k,).
+        value: Log likelihood; -inf where it does not exist.
+        spherical: Modes of the spherical effects, shape (m,), at which the next search may start.
+        by_factors: Derivatives with respect to the elements of the lower triangular factors, block by block and row
+            by row.
+        by_beta: Derivatives with respect to the fixed effects, shape (p,).
+        by_parameters: Derivatives with respect to the logarithm of each dispersion parameter, shape (k,).
     """
 
     value: float
@@ -48,7 +50,7 @@ class Slope:
 
 
 def pieces_of(design: Design) -> list[npt.NDArray[np.int64]] | None:
-    """Which spherical effects rows tie together; None where one dense matrix is as quick."""
+    """Sets of spherical effects that are connected by rows; None if one dense matrix is as fast."""
     if sum(b.q * b.n_levels for b in design.blocks) <= DENSE:
         return None
     count, sets = design.tied
@@ -69,16 +71,17 @@ def slope_of_laplace(
     *,
     whole: bool = False,
 ) -> Slope:
-    """Laplace's approximation at given parameters, and its gradient.
+    """Compute Laplace's approximation at given parameters, and its gradient.
 
     Args:
-        design: Of a generalised model.
+        design: Design of a generalised model.
         beta: Fixed effects, shape (p,).
         factors: Lower triangular L_k with covariance L_k L_k', shapes (q, q).
         parameters: Dispersion parameters, shape (k,).
-        pieces: From :func:`pieces_of`.
-        start: Spherical modes to start from.
-        whole: The factors are any square roots, and all of their elements are wanted, row by row.
+        pieces: Result of :func:`pieces_of`.
+        start: Spherical modes from which the inner search starts, shape (m,).
+        whole: Whether the factors are arbitrary square roots, so that ``by_factors`` covers all of their elements,
+            row by row.
     """
     fixed, layout = fixed_predictor(design, beta), layout_of(design)
     found = laplace(
@@ -102,7 +105,7 @@ def slope_of_laplace(
     ) / (2 * step)
     z = layout.spread(factors)
     half = _half_inverse(z, rows.observed, pieces)
-    # The gradient feels the modes at first order, the value does not: two more steps than the value needed.
+    # An error of the modes enters the gradient at first order, but the value only at second: two more Newton steps.
     for _ in range(2):
         u = u + np.asarray(half.T @ (half @ (z.T @ rows.score - u)))
         eta = fixed + z @ u
@@ -113,7 +116,7 @@ def slope_of_laplace(
     c = 0.5 * leverage * bend
     t = np.asarray(inverse @ (z.T @ c))
     pull = z @ t
-    # By the predictor at fixed u: s - c from the density and from W; W U t through the modes.
+    # dl / d eta at fixed u is s - c, from the density and from W; the modes contribute W U t.
     by_eta = rows.score - c + rows.observed * pull
     by_parameters = np.empty(len(parameters))
     for k, value in enumerate(parameters):
@@ -161,7 +164,7 @@ def _by_factors(
     *,
     whole: bool,
 ) -> FloatArray:
-    """An element L_ij moves the predictor by z_i u_j, and the column of U that belongs to u_j by z_i."""
+    """Derivatives with respect to L_ij, which changes the predictor by z_i u_j and the column of U of u_j by z_i."""
     found, start = [], 0
     at = np.arange(design.n)
     for block, factor in zip(design.blocks, factors, strict=True):

@@ -1,9 +1,9 @@
-"""Laplace's approximation of a generalised linear mixed model's likelihood, and quadrature, at given parameters.
+"""Likelihood of a generalised linear mixed model at given parameters, by Laplace's approximation or quadrature.
 
 With Cov_k = L_k L_k' and U the n x m matrix of all blocks' z_k L_k over their levels, eta = X beta + offset + U u with
-u ~ N(0, I). The penalised log-likelihood is maximised over u by Newton steps (penalised iteratively reweighted least
-squares); log L is its value less log |I + U'WU| / 2. Breslow & Clayton (1993), JASA 88:9-25; Bates, Maechler, Bolker &
-Walker (2015), J. Stat. Softw. 67(1), for the form with spherical effects; Pinheiro & Chao (2006), J. Comput. Graph.
+u ~ N(0, I). Newton steps maximise the penalised log likelihood over u (penalised iteratively reweighted least squares);
+log L is the maximum less log |I + U'WU| / 2. Sources: Breslow & Clayton (1993), JASA 88:9-25; Bates, Maechler, Bolker
+& Walker (2015), J. Stat. Softw. 67(1), for the form with spherical effects; Pinheiro & Chao (2006), J. Comput. Graph.
 Stat. 15:58-81, for adaptive Gauss-Hermite quadrature.
 """
 
@@ -32,14 +32,14 @@ _DECREMENT = 1e-13
 
 @dataclass(frozen=True)
 class LaplaceSolution:
-    """What the inner maximisation found.
+    """Result of the maximisation over the effects.
 
     Attributes:
-        log_likelihood: Laplace's approximation, with all constants; -inf where there is none.
-        modes: Conditional modes of the effects per block, shapes (L, q).
-        mode_covs: Their conditional covariances given the parameters, shapes (L, q, q).
+        log_likelihood: Laplace's approximation, with all constants; -inf where it does not exist.
+        modes: Conditional modes of the effects of each block, shapes (L, q).
+        mode_covs: Conditional covariances of the effects given the parameters, shapes (L, q, q).
         eta: Linear predictor at the modes, shape (n,).
-        spherical: The modes as u, shape (m,); a warm start for neighbouring parameters.
+        spherical: Modes of the spherical effects u, shape (m,); a start for neighbouring parameters.
     """
 
     log_likelihood: float
@@ -59,17 +59,17 @@ def laplace(
     start: FloatArray | None = None,
     factors: Sequence[FloatArray] | None = None,
 ) -> LaplaceSolution:
-    """Integrate the group effects out by Laplace's method.
+    """Integrate out the group effects by Laplace's method.
 
     Args:
-        response: Log-density per row and its derivatives, as a function of the linear predictor (n,).
+        response: Function of the linear predictor (n,) that returns the log density per row and its derivatives.
         fixed: X beta + offset, shape (n,).
-        layout: Of the blocks of random effects; without any the value is exact.
-        covariances: Covariance of each block's effects, shapes (q, q); may be singular.
-        expected: Use the expected information in the determinant, as lme4 does, instead of the observed one. Equal
-            for canonical links.
-        start: Effects u to start from.
-        factors: Square roots of the covariances, where they are known already.
+        layout: Layout of the blocks of random effects; without blocks the value is exact.
+        covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular.
+        expected: Whether the determinant has the expected information, as in lme4, instead of the observed one; they
+            are equal for canonical links.
+        start: Spherical effects u from which the search starts, shape (m,).
+        factors: Square roots of the covariances, shapes (q, q), if they are already known.
     """
     factors = relative_factors(tuple(covariances), 1.0) if factors is None else factors
     blocks, u_matrix, width = layout.blocks, layout.spread(factors), layout.m
@@ -127,7 +127,7 @@ def laplace_at(
     start: FloatArray | None = None,
     zero: FloatArray | None = None,
 ) -> LaplaceSolution:
-    """:func:`laplace` of a design at given fixed effects (p,), covariances, dispersion (k,) and zero inflation (n,)."""
+    """Compute :func:`laplace` for a design at fixed effects (p,), covariances, dispersion (k,), zero inflation (n,)."""
     return laplace(
         lambda eta: row_log_likelihood(design, parameters, eta, zero),
         fixed_predictor(design, beta),
@@ -156,15 +156,15 @@ def _nothing(
 def adaptive_quadrature(
     response: Response, fixed: FloatArray, block: Block, variance: float, n_nodes: int, *, expected: bool = False
 ) -> float:
-    """Log-likelihood with one scalar effect per level, by adaptive Gauss-Hermite quadrature.
+    """Log likelihood of a model with one scalar effect per level, by adaptive Gauss-Hermite quadrature.
 
     Args:
-        response: As for :func:`laplace`.
+        response: Function of the linear predictor (n,) that returns the log density per row and its derivatives.
         fixed: X beta + offset, shape (n,).
-        block: One column.
-        variance: Of the effect.
+        block: Block with one column.
+        variance: Variance of the effect.
         n_nodes: Number of nodes; 1 is Laplace's approximation.
-        expected: As for :func:`laplace`; matters little beyond a few nodes.
+        expected: Whether nodes are scaled by the expected information; it matters little beyond a few nodes.
     """
     sd = float(np.sqrt(variance))
     layout = EffectsLayout([block], len(fixed), tied_levels([(block.codes, block.n_levels)]))

@@ -1,7 +1,8 @@
-"""The maximum of a generalised linear mixed model's likelihood, by Laplace's approximation or by quadrature.
+"""Maximisation of the likelihood of a generalised linear mixed model, by Laplace's approximation or by quadrature.
 
-Covariance factors, fixed effects and the logarithms of dispersion parameters are searched together: quasi-Newton steps
-from several sizes of the variances, then Newton's method with a Hessian from differences of the exact gradient.
+The search runs over covariance factors, fixed effects and the logarithms of dispersion parameters together. It takes
+quasi-Newton steps from several sizes of the variances, and then applies Newton's method with a Hessian from differences
+of the exact gradient.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from unimix.likelihood.response import link_unit, row_log_likelihood
 FloatArray = npt.NDArray[np.float64]
 
 SIZES = (0.3, 1.0)
-"""Standard deviations, on the scale of the link, from which the search starts."""
+"""Standard deviations of the effects, on the scale of the link, at which the search starts."""
 DIFFERENCE = 1e-4
 COARSE = 1e-3
-"""Steps of differences of a gradient, and of values."""
+"""Step sizes for differences of a gradient, and for differences of values."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Point:
     """The parameters of a generalised linear mixed model.
 
     Attributes:
-        factors: Lower triangular, shapes (q, q).
-        beta: Shape (p,).
+        factors: Lower triangular factors of the covariances, shapes (q, q).
+        beta: Fixed effects, shape (p,).
         parameters: Dispersion parameters, shape (k,).
     """
 
@@ -46,13 +47,13 @@ class Point:
     parameters: FloatArray
 
     def pack(self) -> FloatArray:
-        """All in one vector, dispersion by logarithm."""
+        """All parameters in one vector, shape (d,); dispersion parameters as logarithms."""
         cells = [f[i, : i + 1] for f in self.factors for i in range(len(f))]
         return np.concatenate([*cells, self.beta, np.log(self.parameters)])
 
 
 def unpack(design: Design, x: FloatArray) -> Point:
-    """The way back from :meth:`Point.pack`."""
+    """Inverse of :meth:`Point.pack`."""
     factors, start = [], 0
     for block in design.blocks:
         f = np.zeros((block.q, block.q))
@@ -65,14 +66,14 @@ def unpack(design: Design, x: FloatArray) -> Point:
 
 @dataclass(frozen=True)
 class Found:
-    """The best point, and the curvature there.
+    """Best point of a search, and the curvature there.
 
     Attributes:
-        point: The parameters.
-        value: Log-likelihood.
-        gain: Log-likelihood that Newton's method still promises.
-        hessian: Of the log-likelihood in the packed parameters, shape (d, d).
-        steps: Newton steps.
+        point: Parameters at the best point.
+        value: Log likelihood at the best point.
+        gain: Remaining improvement of the log likelihood (half the squared Newton decrement).
+        hessian: Hessian of the log likelihood in the packed parameters, shape (d, d).
+        steps: Number of Newton steps.
         spherical: Modes of the spherical effects, shape (m,).
     """
 
@@ -84,14 +85,15 @@ class Found:
     spherical: FloatArray
 
 
-@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be far out
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be very long
 def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] | None = None) -> Found:
-    """The highest maximum that can be found.
+    """Find the highest maximum of the likelihood.
 
     Args:
-        design: Of a generalised mixed model in well-scaled columns.
-        n_nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
-        starts: Points to climb from instead of the likely ones.
+        design: Design of a generalised mixed model with well-scaled columns.
+        n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's
+            approximation.
+        starts: Points to climb from, instead of the likely ones.
 
     Raises:
         FloatingPointError: If the likelihood is not finite at any start.
@@ -152,7 +154,7 @@ def _starts(design: Design) -> list[Point]:
 
 
 def by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
-    """Log-likelihood of packed parameters by quadrature."""
+    """Log likelihood at packed parameters, by quadrature."""
     at = unpack(design, x)
     fixed = fixed_predictor(design, at.beta)
     variance = float(at.factors[0][0, 0] ** 2)
@@ -162,7 +164,7 @@ def by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
 
 
 def by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Gradient and Hessian by differences of values."""
+    """Gradient (d,) and Hessian (d, d) by differences of values."""
 
     def moved(moves: dict[int, float]) -> float:
         at = x.copy()
@@ -175,26 +177,26 @@ def by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple
 
 
 def hessian_of(gradient: Callable[[FloatArray], FloatArray], x: FloatArray, step: float = DIFFERENCE) -> FloatArray:
-    """Hessian (d, d) by central differences of a gradient."""
+    """Hessian, shape (d, d), by central differences of a gradient."""
     columns = [(gradient(x + d) - gradient(x - d)) / (2 * step) for d in step * np.eye(len(x))]
     found = np.array(columns)
     return np.asarray((found + found.T) / 2)
 
 
 def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
-    """A point as if it had been found: log-likelihood, Hessian, and what Newton's method promises there.
+    """Log likelihood, Hessian and remaining improvement at a given point, in the form of a search result.
 
     Args:
-        design: Of a generalised model in well-scaled columns.
-        point: The parameters.
-        n_nodes: As for :func:`search_laplace`.
+        design: Design of a generalised model with well-scaled columns.
+        point: Parameters in well-scaled coordinates.
+        n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
     """
     value, gradient, hessian = derivatives_at(design, point, n_nodes)
     return Found(point, value, newton_gain(gradient, hessian), hessian, 0, np.empty(0))
 
 
 def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[float, FloatArray, FloatArray]:
-    """Log-likelihood, its gradient (d,) and its Hessian (d, d) in the packed parameters; arguments as above."""
+    """Log likelihood, gradient (d,) and Hessian (d, d) in the packed parameters, as for :func:`curvature_at`."""
     pieces, x = pieces_of(design), point.pack()
 
     def slope(at: FloatArray) -> FloatArray:
@@ -212,9 +214,9 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
 
 
 def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
-    """Covariance of the fixed effects (p, p) with all else estimated, and what is wrong with the curvature, or ''.
+    """Covariance of the fixed effects (p, p) with all other parameters estimated, and a fault of the curvature or ''.
 
-    On the boundary what is zero is left out.
+    Parameters that are zero on the boundary are left out.
     """
     size = len(found.hessian)
     cells = size - design.p - len(found.point.parameters)
@@ -224,8 +226,8 @@ def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
     at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
     values, vectors = np.linalg.eigh(information)
     usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
-    told = ""
+    fault = ""
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
-        told = "the search ended where the likelihood is no maximum (a direction of negative curvature)"
+        fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"
     inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
-    return np.asarray(inverse[at, at]), told
+    return np.asarray(inverse[at, at]), fault

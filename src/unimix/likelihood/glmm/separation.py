@@ -1,8 +1,8 @@
-"""Whether the data are separated: a direction of the coefficients along which the likelihood only grows.
+"""Detection of separated data, in which the likelihood increases without end along a direction of the coefficients.
 
-Albert & Anderson (1984), Biometrika 71:1-10; found by linear programming after Konis (2007), thesis, Oxford. For counts
-with a log link after Correia, Guimaraes & Zylkin (2019), arXiv:1903.01633. Group effects do not help: whatever their
-values, the likelihood of the rows grows along the same direction.
+Separation was defined by Albert & Anderson (1984), Biometrika 71:1-10; the linear program follows Konis (2007), thesis,
+Oxford, and for counts with a log link Correia, Guimaraes & Zylkin (2019), arXiv:1903.01633. Group effects do not
+prevent separation: whatever their values, the likelihood of the rows increases along the same direction.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FloatArray = npt.NDArray[np.float64]
 
 _TOLERANCE = 1e-6
 LARGEST = 20_000
-"""Distinct rows up to which the program is solved."""
+"""Largest number of distinct rows for which the linear program is solved."""
 
 
 def separated_terms(design: Design) -> tuple[str, ...]:
-    """Fixed effects without a finite maximum-likelihood estimate; empty if all are finite.
+    """Names of the fixed effects without a finite maximum-likelihood estimate; empty if all estimates are finite.
 
     Args:
-        design: Binomial, or counts with a log link; others cannot be separated, and give nothing.
+        design: Design of a model; only binomial models and counts with a log link can be separated.
     """
     family = design.family
     if family.response == "binomial":
@@ -35,14 +35,14 @@ def separated_terms(design: Design) -> tuple[str, ...]:
         return ()
     found = _endless(design.x, design.fixed_names, sign)
     if design.zero is not None:
-        # Rows with a count are no structural zeros; others may be.
+        # Rows with a positive count are not structural zeros; the others may be.
         names = tuple(f"{name} (zero inflation)" for name in design.zero.names)
         found += _endless(design.zero.x, names, np.where(design.y > 0, -1.0, 0.0))
     return found
 
 
 def _endless(columns: FloatArray, names: tuple[str, ...], sign: FloatArray) -> tuple[str, ...]:
-    """Names of the columns of a direction d with sign * columns @ d >= 0, not all zero, and = 0 where sign is 0."""
+    """Names of columns with d_j != 0, for d with sign * columns @ d >= 0, not all zero, and = 0 where sign is 0."""
     if not columns.shape[1] or not sign.any():
         return ()
     size = np.abs(columns).max(axis=0)
@@ -51,7 +51,7 @@ def _endless(columns: FloatArray, names: tuple[str, ...], sign: FloatArray) -> t
         return ()
     sign, x = rows[:, 0], rows[:, 1:]
     signed, tied = sign[sign != 0, None] * x[sign != 0], x[sign == 0]
-    # max sum of signed @ d with 0 <= signed @ d <= 1 and tied @ d = 0: positive exactly where there is separation.
+    # max sum of signed @ d with 0 <= signed @ d <= 1 and tied @ d = 0; positive if and only if data are separated
     found = scipy.optimize.linprog(
         -signed.sum(axis=0),
         A_ub=np.vstack([-signed, signed]),

@@ -1,7 +1,7 @@
-"""Small matrices, one per level, in arrays whose last axis is the level.
+"""Linear algebra of small matrices, one per level, in arrays whose last axis is the level.
 
-Matrices of up to four rows are worked out entry by entry, each operation taking all levels at once; larger ones go to
-LAPACK.
+Matrices of up to four rows are computed entry by entry, with each operation on all levels at once; LAPACK handles
+larger ones.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def inverse_factor(a: FloatArray) -> tuple[FloatArray, float]:
     """Inverse Cholesky factors of positive definite matrices.
 
     Args:
-        a: Shape (q, q, L).
+        a: Positive definite matrices, shape (q, q, L).
 
     Returns:
-        Lower triangular R with R'R = a^-1 per level, shape (q, q, L); the sum of log|a| over levels.
+        Lower triangular R with R'R = a^-1 per level, shape (q, q, L), and the sum of log|a| over levels.
     """
     q = len(a)
     if q == 1:
@@ -52,12 +52,12 @@ def inverse_factor(a: FloatArray) -> tuple[FloatArray, float]:
 
 
 def per_level(root: FloatArray, x: FloatArray, *, transpose: bool = False) -> FloatArray:
-    """Multiply each level's vector(s) by its lower triangular matrix, or by the transpose.
+    """Multiply the vectors of each level by its lower triangular matrix, or by the transpose.
 
     Args:
-        root: Shape (q, q, L), zero above the diagonal.
-        x: Shape (q, L) or (q, L, m).
-        transpose: Multiply by the transpose.
+        root: Lower triangular matrices, shape (q, q, L).
+        x: Vectors, shape (q, L) or (q, L, m).
+        transpose: Whether to multiply by the transpose.
     """
     q = len(root)
     r = root if x.ndim == 2 else root[..., None]
@@ -74,10 +74,10 @@ def per_level(root: FloatArray, x: FloatArray, *, transpose: bool = False) -> Fl
 
 
 def outer(root: FloatArray) -> FloatArray:
-    """R'R per level.
+    """Compute R'R per level.
 
     Args:
-        root: Lower triangular, shape (q, q, L).
+        root: Lower triangular R, shape (q, q, L).
     """
     q = len(root)
     if q == 1:
@@ -96,12 +96,12 @@ def sum_of_levels(left: FloatArray, right: FloatArray, q: int) -> FloatArray:
     """Sum over rows and levels of products of the q columns of two arrays.
 
     Args:
-        left: Shape (N, q * L), the level running fastest.
-        right: Same shape.
-        q: Columns per level.
+        left: Array of shape (N, q * L), in which the level varies fastest.
+        right: Array of the same shape.
+        q: Number of columns per level.
 
     Returns:
-        Shape (q, q).
+        Sums of products, shape (q, q).
     """
     if q == 1:
         return np.array([[np.vdot(left, right)]])
@@ -110,7 +110,7 @@ def sum_of_levels(left: FloatArray, right: FloatArray, q: int) -> FloatArray:
 
 
 def matrix_root(covariance: FloatArray) -> FloatArray:
-    """R with R R' = the covariance, shape (p, p); it may be singular."""
+    """Matrix R with R R' = covariance, shape (p, p); the covariance may be singular."""
     size = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     unit = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))

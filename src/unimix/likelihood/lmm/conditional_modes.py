@@ -1,4 +1,4 @@
-"""Group effects of a linear mixed model given the data, from its reduced form."""
+"""Conditional distribution of the group effects of a linear mixed model, from its reduced data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unimix.likelihood.lmm.reduced_data import Matrix, Products
 
 FloatArray = npt.NDArray[np.float64]
 CHUNK = 2000
-"""Levels whose covariances with all other effects are held at once."""
+"""Number of levels whose covariances with all other effects are in memory at once."""
 
 
 def conditional_effects(
@@ -23,13 +23,13 @@ def conditional_effects(
     """Conditional modes D Z'V^-1 (y - X beta) and covariances sigma^2 (D - D Z'V^-1 Z D), given beta and D.
 
     Args:
-        products: The model.
-        at: The criterion at the factors.
-        factors: Relative factors, shapes (q, q).
-        projected: From :func:`.project` at the same point, where it is known already.
+        products: Reduced data.
+        at: Profiled criterion at the factors.
+        factors: Relative covariance factors, shapes (q, q).
+        projected: Result of :func:`.project` at the same point, if it is already known.
 
     Returns:
-        Per block: shapes (L, q) and (L, q, q).
+        Modes, shapes (L, q), and covariances, shapes (L, q, q), of each block.
     """
     found = project(products, at.state) if projected is None else projected
     e = np.append(-at.beta, 1.0)
@@ -38,7 +38,7 @@ def conditional_effects(
     d = factor @ factor.T
     q, levels = h.shape
     modes1 = (d @ h).T
-    # (I + C'DC)^-1 is known per level; the same for L'SL + I: L(I + L'SL)^-1 L' = D - D C (I + C'DC)^-1 C'D.
+    # L(I + L'SL)^-1 L' = D - D C (I + C'DC)^-1 C'D with S = CC'; (I + C'DC)^-1 is known per level.
     covs1 = _inside(products, factor)
     if products.rest:
         covs1 = covs1 + _by_others(found.n, at.state.k, d, q, levels)

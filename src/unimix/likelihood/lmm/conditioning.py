@@ -1,16 +1,16 @@
-"""Well-scaled columns for every engine, and the exact way back.
+"""Transformation of a design to well-scaled columns for every engine, and the exact transformation back.
 
-An optimizer that starts at a unit covariance misses the optimum when columns are badly scaled. The model is
-therefore handed over in other coordinates and the answer is transformed back in closed form:
+An optimizer that starts at a unit covariance misses the optimum when columns are badly scaled. Engines therefore
+receive the model in other coordinates, and their estimates are transformed back in closed form:
 
     y_c = (y - X b) / s,   X_c = X R^-1,   Z_c = Z T^-1   (per block)
 
 with ``b`` the (weighted) least-squares coefficients, ``s`` the residual scale, and ``R``, ``T`` from thin QR
 decompositions, so that the columns become orthonormal times sqrt(n). Any invertible transform gives the same
 model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
-loses n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the coding).
-The response of a generalised model stays as it is (b = 0, s = 1); a structured covariance allows less: compound
-symmetry only a scale per column, the autoregressive form nothing.
+is lower by n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the
+coding). The response of a generalised model does not change (b = 0, s = 1). Structured covariances restrict the
+transformation of Z: compound symmetry allows one scale for each column, and the autoregressive form none.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The way back from conditioned coordinates.
+    """Transformation from conditioned (well-scaled) coordinates back to the user's.
 
     Attributes:
         shift: Least-squares coefficients b, shape (p,).
-        inverse: R^-1, shape (p, p).
-        scale: s.
-        blocks: T^-1 per block, shapes (q, q).
-        log_det: sum log |R_jj|.
+        inverse: Matrix R^-1, shape (p, p).
+        scale: Residual scale s.
+        blocks: Matrices T^-1 of the blocks, shapes (q, q).
+        log_det: Sum of log |R_jj|.
         n: Number of rows.
-        moved: What the coefficients of the logarithm of the dispersion gain by the unit of the response, or None.
-        parts: R^-1 of what is modelled beside the mean, by name.
-        weight: Mean of the weights, which become 1 on average: sigma^2 / w = (sigma^2 / m) / (w / m).
+        moved: Change of the coefficients of the log dispersion by the unit of the response, or None.
+        parts: Matrices R^-1 of the parts of the model beside the mean, by name.
+        weight: Mean m of the weights, which are divided by m: sigma^2 / w = (sigma^2 / m) / (w / m).
     """
 
     shift: FloatArray
@@ -60,26 +60,26 @@ class Conditioning:
 
     @property
     def coefficients(self) -> FloatArray:
-        """Matrix that turns conditioned fixed effects into differences of the user's, shape (p, p)."""
+        """Matrix that converts differences of conditioned fixed effects to the user's coordinates, shape (p, p)."""
         return self.scale * self.inverse
 
     def conditioned(self, covariances: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
-        """The user's covariances, shapes (q, q), in conditioned coordinates."""
+        """Convert covariances, shapes (q, q), from the user's to conditioned coordinates."""
         turns = [np.linalg.inv(t) / self.scale for t in self.blocks]
         return tuple(t @ np.asarray(c) @ t.T for t, c in zip(turns, covariances, strict=True))
 
     def relative(self, covariances: Sequence[FloatArray], sigma: float) -> tuple[FloatArray, ...]:
-        """Relative lower triangular factors, shapes (q, q), of the user's covariances in conditioned coordinates."""
+        """Relative lower triangular factors in conditioned coordinates, shapes (q, q), of covariances in the user's."""
         return relative_factors(self.conditioned(covariances), sigma / self.residual)
 
     def lost(self, *, reml: bool) -> float:
-        """What the user's (restricted) log-likelihood is less than the conditioned one's."""
+        """Difference between the conditioned (restricted) log likelihood and the user's."""
         scale = float(np.log(self.scale))
         return (self.n - len(self.shift)) * scale + self.log_det if reml else self.n * scale
 
     @property
     def residual(self) -> float:
-        """The user's sigma per conditioned sigma."""
+        """Ratio of the user's sigma to the conditioned sigma."""
         return self.scale * float(np.sqrt(self.weight))
 
 
@@ -91,13 +91,13 @@ def _triangular(columns: FloatArray, root: FloatArray) -> tuple[FloatArray, Floa
 
 
 def condition(design: Design) -> tuple[Design, Conditioning]:
-    """Change a design to well-scaled coordinates.
+    """Transform a design to well-scaled coordinates.
 
     Args:
-        design: Without offset (subtract it first); of full rank.
+        design: Design of full rank without an offset (subtract it first).
 
     Returns:
-        The same model in other coordinates, and the way back.
+        The same model in well-scaled coordinates, and the transformation back.
     """
     if not design.is_linear:
         return _condition_columns(design)
@@ -107,7 +107,7 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     if design.p:
         inverse, diagonal = _triangular(design.x, root)
         x = design.x @ inverse
-        # Twice: the second pass removes what rounding left of a large mean.
+        # The second pass removes the rounding error that a large mean causes in the first.
         first = x.T @ (root**2 * design.y) / design.n
         residual = design.y - x @ first
         second = x.T @ (root**2 * residual) / design.n
@@ -140,12 +140,13 @@ def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, .
 
 
 class WellScaled:
-    """A design in well-scaled coordinates: :func:`condition`, once for all who ask.
+    """A design in well-scaled coordinates, to which :func:`condition` is applied once.
 
-    The rows are as large as the design itself and kept only while somebody holds them; the way back is kept.
+    The rows are as large as the design itself and are kept only while they are in use; the transformation back is
+    always kept.
 
     Attributes:
-        common: What has been worked out in these coordinates, shared by the design and its well-scaled rows.
+        common: Quantities in these coordinates that the design and its well-scaled rows share, by name.
     """
 
     def __init__(self, design: Design, way_back: Conditioning | None = None) -> None:
@@ -155,7 +156,7 @@ class WellScaled:
 
     @property
     def rows(self) -> Design:
-        """The design in well-scaled columns."""
+        """The design with well-scaled columns."""
         design, rows = self._design(), self._rows()
         assert design is not None  # noqa: S101  it holds this object
         if self._is_own or (self._way_back is not None and rows is not None):
@@ -169,14 +170,14 @@ class WellScaled:
 
     @property
     def way_back(self) -> Conditioning:
-        """From well-scaled coordinates to those of the design."""
+        """Transformation from well-scaled coordinates to those of the design."""
         if self._way_back is None:
             _ = self.rows
         assert self._way_back is not None  # noqa: S101  set by the rows
         return self._way_back
 
     def share(self, name: str, make: Callable[[], Kept]) -> Kept:
-        """Something in well-scaled coordinates, made at the first call of the design or of its rows."""
+        """Return a quantity in well-scaled coordinates; it is made at the first call for the design or its rows."""
         if name not in self.common:
             self.common[name] = make()
         found: Kept = self.common[name]
@@ -187,9 +188,9 @@ _NAME = "well-scaled columns"
 
 
 def well_scaled(design: Design) -> WellScaled:
-    """The design in well-scaled coordinates; an offset of a linear model is subtracted first.
+    """Transform a design to well-scaled coordinates, after subtracting the offset of a linear model.
 
-    Asked about rows that are well scaled already, it gives the rows themselves.
+    Rows that are already well scaled are returned unchanged.
     """
     plain = without_offset(design)
     return plain.keep(_NAME, lambda: WellScaled(plain))
@@ -197,14 +198,14 @@ def well_scaled(design: Design) -> WellScaled:
 
 @contextmanager
 def rows_kept(design: Design) -> Iterator[None]:
-    """Keep the well-scaled rows of a design while several ask for them in turn."""
+    """Keep the well-scaled rows of a design in memory inside the ``with`` block."""
     rows = well_scaled(design).rows
     yield
     del rows
 
 
 def without_offset(design: Design) -> Design:
-    """A linear model with its offset subtracted from the response, made once; others as they are."""
+    """Subtract the offset of a linear model from its response (done once); return other models unchanged."""
     offset = design.offset
     if offset is None or not design.is_linear:
         return design
@@ -212,7 +213,7 @@ def without_offset(design: Design) -> Design:
 
 
 def _no_change(design: Design) -> Conditioning:
-    """The way back of columns that are well scaled already."""
+    """Identity transformation, for columns that are already well scaled."""
     blocks = tuple(np.eye(b.q) for b in design.blocks)
     parts = {
         name: np.eye(part.x.shape[1])
@@ -223,7 +224,7 @@ def _no_change(design: Design) -> Conditioning:
 
 
 def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
-    """The same for a generalised model, whose response stays as it is but for a Gaussian one with an identity link."""
+    """Transform a generalised model; only a Gaussian response with an identity link is rescaled."""
     inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
     if design.p:
         inverse, diagonal = _triangular(design.x, np.ones(design.n))
@@ -239,7 +240,7 @@ def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
     if design.family.is_linear and design.dispersion is not None:
         constant = np.linalg.lstsq(design.dispersion.x, np.ones(design.n))[0]
         if np.abs(design.dispersion.x @ constant - 1).max() < 1e-8:
-            # log sigma = log s + what is fitted: the constant takes the unit of the response.
+            # log sigma = log s + fitted value: the intercept absorbs the unit of the response.
             y, offset = (y if offset is None else y - offset), None
             fitted = x.T @ y / design.n
             shift, residual = inverse @ fitted, y - x @ fitted
@@ -258,12 +259,12 @@ def _with_unit(way_back: Conditioning, name: str, coefficients: FloatArray) -> F
 
 
 def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Estimates:
-    """Bring estimates from conditioned coordinates to the user's.
+    """Transform estimates from conditioned coordinates to the user's.
 
     Args:
-        estimates: In conditioned coordinates.
-        way_back: From :func:`condition`.
-        reml: Whether the log-likelihood is the restricted one.
+        estimates: Estimates in conditioned coordinates.
+        way_back: Transformation that :func:`condition` returned.
+        reml: Whether the log likelihood is the restricted one.
     """
     s, matrix = way_back.scale, way_back.coefficients
     log_likelihood = estimates.log_likelihood
@@ -292,7 +293,7 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
 def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple[FloatArray, ...]:
     """Relative covariance factors L with Cov = sigma^2 L L', shapes (q, q); zero columns where Cov is singular.
 
-    The lower-triangular factor is found row by row, so that it exists on the boundary too.
+    The lower triangular factor is computed row by row, so that it exists on the boundary too.
     """
     factors = []
     for covariance in covariances:
@@ -309,9 +310,9 @@ def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple
 
 
 def nearest_singular(covariance: FloatArray) -> FloatArray | None:
-    """The same matrix (q, q) with its smallest eigenvalue set to zero; None where that would change it visibly.
+    """Set the smallest eigenvalue of a covariance (q, q) to zero; None if that would change the matrix visibly.
 
-    An optimizer that works with logarithms of variances stops near a zero variance, not at it.
+    An optimizer that works with logarithms of variances stops near a zero variance, but never reaches it.
     """
     values, vectors = np.linalg.eigh(covariance)
     if values[0] > 0.02 * max(1.0, float(values[-1])):
@@ -324,10 +325,10 @@ SINGULAR_TOLERANCE = 1e-4
 
 
 def is_singular(covariances: tuple[FloatArray, ...], sigma: float) -> bool:
-    """Whether a covariance matrix lies on its boundary, in conditioned coordinates.
+    """Whether a covariance matrix is singular, in conditioned coordinates.
 
     Args:
-        covariances: Per block, shape (q, q).
+        covariances: Covariance matrices of the blocks, shapes (q, q).
         sigma: Residual standard deviation.
     """
     return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in relative_factors(covariances, sigma))

@@ -1,8 +1,9 @@
-"""The (restricted) likelihood of one linear mixed model, formed once per design and shared by all who ask about it.
+"""The (restricted) likelihood of one linear mixed model, built once per design and shared by all its users.
 
-The data are conditioned and reduced when the criterion is made, which takes time by rows; everything after that goes by
-levels. What is known at a point is worked out when it is first asked for and kept, and so is the optimum: an engine's
-fit, its degrees of freedom, its certificate, tests, profiles and the other engines of a comparison share one object.
+The data are conditioned and reduced when the criterion is made, in time proportional to the number of rows; the cost of
+everything after that depends on the number of levels. Quantities at a point are computed when they are first needed and
+kept, and so is the optimum: a fit, its degrees of freedom, its certificate, tests, profiles and the other engines of a
+comparison share one object.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from unimix.likelihood.lmm.weights import weighted_rows
 
 FloatArray = npt.NDArray[np.float64]
 KEPT, LARGE = 8, 4_000_000
-"""Evaluations that are kept, and the size of a model's matrices from which only the last one is."""
+"""Number of evaluations that are kept, and the size of a model's matrices above which only the last one is kept."""
 
 
 @dataclass
 class _Known:
-    """What has been worked out: by the bytes of the parameters, and by the kind of search."""
+    """Known evaluations, by the bytes of their parameters, and known optima, by the kind of search."""
 
     evaluations: OrderedDict[bytes, Evaluation] = field(default_factory=OrderedDict)
     optima: dict[tuple[bool, int, bool], Optimum] = field(default_factory=dict)
@@ -40,10 +41,10 @@ class _Known:
 
 @dataclass(frozen=True)
 class LinearCriterion:
-    """The likelihood of a design; its methods take and give parameters in the design's own coordinates.
+    """The likelihood of a design; methods take and return parameters in the design's own coordinates.
 
     Attributes:
-        way_back: From well-scaled coordinates, in which all is worked out, to the design's.
+        way_back: Transformation from well-scaled coordinates, in which all computations run, to the design's.
         data: The reduced data, in well-scaled coordinates.
     """
 
@@ -54,10 +55,10 @@ class LinearCriterion:
 
     @classmethod
     def of(cls, design: Design) -> LinearCriterion:
-        """The criterion of a design, made at the first call and kept with the design.
+        """Return the criterion of a design; it is made at the first call and kept with the design.
 
         Args:
-            design: Gaussian, with one residual variance and one block of group effects at least.
+            design: Gaussian design with one residual variance and at least one block of group effects.
 
         Example:
             >>> import unimix as um
@@ -72,7 +73,7 @@ class LinearCriterion:
 
     @classmethod
     def _made(cls, design: Design) -> LinearCriterion:
-        # Rows scaled by the roots of their weights are the same data but for a constant.
+        # Rows scaled by the square roots of their weights have the same likelihood up to a constant.
         weighted = weighted_rows(design)
         if weighted is not None and weighted.weights is not None:
             own = cls.of(weighted)
@@ -85,12 +86,12 @@ class LinearCriterion:
     # -- points ---------------------------------------------------------------------------------
 
     def at(self, covariances: Sequence[FloatArray], sigma: float, *, reml: bool) -> Evaluation:
-        """What is known at given parameters.
+        """Evaluate the likelihood at given parameters.
 
         Args:
-            covariances: Of each block's effects, shapes (q, q); may be singular.
+            covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular.
             sigma: Residual standard deviation.
-            reml: Whether the restricted likelihood is meant.
+            reml: Whether to use the restricted likelihood.
         """
         key = _key(covariances, sigma, reml=reml)
         if key not in self._places:
@@ -99,7 +100,7 @@ class LinearCriterion:
         return self._places[key]
 
     def at_factors(self, factors: Sequence[FloatArray], sigma: float, *, reml: bool) -> Evaluation:
-        """The same in well-scaled coordinates, by relative lower triangular factors, shapes (q, q)."""
+        """Evaluate the likelihood at relative lower triangular factors, shapes (q, q), in well-scaled coordinates."""
         key = _key(factors, sigma, reml=reml)
         known = self._known.evaluations
         if key not in known:
@@ -107,13 +108,13 @@ class LinearCriterion:
         return known[key]
 
     def at_optimum(self, found: Optimum, *, reml: bool) -> Evaluation:
-        """What is known where a search ended; nothing is worked out twice."""
+        """Evaluation at the end of a search, which reuses the quantities that the search computed."""
         at = Evaluation.of_optimum(self.data, found, reml=reml)
         self._keep(self._known.evaluations, _key(at.factors, at.sigma, reml=reml), at)
         return at
 
     def recognise(self, covariances: Sequence[FloatArray], sigma: float, found: Evaluation) -> None:
-        """Say that parameters in the design's coordinates are those of an evaluation; saves a second one."""
+        """Record that parameters in the design's coordinates belong to an evaluation, to avoid computing it again."""
         self._keep(self._places, _key(covariances, sigma, reml=found.reml), found)
 
     def _keep(self, known: OrderedDict[bytes, Evaluation], key: bytes, found: Evaluation) -> None:
@@ -125,7 +126,7 @@ class LinearCriterion:
     # -- the design's coordinates ---------------------------------------------------------------
 
     def value(self, at: Evaluation) -> float:
-        """(Restricted) log-likelihood at an evaluation's covariances and sigma, with all constants."""
+        """(Restricted) log likelihood at the covariances and sigma of an evaluation, with all constants."""
         return at.log_likelihood() - self.way_back.lost(reml=at.reml)
 
     def beta(self, at: Evaluation) -> FloatArray:
@@ -133,7 +134,7 @@ class LinearCriterion:
         return self.way_back.shift + self.way_back.coefficients @ at.profile.beta
 
     def coefficients_cov(self, matrix: FloatArray) -> FloatArray:
-        """A covariance matrix of fixed effects in well-scaled coordinates, (p, p), in the design's."""
+        """Convert a covariance matrix of fixed effects (p, p) from well-scaled coordinates to the design's."""
         turn = self.way_back.coefficients
         return np.asarray(turn @ matrix @ turn.T)
 
@@ -142,7 +143,7 @@ class LinearCriterion:
         return self.coefficients_cov(at.sigma**2 * at.profile.cov_unscaled)
 
     def effects(self, at: Evaluation) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-        """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of the group effects given all else."""
+        """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of the group effects."""
         turns = [self.way_back.scale * t for t in self.way_back.blocks]
         modes, covariances = at.effects
         return (
@@ -151,49 +152,49 @@ class LinearCriterion:
         )
 
     def covariances(self, factors: Sequence[FloatArray], sigma: float) -> tuple[tuple[FloatArray, ...], float]:
-        """Covariances (q, q) and sigma in the design's coordinates, of relative factors in well-scaled ones."""
+        """Covariances (q, q) and sigma of the design, from relative factors and sigma in well-scaled coordinates."""
         turned = [self.way_back.scale * sigma * t @ f for t, f in zip(self.way_back.blocks, factors, strict=True)]
         return tuple(f @ f.T for f in turned), self.way_back.residual * sigma
 
     def relative(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
-        """Relative lower triangular factors (q, q) in the design's coordinates, of those in well-scaled ones."""
+        """Convert relative lower triangular factors (q, q) from well-scaled coordinates to the design's."""
         covariances, sigma = self.covariances(factors, 1.0)
         return relative_factors(covariances, sigma)
 
     # -- searches -------------------------------------------------------------------------------
 
     def profiled(self, relative: Sequence[FloatArray], *, reml: bool) -> tuple[float, float]:
-        """Log-likelihood with fixed effects and residual variance profiled out; nothing is kept.
+        """Log likelihood with fixed effects and residual variance profiled out; the evaluation is not kept.
 
         Args:
-            relative: Cov / sigma^2 per block, shapes (q, q).
-            reml: Whether the restricted likelihood is meant.
+            relative: Relative covariances Cov / sigma^2 of the blocks, shapes (q, q).
+            reml: Whether to use the restricted likelihood.
 
         Returns:
-            The log-likelihood, and the residual standard deviation that maximises it.
+            The log likelihood, and the residual standard deviation that maximises it.
         """
         found = profile(self.data, self.way_back.relative(relative, 1.0), reml=reml, whole=False)
         return found.value - self.way_back.lost(reml=reml), found.sigma * self.way_back.residual
 
     def likely_starts(self, *, reml: bool, steps: int = 12) -> list[tuple[FloatArray, ...]]:
-        """Relative lower triangular factors (q, q) from which a search should start, best first.
+        """Relative lower triangular factors (q, q) at which a search should start, best first.
 
         Args:
-            reml: Criterion.
-            steps: Number of EM steps from each maximum on a line of variances.
+            reml: Whether to use the restricted likelihood.
+            steps: Number of EM steps from each maximum along a line from small to large variances.
         """
         return [self.relative(factors) for factors in em_starts(self.data, reml=reml, steps=steps)]
 
     def search(
         self, points: Sequence[Evaluation] = (), *, reml: bool, max_steps: int = 200, thorough: bool = True
     ) -> Optimum:
-        """The highest maximum from every likely start and from given points; the part without points is kept.
+        """Find the highest maximum from every likely start and from given points; the result without points is kept.
 
         Args:
-            points: By the same criterion.
-            reml: Criterion.
-            max_steps: Of Newton's method, from each start.
-            thorough: As for :func:`unimix.likelihood.lmm.optimise.search`.
+            points: Evaluations of the same criterion to climb from.
+            reml: Whether to use the restricted likelihood.
+            max_steps: Maximum number of Newton steps from each start.
+            thorough: Whether a small model is also searched from the best of many points off the line of variances.
         """
         kind = (reml, max_steps, thorough)
         known = self._known
@@ -208,7 +209,7 @@ class LinearCriterion:
         return found
 
     def optimum(self, points: Sequence[Evaluation] = (), *, reml: bool) -> Optimum:
-        """The best known maximum: the highest that this or any earlier search came to."""
+        """Return the best known maximum, the highest result of this and all earlier searches."""
         self.search(points, reml=reml)
         return self._known.best[reml]
 

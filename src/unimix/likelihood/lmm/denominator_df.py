@@ -1,10 +1,11 @@
-"""Denominator degrees of freedom of a linear mixed model's fixed effects, from exact derivatives of its likelihood.
+"""Denominator degrees of freedom for fixed effects of linear mixed models, from exact derivatives of the likelihood.
 
-Satterthwaite's: the variance of an estimated variance l'Phi l by the delta method, from the observed information of the
-covariance parameters (Giesbrecht & Burns 1985, Biometrics 41:477; Kuznetsova, Brockhoff & Christensen 2017, J. Stat.
-Softw. 82(13)); for several contrasts together Fai & Cornelius (1996), J. Stat. Comput. Simul. 54:363. Kenward and
-Roger's (1997, Biometrics 53:983): expected information, and a covariance matrix of the fixed effects that is adjusted
-for small samples. Time and memory go by levels, not by the square of rows.
+Satterthwaite's method computes the variance of an estimated variance l'Phi l by the delta method, from the observed
+information of the covariance parameters (Giesbrecht & Burns 1985, Biometrics 41:477; Kuznetsova, Brockhoff &
+Christensen 2017, J. Stat. Softw. 82(13)); several contrasts together follow Fai & Cornelius (1996), J. Stat. Comput.
+Simul. 54:363. Kenward and Roger's method (1997, Biometrics 53:983) has the expected information, and adjusts the
+covariance matrix of the fixed effects for small samples. Time and memory depend on the number of levels, not on the
+square of the number of rows.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """What the covariance parameters' uncertainty does to the covariance matrix of the fixed effects.
+    """Effect of the uncertainty of the covariance parameters on the covariance matrix of the fixed effects.
 
     Attributes:
-        cov: Phi = sigma^2 (X'V^-1 X)^-1, shape (p, p).
-        slopes: Derivatives of Phi by each parameter, shape (d, p, p).
-        information: Their information matrix, shape (d, d).
+        cov: Covariance matrix Phi = sigma^2 (X'V^-1 X)^-1, shape (p, p).
+        slopes: Derivatives of Phi with respect to each covariance parameter, shape (d, p, p).
+        information: Information matrix of the covariance parameters, shape (d, d).
         adjusted: Kenward and Roger's covariance matrix, shape (p, p); None with Satterthwaite's method.
     """
 
@@ -39,7 +40,7 @@ class Uncertainty:
     adjusted: FloatArray | None = None
 
     def variances(self) -> FloatArray:
-        """Covariance matrix of the parameters (d, d), from the directions in which there is information."""
+        """Covariance matrix of the parameters (d, d), from the directions with positive information."""
         scale = np.sqrt(np.maximum(np.abs(np.diag(self.information)), 1e-300))
         values, vectors = np.linalg.eigh(self.information / np.outer(scale, scale))
         kept = values > 1e-8 * max(float(values.max(initial=0.0)), 1e-300)
@@ -50,15 +51,15 @@ class Uncertainty:
 def satterthwaite(
     products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments, *, reml: bool
 ) -> Uncertainty:
-    """Observed information of the relative factors and log sigma, and what they do to Phi.
+    """Observed information of the relative factors and log sigma, and the derivatives of Phi.
 
     Args:
-        products: The model.
+        products: Reduced data.
         factors: Relative lower triangular factors at the estimates, shapes (q, q).
         sigma: Residual standard deviation.
-        at: The criterion there.
-        found: Its moments there.
-        reml: Criterion.
+        at: Profiled criterion at the estimates.
+        found: Moments at the estimates.
+        reml: Whether the criterion is the restricted likelihood.
     """
     gradient, hessian, mixed = _unprofiled(at, found, sigma, reml=reml)
     curve = Curvature(gradient, hessian)
@@ -78,7 +79,7 @@ def satterthwaite(
 
 
 def _unprofiled(at: Profile, found: Moments, sigma: float, *, reml: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Derivatives with sigma held: gradient (c,), Hessian (c, c), and the mixed derivatives with log sigma (c,)."""
+    """Derivatives at fixed sigma: gradient (c,), Hessian (c, c), and mixed derivatives with log sigma (c,)."""
     t, tt, q, quad = traces_and_forms(at, found, reml=reml)
     return -0.5 * t + 0.5 * q / sigma**2, 0.5 * tt - quad / sigma**2, -q / sigma**2
 
@@ -86,19 +87,19 @@ def _unprofiled(at: Profile, found: Moments, sigma: float, *, reml: bool) -> tup
 def kenward_roger(
     products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments
 ) -> Uncertainty:
-    """Expected information of the covariances and sigma^2, in which V is linear, and the adjusted covariance matrix.
+    """Expected information of covariances and sigma^2, in which V is linear, and the adjusted covariance matrix.
 
     Args:
-        products: The model.
+        products: Reduced data.
         factors: Relative factors at the REML estimates, shapes (q, q).
         sigma: Residual standard deviation.
-        at: The restricted criterion there.
-        found: Its moments there.
+        at: Profiled restricted criterion at the estimates.
+        found: Moments at the estimates.
     """
     order = cells(products)
     p, cov = products.p, at.cov_unscaled
     d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
-    # V = sum D_a V_a + I: what belongs to I follows from the rest.
+    # V = sum_a D_a V_a + I: the terms for I follow from those of the V_a.
     a = found.a[:, :p, :p]
     gram = at.state.gram[:p, :p]
     a_full = np.concatenate([a, (gram - np.tensordot(d, a, axes=1))[None]])
@@ -127,11 +128,11 @@ def df_of_contrasts(found: Uncertainty, contrasts: FloatArray) -> FloatArray:
     """Degrees of freedom of single contrasts: 2 v^2 / var(v), v = l'Phi l.
 
     Args:
-        found: From :func:`satterthwaite` or :func:`kenward_roger`, with which a single contrast's are of the same form.
-        contrasts: Shape (m, p).
+        found: Result of :func:`satterthwaite` or :func:`kenward_roger`; both have the same form for a single contrast.
+        contrasts: Contrasts, one per row, shape (m, p).
 
     Returns:
-        Shape (m,).
+        Degrees of freedom, shape (m,).
     """
     w = found.variances()
     v = np.einsum("mp,pr,mr->m", contrasts, found.cov, contrasts)
@@ -141,9 +142,10 @@ def df_of_contrasts(found: Uncertainty, contrasts: FloatArray) -> FloatArray:
 
 
 def f_test(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
-    """F test of contrasts (m, p) together: statistic, numerator and denominator degrees of freedom.
+    """Joint F test of contrasts (m, p): statistic, numerator and denominator degrees of freedom.
 
-    Fai and Cornelius where ``found`` is Satterthwaite's; Kenward and Roger's scaled statistic where it is theirs.
+    The method is that of Fai and Cornelius for Satterthwaite's uncertainty, and Kenward and Roger's scaled statistic
+    for theirs.
     """
     return _kenward_roger_f(found, contrasts, beta) if found.adjusted is not None else _fai(found, contrasts, beta)
 
@@ -164,7 +166,7 @@ def _fai(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[f
 
 
 def _kenward_roger_f(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
-    """Kenward & Roger (1997), section 3, as in pbkrtest (Halekoh & Hojsgaard 2014, J. Stat. Softw. 59(9))."""
+    """F test of Kenward & Roger (1997), section 3, as in pbkrtest (Halekoh & Hojsgaard 2014, J. Stat. Softw. 59(9))."""
     assert found.adjusted is not None  # noqa: S101  the caller's condition
     q = int(np.linalg.matrix_rank(contrasts))
     theta = contrasts.T @ np.linalg.pinv(contrasts @ found.cov @ contrasts.T) @ contrasts
@@ -198,9 +200,9 @@ def observed_covariance(
 ) -> FloatArray:
     """Covariance matrix of the fixed effects from the observed information of all parameters together, shape (p, p).
 
-    What statsmodels and glmmTMB report. It differs from (X'V^-1 X)^-1 by the cross-derivatives, whose expectation is
-    zero: by J Var(theta) J' with J the derivatives of the estimated fixed effects by the variance parameters (Kass &
-    Steffey 1989, J. Am. Stat. Assoc. 84:717-726, eq. 3.5).
+    statsmodels and glmmTMB report this matrix. It exceeds (X'V^-1 X)^-1 by J Var(theta) J', where J holds the
+    derivatives of the estimated fixed effects with respect to the variance parameters (Kass & Steffey 1989, J. Am.
+    Stat. Assoc. 84:717-726, eq. 3.5); the cross-derivatives that cause the difference have expectation zero.
     """
     made = satterthwaite(products, factors, sigma, at, found, reml=reml)
     p = products.p
@@ -209,7 +211,7 @@ def observed_covariance(
     cross = np.empty((p, len(made.information)))
     cross[:, :-1] = (cell_jacobian(products, factors).T @ (found.a @ e)[:, :p]).T / sigma**2
     cross[:, -1] = 2.0 * (at.state.gram @ e)[:p] / sigma**2
-    # The information above has beta profiled out, or integrated; here it is held.
+    # The information above has beta profiled out (ML) or integrated out (REML); here beta is fixed.
     information = made.information + cross.T @ np.linalg.solve(gram, cross)
     spread = Uncertainty(made.cov, made.slopes, information).variances()
     return np.asarray(np.linalg.inv(gram - cross @ spread @ cross.T))

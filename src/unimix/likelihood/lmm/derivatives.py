@@ -1,6 +1,6 @@
-"""First and second derivatives of the likelihood of penalised least squares, analytically, at any point.
+"""Analytic first and second derivatives of the likelihood of a linear mixed model, at any point.
 
-Everything is made of four kinds of moments of V^-1, with R = [X y] and V_a = dV / dD_a: tr V^-1 V_a,
+All derivatives are functions of four kinds of moments of V^-1, with R = [X y] and V_a = dV / dD_a: tr V^-1 V_a,
 tr V^-1 V_a V^-1 V_b, R'V^-1 V_a V^-1 R and R'V^-1 V_a V^-1 V_b V^-1 R. The same moments give Satterthwaite's and
 Kenward and Roger's degrees of freedom.
 """
@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Projected:
-    """Z'V^-1 R and what else both orders of derivatives need.
+    """Z'V^-1 R and other products that both orders of derivatives need.
 
     Attributes:
         h: Z_1'V^-1 R, shape (q, L, r).
@@ -49,12 +49,13 @@ class Projected:
 
 
 def project(products: Products, state: State) -> Projected:
-    """Z'V^-1 [X y] at a state."""
+    """Compute Z'V^-1 [X y] at a state."""
     q, levels = len(products.c), products.c.shape[2]
     reduced = state.right
     if products.rest:
         reduced = reduced - np.asarray(state.between @ state.ks).reshape(reduced.shape)
     half = per_level(state.root, reduced, transpose=True)
+    # Z_1'V^-1 R = C R'(R u - R u2 K s2r), with K = L_2 (I + L_2'S L_2)^-1 L_2'
     h = np.stack([np.einsum("jl,jlr->lr", products.c[i], half) for i in range(q)])
     w = matmul(state.root, products.c.transpose(1, 0, 2))
     if not products.rest:
@@ -64,21 +65,24 @@ def project(products: Products, state: State) -> Projected:
 
 
 def gradient(products: Products, at: Profile, *, reml: bool, projected: Projected | None = None) -> list[FloatArray]:
-    """Derivatives of the profiled criterion by D_k: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k.
+    """Derivatives of the profiled criterion with respect to D_k: symmetric G_k (q, q) with dl = sum_k tr G_k dD_k.
 
-    On the boundary these are the derivatives that count: l is at a maximum over positive semi-definite D where
-    D_k G_k = 0 and no G_k has a positive eigenvalue.
+    G_k = -1/2 sum over levels of (Z_l'P Z_l - f h_l h_l' / y'Py), with h_l = Z_l'V^-1 (y - X beta), f the degrees of
+    freedom, and V^-1 instead of P under ML. These derivatives decide about a maximum on the boundary: over positive
+    semi-definite D it requires D_k G_k = 0 and no G_k with a positive eigenvalue.
     """
     found = project(products, at.state) if projected is None else projected
     p, levels = products.p, products.c.shape[2]
-    e = np.append(-at.beta, 1.0)
+    e = np.append(-at.beta, 1.0)  # R e = y - X beta
     ratio = at.freedom / at.quadratic
-    h = found.h @ e
-    trace = _level_sums(found.w, found.w)
+    h = found.h @ e  # Z_1'V^-1 (y - X beta)
+    trace = _level_sums(found.w, found.w)  # sum over levels of Z_l'V_1^-1 Z_l = w'w
     outer = h @ h.T
     if reml:
+        # P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1
         trace -= _weighted(found.h[:, :, :p], at.cov_unscaled)
     if products.rest:
+        # Z_1'V^-1 Z_1 = Z_1'V_1^-1 Z_1 - N K N' with N = Z_1'V_1^-1 Z_2
         parts = [found.n[i * levels : (i + 1) * levels] for i in range(len(trace))]
         for i, j in itertools.combinations_with_replacement(range(len(trace)), 2):
             taken = total(at.state.k, gram_of(parts[i], parts[j]))
@@ -93,6 +97,7 @@ def gradient(products: Products, at: Profile, *, reml: bool, projected: Projecte
         start = stop
     if not products.rest:
         return result
+    # Z_2'V^-1 Z_2 = S - S K S with S = Z_2'V_1^-1 Z_2
     ks = at.state.k @ at.state.s22
     turned = sparse.csr_array(ks.T) if sparse.issparse(ks) else np.asarray(ks).T
     h2 = found.h2 @ e
@@ -122,30 +127,30 @@ def _entries(a: Matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int
 
 
 def _level_sums(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Sum of a'b over levels, shapes (q, q, L)."""
+    """Sum of a'b over levels, for arrays of shape (q, q, L)."""
     q = a.shape[1]
     return np.array([[np.vdot(a[:, i], b[:, j]) for j in range(q)] for i in range(q)])
 
 
 def _weighted(h: FloatArray, cov: FloatArray) -> FloatArray:
-    """Sum over levels of h cov h', shapes (q, L, p) and (p, p)."""
+    """Sum over levels of h cov h', for h of shape (q, L, p) and cov of shape (p, p)."""
     q = len(h)
     turned = h @ cov
     return np.array([[np.vdot(turned[i], h[j]) for j in range(q)] for i in range(q)])
 
 
 def by_factor(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> FloatArray:
-    """Derivatives by the elements of lower triangular factors, in the order of :func:`.pack`."""
+    """Derivatives with respect to the elements of lower triangular factors, in the order of :func:`.pack`."""
     parts = []
     for g, f in zip(gradients, factors, strict=True):
-        full = 2.0 * g @ f
+        full = 2.0 * g @ f  # dl / dL = 2 G L, because D = LL'
         parts += [full[i, : i + 1] for i in range(len(f))]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of V^-1 over the cells a, b, of which there are c; r = p + 1, the last of [X y] being y.
+    """Moments of V^-1 for the c cells a, b of D; r = p + 1, and the last column of R = [X y] is y.
 
     Attributes:
         t: tr V^-1 V_a, shape (c,).
@@ -161,7 +166,7 @@ class Moments:
 
 
 def moments(products: Products, state: State, projected: Projected | None = None) -> Moments:
-    """All moments at a state; costs a few gradients."""
+    """Compute all moments at a state, at the cost of a few gradients."""
     found = project(products, state) if projected is None else projected
     order = cells(products)
     c, r = len(order), found.h.shape[2]
@@ -180,6 +185,7 @@ def moments(products: Products, state: State, projected: Projected | None = None
             wide[a] = np.zeros((q, q))
             wide[a][own, own] = units[a]
             turned = np.tensordot(wide[a], found.h, axes=1)
+            # R'V^-1 V_a V^-1 R = sum_l h_l'E_a h_l, with h = Z'V^-1 R
             a_moment[a] = found.h.reshape(q * levels, r).T @ turned.reshape(q * levels, r)
             for row in range(q):
                 joint[row, :, a] = np.einsum("il,ilr->lr", found.w[row], turned)
@@ -189,11 +195,13 @@ def moments(products: Products, state: State, projected: Projected | None = None
             turned = np.einsum("ij,ljr->lir", units[a], here)
             a_moment[a] = np.einsum("lir,lis->rs", here, turned)
             other[own_rows, a] = turned.reshape(-1, r)
+    # R'V^-1 V_a V^-1 V_b V^-1 R = (E_a h)'(Z'V^-1 Z)(E_b h); within the first factor Z_l'V_1^-1 Z_l = w'w
     flat = joint.reshape(q * levels, c * r)
     aa = flat.T @ flat
     g = matmul(found.w.transpose(1, 0, 2), found.w)
     t, tt = _traces_of_first(g, wide, firsts, c)
     if products.rest:
+        # Z'V^-1 Z = Z'V_1^-1 Z - Z'V_1^-1 Z_2 K Z_2'V_1^-1 Z, applied to both parts of E_a h
         beside = np.asarray(state.between.T @ flat)
         f2 = other.reshape(m, c * r)
         s_f2 = np.asarray(state.s22 @ f2)
@@ -246,11 +254,11 @@ def _add_rest(
     t: FloatArray,
     tt: FloatArray,
 ) -> None:
-    """What the other factors change in the traces, in place."""
+    """Add the contributions of the other factors to the traces, in place."""
     order = cells(products)
     k_s = state.k @ state.s22
     y = _identity_less(k_s)
-    g22 = state.s22 @ y
+    g22 = state.s22 @ y  # Z_2'V^-1 Z_2 = S (I - K S)
     by_cell: dict[int, Matrix] = {}
     for b, (k, i, j) in enumerate(order):
         if b not in firsts:
@@ -287,11 +295,11 @@ def _everywhere(a: FloatArray, levels: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Curvature:
-    """Second-order pieces of the profiled criterion in the cells of D.
+    """Gradient and Hessian of the profiled criterion in the cells of D.
 
     Attributes:
-        gradient: dl / dD_a, shape (c,); an off-diagonal cell moves both of its elements.
-        hessian: d2l / dD_a dD_b, shape (c, c).
+        gradient: Derivatives dl / dD_a, shape (c,); an off-diagonal cell stands for both of its elements.
+        hessian: Second derivatives d2l / dD_a dD_b, shape (c, c).
     """
 
     gradient: FloatArray
@@ -299,7 +307,7 @@ class Curvature:
 
 
 def curvature(at: Profile, found: Moments, *, reml: bool) -> Curvature:
-    """Gradient and Hessian of the profiled criterion in the cells of D.
+    """Compute the gradient and Hessian of the profiled criterion in the cells of D.
 
     With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom:
     l_a = -t_a / 2 + f q_a / (2 y'Py), l_ab = tr(P V_a P V_b) / 2 - f Q_ab / y'Py + f q_a q_b / (2 (y'Py)^2);
@@ -314,25 +322,28 @@ def curvature(at: Profile, found: Moments, *, reml: bool) -> Curvature:
 def traces_and_forms(
     at: Profile, found: Moments, *, reml: bool
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Tr P V_a (c,), tr P V_a P V_b (c, c), q_a (c,) and Q_ab (c, c); under ML the traces are of V^-1."""
+    """Traces tr P V_a (c,) and tr P V_a P V_b (c, c), q_a (c,) and Q_ab (c, c); under ML the traces are of V^-1."""
     p = len(at.beta)
     e = np.append(-at.beta, 1.0)
     cov = at.cov_unscaled
     ax, axx = found.a @ e, found.a[:, :p, :p]
-    q = ax @ e
+    q = ax @ e  # q_a = (y - X beta)'V^-1 V_a V^-1 (y - X beta)
     xy = ax[:, :p]
+    # Q_ab = e'A_ab e - (e'A_a)_x (X'V^-1 X)^-1 (A_b e)_x, with A_a and A_ab the moments and _x their X columns
     quad = found.aa @ e @ e - xy @ cov @ xy.T
     t, tt = found.t, found.tt
     if reml:
+        # tr P V_a = tr V^-1 V_a - tr A_a,xx (X'V^-1 X)^-1
         turned = axx @ cov
         t = t - np.trace(turned, axis1=1, axis2=2)
+        # tr P V_a P V_b = tr V^-1 V_a V^-1 V_b - 2 tr A_ab,xx C + tr A_a,xx C A_b,xx C, with C = (X'V^-1 X)^-1
         tt = tt - 2.0 * np.tensordot(found.aa[:, :, :p, :p], cov, axes=([2, 3], [1, 0]))
         tt = tt + np.tensordot(turned, turned, axes=([1, 2], [2, 1]))
     return t, tt, q, quad
 
 
 def in_factors(found: Curvature, products: Products, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Gradient (c,) and Hessian (c, c) by the elements of the lower triangular factors: D = LL' is quadratic in L."""
+    """Gradient (c,) and Hessian (c, c) with respect to the elements of the lower triangular factors L, D = LL'."""
     order = cells(products)
     jacobian = cell_jacobian(products, factors)
     second = np.zeros((len(order), len(order)))
@@ -342,17 +353,18 @@ def in_factors(found: Curvature, products: Products, factors: Sequence[FloatArra
             b = place[k, row, j]
             cell = (k, max(i, row), min(i, row))
             second[a, b] += found.gradient[place[cell]] * (2.0 if row == i else 1.0)
+    # H_L = J'H_D J + sum_a (dl / dD_a) d2 D_a / dL dL'; D is quadratic in L
     return jacobian.T @ found.gradient, jacobian.T @ found.hessian @ jacobian + second
 
 
 def cell_jacobian(products: Products, factors: Sequence[FloatArray]) -> FloatArray:
-    """Derivatives of the cells of D (rows) by the elements of the lower triangular factors (columns), shape (c, c)."""
+    """Derivatives of the cells of D (rows) with respect to the elements of the factors (columns), shape (c, c)."""
     order = cells(products)
     found = np.zeros((len(order), len(order)))
     place = {cell: a for a, cell in enumerate(order)}
     for a, (k, i, j) in enumerate(order):
         for row in range(len(factors[k])):
-            # dL_ij moves row i of D: dD_ir = L_rj, and D_ii twice as much.
+            # L_ij changes row i of D: dD_ir / dL_ij = L_rj, and twice that for D_ii.
             cell = (k, max(i, row), min(i, row))
             found[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
     return found

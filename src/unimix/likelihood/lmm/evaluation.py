@@ -1,4 +1,4 @@
-"""A linear mixed model's (restricted) likelihood at one point: every quantity is made when first asked for, once."""
+"""The (restricted) likelihood of a linear mixed model at one point, whose quantities are computed on demand."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The likelihood at given covariances and residual standard deviation, in well-scaled coordinates.
+    """Likelihood at given covariances and residual standard deviation, in well-scaled coordinates.
 
     Attributes:
         data: The reduced data.
-        factors: Relative factors, lower triangular, shapes (q, q).
+        factors: Relative lower triangular factors, shapes (q, q).
         sigma: Residual standard deviation.
-        reml: Whether the restricted likelihood is meant.
+        reml: Whether the criterion is the restricted likelihood.
     """
 
     data: Products
@@ -38,14 +38,14 @@ class Evaluation:
 
     @classmethod
     def of_optimum(cls, data: Products, found: Optimum, *, reml: bool) -> Evaluation:
-        """Where a search ended, at the sigma that maximises the likelihood there."""
+        """Evaluation at the end of a search, at the sigma that maximises the likelihood there."""
         made = cls(data, tuple(found.factors), found.profile.sigma, reml)
         made.__dict__["profile"] = found.profile
         return made
 
     @cached_property
     def profile(self) -> Profile:
-        """The criterion with fixed effects and residual variance profiled out."""
+        """Criterion with fixed effects and residual variance profiled out."""
         return penalised_least_squares.profile(self.data, self.factors, reml=self.reml)
 
     @cached_property
@@ -57,11 +57,11 @@ class Evaluation:
         return moments(self.data, self.profile.state, self._projected)
 
     def log_likelihood(self, beta: FloatArray | None = None, *, reml: bool | None = None) -> float:
-        """At the given sigma; under ML also at given fixed effects (p,) instead of the best ones.
+        """Log likelihood at the evaluation's sigma; under ML optionally at given fixed effects (p,).
 
         Args:
-            beta: Fixed effects in well-scaled coordinates.
-            reml: The other criterion at the same parameters, if it differs from the evaluation's.
+            beta: Fixed effects in well-scaled coordinates, shape (p,); None for the maximising ones.
+            reml: Whether to use the restricted likelihood; None for the evaluation's criterion.
         """
         reml = self.reml if reml is None else reml
         at = self.profile
@@ -71,39 +71,39 @@ class Evaluation:
 
     @cached_property
     def gradient(self) -> list[FloatArray]:
-        """Derivatives by the relative covariances, symmetric, shapes (q, q)."""
+        """Symmetric derivatives with respect to the relative covariances, shapes (q, q)."""
         return gradient(self.data, self.profile, reml=self.reml, projected=self._projected)
 
     @cached_property
     def scaled_gradient(self) -> float:
-        """Largest element of the gradient by the factors, each in units of its size (at least 0.1 residual SD)."""
+        """Largest derivative with respect to an element of the factors, times its size (at least 0.1 residual SD)."""
         return scaled_gradient(self.gradient, self.factors)
 
     @cached_property
     def curvature(self) -> tuple[FloatArray, FloatArray]:
-        """Gradient (c,) and Hessian (c, c) of the profiled criterion by the elements of the factors."""
+        """Gradient (c,) and Hessian (c, c) of the profiled criterion in the elements of the factors."""
         found = curvature(self.profile, self._moments, reml=self.reml)
         return in_factors(found, self.data, self.factors)
 
     @cached_property
     def newton_decrement(self) -> float:
-        """Log-likelihood that a Newton step promises, zero elements held; infinity where there is no maximum."""
+        """Remaining improvement (half the squared Newton decrement), zero elements held; infinity without a maximum."""
         return newton_decrement(self.factors, *self.curvature)
 
     @cached_property
     def remaining_gain(self) -> float:
-        """The same, or what a step from the boundary is seen to gain, if that is more."""
+        """Larger of :attr:`newton_decrement` and the observed improvement of a step away from the boundary."""
         escape = leave_boundary(self.data, list(self.factors), reml=self.reml, at=self.profile)[1]
         return max(self.newton_decrement, escape)
 
     @property
     def singular(self) -> bool:
-        """Whether a covariance matrix lies on its boundary, whatever the units of its columns."""
+        """Whether a covariance matrix is singular, independent of the units of its columns."""
         return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in self.factors)
 
     @cached_property
     def uphill(self) -> Optimum:
-        """The maximum that lies uphill of the point."""
+        """Maximum that a climb from this point reaches."""
         return climb(self.data, self.factors, reml=self.reml)
 
     @cached_property
@@ -114,18 +114,18 @@ class Evaluation:
 
     @cached_property
     def satterthwaite(self) -> Uncertainty:
-        """What the uncertainty of the covariance parameters does to that of the fixed effects, by Satterthwaite."""
+        """Uncertainty of the fixed effects from that of the covariance parameters, by Satterthwaite's method."""
         return denominator_df.satterthwaite(
             self.data, self.factors, self.sigma, self.profile, self._moments, reml=self.reml
         )
 
     @cached_property
     def kenward_roger(self) -> Uncertainty:
-        """The same by Kenward and Roger; of REML estimates."""
+        """Uncertainty of the fixed effects by Kenward and Roger's method, at REML estimates."""
         return denominator_df.kenward_roger(self.data, self.factors, self.sigma, self.profile, self._moments)
 
     def uncertainty(self, df_method: str) -> Uncertainty:
-        """By the name of the method: satterthwaite or kenward-roger."""
+        """Uncertainty by the method of this name, ``satterthwaite`` or ``kenward-roger``."""
         return self.kenward_roger if df_method == "kenward-roger" else self.satterthwaite
 
     def observed_covariance(self, beta: FloatArray) -> FloatArray:

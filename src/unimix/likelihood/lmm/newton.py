@@ -1,6 +1,6 @@
-"""Newton's method for a maximum, in a trust region.
+"""Newton's method for a maximum, with a trust region.
 
-Nocedal & Wright (2006), Numerical Optimization, 2nd ed., chapter 4.
+Source: Nocedal & Wright (2006), Numerical Optimization, 2nd ed., chapter 4.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 ENOUGH = 1e-9
-"""Log-likelihood below which nothing is worth another step."""
+"""Improvement of the log likelihood below which the search stops."""
 
 
 @dataclass(frozen=True)
 class Ascent:
-    """Where a search ended.
+    """Result of a search.
 
     Attributes:
-        at: The point, shape (d,).
-        value: The function there.
-        gain: What Newton's method still promises; along directions of positive curvature, by its size.
-        steps: Evaluations of second derivatives.
+        at: Final point, shape (d,).
+        value: Value of the function at the final point.
+        gain: Remaining improvement (half the squared Newton decrement); directions of positive curvature count by its
+            absolute size.
+        steps: Number of evaluations of second derivatives.
     """
 
     at: FloatArray
@@ -42,14 +43,14 @@ def ascend(
     unit: Callable[[FloatArray], FloatArray],
     max_steps: int,
 ) -> Ascent:
-    """Climb to a maximum; saddles are left along their direction of positive curvature.
+    """Climb to a maximum; at a saddle the search follows the direction of positive curvature.
 
     Args:
-        start: Shape (d,).
-        value: The function; -inf where it does not exist.
-        derivatives: Gradient (d,) and Hessian (d, d).
-        unit: Size of a unit step of each parameter at a point, shape (d,).
-        max_steps: Evaluations of second derivatives.
+        start: Starting point, shape (d,).
+        value: Function to maximise; -inf where it does not exist.
+        derivatives: Function that returns the gradient (d,) and the Hessian (d, d).
+        unit: Function that returns the size of a unit step of each parameter at a point, shape (d,).
+        max_steps: Maximum number of evaluations of second derivatives.
     """
     x, here = start, value(start)
     radius, steps, gain = 1.0, 0, np.inf
@@ -85,7 +86,7 @@ def _step(
     radius: float,
     value: Callable[[FloatArray], float],
 ) -> tuple[FloatArray, float, float] | None:
-    """The next point, the function there and the next radius; None where no step leads up."""
+    """Next point, value there and next radius; None if no step increases the function."""
     while radius > 1e-12:
         step = bounded(slope, values, radius)
         trial = x + size * (vectors @ step)
@@ -103,7 +104,7 @@ def _step(
 
 
 def bounded(slope: FloatArray, values: FloatArray, radius: float) -> FloatArray:
-    """The step that maximises slope's - s'diag(values)s / 2 within a radius, all of shape (d,)."""
+    """Step s that maximises slope's - s'diag(values)s / 2 within a radius; all arrays have shape (d,)."""
     least = max(0.0, -float(values[0]) * (1 + 1e-6))
     floor = 1e-14 * max(float(np.abs(values).max()), 1e-300)
 
@@ -120,24 +121,24 @@ def bounded(slope: FloatArray, values: FloatArray, radius: float) -> FloatArray:
 
 
 class Derivatives(Protocol):
-    """A function at B points of d parameters: value (B,), gradient (B, d) and Hessian (B, d, d)."""
+    """Value (B,), gradient (B, d) and Hessian (B, d, d) of a function at B points of d parameters."""
 
     @property
     def value(self) -> FloatArray:
-        """-inf where the function does not exist."""
+        """Values, shape (B,); -inf where the function does not exist."""
 
     @property
     def gradient(self) -> FloatArray:
-        """First derivatives."""
+        """First derivatives, shape (B, d)."""
 
     @property
     def hessian(self) -> FloatArray:
-        """Second derivatives."""
+        """Second derivatives, shape (B, d, d)."""
 
 
 @dataclass
 class _Climbers:
-    """Where several searches are; arrays along the first axis."""
+    """State of several searches, one per entry of the first axis."""
 
     x: FloatArray
     here: FloatArray
@@ -154,13 +155,13 @@ def ascend_together(
     unit: Callable[[FloatArray], FloatArray],
     max_steps: int,
 ) -> list[Ascent]:
-    """:func:`ascend` from several starts at once, each in a trust region of its own.
+    """Apply :func:`ascend` to several starts at once, each with its own trust region.
 
     Args:
-        starts: Shape (B, d).
-        derivatives: The function with its derivatives at points (B, d).
-        unit: Size of a unit step of each parameter at points, shape (B, d).
-        max_steps: Evaluations of second derivatives from each start.
+        starts: Starting points, shape (B, d).
+        derivatives: Function of points (B, d) that returns values and derivatives.
+        unit: Function that returns the size of a unit step of each parameter at points, shape (B, d).
+        max_steps: Maximum number of evaluations of second derivatives from each start.
     """
     first = derivatives(starts)
     b = len(starts)
@@ -201,7 +202,7 @@ def _try(
     slope: FloatArray,
     derivatives: Callable[[FloatArray], Derivatives],
 ) -> npt.NDArray[np.int64]:
-    """Move every active climber up, or give it up where no step leads there; returns those that moved."""
+    """Move every active search uphill, or stop it if no step increases the function; return those that moved."""
     moved, waiting = [], np.arange(len(active))
     while len(waiting):
         who = active[waiting]
@@ -228,7 +229,7 @@ def _try(
 
 
 def bounded_together(slope: FloatArray, values: FloatArray, radius: FloatArray) -> FloatArray:
-    """:func:`bounded` for several points: slopes and values (B, d), radii (B,)."""
+    """Apply :func:`bounded` to several points: slopes and values (B, d), radii (B,)."""
     if not slope.shape[1]:
         return slope
     least = np.maximum(0.0, -values[:, 0] * (1 + 1e-6))

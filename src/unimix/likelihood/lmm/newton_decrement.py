@@ -1,4 +1,4 @@
-"""How much log-likelihood a Newton step from given covariance parameters promises."""
+"""Remaining improvement of the log likelihood at given parameters, from a Newton step."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from unimix.likelihood.response import row_log_likelihood
 FloatArray = npt.NDArray[np.float64]
 
 WORTHWHILE = 1e-4
-"""Log-likelihood that a search must not leave behind; it moves an estimate by about a hundredth of its error."""
+"""Remaining improvement that a search must not exceed; it moves an estimate by about 0.01 standard errors."""
 
 
 NOTICEABLE = 1e-3
-"""Log-likelihood below the best known that is a fault: less moves no estimate by more than a twentieth of its error."""
+"""Shortfall from the best known log likelihood that is a fault; a smaller one moves no estimate by 0.05 SE."""
 
 
 def stopped_short(gain: float) -> str:
-    """What to say of a search that left more than :data:`WORTHWHILE` behind."""
-    return f"the search stopped short of the optimum: about {gain:.2g} log-likelihood is left to gain"
+    """Message about a search whose remaining improvement exceeds :data:`WORTHWHILE`."""
+    return f"the search stopped short of the optimum: a Newton step would raise the log-likelihood by about {gain:.2g}"
 
 
 def is_at_optimum(gain: float, curvature: float, *, singular: bool) -> tuple[bool, tuple[str, ...]]:
-    """Whether a search ended at a maximum, by numbers: texts and rules of an engine's own check change by version.
+    """Decide from derivatives whether a search ended at a maximum; engines' own checks change between versions.
 
     Args:
-        gain: What a Newton step promises, in units of the log-likelihood; NaN where the derivatives failed.
-        curvature: Least eigenvalue of the Hessian, relative to the largest.
-        singular: At the boundary the curvature may have any sign.
+        gain: Remaining improvement (half the squared Newton decrement), in units of the log likelihood; NaN if the
+            derivatives failed.
+        curvature: Smallest eigenvalue of the negative Hessian, relative to the largest.
+        singular: Whether the fit is on the boundary, where the curvature may have any sign.
 
     Returns:
-        The answer, and why not.
+        Whether the point is a maximum, and the reasons if it is not.
     """
     if not np.isfinite(gain):
         return False, ("the search ended where the likelihood has no maximum",)
     if gain > WORTHWHILE:
         return False, (stopped_short(gain),)
     if curvature < -1e-3 and not singular:
-        return False, ("the search ended where the likelihood is no maximum (a direction of negative curvature)",)
+        return False, ("the search ended at a point that is not a maximum (a direction of negative curvature)",)
     return True, ()
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """The neighbourhood of a point.
+    """Curvature of the likelihood at a point.
 
     Attributes:
-        gain: What a Newton step promises, in units of the log-likelihood; infinity where the Hessian is not negative
-            definite.
-        beta_cov: Inverse of the observed information in the fixed effects, the other parameters estimated, (p, p); None
-            where there is none.
-        value: Log-likelihood at the point.
+        gain: Remaining improvement (half the squared Newton decrement), in units of the log likelihood; infinity if the
+            Hessian is not negative definite.
+        beta_cov: Covariance matrix of the fixed effects from the observed information of all parameters, shape (p, p);
+            None if it does not exist.
+        value: Log likelihood at the point.
     """
 
     gain: float
@@ -75,19 +76,19 @@ def curvature_of_laplace(
     zero: FloatArray | None = None,
     nodes: int = 1,
 ) -> Curvature:
-    """The curvature of Laplace's approximation over covariance factors, fixed effects and dispersion parameters.
+    """Curvature of Laplace's approximation in covariance factors, fixed effects and dispersion parameters.
 
-    By central differences with steps relative to each element of the factors (or to its row), so that very large and
-    very small variances are differentiated equally well. Elements that are zero stay there.
+    The derivatives are central differences with steps relative to each element of the factors (or to its row), so that
+    very large and very small variances are differentiated equally well. Elements that are zero are held at zero.
 
     Args:
-        design: Of a generalised model.
+        design: Design of a generalised model.
         beta: Fixed effects, shape (p,).
-        covariances: Covariance of each block's effects, shapes (q, q).
+        covariances: Covariance matrix of each block's effects, shapes (q, q).
         parameters: Dispersion parameters, shape (k,).
-        expected: As for :func:`unimix.likelihood.glmm.laplace.laplace`.
-        zero: Logit of the probability of a structural zero, shape (n,), held fixed.
-        nodes: Of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
+        expected: Whether the determinant has the expected information instead of the observed one.
+        zero: Logit of the probability of a structural zero, shape (n,), which is held fixed.
+        nodes: Number of nodes of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's approximation.
     """
     factors = relative_factors(tuple(covariances), 1.0)
     cells = [(k, i, j) for k, f in enumerate(factors) for i in range(len(f)) for j in range(i + 1) if f[i, j] != 0]
@@ -136,7 +137,7 @@ def differences(value: Callable[[dict[int, float]], float], m: int) -> tuple[Flo
     """Gradient (m,) and Hessian (m, m) of a function by central differences.
 
     Args:
-        value: The function, of moves in units of each parameter's step.
+        value: Function of moves, by index of the parameter, in units of the parameter's step.
         m: Number of parameters.
     """
     here = value({})
@@ -152,7 +153,7 @@ def differences(value: Callable[[dict[int, float]], float], m: int) -> tuple[Flo
 
 
 def newton_gain(gradient: FloatArray, hessian: FloatArray) -> float:
-    """g'H^-1 g / 2: infinity where the Hessian (m, m) is not negative definite."""
+    """Half the squared Newton decrement, -g'H^-1 g / 2; infinity if the Hessian (m, m) is not negative definite."""
     scale = np.sqrt(np.abs(np.diag(hessian)))
     if not (np.isfinite(hessian).all() and (scale > 0).all()):
         return float("inf")

@@ -1,4 +1,4 @@
-"""Models without predictors: intercept and group effects alone."""
+"""Null models, which have an intercept and group effects but no predictors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NullModel:
-    """Its maximum of the likelihood (by Laplace's approximation where there are group effects).
+    """Estimates of a null model by maximum likelihood (Laplace's approximation if there are group effects).
 
     Attributes:
-        mean: Expected response at effects and offset of zero.
+        mean: Expected response for group effects and offset of zero.
         parameters: Dispersion parameters, shape (k,).
-        log_likelihood: With all constants.
+        log_likelihood: Maximum of the log likelihood, with all constants.
     """
 
     mean: float
@@ -32,10 +32,10 @@ class NullModel:
 
 
 def null_model(design: Design) -> NullModel:
-    """Fit it to the response of a design, with its offset, weights and group effects.
+    """Fit the null model to the response of a design, with its offset, weights and group effects.
 
     Raises:
-        FitError: If its likelihood has no maximum that can be found.
+        FitError: If the search finds no maximum of the likelihood.
     """
     alone = replace(design, x=np.ones((design.n, 1)), fixed_names=("Intercept",), zero=None, dispersion=None)
     criterion = LaplaceCriterion.of(alone)
@@ -51,11 +51,11 @@ def null_model(design: Design) -> NullModel:
 
 
 def between_and_within(design: Design, block: RandomBlock) -> tuple[float, float]:
-    """Standard deviations of a response between and within levels: REML of the linear model y ~ 1 + (1 | g).
+    """Standard deviations of a response between and within levels, by REML for the linear model y ~ 1 + (1 | g).
 
     Args:
-        design: For the response and its weights.
-        block: For the levels.
+        design: Design that holds the response and its weights.
+        block: Block that holds the levels.
     """
     ones = np.ones((design.n, 1))
     alone = replace(block, terms=("Intercept",), z=ones, structure="us")

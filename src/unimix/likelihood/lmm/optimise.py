@@ -1,9 +1,9 @@
-"""The maximum of a linear mixed model's (restricted) likelihood over its covariance parameters.
+"""Maximisation of the (restricted) likelihood of a linear mixed model over its covariance parameters.
 
-Newton's method with the exact Hessian, in the elements of the relative factors. A likelihood can have several maxima,
-and every point with a zero variance is stationary in the factors: the search starts from every maximum on a line from
-small to large variances (:mod:`unimix.likelihood.lmm.search`), and where it ends on the boundary it looks at the
-derivatives by D itself, whether one leads back inside.
+The search is Newton's method with the exact Hessian in the elements of the relative factors. A likelihood can have
+several maxima, and every point with a zero variance is stationary in the factors. The search therefore starts from
+every maximum on a line from small to large variances (:mod:`unimix.likelihood.lmm.search`), and where it ends on the
+boundary it uses the derivatives with respect to D to decide whether the likelihood increases towards the inside.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from unimix.likelihood.lmm.reduced_data import Products
 FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
 ZERO = 1e-6
-"""Element of a unit-free relative factor that counts as zero."""
+"""Size of an element of a unit-free relative factor below which it counts as zero."""
 LEFT = 1e-5
-"""Log-likelihood that a finished search may leave; rounding hides as much where effects are a thousand residual SDs."""
+"""Remaining improvement of a finished search; rounding error is as large if effects are a thousand residual SDs."""
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where a search ended.
+    """Result of a search.
 
     Attributes:
-        factors: Relative factors, lower triangular, shapes (q, q).
-        profile: The criterion there.
-        gain: Log-likelihood that Newton's method still promises.
-        escape: Log-likelihood that a step away from the boundary was seen to gain at the end.
-        steps: Evaluations with second derivatives.
-        finished: Whether neither promises more than rounding.
+        factors: Relative lower triangular factors, shapes (q, q).
+        profile: Profiled criterion at the factors.
+        gain: Remaining improvement (half the squared Newton decrement).
+        escape: Observed improvement of a step away from the boundary at the end of the search.
+        steps: Number of evaluations with second derivatives.
+        finished: Whether neither improvement exceeds rounding error.
     """
 
     factors: Factors
@@ -50,13 +50,13 @@ class Optimum:
 
 
 def climb(products: Products, start: Sequence[FloatArray], *, reml: bool, max_steps: int = 200) -> Optimum:
-    """The maximum that lies uphill of a start.
+    """Climb from a start to a maximum.
 
     Args:
-        products: The model.
+        products: Reduced data.
         start: Relative factors, shapes (q, q).
-        reml: Criterion.
-        max_steps: Evaluations with second derivatives.
+        reml: Whether to use the restricted likelihood.
+        max_steps: Maximum number of evaluations with second derivatives.
     """
     factors, steps, escape = lower_triangular(start), 0, 0.0
     for _ in range(20):
@@ -72,7 +72,7 @@ def climb(products: Products, start: Sequence[FloatArray], *, reml: bool, max_st
 
 
 def lower_triangular(factors: Sequence[FloatArray]) -> Factors:
-    """Lower triangular factors of the same D, with diagonals that are not negative."""
+    """Lower triangular factors of the same D, with non-negative diagonals."""
     found = []
     for f in factors:
         r = np.linalg.qr(f.T, mode="r")
@@ -81,7 +81,7 @@ def lower_triangular(factors: Sequence[FloatArray]) -> Factors:
 
 
 def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool) -> tuple[Factors, float, int]:
-    """Trust-region steps until none promises anything."""
+    """Take trust-region steps until none improves the criterion."""
 
     def derivatives(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         return curvature_at(products, unpack(products, theta), reml=reml)
@@ -90,7 +90,7 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
         pack(factors),
         lambda theta: trial_value(products, unpack(products, theta), reml=reml),
         derivatives,
-        lambda theta: np.maximum(np.abs(theta), 0.1),  # elements of large factors move further
+        lambda theta: np.maximum(np.abs(theta), 0.1),  # larger elements may take larger steps
         max_steps,
     )
     return lower_triangular(unpack(products, found.at)), found.gain, found.steps
@@ -99,7 +99,7 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
 def leave_boundary(
     products: Products, factors: Factors, *, reml: bool, at: Profile | None = None
 ) -> tuple[Factors, float]:
-    """The best of some steps from the boundary of positive semi-definite D, and what it gains."""
+    """Best of several steps from the boundary of positive semi-definite D, and its improvement."""
     at = at or profile(products, factors, reml=reml)
     best, gained = factors, 0.0
     for new in steps_from_boundary(factors, gradient(products, at, reml=reml)):
@@ -110,14 +110,15 @@ def leave_boundary(
 
 
 def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArray]) -> list[Factors]:
-    """Factors near those on the boundary where the likelihood may be higher; none where no block lies on it.
+    """Factors near the given ones at which the likelihood may be higher; none if no block lies on the boundary.
 
-    Two kinds of steps cannot be seen in the elements of a triangular factor: into the null space of D, where the
-    derivative by D has a positive eigenvalue, and turns of the factor that a zero on its diagonal hides.
+    The elements of a triangular factor do not show two kinds of steps: steps into the null space of D along which the
+    derivative with respect to D has a positive eigenvalue, and rotations of the factor that a zero on its diagonal
+    hides.
 
     Args:
-        factors: Relative factors, lower triangular, shapes (q, q).
-        slopes: Derivatives by D there, symmetric, shapes (q, q).
+        factors: Relative lower triangular factors, shapes (q, q).
+        slopes: Symmetric derivatives with respect to D at the factors, shapes (q, q).
     """
     found: list[Factors] = []
     for k, (f, g) in enumerate(zip(factors, slopes, strict=True)):
@@ -135,34 +136,34 @@ def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArr
 
 
 def scaled_gradient(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> float:
-    """Largest element of the gradient by the factors, each in units of its size (or of a tenth of a residual SD).
+    """Largest derivative with respect to an element of the factors, times its size (at least 0.1 residual SD).
 
     Args:
-        gradients: Derivatives by the covariances, shapes (q, q).
-        factors: Relative factors, lower triangular, shapes (q, q).
+        gradients: Derivatives with respect to the covariances, shapes (q, q).
+        factors: Relative lower triangular factors, shapes (q, q).
     """
     slope = by_factor(gradients, factors)
     return float(np.abs(slope * np.maximum(np.abs(pack(factors)), 0.1)).max(initial=0.0))
 
 
 def newton_decrement(factors: Sequence[FloatArray], slope: FloatArray, hessian: FloatArray) -> float:
-    """What a Newton step by the exact derivatives promises, in units of the log-likelihood.
+    """Half the squared Newton decrement from exact derivatives, in units of the log likelihood.
 
-    Elements of the factors that are zero stay there: derivatives by them tell nothing.
+    Elements of the factors that are zero are held at zero, because the derivatives at zero are not informative.
 
     Args:
-        factors: Relative factors, lower triangular, shapes (q, q).
-        slope: Gradient by their elements, shape (c,).
-        hessian: Shape (c, c).
+        factors: Relative lower triangular factors, shapes (q, q).
+        slope: Gradient in the elements of the factors, shape (c,).
+        hessian: Hessian in the elements of the factors, shape (c, c).
 
     Returns:
-        Infinity where the Hessian is not negative definite.
+        Remaining improvement; infinity if the Hessian is not negative definite.
     """
     moving = np.flatnonzero(np.abs(pack(factors)) > ZERO)
     return newton_gain(slope[moving], hessian[np.ix_(moving, moving)]) if len(moving) else 0.0
 
 
 def curvature_at(products: Products, factors: Factors, *, reml: bool) -> tuple[FloatArray, FloatArray]:
-    """Gradient (c,) and Hessian (c, c) of the profiled criterion by the elements of the factors."""
+    """Gradient (c,) and Hessian (c, c) of the profiled criterion in the elements of the factors."""
     at = profile(products, factors, reml=reml)
     return in_factors(curvature(at, moments(products, at.state), reml=reml), products, factors)

@@ -1,11 +1,11 @@
-"""The (restricted) likelihood of the linear mixed model by penalised least squares, its gradient and Hessian.
+"""The (restricted) likelihood of the linear mixed model by penalised least squares.
 
     y = X beta + sum_k Z_k b_k + e,   b_k ~ N(0, sigma^2 L_k L_k'),   e ~ N(0, sigma^2 W^-1),
     V = I + sum_k Z_k D_k Z_k'
 
-with D_k = L_k L_k' relative to sigma^2 on every level. beta and sigma are profiled out (Bates, Maechler, Bolker and
+with D_k = L_k L_k', relative to sigma^2, for every level. beta and sigma are profiled out (Bates, Maechler, Bolker and
 Walker 2015, J. Stat. Softw. 67(1), section 3.4). V is linear in D. With V_a = dV / dD_a and
-P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1 all derivatives are traces and quadratic forms (Harville 1977, J. Am. Stat.
+P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1, all derivatives are traces and quadratic forms (Harville 1977, J. Am. Stat.
 Assoc. 72:320, section 5):
 
     d log|V| = tr V^-1 V_a,   d log|X'V^-1 X| + d log|V| = tr P V_a,   d y'Py = -y'P V_a P y,   dP = -P V_a P.
@@ -31,16 +31,16 @@ Cell = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class State:
-    """V^-1 at one point, in parts.
+    """Parts of V^-1 at one point.
 
     Attributes:
-        root: R with R'R = (I + C'DC)^-1 per level, lower triangular, shape (q, q, L).
-        right: R u: the whitened coordinates of [X y], shape (q, L, p + 1).
-        between: R u2: those of the other factors' columns, shape (q * L, m).
+        root: Lower triangular R with R'R = (I + C'DC)^-1 per level, shape (q, q, L).
+        right: Whitened coordinates R u of [X y], shape (q, L, p + 1).
+        between: Whitened coordinates R u2 of the columns of the other factors, shape (q * L, m).
         s22: Z_2'V_1^-1 Z_2, shape (m, m).
         s2r: Z_2'V_1^-1 [X y], shape (m, p + 1).
-        k: L_2 (I + L_2'S L_2)^-1 L_2' with S = ``s22``, shape (m, m).
-        ks: K times ``s2r``, shape (m, p + 1).
+        k: K = L_2 (I + L_2'S L_2)^-1 L_2' with S = ``s22``, shape (m, m).
+        ks: Product K ``s2r``, shape (m, p + 1).
         gram: [X y]'V^-1 [X y], shape (p + 1, p + 1).
         log_det: log|V|.
     """
@@ -58,16 +58,16 @@ class State:
 
 @dataclass(frozen=True)
 class Profile:
-    """The criterion at one point.
+    """Profiled criterion at one point.
 
     Attributes:
         value: (Restricted) log-likelihood with all constants, in lme4's convention.
         sigma: Residual standard deviation that maximises it.
         beta: Generalised least-squares estimates, shape (p,).
         cov_unscaled: (X'V^-1 X)^-1, shape (p, p).
-        quadratic: y'Py.
-        freedom: n - p under REML, else n.
-        state: What it was made of.
+        quadratic: Quadratic form y'Py.
+        freedom: n - p under REML, n under ML.
+        state: Parts of V^-1 from which the criterion was computed.
     """
 
     value: float
@@ -80,12 +80,12 @@ class Profile:
 
 
 def cells(products: Products) -> list[Cell]:
-    """The covariance parameters in order: block by block, the lower triangle row by row."""
+    """List the covariance parameters in order: block by block, the lower triangle row by row."""
     return [(k, i, j) for k, (q, _) in enumerate(products.sizes) for i in range(q) for j in range(i + 1)]
 
 
 def unpack(products: Products, theta: FloatArray) -> list[FloatArray]:
-    """Lower triangular factors (q, q) from their elements in the order of :func:`cells`."""
+    """Make lower triangular factors (q, q) from their elements in the order of :func:`cells`."""
     factors = [np.zeros((q, q)) for q, _ in products.sizes]
     for value, (k, i, j) in zip(theta, cells(products), strict=True):
         factors[k][i, j] = value
@@ -93,18 +93,18 @@ def unpack(products: Products, theta: FloatArray) -> list[FloatArray]:
 
 
 def pack(factors: Sequence[FloatArray]) -> FloatArray:
-    """The elements of lower triangular factors in the order of :func:`cells`."""
+    """Elements of lower triangular factors in the order of :func:`cells`, shape (c,)."""
     parts = [f[i, : i + 1] for f in factors for i in range(len(f))]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
 def stacked(products: Products, matrices: Sequence[FloatArray]) -> FloatArray:
-    """Block-diagonal matrix of the stacked blocks' (q, q) matrices."""
+    """Block-diagonal matrix of the (q, q) matrices of the stacked blocks."""
     return np.asarray(linalg.block_diag(*(matrices[k] for k in products.first)))
 
 
 def over_levels(products: Products, matrices: Sequence[FloatArray]) -> Matrix:
-    """The other blocks' (q, q) matrices, once per level, shape (m, m); dense where that is small."""
+    """Block-diagonal matrix of the other blocks' (q, q) matrices, once per level, shape (m, m); dense if small."""
     if products.m <= SMALL and products.pieces is None:
         found, start = np.zeros((products.m, products.m)), 0
         for k in products.rest:
@@ -118,7 +118,7 @@ def over_levels(products: Products, matrices: Sequence[FloatArray]) -> Matrix:
 
 
 def matmul(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Products of small matrices per level, shapes (q, r, L) and (r, s, L)."""
+    """Products of small matrices per level, of shapes (q, r, L) and (r, s, L)."""
     found = a[:, 0, None] * b[None, 0]
     for k in range(1, len(b)):
         found += a[:, k, None] * b[None, k]
@@ -126,7 +126,7 @@ def matmul(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def times_levels(a: FloatArray, x: Matrix) -> Matrix:
-    """Matrices per level, shape (q, q, L), times columns with rows ``i * L + l``, shape (q * L, m)."""
+    """Multiply columns with rows ``i * L + l``, shape (q * L, m), by one matrix per level, shape (q, q, L)."""
     q, levels = len(a), a.shape[2]
     if not sparse.issparse(x):
         own = np.asarray(x).reshape(q, levels, -1)
@@ -142,13 +142,13 @@ def times_levels(a: FloatArray, x: Matrix) -> Matrix:
 
 
 def gram_of(a: Matrix, b: Matrix) -> Matrix:
-    """A'B."""
+    """Compute A'B."""
     found = a.T @ b
     return sparse.csr_array(found) if sparse.issparse(found) else np.asarray(found)
 
 
 def total(a: Matrix, b: Matrix) -> float:
-    """Sum of the products of all entries."""
+    """Sum of the products of corresponding entries, tr A'B."""
     if sparse.issparse(a) or sparse.issparse(b):
         left, right = (a, b) if sparse.issparse(a) else (b, a)
         return float(left.multiply(right).sum())
@@ -156,7 +156,7 @@ def total(a: Matrix, b: Matrix) -> float:
 
 
 def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool = True) -> State:
-    """V^-1 at given factors L_k (q, q); without ``whole`` only what the value needs, and ``k`` stays empty."""
+    """Compute V^-1 at factors L_k (q, q); without ``whole`` only the parts that the value needs, and ``k`` is empty."""
     q, levels = len(products.c), products.c.shape[2]
     turned = (stacked(products, factors).T @ products.c.reshape(q, q * levels)).reshape(q, q, levels)
     inner = matmul(turned.transpose(1, 0, 2), turned)
@@ -181,7 +181,7 @@ def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool =
         solved = linalg.solve_triangular(lower, turned_right, lower=True, check_finite=False)
         ks = spread @ linalg.solve_triangular(lower, solved, lower=True, trans="T", check_finite=False)
         return State(root, right, between, s22, s2r, np.zeros((0, 0)), ks, gram - solved.T @ solved, log_det + more)
-    # By halves: an explicit inverse would lose the small eigenvalues, where the data say most.
+    # Square roots instead of an explicit inverse, which would lose the small eigenvalues (where data inform most).
     half, more = half_inverse(inside, products.pieces)
     solved = half @ turned_right
     wide = half @ spread.T
@@ -190,11 +190,11 @@ def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool =
 
 
 def half_inverse(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> tuple[Matrix, float]:
-    """H with H'H = (I + A)^-1, and log|I + A|, of a positive semi-definite matrix.
+    """Compute H with H'H = (I + A)^-1, and log|I + A|, for a positive semi-definite matrix A.
 
     Args:
-        a: Shape (m, m); dense without pieces, else sparse.
-        pieces: Indices of its diagonal blocks, outside which it is zero; None for a single one.
+        a: Matrix A, shape (m, m); dense without pieces, sparse with them.
+        pieces: Indices of the diagonal blocks of A, outside which it is zero; None for a single block.
     """
     if pieces is None:
         lower = linalg.cholesky(_one_more(a), lower=True, overwrite_a=True, check_finite=False)
@@ -228,29 +228,29 @@ def half_inverse(a: Matrix, pieces: Sequence[npt.NDArray[np.int64]] | None) -> t
 
 
 def _one_more(a: Matrix) -> FloatArray:
-    """I + A, dense."""
+    """Dense matrix I + A."""
     dense = a.toarray() if sparse.issparse(a) else np.array(a)
     dense.flat[:: len(dense) + 1] += 1.0
     return np.asarray(dense)
 
 
 def profile(products: Products, factors: Sequence[FloatArray], *, reml: bool, whole: bool = True) -> Profile:
-    """The criterion at given relative factors, fixed effects and residual variance profiled out.
+    """Criterion at given relative factors, with fixed effects and residual variance profiled out.
 
     Args:
-        products: From :func:`unimix.likelihood.lmm.reduced_data.form`.
-        factors: L_k per block, shapes (q, q); any square roots of D_k.
-        reml: Whether the restricted likelihood is meant.
-        whole: False leaves out what derivatives alone need.
+        products: Reduced data, from :func:`unimix.likelihood.lmm.reduced_data.form`.
+        factors: Square roots L_k of D_k, shapes (q, q), which need not be triangular.
+        reml: Whether to use the restricted likelihood.
+        whole: Whether to compute the parts that only derivatives need.
 
     Raises:
-        numpy.linalg.LinAlgError: If the point is out of numerical reach.
+        numpy.linalg.LinAlgError: If the criterion cannot be computed at the point in floating point.
     """
     return profile_of(products, state_at(products, factors, whole=whole), reml=reml)
 
 
 def profile_of(products: Products, state: State, *, reml: bool) -> Profile:
-    """:func:`profile` where V^-1 is known already."""
+    """Compute :func:`profile` from a known V^-1."""
     p, n = products.p, products.n
     lower = np.linalg.cholesky(state.gram)
     half = np.linalg.solve(lower[:p, :p], np.eye(p))
@@ -264,9 +264,9 @@ def profile_of(products: Products, state: State, *, reml: bool) -> Profile:
     return Profile(float(value), float(np.sqrt(sigma2)), beta, half.T @ half, quadratic, freedom, state)
 
 
-@np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may be out of reach
+@np.errstate(invalid="ignore", divide="ignore", over="ignore")  # a trial step may overflow
 def trial_value(products: Products, factors: Sequence[FloatArray], *, reml: bool) -> float:
-    """The criterion at relative factors, shapes (q, q); -inf where it is out of numerical reach."""
+    """Criterion at relative factors, shapes (q, q); -inf if it cannot be computed in floating point."""
     try:
         value = profile(products, factors, reml=reml, whole=False).value
     except np.linalg.LinAlgError:
@@ -277,12 +277,12 @@ def trial_value(products: Products, factors: Sequence[FloatArray], *, reml: bool
 def log_likelihood(
     products: Products, factors: Sequence[FloatArray], sigma: float, beta: FloatArray | None = None, *, reml: bool
 ) -> float:
-    """The same with the residual standard deviation given, and beta too where it is not profiled out (ML)."""
+    """Log likelihood at given factors and residual standard deviation; under ML optionally at given beta (p,)."""
     return at_sigma(products, profile(products, factors, reml=reml), sigma, beta, reml=reml)
 
 
 def at_sigma(products: Products, at: Profile, sigma: float, beta: FloatArray | None = None, *, reml: bool) -> float:
-    """:func:`log_likelihood` where the profiled criterion is known already."""
+    """Compute :func:`log_likelihood` from a known profiled criterion."""
     quadratic = at.quadratic
     if beta is not None and not reml:
         off = beta - at.beta

@@ -1,11 +1,12 @@
-"""All that the likelihood of a linear mixed model needs of the data, formed once.
+"""Reduction of the data of a linear mixed model to the quantities that its likelihood needs.
 
-The blocks of the grouping factor with most effects come first, stacked to q columns per level. With Z_l the rows of
-level l, Z_l'Z_l = C_l C_l' and Z_l = Q_l C_l', where Q_l has orthonormal columns (and zero ones where Z_l lacks rank),
-y, X and the columns Z_2 of all other factors enter by their coordinates Q_l'[X y] and Q_l'Z_2 and by the cross-products
-of what is left. V_1 = I + Z_1 D Z_1' then has V_1^-1 = I - QQ' + Q (I + C'DC)^-1 Q': a sum of positive terms, in which
-nothing cancels, whatever the size of D. An evaluation costs by levels, not by rows. Blocked as in MixedModels.jl
-(documentation, "Details of the parameter estimation").
+The blocks of the grouping factor with most effects come first, stacked to q columns per level. Let Z_l be the rows of
+level l, with Z_l'Z_l = C_l C_l' and Z_l = Q_l C_l', where Q_l has orthonormal columns (and zero columns if Z_l lacks
+rank). Then y, X and the columns Z_2 of all other factors enter through their coordinates Q_l'[X y] and Q_l'Z_2 and
+through the cross-products of the residuals. V_1 = I + Z_1 D Z_1' has the inverse
+V_1^-1 = I - QQ' + Q (I + C'DC)^-1 Q', a sum of positive terms in which nothing cancels, whatever the size of D. The
+cost of an evaluation depends on the number of levels, not of rows. The blocks follow MixedModels.jl (documentation,
+"Details of the parameter estimation").
 """
 
 from __future__ import annotations
@@ -24,34 +25,34 @@ from unimix.likelihood.posterior.marginal import split_blocks
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Matrix: TypeAlias = Any
-"""Dense or sparse (csr), of floats."""
+"""Matrix of floats, dense or sparse (csr)."""
 
 SMALL = 100
-"""Up to this many effects of the other factors a single dense matrix is quicker than pieces."""
+"""Number of effects of the other factors up to which a single dense matrix is faster than pieces."""
 DENSE = 0.15
-"""Share of entries that are not zero, from which a sparse matrix is slower than a dense one."""
+"""Share of non-zero entries above which a sparse matrix is slower than a dense one."""
 NOTHING = 1e-12
-"""Relative size below which the square of a column that others explain is rounding."""
+"""Relative size below which the residual sum of squares of a column is rounding error."""
 
 
 @dataclass(frozen=True)
 class Products:
-    """The data of a linear mixed model, reduced; rows are scaled by the root of their weights.
+    """Reduced data of a linear mixed model, whose rows are scaled by the square roots of their weights.
 
     Attributes:
         n: Number of rows.
         p: Number of fixed effects.
-        log_weights: sum(log w) / 2.
-        sizes: (q, L) of every block, in the design's order.
+        log_weights: Constant sum(log w) / 2.
+        sizes: Numbers of columns and levels, (q, L), of every block, in the design's order.
         first: Indices of the blocks that are stacked.
         rest: Indices of the other blocks, whose m effects are ordered by block, level and column.
-        c: C per level, shape (q, q, L).
-        u: Q'[X y], shape (q, L, p + 1).
-        within: [X y]'(I - QQ')[X y], shape (p + 1, p + 1).
-        u2: Q'Z_2, shape (q * L, m), row ``i * L + l`` for coordinate i of level l.
-        within2: Z_2'(I - QQ')Z_2, shape (m, m).
-        within_right: Z_2'(I - QQ')[X y], shape (m, p + 1).
-        pieces: Indices of the effects that rows tie together, one array per independent set; None for a single set.
+        c: Factors C of all levels, shape (q, q, L).
+        u: Coordinates Q'[X y], shape (q, L, p + 1).
+        within: Cross-products [X y]'(I - QQ')[X y], shape (p + 1, p + 1).
+        u2: Coordinates Q'Z_2, shape (q * L, m), row ``i * L + l`` for coordinate i of level l.
+        within2: Cross-products Z_2'(I - QQ')Z_2, shape (m, m).
+        within_right: Cross-products Z_2'(I - QQ')[X y], shape (m, p + 1).
+        pieces: Indices of the effects in each independent set of levels, one array per set; None for a single set.
     """
 
     n: int
@@ -80,10 +81,11 @@ class Products:
 
 
 def form(design: Design) -> Products:
-    """Reduce a linear mixed model.
+    """Reduce the data of a linear mixed model.
 
     Args:
-        design: Gaussian, without offset (subtract it first); X of full rank; unstructured blocks, one at least.
+        design: Gaussian design without an offset (subtract it first), with X of full rank and at least one block, all
+            of them unstructured.
     """
     root = None if design.weights is None else np.sqrt(design.weights)
     right = np.column_stack([design.x, design.y])
@@ -124,7 +126,7 @@ def form(design: Design) -> Products:
 
 
 def n_dense_effects(design: Design) -> int:
-    """Number of effects that the largest dense matrix is formed for."""
+    """Number of rows of the largest dense matrix of effects."""
     if not design.blocks:
         return 0
     m, pieces = _other_effects(design, split_blocks(design.blocks)[1])
@@ -132,7 +134,7 @@ def n_dense_effects(design: Design) -> int:
 
 
 def independent_pieces(design: Design) -> list[IntArray] | None:
-    """Effects outside the largest factor in sets that no row ties together; None for one set, held as dense matrix."""
+    """Independent sets of effects outside the largest factor; None for one set, which is a dense matrix."""
     return _other_effects(design, split_blocks(design.blocks)[1])[1]
 
 
@@ -148,7 +150,7 @@ def _grams(z: FloatArray, per_level: Callable[[FloatArray], FloatArray]) -> Floa
 
 
 def _roots(grams: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """C with CC' = Z'Z per level, and the C^+' for which Z C^+' = Q, shapes (q, q, L)."""
+    """Matrices C with CC' = Z'Z per level, and C^+' with Z C^+' = Q, shapes (q, q, L)."""
     if len(grams) == 1:
         c = np.sqrt(grams)
         return c, np.divide(1.0, c, out=np.zeros_like(c), where=c > 0)
@@ -195,7 +197,7 @@ def _other_factors(
 
 
 def _spread(block: RandomBlock, root: FloatArray | None) -> sparse.csr_array:
-    """Z of one block, shape (n, L * q), column ``level * q + j``."""
+    """Matrix Z of one block, shape (n, L * q), with column ``level * q + j``."""
     z = block.z if root is None else root[:, None] * block.z
     n, q = z.shape
     columns = block.codes[:, None] * q + np.arange(q)
@@ -203,7 +205,7 @@ def _spread(block: RandomBlock, root: FloatArray | None) -> sparse.csr_array:
 
 
 def _other_effects(design: Design, rest: Sequence[int]) -> tuple[int, list[IntArray] | None]:
-    """How many effects the other factors have, and which of them belong together; None if all do."""
+    """Number of effects of the other factors, and their independent sets; None for a single set."""
     m = sum(design.blocks[k].q * design.blocks[k].n_levels for k in rest)
     if m <= SMALL:
         return m, None

@@ -1,6 +1,6 @@
-"""The highest maximum of a linear mixed model's likelihood that can be found, from every likely start.
+"""Search for the highest maximum of the likelihood of a linear mixed model, from every likely start.
 
-The starts of a small model are climbed from together, in dense matrices; those of a large one in turn.
+The search climbs from all starts of a small model together, in dense matrices, and from those of a large model in turn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unimix.likelihood.lmm.starts import Factors, line, line_starts, peaks, scat
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 1e-6
-"""Relative covariances, in units of the larger of one and their own size, closer than which two points are one."""
+"""Distance of relative covariances, in units of their size (at least one), below which two points are the same."""
 
 
 def search(
@@ -31,21 +31,21 @@ def search(
     max_steps: int = 200,
     thorough: bool = True,
 ) -> Optimum:
-    """The highest maximum that can be found.
+    """Find the highest maximum.
 
     Args:
-        products: The model, its random columns of mean square one.
-        further: Other points to climb from.
-        reml: Criterion.
-        max_steps: From each start.
-        thorough: Also from the best of many points off the line, where the model is small.
+        products: Reduced data, with random columns of mean square one.
+        further: Relative factors, shapes (q, q), of further points to climb from.
+        reml: Whether to use the restricted likelihood.
+        max_steps: Maximum number of steps from each start.
+        thorough: Whether to climb also from the best of many points off the line, if the model is small.
     """
     thorough = thorough and worth_scattering(products)
     if stackable(products):
         try:
             return _together(products, further, reml=reml, max_steps=max_steps, thorough=thorough)
         except np.linalg.LinAlgError:
-            pass  # one of the points lies out of numerical reach: each by itself
+            pass  # the criterion cannot be computed at one of the points: climb from each separately
     begun: list[Sequence[FloatArray]] = [*line_starts(products, reml=reml), *further]
     if thorough:
         points = scattered(products)
@@ -58,7 +58,7 @@ def search(
 def _together(
     products: Products, further: Sequence[Sequence[FloatArray]], *, reml: bool, max_steps: int, thorough: bool
 ) -> Optimum:
-    """All starts of a small model at once."""
+    """Climb from all starts of a small model at once."""
     model = small_model(products, reml=reml)
     equal, points = line(products), scattered(products) if thorough else []
     values = model.values(_stacked([*equal, *points]))
@@ -70,7 +70,7 @@ def _together(
         climbed = ascend_together(
             waiting,
             model.at,
-            lambda theta: np.maximum(np.abs(theta), 0.1),  # elements of large factors move further
+            lambda theta: np.maximum(np.abs(theta), 0.1),  # larger elements may take larger steps
             max_steps - steps // len(begun),
         )
         steps += sum(c.steps for c in climbed)
@@ -86,12 +86,12 @@ def _together(
 
 
 def _stacked(points: Sequence[Sequence[FloatArray]]) -> list[FloatArray]:
-    """Factors of several points, per block, shapes (B, q, q)."""
+    """Stack the factors of several points per block, shapes (B, q, q)."""
     return [np.array([factors[k] for factors in points]) for k in range(len(points[0]))]
 
 
 def _distinct(model: SmallModel, ends: Sequence[Ascent]) -> list[Ascent]:
-    """The different ends of several searches, best first, with factors whose diagonals are not negative."""
+    """Distinct ends of several searches, best first, with factors that have non-negative diagonals."""
     order = sorted(ends, key=lambda end: -end.value)
     factors = model.factors(np.array([end.at for end in order]))
     theta = model.theta(factors)
@@ -105,7 +105,7 @@ def _distinct(model: SmallModel, ends: Sequence[Ascent]) -> list[Ascent]:
 
 
 def _leave(model: SmallModel, ends: Sequence[FloatArray]) -> tuple[FloatArray, list[float]]:
-    """The best steps from the boundary that are worth a search, shape (B, d), and what each end gains by its own."""
+    """Steps from the boundary that deserve a search, shape (B, d), and the improvement of the best step of each end."""
     here = model.at(np.array(ends))
     tried: list[tuple[int, Factors]] = []
     for k, theta in enumerate(ends):

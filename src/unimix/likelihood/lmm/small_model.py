@@ -1,8 +1,8 @@
-"""The likelihood of a linear mixed model at many points at once, with all its derivatives.
+"""Likelihood of a small linear mixed model at many points at once, with all its derivatives.
 
-Points are stacked along an axis, so that a search from many starts costs a few calls of NumPy for each step. With one
-grouping factor everything goes level by level (:class:`OneFactor`); with several, few effects stand in dense matrices
-(:class:`SeveralFactors`).
+Points are stacked along an axis, so that a search from many starts needs only a few calls of NumPy for each step. A
+model with one grouping factor is computed level by level (:class:`OneFactor`); one with several factors and few effects
+is computed with dense matrices (:class:`SeveralFactors`).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from unimix.likelihood.lmm.reduced_data import NOTHING, Products
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 RANK = 1e-15
-"""Eigenvalue of scaled cross-products, relative to the largest, that counts as zero."""
+"""Eigenvalue of scaled cross-products, relative to the largest, below which it counts as zero."""
 MOST_DENSE, MOST_IN_LEVELS = 60, 5000
-"""Group effects of several factors, and of one, up to which points are stacked."""
+"""Largest numbers of group effects, of several factors and of one, for which points are stacked."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """The profiled criterion at B points, with d covariance parameters.
+    """Profiled criterion at B points of d covariance parameters.
 
     Attributes:
         theta: Elements of the relative factors, shape (B, d).
-        value: (Restricted) log-likelihood, -inf out of numerical reach, shape (B,).
-        by_cell: Derivatives by the cells of D, shape (B, d).
-        gradient: By the elements of the factors, shape (B, d).
-        hessian: Shape (B, d, d).
+        value: (Restricted) log likelihood, shape (B,); -inf where it cannot be computed in floating point.
+        by_cell: Derivatives with respect to the cells of D, shape (B, d).
+        gradient: Derivatives with respect to the elements of the factors, shape (B, d).
+        hessian: Second derivatives with respect to the elements of the factors, shape (B, d, d).
     """
 
     theta: FloatArray
@@ -49,7 +49,7 @@ class Points:
 
 @dataclass(frozen=True)
 class StackedMoments:
-    """:class:`unimix.likelihood.lmm.derivatives.Moments` at B points; r = p + 1.
+    """Moments as in :class:`unimix.likelihood.lmm.derivatives.Moments`, at B points; r = p + 1.
 
     Attributes:
         gram: [X y]'V^-1 [X y], shape (B, r, r).
@@ -75,7 +75,7 @@ def stackable(products: Products) -> bool:
 
 
 def small_model(products: Products, *, reml: bool) -> SmallModel:
-    """The model at many points at once, by one factor or by several."""
+    """Make the model with one factor or with several, as the data require."""
     return (SeveralFactors if products.rest else OneFactor)(products, reml=reml)
 
 
@@ -83,8 +83,8 @@ class SmallModel(ABC):
     """A linear mixed model that is evaluated at many points at once.
 
     Args:
-        products: The reduced data.
-        reml: Whether the restricted likelihood is meant.
+        products: Reduced data.
+        reml: Whether to use the restricted likelihood.
     """
 
     def __init__(self, products: Products, *, reml: bool) -> None:
@@ -94,15 +94,15 @@ class SmallModel(ABC):
 
     @abstractmethod
     def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """[X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at factors, any square roots of D, shapes (B, q, q)."""
+        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at square roots of D, shapes (B, q, q)."""
 
     @abstractmethod
     def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
-        """The moments of V^-1 at factors, shapes (B, q, q)."""
+        """Compute the moments of V^-1 at factors, shapes (B, q, q)."""
 
     @cached_property
     def _bends(self) -> FloatArray:
-        """Second derivatives of the cells of D = LL' by the elements of L, shape (d, d, d); D is quadratic in L."""
+        """Second derivatives of the cells of D = LL' with respect to the elements of L, shape (d, d, d)."""
         d = len(self.cells)
         place = {cell: a for a, cell in enumerate(self.cells)}
         found = np.zeros((d, d, d))
@@ -113,14 +113,14 @@ class SmallModel(ABC):
         return found
 
     def factors(self, theta: FloatArray) -> list[FloatArray]:
-        """Lower triangular factors per block, shapes (B, q, q), of their elements (B, d)."""
+        """Make lower triangular factors per block, shapes (B, q, q), from their elements (B, d)."""
         made = [np.zeros((len(theta), q, q)) for q, _ in self.products.sizes]
         for a, (k, i, j) in enumerate(self.cells):
             made[k][:, i, j] = theta[:, a]
         return made
 
     def theta(self, factors: Sequence[FloatArray]) -> FloatArray:
-        """Elements (B, d) of the lower triangular factors of the same D, whose diagonals are not negative.
+        """Elements (B, d) of the lower triangular factors of the same D, with non-negative diagonals.
 
         Args:
             factors: Any square roots of D, shapes (B, q, q) or wider.
@@ -132,13 +132,13 @@ class SmallModel(ABC):
             lower.append((signs[:, :, None] * r).transpose(0, 2, 1))
         return np.stack([lower[k][:, i, j] for k, i, j in self.cells], axis=1)
 
-    @np.errstate(all="ignore")  # a trial step may be out of reach
+    @np.errstate(all="ignore")  # a trial step may overflow
     def values(self, factors: Sequence[FloatArray]) -> FloatArray:
-        """The criterion at factors, any square roots of D, shapes (B, q, q); -inf out of numerical reach."""
+        """Criterion at square roots of D, shapes (B, q, q); -inf where it cannot be computed in floating point."""
         return self._profiled(*self.grams(factors))[0]
 
     def _profiled(self, gram: FloatArray, log_det: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Value (B,), y'Py (B,), [-beta, 1] (B, p + 1) and (X'V^-1 X)^-1 (B, p, p)."""
+        """Value (B,), y'Py (B,), [-beta, 1] (B, p + 1) and (X'V^-1 X)^-1 (B, p, p) of the profiled criterion."""
         p, bad = self.products.p, ~(np.isfinite(gram).all(axis=(1, 2)) & np.isfinite(log_det))
         gram = np.where(bad[:, None, None], np.eye(p + 1), gram)
         lower = np.linalg.cholesky(gram)
@@ -154,10 +154,10 @@ class SmallModel(ABC):
 
     @np.errstate(all="ignore")
     def at(self, theta: FloatArray) -> Points:
-        """The criterion with gradient and Hessian at elements of factors (B, d).
+        """Criterion, gradient and Hessian at elements of factors (B, d).
 
-        With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom, as in
-        :func:`unimix.likelihood.lmm.derivatives.curvature`.
+        The formulas are those of :func:`unimix.likelihood.lmm.derivatives.curvature`, with q_a = y'P V_a P y,
+        Q_ab = y'P V_a P V_b P y and f the degrees of freedom.
         """
         found = self.moments(self.factors(theta))
         value, quadratic, e, cov = self._profiled(found.gram, found.log_det)
@@ -182,7 +182,7 @@ class SmallModel(ABC):
         return Points(theta, value, by_cell, gradient, (hessian + hessian.transpose(0, 2, 1)) / 2)
 
     def by_covariance(self, by_cell: FloatArray) -> list[FloatArray]:
-        """Symmetric G_k (q, q) with dl = sum_k tr G_k dD_k, of derivatives by the cells of one point (d,)."""
+        """Convert derivatives in the cells at one point (d,) to symmetric G_k (q, q) with dl = sum_k tr G_k dD_k."""
         found = [np.zeros((q, q)) for q, _ in self.products.sizes]
         for slope, (k, i, j) in zip(by_cell, self.cells, strict=True):
             found[k][i, j] = found[k][j, i] = slope if i == j else 0.5 * slope
@@ -190,10 +190,10 @@ class SmallModel(ABC):
 
 
 class OneFactor(SmallModel):
-    """One grouping factor: V^-1 is block diagonal, and the levels of all points stand side by side."""
+    """Model with one grouping factor: V^-1 is block diagonal, and arrays hold the levels of all points side by side."""
 
     def _whitened(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """R with R'R = (I + C'DC)^-1 (q, q, B, L), R u (q, B, L, r), [X y]'V^-1 [X y] and log|V|."""
+        """Compute R with R'R = (I + C'DC)^-1 (q, q, B, L), R u (q, B, L, r), [X y]'V^-1 [X y] and log|V|."""
         data = self.products
         q, levels, b = len(data.c), data.c.shape[2], len(factors[0])
         whole, start = np.zeros((b, q, q)), 0
@@ -216,12 +216,12 @@ class OneFactor(SmallModel):
         return root, right, gram, np.where(bad.reshape(b, levels).any(axis=1), np.inf, log_det)
 
     def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """As :meth:`SmallModel.grams`."""
+        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at square roots of D, shapes (B, q, q)."""
         return self._whitened(factors)[2:]
 
     @cached_property
     def _units(self) -> FloatArray:
-        """E_a on the stacked columns of a level, shape (d, q, q)."""
+        """Matrices E_a = dD / dD_a of the stacked columns of a level, shape (d, q, q)."""
         first, sizes = self.products.first, self.products.sizes
         starts = {k: sum(sizes[other][0] for other in first[:place]) for place, k in enumerate(first)}
         found = np.zeros((len(self.cells), len(self.products.c), len(self.products.c)))
@@ -230,7 +230,7 @@ class OneFactor(SmallModel):
         return found
 
     def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
-        """As :meth:`SmallModel.moments`; H_l = (R C')'(R C') and h_l = C R'R u per level."""
+        """Compute the moments of V^-1 from H_l = (R C')'(R C') and h_l = C R'R u per level."""
         root, right, gram, log_det = self._whitened(factors)
         c, units = self.products.c, self._units
         q, levels = len(c), c.shape[2]
@@ -256,15 +256,15 @@ class OneFactor(SmallModel):
 
 
 class SeveralFactors(SmallModel):
-    """Several grouping factors with few effects, in dense matrices.
+    """Model with several grouping factors and few effects, in dense matrices.
 
-    The reduced data are an ordinary least-squares problem with few rows: R = [Z X y] with R'R the cross-products of all
-    columns. With U = Z L and A = I + U'U, the ridge regression S = A^-1 U'R of all columns on U gives
+    The reduced data form an ordinary least-squares problem with few rows, R = [Z X y], where R'R are the cross-products
+    of all columns. With U = Z L and A = I + U'U, the ridge regression S = A^-1 U'R of all columns on U gives
 
         R'V^-1 R = (R - U S)'(R - U S) + S'S,   log|V| = log|A|,
 
-    sums of squares in which nothing cancels. R'V^-1 R holds H = Z'V^-1 Z, h = Z'V^-1 [X y] and [X y]'V^-1 [X y], of
-    which all moments are made: with V_a = Z E_a Z',
+    which are sums of squares without cancellation. R'V^-1 R contains H = Z'V^-1 Z, h = Z'V^-1 [X y] and
+    [X y]'V^-1 [X y], from which all moments follow: with V_a = Z E_a Z',
 
         tr V^-1 V_a = tr E_a H,   tr V^-1 V_a V^-1 V_b = tr E_a H E_b H,   R'V^-1 V_a V^-1 V_b V^-1 R = h'E_a H E_b h.
     """
@@ -280,7 +280,7 @@ class SeveralFactors(SmallModel):
         return int(self._starts[-1])
 
     def _stacked_rows(self) -> tuple[FloatArray, FloatArray]:
-        """Z (N, m) and [X y] (N, p + 1): coordinates within the first factor, then a root of what is left."""
+        """Matrices Z (N, m) and [X y] (N, p + 1): coordinates within the first factor, then a root of the rest."""
         data = self.products
         q, levels = len(data.c), data.c.shape[2]
         r, rest = data.p + 1, data.m
@@ -311,7 +311,7 @@ class SeveralFactors(SmallModel):
 
     @cached_property
     def _sources(self) -> IntArray:
-        """For each cell a the rows of H that are the rows of E_a H, shape (d, m); m stands for a row of zeros."""
+        """Indices of the rows of H that form E_a H for each cell a, shape (d, m); index m is a row of zeros."""
         found = np.full((len(self.cells), self.m), self.m)
         for a, (k, i, j) in enumerate(self.cells):
             q, levels = self.products.sizes[k]
@@ -320,7 +320,7 @@ class SeveralFactors(SmallModel):
         return found
 
     def _spread(self, factors: Sequence[FloatArray]) -> FloatArray:
-        """U = Z L, shape (B, N, m)."""
+        """Compute U = Z L, shape (B, N, m)."""
         n, parts = len(self.z), []
         for k, (q, levels) in enumerate(self.products.sizes):
             own = self.z[:, self._starts[k] : self._starts[k + 1]]
@@ -329,7 +329,7 @@ class SeveralFactors(SmallModel):
         return np.concatenate(parts, axis=2)
 
     def _inner(self, factors: Sequence[FloatArray], right: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """R'V^-1 R (B, r, r) and log|V| (B,)."""
+        """Compute R'V^-1 R (B, r, r) and log|V| (B,)."""
         u = self._spread(factors)
         turned = u.transpose(0, 2, 1)
         inside = turned @ u
@@ -344,11 +344,11 @@ class SeveralFactors(SmallModel):
         return gram, np.where(bad, np.inf, log_det)
 
     def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """As :meth:`SmallModel.grams`."""
+        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at square roots of D, shapes (B, q, q)."""
         return self._inner(factors, self.right)
 
     def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
-        """As :meth:`SmallModel.moments`."""
+        """Compute the moments of V^-1 at factors, shapes (B, q, q)."""
         m, r, d = self.m, self.products.p + 1, len(self.cells)
         whole, log_det = self._inner(factors, np.concatenate([self.z, self.right], axis=1))
         b = len(whole)

@@ -1,9 +1,9 @@
-"""The sparse matrix of all group effects, and systems of equations in them, solved set by set.
+"""The sparse matrix of all group effects, and systems of equations in them, solved by independent sets of levels.
 
 With U the n x m matrix of all blocks' z_k L_k spread over their levels, A = I + U'WU has one dense piece per set of
-levels that rows tie together: a level of the outer factor where factors are nested, all levels where they are crossed.
-No inverse of a covariance is formed, so variances may be zero. Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw.
-67(1), section 3.
+levels that are connected by rows: one level of the outer factor if factors are nested, all levels if they are crossed.
+No inverse of a covariance is formed, so that variances may be zero. The form is that of Bates, Maechler, Bolker &
+Walker (2015), J. Stat. Softw. 67(1), section 3.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from unimix.design.tied_levels import TiedLevels
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Matrix: TypeAlias = Any
-"""Dense or sparse (csr), of floats."""
+"""Matrix of floats, dense or sparse (csr)."""
 
 
 class Block(Protocol):
-    """What is needed of a block of random effects."""
+    """A block of random effects."""
 
     @property
     def z(self) -> FloatArray:
@@ -41,7 +41,7 @@ class Block(Protocol):
 
 
 def spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sparse.csr_array:
-    """U, shape (n, m): column ``start_k + level * q_k + j`` belongs to effect j of a level of block k."""
+    """Form U, shape (n, m); column ``start_k + level * q_k + j`` belongs to effect j of a level of block k."""
     values, columns, start = [np.empty((n, 0))], [np.empty((n, 0), dtype=np.int64)], 0
     for block, factor in zip(blocks, factors, strict=True):
         q = len(factor)
@@ -54,16 +54,16 @@ def spread(blocks: Sequence[Block], factors: Sequence[FloatArray], n: int) -> sp
 
 
 SMALL, CELLS = 150, 100_000
-"""Group effects, and cells of U, up to which dense matrices are quicker than sparse ones."""
+"""Numbers of group effects, and of cells of U, up to which dense matrices are faster than sparse ones."""
 
 
 class EffectsLayout:
-    """Where the effects of all blocks stand in U, worked out once for a design.
+    """Positions of the effects of all blocks in U, computed once for a design.
 
     Args:
-        blocks: Blocks of random effects; none is allowed.
+        blocks: Blocks of random effects; may be empty.
         n: Number of rows.
-        tied: Which of their levels rows tie together.
+        tied: Sets of levels that are connected by rows.
     """
 
     def __init__(self, blocks: Sequence[Block], n: int, tied: TiedLevels) -> None:
@@ -79,20 +79,20 @@ class EffectsLayout:
         return int(self.starts[-1])
 
     def _spread_columns(self, block: Block) -> FloatArray:
-        """The columns of a block over its levels, shape (n, L, q)."""
+        """Spread the columns of a block over its levels, shape (n, L, q)."""
         wide = np.zeros((self.n, block.n_levels, block.z.shape[1]))
         wide[np.arange(self.n), block.codes] = block.z
         return wide
 
     def spread(self, factors: Sequence[FloatArray]) -> Matrix:
-        """U, shape (n, m), of factors L_k, shapes (q, q)."""
+        """Form U, shape (n, m), from factors L_k, shapes (q, q)."""
         if not self.dense:
             return spread(self.blocks, factors, self.n)
         parts = [(z @ f).reshape(self.n, -1) for z, f in zip(self._columns, factors, strict=True)]
         return np.concatenate([np.empty((self.n, 0)), *parts], axis=1)
 
     def system(self, u: Matrix, weights: FloatArray) -> Matrix:
-        """I + U'WU, shape (m, m), of weights (n,)."""
+        """Form I + U'WU, shape (m, m), with weights (n,)."""
         if not self.dense:
             return sparse.csr_array(u.T @ (sparse.diags_array(weights) @ u) + sparse.eye_array(self.m))
         a = u.T @ (weights[:, None] * u)
@@ -100,13 +100,13 @@ class EffectsLayout:
         return a
 
     def solve(self, a: Matrix, right: FloatArray) -> FloatArray:
-        """A^-1 times a vector (m,)."""
+        """Multiply a vector (m,) by A^-1."""
         if self.dense:
             return np.asarray(np.linalg.solve(a, right))
         return solve_pieces(a, right[:, None], self.blocks, self.widths, self.tied)[0][:, 0]
 
     def inverse_blocks(self, a: Matrix) -> tuple[list[FloatArray], float]:
-        """The diagonal blocks of A^-1 that belong to each level, per block (L, q, q), and log|A|.
+        """Diagonal blocks of A^-1 for each level, per block (L, q, q), and log|A|.
 
         Raises:
             numpy.linalg.LinAlgError: If A is not positive definite.
@@ -123,24 +123,24 @@ class EffectsLayout:
 
 
 def layout_of(design: Design) -> EffectsLayout:
-    """The layout of a design's effects, made once."""
+    """Return the layout of the effects of a design, which is made once."""
     return design.keep("effects layout", lambda: EffectsLayout(design.blocks, design.n, design.tied))
 
 
 def solve_pieces(
     a: sparse.csr_array, right: FloatArray, blocks: Sequence[Block], widths: Sequence[int], tied: TiedLevels
 ) -> tuple[FloatArray, list[FloatArray], float]:
-    """Solve A s = right piece by piece, equal sizes in one batch.
+    """Solve A s = right piece by piece, with pieces of equal size in one batch.
 
     Args:
-        a: Positive definite, shape (m, m).
-        right: Shape (m, r).
-        blocks: The blocks.
-        widths: Number of effects per level of each.
-        tied: Which of their levels rows tie together.
+        a: Positive definite matrix A, shape (m, m).
+        right: Right-hand sides, shape (m, r).
+        blocks: Blocks of random effects.
+        widths: Number of effects per level of each block.
+        tied: Sets of levels that are connected by rows.
 
     Returns:
-        s (m, r); the diagonal blocks of A^-1 that belong to each level, per block (L, q, q); log |A|.
+        Solution s (m, r); diagonal blocks of A^-1 for each level, per block (L, q, q); log |A|.
     """
     solved = np.zeros_like(right)
     diagonals = [np.zeros((b.n_levels, q, q)) for b, q in zip(blocks, widths, strict=True)]

@@ -1,8 +1,8 @@
-"""Where a search for covariance parameters should start: the likelihood can have several maxima.
+"""Starting points of the search for covariance parameters, because the likelihood can have several maxima.
 
-Where random columns are nearly collinear, or levels have few rows, there may be a maximum at zero and a far higher one
-at large variances that cancel. First-order conditions hold at both; a look along a line from small to large variances
-tells them apart.
+If random columns are nearly collinear, or levels have few rows, there may be a maximum at zero and a much higher one at
+large variances whose effects cancel. First-order conditions hold at both; values along a line from small to large
+variances distinguish them.
 """
 
 from __future__ import annotations
@@ -24,47 +24,46 @@ FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
 
 SCAN = (0.02, 0.08, 0.3, 1.2, 5.0, 20.0, 80.0, 300.0)
-"""Relative standard deviations, the same for every column, at which the likelihood is looked at."""
+"""Relative standard deviations, the same for every column, at which the likelihood is evaluated."""
 POINTS, SMALL = 128, 60
-"""Points off the line, and the number of group effects up to which they are looked at."""
+"""Number of points off the line, and the largest number of group effects for which they are evaluated."""
 FEWEST, MOST, SHARE = 6, 24, 360
-"""Bounds of the number of points that are climbed from, and their number times the effects: the fewer the rows that a
-level has, the more maxima there are."""
+"""Bounds on the number of starts, and on that number times the effects: levels with few rows have more maxima."""
 
 
 def line(products: Products) -> list[Factors]:
-    """Points on a line from small to large variances; random columns have mean square one."""
+    """Points on a line from small to large variances, for random columns of mean square one."""
     return [[size * np.eye(q) for q, _ in products.sizes] for size in SCAN]
 
 
 def peaks(values: Sequence[float] | FloatArray) -> list[int]:
-    """Which of the values along a line are maxima, best first."""
+    """Indices of the local maxima among values along a line, best first."""
     padded = [-np.inf, *values, -np.inf]
     found = [k for k in range(len(values)) if padded[k] < padded[k + 1] >= padded[k + 2]]
     return sorted(found, key=lambda k: -padded[k + 1])
 
 
 def line_starts(products: Products, *, reml: bool) -> list[Factors]:
-    """The maxima on the line, best first.
+    """Maxima of the likelihood on the line, best first.
 
     Args:
-        products: The model, its random columns of mean square one: an effect of one is one residual SD.
-        reml: Criterion.
+        products: Reduced data with random columns of mean square one, so that an effect of one is one residual SD.
+        reml: Whether to use the restricted likelihood.
     """
     points = line(products)
     return [points[k] for k in peaks([trial_value(products, f, reml=reml) for f in points])]
 
 
 def worth_scattering(products: Products) -> bool:
-    """Whether there may be maxima that the line passes by: several terms with few effects."""
+    """Whether there may be maxima off the line, as in models of several terms with few effects."""
     return len(products.sizes) > 1 and sum(q * levels for q, levels in products.sizes) <= SMALL
 
 
 def scattered(products: Products) -> list[Factors]:
-    """Many points off the line: unequal variances, and correlations from -1 to 1.
+    """Points off the line, with unequal variances and correlations from -1 to 1.
 
-    With few rows per level the likelihood of several terms has maxima that the line passes by, most of them on the
-    boundary. Only small models are looked at: there is nothing to find, and much to evaluate, where levels are many.
+    With few rows per level the likelihood of several terms has maxima off the line, most of them on the boundary. Only
+    small models need these points: with many levels the extra maxima disappear, and evaluations are expensive.
     """
     return _scattered(tuple(q for q, _ in products.sizes))
 
@@ -82,9 +81,9 @@ def _scattered(widths: tuple[int, ...]) -> list[Factors]:
 
 
 def varied(products: Products, points: Sequence[Factors], values: Sequence[float] | FloatArray) -> list[Factors]:
-    """The best of many points, of each pattern of signs of the correlations in turn, best first.
+    """Best points for each sign pattern of the correlations in turn, best first.
 
-    The best alone may all lie under one maximum.
+    Without the patterns, the best points might all lie below the same maximum.
     """
     n_effects = sum(q * levels for q, levels in products.sizes)
     climbed = min(max(SHARE // n_effects, FEWEST), MOST)
@@ -99,8 +98,8 @@ def em_starts(products: Products, *, reml: bool, steps: int) -> list[Factors]:
     """Relative lower triangular factors after EM steps from every maximum on the line, best first.
 
     Args:
-        products: The model in well-scaled columns.
-        reml: Criterion.
+        products: Reduced data with well-scaled columns.
+        reml: Whether to use the restricted likelihood.
         steps: Number of EM steps from each maximum.
     """
     climbed = [em(products, start, steps) for start in line_starts(products, reml=reml)]
@@ -108,10 +107,10 @@ def em_starts(products: Products, *, reml: bool, steps: int) -> list[Factors]:
 
 
 def em(products: Products, start: Sequence[FloatArray], steps: int) -> Factors:
-    """Relative factors after some EM steps towards the ML estimates (Laird and Ware 1982, Biometrics 38).
+    """Relative factors after EM steps towards the ML estimates (Laird and Ware 1982, Biometrics 38).
 
     Args:
-        products: The model.
+        products: Reduced data.
         start: Relative factors to start from, shapes (q, q), of full rank.
         steps: Number of steps.
     """
@@ -121,7 +120,7 @@ def em(products: Products, start: Sequence[FloatArray], steps: int) -> Factors:
         factors = relative_factors(covariances, sigma)
         at = replace(profile(products, factors, reml=False), sigma=sigma)
         modes, mode_covs = conditional_effects(products, at, factors)
-        # y'Py = |y - X beta - Z b|^2 + sigma^2 sum b'C^-1 b, so that the residual needs no rows.
+        # y'Py = |y - X beta - Z b|^2 + sum b'D^-1 b, so that the residual sum of squares needs no rows.
         residual, freedom = at.quadratic, 0.0
         for c, m, v in zip(covariances, modes, mode_covs, strict=True):
             residual -= sigma**2 * float(np.trace(np.linalg.solve(c, m.T @ m)))

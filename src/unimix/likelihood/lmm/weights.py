@@ -1,4 +1,4 @@
-"""What weights mean: precisions of a Gaussian response, copies of a row elsewhere."""
+"""Meaning of weights: precisions of a Gaussian response, and numbers of copies of a row in other families."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WEIGHTED = "rows with weights"
 
 
 def scale_rows(design: Design) -> tuple[Design, float]:
-    """Emulate precision weights exactly: Var(e_i) = sigma^2 / w_i becomes sigma^2 after scaling by sqrt(w_i).
+    """Replace precision weights by scaled rows: Var(e_i) = sigma^2 / w_i becomes sigma^2 after scaling by sqrt(w_i).
 
     Args:
-        design: With weights.
+        design: Design with weights.
 
     Returns:
-        The design with scaled rows and no weights, and what is to be added to its (restricted) log-likelihood,
-        sum(log w) / 2 (the Jacobian of the scaling).
+        The design with scaled rows and no weights, and the Jacobian term sum(log w) / 2, which must be added to its
+        (restricted) log likelihood.
     """
     if design.weights is None:
         return design, 0.0
@@ -34,22 +34,21 @@ def scale_rows(design: Design) -> tuple[Design, float]:
 
 
 def weighted_rows(design: Design) -> Design | None:
-    """The design whose rows were scaled to make this one, which is the same model; None for any other."""
+    """Return the design whose rows were scaled to make this one; None for a design without scaled rows."""
     nothing: Design | None = None
     return design.keep(_WEIGHTED, lambda: nothing)
 
 
 def counted_rows(family: Family, n: int, weights: npt.NDArray[np.float64] | None) -> float:
-    """Number of observations that weighted rows stand for.
+    """Number of observations that the weighted rows represent.
 
     Args:
-        family: Of the model.
+        family: Family of the model.
         n: Number of rows.
-        weights: Shape (n,), or None for ones.
+        weights: Weights, shape (n,), or None for ones.
 
     Returns:
-        The sum of the weights where a row's log-likelihood counts w times; n where weights are precisions
-        (Gaussian) or trials (binomial).
+        The sum of the weights if they count copies of rows; n if they are precisions (Gaussian) or trials (binomial).
     """
     if weights is None or family.name == "gaussian" or family.response == "binomial":
         return float(n)
@@ -57,19 +56,19 @@ def counted_rows(family: Family, n: int, weights: npt.NDArray[np.float64] | None
 
 
 def as_copies(design: Design) -> tuple[float, float, str]:
-    """From weights as precisions, which R's and statsmodels' GLM take, to weights as copies of rows.
+    """Convert from weights as precisions, as in R's and statsmodels' GLM, to weights as copies of rows.
 
-    Both meanings have the same coefficients. The Pearson estimate of the dispersion divides the same sum by n - p or
-    by sum(w) - p, so that the covariance of the coefficients differs by that factor.
+    Both meanings give the same coefficients. The Pearson estimate of the dispersion divides the same sum by n - p or by
+    sum(w) - p, so that the covariances of the coefficients differ by the ratio of these.
 
     Args:
-        design: Of a family with a dispersion, without blocks.
+        design: Design without blocks, whose family has a dispersion.
 
     Returns:
-        The factor of the covariance matrix, the residual degrees of freedom, and words for the provenance.
+        Factor of the covariance matrix, residual degrees of freedom, and text for the provenance.
 
     Raises:
-        FitError: If the weights stand for no more rows than there are coefficients.
+        FitError: If the weights represent no more rows than there are coefficients.
     """
     counted = counted_rows(design.family, design.n, design.weights)
     left = counted - design.p
@@ -79,5 +78,5 @@ def as_copies(design: Design) -> tuple[float, float, str]:
             f"with the {design.family.name} family a row's log-likelihood counts w times. Scale the weights to sum to "
             "the number of observations."
         )
-    told = "" if counted == design.n else "; weights count copies of rows, the engine's are precisions: rescaled"
-    return (design.n - design.p) / left, left, told
+    note = "" if counted == design.n else "; weights count copies of rows, the engine's are precisions: rescaled"
+    return (design.n - design.p) / left, left, note

@@ -1,1 +1,1 @@
-"""Posteriors with effects integrated out."""
+"""Posterior distributions with the group effects integrated out."""

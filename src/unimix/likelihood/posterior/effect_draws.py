@@ -1,8 +1,8 @@
-"""Group effects of a Gaussian mixed model given y and many sets of parameters: exact draws and moments.
+"""Exact draws and moments of the group effects of a Gaussian mixed model, given y and draws of the parameters.
 
-With Z_1 = Q C' of the stacked factor, T = F'C / sigma and r = y - X beta - Z_2 b_2, the standardised effects of a level
-are normal with precision I + TT' and mean (I + TT')^-1 T Q'r / sigma; those of the other factors come first, with
-b_1 integrated out (blocked as in :mod:`unimix.likelihood.lmm.reduced_data`).
+With Z_1 = Q C' for the stacked factor, T = F'C / sigma and r = y - X beta - Z_2 b_2, the standardised effects of a
+level are normal with precision I + TT' and mean (I + TT')^-1 T Q'r / sigma. The effects b_2 of the other factors are
+drawn first, with b_1 integrated out (in the blocks of :mod:`unimix.likelihood.lmm.reduced_data`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass
 class EffectDraws:
-    """Draws of the effects, one per draw of the parameters, and their moments without Monte Carlo error of their own.
+    """Draws of the effects, one per draw of the parameters, and Rao-Blackwellised moments.
 
     Attributes:
-        draws: Per block, shapes (S, L, q).
-        means: Average of the conditional means, shapes (L, q).
-        covariances: Average conditional covariance plus covariance of the conditional means, shapes (L, q, q).
+        draws: Draws of each block's effects, shapes (S, L, q).
+        means: Averages of the conditional means, shapes (L, q).
+        covariances: Averages of the conditional covariances plus covariances of the conditional means, shapes
+            (L, q, q).
     """
 
     draws: list[FloatArray]
@@ -37,7 +38,7 @@ class EffectDraws:
 
 
 class _Moments:
-    """Averages over draws of conditional means and covariances of one block's effects."""
+    """Running averages of the conditional means and covariances of one block's effects over draws."""
 
     def __init__(self, levels: int, q: int) -> None:
         self.count = 0
@@ -47,7 +48,7 @@ class _Moments:
         self.products = np.zeros((levels, q, q))
 
     def add(self, means: FloatArray, covariances: FloatArray) -> None:
-        """Means (S, L, q) and the sum over S of covariances (L, q, q)."""
+        """Add means (S, L, q) and the sum over S of covariances (L, q, q)."""
         if not self.count:
             self.centre = means.mean(axis=0)
         off = means - self.centre
@@ -77,13 +78,13 @@ def draw_all_effects(
     """Draw all group effects from their distribution given y and each draw of the parameters.
 
     Args:
-        reduced: The model.
-        beta: Shape (S, p).
-        factors: F with covariance F F' per block, shapes (S, q, q).
-        sigma: Shape (S,).
-        rng: Source of randomness.
-        keep: Whether to store the draws; the moments are those of Rao and Blackwell either way: conditional means and
-            covariances are averaged instead of draws (Gelman et al., Bayesian Data Analysis, 3rd ed., section 1.8).
+        reduced: Reduced data of the model.
+        beta: Draws of the fixed effects, shape (S, p).
+        factors: Draws of F with covariance F F', per block, shapes (S, q, q).
+        sigma: Draws of the residual standard deviation, shape (S,).
+        rng: Random number generator.
+        keep: Whether to store the draws. The moments do not need them, because they average conditional means and
+            covariances (Rao-Blackwell; Gelman et al., Bayesian Data Analysis, 3rd ed., section 1.8).
     """
     products = reduced.products
     if products is None:
@@ -107,7 +108,7 @@ def draw_all_effects(
 def _part(
     products: Products, beta: FloatArray, factors: list[FloatArray], sigma: FloatArray, rng: np.random.Generator | None
 ) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
-    """Per block: draws (none without ``rng``), conditional means (S, L, q), summed covariances (L, q, q)."""
+    """Draws (empty without ``rng``), conditional means (S, L, q) and summed covariances (L, q, q) of each block."""
     count = len(sigma)
     q, levels, _ = products.u.shape
     stacked = np.zeros((count, q, q))
@@ -116,18 +117,20 @@ def _part(
         size = products.sizes[k][0]
         stacked[:, at : at + size, at : at + size] = factors[k]
         at += size
+    # T = F'C / sigma, and R with R'R = (I + TT')^-1, per level and draw
     t = np.einsum("sai,abl->ibsl", stacked / sigma[:, None, None], products.c).reshape(q, q, count * levels)
     inner = matmul(t, np.ascontiguousarray(t.transpose(1, 0, 2)))
     inner.reshape(q * q, count * levels)[:: q + 1] += 1.0
     root, _ = inverse_factor(inner)
     e = np.concatenate([-beta, np.ones((count, 1))], axis=1)
-    rest = np.einsum("qlr,sr->qsl", products.u, e)
+    rest = np.einsum("qlr,sr->qsl", products.u, e)  # Q'(y - X beta)
     made: list[tuple[FloatArray, FloatArray, FloatArray]] = [(np.empty(0),) * 3] * len(products.sizes)
     means = rest
     if products.rest:
         draw2, mean2, spread2 = _others(products, e, factors, sigma, t, root, rng)
         columns = np.asarray(products.u2.toarray() if hasattr(products.u2, "toarray") else products.u2)
         through = columns.reshape(q, levels, products.m)
+        # Q'r = Q'(y - X beta) - Q'Z_2 b_2, with b_2 drawn, or at its mean
         rest = rest - np.einsum("qlm,sm->qsl", through, draw2)
         means = means - np.einsum("qlm,sm->qsl", through, mean2)
         at = 0
@@ -141,6 +144,7 @@ def _part(
             shape = (count, n_levels, size)
             made[k] = (draw2[:, own].reshape(shape), mean2[:, own].reshape(shape), cov)
             at += size * n_levels
+    # u | b_2, y ~ N((I + TT')^-1 T Q'r / sigma, (I + TT')^-1), and b_1 = F u
     scaled = _standardised(t, root, rest, sigma, count, levels)
     drawn = None
     if rng is not None:
@@ -158,7 +162,7 @@ def _part(
         mean = np.einsum("sab,bsl->sla", f, centre.reshape(q, count, levels)[own])
         cov = np.einsum("sab,bcsl,sdc->lad", f, cov_u[own, own], f, optimize=True)
         if products.rest:
-            # what the other factors' uncertainty adds: covariance of the conditional mean over b_2 given y
+            # Cov(b_1 | y) = E Cov(b_1 | b_2, y) + Cov(E(b_1 | b_2, y) | y): the second term
             cov = cov + _through_others(t, root, through, spread2, f, own, sigma, count, levels)
         made[k] = (effects, mean, cov)
         at += size
@@ -168,7 +172,7 @@ def _part(
 def _standardised(
     t: FloatArray, root: FloatArray, rest: FloatArray, sigma: FloatArray, count: int, levels: int
 ) -> FloatArray:
-    """(I + TT')^-1 T Q'r / sigma, shape (q, S * L)."""
+    """Compute (I + TT')^-1 T Q'r / sigma, shape (q, S * L)."""
     q = len(t)
     scaled = np.ascontiguousarray((rest / sigma[None, :, None]).reshape(q, count * levels))
     turned = np.einsum("ijn,jn->in", t, scaled)
@@ -184,7 +188,7 @@ def _others(
     root: FloatArray,
     rng: np.random.Generator | None,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Effects of the other factors with the stacked ones integrated out: draws, means (S, m), covariances (S, m, m)."""
+    """Draws, means (S, m) and covariances (S, m, m) of the other factors' effects, with b_1 integrated out."""
     q, levels, _ = products.u.shape
     count, m = len(sigma), products.m
     columns = np.asarray(products.u2.toarray() if hasattr(products.u2, "toarray") else products.u2)
@@ -194,6 +198,7 @@ def _others(
     left = np.einsum("ijsl,jlm->silm", inside, columns.reshape(q, levels, m), optimize=True)
     left = left.reshape(count, q * levels, m)
     y_side = np.einsum("ijsl,jlr->silr", inside, products.u, optimize=True).reshape(count, q * levels, -1)
+    # S = Z_2'V_1^-1 Z_2 and s = Z_2'V_1^-1 [X y], relative to sigma^2
     s22 = within2 + columns.T @ columns - left.swapaxes(1, 2) @ left
     flat = products.u.reshape(q * levels, -1)
     s2r = products.within_right + columns.T @ flat - left.swapaxes(1, 2) @ y_side
@@ -204,6 +209,7 @@ def _others(
         for _ in range(n_levels):
             spread[:, at : at + size, at : at + size] = factors[k] / sigma[:, None, None]
             at += size
+    # b_2 = F_2 u_2, u_2 | y ~ N(B^-1 F_2's e / sigma^2, B^-1) with B = I + F_2'S F_2 / sigma^2 = LL'
     turned = spread.swapaxes(1, 2)
     lower = np.linalg.cholesky(turned @ s22 @ spread + np.eye(m))
     right = np.einsum("smr,sr->sm", turned @ s2r, e) / sigma[:, None]
@@ -230,6 +236,7 @@ def _through_others(
 ) -> FloatArray:
     q = len(t)
     inverse = outer(root)
+    # dE(b_1) / db_2 = -F (I + TT')^-1 T Q'Z_2 / sigma
     gain = np.einsum("ijn,jkn->ikn", inverse, t).reshape(q, q, count, levels)[own] / sigma[None, None, :, None]
     moved = np.einsum("sab,bksl,klm->salm", f, gain, through, optimize=True)
     return np.asarray(np.einsum("salm,smo,sdlo->lad", moved, spread2, moved, optimize=True))

@@ -1,10 +1,10 @@
-"""Exact sampling of a low-dimensional density by an adapted independence sampler.
+"""Exact sampling from a low-dimensional density by an adapted independence sampler.
 
-The density is approximated at its mode by a multivariate t distribution, whose moments are adapted by importance
-weights; an independence Metropolis-Hastings chain then has the density itself as its distribution. Tierney (1994), Ann.
-Stat. 22:1701, section 2.3.3; Cappe, Douc, Guillin, Marin & Robert (2008), Stat. Comput. 18:447, for the adaptation;
-Vehtari, Simpson, Gelman, Yao & Gabry (2024), J. Mach. Learn. Res. 25(72), for Pareto k. All proposals of a round are
-evaluated in one call.
+A multivariate t distribution approximates the density at its mode, and importance weights adapt its moments. An
+independence Metropolis-Hastings chain with this proposal has the density itself as its stationary distribution. All
+proposals of a round are evaluated in one call. Sources: Tierney (1994), Ann. Stat. 22:1701, section 2.3.3; Cappe, Douc,
+Guillin, Marin & Robert (2008), Stat. Comput. 18:447, for the adaptation; Vehtari, Simpson, Gelman, Yao & Gabry (2024),
+J. Mach. Learn. Res. 25(72), for Pareto k.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ FloatArray = npt.NDArray[np.float64]
 LogDensities = Callable[[FloatArray], FloatArray]
 
 FREEDOM = 6.0
-"""Degrees of freedom of the proposal: its tails must be heavier than the density's."""
+"""Degrees of freedom of the proposal, whose tails must be heavier than those of the density."""
 WIDE, WIDER, HEAVY = 0.15, 2.0, 3.0
-"""Share, relative scale and degrees of freedom of the wider part, which covers tails that the other misses."""
+"""Share, relative scale and degrees of freedom of the wider component, which covers the far tails."""
 ROUNDS = 4
 REACH = 12.0
-"""Scales beyond which a folded coordinate's other side has no part in the proposal."""
+"""Number of scales from zero beyond which the mirrored side of a folded coordinate is neglected."""
 STEP = 1e-3
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A multivariate t distribution with a wider one mixed in, some of whose coordinates are taken without their sign.
+    """Mixture of a multivariate t distribution and a wider one, some of whose coordinates are folded to be positive.
 
     Attributes:
-        centre: Shape (d,).
-        root: R with R R' its scale matrix, shape (d, d).
-        folded: Coordinates without sign.
+        centre: Location, shape (d,).
+        root: Matrix R whose product R R' is the scale matrix, shape (d, d).
+        folded: Indices of the folded coordinates, which are replaced by their absolute values.
     """
 
     centre: FloatArray
@@ -46,7 +46,7 @@ class Proposal:
     folded: tuple[int, ...]
 
     def draw(self, n: int, rng: np.random.Generator) -> FloatArray:
-        """N points, shape (n, d)."""
+        """Draw n points, shape (n, d)."""
         d = len(self.centre)
         wide = rng.random(n) < WIDE
         mix = np.where(
@@ -57,7 +57,7 @@ class Proposal:
         return found
 
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Up to a constant, of points whose folded coordinates are positive, shape (n,)."""
+        """Log density up to a constant at points with positive folded coordinates, shape (n,)."""
         sd = np.sqrt(np.sum(self.root**2, axis=1))
         near = [j for j in self.folded if abs(self.centre[j]) < REACH * sd[j]]
         values = []
@@ -77,21 +77,21 @@ class Proposal:
 
 
 def _t_log_density(square: FloatArray, d: int, freedom: float) -> FloatArray:
-    """Of a standard multivariate t distribution at squared lengths (n,)."""
+    """Log density of a standard multivariate t distribution at squared lengths (n,)."""
     constant = special.gammaln((freedom + d) / 2) - special.gammaln(freedom / 2) - 0.5 * d * np.log(freedom * np.pi)
     return np.asarray(constant - 0.5 * (freedom + d) * np.log1p(square / freedom))
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was drawn.
+    """Draws and diagnostics of the sampler.
 
     Attributes:
-        points: Shape (chains, draws, d).
+        points: Draws, shape (chains, draws, d).
         accepted: Share of accepted proposals.
-        efficiency: Of the importance weights of all proposals: 1 / (n * sum w^2).
-        log_weights: Of all proposals, shape (chains * draws,).
-        largest: Share of the largest weight.
+        efficiency: Efficiency of the importance weights w of all proposals, 1 / (n * sum w^2).
+        log_weights: Log importance weights of all proposals, shape (chains * draws,).
+        largest: Share of the largest weight in their sum.
     """
 
     points: FloatArray
@@ -110,25 +110,26 @@ def sample(
     rng: np.random.Generator,
     folded: Sequence[int] = (),
 ) -> Sampled:
-    """Draw from a density.
+    """Draw from a density by independence Metropolis-Hastings chains.
 
     Args:
-        log_density: Of points (n, d), up to a constant, shape (n,); -inf outside.
-        start: Where the mode is searched from, shape (d,).
+        log_density: Function of points (n, d) that returns the log density up to a constant, shape (n,); -inf outside
+            the support.
+        start: Point at which the search for the mode starts, shape (d,).
         chains: Number of chains.
-        draws: Per chain.
-        rng: Source of randomness.
-        folded: Coordinates on whose sign the density does not depend: drawn positive.
+        draws: Number of draws per chain.
+        rng: Random number generator.
+        folded: Coordinates on whose sign the density does not depend; they are drawn positive.
     """
     proposal = _adapted(log_density, _at_mode(log_density, start, tuple(folded)), rng)
     total = chains * draws
-    # one more per chain: where it starts
+    # one more proposal per chain, at which it starts
     points = proposal.draw(total + chains, rng)
     weights = _log_weights(log_density, proposal, points)
     w = weights[:total]
     share = np.exp(w - w.max())
     share /= share.sum()
-    # chains start in the distribution itself, by resampling what was proposed
+    # chains start in the distribution itself, by resampling proposals with their importance weights
     at = rng.choice(total, size=chains, p=share)
     index = np.empty((chains, draws), dtype=np.int64)
     own = np.arange(total).reshape(chains, draws)
@@ -148,7 +149,7 @@ def _log_weights(log_density: LogDensities, proposal: Proposal, points: FloatArr
 
 
 def _at_mode(log_density: LogDensities, start: FloatArray, folded: tuple[int, ...]) -> Proposal:
-    """A t distribution with the density's mode and curvature."""
+    """Make a t distribution with the mode and curvature of the density."""
     d = len(start)
     moves = np.concatenate([np.zeros((1, d)), STEP * np.eye(d), -STEP * np.eye(d)])
 
@@ -160,7 +161,7 @@ def _at_mode(log_density: LogDensities, start: FloatArray, folded: tuple[int, ..
 
     mode = scipy.optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-3}).x
     values, vectors = np.linalg.eigh(-_hessian(log_density, mode))
-    # where the density is flat or not concave a unit is wide enough, and the adaptation narrows it
+    # where the density is flat or not concave, a scale of one is wide enough; the adaptation narrows it
     spread = 1.0 / np.sqrt(np.where(values > 1.0 / 9.0, values, 1.0 / 9.0))
     root = np.linalg.cholesky((vectors * spread**2) @ vectors.T)
     sign = np.ones(d)
@@ -187,7 +188,7 @@ def _hessian(log_density: LogDensities, x: FloatArray, step: float = 1e-2) -> Fl
 
 
 def _adapted(log_density: LogDensities, proposal: Proposal, rng: np.random.Generator) -> Proposal:
-    """Mean and covariance by truncated importance weights (Ionides 2008, J. Comput. Graph. Stat. 17:295)."""
+    """Adapt location and scale by truncated importance weights (Ionides 2008, J. Comput. Graph. Stat. 17:295)."""
     d = len(proposal.centre)
     n = 200 * (d + 1)
     for _ in range(ROUNDS):
@@ -200,9 +201,9 @@ def _adapted(log_density: LogDensities, proposal: Proposal, rng: np.random.Gener
         centre = w @ points
         off = points - centre
         covariance = (off * w[:, None]).T @ off
-        # the covariance of a t distribution is its scale matrix times f / (f - 2); a little too wide is safe
+        # the covariance of a t distribution is f / (f - 2) times its scale matrix; a slightly wide proposal is safe
         scale = covariance * (FREEDOM - 2) / FREEDOM * 1.1 + 1e-12 * np.eye(d)
-        # few effective points know a covariance badly: keep a part of the old one
+        # few effective points estimate a covariance poorly: keep a part of the old one
         kept = float(np.clip(10 * d / max(n * efficiency, 1.0), 0.0, 0.9))
         old = proposal.root @ proposal.root.T
         proposal = Proposal(centre, np.linalg.cholesky((1 - kept) * scale + kept * old), proposal.folded)

@@ -1,18 +1,20 @@
-"""Gaussian mixed models with the group effects integrated out: log density, gradient and exact conditional draws.
+"""Log density and gradient of Gaussian mixed models with the group effects integrated out.
 
     y = X beta + sum_k Z_k b_k + e,   b_k level ~ N(0, F_k F_k'),   e ~ N(0, sigma^2 W^-1)
 
-Given beta, the factors F_k and log sigma, y is normal, and the effects given y are too (Bates, Maechler, Bolker &
-Walker 2015, J. Stat. Software 67(1), section 3; Gelman et al., Bayesian Data Analysis, 3rd ed., section 15.3). With
-b = F u and A = F'Z'WZF / sigma^2 + I,
+Given beta, the factors F_k and log sigma, both y and the effects given y are normal (Bates, Maechler, Bolker & Walker
+2015, J. Stat. Software 67(1), section 3; Gelman et al., Bayesian Data Analysis, 3rd ed., section 15.3). With b = F u
+and A = F'Z'WZF / sigma^2 + I,
 
     log p(y) = const - n log sigma - log|A| / 2 - (r'Wr - |A^{-1/2} F'Z'Wr / sigma|^2) / (2 sigma^2),   r = y - X beta.
 
-Only cross-products enter, so the cost goes by levels, not rows. The gradient is Fisher's identity, the expectation of
-the complete-data gradient given y; it holds on the boundary (a zero factor) too.
+Only cross-products enter, so that the cost depends on the number of levels, not of rows. The gradient follows from
+Fisher's identity as the expectation of the complete-data gradient given y; it is valid on the boundary (a zero factor)
+too.
 
-One grouping factor is block diagonal: all levels at once, in arrays whose last axis is the level. With several, the
-factor with most effects is, and the others follow by a dense Schur complement.
+With one grouping factor A is block diagonal, and all levels are computed at once in arrays whose last axis is the
+level. With several factors, the one with most effects is block diagonal, and the others enter through a dense Schur
+complement.
 """
 
 from __future__ import annotations
@@ -33,20 +35,20 @@ _LOG_2PI = float(np.log(2 * np.pi))
 
 @dataclass(frozen=True)
 class CrossProducts:
-    """All that the density needs of the data.
+    """Cross-products of the data that the density needs.
 
     The blocks of the factor with most effects come first, stacked to q1 columns per level (L1 levels); the m effects
     of all other blocks follow, each block as (q, L) flattened.
 
     Attributes:
-        constant: -n/2 log(2 pi) + sum(log w) / 2.
+        constant: Constant -n/2 log(2 pi) + sum(log w) / 2.
         n: Number of rows.
-        yy: y'Wy.
+        yy: Scalar y'Wy.
         xy: X'Wy, shape (p,).
         xx: X'WX, shape (p, p).
         first: Indices of the blocks that are stacked.
         rest: Indices of the other blocks.
-        sizes: (q, L) of every block, in the design's order.
+        sizes: Numbers of columns and levels, (q, L), of every block, in the design's order.
         zz: Z1'WZ1 per level, shape (q1, q1, L1).
         zy: Z1'Wy, shape (q1, L1).
         zx: Z1'WX, shape (q1 * L1, p).
@@ -89,7 +91,7 @@ def split_blocks(blocks: Sequence[RandomBlock]) -> tuple[tuple[int, ...], tuple[
 
 
 def n_dense(blocks: Sequence[RandomBlock]) -> int:
-    """Number of effects that a dense matrix is formed for (all factors but the largest)."""
+    """Number of rows of the dense matrix: the effects of all factors except the largest."""
     return sum(blocks[k].n_levels * blocks[k].q for k in split_blocks(blocks)[1]) if blocks else 0
 
 
@@ -97,7 +99,7 @@ def cross_products(design: Design) -> CrossProducts:
     """Form the cross-products of a design once.
 
     Args:
-        design: Without offset (subtract it first).
+        design: Gaussian design without an offset (subtract it first).
     """
     w = np.ones(design.n) if design.weights is None else design.weights
     blocks = design.blocks
@@ -149,7 +151,7 @@ def cross_products(design: Design) -> CrossProducts:
 
 
 def _rest_columns(blocks: list[RandomBlock]) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
-    """Each random column with the position of its effect per row."""
+    """Random columns outside the stacked blocks, and the position of the effect of each column per row."""
     columns, places, start = [], [], 0
     for block in blocks:
         for a in range(block.q):
@@ -161,19 +163,19 @@ def _rest_columns(blocks: list[RandomBlock]) -> tuple[list[FloatArray], list[npt
 
 @dataclass(frozen=True)
 class Conditional:
-    """The effects given y and the parameters, standardised (b = F u), and what the gradient needs.
+    """Standardised effects u (b = F u) given y and the parameters, and further terms of the gradient.
 
     Attributes:
-        factor: F of the stacked blocks, shape (q1, q1).
-        u: Mean, shape (q1, L1).
-        root: R with D^-1 = R'R and D the level blocks of A, lower triangular, shape (q1, q1, L1).
-        spread: Covariance per level, shape (q1, q1, L1).
-        u2: Mean of the other effects, shape (m,).
-        spread2: Their covariance, shape (m, m).
-        half: D^-1 B with B = F1'Z1'WZ2F2 / sigma^2, shape (q1, L1, m).
-        turned: half @ spread2, shape (q1, L1, m).
-        log_det: log|A|.
-        fit: c'A^-1 c with c = F'Z'Wr / sigma^2.
+        factor: Block-diagonal F of the stacked blocks, shape (q1, q1).
+        u: Conditional mean of the stacked effects, shape (q1, L1).
+        root: Lower triangular R with D^-1 = R'R, where D are the level blocks of A, shape (q1, q1, L1).
+        spread: Conditional covariance of the stacked effects per level, shape (q1, q1, L1).
+        u2: Conditional mean of the other effects, shape (m,).
+        spread2: Conditional covariance of the other effects, shape (m, m).
+        half: Product D^-1 B with B = F1'Z1'WZ2F2 / sigma^2, shape (q1, L1, m).
+        turned: Product half @ spread2, shape (q1, L1, m).
+        log_det: Log determinant log|A|.
+        fit: Quadratic form c'A^-1 c with c = F'Z'Wr / sigma^2.
     """
 
     factor: FloatArray
@@ -220,29 +222,31 @@ def turn_rest(data: CrossProducts, factors: Sequence[FloatArray], values: FloatA
 def condition_on(
     data: CrossProducts, d: FloatArray, d2: FloatArray, factors: Sequence[FloatArray], precision: float
 ) -> Conditional:
-    """Solve for the effects given y.
+    """Compute the conditional distribution of the effects given y.
 
     Args:
-        data: From :func:`cross_products`.
-        d: Z1'Wr, shape (q1, L1).
-        d2: Z2'Wr, shape (m,).
-        factors: F per block, lower triangular, shapes (q, q).
-        precision: 1 / sigma^2.
+        data: Cross-products of the data.
+        d: Product Z1'Wr, shape (q1, L1).
+        d2: Product Z2'Wr, shape (m,).
+        factors: Lower triangular F of each block, shapes (q, q).
+        precision: Residual precision 1 / sigma^2.
     """
     factor = stacked_factor(data, factors)
     q, levels = d.shape
+    # D = I + F1'Z1'WZ1 F1 / sigma^2 per level, D^-1 = R'R
     half_product = (precision * factor.T) @ data.zz.reshape(q, q * levels)
     inner = np.matmul(factor.T, half_product.reshape(q, q, levels))
     inner.reshape(q * q, levels)[:: q + 1] += 1.0
     root, log_det = inverse_factor(inner)
     c = (precision * factor.T) @ d
     w = per_level(root, c)
-    fit = float(np.vdot(w, w))
+    fit = float(np.vdot(w, w))  # c'D^-1 c
     if not data.rest:
         empty = np.zeros((q, levels, 0))
         u = per_level(root, w, transpose=True)
         return Conditional(factor, u, root, outer(root), np.empty(0), np.empty((0, 0)), empty, empty, log_det, fit)
     m = data.m
+    # B = F1'Z1'WZ2 F2 / sigma^2, E = F2'Z2'WZ2 F2 / sigma^2; Schur complement I + E - B'D^-1 B = LL'
     b = ((precision * factor.T) @ data.cross.reshape(q, levels * m)).reshape(q, levels, m)
     b = turn_rest(data, factors, b, back=False)
     scaled = per_level(root, b)
@@ -253,6 +257,7 @@ def condition_on(
     lower = np.linalg.cholesky(schur)
     inverse = np.linalg.inv(lower)
     spread2 = inverse.T @ inverse
+    # u2 = (LL')^-1 (c2 - B'D^-1 c), u1 = D^-1 (c - B u2), Cov u1 = D^-1 + D^-1 B Cov(u2) B'D^-1
     c2 = precision * turn_rest(data, factors, d2, back=False) - flat.T @ w.ravel()
     w2 = inverse @ c2
     u2 = inverse.T @ w2
@@ -265,7 +270,7 @@ def condition_on(
 
 
 def residual_products(data: CrossProducts, beta: FloatArray) -> tuple[float, FloatArray, FloatArray, FloatArray]:
-    """r'Wr, X'Wr (p,), Z1'Wr (q1, L1) and Z2'Wr (m,) with r = y - X beta."""
+    """Compute r'Wr, X'Wr (p,), Z1'Wr (q1, L1) and Z2'Wr (m,) with r = y - X beta."""
     half = data.xx @ beta
     rr = data.yy + float(beta @ (half - 2.0 * data.xy))
     d = data.zy - (data.zx @ beta).reshape(data.zy.shape)
@@ -275,17 +280,17 @@ def residual_products(data: CrossProducts, beta: FloatArray) -> tuple[float, Flo
 def log_density(
     data: CrossProducts, beta: FloatArray, factors: Sequence[FloatArray], log_sigma: float
 ) -> tuple[float, FloatArray, list[FloatArray], float]:
-    """Log density of y with the group effects integrated out, and its gradient.
+    """Compute the log density of y with the group effects integrated out, and its gradient.
 
     Args:
-        data: From :func:`cross_products`.
+        data: Cross-products of the data.
         beta: Fixed effects, shape (p,).
-        factors: F with covariance F F' per block, shapes (q, q); may be zero.
+        factors: Matrices F with covariance F F', one per block, shapes (q, q); may be zero.
         log_sigma: Logarithm of the residual standard deviation.
 
     Returns:
-        Log density with all constants; gradient by beta (p,), by each factor's entries (q, q; all entries taken as
-        free), and by log sigma.
+        Log density with all constants, and its derivatives with respect to beta (p,), to the entries of each factor
+        (q, q), all treated as free, and to log sigma.
     """
     precision = float(np.exp(-2.0 * log_sigma))
     rr, xr, d, d2 = residual_products(data, beta)
@@ -293,15 +298,16 @@ def log_density(
         value = data.constant - data.n * log_sigma - 0.5 * precision * rr
         return value, precision * xr, [], precision * rr - data.n
     found = condition_on(data, d, d2, factors, precision)
+    # log p(y) = const - n log sigma - (log|A| + r'Wr / sigma^2 - c'A^-1 c) / 2
     value = data.constant - data.n * log_sigma - 0.5 * (found.log_det + precision * rr - found.fit)
     q, levels = d.shape
-    # products[k] is the level-diagonal sum of Z'WZ F E[uu'], shape (q, q): what the expected residual needs.
+    # products = sum over levels of Z'WZ F E[uu'], shape (q, q), for the expected residual sum of squares
     second = found.spread + found.u[:, None, :] * found.u[None, :, :]
     turned = np.matmul(found.factor, second).reshape(q, q * levels)
     products = data.zz.reshape(q, q * levels) @ turned.T
     scores = d @ found.u.T
     effects = (found.factor @ found.u).ravel()
-    by_beta = xr - effects @ data.zx
+    by_beta = xr - effects @ data.zx  # dl / dbeta = X'W E(r - Z b) / sigma^2
     explained = float(d.ravel() @ effects)
     by_block: list[FloatArray] = [np.empty(0)] * len(data.sizes)
     fitted = 0.0
@@ -316,12 +322,13 @@ def log_density(
             by_block[k] = precision * (d2[columns].reshape(size) @ found.u2[columns].reshape(size).T - part)
             fitted += float(np.vdot(factors[k], part))
     fitted += float(np.vdot(found.factor, products))
-    by_first = precision * (scores - products)
+    by_first = precision * (scores - products)  # dl / dF = (Z'Wr E(u)' - Z'WZ F E(uu')) / sigma^2
     start = 0
     for k in data.first:
         stop = start + data.sizes[k][0]
         by_block[k] = by_first[start:stop, start:stop]
         start = stop
+    # dl / dlog sigma = E|r - Z b|_W^2 / sigma^2 - n
     by_log_sigma = precision * (rr - 2.0 * explained + fitted) - data.n
     return value, precision * by_beta, by_block, by_log_sigma
 
@@ -329,9 +336,10 @@ def log_density(
 def _products_of_rest(
     data: CrossProducts, found: Conditional, factors: Sequence[FloatArray]
 ) -> tuple[FloatArray, list[tuple[int, FloatArray, slice]]]:
-    """What the other factors add to the stacked blocks' product (q1, q1), and their own: (block, (q, q), columns)."""
+    """Terms of the other factors in the stacked blocks' product (q1, q1), and their own products (q, q) by block."""
     q, levels = found.u.shape
     m = data.m
+    # E(u1 u2') = u1 u2' + Cov(u1, u2), with Cov(u1, u2) = -D^-1 B Cov(u2)
     between = found.u[:, :, None] * found.u2 - found.turned
     flat = between.reshape(q, levels * m)
     extra = turn_rest(data, factors, data.cross, back=False).reshape(q, levels * m) @ flat.T

@@ -1,4 +1,4 @@
-"""Gaussian mixed models with group effects and fixed effects integrated out, at many covariance parameters at once.
+"""Gaussian mixed models with group and fixed effects integrated out, at many sets of covariance parameters at once.
 
 With V = I + sum_k Z_k F_k F_k' Z_k' / sigma^2 relative to sigma^2 and a normal prior of precision P and mean m,
 
@@ -6,8 +6,8 @@ With V = I + sum_k Z_k F_k F_k' Z_k' / sigma^2 relative to sigma^2 and a normal 
                           + (log|P| - log|A| - m'Pm + b'A^-1 b) / 2,
     A = X'V^-1 X / sigma^2 + P,   b = X'V^-1 y / sigma^2 + P m,
 
-and beta given these is normal with mean A^-1 b and covariance A^-1 (Gelman et al., Bayesian Data Analysis, 3rd ed.,
-section 14.8).
+and beta given y, F and sigma is normal with mean A^-1 b and covariance A^-1 (Gelman et al., Bayesian Data Analysis, 3rd
+ed., section 14.8).
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ FloatArray = npt.NDArray[np.float64]
 
 _LOG_2PI = float(np.log(2 * np.pi))
 MOST_DENSE = 200
-"""Effects of the other factors up to which one dense matrix per point is quicker than pieces."""
+"""Number of effects of the other factors up to which one dense matrix per point is faster than pieces."""
 LARGEST = 300_000
-"""Numbers of the other factors' columns up to which they are held as dense matrices."""
+"""Largest size of the matrix of the other factors' columns, in numbers, that is stored as dense."""
 AT_ONCE = 150_000
-"""Numbers of one array that are held at once: beyond a processor's cache the same work takes three times as long."""
+"""Size of one array in numbers; beyond a processor's cache the same work takes three times as long."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """[X y]'V^-1 [X y] and log|V| at S points.
+    """Cross-products [X y]'V^-1 [X y] and log|V| at S points.
 
     Attributes:
-        gram: Shape (S, p + 1, p + 1).
-        log_det: Shape (S,).
+        gram: Cross-products [X y]'V^-1 [X y], shape (S, p + 1, p + 1).
+        log_det: Log determinants log|V|, shape (S,).
     """
 
     gram: FloatArray
@@ -49,7 +49,7 @@ class Moments:
 
 
 def _plain(products: Products) -> Products:
-    """With dense matrices, where all points' together are not large."""
+    """Convert the matrices to dense ones if those of all points together are small."""
     if not sparse.issparse(products.u2) or products.m > MOST_DENSE or products.u2.shape[0] * products.m > LARGEST:
         return products
     return replace(products, u2=products.u2.toarray(), within2=_dense(products.within2), pieces=None)
@@ -60,10 +60,10 @@ def _dense(a: Matrix) -> FloatArray:
 
 
 class Reduced:
-    """A linear mixed model, reduced to what its likelihood needs.
+    """Linear mixed model reduced to the quantities that its likelihood needs.
 
     Args:
-        design: Gaussian, without offset.
+        design: Gaussian design without an offset.
     """
 
     def __init__(self, design: Design) -> None:
@@ -75,7 +75,7 @@ class Reduced:
         self.products: Products | None = _plain(form(design)) if design.blocks else None
 
     def moments(self, factors: Sequence[FloatArray], sigma: FloatArray) -> Moments:
-        """At factors (S, q, q) per block and sigma (S,)."""
+        """Compute the moments at factors (S, q, q) per block and sigma (S,)."""
         total = len(sigma)
         if self.products is None:
             return Moments(np.broadcast_to(self.plain, (total, *self.plain.shape)), np.zeros(total))
@@ -123,7 +123,7 @@ class Reduced:
     def _with_rest(
         self, root: FloatArray, flat: FloatArray, relative: list[FloatArray], gram: FloatArray, log_det: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Take the other factors' effects out of V_1^-1: a dense matrix of all of them per point."""
+        """Extend V_1^-1 to V^-1 by the effects of the other factors, with one dense matrix per point."""
         products = self.products
         assert products is not None  # noqa: S101  asked for where there are blocks only
         q, _, count, levels = root.shape
@@ -149,11 +149,11 @@ class Reduced:
 
 @dataclass(frozen=True)
 class NormalPrior:
-    """A normal prior of the fixed effects.
+    """Normal prior of the fixed effects.
 
     Attributes:
-        precision: P, shape (p, p).
-        linear: P m, shape (p,).
+        precision: Precision matrix P, shape (p, p).
+        linear: Product P m with the prior mean m, shape (p,).
     """
 
     precision: FloatArray
@@ -161,12 +161,12 @@ class NormalPrior:
 
     @classmethod
     def of_functionals(cls, rows: FloatArray, means: FloatArray, sds: FloatArray) -> NormalPrior:
-        """Of p independent normal functionals a'beta.
+        """Prior with p independent normal linear functionals a'beta.
 
         Args:
-            rows: The a, shape (p, p).
-            means: Shape (p,).
-            sds: Shape (p,).
+            rows: Functionals a, one per row, shape (p, p).
+            means: Prior means of the functionals, shape (p,).
+            sds: Prior standard deviations of the functionals, shape (p,).
         """
         scaled = rows / sds[:, None]
         return cls(scaled.T @ scaled, scaled.T @ (means / sds))
@@ -185,7 +185,7 @@ class NormalPrior:
         return np.asarray(value + prior + 0.5 * np.sum(half**2, axis=1))
 
     def draw(self, moments: Moments, sigma: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Fixed effects given y and each set of covariance parameters, shape (S, p)."""
+        """Draw the fixed effects given y and each set of covariance parameters, shape (S, p)."""
         precision, linear = self._given(moments, sigma)
         lower = np.linalg.cholesky(precision)
         half = np.linalg.solve(lower, linear[:, :, None]) + rng.standard_normal((*linear.shape, 1))

@@ -1,7 +1,8 @@
-"""Covariance matrices with one standard deviation or correlation held at a value, in coordinates without bounds.
+"""Covariance matrices with one standard deviation or correlation held at a value, in unbounded coordinates.
 
-A Cholesky factor shows the standard deviation of its first row alone, and the correlation of its first two: with the
-effects in that order F_11 = s holds the first, (F_21, F_22) = c (r, sqrt(1 - r^2)) the second, and all else is free.
+The first row of a Cholesky factor F determines the first standard deviation, and the first two rows determine their
+correlation. With the effects in that order, F_11 = s holds a standard deviation, (F_21, F_22) = c (r, sqrt(1 - r^2))
+holds a correlation, and all other elements are free.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Target:
-    """The parameter that is held.
+    """Parameter that is held fixed.
 
     Attributes:
-        kind: fixed (a fixed effect), sd, cor, or scale (sigma or another dispersion parameter).
-        index: Of the fixed effect or the dispersion parameter; else of the block.
-        first: Of an SD or a correlation the effect.
-        second: Of a correlation the other effect.
+        kind: Kind of parameter: fixed (a fixed effect), sd, cor, or scale (sigma or another dispersion parameter).
+        index: Index of the fixed effect or dispersion parameter; for an SD or a correlation, index of the block.
+        first: Index of the effect in its block, for an SD or a correlation.
+        second: Index of the other effect of a correlation.
     """
 
     kind: str
@@ -34,7 +35,7 @@ class Target:
     second: int = 0
 
     def order(self, block: int, q: int) -> list[int]:
-        """The effects of a block, those that are held first."""
+        """Order of the q effects of a block, with the effects of the held parameter first."""
         own = self.kind in ("sd", "cor") and self.index == block
         front = [] if not own else [self.first] if self.kind == "sd" else [self.first, self.second]
         return [*front, *(i for i in range(q) if i not in front)]
@@ -42,15 +43,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """How a vector z becomes square roots of the covariances, and other parameters.
+    """Map from a vector z of free coordinates to square roots of the covariances and to other parameters.
 
     Attributes:
-        target: What is held.
-        orders: Order of the effects per block.
-        units: Per block in that order, shape (q,): factors are diag(unit) E, with E's elements in z.
-        turns: Per block, shape (q, q): what makes a root in the model's coordinates of E.
-        n_rest: Other parameters.
-        held_rest: Which of these is held, or -1.
+        target: Parameter that is held.
+        orders: Order of the effects of each block.
+        units: Units of the effects of each block in that order, shape (q,): factors are diag(unit) E, and z holds the
+            elements of E.
+        turns: Matrix of each block, shape (q, q), that maps E to a root in the model's coordinates.
+        n_rest: Number of other parameters.
+        held_rest: Index of the other parameter that is held, or -1.
     """
 
     target: Target
@@ -61,7 +63,7 @@ class Coordinates:
     held_rest: int
 
     def factors(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
-        """E per block, shapes (q, q), and the other parameters, where the target has a value."""
+        """Compute E of each block, shapes (q, q), and the other parameters, with the target at a value."""
         made, at = [], 0
         for k, unit in enumerate(self.units):
             e = np.zeros((len(unit), len(unit)))
@@ -80,12 +82,12 @@ class Coordinates:
         return made, rest
 
     def roots(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
-        """Square roots in the model's coordinates, shapes (q, q), and the other parameters."""
+        """Compute square roots in the model's coordinates, shapes (q, q), and the other parameters."""
         made, rest = self.factors(z, value)
         return [t @ e for t, e in zip(self.turns, made, strict=True)], rest
 
     def gradient(self, slopes: Sequence[FloatArray], by_rest: FloatArray, value: float) -> FloatArray:
-        """Derivatives by z, of those by the roots, shapes (q, q), and by the other parameters."""
+        """Convert derivatives with respect to roots, shapes (q, q), and other parameters to derivatives in z."""
         found = []
         for k, (turn, slope) in enumerate(zip(self.turns, slopes, strict=True)):
             by_e = turn.T @ slope
@@ -96,7 +98,7 @@ class Coordinates:
         return np.concatenate([np.array(found), rest])
 
     def place(self, roots: Sequence[FloatArray], rest: FloatArray) -> FloatArray:
-        """Z of given square roots in the user's coordinates, whatever the target's value there."""
+        """Coordinates z of given square roots in the user's coordinates; the target's value there is ignored."""
         found = []
         for k, (order, unit, root) in enumerate(zip(self.orders, self.units, roots, strict=True)):
             e = lower_triangular([root[order] / unit[:, None]])[0]
@@ -106,7 +108,7 @@ class Coordinates:
         return np.concatenate([np.array(found), rest if self.held_rest < 0 else np.delete(rest, self.held_rest)])
 
     def in_user_units(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
-        """Square roots in the user's coordinates, shapes (q, q), and the other parameters."""
+        """Compute square roots in the user's coordinates, shapes (q, q), and the other parameters."""
         made, rest = self.factors(z, value)
         found = []
         for order, unit, e in zip(self.orders, self.units, made, strict=True):
@@ -116,7 +118,7 @@ class Coordinates:
         return found, rest
 
     def off_boundary(self, z: FloatArray) -> FloatArray | None:
-        """The same with what is nearly zero on a diagonal a tenth of a unit away from it; None where nothing is."""
+        """Replace diagonal elements that are nearly zero by a tenth of a unit; None if there are none."""
         moved, at, changed = z.copy(), 0, False
         for k in range(len(self.units)):
             for i, j in self._free(k):

@@ -1,6 +1,6 @@
-"""Likelihoods of (generalised) linear mixed models as functions of roots of covariances and of all else.
+"""Likelihoods of (generalised) linear mixed models as functions of square roots of covariances and other parameters.
 
-Models are in well-scaled coordinates (:mod:`unimix.likelihood.lmm.conditioning`), parameters in the user's.
+Models are in well-scaled coordinates (:mod:`unimix.likelihood.lmm.conditioning`), and parameters in the user's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class State:
 
     Attributes:
         roots: Square roots of the covariances in the user's units, shapes (q, q).
-        beta: Fixed effects in conditioned coordinates, shape (p,); empty where they are profiled out.
+        beta: Fixed effects in conditioned coordinates, shape (p,); empty if they are profiled out.
         scales: Logarithms of sigma or of the dispersion parameters, in the user's units, shape (k,).
     """
 
@@ -45,15 +45,15 @@ class State:
 
 
 class Model(Protocol):
-    """A likelihood whose parameters can be held.
+    """Likelihood whose parameters can be held fixed.
 
     Attributes:
-        best: Its maximum.
-        beta: Fixed effects there, user's units, shape (p,).
-        value: Log-likelihood there.
-        way_back: To the user's units.
-        sizes: Effects per block.
-        step: Of differences of its slopes.
+        best: Parameters at the maximum of the likelihood.
+        beta: Fixed effects at the maximum, in the user's units, shape (p,).
+        value: Log likelihood at the maximum.
+        way_back: Transformation to the user's units.
+        sizes: Number of effects per level of each block.
+        step: Step size for differences of the gradient.
     """
 
     best: State
@@ -65,14 +65,22 @@ class Model(Protocol):
 
     @property
     def log_unit(self) -> float:
-        """Logarithm of the user's unit of the scales."""
+        """Logarithm of the user's unit of the scale parameters."""
 
     def criterion(self, row: FloatArray | None, held: float) -> Criterion:
-        """The likelihood and its slopes by roots and by [fixed effects, scales], with row'beta held if there is one."""
+        """Make the function that returns the likelihood and its derivatives.
+
+        Args:
+            row: Contrast whose value row'beta is held fixed, shape (p,); None to hold no fixed effect.
+            held: Value of row'beta.
+
+        Returns:
+            Function of the roots and of [fixed effects, scales] that returns the log likelihood and its derivatives.
+        """
 
 
 def rest_of(state: State, row: FloatArray | None, log_unit: float) -> FloatArray:
-    """The parameters beside the roots, in the model's coordinates; without the direction that is held."""
+    """Parameters other than the roots, in the model's coordinates, without the direction that is held."""
     beta = state.beta if row is None or not len(state.beta) else others(row).T @ state.beta
     return np.concatenate([beta, state.scales - log_unit])
 
@@ -84,13 +92,13 @@ def others(row: FloatArray) -> FloatArray:
 
 
 class LinearModel:
-    """A linear mixed model by maximum likelihood (or the restricted one), fixed effects profiled out.
+    """Linear mixed model by (restricted) maximum likelihood, with fixed effects profiled out.
 
     Args:
-        design: Gaussian, with blocks of unstructured covariance.
-        covariances: Of a fit, where a search starts too, shapes (q, q), user's units.
-        sigma: Of that fit.
-        reml: Criterion.
+        design: Gaussian design with blocks of unstructured covariance.
+        covariances: Covariances of a fit, shapes (q, q), in the user's units; the search starts at them too.
+        sigma: Residual standard deviation of that fit.
+        reml: Whether to use the restricted likelihood.
     """
 
     step = DIFFERENCE
@@ -108,11 +116,11 @@ class LinearModel:
 
     @property
     def log_unit(self) -> float:
-        """Logarithm of the user's sigma per conditioned sigma."""
+        """Logarithm of the ratio of the user's sigma to the conditioned sigma."""
         return float(np.log(self.way_back.residual))
 
     def criterion(self, row: FloatArray | None, held: float) -> Criterion:
-        """As :class:`Model` says."""
+        """Make the function that returns the likelihood and its derivatives, with row'beta held if there is a row."""
         products = self.products if row is None else hold_fixed(self.products, row, held)
 
         def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
@@ -121,7 +129,7 @@ class LinearModel:
             found = profile(products, relative, reml=self.reml)
             ratio = found.quadratic / sigma**2
             change = ratio - found.freedom + found.freedom * 2.0 * np.log(sigma / found.sigma)
-            # At this sigma instead of the best one y'Py is divided by sigma^2.
+            # At a given sigma, the log likelihood has -y'Py / (2 sigma^2) instead of the profiled term.
             slopes = gradient(products, replace(found, quadratic=found.freedom * sigma**2), reml=self.reml)
             by_roots = [2.0 * g @ r / sigma for g, r in zip(slopes, relative, strict=True)]
             by_sigma = ratio - found.freedom
@@ -132,7 +140,7 @@ class LinearModel:
 
 
 def hold_fixed(products: Products, row: FloatArray, held: float) -> Products:
-    """The same data with row'beta = held: orthogonal columns are left, and y less what is held."""
+    """Reduced data under row'beta = held: X keeps the columns orthogonal to the row, and the held part leaves y."""
     keep, pull = others(row), row * held / float(row @ row)
     turn = np.zeros((products.p + 1, products.p))
     turn[:-1, :-1], turn[:-1, -1], turn[-1, -1] = keep, -pull, 1.0
@@ -146,14 +154,14 @@ def hold_fixed(products: Products, row: FloatArray, held: float) -> Products:
 
 
 class LaplaceModel:
-    """A generalised (mixed) model by Laplace's approximation or by quadrature.
+    """Generalised (mixed) model by Laplace's approximation or by quadrature.
 
     Args:
-        design: With blocks of unstructured covariance, or none.
-        covariances: Of a fit, where a search starts too, shapes (q, q).
-        beta: Of that fit, user's units, shape (p,).
-        parameters: Of that fit, shape (k,).
-        nodes: Of quadrature; 1 is Laplace's approximation.
+        design: Design with blocks of unstructured covariance, or without blocks.
+        covariances: Covariances of a fit, shapes (q, q), in the user's units; the search starts at them too.
+        beta: Fixed effects of that fit, in the user's units, shape (p,).
+        parameters: Dispersion parameters of that fit, shape (k,).
+        nodes: Number of quadrature nodes; 1 is Laplace's approximation.
     """
 
     def __init__(
@@ -180,11 +188,11 @@ class LaplaceModel:
 
     @property
     def log_unit(self) -> float:
-        """Dispersion parameters have the units of the family."""
+        """Zero, because dispersion parameters keep the units of the family."""
         return 0.0
 
     def criterion(self, row: FloatArray | None, held: float) -> Criterion:
-        """As :class:`Model` says."""
+        """Make the function that returns the likelihood and its derivatives, with row'beta held if there is a row."""
         design = self.design
         if row is not None:
             offset = np.zeros(design.n) if design.offset is None else design.offset

@@ -1,7 +1,7 @@
-"""Profile likelihoods: one parameter held, the likelihood at its maximum over all others.
+"""Profile likelihoods: the maximum of the likelihood over all parameters but one, which is held at a value.
 
-zeta = sign * sqrt(2 (l_max - l_held)) is compared with a normal quantile (Venzon & Moolgavkar 1988, Appl. Stat. 37:87;
-Bates, Maechler, Bolker & Walker 2015, J. Stat. Softw. 67(1), section 5.1).
+The signed root zeta = sign * sqrt(2 (l_max - l_held)) is compared with a normal quantile (Venzon & Moolgavkar 1988,
+Appl. Stat. 37:87; Bates, Maechler, Bolker & Walker 2015, J. Stat. Softw. 67(1), section 5.1).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from unimix.likelihood.profile.likelihoods import Model, State, rest_of
 FloatArray = npt.NDArray[np.float64]
 
 PRECISION = 1e-6
-"""Of zeta at the ends of an interval."""
+"""Tolerance of zeta at the ends of an interval."""
 FLAT = 1e-5
-"""Slope, in units of the curvature, at which a maximum is one: its square is what is lost."""
+"""Gradient, in units of the curvature, below which a point is a maximum; its square is the remaining error."""
 FARTHEST = 1000.0
-"""First steps (about standard errors) beyond which a likelihood that has not fallen enough is flat."""
+"""Number of first steps (about standard errors) beyond which a likelihood that has not fallen enough is flat."""
 HIGHER = 1e-4
-"""Log-likelihood by which a profile may exceed the maximum before that maximum was none."""
+"""Excess of a profile over the maximum beyond which the maximum counts as wrong."""
 
 
 def coordinates_of(model: Model, target: Target) -> tuple[Coordinates, FloatArray | None]:
-    """Coordinates in which a target is held, and the row of a fixed effect in the model's coordinates."""
+    """Coordinates in which a target is held, and the contrast of a fixed effect in the model's coordinates."""
     row = model.way_back.coefficients[target.index] if target.kind == "fixed" else None
     orders, units, turns = [], [], []
     for k, (q, root) in enumerate(zip(model.sizes, model.best.roots, strict=True)):
         order = target.order(k, q)
-        # An effect without variance has the unit of one conditioned unit.
+        # An effect with zero variance takes one conditioned unit as its unit.
         turn = model.way_back.scale * model.way_back.blocks[k]
         sd, whole = np.sqrt(np.sum(root**2, axis=1)), np.sqrt(np.sum(turn**2, axis=1))
         unit = np.maximum(sd, 0.1 * whole)[order]
@@ -51,7 +51,7 @@ def coordinates_of(model: Model, target: Target) -> tuple[Coordinates, FloatArra
 
 
 def target_value(state: State, target: Target, beta: FloatArray) -> float:
-    """A target's value at a state: a fixed effect, an SD, a correlation, or the logarithm of a scale."""
+    """Value of a target at a state: a fixed effect, an SD, a correlation, or the logarithm of a scale."""
     if target.kind == "fixed":
         return float(beta[target.index])
     if target.kind == "scale":
@@ -64,18 +64,18 @@ def target_value(state: State, target: Target, beta: FloatArray) -> float:
 
 
 class HigherMaximumError(ArithmeticError):
-    """A profile found a higher likelihood than the search for the maximum."""
+    """Error for a profile that reaches a higher likelihood than the search for the maximum did."""
 
 
 @dataclass
 class Profiler:
-    """The profile of one parameter.
+    """Profile likelihood of one parameter.
 
     Attributes:
-        model: Its likelihood.
-        target: What is held.
-        centre: Its value at the maximum.
-        known: Points found: value, zeta without sign, z.
+        model: Likelihood of the model.
+        target: Parameter that is held.
+        centre: Value of the parameter at the maximum.
+        known: Known points of the profile: value of the parameter, absolute zeta, and coordinates z.
     """
 
     model: Model
@@ -90,16 +90,16 @@ class Profiler:
         self.known = [(self.centre, 0.0, self.coordinates.place(self.model.best.roots, rest))]
 
     def zeta(self, value: float) -> float:
-        """Root of twice what the likelihood loses by holding the parameter here.
+        """Absolute zeta at a value: sqrt(2 (l_max - l_held)).
 
         Raises:
-            HigherMaximumError: If it gains.
+            HigherMaximumError: If the held likelihood exceeds the maximum.
         """
         held = value - self.shift - (self.model.log_unit if self.target.kind == "scale" else 0.0)
         criterion = self.model.criterion(self.row, held)
         coordinates = self.coordinates
 
-        @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be far out
+        @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be very long
         def slopes(z: FloatArray) -> tuple[float, FloatArray]:
             roots, rest = coordinates.roots(z, held)
             try:
@@ -125,7 +125,7 @@ class Profiler:
     def _highest(
         self, slopes: Callable[[FloatArray], tuple[float, FloatArray]], start: FloatArray
     ) -> tuple[float, FloatArray]:
-        """The maximum near a start: quasi-Newton steps in units of the first curvature, Newton's where they fail."""
+        """Maximum near a start, by quasi-Newton steps in units of the first curvature, or by Newton's if they fail."""
         if self._unit is None:
             self._unit = _inverse_root(hessian_of(lambda z: slopes(z)[1], start, self.model.step))
         unit = self._unit
@@ -147,13 +147,13 @@ class Profiler:
         return climbed.value, climbed.at
 
     def end(self, side: int, cut: float, step: float, bound: float) -> float:
-        """Where zeta reaches a cut on one side; the bound where it does not, infinity where it never does.
+        """Value at which zeta reaches a cut on one side; the bound if it stays below, infinity if there is no bound.
 
         Args:
-            side: -1 or 1.
+            side: Side of the estimate, -1 or 1.
             cut: Normal quantile.
-            step: First step, positive.
-            bound: Of the parameter on this side.
+            step: Size of the first step, positive.
+            bound: Bound of the parameter on this side.
         """
         inside, low, first = self.centre, 0.0, step
         outside, high = np.nan, np.nan
@@ -177,7 +177,7 @@ class Profiler:
         return self._between(inside, low - cut, outside, high - cut, cut)
 
     def _between(self, a: float, fa: float, b: float, fb: float, cut: float) -> float:
-        """The root by the Illinois variant of regula falsi."""
+        """Value between a and b at which zeta equals the cut, by the Illinois variant of regula falsi."""
         for _ in range(60):
             c = b - fb * (b - a) / (fb - fa)
             fc = self.zeta(c) - cut
@@ -193,7 +193,7 @@ class Profiler:
 
 
 def _inverse_root(hessian: FloatArray) -> FloatArray:
-    """R with R R' about the inverse of -H, shape (d, d); directions without curvature keep unit length."""
+    """Matrix R with R R' close to (-H)^-1, shape (d, d); directions without curvature keep unit length."""
     if not np.isfinite(hessian).all():
         return np.eye(len(hessian))
     values, vectors = np.linalg.eigh(-hessian)
@@ -207,13 +207,13 @@ def profile_interval(model: Model, target: Target, level: float, std_error: floa
     """Profile-likelihood interval of one parameter, in the user's units.
 
     Args:
-        model: Its likelihood.
-        target: The parameter.
-        level: Probability.
-        std_error: Of a fixed effect, roughly: the first step.
+        model: Likelihood of the model.
+        target: Parameter of the interval.
+        level: Probability of the interval, between 0 and 1.
+        std_error: Approximate standard error of a fixed effect, which is the first step.
 
     Raises:
-        HigherMaximumError: If the likelihood has a higher maximum than the one that was found.
+        HigherMaximumError: If the likelihood has a higher maximum than the fit.
     """
     found, cut = Profiler(model, target), float(special.ndtri(0.5 + level / 2))
     if target.kind == "cor" and not np.isfinite(found.centre):
@@ -228,8 +228,8 @@ def profile_interval(model: Model, target: Target, level: float, std_error: floa
 def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, FloatArray]:
     """Profile-likelihood intervals of a linear model without group effects: fixed effects (p, 2) and sigma (2,).
 
-    The likelihood is n log(rss / n) with the sum of squares that holding a coefficient gives; closed form but for
-    sigma.
+    The deviance is n log(rss / n), with the residual sum of squares under a held coefficient. The intervals of fixed
+    effects have a closed form; that of sigma needs a search.
     """
     y = design.y if design.offset is None else design.y - design.offset
     root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
@@ -249,11 +249,11 @@ def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, Flo
 
 
 def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArray]:
-    """Covariance parameters and scales on scales without bounds, by the observed information of all parameters.
+    """Covariance parameters and scales on unbounded scales, with their covariance from the observed information.
 
     Returns:
-        Targets in order with their values (log SD, atanh correlation, log scale), and their covariance, shape (k, k);
-        NaN on the boundary.
+        Targets in order with their values (log SD, atanh correlation, log scale), and their covariance matrix, shape
+        (k, k), which is NaN on the boundary.
     """
     coordinates, _ = coordinates_of(model, Target("none"))
     criterion = model.criterion(None, 0.0)
@@ -283,7 +283,7 @@ def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArr
 
 
 def unbounded(target: Target, value: float) -> float:
-    """The logarithm of an SD, atanh of a correlation; NaN at the ends."""
+    """Unbounded scale: the logarithm of an SD, or atanh of a correlation; NaN at the bounds."""
     if target.kind == "sd":
         return float(np.log(value)) if value > 0 else np.nan
     if target.kind == "cor":
