@@ -128,7 +128,8 @@ def test_effects_are_those_of_the_joint_normal(formula: str) -> None:
 def test_balanced_one_way_layout_has_a_closed_form() -> None:
     """Searle et al. (1992), section 3.8: sigma^2 = MSW, variance between = (MSB - MSW) / n.
 
-    The search ends where 1e-12 of the log-likelihood is left to gain, which moves a variance by up to 1e-6 of itself.
+    The search ends where a Newton step would raise the log likelihood by 1e-12, which moves a variance by up to 1e-6
+    of itself.
     """
     rng = np.random.default_rng(3)
     m, n = 12, 7

@@ -1,4 +1,4 @@
-"""A second, far higher maximum is found, and the end of a search is judged by what is left to gain."""
+"""A second, far higher maximum is found, and the end of a search is judged by its remaining improvement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bambi: its own priors and families, on our numeric columns."""
+"""Adapter for bambi, with bambi's own priors and families, on unimix's numeric columns."""
 
 from __future__ import annotations
 
@@ -84,23 +84,23 @@ _DISPERSION: dict[str, dict[str, tuple[str, bool]]] = {
     "beta": {"precision": ("kappa", False)},
     "student_t": {"sigma": ("sigma", False), "nu": ("nu", False)},
 }
-"""Our parameter to bambi's, and whether bambi has its inverse."""
+"""Name of each dispersion parameter in bambi, by unimix's name, and whether bambi has the inverse of it."""
 
 
 class Bambi(Backend):
-    """bambi's Bayesian models, with the priors that it scales by the data.
+    """bambi's Bayesian models, with priors that bambi scales by the data.
 
-    bambi centres the predictors: the prior of its intercept is of the expected response at their means. ``fit.native``
-    is the ``bambi.Model`` of the user's columns, whose priors are those reported; it has not been built, and the draws
-    are in ``fit.posterior``.
+    bambi centres the predictors, so that the prior of its intercept is that of the expected response at their means.
+    ``fit.native`` is the ``bambi.Model`` of the user's columns, with the priors reported. It has not been built; the
+    draws are in ``fit.posterior``.
 
     Attributes:
-        draws: Draws kept per chain.
-        tune: Tuning steps per chain.
+        draws: Number of draws kept per chain.
+        tune: Number of tuning steps per chain.
         chains: Number of chains.
-        cores: Chains that run at the same time; None for what bambi takes.
+        cores: Number of chains that run at the same time; None for bambi's default.
         sampler: PyMC's own NUTS, which is bambi's default, or nutpie.
-        target_accept: Acceptance rate that the step size is tuned to.
+        target_accept: Target acceptance rate of the tuning of the step size.
         noncentered: Whether group effects are sampled as multiples of their standard deviation, which is bambi's
             default; False is better where every level has many rows.
     """
@@ -152,7 +152,7 @@ class Bambi(Backend):
         """Import bambi.
 
         Raises:
-            EngineBrokenError: If it is of another series, whose models and names are not those known here.
+            EngineBrokenError: If the installed bambi belongs to another series, with other models and names.
         """
         found = importlib.metadata.version("bambi") if self.available() else SERIES
         if not found.startswith(SERIES):
@@ -163,7 +163,7 @@ class Bambi(Backend):
         return super().load()
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Models for which bambi's default priors make no sense."""
+        """Reasons to refuse models for which bambi's default priors make no sense."""
         del request
         reasons = []
         if design.is_linear and not any(is_one(c) for c in design.x.T):
@@ -207,27 +207,27 @@ class Bambi(Backend):
                 **cores,
             )
         posterior, raw = read(trace, design, units)
-        told = model_of(bambi, design, noncentered=self.noncentered)
+        native = model_of(bambi, design, noncentered=self.noncentered)
         found = estimates_of_draws(
             design,
             Sampled(posterior, raw, kept=True),
-            priors_of(told, design),
+            priors_of(native, design),
             ci_level=request.ci_level,
             call=self.preview(design, request),
             library=self.sampler,
         )
-        return replace(found, native=told)
+        return replace(found, native=native)
 
 
 @dataclass(frozen=True)
 class Units:
-    """The user's units per unit of the columns that bambi is given.
+    """Units of the user's columns, in multiples of the scaled columns that bambi receives.
 
     Attributes:
-        shift: Response where the scaled one is zero.
-        response: Of the response.
-        fixed: Of the columns of the fixed effects, shape (p,).
-        effects: Of the column of each block.
+        shift: Response at which the scaled response is zero.
+        response: Unit of the response.
+        fixed: Units of the columns of the fixed effects, shape (p,).
+        effects: Unit of the column of each block.
     """
 
     shift: float
@@ -237,9 +237,9 @@ class Units:
 
 
 def scaled(design: Design) -> tuple[Design, Units]:
-    """The design in columns whose spread is one: the same model, for bambi scales its priors by the data.
+    """Scale all columns to a spread of one, which gives the same model because bambi scales its priors by the data.
 
-    PyMC's samplers start near zero with unit steps, and do not find the way from there to a slope of 1e-9.
+    PyMC's samplers start near zero with unit steps and would not reach a slope of 1e-9.
     """
 
     def spread(column: FloatArray) -> float:
@@ -257,14 +257,14 @@ def scaled(design: Design) -> tuple[Design, Units]:
 
 
 def model_of(bambi: Any, design: Design, *, noncentered: bool) -> Any:
-    """Bambi's model of our columns, not built yet."""
+    """Make bambi's model of the columns; it is not built yet."""
     family = design.family
     more = {} if family.is_linear else {"link": family.link}
     return bambi.Model(formula_of(design), frame(design), family=_NAMES[family.name], noncentered=noncentered, **more)
 
 
 def formula_of(design: Design) -> str:
-    """Our numeric columns as bambi's formula: constant columns as its intercepts, everything else by name."""
+    """Formula in bambi's language: constant columns become intercepts, and other columns are named."""
     fixed = ["1" if is_one(c) else f"x{j}" for j, c in enumerate(design.x.T)]
     groups = group_names(design)
     bars = [
@@ -278,13 +278,13 @@ def formula_of(design: Design) -> str:
 
 
 def group_names(design: Design) -> list[str]:
-    """A name per grouping factor: g0 for the first and all other blocks of it, and so on."""
+    """Generated name of each block's grouping factor: g0 for all blocks of the first factor, and so on."""
     known = list(dict.fromkeys(b.group for b in design.blocks))
     return [f"g{known.index(b.group)}" for b in design.blocks]
 
 
 def frame(design: Design) -> Any:
-    """The columns of :func:`formula_of` as a data frame; levels are ordered as ours."""
+    """Data frame of the columns of :func:`formula_of`, with levels in the order of the design."""
     pd: Any = importlib.import_module("pandas")
     columns: dict[str, Any] = {}
     if design.family.name == "binomial":
@@ -304,7 +304,7 @@ def frame(design: Design) -> Any:
 
 
 def is_one(column: FloatArray) -> bool:
-    """Whether a column is the intercept's."""
+    """Whether a column is constant one, as that of an intercept."""
     return bool(np.all(column == 1.0))
 
 
@@ -317,7 +317,7 @@ def names_of_effects(design: Design) -> list[str]:
 
 
 def read(trace: Any, design: Design, units: Units) -> tuple[Posterior, RawDraws]:
-    """Draws under our names and in the user's units; shapes as :class:`Posterior` has them."""
+    """Read the draws in the user's units, in the shapes of :class:`Posterior`."""
     found = trace.posterior
 
     def flat(name: str) -> FloatArray:
@@ -351,23 +351,23 @@ def read(trace: Any, design: Design, units: Units) -> tuple[Posterior, RawDraws]
 
 
 def priors_of(model: Any, design: Design) -> dict[str, str]:
-    """Every prior in force in bambi's words, under our names."""
+    """Text of every prior in force, as bambi writes it, by unimix's name of the parameter."""
     part = model.components[model.family.likelihood.parent]
-    told: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for j, (name, column) in enumerate(zip(design.fixed_names, design.x.T, strict=True)):
         if is_one(column):
-            told[name] = f"{written(part.intercept_term.prior)} at the predictors' means"
+            texts[name] = f"{written(part.intercept_term.prior)} at the predictors' means"
         else:
-            told[name] = written(part.common_terms[f"x{j}"].prior)
+            texts[name] = written(part.common_terms[f"x{j}"].prior)
     for block, name in zip(design.blocks, names_of_effects(design), strict=True):
-        told[f"sd({block.group}: {block.terms[0]})"] = written(part.group_specific_terms[name].prior.args["sigma"])
+        texts[f"sd({block.group}: {block.terms[0]})"] = written(part.group_specific_terms[name].prior.args["sigma"])
     for ours, (theirs, inverse) in _DISPERSION.get(design.family.name, {}).items():
         prior = model.constant_components[theirs].prior
-        told[ours] = f"1 / {ours} ~ {written(prior)}" if inverse else written(prior)
-    return told
+        texts[ours] = f"1 / {ours} ~ {written(prior)}" if inverse else written(prior)
+    return texts
 
 
 def written(prior: Any) -> str:
-    """A prior with six digits that count; bambi's own text has four decimals, and 0.0 for a scale of 1e-6."""
+    """Text of a prior with six significant digits; bambi's own text has four decimals, and 0.0 for a scale of 1e-6."""
     values = {name: np.ravel(value) for name, value in prior.args.items()}
     return f"{prior.name}({', '.join(f'{n}: ' + ', '.join(f'{v:.6g}' for v in vs) for n, vs in values.items())})"

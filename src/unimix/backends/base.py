@@ -1,4 +1,4 @@
-"""The template that every engine's adapter fills in."""
+"""The base class of every engine's adapter."""
 
 from __future__ import annotations
 
@@ -67,13 +67,14 @@ def _version(distribution: str) -> str:
 
 
 class Backend(BaseModel, ABC):
-    """An engine and its options: the instance's fields are the options, frozen.
+    """An engine and its options, which are the frozen fields of the instance.
 
-    A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and writes :meth:`_fit`. It
-    sets ``takes_start`` if it begins its search at ``problem.start``.
+    A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and implements :meth:`_fit`.
+    It sets ``takes_start`` if it starts its search at ``problem.start``.
 
     Attributes:
-        conditioning: Hand the engine well-scaled columns and transform the answer back exactly.
+        conditioning: Whether the engine receives well-scaled columns, from which its estimates are transformed back
+            exactly.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -88,11 +89,11 @@ class Backend(BaseModel, ABC):
 
     @abstractmethod
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        """Fit the model and say what was found, in the coordinates of ``problem.design``.
+        """Fit the model and return the estimates in the coordinates of ``problem.design``.
 
         Args:
-            engine: What :meth:`load` returned.
-            problem: The model and what is asked.
+            engine: Module or object that :meth:`load` returned.
+            problem: The model and the request.
         """
 
     def load(self) -> ModuleType:
@@ -100,7 +101,7 @@ class Backend(BaseModel, ABC):
 
         Raises:
             EngineNotInstalledError: If a package is missing.
-            EngineBrokenError: If a package is there but does not import.
+            EngineBrokenError: If a package is installed but cannot be imported.
         """
         absent = [p for p in self.info.packages if importlib.util.find_spec(p) is None]
         if absent:
@@ -121,15 +122,15 @@ class Backend(BaseModel, ABC):
 
     @classmethod
     def install_lines(cls) -> str:
-        """What to type to install the packages that the engine needs and that are missing here."""
+        """Lines to type to install the missing packages that the engine needs."""
         return cls.info.install or pip_line(cls.info.extra, cls.info.distribution)
 
     def available(self) -> bool:
-        """Whether the Python packages are installed; nothing is imported."""
+        """Whether the Python packages are installed; they are not imported."""
         return all(importlib.util.find_spec(p) is not None for p in self.info.packages)
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The call that the engine would see, under the generated names; nothing is loaded."""
+        """Text of the call to the engine, with generated names; the engine is not loaded."""
         fixed = [f"x{j}" for j in range(design.p)]
         bars = [f"(0 + {' + '.join(f'z{k}_{j}' for j in range(b.q))} | g{k})" for k, b in enumerate(design.blocks)]
         return f"y ~ {' + '.join(['0', *fixed, *bars])}"
@@ -139,31 +140,31 @@ class Backend(BaseModel, ABC):
         return {d: _version(d) for d in self.info.distributions}
 
     def for_refits(self) -> Self:
-        """The same engine for many fits of data that are alike, without care that only one fit is worth."""
+        """Copy for many fits of similar data, without the extra searches that a single fit deserves."""
         return self
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Reasons, beside the capability sheet, why this model is refused (its size, say)."""
+        """Reasons to refuse this model beyond the capability sheet, such as its size."""
         return []
 
     def cost(self, design: Design, request: FitRequest) -> Cost:
-        """What a fit will take, from the sizes alone: no array as long as the data is made for it."""
+        """Estimate the cost of a fit from its sizes alone, without making arrays as long as the data."""
         return UNKNOWN
 
     def default_method(self, design: Design) -> str:
-        """The criterion by which this engine fits a model when none is asked for."""
+        """Default criterion of this engine for a model."""
         if design.family.is_linear or self.info.samples:
             return self.info.default_method
         return "Laplace" if design.blocks else "ML"
 
     def adapted(self, request: FitRequest, design: Design) -> FitRequest:
-        """The same request by the method that this engine has, where it lacks the one that is asked for."""
+        """Replace the requested method by one that this engine has, if it lacks the requested one."""
         if self.capabilities.can(METHOD_FEATURES[request.method]):
             return request
         return replace(request, method=self.default_method(design))
 
     def refusals(self, design: Design, request: FitRequest) -> list[str]:
-        """Everything about the model that this engine cannot express, in words."""
+        """List in words everything about the model that this engine cannot express."""
         needs = requirements(design, request.method, priors=bool(request.priors))
         kenward_roger = request.df_method == "kenward-roger" and design.blocks and design.family.is_linear
         if kenward_roger:
@@ -190,10 +191,10 @@ class Backend(BaseModel, ABC):
         return [*found, reason] if reason else found
 
     def refuse(self, design: Design, request: FitRequest, others: Mapping[str, Backend] | None = None) -> None:
-        """Raise if the engine cannot express the model; nothing is loaded for that.
+        """Raise an error if the engine cannot express the model; the engine is not loaded.
 
         Raises:
-            UnsupportedModelError: With every reason, and the names of the backends that can.
+            UnsupportedModelError: If the model is refused; the message lists all reasons and suitable backends.
         """
         reasons = self.refusals(design, request)
         if reasons:
@@ -213,12 +214,12 @@ class Backend(BaseModel, ABC):
             )
 
     def fit(self, design: Design, request: FitRequest) -> Outcome:
-        """Fit a design: prepare it, call the engine with its noise captured, transform the answer back.
+        """Fit a design: prepare it, call the engine with its output captured, and transform the estimates back.
 
         Raises:
-            FitError: If the engine fails; its words are in the message.
-            LimitError: If it was ended at one of ``request.limits``, whose clock starts when the engine is loaded. A
-                fit with limits runs in a process of its own.
+            FitError: If the engine fails; the message contains the engine's own message.
+            LimitError: If the fit reached one of ``request.limits``; its clock starts when the engine has been loaded.
+                A fit with limits runs in a process of its own.
         """
         if request.limits:
             return self._fit_limited(design, request)
@@ -257,11 +258,11 @@ class Backend(BaseModel, ABC):
             fitted, found = found, restore(found, way_back, reml=request.reml and bool(design.blocks))
             same_evaluation(problem.design, fitted, design, found, request.method)
         borrowed = {"start": provenance["start"]} if request.start is not None else {}
-        told = {**provenance, **found.provenance, **borrowed}
-        return Outcome(found, tuple(notes), self.versions(), seconds, told)
+        combined = {**provenance, **found.provenance, **borrowed}
+        return Outcome(found, tuple(notes), self.versions(), seconds, combined)
 
     def _complete(self, found: Estimates, problem: Problem) -> Estimates:
-        """Add what the engine has left out, and judge where it ended."""
+        """Add quantities that the engine does not compute, and judge its convergence."""
         request = problem.request
         if found.singular is None:
             found = replace(found, singular=is_singular(found.covariances, found.sigma))
@@ -271,12 +272,12 @@ class Backend(BaseModel, ABC):
         return judge(found, problem.original, problem.design, request.method)
 
     def _load_whole(self) -> ModuleType:
-        """Import the engine; Ctrl-C waits for it."""
+        """Import the engine; Ctrl-C takes effect after the import."""
         with captured(), shield_interrupts():
             return self.load()
 
     def _fit_limited(self, design: Design, request: FitRequest) -> Outcome:
-        """Fit in a process that is ended at a limit."""
+        """Fit in a process that ends at a limit."""
         limits = request.limits
         work = functools.partial(self._fit_to_send, design, replace(request, limits=NO_LIMITS))
         try:
@@ -286,7 +287,7 @@ class Backend(BaseModel, ABC):
         return replace(outcome, seconds={**outcome.seconds, "load": loading})
 
     def _fit_to_send(self, design: Design, request: FitRequest) -> Outcome:
-        """Fit, and leave the engine's own object in this process; a recipe to make it goes along."""
+        """Fit, and return the outcome without the engine's own object; a :class:`Deferred` is returned with it."""
         outcome = self.fit(design, request)
         found = outcome.estimates
         if not isinstance(found.native, Deferred):
@@ -319,15 +320,15 @@ class Backend(BaseModel, ABC):
 
 
 def _in_brackets(backend: Backend, design: Design, request: FitRequest, *, method: bool, size: bool) -> str:
-    """The method and the estimated memory of another backend, where they matter."""
-    told = [f"method={request.method!r}"] if method else []
+    """Method and estimated memory of another backend in brackets, if requested."""
+    words = [f"method={request.method!r}"] if method else []
     needed = backend.cost(design, request).bytes if size else None
-    told += [] if needed is None else [in_words(needed)]
-    return f" ({', '.join(told)})" if told else ""
+    words += [] if needed is None else [in_words(needed)]
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _relative(start: Start | None, way_back: Conditioning | None) -> tuple[FloatArray, ...] | None:
-    """Relative factors in the coordinates that are fitted."""
+    """Relative factors of a start, in the fitted coordinates."""
     if start is None:
         return None
     if way_back is None:
@@ -336,10 +337,10 @@ def _relative(start: Start | None, way_back: Conditioning | None) -> tuple[Float
 
 
 def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -> Backend:
-    """Configure a backend; a misspelt or impossible option is an error that names the right ones.
+    """Configure a backend.
 
     Raises:
-        OptionError: With every fault.
+        OptionError: If an option is misspelt or has an impossible value; the message lists all faults.
     """
     from pydantic import ValidationError
 
@@ -351,17 +352,17 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
     try:
         return cls(**dict(options or {}))
     except ValidationError as error:
-        told = []
+        faults = []
         for fault in error.errors():
             name = str(fault["loc"][0]) if fault["loc"] else ""
             if fault["type"] == "extra_forbidden":
-                told.append(
+                faults.append(
                     f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} "
                     f"Options: {', '.join(fields)}."
                 )
             else:
-                told.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
-        raise OptionError("\n".join(told)) from None
+                faults.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
+        raise OptionError("\n".join(faults)) from None
 
 
 __all__ = ["Backend", "BackendInfo", "FitRequest", "Outcome", "Problem", "Start", "make_backend"]

@@ -1,9 +1,9 @@
-"""unimix's own posterior of a linear mixed model: all but the covariance parameters integrated out exactly.
+"""unimix's own posterior of a linear mixed model, with all but the covariance parameters integrated out exactly.
 
-Group effects and fixed effects are integrated out (:mod:`unimix.likelihood.posterior.marginal_posterior`). The few
-covariance parameters that are left are drawn by an adapted independence sampler
-(:mod:`unimix.likelihood.posterior.independence_sampler`), and everything else exactly given each draw.
-Nothing is compiled and no Markov chain warms up. The priors and their names are those of the PyMC backend.
+Group effects and fixed effects are integrated out (:mod:`unimix.likelihood.posterior.marginal_posterior`). An adapted
+independence sampler (:mod:`unimix.likelihood.posterior.independence_sampler`) draws the few remaining covariance
+parameters, and all other parameters are drawn exactly given each draw. There is no compilation and no warm-up. The
+priors and their names are those of the PyMC backend.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 MOST_COVARIANCES = 12
-"""Covariance parameters beyond which a single proposal no longer fits their posterior."""
+"""Largest number of covariance parameters for which a single proposal fits their posterior."""
 K_LIMIT = 0.7
-"""Pareto k beyond which the proposal does not cover the posterior (Vehtari et al. 2024)."""
+"""Pareto k above which the proposal does not cover the posterior (Vehtari et al. 2024)."""
 LARGEST = 0.01
-"""Share of one proposal's importance weight below which no draw matters by itself, whatever k extrapolates."""
+"""Share of the largest importance weight below which no single draw matters, whatever the value of k."""
 
 _LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use backend='pls'.")
 _NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
@@ -47,14 +47,14 @@ _NO_DF = Never("a posterior has no degrees of freedom.")
 
 
 class Bayes(Backend):
-    """The posterior of a linear mixed model, exactly and quickly: no compilation, no warm-up.
+    """Exact posterior of a linear mixed model, without compilation and without warm-up.
 
     Attributes:
-        conditioning: Off: priors belong to the user's units, and the sampler has coordinates of its own.
-        draws: Draws kept per chain.
-        chains: Number of chains; their proposals are their own.
-        max_dense: Largest number of effects of crossed factors, beside the largest factor, that are tied together: a
-            dense matrix of that size is factored for every proposal.
+        conditioning: Off, because priors are in the user's units and the sampler has its own coordinates.
+        draws: Number of draws kept per chain.
+        chains: Number of chains, each with its own proposals.
+        max_dense: Largest number of connected effects of crossed factors, without the largest factor: a dense matrix of
+            that size is factored for every proposal.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -89,12 +89,12 @@ class Bayes(Backend):
     max_dense: Annotated[int, Field(ge=0)] = 300
 
     def load(self) -> ModuleType:
-        """The engine is unimix's numerics; ArviZ holds the draws."""
+        """Check that ArviZ, which holds the draws, is installed; the engine itself is part of unimix."""
         importlib.import_module("arviz")
         return importlib.import_module("unimix.likelihood.posterior.marginal_posterior")
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Numbers of covariance parameters and of crossed effects."""
+        """Reasons to refuse models with too many covariance parameters or too many crossed effects."""
         del request
         if not design.family.is_linear:
             return []
@@ -114,7 +114,7 @@ class Bayes(Backend):
         return reasons
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """The draws of the group effects, where they are kept, and a matrix for every one in work."""
+        """Estimate the memory of the draws of the group effects, if they are kept, and of the matrices in use."""
         from unimix.backends.sampling.draws import MOST_KEPT, fits_in_memory
 
         size, count = sizes_of(design), self.chains * self.draws
@@ -123,7 +123,7 @@ class Bayes(Backend):
         return most(parts, pace(design, size, 26.0, 2000.0))
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The model as a statistician writes it, and the sampler."""
+        """Text of the model in statistical notation, and of the sampler."""
         from unimix.backends.sampling.priors import resolve_priors
 
         if design.offset is not None:
@@ -143,7 +143,7 @@ class Bayes(Backend):
         del engine
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
-        native, sampled, told = self._sample(design, table, request.seed)
+        native, sampled, message = self._sample(design, table, request.seed)
         made = estimates_of_draws(
             design,
             sampled,
@@ -152,8 +152,8 @@ class Bayes(Backend):
             call=self._call(design, table),
             library="unimix",
         )
-        if told:
-            made = replace(made, converged=False, messages=(*made.messages, told))
+        if message:
+            made = replace(made, converged=False, messages=(*made.messages, message))
         return replace(made, native=native)
 
     def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[CollapsedPosterior, Sampled, str]:
@@ -180,14 +180,14 @@ class Bayes(Backend):
         posterior = target.posterior(
             found.points.reshape(-1, target.size), np.random.default_rng([seed or 0, 1]), keep=kept
         )
-        told = ""
+        message = ""
         if not k < K_LIMIT and found.largest > LARGEST:
-            told = (
+            message = (
                 f"Pareto k of the proposal is {k:.2f} ({K_LIMIT} at most), and one draw has {found.largest:.0%} of all "
                 "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use "
-                "backend='pymc', or priors that say more."
+                "backend='pymc', or more informative priors."
             )
-        return target, Sampled(posterior, raw, kept), told
+        return target, Sampled(posterior, raw, kept), message
 
 
 def _raw(points: FloatArray, accepted: float, k: float, seconds: float) -> RawDraws:

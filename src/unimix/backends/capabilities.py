@@ -1,4 +1,4 @@
-"""Every feature answered by every engine: yes, or why not."""
+"""Capability sheets: for each feature, whether an engine supports it, or why not."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unimix.errors import did_you_mean
 
 @dataclass(frozen=True)
 class Yes:
-    """The engine does it.
+    """The engine supports the feature.
 
     Attributes:
-        how: Where unimix lends a hand (an exact emulation, say), in words.
+        how: Explanation of how unimix contributes, for instance by an exact emulation.
     """
 
     how: str = ""
@@ -23,7 +23,7 @@ class Yes:
 
 @dataclass(frozen=True)
 class Never:
-    """The engine cannot do it by its nature."""
+    """The engine cannot support the feature by its nature."""
 
     reason: str
     mark: str = "no"
@@ -31,7 +31,7 @@ class Never:
 
 @dataclass(frozen=True)
 class Upstream:
-    """The engine's authors have not done it, or it has a fault there."""
+    """The engine's authors have not implemented the feature, or their implementation has a fault."""
 
     reason: str
     mark: str = "no"
@@ -39,7 +39,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class NotYet:
-    """The engine can; the adapter cannot yet."""
+    """The engine supports the feature, but the adapter does not yet."""
 
     reason: str
     mark: str = "not yet"
@@ -49,15 +49,16 @@ Answer = Yes | Never | Upstream | NotYet
 
 
 class Capabilities(Mapping[Feature, Answer]):
-    """A complete sheet: one answer per feature.
+    """Complete capability sheet, with one answer per feature.
 
     Args:
-        default: Answer to every feature that is not named.
+        default: Answer for every feature that is not named.
         answers: Answers by the name of a feature in small letters (``offset``, ``kenward_roger``), or of a group of
-            :data:`~unimix.design.features.FEATURE_GROUPS` (``group_effects``, ``bayesian``); that of the feature wins.
+            :data:`~unimix.design.features.FEATURE_GROUPS` (``group_effects``, ``bayesian``); the answer for a feature
+            takes precedence over that for its group.
 
     Raises:
-        TypeError: If a feature is unanswered, or a name is none.
+        TypeError: If a feature has no answer, or a name is not a feature or a group.
 
     Example:
         >>> sheet = Capabilities(default=Yes(), bayesian=Never("it maximises a likelihood"))
@@ -92,11 +93,11 @@ class Capabilities(Mapping[Feature, Answer]):
         return len(self._answers)
 
     def can(self, feature: Feature) -> bool:
-        """Whether the engine does it."""
+        """Whether the engine supports a feature."""
         return isinstance(self._answers[feature], Yes)
 
     def gaps(self, needs: frozenset[Feature]) -> list[tuple[Feature, str]]:
-        """What of ``needs`` the engine cannot do, with the reasons."""
+        """Features among ``needs`` that the engine does not support, with the reasons."""
         found: list[tuple[Feature, str]] = []
         for feature in sorted(needs, key=lambda f: f.name):
             answer = self._answers[feature]

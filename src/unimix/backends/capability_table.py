@@ -1,4 +1,4 @@
-"""The capability sheets as a table."""
+"""Table of the capability sheets of all backends."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from unimix.fitted.formatting import text_table
 
 @dataclass(frozen=True, repr=False, eq=False)
 class BackendTable(Printed):
-    """What each backend can do.
+    """Capabilities of each backend.
 
     Attributes:
-        installed: Whether the Python packages of each backend are present.
-        marks: Feature x backend: yes, no, not yet.
-        reasons: Feature x backend: how it is done, or why not.
-        families: Family and link x backend: yes, only without group effects, no, not yet.
-        family_reasons: Family and link x backend: why not with group effects.
+        installed: Whether the Python packages of each backend are installed.
+        marks: Table of features x backends, with the entries yes, no and not yet.
+        reasons: Table of features x backends: how a feature is supported, or why it is not.
+        families: Table of families with links x backends: yes, only without group effects, no, or not yet.
+        family_reasons: Table of families with links x backends: reason why group effects are not supported.
     """
 
     installed: dict[str, bool]
@@ -38,25 +38,25 @@ class BackendTable(Printed):
 
     def _view(self) -> Iterable[Block]:
         head = "installed: " + ", ".join(f"{n} {'yes' if ok else 'no'}" for n, ok in self.installed.items())
-        told = [
+        notes = [
             f"  {name}, {feature}: {why}"
             for feature, row in self.reasons.iterrows()
             for name, why in row.items()
             if why
         ]
-        return [text_table(self.marks), "", text_table(self.families), "", head, "", "Notes", *told]
+        return [text_table(self.marks), "", text_table(self.families), "", head, "", "Notes", *notes]
 
     def to_markdown(self) -> str:
-        """The table of marks in Markdown."""
+        """Table of features in Markdown."""
         return as_markdown([text_table(self.marks)])
 
     def families_to_markdown(self) -> str:
-        """The table of families in Markdown."""
+        """Table of families in Markdown."""
         return as_markdown([text_table(self.families)])
 
 
 def backend_table() -> BackendTable:
-    """Read every registered backend's sheet; no engine is loaded."""
+    """Read the sheets of all registered backends; no engine is loaded."""
     classes = sound()
     features = [f.value for f in Feature]
     marks = {n: [c.capabilities[f].mark for f in Feature] for n, c in classes.items()}
@@ -68,14 +68,14 @@ def backend_table() -> BackendTable:
     installed |= {name: False for name in registered() if name not in classes}
     families = all_families()
     cells = {n: [_mark(c, f) for f in families] for n, c in classes.items()}
-    told = {n: [_why_not(c, f) for f in families] for n, c in classes.items()}
+    why = {n: [_why_not(c, f) for f in families] for n, c in classes.items()}
     labels = [f"{f.label}({f.link})" for f in families]
     return BackendTable(
         installed,
         pd.DataFrame(marks, index=features),
         pd.DataFrame(reasons, index=features),
         pd.DataFrame(cells, index=labels),
-        pd.DataFrame(told, index=labels),
+        pd.DataFrame(why, index=labels),
     )
 
 

@@ -1,4 +1,4 @@
-"""Whatever an engine prints or warns becomes a note; global state is put back."""
+"""Capture of the output and the warnings of an engine as notes, with global state restored."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 def unique_lines(text: str) -> list[str]:
-    """Non-empty lines in order, repetitions dropped."""
+    """Non-empty lines in order, without repetitions."""
     return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
 @contextlib.contextmanager
 def captured(*, streams: bool = True) -> Iterator[list[str]]:
-    """Collect warnings and printed lines; restore random state, filters, folder and NumPy's error state.
+    """Collect warnings and printed lines; restore random state, warning filters, working folder and error state.
 
     Args:
-        streams: Also take what is printed. False leaves the terminal to a progress bar.
+        streams: Whether to capture printed output too; False leaves the terminal to a progress bar.
 
     Yields:
-        A list that holds the notes once the block has ended.
+        List that holds the notes after the end of the block.
     """
-    # Streams and filters belong to the process: two threads that swap them in turn would lose them.
+    # Streams and filters belong to the process, so that two threads must not replace them at the same time.
     with _ONE_AT_A_TIME, _swapped(streams=streams) as notes:
         yield notes
 
@@ -54,15 +54,15 @@ def _swapped(*, streams: bool) -> Iterator[list[str]]:
             os.chdir(folder)
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
-            told = [
+            warned = [
                 f"{w.category.__name__}: {w.message}" for w in caught if not issubclass(w.category, DeprecationWarning)
             ]
-            notes += dict.fromkeys([*told, *unique_lines(out.getvalue()), *unique_lines(err.getvalue())])
+            notes += dict.fromkeys([*warned, *unique_lines(out.getvalue()), *unique_lines(err.getvalue())])
 
 
 @contextlib.contextmanager
 def same_error_state() -> Iterator[None]:
-    """Restore NumPy's error state: an exception that arrives as ``np.errstate`` is entered leaves its state behind."""
+    """Restore NumPy's error state, which an exception during the entry of ``np.errstate`` would leave changed."""
     before = np.geterr()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Whether estimates may be called converged: judged by numbers, the same for every engine."""
+"""Numerical checks of convergence, which are the same for every engine."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
 RUNAWAY = 50.0
-"""Standard deviation of a binomial model's group effects, on the link scale, that no data support."""
+"""Standard deviation of a binomial model's group effects, on the link scale, above which no data support it."""
 NO_ZEROS = -10.0
-"""Logit of the probability of a structural zero below which there are none for all purposes."""
+"""Logit of the probability of a structural zero below which there are practically none."""
 LEAST_RESIDUAL = 1e-5
-"""Residual standard deviation, in those of the response, below which it counts as zero."""
+"""Residual standard deviation, relative to that of the response, below which it counts as zero."""
 
 
 def judge(found: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
-    """Withdraw `converged` where the likelihood has no maximum at these estimates.
+    """Set ``converged`` to False if the likelihood has no maximum at the estimates.
 
     Args:
-        found: In the coordinates of ``fitted``.
-        design: In the user's coordinates.
-        fitted: The model that the engine was given.
-        method: The criterion.
+        found: Estimates in the coordinates of ``fitted``.
+        design: The model in the user's coordinates.
+        fitted: The model that the engine received.
+        method: Criterion of the fit.
     """
     found = _at_a_maximum(_with_residual(found, fitted), fitted, method)
     return found if method in ("posterior", "variational", "MAP") else _without_separation(found, design, fitted)
 
 
 def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
-    """Withdraw `converged` on a boundary, or in badly scaled columns, that unimix's own search leaves uphill.
+    """Set ``converged`` to False if unimix's search finds a higher likelihood from the boundary or from bad scaling.
 
-    There engines' own checks fail: every zero variance is a stationary point, and differences have one step for all.
+    Engines' own checks fail in these cases, because every zero variance is a stationary point, and because finite
+    differences use the same step for all parameters.
     """
     mixed = design.is_linear and design.blocks and method in ("REML", "ML")
     units = [column_scale(b.z) for b in design.blocks]
@@ -53,36 +54,36 @@ def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
     gap = at.uphill.profile.value - at.profile.value
     if gap <= NOTICEABLE:
         return found
-    told = f"the search ended at a false maximum: unimix's own climbs {gap:.3g} log-likelihood higher from there"
-    return replace(found, converged=False, messages=(told, *found.messages))
+    message = f"the search ended at a false maximum: unimix's search from there raises the log-likelihood by {gap:.3g}"
+    return replace(found, converged=False, messages=(message, *found.messages))
 
 
 def _with_residual(found: Estimates, design: Design) -> Estimates:
-    """Withdraw `converged` where the residual variance vanished: the covariance parameters ran off to a limit."""
+    """Set ``converged`` to False if the residual variance vanished, so that covariance parameters diverged."""
     if not design.blocks or not design.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
         return found
-    told = (
+    message = (
         f"the residual standard deviation fell to {found.sigma / float(np.std(design.y)):.1g} of the response's: the "
         "group effects explain every row, and the likelihood has no maximum with a residual"
     )
-    return replace(found, converged=False, messages=(*found.messages, told))
+    return replace(found, converged=False, messages=(*found.messages, message))
 
 
 def _without_separation(found: Estimates, design: Design, fitted: Design) -> Estimates:
-    """Withdraw `converged` where a coefficient has no finite estimate; ``found`` belongs to ``fitted``."""
+    """Set ``converged`` to False if a coefficient has no finite estimate; ``found`` belongs to ``fitted``."""
     endless = separated_terms(design)
     if not endless:
         return _without_runaway(found, fitted)
-    told = (
+    message = (
         f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
-        "estimates would be infinite, and what stands here is where the search gave up. Leave a term out, join levels, "
+        "estimates would be infinite, and those shown are where the search stopped. Leave a term out, join levels, "
         "or use priors (backend='pymc')"
     )
-    return replace(found, converged=False, messages=(told, *found.messages))
+    return replace(found, converged=False, messages=(message, *found.messages))
 
 
 def _without_runaway(found: Estimates, design: Design) -> Estimates:
-    """Withdraw `converged` where group effects predict every response, and a variance runs off to infinity."""
+    """Set ``converged`` to False if group effects predict every response, so that a variance diverges to infinity."""
     limit = _without_overdispersion(found, design) or _outside_the_link(found, design) or _without_zeros(found, design)
     if limit:
         return replace(found, converged=False, messages=(limit, *found.messages))
@@ -93,16 +94,16 @@ def _without_runaway(found: Estimates, design: Design) -> Estimates:
     ]
     if max(sizes, default=0.0) < RUNAWAY:
         return found
-    told = (
+    message = (
         f"a standard deviation of group effects reached {max(sizes):.3g} on the {design.family.link} scale: the group "
         "effects predict (nearly) every response, and the likelihood grows with their variance. Use fewer random "
         "columns, or priors (backend='pymc')"
     )
-    return replace(found, converged=False, messages=(told, *found.messages))
+    return replace(found, converged=False, messages=(message, *found.messages))
 
 
 def _without_overdispersion(found: Estimates, design: Design) -> str:
-    """What to say where a negative binomial ran off to its limit, the Poisson distribution."""
+    """Message if a negative binomial model diverged towards its limit, the Poisson distribution; empty otherwise."""
     extra = float(found.parameters.get("alpha", np.inf))
     if "theta" in found.parameters:
         extra = float(design.y.mean()) / found.parameters["theta"]
@@ -110,26 +111,26 @@ def _without_overdispersion(found: Estimates, design: Design) -> str:
         return ""
     name, value = next(iter(found.parameters.items()))
     return (
-        f"the counts show no overdispersion: {name} ran off to {value:.2g}, towards the Poisson distribution, and has "
+        f"the counts show no overdispersion: {name} diverged to {value:.2g}, towards the Poisson distribution, and has "
         "no maximum-likelihood estimate. Use family='poisson'"
     )
 
 
 def _without_zeros(found: Estimates, design: Design) -> str:
-    """What to say where no structural zeros are left: the logit ran off to minus infinity."""
+    """Message if the logit of the structural zeros diverged to minus infinity; empty otherwise."""
     if design.zero is None or "zero" not in found.parts:
         return ""
     logits = design.zero.x @ found.parts["zero"][0]
     if logits.max() > NO_ZEROS:
         return ""
     return (
-        f"the counts show no zero inflation: its logit ran off to {logits.max():.3g} and has no maximum-likelihood "
+        f"the counts show no zero inflation: its logit diverged to {logits.max():.3g} and has no maximum-likelihood "
         "estimate, and its standard errors mean nothing. Leave ziformula= out"
     )
 
 
 def _outside_the_link(found: Estimates, design: Design) -> str:
-    """What to say where linear predictors reach the end of what the link can give."""
+    """Message if linear predictors leave the range of the link; empty otherwise."""
     if not LINKS[design.family.link].positive:
         return ""
     eta = fixed_predictor(design, found.beta)
@@ -140,5 +141,5 @@ def _outside_the_link(found: Estimates, design: Design) -> str:
         return ""
     return (
         f"the linear predictor of {outside} rows is not positive, where the {design.family.link} link has no mean: "
-        "engines go on there, each in its own way. Use the log link"
+        "engines continue in different ways there. Use the log link"
     )

@@ -1,4 +1,4 @@
-"""What a fit will take, said before it starts, and what it was when it had to be stopped."""
+"""Estimated cost of a fit, and messages about fits that are too large or were stopped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from unimix.likelihood.posterior.marginal import n_dense
 
 @dataclass(frozen=True)
 class Cost:
-    """Estimates for one engine and one design; None where nothing is known.
+    """Estimated cost of one design with one engine; a field is None if it is unknown.
 
     Attributes:
-        bytes: Peak of memory beside what the session already holds.
-        what: What most of it is for, to stand behind "for".
-        seconds: Time of the fit here or there, right within a factor of five or so; none is refused for it.
+        bytes: Peak of the additional memory of the fit, in bytes.
+        what: Purpose of most of the memory, as words that follow "for".
+        seconds: Time of the fit in seconds, accurate to a factor of about five; no fit is refused for it.
     """
 
     bytes: float | None = None
@@ -39,20 +39,20 @@ UNKNOWN = Cost()
 
 
 def too_large(cost: Cost, limits: Limits) -> str:
-    """Why there is not memory enough for a fit; empty if there is, or if nobody knows."""
+    """Message that memory is insufficient for a fit; empty if it is sufficient or the need is unknown."""
     if cost.bytes is None or limits.memory == math.inf:
         return ""
     if limits.memory is not None:
-        limit, told = limits.memory, f"memory_limit is {in_words(limits.memory)}"
+        limit, reason = limits.memory, f"memory_limit is {in_words(limits.memory)}"
     else:
         limit = available()
-        told = f"{in_words(limit)} are free here (memory_limit='none' tries it all the same)"
+        reason = f"{in_words(limit)} are free here (memory_limit='none' tries it all the same)"
     needs = f"memory: it would need about {in_words(cost.bytes)}{f' for {cost.what}' if cost.what else ''}"
-    return f"{needs}, and {told}" if cost.bytes > limit else ""
+    return f"{needs}, and {reason}" if cost.bytes > limit else ""
 
 
 def size_in_words(design: Design) -> str:
-    """Rows, levels and parameters of a model."""
+    """Numbers of rows, levels and parameters of a model, in words."""
     levels = dict.fromkeys(f"{b.n_levels:,} levels of {b.group}" for b in design.blocks)
     covariances = sum(b.q * (b.q + 1) // 2 for b in design.blocks)
     count = design.p + covariances + len(design.family.parameters)
@@ -61,16 +61,16 @@ def size_in_words(design: Design) -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What estimates are made of, in bytes.
+    """Sizes of the arrays of a model in bytes, from which costs are estimated.
 
     Attributes:
-        rows: All columns of the design.
-        effects: One number for every group effect.
-        levels: A covariance matrix for every level.
-        dense: A matrix of the effects of crossed factors that are tied together, the largest factor's apart.
-        tied: The same with the largest factor's.
-        between: Cells in which effects of the largest factor and of others meet.
-        crossed: The factors and their levels in words.
+        rows: Size of all columns of the design.
+        effects: Size of one number for every group effect.
+        levels: Size of a covariance matrix for every level.
+        dense: Size of a dense matrix of the connected effects of crossed factors, without the largest factor.
+        tied: Size of a dense matrix of the connected effects of all crossed factors.
+        between: Size of the cells that combine effects of the largest factor with those of others.
+        crossed: Text about the crossed factors and their numbers of levels.
     """
 
     rows: float
@@ -83,7 +83,7 @@ class Sizes:
 
 
 def sizes_of(design: Design) -> Sizes:
-    """The sizes of a design."""
+    """Compute the sizes of a design."""
     blocks = design.blocks
     columns = design.p + 2 + sum(b.q + 1 for b in blocks)
     count = sum(b.n_levels * b.q for b in blocks)
@@ -105,18 +105,18 @@ def sizes_of(design: Design) -> Sizes:
 
 
 def most(parts: Mapping[str, float], seconds: float | None = None) -> Cost:
-    """The sum of named parts, of which the largest says what most of the memory is for."""
+    """Cost as the sum of named parts; the largest part gives the purpose of most of the memory."""
     return Cost(sum(parts.values()), max(parts, key=lambda name: parts[name]), seconds)
 
 
 def pace(design: Design, size: Sizes, per_million: float, per_cube: float) -> float | None:
-    """Seconds of a linear mixed model; None for others, whose searches differ too much.
+    """Estimated seconds of a linear mixed model; None for other models, whose searches differ too much.
 
     Args:
         design: The model.
-        size: Its sizes.
+        size: Sizes of the model.
         per_million: Seconds per million cells of the design's columns.
-        per_cube: Seconds for a thousand crossed effects that are tied together; they go by the third power.
+        per_cube: Seconds for a thousand connected crossed effects; time grows with the third power of their number.
     """
     if not (design.is_linear and design.blocks):
         return None
@@ -125,7 +125,7 @@ def pace(design: Design, size: Sizes, per_million: float, per_cube: float) -> fl
 
 
 def stopped(engine: str, kind: str, limits: Limits, design: Design) -> str:
-    """Which limit stopped which engine at what, and the call with a larger one."""
+    """Message about the limit at which an engine was stopped, with the call that has a larger limit."""
     if kind == "time" and limits.seconds is not None:
         limit, larger = f"time_limit={limits.seconds:g} (seconds)", f"time_limit={4 * limits.seconds:g}"
     else:
@@ -138,7 +138,7 @@ def stopped(engine: str, kind: str, limits: Limits, design: Design) -> str:
 
 
 def or_else(kind: str, own: Cost, others: Sequence[tuple[str, Cost]]) -> str:
-    """Lines that name the engines that take less than half as much, the least first; empty if none is known to."""
+    """Lines to type for engines that need less than half as much, cheapest first; empty if none is known."""
 
     def taken(cost: Cost) -> float:
         value = cost.seconds if kind == "time" else cost.bytes

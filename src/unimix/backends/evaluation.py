@@ -1,4 +1,4 @@
-"""What an adapter may ask of unimix at an engine's estimates: effects, standard errors, and what is left to gain."""
+"""Quantities at an engine's estimates that adapters may need: effects, standard errors, remaining improvement."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class AtEstimates:
-    """A model at given parameters, by unimix.
+    """Quantities of a model at given parameters, computed by unimix.
 
     Attributes:
-        gain: Log-likelihood that a Newton step promises; infinity where the Hessian is not negative definite.
+        gain: Remaining improvement of the log likelihood (half the squared Newton decrement); infinity if the Hessian
+            is not negative definite.
         beta_cov: Covariance matrix of the fixed effects, shape (p, p): generalised least squares for a linear mixed
-            model, the observed information of all parameters for a generalised one; None where there is none.
-        modes: Conditional modes per block, shapes (L, q).
-        mode_covs: Conditional covariances per block given all parameters, shapes (L, q, q).
-        log_likelihood: Of the criterion, with all constants.
-        singular: Whether a covariance matrix lies on its boundary, whatever the units of its columns.
-        gradient: Largest element of the gradient by the covariance factors, each in units of its size; None for a
+            model, the observed information of all parameters for a generalised one; None if it does not exist.
+        modes: Conditional modes of each block, shapes (L, q).
+        mode_covs: Conditional covariances of each block given all parameters, shapes (L, q, q).
+        log_likelihood: Value of the criterion, with all constants.
+        singular: Whether a covariance matrix is singular, independent of the units of its columns.
+        gradient: Largest derivative with respect to an element of the covariance factors, times its size; None for a
             generalised model.
-        higher: Covariances beside the boundary of which the likelihood of a generalised model is higher, for the next
-            search to start at; None where there are none. For linear models ``Backend.fit`` climbs on by itself.
+        higher: Covariances off the boundary at which the likelihood of a generalised model is higher, as a start for
+            the next search; None if there are none. For linear models ``Backend.fit`` continues the climb itself.
     """
 
     gain: float
@@ -54,20 +55,20 @@ class AtEstimates:
 
     @property
     def complaint(self) -> str:
-        """Why these estimates are no maximum, in words; empty if they are."""
+        """Reason why these estimates are not a maximum; empty if they are."""
         if not np.isfinite(self.gain):
             return "the search ended where the likelihood has no maximum"
         return stopped_short(self.gain) if self.gain > WORTHWHILE else ""
 
 
 def linear_at(design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool) -> AtEstimates:
-    """A linear mixed model at given covariances, from cross-products of the data and exact derivatives.
+    """Evaluate a linear mixed model at given covariances, from cross-products of the data and exact derivatives.
 
     Args:
-        design: As the engine was given it.
-        covariances: Of each block's effects, shapes (q, q); may be singular.
+        design: Design that the engine received.
+        covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular.
         sigma: Residual standard deviation.
-        reml: Criterion.
+        reml: Whether to use the restricted likelihood.
     """
     criterion = LinearCriterion.of(design)
     at = criterion.at(covariances, sigma, reml=reml)
@@ -84,15 +85,16 @@ def linear_at(design: Design, covariances: Sequence[FloatArray], sigma: float, *
 
 
 def likely_starts(design: Design, *, reml: bool, steps: int = 12) -> list[tuple[FloatArray, ...]]:
-    """Where a search for the covariance parameters of a linear mixed model should start, best first.
+    """Starts for a search for the covariance parameters of a linear mixed model, best first.
 
     Args:
-        design: With unstructured blocks.
-        reml: Criterion.
+        design: Design with unstructured blocks.
+        reml: Whether to use the restricted likelihood.
         steps: Number of EM steps from each maximum on a line from small to large variances.
 
     Returns:
-        Relative factors L per block (covariance = sigma^2 L L'), lower triangular, shapes (q, q).
+        Relative lower triangular factors L of each block (covariance = sigma^2 L L'), shapes (q, q), one tuple per
+        start.
     """
     return LinearCriterion.of(design).likely_starts(reml=reml, steps=steps)
 
@@ -100,19 +102,19 @@ def likely_starts(design: Design, *, reml: bool, steps: int = 12) -> list[tuple[
 def better_start(
     design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool
 ) -> tuple[FloatArray, ...] | None:
-    """Where a search that ended at these parameters should begin again: at the best optimum that unimix knows.
+    """Start for another search after one that ended at these parameters: the best optimum that unimix knows.
 
-    It is looked for only where the search ended on the boundary, or where the derivatives promise more than
-    :data:`.WORTHWHILE`; a search that is begun again for less costs its time and changes nothing that is reported.
+    unimix computes the optimum only if the search ended on the boundary, or if the remaining improvement exceeds
+    :data:`.WORTHWHILE`; another search for a smaller improvement would take time without changing any reported number.
 
     Args:
-        design: As the engine was given it, with unstructured blocks.
-        covariances: Of each block's effects, shapes (q, q).
+        design: Design that the engine received, with unstructured blocks.
+        covariances: Covariance matrix of each block's effects, shapes (q, q).
         sigma: Residual standard deviation.
-        reml: Criterion.
+        reml: Whether to use the restricted likelihood.
 
     Returns:
-        Relative factors, lower triangular, shapes (q, q); None where no more than that is to be gained.
+        Relative lower triangular factors, shapes (q, q); None if another search is not worthwhile.
     """
     criterion = LinearCriterion.of(design)
     at = criterion.at(covariances, sigma, reml=reml)
@@ -133,15 +135,15 @@ def laplace_at_estimates(
     expected: bool = False,
     nodes: int = 1,
 ) -> AtEstimates:
-    """A generalised mixed model at given parameters, by Laplace's approximation or quadrature.
+    """Evaluate a generalised mixed model at given parameters, by Laplace's approximation or quadrature.
 
     Args:
-        design: Of a generalised model, with or without blocks.
+        design: Design of a generalised model, with or without blocks.
         beta: Fixed effects, shape (p,).
-        covariances: Of each block's effects, shapes (q, q); may be singular.
+        covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular.
         parameters: Dispersion parameters, shape (k,).
-        expected: Whether the determinant of Laplace's approximation takes the expected information, as lme4's does.
-        nodes: Of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
+        expected: Whether the determinant of Laplace's approximation has the expected information, as in lme4.
+        nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
     """
     at = laplace_at(design, beta, covariances, parameters, expected=expected)
     if expected:
@@ -164,10 +166,11 @@ def laplace_at_estimates(
 def _beside_the_boundary(
     value: Callable[[tuple[FloatArray, ...]], float], covariances: tuple[FloatArray, ...], units: Sequence[FloatArray]
 ) -> tuple[float, tuple[FloatArray, ...] | None]:
-    """The highest likelihood some steps away from singular covariances, and what it gains.
+    """Improvement of the highest likelihood a few steps away from singular covariances, and its covariances.
 
-    A lower triangular factor hides directions there: into the null space, and turns of what is left of the factor. Here
-    each element of a square root by eigenvectors is moved, in units of an effect of one on the scale of the link.
+    A lower triangular factor hides some directions at a singular covariance: steps into the null space, and rotations
+    of the rest of the factor. Each element of a square root from eigenvectors is moved instead, in units of an effect
+    of one on the scale of the link.
     """
     here, gained, best = value(covariances), WORTHWHILE, None
     for k, (covariance, unit) in enumerate(zip(covariances, units, strict=True)):
@@ -185,7 +188,7 @@ def _beside_the_boundary(
 
 
 def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
-    """The curvature from exact derivatives; elements of factors that are zero stay there."""
+    """Curvature from exact derivatives; elements of factors that are zero are held at zero."""
     value, gradient, hessian = derivatives_at(design, point, nodes)
     packed = point.pack()
     cells = len(packed) - design.p - len(point.parameters)

@@ -1,4 +1,4 @@
-"""Every family and link answered by every engine, with and without group effects: yes, or why not."""
+"""Family sheets: for each family and link, whether an engine supports it with and without group effects."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from unimix.distributions.family import FAMILIES, Family, NegativeBinomial
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination that an engine can or cannot fit.
+    """One combination of family, link and group effects that an engine may or may not support.
 
     Attributes:
         family: Label of the distribution (``negative_binomial_1`` is NB1).
         link: Name of the link.
-        mixed: With group effects.
+        mixed: Whether the model has group effects.
     """
 
     family: str
@@ -25,7 +25,7 @@ class Cell:
 
 
 def all_families() -> list[Family]:
-    """Every family with every link that unimix knows."""
+    """Every family with every link that unimix supports."""
     found: list[Family] = []
     for cls in FAMILIES.values():
         for link in cls.links:
@@ -36,14 +36,15 @@ def all_families() -> list[Family]:
 
 
 class FamilySheet(Mapping[Cell, Answer]):
-    """A complete sheet of families.
+    """Complete sheet of families.
 
     Args:
-        mixed: Answers with group effects, by ``"family"`` or, for single links, ``"family(link)"``; the latter wins.
-        plain: The same without group effects.
+        mixed: Answers for models with group effects, by ``"family"`` or, for single links, by ``"family(link)"``, which
+            takes precedence.
+        plain: Answers for models without group effects, by the same keys.
 
     Raises:
-        TypeError: If a family is unanswered.
+        TypeError: If a family has no answer.
     """
 
     def __init__(self, mixed: Mapping[str, Answer], plain: Mapping[str, Answer]) -> None:
@@ -70,15 +71,15 @@ class FamilySheet(Mapping[Cell, Answer]):
         return len(self._answers)
 
     def answer(self, family: Family, *, mixed: bool) -> Answer:
-        """The answer for one family and link."""
+        """Answer for one family and link."""
         return self[Cell(family.label, family.link, mixed)]
 
 
 def only_gaussian(reason: str) -> FamilySheet:
-    """The sheet of an engine for linear models.
+    """Sheet of an engine for linear models only.
 
     Args:
-        reason: Why it fits nothing else.
+        reason: Reason why the engine fits no other models.
     """
     answers: dict[str, Answer] = {f.label: Never(reason) for f in all_families()}
     answers["gaussian(identity)"] = Yes()

@@ -1,4 +1,4 @@
-"""What goes to an engine's adapter and what comes back."""
+"""Types that are passed to an engine's adapter and returned from it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """An engine's passport.
+    """Description of a backend and its engine.
 
     Attributes:
-        name: What ``backend=`` calls it.
-        engine: Whose numbers they are; two backends with one engine are one engine through two interfaces.
-        title: One line for tables.
+        name: Name of the backend in ``backend=``.
+        engine: Name of the engine that computes the numbers; two backends with the same engine are interfaces to it.
+        title: Description in one line, for tables.
         packages: Python packages that must be importable.
-        distributions: Packages whose versions go into the result.
+        distributions: Packages whose versions are recorded in the result.
         url: Home page of the engine.
-        default_method: REML, or posterior; of a Gaussian model.
-        modules: What to import beside the first of the packages, where that alone imports too little.
-        extra: Extra of ``distribution`` whose packages the engine needs; the line to type is made from it.
+        default_method: Default method for a Gaussian model, REML or posterior.
+        modules: Modules to import in addition to the first package, if that alone imports too little.
+        extra: Extra of ``distribution`` with the packages that the engine needs, from which the installation line is
+            made.
         distribution: Python distribution that provides the backend.
-        optional: Packages of that extra without which the engine runs, too.
-        install: The line to type when a package is missing, where no extra says it.
-        strengths: What speaks for it, in words: what ``unimix.recommend`` says of it.
-        rank: Its place among the engines that can fit a model, lowest first: what they fit and certify, what they need,
-            then their time (docs/conformance.md). unimix's own have 10, 20 and so on.
-        quick_when_crossed: Whether it is among the quickest where large crossed factors tie many effects together.
-        r_packages: R packages that it cannot fit without.
-        r_optional: R packages that it uses where they are installed, each with what misses it, in words.
+        optional: Packages of the extra that the engine can run without.
+        install: Line to type when a package is missing, for a backend without an extra.
+        strengths: Strengths of the engine in words, which ``unimix.recommend`` shows.
+        rank: Position among the engines that can fit a model, lowest first, by what they fit and certify, by what they
+            need, and by their time (docs/conformance.md). unimix's own backends have the ranks 10, 20 and so on.
+        quick_when_crossed: Whether the engine is among the fastest for large crossed factors with many connected
+            effects.
+        r_packages: R packages that the engine cannot fit without.
+        r_optional: R packages that are used if they are installed, each with the feature that needs it, in words.
         r_trial: R code that fits the response ``y`` and the factor ``g`` of a data frame ``d`` with the first of
-            ``r_packages``; ``unimix.doctor`` runs it to see whether what is installed works.
+            ``r_packages``; ``unimix.doctor`` runs it to check that the installed packages work.
     """
 
     name: str
@@ -70,12 +72,12 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a search for a linear mixed model's covariance parameters is to begin, in the user's units.
+    """Start of a search for the covariance parameters of a linear mixed model, in the user's units.
 
     Attributes:
-        covariances: Covariance of each block's effects, shapes (q, q).
+        covariances: Covariance matrix of each block's effects, shapes (q, q).
         sigma: Residual standard deviation.
-        source: Whose they are, in words.
+        source: Source of the start, in words.
     """
 
     covariances: tuple[FloatArray, ...]
@@ -85,17 +87,17 @@ class Start:
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What is asked of an engine beside the design.
+    """Request to an engine, apart from the design.
 
     Attributes:
-        method: REML, ML, Laplace, AGQ, variational, MAP or posterior.
-        df_method: satterthwaite, kenward-roger, residual or normal.
-        ci_level: Probability of the intervals.
-        priors: Prior per parameter name.
+        method: Criterion: REML, ML, Laplace, AGQ, variational, MAP or posterior.
+        df_method: Kind of degrees of freedom: satterthwaite, kenward-roger, residual or normal.
+        ci_level: Probability of the intervals, between 0 and 1.
+        priors: Prior of each parameter, by name.
         seed: Seed of the random numbers.
-        progress: Show a progress bar; None means on a terminal.
-        start: Where the search is to begin; only for backends with ``takes_start``.
-        limits: Of time and memory.
+        progress: Whether to show a progress bar; None shows it on a terminal only.
+        start: Start of the search, for backends with ``takes_start``; or None.
+        limits: Limits of time and memory.
     """
 
     method: str
@@ -115,15 +117,15 @@ class FitRequest:
 
 @dataclass(frozen=True)
 class Problem:
-    """What :meth:`unimix.backends.Backend._fit` is given.
+    """Argument of :meth:`unimix.backends.Backend._fit`.
 
     Attributes:
         design: The model in the coordinates to be fitted.
-        request: What is asked.
+        request: Method, degrees of freedom and other requests.
         coefficients: Matrix from fitted coordinates to the user's fixed effects, shape (p, p); its rows are the
-            contrasts whose degrees of freedom are wanted.
+            contrasts whose degrees of freedom are needed.
         original: The model in the user's coordinates.
-        start: Relative covariance factors, lower triangular, shapes (q, q), at which the search is to begin; or None.
+        start: Relative lower triangular covariance factors at which the search starts, shapes (q, q); or None.
     """
 
     design: Design
@@ -135,7 +137,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What :meth:`unimix.backends.Backend.fit` returns: estimates in the user's units and how they came about."""
+    """Result of :meth:`unimix.backends.Backend.fit`: estimates in the user's units, and how they were obtained."""
 
     estimates: Estimates
     notes: tuple[str, ...]

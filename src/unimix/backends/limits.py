@@ -1,4 +1,4 @@
-"""``time_limit=`` and ``memory_limit=``: how they are read and written, and what is free here."""
+"""Reading and writing of ``time_limit=`` and ``memory_limit=``, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 _BINARY = {"ki": 2.0**10, "mi": 2.0**20, "gi": 2.0**30, "ti": 2.0**40}
 _TEXT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 _LEAST = 1e6
-"""Bytes below which a number without a unit was meant otherwise."""
+"""Smallest plausible limit in bytes; a smaller number without a unit was probably meant otherwise."""
 _GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one fit may take.
+    """Limits of one fit.
 
     Attributes:
-        seconds: Of the engine's work; None for no limit.
-        memory: Bytes beside what the session already holds; None for no limit while it runs, and a refusal where the
-            estimate exceeds what is free; infinite for neither.
+        seconds: Time of the engine's work in seconds; None for no limit.
+        memory: Additional memory of the fit in bytes. None sets no limit while the fit runs, but refuses a fit whose
+            estimate exceeds the free memory; infinity sets no limit and refuses nothing.
     """
 
     seconds: float | None = None
     memory: float | None = None
 
     def after(self, seconds: float) -> Limits:
-        """What is left of them after some time."""
+        """Remaining limits after a number of seconds."""
         return self if self.seconds is None else replace(self, seconds=max(self.seconds - seconds, 0.0))
 
     def __bool__(self) -> bool:
@@ -47,7 +47,7 @@ NO_LIMITS = Limits()
 
 
 def read_time(value: object) -> tuple[float | None, list[str]]:
-    """Seconds of a ``time_limit``, and what is wrong with it."""
+    """Read a ``time_limit`` as seconds, with a list of its faults."""
     if value is None:
         return None, []
     seconds = _seconds_of(value) if isinstance(value, str) else value
@@ -60,7 +60,7 @@ def read_time(value: object) -> tuple[float | None, list[str]]:
 
 
 def _seconds_of(text: str) -> float | None:
-    """A duration as pandas reads it; a number without a unit would be nanoseconds to it, and is none here."""
+    """Read a duration in pandas' notation; a number without a unit, which pandas takes as nanoseconds, gives None."""
     if not re.search("[a-zA-Z:]", text):
         return None
     try:
@@ -70,7 +70,7 @@ def _seconds_of(text: str) -> float | None:
 
 
 def read_memory(value: object) -> tuple[float | None, list[str]]:
-    """Bytes of a ``memory_limit``, and what is wrong with it."""
+    """Read a ``memory_limit`` as bytes, with a list of its faults."""
     if value is None:
         return None, []
     how = "bytes or a text such as '8 GB' or '500 MB'; 'none' tries a model of any size."
@@ -91,13 +91,13 @@ def read_memory(value: object) -> tuple[float | None, list[str]]:
 
 
 def read_limits(time_limit: object, memory_limit: object) -> tuple[Limits, list[str]]:
-    """Both limits, and every fault."""
+    """Read both limits, with a list of all faults."""
     (seconds, first), (memory, second) = read_time(time_limit), read_memory(memory_limit)
     return Limits(seconds, memory), first + second
 
 
 def in_words(size: float) -> str:
-    """Bytes with a unit, two digits: ``1.2 GB``."""
+    """Bytes in words with a unit and two digits, such as ``1.2 GB``."""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
         if size >= 0.995 * unit:
             return f"{float(f'{size / unit:.2g}'):,g} {name}"
@@ -105,7 +105,7 @@ def in_words(size: float) -> str:
 
 
 def seconds_in_words(seconds: float) -> str:
-    """``30 s``, ``12 minutes``."""
+    """Duration in words, such as ``30 s`` or ``12 minutes``."""
     for unit, name in ((3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.3g} {name}"
@@ -113,14 +113,14 @@ def seconds_in_words(seconds: float) -> str:
 
 
 def available() -> float:
-    """Bytes that this process can still take: what the machine has free, and what its control group leaves."""
+    """Bytes that this process can still use: the smaller of the machine's free memory and its control group's rest."""
     import psutil
 
     return float(min([psutil.virtual_memory().available, *_left_in_groups()]))
 
 
 def _left_in_groups() -> list[float]:
-    """What every enclosing control group leaves, cache that can be given back not counted."""
+    """Remaining bytes of every enclosing control group; cache that can be released does not count as used."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -146,7 +146,7 @@ def _left(folder: Path, limit: str, usage: str, cache: str) -> list[float]:
         most, used = (folder / limit).read_text(encoding="ascii").strip(), (folder / usage).read_text(encoding="ascii")
         stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
         return [] if most == "max" else [max(float(most) - float(used) + float(stat.get(cache, 0)), 0.0)]
-    except (OSError, ValueError):  # not there, or not for us to read
+    except (OSError, ValueError):  # the file does not exist, or may not be read
         return []
 
 

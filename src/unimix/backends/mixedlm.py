@@ -1,7 +1,7 @@
-"""mixedlm by arrays: its optimizers and likelihoods in Rust; standard errors of GLMMs, df and checks from unimix.
+"""Adapter for mixedlm: optimizers and likelihoods in Rust; unimix adds standard errors of GLMMs, df and checks.
 
-mixedlm reads formulas by rules of its own (``y ~ x:f`` loses a column). So it is handed numeric columns as
-``ModelMatrices``, never a formula or a frame, and asked for nothing that it gets wrong.
+mixedlm reads formulas by its own rules (``y ~ x:f`` loses a column). It therefore receives numeric columns as
+``ModelMatrices``, never a formula or a data frame, and quantities that it computes wrongly come from unimix.
 """
 
 from __future__ import annotations
@@ -46,12 +46,11 @@ from unimix.backends import (
 FloatArray = npt.NDArray[np.float64]
 
 COMPILED = ("binomial(logit)", "poisson(log)")
-"""What mixedlm has in Rust; it evaluates other links in Python, with dense matrices of all group effects."""
+"""Links that mixedlm evaluates in Rust; it evaluates others in Python, with dense matrices of all group effects."""
 SIZES = (2.0, 0.3, 1.0)
-"""Standard deviations from which a generalised model that ended on the boundary is searched again."""
+"""Standard deviations at which another search starts after a generalised model ended on the boundary."""
 SMALL, FLAT = 1e-2, 1e-6
-"""An element of theta below the first becomes zero where that costs less deviance than the second: COBYQA stops near
-a zero variance, not at it."""
+"""Size of theta, and cost in deviance, below which an element of theta becomes zero: COBYQA stops near zero."""
 _NO_POSTERIOR = Never("mixedlm maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_PART = Upstream("mixedlm's models have no such part. Use backend='glmmtmb'.")
 _NO_DISPERSION = Upstream(
@@ -76,16 +75,16 @@ _REST: dict[str, Answer] = {
 
 
 class Mixedlm(Backend):
-    """mixedlm: lme4's algorithms in Rust and SciPy, pip only; linear and generalised mixed models.
+    """mixedlm: lme4's algorithms in Rust and SciPy, for linear and generalised mixed models; needs pip only.
 
     Attributes:
-        optimizer: Of linear mixed models: ``auto`` is L-BFGS-B with exact derivatives, and COBYQA where that ends on
-            the boundary. Generalised models are searched by COBYQA.
-        max_iterations: Limit of one search.
-        restarts: How many further starts are tried when the search ended on the boundary or short of the optimum.
-        n_agq: Nodes of adaptive Gauss-Hermite quadrature with ``method="AGQ"``.
-        max_in_python: Largest number of group effects for mixedlm's evaluation in Python, with dense matrices of all
-            effects: it is there for links other than logit and log, and where the inner loop of its compiled one fails.
+        optimizer: Optimizer of linear mixed models: ``auto`` is L-BFGS-B with exact derivatives, and COBYQA if that
+            ends on the boundary. Generalised models always use COBYQA.
+        max_iterations: Maximum number of iterations of one search.
+        restarts: Number of further starts after a search that ended on the boundary or short of the optimum.
+        n_agq: Number of nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``.
+        max_in_python: Largest number of group effects for mixedlm's evaluation in Python, which has dense matrices of
+            all effects. It is used for links other than logit and log, and if the inner loop of the compiled one fails.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -114,12 +113,12 @@ class Mixedlm(Backend):
         agq=Yes("standard errors by unimix, as with Laplace's approximation"),
         bayesian=_NO_POSTERIOR,
         satterthwaite=Yes("by unimix"),
-        kenward_roger=Yes("by unimix: mixedlm's own is Satterthwaite's under another name"),
+        kenward_roger=Yes("by unimix: mixedlm's own method of this name is Satterthwaite's"),
         compound_symmetry=Upstream(
             "mixedlm's compound symmetry has one variance for all columns, and unimix's cs() one for each. "
             "Use backend='glmmtmb'."
         ),
-        autoregressive=NotYet("mixedlm has ar1; the adapter does not hand it over yet. Use backend='glmmtmb'."),
+        autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet. Use backend='glmmtmb'."),
         parts=_NO_PART,
     )
     families: ClassVar[FamilySheet] = FamilySheet(
@@ -135,11 +134,11 @@ class Mixedlm(Backend):
     max_in_python: Annotated[int, Field(ge=0)] = 1000
 
     def for_refits(self) -> Mixedlm:
-        """Without further starts where a search ends on the boundary, which is where many replicates belong."""
+        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
         return self.model_copy(update={"restarts": 0})
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """What belongs to generalised models."""
+        """Reasons to refuse generalised models."""
         found = []
         if request.method == "AGQ" and sum(b.q for b in design.blocks) > 1:
             found.append("method='AGQ' is for one scalar random term, (1 | g): use method='Laplace'")
@@ -152,7 +151,7 @@ class Mixedlm(Backend):
         return found
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """Sparse columns and their products, and dense matrices of crossed effects."""
+        """Estimate the memory of sparse columns, their products, and dense matrices of crossed effects."""
         size = sizes_of(design)
         dense = 15.0 * size.dense + 15.0 * size.between
         if not design.is_linear and not _is_compiled(design):
@@ -161,7 +160,7 @@ class Mixedlm(Backend):
         return most(parts, pace(design, size, 0.8, 2.0))
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The model under the generated names, and the class that is given its matrices."""
+        """Text of the model with generated names, and of the class that receives its matrices."""
         formula = super().preview(design, request)
         if design.is_linear:
             call = f"LMMOptimizer(ModelMatrices[{formula}], REML={request.reml or not design.blocks})"
@@ -212,7 +211,7 @@ class Mixedlm(Backend):
         )
 
     def _search(self, search: Any, design: Design, start: FloatArray | None, *, reml: bool) -> _Search:
-        """One search for the covariance parameters, looked at by unimix."""
+        """Run one search for the covariance parameters, and evaluate its end by unimix."""
         options = {"ftol": 1e-15, "gtol": 1e-8} if self.optimizer == "L-BFGS-B" else {"final_tr_radius": 1e-8}
         more = {"maxiter": self.max_iterations, "options": options, "use_analytic_gradient": True}
         found = search.optimize(start=start, method=self.optimizer, **more)
@@ -221,7 +220,7 @@ class Mixedlm(Backend):
         return _Search(search, found, covariances, linear_at(design, covariances, sigma, reml=reml))
 
     def _fit_plain(self, engine: ModuleType, problem: Problem) -> Estimates:
-        """Least squares; the likelihood is that of the linear model, as R's ``lm`` reports it."""
+        """Fit by least squares; the likelihood is that of the linear model, as in R's ``lm``."""
         design, request = problem.design, problem.request
         matrices = model_matrices(engine, design)
         found, likely = (engine.estimation.LMMOptimizer(matrices, REML=r).optimize() for r in (True, False))
@@ -249,13 +248,13 @@ class Mixedlm(Backend):
         matrices = model_matrices(engine, design)
         kinds = [family]
         if _is_compiled(design) and 0 < _n_effects(design) <= self.max_in_python:
-            # mixedlm compiles what is of its own class; a subclass is evaluated in Python, where steps are halved.
+            # mixedlm compiles instances of its own class; a subclass is evaluated in Python, with step halving.
             kinds.append(type(family.__name__, (family,), {}))
         ends: list[_Search] = []
         for kind in kinds:
             try:
                 ends.append(self._climb(engine, design, matrices, kind, nodes, ends[-1] if ends else None))
-            except RuntimeError:  # mixedlm's word for a likelihood that is not finite
+            except RuntimeError:  # mixedlm raises it for a likelihood that is not finite
                 if kind is kinds[-1] and not ends:
                     raise
             if ends and not ends[-1].at.complaint:
@@ -292,7 +291,7 @@ class Mixedlm(Backend):
     def _climb(
         self, engine: ModuleType, design: Design, matrices: Any, family: Any, nodes: int, before: _Search | None
     ) -> _Search:
-        """The best search by one evaluation of the likelihood; from the boundary it goes on to further starts."""
+        """Best search with one kind of evaluation; after an end on the boundary further starts are tried."""
 
         def search(start: FloatArray | None) -> _Search:
             return self._search_generalised(engine, design, matrices, family, nodes, start)
@@ -308,7 +307,7 @@ class Mixedlm(Backend):
     def _search_generalised(
         self, engine: ModuleType, design: Design, matrices: Any, family: Any, nodes: int, start: FloatArray | None
     ) -> _Search:
-        """One search for covariance parameters and fixed effects, looked at by unimix."""
+        """Run one search for covariance parameters and fixed effects, and evaluate its end by unimix."""
         settings = {"nAGQ": nodes, "pirls_maxiter": 200, "pirls_tol": 1e-10, "nAGQ0initStep": start is None}
         search = engine.estimation.GLMMOptimizer(matrices, family(design.family.link), **settings)
         options = {"final_tr_radius": 1e-7}
@@ -332,7 +331,7 @@ _GENERALISED = {
 
 
 class _Search(NamedTuple):
-    """Where one search ended, and unimix's look at it."""
+    """Result of one search, and its evaluation by unimix."""
 
     search: Any
     found: Any
@@ -352,7 +351,7 @@ def _n_effects(design: Design) -> int:
 
 
 def model_matrices(engine: ModuleType, design: Design) -> Any:
-    """A design as mixedlm's ``ModelMatrices``."""
+    """Convert a design to mixedlm's ``ModelMatrices``."""
     parts = engine.matrices.design
     structures = [
         parts.RandomEffectStructure(
@@ -384,13 +383,13 @@ def model_matrices(engine: ModuleType, design: Design) -> Any:
 
 
 def lmer_result(engine: ModuleType, formula: str, matrices: Any, found: Any, *, reml: bool) -> Any:
-    """What mixedlm's ``lmer`` would return."""
+    """Make the object that mixedlm's ``lmer`` would return."""
     parse = engine.formula.parser.parse_formula
     return engine.models.LmerResult(formula=parse(formula), matrices=matrices, REML=reml, **vars(found))
 
 
 def glmer_result(engine: ModuleType, formula: str, search: Any, found: Any) -> Any:
-    """What mixedlm's ``glmer`` would return."""
+    """Make the object that mixedlm's ``glmer`` would return."""
     parsed = engine.formula.parser.parse_formula(formula)
     of_search = {name: getattr(search, name) for name in ("matrices", "family", "nAGQ", "pirls_maxiter", "pirls_tol")}
     return engine.models.GlmerResult(formula=parsed, **of_search, **vars(found), optimizer="COBYQA")

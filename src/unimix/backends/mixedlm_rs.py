@@ -1,7 +1,7 @@
-"""mixedlm-rs by arrays: one grouping factor with one correlated block, in Rust.
+"""Adapter for mixedlm-rs, which fits one grouping factor with one correlated block, in Rust.
 
-Its class is called as it stands; its ``install()``, which would replace statsmodels' ``MixedLM`` for the whole session,
-is never called.
+The adapter calls the class directly. It never calls ``install()``, which would replace statsmodels' ``MixedLM`` for the
+whole session.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _NO_POSTERIOR = Never("mixedlm-rs maximises a likelihood; it has no posterior. U
 
 
 class MixedlmRs(Backend):
-    """mixedlm-rs: linear mixed models with one grouping factor, in Rust, pip only.
+    """mixedlm-rs: linear mixed models with one grouping factor, in Rust; needs pip only.
 
     Attributes:
-        max_iterations: Limit of one search.
-        restarts: How many further starts are tried when the search ended on the boundary or short of the optimum.
+        max_iterations: Maximum number of iterations of one search.
+        restarts: Number of further starts after a search that ended on the boundary or short of the optimum.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -87,21 +87,21 @@ class MixedlmRs(Backend):
     restarts: Annotated[int, Field(ge=0, le=3)] = 2
 
     def for_refits(self) -> MixedlmRs:
-        """Without further starts where a search ends on the boundary, which is where many replicates belong."""
+        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
         return self.model_copy(update={"restarts": 0})
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Models without fixed effects, on which mixedlm-rs raises a TypeError."""
+        """Reasons to refuse models without fixed effects, on which mixedlm-rs raises a TypeError."""
         del request
         return [] if design.p else ["mixedlm-rs needs a fixed effect. Use backend='pls', 'mixedlm' or 'lme4'."]
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """Columns, and products per level."""
+        """Estimate the memory of the columns and of the products per level."""
         size = sizes_of(design)
         return most({"the data": 1e7 + 6.0 * size.rows + 30.0 * size.levels}, pace(design, size, 0.3, 0.0))
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The call in Python, under the generated names."""
+        """Text of the call in Python, with generated names."""
         x, z = (f"{c}[{', '.join(n)}]" for c, n in zip("XZ", _names(design), strict=True))
         return f"MixedLM(y, {x}, groups=g0, exog_re={z}).fit(reml={request.reml}, maxiter={self.max_iterations})"
 
@@ -116,7 +116,7 @@ class MixedlmRs(Backend):
             others = [self._search(model, design, start[0], reml=request.reml) for start in starts]
             best, searches = max([best, *others], key=lambda s: s.found.llf), 1 + len(others)
         found, at = best.found, best.at
-        told = f"best of {searches} searches by mixedlm-rs: one ended on the boundary, or short"
+        origin = f"best of {searches} searches by mixedlm-rs: one ended on the boundary, or short"
         words = f"mixedlm-rs says: {found.diagnostics['optimiser_message']}"
         return Estimates(
             beta=np.asarray(found.fe_params, dtype=np.float64),
@@ -132,12 +132,12 @@ class MixedlmRs(Backend):
             messages=(at.complaint, words) if at.complaint else (),
             gradient=float(found.diagnostics["max_abs_projected_gradient"]),
             engine_call=self.preview(design, request),
-            provenance={"optimum": told} if searches > 1 else {},
+            provenance={"optimum": origin} if searches > 1 else {},
             native=found,
         )
 
     def _search(self, model: Any, design: Design, start: FloatArray | None, *, reml: bool) -> _Search:
-        """One search from a relative lower triangular factor (q, q), looked at by unimix."""
+        """Run one search from a relative lower triangular factor (q, q), and evaluate its end by unimix."""
         first = None if start is None else start[np.tril_indices(len(start))]
         found = model.fit(start_params=first, reml=reml, maxiter=self.max_iterations)
         covariance = np.asarray(found.cov_re, dtype=np.float64)
@@ -145,7 +145,7 @@ class MixedlmRs(Backend):
 
 
 class _Search(NamedTuple):
-    """Where one search ended, and unimix's look at it."""
+    """Result of one search, and its evaluation by unimix."""
 
     found: Any
     at: AtEstimates

@@ -1,9 +1,9 @@
-"""unimix's own engine: penalised least squares with exact derivatives; nothing to install.
+"""unimix's own engine: penalised least squares with exact derivatives, without further packages.
 
-The whole of a linear mixed model in four steps: reduce the data to cross-products
+A linear mixed model is fitted in four steps: reduce the data to cross-products
 (:mod:`unimix.likelihood.lmm.reduced_data`), evaluate the likelihood with fixed effects and residual variance profiled
-out (:mod:`unimix.likelihood.lmm.penalised_least_squares`), climb it by Newton's method from every likely start
-(:mod:`unimix.likelihood.lmm.optimise`), and read the effects off.
+out (:mod:`unimix.likelihood.lmm.penalised_least_squares`), maximise it by Newton's method from every likely start
+(:mod:`unimix.likelihood.lmm.optimise`), and compute the effects at the maximum.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Pls(Backend):
-    """Penalised least squares by unimix itself: linear mixed models, crossed and nested, and GLMMs by Laplace.
+    """Penalised least squares by unimix: crossed and nested linear mixed models, and GLMMs by Laplace's approximation.
 
-    Its likelihood is formed in well-scaled columns, whether it is handed such (``conditioning``) or not.
+    The likelihood is always computed with well-scaled columns, whatever the value of ``conditioning``.
 
     Attributes:
-        max_steps: Limit of Newton steps from one start.
-        thorough: Search small models (up to 60 group effects) from the best of many further starts too; refits of a
-            bootstrap or a profile do not.
-        max_dense: Largest number of effects, of one set of tied levels and outside the grouping factor with most of
-            them, for which a dense matrix is formed. Time grows with its third power.
-        n_agq: Nodes of adaptive Gauss-Hermite quadrature with ``method="AGQ"``.
+        max_steps: Maximum number of Newton steps from one start.
+        thorough: Whether to search small models (up to 60 group effects) from the best of many further starts too;
+            refits of a bootstrap or a profile do not.
+        max_dense: Largest number of effects, in one set of connected levels and outside the grouping factor with most
+            effects, for which a dense matrix is formed. Time grows with the third power of this number.
+        n_agq: Number of nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -65,15 +65,15 @@ class Pls(Backend):
     n_agq: Annotated[int, Field(ge=2, le=100)] = 25
 
     def for_refits(self) -> Self:
-        """Without the further starts of small models."""
+        """Copy without the further starts of small models."""
         return self.model_copy(update={"thorough": False})
 
     def load(self) -> ModuleType:
-        """The engine is unimix's numerics."""
+        """Return unimix's own numerical module, which is the engine."""
         return importlib.import_module("unimix.likelihood.lmm.penalised_least_squares")
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Size, and what belongs to generalised models."""
+        """Reasons to refuse models that are too large, and generalised models with an unsuitable method."""
         if not design.family.is_linear:
             return pls_generalised.limits(design, request)
         size = n_dense_effects(design)
@@ -86,7 +86,7 @@ class Pls(Backend):
         return [reason]
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """Cross-products of the data, and dense matrices of crossed effects."""
+        """Estimate the memory of cross-products of the data and of dense matrices of crossed effects."""
         size = sizes_of(design)
         sparse = size.between < 0.15 * size.effects * size.dense**0.5 / 8**0.5
         return most(
@@ -98,7 +98,7 @@ class Pls(Backend):
         )
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The formula under the generated names, and the criterion."""
+        """Text of the formula with generated names, and of the criterion."""
         return f"{super().preview(design, request)}, {request.method}"
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:  # noqa: ARG002  it has been imported

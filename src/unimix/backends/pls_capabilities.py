@@ -1,4 +1,4 @@
-"""What unimix's own engine can and cannot fit."""
+"""Capability and family sheets of unimix's own engine."""
 
 from __future__ import annotations
 

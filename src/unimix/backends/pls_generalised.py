@@ -23,7 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
-    """Why a generalised model is refused beyond the sheets, if so."""
+    """Reasons to refuse a generalised model beyond the sheets."""
     if request.method == "AGQ" and design.blocks and (len(design.blocks) > 1 or design.blocks[0].q > 1):
         return ["method='AGQ' is for one scalar random term, (1 | g): use method='Laplace' or backend='pymc'"]
     return []
@@ -33,12 +33,12 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     """Fit a generalised model.
 
     Args:
-        problem: With or without blocks.
-        n_agq: Nodes, where the method is AGQ.
-        call: What the result shows as the call.
+        problem: Generalised model, with or without blocks.
+        n_agq: Number of quadrature nodes for the method AGQ.
+        call: Text of the call that the result shows.
 
     Raises:
-        FitError: If the likelihood is not finite anywhere the search looks.
+        FitError: If the likelihood is not finite at any start.
     """
     design, request = problem.design, problem.request
     nodes = n_agq if request.method == "AGQ" and design.blocks else 1
@@ -54,10 +54,10 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     parameters = dict(zip(design.family.parameters, map(float, point.parameters), strict=True))
     name = design.family.parameters[0] if design.family.parameters else ""
     first = parameters.get(name, 1.0)
-    beta_cov, told = covariance_of(found, design)
-    finished = found.gain < WORTHWHILE and not told
-    if not told and not finished:
-        told = stopped_short(found.gain)
+    beta_cov, fault = covariance_of(found, design)
+    finished = found.gain < WORTHWHILE and not fault
+    if not fault and not finished:
+        fault = stopped_short(found.gain)
     return Estimates(
         beta=point.beta,
         beta_cov=beta_cov,
@@ -71,7 +71,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         std_error_kind="observed information",
         criterion=f"AGQ({nodes})" if nodes > 1 else "",
         singular=singular if design.blocks else False,
-        messages=(told,) if told else (),
+        messages=(fault,) if fault else (),
         engine_call=call,
         native=found,
     )

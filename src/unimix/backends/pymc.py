@@ -1,4 +1,4 @@
-"""PyMC: the posterior of a (generalised) mixed model by NUTS; group effects integrated out where they can be."""
+"""Adapter for PyMC: the posterior of a (generalised) mixed model by NUTS, with marginalised effects if possible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 CAREFUL = 0.99
-"""Acceptance rate of a second run."""
+"""Target acceptance rate of a second run."""
 
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
 _NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
@@ -41,32 +41,32 @@ _FAMILIES = {family.label: Yes() for family in all_families()}
 
 
 class PyMC(Backend):
-    """The posterior of a linear or generalised linear mixed model, by NUTS.
+    """Posterior of a linear or generalised linear mixed model, by NUTS.
 
-    The group effects of a linear model are integrated out by default: a handful of parameters is sampled where the
-    plain model has hundreds, without divergences, and the effects are drawn exactly afterwards. Those of a generalised
-    model are sampled, in coordinates that suit what the data say about each level. Either way it is the posterior of
+    The group effects of a linear model are integrated out by default. The sampler then has a few parameters instead of
+    hundreds, without divergences, and the effects are drawn exactly afterwards. The group effects of a generalised
+    model are sampled, in coordinates that adapt to the information about each level. The posterior is always that of
     the plain hierarchical model, which ``fit.native`` holds as a ``pymc.Model``.
 
     Attributes:
-        conditioning: Off: priors belong to the user's units. The sampler moves in coordinates of its own, whitened
-            at the posterior mode, so that the units of the columns do not matter.
-        draws: Draws kept per chain.
-        tune: Tuning steps per chain before; None for 500, or 300 where the group effects are integrated out.
+        conditioning: Off, because priors are in the user's units. The sampler has its own coordinates, whitened at the
+            posterior mode, so that the units of the columns do not matter.
+        draws: Number of draws kept per chain.
+        tune: Number of tuning steps per chain; None for 500, or 300 if the group effects are integrated out.
         chains: Number of chains.
-        cores: Chains that run at the same time; None for as many as there are processors, but one with nutpie where
-            nothing is compiled: there chains take turns in Python, and run twice as fast one after the other.
-        sampler: ``"nutpie"``, ``"pymc"`` or ``"numpyro"``; None for nutpie when it is installed, else PyMC's own.
-        parametrization: ``"marginal"`` integrates the group effects out, which a linear model allows; ``"adapted"``
-            samples them, level by level between centred and not, as a generalised model needs; ``"auto"`` takes what
-            the model allows. ``"noncentered"`` and ``"centered"`` sample the PyMC model as written, which is slow and
-            may diverge; for teaching and for checks.
-        target_accept: Acceptance rate that the step size is tuned to; higher is slower and safer. None for 0.9, 0.85
-            with ``"adapted"``, 0.95 where the model is sampled as written.
-        retry: Sample once more, with twice the draws and tuning steps (and smaller steps after divergences), where
-            R-hat, effective sample sizes or divergences of the first run are out of bounds; the result says so.
-        max_dense: Most effects outside the largest grouping factor of a linear model with crossed factors: time grows
-            with the cube of their number. Raise it if you can wait.
+        cores: Number of chains that run at the same time. None takes the number of processors, but one for nutpie
+            without compilation, where chains compete for Python and run twice as fast one after the other.
+        sampler: ``"nutpie"``, ``"pymc"`` or ``"numpyro"``; None for nutpie if it is installed, else PyMC's own.
+        parametrization: ``"marginal"`` integrates out the group effects of a linear model. ``"adapted"`` samples them
+            in coordinates between centred and non-centred, level by level, as a generalised model requires.
+            ``"auto"`` takes the first of these that the model allows. ``"noncentered"`` and ``"centered"`` sample the
+            PyMC model as written, which is slow and may diverge; they are for teaching and for checks.
+        target_accept: Target acceptance rate of the tuning of the step size; a higher rate is slower and safer. None
+            for 0.9, for 0.85 with ``"adapted"``, and for 0.95 if the model is sampled as written.
+        retry: Whether to sample once more, with twice the draws and tuning steps (and smaller steps after divergences),
+            if R-hat, effective sample sizes or divergences of the first run are out of bounds; the result says so.
+        max_dense: Largest number of effects outside the largest grouping factor of a linear model with crossed factors;
+            time grows with the cube of this number. Raise it if you can wait.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -125,7 +125,7 @@ class PyMC(Backend):
         return engine
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """What cannot be integrated out: effects of a generalised model, and too many of a linear one."""
+        """Reasons to refuse integrating out the effects of a generalised model, or too many of a linear one."""
         del request
         form = self._form(design)
         if form == "marginal" and not design.is_linear:
@@ -141,7 +141,7 @@ class PyMC(Backend):
         return []
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """Draws of the group effects: sampled ones are all held, several times over; others where they are few."""
+        """Estimate the memory of the draws of group effects: several copies if sampled, one if only kept."""
         from unimix.backends.sampling.draws import fits_in_memory
 
         size, count = sizes_of(design), self.chains * self.draws
@@ -158,7 +158,7 @@ class PyMC(Backend):
         )
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The model as a statistician writes it, and the sampler."""
+        """Text of the model in statistical notation, and of the sampler."""
         from unimix.backends.sampling.priors import resolve_priors
 
         if design.offset is not None and design.is_linear:
@@ -239,7 +239,7 @@ class PyMC(Backend):
     def _sample(self, design: Design, table: PriorTable, model: Deferred, options: SamplerOptions) -> Sampled:
         from threadpoolctl import threadpool_limits
 
-        # Chains run side by side: linear algebra that takes all processors for each of them slows them tenfold.
+        # Chains run in parallel; if each also used all processors for linear algebra, they would be ten times slower.
         with threadpool_limits(limits=1, user_api="blas"):
             match self._form(design):
                 case "marginal":

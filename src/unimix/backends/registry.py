@@ -1,4 +1,4 @@
-"""Names to backends, through the entry-point group ``unimix.backends``; loading one loads no engine."""
+"""Registry of backends by name, in the entry-point group ``unimix.backends``; loading a backend loads no engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unimix.errors import EngineBrokenError, OptionError, UnimixError, UnknownBa
 
 GROUP = "unimix.backends"
 DEFAULT_BACKEND = "pls"
-"""The engine that fits wherever none is named."""
+"""Name of the default backend."""
 BackendLike = str | type[Backend] | Backend
 
 
@@ -22,7 +22,7 @@ def registered() -> dict[str, EntryPoint]:
     """All backends by name, built-in and third-party.
 
     Raises:
-        EngineBrokenError: If two packages claim one name.
+        EngineBrokenError: If two packages provide the same name.
     """
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
@@ -39,8 +39,8 @@ def backend_class(name: str) -> type[Backend]:
     """Load a backend's class by its name.
 
     Raises:
-        UnknownBackendError: With the nearest name.
-        EngineBrokenError: If the entry point does not lead to a backend.
+        UnknownBackendError: If there is no backend of this name; the message suggests the nearest name.
+        EngineBrokenError: If the entry point cannot be imported or is not a backend.
     """
     known = registered()
     if name not in known:
@@ -60,14 +60,15 @@ def backend_class(name: str) -> type[Backend]:
 
 
 def resolve(backend: BackendLike, options: Mapping[str, Any] | None = None) -> Backend:
-    """Turn a name, a class or a configured instance into an instance.
+    """Convert a name, a class or a configured instance to an instance.
 
     Args:
-        backend: As given to ``fit``.
-        options: Options of the backend; not together with an instance.
+        backend: Argument ``backend`` of ``fit``.
+        options: Options of the backend, which must not be combined with an instance.
 
     Raises:
-        UnknownBackendError, OptionError: For a wrong name or option.
+        UnknownBackendError: If there is no backend of this name.
+        OptionError: If an option is wrong.
     """
     if isinstance(backend, Backend):
         if options:
@@ -88,14 +89,14 @@ def resolve(backend: BackendLike, options: Mapping[str, Any] | None = None) -> B
 def resolve_all(
     backends: BackendLike | Sequence[BackendLike], options: Mapping[str, Any] | None = None
 ) -> tuple[list[Backend], list[UnimixError]]:
-    """Turn names, classes and instances into instances.
+    """Convert names, classes and instances to instances.
 
     Args:
-        backends: One or several, as given.
-        options: Options of those that are no instances.
+        backends: One backend or several, as given by the user.
+        options: Options of the backends that are not instances.
 
     Returns:
-        The instances, and an error for each that is none.
+        Instances, and one error for each backend that cannot be resolved.
     """
     engines: list[Backend] = []
     errors: list[UnimixError] = []
@@ -109,12 +110,12 @@ def resolve_all(
 
 
 def others() -> dict[str, Backend]:
-    """Every registered backend that imports, with default options."""
+    """Every registered backend that can be imported, with default options."""
     return {name: make_backend(cls) for name, cls in sound().items()}
 
 
 def sound() -> dict[str, type[Backend]]:
-    """Every registered backend whose adapter imports; a third party's broken one hinders nobody."""
+    """Every registered backend whose adapter can be imported; broken third-party backends are skipped."""
     found = {}
     for name in registered():
         with contextlib.suppress(EngineBrokenError):
@@ -123,6 +124,6 @@ def sound() -> dict[str, type[Backend]]:
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Labels of engines in a row: their names, and ``pls (2)`` where one comes again."""
+    """Unique labels of backends: their names, and ``pls (2)`` for the second one with the same name."""
     counts = [list(names[:i]).count(name) for i, name in enumerate(names)]
     return [name if not n else f"{name} ({n + 1})" for name, n in zip(names, counts, strict=True)]

@@ -28,7 +28,7 @@ def generalised_vif(
             intercept alone; None for all others.
 
     Returns:
-            Factors, shape (t,); NaN for a term without other columns, or where rounding error is too large.
+        Factors, shape (t,); NaN for a term without other columns, or where rounding error is too large.
     """
     sd = np.sqrt(np.diag(covariance))
     r = covariance / np.outer(sd, sd)

@@ -1,4 +1,4 @@
-"""What every engine in R shares: its packages, how a design goes over, how effects come back."""
+"""Common parts of all engines in R: packages, the transfer of a design, and the reading of effects."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class RBackend(Backend):
     """An engine that is called in R through rpy2."""
 
     r_engine: ClassVar[tuple[str, ...]]
-    """The R packages that fit, loaded ahead of time; their versions go into the result."""
+    """R packages that fit, which are loaded in advance; their versions are recorded in the result."""
     r_beneath: ClassVar[str]
-    """The R package under the engine whose version matters too."""
+    """Further R package whose version matters because the engine depends on it."""
 
     per_row: ClassVar[float]
-    """Bytes that the engine takes for a byte of the design's columns."""
+    """Bytes of memory of the engine per byte of the design's columns."""
     per_dense: ClassVar[float]
-    """The same for a dense matrix of crossed effects."""
+    """Bytes of memory of the engine per byte of a dense matrix of crossed effects."""
     per_million: ClassVar[float]
     """Seconds per million cells of the design's columns."""
     per_cube: ClassVar[float]
-    """Seconds for a thousand crossed effects."""
+    """Seconds for a thousand connected crossed effects."""
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """What goes by rows, and the Cholesky factor, which crossed factors fill in."""
+        """Estimate the memory of the rows, and of the Cholesky factor, which crossed factors fill in."""
         size = sizes_of(design)
         filled = self.per_dense * size.dense + 4.5 * size.between
         parts = {"the data": 1e7 + self.per_row * size.rows, size.crossed: filled}
@@ -54,10 +54,10 @@ class RBackend(Backend):
         return bridge
 
     def checked_bridge(self) -> RBridge:
-        """R, with all packages that these options need.
+        """Start R and check the packages that these options need.
 
         Raises:
-            EngineNotInstalledError: If one is missing.
+            EngineNotInstalledError: If a package is missing.
         """
         bridge = connect(self.info.name, self.install_lines)
         bridge.require(list(dict.fromkeys([*self.info.r_packages, *self.r_needed()])), self.info.name)
@@ -65,9 +65,10 @@ class RBackend(Backend):
 
     @classmethod
     def install_lines(cls) -> str:
-        """What to type to install R, the R packages and the Python packages that the engine needs and that are missing.
+        """Lines to type to install the missing parts among R, the R packages and the Python packages of the engine.
 
-        Which rpy2 fits depends on the R that is there, so its line comes last and, without R, is left to a second look.
+        The version of rpy2 depends on the installed R, so that its line comes last; without R, ``unimix.doctor`` gives
+        it afterwards.
         """
         if cls.info.install:
             return cls.info.install
@@ -80,7 +81,7 @@ class RBackend(Backend):
         return install_line([*absent, *map(Requirement, rpy2_requirements(found.version))])
 
     def r_needed(self) -> tuple[str, ...]:
-        """The R packages that fit with these options: loaded ahead of time."""
+        """R packages that fit with these options, which are loaded in advance."""
         return self.r_engine
 
     def versions(self) -> dict[str, str]:
@@ -96,13 +97,13 @@ def r_family(family: Family) -> tuple[str, str]:
 
 
 def prior_weights(design: Design) -> FloatArray:
-    """Trials, or weights, or nothing, as R takes them."""
+    """Trials, weights or an empty array, as R's ``weights`` argument takes them."""
     given = design.trials if design.trials is not None else design.weights
     return np.empty(0) if given is None or (design.trials is not None and (given == 1).all()) else given
 
 
 def r_arguments(design: Design) -> list[Any]:
-    """Response, columns, codes (from 1), levels and weights, as our ``*.R`` files take them."""
+    """Response, columns, codes (from 1), levels and weights, as the ``*.R`` files of unimix take them."""
     return [
         design.y,
         design.x,
@@ -114,17 +115,17 @@ def r_arguments(design: Design) -> list[Any]:
 
 
 def r_offset(design: Design) -> FloatArray:
-    """The offset, or nothing."""
+    """Offset, or an empty array."""
     return np.empty(0) if design.offset is None else design.offset
 
 
 def read_covariances(answer: dict[str, Any], design: Design) -> tuple[FloatArray, ...]:
-    """Covariance of each block's effects, shapes (q, q)."""
+    """Read the covariance matrix of each block's effects, shapes (q, q)."""
     return tuple(c.reshape(b.q, b.q) for c, b in zip(answer["covariances"], design.blocks, strict=True))
 
 
 def read_modes(answer: dict[str, Any], design: Design) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-    """Conditional modes (L, q) and covariances (L, q, q; none where R was not asked) per block, column-major in R."""
+    """Read conditional modes (L, q) and covariances (L, q, q; none if R did not compute them) of each block."""
     modes, covs = [], []
     for mode, cov, block in zip(answer["modes"], answer["mode_covs"], design.blocks, strict=True):
         levels, q = block.n_levels, block.q

@@ -1,4 +1,4 @@
-"""What glmer and R's glm have to say, however they were called: settings, calls and the reading of their answers."""
+"""Settings and calls of glmer and R's glm, and the reading of their results, whatever the interface."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
 SAME_ERRORS = 2e-3
-"""Relative difference of standard errors up to which lme4's own stand."""
+"""Largest relative difference of standard errors for which those of lme4 are kept."""
 LME4_TOLERANCE = 1e-7
-"""Of lme4's inner loop by default."""
+"""Default tolerance of lme4's inner loop."""
 TIGHT: dict[str, dict[str, float]] = {
     "bobyqa": {"rhoend": 1e-7, "maxfun": 100_000.0},
     "nloptwrap": {"xtol_abs": 1e-9, "ftol_abs": 1e-11, "maxeval": 100_000.0},
@@ -41,15 +41,15 @@ TIGHT: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What ``glmer`` is told.
+    """Settings of ``glmer``.
 
     Attributes:
-        n_agq: Nodes of the quadrature; 1 is Laplace's approximation.
-        optimizer: Of both of its stages.
+        n_agq: Number of quadrature nodes; 1 is Laplace's approximation.
+        optimizer: Optimizer of both stages.
         control: Settings of the optimizer.
-        tolerance: Of the inner loop.
-        start: Relative covariance parameters to start from, or None.
-        restarts: Further starts after an end on the boundary.
+        tolerance: Tolerance of the inner loop.
+        start: Relative covariance parameters at which the search starts, or None.
+        restarts: Number of further starts after a search that ended on the boundary.
     """
 
     n_agq: int
@@ -60,20 +60,20 @@ class Settings:
     restarts: int
 
     def text(self) -> str:
-        """The control as R writes it."""
+        """Text of the control argument in R."""
         inside = ", ".join(f"{k} = {v:g}" for k, v in self.control.items())
         return f'glmerControl(optimizer = "{self.optimizer}", tolPwrss = {self.tolerance:g}, optCtrl = list({inside}))'
 
 
 def with_looser_tolerance(settings: Settings, fit: Callable[[Settings], Estimates]) -> Estimates:
-    """Fit; where the inner loop cannot reach its tolerance (large counts: the deviance has no more digits), loosen it.
+    """Fit; if rounding error keeps the inner loop from its tolerance (large counts), fit again with a looser one.
 
     Args:
-        settings: With the tolerance to try first.
-        fit: From settings to estimates.
+        settings: Settings with the tolerance to try first.
+        fit: Function that fits with given settings and returns estimates.
 
     Raises:
-        Exception: What R said, where lme4's own tolerance fails too.
+        Exception: If lme4's own tolerance fails too; the error is that of R.
     """
     tolerance = settings.tolerance
     while True:
@@ -86,12 +86,12 @@ def with_looser_tolerance(settings: Settings, fit: Callable[[Settings], Estimate
             continue
         if tolerance == settings.tolerance:
             return found
-        told = f"{tolerance:g}: at {settings.tolerance:g} lme4's step-halvings fail, as rounding allows no more"
-        return replace(found, provenance={**found.provenance, "tol_pwrss": told})
+        reason = f"{tolerance:g}: at {settings.tolerance:g} lme4's step-halvings fail, as rounding allows no more"
+        return replace(found, provenance={**found.provenance, "tol_pwrss": reason})
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
-    """Why the quadrature cannot be had for this model, if so."""
+    """Reasons to refuse weights or quadrature for this model."""
     if design.family.label == "negative_binomial" and design.weights is not None and design.blocks:
         return ["weights: glmer.nb's search for theta goes wrong with them; use backend='glmmtmb' or repeat the rows"]
     if request.method != "AGQ" or not design.blocks:
@@ -104,7 +104,7 @@ def limits(design: Design, request: FitRequest) -> list[str]:
 
 
 def call_text(formula: str, design: Design, settings: Settings) -> str:
-    """The R call of a design under its generated names."""
+    """Text of the R call for a design, with generated names."""
     family = design.family
     more = ", weights = w" if len(prior_weights(design)) else ""
     more += ", offset = off" if design.offset is not None else ""
@@ -123,7 +123,7 @@ def call_text(formula: str, design: Design, settings: Settings) -> str:
 def read_glmer(
     answer: dict[str, Any], problem: Problem, settings: Settings, provenance: dict[str, str], call: str
 ) -> Estimates:
-    """Turn what ``lme4.R`` extracted from a ``glmerMod`` into estimates.
+    """Convert the values that ``lme4.R`` extracted from a ``glmerMod`` to estimates.
 
     Raises:
         FitError: If glmer dropped a column (it never should: the design has full rank).
@@ -139,11 +139,11 @@ def read_glmer(
     parameters = {"theta": theta} if design.family.label == "negative_binomial" else {}
     values = np.array(list(parameters.values()))
     gain, canonical = float(answer["gain"][0]), design.family.is_canonical
-    at_optimum, told = is_at_optimum(gain, float(answer["curvature"][0]), singular=singular)
+    at_optimum, faults = is_at_optimum(gain, float(answer["curvature"][0]), singular=singular)
     if not at_optimum:
-        # lme4's derivatives are differences with one step for all parameters; ours have a step for each.
+        # lme4's derivatives are differences with one step for all parameters; unimix's have one step per parameter.
         gain = curvature_of_laplace(design, answer["beta"], covariances, values, expected=not canonical).gain
-        at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
+        at_optimum, faults = is_at_optimum(gain, 0.0, singular=singular)
     messages = [str(w) for w in answer["warnings"]]
     if at_optimum:
         messages = [judged(m, gain, singular=singular) for m in messages]
@@ -193,7 +193,7 @@ def read_glmer(
         df=None,
         df_method="normal",
         singular=singular,
-        messages=(*told, *messages, *(str(n) for n in answer["notes"] if "singular" not in n)),
+        messages=(*faults, *messages, *(str(n) for n in answer["notes"] if "singular" not in n)),
         gradient=gradient if np.isfinite(gradient) else None,
         engine_call=call,
         provenance=provenance,
@@ -208,32 +208,32 @@ def _exact_covariance(
     values: FloatArray,
     settings: Settings,
 ) -> FloatArray | None:
-    """Covariance matrix (p, p) of the fixed effects from the criterion's own curvature; None where it has none."""
+    """Covariance matrix (p, p) of the fixed effects from the curvature of the criterion; None if it does not exist."""
     if not design.family.is_canonical:
         return curvature_of_laplace(design, beta, covariances, values, expected=True).beta_cov
     point = Point(relative_factors(covariances, 1.0), beta, values)
-    found, told = covariance_of(curvature_at(design, point, settings.n_agq), design)
-    usable = np.isfinite(found).all() and (np.diag(found) > 0).all() and not told
+    found, faults = covariance_of(curvature_at(design, point, settings.n_agq), design)
+    usable = np.isfinite(found).all() and (np.diag(found) > 0).all() and not faults
     return found if usable else None
 
 
 def judged(message: str, gain: float, *, singular: bool) -> str:
-    """A complaint of lme4's own check of convergence, with what became of it."""
+    """Message of lme4's own convergence check, with unimix's judgement of it."""
     if not re.search(r"failed to converge|nearly unidentifiable|scaled gradient", message):
         return message
     if singular:
-        told = f"no more than {max(gain, 0.0):.0e} log-likelihood is left to gain"
-        return f"{message} (lme4's own check, which is not valid on the boundary, where this fit ended; {told})"
-    return f"{message} (but no more than {gain:.0e} log-likelihood is left to gain)"
+        bound = f"a Newton step would raise the log-likelihood by no more than {max(gain, 0.0):.0e}"
+        return f"{message} (lme4's own check, which is not valid on the boundary, where this fit ended; {bound})"
+    return f"{message} (but a Newton step would raise the log-likelihood by no more than {gain:.0e})"
 
 
 def laplace_criterion(*, expected: bool) -> str:
-    """Name of the criterion: with links that are not canonical the two kinds of information differ."""
+    """Name of the criterion; with links that are not canonical, expected and observed information differ."""
     return "Laplace (expected information)" if expected else "Laplace"
 
 
 def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
-    """Turn a ``glm`` or ``glm.nb`` into estimates."""
+    """Convert the values of a ``glm`` or ``glm.nb`` to estimates."""
     design, request = problem.design, problem.request
     p, family = design.p, design.family
     provenance: dict[str, str] = {}

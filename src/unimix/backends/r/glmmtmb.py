@@ -1,4 +1,4 @@
-"""glmmTMB through rpy2: our numeric columns into R, one round trip, plain vectors back."""
+"""Adapter for glmmTMB through rpy2: numeric columns go to R, and plain vectors come back, in one round trip."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 FLAT = 1e-5
-"""Log-likelihood by which a covariance must differ from a singular one, to count as regular."""
+"""Difference of the log likelihood from that of a singular covariance below which a covariance is singular."""
 _HALF_LINE = ("identity", "sqrt", "inverse", "inverse_squared")
-"""Links of positive responses whose linear predictor has an end."""
+"""Links of positive responses whose linear predictor is bounded."""
 _R_NAMES = {
     "gamma": "Gamma",
     "negative_binomial": "nbinom2",
@@ -55,10 +55,10 @@ class GlmmTMB(RBackend):
     """glmmTMB (R): maximum likelihood by Laplace's approximation with automatic differentiation.
 
     Attributes:
-        optimizer: How the likelihood is maximised: R's ``nlminb``, or a method of ``optim``.
+        optimizer: Optimizer of the likelihood: R's ``nlminb``, or a method of ``optim``.
         control: Settings of the optimizer.
-        starts: Start Gaussian models from the likely maxima that unimix finds by a look at its own likelihood, and not
-            from unit variances, from which glmmTMB is known to stop far below the optimum.
+        starts: Whether Gaussian models start at the likely maxima of unimix's own likelihood instead of at unit
+            variances, from which glmmTMB is known to stop far below the optimum.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -88,7 +88,7 @@ class GlmmTMB(RBackend):
     starts: bool = True
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
-        """Weights that would mean something else."""
+        """Reasons to refuse weights that have another meaning in glmmTMB."""
         if design.weights is not None and design.zero is not None:
             return ["weights with zero inflation: it is not clear what they would count"]
         if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
@@ -96,14 +96,14 @@ class GlmmTMB(RBackend):
         return []
 
     def cost(self, design: Design, request: FitRequest) -> Cost:
-        """The tape of automatic differentiation, and the conditional modes that unimix adds."""
+        """Estimate the memory of the tape of automatic differentiation, and of the conditional modes by unimix."""
         own, size = super().cost(design, request), sizes_of(design)
         beside = 90.0 * size.rows if request.reml else 0.0  # fixed effects are integrated out as well
         beside += 3.0 * size.tied if len({b.group for b in design.blocks}) > 1 else 0.0
         return replace(own, bytes=(own.bytes or 0.0) + beside)
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The call that R would see."""
+        """Text of the call in R."""
         bars = [
             f"{b.structure}(0 + {' + '.join(_columns(k, b.q, b.structure))} | g{k})"
             for k, b in enumerate(design.blocks)
@@ -142,7 +142,7 @@ class GlmmTMB(RBackend):
         if problem.start is not None:
             starts.insert(0, _start(design, problem.start, reml=request.reml))
         own: FloatArray = np.empty(0)
-        # Links that give a mean for some linear predictors only need a start inside, and can have several maxima.
+        # Links with a bounded linear predictor need a start inside the bounds, and may have several maxima.
         inside = own if design.family.is_linear or not design.p else fisher_scoring(design)
         pairs = [(theta, inside) for theta in starts or [own]]
         if len(inside) and design.family.link in _HALF_LINE:
@@ -177,7 +177,7 @@ def _columns(k: int, q: int, structure: str) -> list[str]:
 
 
 def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
-    """GlmmTMB's theta at the likely maxima of a Gaussian model: log SDs, then the scaled factor of the correlations."""
+    """Values of glmmTMB's theta (log SDs, then the scaled factor of the correlations) at likely Gaussian maxima."""
     if not design.is_linear or not design.blocks or any(b.structure != "us" for b in design.blocks):
         return []
     return [_start(design, factors, reml=reml) for factors in likely_starts(design, reml=reml)]
@@ -196,7 +196,7 @@ def _start(design: Design, factors: Sequence[FloatArray], *, reml: bool) -> Floa
 
 
 def _all_one(covariance: FloatArray) -> FloatArray | None:
-    """The same matrix (q, q) with correlations of +-1, where they nearly are."""
+    """Replace correlations close to +-1 in a covariance matrix (q, q) by +-1; None if there are none."""
     sd = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(sd, sd)
     if np.abs(correlation).min() < 0.9:
@@ -205,7 +205,7 @@ def _all_one(covariance: FloatArray) -> FloatArray | None:
 
 
 def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Zero inflation, and the logarithm of unimix's dispersion parameter, which glmmTMB may count otherwise."""
+    """Read zero inflation and log dispersion, in unimix's parametrization of the dispersion."""
     found = {}
     if design.zero is not None:
         k = len(design.zero.names)
@@ -221,7 +221,7 @@ def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray
 
 @dataclass(frozen=True)
 class _Point:
-    """Where glmmTMB ended, in terms that the free functions take."""
+    """Final point of glmmTMB, in the form that unimix's likelihood functions take."""
 
     design: Design
     beta: FloatArray
@@ -232,7 +232,7 @@ class _Point:
     reml: bool
 
     def effects(self) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-        """Conditional modes and covariances."""
+        """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of each block."""
         design = self.design
         if not design.blocks:
             return (), ()
@@ -242,7 +242,7 @@ class _Point:
         return at.modes, at.mode_covs
 
     def is_boundary(self) -> bool:
-        """Whether a covariance is on its boundary, or so close that the likelihood is no lower there."""
+        """Whether a covariance is singular, or so close that the likelihood is no lower at a singular one."""
         unit = self.sigma**2 if self.design.is_linear else link_unit(self.design) ** 2
         if is_singular(self.covariances, float(np.sqrt(unit))):
             return True
@@ -270,7 +270,7 @@ class _Point:
         return self._criterion.at(self.covariances, self.sigma, reml=self.reml)
 
     def curvature(self) -> Curvature:
-        """What a Newton step promises and the covariance of the fixed effects, where glmmTMB's Hessian fails."""
+        """Remaining improvement and covariance of the fixed effects, for use when glmmTMB's Hessian fails."""
         design = self.design
         structured = any(b.structure != "us" for b in design.blocks)
         if design.dispersion is not None or (structured and not design.is_linear):
@@ -288,7 +288,7 @@ class _Point:
 
 
 def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], call: str) -> Estimates:
-    """Turn what ``glmmtmb.R`` extracted into estimates."""
+    """Convert the values that ``glmmtmb.R`` extracted to estimates."""
     design, request = problem.design, problem.request
     p, family = design.p, design.family
     parts = _parts(answer, design)
@@ -316,7 +316,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     singular = point.is_boundary()
     gain = float(answer["gain"][0])
     own = None if np.isfinite(gain) else point.curvature()
-    told = _told(answer, own.gain if own is not None else gain, singular=singular)
+    faults = _faults(answer, own.gain if own is not None else gain, singular=singular)
     beta_cov = answer["beta_cov"]
     own_cov, kind = None, "observed information"
     if singular or len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
@@ -329,7 +329,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     elif len(beta_cov) != p * p or not np.isfinite(beta_cov).all():
         raise FitError(
             "glmmTMB has no standard errors: its Hessian is not positive definite, and unimix has none either. "
-            f"{' '.join(told)}"
+            f"{' '.join(faults)}"
         )
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
     gradient = float(answer["gradient"][0])
@@ -342,12 +342,12 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         modes=modes,
         mode_covs=mode_covs,
         log_likelihood=float(answer["log_likelihood"][0]),
-        converged=not told,
+        converged=not faults,
         parameters=parameters,
         parts=parts,
         df_method="normal",
         singular=singular,
-        messages=(*told, *(str(n) for n in answer["notes"])),
+        messages=(*faults, *(str(n) for n in answer["notes"])),
         gradient=gradient if np.isfinite(gradient) else None,
         engine_call=call,
         provenance=provenance,
@@ -356,21 +356,21 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     return _least_squares(found, problem) if design.is_linear and not design.blocks else found
 
 
-def _told(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
-    """Why the end of the search is no optimum; empty if it is."""
+def _faults(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
+    """Reasons why the end of the search is not an optimum; empty if it is."""
     if gain <= WORTHWHILE or (singular and not np.isfinite(gain)):
         return []
-    told = (
+    faults = (
         stopped_short(gain)
         if np.isfinite(gain)
         else "the search ended where the likelihood has no maximum (its Hessian is not positive definite)"
     )
     said = [f"the optimizer says: {answer['message'][0]}"] if int(answer["code"][0]) != 0 else []
-    return [told, *said]
+    return [faults, *said]
 
 
 def _least_squares(found: Estimates, problem: Problem) -> Estimates:
-    """Without group effects REML = TRUE gives the unbiased variance; likelihood and df are those of R's lm."""
+    """Complete a model without group effects: the variance is unbiased, likelihood and df are those of R's ``lm``."""
     design = problem.design
     residual = design.y - design.x @ found.beta
     log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)

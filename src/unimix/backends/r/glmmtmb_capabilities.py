@@ -1,4 +1,4 @@
-"""What glmmTMB can do."""
+"""Capability and family sheets of glmmTMB."""
 
 from __future__ import annotations
 

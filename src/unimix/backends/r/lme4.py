@@ -1,4 +1,4 @@
-"""lme4 through rpy2: our numeric columns into R, one round trip, plain vectors back."""
+"""Adapter for lme4 through rpy2: numeric columns go to R, and plain vectors come back, in one round trip."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unimix.backends.r.mermod import (
     effects_are_ours,
     first_start,
     homoscedastic,
-    n_starts_told,
+    n_starts_provenance,
     placed,
     read_lm,
     read_merMod,
@@ -78,7 +78,7 @@ def fit_glmer(bridge: Any, settings: glmer.Settings, problem: Problem) -> Estima
         float(0 if settings.start is not None else settings.restarts),
     )
     call = glmer.call_text(answer["text"][0], design, settings)
-    return glmer.read_glmer(answer, problem, settings, n_starts_told(int(answer["n_starts"][0])), call)
+    return glmer.read_glmer(answer, problem, settings, n_starts_provenance(int(answer["n_starts"][0])), call)
 
 
 def fit_glm(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
@@ -123,7 +123,7 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     start = first_start(options.start, problem)
     restarts = options.restarts if start is None else 0
     tight = (options.optimizer, options.controls())
-    # Where unimix's criterion is dearer than lme4's own, lme4 begins again by itself.
+    # If unimix's criterion is more expensive than lme4's own, lme4 chooses further starts itself.
     answer = search(np.empty(0) if start is None else start, restarts if whole else 0, *tight)
     n_starts = int(answer["n_starts"][0])
     for _ in range(0 if whole else restarts):
@@ -137,7 +137,7 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
         answer = other
     own = placed(answer, design, reml=request.reml)
     call = call_text(answer["text"][0], design, request, options.control_text())
-    provenance |= n_starts_told(n_starts)
+    provenance |= n_starts_provenance(n_starts)
     return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0, own=own)
 
 

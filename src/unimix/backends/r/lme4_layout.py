@@ -1,4 +1,4 @@
-"""Blocks of random effects as engines write them: one sparse matrix, one vector of effects, one vector theta."""
+"""Layout of random effects in lme4 and similar engines: a sparse matrix, a vector of effects and a vector theta."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def effects_matrix(design: Design) -> sparse.csc_matrix:
-    """Z, shape (n, effects): block behind block, in each level by level, in each column by column."""
+    """Sparse matrix Z, shape (n, effects), ordered by block, then by level, then by column."""
     parts = [sparse.csc_matrix((design.n, 0))]
     for block in design.blocks:
         q = block.q
@@ -26,7 +26,7 @@ def effects_matrix(design: Design) -> sparse.csc_matrix:
 
 
 def split_effects(effects: FloatArray, design: Design) -> tuple[FloatArray, ...]:
-    """Effects in the order of :func:`effects_matrix` per block, shapes (L, q)."""
+    """Split a vector of effects in the order of :func:`effects_matrix` into blocks, shapes (L, q)."""
     found, used = [], 0
     for block in design.blocks:
         size = block.n_levels * block.q
@@ -36,12 +36,12 @@ def split_effects(effects: FloatArray, design: Design) -> tuple[FloatArray, ...]
 
 
 def theta_of(factors: Sequence[FloatArray]) -> FloatArray:
-    """The lower triangles of factors (q, q), row by row, block behind block."""
+    """Vector of the lower triangles of factors (q, q), row by row and block by block."""
     return np.concatenate([np.empty(0), *(f[np.tril_indices(len(f))] for f in factors)])
 
 
 def factors_of(theta: FloatArray, design: Design) -> tuple[FloatArray, ...]:
-    """Lower triangular factors per block, shapes (q, q), from what :func:`theta_of` gives."""
+    """Lower triangular factors of each block, shapes (q, q), from a vector in the order of :func:`theta_of`."""
     found, used = [], 0
     for block in design.blocks:
         factor = np.zeros((block.q, block.q))

@@ -1,4 +1,4 @@
-"""What lme4 and R's lm have to say, however they were called: options, limits and reading of their answers."""
+"""Options and limits of lme4 and R's lm, and the reading of their results, whatever the interface."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 R_PACKAGES = ("lme4",)
 MOST_DENSE = 2000
-"""Effects of crossed factors, beside those of the largest, beyond which lme4's sparse factor is quicker than ours."""
+"""Number of crossed effects without the largest factor's above which lme4's sparse factor is faster than unimix's."""
 _NO_POSTERIOR = Never("lme4 maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_STRUCTURE = Upstream("lme4 before version 2 has unstructured covariance matrices only. Use backend='glmmtmb'.")
 _NO_PART = Never("lme4 models the mean only. Use backend='glmmtmb'.")
@@ -93,24 +93,24 @@ CAPABILITIES = Capabilities(
 
 
 class LmerBackend(RBackend):
-    """The options of ``lmer``, for every road to it.
+    """Options of ``lmer``, which all interfaces to it share.
 
     Attributes:
         optimizer: lme4's optimizer.
         control: Settings of the optimizer (lme4's ``optCtrl``), beside the tight tolerances that are the default.
-        start: Relative covariance parameters (theta) to start from, in the coordinates that are fitted.
-        restarts: How many further starts are tried at most when the search ended on the boundary or short of the
-            optimum; of a linear model only from the best optimum that unimix knows, and only where more than 1e-4 of
-            the log-likelihood is to be gained.
-        glmer_optimizer: The optimizer of generalised models.
-        tol_pwrss: Tolerance of glmer's inner loop (``tolPwrss``). lme4's own 1e-7 leaves up to 3e-4 of the
-            log-likelihood.
-        n_agq: Nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``; more than 1 also makes it the default
-            method of a generalised model.
-        satterthwaite: Whose Satterthwaite degrees of freedom: ``unimix``, from exact derivatives, or ``lmerTest``, from
-            differences. They agree to about 1e-5; lmerTest takes as long again as a small fit.
-        kenward_roger: Whose Kenward-Roger degrees of freedom and standard errors: ``unimix``, whose time and memory go
-            by levels, or ``pbkrtest``, with matrices of rows by rows. They agree to about 1e-6.
+        start: Relative covariance parameters (theta) at which the search starts, in the fitted coordinates.
+        restarts: Largest number of further starts after a search that ended on the boundary or short of the optimum. A
+            linear model is started again only from the best optimum that unimix knows, and only if the log likelihood
+            there is higher by more than 1e-4.
+        glmer_optimizer: Optimizer of generalised models.
+        tol_pwrss: Tolerance of glmer's inner loop (``tolPwrss``). lme4's own default, 1e-7, leaves an error of up to
+            3e-4 in the log likelihood.
+        n_agq: Number of nodes of adaptive Gauss-Hermite quadrature for ``method="AGQ"``; a value above 1 also makes it
+            the default method of a generalised model.
+        satterthwaite: Source of Satterthwaite degrees of freedom: ``unimix``, from exact derivatives, or ``lmerTest``,
+            from differences. They agree to about 1e-5; lmerTest takes as long as a small fit.
+        kenward_roger: Source of Kenward-Roger degrees of freedom and standard errors: ``unimix``, whose time and memory
+            depend on the number of levels, or ``pbkrtest``, with n x n matrices. They agree to about 1e-6.
     """
 
     capabilities: ClassVar[Capabilities] = CAPABILITIES
@@ -134,11 +134,11 @@ class LmerBackend(RBackend):
     kenward_roger: Literal["unimix", "pbkrtest"] = "unimix"
 
     def for_refits(self) -> Self:
-        """Without further starts where a search ends on the boundary, which is where many replicates belong."""
+        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
         return self.model_copy(update={"restarts": 0})
 
     def r_request(self, request: FitRequest) -> FitRequest:
-        """What R is asked for: without degrees of freedom that unimix will compute."""
+        """Request to R, without degrees of freedom that unimix will compute."""
         whose = {"satterthwaite": self.satterthwaite, "kenward-roger": self.kenward_roger}
         return replace(request, df_method="normal") if whose.get(request.df_method) == "unimix" else request
 
@@ -148,7 +148,7 @@ class LmerBackend(RBackend):
         return tuple(dict.fromkeys([*super().r_needed(), *more]))
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Quadrature belongs to one scalar term."""
+        """Reasons to refuse quadrature, which requires one scalar term."""
         return [] if design.family.is_linear else glmer.limits(design, request)
 
     def default_method(self, design: Design) -> str:
@@ -157,18 +157,18 @@ class LmerBackend(RBackend):
         return "AGQ" if found == "Laplace" and self.n_agq > 1 else found
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The call that R would see."""
+        """Text of the call in R."""
         if not design.family.is_linear:
             return glmer.call_text(super().preview(design, request), design, self.glmer_settings(request))
         return call_text(super().preview(design, request), design, request, self.control_text())
 
     def control_text(self) -> str:
-        """The optimizer's settings as R writes them."""
+        """Text of the optimizer's settings in R."""
         controls = ", ".join(f"{k} = {v:g}" for k, v in self.controls().items())
         return f'lmerControl(optimizer = "{self.optimizer}", optCtrl = list({controls}))'
 
     def glmer_settings(self, request: FitRequest) -> glmer.Settings:
-        """What ``glmer`` is told."""
+        """Settings of ``glmer``."""
         return glmer.Settings(
             n_agq=(self.n_agq if self.n_agq > 1 else glmer.NODES) if request.method == "AGQ" else 1,
             optimizer=self.glmer_optimizer,
@@ -179,7 +179,7 @@ class LmerBackend(RBackend):
         )
 
     def controls(self) -> dict[str, float]:
-        """Settings of the optimizer: tight, because lme4's own stop visibly short of the optimum."""
+        """Settings of the optimizer, with tight tolerances because lme4's own stop visibly short of the optimum."""
         tight = {
             "nloptwrap": {"xtol_abs": 1e-10, "ftol_abs": 1e-12, "maxeval": 100_000.0},
             "bobyqa": {"rhoend": 1e-9, "maxfun": 100_000.0},
@@ -189,7 +189,7 @@ class LmerBackend(RBackend):
 
 
 def call_text(formula: str, design: Design, request: FitRequest, control: str) -> str:
-    """The R call of a design under its generated names."""
+    """Text of the R call for a design, with generated names."""
     weights = "" if design.weights is None else ", weights = w"
     if not design.blocks:
         return f"lm({formula}{weights})"
@@ -197,12 +197,12 @@ def call_text(formula: str, design: Design, request: FitRequest, control: str) -
 
 
 def effects_are_ours(design: Design) -> bool:
-    """Whether the conditional covariances come from our closed form, and lme4 is not asked for them."""
+    """Whether conditional covariances come from unimix's closed form instead of lme4."""
     return n_dense_effects(design) <= MOST_DENSE
 
 
 def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, dict[str, str]]:
-    """Scale rows by sqrt(w) where Kenward-Roger is asked for: pbkrtest ignores weights."""
+    """Scale rows by sqrt(w) if Kenward-Roger degrees of freedom are requested, because pbkrtest ignores weights."""
     if design.weights is None or request.df_method != "kenward-roger":
         return design, 0.0, {}
     scaled, constant = scale_rows(design)
@@ -210,19 +210,19 @@ def homoscedastic(design: Design, request: FitRequest) -> tuple[Design, float, d
 
 
 def theta_of(design: Design, factors: Sequence[FloatArray]) -> FloatArray:
-    """Relative factors (q, q) as lme4's theta: blocks by decreasing number of levels, column by column."""
+    """Convert relative factors (q, q) to lme4's theta: blocks by decreasing number of levels, column by column."""
     order = sorted(range(len(design.blocks)), key=lambda k: -design.blocks[k].n_levels)
     return np.concatenate([factors[k].T[np.triu_indices(len(factors[k]))] for k in order])
 
 
 def first_start(own: Sequence[float] | None, problem: Problem) -> FloatArray | None:
-    """The user's start, or a borrowed one, or none."""
+    """Start given by the user, or the start of the problem, or None."""
     if own is not None:
         return np.asarray(own, dtype=np.float64)
     return None if problem.start is None else theta_of(problem.design, problem.start)
 
 
-def n_starts_told(n_starts: int) -> dict[str, str]:
+def n_starts_provenance(n_starts: int) -> dict[str, str]:
     """Provenance of an optimum that took more than one search."""
     if n_starts <= 1:
         return {}
@@ -230,19 +230,19 @@ def n_starts_told(n_starts: int) -> dict[str, str]:
 
 
 def placed(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates | None:
-    """What unimix finds at an answer of ``lme4.R``; None where that takes longer than lme4 itself."""
+    """Evaluate the result of ``lme4.R`` by unimix; None if that would take longer than lme4 itself."""
     if not effects_are_ours(design):
         return None
     return linear_at(design, read_covariances(answer, design), float(answer["sigma"][0]), reml=reml)
 
 
 def theta_to_restart(answer: dict[str, Any], design: Design, *, reml: bool) -> FloatArray | None:
-    """Theta of the best known optimum, where it is worth another search; see :func:`unimix.backends.better_start`.
+    """Theta of the best known optimum, if it deserves another search; see :func:`unimix.backends.better_start`.
 
     Args:
-        answer: Of ``lme4.R``.
-        design: What was fitted.
-        reml: Criterion.
+        answer: Values that ``lme4.R`` returned.
+        design: Fitted design.
+        reml: Whether the criterion is the restricted likelihood.
     """
     covariances, sigma = read_covariances(answer, design), float(answer["sigma"][0])
     factors = better_start(design, covariances, sigma, reml=reml)
@@ -259,16 +259,16 @@ def read_merMod(  # noqa: N802  the R class is called so
     finished: bool,
     own: AtEstimates | None,
 ) -> Estimates:
-    """Turn what ``lme4.R`` extracted into estimates.
+    """Convert the values that ``lme4.R`` extracted to estimates.
 
     Args:
-        answer: What it extracted.
-        problem: What was fitted.
-        constant: Of the log-likelihood, for rows that were scaled.
-        provenance: What is known of the road.
-        call: The R call.
-        finished: Whether the optimizer says so.
-        own: What unimix finds at these estimates; without it lme4's derivatives and conditional covariances count.
+        answer: Values that ``lme4.R`` returned.
+        problem: The model and the request.
+        constant: Constant to add to the log likelihood, for scaled rows.
+        provenance: Provenance of quantities that is already known.
+        call: Text of the R call.
+        finished: Whether the optimizer reports convergence.
+        own: Evaluation by unimix at these estimates; without it lme4's derivatives and conditional covariances count.
 
     Raises:
         FitError: If lme4 dropped a column (it never should: the design has full rank).
@@ -282,7 +282,7 @@ def read_merMod(  # noqa: N802  the R class is called so
     messages = [str(w) for w in answer["warnings"]]
     sigma = float(answer["sigma"][0])
     covariances = read_covariances(answer, design)
-    # isSingular looks at theta, which depends on the columns' units: both must agree.
+    # isSingular depends on theta and therefore on the units of the columns: both checks must agree.
     units = [column_scale(b.z) for b in design.blocks]
     unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
     singular = bool(answer["singular"][0]) and is_singular(unit_free, sigma)
@@ -290,11 +290,11 @@ def read_merMod(  # noqa: N802  the R class is called so
         gain, curvature, gradient = (float(answer[name][0]) for name in ("gain", "curvature", "gradient"))
     else:
         gain, curvature, gradient = own.gain, 0.0, float(own.gradient or 0.0)
-    at_optimum, told = is_at_optimum(gain, curvature, singular=singular)
+    at_optimum, faults = is_at_optimum(gain, curvature, singular=singular)
     if not at_optimum and own is None:
-        # lme4's derivatives are differences with one step for all parameters: rough where those differ in size.
+        # lme4's derivatives are differences with one step for all parameters: inaccurate if these differ in size.
         gain = LinearCriterion.of(design).at(covariances, sigma, reml=request.reml).newton_decrement
-        at_optimum, told = is_at_optimum(gain, 0.0, singular=singular)
+        at_optimum, faults = is_at_optimum(gain, 0.0, singular=singular)
     notes = [str(n) for n in answer["notes"] if not _is_noise(str(n), messages)]
     if at_optimum:
         messages = [glmer.judged(m, gain, singular=singular) for m in messages]
@@ -330,7 +330,7 @@ def read_merMod(  # noqa: N802  the R class is called so
         df=df,
         df_method=method,
         singular=singular,
-        messages=(*told, *messages, *notes),
+        messages=(*faults, *messages, *notes),
         gradient=gradient if np.isfinite(gradient) else None,
         engine_call=call,
         provenance=provenance,
@@ -339,12 +339,12 @@ def read_merMod(  # noqa: N802  the R class is called so
 
 
 def _is_noise(note: str, messages: list[str]) -> bool:
-    heading = note.startswith("Warning in ") and note.endswith(":")  # what it announces stands in the next line
+    heading = note.startswith("Warning in ") and note.endswith(":")  # the next line holds the warning itself
     return heading or "singular" in note or any(m in note for m in messages)
 
 
 def read_lm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
-    """Turn an ``lm`` into estimates."""
+    """Convert the values of an ``lm`` to estimates."""
     p = problem.design.p
     z = problem.request.df_method == "normal"
     return Estimates(

@@ -10,7 +10,7 @@ REQUIRED = {
     "glmmtmb": ("glmmTMB",),
     "pymer4": ("lme4", "Matrix", "lmerTest"),
 }
-"""Without these a backend cannot fit."""
+"""R packages that each backend cannot fit without."""
 
 _PBKRTEST = {"pbkrtest": 'the option kenward_roger="pbkrtest"'}
 OPTIONAL: dict[str, dict[str, str]] = {
@@ -28,4 +28,4 @@ OPTIONAL: dict[str, dict[str, str]] = {
         "report": "the method report of fit.native",
     },
 }
-"""These are used where they are installed, each with what misses it."""
+"""R packages that are used if they are installed, each with the feature that needs it."""

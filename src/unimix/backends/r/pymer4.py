@@ -1,8 +1,8 @@
-"""pymer4: its own ``lmer`` class fits, and what it fitted is read from the R model that it keeps.
+"""Adapter for pymer4: its ``lmer`` class fits the model, and the results are read from the R model that it keeps.
 
-pymer4 is lme4 by another road. Its class is driven as its users drive it, on a polars frame with our generated columns.
-Its tables are not read: they leave ``REML=False`` out, call a singular fit converged, and list conditional
-coefficients under the name of fixed effects.
+pymer4 is another interface to lme4. The adapter uses its class as pymer4's users do, on a polars frame with generated
+columns. It does not read pymer4's tables, which omit ``REML=False``, call a singular fit converged, and list
+conditional coefficients under the name of fixed effects.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from unimix.backends.r.mermod import (
     effects_are_ours,
     first_start,
     homoscedastic,
-    n_starts_told,
+    n_starts_provenance,
     placed,
     read_lm,
     read_merMod,
@@ -60,7 +60,7 @@ FloatArray = npt.NDArray[np.float64]
 _STARTS = (0.1, 3.0, 0.01)
 _ROUNDING = 1e-13
 _TABLES = ("_get_design", "_get_params", "_get_fit_stats", "_get_fits_resids", "_handle_rfx")
-"""The steps of pymer4 0.9.2's ``fit`` after R has fitted."""
+"""Steps of ``fit`` in pymer4 0.9.2 after R has fitted the model."""
 _UNCHECKED = {f"check.{c}": "ignore" for c in ("nobs.vs.nlev", "nobs.vs.nRE", "nobs.vs.rankZ", "rankX", "scaleX")}
 
 
@@ -86,7 +86,7 @@ class Pymer4(LmerBackend):
     r_engine: ClassVar[tuple[str, ...]] = (*R_PACKAGES, "lmerTest")
 
     def load(self) -> Any:
-        """Start R, check its packages and import pymer4 (some ten seconds the first time)."""
+        """Start R, check its packages and import pymer4 (about ten seconds the first time)."""
         self.checked_bridge()
         if "pymer4.models" not in sys.modules:
             absent = placeholders(self.info.r_optional, self.info.name)
@@ -108,7 +108,7 @@ class Pymer4(LmerBackend):
             search = self._steer(made, bridge, problem) if design.blocks else _Search()
             trouble = _run(made)
         notes = [*unique_lines("".join([*said, *search.said])), *trouble]
-        road = {"engine": "lme4, through pymer4's own class; values read from its r_model", **provenance}
+        provenance = {"engine": "lme4, through pymer4's own class; values read from its r_model", **provenance}
         if not design.blocks:
             answer = bridge.call("extract_lm", made.r_model)
             return read_lm({**answer, "model": made, "notes": [*answer["notes"], *notes]}, problem, call)
@@ -122,9 +122,9 @@ class Pymer4(LmerBackend):
         )
         answer |= {"model": made, "notes": [*answer["notes"], *notes]}
         finished = int(answer["code"][0]) == 0
-        road |= n_starts_told(search.n_starts)
+        provenance |= n_starts_provenance(search.n_starts)
         own = placed(answer, design, reml=problem.request.reml)
-        return read_merMod(answer, problem, constant, road, call, finished=finished, own=own)
+        return read_merMod(answer, problem, constant, provenance, call, finished=finished, own=own)
 
     def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
         bridge = connect(self.info.name, self.install_lines)
@@ -147,17 +147,17 @@ class Pymer4(LmerBackend):
         notes = [*unique_lines("".join([*said, *search.said])), *trouble]
         call = glmer.call_text(text, design, settings)
         more = {"model": made, "size": np.array([np.nan])}
-        road = {"engine": "lme4, through pymer4's own class; values read from its r_model"}
+        provenance = {"engine": "lme4, through pymer4's own class; values read from its r_model"}
         if not design.blocks:
             answer = bridge.call("extract_glm", made.r_model)
             found = glmer.read_glm({**answer, **more, "notes": [*answer["notes"], *notes]}, problem, call)
-            return replace(found, provenance={**found.provenance, **road})
+            return replace(found, provenance={**found.provenance, **provenance})
         answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal", True)
         answer |= {**more, "notes": [*answer["notes"], *notes]}
-        return glmer.read_glmer(answer, problem, settings, road | n_starts_told(search.n_starts), call)
+        return glmer.read_glmer(answer, problem, settings, provenance | n_starts_provenance(search.n_starts), call)
 
     def _steer(self, made: Any, bridge: RBridge, problem: Problem) -> _Search:
-        """Make the class pass on the method, the controls and further starts, which ``fit`` has no arguments for."""
+        """Make the class pass on the method, the controls and further starts, for which ``fit`` has no arguments."""
         lmer, record = made._r_func, _Search()
         controls = importlib.import_module("pymer4.tidystats.lmerTest").lmer_control
         settings = controls(
@@ -185,13 +185,13 @@ class Pymer4(LmerBackend):
 
 
 def _scaled_starts(state: dict[str, Any], count: int) -> list[Any]:
-    """Unequal variances from which a search that ended on the boundary should begin again."""
+    """Starts with unequal variances for another search after one that ended on the boundary."""
     return [np.where(state["diagonal"], scale, 0.0) for scale in _STARTS[:count]] if state["singular"][0] else []
 
 
 @dataclass
 class _Search:
-    """What happened in R while the model was fitted; the warnings of pymer4's own tables come later."""
+    """Record of R's messages during the fit, without the later warnings of pymer4's own tables."""
 
     n_starts: int = 0
     said: list[str] = field(default_factory=list)
@@ -206,15 +206,15 @@ def _best_of(
     record: _Search,
     n_blocks: int,
 ) -> Callable[..., Any]:
-    """A fitter that searches again from further starts where the first search ended on the boundary, or short.
+    """Make a fitter that tries further starts if the first search ended on the boundary or short of the optimum.
 
     Args:
-        search: Fits from one start.
-        further: Other starts, of what ``boundary`` of ``lme4.R`` says of the first end.
-        own: The user's start; then there are no further ones.
-        made: pymer4's model.
-        bridge: To R.
-        record: Keeps what R said.
+        search: Function that fits from one start.
+        further: Function that returns further starts, from the result of ``boundary`` in ``lme4.R`` at the first end.
+        own: Start given by the user, which excludes further starts; or None.
+        made: Model object of pymer4.
+        bridge: Connection to R.
+        record: Record of R's messages.
         n_blocks: Number of random terms.
     """
 
@@ -234,7 +234,7 @@ def _best_of(
 
 
 def _steer_glmer(made: Any, bridge: RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
-    """The same for ``glmer``: controls, quadrature, offset and further starts."""
+    """Make ``glmer`` pass on controls, quadrature, offset and further starts."""
     fitter, record = made._r_func, _Search()
     library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
     control = library.glmerControl(
@@ -258,7 +258,7 @@ def _steer_glmer(made: Any, bridge: RBridge, problem: Problem, settings: glmer.S
 
 
 def _steer_glm(made: Any, bridge: RBridge, problem: Problem) -> _Search:
-    """Make ``glm`` pass on the offset and a tolerance that its default lacks."""
+    """Make ``glm`` pass on the offset and a tighter tolerance than its default."""
     del bridge
     fitter = made._r_func
     library = importlib.import_module("pymer4.models.glm").lib_stats
@@ -272,17 +272,18 @@ def _steer_glm(made: Any, bridge: RBridge, problem: Problem) -> _Search:
 
 
 def _run(made: Any) -> list[str]:
-    """Call ``fit``; where only its tables fail, after R has fitted, say so and go on with the R model.
+    """Call ``fit``; if only its tables fail, after R has fitted, return a note and continue with the R model.
 
-    Tables for which an R package is not installed are left out: ``Pymer4.info.r_optional`` names them.
+    Tables that need an R package that is not installed are omitted; ``Pymer4.info.r_optional`` names them.
     """
     for step in _TABLES:
         if hasattr(made, step):
             setattr(made, step, _where_possible(getattr(made, step)))
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it has just put into r_console
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints the text that it also stores in r_console
             made.fit()
-    except EngineNotInstalledError:  # of its last table, by insight; what is absent for the fit is refused before
+    # raised by its last table, which needs insight; packages needed for the fit have been checked before
+    except EngineNotInstalledError:
         return []
     except Exception as error:
         if made.r_model is None:
@@ -292,7 +293,7 @@ def _run(made: Any) -> list[str]:
 
 
 def _where_possible(step: Callable[..., None]) -> Callable[..., None]:
-    """A step that ends, with what it has made until then, where an R package is asked for that is not there."""
+    """Wrap a step so that it ends with its partial result if it needs an R package that is not installed."""
 
     def partly(*args: Any, **kwargs: Any) -> None:
         with contextlib.suppress(EngineNotInstalledError):
@@ -302,7 +303,7 @@ def _where_possible(step: Callable[..., None]) -> Callable[..., None]:
 
 
 def _frame(design: Design) -> tuple[Any, str]:
-    """The columns under generated names, and the formula; each column once, because pymer4 converts them slowly."""
+    """Data frame of the columns with generated names, without repetitions (pymer4 converts slowly), and the formula."""
     import polars as pl
 
     columns: dict[str, Any] = {"y": design.y}

@@ -1,1 +1,1 @@
-"""What the engines that sample share."""
+"""Common parts of the engines that draw from a posterior."""

@@ -12,11 +12,12 @@ def correlation_factor(y: FloatArray, q: int) -> FloatArray:
     """Cholesky factor of a correlation matrix from unconstrained numbers.
 
     Args:
-        y: Inverse hyperbolic tangents of the canonical partial correlations, rows of the lower triangle, (q(q-1)/2,).
-        q: Size.
+        y: Inverse hyperbolic tangents of the canonical partial correlations, by rows of the lower triangle, shape
+            (q(q-1)/2,).
+        q: Number of rows of the matrix.
 
     Returns:
-        Lower triangular, rows of length one, shape (q, q).
+        Lower triangular factor with rows of length one, shape (q, q).
     """
     z, c = np.tanh(y), 1.0 / np.cosh(np.minimum(np.abs(y), 300.0))
     if q == 2:
@@ -35,7 +36,7 @@ def correlation_factor(y: FloatArray, q: int) -> FloatArray:
 
 
 def correlation_factors(y: FloatArray, q: int) -> FloatArray:
-    """The same for many vectors, shapes (S, q(q-1)/2) and (S, q, q)."""
+    """Cholesky factors (S, q, q) of many correlation matrices from vectors (S, q(q-1)/2)."""
     root = np.zeros((len(y), q, q))
     root[:, 0, 0] = 1.0
     z, c = np.tanh(y), 1.0 / np.cosh(np.minimum(np.abs(y), 300.0))
@@ -51,7 +52,7 @@ def correlation_factors(y: FloatArray, q: int) -> FloatArray:
 
 
 def correlation_gradient(by_root: FloatArray, root: FloatArray, y: FloatArray) -> FloatArray:
-    """Chain the gradient by the factor's entries (q, q) to the unconstrained numbers (q(q-1)/2,)."""
+    """Convert a gradient in the entries of the factor (q, q) to one in the unconstrained numbers (q(q-1)/2,)."""
     z, c = np.tanh(y), 1.0 / np.cosh(np.minimum(np.abs(y), 300.0))
     if len(root) == 2:
         pair: FloatArray = c * (by_root[1, 0] * c - by_root[1, 1] * z)

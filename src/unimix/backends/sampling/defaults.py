@@ -1,10 +1,10 @@
-"""Default priors: weakly informative, scaled by the data.
+"""Weakly informative default priors, scaled by the data.
 
-On a link scale a unit is a unit (log and the links of probabilities), or what moves the response by its own standard
-deviation (identity, square root, inverse). Intercept: Normal(link of the mean response, 2.5 units), at the mean of the
-predictors. Slopes: Normal(0, 2.5 units per standard deviation of x). Standard deviations of group effects:
-HalfStudentT(4, 2.5 units per column scale), for the identity link one unit. Gelman, Jakulin, Pittau & Su (2008), Ann.
-Appl. Stat. 2:1360-1383, for the scaling.
+The unit of the linear predictor is 1 for the log link and the links of probabilities; for the identity, square root and
+inverse links it is the change that corresponds to one standard deviation of the response. The intercept, at the mean
+of the predictors, has the prior Normal(link of the mean response, 2.5 units), and slopes have Normal(0, 2.5 units per
+standard deviation of x). Standard deviations of group effects have HalfStudentT(4, 2.5 units per column scale), or one
+unit for the identity link. The scaling follows Gelman, Jakulin, Pittau & Su (2008), Ann. Appl. Stat. 2:1360-1383.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ WIDE = 2.5
 
 @dataclass(frozen=True)
 class Predictor:
-    """What size the linear predictor has.
+    """Location and scale of the linear predictor.
 
     Attributes:
-        centre: Its value at the mean response, without offset.
-        unit: A change of ordinary size.
+        centre: Linear predictor at the mean response, without offset.
+        unit: Size of an ordinary change of the linear predictor.
         effect: Scale of the prior of a group effect's standard deviation.
-        size: Root mean square about zero.
+        size: Root mean square of the linear predictor about zero.
     """
 
     centre: float
@@ -43,7 +43,7 @@ def predictor_scale(design: Design) -> Predictor:
     """Centre and unit of the linear predictor.
 
     Args:
-        design: In the user's columns; the response of a linear model without offset.
+        design: Design in the user's columns, with the offset of a linear model subtracted from the response.
     """
     if design.is_linear:
         unit = spread(design.y)
@@ -60,7 +60,7 @@ def predictor_scale(design: Design) -> Predictor:
 
 
 def mean_response(design: Design) -> float:
-    """Mean of the response, moved inside the range of the link."""
+    """Mean of the response, moved into the range of the link if necessary."""
     y = design.y
     if design.trials is not None:
         return float(((y * design.trials).sum() + 0.5) / (design.trials.sum() + 1.0))
@@ -71,7 +71,7 @@ def mean_response(design: Design) -> float:
 
 
 def dispersion_priors(design: Design) -> tuple[Prior, ...]:
-    """Default prior of each of the family's dispersion parameters, in their order."""
+    """Default prior of each dispersion parameter of the family, in order."""
     return tuple(_dispersion(design, name) for name in design.family.parameters)
 
 
@@ -95,6 +95,6 @@ def _dispersion(design: Design, name: str) -> Prior:
 
 
 def spread(y: FloatArray) -> float:
-    """Standard deviation, 1 for a constant."""
+    """Standard deviation; 1 for a constant."""
     found = float(np.std(y, ddof=1)) if len(y) > 1 else 0.0
     return found if found > 0 else 1.0

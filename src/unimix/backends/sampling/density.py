@@ -1,7 +1,8 @@
 """Log posterior of a Gaussian mixed model in unconstrained coordinates, with its gradient, in NumPy.
 
-Everything is sampled in well-scaled columns, priors are on the user's. Coordinates: fixed effects; standard deviations,
-sigma and correlations as in ``_posterior_scales``. The group effects are integrated out.
+Parameters are sampled for well-scaled columns, and priors apply to the user's. The coordinates are the fixed effects,
+and standard deviations, sigma and correlations as in :mod:`unimix.backends.sampling.scales`. The group effects are
+integrated out.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class ParameterDraws:
 
     Attributes:
         beta: Fixed effects, shape (S, p).
-        sds: Standard deviations per block, shapes (S, q).
-        correlations: Correlation matrices per block, shapes (S, q, q).
+        sds: Standard deviations of each block, shapes (S, q).
+        correlations: Correlation matrices of each block, shapes (S, q, q).
         sigma: Residual standard deviation, shape (S,).
         beta_c: Fixed effects in the fitted columns, shape (S, p).
         factors_c: Covariance factors in the fitted columns, shapes (S, q, q).
@@ -43,12 +44,12 @@ class ParameterDraws:
 
 
 class LogPosterior:
-    """The log posterior as a function of one vector of length ``size``.
+    """Log posterior density as a function of one vector of length ``size``.
 
     Attributes:
-        columns: The fitted columns.
-        data: Their cross-products.
-        maps: M per block, from fitted effects to the user's, shapes (q, q).
+        columns: Fitted columns.
+        data: Cross-products of the fitted columns.
+        maps: Matrix M of each block, from fitted effects to the user's, shapes (q, q).
     """
 
     def __init__(self, design: Design, table: PriorTable) -> None:
@@ -74,11 +75,11 @@ class LogPosterior:
         return value + prior + rest, np.concatenate([by_beta + slope, by_scales])
 
     def start(self) -> FloatArray:
-        """A point inside, shape (size,)."""
+        """Starting point inside the support, shape (size,)."""
         return np.concatenate([np.zeros(self.p), self._scales.start(float(np.exp(-1.0)))])
 
     def draws(self, thetas: FloatArray) -> ParameterDraws:
-        """Parameters of unconstrained vectors, shape (S, size)."""
+        """Convert unconstrained vectors (S, size) to parameters."""
         beta_c = thetas[:, : self.p]
         sds, correlations, factors, sigma = self._scales.draws(thetas[:, self.p :])
         return ParameterDraws(

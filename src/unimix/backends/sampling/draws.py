@@ -1,4 +1,4 @@
-"""Draws to what the user sees: summaries, diagnostics and an ArviZ object with named coordinates."""
+"""Conversion of draws to summaries, diagnostics and an ArviZ object with named coordinates."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ FloatArray = npt.NDArray[np.float64]
 
 RHAT_LIMIT, ESS_LIMIT = 1.01, 400.0
 MOST_KEPT = 20_000_000
-"""Numbers of group effects' draws that are kept (160 MB)."""
+"""Largest size of the draws of group effects, in numbers, that is kept (160 MB)."""
 
 
 def fits_in_memory(design: Design, draws: int) -> bool:
-    """Whether the draws of all group effects are kept."""
+    """Whether the draws of all group effects are small enough to be kept."""
     return draws * sum(b.n_levels * b.q for b in design.blocks) <= MOST_KEPT
 
 
 @dataclass(frozen=True)
 class RawDraws:
-    """What a sampler returned.
+    """Draws and statistics as a sampler returns them.
 
     Attributes:
-        points: Shape (chains, draws, size).
-        diverging: Shape (chains, draws).
+        points: Draws of the unconstrained vector, shape (chains, draws, size).
+        diverging: Mask of divergent transitions, shape (chains, draws).
         stats: Further statistics by name, shapes (chains, draws).
-        seconds: That sampling took, tuning included, without building, compiling and what came after.
+        seconds: Time of sampling and tuning in seconds, without building, compiling and processing of the draws.
     """
 
     points: FloatArray
@@ -48,13 +48,13 @@ class Posterior:
     """Draws in the user's units, chain after chain (S = chains * draws).
 
     Attributes:
-        beta: Shape (S, p).
-        sds: Per block, shapes (S, q).
-        correlations: Per block, shapes (S, q, q).
-        dispersion: The family's dispersion parameters, sigma for a Gaussian response, shape (S, k).
-        effects: Draws per block, shapes (S, L, q); None where they were too many to keep.
-        means: Posterior means of the effects per block, shapes (L, q).
-        covariances: Their posterior covariances, shapes (L, q, q).
+        beta: Fixed effects, shape (S, p).
+        sds: Standard deviations of each block's effects, shapes (S, q).
+        correlations: Correlation matrices of each block's effects, shapes (S, q, q).
+        dispersion: Dispersion parameters of the family (sigma for a Gaussian response), shape (S, k).
+        effects: Draws of each block's effects, shapes (S, L, q); None if there were too many to keep.
+        means: Posterior means of each block's effects, shapes (L, q).
+        covariances: Posterior covariances of each block's effects, shapes (L, q, q).
     """
 
     beta: FloatArray
@@ -74,7 +74,7 @@ class Posterior:
         dispersion: FloatArray,
         effects: tuple[FloatArray, ...],
     ) -> Posterior:
-        """From draws of the effects, shapes (S, L, q)."""
+        """Make the posterior from draws of the effects, shapes (S, L, q)."""
         means = tuple(e.mean(axis=0) for e in effects)
         covariances = tuple(
             np.einsum("sla,slb->lab", e - m, e - m) / (len(e) - 1) for e, m in zip(effects, means, strict=True)
@@ -82,7 +82,7 @@ class Posterior:
         return cls(beta, sds, correlations, dispersion, effects, means, covariances)
 
     def covariance_summaries(self) -> tuple[FloatArray, ...]:
-        """Posterior mean SDs and posterior mean correlations, put together to matrices (q, q)."""
+        """Covariance matrices (q, q) from posterior mean SDs and posterior mean correlations."""
         return tuple(
             np.outer(sd.mean(axis=0), sd.mean(axis=0)) * r.mean(axis=0)
             for sd, r in zip(self.sds, self.correlations, strict=True)
@@ -99,12 +99,12 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What an engine sampled.
+    """Draws of an engine.
 
     Attributes:
         posterior: Draws in the user's units.
-        raw: As the sampler gave them.
-        kept: Whether the group effects' draws are kept.
+        raw: Draws and statistics as the sampler returned them.
+        kept: Whether the draws of the group effects are kept.
     """
 
     posterior: Posterior
@@ -123,15 +123,15 @@ def parameter_names(design: Design) -> list[str]:
 
 
 def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampling, tuple[str, ...]]:
-    """R-hat, effective sample sizes and divergences, and what failed, in words.
+    """R-hat, effective sample sizes and divergences, with messages about those out of bounds.
 
-    Rank-normalised split R-hat and bulk and tail sizes after Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021),
-    Bayesian Analysis 16:667-718, computed by ArviZ.
+    ArviZ computes rank-normalised split R-hat and bulk and tail effective sample sizes as in Vehtari, Gelman, Simpson,
+    Carpenter & Buerkner (2021), Bayesian Analysis 16:667-718.
 
     Args:
-        design: For the names.
-        posterior: All draws.
-        raw: For the divergences.
+        design: Design that gives the names of the parameters.
+        posterior: All draws in the user's units.
+        raw: Draws that give the divergences.
     """
     import arviz as az
 
@@ -192,16 +192,16 @@ def is_sampled_well(sampling: Sampling) -> bool:
 
 
 def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attributes: dict[str, Any]) -> Any:
-    """An ArviZ ``InferenceData`` whose variables are called as the priors are.
+    """Make an ArviZ ``InferenceData`` whose variables have the names of the priors.
 
-    ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``effects(g)`` (g level, g term), and the
-    family's dispersion parameters (``sigma``, for instance).
+    The variables are ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``effects(g)`` (g level,
+    g term), and the family's dispersion parameters (``sigma``, for instance).
 
     Args:
-        design: For the names.
-        posterior: All draws.
-        raw: For the sampler's statistics.
-        attributes: Stored with the posterior.
+        design: Design that gives the names of the parameters.
+        posterior: All draws in the user's units.
+        raw: Draws that give the statistics of the sampler.
+        attributes: Attributes that are stored with the posterior.
     """
     import arviz as az
 
@@ -248,16 +248,16 @@ def estimates_of_draws(
     library: str,
     diagnosis: tuple[Sampling, tuple[str, ...]] | None = None,
 ) -> Estimates:
-    """What a sampler found, in the words of every backend.
+    """Convert draws to the estimates that every backend returns.
 
     Args:
-        design: What was fitted.
-        sampled: The draws.
-        priors: Every prior in force, name to text.
-        ci_level: Probability of the intervals.
-        call: The model as it is written.
-        library: What sampled.
-        diagnosis: From :func:`diagnose`, if it was made already.
+        design: Fitted design.
+        sampled: Draws of the engine.
+        priors: Text of every prior in force, by name.
+        ci_level: Probability of the intervals, between 0 and 1.
+        call: Text of the model and the sampler.
+        library: Name of the library that sampled.
+        diagnosis: Result of :func:`diagnose`, if it is already known.
     """
     posterior = sampled.posterior
     sampling, messages = diagnosis or diagnose(design, posterior, sampled.raw)
@@ -294,12 +294,12 @@ def estimates_of_draws(
 
 
 def written_model(design: Design, table: PriorTable, how: str) -> str:
-    """A model as a statistician writes it.
+    """Text of a model in statistical notation.
 
     Args:
-        design: What is fitted.
-        table: The priors.
-        how: The sampler.
+        design: Design of the model.
+        table: Priors of the model.
+        how: Text about the sampler.
     """
     bars = [f"Z{k} b{k}[{b.group}]" for k, b in enumerate(design.blocks)]
     mean = " + ".join([*(["X beta"] if design.p else []), *bars]) or "0"
@@ -310,7 +310,7 @@ def written_model(design: Design, table: PriorTable, how: str) -> str:
 
 
 def _covariance(draws: FloatArray) -> FloatArray:
-    """Covariance matrix of draws, shapes (S, p) and (p, p)."""
+    """Covariance matrix (p, p) of draws (S, p)."""
     off = draws - draws.mean(axis=0)
     covariance: FloatArray = off.T @ off / (len(draws) - 1)
     return covariance
@@ -322,7 +322,7 @@ def _means(design: Design, dispersion: FloatArray) -> dict[str, float]:
 
 
 def _sigma(design: Design, dispersion: FloatArray) -> float:
-    """Posterior mean of the residual standard deviation; of the root of the dispersion; or 1."""
+    """Posterior mean of the residual standard deviation or of the square root of the dispersion; 1 without a scale."""
     names = design.family.parameters
     if "sigma" in names:
         return float(dispersion[:, names.index("sigma")].mean())
@@ -330,7 +330,7 @@ def _sigma(design: Design, dispersion: FloatArray) -> float:
 
 
 def _response_text(design: Design, mean: str) -> str:
-    """Distribution of the response as a statistician writes it."""
+    """Text of the distribution of the response in statistical notation."""
     family, weighted = design.family, design.weights is not None
     if design.is_linear:
         return f"y ~ Normal({mean}, sigma{' / sqrt(w)' if weighted else ''})"

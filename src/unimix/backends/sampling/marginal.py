@@ -1,4 +1,4 @@
-"""The posterior of a Gaussian mixed model's covariance parameters, and everything else given them."""
+"""Marginal posterior of the covariance parameters of a Gaussian mixed model, and draws of all other parameters."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FloatArray = npt.NDArray[np.float64]
 class CollapsedPosterior:
     """Log posterior of the covariance parameters in unconstrained coordinates.
 
-    Fixed effects with normal priors are integrated out; if one of them has another prior they are all coordinates, in
-    front of the others.
+    Fixed effects with normal priors are integrated out. If one of them has another prior, all fixed effects are
+    coordinates, before the others.
 
     Args:
-        design: In the user's columns; without offset.
-        table: Every prior.
+        design: Design in the user's columns, without an offset.
+        table: Priors of all parameters.
     """
 
     def __init__(self, design: Design, table: PriorTable) -> None:
@@ -46,16 +46,16 @@ class CollapsedPosterior:
 
     @property
     def folded(self) -> tuple[int, ...]:
-        """Coordinates whose sign has no meaning."""
+        """Indices of the coordinates whose sign has no meaning."""
         return tuple(self.first + int(i) for i in self.scales.folded)
 
     def start(self) -> FloatArray:
-        """A point inside, shape (size,)."""
+        """Starting point inside the support, shape (size,)."""
         return np.concatenate([np.zeros(self.first), self.scales.start(float(np.exp(-1.0)))])
 
-    @np.errstate(all="ignore")  # a proposal may be far out: it has density zero
+    @np.errstate(all="ignore")  # a proposal far from the mode may overflow; it has density zero
     def log_density(self, points: FloatArray) -> FloatArray:
-        """Up to a constant, at points (S, size); -inf out of numerical reach, shape (S,)."""
+        """Log density up to a constant at points (S, size), shape (S,); -inf where it cannot be computed."""
         try:
             return self._at(points)
         except np.linalg.LinAlgError:
@@ -79,11 +79,11 @@ class CollapsedPosterior:
         return np.asarray(np.where(np.isfinite(value + prior), value + prior, -np.inf))
 
     def posterior(self, points: FloatArray, rng: np.random.Generator, *, keep: bool) -> Posterior:
-        """Everything in the user's units.
+        """Draw all parameters in the user's units, given the covariance parameters.
 
         Args:
-            points: Shape (S, size).
-            rng: Source of randomness.
+            points: Draws of the coordinates, shape (S, size).
+            rng: Random number generator.
             keep: Whether to keep the draws of the group effects.
         """
         sds, correlations, factors, extras = self.scales.draws(points[:, self.first :])

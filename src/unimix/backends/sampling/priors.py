@@ -1,4 +1,4 @@
-"""Which prior each parameter has: the user's by name, or a default scaled by the data."""
+"""Prior of each parameter: the user's by name, or a default scaled by the data."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _CENTRED = "at the mean of the predictors"
 
 @dataclass(frozen=True)
 class PriorTable:
-    """Every prior in force, in the user's units.
+    """All priors in force, in the user's units.
 
     Attributes:
-        fixed: One per fixed effect.
-        functionals: What each of them is a prior of: rows a with a'beta, shape (p, p). The identity, but for a
-            default intercept, which is the expected response at the mean of the predictors.
-        sds: Per block and term.
-        correlations: Per block; None where the block has one column.
-        dispersion: Of the family's dispersion parameters; sigma alone for a Gaussian response.
-        texts: Name to text, all of them.
+        fixed: Priors of linear functionals of the fixed effects, p in number.
+        functionals: Rows a of the functionals a'beta, shape (p, p). The matrix is the identity except for the row of a
+            default intercept, whose prior applies to the expected response at the mean of the predictors.
+        sds: Priors of the standard deviations, by block and term.
+        correlations: Prior of the correlation matrix of each block; None for a block with one column.
+        dispersion: Priors of the family's dispersion parameters (sigma alone for a Gaussian response).
+        texts: Text of each prior, by name.
     """
 
     fixed: tuple[Prior, ...]
@@ -42,19 +42,19 @@ class PriorTable:
 
     @property
     def sigma(self) -> Prior:
-        """Of the residual standard deviation, where there is one."""
+        """Prior of the residual standard deviation, for families with a sigma."""
         return self.dispersion[0]
 
 
 def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorTable:
-    """Give every parameter its prior.
+    """Assign a prior to every parameter.
 
     Args:
-        design: In the user's columns; the response of a linear model without offset.
-        given: The user's priors by name.
+        design: Design in the user's columns, with the offset of a linear model subtracted from the response.
+        given: Priors given by the user, by name.
 
     Raises:
-        OptionError: Every name that does not exist, and every prior that does not fit its parameter.
+        OptionError: If names do not exist or priors do not suit their parameters; the message lists all of them.
     """
     priors = _checked(design, given)
     fixed, functionals = _fixed(design, priors)
@@ -85,12 +85,12 @@ def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorT
 
 
 def sd_names(group: str, terms: tuple[str, ...], *, alone: bool) -> list[str]:
-    """What the standard deviations of a block are called; ``alone`` says that its factor has no other block."""
+    """Names of the standard deviations of a block; ``alone`` is true if its factor has no other block."""
     return [f"sd({group})"] if len(terms) == 1 and alone else [f"sd({group}: {t})" for t in terms]
 
 
 def dispersion_names(design: Design) -> list[str]:
-    """What the dispersion parameters are called: as the family does, unless a fixed effect is called so."""
+    """Names of the dispersion parameters, which are those of the family unless a fixed effect has the same name."""
     taken = set(design.fixed_names)
     return [
         n if n not in taken else f"{n} ({'residual' if n == 'sigma' else 'dispersion'})"
@@ -167,7 +167,7 @@ def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], Fl
 
 
 def _constant_in_span(x: FloatArray) -> FloatArray:
-    """Coefficients a with X a = 1, shape (p,); zeros if there are none."""
+    """Coefficients a with X a = 1, shape (p,); zeros if X does not span the constant."""
     n, p = x.shape
     if not p:
         return np.zeros(0)
@@ -179,10 +179,10 @@ def _constant_in_span(x: FloatArray) -> FloatArray:
 
 
 def _sd_scales(design: Design) -> list[FloatArray]:
-    """Scale of each standard deviation's default prior: what an effect must be to move the predictor by its own size.
+    """Scale of the default prior of each standard deviation: the effect that changes the predictor by its own scale.
 
-    The column is taken net of the other random columns on its factor, so that a slope counts per standard deviation
-    of x, and an intercept that stands far outside the data is allowed to vary accordingly.
+    Each column is adjusted for the other random columns of its factor, so that a slope is measured per standard
+    deviation of x, and an intercept far outside the data may vary accordingly.
     """
     effect = predictor_scale(design).effect
     scales: list[FloatArray] = []

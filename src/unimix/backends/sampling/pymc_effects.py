@@ -1,16 +1,17 @@
-"""Coordinates of sampled group effects in which they hardly depend on the parameters.
+"""Coordinates of sampled group effects that depend little on the parameters.
 
-Sampling effects b as they are (centred) fails where the data say little about a level, sampling u = b / sd (not
-centred) where they say much (Papaspiliopoulos, Roberts & Skoeld 2007, Stat. Sci. 22:59-73). Here the rows' likelihood
-is replaced, for the coordinates only, by its normal approximation at a reference point: eta ~ N(z, W^-1). Given the
-parameters, the effects of a level then are normal with precision F^-T (I + F'GF) F^-1, G = Z'V^-1 Z, and
+Sampling the effects b themselves (centred) fails if the data say little about a level, and sampling u = b / sd
+(non-centred) fails if they say much (Papaspiliopoulos, Roberts & Skoeld 2007, Stat. Sci. 22:59-73). For the coordinates
+only, the likelihood of the rows is replaced by its normal approximation at a reference point: eta ~ N(z, W^-1). Given
+the parameters, the effects of a level are then normal with precision F^-T (I + F'GF) F^-1, G = Z'V^-1 Z, and
 
     u = A^-1 F'r + A^-1/2 v,   A = I + F'GF,   r = Z'V^-1 (z - X beta - other effects),   b = F u,
 
-makes v standard normal and independent of the parameters, so far as the approximation holds. That is the centred form
-for rich levels, the other for poor ones, and between them level by level; it follows the fixed effects too. Several
-blocks are taken in turn, those of few levels first: V is the variance of the rows given those before, the blocks that
-come after integrated out at the reference point. Any V, z and W give the same posterior: they are constants.
+makes v standard normal and independent of the parameters, as far as the approximation holds. This is close to the
+centred form for levels with much data, to the non-centred form for levels with little, and it adapts to the fixed
+effects too. Several blocks are processed in turn, those with few levels first: V is the variance of the rows given the
+earlier blocks, with the later blocks integrated out at the reference point. V, z and W are constants, so that any
+values give the same posterior.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ _MOST_COUPLINGS = 20
 
 @dataclass(frozen=True)
 class BlockReference:
-    """What the coordinates of one block's effects are made from.
+    """Constants that define the coordinates of one block's effects.
 
     Attributes:
-        index: Of the block in the design.
-        g: Z'V^-1 Z per level, shape (L, q, q).
-        rz: Z'V^-1 z, shape (L * q,).
-        rx: Z'V^-1 X, shape (L * q, p).
-        couplings: Z'V^-1 Z_j of blocks before, by their index, sparse (L * q, L_j * q_j), with the transpose.
+        index: Index of the block in the design.
+        g: Matrices G = Z'V^-1 Z of all levels, shape (L, q, q).
+        rz: Vector Z'V^-1 z, shape (L * q,).
+        rx: Matrix Z'V^-1 X, shape (L * q, p).
+        couplings: Sparse matrices Z'V^-1 Z_j for the earlier blocks j, shape (L * q, L_j * q_j), and their transposes,
+            by index of the block.
     """
 
     index: int
@@ -58,7 +60,7 @@ def references(
     """Make the coordinates of all blocks, in the order in which they are computed.
 
     Args:
-        blocks: In the fitted columns.
+        blocks: Blocks in the fitted columns.
         x: Fixed-effects columns, shape (n, p).
         z: Working response without offset, shape (n,).
         w: Working weights, positive, shape (n,).
@@ -98,7 +100,7 @@ def _lift(block: RandomBlock, factor: FloatArray) -> sparse.csr_array:
 
 
 def _projected(columns: sparse.csr_array, after: list[sparse.csr_array], w: FloatArray) -> sparse.csr_array:
-    """Z'V^-1 with V = W^-1 + UU', sparse (m, n); Z'W where that would be too large."""
+    """Compute Z'V^-1 with V = W^-1 + UU', sparse (m, n); Z'W if that would be too large."""
     weighted = sparse.csr_array(columns.T @ sparse.diags_array(w))
     width = sum(u.shape[1] for u in after)
     if not after or width * columns.shape[1] > _MOST_DENSE:
@@ -116,20 +118,20 @@ def _diagonal_blocks(matrix: sparse.csr_array, levels: int, q: int) -> FloatArra
     row, column = entries.row[here], entries.col[here]
     found = np.zeros((levels, q, q))
     found[row // q, row % q, column % q] = entries.data[here]
-    # differences of large numbers: what rounding left must not be negative
+    # rounding error of differences of large numbers must not make eigenvalues negative
     values, vectors = np.linalg.eigh(0.5 * (found + found.swapaxes(1, 2)))
     return np.asarray((vectors * np.maximum(values, 0.0)[:, None, :]) @ vectors.swapaxes(1, 2))
 
 
 @dataclass(frozen=True)
 class Turned:
-    """Effects of one block at one point, and what the way back needs.
+    """Effects of one block at one point, with the quantities that :func:`backward` needs.
 
     Attributes:
         b: Effects, shape (L, q).
         u: Standardised effects, shape (L, q).
         value: Log prior of the effects with the Jacobian, up to a constant.
-        kept: Inner arrays.
+        kept: Intermediate arrays.
     """
 
     b: FloatArray
@@ -139,12 +141,12 @@ class Turned:
 
 
 def forward(g: FloatArray, factor: FloatArray, r: FloatArray, v: FloatArray) -> Turned:
-    """Effects from their coordinates.
+    """Compute effects from their coordinates.
 
     Args:
-        g: Shape (L, q, q).
-        factor: F, shape (q, q).
-        r: Shape (L, q).
+        g: Matrices G of all levels, shape (L, q, q).
+        factor: Covariance factor F, shape (q, q).
+        r: Vectors r of all levels, shape (L, q).
         v: Coordinates, shape (L, q).
     """
     if v.shape[1] == 1:
@@ -168,14 +170,14 @@ def forward(g: FloatArray, factor: FloatArray, r: FloatArray, v: FloatArray) -> 
 def backward(
     found: Turned, factor: FloatArray, r: FloatArray, v: FloatArray, by_b: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Derivatives of the log density by F (q, q), r (L, q) and v (L, q).
+    """Derivatives of the log density with respect to F (q, q), r (L, q) and v (L, q).
 
     Args:
-        found: From :func:`forward`.
-        factor: F, shape (q, q).
-        r: Shape (L, q).
-        v: Shape (L, q).
-        by_b: Derivative of the rest of the log density by the effects, shape (L, q).
+        found: Result of :func:`forward`.
+        factor: Covariance factor F, shape (q, q).
+        r: Vectors r of all levels, shape (L, q).
+        v: Coordinates, shape (L, q).
+        by_b: Derivatives of the other terms of the log density with respect to the effects, shape (L, q).
     """
     u = found.u
     if u.shape[1] == 1:

@@ -1,7 +1,8 @@
 """Log posterior of a generalised (mixed) model in unconstrained coordinates, with its gradient, in NumPy.
 
-Coordinates: fixed effects of well-scaled columns, covariance and dispersion parameters as in ``_posterior_scales``,
-then the group effects block by block in the coordinates of ``_pymc_effects``. Priors are on the user's parameters.
+The coordinates are the fixed effects of well-scaled columns, covariance and dispersion parameters as in
+:mod:`unimix.backends.sampling.scales`, and the group effects block by block in the coordinates of
+:mod:`unimix.backends.sampling.pymc_effects`. Priors apply to the user's parameters.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LEAST_INFORMATION = 0.05
 
 
 class Rows:
-    """Log-likelihood of all rows and its derivatives, the two commonest families without what is constant."""
+    """Log likelihood of all rows and its derivatives; the two most common families omit constants."""
 
     def __init__(self, design: Design) -> None:
         self.design = design
@@ -44,7 +45,7 @@ class Rows:
         self._plain = design.weights is None
 
     def __call__(self, parameters: FloatArray, eta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """Log-likelihood up to a constant; derivatives by eta (n,) and by the dispersion parameters (k,)."""
+        """Log likelihood up to a constant, and derivatives in eta (n,) and in the dispersion parameters (k,)."""
         if self._kind == "poisson(log)" and self._plain:
             mu = np.exp(np.minimum(eta, 500.0))
             return float(self._counts @ eta) - float(mu.sum()), self._counts - mu, np.empty(0)
@@ -61,7 +62,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class _Point:
-    """Everything computed on the way to the density."""
+    """Intermediate quantities of the density."""
 
     beta: FloatArray
     state: ScaleState
@@ -72,11 +73,11 @@ class _Point:
 
 
 class GeneralisedPosterior:
-    """The log posterior as a function of one vector of length ``size``.
+    """Log posterior density as a function of one vector of length ``size``.
 
     Attributes:
-        low: Number of leading coordinates that are no effects.
-        whitening: Map to coordinates in which the posterior is about standard normal.
+        low: Number of leading coordinates, which are not group effects.
+        whitening: Map to coordinates in which the posterior is approximately standard normal.
     """
 
     def __init__(self, design: Design, table: PriorTable) -> None:
@@ -90,7 +91,7 @@ class GeneralisedPosterior:
         self._fixed = FixedPriors(columns, table)
         predictor = predictor_scale(design)
         level = np.full(design.n, 0.0 if design.is_linear else predictor.centre)
-        # the offset may vary much: the intercept alone must keep the response in range
+        # the offset may vary widely: the intercept alone must keep the response in range
         beta = np.linalg.lstsq(self._x, level - (self._offset - self._offset.mean()) * (design.family.link != "log"))[0]
         extras = np.array([_middle(p) for p in table.dispersion])
         self._scales = Scales(columns, table, [1.0] * len(self._blocks))
@@ -106,14 +107,14 @@ class GeneralisedPosterior:
         self._start = self.move_reference(theta, self._x @ beta + self._offset)
 
     def move_reference(self, theta: FloatArray, eta: FloatArray) -> FloatArray:
-        """Take the coordinates of effects and small standard deviations from another point.
+        """Base the coordinates of effects and small standard deviations on another reference point.
 
         Args:
-            theta: The point, shape (size,).
+            theta: New reference point, shape (size,).
             eta: Linear predictor with offset, shape (n,).
 
         Returns:
-            The same parameters in the new coordinates, the effects at their approximate conditional means.
+            The same parameters in the new coordinates, with the effects at their approximate conditional means.
         """
         state = self._scales.at(theta[self.p : self.low])
         found = row_log_likelihood(self._rows.design, self._scales.extras(state) / self._unit, eta)
@@ -121,13 +122,13 @@ class GeneralisedPosterior:
         step = np.where(np.isfinite(found.score), found.score, 0.0) / w
         moved = np.zeros(self.size)
         moved[: self.low] = theta[: self.low]
-        # a full step may leave the range where a mean exists
+        # a full step may leave the range in which a mean exists
         for size in _STEPS:
             z = eta - self._offset + size * step
             self._references = references(self._blocks, self._x, z, w, state.factors)
             knees = [1.0] * len(self._blocks)
             for ref in self._references:
-                # about the standard error of one level's effect
+                # approximate standard error of the effect of one level
                 knees[ref.index] = float(np.mean(np.diagonal(ref.g, axis1=1, axis2=2)) + 1e-12) ** -0.5
             moved[self.p : self.low] = self._scales.move_knees(moved[self.p : self.low], knees)
             if np.isfinite(self(moved)[0]):
@@ -180,15 +181,15 @@ class GeneralisedPosterior:
         return value + prior + rest, gradient
 
     def _summed(self, k: int, score: FloatArray) -> FloatArray:
-        """Z'score of a block, shape (L, q)."""
+        """Compute Z'score for a block, shape (L, q)."""
         codes, levels = self._blocks[k].codes, self._shapes[k][0]
         sums = [np.bincount(codes, column * score, levels) for column in self._z_columns[k]]
         return np.stack(sums, axis=1)
 
     def settle(self) -> Whitening:
-        """Find the mode, move the reference there, and whiten the leading coordinates.
+        """Find the mode, make it the reference point, and whiten the leading coordinates.
 
-        A scale may run off to zero in this approximation where the posterior does not: it is held within reach.
+        In this approximation a scale may diverge to zero although it does not in the posterior, so that it is bounded.
         """
         negative = guarded(self)
         theta = self._start
@@ -214,10 +215,10 @@ class GeneralisedPosterior:
         return whiten_leading(self, theta, self.low)
 
     def draws(self, thetas: FloatArray) -> Posterior:
-        """What the points mean in the user's units.
+        """Convert points to parameters in the user's units.
 
         Args:
-            thetas: Shape (S, size).
+            thetas: Points, shape (S, size).
         """
         sds, correlations, _, extras = self._scales.draws(thetas[:, self.p : self.low])
         effects = [np.empty((len(thetas), *shape)) for shape in self._shapes]
@@ -234,14 +235,14 @@ class GeneralisedPosterior:
 
 
 def _weights(found: Pointwise) -> FloatArray:
-    """Working weights: observed information where it is positive enough, else the expected one; shape (n,)."""
+    """Working weights, shape (n,): observed information where it is sufficiently positive, else the expected one."""
     expected = np.where(np.isfinite(found.expected) & (found.expected > 0), found.expected, 1e-8)
     usable = np.isfinite(found.observed) & (found.observed > _LEAST_INFORMATION * expected)
     return np.maximum(np.where(usable, found.observed, expected), 1e-10)
 
 
 def _middle(prior: object) -> float:
-    """A value of ordinary size under a prior of a dispersion parameter."""
+    """Typical value under the prior of a dispersion parameter."""
     for name in ("sigma", "beta"):
         if type(prior).__name__.startswith("Half") and hasattr(prior, name):
             return float(getattr(prior, name)) / 2.0

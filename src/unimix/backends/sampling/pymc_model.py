@@ -1,4 +1,4 @@
-"""The hierarchical model as a PyMC user would write it, in the user's columns and units."""
+"""The hierarchical model in PyMC as a user would write it, in the user's columns and units."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _TAKEN = frozenset({"fixed", "y", "term", "row"})
 
 
 def fixed_variables(design: Design) -> list[str]:
-    """Names of the variables that carry the fixed effects' priors."""
+    """Names of the variables with the priors of the fixed effects."""
     taken = {*_TAKEN, *design.family.parameters}
     return [f"{n} (fixed)" if n in taken else n for n in design.fixed_names]
 
 
 def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
-    """Write the model down; group effects and all.
+    """Build the PyMC model, with group effects.
 
     Args:
-        design: In the user's columns; the response of a linear model without offset.
-        table: Every prior.
-        centered: Draw effects from N(0, Cov) instead of scaling standard normal ones.
+        design: Design in the user's columns, with the offset of a linear model subtracted from the response.
+        table: Priors of all parameters.
+        centered: Whether effects are drawn from N(0, Cov) instead of scaling standard normal ones.
 
     Returns:
-        A ``pymc.Model`` whose variables are called as the priors are, with named coordinates.
+        A ``pymc.Model`` with named coordinates, whose variables have the names of the priors.
     """
     import pymc as pm
     import pytensor.tensor as pt
@@ -68,12 +68,12 @@ def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """The model as something to draw from.
+    """Model from which responses can be drawn.
 
     Attributes:
-        model: From :func:`build_model`, when it is needed.
-        offset: Taken from the response of a linear model before it was written, shape (n,), or None.
-        trials: Of a binomial response, whose draws are counts, shape (n,), or None.
+        model: Deferred result of :func:`build_model`.
+        offset: Offset that was subtracted from the response of a linear model, shape (n,), or None.
+        trials: Numbers of trials of a binomial response, whose draws are counts, shape (n,), or None.
     """
 
     model: Deferred
@@ -84,7 +84,7 @@ class WrittenModel:
         """Responses drawn from the prior, shape (n, rows).
 
         Raises:
-            UnsupportedModelError: If rows count several times: the density then is none of the response.
+            UnsupportedModelError: If rows count several times, because the density is not that of a response then.
         """
         import pymc as pm
 
@@ -109,7 +109,7 @@ class WrittenModel:
         return drawn if self.offset is None else drawn + self.offset
 
     def graph(self) -> Any:
-        """PyMC's drawing of the model.
+        """Graph of the model, drawn by PyMC.
 
         Raises:
             EngineNotInstalledError: If graphviz's Python package is missing.
@@ -137,7 +137,7 @@ def _variable(prior: Prior, name: str) -> Any:
 
 
 def _effects(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None, *, centered: bool) -> Any:
-    """Group effects of one block, a tensor of shape (L, q)."""
+    """Group effects of one block, as a tensor of shape (L, q)."""
     import pymc as pm
     import pytensor.tensor as pt
 
@@ -178,16 +178,16 @@ def _factor(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation:
 
 
 def variables_of_sds(block: RandomBlock, label: str) -> list[str]:
-    """Names of the variables of a block's standard deviations; unlike prior names, unique."""
+    """Names of the variables of a block's standard deviations, which are unique, unlike the names of priors."""
     return sd_names(block.group, block.terms, alone=label == block.group)
 
 
 def read_model_draws(design: Design, trace: Any) -> tuple[Posterior, RawDraws]:
-    """Draws of a model as written, in the user's units.
+    """Read the draws of a model as written, in the user's units.
 
     Args:
-        design: What the model was built from.
-        trace: ArviZ object.
+        design: Design of the model.
+        trace: ArviZ object with the draws.
     """
     found = trace.posterior
     n = found.sizes["chain"] * found.sizes["draw"]

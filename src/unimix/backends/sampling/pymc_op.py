@@ -16,7 +16,7 @@ LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
 
 
 class _Gradient(Op):  # type: ignore[misc]
-    """The gradient, shape of x."""
+    """Gradient of the log density, in the shape of x."""
 
     def __init__(self, function: LogDensity) -> None:
         self.function = function
@@ -34,7 +34,7 @@ class _Gradient(Op):  # type: ignore[misc]
 
 
 class _Value(Op):  # type: ignore[misc]
-    """The log density, a scalar."""
+    """Log density, a scalar."""
 
     def __init__(self, function: LogDensity) -> None:
         self.function = function
@@ -52,10 +52,10 @@ class _Value(Op):  # type: ignore[misc]
 
 
 def density_op(function: LogDensity) -> Any:
-    """Make an operation whose value and gradient share one evaluation of the function.
+    """Make an operation whose value and gradient share one evaluation of a function.
 
     Args:
-        function: Log density and gradient of a vector.
+        function: Function of a vector that returns the log density and its gradient.
     """
     last: list[tuple[FloatArray, tuple[float, FloatArray]]] = []
 

@@ -1,4 +1,4 @@
-"""The distribution of the response in PyMC's words, for every family and link."""
+"""The distribution of the response in PyMC, for every family and link."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from unimix.design.arrays import Design
 
 
 def write_response(design: Design, eta: Any, parameters: Sequence[Any]) -> None:
-    """Add the observed variable ``y`` to the model of the context; a potential where rows have weights.
+    """Add the observed variable ``y`` to the model of the context, or a potential if rows have weights.
 
     Args:
-        design: The response, weights and trials.
+        design: Design that holds the response, weights and trials.
         eta: Linear predictor with offset, shape (n,).
         parameters: Variables of the dispersion parameters, in the family's order.
     """
@@ -69,7 +69,7 @@ def _trials(design: Design) -> Any:
 
 
 def mean_of(link: str, eta: Any) -> Any:
-    """The inverse link as a PyTensor expression."""
+    """Mean mu = g^-1(eta) as a PyTensor expression."""
     import pymc as pm
     import pytensor.tensor as pt
 

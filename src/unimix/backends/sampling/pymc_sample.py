@@ -1,4 +1,4 @@
-"""Whitening a log density at its mode, and NUTS on a NumPy function: by nutpie, or by PyMC itself."""
+"""Whitening of a log density at its mode, and NUTS for a NumPy function, by nutpie or by PyMC."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
 
 _WIDEST = 4.0
 _GLANCE = 0.1
-"""Seconds between two looks at a running sampler."""
+"""Seconds between two checks of a running sampler."""
 
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """What both samplers are told.
+    """Options of both samplers.
 
     Attributes:
-        draws: Draws kept per chain.
-        tune: Tuning steps per chain.
+        draws: Number of draws kept per chain.
+        tune: Number of tuning steps per chain.
         chains: Number of chains.
-        cores: Chains that run at the same time; None for what is quickest.
-        target_accept: Acceptance rate that the step size is tuned to.
+        cores: Number of chains that run at the same time; None for the fastest choice.
+        target_accept: Target acceptance rate of the tuning of the step size.
         seed: Seed of the random numbers.
-        progress: Show a progress bar.
+        progress: Whether to show a progress bar.
     """
 
     draws: int
@@ -49,25 +49,25 @@ class SamplerOptions:
 
 @dataclass(frozen=True)
 class Whitening:
-    """The affine map theta = mode + root x under which the posterior is about standard normal.
+    """Affine map theta = mode + root x under which the posterior is approximately standard normal.
 
     Attributes:
-        mode: Shape (size,).
-        root: Shape (low, low); coordinates beyond the first ``low`` are only shifted.
+        mode: Mode of the density, shape (size,).
+        root: Root of the inverse Hessian, shape (low, low); coordinates after the first ``low`` are only shifted.
     """
 
     mode: FloatArray
     root: FloatArray
 
     def turn(self, x: FloatArray) -> FloatArray:
-        """Root x, shape (..., size)."""
+        """Compute root x, shape (..., size)."""
         low = len(self.root)
         if low == x.shape[-1]:
             return x @ self.root.T
         return np.concatenate([x[..., :low] @ self.root.T, x[..., low:]], axis=-1)
 
     def density(self, function: LogDensity) -> LogDensity:
-        """The log density as a function of x; minus infinity where it cannot be computed."""
+        """Log density as a function of x; minus infinity where it cannot be computed."""
         mode, root, nothing = self.mode, self.root, np.zeros_like(self.mode)
         low = len(root)
 
@@ -83,18 +83,18 @@ class Whitening:
         return whitened
 
     def points(self, x: FloatArray) -> FloatArray:
-        """Map draws back, shape (..., size)."""
+        """Map draws of x to theta, shape (..., size)."""
         return self.mode + self.turn(x)
 
 
 def whiten(function: LogDensity, start: FloatArray) -> Whitening:
-    """Find the mode and a root of the inverse Hessian there.
+    """Find the mode, and a root of the inverse Hessian at the mode.
 
-    Directions in which the density is flat are given a standard deviation of at most 4.
+    Directions in which the density is flat get a standard deviation of at most 4.
 
     Args:
-        function: Log density and gradient.
-        start: Where to begin, shape (size,).
+        function: Function that returns the log density and its gradient.
+        start: Starting point, shape (size,).
     """
     negative = guarded(function)
     best = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "maxcor": 20}).x
@@ -110,7 +110,7 @@ def whiten(function: LogDensity, start: FloatArray) -> Whitening:
 
 
 def guarded(function: LogDensity) -> LogDensity:
-    """Minus a log density and its gradient; a huge number where it cannot be computed."""
+    """Negative log density and its gradient; a very large number where it cannot be computed."""
 
     def negative(theta: FloatArray) -> tuple[float, FloatArray]:
         with np.errstate(all="ignore"):
@@ -126,12 +126,12 @@ def guarded(function: LogDensity) -> LogDensity:
 
 
 def whiten_leading(function: LogDensity, mode: FloatArray, low: int) -> Whitening:
-    """A root of the inverse Hessian of the leading coordinates, the others held.
+    """Root of the inverse Hessian of the leading coordinates, with the others held fixed.
 
     Args:
-        function: Log density and gradient.
-        mode: Shape (size,).
-        low: How many coordinates.
+        function: Function that returns the log density and its gradient.
+        mode: Mode of the density, shape (size,).
+        low: Number of leading coordinates.
     """
     negative, rest = guarded(function), mode[low:]
 
@@ -155,12 +155,12 @@ def _hessian(negative: LogDensity, at: FloatArray) -> FloatArray:
 
 
 def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
-    """Draw with nutpie from a Python function; nothing is compiled.
+    """Draw with nutpie from a Python function, without compilation.
 
     Args:
-        density: Log density and gradient of a vector of length ``size``.
-        size: Its length.
-        options: As documented.
+        density: Function of a vector of length ``size`` that returns the log density and its gradient.
+        size: Length of the vector.
+        options: Options of the sampler.
     """
     from nutpie.compiled_pyfunc import from_pyfunc
 
@@ -173,17 +173,17 @@ def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> Ra
         ["x"],
         make_initial_point_fn=lambda seed: np.random.default_rng(seed).standard_normal(size),
     )
-    # with several, threads would wait for one another's turn in Python, for twice the time
+    # several threads would compete for Python and take twice the time
     return read_draws(_nutpie(model, options, cores=options.cores or 1), ["x"])
 
 
 def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
-    """Draw with PyMC's own NUTS from a Python function, made known to PyTensor with its gradient.
+    """Draw with PyMC's own NUTS from a Python function, which PyTensor calls with its gradient.
 
     Args:
-        density: Log density and gradient of a vector of length ``size``.
-        size: Its length.
-        options: As documented.
+        density: Function of a vector of length ``size`` that returns the log density and its gradient.
+        size: Length of the vector.
+        options: Options of the sampler.
     """
     import pymc as pm
 
@@ -197,12 +197,12 @@ def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawD
 
 
 def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
-    """Draw from a PyMC model as written, group effects and all.
+    """Draw from a PyMC model as written, with its group effects.
 
     Args:
-        model: A ``pymc.Model``.
-        sampler: nutpie, pymc or numpyro.
-        options: As documented.
+        model: Model of type ``pymc.Model``.
+        sampler: Name of the sampler: nutpie, pymc or numpyro.
+        options: Options of the sampler.
     """
     if sampler == "nutpie":
         import nutpie
@@ -228,7 +228,7 @@ def _nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
         target_accept=options.target_accept,
     )
     trace = wait_for(running)
-    trace.posterior.attrs["sampling_time"] = time.perf_counter() - started  # where PyMC has it
+    trace.posterior.attrs["sampling_time"] = time.perf_counter() - started  # the attribute that PyMC uses
     return trace
 
 
@@ -259,7 +259,7 @@ def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
 
 
 def wait_for(sampler: Any) -> Any:
-    """Wait for nutpie; unlike its blocking call, Ctrl-C discards the draws and is passed on."""
+    """Wait for nutpie; in contrast to its blocking call, Ctrl-C discards the draws and is passed on."""
     try:
         while True:
             with contextlib.suppress(TimeoutError):
@@ -270,12 +270,12 @@ def wait_for(sampler: Any) -> Any:
 
 
 class _CtrlC(BaseException):
-    """Ctrl-C by another name."""
+    """Replacement for KeyboardInterrupt, which PyMC does not catch."""
 
 
 @contextlib.contextmanager
 def ctrl_c_ends_it() -> Iterator[None]:
-    """Pass Ctrl-C on: PyMC takes KeyboardInterrupt for "draws enough" and returns what it has."""
+    """Pass Ctrl-C on as another exception, because PyMC ends sampling early at KeyboardInterrupt and returns draws."""
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
@@ -294,7 +294,7 @@ def ctrl_c_ends_it() -> Iterator[None]:
 
 
 def read_draws(trace: Any, names: list[str]) -> RawDraws:
-    """Draws and statistics of an ArviZ object, the named variables flattened and joined."""
+    """Read draws and statistics of an ArviZ object, with the named variables flattened and joined."""
     posterior = trace.posterior
     parts = [np.asarray(posterior[n].transpose("chain", "draw", ...).values, dtype=np.float64) for n in names]
     points = np.concatenate([p.reshape(*p.shape[:2], -1) for p in parts], axis=2)

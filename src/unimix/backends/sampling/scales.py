@@ -1,9 +1,10 @@
 """Standard deviations, correlations and dispersion parameters in unconstrained coordinates, with their priors.
 
-Coordinates: standard deviations by log, by logit between the ends of a uniform prior, or, for the last of at most two
-random columns whose prior is positive at zero, by sd = |c sinh(eta)|, which is smooth through zero variance; inverse
-hyperbolic tangents of the canonical partial correlations (Lewandowski, Kurowicka & Joe 2009; Stan Reference Manual,
-section "Cholesky factors of correlation matrices"); sigma and other dispersion parameters like standard deviations.
+The coordinate of a standard deviation is its log, or its logit between the ends of a uniform prior. For the last of at
+most two random columns, with a prior that is positive at zero, it is eta in sd = |c sinh(eta)|, which is smooth through
+zero variance. Sigma and other dispersion parameters are treated like standard deviations. The coordinates of
+correlations are the inverse hyperbolic tangents of the canonical partial correlations (Lewandowski, Kurowicka & Joe
+2009; Stan Reference Manual, section "Cholesky factors of correlation matrices").
 
 A block of q > 1 columns has covariance M F F'M' in the user's columns. With sd_i the user's standard deviations and s_i
 those of F F', the Jacobian from (sd, R) to the covariance gives, for a prior prod p(sd_i) LKJ(R | eta), the density
@@ -31,7 +32,7 @@ _POSITIVE_AT_ZERO = (Exponential, HalfCauchy, HalfNormal, HalfStudentT)
 
 
 class PriorStack:
-    """Independent priors of a vector, those of one class evaluated at once."""
+    """Independent priors of the elements of a vector, with priors of the same class evaluated at once."""
 
     def __init__(self, priors: Sequence[Prior]) -> None:
         self.constant = sum(p.constant() for p in priors)
@@ -45,14 +46,14 @@ class PriorStack:
             self._parts.append((cls.kernel, index, columns))
 
     def values(self, x: FloatArray) -> FloatArray:
-        """Log density up to ``constant`` of many vectors, shapes (S, k) and (S,)."""
+        """Log density up to ``constant``, shape (S,), of many vectors (S, k)."""
         total = np.zeros(len(x))
         for kernel, index, columns in self._parts:
             total += kernel(x[:, index], *columns)[0].sum(axis=1)
         return total
 
     def __call__(self, x: FloatArray) -> tuple[float, FloatArray]:
-        """Log density up to ``constant``, and its gradient, shape of ``x``."""
+        """Log density up to ``constant``, and its gradient in the shape of ``x``."""
         total, gradient = 0.0, np.empty_like(x)
         for kernel, index, columns in self._parts:
             value, slope = kernel(x[index], *columns)
@@ -63,15 +64,15 @@ class PriorStack:
 
 @dataclass(frozen=True)
 class FittedColumns:
-    """The columns in which a density is computed, and the way back to the user's.
+    """Columns in which a density is computed, and the transformation back to the user's.
 
     Attributes:
-        design: In well-scaled columns.
-        maps: M per block, from fitted effects to the user's, shapes (q, q).
-        kappas: Exponent of each block's Jacobian.
-        shift: Fixed effects that belong to zeros, shape (p,).
-        matrix: From fitted fixed effects to differences of the user's, shape (p, p).
-        residual: The user's residual standard deviation per fitted one.
+        design: Design in well-scaled columns.
+        maps: Matrix M of each block, from fitted effects to the user's, shapes (q, q).
+        kappas: Exponent kappa of each block's Jacobian.
+        shift: The user's fixed effects at fitted effects of zero, shape (p,).
+        matrix: Matrix from fitted fixed effects to differences of the user's, shape (p, p).
+        residual: Ratio of the user's residual standard deviation to the fitted one.
     """
 
     design: Design
@@ -83,11 +84,11 @@ class FittedColumns:
 
 
 def fitted_columns(design: Design, table: PriorTable) -> FittedColumns:
-    """Turn the columns where the priors allow it, and scale them where not.
+    """Orthogonalise the columns if the priors allow it, and scale them otherwise.
 
     Args:
-        design: In the user's columns; without offset if it is linear.
-        table: Every prior.
+        design: Design in the user's columns, without an offset if the model is linear.
+        table: Priors of all parameters.
     """
     scaled = well_scaled(design)
     conditioned, way_back = scaled.rows, scaled.way_back
@@ -111,7 +112,7 @@ def fitted_columns(design: Design, table: PriorTable) -> FittedColumns:
 
 
 class FixedPriors:
-    """Priors of the user's fixed effects as a function of the fitted ones."""
+    """Log prior of the user's fixed effects as a function of the fitted ones."""
 
     def __init__(self, columns: FittedColumns, table: PriorTable) -> None:
         self._priors = PriorStack(table.fixed)
@@ -119,11 +120,11 @@ class FixedPriors:
         self._functionals = table.functionals @ columns.matrix
 
     def values(self, beta: FloatArray) -> FloatArray:
-        """Log density up to a constant of many vectors, shapes (S, p) and (S,)."""
+        """Log density up to a constant, shape (S,), of many vectors (S, p)."""
         return self._priors.values(self._offset + beta @ self._functionals.T)
 
     def __call__(self, beta: FloatArray) -> tuple[float, FloatArray]:
-        """Log density and gradient, shape (p,)."""
+        """Log density, and its gradient, shape (p,)."""
         value, slope = self._priors(self._offset + self._functionals @ beta)
         return value, slope @ self._functionals
 
@@ -135,11 +136,11 @@ class ScaleState:
     Attributes:
         y: Unconstrained correlations.
         sd: Standard deviations and dispersion parameters in fitted units (folded ones with a sign), shape (n_sd,).
-        rate: d sd / d eta, shape (n_sd,).
+        rate: Derivatives d sd / d eta, shape (n_sd,).
         log_jacobian: Sum of the logarithms of ``rate``.
-        by_eta: Its derivative, shape (n_sd,).
-        factors: Covariance factors F per block, shapes (q, q).
-        roots: Correlation factors per block, shapes (q, q).
+        by_eta: Derivatives of ``log_jacobian`` with respect to eta, shape (n_sd,).
+        factors: Covariance factors F of the blocks, shapes (q, q).
+        roots: Correlation factors of the blocks, shapes (q, q).
     """
 
     y: FloatArray
@@ -155,9 +156,9 @@ class Scales:
     """Covariance and dispersion parameters as functions of a vector of length ``size``.
 
     Args:
-        columns: The fitted columns.
-        table: Every prior.
-        knees: Standard deviation of each block's effects, in fitted units, at which the data begin to tell it from
+        columns: Fitted columns.
+        table: Priors of all parameters.
+        knees: Standard deviation of each block's effects, in fitted units, above which the data distinguish it from
             zero.
     """
 
@@ -174,8 +175,8 @@ class Scales:
         units = np.concatenate([*(np.diag(m) for m in self.maps), self._extra_unit])
         bounds = [(p.lower, p.upper) for p in scales if isinstance(p, Uniform)]
         self._ends = np.array(bounds).reshape(-1, 2) / units[self._bounded, None]
-        # The last row of M has one entry: only there does a zero in the fitted columns mean zero in the user's.
-        # With three columns the log is kept: folding made few levels diverge more often, not less.
+        # The last row of M has one entry, so that only there a zero in the fitted columns is a zero in the user's.
+        # With three columns the log is used, because folding increased the number of divergences with few levels.
         last = np.array([a == q - 1 and q <= 2 for q in self.qs for a in range(q)], dtype=bool)
         smooth = np.array([isinstance(p, _POSITIVE_AT_ZERO) for p in scales[: self.n_block]], dtype=bool)
         self._folded = np.flatnonzero(last & smooth)
@@ -192,14 +193,14 @@ class Scales:
 
     @property
     def folded(self) -> npt.NDArray[np.int64]:
-        """Coordinates of folded standard deviations."""
+        """Indices of the coordinates of folded standard deviations."""
         return self._folded
 
     def _knees(self, knees: Sequence[float]) -> FloatArray:
         return np.array([c for c, q in zip(knees, self.qs, strict=True) for _ in range(q)])[self._folded]
 
     def move_knees(self, theta: FloatArray, knees: Sequence[float]) -> FloatArray:
-        """Change the coordinates; the same point in the new ones, shape (size,)."""
+        """Change the coordinates, and return the same point in the new ones, shape (size,)."""
         moved, old = theta.copy(), self._knee
         self._knee = self._knees(knees)
         moved[self._folded] = np.arcsinh(old * np.sinh(np.clip(theta[self._folded], -300, 300)) / self._knee)
@@ -220,15 +221,17 @@ class Scales:
     def density(
         self, state: ScaleState, by_factor: Sequence[FloatArray], by_extra: FloatArray
     ) -> tuple[float, FloatArray]:
-        """Log prior with the Jacobian, and the gradient of it and of what depends on the parameters.
+        """Log prior with the Jacobian, and the gradient of the whole log density.
 
         Args:
-            state: From :meth:`at`.
-            by_factor: Derivatives of the rest of the log density by the factors' entries, shapes (q, q).
-            by_extra: Its derivatives by the dispersion parameters in the user's units, shape (k,).
+            state: Result of :meth:`at`.
+            by_factor: Derivatives of the other terms of the log density with respect to the factors' entries, shapes
+                (q, q).
+            by_extra: Derivatives of the other terms with respect to the dispersion parameters in the user's units,
+                shape (k,).
 
         Returns:
-            Log density of the unconstrained vector; gradient of the whole, shape (size,).
+            Log prior density of the unconstrained vector, and the gradient of the whole log density, shape (size,).
         """
         n_sd, sd, roots = self.n_sd, state.sd, state.roots
         gradient = np.empty(self.size)
@@ -264,7 +267,7 @@ class Scales:
         """Parameters and log prior of many points at once.
 
         Args:
-            thetas: Shape (S, size).
+            thetas: Unconstrained vectors, shape (S, size).
 
         Returns:
             Factors of the fitted effects per block, shapes (S, q, q); dispersion parameters in the user's units, shape
@@ -292,7 +295,7 @@ class Scales:
         return factors, extras, value
 
     def _scales(self, eta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """SDs, their rates, the logarithms of these and their derivatives, each of shape (..., n_sd)."""
+        """SDs, their rates d sd / d eta, the logarithms of the rates and the derivatives of these, (..., n_sd) each."""
         sd = np.exp(eta)
         rate, log_rate, by_eta = sd.copy(), eta.copy(), np.ones_like(eta)
         if len(self._folded):
@@ -326,11 +329,11 @@ class Scales:
         return factors, roots
 
     def start(self, sd: float, extras: FloatArray | None = None) -> FloatArray:
-        """A point inside, shape (size,).
+        """Starting point inside the support, shape (size,).
 
         Args:
-            sd: Standard deviations of the effects, in fitted units.
-            extras: Dispersion parameters in the user's units, shape (k,); None for ``sd`` too.
+            sd: Standard deviation of all effects, in fitted units.
+            extras: Dispersion parameters in the user's units, shape (k,); None to use ``sd`` for them too.
         """
         theta = np.zeros(self.size)
         scales = theta[: self.n_sd]
@@ -344,7 +347,7 @@ class Scales:
     def draws(
         self, thetas: FloatArray
     ) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...], tuple[FloatArray, ...], FloatArray]:
-        """Parameters of many points, shape (S, size).
+        """Convert many points (S, size) to parameters.
 
         Returns:
             Standard deviations (S, q) and correlation matrices (S, q, q) of the user's effects per block; covariance
@@ -361,7 +364,7 @@ def in_users_units(
 
     Args:
         factors: Covariance factors of the fitted effects per block, shapes (S, q, q).
-        maps: Of fitted effects to the user's, shapes (q, q).
+        maps: Matrices from fitted effects to the user's, shapes (q, q).
     """
     sds, correlations = [], []
     for factor, mapping in zip(factors, maps, strict=True):
@@ -376,12 +379,12 @@ def in_users_units(
 def effects_in_users_units(
     found: EffectDraws, maps: Sequence[FloatArray], *, kept: bool
 ) -> tuple[tuple[FloatArray, ...] | None, tuple[FloatArray, ...], tuple[FloatArray, ...]]:
-    """Draws (None where they were not kept), means and covariances of the user's effects, per block.
+    """Draws (None if not kept), means and covariances of the user's effects, per block.
 
     Args:
-        found: Of the fitted effects.
-        maps: To the user's, shapes (q, q).
-        kept: Whether there are draws.
+        found: Draws and moments of the fitted effects.
+        maps: Matrices from fitted effects to the user's, shapes (q, q).
+        kept: Whether draws have been kept.
     """
     return (
         tuple(d @ m.T for d, m in zip(found.draws, maps, strict=True)) if kept else None,

@@ -1,1 +1,1 @@
-"""The statsmodels engine."""
+"""Adapter for statsmodels."""

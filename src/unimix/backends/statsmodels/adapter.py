@@ -1,4 +1,4 @@
-"""statsmodels' MixedLM by arrays: its likelihood and score, a search that is checked, one schema back."""
+"""Adapter for statsmodels' MixedLM: its likelihood and score are maximised by unimix, and the optimum is checked."""
 
 from __future__ import annotations
 
@@ -31,32 +31,34 @@ FloatArray = npt.NDArray[np.float64]
 EXTREME = 50.0
 """Relative standard deviation above which the end of the search is checked against the exact likelihood."""
 STEPS = 20
-"""Cheap steps of an approximate posterior's search that count as one iteration."""
+"""Number of cheap steps in the search of an approximate posterior that count as one iteration."""
 _OWN_LOSS = 1e-3
 """Largest difference between statsmodels' log-likelihood and the exact one at its estimates."""
 
 
 class Statsmodels(Backend):
-    """statsmodels' mixed models: pure Python, installed with unimix.
+    """statsmodels' mixed models, in pure Python and installed with unimix.
 
-    Gaussian models by ``MixedLM``; without a random part by ``OLS``, ``GLM``, ``NegativeBinomial`` or ``BetaModel``;
-    binomial (logit) and Poisson (log) models with independent random effects by an approximate posterior.
+    Gaussian models are fitted by ``MixedLM``, and models without a random part by ``OLS``, ``GLM``,
+    ``NegativeBinomial`` or ``BetaModel``. Binomial (logit) and Poisson (log) models with independent random effects
+    have an approximate posterior.
 
     Attributes:
-        optimizer: How its likelihood is maximised: ``bfgs`` with its score, ``cobyqa`` without it, or ``auto``:
-            cobyqa for variance components with many levels per group, where a score is dear.
-        max_iterations: Limit of one search (20 times as many for an approximate posterior, whose steps are cheap).
-        restarts: How many further starts are tried when the search ended on the boundary.
-        em_steps: Cheap steps of unimix's own EM algorithm that find the first starts (and the first step's length);
-            with 0 the search starts from equal variances.
-        max_tied_rows: Largest number of rows that crossed factors (or inner levels of one outer level) may tie
-            together; time and memory grow with its square and more. Raise it if you can wait.
-        approximation: Of the posterior of a generalised mixed model, where ``method=`` is left out: ``variational``
-            (mean-field variational Bayes) or ``map`` (the joint mode and the curvature there, which exists only where
-            the data say much about every group).
-        vcp_p: Prior SD of the logarithm of a random effect's standard deviation; its median is 1.
-        fe_p: Prior SD of the fixed effects, in the columns that are fitted (orthogonal with mean square 1 when
-            ``conditioning`` is on). statsmodels' own default, 2, would shrink.
+        optimizer: Optimizer of the likelihood: ``bfgs`` with its score, ``cobyqa`` without it, or ``auto``, which takes
+            cobyqa for variance components with many levels per group, where the score is expensive.
+        max_iterations: Maximum number of iterations of one search (20 times as many for an approximate posterior, whose
+            steps are cheap).
+        restarts: Number of further starts after a search that ended on the boundary.
+        em_steps: Number of cheap steps of unimix's EM algorithm that find the first starts and the length of the first
+            step; with 0 the search starts from equal variances.
+        max_tied_rows: Largest number of rows that may be connected by crossed factors (or by inner levels of one outer
+            level); time and memory grow at least with the square of this number. Raise it if you can wait.
+        approximation: Default approximation of the posterior of a generalised mixed model: ``variational`` (mean-field
+            variational Bayes) or ``map`` (the joint mode and the curvature there, which exists only if the data say
+            much about every group).
+        vcp_p: Prior SD of the logarithm of a random effect's standard deviation, whose median is 1.
+        fe_p: Prior SD of the fixed effects, in the fitted columns (orthogonal with mean square 1 if ``conditioning`` is
+            on). statsmodels' own default, 2, would shrink the estimates.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -66,7 +68,7 @@ class Statsmodels(Backend):
         packages=("statsmodels",),
         distributions=("statsmodels",),
         url="https://www.statsmodels.org",
-        strengths="pip only, with a likelihood that is nobody else's",
+        strengths="pip only, with an independent implementation of the likelihood",
         rank=50,
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
@@ -83,7 +85,7 @@ class Statsmodels(Backend):
     fe_p: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
 
     def load(self) -> ModuleType:
-        """Import statsmodels' mixed models alone: ``statsmodels.api`` takes seconds more."""
+        """Import statsmodels' mixed models only, because ``statsmodels.api`` takes seconds longer."""
         super().load()
         try:
             return importlib.import_module("statsmodels.regression.mixed_linear_model")
@@ -94,7 +96,7 @@ class Statsmodels(Backend):
             ) from error
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """What the sheets cannot say: large tied groups, and what each generalised model of the engine lacks."""
+        """Reasons to refuse models beyond the sheets: large connected groups, and gaps of the generalised models."""
         if not design.blocks:
             return glm.limits(design, request)
         if not design.family.is_linear:
@@ -112,7 +114,7 @@ class Statsmodels(Backend):
         return [reason]
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """Lists per group, and for crossed factors matrices of all rows that are tied together."""
+        """Estimate the memory of lists per group and, for crossed factors, of matrices of all connected rows."""
         size = sizes_of(design)
         parts = {"the data": 5.5 * size.rows + 30 * size.levels}
         seconds = pace(design, size, 4.0, 0.0)
@@ -129,7 +131,7 @@ class Statsmodels(Backend):
         return "MAP" if self.approximation == "map" else "variational"
 
     def preview(self, design: Design, request: FitRequest) -> str:
-        """The call in Python, under the generated names."""
+        """Text of the call in Python, with generated names."""
         if design.family.is_linear:
             return call_text(design, request)
         if design.blocks:
@@ -172,7 +174,7 @@ class Statsmodels(Backend):
 
 
 def call_text(design: Design, request: FitRequest) -> str:
-    """What ``MixedLM`` or ``OLS`` is given, in Python."""
+    """Text of the call of ``MixedLM`` or ``OLS`` in Python."""
     x = f"X[{', '.join(f'x{j}' for j in range(design.p))}]"
     if not design.blocks:
         return f"OLS(y, {x}).fit()"
@@ -196,7 +198,7 @@ def call_text(design: Design, request: FitRequest) -> str:
 def read(
     engine: ModuleType, likelihood: Likelihood, problem: Problem, layout: Layout, optimum: Optimum, em_steps: int
 ) -> Estimates:
-    """Take statsmodels' estimates at the optimum; what it lacks or gets wrong is computed from them."""
+    """Read statsmodels' estimates at the optimum, and compute quantities that it lacks or gets wrong from them."""
     design, request = problem.design, problem.request
     model = likelihood.model
     parameters = likelihood.parameters(optimum.point)
@@ -219,13 +221,13 @@ def read(
         if left > 10 * WORTHWHILE:
             complaints.append(
                 f"variances are more than {EXTREME**2:g} times the residual's, and statsmodels' likelihood is too "
-                f"rough there: about {left:.2g} log-likelihood is left to gain"
+                f"inaccurate there: a Newton step would raise the log-likelihood by about {left:.2g}"
             )
     provenance = {
         "std_error": "(X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
         "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates (it has none at zero "
         "variances)",
-        "optimum": f"statsmodels' likelihood{told(optimum, likelihood)}",
+        "optimum": f"statsmodels' likelihood{how_found(optimum, likelihood)}",
         **({"start": f"{em_steps} EM steps by unimix"} if em_steps else {}),
     }
     return Estimates(
@@ -246,8 +248,8 @@ def read(
     )
 
 
-def told(optimum: Optimum, likelihood: Likelihood) -> str:
-    """How the optimum was found, in words."""
+def how_found(optimum: Optimum, likelihood: Likelihood) -> str:
+    """Text about how the optimum was found."""
     starts = f", best of {optimum.searches} starts" if optimum.searches > 1 else ""
     return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}"
 
@@ -255,7 +257,7 @@ def told(optimum: Optimum, likelihood: Likelihood) -> str:
 def native(
     engine: ModuleType, model: Any, parameters: Any, scale: float, beta_cov: FloatArray, *, converged: bool
 ) -> Any:
-    """A ``MixedLMResults`` at the optimum, as ``MixedLM.fit`` makes it; no standard errors of variances (NaN)."""
+    """Make a ``MixedLMResults`` at the optimum, as ``MixedLM.fit`` does, with NaN as standard errors of variances."""
     size = model.k_fe + model.k_re2 + model.k_vc
     cov = np.full((size, size), np.nan)
     cov[: model.k_fe, : model.k_fe] = beta_cov / scale

@@ -1,8 +1,8 @@
-"""Generalised mixed models: statsmodels' BinomialBayesMixedGLM and PoissonBayesMixedGLM by arrays.
+"""Generalised mixed models by statsmodels' BinomialBayesMixedGLM and PoissonBayesMixedGLM.
 
-Their evidence lower bound and log posterior, with their gradients, are maximised here and not by ``fit_vb`` and
-``fit_map``. The model is handed over in conditioned columns, which makes the fixed effects nearly independent in the
-posterior, as the mean-field approximation takes them to be.
+unimix maximises their evidence lower bound and log posterior with their gradients, instead of ``fit_vb`` and
+``fit_map``. The columns are conditioned, which makes the fixed effects nearly independent in the posterior, as the
+mean-field approximation assumes.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 SHORT = 1.5
-"""Factor by which mean-field standard errors may fall short before the result says so."""
+"""Factor by which mean-field standard errors may be too small before the result says so."""
 MOST_TRIALS = 1_000_000
 MOST_UNKNOWNS = 4000
-"""Of a MAP, whose curvature is a dense matrix."""
+"""Largest number of effects for a MAP, whose curvature is a dense matrix."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the models are told.
+    """Settings of the models.
 
     Attributes:
         vcp_p: Prior SD of the logarithms of the SDs.
         fe_p: Prior SD of the fixed effects.
-        max_iterations: Of one search.
+        max_iterations: Maximum number of iterations of one search.
         conditioned: Whether the columns are conditioned.
     """
 
@@ -55,7 +55,7 @@ class Settings:
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
-    """Why a generalised mixed model is refused beyond the sheets, if so."""
+    """Reasons to refuse a generalised mixed model beyond the sheets."""
     found = []
     engine = "BinomialBayesMixedGLM" if design.family.name == "binomial" else "PoissonBayesMixedGLM"
     wide = [b for b in design.blocks if b.q > 1]
@@ -84,7 +84,7 @@ def limits(design: Design, request: FitRequest) -> list[str]:
 
 
 def call_text(design: Design, method: str, vcp_p: float, fe_p: float) -> str:
-    """What statsmodels is given, in Python, under the generated names."""
+    """Text of the call in Python, with generated names."""
     engine = "BinomialBayesMixedGLM" if design.family.name == "binomial" else "PoissonBayesMixedGLM"
     x = f"X[{', '.join(f'x{j}' for j in range(design.p))}]"
     z = ", ".join(f"z{k}_0 by g{k}" for k in range(len(design.blocks)))
@@ -93,10 +93,10 @@ def call_text(design: Design, method: str, vcp_p: float, fe_p: float) -> str:
 
 
 def build_model(design: Design, vcp_p: float, fe_p: float) -> Any:
-    """Make the engine's model; trials become a row each.
+    """Make statsmodels' model, with one row per trial.
 
     Args:
-        design: Of independent blocks.
+        design: Design with independent blocks.
         vcp_p: Prior SD of the log SDs.
         fe_p: Prior SD of the fixed effects.
     """
@@ -114,7 +114,7 @@ def build_model(design: Design, vcp_p: float, fe_p: float) -> Any:
 
 
 def expand_trials(design: Design) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Row and outcome, 0 or 1, of every single trial, shapes (trials,)."""
+    """Row index and outcome, 0 or 1, of every single trial, shapes (trials,)."""
     trials = np.ones(design.n) if design.trials is None else design.trials
     counts = np.column_stack([np.round(design.y * trials), trials - np.round(design.y * trials)]).astype(np.int64)
     rows = np.repeat(np.arange(design.n), counts.sum(axis=1))
@@ -123,7 +123,7 @@ def expand_trials(design: Design) -> tuple[npt.NDArray[np.int64], FloatArray]:
 
 
 def fit_approximation(problem: Problem, settings: Settings) -> Estimates:
-    """Approximate the posterior by ``request.method``, variational or MAP; a search that fails is a status."""
+    """Approximate the posterior by ``request.method``, variational or MAP; a failed search is reported as a status."""
     design = problem.design
     model = build_model(design, settings.vcp_p, settings.fe_p)
     search = search_bound if problem.request.method == "variational" else search_mode
@@ -176,7 +176,7 @@ def _read(model: Any, problem: Problem, settings: Settings, found: Found) -> Est
 def _short_errors(
     problem: Problem, mean: FloatArray, covariances: tuple[FloatArray, ...], errors: FloatArray
 ) -> list[str]:
-    """Say where the curvature at the estimates, with fixed and group effects together, gives larger errors."""
+    """Messages about standard errors that are too small compared with the joint curvature at the estimates."""
     design = problem.design
     eta, first = design.x @ mean[: design.p], design.p + len(design.blocks)
     for block in design.blocks:
@@ -189,11 +189,11 @@ def _short_errors(
     short = [f"{n} ({r:.1f} times)" for n, r in zip(design.fixed_names, ratio, strict=True) if r > SHORT]
     if not short:
         return []
-    told = (
+    message = (
         "the variational approximation treats fixed and group effects as independent, which makes standard errors too "
         f"small: with their correlations those of {listing(short)} are larger"
     )
-    return [told]
+    return [message]
 
 
 def _priors(design: Design, settings: Settings) -> dict[str, str]:
@@ -207,27 +207,27 @@ def _priors(design: Design, settings: Settings) -> dict[str, str]:
 
 
 def _provenance(problem: Problem, found: Found, *, variational: bool) -> dict[str, str]:
-    told = {
+    provenance = {
         "variances": "squares of exp(mean of the log SD under the approximation), which is the median of the SD",
         "interval": "normal quantiles of the approximate posterior, by unimix",
     }
     if variational:
-        told |= {
+        provenance |= {
             "optimum": f"statsmodels' evidence lower bound ({found.value:.6g}) maximised by unimix, best of 2 starts",
             "std_error": "of the mean-field approximation, in which no two parameters are correlated (fixed effects in "
             "the columns that are fitted): often too small",
         }
     else:
-        told |= {
+        provenance |= {
             "optimum": f"statsmodels' log posterior density ({found.value:.6g}) maximised by unimix, best of 2 starts: "
             "the mode of fixed effects, log SDs and group effects together, away from the one at zero SDs",
             "std_error": "inverse of minus the Hessian of the log density at the mode",
         }
     if problem.design.trials is not None and not (problem.design.trials == 1).all():
-        told["trials"] = "emulated: every trial a row of its own, 0 or 1 (exact for the posterior)"
+        provenance["trials"] = "emulated: every trial a row of its own, 0 or 1 (exact for the posterior)"
     if variational and problem.design.family.name == "poisson":
-        told["estimate"] = (
+        provenance["estimate"] = (
             "statsmodels integrates by 10 nodes, which leaves an error of up to 0.1 % in expected counts: more than a "
             "tenth of a standard error when there are more than 10,000 counts in all"
         )
-    return told
+    return provenance

@@ -1,4 +1,4 @@
-"""What statsmodels can and cannot fit, feature by feature and family by family."""
+"""Capability and family sheets of statsmodels."""
 
 from __future__ import annotations
 

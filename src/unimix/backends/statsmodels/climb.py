@@ -1,9 +1,9 @@
-"""The searches for an approximate posterior of a generalised mixed model: statsmodels' functions, climbed and checked.
+"""Maximisation of statsmodels' objectives for the approximate posterior of a generalised mixed model, with checks.
 
-``fit_vb`` and ``fit_map`` start at random, clip the start that they are given, and call a search converged whose
-gradient is far from zero. The joint density of effects and log SDs has a peak at zero SDs, higher than any other, which
-the number of effects makes (their densities grow without bound as they vanish together) and not the data; ``fit_map``
-ends there.
+``fit_vb`` and ``fit_map`` start at random, clip the start that they receive, and report convergence although the
+gradient is far from zero. The joint density of effects and log SDs has its highest peak at zero SDs. This peak comes
+from the number of effects, whose densities grow without bound as they vanish together, and not from the data;
+``fit_map`` ends there.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ FloatArray = npt.NDArray[np.float64]
 Objective = Callable[[FloatArray], tuple[float, FloatArray]]
 
 NEGLIGIBLE = 1e-4
-"""Gain that a search must not leave behind, in units of the bound or the log density."""
+"""Remaining improvement that a search must not exceed, in units of the bound or the log density."""
 COLLAPSED = 0.2
-"""Mean square of the effects, in units of their variance, below which a mode is the one at zero SDs."""
+"""Mean square of the effects, in units of their variance, below which a mode counts as that at zero SDs."""
 NARROWEST = 8.0
-"""Bound of the log SDs of a MAP, either way."""
+"""Bound on the absolute log SDs of a MAP."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where a search ended.
+    """Result of a search.
 
     Attributes:
-        mean: Fixed effects, log SDs, effects; shape (k,).
-        cov: Their variances (k,), or their covariance matrix (k, k).
-        value: Bound or log density there.
-        slope: Largest derivative by a parameter in units of its posterior SD.
-        complaints: Why it does not count as converged.
-        result: The optimizer's own words.
+        mean: Fixed effects, log SDs and group effects, shape (k,).
+        cov: Variances (k,) of these parameters, or their covariance matrix (k, k).
+        value: Bound or log density at the result.
+        slope: Largest derivative with respect to a parameter, in units of its posterior SD.
+        complaints: Reasons why the search does not count as converged.
+        result: Result object of the optimizer.
     """
 
     mean: FloatArray
@@ -56,7 +56,7 @@ class Found:
 
 
 def find_starts(design: Design) -> list[tuple[FloatArray, FloatArray]]:
-    """Means and SDs to start from: the conditional modes at small and at large variances."""
+    """Starting means and SDs: the conditional modes at small and at large variances."""
     beta = fisher_scoring(design)
     information = row_log_likelihood(design, np.empty(0), design.x @ beta).expected.sum()
     errors = np.full(len(beta), 1 / np.sqrt(max(float(information), 1e-6)))
@@ -80,7 +80,7 @@ def _climb(
     bound: FloatArray | float = np.inf,
     stop: Callable[[FloatArray], bool] | None = None,
 ) -> OptimizeResult:
-    """Minimise from a start in units of ``scale``; ``x`` and ``jac`` come back in the parameters' own units."""
+    """Minimise from a start in units of ``scale``; ``x`` and ``jac`` of the result are in the parameters' own units."""
     steps = 0
 
     def look(step: FloatArray) -> None:
@@ -142,11 +142,11 @@ def search_bound(model: Any, design: Design, limit: int) -> Found:
 def _left(left: float, what: str) -> str:
     if not np.isfinite(left):
         return f"the search ended where the {what} has no value"
-    return f"the search stopped short of the optimum: about {left:.2g} of the {what} is left to gain"
+    return f"the search stopped short of the optimum: a Newton step would raise the {what} by about {left:.2g}"
 
 
 def search_mode(model: Any, design: Design, limit: int) -> Found:
-    """Maximise the joint density of fixed effects, log SDs and effects; of two modes the one away from zero SDs."""
+    """Maximise the joint density of fixed effects, log SDs and effects, and take the mode away from zero SDs."""
     numdiff = importlib.import_module("statsmodels.tools.numdiff")
     p, c = design.p, len(design.blocks)
     bound = np.full(p + c + sum(b.n_levels for b in design.blocks), np.inf)
@@ -192,7 +192,7 @@ def search_mode(model: Any, design: Design, limit: int) -> Found:
 
 
 def _collapsed(at: FloatArray, design: Design, share: float = COLLAPSED) -> list[str]:
-    """Grouping factors whose effects are far smaller than their SD says: the mode at zero."""
+    """Grouping factors whose effects are far smaller than their SD implies, as at the mode at zero SDs."""
     found, first = [], design.p + len(design.blocks)
     for k, block in enumerate(design.blocks):
         effects = at[first : first + block.n_levels]

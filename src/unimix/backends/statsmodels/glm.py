@@ -1,7 +1,8 @@
-"""Generalised models without group effects: statsmodels' GLM, NegativeBinomial and BetaModel by arrays.
+"""Generalised models without group effects, by statsmodels' GLM, NegativeBinomial and BetaModel.
 
-GLM's iterations have no step control and their `converged` is a difference of deviances; they are followed by a look at
-the score, and where they fail they start once more from coefficients inside the range of the link.
+The iterations of GLM have no step control, and its ``converged`` is based on a difference of deviances. unimix
+therefore checks the score at the end, and starts failed iterations again from coefficients inside the range of the
+link.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _FAMILIES = {
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
-    """Why a model without group effects is refused beyond the sheets, if so."""
+    """Reasons to refuse a model without group effects beyond the sheets."""
     found = []
     if request.method in ("variational", "MAP", "posterior"):
         found.append(
@@ -55,7 +56,7 @@ def limits(design: Design, request: FitRequest) -> list[str]:
 
 
 def call_text(design: Design) -> str:
-    """What statsmodels is given, in Python, under the generated names."""
+    """Text of the call in Python, with generated names."""
     family, x = design.family, f"X[{', '.join(f'x{j}' for j in range(design.p))}]"
     offset = ", offset=off" if design.offset is not None else ""
     if family.name == "negative_binomial":
@@ -69,11 +70,11 @@ def call_text(design: Design) -> str:
 
 
 def fit_plain(problem: Problem, max_iterations: int) -> Estimates:
-    """Fit a generalised model without group effects; a search that fails is a status.
+    """Fit a generalised model without group effects; a failed search is reported as a status.
 
     Args:
-        problem: Without blocks.
-        max_iterations: Of one search.
+        problem: The model, without blocks, and the request.
+        max_iterations: Maximum number of iterations of one search.
     """
     design = problem.design
     if not design.p:
@@ -87,7 +88,7 @@ def fit_plain(problem: Problem, max_iterations: int) -> Estimates:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One search: the engine's results, or its words; and what a step of Fisher's would still gain."""
+    """Result of one search, or the message of its failure, and the remaining improvement of a Fisher scoring step."""
 
     results: Any
     gain: float
@@ -114,7 +115,7 @@ def _build_glm(design: Design) -> Any:
 def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
     design, request = problem.design, problem.request
     with warnings.catch_warnings():
-        # Links that can leave the range of the mean are warned of at every fit; here the range is checked.
+        # statsmodels warns at every fit with a link that can leave the range of the mean; unimix checks the range.
         warnings.filterwarnings("ignore", message="The .* link function does not respect the domain")
         warnings.filterwarnings("ignore", category=RuntimeWarning)
         model = _build_glm(design)
@@ -129,13 +130,12 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
     if results is None:
         return where_it_failed(design, attempt.words)
     beta = np.asarray(results.params, dtype=np.float64)
-    told: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     if not np.isfinite(attempt.gain):
-        told = ("the search ended where no maximum of the likelihood is near",)
+        messages = ("the search ended where no maximum of the likelihood is near",)
     elif attempt.gain > WORTHWHILE:
-        told = (
-            f"the iterations stopped short of the optimum: about {attempt.gain:.2g} log-likelihood is left to gain",
-        )
+        step = f"a Fisher step would raise the log-likelihood by about {attempt.gain:.2g}"
+        messages = (f"the iterations stopped short of the optimum: {step}",)
     found = Estimates(
         beta=beta,
         beta_cov=np.asarray(results.cov_params(), dtype=np.float64).reshape(design.p, design.p),
@@ -144,10 +144,10 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
         modes=(),
         mode_covs=(),
         log_likelihood=None,
-        converged=not told,
+        converged=not messages,
         df_method="normal",
         singular=False,
-        messages=told,
+        messages=messages,
         provenance=provenance,
         native=results,
     )
@@ -155,7 +155,7 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
         return replace(found, log_likelihood=float(results.llf))
     value, log_likelihood = profile_dispersion(design, fixed_predictor(design, beta))
     z, name = request.df_method == "normal", design.family.parameters[0]
-    factor, left, told_copies = as_copies(design)
+    factor, left, copies_note = as_copies(design)
     return replace(
         found,
         beta_cov=factor * found.beta_cov,
@@ -169,13 +169,13 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
             **provenance,
             "dispersion, log_likelihood": "by maximum likelihood given the coefficients, by unimix: statsmodels' llf "
             "of a GLM takes the Pearson estimate of the dispersion",
-            "std_error": "statsmodels', with the Pearson estimate of the dispersion" + told_copies,
+            "std_error": "statsmodels', with the Pearson estimate of the dispersion" + copies_note,
         },
     )
 
 
 def _attempt_glm(model: Any, design: Design, start: FloatArray | None, max_iterations: int) -> _Attempt:
-    """Iterate until the coefficients rest, and measure what is left."""
+    """Iterate until the coefficients are stable, and compute the remaining improvement."""
     mean = float(np.abs(design.y).mean())
     mean = float(np.clip(mean, 1e-3, 0.999)) if design.family.response == "binomial" else max(mean, 1e-100)
     size = 1.0 + abs(float(LINKS[design.family.link].forward(np.array(mean))))
@@ -199,7 +199,7 @@ def _is_possible(design: Design, eta: FloatArray) -> bool:
 
 
 def left_to_gain(design: Design, beta: FloatArray) -> float:
-    """Log-likelihood that a Fisher step from these coefficients (p,) promises; infinite where no maximum is near."""
+    """Remaining improvement of a Fisher step from coefficients (p,); infinity if no maximum is near."""
     eta = fixed_predictor(design, beta)
     if not _is_possible(design, eta):
         return np.inf
@@ -207,7 +207,7 @@ def left_to_gain(design: Design, beta: FloatArray) -> float:
     rows = row_log_likelihood(design, likely, eta)
     if not np.isfinite(rows.observed).all() or not np.isfinite(rows.expected).all():
         return np.inf
-    # The derivative by coefficients and dispersion vanishes with the score: the coefficients' block decides.
+    # The mixed derivative with the dispersion vanishes with the score, so that the coefficients' block suffices.
     curvature = np.linalg.eigvalsh(design.x.T @ (rows.observed[:, None] * design.x))
     score = design.x.T @ rows.score
     try:
@@ -218,7 +218,7 @@ def left_to_gain(design: Design, beta: FloatArray) -> float:
 
 
 def _without_coefficients(design: Design) -> Estimates:
-    """A model whose expected values are given: at most a dispersion parameter is left."""
+    """Fit a model without coefficients, which has at most a dispersion parameter."""
     family, eta = design.family, fixed_predictor(design, np.empty(0))
     parameters, sigma = {}, 1.0
     if family.parameters:

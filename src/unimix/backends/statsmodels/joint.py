@@ -1,4 +1,4 @@
-"""Models whose dispersion statsmodels maximises with the coefficients: NegativeBinomial and BetaModel."""
+"""Models whose dispersion statsmodels estimates jointly with the coefficients: NegativeBinomial and BetaModel."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 WORTHWHILE = 1e-8
-"""Log-likelihood that a search must not leave behind: a ten-thousandth of a standard error."""
+"""Remaining improvement that a search must not exceed; it moves estimates by about 1e-4 standard errors."""
 BOUNDLESS = 1e6
-"""Theta (or 1 / alpha) beyond which counts are not overdispersed."""
+"""Value of theta (or 1 / alpha) above which counts are not overdispersed."""
 _NOT_OVERDISPERSED = (
     "the counts are not overdispersed: the variance is that of a Poisson distribution, and the dispersion parameter "
     "has no estimate inside its range. Use family='poisson'"
@@ -42,7 +42,7 @@ LINK_NAMES = {
 
 
 def where_it_failed(design: Design, words: str) -> Estimates:
-    """What can be said of a model that statsmodels gave up on: where unimix's own Fisher scoring ends."""
+    """Result for a model that statsmodels failed to fit: the end of unimix's own Fisher scoring, not converged."""
     beta = fisher_scoring(design)
     eta = fixed_predictor(design, beta)
     scale = np.array([1.0] * len(design.family.parameters))
@@ -65,7 +65,7 @@ def where_it_failed(design: Design, words: str) -> Estimates:
 
 
 def fit_jointly(design: Design, max_iterations: int) -> Estimates:
-    """Negative binomial or beta: quasi-Newton, then Newton's own steps on the engine's score and Hessian."""
+    """Fit a negative binomial or beta model by quasi-Newton steps, then Newton steps with statsmodels' derivatives."""
     beta_model = design.family.name == "beta"
     build, name = (_build_beta, "precision") if beta_model else (_build_nb, design.family.parameters[0])
     model = build(design)
@@ -88,13 +88,14 @@ def fit_jointly(design: Design, max_iterations: int) -> Estimates:
         return where_it_failed(design, words)
     gain, at, results = best
     value = float(np.exp(at[-1])) if beta_model else float(at[-1])
-    told: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     if not beta_model and value < 1 / BOUNDLESS:
-        told = (_NOT_OVERDISPERSED,)
+        messages = (_NOT_OVERDISPERSED,)
         value = max(value, 1e-12)
     elif gain > WORTHWHILE:
-        left = f"about {gain:.2g} log-likelihood is left to gain" if np.isfinite(gain) else "no maximum is near"
-        told = (f"the search stopped short of the optimum: {left}",)
+        step = f"a Newton step would raise the log-likelihood by about {gain:.2g}"
+        left = step if np.isfinite(gain) else "no maximum is near"
+        messages = (f"the search stopped short of the optimum: {left}",)
     values, vectors = np.linalg.eigh(-np.nan_to_num(np.asarray(model.hessian(at), dtype=np.float64)))
     covariance = (vectors / np.maximum(np.abs(values), 1e-10)) @ vectors.T
     dispersion = 1 / value if name == "theta" else value
@@ -117,12 +118,12 @@ def fit_jointly(design: Design, max_iterations: int) -> Estimates:
         modes=(),
         mode_covs=(),
         log_likelihood=log_likelihood if np.isfinite(log_likelihood) else None,
-        converged=not told,
+        converged=not messages,
         parameters={name: dispersion},
         std_error_kind="observed information",
         df_method="normal",
         singular=False,
-        messages=told,
+        messages=messages,
         provenance=provenance,
         native=results,
     )
@@ -142,7 +143,7 @@ def _build_beta(design: Design) -> Any:
 
 
 def _likely_start(design: Design) -> FloatArray:
-    """Coefficients of unimix's Fisher scoring and the dispersion that suits them, as statsmodels takes them."""
+    """Coefficients from unimix's Fisher scoring and the dispersion given them, in statsmodels' parametrization."""
     beta = fisher_scoring(design)
     value = profile_dispersion(design, fixed_predictor(design, beta))[0]
     last = {"beta": np.log(value), "negative_binomial": 1 / value}.get(design.family.label, value)
@@ -150,12 +151,12 @@ def _likely_start(design: Design) -> FloatArray:
 
 
 def _polish(model: Any, at: FloatArray, rounds: int, unbounded: bool) -> tuple[FloatArray, float]:
-    """Newton steps on the engine's log-likelihood; returns where they end and what is left to gain there.
+    """Take Newton steps on statsmodels' log likelihood; return the final point and the remaining improvement.
 
     Args:
-        model: With loglike, score and hessian.
-        at: Where to start, shape (k,).
-        rounds: Limit.
+        model: Model with methods loglike, score and hessian.
+        at: Starting point, shape (k,).
+        rounds: Maximum number of steps.
         unbounded: Whether the last parameter may have any sign.
     """
     here, gain = float(model.loglike(at)), np.inf

@@ -1,4 +1,4 @@
-"""A design as statsmodels' MixedLM takes it: which rows form a group, which block is ``exog_re``, which ``exog_vc``."""
+"""Conversion of a design to statsmodels' MixedLM: groups of rows, and blocks as ``exog_re`` or ``exog_vc``."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 FLOOR = 1e-9
-"""Added to relative variances, which statsmodels inverts (``get_fe_params`` takes those below 1e-10 as infinite)."""
+"""Constant added to relative variances, which statsmodels inverts (values below 1e-10 count as infinite there)."""
 
 CHEAP_CELLS = 20_000
-"""Rows times levels of one group of all rows up to which the score is worth its cost."""
+"""Largest product of rows and levels, in one group of all rows, for which the score is worth its cost."""
 
 DENSE_LEVELS = 80
-"""Levels per group up to which a one-hot matrix is dense; above, sparse likelihoods are several times faster."""
+"""Levels per group up to which indicator matrices are dense; above, sparse likelihoods are several times faster."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each block of random effects goes.
+    """Place of each block of random effects in MixedLM.
 
     Attributes:
-        groups: Independent set of rows that a row belongs to, shape (n,).
-        n_groups: Number of such sets.
+        groups: Index of the independent set of rows to which each row belongs, shape (n,).
+        n_groups: Number of independent sets.
         slope: Index of the block that is ``exog_re`` (its levels are the groups), or None.
         components: Indices of the one-column blocks that are variance components.
-        units: Per block the SD of an effect that contributes one residual SD, 1 / root mean square of its columns,
+        units: SDs of effects that contribute one residual SD, 1 / root mean square of the columns, for each block,
             shapes (q,); ones for conditioned columns.
     """
 
@@ -46,17 +46,17 @@ class Layout:
 
     @property
     def largest(self) -> int:
-        """Rows of the largest group."""
+        """Number of rows of the largest group."""
         return int(np.bincount(self.groups).max())
 
     def is_costly(self, blocks: tuple[RandomBlock, ...]) -> bool:
-        """Whether a score costs many likelihoods: one group of all rows with many levels."""
+        """Whether the score costs as much as many likelihoods, as in one group of all rows with many levels."""
         levels = sum(blocks[k].n_levels for k in self.components)
         return self.n_groups == 1 and levels * len(self.groups) > CHEAP_CELLS
 
 
 def lay_out(design: Design) -> Layout:
-    """Split the rows as finely as the factors allow, and find the block that varies over exactly these groups."""
+    """Split the rows into as many groups as the factors allow, and find the block that varies over these groups."""
     (count, sets), blocks = design.tied, design.blocks
     outer = [k for k, b in enumerate(blocks) if b.n_levels == count]
     slope = max(outer, key=lambda k: blocks[k].q, default=None)
@@ -66,13 +66,13 @@ def lay_out(design: Design) -> Layout:
 
 
 def build_model(engine: ModuleType, design: Design, layout: Layout, *, reml: bool) -> Any:
-    """Make the ``MixedLM``; nothing is fitted.
+    """Make the ``MixedLM`` without fitting it.
 
     Args:
-        engine: ``statsmodels.regression.mixed_linear_model``.
-        design: Without weights or offset.
-        layout: From :func:`lay_out`.
-        reml: Criterion.
+        engine: The module ``statsmodels.regression.mixed_linear_model``.
+        design: Design without weights or offset.
+        layout: Result of :func:`lay_out`.
+        reml: Whether to use the restricted likelihood.
     """
     slope = None if layout.slope is None else design.blocks[layout.slope].z
     order = np.argsort(layout.groups, kind="stable")
@@ -83,14 +83,14 @@ def build_model(engine: ModuleType, design: Design, layout: Layout, *, reml: boo
         names = [[[f"v{k}_{j}" for j in range(m.shape[1])] for m in per] for k, per in enumerate(mats)]
         variances = engine.VCSpec([f"v{k}" for k in range(len(mats))], names, mats)
     model = engine.MixedLM(design.y, design.x, groups=layout.groups, exog_re=slope, exog_vc=variances)
-    # What MixedLM.fit sets before it evaluates its likelihood; index arrays instead of lists halve its time.
+    # MixedLM.fit sets these before it evaluates its likelihood; index arrays instead of lists halve the time.
     model.reml, model.cov_pen, model.fe_pen, model._freepat, model._cov_sing = reml, None, None, None, 0
     model.row_indices = dict(zip(model.group_labels, rows, strict=True))
     return model
 
 
 def _columns(block: RandomBlock, rows: list[IntArray]) -> list[Any]:
-    """One column per level that occurs in a group: the block's z in the level's rows, else 0."""
+    """One column per level in a group: the block's z in the rows of the level, and 0 in other rows."""
     made: list[Any] = []
     for picked in rows:
         levels, local = np.unique(block.codes[picked], return_inverse=True)
@@ -102,7 +102,7 @@ def _columns(block: RandomBlock, rows: list[IntArray]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Point:
-    """A value of the covariance parameters, relative to the residual variance and in the layout's units.
+    """Values of the covariance parameters, relative to the residual variance and in the units of the layout.
 
     Attributes:
         root: Lower triangular factor of ``exog_re``'s covariance, shape (q, q).
@@ -118,7 +118,7 @@ class Point:
 
     @classmethod
     def unpack(cls, values: FloatArray, q: int) -> Point:
-        """Undo :meth:`pack`."""
+        """Inverse of :meth:`pack`."""
         root = np.zeros((q, q))
         size = q * (q + 1) // 2
         root[np.tril_indices(q)] = values[:size]
@@ -126,7 +126,7 @@ class Point:
 
     @property
     def covariance(self) -> FloatArray:
-        """Root times its transpose, shape (q, q)."""
+        """Covariance matrix, root times its transpose, shape (q, q)."""
         return self.root @ self.root.T
 
 
@@ -142,13 +142,13 @@ def blocks_of(point: Point, layout: Layout) -> tuple[FloatArray, ...]:
 
 
 class Likelihood:
-    """statsmodels' own likelihood and score as functions of a :class:`Point`, counted.
+    """statsmodels' own likelihood and score as functions of a :class:`Point`, with a count of evaluations.
 
     Attributes:
-        model: The ``MixedLM``.
-        n: Rows.
-        q: Columns of ``exog_re``.
-        evaluations: Number of likelihoods computed.
+        model: Model of type ``MixedLM``.
+        n: Number of rows.
+        q: Number of columns of ``exog_re``.
+        evaluations: Number of likelihoods computed so far.
     """
 
     def __init__(self, engine: ModuleType, model: Any, layout: Layout) -> None:
@@ -170,7 +170,7 @@ class Likelihood:
         return self.q * (self.q + 1) // 2 + self.c
 
     def parameters(self, point: Point) -> Any:
-        """The engine's parameter object, the fixed effects profiled out."""
+        """Parameter object of statsmodels, with the fixed effects profiled out."""
         key = point.pack().tobytes()
         if key != self._at:
             root = self._re_units[:, None] * point.root
@@ -182,13 +182,13 @@ class Likelihood:
         return self._parameters
 
     def value(self, point: Point) -> float:
-        """(Restricted) log-likelihood, scale and fixed effects profiled out; -inf where it has none."""
+        """(Restricted) log likelihood with scale and fixed effects profiled out; -inf where it does not exist."""
         self.evaluations += 1
         found = float(self.model.loglike(self.parameters(point), profile_fe=False))
         return found if np.isfinite(found) else -np.inf
 
     def value_and_score(self, point: Point) -> tuple[float, FloatArray, FloatArray]:
-        """Log-likelihood; its derivative by the covariance matrix (q, q, symmetric); by the variances (c,)."""
+        """Log likelihood, and its derivatives in the covariance matrix (q, q) and in the variances (c,)."""
         parameters = self.parameters(point)
         if self._scored is not None:
             return self._scored
@@ -196,12 +196,12 @@ class Likelihood:
         _, packed, variances = self.model.score_full(parameters, calc_fe=False)
         half = np.zeros((self.q, self.q))
         half[np.tril_indices(self.q)] = packed
-        # Its derivative by an off-diagonal element moves both halves of the matrix.
+        # A derivative with respect to an off-diagonal element changes both halves of the matrix.
         by_covariance = np.outer(self._re_units, self._re_units) * (half + half.T) / 2
         self._scored = found, by_covariance, self._vc_units**2 * np.asarray(variances, dtype=np.float64)
         return self._scored
 
     def gradient(self, point: Point, by_covariance: FloatArray, by_variances: FloatArray) -> FloatArray:
-        """Chain rule to the packed parameters, shape (size,)."""
+        """Gradient in the packed parameters by the chain rule, shape (size,)."""
         root = 2 * by_covariance @ point.root
         return np.concatenate([root[np.tril_indices(self.q)], 2 * point.spread * by_variances])

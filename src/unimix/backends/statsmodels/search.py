@@ -1,10 +1,10 @@
-"""The search for the maximum of statsmodels' likelihood, and the proof that it is one.
+"""Search for the maximum of statsmodels' likelihood, with a check of the first-order conditions.
 
-statsmodels' own chain of optimizers stops short in unlucky units, returns log-likelihoods of +inf as converged at a
-zero variance, and stays on saddles. Here BFGS runs on deviance / n with its likelihood and score (COBYQA without the
-score where that is dear), L-BFGS-B finishes, and the first-order conditions of the constrained problem decide:
-with S the score by the covariance matrix C = L L', a maximum has S L = 0 and no positive direction of S in the null
-space of C.
+statsmodels' own chain of optimizers stops early in unfavourable units, reports a log likelihood of +inf at a zero
+variance as converged, and stays on saddles. unimix runs BFGS on deviance / n with statsmodels' likelihood and score
+(COBYQA without the score if it is expensive), finishes with L-BFGS-B, and checks the first-order conditions of the
+constrained problem: with S the score with respect to the covariance matrix C = L L', a maximum has S L = 0 and no
+positive direction of S in the null space of C.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from unimix.backends.statsmodels.model import Likelihood, Point
 FloatArray = npt.NDArray[np.float64]
 
 SNAP = 0.03
-"""Relative standard deviations below this are tried at exactly zero."""
+"""Relative standard deviation below which exactly zero is tried."""
 
 EAGER = 0.15
-"""The same in the midst of the search; a mistake is found by the score at the end."""
+"""Relative standard deviation below which zero is tried during the search; the score at the end shows mistakes."""
 
 EARLY = 8
-"""Iterations after which a search looks for variances that go to zero."""
+"""Number of iterations after which a search checks for variances that go to zero."""
 
 NEGLIGIBLE = 1e-6
-"""Log-likelihood that a variance must be worth to be kept from zero."""
+"""Smallest improvement of the log likelihood for which a variance is not set to zero."""
 
 WORTHWHILE = 1e-4
-"""Gain in deviance that the search must not leave behind, and by which two searches may differ."""
+"""Remaining improvement of the deviance that a search must not exceed, and largest difference of two searches."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to search.
+    """Settings of the search.
 
     Attributes:
-        optimizer: ``bfgs`` or ``cobyqa``.
-        max_iterations: Per search.
-        restarts: Further searches when one ends on the boundary.
+        optimizer: Optimizer, ``bfgs`` or ``cobyqa``.
+        max_iterations: Maximum number of iterations per search.
+        restarts: Number of further searches after one that ended on the boundary.
     """
 
     optimizer: str
@@ -55,16 +55,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where the search ended.
+    """Result of the search.
 
     Attributes:
-        point: Parameters; zero where the boundary was reached.
-        value: statsmodels' log-likelihood there.
-        gradient: Largest derivative of deviance / n by a packed parameter.
-        gain: Estimate of the deviance still to be gained.
+        point: Parameters, which are zero on the boundary.
+        value: statsmodels' log likelihood at the point.
+        gradient: Largest derivative of deviance / n with respect to a packed parameter.
+        gain: Estimate of the remaining improvement of the deviance.
         searches: Number of starts.
-        confirmed: Whether the first-order conditions hold and no other start did better without being followed.
-        complaints: Why not, in words.
+        confirmed: Whether the first-order conditions hold and no other start gave a better result.
+        complaints: Reasons why the result is not confirmed.
     """
 
     point: Point
@@ -77,19 +77,19 @@ class Optimum:
 
 
 Exact = Callable[[Point], float]
-"""Log-likelihood of a point without statsmodels' floor under the variances (it cannot evaluate zeros)."""
+"""Log likelihood of a point without statsmodels' lower bound of the variances (it cannot evaluate zeros)."""
 
 
 def search(
     likelihood: Likelihood, exact: Exact, settings: Settings, starts: Sequence[Point], curvature: FloatArray | None
 ) -> Optimum:
-    """Find the maximum from a first start, and from further ones when it lies on the boundary.
+    """Find the maximum from given starts, and from further ones if it lies on the boundary.
 
     Args:
-        likelihood: statsmodels' own.
-        exact: For variances that are exactly zero.
-        settings: How to search.
-        starts: Where to start (all of them); more follow if the best is on the boundary.
+        likelihood: statsmodels' own likelihood.
+        exact: Exact log likelihood, for variances that are exactly zero.
+        settings: Settings of the search.
+        starts: Starts, all of which are tried; more follow if the best result is on the boundary.
         curvature: Inverse Hessian of deviance / n at the first start, if known.
     """
     best: Optimum | None = None
@@ -118,13 +118,13 @@ def _on_boundary(point: Point) -> bool:
 def _climb(
     likelihood: Likelihood, exact: Exact, start: Point, settings: Settings, curvature: FloatArray | None
 ) -> Optimum:
-    """One start: search, put negligible variances to zero, leave saddles, check."""
+    """Search from one start, set negligible variances to zero, leave saddles, and check the result."""
     tolerance = 1e-3 * np.sqrt(likelihood.n / 1000) / likelihood.n
     point = start
     if settings.optimizer == "cobyqa":
         point = _cobyqa(likelihood, point, settings)
     else:
-        # A variance on its way to zero gets there at a stroke, not by hundreds of shrinking steps.
+        # A variance that tends to zero is set to zero at once instead of by hundreds of shrinking steps.
         point = _snap(point, exact, EAGER)
         point = _snap(_descend(likelihood, point, settings, tolerance, "BFGS", curvature, EARLY), exact, EAGER)
         if settings.max_iterations > EARLY:
@@ -149,7 +149,8 @@ def _climb(
     if way_up is not None:
         complaints.append("the search ended on a saddle: a zero variance wants to grow")
     if not gain <= WORTHWHILE:
-        left = f"about {gain / 2:.2g} log-likelihood to gain" if np.isfinite(gain) else "and no maximum is near"
+        step = f"a Newton step would raise it by about {gain / 2:.2g}"
+        left = step if np.isfinite(gain) else "no maximum is near"
         complaints.append(f"the gradient of the log-likelihood is not zero at the end ({left})")
     if not np.isfinite(value):
         complaints.append("statsmodels has no log-likelihood at the end of the search")
@@ -185,7 +186,7 @@ def _descend(
 
 
 def _cobyqa(likelihood: Likelihood, start: Point, settings: Settings) -> Point:
-    """Minimise the deviance of standard deviations without the score."""
+    """Minimise the deviance over standard deviations without the score."""
 
     def objective(values: FloatArray) -> float:
         value = likelihood.value(Point.unpack(values, likelihood.q))
@@ -200,7 +201,7 @@ def _cobyqa(likelihood: Likelihood, start: Point, settings: Settings) -> Point:
 
 
 def _snap(point: Point, exact: Exact, size: float = SNAP) -> Point:
-    """Put variances (and directions of the covariance matrix) to exactly zero where that costs nothing."""
+    """Set variances (and directions of the covariance matrix) to exactly zero if that does not lower the likelihood."""
     spread = np.abs(point.spread)
     values, directions = np.linalg.eigh(point.covariance)
     small = np.flatnonzero((values > 0) & (values < size**2))
@@ -223,9 +224,9 @@ def _snap(point: Point, exact: Exact, size: float = SNAP) -> Point:
 
 
 def triangular_root(factor: FloatArray) -> FloatArray:
-    """Lower triangular L (q, q) with L L' = F F' for a factor F (q, r), r <= q; zero columns where the rank lacks.
+    """Lower triangular L (q, q) with L L' = F F' for a factor F (q, r), r <= q; zero columns if rank is lacking.
 
-    Rows whose part outside the earlier columns is rounding (1e-7 of the row) get a zero diagonal.
+    A row whose part outside the earlier columns is rounding error (1e-7 of the row) gets a zero diagonal.
     """
     q = len(factor)
     covariance = factor @ factor.T
@@ -240,19 +241,19 @@ def triangular_root(factor: FloatArray) -> FloatArray:
 
 
 def _wider(point: Point, direction: FloatArray, t: float) -> Point:
-    """Add t to the variances of components."""
+    """Add t times a direction to the variances of the components."""
     return Point(point.root, point.spread + np.sqrt(t) * direction)
 
 
 def _longer(point: Point, direction: FloatArray, t: float) -> Point:
-    """Add t times a dyad to the covariance matrix."""
+    """Add t times the outer product of a direction to the covariance matrix."""
     return Point(triangular_root(np.column_stack([point.root, np.sqrt(t) * direction])), point.spread)
 
 
 def _way_up(
     point: Point, by_covariance: FloatArray, by_variances: FloatArray, likelihood: Likelihood, value: float
 ) -> Point | None:
-    """A better point in a direction that is zero now, if the score promises one and the likelihood agrees."""
+    """Better point in a direction with zero variance, if score and likelihood both show an improvement."""
     candidates: list[Callable[[float], Point]] = []
     for k in np.flatnonzero((point.spread == 0) & (by_variances > 0)):
         one = np.eye(likelihood.c)[k]
@@ -274,7 +275,7 @@ def _way_up(
 
 
 def _gain(likelihood: Likelihood, point: Point, gradient: FloatArray) -> float:
-    """Deviance that a Newton step promises, g'H^-1 g / 2, with H from differences of the score."""
+    """Remaining improvement of the deviance, g'H^-1 g / 2, with H from differences of the score."""
     free = np.flatnonzero(point.pack() != 0)
     g = likelihood.n * gradient[free]
     here = point.pack()

@@ -1,7 +1,7 @@
-"""Where the search starts: a few cheap EM steps, and the curvature there.
+"""Starts of the search from a few cheap EM steps, and the curvature at the start.
 
 An evaluation of statsmodels' likelihood and score loops over groups in Python; a good start and a first step of the
-right length save half of them. The end of the search is decided by statsmodels' likelihood alone.
+right length save half of the evaluations. statsmodels' likelihood alone determines the end of the search.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> list[Point]:
-    """Where to start, best first: see :func:`unimix.backends.likely_starts`.
+    """Starts, best first, from :func:`unimix.backends.likely_starts`.
 
     Args:
-        design: Without weights or offset.
-        layout: Which block is which.
-        reml: Criterion.
+        design: Design without weights or offset.
+        layout: Place of each block in MixedLM.
+        reml: Whether to use the restricted likelihood.
         steps: Number of EM steps from each maximum along the line.
     """
     found = likely_starts(design, reml=reml, steps=steps)
@@ -32,18 +32,18 @@ def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> li
 
 
 def as_point(factors: Sequence[FloatArray], layout: Layout) -> Point:
-    """Relative factors (q, q) as statsmodels' parameters."""
+    """Convert relative factors (q, q) to statsmodels' parameters."""
     scaled = [f / u[:, None] for f, u in zip(factors, layout.units, strict=True)]
     root = np.zeros((0, 0)) if layout.slope is None else scaled[layout.slope]
     return Point(root, np.array([scaled[k][0, 0] for k in layout.components]))
 
 
 def inverse_curvature(start: Point, exact: Callable[[Point], float], n: int) -> FloatArray | None:
-    """Inverse Hessian of deviance / n by differences of the exact likelihood; None where it is not convex.
+    """Inverse Hessian of deviance / n by differences of the exact likelihood; None if the deviance is not convex.
 
     Args:
-        start: Where.
-        exact: Log-likelihood of a point.
+        start: Point at which the Hessian is computed.
+        exact: Function that returns the exact log likelihood of a point.
         n: Number of rows.
     """
     q, here = len(start.root), start.pack()
