@@ -53,6 +53,15 @@ class Certificate(Printed, Part):
         best_log_likelihood: At the best known parameters, by unimix's own criterion.
         best_fixed: Fixed effects there, by term.
         best_sd: Standard deviations of the group effects there, by ``term | group``, and the residual's.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> certificate = fit.certificate()
+        >>> certificate.verdict
+        'certified'
+        >>> certificate.certified
+        True
     """
 
     backend: str
