@@ -217,12 +217,12 @@ def power(
 def _notes(states: list[str], *, given: bool) -> tuple[str, ...]:
     notes = []
     if not given:
-        notes.append("The true effect is the estimate, which is uncertain itself: value= sets another.")
+        notes.append("The true effect is the estimate, which is itself uncertain: value= sets another.")
     failed = [s for s in states if s not in ("converged", "singular", "not_converged")]
     if failed:
         notes.append(f"{len(failed)} of {len(states)} simulations failed and are left out; the first: {failed[0]}")
     if "not_converged" in states:
-        notes.append(f"{states.count('not_converged')} of {len(states)} fits did not converge, and are counted.")
+        notes.append(f"{states.count('not_converged')} of {len(states)} fits did not converge, but are counted.")
     return tuple(notes)
 
 
@@ -244,13 +244,13 @@ def _faults(
 ) -> list[str]:
     faults = []
     if value is not None and effect not in fit.fixed.terms:
-        faults.append(f"value= is of one coefficient, and {effect!r} is a term: give its coefficients as parameters=.")
+        faults.append(f"value= is for one coefficient, but {effect!r} is a term: give its coefficients as parameters=.")
     if fit.fixed.interval == "credible" and len(weights) > 1:
         faults.append(f"A posterior has no joint test of {effect!r}: name one of its coefficients.")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         faults.append(f"alpha={alpha!r}: a probability between 0 and 1, such as 0.05.")
     if isinstance(n_sim, bool) or not isinstance(n_sim, int | np.integer) or n_sim < 1:
-        faults.append(f"n_sim={n_sim!r}: a whole number of simulations, 1 at least.")
+        faults.append(f"n_sim={n_sim!r}: a whole number of simulations, at least 1.")
     if df_method is not None and df_method not in DF_METHODS:
         faults.append(f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(df_method, DF_METHODS)}")
     elif df_method in ("satterthwaite", "kenward-roger") and not (fit.family.is_linear and fit.random):
@@ -267,7 +267,7 @@ def _faults(
             if s is not None and (isinstance(s, bool) or not isinstance(s, int | np.integer) or s < least)
         ]
         if wrong or (sizes is not None and not _listed(sizes)):
-            faults.append(f"{name}={sizes!r}: whole numbers, {least} at least.")
+            faults.append(f"{name}={sizes!r}: whole numbers, at least {least}.")
     return faults
 
 
@@ -307,7 +307,9 @@ def _at(simulator: Simulator, fit: FitResult, truth: Mapping[str, float]) -> Sim
     for sd, cor, block in zip(sds, cors, fit.random, strict=True):
         np.fill_diagonal(cor, 1.0)
         if np.linalg.eigvalsh(cor)[0] < -1e-8:
-            raise OptionError(f"The correlations of {block.group} are not those of any distribution (not positive).")
+            raise OptionError(
+                f"The correlations of {block.group} do not form a correlation matrix (it is not positive semidefinite)."
+            )
         covariances.append(cor * np.outer(sd, sd))
     return replace(simulator, beta=beta, covariances=tuple(covariances), parameters=scales)
 

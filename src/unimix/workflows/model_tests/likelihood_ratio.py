@@ -136,7 +136,7 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> TableRe
     several(fits, "compare_loo")
     labels = labels_of(fits, names)
     if len(set(labels)) != len(labels):
-        raise OptionError(f"names= of {len(fits)} results, each of its own: {listing(labels)}.")
+        raise OptionError(f"names= must give each of the {len(fits)} results a name of its own: {listing(labels)}.")
     same_response(fits, families=True)
     loos = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
     with warnings.catch_warnings():

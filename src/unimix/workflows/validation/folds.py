@@ -165,7 +165,7 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     design = asked.problem(job.model.formula, job.train).design
     blocks = [b for b in design.blocks if b.group == job.group]
     columns = all_columns(design, blocks)
-    found = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
+    per_level = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
     at = [k for k, b in enumerate(design.blocks) if b.group == job.group]
     observed = design.encoding.response(job.test)
     if observed is None:
@@ -185,16 +185,16 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     values = new_columns(columns, new.x, [new.z[k] for k in at])
     refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
     alone = np.zeros(blocks[0].n_levels, dtype=bool)
-    alone[list(found.why)] = True
+    alone[list(per_level.why)] = True
     rows = np.flatnonzero(codes >= 0)
     lacking = alone[codes[rows]]
     refuse(rows[lacking], f"a {job.group} whose training rows allow no regression of their own")
     rows = rows[~lacking]
-    known = follow(values[rows], found, codes[rows])
+    known = follow(values[rows], per_level, codes[rows])
     refuse(rows[~known], f"values that no training row of the {job.group} has")
     rows = rows[known]
     if design.family.link in STEEP:
-        covariance = np.nan_to_num(found.covariance[codes[rows]])
+        covariance = np.nan_to_num(per_level.covariance[codes[rows]])
         far = np.einsum("ni,nij,nj->n", values[rows], covariance, values[rows]) > MOST_ERROR**2
         refuse(rows[far], f"a {job.group} whose own regression is all but undetermined")
         rows = rows[~far]
@@ -204,7 +204,7 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     for part in [rows] if shared else [rows[codes[rows] == level] for level in np.unique(codes[rows])]:
         if len(part):
             given = usable[part]
-            predicted = _of_levels(job, design, found, codes[part], values[part], new.offset[part], given)
+            predicted = _of_levels(job, design, per_level, codes[part], values[part], new.offset[part], given)
             _fill(job, table, given, predicted, observed[given])
     return reasons
 
@@ -238,19 +238,20 @@ def _count(reasons: dict[str, int], fault: DataError) -> None:
 def _of_levels(
     job: Job,
     design: Design,
-    found: LevelRegressions,
+    per_level: LevelRegressions,
     codes: IntArray,
     values: FloatArray,
     offset: FloatArray,
     rows: IntArray,
 ) -> Predictive:
     """The predictive distribution of rows, from the regressions of their levels."""
-    estimate, covariance = np.nan_to_num(found.estimate[codes]), np.nan_to_num(found.covariance[codes])
+    estimate, covariance = np.nan_to_num(per_level.estimate[codes]), np.nan_to_num(per_level.covariance[codes])
     centre = np.einsum("ni,ni->n", values, estimate) + offset  # x' beta_level + offset
     variance = np.einsum("ni,nij,nj->n", values, covariance, values)  # x' Cov(beta_level) x
     weights = _weights_of(job, rows) if design.family.name == "gaussian" else None
     trials = None if job.trials is None else job.trials[rows]
-    return of_normal(Rows(design.family, weights, trials, None, job.seed), centre, variance, found.parameters[codes[0]])
+    predicted_rows = Rows(design.family, weights, trials, None, job.seed)
+    return of_normal(predicted_rows, centre, variance, per_level.parameters[codes[0]])
 
 
 __all__ = ["COLUMNS", "Job", "Model", "Scored", "run"]

@@ -137,11 +137,11 @@ def cross_validate(
         Name: rmse, dtype: float64
     """
     engines, errors = registry.resolve_all(backends if backend is None else backend)
-    faults = [] if engines or errors else ["backends: name one engine at least."]
+    faults = [] if engines or errors else ["backends: name at least one engine."]
     if isinstance(pooling, str):
         faults.append(f"pooling={pooling!r}: give a list, pooling=[{pooling!r}].")
     else:
-        faults += [f"pooling: {k!r} is none of {listing(KINDS)}." for k in pooling if k not in KINDS]
+        faults += [f"pooling: {k!r} is not one of {listing(KINDS)}." for k in pooling if k not in KINDS]
     faults += filter(None, [jobs_fault(n_jobs)])
     try:
         names, own = checked_metrics(metrics)
@@ -227,8 +227,8 @@ def _same_response(at: SubsettableData, train: npt.NDArray[np.int64]) -> None:
         return
     if own.n == len(train) and not np.allclose(own.y, at.design.y[train], rtol=1e-9, atol=0.0):
         raise DataError(
-            f"The response {render(at.design.spec.response)} learns from the data: every training set would measure it "
-            "in a unit of its own, and scores could not be averaged. Make it a column of the data first."
+            f"The response {render(at.design.spec.response)} depends on the data: every training set would measure it "
+            "in other units, and scores could not be averaged. Make it a column of the data first."
         )
 
 

@@ -87,7 +87,7 @@ def _positions(part: Any, place: IntArray) -> IntArray:
     if len(at) and (at.min() < 0 or at.max() >= len(place)):
         worst = int(at.min() if at.min() < 0 else at.max())
         raise OptionError(
-            f"split= as pairs: positions go from 0 to {len(place) - 1}, and {worst} is none. Labels of a "
+            f"split= as pairs: positions go from 0 to {len(place) - 1}, so {worst} is not one. Labels of a "
             "pandas index are not positions: numpy.flatnonzero(data['x'] > 0) gives those."
         )
     used = place[at]
