@@ -147,16 +147,16 @@ def __getattr__(name: str) -> Any:
 
 
 def _where(name: str) -> str:
-    """Where a distribution is that somebody looks for at the top of the package; an empty text for any other name."""
-    if not name[:1].isupper():  # nothing is loaded for what notebooks and test runners ask of every module
+    """Hint for a prior or family that was asked for as ``unimix.Normal``; an empty text for any other name."""
+    if not name[:1].isupper():  # notebooks and test runners ask every module for such names: load nothing for them
         return ""
     rooms = {"priors": "a prior", "families": "a family"}
-    found = [
+    places = [
         f"unimix.{r}.{name} ({w})" for r, w in rooms.items() if name in importlib.import_module(f"unimix.{r}").__all__
     ]
-    return f"; it is {' or '.join(found)}" if found else ""
+    return f"; it is {' or '.join(places)}" if places else ""
 
 
 def __dir__() -> list[str]:
-    # What needs an optional package is not in __all__: `from unimix import *` must not fail without it.
+    # Names that need an optional package are not in __all__: `from unimix import *` must not fail without it.
     return sorted({*globals(), *__all__, *_HOME_OF})

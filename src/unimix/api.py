@@ -1,4 +1,4 @@
-"""fit and explain: what most calls begin with."""
+"""``fit`` and ``explain``: the two functions that most sessions begin with."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _read_call(
     """The engine of a call and its checked arguments.
 
     Raises:
-        OptionError: With every fault.
-        UnknownBackendError: If nothing but the backend is wrong.
+        OptionError: If anything in the call is wrong; the message lists every fault.
+        UnknownBackendError: If only the name of the backend is wrong.
     """
     engines, errors = registry.resolve_all([backend], given.get("options"))
     own = type(engines[0]).model_fields if engines else ()
@@ -36,7 +36,7 @@ def _read_call(
 
 
 def _refuse(given: dict[str, Any]) -> None:
-    """Raise with every fault of a call of ``fit`` that has arguments unknown to it."""
+    """Raise an error that lists every fault of a call of ``fit`` with unknown arguments."""
     backend = given.pop("backend", DEFAULT_BACKEND)
     _read_call(fit, given.pop("formula", None), given.pop("data", None), backend, given)
 
@@ -68,52 +68,69 @@ def fit(
     """Fit a linear or generalised linear mixed model with the engine of your choice.
 
     Args:
-        formula: In lme4's language: ``"y ~ x * f + (1 + x | g)"``. Without a random part an ordinary linear model.
-        data: pandas, polars, pyarrow, anything narwhals reads, or a dict of arrays; never modified.
-        backend: A name (``unimix.backends()`` lists them), a backend class or a configured instance such as
-            ``unimix.backends.Lme4(optimizer="bobyqa")``.
+        formula: The model in lme4's language: ``"y ~ x * f + (1 + x | g)"``. A formula without a random part gives an
+            ordinary (generalised) linear model.
+        data: A pandas, polars or pyarrow table, any other table that narwhals reads, or a dict of arrays. The data are
+            never modified.
+        backend: Name of the engine (``unimix.backends()`` lists them), a backend class, or a configured instance such
+            as ``unimix.backends.Lme4(optimizer="bobyqa")``.
         family: Distribution of the response: ``"binomial"``, ``"poisson(sqrt)"``, or
             ``unimix.families.Binomial(link="probit")``; ``unimix.families`` lists them.
-        method: REML or ML for Gaussian models; Laplace, AGQ (quadrature, one scalar random term), or statsmodels'
-            variational and MAP for generalised ones; posterior for PyMC. Default: REML, Laplace, posterior.
-        weights: Column or array (n,): precision weights, Var(e) = sigma^2 / w, as in lme4; numbers of trials where the
-            family is binomial; for other families a row's log-likelihood counts w times.
-        offset: Column or array (n,), added to the linear predictor.
-        contrasts: Coding per factor. A name, ``{"f": "sum"}``; hypotheses, ``{"f": {"b-a": [-1, 1, 0]}}``: one weight
-            per level, summing to zero, and the coefficient ``f[b-a]`` is that weighted sum of the level means; or the
-            coding matrix itself (array or data frame, levels x columns), as R's ``contrasts<-`` takes it.
+        method: Criterion of the estimates. Gaussian models take REML (the default) or ML; generalised models take
+            Laplace (the default), AGQ (adaptive Gauss-Hermite quadrature, for one scalar random term), or variational
+            and MAP (statsmodels); samplers take posterior.
+        weights: Name of a column, or array of shape (n,). For a Gaussian family they are precision weights,
+            Var(e) = sigma^2 / w, as in lme4; for a binomial family they are numbers of trials; for any other family
+            the log-likelihood of a row counts w times.
+        offset: Name of a column, or array of shape (n,), which is added to the linear predictor.
+        contrasts: Coding of each factor: a name, ``{"f": "sum"}``; hypotheses, ``{"f": {"b-a": [-1, 1, 0]}}``, with one
+            weight per level that sum to zero, so that the coefficient ``f[b-a]`` is that weighted sum of the level
+            means; or the coding matrix itself (array or data frame, levels x columns), as R's ``contrasts<-`` takes it.
         ziformula: Zero inflation of counts, ``"~ 1"`` or ``"~ x"``: fixed terms of the logit of the probability of a
             structural zero.
         dispformula: Fixed terms of the logarithm of the dispersion, ``"~ x"``.
-        df_method: Denominator degrees of freedom of the t tests. An engine without them reports z and says so.
-        ci_level: Probability of the intervals.
-        missing: drop rows with missing values in a used column (they are counted), or raise.
-        options: Options of the backend, when it is given by name or class.
-        priors: For PyMC: ``{"x": unimix.priors.Normal(0, 10), "sd(g)": unimix.priors.HalfNormal(5)}``.
+        df_method: Denominator degrees of freedom of the t tests. An engine that has none reports z tests and says so.
+        ci_level: Probability of the intervals, between 0 and 1.
+        missing: ``"drop"`` leaves out rows with missing values in a column of the model, and counts them; ``"raise"``
+            refuses them.
+        options: Options of the backend, where it is given by name or class.
+        priors: Prior distributions of the parameters, for samplers:
+            ``{"x": unimix.priors.Normal(0, 10), "sd(g)": unimix.priors.HalfNormal(5)}``.
         seed: Seed of the random numbers; the same seed gives the same draws.
-        progress: Show a progress bar; None means on a terminal.
-        time_limit: Seconds, a text such as ``"5 min"``, or a ``datetime.timedelta``, after which the engine is
-            stopped. The data have been read and the engine has been loaded when the clock starts.
-        memory_limit: Bytes, or a text such as ``"8 GB"``, that the fit may take beside what the session already holds:
-            a model that will need more is refused, and a fit that comes to need more is stopped. None refuses what
-            will not fit into the memory that is free; ``"none"`` refuses nothing.
-        restart: Where the certificate finds a linear mixed model short of the optimum, start the engine again from the
-            best known point. The result says that its start was borrowed.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+        time_limit: Time after which the engine is stopped: seconds, a text such as ``"5 min"``, or a
+            ``datetime.timedelta``. The clock starts when the data have been read and the engine has been loaded.
+        memory_limit: Memory that the fit may take beyond what the session already holds: bytes, or a text such as
+            ``"8 GB"``. A model that will need more is refused, and a fit that comes to need more is stopped. None
+            refuses models that do not fit into the free memory; ``"none"`` refuses nothing.
+        restart: Whether to start the engine again from the best known point where the certificate finds that a linear
+            mixed model ended short of the optimum. The result says that its start was borrowed.
 
     Returns:
-        The result, in one form whichever engine fitted: tables (``fixed_effects``, ``variance_components``,
+        The result, in the same form for every engine: tables (``fixed_effects``, ``variance_components``,
         ``group_effects``), numbers, ``predict``, ``tidy``, ``summary`` and ``to_json``.
 
     Raises:
-        FormulaError: The formula cannot be read (every fault, with its position).
-        DataError: The data do not allow the model.
-        OptionError: Arguments or options are wrong (every fault); what other packages call them is answered with the
-            name here.
-        UnknownBackendError: There is no such backend.
-        UnsupportedModelError: The engine cannot express the model; says which can.
-        EngineNotInstalledError: With the line to paste.
-        FitError: The engine failed; with its words.
-        LimitError: It was stopped at ``time_limit`` or ``memory_limit``; says what is quicker or smaller.
+        FormulaError: If the formula cannot be read; the message shows every fault at its position.
+        DataError: If the data do not allow the model.
+        OptionError: If arguments or options are wrong; the message lists every fault, and where another package's
+            name was typed, it gives the name that unimix uses.
+        UnknownBackendError: If there is no such backend.
+        UnsupportedModelError: If the engine cannot express the model; the message names the engines that can.
+        EngineNotInstalledError: If the engine is not installed; the message holds the line that installs it.
+        FitError: If the engine failed; the message quotes it.
+        LimitError: If the fit was stopped at ``time_limit`` or ``memory_limit``; the message names engines that need
+            less.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fit = um.fit("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.fixed_effects[["estimate", "std_error", "df"]].round(2)
+                   estimate  std_error    df
+        term
+        Intercept    251.41       6.82  17.0
+        Days          10.47       1.55  17.0
     """
     given = FitOptions(
         family=family,
@@ -145,13 +162,32 @@ def explain(
     """Show how a formula is read and what the engine would be given; nothing is fitted or loaded.
 
     Args:
-        formula: As for :func:`fit`.
-        data: As for :func:`fit`.
-        backend: As for :func:`fit`.
-        arguments: Every other argument of :func:`fit`: a call of it can be explained as it stands.
+        formula: The model in lme4's language, as in :func:`fit`.
+        data: A table or a dict of arrays, as in :func:`fit`.
+        backend: The engine: a name, a class or a configured instance.
+        arguments: Every other argument of :func:`fit`, so that any call of ``fit`` can be explained as it stands.
+
+    Returns:
+        The reading of the formula, the columns and groups that the engine would see, its call, the engines that can
+        fit the model, and their expected memory and time; print it.
 
     Raises:
-        FormulaError, DataError, OptionError: As for :func:`fit`.
+        FormulaError: If the formula cannot be read.
+        DataError: If the data do not allow the model.
+        OptionError: If arguments are wrong; the message lists every fault.
+
+    Example:
+        >>> import unimix as um
+        >>> print(um.explain("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")))
+        Reaction ~ 1 + Days + (1 | Subject)
+        <BLANKLINE>
+        Columns
+        role                 name       engine  first values
+        response             Reaction   y       249.6 258.7 250.8 321.4
+        fixed                Intercept  x0      1 1 1 1
+        fixed                Days       x1      0 1 2 3
+        varies over Subject  Intercept  z0_0    1 1 1 1
+        ...
     """
     engine, checked = _read_call(explain, formula, data, backend, arguments)
     problem = checked.problem(formula, data)

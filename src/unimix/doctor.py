@@ -1,8 +1,8 @@
-"""What is installed, what is broken, and the line that mends it.
+"""What is installed, what is broken, and the line that repairs it.
 
-``unimix.doctor()`` or ``python -m unimix.doctor``. What each engine needs is read from its backend and from the
-metadata of the package that provides it. No engine is imported: versions are read from metadata, and R and rpy2 are
-tried in processes of their own, so that a broken binary cannot take Python down.
+Call ``unimix.doctor()`` or run ``python -m unimix.doctor``. The requirements of each engine are read from its backend
+and from the metadata of the package that provides it. No engine is imported: versions come from metadata, and R and
+rpy2 are started in separate processes, so that a broken binary cannot crash the session.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ RPY2_PARTS = ("rpy2", "rpy2-robjects", "rpy2-rinterface")
 
 
 class Item(BaseModel):
-    """One thing that was looked at.
+    """One part of the installation: Python, R, or a package.
 
     Attributes:
-        name: What was looked at.
-        version: Version found, or None.
+        name: Name of the part.
+        version: Installed version, or None.
         status: ``ok``, ``missing`` or ``broken``.
-        message: What was found, and why it matters.
-        fix: The line to paste, or an empty string.
+        message: Description of the state, and which backends need the part.
+        fix: The line that installs or repairs it, or an empty string.
         optional: Whether every backend also runs without it.
     """
 
@@ -68,11 +68,11 @@ class Item(BaseModel):
 
 
 class Diagnosis(Printed, BaseModel):
-    """Everything that `doctor` found; printing it gives a table and the lines to paste.
+    """The report of :func:`doctor`; printing it gives a table and the lines to paste.
 
     Attributes:
-        items: What was looked at, in the order of the table.
-        needs: For each backend the names of the items that it cannot run without.
+        items: The parts of the installation, in the order of the table.
+        needs: Names of the items that each backend cannot run without, by backend.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -88,13 +88,13 @@ class Diagnosis(Printed, BaseModel):
 
     @property
     def ready(self) -> dict[str, bool]:
-        """For each registered backend whether everything it needs is in order."""
+        """Whether each registered backend can run: whether all items that it needs are in order."""
         status = {item.name: item.status for item in self.items}
         return {name: all(status.get(part) == "ok" for part in parts) for name, parts in self.needs.items()}
 
     @property
     def problems(self) -> tuple[Item, ...]:
-        """The items that are not in order, what is broken first, what is optional last."""
+        """The items that are not in order: broken ones first, optional ones last."""
         wrong = [item for item in self.items if item.status != "ok"]
         return tuple(sorted(wrong, key=lambda item: (item.optional, item.status != "broken")))
 
@@ -102,7 +102,7 @@ class Diagnosis(Printed, BaseModel):
         rows = tuple((item.name, item.version or "-", item.status, item.message) for item in self.items)
         table = TextTable(("", "version", "status", ""), rows, "llll")
         blocks: list[Block] = [table, "", self._verdict()]
-        for heading, optional in (("To mend, paste:", False), ("Optional:", True)):
+        for heading, optional in (("To repair, paste:", False), ("Optional:", True)):
             fixes: dict[str, list[str]] = {}
             for item in self.problems:
                 if item.fix and item.optional is optional:
@@ -120,13 +120,13 @@ class Diagnosis(Printed, BaseModel):
 
 
 def doctor() -> Diagnosis:
-    """Look at Python, R and all engines, and say what is broken and how to mend it.
+    """Examine Python, R and all engines, and say what is broken and how to repair it.
 
-    The engines of third parties are looked at like unimix's own. It takes two or three seconds, because R and rpy2 are
-    really started, in processes of their own.
+    Engines of third parties are examined like unimix's own. The call takes two or three seconds, because R and rpy2 are
+    started, in separate processes.
 
     Returns:
-        A `Diagnosis`; print it, or ask ``diagnosis["rpy2"].status`` and ``diagnosis.ready["lme4"]``.
+        The diagnosis. Print it, or look at single answers: ``diagnosis["rpy2"].status``, ``diagnosis.ready["lme4"]``.
 
     Example:
         >>> import unimix as um
@@ -170,11 +170,11 @@ def doctor() -> Diagnosis:
 
 
 def _engines() -> tuple[dict[str, type[Backend]], list[Item]]:
-    """The backends that are registered, and an item for each whose adapter does not import."""
+    """The registered backends, and an item for every backend whose adapter does not import."""
     try:
         from unimix.backends.registry import backend_class, registered
         from unimix.errors import EngineBrokenError
-    except ImportError:  # NumPy or pydantic is missing, which the items of the base say
+    except ImportError:  # NumPy or pydantic is missing, as other items of the table show
         return {}, []
     engines, broken = {}, []
     for name in registered():
@@ -193,7 +193,7 @@ def _requirements(extra: str, distribution: str = "unimix") -> tuple[Requirement
 
 
 def _wanted(engine: type[Backend]) -> tuple[Requirement, ...]:
-    """What an engine's extra asks for; where a third party's backend has none, the packages that it names."""
+    """The requirements of an engine: those of its extra, and packages that its backend names beyond them."""
     info = engine.info
     by_extra = _requirements(info.extra, info.distribution) if info.extra else ()
     known = {canonicalize_name(r.name) for r in (*by_extra, *_requirements(""))} | {"unimix"}
@@ -201,7 +201,7 @@ def _wanted(engine: type[Backend]) -> tuple[Requirement, ...]:
 
 
 def _needs(engine: type[Backend], wanted: Sequence[Requirement]) -> tuple[str, ...]:
-    """What an engine cannot run without, beside what every backend needs."""
+    """Names of the items that an engine cannot run without, beyond those that every backend needs."""
     parts = [r.name for r in wanted if r.name not in engine.info.optional and r.name not in RPY2_PARTS]
     in_r = engine.info.r_packages
     return (*(("R", "rpy2", *in_r) if in_r else ()), *parts)
@@ -212,7 +212,7 @@ def _core() -> list[Item]:
 
 
 def _package(needed: Requirement, users: Sequence[str], *, optional: bool = False, use: str = "") -> Item:
-    """Compare the installed version of a Python package with the bounds that unimix has for it."""
+    """Compare the installed version of a Python package with the version bounds of unimix."""
     version = installed_version(needed.name)
     wrong = fault(needed)
     use = use or f"{'optional for' if optional else 'needed by'} {', '.join(f'backend={name!r}' for name in users)}"
@@ -232,7 +232,7 @@ def _package(needed: Requirement, users: Sequence[str], *, optional: bool = Fals
 
 
 def _unmet(distribution: str) -> list[Requirement]:
-    """Requirements of an installed package that are missing or of another version, as ``pip check`` finds them."""
+    """Requirements of an installed package that are missing or have the wrong version, as in ``pip check``."""
     return [needed for needed in _requirements("", distribution) if fault(needed)]
 
 
@@ -240,7 +240,7 @@ def _unimix() -> Item:
     version = installed_version("unimix")
     if version is not None:
         return Item(name="unimix", version=version)
-    message = "runs from a folder without being installed: its backends are found through the installation"
+    message = "runs from a folder without being installed, but its backends are only known to an installed package"
     return Item(name="unimix", status="missing", message=message, fix="pip install -e .")
 
 
@@ -252,19 +252,19 @@ def _r(found: FoundR, packages: Sequence[RPackage]) -> Item:
         return Item(name="R", version=found.version, message=str(found.home))
     if found.problem:
         return Item(name="R", status="broken", message=found.problem, fix=found.fix)
-    message = "not found, neither by R_HOME nor on the PATH: the backends that run in R need it"
+    message = "found neither through R_HOME nor on the PATH; the backends that run in R need it"
     required = [p.name for p in packages if not p.optional]
     return Item(name="R", status="missing", message=message, fix=install_lines(["R", *required]))
 
 
 def _r_packages(found: FoundR, packages: Sequence[RPackage], tried: Sequence[BackendInfo]) -> list[Item]:
-    """An item for each R package that a backend requires, and for those that only some function misses."""
+    """An item for each R package that a backend requires, or that some function of a backend uses."""
     trials = {info.r_packages[0]: info.r_trial for info in tried}
     versions, faults = _ask_r(found, [p.name for p in packages], trials) if found.version else ({}, {})
     required = [p.name for p in packages if not p.optional and p.name not in versions]
     optional = [p.name for p in packages if p.optional and p.name not in versions]
     fixes: dict[str, str] = {}
-    if found.version:  # one line for all that are missing, since each takes its dependencies along
+    if found.version:  # one line installs all missing packages with their dependencies
         for absent in (required, optional):
             fixes |= dict.fromkeys(absent, install_lines(absent, found.home) if absent else "")
     beneath = {info.r_packages[0]: info.r_packages[1:] for info in tried}
@@ -277,11 +277,11 @@ def _r_packages(found: FoundR, packages: Sequence[RPackage], tried: Sequence[Bac
 def _r_package(package: RPackage, version: str | None, fix: str, broken: str, beneath: Sequence[str]) -> Item:
     name, optional = package.name, package.optional
     if version is None:
-        why = f"not installed: {package.use}" if fix else "R comes first"
+        why = f"not installed: {package.use}" if fix else "install R first"
         return Item(name=name, status="missing", message=f"R package, {why}", fix=fix, optional=optional)
     if broken:
         older = f"{' or '.join(beneath) or 'R'} was updated after {name} was built"
-        message = f"installed, but cannot fit: {broken}. Often {older}: build them again"
+        message = f"installed, but cannot fit: {broken}. The usual cause is that {older}: build them again"
         fix = cran_line([*beneath, name], source=True)
         return Item(name=name, version=version, status="broken", message=message, fix=fix)
     return Item(name=name, version=version, message=f"R package, {package.use}", optional=optional)
@@ -301,7 +301,16 @@ try_fit <- function(package, fit) {
 
 
 def _ask_r(found: FoundR, names: Sequence[str], trials: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Ask R once for the versions of the packages it has, and why those that are tried cannot fit nine rows."""
+    """Start R once for the versions of its packages, and for the errors of those that fail to fit nine rows.
+
+    Args:
+        found: The R installation.
+        names: Names of R packages.
+        trials: R code that fits a small model, by R package.
+
+    Returns:
+        Versions of the installed packages by name, and error messages of failed trials by name.
+    """
     program = found.rscript
     if program is None:
         return {}, {}
@@ -320,17 +329,19 @@ print("unimix:", r.evalr('paste(R.version$major, R.version$minor, sep = ".")')[0
 
 
 def rpy2_line(r_version: str) -> str:
-    """The line that installs the rpy2 that fits an R."""
+    """The line that installs the version of rpy2 that works with a version of R."""
     return install_line(map(Requirement, rpy2_requirements(r_version)))
 
 
 def _rpy2(found: FoundR) -> Item:
     versions = {name: installed_version(name) for name in RPY2_PARTS}
     if versions["rpy2"] is None:
-        message = "not installed: connects Python with R, for the backends that run in R"
+        message = "not installed: it connects Python with R, for the backends that run in R"
         if found.version is None:
             return Item(
-                name="rpy2", status="missing", message=f"{message}. Install R first: it decides which rpy2 fits"
+                name="rpy2",
+                status="missing",
+                message=f"{message}. Install R first: its version decides which rpy2 works",
             )
         return Item(name="rpy2", status="missing", message=message, fix=rpy2_line(found.version))
     interface = versions["rpy2-rinterface"]
@@ -340,7 +351,7 @@ def _rpy2(found: FoundR) -> Item:
         return Item(name="rpy2", version=shown, status="broken", message=message, fix=fix)
 
     if found.version is None:
-        return broken("installed, but there is no R to load: mend R first", "")
+        return broken("installed, but there is no R to load: repair R first", "")
     absent = [name for name, version in versions.items() if version is None]
     if absent:
         return broken(f"half installed: {' and '.join(absent)} is missing", rpy2_line(found.version))
@@ -358,7 +369,7 @@ def _rpy2(found: FoundR) -> Item:
 
 
 class _CallableModule(ModuleType):
-    """``unimix.doctor()`` works whether or not somebody has imported the module of the same name."""
+    """A module that can be called: ``unimix.doctor()`` works even after ``import unimix.doctor``."""
 
     def __call__(self) -> Diagnosis:
         return doctor()

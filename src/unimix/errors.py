@@ -1,4 +1,4 @@
-"""Errors of unimix: each says what happened, why, and what to type instead."""
+"""The errors of unimix. Each message says what happened, why, and what to type instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class UnimixError(Exception):
-    """Base class of everything that unimix raises on purpose."""
+    """Base class of all errors that unimix raises on purpose."""
 
 
 class DataError(UnimixError, ValueError):
@@ -20,19 +20,26 @@ class DataError(UnimixError, ValueError):
 
 
 class OptionError(UnimixError, ValueError):
-    """An argument or an option of a backend is unknown or out of range."""
+    """An argument of a function, or an option of a backend, is unknown or out of range.
+
+    Example:
+        >>> import unimix as um
+        >>> um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), REML=False)
+        Traceback (most recent call last):
+        unimix.errors.OptionError: fit has no argument 'REML'; type method='ML'.
+    """
 
 
 class UnknownBackendError(UnimixError, ValueError):
-    """No backend goes by this name."""
+    """There is no backend of this name."""
 
 
 class UnsupportedModelError(UnimixError):
     """The chosen engine cannot express the model; the message names those that can.
 
     Attributes:
-        reasons: What the engine lacks, each in words; empty where not an engine is in the way.
-        backend: The engine's name, or an empty text.
+        reasons: What the engine lacks, one phrase per reason; empty where the obstacle is not an engine.
+        backend: Name of the engine, or an empty text.
     """
 
     def __init__(self, message: str, reasons: Sequence[str] = (), backend: str = "") -> None:
@@ -42,12 +49,12 @@ class UnsupportedModelError(UnimixError):
 
 
 def brief(error: Exception) -> str:
-    """An error's text; of a refusal the reasons alone, for tables that have other engines beside it."""
+    """The text of an error in short: for a refusal only the reasons, without the list of engines that can."""
     return "; ".join(getattr(error, "reasons", ())) or str(error)
 
 
 def to_type(lines: str) -> str:
-    """Lines to type, as the end of a message: each on a line of its own, indented."""
+    """The end of a message that says what to type: the lines, indented."""
     return f"Type:\n{textwrap.indent(lines, '    ')}"
 
 
@@ -56,18 +63,18 @@ class EngineNotInstalledError(UnimixError, ImportError):
 
 
 class EngineBrokenError(UnimixError, ImportError):
-    """The engine is installed but does not load; the message says what was found and the fix."""
+    """The engine is installed but does not load; the message gives the cause and the fix."""
 
 
 class FitError(UnimixError, RuntimeError):
-    """The engine gave up; its own words are in the message."""
+    """The engine failed; the message quotes it."""
 
 
 class WorkerError(UnimixError, RuntimeError):
-    """A worker process was killed, ran out of memory or crashed, and its work is not done.
+    """A worker process was killed, ran out of memory or crashed before its work was done.
 
     Attributes:
-        unfinished: Positions of the jobs that were in hand, where they are known.
+        unfinished: Positions of the jobs that were running, where they are known.
     """
 
     def __init__(self, message: str, unfinished: Sequence[int] = ()) -> None:
@@ -79,10 +86,10 @@ class WorkerError(UnimixError, RuntimeError):
 
 
 class LimitError(FitError):
-    """The fit was stopped at one of its limits; the message says what the model was and what to type.
+    """The fit was stopped at its limit of time or memory; the message describes the model and says what to type.
 
     Attributes:
-        kind: ``"time"`` or ``"memory"``.
+        kind: The limit that was reached, ``"time"`` or ``"memory"``.
     """
 
     def __init__(self, message: str, kind: str) -> None:
@@ -94,7 +101,7 @@ class LimitError(FitError):
 
 
 class DisagreementError(UnimixError, AssertionError):
-    """Engines that should agree do not; the message holds the table and the reason."""
+    """Engines that should agree do not; the message shows the comparison and the reasons."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,8 @@ class Fault:
 
     Attributes:
         message: What is wrong and what to write instead.
-        position: 0-based offset into the formula text, or None.
-        length: Number of characters concerned.
+        position: Offset of the fault in the text of the formula, counted from 0; None if it has no single place.
+        length: Number of characters that are wrong.
     """
 
     message: str
@@ -113,11 +120,19 @@ class Fault:
 
 
 class FormulaError(UnimixError, ValueError):
-    """The formula cannot be read; every fault is shown under the text it concerns.
+    """The formula cannot be read; the message shows every fault under the part of the formula that it concerns.
 
     Attributes:
-        formula: The text as given.
-        faults: All faults found, in reading order.
+        formula: Text of the formula, as it was given.
+        faults: All faults, in reading order.
+
+    Example:
+        >>> import unimix as um
+        >>> um.fit("Reaction ~ Days + (1 | Subject", um.load_dataset("sleepstudy"))
+        Traceback (most recent call last):
+        unimix.errors.FormulaError: A closing parenthesis is missing.
+            Reaction ~ Days + (1 | Subject
+                                          ^
     """
 
     def __init__(self, formula: str, faults: Sequence[Fault]) -> None:
@@ -151,7 +166,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:
-    """Join names for a message, cutting long lists."""
+    """Join names for a message; a list longer than the limit is cut and its length is given."""
     items = [str(n) for n in names]
     more = f", ... ({len(items)} in all)" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

@@ -1,4 +1,12 @@
-"""Families of the response, for ``family=``: ``unimix.families.Gamma(link="log")``."""
+"""Families of distributions of the response, for the argument ``family=``.
+
+Example:
+    >>> import unimix as um
+    >>> sleep = um.load_dataset("sleepstudy")
+    >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep, family=um.families.Gamma(link="log"))
+    >>> fit.model.link
+    'log'
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users of other packages type, and how unimix calls it: for messages only, nothing is translated silently."""
+"""Names that other packages use, and the names of unimix, for error messages. No name is translated silently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unimix.errors import OptionError, did_you_mean, listing
 Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 _FORMULA = ("formula", "part of the formula, such as 'y ~ x + (1 + x | g)'")
-# For each foreign name the argument that stands for it, and what to say; {0} is the value given.
+# For each foreign name: the argument of unimix, and the text of the hint, in which {0} is the given value.
 _KEYWORDS: dict[str, tuple[str, str]] = {
     "re_form": ("level", "level='population' (no group effects, R's re.form = NA) or level='group' (R's NULL)"),
     "allow_new_levels": ("new_levels", "new_levels='population'"),
@@ -41,7 +41,7 @@ _KEYWORDS: dict[str, tuple[str, str]] = {
     ),
 }
 
-# The same in what is asked of a fit, where a name above does not apply.
+# The same for the methods of a fit, where no name above applies.
 _QUESTIONS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("data", "new_data", "exog", "X"), ("newdata", "newdata=...")),
     "newdata": ("at", "at={{'x': [0, 1]}}, with the values of the predictors to look at"),
@@ -59,7 +59,7 @@ _QUESTIONS: dict[str, tuple[str, str]] = {
 }
 _MORE_QUESTIONS: dict[str, tuple[str, str]] = {"nsim": ("n_sim", "n_sim={0}")}
 _FITTED_ROWS = ("data", "fitted", "frame")
-"""Names by which somebody hands the rows that were fitted to what is asked of a fit."""
+"""Arguments with which users hand the fitted data to a method of a fit."""
 
 _EFFECTS = "fit.fixed_effects"
 _ATTRIBUTES: dict[str, str] = {
@@ -99,14 +99,14 @@ _ATTRIBUTES: dict[str, str] = {
 
 
 def attribute_hint(name: str) -> str | None:
-    """How a result calls an attribute of other packages' results, as a message; None where nothing fits."""
+    """A message that gives unimix's name for an attribute of other packages' results; None if there is none."""
     meant = _ATTRIBUTES.get(name)
     return None if meant is None else f"FitResult has no attribute {name!r}; it is {meant}."
 
 
 @functools.cache
 def parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of a function's arguments, in order."""
+    """Names of the arguments of a function, in order, without ``*args`` and ``**kwargs``."""
     parameters = inspect.signature(function).parameters.values()
     return tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL))
 
@@ -120,12 +120,15 @@ def suggests_names(
 def suggests_names(
     thing: Any = None, *, path: str = "", refuse: Callable[[dict[str, Any]], object] | None = None
 ) -> Any:
-    """Answer unknown arguments of a function, or of all public methods of a class, with what to type.
+    """A decorator that answers unknown arguments with the name to type.
+
+    It applies to a function, or to all public methods of a class.
 
     Args:
         thing: The function or class.
-        path: What stands between a fit and the methods of the class, such as ``plot.``.
-        refuse: Called with all arguments by name where one of them is unknown, to raise with further faults.
+        path: Text between the fit and the name of a method of the class, such as ``plot.``.
+        refuse: Function that is called with all arguments by name if one of them is unknown, and raises an error that
+            lists the other faults of the call, too.
     """
     if thing is None:
         return functools.partial(_suggesting, path=path, refuse=refuse)
@@ -134,7 +137,7 @@ def suggests_names(
 
 def _suggesting(thing: Any, *, path: str, refuse: Callable[[dict[str, Any]], object] | None) -> Any:
     if not isinstance(thing, type):
-        owner = thing.__qualname__.split(".")[0]  # the class whose __init__ it is, or the function itself
+        owner = thing.__qualname__.split(".")[0]  # the class, if the function is its __init__; else the function
         return _answering(thing, owner if thing.__name__ == "__init__" else thing.__name__, "", refuse)
     for name, member in list(vars(thing).items()):
         if inspect.isfunction(member) and not name.startswith("_"):
@@ -145,13 +148,14 @@ def _suggesting(thing: Any, *, path: str, refuse: Callable[[dict[str, Any]], obj
 def _answering(
     function: Callable[..., Any], name: str, with_data: str, refuse: Callable[[dict[str, Any]], object] | None
 ) -> Callable[..., Any]:
-    """A function that answers unknown arguments.
+    """The function with a check of its arguments.
 
     Args:
-        function: The function; one that hands unknown arguments on answers for the rows that were fitted only.
-        name: What the user calls it.
-        with_data: How it is called on a fit with its data, where it is a method of a fit.
-        refuse: As for :func:`suggests_names`.
+        function: The function. If it takes ``**kwargs``, only arguments that hold the fitted data are checked.
+        name: Name by which the user calls the function.
+        with_data: The call of a method on a fit with its data, such as ``fit.with_data(frame).predict``; empty for a
+            function.
+        refuse: Function that raises an error for the whole call; see :func:`suggests_names`.
     """
     signature = inspect.signature(function)
     known = frozenset(parameters_of(function))
@@ -180,14 +184,14 @@ def name_faults(
     options: Iterable[str] = (),
     with_data: str = "",
 ) -> list[str]:
-    """What to type instead of arguments that a function does not have.
+    """Messages about arguments that a function does not have, with what to type instead.
 
     Args:
         function: Name of the function.
-        known: Names of its arguments.
-        unknown: Values by names that are not among them.
+        known: Names of the arguments of the function.
+        unknown: Values of the unknown arguments by name.
         options: Names of the options of the chosen backend.
-        with_data: How the function is called on a fit with its data, where it is a method of a fit.
+        with_data: The call of a method on a fit with its data; empty for a function.
     """
     return [_fault(function, name, value, known, set(options), with_data) for name, value in unknown.items()]
 
@@ -211,7 +215,7 @@ def _fault(function: str, name: str, value: object, known: Sequence[str], option
 
 
 def swapped_faults(function: str, formula: object, data: object) -> list[str]:
-    """What to type where the data frame stands in the place of the formula, and the other way round."""
+    """The message for a call in which formula and data are swapped; empty if they are not."""
     if isinstance(data, str) and not isinstance(formula, str):
         return [f"The arguments are swapped: the formula comes first, then the data. Type {function}({data!r}, data)."]
     return []

@@ -1,4 +1,12 @@
-"""Prior distributions, for ``priors=``: ``{"x": um.priors.Normal(0, 10), "sd(g)": um.priors.HalfNormal(5)}``."""
+"""Prior distributions of parameters, for the argument ``priors=`` of samplers.
+
+Example:
+    >>> import unimix as um
+    >>> priors = {"Days": um.priors.Normal(0, 10), "sd(Subject)": um.priors.HalfNormal(50)}
+    >>> sleep = um.load_dataset("sleepstudy")
+    >>> um.recommend("Reaction ~ Days + (1 | Subject)", sleep, priors=priors).call
+    "um.fit('Reaction ~ Days + (1 | Subject)', data, backend='bayes', priors=priors)"
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""R on this machine: where it is, which of its packages are used, and the lines that install what is missing.
+"""R on this machine: its folder, the R packages that unimix uses, and the lines that install what is missing.
 
-Only the standard library is used and nothing of unimix is imported, because ``scripts/setup.py`` loads this file before
+This file uses only the standard library and imports nothing from unimix, because ``scripts/setup.py`` loads it before
 anything is installed.
 """
 
@@ -38,9 +38,9 @@ class RPackage(NamedTuple):
     """An R package that unimix uses.
 
     Attributes:
-        name: Its name in R.
+        name: Name of the package in R.
         required_by: Backends that cannot fit without it.
-        missed_by: Backends that fit without it, each with what misses it, in words.
+        missed_by: Functions that need it, in words, by backends that fit without it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class RPackage(NamedTuple):
 
     @property
     def use(self) -> str:
-        """What the package is for, in words."""
+        """The use of the package, in words."""
         required = " and ".join(f"backend={name!r}" for name in self.required_by)
         missed = "; ".join(f"{what} ({backend})" for backend, what in self.missed_by.items())
         if not required:
@@ -65,39 +65,40 @@ class RPackage(NamedTuple):
 def gather_r_packages(
     required: Mapping[str, Sequence[str]], optional: Mapping[str, Mapping[str, str]]
 ) -> tuple[RPackage, ...]:
-    """The R packages of some backends: those that a backend cannot fit without come first.
+    """The R packages of several backends, required ones first.
 
     Args:
-        required: By backend, the R packages without which it cannot fit.
-        optional: By backend, R packages that it uses where they are there, each with what misses it, in words.
+        required: R packages that a backend cannot fit without, by backend.
+        optional: R packages that a backend uses if they are installed, with the function that needs each of them in
+            words, by backend.
     """
     names = dict.fromkeys(
         [*(n for packages in required.values() for n in packages), *(n for uses in optional.values() for n in uses)]
     )
-    found = [
+    packages = [
         RPackage(
             name,
-            tuple(backend for backend, packages in required.items() if name in packages),
+            tuple(backend for backend, needed in required.items() if name in needed),
             {backend: uses[name] for backend, uses in optional.items() if name in uses},
         )
         for name in names
     ]
-    return tuple(sorted(found, key=lambda package: package.optional))
+    return tuple(sorted(packages, key=lambda package: package.optional))
 
 
 APT_LISTS = Path("/var/lib/apt/lists")
 _INTERFACE_OF_R_4_5 = (3, 6, 6)
-"""rpy2-rinterface from this version on uses C functions that R has only since 4.5."""
+"""First version of rpy2-rinterface that uses C functions which R has only since version 4.5."""
 
 
 def rpy2_requirements(r_version: str) -> tuple[str, ...]:
-    """The rpy2 that fits an R: no requirement of a Python package can express that.
+    """The versions of rpy2 that work with a version of R, which the requirements of a Python package cannot express.
 
     Args:
         r_version: Version of R, such as ``"4.2.2"``.
 
     Returns:
-        Requirements for pip.
+        Requirements in the form that pip takes.
     """
     if numbers(r_version) < (4, 5):
         return ("rpy2==3.6.4", "rpy2-robjects==3.6.5", "rpy2-rinterface==3.6.5")
@@ -105,27 +106,27 @@ def rpy2_requirements(r_version: str) -> tuple[str, ...]:
 
 
 def rpy2_fits(interface: str, r_version: str) -> bool:
-    """Whether a version of rpy2-rinterface can load this R."""
+    """Whether a version of rpy2-rinterface can load a version of R."""
     return numbers(interface) < _INTERFACE_OF_R_4_5 or numbers(r_version) >= (4, 5)
 
 
 def numbers(version: str) -> tuple[int, ...]:
     """The leading numbers of a version, for comparisons."""
-    found = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+    leading = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in leading.group().split(".")) if leading else ()
 
 
-# --- which R there is -------------------------------------------------------------------------------------------------
+# --- the R installation -----------------------------------------------------------------------------------------------
 
 
 class FoundR(NamedTuple):
     """The R that rpy2 will load.
 
     Attributes:
-        home: Its home folder, or None where there is no R.
-        version: Its version, or None where it cannot be used.
-        problem: Why it cannot be used.
-        fix: The line that mends that.
+        home: Home folder of R, or None if R was not found.
+        version: Version of R, or None if R cannot be used.
+        problem: Reason why R cannot be used, or an empty text.
+        fix: The line that solves the problem, or an empty text.
     """
 
     home: Path | None = None
@@ -135,12 +136,19 @@ class FoundR(NamedTuple):
 
     @property
     def rscript(self) -> str | None:
-        """Path of this R's Rscript: another one on the PATH would answer for other packages."""
+        """Path of the Rscript of this R. Another Rscript on the PATH would report the packages of another R."""
         return shutil.which("Rscript", path=str(self.home / "bin")) if self.home else None
 
 
 def run(command: Sequence[str | Path], timeout: float) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command; -1 and the reason where it does not start or takes too long."""
+    """Run a command and return its exit code, output and errors.
+
+    The exit code is -1, and the errors give the reason, if the command does not start or takes too long.
+
+    Args:
+        command: Program and arguments.
+        timeout: Seconds after which the command is stopped.
+    """
     try:
         done = subprocess.run(
             [str(part) for part in command],
@@ -152,7 +160,7 @@ def run(command: Sequence[str | Path], timeout: float) -> tuple[int, str, str]:
 
 
 def find_r() -> FoundR:
-    """Find R as rpy2 does, by ``R_HOME`` and then by ``R RHOME``, without importing rpy2."""
+    """Find R as rpy2 does, through ``R_HOME`` and then through ``R RHOME``, without importing rpy2."""
     named = os.environ.get("R_HOME", "").strip()
     if named:
         home, fix = Path(named), "unset R_HOME"
@@ -177,29 +185,30 @@ def find_r() -> FoundR:
 
 
 def missing_r_packages(names: Sequence[str], found: FoundR, *, load: bool = False) -> list[str]:
-    """Those of some R packages that an R lacks; all of them where there is no R.
+    """The names of the R packages that are not installed; all names if there is no R.
 
     Args:
-        names: R packages.
-        found: The R that is asked.
-        load: Whether a package that is there but does not load counts as missing: that takes seconds.
+        names: Names of R packages.
+        found: The R installation.
+        load: Whether to load the packages, so that an installed package that does not load counts as missing. This
+            takes seconds.
     """
     program = found.rscript if found.version else None
     if program is None:
         return list(names)
-    # system.file() looks a package up without loading it: a blink
+    # system.file() looks a package up without loading it, which is quick
     there = "suppressMessages(requireNamespace(p, quietly = TRUE))" if load else "nzchar(system.file(package = p))"
     code, out, _ = run(
         [program, "-e", f"for (p in commandArgs(TRUE)) if ({there}) cat('\\n=>', p, '\\n')", *names], 120
     )
     if code:
         return list(names)
-    present = re.findall(r"^=> (\S+)", out, flags=re.MULTILINE)  # a user's Rprofile may print anything else
+    present = re.findall(r"^=> (\S+)", out, flags=re.MULTILINE)  # an Rprofile may print other lines
     return [name for name in names if name not in present]
 
 
 def r_libraries(found: FoundR) -> tuple[str, ...]:
-    """The folders in which an R looks for packages; none where there is no R."""
+    """The folders in which R looks for packages; empty if there is no R."""
     program = found.rscript if found.version else None
     if program is None:
         return ()
@@ -208,7 +217,7 @@ def r_libraries(found: FoundR) -> tuple[str, ...]:
 
 
 def last_line(text: str) -> str:
-    """The last line of a program's words, at most 300 characters of it."""
+    """The last line of a program's output, cut to 300 characters."""
     return text.strip().rpartition("\n")[2].strip()[:300]
 
 
@@ -216,15 +225,16 @@ def last_line(text: str) -> str:
 
 
 def install_lines(names: Sequence[str], home: Path | None = None) -> str:
-    """The lines that install R and R packages, with whatever this machine installs things with.
+    """The lines that install R and R packages with the package manager of this machine.
 
     Args:
-        names: R packages; ``"R"`` stands for R itself.
+        names: Names of R packages; ``"R"`` stands for R itself.
         home: Home folder of the R that the packages are for, if there is one.
 
     Returns:
-        Lines for a shell. An R of conda gets conda-forge's packages. An R of Debian or Ubuntu gets those that apt knows
-        and, for the others, a line that takes Posit's binaries of CRAN. Any other R gets CRAN's.
+        Lines for a shell. An R from conda gets the packages of conda-forge. An R from Debian or Ubuntu gets the
+        packages that apt has, and a line that takes the others from Posit's binaries of CRAN. Any other R gets the
+        packages of CRAN.
     """
     conda = os.environ.get("CONDA_PREFIX")
     if conda and (home is None or str(home).startswith(conda)):
@@ -240,7 +250,7 @@ def install_lines(names: Sequence[str], home: Path | None = None) -> str:
 
 
 def compiler_line() -> str:
-    """The line that installs what rpy2 is compiled with: a C compiler and the headers of R and Python."""
+    """The line that installs what is needed to compile rpy2: a C compiler and the headers of R and Python."""
     if os.environ.get("CONDA_PREFIX"):
         return "conda install -c conda-forge c-compiler"
     if shutil.which("apt-get"):
@@ -249,7 +259,7 @@ def compiler_line() -> str:
 
 
 def cran_line(names: Sequence[str], *, source: bool = False) -> str:
-    """The line that installs R packages from CRAN."""
+    """The line that installs R packages from CRAN, from their sources if ``source`` is true."""
     how = ', type = "source"' if source else ""
     return f"Rscript -e 'chooseCRANmirror(ind = 1); install.packages({_vector(names)}{how})'"
 
@@ -267,12 +277,12 @@ def _vector(names: Sequence[str]) -> str:
 
 
 def debian_names(name: str) -> tuple[str, ...]:
-    """Debian's packages for R (``"R"``) or an R package."""
+    """Names of the Debian packages of R (``"R"``) or of an R package."""
     return ("r-base-core", "r-base-dev") if name == "R" else (f"r-cran-{name.lower()}",)
 
 
 def known_to_apt(names: Sequence[str]) -> set[str] | None:
-    """Those of some Debian packages that apt can install; None where its lists of packages are empty."""
+    """The Debian packages among these names that apt can install; None if apt has no lists of packages."""
     if not shutil.which("apt-cache") or not any(APT_LISTS.glob("*_Packages*")):
         return None
     _, out, _ = run(["apt-cache", "policy", *names], 60)
@@ -288,7 +298,7 @@ def _debian_lines(names: Sequence[str]) -> list[str]:
     root = _root()
     debian = {name: debian_names(name) for name in names}
     known = known_to_apt([d for group in debian.values() for d in group])
-    if known is None:  # each by itself: one name that this release does not have stops all of them
+    if known is None:  # one by one, because apt-get installs nothing if it does not know one of the names
         each = " ".join(d for group in debian.values() for d in group)
         return [f"{root}apt-get update", f"for package in {each}; do {root}apt-get install -y $package; done"]
     able = [d for group in debian.values() for d in group if d in known]

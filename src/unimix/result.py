@@ -49,8 +49,20 @@ Room = TypeVar("Room")
 class FitResult(Printed, FittedModel):
     """A fitted model, in the same shape whichever engine fitted it.
 
-    What it holds is described at :class:`unimix.fitted.model.FittedModel`, its methods at the functions that are
+    The attributes are described at :class:`unimix.fitted.model.FittedModel`, the methods at the functions that are
     assigned here.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> round(fit.sigma, 2), fit.converged, fit.n_groups
+        (25.59, True, {'Subject': 18})
+        >>> fit.variance_components[["group", "term1", "sdcor"]].round(2)
+              group      term1  sdcor
+        0   Subject  Intercept  24.74
+        1   Subject       Days   5.92
+        2   Subject  Intercept   0.07
+        3  Residual       None  25.59
     """
 
     # text

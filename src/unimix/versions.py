@@ -1,7 +1,7 @@
-"""The packages that unimix's own metadata asks for, what is installed of them, and the lines that install them.
+"""The packages that the metadata of unimix require, their installed versions, and the lines that install them.
 
-unimix is on no package index yet, so no message says ``pip install "unimix[pymc]"``: it names the packages of that
-extra themselves, with the bounds of ``pyproject.toml`` as the installed metadata has them.
+unimix is on no package index yet, so no message says ``pip install "unimix[pymc]"``. Messages name the packages of an
+extra instead, with the version bounds of ``pyproject.toml`` as they stand in the installed metadata.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def installed_version(name: str) -> str | None:
 
 @functools.cache
 def requirements(extra: str = "", distribution: str = "unimix") -> tuple[Requirement, ...]:
-    """What a distribution needs at its base, or what one of its extras adds.
+    """The requirements of a distribution, or those that one of its extras adds.
 
     Args:
-        extra: Name of the extra; extras that it names in turn are followed.
-        distribution: Whose metadata are read.
+        extra: Name of the extra; extras that it includes are followed. An empty text asks for the base.
+        distribution: Name of the distribution whose metadata are read.
 
     Returns:
         The requirements that apply to this Python, without markers, in the order of the metadata.
@@ -42,10 +42,11 @@ def requirements(extra: str = "", distribution: str = "unimix") -> tuple[Require
         importlib.metadata.PackageNotFoundError: If the distribution is not installed.
 
     Example:
+        >>> from unimix.versions import requirements
         >>> [r.name for r in requirements("mixedlm")]
         ['mixedlm']
     """
-    found: dict[str, Requirement] = {}
+    by_name: dict[str, Requirement] = {}
     for text in metadata.requires(distribution) or ():
         needed = Requirement(text)
         wanted = needed.marker is None or needed.marker.evaluate({"extra": extra})
@@ -60,17 +61,17 @@ def requirements(extra: str = "", distribution: str = "unimix") -> tuple[Require
         for one in inner:
             name = canonicalize_name(one.name)
             both = Requirement(str(one))
-            if name in found:  # two extras bound one package: both bounds hold
-                both.specifier &= found[name].specifier
-            found[name] = both
-    return tuple(found.values())
+            if name in by_name:  # two extras bound one package: both bounds hold
+                both.specifier &= by_name[name].specifier
+            by_name[name] = both
+    return tuple(by_name.values())
 
 
 def fault(needed: Requirement) -> str:
     """What is wrong with the installed version of a package, or an empty text.
 
     Returns:
-        ``"not installed"``, ``"unimix needs >=5.28,<6"``, or nothing.
+        A text such as ``"not installed"`` or ``"unimix needs >=5.28,<6"``; empty where nothing is wrong.
     """
     version = installed_version(needed.name)
     if version is None:
@@ -81,23 +82,23 @@ def fault(needed: Requirement) -> str:
 
 
 def bounds(needed: Requirement) -> str:
-    """The bounds of a requirement, the lower one first."""
+    """The version bounds of a requirement, lower bound first, such as ``">=5.28,<6"``."""
     return ",".join(sorted((str(s) for s in needed.specifier), key=lambda text: (text[0] != ">", text)))
 
 
 def bounded(needed: Requirement) -> str:
-    """A package with its bounds, as pip takes it."""
+    """Name and version bounds of a requirement as pip reads them, such as ``"pymc>=5.28,<6"``."""
     return f"{needed.name}{bounds(needed)}"
 
 
 def pip_line(extra: str = "", distribution: str = "unimix") -> str:
-    """The line that installs what an extra needs and this Python lacks.
+    """The line that installs the packages of an extra that are missing here.
 
-    Packages that are installed in a version that serves are left out; where all of them serve, all are named.
+    Packages that are installed in an accepted version are left out; if nothing is missing, all packages are named.
 
     Args:
-        extra: Name of the extra, such as ``"pymc"`` or ``"plot"``; without one, the packages of the base.
-        distribution: Whose extra it is.
+        extra: Name of the extra, such as ``"pymc"`` or ``"plot"``; an empty text means the base.
+        distribution: Name of the distribution that has the extra.
 
     Returns:
         A line for the shell, such as ``pip install "nutpie>=0.16,<0.17" "pymc>=5.28,<6"``.
@@ -111,6 +112,6 @@ def pip_line(extra: str = "", distribution: str = "unimix") -> str:
 
 
 def install_line(needed: Iterable[Requirement]) -> str:
-    """The line that installs some packages within their bounds; what a shell would misread stands in quotes."""
+    """The line that installs packages within their bounds, with quotes where a shell needs them."""
     words = (bounded(r) for r in needed)
     return " ".join(["pip install", *(word if shlex.quote(word) == word else f'"{word}"' for word in words)])

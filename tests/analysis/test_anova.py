@@ -117,7 +117,7 @@ def test_likelihood_ratios_are_rs(models: dict[str, um.FitResult]) -> None:
 
 def test_models_that_cannot_be_compared_are_refused(models: dict[str, um.FitResult]) -> None:
     data = um.load_dataset("sleepstudy")
-    with pytest.raises(um.DataError, match="cannot be seen to be nested in"):
+    with pytest.raises(um.DataError, match="cannot be shown to be nested in"):
         um.anova(models["a"], models["z"])
     with pytest.raises(um.DataError, match=r"different rows \(180 and 170\)"):
         um.anova(models["a"], um.fit(SLEEP, data.iloc[10:], "pls"))
@@ -232,7 +232,7 @@ def test_plain_and_mixed_and_other_families_of_counts() -> None:
     )
     inflated = um.anova(counts[0], counts[2])
     assert "zero inflation" in inflated.notes[0]
-    with pytest.raises(um.DataError, match="cannot be seen to be nested"):
+    with pytest.raises(um.DataError, match="cannot be shown to be nested"):
         um.anova(counts[1], counts[2])
 
 
@@ -241,10 +241,10 @@ def test_models_beside_each_other_are_not_nested() -> None:
     data = um.load_dataset("sleepstudy")
     data["o"], data["z"] = 3.0 * data["Subject"].astype(int), np.tile([0.0, 1.0], 90)
     shifted = um.fit("Reaction ~ 1 + offset(o) + (1 | Subject)", data, "pls")
-    with pytest.raises(um.DataError, match="cannot be seen to be nested"):
+    with pytest.raises(um.DataError, match="cannot be shown to be nested"):
         um.anova(shifted, um.fit("Reaction ~ Days + (1 | Subject)", data, "pls"))
     spreads = [um.fit("Reaction ~ Days + (1 | Subject)", data, "glmmtmb", dispformula=f) for f in ("~ Days", "~ z")]
-    with pytest.raises(um.DataError, match="cannot be seen to be nested"):
+    with pytest.raises(um.DataError, match="cannot be shown to be nested"):
         um.anova(*spreads)
     rng = np.random.default_rng(0)
     hits = pd.DataFrame({"g": np.repeat(np.arange(20), 10), "x": rng.normal(size=200), "b": np.tile([0, 1], 100)})

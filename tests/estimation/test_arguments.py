@@ -85,7 +85,7 @@ def test_help_describes_every_argument(function: Callable[..., Any]) -> None:
     lines = inspect.getdoc(function) or ""
     for name in inspect.signature(function).parameters:
         assert f"    {name}: " in lines, name
-    assert lines.count("    weights: Column or array (n,): precision weights") == 1
+    assert lines.count("    weights: Name of a column, or array of shape (n,).") == 1
     assert lines.index("    weights: ") < lines.index("Raises:")
 
 

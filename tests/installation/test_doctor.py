@@ -163,7 +163,7 @@ def test_without_r_the_rest_goes_on(versions):
     found = status(diagnosis)
     assert found["R"] == found["rpy2"] == "missing"
     assert all(found[name] == "missing" for name in R_PACKAGES)
-    assert diagnosis["lme4"].message == "R package, R comes first"
+    assert diagnosis["lme4"].message == "R package, install R first"
     assert diagnosis["rpy2"].fix == "", "which rpy2 fits is known only when R is"
     assert diagnosis.ready["statsmodels"]
     assert '"lme4", "Matrix"' in diagnosis["R"].fix
@@ -179,7 +179,7 @@ def test_rpy2_without_r_is_broken(versions):
     item = doctor()["rpy2"]
     assert item.status == "broken"
     assert item.version == "3.6.4 (3.6.5)"
-    assert "mend R first" in item.message
+    assert "repair R first" in item.message
 
 
 def test_an_r_home_that_leads_nowhere(monkeypatch, tmp_path):
@@ -531,5 +531,5 @@ def test_what_is_optional_is_not_to_be_mended():
     assert "To mend" not in str(Diagnosis(items=(extra,)))
     assert "Optional:\n\n# a\npip install a" in str(Diagnosis(items=(extra,)))
     assert str(Diagnosis(items=(extra, needed))).endswith(
-        "To mend, paste:\n\n# b\npip install b\n\nOptional:\n\n# a\npip install a"
+        "To repair, paste:\n\n# b\npip install b\n\nOptional:\n\n# a\npip install a"
     )

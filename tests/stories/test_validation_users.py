@@ -195,14 +195,14 @@ def test_factors_with_the_same_labels_are_told_apart() -> None:
 
 def test_positions_that_do_not_exist_are_refused() -> None:
     data = grouped()
-    with pytest.raises(um.OptionError, match=r"positions go from 0 to 95, and 99 is none. Labels of a pandas index"):
+    with pytest.raises(um.OptionError, match=r"positions go from 0 to 95, so 99 is not one. Labels of a pandas index"):
         um.cross_validate("y ~ x + (1 | g)", data, ["pls"], split=[(np.arange(50), np.array([60, 99]))])
     with pytest.raises(um.OptionError, match="a mask has 3 values, the data have 96 rows"):
         um.cross_validate("y ~ x + (1 | g)", data, ["pls"], split=[(np.arange(50), np.array([True, False, True]))])
 
 
 def test_a_response_that_learns_from_the_data_is_refused() -> None:
-    with pytest.raises(um.DataError, match=r"scale\(y\) learns from the data"):
+    with pytest.raises(um.DataError, match=r"scale\(y\) depends on the data"):
         um.cross_validate("scale(y) ~ x + (1 | g)", grouped(), **ONE)
 
 

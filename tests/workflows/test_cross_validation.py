@@ -296,7 +296,7 @@ def test_engines_of_r_run_in_processes_of_their_own() -> None:
 def test_wrong_arguments_are_answered_together() -> None:
     data = groups(levels=4)
     formula = "y ~ x + (1 | g)"
-    with pytest.raises(um.OptionError, match=r"ci_level=2: a probab.*\npooling: 'half' is none of complete"):
+    with pytest.raises(um.OptionError, match=r"ci_level=2: a probab.*\npooling: 'half' is not one of complete"):
         um.cross_validate(formula, data, ["pls"], pooling=["half"], ci_level=2)
     with pytest.raises(um.OptionError, match=r"split='group': choose 'rows'"):
         um.cross_validate(formula, data, ["pls"], split="group")
@@ -306,7 +306,7 @@ def test_wrong_arguments_are_answered_together() -> None:
         um.cross_validate("y ~ x", data, ["pls"], split="groups")
     with pytest.raises(um.OptionError, match=r"'rsme' is unknown. Did you mean 'rmse'"):
         um.cross_validate(formula, data, ["pls"], metrics=["rsme"])
-    with pytest.raises(um.OptionError, match=r"positions go from 0 to 47, and -1 is none"):
+    with pytest.raises(um.OptionError, match=r"positions go from 0 to 47, so -1 is not one"):
         um.cross_validate(formula, data, ["pls"], split=[(np.array([1, 2, 3]), np.array([-1]))])
     with pytest.raises(um.OptionError, match="Nothing to validate: no pooling cannot predict a new g"):
         um.cross_validate(formula, data, ["pls"], split="groups", pooling=["none"])

@@ -204,7 +204,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         "formula: ", "given twice; names must differ",
         "data set 'b' is a str", "no backend 'plz'", "with the same options",
         "binomal", "method='remel'", "seed=-1", "n_jobs=0", "missing='keep'", "there is no folder",
-        "versions: 'c' is no data set", "fit_many has no argument 'random_seed'; type seed=3",
+        "versions: 'c' is not a data set", "fit_many has no argument 'random_seed'; type seed=3",
     ):  # fmt: skip
         assert words in told, words
 
@@ -212,11 +212,11 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("formulas", "data", "backends", "words"),
     [
-        ([], None, "pls", "formulas: give one at least"),
+        ([], None, "pls", "formulas: give at least one"),
         (3, None, "pls", "a list of formulas"),
         ([INTERCEPT, 3], None, "pls", "a formula is a text; got int"),
-        (INTERCEPT, [], "pls", "data: give one data set at least"),
-        (INTERCEPT, {}, "pls", "data: give one data set at least"),
+        (INTERCEPT, [], "pls", "data: give at least one data set"),
+        (INTERCEPT, {}, "pls", "data: give at least one data set"),
         (INTERCEPT, None, [], "backends: name one engine"),
     ],
 )
@@ -312,7 +312,7 @@ def test_a_line_cut_short_is_dropped(tmp_path: Path) -> None:
     assert len(um.fit_many(INTERCEPT, [make(i) for i in range(4)], "pls", path=path)) == 4
     middle = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*middle[:2], b"\0" * 50 + b"\n", *middle[2:]]))
-    assert um.read_many(path).notes == ("Line 3 is damaged, and counts as not there.",)
+    assert um.read_many(path).notes == ("Line 3 is damaged and is ignored.",)
     assert um.read_many(path)["4"].converged
 
 
@@ -323,9 +323,9 @@ def test_a_damaged_line_is_fitted_again(tmp_path: Path, part: bytes) -> None:
     raw = path.read_bytes()
     at = raw.index(part) + len(part) + 4
     path.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])  # one bit of the first fit
-    assert um.read_many(path).notes == ("Line 2 is damaged, and counts as not there.",)
+    assert um.read_many(path).notes == ("Line 2 is damaged and is ignored.",)
     mended = um.fit_many(FORMULAS, make(1), "pls", path=path, retry_failed=False)
-    assert mended.notes == ("Line 2 is damaged, and counts as not there.", "2 of 3 fits were in the file already.")
+    assert mended.notes == ("Line 2 is damaged and is ignored.", "2 of 3 fits were in the file already.")
     pd.testing.assert_frame_equal(mended.tidy(), wanted)
     pd.testing.assert_frame_equal(um.read_many(path).tidy(), wanted)
 
@@ -364,8 +364,8 @@ def test_a_full_disk_is_told_and_keeps_what_is_there(tmp_path: Path, share: floa
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("a,b\n1,2\n", "is no file of fits"),
-        ("no newline", "is no file of fits"),
+        ("a,b\n1,2\n", "is not a file of fits"),
+        ("no newline", "is not a file of fits"),
         ('{"unimix_fits": 9, "unimix": "7.0"}\n', "has format 9 of unimix 7.0"),
     ],
 )
@@ -468,7 +468,7 @@ def test_a_killed_process_is_told_in_words_and_the_same_call_goes_on(tmp_path: P
     ) as caught:
         um.fit_many(INTERCEPT, data, engine, path=path, n_jobs=2)
     assert (tmp_path / "killed-0").exists()
-    assert f"In hand: {INTERCEPT} | " in str(caught.value)
+    assert f"Running: {INTERCEPT} | " in str(caught.value)
     had = len(lines(path)) - 1
     assert 9 <= had < 40
     found = um.fit_many(INTERCEPT, data, engine, path=path, n_jobs=2)

@@ -1,7 +1,8 @@
 """Small data sets for examples and tests, each with its source and licence.
 
-The CSV files beside this module were written by ``export.R`` from R packages; ``index.json`` holds column types, the
-order of factor levels, sources and licences. The school data ``imm10`` state no licence: they are fetched, not bundled.
+The script ``export.R`` wrote the CSV files of this folder from R packages; ``index.json`` holds the types of the
+columns, the order of factor levels, the sources and the licences. The school data ``imm10`` state no licence, so they
+are fetched on demand, not bundled.
 """
 
 from __future__ import annotations
@@ -25,16 +26,26 @@ __all__ = ["list_datasets", "load_dataset"]
 def load_dataset(name: str) -> pd.DataFrame:
     """Return one of the example data sets as a fresh data frame.
 
-    Factors come as unordered categoricals with their levels in R's order; whole numbers as int64, others as float64.
+    Factors are unordered categoricals with their levels in the order that they have in R; whole numbers are int64, all
+    other numbers float64.
 
     Args:
-        name: Name of the data set in any case, such as ``"dietox"`` or ``"Penicillin"``; see `list_datasets`.
+        name: Name of the data set, such as ``"dietox"``; upper and lower case do not matter. :func:`list_datasets`
+            shows all names.
 
     Returns:
-        A new data frame with the columns named as in R.
+        A new data frame; its columns are named as in R.
 
     Raises:
-        DataError: If no data set goes by this name, or ``imm10`` cannot be had.
+        DataError: If there is no data set of this name, or if ``imm10`` can neither be found nor fetched.
+
+    Example:
+        >>> import unimix as um
+        >>> um.load_dataset("sleepstudy").head(3)
+           Reaction  Days Subject
+        0  249.5600     0     308
+        1  258.7047     1     308
+        2  250.8006     2     308
     """
     key = str(name).strip().lower()
     if key == imm10.NAME:
@@ -52,10 +63,18 @@ def load_dataset(name: str) -> pd.DataFrame:
 
 
 def list_datasets() -> pd.DataFrame:
-    """List the data sets that `load_dataset` knows.
+    """List the data sets that :func:`load_dataset` can load.
 
     Returns:
-        One row per data set: name, rows, description, source and licence.
+        One row per data set, with the columns name, rows, description, source and licence.
+
+    Example:
+        >>> import unimix as um
+        >>> um.list_datasets()[["name", "rows"]].head(3)
+                  name  rows
+        0         cbpp    56
+        1       dietox   861
+        2  grouseticks   403
     """
     rows = [
         {
@@ -80,11 +99,12 @@ def list_datasets() -> pd.DataFrame:
 
 
 def typed(text: pd.DataFrame, columns: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Turn columns of text into factors, whole numbers and numbers.
+    """Turn columns of text into factors, integers and floating-point numbers.
 
     Args:
         text: A frame of strings; an empty string is a missing value.
-        columns: For each column its ``type`` (factor, integer or number) and, for factors, its ``levels``.
+        columns: Description of each column by name: its ``type`` (factor, integer or number) and, for a factor, its
+            ``levels``.
     """
     return pd.DataFrame({name: _column(text[name], kind) for name, kind in columns.items()})
 

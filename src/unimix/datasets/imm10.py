@@ -35,16 +35,16 @@ COLUMNS = (
     "race", "sctype", "cstr", "scsize", "urban", "region", "schnum",
 )  # fmt: skip
 
-# The checksum is that of the values, not of the file: copies of these data differ in quoting and in line ends, which
-# does not matter, while one changed value must not pass unseen. The public file and exports of it give the same sum.
+# This is the checksum of the values, not of the file. Copies of these data differ in quotes and line ends, which does
+# not matter, but a changed value must be noticed. The public file and its exports have the same checksum.
 SHA256 = "67b23e53934d8fb709b65433d0b816002d3bebc6bce33d33e18259b74e8d98a8"
 
 
 def load() -> pd.DataFrame:
-    """Return the data; the school ``schid`` is a factor, everything else is numeric.
+    """Return the data, 260 rows and 19 columns; the school ``schid`` is a factor, all other columns are numbers.
 
     Raises:
-        DataError: If the file can neither be found nor fetched, or holds other values than it should.
+        DataError: If the file can neither be found nor fetched, or does not hold the published values.
     """
     path, fetched = _find(), False
     if path is None:
@@ -53,12 +53,12 @@ def load() -> pd.DataFrame:
         return _read(path)
     except DataError:
         if fetched:
-            path.unlink(missing_ok=True)  # do not keep a bad copy in the cache
+            path.unlink(missing_ok=True)  # a bad copy must not stay in the cache
         raise
 
 
 def checksum(text: pd.DataFrame) -> str:
-    """Return the SHA-256 of the values: names, then each row as numbers of twelve significant digits."""
+    """Return the SHA-256 of the values: the names of the columns, then each row with twelve significant digits."""
     lines = [",".join(text.columns)]
     lines += [",".join(format(float(value), ".12g") for value in row) for row in text.itertuples(index=False)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -95,10 +95,10 @@ def _fetch() -> Path:
 def _read(path: Path) -> pd.DataFrame:
     try:
         text = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-        found = checksum(text) if tuple(text.columns) == COLUMNS and len(text) == ROWS else None
+        digest = checksum(text) if tuple(text.columns) == COLUMNS and len(text) == ROWS else None
     except (ValueError, OSError):  # not a table, or not numbers
-        found = None
-    if found != SHA256:
+        digest = None
+    if digest != SHA256:
         raise DataError(
             f"The file {path} does not hold the 'imm10' data that unimix knows ({ROWS} rows, {len(COLUMNS)} columns, "
             "all values as published): it was changed or is another file, and results computed from it would not be "

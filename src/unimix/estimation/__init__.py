@@ -1,1 +1,1 @@
-"""From the arguments of a call to a fit."""
+"""From the arguments of a call to the fitted result."""

@@ -1,8 +1,8 @@
-"""The arguments of a fit: their names and defaults, how they are read, and what they ask of an engine.
+"""The arguments of a fit: their names and defaults, their checks, and the request that they become for an engine.
 
-``fit`` describes every argument. All other functions that fit take the same ones through one of the typed dictionaries
-below, so that editors complete them, and read them with :meth:`FitArguments.read`, so that each of them refuses a wrong
-argument in the same words.
+The docstring of ``fit`` describes every argument. All other functions that fit models take the same arguments through
+one of the typed dictionaries below, so that editors can complete them, and read them with :meth:`FitArguments.read`, so
+that every function refuses a wrong argument with the same message.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MISSING = ("drop", "raise")
 
 
 class ModelOptions(TypedDict, total=False):
-    """What says which model is fitted, and what its fit may cost."""
+    """The arguments that determine the model, its criterion, and the time and memory that its fit may take."""
 
     family: FamilyLike
     method: Method | None
@@ -51,7 +51,7 @@ class ModelOptions(TypedDict, total=False):
 
 
 class SharedOptions(ModelOptions, total=False):
-    """The same, and what several engines can be asked alike."""
+    """Every argument of a fit that has the same meaning for all engines."""
 
     ci_level: float
     seed: int | None
@@ -67,7 +67,7 @@ class FitOptions(SharedOptions, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class FitArguments:
-    """The arguments of one fit beside formula, data and backend; :func:`unimix.fit` describes each of them."""
+    """The arguments of one fit, except formula, data and backend; :func:`unimix.fit` describes each of them."""
 
     family: FamilyLike = "gaussian"
     method: str | None = None
@@ -99,46 +99,47 @@ class FitArguments:
         faults: Iterable[str] = (),
         errors: Sequence[UnimixError] = (),
     ) -> Self:
-        """Check what a function was given and keep it.
+        """Check the arguments that a function was given, and keep them.
 
         Args:
             caller: The function that the user called.
-            formula: What it was given as the formula.
-            data: What it was given as the data.
-            given: Values by name; names that the caller does not have are faults.
+            formula: Value that was given as the formula.
+            data: Value that was given as the data.
+            given: Values of the other arguments by name. A name that the caller does not take is a fault.
             engine_options: Names of the options of the chosen engine.
-            faults: What else is wrong with the call, in words.
-            errors: The same, raised elsewhere; one that is alone keeps its kind.
+            faults: Messages about other faults of the call.
+            errors: Errors that the call has raised already. If one of them is the only fault, it is raised unchanged.
 
         Raises:
-            OptionError: With every fault.
+            OptionError: If anything is wrong; the message lists every fault.
         """
         known = parameters_of(caller)
         unknown = {name: value for name, value in given.items() if name not in known}
-        found = [
+        messages = [
             *swapped_faults(f"unimix.{caller.__name__}", formula, data),
             *name_faults(caller.__name__, known, unknown, engine_options),
             *(fault for name, check in _CHECKS.items() if name in given and (fault := check(given[name]))),
             *faults,
         ]
-        if len(errors) == 1 and not found:
+        if len(errors) == 1 and not messages:
             raise errors[0]
-        if found or errors:
-            raise OptionError("\n".join([*found, *map(str, errors)]))
+        if messages or errors:
+            raise OptionError("\n".join([*messages, *map(str, errors)]))
         values: dict[str, Any] = dict(given)
         return cls(**values)
 
     @property
     def limits(self) -> Limits:
-        """Limits of time, in seconds, and of memory, in bytes."""
+        """The limits of time (seconds) and memory (bytes)."""
         return read_limits(self.time_limit, self.memory_limit)[0]
 
     def problem(self, formula: str, data: Any) -> FitProblem:
         """Read the formula and the data.
 
         Raises:
-            FormulaError, DataError: If they cannot be read, or the data do not allow the model.
-            OptionError: For a method that does not belong to the model.
+            FormulaError: If the formula cannot be read.
+            DataError: If the data cannot be read, or do not allow the model.
+            OptionError: If the method does not belong to the model.
         """
         started = time.perf_counter()
         design = build_design(
@@ -156,10 +157,10 @@ class FitArguments:
         return FitProblem(design, self, time.perf_counter() - started)
 
     def adapted(self, engine: Backend) -> Self:
-        """What several engines were asked, as one of them can take it.
+        """The arguments of a call of several engines, adapted to what one of them can take.
 
-        A sampler has priors and no criterion; other engines have no priors. An engine without Kenward and Roger's
-        degrees of freedom gives Satterthwaite's.
+        A sampler takes priors and its method is posterior; any other engine takes no priors. An engine without Kenward
+        and Roger's degrees of freedom is asked for Satterthwaite's.
         """
         sampler = engine.info.samples
         has_df = self.df_method != "kenward-roger" or engine.capabilities.can(Feature.KENWARD_ROGER)
@@ -171,9 +172,12 @@ class FitArguments:
         )
 
     def for_designs(self, method: str | None) -> FitArguments:
-        """What is still asked where responses or rows of a design change.
+        """The arguments that remain when a changed design is fitted, with other responses or rows.
 
-        Left out is what has become part of the design, and the limit of time, which belonged to one call.
+        The model arguments are part of the design by then, and the time limit was meant for a single call.
+
+        Args:
+            method: Criterion of the refits; None takes the engine's default.
         """
         return FitArguments(
             method=method,
@@ -192,8 +196,8 @@ class FitProblem:
 
     Attributes:
         design: The model as arrays.
-        arguments: What is asked of its fit.
-        design_seconds: Time that reading formula and data took.
+        arguments: Arguments of the fit.
+        design_seconds: Seconds that it took to read the formula and the data.
     """
 
     design: Design
@@ -201,15 +205,15 @@ class FitProblem:
     design_seconds: float = 0.0
 
     def adapted(self, engine: Backend) -> FitProblem:
-        """The same with the arguments as an engine can take them."""
+        """The same problem with the arguments adapted to an engine."""
         return replace(self, arguments=self.arguments.adapted(engine))
 
     def request(self, engine: Backend) -> FitRequest:
-        """What one engine is asked for: the method is filled in, and a seed where draws are made."""
+        """The request for one engine, with its default method and, for samplers, a random seed if none was given."""
         arguments = self.arguments
         method = arguments.method or engine.default_method(self.design)
         if not self.design.blocks and not self.design.family.is_linear and method in ("Laplace", "AGQ"):
-            method = "ML"  # without group effects nothing is integrated out
+            method = "ML"  # without group effects there is no integral to approximate
         if not self.design.blocks and self.design.dispersion is not None and arguments.method is None:
             method = "ML"
         seed = arguments.seed
@@ -283,12 +287,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes_arguments_of(source: Callable[..., Any], options: Any, **defaults: object) -> Callable[[Function], Function]:
-    """Show in the signature and the help of a function the arguments that it takes as ``**arguments``.
+    """A decorator that shows, in the signature and the help of a function, what it takes as ``**arguments``.
 
     Args:
-        source: The function that declares and describes them.
-        options: The typed dictionary that the function declares as ``**arguments``.
-        defaults: Defaults that are others than those of the source.
+        source: The function that declares and describes the arguments.
+        options: The typed dictionary that the decorated function declares as ``**arguments``.
+        defaults: Defaults that differ from those of the source, by name.
     """
     names = options.__required_keys__ | options.__optional_keys__
     shared = [p for p in inspect.signature(source).parameters.values() if p.name in names]
@@ -300,7 +304,7 @@ def takes_arguments_of(source: Callable[..., Any], options: Any, **defaults: obj
         kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         function.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
         here = _descriptions(function.__doc__).get("arguments")
-        if function.__doc__ and here:  # there are none under python -OO
+        if function.__doc__ and here:  # python -OO removes docstrings
             entries = "\n".join([here, *(described[p.name] for p in added)])
             function.__doc__ = inspect.cleandoc(function.__doc__).replace(here, entries)
         return function
@@ -309,7 +313,7 @@ def takes_arguments_of(source: Callable[..., Any], options: Any, **defaults: obj
 
 
 def _descriptions(documentation: str | None) -> dict[str, str]:
-    """The entries of the section Args of a docstring, by name."""
+    """The entries of the Args section of a docstring, by name of the argument."""
     section = re.search(r"^Args:\n((?:    .*\n)+)", inspect.cleandoc(documentation or ""), flags=re.MULTILINE)
     entries = re.findall(r"^(    (\w+): .*(?:\n     +.*)*)", section[1] if section else "", flags=re.MULTILINE)
     return {name: entry for entry, name in entries}

@@ -1,4 +1,4 @@
-"""Estimates and a design to a result: every derived quantity is computed here, the same for all engines."""
+"""From estimates and a design to a result. All derived quantities are computed here, alike for all engines."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def assemble(
     notes: tuple[str, ...],
     ci_level: float,
 ) -> FitResult:
-    """Make the result that the user sees.
+    """Make the result of a fit.
 
     Args:
-        design: What was fitted, in the user's coordinates.
-        estimates: In the user's coordinates.
-        method: REML, ML or posterior.
-        engine: Who fitted it.
-        provenance: Of quantities that are not the engine's own word.
-        notes: What the engine and the design had to say.
-        ci_level: Probability of the intervals.
+        design: The model that was fitted, in the units of the user's data.
+        estimates: Estimates of the engine, in the units of the user's data.
+        method: Criterion of the estimates, such as REML, ML or posterior.
+        engine: Name, versions, options and call of the engine.
+        provenance: Origin of the quantities that the engine did not report itself, by name of the quantity.
+        notes: Notes on the fit, beyond those of the design.
+        ci_level: Probability of the intervals, between 0 and 1.
     """
     bayesian = method in BAYESIAN
     if not design.blocks and not bayesian:
         method = "least squares" if design.is_linear else "ML"
     rows = _rows(design, estimates)
     fixed = _fixed(design, estimates, ci_level, bayesian=bayesian)
-    told = {k: v for k, v in COMPUTED.items() if not bayesian or k.startswith("fitted")}
+    computed = {k: v for k, v in COMPUTED.items() if not bayesian or k.startswith("fitted")}
     return FitResult(
         model=_model(design, method),
         engine=engine,
@@ -78,8 +78,8 @@ def assemble(
         criteria=_criteria(design, estimates, method, rows),
         status=_status(estimates),
         rows=rows,
-        parts={name: _part(design, name, *found, ci_level) for name, found in estimates.parts.items()},
-        provenance={**told, **provenance},
+        parts={name: _part(design, name, *estimated, ci_level) for name, estimated in estimates.parts.items()},
+        provenance={**computed, **provenance},
         notes=(*design.notes, *notes),
     )
 

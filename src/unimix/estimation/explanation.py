@@ -1,4 +1,4 @@
-"""How a formula is read, in words and tables."""
+"""How a formula is read and what an engine would be given, as text and tables."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _STRUCTURES = {"us": "correlated", "cs": "compound symmetry", "ar1": "autoregres
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Explanation(Printed):
-    """The reading of a formula.
+    """The answer of :func:`unimix.explain`.
 
     Attributes:
-        reading: Canonical text.
-        backend: Who would fit it.
-        method: By which criterion.
-        columns: The generated columns: role, name, the name the engine sees, first values.
-        groups: Levels and columns per random block.
-        engine_call: The call the engine would see.
-        refusals: Why this engine cannot fit it, if so.
-        able: Backends that can.
-        notes: What was done to the data.
-        costs: What the fit will take, per backend that can and for this one, as far as it is known.
+        reading: The formula in its canonical form, with every implied term written out.
+        backend: Name of the chosen engine.
+        method: Criterion of the estimates.
+        columns: One row per column of the model: role, name, name that the engine sees, first values.
+        groups: One row per block of group effects: grouping factor, levels, columns, form of the covariance matrix.
+        engine_call: The call that the engine would see.
+        refusals: Reasons why the chosen engine cannot fit the model; empty if it can.
+        able: Names of the backends that can fit the model.
+        notes: Notes on the data, such as rows that were left out.
+        costs: Expected memory and time as text, by backend, as far as they are known.
     """
 
     reading: str
@@ -67,13 +67,13 @@ def explain_design(
     """Describe a design.
 
     Args:
-        design: The model.
-        backend: Who would fit it.
-        method: By which criterion.
-        engine_call: The call the engine would see.
-        refusals: Why it cannot.
-        able: Names of the backends that can.
-        costs: What they will take.
+        design: The model as arrays.
+        backend: Name of the chosen engine.
+        method: Criterion of the estimates.
+        engine_call: The call that the engine would see.
+        refusals: Reasons why the chosen engine cannot fit the model.
+        able: Names of the backends that can fit the model.
+        costs: Expected memory and time as text, by backend.
     """
 
     def first(values: object) -> str:

@@ -1,4 +1,4 @@
-"""A result's model, fitted again."""
+"""Fit the model of a result again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from unimix.result import FitResult
 
 
 def refitter_of(fit: FitResult, *, many: bool = False) -> EngineRefitter:
-    """The engine of a result with its options, whether it was fitted here or loaded.
+    """The engine of a result with its options, whether the result was fitted in this session or loaded.
 
     Args:
         fit: The result.
-        many: Without the care that only a single fit is worth.
+        many: Whether many similar designs follow, for which the engine leaves out the further starts of a single fit.
     """
     engine = registry.resolve(fit.engine.backend, fit.engine.options)
     engine = engine.for_refits() if many else engine
@@ -28,30 +28,39 @@ def refitter_of(fit: FitResult, *, many: bool = False) -> EngineRefitter:
 
 
 def refit_design(fit: FitResult, *, design: Design | None = None, method: str | None = None) -> FitResult:
-    """The same model by the same engine with its options, by another criterion or of another design.
+    """Fit the model of a result again by the same engine, with another criterion or another design.
 
     Args:
-        fit: A result that holds its design, unless one is given.
-        design: Design to fit instead of its own.
-        method: Method to fit by instead of its own.
+        fit: The result. It must hold its design, unless ``design`` is given.
+        design: Design to fit instead of the result's own.
+        method: Criterion of the new fit; the result's own, if left out.
     """
     return refitter_of(fit)(design or fit.design(), method)
 
 
 @suggests_names
 def refit(fit: FitResult, data: Any = None, *, method: str | None = None) -> FitResult:
-    """Fit a result's model again, by the same engine with its options: a result that was loaded gets its engine back.
+    """Fit the model of a result again, by the same engine with the same options.
+
+    A result that was loaded from a file regains its engine in this way.
 
     Args:
         fit: The result.
-        data: The data that were fitted; needed for a result that was loaded or unpickled only.
-        method: Another criterion: ML instead of REML, say.
+        data: The data that were fitted; needed only for a result that was loaded or unpickled.
+        method: Criterion of the new fit, such as ML instead of REML; the result's own, if left out.
 
     Returns:
-        A new result, with degrees of freedom of the same kind.
+        The new result, with degrees of freedom of the same kind.
 
     Raises:
-        DataError: If the data are needed and absent, or not those that were fitted.
+        DataError: If data are needed and absent, or differ from the data that were fitted.
+        OptionError: If ``fit`` is not a result, or the method does not belong to the model.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> um.refit(fit, method="ML").model.method
+        'ML'
     """
     if not isinstance(fit, FitResult):
         raise OptionError("um.refit takes a result: um.refit(fit, data).")

@@ -1,4 +1,4 @@
-"""From a problem to a result: one engine fits it, and what it found is assembled."""
+"""From a problem to a result: one engine fits the model, and its estimates are assembled into a result."""
 
 from __future__ import annotations
 
@@ -23,36 +23,44 @@ from unimix.result import FitResult
 
 @dataclass(frozen=True)
 class EngineRefitter(Refitter):
-    """An engine and what was asked of it, for other responses and rows.
+    """An engine with its arguments, which fits changed designs: other responses, other rows.
 
     Attributes:
-        engine: With its options.
-        arguments: What is asked of every fit.
+        engine: The engine with its options.
+        arguments: Arguments of every fit.
     """
 
     engine: Backend
     arguments: FitArguments
 
     def __call__(self, design: Design, method: str | None = None, df_method: str = "normal") -> FitResult:
-        """Fit a design, by another method if one is named; degrees of freedom only where they are asked for."""
+        """Fit a design by the engine.
+
+        Args:
+            design: The model as arrays.
+            method: Criterion of the fit; that of the arguments, if left out.
+            df_method: Denominator degrees of freedom of the tests; ``"normal"`` gives z tests, the fastest.
+        """
         method = method or self.arguments.method
         return fit_once(self.engine, FitProblem(design, replace(self.arguments, method=method, df_method=df_method)))
 
 
 def fit_problem(engine: Backend, problem: FitProblem) -> FitResult:
-    """Fit by one engine; with ``restart=True`` again from the best known point, where the first search ended below it.
+    """Fit a model by one engine.
+
+    With ``restart=True`` the engine starts again from the best known point, where its first search ended below it.
 
     Raises:
         UnsupportedModelError: If the engine cannot express the model.
-        FitError: If it fails.
-        OptionError: With ``restart=True``, if the engine takes no start for this model.
+        FitError: If the engine fails.
+        OptionError: If ``restart=True`` was given and the engine takes no start for this model.
     """
     first = fit_once(engine, problem)
     return refit_from_best_optimum(engine, problem, first) if problem.arguments.restart else first
 
 
 def refuse_unsupported(engine: Backend, problem: FitProblem) -> None:
-    """Raise what a fit would raise before it begins.
+    """Raise the error that a fit would raise before it begins.
 
     Raises:
         UnsupportedModelError: If the engine cannot express the model.
@@ -66,7 +74,10 @@ def _refuse(engine: Backend, design: Design, request: FitRequest) -> None:
 
 
 def refit_from_best_optimum(engine: Backend, problem: FitProblem, first: FitResult) -> FitResult:
-    """The same fit from the best known point, where it ended below it.
+    """Fit again from the best known point, if the first search ended noticeably below it.
+
+    Returns:
+        The result with the higher log-likelihood.
 
     Raises:
         OptionError: If the engine takes no start for this model.
@@ -91,26 +102,37 @@ def refit_from_best_optimum(engine: Backend, problem: FitProblem, first: FitResu
 
 @same_error_state()
 def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -> FitResult:
-    """Fit by one engine and assemble the result."""
+    """Fit a model by one engine and assemble the result.
+
+    Args:
+        engine: The engine with its options.
+        problem: The model and the arguments of the fit.
+        start: Point at which the engine starts; its own choice, if left out.
+
+    Raises:
+        UnsupportedModelError: If the engine cannot express the model.
+        FitError: If the engine fails.
+        LimitError: If the fit was stopped at its limit of time or memory.
+    """
     design = problem.design
     request = replace(problem.request(engine), start=start)
     _refuse(engine, design, request)
     outcome = _fitted(engine, design, request)
     started = time.perf_counter()
-    found = outcome.estimates
+    estimates = outcome.estimates
     info = EngineInfo(
         backend=engine.info.name,
         engine=engine.info.engine,
         versions=outcome.versions,
         options=engine.model_dump(mode="json"),
-        seed=request.seed if found.sampling else None,
-        call=found.engine_call,
+        seed=request.seed if estimates.sampling else None,
+        call=estimates.engine_call,
         seconds={},
-        priors=dict(found.priors),
+        priors=dict(estimates.priors),
     )
     result = assemble(
         design,
-        found,
+        estimates,
         method=request.method,
         engine=info,
         provenance=outcome.provenance
@@ -120,12 +142,12 @@ def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -
     )
     seconds = {"design": problem.design_seconds, **outcome.seconds, "extract": time.perf_counter() - started}
     refitter = EngineRefitter(engine.for_refits(), problem.arguments.for_designs(request.method))
-    beside = Unsaved(found.native, found.posterior, design, found.generative, refitter)
-    return replace(result, engine=info.model_copy(update={"seconds": seconds}), _unsaved=beside)
+    unsaved = Unsaved(estimates.native, estimates.posterior, design, estimates.generative, refitter)
+    return replace(result, engine=info.model_copy(update={"seconds": seconds}), _unsaved=unsaved)
 
 
 def _fitted(engine: Backend, design: Design, request: FitRequest) -> Outcome:
-    """Fit; a fit that was stopped at a limit names the engines that would stay below it."""
+    """Run the engine; if it is stopped at a limit, add the engines that would stay below the limit to the message."""
     try:
         return engine.fit(design, request)
     except LimitError as error:

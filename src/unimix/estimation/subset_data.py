@@ -1,4 +1,4 @@
-"""Data that carry their weights and offset with them, so that rows can be chosen and fitted again."""
+"""Data with their weights and offset as columns, so that subsets of the rows can be fitted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from unimix.errors import DataError
 from unimix.estimation.arguments import FitArguments
 
 COLUMNS = {"weights": "unimix_weights", "offset": "unimix_offset"}
-"""Names of the columns that hold what was given as arrays."""
+"""Names of the columns that hold weights and offsets given as arrays."""
 
 
 @dataclass(frozen=True)
 class SubsettableData:
-    """A call's data, ready to be fitted in parts.
+    """The data of a call, prepared so that subsets of their rows can be fitted.
 
     Attributes:
-        formula: The formula as given.
-        frame: All rows, index 0, 1, 2 ...; weights and offset that were arrays are columns.
+        formula: Text of the formula, as it was given.
+        frame: All rows, with index 0, 1, 2 ...; weights and offsets that were given as arrays are columns.
         design: The model of all rows.
-        arguments: What is asked of every fit, with names of columns for weights and offset.
+        arguments: Arguments of every fit; weights and offset are names of columns.
     """
 
     formula: str
@@ -37,12 +37,12 @@ class SubsettableData:
 
     @property
     def used(self) -> pd.DataFrame:
-        """The rows without missing values."""
+        """The rows that are fitted: those without missing values in a column of the model."""
         return self.frame.iloc[self.design.rows]
 
     @property
     def without_groups(self) -> str:
-        """The formula without its random part; ``.`` stands for the columns that it stood for beside the groups."""
+        """The formula without its random part, in which ``.`` stands for the same columns as in the full formula."""
         return replace(self.design.encoding.spec, random=(), zero=None).text()
 
 
@@ -50,13 +50,13 @@ def bind_columns(formula: str, data: Any, arguments: FitArguments) -> Subsettabl
     """Put weights and offset into the data and build the design.
 
     Args:
-        formula: As for ``fit``.
-        data: As for ``fit``.
-        arguments: What is asked of the fit.
+        formula: The model in lme4's language.
+        data: A table or a dict of arrays.
+        arguments: Arguments of the fit.
 
     Raises:
-        DataError: If the data do not allow the model, or have columns of the names needed.
-        OptionError: For wrong arguments.
+        DataError: If the data do not allow the model, or already have columns of the names in :data:`COLUMNS`.
+        OptionError: If the method does not belong to the model.
     """
     extras = {name: read_extra(getattr(arguments, name), name, data)[0] for name in COLUMNS}
     frame = to_pandas(data).reset_index(drop=True)
@@ -76,12 +76,12 @@ def bind_columns(formula: str, data: Any, arguments: FitArguments) -> Subsettabl
 
 
 def arguments_without_groups(arguments: FitArguments, engine: Backend) -> FitArguments:
-    """What is asked of an engine where the model loses its random part: the criterion and its priors go with it."""
-    asked = arguments.adapted(engine)
+    """The arguments of a fit without the random part: its criterion (REML, Laplace) and its priors are dropped."""
+    own = arguments.adapted(engine)
     return replace(
-        asked,
-        method=asked.method if engine.info.samples else None,
-        priors={k: v for k, v in asked.priors.items() if not k.startswith(("sd(", "cor("))} if asked.priors else None,
+        own,
+        method=own.method if engine.info.samples else None,
+        priors={k: v for k, v in own.priors.items() if not k.startswith(("sd(", "cor("))} if own.priors else None,
         restart=False,
     )
 

@@ -26,6 +26,16 @@ def register_function(name: str, function: Callable[..., Any]) -> None:
     Raises:
         OptionError: If the name belongs to a built-in function or is not a plain ASCII identifier, or if ``function``
             cannot be called.
+
+    Example:
+        >>> import unimix as um
+        >>> um.register_function("centred", lambda x: x - x.mean())
+        >>> fit = um.fit("Reaction ~ centred(Days) + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.fixed_effects["estimate"].round(2)
+        term
+        Intercept        298.51
+        centred(Days)     10.47
+        Name: estimate, dtype: float64
     """
     if name in functions() and name not in REGISTERED:
         raise OptionError(f"{name!r} is already a function of the formula language; choose another name.")

@@ -1,7 +1,7 @@
-"""Tests for people's own analyses and for authors of backends.
+"""Tools for the tests of users and of authors of backends.
 
-``assert_agree`` holds two fits against each other, ``BackendContract`` is the suite that every backend passes, and the
-pytest plug-in gives a ``backend`` fixture over the installed engines (``pytest --unimix-backends=lme4,statsmodels``).
+``assert_agree`` compares fits, ``BackendContract`` is the test suite that every backend passes, and the pytest plug-in
+provides a ``backend`` fixture that runs over the installed engines (``pytest --unimix-backends=lme4,statsmodels``).
 """
 
 from __future__ import annotations

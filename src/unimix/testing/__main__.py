@@ -1,8 +1,8 @@
-"""``python -m unimix.testing``: hold engines against the certificate and write the conformance table.
+"""``python -m unimix.testing``: check the results of engines by the certificate, and write the conformance table.
 
-In a folder whose ``pyproject.toml`` has a table ``[tool.unimix.testing]``, ``--all`` takes from it ``paths`` (folders
-to import from), ``models`` and ``backends`` (as ``module:name``: a function that yields models, and backend classes
-beside the registered ones).
+If the ``pyproject.toml`` of the folder has a table ``[tool.unimix.testing]``, ``--all`` reads three lists from it:
+``paths``, folders to import from; ``models``, functions that yield models; and ``backends``, backend classes in
+addition to the registered ones. Functions and classes are written as ``module:name``.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from unimix.testing.conformance import (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run from the command line; the exit code is 1 where a result was wrong without a word."""
+    """Run the command and return its exit code, which is 1 if an engine gave a wrong result without a warning."""
     parser = argparse.ArgumentParser(prog="python -m unimix.testing", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("engines", nargs="*", help="names of backends, or module:Class of adapters")
-    parser.add_argument("--all", action="store_true", help="all installed engines, and what pyproject.toml names")
-    parser.add_argument("--random", type=int, default=100, metavar="N", help="random linear designs (100)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, an engine each at a time (1)")
-    parser.add_argument("--time-limit", type=float, default=300.0, metavar="SECONDS", help="of each fit (300)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the table goes, for documents")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="print a table that was written before")
+    parser.add_argument("engines", nargs="*", help="names of backends, or module:Class of backend classes")
+    parser.add_argument("--all", action="store_true", help="all installed engines, and those that pyproject.toml names")
+    parser.add_argument("--random", type=int, default=100, metavar="N", help="number of random linear designs (100)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="number of processes, each with one engine at a time (1)"
+    )
+    parser.add_argument(
+        "--time-limit", type=float, default=300.0, metavar="SECONDS", help="time limit of each fit (300)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="print a table from such a file")
     given = parser.parse_args(arguments)
     if given.read:
         show(Conformance.model_validate_json(given.read.read_text(encoding="utf-8")))
@@ -58,16 +62,16 @@ def main(arguments: list[str] | None = None) -> int:
         given.time_limit,
     )
     parts = run_jobs(part, engines, n_jobs=given.jobs, progress=False, title="", unit="engines")
-    found = together(parts)
+    conformance = together(parts)
     if given.json:
-        given.json.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    show(found)
-    return 1 if found.silent else 0
+        given.json.write_text(conformance.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    show(conformance)
+    return 1 if conformance.silent else 0
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One engine's part of the table; found again by name in every process."""
+    """The column of one engine in the table. It is sent to worker processes, which import the engine by name."""
 
     paths: tuple[str, ...]
     models: tuple[str, ...]
@@ -80,39 +84,39 @@ class _Part:
         for source in self.models:
             models += list(named(source)())
         models += list(random_models(self.random))
-        return conform([named(engine)], models, time_limit=self.time_limit, told=tell)
+        return conform([named(engine)], models, time_limit=self.time_limit, report=tell)
 
 
 def settings(path: Path) -> dict[str, Any]:
-    """The table ``[tool.unimix.testing]`` of a pyproject.toml; empty where there is none."""
+    """The table ``[tool.unimix.testing]`` of a ``pyproject.toml``; empty if there is no file or no such table."""
     if not path.is_file():
         return {}
-    found: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    part: dict[str, Any] = found.get("tool", {}).get("unimix", {}).get("testing", {})
+    content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    part: dict[str, Any] = content.get("tool", {}).get("unimix", {}).get("testing", {})
     return part
 
 
 def named(name: str) -> Any:
-    """``module:Class`` or ``module:function``; the name of a backend stays a name."""
+    """Import ``module:Class`` (and make an instance) or ``module:function``; return the name of a backend unchanged."""
     module, _, attribute = name.partition(":")
     if not attribute:
         return name
-    found = getattr(importlib.import_module(module), attribute)
-    return found() if isinstance(found, type) else found
+    value = getattr(importlib.import_module(module), attribute)
+    return value() if isinstance(value, type) else value
 
 
 def tell(entry: Entry) -> None:
-    """One line per answer."""
+    """Print one line about one answer."""
     line = f"{entry.engine:12} {entry.verdict:14} {entry.seconds:7.2f} s  {entry.model}: {entry.said[:110]}"
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def show(found: Conformance) -> None:
-    """The table, and every wrong result."""
+def show(conformance: Conformance) -> None:
+    """Print the table and every wrong result."""
     console = Console(width=220)
-    console.print(found.table.to_string())
-    for entry in found.silent:
+    console.print(conformance.table.to_string())
+    for entry in conformance.silent:
         console.print(f"\n{entry.engine}: {entry.model}, {entry.formula}: {entry.said}")
 
 

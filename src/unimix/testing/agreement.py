@@ -1,4 +1,4 @@
-"""Assertions about fits, for people's own tests."""
+"""Assertions about fits, for the tests of users."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from unimix.workflows.comparison.verdicts import Tolerances
 
 
 def assert_agree(*fits: FitResult, tolerances: Tolerances | None = None, **changed: float) -> None:
-    """Raise unless fits of one design agree.
+    """Raise an error unless fits of one design agree.
 
     Args:
-        fits: Two results or more, in any mixture of engines, also loaded from JSON.
-        tolerances: All tolerances at once.
-        changed: Single tolerances by name: ``fixed`` in standard errors, ``std_error`` and ``sd`` relative,
-            ``log_likelihood`` absolute, ``posterior_fixed`` in standard errors, ``posterior_sd`` as a ratio.
+        fits: Two or more results, by any engines, fitted in this session or loaded from JSON.
+        tolerances: Tolerances to use instead of the default ones.
+        changed: Single tolerances by name: ``fixed`` in standard errors, ``std_error`` and ``sd`` as relative
+            differences, ``log_likelihood`` as an absolute difference, ``posterior_fixed`` in standard errors,
+            ``posterior_sd`` as a ratio; see :class:`unimix.Tolerances`.
 
     Raises:
-        DisagreementError: With the table and the reasons; also where one of them did not converge.
-        DataError: If the designs differ.
-        OptionError: For an unknown tolerance.
+        DisagreementError: If fits disagree, or one of them did not converge; the message shows the comparison.
+        DataError: If the fits belong to different designs.
+        OptionError: If there is no tolerance of a name, or there are fewer than two fits.
 
-    Examples:
-        >>> assert_agree(fit_lme4, fit_statsmodels, fixed=0.05)  # doctest: +SKIP
+    Example:
+        >>> import unimix as um
+        >>> from unimix.testing import assert_agree
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fits = [um.fit("Reaction ~ Days + (1 | Subject)", sleep, backend=b) for b in ("pls", "statsmodels")]
+        >>> assert_agree(*fits, fixed=0.001)
     """
     build_comparison(list(fits), []).assert_agree(tolerances, **changed)

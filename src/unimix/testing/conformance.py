@@ -1,8 +1,8 @@
-"""What every engine does with every kind of model: certified, flagged, refused, or wrong without a word.
+"""The conformance table: how every engine answers every kind of model.
 
-Each model is fitted by each engine through its adapter, and each result is put before the same judge: the certificate,
-which evaluates the likelihood itself. ``python -m unimix.testing --all`` makes the table. It is part of the installed
-package because the author of a backend in another package holds it against the certificate by it before a release.
+Each model is fitted by each engine through its backend, and every result is checked by the certificate, which evaluates
+the likelihood itself. ``python -m unimix.testing --all`` makes the table. It is part of the installed package, so that
+authors of backends in other packages can check them before a release.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ Verdict = Literal["certified", "flagged", "wrong", "not checkable", "refused", "
 VERDICTS: dict[Verdict, str] = {
     "certified": "the certificate finds nothing wrong",
     "flagged": "not certified, and the result says itself that it did not converge",
-    "wrong": "not certified, although the result is called converged: only the certificate knows",
+    "wrong": "not certified, although the result is called converged: only the certificate shows it",
     "not checkable": "unimix has no criterion of its own for this model",
-    "refused": "the adapter's sheet says no, with the reason",
+    "refused": "the capability sheet of the backend says no, with the reason",
     "failed": "the engine raised an error, or ran out of time",
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """Something to fit.
+    """A model of the conformance table.
 
     Attributes:
-        kind: feature, reference or random.
-        name: Row of the table.
-        formula: lme4's notation.
-        data: Makes the data frame.
-        arguments: Of :func:`unimix.fit`, beside formula, data and backend.
+        kind: ``"feature"``, ``"reference"`` or ``"random"``.
+        name: Name of the model.
+        formula: The formula in lme4's language.
+        data: Function that makes the data frame.
+        arguments: Further arguments of :func:`unimix.fit`.
     """
 
     kind: str
@@ -56,23 +56,23 @@ class Model:
 
     @property
     def row(self) -> str:
-        """Row of the table: random designs share one."""
+        """Name of the row of the table. All random designs share one row."""
         return "random designs" if self.kind == "random" else self.name
 
 
 class Entry(BaseModel):
-    """One engine's answer to one model.
+    """The answer of one engine to one model.
 
     Attributes:
         engine: Name of the backend.
-        kind: Of the model.
-        model: Its name.
-        row: Row of the table.
-        formula: What was fitted.
-        verdict: As :data:`VERDICTS` says.
-        said: The certificate's sentence, the refusal's reason or the error.
-        gap: Log-likelihood below the best known; NaN where there is none.
-        seconds: Of the whole call.
+        kind: Kind of the model.
+        model: Name of the model.
+        row: Name of the row of the table.
+        formula: The formula of the model.
+        verdict: One of :data:`VERDICTS`.
+        said: The sentence of the certificate, the reason of the refusal, or the error.
+        gap: Difference from the best known log-likelihood; NaN if there is none.
+        seconds: Duration of the whole call in seconds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -89,12 +89,12 @@ class Entry(BaseModel):
 
 
 class Conformance(BaseModel):
-    """All answers.
+    """The answers of all engines to all models.
 
     Attributes:
-        unimix: Version of the judge.
-        versions: Versions of each engine's packages.
-        entries: One per engine and model.
+        unimix: Version of unimix, whose certificates judge the results.
+        versions: Versions of packages by name of the package, by engine.
+        entries: One answer per engine and model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -105,7 +105,7 @@ class Conformance(BaseModel):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Rows: models; columns: engines; cells: verdicts, counted where a row has several models."""
+        """One row per model, one column per engine; cells are verdicts, or counts of verdicts of several models."""
         frame = pd.DataFrame([e.model_dump() for e in self.entries])
         order = list(dict.fromkeys(zip(frame["kind"], frame["row"], strict=True)))
         cells = frame.pivot_table(index=["kind", "row"], columns="engine", values="verdict", aggfunc=_counted)
@@ -113,7 +113,7 @@ class Conformance(BaseModel):
 
     @property
     def silent(self) -> tuple[Entry, ...]:
-        """Wrong results that were called converged."""
+        """Wrong results that the engine called converged."""
         return tuple(e for e in self.entries if e.verdict == "wrong")
 
 
@@ -124,10 +124,10 @@ def _counted(verdicts: pd.Series[str]) -> str:
 
 
 def feature_models() -> Iterator[Model]:
-    """One model per feature, on :func:`unimix.testing.simulate_rich`'s data."""
+    """One model per feature, with the data of :func:`unimix.testing.simulate_rich`."""
     for feature, (formula, arguments) in EXAMPLES.items():
         if arguments.get("priors"):
-            continue  # a prior is no model of its own
+            continue  # a prior does not change the model
         yield Model("feature", feature.value, formula, simulate_rich, arguments)
 
 
@@ -139,12 +139,12 @@ def reference_models() -> Iterator[Model]:
 
 
 def random_models(count: int, seed: int = 0) -> Iterator[Model]:
-    """Linear models with one or two factors, of which a third has columns far from unit scale.
+    """Random linear models with one or two grouping factors; a third of them have columns far from unit scale.
 
-    Variances are drawn from large to none, so that many optima lie on the boundary.
+    Standard deviations are drawn between zero and large, so that many optima lie on the boundary.
 
     Args:
-        count: How many.
+        count: Number of models.
         seed: Seed of NumPy's default generator.
     """
     shapes = ("y ~ x + (1 | g)", "y ~ x + (1 + x | g)", "y ~ x + z + (1 + x + z | g)", "y ~ x + (1 | g) + (1 | h)")
@@ -167,12 +167,12 @@ def _random_frame(seed: tuple[int, int]) -> pd.DataFrame:
 
 
 def judge(engine: Backend, model: Model, *, time_limit: float | None = 300.0) -> Entry:
-    """Fit one model by one engine and put it before the certificate.
+    """Fit one model by one engine and check the result by the certificate.
 
     Args:
-        engine: A backend.
-        model: What to fit.
-        time_limit: Seconds per fit.
+        engine: The engine with its options.
+        model: The model to fit.
+        time_limit: Time limit of the fit in seconds; None for no limit.
     """
     started = time.perf_counter()
     verdict: Verdict
@@ -180,7 +180,7 @@ def judge(engine: Backend, model: Model, *, time_limit: float | None = 300.0) ->
     try:
         arguments: dict[str, Any] = {"seed": 1, "progress": False, "time_limit": time_limit, **model.arguments}
         if engine.info.samples and model.kind != "feature":
-            arguments["method"] = "posterior"  # a reference's criterion is not what a sampler is asked for
+            arguments["method"] = "posterior"  # samplers do not take the criterion of a reference
         fit = um.fit(model.formula, model.data(), backend=engine, **arguments)
         certificate = fit.certificate()
         gap, said = float(certificate.gap), certificate.sentence
@@ -221,18 +221,18 @@ def conform(
     models: Sequence[Model],
     *,
     time_limit: float | None = 300.0,
-    told: Callable[[Entry], None] | None = None,
+    report: Callable[[Entry], None] | None = None,
 ) -> Conformance:
-    """Put every model before every engine. Random designs are left to engines that maximise a likelihood.
+    """Judge every engine on every model. Random designs are only fitted by engines that maximise a likelihood.
 
     Args:
-        engines: Names, or configured backends.
-        models: What to fit.
-        time_limit: Seconds per fit.
-        told: Is given every answer as it comes.
+        engines: Names of backends, or configured backends.
+        models: The models to fit.
+        time_limit: Time limit of each fit in seconds; None for no limit.
+        report: Function that is called with each answer as soon as it is known.
 
     Raises:
-        EngineNotInstalledError: If an engine is not there.
+        EngineNotInstalledError: If an engine is not installed.
     """
     entries, versions = [], {}
     for engine in (resolve(e) for e in engines):
@@ -240,14 +240,14 @@ def conform(
             if model.kind == "random" and engine.info.samples:
                 continue
             entries.append(judge(engine, model, time_limit=time_limit))
-            if told is not None:
-                told(entries[-1])
+            if report is not None:
+                report(entries[-1])
         versions[engine.info.name] = engine.versions()
     return Conformance(unimix=um.__version__, versions=versions, entries=tuple(entries))
 
 
 def together(parts: Sequence[Conformance]) -> Conformance:
-    """Tables of several engines as one."""
+    """Join the tables of several engines to one."""
     versions = {name: v for part in parts for name, v in part.versions.items()}
     return Conformance(
         unimix=um.__version__, versions=versions, entries=tuple(e for part in parts for e in part.entries)

@@ -1,4 +1,4 @@
-"""The suite that every backend passes, third parties' too.
+"""The test suite that every backend passes, also those of third parties.
 
 from unimix.testing import BackendContract
 
@@ -43,17 +43,22 @@ FloatArray = npt.NDArray[np.float64]
 SMALL = simulate_slopes(seed=5, n_groups=20)
 """The data of the fit that many tests share."""
 
+_PLAIN: dict[type, FitResult] = {}
+"""The fit of :meth:`BackendContract.plain` for each class."""
+
 
 class BackendContract(FamilyContract):
-    """Subclass it, name the backend, and let pytest collect it; models ask for what the capability sheet claims.
+    """Tests of a backend. Subclass it, name the backend, and pytest collects it.
+
+    The models of the tests follow the capability sheet of the backend.
 
     Attributes:
-        backend: Its name.
-        options: Options for every fit of the suite.
-        family_options: Options for the fits of families and links.
+        backend: Name of the backend.
+        options: Options of the backend for every fit of the suite.
+        family_options: Options of the backend for the fits of families and links.
         fitted_cells: Claimed cells of the family sheet that are fitted; None, the default, for every claimed cell. A
             sampler may name a few if a test of its own proves the others by their log density.
-        flagged: Reference cases in which the engine ends with a warning, by these options; anything else fails.
+        flagged: Reference cases in which the engine ends with a warning under these options; it must end so.
         starved: Options with which the engine must stop too early.
     """
 
@@ -64,18 +69,20 @@ class BackendContract(FamilyContract):
 
     @property
     def samples(self) -> bool:
-        """Whether it gives a posterior."""
+        """Whether the engine gives a posterior."""
         return self.engine.info.samples
 
     @property
     def formula(self) -> str:
-        """The richest of the usual models that it claims."""
+        """The richest of the usual models that the backend claims to fit."""
         slopes = self.engine.capabilities.can(Feature.CORRELATED_TERMS)
         return "y ~ x + (1 + x | g)" if slopes else "y ~ x + (1 | g)"
 
     def plain(self) -> FitResult:
         """The fit that is asked again with other rows, names, units and engines' options; fitted once per class."""
-        return _plain(type(self))
+        if type(self) not in _PLAIN:
+            _PLAIN[type(self)] = self.fit(self.formula, SMALL)
+        return _PLAIN[type(self)]
 
     @staticmethod
     def example(feature: Feature) -> tuple[str, dict[str, Any]]:
@@ -101,8 +108,8 @@ class BackendContract(FamilyContract):
         with pytest.raises(um.OptionError, match="Options: "):
             resolve(self.backend, {"no_such_option": 1})
         for name in type(engine).model_fields:
-            told = " ".join(c.__doc__ or "" for c in type(engine).__mro__)
-            assert f"{name}:" in told, f"the option {name} is not in the docstring"
+            documentation = " ".join(c.__doc__ or "" for c in type(engine).__mro__)
+            assert f"{name}:" in documentation, f"the option {name} is not in the docstring"
 
     def test_loading_the_adapter_loads_no_engine(self) -> None:
         engines = {"pytensor", "nutpie", "arviz", "matplotlib", "polars", *self.engine.info.packages}
@@ -188,7 +195,7 @@ class BackendContract(FamilyContract):
             metafunc.parametrize("case", cases, ids=lambda c: c.id)
 
     def test_meets_stored_references(self, case: ReferenceCase) -> None:
-        """Likelihood engines: 1e-2 SE, 2e-3, 2 %, 1e-3 as stated for the least exact of them.
+        """Tolerances of likelihood engines are those of the least exact one.
 
         Samplers: 0.3 SE + 4 MCSE and standard errors within 20 %, where there are ten levels to learn from. Their
         standard deviations have the reference's between the quantiles 0.005 and 0.995.
@@ -268,7 +275,7 @@ class BackendContract(FamilyContract):
         assert (np.abs(effects - wanted.group_effects["g"].to_numpy()) < slack).all()
 
     def same_numbers(self, fit: FitResult, wanted: FitResult) -> None:
-        """Equal up to what an optimizer leaves, or up to Monte Carlo error."""
+        """Assert that estimates are equal up to the error of an optimizer, or up to Monte Carlo error."""
         slack = 6 / np.sqrt(wanted.status.ess_bulk or 1.0) if self.samples else 1e-3
         assert (np.abs(fit.fixed.estimate - wanted.fixed.estimate) < slack * wanted.fixed.std_error).all()
         for a, b in zip(fit.random, wanted.random, strict=True):
@@ -317,7 +324,7 @@ class BackendContract(FamilyContract):
             assert_agree(fit, self.plain())
 
     def test_a_zero_variance_is_called_singular(self) -> None:
-        # Group means pulled towards each other: the between-group mean square is below the within-group one.
+        # Group means are pulled together, so that the mean square between groups is below that within groups.
         rng = np.random.default_rng(9)
         g = np.repeat(np.arange(12), 8)
         y = rng.normal(size=96)
@@ -355,7 +362,7 @@ class BackendContract(FamilyContract):
         assert first.sigma == second.sigma
 
     def test_modes_and_their_covariances_are_those_of_the_estimates(self) -> None:
-        """Best linear unbiased predictions and their conditional variances, written down plainly.
+        """Compare with best linear unbiased predictions and their conditional variances from the full matrices.
 
         b = Cov Z'V^-1 (y - X beta), Var(b | y, beta) = Cov - Cov Z'V^-1 Z Cov.
         """
@@ -376,9 +383,3 @@ class BackendContract(FamilyContract):
             assert (np.abs(fit.random[0].modes[level] - mode) < slack * sd).all()
             if not self.samples:
                 np.testing.assert_allclose(fit.random[0].mode_covariance[level], conditional, rtol=2e-3, atol=1e-6)
-
-
-@functools.cache
-def _plain(contract: Callable[[], BackendContract]) -> FitResult:
-    suite = contract()
-    return suite.fit(suite.formula, SMALL)

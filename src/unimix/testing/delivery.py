@@ -1,4 +1,4 @@
-"""Whether a fit is what the likelihood, written down plainly, says it is."""
+"""Check a fit against the likelihood, computed from the full covariance matrix."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from unimix.testing.generalised import check_generalised
 
 
 def check_delivery(fit: FitResult, design: Design, method: str) -> None:
-    """Hold a fit against the likelihood written down plainly (dense covariance matrix, small data).
+    """Check a fit of small data against the likelihood, computed from the dense covariance matrix of the response.
 
-    The reported log-likelihood is that of the reported parameters (1e-6 relative: rounding of the way back from
-    conditioned columns); the fixed effects are the GLS solution (1e-3 SE: what optimizers leave); no covariance
-    parameter can be moved by 2 % for a gain of more than 1e-3.
+    The reported log-likelihood is that of the reported parameters (to a relative 1e-6, the rounding error of the
+    transformation from scaled columns); the fixed effects are the GLS solution (to 1e-3 SE, the error of optimizers);
+    and no change of a covariance parameter by 2 % increases the log-likelihood by more than 1e-3.
+
+    Args:
+        fit: The result.
+        design: The model that was fitted.
+        method: Criterion of the fit.
+
+    Raises:
+        AssertionError: If the fit and the likelihood disagree.
     """
     if not design.is_linear:
         check_generalised(fit, design)
@@ -26,14 +34,14 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
     beta, cov = dense.gls(design, covariances, fit.sigma)
     distance = np.abs(fit.fixed.estimate - beta) / np.sqrt(np.diag(cov))
     if method == "posterior":
-        # Averaging over variance parameters moves the mean by a fraction of an SE; 4 Monte Carlo errors on top.
+        # Averaging over the variance parameters moves the mean by a fraction of an SE; 4 Monte Carlo errors are added.
         assert distance.max() < 0.35 + 4 / np.sqrt(fit.status.ess_bulk or 1.0)
         assert (fit.fixed.lower < fit.fixed.estimate).all()
         assert (fit.fixed.estimate < fit.fixed.upper).all()
         return
     assert distance.max() < 1e-3
     if fit.fixed.std_error_kind == "observed information":
-        # The uncertainty of the variances comes on top of generalised least squares; with few groups it is visible.
+        # These standard errors include the uncertainty of the variances, which is visible with few groups.
         ratio = fit.fixed.std_error / np.sqrt(np.diag(cov))
         assert (ratio > 0.97).all()
         assert (ratio < 1.5).all()
@@ -58,6 +66,6 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
 
 
 def weighted_rss(design: Design, fit: FitResult) -> float:
-    """Residual sum of squares."""
+    """Weighted residual sum of squares."""
     w = np.ones(design.n) if design.weights is None else design.weights
     return float(np.sum(w * fit.residuals() ** 2))

@@ -1,6 +1,7 @@
-"""The likelihood of a linear mixed model written down plainly, to hold engines against.
+"""The likelihood of a linear mixed model from its full covariance matrix, as a reference for engines.
 
-V = sigma^2 W^-1 + sum_k Z_k Cov_k Z_k' is formed in full (n x n): for small data, and independent of all else here.
+The covariance matrix V = sigma^2 W^-1 + sum_k Z_k Cov_k Z_k' is formed in full (n x n). This is only feasible for small
+data, and independent of the other computations of unimix.
 """
 
 from __future__ import annotations
@@ -15,25 +16,29 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def marginal_covariance(design: Design, covariances: tuple[FloatArray, ...], sigma: float) -> FloatArray:
-    """V, shape (n, n).
+    """The covariance matrix V of the response, shape (n, n).
 
     Args:
         design: The model.
-        covariances: Covariance of each block's effects, shapes (q, q).
+        covariances: Covariance matrices of the effects of each block, shapes (q, q).
         sigma: Residual standard deviation.
     """
     weights = np.ones(design.n) if design.weights is None else design.weights
-    v = np.diag(sigma**2 / weights)
+    v = np.diag(sigma**2 / weights)  # sigma^2 W^-1
     for block, covariance in zip(design.blocks, covariances, strict=True):
         same = block.codes[:, None] == block.codes[None, :]
-        v += same * (block.z @ covariance @ block.z.T)
+        v += same * (block.z @ covariance @ block.z.T)  # Z_k Cov_k Z_k', between rows of one level
     return v
 
 
 def _whitened(
     design: Design, covariances: tuple[FloatArray, ...], sigma: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, float]:
-    """Q and R of the whitened X, the whitened y, and log |V|; by orthogonal steps, for badly scaled columns."""
+    """Q and R of the whitened X, the whitened y, and log |V|.
+
+    With V = LL', the whitened X is L^-1 X = QR and the whitened y is L^-1 y. The QR decomposition is stable for badly
+    scaled columns.
+    """
     y = design.y if design.offset is None else design.y - design.offset
     root = np.linalg.cholesky(marginal_covariance(design, covariances, sigma))
     q, r = np.linalg.qr(solve_triangular(root, design.x, lower=True))
@@ -50,20 +55,21 @@ def gls(design: Design, covariances: tuple[FloatArray, ...], sigma: float) -> tu
     """
     q, r, y, _ = _whitened(design, covariances, sigma)
     inverse = solve_triangular(r, np.eye(design.p))
-    return inverse @ (q.T @ y), inverse @ inverse.T
+    return inverse @ (q.T @ y), inverse @ inverse.T  # beta = R^-1 Q'y, Cov(beta) = (X'V^-1 X)^-1 = R^-1 R^-T
 
 
 def log_likelihood(design: Design, covariances: tuple[FloatArray, ...], sigma: float, *, reml: bool) -> float:
-    """(Restricted) log-likelihood at the generalised-least-squares estimates, with all constants, in lme4's convention.
+    """The (restricted) log-likelihood at the generalised-least-squares estimates, with all constants, as in lme4.
 
     Args:
         design: The model.
         covariances: Covariance of each block's effects, shapes (q, q).
         sigma: Residual standard deviation.
-        reml: Restricted or not.
+        reml: Whether to compute the restricted log-likelihood.
     """
     q, r, y, log_det = _whitened(design, covariances, sigma)
     rest = y - q @ (q.T @ y)
     n = design.n - (design.p if reml else 0)
+    # -(n log 2 pi + log |V| + (y - X beta)'V^-1 (y - X beta) + log |X'V^-1 X|) / 2, with n - p for n under REML
     value = -0.5 * (n * np.log(2 * np.pi) + log_det + rest @ rest)
     return float(value - (np.log(np.abs(np.diag(r))).sum() if reml else 0.0))

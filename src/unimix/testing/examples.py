@@ -31,4 +31,4 @@ EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.ZERO_INFLATION: ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}),
     Feature.DISPERSION_FORMULA: ("y ~ x + (1 | g)", {"dispformula": "~ x"}),
 }
-"""One model per feature, on :func:`unimix.testing.simulate_rich`'s columns."""
+"""Formula and arguments of one model per feature, with the columns of :func:`unimix.testing.simulate_rich`."""

@@ -1,4 +1,4 @@
-"""The part of the contract about families: each claimed cell delivers, the others are refused."""
+"""Tests of the family sheet of a backend: claimed families are fitted correctly, all others are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from unimix.testing.generalised import check_generalised, family_truth, simulate
 
 
 class FamilyContract:
-    """What :class:`unimix.testing.BackendContract` asks of the family sheet."""
+    """The tests of families in :class:`unimix.testing.BackendContract`."""
 
     backend: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
@@ -61,7 +61,7 @@ class FamilyContract:
 
     @property
     def engine(self) -> Backend:
-        """The backend under test, configured."""
+        """The backend under test with its options."""
         return resolve(self.backend, self.options)
 
     def fit(self, formula: str, data: Any, **arguments: Any) -> FitResult:
@@ -69,7 +69,7 @@ class FamilyContract:
         return um.fit(formula, data, backend=self.engine, **{"seed": 20, **arguments})
 
     def forbid_loading(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let every attempt to load the engine fail the test: a refusal comes before."""
+        """Make the test fail if the engine is loaded, because a model must be refused before that."""
 
         def not_to_be_called(_self: Backend) -> None:
             raise AssertionError("the engine was loaded for a model it cannot fit")
@@ -85,7 +85,7 @@ class FamilyContract:
     def test_claimed_families_deliver_and_others_are_refused(
         self, family: Family, mixed: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Within 4 standard errors of what was simulated; dispersion parameters within a third (600 rows)."""
+        """Estimates are within 4 standard errors of the truth, and dispersion parameters within a third (600 rows)."""
         data = simulate_family(family, mixed=mixed)
         formula = "y ~ x + (1 | g)" if mixed else "y ~ x"
         arguments: dict[str, Any] = {"family": family}

@@ -1,4 +1,4 @@
-"""Generalised models: data of every family with known truth, and what a fit must be according to the likelihood."""
+"""Generalised models: simulated data of every family, and a check of fits against the likelihood."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DISPERSION: dict[str, tuple[float, ...]] = {
 
 @dataclass(frozen=True)
 class FamilyTruth:
-    """What the responses of :func:`simulate_family` were made from.
+    """The true parameters of the responses of :func:`simulate_family`.
 
     Attributes:
-        fixed: Intercept and slope, on the link scale.
-        sd: Of the group effects; 0 without.
-        parameters: Dispersion parameters, in the family's order.
+        fixed: Intercept and slope on the scale of the link.
+        sd: Standard deviation of the group effects; 0 if there are none.
+        parameters: Dispersion parameters in the order of the family.
     """
 
     fixed: tuple[float, float]
@@ -46,7 +46,7 @@ class FamilyTruth:
 
 
 def family_truth(family: Family, *, mixed: bool) -> FamilyTruth:
-    """Parameters that suit a family and its link: the mean stays where the link is defined."""
+    """True parameters for a family and its link, for which the mean stays where the link is defined."""
     safe = family.link in ("identity", "inverse", "inverse_squared", "sqrt") and family.response != "real"
     if family.link == "identity" and safe:
         return FamilyTruth((6.0, 0.8), 1.2 if mixed else 0.0, DISPERSION.get(family.label, ()))
@@ -57,14 +57,17 @@ def family_truth(family: Family, *, mixed: bool) -> FamilyTruth:
 def simulate_family(
     family: Family, *, mixed: bool, seed: int = 0, n_groups: int = 30, n_per_group: int = 20
 ) -> pd.DataFrame:
-    """Columns y, trials, x, g of ``y ~ x + (1 | g)`` for one family.
+    """Simulate data of ``y ~ x + (1 | g)`` for one family.
 
     Args:
         family: Distribution and link.
-        mixed: With group effects.
+        mixed: Whether there are group effects.
         seed: Seed of NumPy's default generator.
-        n_groups: Levels of g.
-        n_per_group: Rows per level.
+        n_groups: Number of levels of g.
+        n_per_group: Number of rows per level.
+
+    Returns:
+        A table with the columns y, trials, x and g, n_groups * n_per_group rows.
     """
     rng = np.random.default_rng(seed)
     truth = family_truth(family, mixed=mixed)
@@ -99,13 +102,20 @@ def simulate_family(
 
 
 def check_generalised(fit: FitResult, design: Design) -> None:
-    """Hold a fit of a generalised model against the likelihood written down by unimix.
+    """Check a fit of a generalised model against unimix's own evaluation of the likelihood.
 
-    For engines that maximise: the reported log-likelihood is that of the reported parameters (1e-6 relative: what the
-    inner loops leave); a Newton step promises no more than 1e-3 log-likelihood; standard errors are those of the
-    observed or of the expected information within 3 % (numerical Hessians). For posteriors, exact or approximate: the
-    means lie within 0.35 standard deviations (1 for an approximation) plus 4 Monte Carlo errors of the fixed effects
-    that maximise the same criterion at the posterior's covariances.
+    For engines that maximise a likelihood: the reported log-likelihood is that of the reported parameters (to a
+    relative 1e-6, the error of inner loops); a Newton step promises a gain of at most 1e-3 log-likelihood; standard
+    errors are those of the observed or the expected information within 3 % (the error of numerical Hessians). For
+    posteriors, exact or approximate: the means lie within 0.35 standard deviations (1 for an approximation), plus 4
+    Monte Carlo errors, of the fixed effects that maximise the same criterion at the covariances of the posterior.
+
+    Args:
+        fit: The result.
+        design: The model that was fitted.
+
+    Raises:
+        AssertionError: If the fit and the likelihood disagree.
     """
     assert fit.converged, fit.status
     beta = np.array(fit.fixed.estimate)
@@ -146,7 +156,7 @@ def check_generalised(fit: FitResult, design: Design) -> None:
 
 
 def _expected_covariance(fit: FitResult, design: Design, parameters: FloatArray) -> FloatArray:
-    """Inverse of the expected information, with the Pearson estimate of the dispersion where there is one."""
+    """Inverse of the expected information, (X'WX)^-1, times the Pearson estimate of the dispersion if there is one."""
     rows = row_log_likelihood(design, parameters, fixed_predictor(design, np.array(fit.fixed.estimate)))
     covariance = np.linalg.inv(design.x.T @ (rows.expected[:, None] * design.x))
     if design.family.parameters in (("dispersion",), ("sigma",)):

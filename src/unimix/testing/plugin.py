@@ -1,4 +1,4 @@
-"""The pytest plug-in: a ``backend`` fixture over the engines that are installed here."""
+"""The pytest plug-in: a ``backend`` fixture that runs over the installed engines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from unimix.errors import UnsupportedModelError, brief
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--unimix-backends=lme4,statsmodels``."""
+    """Add the option ``--unimix-backends=lme4,statsmodels`` to pytest."""
     parser.getgroup("unimix").addoption(
         "--unimix-backends",
         default=None,
         metavar="NAMES",
-        help="comma-separated backends for the `backend` fixture; all installed ones that fit the model, if left out",
+        help="comma-separated backends of the `backend` fixture; if left out, all installed ones that fit the model",
     )
 
 
@@ -24,7 +24,7 @@ def chosen(config: pytest.Config) -> list[str]:
     """Names of the backends that the ``backend`` fixture runs over.
 
     Raises:
-        pytest.UsageError: For an unknown name, or a backend that is asked for but not installed.
+        pytest.UsageError: If a name is unknown, or a named backend is not installed.
     """
     asked: str | None = config.getoption("--unimix-backends")
     able = [name for name, backend in others().items() if backend.available()]
@@ -43,25 +43,25 @@ def chosen(config: pytest.Config) -> list[str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that ask for ``backend`` once per engine."""
+    """Run each test that takes ``backend`` once per engine."""
     if "backend" in metafunc.fixturenames and not _own(metafunc.definition):
         metafunc.parametrize("backend", chosen(metafunc.config))
 
 
 def _own(item: pytest.Item) -> bool:
-    """Whether a test gives values to ``backend`` itself."""
+    """Whether a test sets the values of ``backend`` itself, by ``parametrize``."""
     return any("backend" in str(m.args[0]) for m in item.iter_markers("parametrize") if m.args)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
-    """Skip where a fixture's model is refused; see :func:`pytest_runtest_call`."""
+    """Skip a test if the engine refuses the model of a fixture; see :func:`pytest_runtest_call`."""
     return (yield from _skipped_if_refused(item))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Skip, with the reason, where an engine that nobody named cannot express the test's model."""
+    """Skip a test, with the reason, if its engine cannot express the model and was not named by the user."""
     return (yield from _skipped_if_refused(item))
 
 

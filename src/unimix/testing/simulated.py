@@ -1,4 +1,4 @@
-"""Simulated data with known truth."""
+"""Simulated data with known true parameters."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Truth:
-    """What the simulated responses were made from.
+    """The true parameters of simulated responses.
 
     Attributes:
-        fixed: Coefficient per term.
-        sd: SDs of intercept and slope over ``g``.
-        correlation: Of intercept and slope.
-        sigma: Residual SD.
+        fixed: Fixed effects by term.
+        sd: Standard deviations of intercept and slope over ``g``.
+        correlation: Correlation of intercept and slope over ``g``.
+        sigma: Residual standard deviation.
     """
 
     fixed: dict[str, float]
@@ -29,13 +29,16 @@ SLOPES = Truth({"Intercept": 2.0, "x": 0.8}, (1.2, 0.6), 0.4, 1.0)
 
 
 def simulate_slopes(seed: int = 0, n_groups: int = 40, n_per_group: int = 12, truth: Truth = SLOPES) -> pd.DataFrame:
-    """Columns y, x, g of ``y ~ x + (1 + x | g)``.
+    """Simulate data of ``y ~ x + (1 + x | g)``.
 
     Args:
         seed: Seed of NumPy's default generator.
-        n_groups: Levels of g.
-        n_per_group: Rows per level.
-        truth: Parameters.
+        n_groups: Number of levels of g.
+        n_per_group: Number of rows per level.
+        truth: True parameters.
+
+    Returns:
+        A table with the columns y, x and g, n_groups * n_per_group rows.
     """
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(n_groups), n_per_group)
@@ -49,16 +52,18 @@ def simulate_slopes(seed: int = 0, n_groups: int = 40, n_per_group: int = 12, tr
 
 
 def simulate_rich(seed: int = 1, n_groups: int = 14, n_per_group: int = 18) -> pd.DataFrame:
-    """A frame on which every feature of the formula language can be asked for.
-
-    Columns: y; numeric x, u, v; factor f (lo, mid, hi); grouping factors g, h (crossed with g), sub (nested in g);
-    precision weights w; offset off; 0/1 success, and count with too many zeros; times t (every g has each thrice);
-    series, whose group effects are autoregressive over t.
+    """Simulate data with columns for every feature of the formula language.
 
     Args:
         seed: Seed of NumPy's default generator.
-        n_groups: Levels of g.
-        n_per_group: Rows per level of g.
+        n_groups: Number of levels of g.
+        n_per_group: Number of rows per level of g.
+
+    Returns:
+        A table with the columns y, the response of linear models; x, u, v, numeric predictors; f, a factor (lo, mid,
+        hi); g, h (crossed with g) and sub (nested in g), grouping factors; w, precision weights; off, an offset;
+        success, a 0/1 response; count, a count with too many zeros; t, time points, each three times per level of g;
+        series, a response whose group effects are autoregressive over t.
     """
     rng = np.random.default_rng(seed)
     n = n_groups * n_per_group

@@ -1,1 +1,1 @@
-"""Several fits: comparisons of engines, model tests, validation, tables."""
+"""Functions that take or make several fits: comparisons of engines, model tests, validation, tables."""

@@ -27,12 +27,22 @@ from unimix.workflows.comparison.compare import engines_of
 
 @dataclass(frozen=True, repr=False, eq=False)
 class AllFit(TableResult):
-    """What :func:`all_fit` found.
+    """The answer of :func:`all_fit`.
 
     Attributes:
-        results: By label, ``lme4 (bobyqa)``.
-        certificates: By the same labels; the search for the best optimum started from all results.
-        failures: Errors by label.
+        results: Results by label, such as ``lme4 (bobyqa)``.
+        certificates: Certificates by label; the search for the best optimum started from all results.
+        failures: Error messages of fits without a result, by label.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> um.all_fit("Reaction ~ Days + (1 | Subject)", sleep, backends=["pls", "statsmodels"]).spread.round(1)
+                                 least  largest
+        Intercept                251.4    251.4
+        Days                      10.5     10.5
+        sd(Intercept | Subject)   37.1     37.1
+        sigma                     31.0     31.0
     """
 
     results: dict[str, FitResult]
@@ -41,7 +51,11 @@ class AllFit(TableResult):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Best first: log_likelihood and gap (by unimix's criterion), state, verdict, moved (SE), seconds."""
+        """One row per engine and optimizer, best first.
+
+        Columns log_likelihood and gap (to the best known optimum), both by unimix's criterion; moved (largest distance
+        of a fixed effect from the best optimum, in standard errors); state; verdict of the certificate; seconds.
+        """
         rows = []
         for label, fit_ in self.results.items():
             certificate = self.certificates[label]
@@ -62,12 +76,12 @@ class AllFit(TableResult):
 
     @property
     def best(self) -> FitResult:
-        """The result with the highest log-likelihood by unimix's criterion."""
+        """The result with the highest log-likelihood, evaluated by unimix."""
         return self.results[str(self.table.index[0])]
 
     @property
     def spread(self) -> pd.DataFrame:
-        """Least and largest value of every fixed effect and SD among all results."""
+        """Least and largest value of every fixed effect and standard deviation among all results."""
         columns = {
             label: {
                 **dict(zip(f.fixed.terms, map(float, f.fixed.estimate), strict=True)),
@@ -81,7 +95,7 @@ class AllFit(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Engines without a result, and why."""
+        """Engines without a result, with their errors."""
         return tuple(f"{label}: {message}" for label, message in self.failures.items())
 
     def _view(self) -> Iterable[Block]:
@@ -97,18 +111,35 @@ def all_fit(
     conditioning: bool = True,
     **arguments: Unpack[SharedOptions],
 ) -> AllFit:
-    """Fit one model by every engine with every optimizer it offers, and rank them by unimix's own criterion.
+    """Fit one model by every engine with each of its optimizers, and rank the results by unimix's own criterion.
+
+    This is lme4's ``allFit``, across engines.
 
     Args:
-        formula: As for :func:`unimix.fit`.
-        data: As for :func:`unimix.fit`.
-        backends: Engines; all that are installed and maximise a likelihood, if left out.
-        conditioning: False hands every engine the bare columns, as a plain call of it would.
-        arguments: Arguments of :func:`unimix.fit`, but for ``options`` (give configured backends) and ``restart``;
-            limits are those of each fit.
+        formula: The model in lme4's language, as in :func:`unimix.fit`.
+        data: A table or a dict of arrays, as in :func:`unimix.fit`.
+        backends: The engines: names, classes or instances. If left out, all installed engines that maximise a
+            likelihood.
+        conditioning: Whether to centre and scale the columns before they are given to an engine; False gives it the
+            bare columns, as a plain call of the engine would.
+        arguments: Arguments of :func:`unimix.fit`, except ``options`` (give configured backends) and ``restart``.
+            Limits of time and memory apply to each fit.
+
+    Returns:
+        ``.table`` ranks the results; ``.spread`` shows how much the estimates differ; ``.best`` is the best result.
 
     Raises:
-        OptionError: For wrong arguments, all of them at once; or if no engine is left.
+        OptionError: If arguments are wrong, all faults at once; or if no engine gave a result.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fits = um.all_fit("Reaction ~ Days + (1 | Subject)", sleep, backends=["statsmodels"])
+        >>> fits.table["verdict"]
+        engine (optimizer)
+        statsmodels (bfgs)      certified
+        statsmodels (cobyqa)    certified
+        Name: verdict, dtype: ...
     """
     engines, errors = engines_of(backends, least=1)
     problem = FitArguments.read(all_fit, formula, data, arguments, errors=errors).problem(formula, data)
@@ -124,14 +155,14 @@ def all_fit(
             except UnimixError as error:
                 failures[label] = f"{type(error).__name__}: {error}"
     if not results:
-        told = "\n".join(f"{k}: {v}" for k, v in failures.items()) or "no engine that maximises a likelihood was named"
-        raise OptionError(f"all_fit has no result:\n{told}")
-    made = certify(list(results.values()), next(iter(results.values())).design())
-    return AllFit(results, dict(zip(results, made, strict=True)), failures)
+        why = "\n".join(f"{k}: {v}" for k, v in failures.items()) or "no engine that maximises a likelihood was named"
+        raise OptionError(f"all_fit has no result:\n{why}")
+    certificates = certify(list(results.values()), next(iter(results.values())).design())
+    return AllFit(results, dict(zip(results, certificates, strict=True)), failures)
 
 
 def _variants(engine: Backend, *, conditioning: bool) -> list[tuple[str, Backend]]:
-    """The engine with each of its optimizers."""
+    """The engine with each of its optimizers, by name of the optimizer; the empty name where there is no choice."""
     field = type(engine).model_fields.get("optimizer")
     plain = {"conditioning": conditioning}
     if field is None:

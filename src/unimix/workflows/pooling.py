@@ -1,4 +1,4 @@
-"""Complete, no and partial pooling of one model, by one engine or several."""
+"""Complete, no and partial pooling of one model, by one or several engines."""
 
 from __future__ import annotations
 
@@ -26,12 +26,21 @@ from unimix.result import FitResult
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Pooling(TableResult):
-    """What :func:`pooling` found.
+    """The answer of :func:`pooling`.
 
     Attributes:
-        group: The grouping factor.
-        complete: One regression for all rows of the mixed model, by the first engine: the pooled line.
-        partial: The mixed model, by engine.
+        group: Name of the grouping factor.
+        complete: Complete pooling: one regression for all rows of the mixed model, by the first engine.
+        partial: Partial pooling: results of the mixed model by engine.
+
+    Example:
+        >>> import unimix as um
+        >>> pooled = um.pooling("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> pooled.table.loc["308", ["complete", "no_pooling", "partial"]].round(1)
+                   complete  no_pooling  partial
+        term
+        Intercept     251.4       244.2    253.7
+        Days           10.5        21.8     19.7
     """
 
     group: str
@@ -40,7 +49,7 @@ class Pooling(TableResult):
 
     @cached_property
     def _levels(self) -> dict[str, LevelEstimates]:
-        return {label: level_estimates(found, self.group) for label, found in self.partial.items()}
+        return {label: level_estimates(fit_, self.group) for label, fit_ in self.partial.items()}
 
     def __getitem__(self, label: str) -> FitResult:
         if label not in self.partial:
@@ -56,54 +65,58 @@ class Pooling(TableResult):
     def table(self) -> pd.DataFrame:
         """One row per level and coefficient (and engine, where there are several).
 
-        Index level, term; columns n (rows), complete, no_pooling, std_error (of no_pooling, with the residual variance
-        pooled over the levels, as lme4's ``lmList``), centre (fixed effects of the mixed model), partial, partial_sd,
-        moved (partial - no_pooling), shrinkage (share of the way from no_pooling to the centre), reliability (share of
-        the variance of the level's effect that its rows explain).
+        The index is level and term. Columns: n (rows of the level), complete, no_pooling, std_error (standard error of
+        no_pooling, with the residual variance pooled over levels, as in lme4's ``lmList``), centre (fixed effect of the
+        mixed model), partial, partial_sd, moved (partial - no_pooling), shrinkage (share of the way from no_pooling to
+        the centre), reliability (share of the variance of the level's effect that its rows explain).
 
-        A predictor that is constant in a level is part of the level's intercept in every column.
+        A predictor that is constant within a level is part of the level's intercept in every column.
         """
-        tables = {label: found.table() for label, found in self._levels.items()}
+        tables = {label: levels.table() for label, levels in self._levels.items()}
         return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["engine"])
 
     @cached_property
     def summary_table(self) -> pd.DataFrame:
         """One row per coefficient (and engine, where there are several).
 
-        Columns complete, centre, sd_no_pooling and sd_partial (over levels), shrinkage (1 - their ratio), reliability
-        (mean over levels).
+        Columns: complete, centre, sd_no_pooling and sd_partial (standard deviations of the estimates over levels),
+        shrinkage (1 - sd_partial / sd_no_pooling), reliability (mean over levels).
         """
-        tables = {label: found.summary() for label, found in self._levels.items()}
+        tables = {label: levels.summary() for label, levels in self._levels.items()}
         return next(iter(tables.values())) if len(tables) == 1 else pd.concat(tables, names=["engine"])
 
     @property
     def no_pooling(self) -> pd.DataFrame:
-        """Coefficients of a regression per level, levels x terms; NaN for levels that are too small."""
-        found = next(iter(self._levels.values()))
-        index = pd.Index(list(found.levels), name=self.group)
-        return pd.DataFrame(found.no.estimate, index=index, columns=list(found.columns.names))
+        """Coefficients of one regression per level, levels x terms; NaN for levels with too few rows."""
+        first = next(iter(self._levels.values()))
+        index = pd.Index(list(first.levels), name=self.group)
+        return pd.DataFrame(first.no.estimate, index=index, columns=list(first.columns.names))
 
     @property
     def too_small(self) -> dict[Any, str]:
-        """Levels without a regression of their own, and why; they keep their rows in the other kinds of pooling."""
+        """Levels that are too small for a regression of their own, with the reason.
+
+        Their rows count in complete and partial pooling.
+        """
         return next(iter(self._levels.values())).too_small
 
     @cached_property
     def icc(self) -> pd.Series[float]:
-        """Intraclass correlation of the grouping factor by engine: its share in what fixed effects leave unexplained.
+        """Intraclass correlation by engine: the grouping factor's share of the variance around the fixed effects.
 
-        Random slopes count with their average over rows (Johnson 2014). With weights it is that of rows of weight 1.
-        NaN for families whose residual variance on the scale of the link has no simple form (counts, for instance).
+        Random slopes count with their average variance over rows (Johnson 2014, Methods Ecol. Evol. 5:944). With
+        weights, the value is that of rows of weight 1. It is NaN for families whose residual variance has no simple
+        form on the scale of the link, such as counts.
         """
-        values = {label: icc(found)[self.group] for label, found in self.partial.items()}
+        values = {label: icc(fit_)[self.group] for label, fit_ in self.partial.items()}
         return pd.Series(values, name=f"icc({self.group})", dtype=float)
 
     def plot(self, x: str | None = None, **options: Any) -> Any:
-        """Small multiples per level with the lines of all kinds of pooling; further engines as lines of their own.
+        """Draw one panel per level with the lines of all kinds of pooling, and one line for each further engine.
 
         Args:
-            x: The predictor along the lines.
-            options: As for ``fit.plot.groups``.
+            x: Name of the predictor on the horizontal axis.
+            options: Further arguments of ``fit.plot.groups``.
 
         Returns:
             The matplotlib Axes, one per level.
@@ -112,11 +125,11 @@ class Pooling(TableResult):
         return self.first.plot.groups(x, group=self.group, others=others or None, **options)
 
     def plot_shrinkage(self, *terms: str, **options: Any) -> Any:
-        """Where partial pooling moves each level's own estimate, by the first engine.
+        """Draw how far partial pooling by the first engine moves the estimates of each level.
 
         Args:
-            terms: One or two coefficients.
-            options: As for ``fit.plot.shrinkage``.
+            terms: Names of one or two coefficients.
+            options: Further arguments of ``fit.plot.shrinkage``.
 
         Returns:
             The matplotlib Axes.
@@ -125,18 +138,18 @@ class Pooling(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Intraclass correlations, and the levels without a regression of their own."""
+        """Intraclass correlations, and the levels that are too small for a regression of their own."""
         notes = []
-        for label, found in self.partial.items():
+        for label, fit_ in self.partial.items():
             value = float(self.icc[label])
-            told = f"none for {found.family}" if np.isnan(value) else f"{value:.3f}"
-            weighted = " for rows of weight 1" if found.model.weighted and not np.isnan(value) else ""
-            notes.append(f"Intraclass correlation ({label}): {told}{weighted}")
+            shown = f"none for {fit_.family}" if np.isnan(value) else f"{value:.3f}"
+            weighted = " for rows of weight 1" if fit_.model.weighted and not np.isnan(value) else ""
+            notes.append(f"Intraclass correlation ({label}): {shown}{weighted}")
         small, count = self.too_small, self.first.model.groups[self.group]
         if small:
-            told = "; ".join(f"{level}: {why}" for level, why in list(small.items())[:8])
+            reasons = "; ".join(f"{level}: {why}" for level, why in list(small.items())[:8])
             more = f"; and {len(small) - 8} more" if len(small) > 8 else ""
-            notes.append(f"{len(small)} of {count} levels have no regression of their own ({told}{more}).")
+            notes.append(f"{len(small)} of {count} levels have no regression of their own ({reasons}{more}).")
         return tuple(notes)
 
     @property
@@ -174,24 +187,39 @@ def pooling(
 ) -> Pooling:
     """Fit one model with complete, no and partial pooling of a grouping factor.
 
-    Complete pooling is one regression for all rows, no pooling a regression per level, partial pooling the mixed model
-    (Gelman & Hill 2007, chapter 12).
+    Complete pooling is one regression for all rows, no pooling is one regression per level, and partial pooling is the
+    mixed model (Gelman & Hill 2007, Data Analysis Using Regression and Multilevel/Hierarchical Models, chapter 12).
 
     Args:
-        formula: As for :func:`unimix.fit`, with a grouping factor.
-        data: As for :func:`unimix.fit`.
-        backend: The engine of the mixed model and of the pooled regression, or several. Regressions per level are least
-            squares (maximum likelihood for generalised models), the same for every engine.
-        group: The grouping factor; may be left out where there is one.
+        formula: The model in lme4's language, with a grouping factor.
+        data: A table or a dict of arrays, as in :func:`unimix.fit`.
+        backend: One or several engines, which fit the mixed model; the first engine also fits the pooled regression.
+            Regressions per level use least squares (maximum likelihood for generalised models) with every engine.
+        group: Name of the grouping factor; may be left out if the model has only one.
         backends: Several engines, instead of ``backend``.
-        restart: As for :func:`unimix.fit`, of the mixed model.
-        arguments: Arguments of :func:`unimix.fit`, but for ``options`` (give configured backends). ``method`` is for
-            the mixed model by engines that maximise a likelihood, samplers give their posterior; ``priors`` go to the
-            engines that have priors; an engine without Kenward and Roger's degrees of freedom gives Satterthwaite's.
+        restart: Whether an engine that ends below the best known optimum of the mixed model starts again from there;
+            see :func:`unimix.fit`.
+        arguments: Arguments of :func:`unimix.fit`, except ``options`` (give configured backends). ``method`` applies to
+            engines that maximise a likelihood, and ``priors`` to samplers. An engine without Kenward and Roger's
+            degrees of freedom gives Satterthwaite's.
+
+    Returns:
+        ``.table`` with one row per level and coefficient, ``.summary_table``, ``.icc``, ``.plot()`` and
+        ``.plot_shrinkage()``.
 
     Raises:
-        DataError: If there is no such grouping factor.
-        OptionError: If the factor must be named, or for wrong arguments, all of them at once.
+        DataError: If the model has no such grouping factor.
+        OptionError: If arguments are wrong, all faults at once; or if the model has several grouping factors and none
+            was named.
+
+    Example:
+        >>> import unimix as um
+        >>> pooled = um.pooling("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> pooled.summary_table[["complete", "sd_no_pooling", "sd_partial", "shrinkage"]].round(2)
+                   complete  sd_no_pooling  sd_partial  shrinkage
+        term
+        Intercept    251.41          28.95       21.60       0.25
+        Days          10.47           6.56        5.46       0.17
     """
     engines, errors = registry.resolve_all(backend if backends is None else backends)
     faults = [] if engines or errors else [f"pooling needs an engine: backend={DEFAULT_BACKEND!r}."]

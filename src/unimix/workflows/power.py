@@ -1,4 +1,4 @@
-"""Power by simulation."""
+"""Power of a test for several sizes of a design, by simulation."""
 
 from __future__ import annotations
 
@@ -32,19 +32,29 @@ Sizes = int | Sequence[int] | None
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Power(TableResult):
-    """What :func:`power` found.
+    """The answer of :func:`power`.
 
     Attributes:
-        table: One row per design: n_groups, n_rows (rows per level, on average), n_obs, power, lower, upper (Clopper
-            and Pearson's 95 % interval for the number of simulations), estimate (mean; of one coefficient),
-            exaggeration (mean size of significant estimates over the true one; type M error), wrong_sign (share of
-            significant estimates; type S), n_sim, failed.
-        effect: Term or coefficient that was tested.
-        truth: Parameters that responses were drawn with, by name.
-        alpha: Level of the test.
-        notes: What there is to know beside.
-        group: The grouping factor whose levels are ``n_groups``, or None.
-        varied: Which sizes were asked for: n_groups, n_rows.
+        table: One row per design. Columns: n_groups, n_rows (rows per level, on average), n_obs, power, lower and upper
+            (Clopper and Pearson's 95 % interval of the power), estimate (mean estimate, where one coefficient is
+            tested), exaggeration (type M error: mean size of the significant estimates divided by the true size),
+            wrong_sign (type S error: share of the significant estimates with the wrong sign), n_sim, failed.
+        effect: Name of the tested term or coefficient.
+        truth: True parameters of the simulated responses, by name.
+        alpha: Significance level of the test.
+        notes: Remarks on the simulation, such as the number of failed fits.
+        group: Name of the grouping factor whose levels ``n_groups`` counts, or None.
+        varied: Names of the sizes that were varied: n_groups, n_rows.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> um.power(fit, "Days", value=3.0, n_groups=6, n_sim=1, seed=1, progress=False).truth.round(1)
+        Intercept                  251.4
+        Days                         3.0
+        sd(Intercept | Subject)     37.1
+        sigma                       31.0
+        dtype: float64
     """
 
     table: pd.DataFrame
@@ -56,10 +66,10 @@ class Power(TableResult):
     varied: tuple[str, ...]
 
     def plot(self, ax: Any = None) -> Any:
-        """Power against the size of the design, with its Monte Carlo intervals.
+        """Draw the power against the size of the design, with Monte Carlo intervals.
 
         Args:
-            ax: Axes to draw on.
+            ax: The matplotlib Axes to draw on; new ones, if left out.
 
         Returns:
             The matplotlib Axes.
@@ -70,13 +80,13 @@ class Power(TableResult):
 
     @property
     def _heading(self) -> str:
-        of = f"; n_groups are levels of {self.group}, n_rows rows per level" if self.group else ""
-        return f"Power for {self.effect} at level {self.alpha:g}{of}"
+        sizes = f"; n_groups are levels of {self.group}, n_rows rows per level" if self.group else ""
+        return f"Power for {self.effect} at level {self.alpha:g}{sizes}"
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """What a process needs to simulate one design."""
+    """One simulation of a design: draw responses, fit and test them. It is sent to worker processes."""
 
     simulator: Simulator
     engine: EngineRefitter
@@ -85,15 +95,15 @@ class _Trial:
     alpha: float
 
     def __call__(self, seed: np.random.SeedSequence) -> tuple[float, float, str]:
-        """Whether the test rejects (1, 0, NaN), the estimate of the first row, and the fit's status."""
+        """Simulate once; give whether the test rejects (1, 0 or NaN), the first estimate, and the status of the fit."""
         design = replace(self.simulator.design, y=self.simulator.draw(np.random.default_rng(seed)))
         try:
-            found = fixed_inference(fit := self.engine(design), self.df_method)
-            estimate = float((self.weights @ found.beta)[0])
+            inference = fixed_inference(fit := self.engine(design), self.df_method)
+            estimate = float((self.weights @ inference.beta)[0])
             if fit.fixed.interval == "credible":
-                rejected = self._excludes_zero(found.functions(self.weights).draws)
+                rejected = self._excludes_zero(inference.functions(self.weights).draws)
             else:
-                rejected = float(found.joint_test(self.weights)[3] < self.alpha)
+                rejected = float(inference.joint_test(self.weights)[3] < self.alpha)
         except (UnimixError, np.linalg.LinAlgError) as error:
             return np.nan, np.nan, " ".join(str(error).split())
         return rejected, estimate, fit.status.state
@@ -122,37 +132,47 @@ def power(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Power:
-    """How often a design would find an effect: responses are simulated from the model, fitted by its engine and tested.
+    """Estimate by simulation how often a design would detect an effect.
 
-    A pilot's estimates are uncertain and, where they were significant, too large: give the smallest ``value`` that
-    matters instead (Gelman & Carlin 2014, Perspect. Psychol. Sci. 9:641, also for exaggeration and wrong signs). Green
-    & MacLeod (2016), Methods Ecol. Evol. 7:493 (simr) for designs that are extended by copies.
+    Responses are simulated from the model, fitted by its engine and tested. The estimates of a pilot study are
+    uncertain and, if they were selected because they were significant, too large; give the smallest ``value`` that
+    matters instead (Gelman & Carlin 2014, Perspect. Psychol. Sci. 9:641, who also define exaggeration and wrong signs).
+    Designs are extended by copies of their rows, as in simr (Green & MacLeod 2016, Methods Ecol. Evol. 7:493).
 
     Args:
-        fit: A fitted model: of pilot data, or of any data with the predictors of the design.
-        effect: Coefficient, or term of the fixed part (its joint type III test).
-        value: True value of that coefficient; the estimate, if left out. 0 gives the error of the first kind.
-        parameters: True values of others by the names of ``fit.confint().table``: ``{"sd(Intercept | g)": 2.0}``.
-        n_groups: Levels of the grouping factor, one number or several; more than there are, by copies of levels with
-            all of their rows; fewer, by levels spread evenly over their order.
-        n_rows: Rows per level, one number or several: copies of its rows, or rows spread evenly.
-        group: The grouping factor; the one with the fewest levels, if left out. Without groups n_rows is the number of
-            rows.
-        alpha: Level of the test. Of a posterior the test is whether its interval excludes zero.
-        n_sim: Simulations per design.
+        fit: A fitted model, of pilot data or of any data with the predictors of the design.
+        effect: Name of the coefficient to test, or of a term of the fixed part for its joint type III test.
+        value: True value of the coefficient; its estimate, if left out. A value of 0 gives the type I error.
+        parameters: True values of other parameters, by the names of ``fit.confint().table``, such as
+            ``{"sd(Intercept | g)": 2.0}``; their estimates, if left out.
+        n_groups: Number of levels of the grouping factor, or several numbers. Larger designs repeat levels with all of
+            their rows; smaller designs keep levels that are spread evenly over their order.
+        n_rows: Number of rows per level, or several numbers. Larger designs repeat the rows of each level; smaller
+            designs keep rows that are spread evenly. For a model without groups it is the number of all rows.
+        group: Name of the grouping factor; the one with the fewest levels, if left out.
+        alpha: Significance level of the test. For a posterior, the test is whether its interval excludes zero.
+        n_sim: Number of simulations per design.
         df_method: Degrees of freedom of the test; those of the result, if left out.
         seed: Seed of the random numbers; the same seed gives the same numbers in any number of processes.
-        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
-            ``joblib.parallel_config`` says.
-        progress: Whether to show a bar; None shows it on terminals.
+        n_jobs: Number of processes (joblib); -1 uses all cores. None uses this process, or the number of a surrounding
+            ``joblib.parallel_config``.
+        progress: Whether to show a progress bar; None shows it on a terminal.
 
     Returns:
-        ``.table`` with one row per design, ``.plot()``, and the ``.truth`` that was assumed.
+        ``.table`` with one row per design, ``.plot()``, and the assumed parameters ``.truth``.
 
     Raises:
-        OptionError: For wrong arguments, all of them at once.
-        UnsupportedModelError: For zero inflation and models of the dispersion.
+        OptionError: If arguments are wrong, all faults at once; or if the coefficients of a design cannot be estimated.
+        UnsupportedModelError: If the model has zero inflation or a model of the dispersion.
         FitError: If no simulation could be fitted.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> um.power(fit, "Days", value=3.0, n_groups=6, n_sim=20, seed=1, progress=False)
+        Power for Days at level 0.05; n_groups are levels of Subject, n_rows rows per level
+        n_groups  n_rows  n_obs   power   lower   upper  estimate  exaggeration  wrong_sign  n_sim  failed
+               6      10     60  ...
     """
     check_seed(seed)
     if fit.parts:
@@ -172,17 +192,18 @@ def power(
     seeds = np.random.SeedSequence(seed).spawn(n_sim)
     for levels in _listed(n_groups):
         for size in _listed(n_rows):
-            made = resized(simulator.design, codes, levels, size)
-            if np.linalg.matrix_rank(made.x) < made.p:
+            resized_design = resized(simulator.design, codes, levels, size)
+            if np.linalg.matrix_rank(resized_design.x) < resized_design.p:
                 raise OptionError(
                     f"With n_groups={levels}, n_rows={size} the coefficients are not estimable: levels of a predictor "
                     "are missing, or there are too few rows."
                 )
-            trial = _Trial(replace(simulator, design=made), engine, weights, method, alpha)
-            found = run_jobs(trial, seeds, n_jobs=n_jobs, progress=progress, title=f"power ({made.n} rows)")
-            states += [s for _, _, s in found]
+            trial = _Trial(replace(simulator, design=resized_design), engine, weights, method, alpha)
+            title = f"power ({resized_design.n} rows)"
+            trials = run_jobs(trial, seeds, n_jobs=n_jobs, progress=progress, title=title)
+            states += [s for _, _, s in trials]
             true = float((weights @ simulator.beta)[0]) if len(weights) == 1 else np.nan
-            rows.append(_line(made, chosen, found, true))
+            rows.append(_line(resized_design, chosen, trials, true))
     if all(r["n_sim"] == 0 for r in rows):
         raise FitError(f"No simulation could be fitted; the first says: {states[0]}")
     names = [p.name for p in parameters_of(fit)]
@@ -196,12 +217,12 @@ def power(
 def _notes(states: list[str], *, given: bool) -> tuple[str, ...]:
     notes = []
     if not given:
-        notes.append("The true effect is the estimate, which is uncertain itself: value= sets another.")
+        notes.append("The true effect is the estimate, which is itself uncertain: value= sets another.")
     failed = [s for s in states if s not in ("converged", "singular", "not_converged")]
     if failed:
         notes.append(f"{len(failed)} of {len(states)} simulations failed and are left out; the first: {failed[0]}")
     if "not_converged" in states:
-        notes.append(f"{states.count('not_converged')} of {len(states)} fits did not converge, and are counted.")
+        notes.append(f"{states.count('not_converged')} of {len(states)} fits did not converge, but are counted.")
     return tuple(notes)
 
 
@@ -223,13 +244,13 @@ def _faults(
 ) -> list[str]:
     faults = []
     if value is not None and effect not in fit.fixed.terms:
-        faults.append(f"value= is of one coefficient, and {effect!r} is a term: give its coefficients as parameters=.")
+        faults.append(f"value= is for one coefficient, but {effect!r} is a term: give its coefficients as parameters=.")
     if fit.fixed.interval == "credible" and len(weights) > 1:
         faults.append(f"A posterior has no joint test of {effect!r}: name one of its coefficients.")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         faults.append(f"alpha={alpha!r}: a probability between 0 and 1, such as 0.05.")
     if isinstance(n_sim, bool) or not isinstance(n_sim, int | np.integer) or n_sim < 1:
-        faults.append(f"n_sim={n_sim!r}: a whole number of simulations, 1 at least.")
+        faults.append(f"n_sim={n_sim!r}: a whole number of simulations, at least 1.")
     if df_method is not None and df_method not in DF_METHODS:
         faults.append(f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(df_method, DF_METHODS)}")
     elif df_method in ("satterthwaite", "kenward-roger") and not (fit.family.is_linear and fit.random):
@@ -246,14 +267,14 @@ def _faults(
             if s is not None and (isinstance(s, bool) or not isinstance(s, int | np.integer) or s < least)
         ]
         if wrong or (sizes is not None and not _listed(sizes)):
-            faults.append(f"{name}={sizes!r}: whole numbers, {least} at least.")
+            faults.append(f"{name}={sizes!r}: whole numbers, at least {least}.")
     return faults
 
 
 def _truth(
     fit: FitResult, effect: str, value: float | None, parameters: Mapping[str, float]
 ) -> tuple[dict[str, float], list[str]]:
-    """Every parameter's true value by name, and what is wrong with those given."""
+    """The true value of every parameter by name, and messages about wrong values."""
     known = parameters_of(fit)
     truth = dict(zip((p.name for p in known), map(float, values_of(fit, known)), strict=True))
     given = {**parameters, **({effect: value} if value is not None and effect in truth else {})}
@@ -276,7 +297,7 @@ def _truth(
 
 
 def _at(simulator: Simulator, fit: FitResult, truth: Mapping[str, float]) -> Simulator:
-    """The simulator with other parameters."""
+    """The simulator with the true parameters in place of the estimates."""
     beta, scales = simulator.beta.copy(), simulator.parameters.copy()
     sds = [np.asarray(b.sd).copy() for b in fit.random]
     cors = [np.nan_to_num(np.asarray(b.correlation)).copy() for b in fit.random]
@@ -286,7 +307,9 @@ def _at(simulator: Simulator, fit: FitResult, truth: Mapping[str, float]) -> Sim
     for sd, cor, block in zip(sds, cors, fit.random, strict=True):
         np.fill_diagonal(cor, 1.0)
         if np.linalg.eigvalsh(cor)[0] < -1e-8:
-            raise OptionError(f"The correlations of {block.group} are not those of any distribution (not positive).")
+            raise OptionError(
+                f"The correlations of {block.group} do not form a correlation matrix (it is not positive semidefinite)."
+            )
         covariances.append(cor * np.outer(sd, sd))
     return replace(simulator, beta=beta, covariances=tuple(covariances), parameters=scales)
 
@@ -309,7 +332,7 @@ def _put(
 
 
 def _codes(design: Design, group: str | None) -> tuple[str | None, npt.NDArray[np.int64] | None]:
-    """The grouping factor whose levels are counted, and the level of every row."""
+    """The grouping factor whose levels are counted, and the level of every row, shape (n,); None without groups."""
     if not design.blocks:
         return None, None
     known = {b.group: b for b in design.blocks}
@@ -317,9 +340,9 @@ def _codes(design: Design, group: str | None) -> tuple[str | None, npt.NDArray[n
     return name, known[name].codes
 
 
-def _line(design: Design, group: str | None, found: list[tuple[float, float, str]], true: float) -> dict[str, float]:
-    rejected = np.array([r for r, _, _ in found])
-    estimates = np.array([e for _, e, _ in found])
+def _line(design: Design, group: str | None, trials: list[tuple[float, float, str]], true: float) -> dict[str, float]:
+    rejected = np.array([r for r, _, _ in trials])
+    estimates = np.array([e for _, e, _ in trials])
     good = np.isfinite(rejected)
     k, n = int(np.nansum(rejected)), int(good.sum())
     interval = scipy.stats.binomtest(k, n).proportion_ci(0.95) if n else (np.nan, np.nan)
@@ -337,7 +360,7 @@ def _line(design: Design, group: str | None, found: list[tuple[float, float, str
         "exaggeration": float(np.abs(significant).mean() / abs(true)) if known else np.nan,
         "wrong_sign": float(np.mean(np.sign(significant) != np.sign(true))) if known else np.nan,
         "n_sim": n,
-        "failed": len(found) - n,
+        "failed": len(trials) - n,
     }
 
 

@@ -1,4 +1,4 @@
-"""Which engine for this model and these data, and why; the answer does not depend on what is installed."""
+"""The engine to use for a model and its data. The answer does not depend on which engines are installed."""
 
 from __future__ import annotations
 
@@ -16,26 +16,32 @@ from unimix.estimation.arguments import FitArguments, FitProblem, ModelOptions, 
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
 FEW = 10
-"""Levels of a grouping factor below which its variance is known so badly that a posterior says more."""
+"""Number of levels of a grouping factor below which its variance is so uncertain that a posterior is better."""
 POOR = 5.0
-"""Binary or count rows per level below which Laplace's approximation is worth a check by quadrature."""
+"""Number of binary or count rows per level below which Laplace's approximation deserves a check by quadrature."""
 MANY = 1000
-"""Effects tied together by crossed factors from which sparse factors are quicker than unimix's dense ones."""
+"""Number of effects of crossed factors above which sparse matrices are faster than unimix's dense ones."""
 
 
 @dataclass(frozen=True, repr=False)
 class Recommendation(Printed):
-    """What :func:`unimix.recommend` says.
+    """The answer of :func:`unimix.recommend`.
 
     Attributes:
-        backend: The engine.
-        why: In words.
-        check: An engine of other authors that can fit it too, for :func:`unimix.compare`; empty if there is none.
-        posterior: The engine for a posterior of the model; empty if there is none.
-        able: Every engine that can fit it, best first.
-        install: The line to type for ``backend``; empty where it is installed.
-        notes: What else these data ask for.
-        call: The line to type.
+        backend: Name of the recommended engine.
+        why: Strengths of the engine, in words.
+        check: Name of an engine by other authors that can also fit the model, for :func:`unimix.compare`; empty if
+            there is none.
+        posterior: Name of the engine that gives a posterior of the model; empty if there is none.
+        able: Names of all engines that can fit the model, best first.
+        install: The line that installs ``backend``; empty if it is installed.
+        notes: Advice on these data, such as grouping factors with few levels.
+        call: The call of ``um.fit`` to type.
+
+    Example:
+        >>> import unimix as um
+        >>> um.recommend("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"), method="posterior").call
+        "um.fit('Reaction ~ Days + (Days | Subject)', data, backend='bayes', method='posterior')"
     """
 
     backend: str
@@ -58,21 +64,31 @@ class Recommendation(Printed):
 
 @takes_arguments_of(fit, ModelOptions)
 def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Recommendation:
-    """Say which engine to take for a model, from what it asks for and the sizes of the data.
+    """Recommend an engine for a model, from its features and the size of the data.
 
-    The answer is the same on every machine; where the engine is not installed, it says what to type. Engines of third
-    parties are weighed like unimix's own: by what they can fit and by the rank in their
+    The answer is the same on every machine. If the engine is not installed, the answer holds the line that installs it.
+    Engines of third parties are treated like unimix's own: by what they can fit, and by the rank in their
     :class:`unimix.backends.BackendInfo`.
 
     Args:
-        formula: As for :func:`unimix.fit`.
-        data: As for :func:`unimix.fit`.
-        arguments: Arguments of :func:`unimix.fit` that say which model is fitted and what it may cost.
+        formula: The model in lme4's language, as in :func:`unimix.fit`.
+        data: A table or a dict of arrays, as in :func:`unimix.fit`.
+        arguments: Arguments of :func:`unimix.fit` that determine the model, its criterion and its limits.
             ``method="posterior"`` and ``priors`` ask for a sampler.
 
+    Returns:
+        The recommendation; print it, or look at ``.backend`` and ``.call``.
+
     Raises:
-        FormulaError, DataError, OptionError: As for :func:`unimix.fit`.
-        UnsupportedModelError: If no engine can fit it.
+        FormulaError: If the formula cannot be read.
+        DataError: If the data do not allow the model.
+        OptionError: If arguments are wrong; the message lists every fault.
+        UnsupportedModelError: If no engine can fit the model.
+
+    Example:
+        >>> import unimix as um
+        >>> um.recommend("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy")).backend
+        'pls'
     """
     asked = FitArguments.read(recommend, formula, data, arguments)
     problem = asked.problem(formula, data)
@@ -99,7 +115,7 @@ def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Rec
 
 
 def _by_rank(engines: Iterable[Backend], *, crossed: bool) -> list[Backend]:
-    """Engines, best first: those of likelihoods before samplers, and for large crossed factors those made for them."""
+    """Engines, best first: likelihood engines before samplers, and those for large crossed factors first if needed."""
 
     def place(engine: Backend) -> tuple[bool, bool, int, str]:
         info = engine.info
@@ -120,7 +136,7 @@ def _can(engine: Backend, problem: FitProblem) -> bool:
 
 
 def _written(arguments: Mapping[str, Any]) -> str:
-    """Arguments as they are typed: texts and numbers as they are, everything else by the name of the argument."""
+    """Arguments as the user types them: texts and numbers as they are, anything else as ``name=name``."""
     plain = FitArguments()
     given = {
         k: v for k, v in arguments.items() if v is not None and not (isinstance(v, str) and v == getattr(plain, k))
@@ -133,11 +149,11 @@ def _notes(problem: FitProblem, posterior: str, able: Mapping[str, Backend]) -> 
     notes = []
     few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW})
     if few:
-        told = f"Few levels: {', '.join(few)}. Their variances are hardly known"
-        way = f"; backend={posterior!r} shows how little" if posterior else ""
+        warning = f"Few levels: {', '.join(few)}. Their variances are very uncertain"
+        way = f"; backend={posterior!r} shows how uncertain" if posterior else ""
         linear = design.family.is_linear and asked.method != "posterior" and not asked.priors
         kr = "; df_method='kenward-roger' for tests of fixed effects" if linear else ""
-        notes.append(f"{told}{way}{kr}.")
+        notes.append(f"{warning}{way}{kr}.")
     discrete = design.family.response in ("binomial", "count") and design.blocks
     scalar = len(design.blocks) == 1 and design.blocks[0].q == 1
     if discrete and scalar and any(_can_quadrature(engine, problem) for engine in able.values()):

@@ -51,7 +51,7 @@ try:
 except ImportError:  # scikit-learn 1.5
 
     def validate_data(estimator: Any, X: Any, **given: Any) -> Any:
-        """What later versions have as a function."""
+        """Do what the function of this name does in later versions of scikit-learn."""
         return estimator._validate_data(X, **given)
 
 
@@ -63,36 +63,45 @@ _GIVEN = ("family", "method", "ziformula", "dispformula", "df_method", "options"
 class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A mixed model as a scikit-learn regressor.
 
-    With a formula, X holds the columns that it names, grouping factors included: a data frame (pandas, polars,
-    anything narwhals reads), or an array, whose columns are called x0, x1, and so on. Without one every column of X has
-    a linear fixed effect (text is coded against its first level), but for ``groups``, which have random intercepts;
-    with neither it is ordinary least squares. Missing values in an array, or in columns that are used, are refused.
+    With a formula, X holds the columns that the formula names, grouping factors included: a data frame (pandas, polars,
+    or any other that narwhals reads), or an array, whose columns are called x0, x1, and so on. Without a formula every
+    column of X has a linear fixed effect (text is coded against its first level), except the columns of ``groups``,
+    which have random intercepts. With neither formula nor groups the model is ordinary least squares. Missing values in
+    an array, or in a column that is used, are refused.
 
     Args:
-        formula: In lme4's language, with a response, ``"math ~ homework + (1 + homework | schid)"``, or without one,
-            ``"~ homework + (1 + homework | schid)"``. The response is the y of ``fit``; the formula may name it, no
-            more. None for linear effects of all columns.
-        groups: Without a formula: name or position of the column of X that is a grouping factor, or a list of them,
-            which are crossed.
-        backend: As for :func:`unimix.fit`; pls, unimix's own engine, unless told otherwise.
-        method: As for :func:`unimix.fit`.
-        family: As for :func:`unimix.fit`; ``predict`` gives the expected response, for a binomial family the
-            probability.
-        new_levels: What ``predict`` does with groups that were not fitted: population (their effects are zero), or
-            error.
-        options: As for :func:`unimix.fit`.
-        priors: As for :func:`unimix.fit`.
-        ziformula: As for :func:`unimix.fit`.
-        dispformula: As for :func:`unimix.fit`.
-        df_method: As for :func:`unimix.fit`. No prediction depends on it, and normal is the quickest.
-        seed: As for :func:`unimix.fit`.
+        formula: The model in lme4's language, with a response, ``"math ~ homework + (1 + homework | schid)"``, or
+            without one, ``"~ homework + (1 + homework | schid)"``. The response is always the y of ``fit``; a formula
+            may name it, but not transform it. None gives linear effects of all columns.
+        groups: Name or position of the column of X that is a grouping factor, or a list of them for crossed factors;
+            only without a formula.
+        backend: The engine: a name, a class or a configured instance; pls, unimix's own engine, if left out.
+        method: Criterion of the estimates, as in :func:`unimix.fit`.
+        family: Distribution of the response, as in :func:`unimix.fit`. ``predict`` gives the expected response, which
+            for a binomial family is the probability.
+        new_levels: Prediction for groups that were not fitted: ``"population"`` takes their effects as zero,
+            ``"error"`` refuses them.
+        options: Options of the backend, where it is given by name or class.
+        priors: Prior distributions of the parameters, for samplers.
+        ziformula: Fixed terms of the zero inflation, such as ``"~ 1"``.
+        dispformula: Fixed terms of the logarithm of the dispersion, such as ``"~ x"``.
+        df_method: Denominator degrees of freedom of the tests in ``result_``. Predictions do not depend on them, and
+            ``"normal"`` is the fastest.
+        seed: Seed of the random numbers.
 
     Attributes:
         n_features_in_: Number of columns of X, grouping factors included.
-        feature_names_in_: Their names, where X is a data frame with text as names.
-        coef_: Without a formula, where every predictor is numeric: fixed effects, shape (n_features_in_,); 0 for
-            grouping factors and for columns that were left out because they depend on those before them.
-        intercept_: With ``coef_``: the intercept.
+        feature_names_in_: Names of the columns, if X is a data frame whose names are text.
+        coef_: Fixed effects, shape (n_features_in_,), for a model without a formula whose predictors are all numeric.
+            They are 0 for grouping factors and for columns that are linear combinations of the columns before them.
+        intercept_: The intercept, where there is ``coef_``.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> model = um.MixedModelRegressor("~ Days + (Days | Subject)")
+        >>> model.fit(sleep[["Days", "Subject"]], sleep["Reaction"]).predict(sleep[["Days", "Subject"]][:3]).round(1)
+        array([253.7, 273.3, 293. ])
     """
 
     @suggests_names
@@ -129,15 +138,18 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         """Fit the model.
 
         Args:
-            X: Predictors and grouping factors, (n, columns).
-            y: Response, (n,): numbers; for a binomial family 0 and 1, or shares with ``sample_weight`` trials.
-            sample_weight: What :func:`unimix.fit` calls weights, (n,). For a Gaussian response precisions: the variance
-                of a row is sigma^2 / w. Without grouping factors that predicts as w copies of the row would; with them
-                it does not, for copies would also say how large sigma is. A row of weight 0 is left out.
+            X: Predictors and grouping factors, shape (n, columns).
+            y: Response, shape (n,): numbers; for a binomial family 0 and 1, or proportions of ``sample_weight`` trials.
+            sample_weight: The weights of :func:`unimix.fit`, shape (n,). For a Gaussian response they are precisions:
+                the variance of a row is sigma^2 / w. Without grouping factors, predictions are those of w copies of the
+                row; with grouping factors they are not, because copies would also change the estimate of sigma. Rows of
+                weight 0 are left out.
 
         Raises:
-            FormulaError, OptionError, DataError: As for :func:`unimix.fit`.
-            ValueError: If X, y or the weights are not what scikit-learn takes.
+            FormulaError: If the formula cannot be read.
+            OptionError: If arguments are wrong; the message lists every fault.
+            DataError: If the data do not allow the model.
+            ValueError: If X, y or the weights have a form that scikit-learn refuses.
         """
         for name in ("_result", "coef_", "intercept_"):
             self.__dict__.pop(name, None)
@@ -157,9 +169,9 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         try:
             self._result: FitResult | None = fit(formula, data, self.backend, weights=weights, missing="raise", **given)
         except FormulaError as error:
-            told = self._told_names()
-            if told and any("is not a column" in fault.message for fault in error.faults):
-                raise FormulaError(error.formula, [*error.faults, Fault(told)]) from None
+            names = self._names_of_array()
+            if names and any("is not a column" in fault.message for fault in error.faults):
+                raise FormulaError(error.formula, [*error.faults, Fault(names)]) from None
             raise
         except DataError as error:
             beta = self._exact(columns, target, weights)
@@ -174,22 +186,25 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             beta[list(encoding.kept)] = self._result.fixed.estimate
             self._set_coefficients(beta)
         if not self._result.converged:
-            told = " ".join((f"{self._result.backend} did not converge.", *self._result.status.messages))
-            warnings.warn(told, ConvergenceWarning, stacklevel=2)
+            message = " ".join((f"{self._result.backend} did not converge.", *self._result.status.messages))
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
     def predict(self, X: Any, level: Literal["group", "population"] = "group") -> FloatArray:
-        """Predict the expected response, (n,).
+        """Predict the expected response.
 
         Args:
-            X: Columns as in ``fit``.
-            level: group adds the group effects, as far as the groups were fitted (see ``new_levels``); population
-                leaves them out.
+            X: Predictors and grouping factors, with the same columns as in ``fit``.
+            level: ``"group"`` adds the effects of groups that were fitted (see ``new_levels`` for others);
+                ``"population"`` leaves all group effects out.
+
+        Returns:
+            Predictions, shape (n,).
 
         Raises:
-            DataError: For groups that were not fitted with ``new_levels="error"``, or missing values.
-            OptionError: For a wrong argument.
-            NotFittedError: Before ``fit``.
+            DataError: If values are missing, or if there are new groups and ``new_levels="error"``.
+            OptionError: If an argument is wrong.
+            NotFittedError: If ``fit`` was not called before.
         """
         check_is_fitted(self)
         if level not in ("group", "population"):
@@ -203,10 +218,12 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
 
     @property
     def result_(self) -> FitResult:
-        """The :class:`unimix.FitResult`: tables, tests, certificate.
+        """The :class:`unimix.FitResult` with its tables, tests and certificate.
 
-        There is none (AttributeError, with the reason) where a model without formula leaves no residual variance: as
-        many columns as rows, or a response that the columns explain exactly. ``predict`` is least squares' then.
+        Raises:
+            AttributeError: If a model without a formula leaves no residual variance, because it has as many columns as
+                rows, or the columns explain the response exactly. ``predict`` then uses least squares.
+            NotFittedError: If ``fit`` was not called before.
         """
         check_is_fitted(self)
         if self._result is None:
@@ -228,7 +245,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
 
     @property
     def _by_column(self) -> bool:
-        """Whether columns of X have roles and types of their own; else X is one matrix of numbers."""
+        """Whether the columns of X have different roles and types; otherwise X is one matrix of numbers."""
         return self.formula is not None or self.groups is not None
 
     def _takes_positive(self) -> bool:
@@ -247,7 +264,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             raise OptionError(f"new_levels={self.new_levels!r}: choose 'population' or 'error'.")
 
     def _read(self, X: Any, *, reset: bool) -> dict[str, Any]:
-        """The columns of X, under the names they had in ``fit``, when scikit-learn has looked at them."""
+        """The columns of X by the names that they had in ``fit``, after the checks of scikit-learn."""
         least = 2 if reset else 1
         if self._by_column and narwhals.dependencies.is_into_dataframe(X):
             labels = column_labels(X)
@@ -257,7 +274,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             if not labels:
                 raise DataError("X is a data frame with 0 feature(s); give the columns of the model.")
             names = X.columns if isinstance(X, pd.DataFrame) else labels
-            # not every version of scikit-learn reads the names of every frame
+            # some versions of scikit-learn read names only from pandas, so they are given an empty pandas frame
             header = pd.DataFrame(np.zeros((min(2, X.shape[0]), len(labels))), columns=names)
             validate_data(self, header, reset=reset, ensure_min_samples=least)
             columns: list[Any] = list(read_series(X, labels).values())
@@ -274,7 +291,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         return dict(zip(self._names, columns, strict=True))
 
     def _name_columns(self) -> None:
-        """Decide what the columns are called and which of them are grouping factors."""
+        """Set the names of the columns, and the positions of grouping factors and predictors."""
         plain = [f"x{j}" for j in range(self.n_features_in_)]
         names = [str(n) for n in getattr(self, "feature_names_in_", plain)]
         self._grouping = [] if self.groups is None else self._positions(names)
@@ -289,23 +306,23 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             asked: list[Any] = [self.groups] if one else list(self.groups)  # type: ignore[arg-type]
             absent = [g for g in asked if g not in places]
         except TypeError:
-            told = "give the name or the position of a column of X, or a list of them"
-            raise OptionError(f"groups={self.groups!r}: {told}.") from None
+            advice = "give the name or the position of a column of X, or a list of them"
+            raise OptionError(f"groups={self.groups!r}: {advice}.") from None
         if absent:
-            told = self._told_names() or f"X has {len(names)} feature(s): {listing(names)}."
-            told = f"{did_you_mean(str(absent[0]), names)} {told}"
-            raise DataError(f"groups={self.groups!r}: {absent[0]!r} is no column of X.{told}")
+            known = self._names_of_array() or f"X has {len(names)} feature(s): {listing(names)}."
+            hint = did_you_mean(str(absent[0]), names)
+            raise DataError(f"groups={self.groups!r}: {absent[0]!r} is not a column of X.{hint} {known}")
         return list(dict.fromkeys(places[g] for g in asked))
 
-    def _told_names(self) -> str:
-        """What the columns of an array are called."""
+    def _names_of_array(self) -> str:
+        """A sentence that gives the names of the columns of an array; empty if X is a data frame."""
         if hasattr(self, "feature_names_in_"):
             return ""
         n = self.n_features_in_
         return f"X has no column names: its {n} feature(s) are called {listing((f'x{j}' for j in range(n)), 3)}."
 
     def _model(self) -> tuple[str, str, list[str]]:
-        """Name of the response, formula, and the columns of X that it uses."""
+        """The name of the response, the formula, and the names of the columns of X that the formula uses."""
         response = "y"
         while response in self._names:
             response += "_"
@@ -319,18 +336,18 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             text = f"{response} {text.lstrip()}"
         spec = parse(text, self.ziformula, self.dispformula)
         if not isinstance(spec.response, Name):
-            told = (
-                f"The response {render(spec.response)} is computed, and y comes to fit() as it is. For log(y): "
+            advice = (
+                f"The response {render(spec.response)} is a transformation, but fit() takes y as it is. For log(y): "
                 "sklearn.compose.TransformedTargetRegressor(MixedModelRegressor('~ ...'), func=numpy.log, "
                 "inverse_func=numpy.exp). For cbind(a, b): y = a / (a + b), and sample_weight = a + b."
             )
-            raise FormulaError(text, [Fault(told, 0, len(text.partition("~")[0].rstrip()))])
+            raise FormulaError(text, [Fault(advice, 0, len(text.partition("~")[0].rstrip()))])
         named = {*used_columns(spec), *(n for part in spec.parts.values() for n in part_columns(part))}
         used = [n for n in self._names if n != spec.response.name and (spec.has_dot() or n in named)]
         return spec.response.name, text, used
 
     def _set_coefficients(self, beta: FloatArray) -> None:
-        """Take the intercept and one coefficient per predictor, (1 + predictors,)."""
+        """Set ``intercept_`` and ``coef_`` from coefficients of shape (1 + predictors,)."""
         self.intercept_ = float(beta[0])
         self.coef_ = np.zeros(self.n_features_in_)
         self.coef_[self._predictors] = beta[1:]
@@ -341,10 +358,10 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         return np.column_stack([np.ones(len(next(iter(columns.values())))), *values])
 
     def _exact(self, columns: dict[str, Any], target: FloatArray, weights: FloatArray | None) -> FloatArray | None:
-        """Least squares where no residual variance is left; None where that is not the model asked for.
+        """Least-squares coefficients if no residual variance remains, shape (1 + predictors,); None for other models.
 
-        It is the limit of the Gaussian model as sigma goes to zero: the columns explain the response, and all group
-        effects vanish.
+        They are the limit of the Gaussian model as sigma goes to zero: the columns explain the response, and all group
+        effects are zero.
         """
         if self.formula is not None or self.priors or self.ziformula or self.dispformula:
             return None
@@ -369,7 +386,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
 
 
 def _as_number(column: Any) -> Any:
-    """Booleans and numbers as floats: a linear effect has one coefficient; anything else as it is."""
+    """Turn booleans and numbers into floats, whose linear effect has one coefficient; leave other columns unchanged."""
     if not isinstance(column, nw.Series):
         return column if column.dtype == object else column.astype(np.float64)
     plain = column.dtype == nw.Boolean or (column.dtype.is_numeric() and not column.dtype.is_decimal())
@@ -402,7 +419,7 @@ def _weights(given: Any, n: int) -> FloatArray | None:
 
 
 def _refuse_missing(columns: dict[str, Any], used: list[str]) -> None:
-    """Refuse missing values in data frames; scikit-learn has looked at arrays."""
+    """Refuse missing values in data frames; scikit-learn has checked arrays already."""
     counts = {}
     for name, column in ((n, columns[n]) for n in used if isinstance(columns[n], nw.Series)):
         missing = column.is_null() | column.is_nan() if column.dtype.is_float() else column.is_null()

@@ -39,20 +39,30 @@ class Check(Part):
 
 
 class Certificate(Printed, Part):
-    """What :meth:`unimix.FitResult.certificate` returns.
+    """The certificate of a result, as :meth:`unimix.FitResult.certificate` returns it.
 
     Attributes:
-        backend: Whose result.
-        formula: As given.
-        criterion: REML, ML, Laplace ...
+        backend: Name of the backend that fitted the model.
+        formula: Formula as the user wrote it.
+        criterion: Criterion that was maximised: REML, ML, Laplace ...
         verdict: certified; certified at the boundary; wrong inference (right estimates, but standard errors or degrees
             of freedom that are not what they are called); not at the optimum; a different model; or not checkable.
-        sentence: The verdict for people.
-        checks: What it rests on.
-        gap: Log-likelihood between the engine's parameters and the best known ones; NaN where there is none.
-        best_log_likelihood: At the best known parameters, by unimix's own criterion.
-        best_fixed: Fixed effects there, by term.
-        best_sd: Standard deviations of the group effects there, by ``term | group``, and the residual's.
+        sentence: The verdict in one or two sentences.
+        checks: The checks that the verdict rests on.
+        gap: Difference in log-likelihood between the best known parameters and the engine's; NaN if it is unknown.
+        best_log_likelihood: Log-likelihood at the best known parameters, by unimix's own criterion.
+        best_fixed: Fixed effects at the best known parameters, by term.
+        best_sd: Standard deviations at the best known parameters: those of the group effects by ``term | group``, and
+            that of the residual.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> certificate = fit.certificate()
+        >>> certificate.verdict
+        'certified'
+        >>> certificate.certified
+        True
     """
 
     backend: str

@@ -1,4 +1,4 @@
-"""Why two engines differ: every difference with its cause."""
+"""Why two engines differ: a table of all differences with their causes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from unimix.result import FitResult
 from unimix.workflows.comparison.verdicts import measure
 
 ROUNDING = 1e-4
-"""Relative difference below which numbers are equal but for rounding and stopping rules."""
+"""Relative difference below which only rounding and stopping rules separate two numbers."""
 
 
 def causes(results: Mapping[str, FitResult], certificates: Mapping[str, Certificate], reference: str) -> pd.DataFrame:
     """One row per engine and difference.
 
     Args:
-        results: By label.
-        certificates: By the same labels.
-        reference: The label that the others are measured against.
+        results: Results by label.
+        certificates: Certificates by label.
+        reference: Label of the result that all others are compared with.
 
     Returns:
-        Columns engine, differs (fixed effects, standard errors, SDs, log-likelihood, degrees of freedom), size, cause
-        (criterion, integrator, optimum, vcov kind, df method, prior, emulation, a different model, rounding,
-        unexplained).
+        A table with the columns engine, differs (fixed effects, standard errors, SDs, log-likelihood, degrees of
+        freedom), size, cause (criterion, integrator, optimum, vcov kind, df method, prior, emulation, a different
+        model, numerical derivatives, unexplained).
     """
     base = results[reference]
     rows: list[tuple[str, str, str, str]] = []
@@ -45,25 +45,25 @@ def causes(results: Mapping[str, FitResult], certificates: Mapping[str, Certific
 
 def _differences(fit: FitResult, base: FitResult) -> list[tuple[str, str]]:
     d = measure(fit, base)
-    found = []
+    differences = []
     fixed = float(np.abs(d.fixed).max(initial=0.0))
     if fixed > ROUNDING:
-        found.append(("fixed effects", f"{fixed:.2g} standard errors"))
+        differences.append(("fixed effects", f"{fixed:.2g} standard errors"))
     errors = float(np.abs(d.std_error - 1).max(initial=0.0))
     if errors > ROUNDING:
-        found.append(("standard errors", f"{100 * errors:.2g} %"))
+        differences.append(("standard errors", f"{100 * errors:.2g} %"))
     sds = float(np.nanmax(np.abs(d.sd - 1), initial=0.0))
     if sds > ROUNDING:
-        found.append(("SDs", f"{100 * sds:.2g} %"))
+        differences.append(("SDs", f"{100 * sds:.2g} %"))
     if abs(d.log_likelihood) > ROUNDING:
-        found.append(("log-likelihood", f"{d.log_likelihood:.2g}"))
+        differences.append(("log-likelihood", f"{d.log_likelihood:.2g}"))
     with np.errstate(invalid="ignore", divide="ignore"):
         df = np.abs(np.asarray(fit.fixed.df) / np.asarray(base.fixed.df) - 1)
     if fit.fixed.df_method != base.fixed.df_method:
-        found.append(("degrees of freedom", f"{fit.fixed.df_method} against {base.fixed.df_method}"))
+        differences.append(("degrees of freedom", f"{fit.fixed.df_method} against {base.fixed.df_method}"))
     elif np.nanmax(np.where(np.isfinite(df), df, 0.0), initial=0.0) > 1e-2:
-        found.append(("degrees of freedom", f"{100 * float(np.nanmax(df)):.2g} %"))
-    return found
+        differences.append(("degrees of freedom", f"{100 * float(np.nanmax(df)):.2g} %"))
+    return differences
 
 
 def _cause(what: str, fit: FitResult, base: FitResult, own: Certificate, reference: Certificate) -> str:

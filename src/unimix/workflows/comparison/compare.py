@@ -1,4 +1,4 @@
-"""One model through several engines, or finished results side by side."""
+"""Fit one model by several engines, or set finished results side by side."""
 
 from __future__ import annotations
 
@@ -27,25 +27,36 @@ def compare(
     backends: Sequence[BackendLike] | None = None,
     **arguments: Unpack[SharedOptions],
 ) -> Comparison:
-    """Fit one model through several engines, or set finished results side by side.
+    """Fit one model by several engines, or set finished results side by side.
 
     Args:
-        formula: As for :func:`fit`; or finished results, ``compare(fit_a, fit_b)`` or ``compare([fit_a, fit_b])``.
-        data: As for :func:`fit`.
+        formula: The model in lme4's language, as in :func:`unimix.fit`; or finished results, ``compare(fit_a, fit_b)``
+            or ``compare([fit_a, fit_b])``.
+        data: A table or a dict of arrays, as in :func:`unimix.fit`; or a finished result.
         more: Further finished results.
-        backends: Names, classes or instances; all engines that are installed, if left out.
-        arguments: Arguments of :func:`fit`, but for ``options`` (give configured backends) and ``restart``. ``method``
-            is for the engines that maximise a likelihood, samplers give their posterior; ``priors`` go to the engines
-            that have priors; an engine without Kenward and Roger's degrees of freedom gives Satterthwaite's; limits
-            are those of each fit.
+        backends: The engines: names, classes or instances; all installed engines, if left out.
+        arguments: Arguments of :func:`unimix.fit`, except ``options`` (give configured backends) and ``restart``.
+            ``method`` applies to engines that maximise a likelihood, and ``priors`` to samplers. An engine without
+            Kenward and Roger's degrees of freedom gives Satterthwaite's. Limits of time and memory apply to each fit.
 
     Returns:
-        The comparison. An engine that fails or refuses keeps its column, with its error; one that refuses the model
-        and was not asked for by name does not count against the agreement.
+        The comparison. An engine that fails or refuses the model keeps its column, with the error. An engine that
+        refuses the model does not count against the agreement unless it was named.
 
     Raises:
-        DataError: If finished results belong to different designs.
-        OptionError: For wrong arguments, all of them at once.
+        FormulaError: If the formula cannot be read.
+        DataError: If the data do not allow the model, or finished results belong to different designs.
+        OptionError: If arguments are wrong; the message lists every fault.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> same = um.compare("Reaction ~ Days + (1 | Subject)", sleep, backends=["pls", "statsmodels"])
+        >>> same.verdicts["verdict"]
+        backend
+        pls                    reference
+        statsmodels    numerically equal
+        Name: verdict, dtype: ...
     """
     if not isinstance(formula, str) and not isinstance(data, str):
         if arguments or backends is not None:
@@ -63,8 +74,8 @@ def compare(
             try:
                 results.append(fit_problem(engine, problem.adapted(engine)))
             except UnimixError as error:
-                told = Failure(engine.info.name, type(error).__name__, brief(error), asked=backends is not None)
-                results.append(told)
+                failure = Failure(engine.info.name, type(error).__name__, brief(error), asked=backends is not None)
+                results.append(failure)
     fitted = [r for r in results if isinstance(r, FitResult)]
     return build_comparison(fitted, [r for r in results if isinstance(r, Failure)], order=[_label(r) for r in results])
 
@@ -74,11 +85,11 @@ def _label(result: FitResult | Failure) -> str:
 
 
 def engines_of(backends: Sequence[BackendLike] | None, *, least: int = 2) -> tuple[list[Backend], list[UnimixError]]:
-    """The configured engines that are named, or all that are installed; and what is wrong with them.
+    """The named engines, or all installed ones, and the errors in their names and options.
 
     Args:
-        backends: As given.
-        least: How many are needed.
+        backends: Names, classes or instances, as the user gave them; None for all installed engines.
+        least: Smallest number of engines that is needed.
     """
     if isinstance(backends, str):
         return [], [OptionError(f"backends={backends!r}: give a list, such as backends=['statsmodels', 'lme4'].")]

@@ -1,4 +1,4 @@
-"""Engines side by side, with a verdict on each."""
+"""The results of several engines side by side, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -35,14 +35,26 @@ from unimix.workflows.comparison.verdicts import (
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Printed):
-    """Results of several engines for one design.
+    """The answer of :func:`unimix.compare`: results of several engines for one design.
 
     Attributes:
-        results: By label: the backend's name; where it occurs twice, with the method, or numbered.
+        results: Results by label. The label is the name of the backend, with the method or a number if it occurs twice.
         failures: Engines without a result, by label.
-        order: All labels in the order asked for.
-        reference: Label of the result that the others are measured against.
-        tolerances: Used by the verdicts.
+        order: All labels in the order of the columns.
+        reference: Label of the result that all others are compared with; None if there is no result.
+        tolerances: Tolerances of the verdicts.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> same = um.compare("Reaction ~ Days + (1 | Subject)", sleep, backends=["pls", "statsmodels"])
+        >>> same.agree
+        True
+        >>> same.estimates.loc["fixed"].round(2)
+                      pls  statsmodels
+        name
+        Intercept  251.41       251.41
+        Days        10.47        10.47
     """
 
     results: dict[str, FitResult]
@@ -66,19 +78,23 @@ class Comparison(Printed):
 
     @property
     def estimates(self) -> pd.DataFrame:
-        """Rows (part, name): fixed effects, SDs, correlations, fit; one column per engine."""
+        """Estimates with the index (part, name): fixed effects, SDs, correlations, fit; one column per engine."""
         return self._table(_estimates)
 
     @property
     def std_errors(self) -> pd.DataFrame:
-        """Standard errors of the fixed effects (posterior SDs for samplers), one column per engine."""
+        """Standard errors of the fixed effects (for samplers: posterior SDs), one column per engine."""
         return self._table(
             lambda f: {("fixed", t): float(v) for t, v in zip(f.fixed.terms, f.fixed.std_error, strict=True)}
         )
 
     @property
     def differences(self) -> pd.DataFrame:
-        """Against the reference: fixed effects in standard errors, SEs and SDs as ratios, others as differences."""
+        """Differences from the reference, one column per engine.
+
+        Fixed effects are in standard errors of the reference, standard errors, SDs and dispersion parameters are
+        ratios, correlations and the log-likelihood are differences.
+        """
         return self._table(self._difference)
 
     def _table(self, rows: Callable[[FitResult], dict[tuple[str, str], float]]) -> pd.DataFrame:
@@ -107,18 +123,18 @@ class Comparison(Printed):
         return rows | {("fit", "log_likelihood (difference)"): d.log_likelihood}
 
     def verdicts_with(self, tolerances: Tolerances) -> dict[str, Verdict]:
-        """Judge every engine with these tolerances."""
-        found: dict[str, Verdict] = {}
+        """The verdict on every engine, by label, with other tolerances than the comparison's own."""
+        verdicts: dict[str, Verdict] = {}
         for label in self.order:
             if label in self.failures:
-                found[label] = self.failures[label].verdict()
+                verdicts[label] = self.failures[label].verdict()
             elif self.reference is not None:
                 verdict = judge(self.results[label], self.results[self.reference], tolerances)
-                found[label] = self._by_another_road(label, verdict)
-        return found
+                verdicts[label] = self._through_another_interface(label, verdict)
+        return verdicts
 
-    def _by_another_road(self, label: str, verdict: Verdict) -> Verdict:
-        """Say so where an engine that stands in an earlier column was only called in another way."""
+    def _through_another_interface(self, label: str, verdict: Verdict) -> Verdict:
+        """The verdict, which is "identical engine" if an earlier column has the same engine through another backend."""
         engine = self.results[label].engine
         earlier = [k for k in self.order[: self.order.index(label)] if k in self.results]
         twin = next((k for k in earlier if self.results[k].engine.engine == engine.engine), None)
@@ -126,26 +142,27 @@ class Comparison(Printed):
             return verdict
         return Verdict(
             "identical engine",
-            f"{engine.engine} again, by another road than backend {twin!r}: no second opinion. {verdict.reason}",
+            f"{engine.engine} again, through another interface than backend {twin!r}: no second opinion. "
+            f"{verdict.reason}",
         )
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """One row per engine: verdict, reason."""
-        found = self.verdicts_with(self.tolerances)
+        """One row per engine, with the columns verdict and reason."""
+        judged = self.verdicts_with(self.tolerances)
         return pd.DataFrame(
             {
-                "verdict": [v.kind for v in found.values()],
-                "reason": [" ".join([v.reason, *(f"{f.capitalize()}." for f in v.faults)]) for v in found.values()],
+                "verdict": [v.kind for v in judged.values()],
+                "reason": [" ".join([v.reason, *(f"{f.capitalize()}." for f in v.faults)]) for v in judged.values()],
             },
-            index=pd.Index(list(found), name="backend"),
+            index=pd.Index(list(judged), name="backend"),
         )
 
     @cached_property
     def certificates(self) -> dict[str, Certificate]:
-        """A certificate of every result, by label: made when first asked for, then kept.
+        """Certificates of all results by label; they are computed once, when they are first used.
 
-        The best optimum is searched for from all results.
+        The search for the best optimum starts from all results.
 
         Raises:
             DataError: If the results were loaded: ``same.with_data(frame)`` takes the data.
@@ -157,7 +174,7 @@ class Comparison(Printed):
         return dict(zip(self.results, certify(fits, fresh.design()), strict=True))
 
     def certify(self) -> Comparison:
-        """Make the certificates, which printing and saving then show; the same comparison.
+        """Compute the certificates, so that printing and saving include them, and return the same comparison.
 
         Raises:
             DataError: If the results were loaded: ``same.with_data(frame)`` takes the data.
@@ -166,42 +183,43 @@ class Comparison(Printed):
         return self
 
     def with_data(self, data: Any) -> Comparison:
-        """The same comparison of results that were loaded, with the data that were fitted.
+        """The same comparison with the data that were fitted, which loaded results do not hold.
 
         Args:
-            data: The frame that was fitted, in any form that ``fit`` takes.
+            data: The data that were fitted, in any form that :func:`unimix.fit` takes.
 
         Raises:
-            DataError: If these are other data.
+            DataError: If the data differ from those that were fitted.
         """
         return replace(self, results={label: fit.with_data(data) for label, fit in self.results.items()})
 
     @property
     def _certified(self) -> bool:
-        """Whether certificates have been made."""
+        """Whether the certificates have been computed."""
         return "certificates" in self.__dict__
 
     @property
     def causes(self) -> pd.DataFrame:
-        """Every difference from the reference with its cause: columns engine, differs, size, cause."""
+        """All differences from the reference with their causes, in the columns engine, differs, size and cause."""
         if self.reference is None:
             return pd.DataFrame(columns=["engine", "differs", "size", "cause"])
         return causes(self.results, self.certificates, self.reference)
 
     @property
     def agree(self) -> bool:
-        """Whether two engines or more gave a result, none that was asked failed, and none is suspicious."""
+        """Whether at least two engines gave a result, no named engine failed, and no result is suspicious."""
         return len(self.results) > 1 and all(v.agrees for v in self.verdicts_with(self.tolerances).values())
 
     def assert_agree(self, tolerances: Tolerances | None = None, **changed: float) -> None:
-        """Raise unless all engines agree; for tests.
+        """Raise an error unless all engines agree, for use in tests.
 
         Args:
-            tolerances: Instead of the comparison's own.
+            tolerances: Tolerances to use instead of the comparison's own.
             changed: Single tolerances by name, such as ``fixed=0.05``.
 
         Raises:
-            DisagreementError: With the table and the reasons.
+            DisagreementError: If engines disagree, or fewer than two gave a result; the message shows the comparison.
+            OptionError: If there is no tolerance of a name.
         """
         used = tolerances or self.tolerances
         if changed:
@@ -213,10 +231,10 @@ class Comparison(Printed):
             used = Tolerances(**{**used.model_dump(), **changed})
         bad = {label: v for label, v in self.verdicts_with(used).items() if not v.agrees}
         if bad:
-            told = "\n".join(
+            reasons = "\n".join(
                 f"{label}: {v.kind}. {v.reason} {'; '.join(v.faults)}".rstrip() for label, v in bad.items()
             )
-            raise DisagreementError(f"The engines do not agree.\n{told}\n\n{self}")
+            raise DisagreementError(f"The engines do not agree.\n{reasons}\n\n{self}")
         if len(self.results) < 2:
             raise DisagreementError(f"Fewer than two engines gave a result: nothing is compared.\n\n{self}")
 
@@ -226,7 +244,7 @@ class Comparison(Printed):
         first = next(iter(self.results.values()))
         verdicts = [f"{label}: {row['verdict']}. {row['reason']}" for label, row in self.verdicts.iterrows()]
         certificates = [
-            "No certificates yet: .certify() holds every result against the best optimum that unimix finds itself."
+            "No certificates yet: .certify() compares every result with the best optimum that unimix finds itself."
         ]
         if self._certified:
             certificates = [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
@@ -234,7 +252,7 @@ class Comparison(Printed):
         return [head, "", self._shown(), "", *verdicts, "", *certificates]
 
     def _shown(self) -> TextTable:
-        """Estimates as text, fixed effects with their standard errors (posterior SDs) in parentheses."""
+        """The estimates as text, with standard errors (or posterior SDs) of fixed effects in parentheses."""
         table = self.estimates
         columns: dict[str, list[str]] = {}
         for label in table.columns:
@@ -252,13 +270,13 @@ class Comparison(Printed):
     @overload
     def to_html(self, path: str | Path) -> Path: ...
     def to_html(self, path: str | Path | None = None) -> str | Path:
-        """The comparison as a page of its own, with the forest plot where matplotlib is installed.
+        """The comparison as a self-contained HTML page, with the forest plot if matplotlib is installed.
 
         Args:
-            path: Write it to this file.
+            path: File to write the page to.
 
         Returns:
-            The page; with a path, the path.
+            The text of the page, or the path if one was given.
         """
         from unimix.workflows.comparison.report import page
 
@@ -272,10 +290,10 @@ class Comparison(Printed):
         """Write all results and failures as JSON.
 
         Args:
-            path: Write it to this file.
+            path: File to write the text to.
 
         Returns:
-            The text; with a path, the path.
+            The text, or the path if one was given.
         """
         content = {
             "order": self.order,
@@ -290,15 +308,18 @@ class Comparison(Printed):
 
     @classmethod
     def from_json(cls, source: str | Path) -> Comparison:
-        """Read what :meth:`to_json` wrote, from a text or a file; no engine is needed.
+        """Read a comparison that :meth:`to_json` wrote. No engine is needed.
+
+        Args:
+            source: The text, or the path of the file.
 
         Raises:
-            DataError: If it is no saved comparison.
+            DataError: If the text or file is not a saved comparison.
         """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
         try:
             content = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-            found = cls(
+            comparison = cls(
                 {k: FitResult.from_json(json.dumps(v)) for k, v in content["results"].items()},
                 {k: Failure(**v) for k, v in content["failures"].items()},
                 tuple(content["order"]),
@@ -307,22 +328,22 @@ class Comparison(Printed):
             )
             if "certificates" in content:
                 made = {k: Certificate.model_validate_json(json.dumps(v)) for k, v in content["certificates"].items()}
-                found.__dict__["certificates"] = made
+                comparison.__dict__["certificates"] = made
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"This is not a saved Comparison: {type(error).__name__}: {error}") from error
-        return found
+        return comparison
 
     def plot(self, *, columns: int = 3, title: str | None = None, draw: bool = True) -> Any:
-        """Forest plot: one panel per quantity, engines by colour.
+        """Draw a forest plot with one panel per quantity and one colour per engine.
 
         Args:
-            columns: Panels per row.
+            columns: Number of panels per row.
             title: Title of the figure; the formula, if left out.
-            draw: Whether to draw.
+            draw: Whether to draw; False returns the numbers of the plot instead.
 
         Returns:
-            The matplotlib Axes, shape (panels,). With ``draw=False`` columns part, name, engine, estimate, lower,
-            upper, interval.
+            The matplotlib Axes, shape (panels,). With ``draw=False`` a table with the columns part, name, engine,
+            estimate, lower, upper, interval.
 
         Raises:
             DisagreementError: If no engine gave a result.

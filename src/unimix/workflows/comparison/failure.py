@@ -1,4 +1,4 @@
-"""An engine that gave no result keeps its column."""
+"""An engine without a result, which keeps its column in a comparison."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Failure:
     """An engine that gave no result.
 
     Attributes:
-        backend: Its name.
-        error: Kind of error.
-        message: Its text.
-        asked: Whether it was asked for by name, not because it is installed.
+        backend: Name of the engine.
+        error: Name of the class of the error.
+        message: Text of the error.
+        asked: Whether the user named the engine; False if it was included because it is installed.
     """
 
     backend: str
@@ -26,11 +26,11 @@ class Failure:
 
     @property
     def refused(self) -> bool:
-        """Whether the engine cannot express the model, and nobody said that it could."""
+        """Whether the engine cannot express the model and was not named by the user."""
         return not self.asked and self.error == UnsupportedModelError.__name__
 
     def verdict(self) -> Verdict:
-        """A refusal agrees with everything; what failed agrees with nothing."""
+        """The verdict on the engine: a refusal does not count against the agreement, a failure does."""
         if self.refused:
             return Verdict("refused", f"It does not fit this model: {self.message}")
         return Verdict("failed", f"{self.error}: {self.message}", ("it gave no result",))

@@ -1,4 +1,4 @@
-"""A comparison as a page of HTML that stands alone."""
+"""A comparison as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _STYLE = (
 
 
 def page(results: Mapping[str, FitResult], tables: str) -> str:
-    """Render the tables, the verdicts, the picture and the versions.
+    """The HTML page of a comparison: tables, verdicts, forest plot, versions and calls of the engines.
 
     Args:
-        results: The results that are compared, by label.
-        tables: Their tables and verdicts in HTML.
+        results: The compared results by label.
+        tables: Tables and verdicts of the comparison as HTML.
     """
     first = next(iter(results.values()), None)
     title = escape_html(first.model.formula) if first else "Comparison"

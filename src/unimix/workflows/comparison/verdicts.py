@@ -1,4 +1,4 @@
-"""Is a difference between two engines nothing, expected, or suspicious?"""
+"""Verdicts on engines: whether a difference from the reference is negligible, expected or suspicious."""
 
 from __future__ import annotations
 
@@ -27,24 +27,34 @@ KINDS = (
 
 
 class Tolerances(BaseModel):
-    """How far two engines may be apart and still agree.
+    """The largest differences between two engines that count as agreement.
 
     Attributes:
-        fixed: Fixed effects, in standard errors of the reference. 0.01 is far below what anyone reports, and above
-            what optimizers leave (1e-3 in a flat likelihood).
-        std_error: Standard errors, relative. The observed-information and the GLS kind differ by up to 2e-3.
-        sd: Standard deviations of effects and residual, relative. 2 % moves the log-likelihood by less than 1e-3.
-        log_likelihood: Same criterion, absolute.
-        std_error_kinds: Standard errors of different kinds, relative: those of the observed information of all
-            parameters carry the uncertainty of the variances, those of generalised least squares do not. It is of the
-            order of one over the number of groups.
-        dispersion: Dispersion parameters other than a standard deviation, relative; the flattest of all.
-        criteria: Fixed effects, in standard errors, where two approximations of one likelihood are compared (Laplace,
-            quadrature, expected or observed information).
-        approximate_fixed: The same against an approximate posterior (variational, or Laplace's at the joint mode).
-        posterior_fixed: Posterior means against maximum likelihood, in standard errors, beyond 4 Monte Carlo errors.
-        posterior_sd: Largest ratio between a posterior mean of an SD and the estimate: with few groups the posterior
+        fixed: Difference of fixed effects, in standard errors of the reference. 0.01 is far below what anyone reports,
+            and above the error that optimizers leave (1e-3 in a flat likelihood).
+        std_error: Relative difference of standard errors. Those of the observed information and those of generalised
+            least squares differ by up to 2e-3.
+        sd: Relative difference of standard deviations of effects and residual. 2 % changes the log-likelihood by less
+            than 1e-3.
+        log_likelihood: Absolute difference of log-likelihoods of the same criterion.
+        std_error_kinds: Relative difference of standard errors of different kinds. Those of the observed information of
+            all parameters include the uncertainty of the variances, those of generalised least squares do not; the
+            difference is of the order of one over the number of groups.
+        dispersion: Relative difference of dispersion parameters other than a standard deviation, in which the
+            likelihood is flattest.
+        criteria: Difference of fixed effects, in standard errors, between two approximations of one likelihood
+            (Laplace, quadrature, expected or observed information).
+        approximate_fixed: Difference of fixed effects, in standard errors, from an approximate posterior (variational,
+            or Laplace's approximation at the joint mode).
+        posterior_fixed: Difference of posterior means from maximum likelihood, in standard errors, beyond 4 Monte Carlo
+            errors.
+        posterior_sd: Largest ratio between the posterior mean of an SD and its estimate. With few groups the posterior
             is skewed and its mean lies above the mode.
+
+    Example:
+        >>> import unimix as um
+        >>> um.Tolerances(fixed=0.05).fixed
+        0.05
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,13 +76,13 @@ class Distance:
     """How far one result is from the reference.
 
     Attributes:
-        fixed: Differences of fixed effects in reference standard errors, shape (p,).
+        fixed: Differences of fixed effects in standard errors of the reference, shape (p,).
         std_error: Ratios of standard errors, shape (p,).
-        sd: Ratios of SDs (effects, then residual); NaN where both are zero.
+        sd: Ratios of SDs, shape (effects + residual,), each SD increased by a thousandth of the residual SD.
         dispersion: Ratios of dispersion parameters other than SDs.
-        parts: Differences of the coefficients beside the mean (zero inflation, dispersion), in standard errors.
-        correlation: Differences of correlations.
-        log_likelihood: Difference; NaN where the criteria differ.
+        parts: Differences of the coefficients of zero inflation and dispersion, in standard errors of the reference.
+        correlation: Differences of correlations, block by block and row by row below the diagonal.
+        log_likelihood: Difference of the log-likelihoods; NaN where the criteria differ.
     """
 
     fixed: FloatArray
@@ -86,12 +96,12 @@ class Distance:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to make of one result.
+    """The verdict on one result.
 
     Attributes:
         kind: One of :data:`KINDS`.
-        reason: One sentence.
-        faults: What exceeds the tolerances.
+        reason: The reason in one sentence.
+        faults: Differences that exceed the tolerances, in words.
     """
 
     kind: str
@@ -100,17 +110,17 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether the result can stand beside the reference."""
+        """Whether the result agrees with the reference: a kind that agrees, and no fault."""
         return self.kind in KINDS[:5] and not self.faults
 
 
 def all_sds(fit: FitResult) -> FloatArray:
-    """SDs of all effects, then the residual's where there is one."""
+    """SDs of all effects, followed by the residual SD if there is one, shape (effects + residual,)."""
     return np.array([s for block in fit.random for s in block.sd] + ([fit.sigma] if has_residual(fit) else []))
 
 
 def has_residual(fit: FitResult) -> bool:
-    """Whether the family has one residual standard deviation."""
+    """Whether the model has one residual standard deviation."""
     return "sigma" in fit.criteria.parameters
 
 
@@ -120,21 +130,22 @@ def dispersion_parameters(fit: FitResult) -> dict[str, float]:
 
 
 def all_units(fit: FitResult) -> FloatArray:
-    """What turns :func:`all_sds` into units of the response."""
+    """Factors that turn :func:`all_sds` into units of the response, of the same shape."""
     return np.array([u for block in fit.random for u in block.unit] + ([1.0] if has_residual(fit) else []))
 
 
 def all_correlations(fit: FitResult) -> FloatArray:
-    """Correlations of all blocks, row by row below the diagonal."""
+    """Correlations of all blocks of effects, row by row below the diagonal."""
     return np.array([b.correlation[i, j] for b in fit.random for i in range(len(b.terms)) for j in range(i)])
 
 
 def measure(fit: FitResult, reference: FitResult) -> Distance:
-    """Measure the distance between two results of one design."""
+    """Measure the distance of a result from the reference; both are fits of one design."""
     same = fit.criteria.criterion == reference.criteria.criterion
     with np.errstate(divide="ignore", invalid="ignore"):
         size = all_sds(reference)
-        # SDs below a thousandth of the residual SD are zero for all purposes: a ratio of two of them says nothing.
+        # SDs below a thousandth of the residual SD are zero in practice, and the ratio of two of them means nothing;
+        # ratio = (sd + floor) / (sd of the reference + floor)
         scale = reference.sigma if has_residual(reference) else 1.0
         floor = 1e-3 * scale / all_units(reference)
         own, theirs = dispersion_parameters(fit), dispersion_parameters(reference)
@@ -155,10 +166,10 @@ def measure(fit: FitResult, reference: FitResult) -> Distance:
 
 
 def choose_reference(fits: list[FitResult]) -> int:
-    """Index of the result that others are held against.
+    """Choose the index of the result that all others are compared with.
 
-    The converged likelihood fit with the highest log-likelihood (of the criterion that most of them used); the first
-    one of equals; a sampler only where nothing else converged.
+    It is the converged likelihood fit with the highest log-likelihood, among fits by the criterion that most of them
+    used; of equal ones, the first. A sampler is the reference only if no likelihood fit converged.
     """
     good = [i for i, f in enumerate(fits) if f.converged]
     if not good:
@@ -174,7 +185,7 @@ def choose_reference(fits: list[FitResult]) -> int:
 
 
 def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdict:
-    """Judge one result against the reference."""
+    """Give the verdict on one result, compared with the reference."""
     if not fit.converged:
         why = "; ".join(m.rstrip(".") for m in fit.status.messages) or "the engine gave no reason"
         return Verdict("not converged", f"Do not use it: {why}.", ("it did not converge",))
@@ -206,20 +217,20 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
                 "expected to differ",
                 "Same optimum; standard errors adjusted after Kenward and Roger against plain ones.",
             )
-        told = f"standard errors of {fit.fixed.std_error_kind} against {reference.fixed.std_error_kind}"
+        which = f"standard errors of {fit.fixed.std_error_kind} against {reference.fixed.std_error_kind}"
         if gap > tolerances.std_error_kinds:
             return Verdict(
                 "suspicious",
-                f"Same optimum, but {told} differ by {gap:.0%}.",
+                f"Same optimum, but {which} differ by {gap:.0%}.",
                 (f"a standard error differs by {gap:.0%} (allowed {tolerances.std_error_kinds:.0%} between kinds)",),
             )
-        return Verdict("expected to differ", f"Same optimum; {told}, which differ by up to {gap:.1%}.")
+        return Verdict("expected to differ", f"Same optimum; {which}, which differ by up to {gap:.1%}.")
     if fit.engine.backend == reference.engine.backend:
         return Verdict("identical engine", f"The same engine again, with the same estimates{_tests(fit, reference)}.")
     if fit.engine.engine == reference.engine.engine:
         return Verdict(
             "identical engine",
-            f"{reference.engine.engine} by another road, with the same estimates{_tests(fit, reference)}.",
+            f"{reference.engine.engine} through another interface, with the same estimates{_tests(fit, reference)}.",
         )
     fixed, se, sd = (
         float(np.nanmax(np.abs(v), initial=0.0)) for v in (distance.fixed, distance.std_error - 1, distance.sd - 1)
@@ -232,51 +243,52 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
 
 
 def _tests(fit: FitResult, reference: FitResult) -> str:
-    """How tests and intervals differ where estimates do not: by degrees of freedom or by level."""
-    told = []
+    """How tests and intervals differ although the estimates agree: by degrees of freedom, or by level."""
+    differences = []
     if fit.fixed.df_method != reference.fixed.df_method:
-        told.append(f"{fit.fixed.df_method} against {reference.fixed.df_method} degrees of freedom")
+        differences.append(f"{fit.fixed.df_method} against {reference.fixed.df_method} degrees of freedom")
     if fit.fixed.level != reference.fixed.level:
-        told.append(f"{100 * fit.fixed.level:g} % against {100 * reference.fixed.level:g} % intervals")
-    return f"; tests differ ({', '.join(told)})" if told else ""
+        differences.append(f"{100 * fit.fixed.level:g} % against {100 * reference.fixed.level:g} % intervals")
+    return f"; tests differ ({', '.join(differences)})" if differences else ""
 
 
 def _faults(distance: Distance, tolerances: Tolerances, *, std_errors: bool) -> list[str]:
-    found = []
+    faults = []
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
     if worst > tolerances.fixed:
-        found.append(f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.fixed:g})")
+        faults.append(f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.fixed:g})")
     worst = float(np.nanmax(np.abs(distance.std_error - 1), initial=0.0))
     if std_errors and worst > tolerances.std_error:
-        found.append(f"a standard error differs by {worst:.1%} (allowed {tolerances.std_error:.1%})")
+        faults.append(f"a standard error differs by {worst:.1%} (allowed {tolerances.std_error:.1%})")
     worst = float(np.nanmax(np.abs(distance.sd - 1), initial=0.0))
     if worst > tolerances.sd:
-        found.append(f"a standard deviation differs by {worst:.1%} (allowed {tolerances.sd:.1%})")
+        faults.append(f"a standard deviation differs by {worst:.1%} (allowed {tolerances.sd:.1%})")
     worst = float(np.nanmax(np.abs(distance.dispersion - 1), initial=0.0))
     if worst > tolerances.dispersion:
-        found.append(f"a dispersion parameter differs by {worst:.1%} (allowed {tolerances.dispersion:.1%})")
+        faults.append(f"a dispersion parameter differs by {worst:.1%} (allowed {tolerances.dispersion:.1%})")
     worst = float(np.nanmax(np.abs(distance.parts), initial=0.0))
     if worst > 5 * tolerances.fixed:
-        found.append(
-            f"a coefficient beside the mean is {worst:.2g} standard errors away (allowed {5 * tolerances.fixed:g})"
+        faults.append(
+            f"a coefficient of zero inflation or dispersion is {worst:.2g} standard errors away "
+            f"(allowed {5 * tolerances.fixed:g})"
         )
     gap = distance.log_likelihood
     if np.isfinite(gap) and abs(gap) > tolerances.log_likelihood:
-        found.append(f"the log-likelihood differs by {gap:+.3g} (allowed {tolerances.log_likelihood:g})")
-    return found
+        faults.append(f"the log-likelihood differs by {gap:+.3g} (allowed {tolerances.log_likelihood:g})")
+    return faults
 
 
 def _spread(fit: FitResult, reference: FitResult, distance: Distance) -> str:
-    """How far apart fixed effects and SDs are, in words."""
+    """The largest differences of fixed effects and SDs, in words."""
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
     scale = reference.sigma if has_residual(reference) else 1.0
-    known = all_sds(reference) * all_units(reference) > 0.01 * scale  # a ratio to zero says nothing
+    known = all_sds(reference) * all_units(reference) > 0.01 * scale  # a ratio to an SD of zero means nothing
     ratio = float(np.nanmax(np.abs(distance.sd[known] - 1), initial=0.0))
-    told = f"fixed effects within {worst:.2f} standard errors"
+    text = f"fixed effects within {worst:.2f} standard errors"
     if len(all_sds(fit)):
         size = f"{ratio:.0%}" if ratio >= 0.01 else f"{ratio:.1%}"
-        told += f", SDs within {size}{'' if known.all() else ' (those that are not zero)'}"
-    return told
+        text += f", SDs within {size}{'' if known.all() else ' (those that are not zero)'}"
+    return text
 
 
 def _judge_criteria(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
@@ -284,11 +296,11 @@ def _judge_criteria(fit: FitResult, reference: FitResult, distance: Distance, to
     if {fit.criteria.criterion, reference.criteria.criterion} & {"REML", "ML"}:
         return Verdict("expected to differ", f"{names}: another criterion; {_spread(fit, reference, distance)}.")
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
-    told = f"{names}: two approximations of one likelihood, whose values are not comparable"
+    approximations = f"{names}: two approximations of one likelihood, whose values are not comparable"
     if worst > tolerances.criteria:
         fault = f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.criteria:g} between criteria)"
-        return Verdict("suspicious", f"{told}; they are far apart.", (fault,))
-    return Verdict("expected to differ", f"{told}; {_spread(fit, reference, distance)}.")
+        return Verdict("suspicious", f"{approximations}; they are far apart.", (fault,))
+    return Verdict("expected to differ", f"{approximations}; {_spread(fit, reference, distance)}.")
 
 
 def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
@@ -297,14 +309,14 @@ def _judge_approximation(fit: FitResult, reference: FitResult, distance: Distanc
         "MAP": "Laplace's approximation of a posterior at its mode",
     }
     approximate = fit if fit.criteria.criterion in APPROXIMATE else reference
-    told = f"{names[approximate.criteria.criterion]} under priors, not maximum likelihood"
+    posterior = f"{names[approximate.criteria.criterion]} under priors, not maximum likelihood"
     worst = float(np.nanmax(np.abs(distance.fixed), initial=0.0))
     if worst > tolerances.approximate_fixed:
         fault = f"a fixed effect is {worst:.2g} standard errors away (allowed {tolerances.approximate_fixed:g})"
-        return Verdict("suspicious", f"{told}: {_spread(fit, reference, distance)}.", (fault,))
+        return Verdict("suspicious", f"{posterior}: {_spread(fit, reference, distance)}.", (fault,))
     low, high = float(np.nanmin(distance.std_error)), float(np.nanmax(distance.std_error))
     errors = f"its standard errors {low:.2g} to {high:.2g} times the others'"
-    return Verdict("expected to differ", f"{told}: {_spread(fit, reference, distance)}, {errors}.")
+    return Verdict("expected to differ", f"{posterior}: {_spread(fit, reference, distance)}, {errors}.")
 
 
 def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, tolerances: Tolerances) -> Verdict:
@@ -329,7 +341,7 @@ def _judge_posterior(fit: FitResult, reference: FitResult, distance: Distance, t
         return Verdict("expected to differ", f"A posterior under priors of the user ({given}): {'; '.join(faults)}.")
     if faults:
         return Verdict(
-            "suspicious", "It is further away than priors and Monte Carlo error usually explain.", tuple(faults)
+            "suspicious", "It is farther away than priors and Monte Carlo error usually explain.", tuple(faults)
         )
-    told = f"A posterior mean under priors, not an optimum: {_spread(fit, reference, distance)}."
-    return Verdict("expected to differ", told)
+    reason = f"A posterior mean under priors, not an optimum: {_spread(fit, reference, distance)}."
+    return Verdict("expected to differ", reason)

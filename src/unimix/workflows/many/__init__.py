@@ -1,1 +1,1 @@
-"""Many fits, in processes or on a cluster."""
+"""Fit many models in several processes or on a cluster."""

@@ -1,4 +1,4 @@
-"""Digests of data and arguments: what makes a fit the same fit."""
+"""Digests of data and arguments, by which a stored fit is recognised."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from unimix.errors import OptionError
 
 
 def digest_data(data: Any) -> str:
-    """Digest of a data set's content: names, types, values and row labels.
+    """Digest of the content of a data set: names, types, values and row labels.
 
     Raises:
-        DataError: If it is no data.
+        DataError: If the argument is not a table of data.
     """
     frame = to_pandas(data)
     digest = hashlib.sha256()
@@ -32,9 +32,9 @@ def digest_data(data: Any) -> str:
 
 
 def _kind(column: pd.Series[Any]) -> str:
-    if isinstance(column.dtype, pd.CategoricalDtype):  # its text cuts long lists of levels
+    if isinstance(column.dtype, pd.CategoricalDtype):  # the text of the type would cut long lists of levels
         return f"category {list(column.dtype.categories)!r} {column.dtype.ordered}"
-    if is_object_dtype(column.dtype):  # numbers, texts and booleans have equal hashes there
+    if is_object_dtype(column.dtype):  # equal numbers, texts and booleans have equal hashes
         return f"object {sorted({type(v).__qualname__ for v in column})}"
     return str(column.dtype)
 
@@ -44,7 +44,7 @@ def _values(column: pd.DataFrame) -> bytes:
         return repr(column.to_numpy().tolist()).encode()
     try:
         return pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes()
-    except TypeError:  # objects that have no hash
+    except TypeError:  # some objects have no hash
         return repr(column.to_numpy().tolist()).encode()
 
 
@@ -52,13 +52,13 @@ def digest_value(value: object) -> str:
     """Digest of an argument.
 
     Raises:
-        OptionError: If two of them cannot be told apart from one session to the next.
+        OptionError: If the argument has no content that is the same in another session.
     """
     return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _plain(value: object) -> Any:
-    """A value as JSON can write it, its type included where that matters."""
+    """A value in a form that JSON can write, with its type where that matters."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
@@ -81,7 +81,7 @@ def _plain(value: object) -> Any:
     if hasattr(value, "to_numpy"):
         return _plain(np.asarray(value.to_numpy()))
     if " at 0x" in repr(value):
-        raise OptionError(f"{value!r} has no content by which a file could know it again: leave path= out.")
+        raise OptionError(f"{value!r} has no content by which a file could recognise it: leave path= out.")
     return [type(value).__qualname__, repr(value)]
 
 

@@ -1,4 +1,4 @@
-"""What many fits found."""
+"""The answer of ``fit_many``: many fits by name."""
 
 from __future__ import annotations
 
@@ -26,20 +26,33 @@ from unimix.workflows.many.store import Names, StoredFit, scan
 NAMES = ("formula", "data", "backend")
 WORDS = ("formula", "data set", "backend")
 SHOWN = 20
-"""Rows of a long table that are printed."""
+"""Number of rows of a long table that are printed."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ManyFits(TableResult):
-    """What :func:`unimix.fit_many` found, or :func:`unimix.read_many` read.
+    """The answer of :func:`unimix.fit_many` and :func:`unimix.read_many`.
 
-    Iterating gives the names (formula, data, backend) of all fits, failed ones too; ``many["formula", "data",
-    "backend"]`` the result, where parts that have a single value may be left out. With a file, results are read from it
-    when they are asked for.
+    Iterating gives the names (formula, data, backend) of all fits, failed ones included. ``many["formula", "data",
+    "backend"]`` gives a result; parts that have a single value may be left out. Results in a file are read when they
+    are used.
 
     Attributes:
-        path: The file that holds the results; None where they are in memory.
-        notes: What there is to know beside.
+        path: The file that holds the results; None if they are in memory.
+        notes: Notes on the run and on the file.
+
+    Example:
+        >>> import unimix as um
+        >>> small, large = "Reaction ~ Days + (1 | Subject)", "Reaction ~ Days + (Days | Subject)"
+        >>> many = um.fit_many({"intercepts": small, "slopes": large}, um.load_dataset("sleepstudy"), progress=False)
+        >>> round(many["slopes"].sigma, 2)
+        25.59
+        >>> many.tidy()[["formula", "term", "estimate"]].round(2)
+              formula       term  estimate
+        0  intercepts  Intercept    251.41
+        1  intercepts       Days     10.47
+        2      slopes  Intercept    251.41
+        3      slopes       Days     10.47
     """
 
     path: Path | None
@@ -98,7 +111,7 @@ class ManyFits(TableResult):
         return key in self._by_key
 
     def items(self) -> Iterator[tuple[Names, FitResult]]:
-        """Names and result of every fit that has one, read one at a time."""
+        """Names and results of all fits that succeeded; results are read one at a time."""
         return ((f.names, f.load()) for f in self._fits if not f.summary["error_type"])
 
     def __getitem__(self, key: str | tuple[Any, ...]) -> FitResult:
@@ -111,27 +124,27 @@ class ManyFits(TableResult):
         fitting = [f for f in self._fits if given in combinations(f.names, len(given))]
         if len(fitting) == 1:
             return fitting[0]
-        told = ", ".join(map(repr, given))
+        shown = ", ".join(map(repr, given))
         every = [name for known in self._known for name in known]
         faults = [
             f"{name!r} is no formula, data set or backend here.{did_you_mean(name, every)}"
             for name in given
             if name not in every
         ] or [
-            f"{told} does not name one fit: type many[formula, data, backend]; a part that has a single value may be "
+            f"{shown} does not name one fit: type many[formula, data, backend]; a part that has a single value may be "
             "left out."
             if fitting
-            else f"{told} was not fitted."
+            else f"{shown} was not fitted."
         ]
         known = [f"{word}s: {listing(map(repr, names))}" for word, names in zip(WORDS, self._known, strict=True)]
         raise OptionError("\n".join([*faults, *known]))
 
     def tidy(self, effects: Effects | Sequence[Effects] = "fixed", *, exponentiate: bool = False) -> pd.DataFrame:
-        """The tidy tables of all results, one below the other, with the columns formula, data and backend in front.
+        """The tidy tables of all results in one table, with the columns formula, data and backend in front.
 
         Args:
-            effects: As for :meth:`unimix.FitResult.tidy`.
-            exponentiate: As for :meth:`unimix.FitResult.tidy`.
+            effects: The kinds of effects, as in :meth:`unimix.FitResult.tidy`.
+            exponentiate: Whether to give ratios, as in :meth:`unimix.FitResult.tidy`.
         """
         parts = []
         for names, fit in self.items():
@@ -142,17 +155,17 @@ class ManyFits(TableResult):
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(NAMES))
 
     def compare(self, formula: str | None = None, data: str | None = None) -> Comparison:
-        """The engines that fitted one formula to one data set, side by side.
+        """Compare the engines that fitted one formula to one data set.
 
         Args:
-            formula: Name of the formula; may be left out where there is one.
-            data: Name of the data set; may be left out where there is one.
+            formula: Name of the formula; may be left out if there is only one.
+            data: Name of the data set; may be left out if there is only one.
 
         Returns:
-            As of :func:`unimix.compare`: an engine that failed keeps its column, with its error.
+            The comparison, as from :func:`unimix.compare`. An engine that failed keeps its column, with its error.
 
         Raises:
-            OptionError: If a name is unknown or missing, or there is one engine only.
+            OptionError: If a name is unknown or missing, or there is only one engine.
         """
         faults = []
         for word, argument, name, known in zip(WORDS, NAMES, (formula, data), self._known[:2], strict=False):
@@ -170,7 +183,7 @@ class ManyFits(TableResult):
             Failure(_plain(f), f.summary["error_type"], f.summary["error"]) for f in mine if f.summary["error_type"]
         ]
         if len(mine) < 2:
-            raise OptionError("One engine only was asked: fit_many(..., backends=['pls', 'lme4']) has two to compare.")
+            raise OptionError("Only one engine was used: fit_many(..., backends=['pls', 'lme4']) has two to compare.")
         return build_comparison(fits, lost, order=[_plain(f) for f in mine])
 
     def _shown(self) -> pd.DataFrame:
@@ -189,8 +202,8 @@ class ManyFits(TableResult):
     def _head(self) -> str:
         counts = [f"{len(known)} {plural(n, len(known))}" for n, known in zip(WORDS, self._known, strict=True)]
         states = Counter(self.table["state"])
-        told = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in states.most_common())
-        return f"{len(self)} {plural('fit', len(self))}: {', '.join(counts)}{f'; {told}' if told else ''}"
+        shown = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in states.most_common())
+        return f"{len(self)} {plural('fit', len(self))}: {', '.join(counts)}{f'; {shown}' if shown else ''}"
 
     def _rest(self) -> list[str]:
         lines = [f"... {len(self) - SHOWN} more rows: .table"] if len(self) > SHOWN else []
@@ -210,35 +223,45 @@ def _failure(backend: str, kind: str, error: str, n: int) -> str:
 
 
 def plural(word: str, n: int) -> str:
-    """The word for that many."""
+    """The singular or plural of a word for a number of things."""
     return word if n == 1 else f"{word}s"
 
 
 def _plain(stored: StoredFit) -> str:
-    """The backend's own name, which a comparison numbers itself."""
+    """The name of the backend without its number, which a comparison adds itself."""
     return stored.names[2].split(" (", maxsplit=1)[0]
 
 
 @suggests_names
 def read_many(path: str | Path) -> ManyFits:
-    """Open a file that :func:`unimix.fit_many` wrote: finished, interrupted, or still growing.
+    """Open a file of fits that :func:`unimix.fit_many` has written, or is still writing.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
-        All fits in it; where a fit stands there several times under the same names, the last one.
+        All fits in the file; of several fits of the same names, the last one.
 
     Raises:
-        DataError: If there is no such file, or it is no file of fits.
+        DataError: If there is no such file, or it is not a file of fits.
+
+    Example:
+        >>> import tempfile
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/fits.jsonl"
+        ...     _ = um.fit_many("Reaction ~ Days + (1 | Subject)", sleep, path=path, progress=False)
+        ...     um.read_many(path).table["state"].tolist()
+        ['converged']
     """
     file = Path(path)
     if not file.is_file():
         raise DataError(f"There is no file {str(path)!r}. um.fit_many(..., path={str(path)!r}) writes one.")
-    found = scan(file)
-    older = found.older
-    told = (f"{older} older {plural('line', older)} under the same names {'is' if older == 1 else 'are'} ignored.",)
-    return ManyFits(file, (*found.notes, *(told if older else ())), tuple(found.fits.values()))
+    content = scan(file)
+    older = content.older
+    note = (f"{older} older {plural('line', older)} under the same names {'is' if older == 1 else 'are'} ignored.",)
+    return ManyFits(file, (*content.notes, *(note if older else ())), tuple(content.fits.values()))
 
 
 __all__ = ["ManyFits", "plural", "read_many"]

@@ -1,4 +1,4 @@
-"""What is to be fitted: names, and every fault of the arguments before anything runs."""
+"""The plan of ``fit_many``: names of all fits, and checks of the arguments before anything runs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Fit:
     """One fit of the plan.
 
     Attributes:
-        names: Of formula, data set and backend.
-        position: Among them.
-        formula: Its text.
-        engine: With its options.
-        seed: Seed of its own.
+        names: Names of the formula, the data set and the backend.
+        position: Positions among the formulas, the data sets and the backends.
+        formula: Text of the formula.
+        engine: The engine with its options.
+        seed: Seed of the random numbers of this fit.
     """
 
     names: Names
@@ -39,10 +39,10 @@ class Fit:
     seed: int | None
 
     def key(self, identity: str, arguments: str) -> str:
-        """Digest of all that makes it this fit.
+        """The digest by which the fit is recognised in a file.
 
         Args:
-            identity: What stands for its data.
+            identity: Text that identifies the data.
             arguments: Digest of the arguments that all fits share.
         """
         engine = self.engine.info.name, self.engine.model_dump_json()
@@ -52,7 +52,7 @@ class Fit:
 def fits_of(
     formulas: Mapping[str, str], datasets: Iterable[str], engines: Mapping[str, Backend], seed: int | None
 ) -> list[Fit]:
-    """All fits; those of one data set in a row, and within it those of one formula."""
+    """All fits, ordered by data set and then by formula."""
     return [
         Fit((f, d, e), (i, j, k), formula, engine, _own_seed(seed, (i, j, k)))
         for j, d in enumerate(datasets)
@@ -68,26 +68,26 @@ def _own_seed(seed: int | None, position: tuple[int, int, int]) -> int | None:
 
 
 def formulas_of(given: Any, ziformula: str | None, dispformula: str | None, faults: list[str]) -> dict[str, str]:
-    """Formulas by name."""
+    """The formulas by name; faults are added to the list."""
     if isinstance(given, Mapping):
-        found = _once([(str(k), v) for k, v in given.items()], "formulas", faults)
+        named = _once([(str(k), v) for k, v in given.items()], "formulas", faults)
     elif isinstance(given, str):
-        found = {given: given}
+        named = {given: given}
     elif isinstance(given, Iterable):
-        found = _once([(str(f), f) for f in given], "formulas", faults)
+        named = _once([(str(f), f) for f in given], "formulas", faults)
     else:
         faults.append(f"formulas={given!r}: a formula, a list of formulas, or a dict of them by name.")
         return {}
-    if not found:
-        faults.append("formulas: give one at least.")
-    for name, text in found.items():
+    if not named:
+        faults.append("formulas: give at least one.")
+    for name, text in named.items():
         try:
             if not isinstance(text, str):
                 raise OptionError(f"a formula is a text; got {type(text).__name__}.")
             parse(text, ziformula, dispformula)
         except UnimixError as error:
             faults.append(f"{'formula' if name == text else f'formula {name!r}'}: {error}")
-    return found
+    return named
 
 
 def _once(pairs: Sequence[tuple[str, Any]], what: str, faults: list[str]) -> dict[str, Any]:
@@ -98,24 +98,24 @@ def _once(pairs: Sequence[tuple[str, Any]], what: str, faults: list[str]) -> dic
 
 
 def datasets_of(given: Any, faults: list[str]) -> dict[str, Any]:
-    """Frames, or functions that load them, by name."""
+    """The data sets, or functions that load them, by name; faults are added to the list."""
     if isinstance(given, Mapping) and any(callable(v) or _is_frame(v) for v in given.values()):
-        found = _once([(str(k), v) for k, v in given.items()], "data", faults)
+        named = _once([(str(k), v) for k, v in given.items()], "data", faults)
     elif isinstance(given, list | tuple):
-        found = {str(i): v for i, v in enumerate(given, start=1)}
+        named = {str(i): v for i, v in enumerate(given, start=1)}
     else:
-        found = {"data": given}
-    if not found or (isinstance(given, Mapping) and not given):
-        faults.append("data: give one data set at least.")
+        named = {"data": given}
+    if not named or (isinstance(given, Mapping) and not given):
+        faults.append("data: give at least one data set.")
         return {}
-    for name, value in found.items():
+    for name, value in named.items():
         if not callable(value) and not _is_frame(value):
             kind = type(value).__name__
             faults.append(
                 f"data set {name!r} is a {kind}: give a pandas, polars or pyarrow table, a dict of equally long "
                 "arrays, or a function without arguments that loads one, such as lambda: pandas.read_csv('a.csv')."
             )
-    return found
+    return named
 
 
 def _is_frame(value: Any) -> bool:
@@ -127,12 +127,12 @@ def _is_frame(value: Any) -> bool:
 
 
 def engines_of(given: Any, options: Mapping[str, Any] | None, faults: list[str]) -> dict[str, Backend]:
-    """Engines with their options, by name."""
+    """The engines with their options, by name; faults are added to the list."""
     if given is None:
         return {n: b for n, b in registry.others().items() if b.available()}
     engines, errors = registry.resolve_all(given, options)
     faults += map(str, errors)
-    faults += [] if engines or errors else ["backends: name one engine at least."]
+    faults += [] if engines or errors else ["backends: name at least one engine."]
     labels = registry.numbered([e.info.name for e in engines])
     faults += [
         f"backends: {e.info.name} is given twice with the same options."
@@ -145,7 +145,7 @@ def engines_of(given: Any, options: Mapping[str, Any] | None, faults: list[str])
 def versions_of(
     given: Mapping[str, str] | str | None, datasets: Mapping[str, Any], faults: list[str]
 ) -> dict[str, str]:
-    """The versions of data sets by name."""
+    """The versions of the data sets by name; faults are added to the list."""
     if given is None:
         return {}
     if isinstance(given, str):
@@ -154,7 +154,7 @@ def versions_of(
         faults.append(f"versions={given!r}: a text, or texts by the names of data sets.")
         return {}
     faults += [
-        f"versions: {name!r} is no data set.{did_you_mean(str(name), datasets)} Known: {listing(datasets)}."
+        f"versions: {name!r} is not a data set.{did_you_mean(str(name), datasets)} Known: {listing(datasets)}."
         for name in given
         if str(name) not in datasets
     ]
@@ -162,7 +162,7 @@ def versions_of(
 
 
 def path_of(given: str | Path | None, faults: list[str]) -> Path | None:
-    """Where fits are kept."""
+    """The path of the file of fits, or None; faults are added to the list."""
     if given is None:
         return None
     if not isinstance(given, str | Path) or not str(given):

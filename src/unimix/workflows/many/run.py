@@ -1,4 +1,4 @@
-"""``fit_many``: every formula to every data set by every engine."""
+"""``fit_many``: fit every formula to every data set by every engine."""
 
 from __future__ import annotations
 
@@ -45,36 +45,46 @@ def fit_many(
 ) -> ManyFits:
     """Fit every formula to every data set by every engine, in several processes or on a cluster.
 
-    A fit that fails is a row with its error, not the end of the run. With ``path`` every result is on disk as soon as
-    it is there, and the same call goes on where an earlier one was stopped.
+    A fit that fails does not end the run; it becomes a row of the table with its error. With ``path`` every result is
+    written to disk as soon as it is known, and the same call continues where an earlier run was stopped.
 
     Args:
-        formulas: One formula, a list, or a dict by name.
-        data: One data set as for :func:`unimix.fit`, a list, or a dict by name. In place of a data set, a function
-            without arguments that loads it: every process that fits it calls it once.
-        backends: Names, classes or instances, one or several; None for all engines that are installed.
-        path: A file of JSON lines that keeps the results; results are then read from it when they are asked for. A fit
-            is known again by its formula, the content of its data, its engine with options, all arguments and its seed.
-        retry_failed: Whether fits that failed in an earlier run are tried again.
-        versions: Texts by the names of data sets (or one for all) that stand for their content where fits are known
-            again. Without one, data are read for a digest of their content: a function is called once more for it.
-        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
-            ``joblib.parallel_config`` says.
-        arguments: Arguments of :func:`unimix.fit`. ``options`` are those of all backends given by name or class;
-            ``method`` is for the engines that maximise a likelihood, samplers give their posterior; ``priors`` go to
-            the engines that have priors; an engine without Kenward and Roger's degrees of freedom gives those of
-            Satterthwaite; limits are those of each fit, and a file that holds a fit holds it whatever they were;
-            ``seed`` gives every fit a seed of its own, by its position: the same numbers whatever ``n_jobs``;
-            ``progress`` shows one bar for all fits.
+        formulas: One formula, a list of formulas, or a dict of formulas by name.
+        data: One data set as for :func:`unimix.fit`, a list, or a dict by name. A data set can be replaced by a
+            function without arguments that loads it; every process that fits it calls the function once.
+        backends: The engines: one or several names, classes or instances; None for all installed engines.
+        path: A file of JSON lines that keeps the results. Results are then read from the file when they are used. A
+            stored fit is recognised by its formula, the content of its data, its engine with options, all arguments and
+            its seed.
+        retry_failed: Whether to repeat fits that failed in an earlier run.
+        versions: Texts that identify the content of data sets, by name of the data set, or one text for all. Data
+            without a version are read to compute a digest of their content; a function is called once more for that.
+        n_jobs: Number of processes (joblib); -1 uses all cores. None uses this process, or the number of a surrounding
+            ``joblib.parallel_config``.
+        arguments: Arguments of :func:`unimix.fit`. ``options`` apply to all backends given by name or class, ``method``
+            to engines that maximise a likelihood, and ``priors`` to samplers. An engine without Kenward and Roger's
+            degrees of freedom gives Satterthwaite's. Limits of time and memory apply to each fit, and do not matter
+            when a stored fit is recognised. From ``seed`` every fit gets a seed of its own by its position, so that
+            numbers do not depend on ``n_jobs``. ``progress`` shows one bar for all fits.
 
     Returns:
         The results: ``.table``, ``.failed``, ``many["formula", "data", "backend"]``, ``.tidy()``, ``.compare()``.
 
     Raises:
-        OptionError: With all faults of the arguments, before anything is fitted.
+        OptionError: If arguments are wrong, all faults at once, before anything is fitted.
         DataError: If the file cannot be written, or another run is writing it.
         EngineNotInstalledError: If joblib is needed and missing.
-        WorkerError: If a process on this machine was killed; what was finished is in the file.
+        WorkerError: If a process on this machine was killed; finished fits are in the file.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small, large = "Reaction ~ Days + (1 | Subject)", "Reaction ~ Days + (Days | Subject)"
+        >>> many = um.fit_many({"intercepts": small, "slopes": large}, sleep, progress=False)
+        >>> many.table[["formula", "state", "aic"]].round(1)
+              formula      state     aic
+        0  intercepts  converged  1794.5
+        1      slopes  converged  1755.6
     """
     faults: list[str] = []
     parts = arguments.get("ziformula"), arguments.get("dispformula")
@@ -85,7 +95,7 @@ def fit_many(
     named = versions_of(versions, sources, faults)
     faults += filter(None, [jobs_fault(n_jobs)])
     asked = FitArguments.read(fit_many, formulas, data, arguments, faults=faults)
-    # what belongs to the whole run, or to the engines, is no part of a single fit
+    # arguments of the whole run, or of the engines, are not part of a single fit
     shared = replace(asked, options=None, seed=None, progress=False)
     everything = " ".join(filter(None, (*texts.values(), *parts)))
     dataset = DataSet(
@@ -106,19 +116,19 @@ def fit_many(
     with Journal(file) as journal:
         identities = run.identities(named)
         keys = {f.names: f.key(identities[f.names[1]][f.formula], digest) for f in fits}
-        found, done, left = journal.found, [], []
+        content, done, left = journal.found, [], []
         for fit in fits:
-            known, last = found.known.get(keys[fit.names]), found.fits.get(fit.names)
+            known, last = content.known.get(keys[fit.names]), content.fits.get(fit.names)
             if known is None or (known.place is None and retry_failed):
                 left.append(fit)
                 continue
             done.append(replace(known, names=fit.names, position=fit.position))
             if last is None or last.key != known.key:  # a copy under these names: the last line of a name counts
                 done[-1] = journal.add(done[-1], known.text())
-        notes = list(found.notes)
+        notes = list(content.notes)
         if done:
             notes.append(f"{len(done)} of {len(fits)} fits were in the file already.")
-        if others := len(found.known.keys() - set(keys.values())):
+        if others := len(content.known.keys() - set(keys.values())):
             notes.append(
                 f"The file also holds {others} {plural('fit', others)} of other data, formulas or arguments: kept, and "
                 "left out here."
@@ -133,30 +143,33 @@ def _in_order(stored: Sequence[StoredFit], path: Path | None = None, notes: Sequ
 
 @dataclass(frozen=True)
 class _Run:
-    """The data sets of one call, and where they are fitted."""
+    """The data sets of one call, with the number of processes that fit them."""
 
     datasets: dict[str, DataSet]
     n_jobs: int | None
     progress: bool | None
 
     def identities(self, versions: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """What stands for every data set in keys, per formula; functions are called where fits will run."""
-        found = {n: dict.fromkeys(self.datasets[n].formulas, f"version {v} of {n}") for n, v in versions.items()}
-        asked = [d for name, d in self.datasets.items() if name not in found]
+        """Texts that identify each data set in the keys of fits, by name and formula.
+
+        Functions that load data are called in the processes that fit them.
+        """
+        identities = {n: dict.fromkeys(self.datasets[n].formulas, f"version {v} of {n}") for n, v in versions.items()}
+        asked = [d for name, d in self.datasets.items() if name not in identities]
         loaded = [d for d in asked if callable(d.source)]
-        found |= {d.name: identify(d) for d in asked if not callable(d.source)}
+        identities |= {d.name: identify(d) for d in asked if not callable(d.source)}
         if loaded:
             made = run_jobs(
                 identify, loaded, n_jobs=self.n_jobs, progress=self.progress, title="reading data", unit="data sets"
             )
-            found |= {d.name: identities for d, identities in zip(loaded, made, strict=True)}
-        return found
+            identities |= {d.name: answer for d, answer in zip(loaded, made, strict=True)}
+        return identities
 
     def stored(self, fits: Sequence[Fit], keys: Mapping[Names, str], journal: Journal | None) -> list[StoredFit]:
-        """Fit, and keep every answer as it comes.
+        """Run the fits, and store every answer as soon as it is known.
 
         Raises:
-            WorkerError: With the fits that were in hand.
+            WorkerError: If a process was killed; the message names the fits that were running.
         """
         made: list[StoredFit] = []
         stream = stream_jobs(
@@ -175,7 +188,7 @@ class _Run:
         except WorkerError as error:
             hand = listing((" | ".join(fits[i].names) for i in error.unfinished), 6)
             raise WorkerError(
-                f"{error}\n{_kept(len(made), len(fits), journal)} In hand: {hand}.", error.unfinished
+                f"{error}\n{_kept(len(made), len(fits), journal)} Running: {hand}.", error.unfinished
             ) from error
         except KeyboardInterrupt as error:
             error.add_note(_kept(len(made), len(fits), journal))
@@ -184,7 +197,7 @@ class _Run:
 
     def _tasks(self, fits: Sequence[Fit]) -> Iterator[tuple[DataSet, Fit]]:
         for name, own in groupby(fits, key=lambda fit: fit.names[1]):
-            dataset = replace(self.datasets[name])  # what it loads goes with it
+            dataset = replace(self.datasets[name])  # the data that it loads are released with it
             for fit in own:
                 yield dataset, fit
 

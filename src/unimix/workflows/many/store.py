@@ -1,4 +1,4 @@
-"""Fits on disk: a header line, then one line of JSON per fit, appended as it comes; the last line of a name counts."""
+"""The file of fits: a header line, then one line of JSON per fit. Of several lines of one name, the last one counts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Names = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class StoredFit:
-    """One fit.
+    """One fit, in memory or in a file.
 
     Attributes:
-        names: Of formula, data set and backend.
-        formula: Its text.
-        summary: Columns of the table, from state on.
-        key: Digest of all that makes it this fit, or an empty text.
-        position: Among formulas, data sets and backends.
-        result: The result, where it is in memory.
-        place: The file with the first and the last byte of the result's JSON; None where the fit failed.
+        names: Names of the formula, the data set and the backend.
+        formula: Text of the formula.
+        summary: Columns of the table, from state to error, by name.
+        key: Digest of formula, data, engine, arguments and seed, or an empty text.
+        position: Positions among the formulas, the data sets and the backends.
+        result: The result, if it is in memory.
+        place: The file, and the positions at which the JSON of the result begins and ends; None if the fit failed.
     """
 
     names: Names
@@ -64,7 +64,7 @@ class StoredFit:
             raise _changed(self.place[0]) from error
 
     def text(self) -> bytes | None:
-        """The result's JSON as the file has it; None where the fit failed.
+        """The JSON of the result, as it stands in the file; None if the fit failed.
 
         Raises:
             DataError: If the file has changed.
@@ -86,14 +86,14 @@ def _changed(path: Path) -> DataError:
 
 @dataclass(frozen=True)
 class FileScan:
-    """What a file holds.
+    """The content of a file of fits.
 
     Attributes:
-        fits: The last of every name, in the order of positions.
-        known: By key; one that succeeded where there is one.
-        older: Lines that later ones under the same names replace.
-        end: Bytes up to the end of the last whole line.
-        notes: What was found wrong, or is of another version.
+        fits: The last fit of every name, in the order of positions.
+        known: Fits by key; of several fits with one key, one that succeeded if there is one.
+        older: Number of lines that later lines of the same names replace.
+        end: Length of the file in bytes, up to the end of the last complete line.
+        notes: Notes on damaged lines and on other versions of unimix.
     """
 
     fits: dict[Names, StoredFit]
@@ -104,10 +104,10 @@ class FileScan:
 
 
 def scan(path: Path) -> FileScan:
-    """Read the heads of all lines; results stay on disk.
+    """Read the heads of all lines. Results stay on disk.
 
     Raises:
-        DataError: If it is no file of fits.
+        DataError: If the file is not a file of fits.
     """
     fits: dict[Names, StoredFit] = {}
     known: dict[str, StoredFit] = {}
@@ -120,7 +120,7 @@ def scan(path: Path) -> FileScan:
                 break
             fit = _fit_of(line, path.absolute(), end)
             if fit is None:
-                notes.append(f"Line {number} is damaged, and counts as not there.")
+                notes.append(f"Line {number} is damaged and is ignored.")
             else:
                 older += fit.names in fits
                 fits[fit.names] = fit
@@ -132,7 +132,7 @@ def scan(path: Path) -> FileScan:
 
 
 def header_fault(path: Path) -> str:
-    """Why nothing may be written to a file that is there, or an empty text."""
+    """The reason why fits cannot be added to an existing file, or an empty text."""
     try:
         with _reading(path) as file:
             _header_of(file, path)
@@ -155,7 +155,7 @@ def _header() -> bytes:
 
 
 def _header_of(file: BinaryIO, path: Path) -> tuple[int, list[str]]:
-    """Length of the first line, 0 in a file that is empty or was cut short there, and notes."""
+    """Length of the header in bytes, and notes. The length is 0 if the file is empty or its header incomplete."""
     line = file.readline()
     if not line.endswith(b"\n") and _header().startswith(line):
         return 0, []
@@ -164,7 +164,7 @@ def _header_of(file: BinaryIO, path: Path) -> tuple[int, list[str]]:
     except ValueError:
         header = {}
     if "unimix_fits" not in header:
-        raise DataError(f"{path} is no file of fits (um.fit_many writes such): it is left as it is. Name another path.")
+        raise DataError(f"{path} is not a file of fits of um.fit_many, and is left unchanged. Name another path.")
     written = header.get("unimix")
     if header["unimix_fits"] != FORMAT:
         raise DataError(
@@ -176,7 +176,7 @@ def _header_of(file: BinaryIO, path: Path) -> tuple[int, list[str]]:
 
 
 def _line_of(fit: StoredFit, result: bytes | None) -> bytes:
-    """A line, with its checksum."""
+    """The line of a fit with its checksum."""
     formula, data, backend = fit.names
     head = {
         "key": fit.key,
@@ -192,7 +192,7 @@ def _line_of(fit: StoredFit, result: bytes | None) -> bytes:
 
 
 def _fit_of(line: bytes, path: Path, start: int) -> StoredFit | None:
-    """A line's fit, or None if a byte of it has changed; its head is read alone, for the result may be large."""
+    """The fit of a line, or None if the checksum is wrong. Only the head is parsed, because results can be large."""
     body, _, check = line.rpartition(_CHECK)
     if check != b"%d}\n" % zlib.crc32(body):
         return None
@@ -211,20 +211,20 @@ def _fit_of(line: bytes, path: Path, start: int) -> StoredFit | None:
 
 
 class Journal:
-    """A file of fits that is open for new ones, in one process at a time.
+    """A file of fits that is open for new fits, in one process at a time.
 
     Attributes:
-        path: Of the file.
-        found: What it held when it was opened.
+        path: Path of the file.
+        found: Content of the file when it was opened.
 
     Raises:
-        DataError: If it is no such file, cannot be written, or another run writes it now.
+        DataError: If the file is not a file of fits, cannot be written, or is being written by another run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("ab", buffering=0)  # nothing is left to be written when it is closed
+            self._file = path.open("ab", buffering=0)  # unbuffered: closing writes nothing
         except OSError as error:
             raise DataError(f"{path} cannot be written: {error}.") from error
         try:
@@ -238,7 +238,7 @@ class Journal:
             raise
 
     def _lock(self) -> None:
-        """Let nobody else write here; where files have no locks, nobody is kept out."""
+        """Lock the file against other runs, on systems that have file locks."""
         with contextlib.suppress(ImportError):
             import fcntl
 
@@ -252,17 +252,17 @@ class Journal:
                 return
 
     def add(self, fit: StoredFit, result: bytes | None) -> StoredFit:
-        """Append a fit; it is with the system before this returns.
+        """Append a fit. It has been handed to the operating system when this method returns.
 
         Args:
             fit: The fit.
-            result: Its JSON, in one line.
+            result: JSON of the result in one line; None if the fit failed.
 
         Returns:
-            The fit as it is in the file.
+            The fit with its place in the file.
 
         Raises:
-            DataError: If it cannot be written, on a full disk, say.
+            DataError: If the line cannot be written, for instance because the disk is full.
         """
         line = _line_of(fit, result)
         start = self._write(line)
@@ -278,7 +278,7 @@ class Journal:
                 left = left[self._file.write(left) :]
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._file.truncate(start)  # half a line is of no use
+                self._file.truncate(start)  # remove the incomplete line
             raise DataError(f"{self.path} cannot be written: {error}. What it holds is kept.") from error
         return start
 

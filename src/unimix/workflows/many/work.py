@@ -1,4 +1,4 @@
-"""One data set in one process: loaded once, fitted as often as asked."""
+"""One data set in one process, which is loaded once and fitted many times."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from unimix.workflows.many.plan import Fit
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a job gives back.
+    """The answer of one fit.
 
     Attributes:
-        summary: Columns of the table, from state on.
-        result: The result; None where the fit failed, or its JSON is given.
-        text: The result's JSON, where that is asked for.
+        summary: Columns of the table, from state to error, by name.
+        result: The result; None if the fit failed, or the JSON of the result is given instead.
+        text: JSON of the result, if it is wanted.
     """
 
     summary: dict[str, Any]
@@ -38,12 +38,12 @@ class DataSet:
     """A data set with the arguments that all its fits share.
 
     Attributes:
-        name: For messages.
+        name: Name of the data set, for messages.
         source: The data, or a function that loads them.
-        arguments: What is asked of every fit.
-        as_text: Whether results are given as JSON.
+        arguments: Arguments of every fit.
+        as_text: Whether results are returned as JSON.
         formulas: Texts of all formulas.
-        engines: All of them.
+        engines: All engines with their options.
         functions: Registered functions that the formulas call, by name.
     """
 
@@ -60,7 +60,7 @@ class DataSet:
         self._last: tuple[str, FitProblem] | None = None
 
     def data(self) -> Any:
-        """The data, loaded when they are first asked for.
+        """The data, which are loaded when they are first used.
 
         Raises:
             DataError: If loading fails.
@@ -75,9 +75,9 @@ class DataSet:
         return self._loaded
 
     def prepare(self) -> None:
-        """Make another process ready before its first fit.
+        """Prepare a worker process before its first fit.
 
-        All engines are loaded at once: joblib starts a process again that has grown by 300 MB since its first job.
+        All engines are loaded at once, because joblib restarts a process that has grown by 300 MB since its first job.
         """
         REGISTERED.update(self.functions)
         for engine in self.engines:
@@ -85,9 +85,9 @@ class DataSet:
                 engine.load()
 
     def identities(self) -> dict[str, str]:
-        """What stands for the data in the keys of fits, per formula: a digest of their content.
+        """Texts that identify the data in the keys of fits, by formula: a digest of the content of the data.
 
-        A registered function may have changed: where a formula calls one, the numbers that it gives count, too.
+        If a formula calls a registered function, which may have changed, a digest of the resulting design is added.
         """
         REGISTERED.update(self.functions)
         parts = f"{self.arguments.ziformula} {self.arguments.dispformula}"
@@ -99,25 +99,25 @@ class DataSet:
             return dict.fromkeys(self.formulas, f"unread: {_words(error)}")
 
     def __call__(self, fit: Fit) -> Fitted:
-        """Fit; whatever goes wrong is part of the answer."""
+        """Run one fit. Any error is part of the answer."""
         started = time.perf_counter()
         try:
             problem = self._problem(fit.formula).adapted(fit.engine)
-            found = fit_problem(fit.engine, replace(problem, arguments=replace(problem.arguments, seed=fit.seed)))
-            summary = _summary(found, time.perf_counter() - started)
-            return Fitted(summary, text=found.to_json().encode()) if self.as_text else Fitted(summary, found)
+            result = fit_problem(fit.engine, replace(problem, arguments=replace(problem.arguments, seed=fit.seed)))
+            summary = _summary(result, time.perf_counter() - started)
+            return Fitted(summary, text=result.to_json().encode()) if self.as_text else Fitted(summary, result)
         except Exception as error:  # noqa: BLE001  one fit does not end the others
             return Fitted(failure(type(error).__name__, brief(error), time.perf_counter() - started))
 
     def _problem(self, formula: str) -> FitProblem:
-        """The model of a formula; engines that fit one formula in a row share its design."""
+        """The model of a formula. Engines that fit the same formula one after another share its design."""
         if self._last is None or self._last[0] != formula:
             self._last = formula, self.arguments.problem(formula, self.data())
         return self._last[1]
 
 
 def identify(dataset: DataSet) -> dict[str, str]:
-    """The identities of a data set; what is loaded for them is not kept."""
+    """The identities of a data set; data that are loaded for them are not kept."""
     return replace(dataset).identities()
 
 
@@ -126,17 +126,17 @@ def _words(error: Exception) -> str:
 
 
 def failure(kind: str, message: str, seconds: float | None) -> dict[str, Any]:
-    """The table's columns of a fit that failed."""
+    """The columns of the table for a fit that failed."""
     numbers = dict.fromkeys(("n_obs", "log_likelihood", "aic", "bic"))
     state = "refused" if kind == UnsupportedModelError.__name__ else "failed"
     return {"state": state, **numbers, "seconds": seconds, "error_type": kind, "error": message}
 
 
-def _summary(found: FitResult, seconds: float) -> dict[str, Any]:
-    numbers = {"log_likelihood": found.log_likelihood, "aic": found.aic, "bic": found.bic}
+def _summary(fit: FitResult, seconds: float) -> dict[str, Any]:
+    numbers = {"log_likelihood": fit.log_likelihood, "aic": fit.aic, "bic": fit.bic}
     return {
-        "state": found.status.state,
-        "n_obs": found.n_obs,
+        "state": fit.status.state,
+        "n_obs": fit.n_obs,
         **{k: None if v != v else float(v) for k, v in numbers.items()},  # noqa: PLR0124  JSON has no NaN
         "seconds": seconds,
         "error_type": "",

@@ -1,1 +1,1 @@
-"""Tests of one model against another."""
+"""Tests and criteria that compare one model with another."""

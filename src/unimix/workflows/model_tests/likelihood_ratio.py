@@ -1,4 +1,4 @@
-"""Models against each other: likelihood-ratio tests, tests of random terms, information criteria."""
+"""Comparisons of models: likelihood-ratio tests, tests of random terms, information criteria."""
 
 from __future__ import annotations
 
@@ -37,24 +37,37 @@ FloatArray = npt.NDArray[np.float64]
 
 @suggests_names
 def anova(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
-    """Likelihood-ratio tests of nested models, each against the one before.
+    """Likelihood-ratio tests of nested models, each against the next smaller one.
 
-    REML fits whose fixed parts differ are refitted by ML, and a note says so; where they are the same, REML criteria
-    are compared. Where one variance more is tested, the p value is that of the mixture of chi-squared distributions on
-    the boundary.
+    REML fits whose fixed parts differ are refitted by ML, and a note says so; fits with the same fixed part are
+    compared by their REML criteria. If the larger model has one variance more, the p value is that of the mixture of
+    chi-squared distributions on the boundary (Self & Liang 1987, J. Am. Stat. Assoc. 82:605; Stram & Lee 1994,
+    Biometrics 50:1171).
 
     Args:
-        fits: Two results at least, of the same rows, by engines that maximise a likelihood; in any order.
-        names: Of the rows; the formulas, if left out.
+        fits: Two or more results of the same rows, by engines that maximise a likelihood, in any order.
+        names: Names of the models in the table; their formulas, if left out.
 
     Returns:
-        ``.table`` with index model; columns n_parameters, aic, bic, log_likelihood, deviance, chisq, df, p_value; and
-        ``.notes``: refits by ML, mixtures of chi-squared distributions.
+        ``.table`` with one row per model, from the smallest to the largest, and the columns n_parameters, aic, bic,
+        log_likelihood, deviance, chisq, df, p_value; ``.notes`` on refits and mixtures.
 
     Raises:
-        DataError: If the results belong to other rows, families or weights, or are not nested.
-        OptionError: If there are fewer than two.
-        UnimixError: For posteriors: compare_loo is for these.
+        DataError: If the results belong to different rows, families or weights, or the models are not nested.
+        OptionError: If there are fewer than two results.
+        UnimixError: If a result is a posterior, for which :func:`compare_loo` is meant.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> large = um.fit("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> um.anova(small, large, names=["intercepts", "slopes"])
+        Likelihood-ratio tests, each model against the one before
+        model       n_parameters      aic      bic  log_likelihood  deviance  chisq  df  p_value
+        intercepts             4  1794.47  1807.24       -893.2325   1786.47      -   -        -
+        slopes                 6  1755.63  1774.79       -871.8141   1743.63  42.84   2   <0.001
+        p values of one variance more: the mixture of chi-squared distributions on the boundary.
     """
     several(fits, "anova")
     likelihoods(fits, "anova")
@@ -87,39 +100,52 @@ def _line(fit: FitResult) -> dict[str, float]:
 
 @suggests_names
 def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
-    """Posteriors of models of the same rows by leave-one-out cross-validation, best first.
+    """Compare posteriors of models of the same rows by leave-one-out cross-validation, best first.
 
-    One row is left out at a time, given the effects of its group; Vehtari, Gelman & Gabry (2017), Stat. Comput.
-    27:1413; weights by stacking (Yao et al. 2018, Bayesian Anal. 13:917). ArviZ computes both.
+    Each row is predicted from the others, given the effects of its group, by Pareto-smoothed importance sampling
+    (Vehtari, Gelman & Gabry 2017, Stat. Comput. 27:1413). The weights are those of stacking (Yao et al. 2018, Bayesian
+    Anal. 13:917). ArviZ computes both.
 
     Args:
-        fits: Sampled results that hold their draws.
-        names: Of the rows; the formulas, if left out.
+        fits: Two or more results of samplers that hold their draws.
+        names: Names of the models in the table; their formulas, if left out.
 
     Returns:
-        ``.table`` with index model; columns elpd, se, p_loo (effective parameters), elpd_diff (to the best), se_diff,
-        weight, bad_k (rows with Pareto k above 0.7, whose value cannot be trusted).
+        ``.table`` with one row per model and the columns elpd (expected log predictive density), se, p_loo (effective
+        number of parameters), elpd_diff (difference from the best model), se_diff, weight, bad_k (number of rows with
+        Pareto k above 0.7, whose value is not reliable).
 
     Raises:
-        OptionError: If there are fewer than two, or names are missing.
-        DataError: If the results belong to other rows, families or weights.
+        OptionError: If there are fewer than two results, or their names are not all different.
+        DataError: If the results belong to different rows, families or weights.
         UnimixError: If a result has no draws.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small = um.fit("Reaction ~ Days + (1 | Subject)", sleep, backend="bayes", seed=1)
+        >>> large = um.fit("Reaction ~ Days + (Days | Subject)", sleep, backend="bayes", seed=1)
+        >>> um.compare_loo(small, large, names=["intercepts", "slopes"]).table["elpd_diff"]
+        model
+        slopes        ...0.0...
+        intercepts    -2...
+        Name: elpd_diff, dtype: float64
     """
     import arviz as az
 
     several(fits, "compare_loo")
     labels = labels_of(fits, names)
     if len(set(labels)) != len(labels):
-        raise OptionError(f"names= of {len(fits)} results, each of its own: {listing(labels)}.")
+        raise OptionError(f"names= must give each of the {len(fits)} results a name of its own: {listing(labels)}.")
     same_response(fits, families=True)
-    found = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
+    loos = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large Pareto k, which the table counts
-        table = pd.DataFrame(az.compare(found, scale="log"))
+        warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the table counts
+        table = pd.DataFrame(az.compare(loos, scale="log"))
     named = {"elpd_loo": "elpd", "dse": "se_diff"}
     table = table.rename(columns=named)[["elpd", "se", "p_loo", "elpd_diff", "se_diff", "weight"]]
     table["elpd_diff"] = -table["elpd_diff"]
-    table["bad_k"] = [int((np.asarray(found[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
+    table["bad_k"] = [int((np.asarray(loos[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
     table.index.name = "model"
     bad = int(table["bad_k"].sum())
     notes = [f"{bad} rows have a Pareto k above 0.7: their value cannot be trusted."] if bad else []
@@ -128,23 +154,35 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> TableRe
 
 @suggests_names
 def ranova(fit: FitResult) -> TableResult:
-    """Test random terms by leaving them out, with the criterion of the fit (REML, too), as lmerTest's ``ranova``.
+    """Test random terms by leaving them out, with the criterion of the fit (also REML), as lmerTest's ``ranova`` does.
 
-    A scalar term is left out as a whole. Of correlated effects each term that no other contains is left out with its
-    covariances, a factor with all of its columns: ``(1 + x | g)`` becomes ``(1 | g)``, and ``(0 + f | g)``, too. The
-    intercept below a slope is not tested, because it depends on where x is zero. p values are of the mixture of
-    chi-squared distributions on the boundary where one variance is tested, else of the plain one, which is conservative
-    (lmerTest's are: ``p_value_chisq``).
+    A scalar term is left out as a whole. Among correlated effects, each term that no other term contains is left out
+    with its covariances, and a factor with all of its columns: both ``(1 + x | g)`` and ``(0 + f | g)`` become
+    ``(1 | g)``. An intercept is not tested while a slope remains, because that test would depend on the origin of x. If
+    one variance is tested, the p value is that of the mixture of chi-squared distributions on the boundary; otherwise
+    it is that of the plain chi-squared distribution, which is conservative. ``p_value_chisq`` holds the plain p values,
+    as in lmerTest.
 
     Args:
         fit: A mixed model that holds its design, by an engine that maximises a likelihood.
 
     Returns:
-        ``.table`` with one row per term left out, in the columns of :func:`anova` and p_value_chisq; and ``.notes``.
+        ``.table`` with one row per term that was left out, with the columns of :func:`anova` and p_value_chisq;
+        ``.notes`` on the tests.
 
     Raises:
-        UnimixError: For a posterior.
-        DataError: Without random effects.
+        UnimixError: If the result is a posterior.
+        DataError: If the model has no random effects, or the result was loaded without its data.
+        UnsupportedModelError: If a block of effects has a structured covariance matrix.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"))
+        >>> um.ranova(fit).table[["log_likelihood", "chisq", "df"]].round(2)
+                        log_likelihood  chisq   df
+        left out
+        <none>                 -871.81    NaN  NaN
+        Days | Subject         -893.23  42.84  2.0
     """
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
@@ -159,10 +197,10 @@ def ranova(fit: FitResult) -> TableResult:
     notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
     for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, design), strict=True)):
         for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
-            left = [i for i in range(block.q) if i not in columns]
-            rest = _without(block, left)
+            kept = [i for i in range(block.q) if i not in columns]
+            rest = _with_columns(block, kept)
             blocks = (*design.blocks[:k], *((rest,) if rest else ()), *design.blocks[k + 1 :])
-            encoding = replace_blocks(design, k, left)
+            encoding = replace_blocks(design, k, kept)
             smaller = refit_design(
                 fit, design=replace(design, blocks=blocks, encoding=encoding), method=_criterion(fit, blocks)
             )
@@ -191,10 +229,13 @@ def ranova(fit: FitResult) -> TableResult:
     return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
 
 
-def _without(block: RandomBlock, left: Sequence[int]) -> RandomBlock | None:
-    """A block with some of its columns; an intercept where none is left of several that add up to one."""
-    if left:
-        return replace(block, terms=tuple(block.terms[i] for i in left), z=np.ascontiguousarray(block.z[:, list(left)]))
+def _with_columns(block: RandomBlock, kept: Sequence[int]) -> RandomBlock | None:
+    """A block with some of its columns.
+
+    If no column is kept, the block becomes an intercept if its columns span one, and otherwise None.
+    """
+    if kept:
+        return replace(block, terms=tuple(block.terms[i] for i in kept), z=np.ascontiguousarray(block.z[:, list(kept)]))
     ones = np.ones((len(block.z), 1))
     if block.q > 1 and inside(ones, block.z):
         return replace(block, terms=("Intercept",), z=ones)
@@ -202,7 +243,13 @@ def _without(block: RandomBlock, left: Sequence[int]) -> RandomBlock | None:
 
 
 def replace_blocks(design: Design, block: int, kept: Sequence[int]) -> Any:
-    """The encoding of a design in which a block keeps some of its columns."""
+    """The encoding of a design in which one block keeps only some of its columns.
+
+    Args:
+        design: The model as arrays.
+        block: Position of the block.
+        kept: Positions of the columns to keep.
+    """
     own = design.encoding.blocks[block]
     new = own.model_copy(update={"columns": tuple(own.columns[i] for i in kept)})
     blocks = (*design.encoding.blocks[:block], *((new,) if kept else ()), *design.encoding.blocks[block + 1 :])
@@ -214,38 +261,52 @@ def _criterion(fit: FitResult, blocks: Sequence[RandomBlock]) -> str | None:
 
 
 def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
-    """The log-likelihood of a model without group effects by the criterion of one with them."""
+    """The log-likelihood of a smaller model by the criterion of the fit, also if it has no group effects."""
     if smaller.random or fit.model.method != "REML":
         return smaller.log_likelihood
-    # Of least squares the result has the ordinary log-likelihood; REML's is this.
+    # A result of least squares holds the ordinary log-likelihood. The restricted one is, with r = n - p,
+    # -(r (1 + log(2 pi RSS / r)) + log |X'WX| - sum log w) / 2
     design = smaller.design()
     y = design.y if design.offset is None else design.y - design.offset
     w = np.ones(design.n) if design.weights is None else design.weights
     x = np.sqrt(w)[:, None] * design.x
     r = np.linalg.qr(x, mode="r")
     rest = float(np.sum(w * (y - design.x @ smaller.fixed.estimate) ** 2))
-    left = design.n - design.p
+    df = design.n - design.p
     log_det = 2 * float(np.log(np.abs(np.diag(r))).sum())
-    value = -0.5 * (left * (1 + np.log(2 * np.pi * rest / left)) + log_det - np.log(w).sum())
+    value = -0.5 * (df * (1 + np.log(2 * np.pi * rest / df)) + log_det - np.log(w).sum())
     return float(value)
 
 
 @suggests_names
 def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> TableResult:
-    """Information criteria of models of the same rows, best first; they need not be nested.
+    """Information criteria of models of the same rows, best first. The models need not be nested.
 
     Args:
-        fits: Results of the same rows, of families whose densities are of one kind (counts by Poisson and by negative
-            binomial, say); REML fits only where all fixed columns are the same.
-        names: Of the rows; the formulas, if left out.
+        fits: Two or more results of the same rows. Their families must have densities of the same kind, such as Poisson
+            and negative binomial for counts. REML fits can only be compared if all fixed columns are the same.
+        names: Names of the models in the table; their formulas, if left out.
 
     Returns:
-        ``.table`` with index model; columns n_parameters, log_likelihood, aic, aicc, bic, delta (AIC less the
-        least), weight (Akaike's; Burnham & Anderson 2002, Model Selection and Multimodel Inference, section 2.9), state
-        (of the fit).
+        ``.table`` with one row per model and the columns n_parameters, log_likelihood, aic, aicc, bic, delta (AIC minus
+        the smallest AIC), weight (Akaike weight; Burnham & Anderson 2002, Model Selection and Multimodel Inference,
+        section 2.9), state (of the fit).
 
     Raises:
         DataError: If the results cannot be compared.
+        OptionError: If there are fewer than two results.
+        UnimixError: If a result is a posterior, for which :func:`compare_loo` is meant.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> large = um.fit("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> um.compare_ic(small, large, names=["intercepts", "slopes"]).table[["aic", "delta"]].round(2)
+                        aic  delta
+        model
+        slopes      1755.63   0.00
+        intercepts  1794.47  38.84
     """
     several(fits, "compare_ic")
     likelihoods(fits, "compare_ic")

@@ -1,4 +1,4 @@
-"""Which results can be compared: the same rows and response, one criterion, one model inside the other."""
+"""Checks that results can be compared: the same rows and response, one criterion, nested models."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MIXTURE = "the mixture of chi-squared distributions on the boundary"
 
 
 def labels_of(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[str]:
-    """Names of results: as given, or their models.
+    """Names of results: the given names, or the formulas of the models.
 
     Raises:
-        OptionError: If there are not as many names as results.
+        OptionError: If the number of names differs from the number of results.
     """
     labels = list(names) if names is not None else [model_text(f) for f in fits]
     if len(labels) != len(fits):
@@ -33,10 +33,14 @@ def labels_of(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[st
 
 
 def several(fits: Sequence[FitResult], name: str) -> None:
-    """Refuse what are not several results.
+    """Refuse a call without at least two results.
+
+    Args:
+        fits: The arguments of the call.
+        name: Name of the function that was called.
 
     Raises:
-        OptionError: With the line to type.
+        OptionError: If there are fewer than two arguments, or one of them is not a result.
     """
     if len(fits) < 2 or any(not isinstance(f, FitResult) for f in fits):
         more = " fit.anova() tests the terms of one." if name == "anova" else ""
@@ -46,14 +50,16 @@ def several(fits: Sequence[FitResult], name: str) -> None:
 def likelihoods(fits: Sequence[FitResult], name: str) -> None:
     """Refuse posteriors, and results that were loaded without their data.
 
+    Args:
+        fits: Results.
+        name: Name of the function that was called.
+
     Raises:
-        UnimixError: For posteriors.
-        DataError: For loaded results.
+        UnimixError: If a result is a posterior.
+        DataError: If a result was loaded without its data.
     """
     if any(f.fixed.interval == "credible" for f in fits):
-        raise UnimixError(
-            "Posteriors have no likelihood of their estimates: um.compare_loo(a, b) compares what they predict."
-        )
+        raise UnimixError("Posteriors have no maximised likelihood: um.compare_loo(a, b) compares their predictions.")
     if not all(has_design(f) for f in fits):
         raise DataError(
             f"um.{name} needs the data of a loaded result: um.refit(fit, data) fits it again, with its engine."
@@ -61,14 +67,14 @@ def likelihoods(fits: Sequence[FitResult], name: str) -> None:
 
 
 def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
-    """Refuse results of other rows, responses, weights or trials.
+    """Refuse results of different rows, responses, weights or trials.
 
     Args:
         fits: Results.
-        families: Whether their distributions may differ, where densities are of one kind (all counts, all continuous).
+        families: Whether families may differ if their densities are of one kind (all counts, or all continuous).
 
     Raises:
-        DataError: With what differs.
+        DataError: If something differs; the message says what.
     """
     first = fits[0]
     for other in fits[1:]:
@@ -98,30 +104,31 @@ def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
 
 
 def _rows(fit: FitResult) -> npt.NDArray[np.str_]:
-    """Labels of the rows used."""
+    """Labels of the fitted rows as text, shape (n,)."""
     labels = fit.rows.labels
     own = np.asarray(fit.rows.index, dtype=np.int64) if labels is None else labels.index()
     return np.array([str(v) for v in own])
 
 
 def _kind(fit: FitResult) -> str:
-    """What the densities are of: counts, proportions of trials, or continuous responses."""
+    """The kind of density of a family: count, binomial or continuous."""
     own = fit.family.response
     return own if own in ("count", "binomial") else "continuous"
 
 
 def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[int], list[FitResult]]:
-    """Results from the smallest model to the largest, by one criterion.
+    """Sort results from the smallest model to the largest, and bring them to one criterion.
 
     Args:
-        fits: Of the same rows.
-        notes: Gains what was done.
+        fits: Results of the same rows.
+        notes: List of notes, to which a note on refits and on fits that did not converge is added.
 
     Returns:
-        Their order, and the results in it: refitted by ML where REML criteria say nothing.
+        The positions of the results in the new order, and the results in that order. They are refitted by ML if their
+        REML criteria cannot be compared.
 
     Raises:
-        DataError: If their log-likelihoods cannot be compared.
+        DataError: If the log-likelihoods belong to different criteria.
     """
     order = sorted(range(len(fits)), key=lambda i: fits[i].criteria.n_parameters)
     chosen = [fits[i] for i in order]
@@ -133,15 +140,15 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
     one_kind(chosen)
     unsure = [model_text(f) for f in chosen if not f.converged]
     if unsure:
-        notes.append(f"Not converged, so that its log-likelihood may be too low: {listing(unsure)}.")
+        notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen
 
 
 def one_kind(fits: Sequence[FitResult]) -> None:
-    """Refuse log-likelihoods of different criteria; without group effects every one is the plain likelihood.
+    """Refuse log-likelihoods of different criteria. Without group effects all criteria are the plain likelihood.
 
     Raises:
-        DataError: With their names.
+        DataError: If the criteria differ; the message names them.
     """
     kinds = {f.criteria.criterion for f in fits if f.random} or {"ML"}
     if len(kinds) > 1:
@@ -149,19 +156,19 @@ def one_kind(fits: Sequence[FitResult]) -> None:
 
 
 def same_columns(fits: Sequence[FitResult]) -> bool:
-    """Whether the fixed columns are the same numbers: REML criteria depend on their coding."""
+    """Whether the fixed columns of all results are equal. REML criteria depend on the coding of the columns."""
     x = [f.design().x for f in fits]
     return all(a.shape == x[0].shape and np.allclose(a, x[0], rtol=1e-10, atol=0.0) for a in x)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a larger model has more.
+    """The difference between a model and a smaller one inside it.
 
     Attributes:
-        df: Parameters.
-        boundary: Whether the smaller model is on the boundary of the larger, in one parameter.
-        note: What there is to know of the p value, or empty.
+        df: Number of additional parameters of the larger model.
+        boundary: Whether the smaller model lies on the boundary of the larger one in a single parameter.
+        note: Note on the p value, or an empty text.
     """
 
     df: int
@@ -170,18 +177,18 @@ class Step:
 
 
 def step_between(larger: FitResult, smaller: FitResult) -> Step:
-    """What a model has more than one inside it.
+    """The difference between a model and a smaller one inside it.
 
     Raises:
-        DataError: If the smaller cannot be seen to be inside the larger.
+        DataError: If it cannot be shown that the smaller model is nested in the larger one.
     """
     big, small = larger.design(), smaller.design()
     df = larger.criteria.n_parameters - smaller.criteria.n_parameters
     if df <= 0 or not _nested(big, small):
         equal = " (as many parameters)" if df <= 0 else ""
         raise DataError(
-            f"{model_text(smaller)} cannot be seen to be nested in {model_text(larger)}{equal}: its columns, offset, "
-            "group effects and other parts would have to be among those of the larger. See um.compare_ic."
+            f"{model_text(smaller)} cannot be shown to be nested in {model_text(larger)}{equal}: its columns, offset, "
+            "group effects and other parts would have to be among those of the larger model. See um.compare_ic."
         )
     variances = sum(b.q for b in big.blocks) - sum(b.q for b in small.blocks)
     parts = int(big.zero is not None and small.zero is None) + int(big.family.label != small.family.label)
@@ -233,7 +240,7 @@ def _offset(design: Design) -> FloatArray:
 
 
 def inside(a: FloatArray, b: FloatArray) -> bool:
-    """Whether the columns of a are combinations of those of b."""
+    """Whether the columns of a are linear combinations of the columns of b, to a relative 1e-8."""
     if not a.shape[1]:
         return True
     if not b.shape[1]:
@@ -244,7 +251,7 @@ def inside(a: FloatArray, b: FloatArray) -> bool:
 
 
 def _holds(block: RandomBlock, larger: Design) -> bool:
-    """Whether a block's effects, with its form of covariance, are among those of one block of a larger model."""
+    """Whether a block of a larger model contains the effects of a block, with its form of covariance matrix."""
     return any(
         b.n_levels == block.n_levels
         and (b.codes == block.codes).all()
@@ -259,15 +266,15 @@ def _holds(block: RandomBlock, larger: Design) -> bool:
 
 
 def mixture_p_value(statistic: float, df: int, *, boundary: bool) -> float:
-    """P value of a likelihood ratio, where one parameter's null hypothesis may be on its boundary.
+    """The p value of a likelihood ratio, if the null hypothesis may put one parameter on its boundary.
 
-    Then half chi-squared with df and half with df - 1 degrees of freedom (Self & Liang 1987, J. Am. Stat. Assoc.
-    82:605; Stram & Lee 1994, Biometrics 50:1171).
+    On the boundary the statistic is distributed as an equal mixture of chi-squared distributions with df and df - 1
+    degrees of freedom (Self & Liang 1987, J. Am. Stat. Assoc. 82:605; Stram & Lee 1994, Biometrics 50:1171).
 
     Args:
         statistic: Twice the difference of the log-likelihoods.
         df: Difference of the numbers of parameters.
-        boundary: Whether it is.
+        boundary: Whether the null hypothesis puts one parameter on its boundary.
     """
     statistic = max(statistic, 0.0)
     plain = float(special.chdtrc(df, statistic))
@@ -281,12 +288,12 @@ def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) ->
     """The test of a model against a smaller one: chisq, df, p_value.
 
     Args:
-        larger: From :func:`by_one_criterion`.
-        smaller: Likewise.
-        notes: Gains what there is to know.
+        larger: The larger model, from :func:`by_one_criterion`.
+        smaller: The smaller model, from :func:`by_one_criterion`.
+        notes: List of notes, to which notes on the p value are added.
 
     Raises:
-        DataError: If the smaller is not nested in the larger.
+        DataError: If the smaller model is not nested in the larger one.
     """
     step = step_between(larger, smaller)
     notes += [step.note] if step.note else []

@@ -27,15 +27,28 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class BootstrapTest(TableResult):
-    """What :func:`bootstrap_test` found.
+    """The answer of :func:`bootstrap_test`.
 
     Attributes:
-        table: Index test; columns statistic, df, p_value: ``bootstrap``, ``Bartlett`` (of fixed effects: the statistic
-            divided by the replicates' mean over df, against chi-squared) and ``chi-squared`` (as :func:`unimix.anova`
-            has it).
-        replicates: Likelihood ratios under the smaller model, shape (n,); NaN where a fit failed.
-        states: Statuses of the two fits to each response, or why one failed.
-        notes: What was done.
+        table: One row per test, with the columns statistic, df and p_value. Rows: ``bootstrap``; ``Bartlett``, for
+            tests of fixed effects (the statistic times df, divided by the mean of the replicates, has a chi-squared
+            distribution); ``chi-squared``, as in :func:`unimix.anova`.
+        replicates: Likelihood-ratio statistics of responses drawn from the smaller model, shape (n,); NaN where a fit
+            failed.
+        states: Statuses of the two fits to each response, or the error of a failed fit.
+        notes: Notes on refits, failed fits and the p value.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> large = um.fit("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> um.bootstrap_test(small, large, n=9, seed=1, progress=False)
+        test         statistic  df  p_value
+        bootstrap        42.84   -    0.100
+        chi-squared      42.84   2   <0.001
+        Monte Carlo error of the p value: 0.1
+        p values of one variance more: the mixture of chi-squared distributions on the boundary.
     """
 
     table: pd.DataFrame
@@ -45,12 +58,12 @@ class BootstrapTest(TableResult):
 
     @property
     def p_value(self) -> float:
-        """(1 + replicates as large as the statistic) / (1 + replicates)."""
+        """The bootstrap p value: (1 + number of replicates not below the statistic) / (1 + number of replicates)."""
         return float(self.table["p_value"].to_numpy()[0])
 
     @property
     def monte_carlo_error(self) -> float:
-        """Standard error of the p value from the number of replicates."""
+        """Monte Carlo standard error of the p value, sqrt(p (1 - p) / n)."""
         n = int(np.isfinite(self.replicates).sum())
         return float(np.sqrt(self.p_value * (1 - self.p_value) / n))
 
@@ -83,29 +96,44 @@ def bootstrap_test(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> BootstrapTest:
-    """Test two nested models against each other: the likelihood ratio among those of responses of the smaller model.
+    """Test two nested models by the parametric bootstrap of their likelihood ratio.
 
-    Exact but for the estimates that responses are drawn at, also with few groups and for variances on their boundary,
-    where chi-squared distributions are not. Halekoh & Hojsgaard (2014), J. Stat. Softw. 59(9), section 5 (pbkrtest's
-    ``PBmodcomp``); Davison & Hinkley (1997), section 4.2.5, for (1 + k) / (1 + n).
+    Responses are drawn from the smaller model at its estimates, and both models are fitted to each of them. The test is
+    exact except for the error of these estimates, also with few groups and for variances on their boundary, where
+    chi-squared distributions are poor approximations. Sources: Halekoh & Hojsgaard (2014), J. Stat. Softw. 59(9),
+    section 5 (``PBmodcomp`` of pbkrtest); Davison & Hinkley (1997), Bootstrap Methods and their Application, section
+    4.2.5, for the p value (1 + k) / (1 + n).
 
     Args:
         first: A result of one model, by an engine that maximises a likelihood.
-        second: Of the other, of the same rows; REML fits whose fixed parts differ are refitted by ML.
-        n: Number of responses.
+        second: A result of the other model, of the same rows. REML fits whose fixed parts differ are refitted by ML.
+        n: Number of simulated responses.
         seed: Seed of the random numbers; the same seed gives the same responses in any number of processes.
-        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
-            ``joblib.parallel_config`` says.
-        progress: Whether to show a bar; None shows it on terminals.
+        n_jobs: Number of processes (joblib); -1 uses all cores. None uses this process, or the number of a surrounding
+            ``joblib.parallel_config``.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+
+    Returns:
+        ``.table`` with the bootstrap, Bartlett and chi-squared tests, ``.p_value`` and ``.replicates``.
 
     Raises:
-        DataError: If the results belong to other rows, or are not nested.
-        OptionError: For a wrong number.
+        DataError: If the results belong to different rows, or the models are not nested.
+        OptionError: If n or seed is wrong.
+        UnimixError: If a result is a posterior.
         FitError: If no refit succeeded.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> large = um.fit("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> test = um.bootstrap_test(small, large, n=9, seed=1, progress=False)
+        >>> test.p_value
+        0.1
     """
     check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: a whole number of responses, 1 at least (1000 for a p value).")
+        raise OptionError(f"n={n!r}: a whole number of responses, at least 1 (1000 for a p value).")
     notes: list[str] = []
     several([first, second], "bootstrap_test")
     likelihoods([first, second], "bootstrap_test")
@@ -115,27 +143,30 @@ def bootstrap_test(
     engines = refitter_of(smaller, many=True), refitter_of(larger, many=True)
     work = _Pair((smaller.design(), larger.design()), engines, simulator_of(smaller))
     seeds = np.random.SeedSequence(seed).spawn(int(n))
-    made = run_jobs(work, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap test")
-    replicates = np.array([value for value, _ in made])
-    found = np.maximum(replicates[np.isfinite(replicates)], 0.0)
-    if not len(found):
-        raise FitError(f"No refit succeeded; the first says: {made[0][1]}")
-    if len(found) < len(replicates):
-        why = next(state for value, state in made if not np.isfinite(value))
-        notes.append(f"{len(replicates) - len(found)} responses could not be fitted and are left out; the first: {why}")
-    unsure = sum("not_converged" in state for _, state in made)
+    refits = run_jobs(work, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap test")
+    replicates = np.array([value for value, _ in refits])
+    ratios = np.maximum(replicates[np.isfinite(replicates)], 0.0)
+    if not len(ratios):
+        raise FitError(f"No refit succeeded; the first says: {refits[0][1]}")
+    if len(ratios) < len(replicates):
+        why = next(state for value, state in refits if not np.isfinite(value))
+        notes.append(
+            f"{len(replicates) - len(ratios)} responses could not be fitted and are left out; the first: {why}"
+        )
+    unsure = sum("not_converged" in state for _, state in refits)
     if unsure:
         notes.append(f"{unsure} responses have a fit that did not converge; they are counted.")
     statistic, df = plain["chisq"], plain["df"]
-    # Ties are ties up to what searches leave: two models on the boundary have equal likelihoods.
-    rows = {"bootstrap": (statistic, np.nan, (1 + int(np.sum(found >= statistic - 1e-6))) / (1 + len(found)))}
-    if _widths(smaller) == _widths(larger) and found.mean() > 0:
-        bartlett = statistic * df / float(found.mean())
+    # p = (1 + #{ratios >= statistic}) / (1 + n); 1e-6 is the error of the optimizers, up to which likelihoods of two
+    # models on the boundary are equal
+    rows = {"bootstrap": (statistic, np.nan, (1 + int(np.sum(ratios >= statistic - 1e-6))) / (1 + len(ratios)))}
+    if _widths(smaller) == _widths(larger) and ratios.mean() > 0:
+        bartlett = statistic * df / float(ratios.mean())  # the mean of chi-squared is df
         rows["Bartlett"] = (bartlett, df, float(special.chdtrc(df, max(bartlett, 0.0))))
     rows["chi-squared"] = (statistic, df, plain["p_value"])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["statistic", "df", "p_value"])
     table.index.name = "test"
-    return BootstrapTest(table, replicates, tuple(state for _, state in made), tuple(dict.fromkeys(notes)))
+    return BootstrapTest(table, replicates, tuple(state for _, state in refits), tuple(dict.fromkeys(notes)))
 
 
 def _widths(fit: FitResult) -> list[int]:

@@ -16,10 +16,10 @@ class Cell:
     """One value of one model.
 
     Attributes:
-        kind: estimate, std_error, interval or p_value of a coefficient; value of everything else.
-        value: As a number; a pair of an interval; text (a method, say); None where there is none.
-        text: As printed, without brackets and stars.
-        stars: Behind an estimate.
+        kind: estimate, std_error, interval or p_value for a coefficient; value for all other rows.
+        value: The number; the pair of ends of an interval; a text such as the name of a method; None for no value.
+        text: The printed text, without brackets and stars.
+        stars: Stars after an estimate.
     """
 
     kind: Kind
@@ -34,8 +34,8 @@ class Row:
 
     Attributes:
         section: Fixed effects, Zero inflation, Dispersion, Random part or Fit.
-        label: As printed.
-        cells: Per column its cells; no cells where the model has no such thing.
+        label: Printed label.
+        cells: Cells of each column; empty if the model has no such row.
     """
 
     section: str
@@ -48,11 +48,11 @@ class Column:
     """One model.
 
     Attributes:
-        name: Its head.
-        group: The head above it that it shares with its neighbours; empty without one.
-        response: Response and family, where the models differ in them; else empty.
-        backend: Who fitted it.
-        mark: Of the note on its convergence; empty where it simply converged.
+        name: Head of the column.
+        group: Head above it that neighbouring columns share, or an empty text.
+        response: Response and family, if the models differ in them; otherwise an empty text.
+        backend: Name of the engine.
+        mark: Mark of the note on the convergence of the model; empty if it converged.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """Group and name."""
+        """Group and name of the column."""
         return f"{self.group}: {self.name}" if self.group else self.name
 
 
@@ -72,9 +72,9 @@ class Note:
     """A line below the table.
 
     Attributes:
-        text: Of it.
-        mark: Before it, the same as at a head; or empty.
-        code: A formula behind it.
+        text: Text of the note.
+        mark: Mark before the text, the same as at a head, or an empty text.
+        code: A formula after the text.
     """
 
     text: str
@@ -86,15 +86,15 @@ class Note:
 
 
 class TableData(Protocol):
-    """What every format of a table is made from; :class:`unimix.ModelTable` has it."""
+    """The content of a table, from which every format is made; :class:`unimix.ModelTable` provides it."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """One per model."""
+        """One column head per model."""
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """In the order printed."""
+        """Rows in the order of the table."""
 
     @property
     def notes(self) -> tuple[Note, ...]:

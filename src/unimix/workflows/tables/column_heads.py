@@ -1,4 +1,4 @@
-"""Heads of the columns."""
+"""The heads of the columns of a table."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Model:
 
     Attributes:
         fit: The result.
-        column: Its head.
-        name: Of the model, whichever engine fitted it; empty where there is one model.
+        column: Head of its column.
+        name: Name of the model, the same for all engines; empty if all results are of one model.
     """
 
     fit: FitResult
@@ -28,7 +28,7 @@ class Model:
 
 
 def headed(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[Model]:
-    """Give every result a head, those of one engine side by side where both engines and models differ."""
+    """Give every result a head. If both engines and models differ, results of one engine stand side by side."""
     engines = [f.engine.backend for f in fits]
     several_engines = len(set(engines)) > 1
     if names is not None:
@@ -42,7 +42,7 @@ def headed(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[Model
         grouped = several_engines and not one
         shown = _apart(engines if one else models, engines if grouped else [""] * len(fits), fits)
     what = [_response(f) for f in fits]
-    found = [
+    heads = [
         Model(
             fit,
             Column(
@@ -57,11 +57,11 @@ def headed(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[Model
         for i, fit in enumerate(fits)
     ]
     order = list(dict.fromkeys(engines))
-    return sorted(found, key=lambda m: order.index(m.column.backend)) if grouped else found
+    return sorted(heads, key=lambda m: order.index(m.column.backend)) if grouped else heads
 
 
 def _kind(fit: FitResult) -> tuple[object, ...]:
-    """What makes two results ones of the same model."""
+    """The properties that are equal for two results of the same model."""
     return (fit.model.reading, fit.model.family, fit.model.link, fit.model.fingerprint)
 
 
@@ -71,7 +71,7 @@ def _response(fit: FitResult) -> str:
 
 
 def _apart(shown: Sequence[str], groups: Sequence[str], fits: Sequence[FitResult]) -> list[str]:
-    """Names with the method, and then with numbers, where they occur twice in a group."""
+    """The names; those that occur twice in a group get the method or a number."""
     keys = list(zip(groups, shown, strict=True))
     named = [
         f"{name} ({f.model.method})" if keys.count(key) > 1 else name

@@ -13,9 +13,9 @@ from unimix.versions import pip_line
 from unimix.workflows.tables.layout import Grid
 
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What no XML can hold."""
+"""Characters that XML does not allow."""
 WIDEST = 4
-"""Columns beside the labels that fit on an upright page."""
+"""Largest number of columns, without the labels, that fit on a page in portrait format."""
 
 
 def load() -> ModuleType:
@@ -40,7 +40,7 @@ def write(grid: Grid, path: Path) -> Path:
 
     Args:
         grid: The table.
-        path: Of the file.
+        path: Path of the file.
 
     Raises:
         EngineNotInstalledError: If python-docx is missing.
@@ -83,7 +83,7 @@ def write(grid: Grid, path: Path) -> Path:
 
 
 def _dress(document: Any, *, wide: bool) -> None:
-    """Ten points of Times on A4, lying where the table is wide; nothing of the template's author."""
+    """Set A4 pages (landscape for wide tables) and Times at 10 points, and remove the author of the template."""
     from docx.enum.section import WD_ORIENT
     from docx.shared import Cm, Pt
 
@@ -106,14 +106,14 @@ def _put(paragraph: Any, text: str, *, centred: bool = False) -> Any:
 
 
 def _mark(row: Any, name: str) -> None:
-    """Say of a row what python-docx has no word for: it repeats on every page, or stays in one piece."""
+    """Set a property of a row for which python-docx has no method: to repeat on every page, or not to be split."""
     from docx.oxml import OxmlElement
 
     row._tr.get_or_add_trPr().append(OxmlElement(name))
 
 
 def _rule(cell: Any, *, top: bool, bottom: bool) -> None:
-    """Draw lines above and below a cell, for which python-docx has no word either."""
+    """Draw lines above and below a cell, for which python-docx has no method either."""
     from docx.oxml import OxmlElement
     from docx.oxml.ns import qn
 

@@ -1,4 +1,4 @@
-"""What stands below a table."""
+"""The notes below a table."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from unimix.workflows.tables.options import Options
 COUNTS = ("poisson", "negative_binomial", "negative_binomial_1")
 
 
-def notes_of(models: Sequence[Model], options: Options, told: Sequence[str] = ()) -> tuple[Note, ...]:
-    """All notes: convergence first, then what the numbers are (and what was told of them), models and software."""
-    found = [
+def notes_of(models: Sequence[Model], options: Options, more: Sequence[str] = ()) -> tuple[Note, ...]:
+    """All notes: convergence, meaning of the numbers, further notes on them, models and software."""
+    notes = [
         Note(f"{m.column.label}: {describe.status_words(m.fit)}", mark=m.column.mark) for m in models if m.column.mark
     ]
     coefficients = {"fixed", "zero_inflation", "dispersion"} & set(options.sections)
     if coefficients:
-        found += _shared(models, lambda f: _numbers(f, options))
+        notes += _shared(models, lambda f: _numbers(f, options))
         if options.exponentiate:
-            found += _shared(models, lambda f: _ratios(f, options))
+            notes += _shared(models, lambda f: _ratios(f, options))
         if options.stars and not all(describe.is_posterior(m.fit) for m in models):
             starred = ", ".join(
                 f"{'*' * (i + 1)} p < {describe.without_zero(t, len(f'{t:.10f}'.rstrip('0')) - 2)}"
                 for i, t in enumerate(options.stars)
             )
-            found.append(Note(f"{starred}."))
+            notes.append(Note(f"{starred}."))
         if options.hidden:
-            found.append(Note(f"Coefficients not shown: {', '.join(sorted(options.hidden))}."))
-        found += _shared(models, describe.success_words)
-        found += _shared(models, _aliased)
+            notes.append(Note(f"Coefficients not shown: {', '.join(sorted(options.hidden))}."))
+        notes += _shared(models, describe.success_words)
+        notes += _shared(models, _aliased)
     if "random" in options.sections:
-        found += _shared(models, _random)
+        notes += _shared(models, _random)
     if "fit" in options.sections:
-        found += [*_criteria(models), *map(Note, told)]
+        notes += [*_criteria(models), *map(Note, more)]
     formulas = {(m.name if len({n.name for n in models}) > 1 else "", _model(m.fit)): None for m in models}
     if len({formula for _, formula in formulas}) == 1:
         formulas = {("", formula): None for _, formula in formulas}
-    found += [Note(f"{name or 'Model'}{kind}:", code=code) for name, (kind, code) in formulas]
+    notes += [Note(f"{name or 'Model'}{kind}:", code=code) for name, (kind, code) in formulas]
     engines = dict.fromkeys(describe.engine_words(m.fit) for m in models)
-    return (*found, Note(f"Software: unimix {__version__}; {'; '.join(engines)}."))
+    return (*notes, Note(f"Software: unimix {__version__}; {'; '.join(engines)}."))
 
 
 def _model(fit: FitResult) -> tuple[str, str]:
@@ -51,7 +51,7 @@ def _model(fit: FitResult) -> tuple[str, str]:
 
 
 def _shared(models: Sequence[Model], sentence: Callable[[FitResult], str]) -> list[Note]:
-    """A sentence about every model, said once for those that it is the same for."""
+    """A sentence about every model; models with the same sentence share one note."""
     by_text: dict[str, list[str]] = {}
     for m in models:
         by_text.setdefault(sentence(m.fit), []).append(m.column.label)
@@ -67,14 +67,14 @@ def _capital(text: str) -> str:
 def _numbers(fit: FitResult, options: Options) -> str:
     """Estimates, with standard errors in parentheses and 95% confidence intervals (...) in brackets."""
     below = options.layout == "below"
-    told = []
+    shown = []
     if options.errors:
-        told.append(f"{describe.spread_words(fit)} {'in parentheses' if below else '(SE)'}")
+        shown.append(f"{describe.spread_words(fit)} {'in parentheses' if below else '(SE)'}")
     if options.intervals:
-        told.append(
+        shown.append(
             f"{describe.percent(fit.fixed.level)} {fit.fixed.interval} intervals {'in brackets' if below else '(CI)'}"
         )
-    text = f"{describe.centre_words(fit)} with {' and '.join(told)}"
+    text = f"{describe.centre_words(fit)} with {' and '.join(shown)}"
     tests = options.p_values or bool(options.stars)
     if not describe.is_posterior(fit) and (options.intervals or tests):
         uses = (["intervals"] if options.intervals else []) + (["p values"] if tests else [])
@@ -114,14 +114,14 @@ def _random(fit: FitResult) -> str:
 def _criteria(models: Sequence[Model]) -> list[Note]:
     fits = [m.fit for m in models if not describe.is_posterior(m.fit)]
     kinds = sorted({f.criteria.criterion for f in fits})
-    found = []
+    notes = []
     if len(kinds) > 1:
-        found.append(Note(f"AIC and BIC of different criteria ({', '.join(kinds)}) cannot be compared."))
+        notes.append(Note(f"AIC and BIC of different criteria ({', '.join(kinds)}) cannot be compared."))
     if len({(f.model.response, f.model.n_obs) for f in fits}) > 1:
-        found.append(Note("AIC and BIC of different rows or responses cannot be compared."))
+        notes.append(Note("AIC and BIC of different rows or responses cannot be compared."))
     if kinds == ["REML"] and len({f.fixed.terms for f in fits}) > 1:
-        found.append(Note("AIC and BIC by REML cannot be compared between models with different fixed effects."))
-    return found
+        notes.append(Note("AIC and BIC by REML cannot be compared between models with different fixed effects."))
+    return notes
 
 
 __all__ = ["notes_of"]

@@ -1,4 +1,4 @@
-"""Tables by great_tables."""
+"""Tables in HTML, by great_tables."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def great_table(grid: Grid) -> Any:
     frame = pd.DataFrame([[*map(html_number, line.cells)] for line in grid.lines], columns=columns, dtype=str)
     frame.insert(0, "label", [line.label for line in grid.lines])
     frame.insert(0, "section", [line.section for line in grid.lines])
-    found = gt.GT(frame, rowname_col="label", groupname_col="section")
-    found = found.cols_label(**dict(zip(columns, (str(h) for h in grid.heads[-1]), strict=True)))
+    table = gt.GT(frame, rowname_col="label", groupname_col="section")
+    table = table.cols_label(**dict(zip(columns, (str(h) for h in grid.heads[-1]), strict=True)))
     for level, row in enumerate(reversed(grid.heads[:-1])):
         at = 0
         for k, head in enumerate(row):
             if head.text:
                 own = columns[at : at + head.span]
-                found = found.tab_spanner(str(head), own, level=level, id=f"head_{level}_{k}", gather=False)
+                table = table.tab_spanner(str(head), own, level=level, id=f"head_{level}_{k}", gather=False)
             at += head.span
-    found = found.cols_align("center", columns)
+    table = table.cols_align("center", columns)
     if grid.caption:
-        found = found.tab_header(grid.caption)
+        table = table.tab_header(grid.caption)
     for note in grid.notes:
-        found = found.tab_source_note(str(note))
-    return found
+        table = table.tab_source_note(str(note))
+    return table
 
 
 __all__ = ["great_table", "load"]

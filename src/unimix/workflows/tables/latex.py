@@ -12,12 +12,12 @@ _STARS = re.compile(r"(?<=[\d.$])(\*+)")
 
 
 def numbers(text: str) -> str:
-    """A cell: a number with raised stars."""
+    """The text of a cell in LaTeX: a number with raised stars."""
     return _STARS.sub(r"\\textsuperscript{\1}", latex_number(text))
 
 
 def latex(grid: Grid) -> str:
-    """A ``table`` environment."""
+    """The table as a ``table`` environment."""
     columns = grid.width + 1
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}[htbp]", r"\centering"]
     lines += [rf"\caption{{{escape_latex(grid.caption)}}}"] if grid.caption else []
@@ -45,12 +45,12 @@ def _head(head: Head) -> str:
 
 
 def _rules(row: tuple[Head, ...]) -> list[str]:
-    found, at = [], 2
+    rules, at = [], 2
     for head in row:
         if head.span > 1 and head.text:
-            found.append(rf"\cmidrule(lr){{{at}-{at + head.span - 1}}}")
+            rules.append(rf"\cmidrule(lr){{{at}-{at + head.span - 1}}}")
         at += head.span
-    return found
+    return rules
 
 
 def _note(note: Note) -> str:

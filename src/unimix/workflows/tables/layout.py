@@ -1,4 +1,4 @@
-"""A table laid out: heads with spans, lines of text, notes."""
+"""The layout of a table: heads with spans, lines of text, notes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Head:
     """One head.
 
     Attributes:
-        text: Of it.
-        span: How many columns it stands over.
-        mark: Of a note, or empty.
+        text: Text of the head.
+        span: Number of columns below the head.
+        mark: Mark of a note, or an empty text.
     """
 
     text: str
@@ -39,9 +39,9 @@ class Line:
     """One line of the body.
 
     Attributes:
-        section: The section it stands in.
-        label: Left of it; empty in the second line of a coefficient.
-        cells: Texts.
+        section: Section of the line.
+        label: Label at the left; empty in the second line of a coefficient.
+        cells: Texts of the cells.
     """
 
     section: str
@@ -51,13 +51,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """What the writers write.
+    """A table as all output formats write it.
 
     Attributes:
-        caption: Or empty.
-        heads: Rows of heads, each over all columns; the last has one head per column.
-        lines: The body.
-        notes: Below.
+        caption: Caption, or an empty text.
+        heads: Rows of heads. Each row covers all columns, and the last row has one head per column.
+        lines: Lines of the body.
+        notes: Notes below the table.
     """
 
     caption: str
@@ -67,7 +67,7 @@ class Grid:
 
     @property
     def width(self) -> int:
-        """Number of columns beside the labels."""
+        """Number of columns without the labels."""
         return len(self.heads[-1])
 
     @property
@@ -94,8 +94,8 @@ def laid_out(table: TableData) -> Grid:
     for row in table.rows:
         by_kind = [{cell.kind: cell for cell in cells} for cells in row.cells]
         if each > 1:
-            found = [_plain(cells.get(k) or _first(cells, k)) for cells in by_kind for k in kinds]
-            lines.append(Line(row.section, row.label, tuple(found)))
+            row_texts = [_plain(cells.get(k) or _first(cells, k)) for cells in by_kind for k in kinds]
+            lines.append(Line(row.section, row.label, tuple(row_texts)))
             continue
         order: tuple[Kind, ...] = (*kinds, "value")
         shown = [k for k in order if any(k in cells for cells in by_kind)]
@@ -107,7 +107,7 @@ def laid_out(table: TableData) -> Grid:
 
 
 def _first(cells: Mapping[Kind, Cell], kind: Kind) -> Cell | None:
-    """What has no columns of its own stands in the first."""
+    """The value of a row without estimate, error and interval, such as a criterion, in the column of estimates."""
     return cells.get("value") if kind == "estimate" else None
 
 

@@ -1,4 +1,4 @@
-"""The table as plain data, and its way into files."""
+"""A table of models as plain data, and its output to text and files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,23 @@ from unimix.workflows.tables.layout import Grid, laid_out
 
 @dataclass(frozen=True, repr=False)
 class ModelTable(Printed):
-    """Models side by side: what :func:`unimix.table` makes.
+    """The answer of :func:`unimix.table`: models side by side.
 
     Attributes:
-        columns: One per model.
-        rows: In the order printed.
-        notes: Below the table: what the numbers are, what did not converge, formulas, software.
-        layout: below or beside: where errors, intervals and p values stand.
-        caption: Of the table, or empty.
+        columns: One column head per model.
+        rows: Rows in the order of the table.
+        notes: Notes below the table: meaning of the numbers, models that did not converge, formulas, software.
+        layout: Position of errors, intervals and p values: below the estimates or beside them.
+        caption: Caption of the table, or an empty text.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> um.table(fit, sections="fixed").frame.xs("estimate", level="quantity")
+                                        pls
+        section       row
+        Fixed effects Intercept  251.405105
+                      Days        10.467286
     """
 
     columns: tuple[Column, ...]
@@ -36,33 +45,35 @@ class ModelTable(Printed):
 
     @property
     def frame(self) -> pd.DataFrame:
-        """Index section, row, quantity; one column per model, with numbers as they are (None where there is none)."""
-        found: dict[tuple[str, str, str], list[Any]] = {}
+        """The unrounded numbers, with the index section, row, quantity, and one column per model; None for no value."""
+        values_by_row: dict[tuple[str, str, str], list[Any]] = {}
         for row in self.rows:
             for j, cells in enumerate(row.cells):
                 for cell in cells:
                     values = {cell.kind: cell.value} if cell.kind != "interval" else _ends(cell.value)
                     for quantity, value in values.items():
                         key = (row.section, row.label, quantity)
-                        found.setdefault(key, [None] * len(self.columns))[j] = value
-        index = pd.MultiIndex.from_tuples(list(found), names=["section", "row", "quantity"])
-        return pd.DataFrame(list(found.values()), index=index, columns=[c.label for c in self.columns], dtype=object)
+                        values_by_row.setdefault(key, [None] * len(self.columns))[j] = value
+        index = pd.MultiIndex.from_tuples(list(values_by_row), names=["section", "row", "quantity"])
+        return pd.DataFrame(
+            list(values_by_row.values()), index=index, columns=[c.label for c in self.columns], dtype=object
+        )
 
     @property
     def grid(self) -> Grid:
-        """Heads and lines as they are printed."""
+        """Heads and lines of the printed table."""
         return laid_out(self)
 
     def to_markdown(self) -> str:
-        """A pipe table, with the notes below."""
+        """The table as a pipe table of Markdown, with the notes below."""
         return text.markdown(self.grid)
 
     def to_latex(self) -> str:
-        r"""A ``table`` environment; it needs ``\usepackage{booktabs}`` alone."""
+        r"""The table as a ``table`` environment of LaTeX, which only needs ``\usepackage{booktabs}``."""
         return latex.latex(self.grid)
 
     def great_table(self) -> Any:
-        """The table as a ``great_tables.GT``, to be styled further.
+        """The table as a ``great_tables.GT``, which can be styled further.
 
         Raises:
             EngineNotInstalledError: If great_tables is missing.
@@ -70,7 +81,7 @@ class ModelTable(Printed):
         return html.great_table(self.grid)
 
     def to_html(self) -> str:
-        """An HTML fragment with its style, by great_tables; Word takes it, too.
+        """The table as an HTML fragment with its style, by great_tables. It can be pasted into Word.
 
         Raises:
             EngineNotInstalledError: If great_tables is missing.
@@ -78,10 +89,10 @@ class ModelTable(Printed):
         return str(self.great_table().as_raw_html())
 
     def to_docx(self, path: str | Path) -> Path:
-        """Write a Word document that holds the table, editable, with repeating heads.
+        """Write the table to a Word document, where it can be edited; its heads repeat on every page.
 
         Args:
-            path: Of the file.
+            path: Path of the file.
 
         Raises:
             EngineNotInstalledError: If python-docx is missing.
@@ -89,13 +100,13 @@ class ModelTable(Printed):
         return docx.write(self.grid, Path(path))
 
     def save(self, path: str | Path) -> Path:
-        """Write a file of the kind that its name ends with.
+        """Write the table to a file, in the format that the ending of its name says.
 
         Args:
-            path: Ending in .html, .tex, .md, .docx or .csv (the numbers of :attr:`frame`).
+            path: Path with the ending .html, .tex, .md, .docx or .csv (the numbers of :attr:`frame`).
 
         Raises:
-            OptionError: For another ending.
+            OptionError: If the ending is another one.
             EngineNotInstalledError: For HTML, if great_tables is missing; for Word, if python-docx is.
         """
         path = Path(path)
@@ -124,7 +135,7 @@ class ModelTable(Printed):
         try:
             return without_math(self.to_html())
         except EngineNotInstalledError:
-            return None  # notebooks show the plain text then
+            return None  # notebooks then show the plain text
 
 
 def _ends(value: object) -> dict[str, Any]:

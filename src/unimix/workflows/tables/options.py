@@ -1,4 +1,4 @@
-"""What a table is asked for, checked as a whole."""
+"""The arguments of ``table`` and their checks."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Options:
     """Checked arguments of :func:`unimix.table`.
 
     Attributes:
-        layout: below or beside.
+        layout: Position of errors, intervals and p values: below the estimates or beside them.
         errors: Whether standard errors are shown.
         intervals: Whether intervals are shown.
-        stars: Thresholds in falling order; none without stars.
+        stars: Thresholds of p values in decreasing order; empty for no stars.
         p_values: Whether p values are shown.
-        exponentiate: Whether coefficients are ratios.
-        digits: Decimals.
-        labels: Of terms and grouping factors.
-        hidden: Terms that are not shown.
-        sections: Keys of :data:`SECTIONS` that are shown.
+        exponentiate: Whether coefficients are shown as ratios.
+        digits: Number of decimals.
+        labels: Labels of terms and grouping factors, by their names.
+        hidden: Names of coefficients that are not shown.
+        sections: Keys of the :data:`SECTIONS` that are shown.
     """
 
     layout: Any
@@ -50,7 +50,7 @@ class Options:
 
 
 def checked_fits(fits: Any) -> tuple[list[FitResult], list[str] | None]:
-    """The results, and the names that came with them."""
+    """The results, and their names if they were given as a dict."""
     names = None
     if isinstance(fits, FitResult):
         fits = [fits]
@@ -82,7 +82,7 @@ def checked_options(
     """Check all arguments.
 
     Raises:
-        OptionError: With all faults at once.
+        OptionError: If arguments are wrong, all faults at once.
     """
     faults = []
     for name, value, choices in (("layout", layout, ("below", "beside")), ("show", show, ("se", "ci", "both"))):
@@ -200,18 +200,18 @@ def _sections(sections: Any, faults: list[str]) -> tuple[str, ...]:
 
 
 def checked_names(names: Any, fits: Sequence[FitResult]) -> list[str]:
-    """Names of the models.
+    """Check the names of the models.
 
     Raises:
-        DataError: If there are too many or too few.
-        OptionError: If they do not tell the models apart.
+        DataError: If the number of names differs from the number of results.
+        OptionError: If two results of one engine have the same name.
     """
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
         raise OptionError(f"names={names!r}: a list with a text for each model.")
     if len(names) != len(fits):
         raise DataError(f"names= has {len(names)} names for {len(fits)} results.")
     if len({(f.engine.backend, n) for f, n in zip(fits, names, strict=True)}) < len(fits):
-        raise OptionError("names= has a name twice for one engine: the columns could not be told apart.")
+        raise OptionError("names= has a name twice for one engine, so that two columns would have the same head.")
     return list(names)
 
 

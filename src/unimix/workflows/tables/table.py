@@ -1,4 +1,4 @@
-"""Models side by side, as papers print them."""
+"""``table``: models side by side, as in a paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unimix.workflows.tables.options import SECTIONS, Options, checked_fits, che
 
 Value = float | int | str | None
 Section = Literal["fixed", "zero_inflation", "dispersion", "random", "fit"]
-Found = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
+PlacedCells = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
 PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
 STATES = {"converged": "yes", "singular": "yes, singular", "not_converged": "NO", "failed": "NO"}
 CRITERIA = (
@@ -48,39 +48,59 @@ def table(
     r2: bool = False,
     caption: str = "",
 ) -> ModelTable:
-    """Set models side by side in a table for a paper: one column per model, of any engines, formulas and responses.
+    """Set models side by side in a table for a paper, one column per model.
 
-    Coefficients stand in the order of their first appearance; below them what is modelled beside the mean, standard
-    deviations and correlations of the group effects, and criteria. Notes say what every number is, by which engine and
-    version, and which models did not converge or are singular.
+    The models may have any engines, formulas and responses. Coefficients stand in the order of their first appearance;
+    below them follow zero inflation and dispersion, standard deviations and correlations of the group effects, and
+    criteria of the fit. Notes say what every number is, which engine in which version computed it, and which models did
+    not converge or are singular.
 
     Args:
-        fits: Results; by name in a dict (``comparison.results``, say).
-        names: Of the columns. Left out: the engines where the model is one, else Model 1, 2, ..., under the engines
-            where these differ, too.
-        layout: Errors, intervals and p values below the estimate, or beside it.
-        show: Standard errors, intervals (of the level that was fitted), or both.
-        stars: Stars for p below .05, .01 and .001, or below these thresholds (three at most). Posteriors get none.
-        p_values: Show p values.
-        exponentiate: Odds ratios, rate ratios or ratios of means, as ``fit.tidy(exponentiate=True)``: exp of fixed
-            effects and interval ends, standard errors by the delta method; of a posterior exp of its mean. The zero
-            inflation too, but not the dispersion and the random part.
-        digits: Decimals; more for a number whose error would otherwise lose its digits, or that would lose its sign.
-        coef_names: What is printed for terms and grouping factors.
-        keep: Coefficients to show; the name of a term (``period``, ``a:b``) stands for all of its coefficients.
+        fits: One or several results, or a dict of results by name, such as ``comparison.results``.
+        names: Heads of the columns. If left out, the engines, if all fits are of one model; otherwise Model 1, 2, ...,
+            below the engines if these differ, too.
+        layout: ``"below"`` puts errors, intervals and p values below the estimate, ``"beside"`` puts them beside it.
+        show: ``"se"`` shows standard errors, ``"ci"`` intervals of the level that was fitted, ``"both"`` both.
+        stars: Whether to show stars for p values below .05, .01 and .001; or up to three other thresholds. Posteriors
+            have no stars.
+        p_values: Whether to show p values.
+        exponentiate: Whether to show odds ratios, rate ratios or ratios of means, as ``fit.tidy(exponentiate=True)``:
+            exp of fixed effects and interval ends, with standard errors by the delta method (for a posterior exp of its
+            mean). It applies to zero inflation, but not to dispersion and the random part.
+        digits: Number of decimals. A number has more if its error, or its sign, would not be visible otherwise.
+        coef_names: Labels of terms and grouping factors, by their names.
+        keep: Coefficients to show. The name of a term (``period``, ``a:b``) stands for all of its coefficients.
         drop: Coefficients or terms to leave out; a note names them.
-        sections: Those to show.
-        r2: Show R2 and the intraclass correlation, as ``fit.r2()`` and ``fit.icc()``; a note says why where there is
-            none. Counts need another fit for it.
-        caption: Above the table.
+        sections: Sections to show; all, if left out.
+        r2: Whether to show R2 and the intraclass correlation, from ``fit.r2()`` and ``fit.icc()``. If a model has
+            none, a note says why. For counts this needs another fit.
+        caption: Caption above the table.
 
     Returns:
         The table: ``.frame`` as data, ``.to_html()``, ``.to_latex()``, ``.to_markdown()``, ``.to_docx(path)``,
         ``.great_table()``, ``.save(path)``.
 
     Raises:
-        OptionError: For wrong arguments, all at once; for links without ratios under ``exponentiate``.
-        DataError: If there are not as many names as results.
+        OptionError: If arguments are wrong, all faults at once; or if the link of a model has no ratios for
+            ``exponentiate``.
+        DataError: If the number of names differs from the number of results.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> small = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> large = um.fit("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> um.table([small, large], names=["intercepts", "slopes"], sections="fixed")
+        ---------------------------------
+                       intercepts  slopes
+        ---------------------------------
+        Fixed effects
+          Intercept      251.41    251.41
+                         (9.75)    (6.82)
+          Days           10.47     10.47
+                         (0.80)    (1.55)
+        ---------------------------------
+        ...
     """
     chosen, own = checked_fits(fits)
     given = names if names is not None else own
@@ -98,24 +118,24 @@ def table(
         drop=drop,
         sections=sections,
     )
-    found: Found = {}
+    placed: PlacedCells = {}
     for j, model in enumerate(models):
-        _coefficients(found, j, model.fit, options)
-        _fit(found, j, model, models, options)
-    _random(found, models, options)
-    told = _explained(found, models) if r2 else ()
+        _coefficients(placed, j, model.fit, options)
+        _fit(placed, j, model, models, options)
+    _random(placed, models, options)
+    notes = _explained(placed, models) if r2 else ()
     rows = tuple(
         Row(SECTIONS[key], label, tuple(cells.get(j, ()) for j in range(len(models))))
         for key in options.sections
-        for (section, label), cells in sorted(found.items(), key=_place)
+        for (section, label), cells in sorted(placed.items(), key=_place)
         if section == key
     )
     return ModelTable(
-        tuple(m.column for m in models), rows, notes_of(models, options, told), options.layout, str(caption)
+        tuple(m.column for m in models), rows, notes_of(models, options, notes), options.layout, str(caption)
     )
 
 
-def _coefficients(found: Found, j: int, fit: FitResult, options: Options) -> None:
+def _coefficients(placed: PlacedCells, j: int, fit: FitResult, options: Options) -> None:
     parts = {"fixed": fit.fixed, **{PARTS[name]: part for name, part in fit.parts.items()}}
     for section, part in parts.items():
         ratios = options.exponentiate and section != "dispersion"
@@ -124,7 +144,7 @@ def _coefficients(found: Found, j: int, fit: FitResult, options: Options) -> Non
         for _, row in rows.iterrows():
             if row["term"] not in options.hidden:
                 label = options.labels.get(row["term"], row["term"])
-                found.setdefault((section, label), {})[j] = _cells(row, options)
+                placed.setdefault((section, label), {})[j] = _cells(row, options)
 
 
 def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
@@ -136,21 +156,21 @@ def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
     if options.errors and not np.isnan(error):
         cells.append(Cell("std_error", error, describe.fixed_number(error, places)))
     if options.intervals and not np.isnan(ends).any():
-        told = ", ".join(describe.fixed_number(v, places) for v in ends)
-        cells.append(Cell("interval", ends, told))
+        interval = ", ".join(describe.fixed_number(v, places) for v in ends)
+        cells.append(Cell("interval", ends, interval))
     if options.p_values and not np.isnan(p):
         cells.append(Cell("p_value", p, describe.p_number(p)))
     return tuple(cells)
 
 
-def _random(found: Found, models: Sequence[Model], options: Options) -> None:
-    """Per grouping factor its standard deviations and then its correlations; the residual's last."""
+def _random(placed: PlacedCells, models: Sequence[Model], options: Options) -> None:
+    """Add standard deviations and correlations of each grouping factor, and then those of the residual."""
 
     def put(section: str, label: str, j: int, value: float, text: str) -> None:
-        at = found.setdefault((section, label), {})
+        at = placed.setdefault((section, label), {})
         number = 2
         while j in at:  # several blocks of one grouping factor with an effect of the same name
-            at = found.setdefault((section, f"{label} {number}"), {})
+            at = placed.setdefault((section, f"{label} {number}"), {})
             number += 1
         at[j] = (Cell("value", value, text),)
 
@@ -164,8 +184,8 @@ def _random(found: Found, models: Sequence[Model], options: Options) -> None:
         shown = options.labels.get(group, group)
         own = [(j, b, sds, [options.labels.get(t, t) for t in b.terms]) for j, b, sds in blocks if b.group == group]
         for j, block, sds, terms in own:
-            for term, sd, told in zip(terms, block.sd, sds, strict=True):
-                put("random", f"SD ({term} | {shown})", j, float(sd), sized(float(told)))
+            for term, sd, printed in zip(terms, block.sd, sds, strict=True):
+                put("random", f"SD ({term} | {shown})", j, float(sd), sized(float(printed)))
         for j, block, _, terms in own:
             for a, b in itertools.combinations(range(len(terms)), 2):
                 value = float(block.correlation[a, b])
@@ -181,17 +201,17 @@ def _random(found: Found, models: Sequence[Model], options: Options) -> None:
 
 
 def _place(item: tuple[tuple[str, str], Any]) -> int:
-    """Criteria have an order of their own; everything else stands as it first appeared."""
+    """Position for sorting: criteria have a fixed order, other rows keep the order of their first appearance."""
     section, label = item[0]
     return next(i for i, start in enumerate(CRITERIA) if label.startswith(start)) if section == "fit" else 0
 
 
-def _fit(found: Found, j: int, model: Model, models: Sequence[Model], options: Options) -> None:
+def _fit(placed: PlacedCells, j: int, model: Model, models: Sequence[Model], options: Options) -> None:
     fit = model.fit
 
     def put(label: str, value: Value, text: str) -> None:
         if text:
-            found.setdefault(("fit", label), {})[j] = (Cell("value", value, text),)
+            placed.setdefault(("fit", label), {})[j] = (Cell("value", value, text),)
 
     info, status = fit.model, fit.status
     put("Rows", info.n_obs, str(info.n_obs))
@@ -224,24 +244,24 @@ def _fit(found: Found, j: int, model: Model, models: Sequence[Model], options: O
     put("Converged", status.state, f"{STATES[status.state]}{model.column.mark}")
 
 
-def _explained(found: Found, models: Sequence[Model]) -> tuple[str, ...]:
-    """Shares of variance in the section of criteria; returns what there is to say of them."""
+def _explained(placed: PlacedCells, models: Sequence[Model]) -> tuple[str, ...]:
+    """Add R2 and the intraclass correlation to the criteria, and return the notes on them."""
     notes = []
     for j, model in enumerate(models):
         try:
-            shares, told = model.fit.r2(), []
+            shares = model.fit.r2()
             plain = {"r_squared": "R2"}
             rows = {plain.get(str(k), f"R2 ({k})"): float(v) for k, v in shares.table["value"].items()}
             notes += [f"R2: {method}." for method in shares.table["method"].unique()]
             if model.fit.random:
                 rows["ICC (adjusted)"] = model.fit.icc().adjusted
         except UnimixError as error:
-            rows, told = {}, [f"{model.column.label} has no R2: {error}"]
-        notes += told
+            rows = {}
+            notes.append(f"{model.column.label} has no R2: {error}")
         for label, value in rows.items():
             if np.isfinite(value):
                 cell = Cell("value", value, describe.without_zero(value, 2))
-                found.setdefault(("fit", label), {})[j] = (cell,)
+                placed.setdefault(("fit", label), {})[j] = (cell,)
     return tuple(dict.fromkeys(notes))
 
 

@@ -8,7 +8,7 @@ from unimix.workflows.tables.layout import Grid
 
 
 def plain(grid: Grid) -> str:
-    """For a terminal: heads over their columns, notes below."""
+    """The table as plain text for a terminal, with heads above their columns and notes below."""
     labels = ["", *(f"  {line.label}" if line.label else "" for line in grid.lines), *(s for s, _ in grid.sections)]
     stub = max(len(label) for label in labels)
     columns = range(grid.width)
@@ -23,11 +23,11 @@ def plain(grid: Grid) -> str:
     lines = [grid.caption, ""] if grid.caption else []
     lines.append("-" * total)
     for row in grid.heads:
-        at, told = 0, " " * stub
+        at, text = 0, " " * stub
         for head in row:
-            told += "  " + str(head).center(sum(widths[at : at + head.span]) + 2 * (head.span - 1))
+            text += "  " + str(head).center(sum(widths[at : at + head.span]) + 2 * (head.span - 1))
             at += head.span
-        lines.append(told.rstrip())
+        lines.append(text.rstrip())
     lines.append("-" * total)
     for section, body in grid.sections:
         lines.append(section)
@@ -40,7 +40,7 @@ def plain(grid: Grid) -> str:
 
 
 def markdown(grid: Grid) -> str:
-    """A pipe table; the rows of heads are joined into the one that Markdown has."""
+    """The table as a pipe table. Rows of heads are joined, because Markdown has only one row of heads."""
     heads = [""] * grid.width
     for row in grid.heads:
         at = 0

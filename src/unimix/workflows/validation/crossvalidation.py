@@ -1,4 +1,4 @@
-"""Engines and kinds of pooling by how well they predict what they have not seen."""
+"""The answer of ``cross_validate``: how well engines and kinds of pooling predict new data."""
 
 from __future__ import annotations
 
@@ -31,11 +31,17 @@ METRICS = {
 LARGER = ("log_score",)
 ALONE = "no pooling"
 FEW = 10
-"""Clusters below which their standard errors are rough."""
+"""Number of clusters below which clustered standard errors are rough."""
 
 
 def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatArray:
-    """What a metric averages over rows, shape (n,)."""
+    """The loss or score of each row, of which a metric is the mean, shape (n,).
+
+    Args:
+        rows: Test rows with the columns of :attr:`CrossValidation.rows`.
+        metric: Name of the metric.
+        own: Loss functions of the user by name.
+    """
     y, mean = rows["observed"].to_numpy(), rows["mean"].to_numpy()
     if metric in own:
         return np.asarray(own[metric](y, mean), dtype=np.float64)
@@ -53,22 +59,33 @@ def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatAr
 
 @dataclass(frozen=True, repr=False, eq=False)
 class CrossValidation(TableResult):
-    """What :func:`cross_validate` found.
+    """The answer of :func:`cross_validate`.
 
     Attributes:
-        formula: The model.
-        split: How rows were left out, in words.
+        formula: Text of the formula.
+        split: The rule by which rows were left out, in words.
         n_folds: Number of folds.
-        rows: One row per model and test row: model, fold, position (in the data as given), level, observed, mean,
-            lower, upper, log_score, crps; NaN where a model predicts nothing.
-        fits: One row per model and fold: state, seconds, error.
-        why: By model, what it could not predict and why, in words.
+        rows: One row per model and test row, with the columns model, fold, position (in the given data), level,
+            observed, mean, lower, upper, log_score, crps; NaN where a model has no prediction.
+        fits: One row per model and fold, with the columns model, fold, state, seconds, error.
+        why: Predictions that a model could not make, with the reason, by model.
         metrics: Names of the metrics.
-        own_metrics: Those given as functions.
-        ci_level: Probability of the prediction intervals.
-        loo: PSIS-LOO of the engines that sample, by engine, from one fit to all rows: elpd, se, p_loo, mean (elpd per
-            row, beside log_score), bad_k (rows with a Pareto k above 0.7).
-        clusters: What rows belong together by in the standard errors.
+        own_metrics: Metrics that were given as functions, by name.
+        ci_level: Probability of the prediction intervals, between 0 and 1.
+        loo: PSIS-LOO of the samplers, from one fit to all rows. One row per engine, with the columns elpd, se, p_loo,
+            mean (elpd per row, to compare with log_score), bad_k (number of rows with a Pareto k above 0.7).
+        clusters: The clusters of the standard errors, in words.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> cv = um.cross_validate("Reaction ~ Days + (Days | Subject)", sleep, folds=3, progress=False)
+        >>> cv.differences("crps").round(2)
+                                difference    se  ratio    n
+        model
+        complete pooling (pls)       11.95  3.65   3.27  180
+        no pooling                    0.23  0.20   1.17  180
+        partial pooling (pls)         0.00  0.00    NaN  180
     """
 
     formula: str
@@ -85,19 +102,19 @@ class CrossValidation(TableResult):
 
     @property
     def models(self) -> list[str]:
-        """Labels of the models, in order."""
+        """Labels of the models, in the order of the table."""
         return list(dict.fromkeys(self.fits["model"]))
 
     @cached_property
     def _predicted(self) -> dict[str, pd.DataFrame]:
-        """Rows that a model predicts, by model; only models that predict any."""
+        """Rows with a prediction, by model; models without any prediction are left out."""
         keyed = {m: self.rows[self.rows["model"] == m].set_index(["fold", "position"]) for m in self.models}
-        found = {m: part[part["mean"].notna()] for m, part in keyed.items()}
-        return {m: part for m, part in found.items() if len(part)}
+        predicted = {m: part[part["mean"].notna()] for m, part in keyed.items()}
+        return {m: part for m, part in predicted.items() if len(part)}
 
     @cached_property
     def _common(self) -> pd.MultiIndex:
-        """Test rows that complete and partial pooling by every engine predict."""
+        """Test rows that complete pooling and partial pooling by every engine predict, as pairs (fold, position)."""
         kept = [part.index for m, part in self._predicted.items() if m != ALONE] or [
             part.index for part in self._predicted.values()
         ]
@@ -108,38 +125,38 @@ class CrossValidation(TableResult):
 
     @cached_property
     def _wide(self) -> dict[str, pd.DataFrame]:
-        """Rows that are scored, by model."""
+        """Scored rows by model."""
         return {m: part.loc[part.index.isin(self._common)] for m, part in self._predicted.items()}
 
     @property
     def n_common(self) -> int:
-        """Test rows that complete and partial pooling by every engine predict; the table is about these."""
+        """Number of the scored rows: test rows that complete and partial pooling by every engine predict."""
         return len(self._common)
 
     @property
     def n_clusters(self) -> int:
-        """Clusters that the standard errors rest on."""
+        """Number of clusters of the standard errors."""
         return int(self.rows["level"].nunique())
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per model; per metric its value and standard error (``rmse``, ``rmse_se``), and n.
+        """One row per model, with the value and the standard error of every metric (``rmse``, ``rmse_se``) and n.
 
-        Complete and partial pooling are scored on the same rows: those that each of them predicts. No pooling is scored
-        on those among them that it predicts; where its n is smaller its line cannot be set beside the others, and
-        :meth:`differences` compares what two models share. Standard errors take the rows of a level as one cluster
-        (Cameron & Miller 2015); RMSE's by the delta method.
-        NaN for a model that predicts none: ``why`` says so.
+        Complete and partial pooling are scored on the same rows, those that all of them predict. No pooling is scored
+        on those of these rows that it predicts. If its n is smaller, its row is not comparable with the others, and
+        :meth:`differences` compares two models on the rows that they share. Standard errors take the rows of a level as
+        one cluster (Cameron & Miller 2015, J. Hum. Resour. 50:317); that of the RMSE follows from the delta method. A
+        model without predictions has NaN, and ``why`` gives the reason.
         """
-        found = {}
+        lines = {}
         for model in self.models:
             own = self._wide.get(model)
             line: dict[str, float] = {}
             for metric in self.metrics:
                 value, se = (np.nan, np.nan) if own is None else self._score(own, metric)
                 line |= {metric: value, f"{metric}_se": se}
-            found[model] = {**line, "n": 0 if own is None else len(own)}
-        frame = pd.DataFrame.from_dict(found, orient="index")
+            lines[model] = {**line, "n": 0 if own is None else len(own)}
+        frame = pd.DataFrame.from_dict(lines, orient="index")
         frame.index.name = "model"
         return frame.astype({"n": int})
 
@@ -148,12 +165,12 @@ class CrossValidation(TableResult):
         mean, se = clustered_mean(values, _codes(rows["level"]))
         if metric == "rmse":
             root = float(np.sqrt(mean))
-            return root, se / (2 * root) if root > 0 else np.nan
+            return root, se / (2 * root) if root > 0 else np.nan  # SE(sqrt(m)) = SE(m) / (2 sqrt(m))
         return mean, se
 
     @cached_property
     def folds(self) -> pd.DataFrame:
-        """The metrics of every fold: index model, fold."""
+        """The metrics of every fold, with the index model and fold."""
         parts = {}
         for model, own in self._wide.items():
             for fold, rows in own.groupby(level="fold"):
@@ -163,18 +180,20 @@ class CrossValidation(TableResult):
         return frame
 
     def differences(self, metric: str = "rmse", reference: str | None = None) -> pd.DataFrame:
-        """Every model against a reference, on the rows that both predict: what they share cancels.
+        """Compare every model with a reference on the rows that both predict.
+
+        Differences are paired by row, so that the difficulty of a row cancels.
 
         Args:
-            metric: One of the metrics.
-            reference: Label of a model; the best one, if left out.
+            metric: Name of a metric.
+            reference: Label of the reference model; the best model, if left out.
 
         Returns:
-            Index model; columns difference (model - reference; of rmse on its own scale), se (of the paired
-            difference, clustered by level), ratio = difference / se, n (rows that both predict).
+            One row per model, with the columns difference (model - reference, on the scale of the metric), se (standard
+            error of the paired difference, clustered by level), ratio = difference / se, n (rows that both predict).
 
         Raises:
-            OptionError: For an unknown metric or model.
+            OptionError: If there is no such metric or model.
         """
         self._known([metric])
         if reference is None:
@@ -184,25 +203,33 @@ class CrossValidation(TableResult):
                 f"reference={reference!r} is no model with predictions.{did_you_mean(reference, self._wide)} Models: "
                 f"{listing(self._wide)}."
             )
-        found = {}
+        lines = {}
         for model, own in self._wide.items():
             both = own.index.intersection(self._wide[reference].index, sort=None)
             rows, against = own.loc[both], self._wide[reference].loc[both]
             values, base = (per_row(r, metric, self.own_metrics) for r in (rows, against))
             mean, se = clustered_mean(values - base, _codes(rows["level"]))
             if metric == "rmse":
+                # sqrt(a) - sqrt(b) = (a - b) / (sqrt(a) + sqrt(b))
                 scale = float(np.sqrt(base.mean()) + np.sqrt(values.mean()))
                 mean, se = mean / scale, se / scale
             ratio = mean / se if se > 0 else np.nan
-            found[model] = {"difference": mean, "se": se, "ratio": ratio, "n": len(rows)}
-        frame = pd.DataFrame.from_dict(found, orient="index")
+            lines[model] = {"difference": mean, "se": se, "ratio": ratio, "n": len(rows)}
+        frame = pd.DataFrame.from_dict(lines, orient="index")
         frame.index.name = "model"
         return frame
 
     def best(self, metric: str = "rmse") -> str:
         """Label of the model with the best value of a metric.
 
-        Coverage is best nearest to its nominal value, a metric of your own nearest to zero.
+        The best coverage is nearest to its nominal value, the best value of a metric of your own is nearest to zero.
+
+        Args:
+            metric: Name of a metric.
+
+        Raises:
+            OptionError: If there is no such metric.
+            UnimixError: If no model has predictions.
         """
         self._known([metric])
         column = self.table[metric].dropna()
@@ -221,11 +248,11 @@ class CrossValidation(TableResult):
             raise OptionError(f"{strange[0]!r} was not computed.{hint} Metrics: {listing(self.metrics)}.")
 
     def plot(self, metrics: Sequence[str] | None = None, *, columns: int = 3) -> Any:
-        """The table as a picture: one panel per metric, models with their standard errors.
+        """Draw the table: one panel per metric, with the models and their standard errors.
 
         Args:
-            metrics: Which; all, if left out.
-            columns: Panels per row.
+            metrics: Names of the metrics; all, if left out.
+            columns: Number of panels per row.
 
         Returns:
             The matplotlib Axes, one per metric.
@@ -239,16 +266,16 @@ class CrossValidation(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the numbers in brackets are, and what could not be predicted."""
+        """The meaning of the numbers in brackets, and predictions that models could not make."""
         few = f" ({self.n_clusters} clusters: rough)" if self.n_clusters < FEW else ""
-        told = f"standard errors, {self.clusters}{few}. Coverage is of {100 * self.ci_level:g}% intervals."
-        notes = [f"In brackets: {told}"]
+        coverage = f"Coverage is that of {100 * self.ci_level:g}% intervals."
+        notes = [f"In brackets: standard errors, {self.clusters}{few}. {coverage}"]
         if 0 < self.table["n"].get(ALONE, 0) < self.n_common:
             notes.append(
                 f"{ALONE} is scored on the {self.table['n'][ALONE]} rows that it predicts, the others on "
                 f"{self.n_common}: compare them by .differences(..., reference={ALONE!r})."
             )
-        return (*notes, *(f"{model}: {told}" for model, told in self.why.items()))
+        return (*notes, *(f"{model}: {reason}" for model, reason in self.why.items()))
 
     @property
     def _heading(self) -> str:
@@ -269,8 +296,8 @@ class CrossValidation(TableResult):
     def _view(self) -> Iterable[Block]:
         blocks: list[Block] = [self._heading, "", text_table(self._shown()), "", *self.notes]
         if len(self.loo):
-            told = "PSIS-LOO (one fit to all rows, one row left out at a time, by ArviZ):"
-            blocks += ["", told, text_table(self.loo)]
+            heading = "PSIS-LOO (one fit to all rows, one row left out at a time, by ArviZ):"
+            blocks += ["", heading, text_table(self.loo)]
         return blocks
 
 
@@ -279,10 +306,13 @@ def _codes(levels: pd.Series[Any]) -> npt.NDArray[np.int64]:
 
 
 def checked_metrics(metrics: Sequence[str] | Mapping[str, Loss] | None) -> tuple[tuple[str, ...], dict[str, Loss]]:
-    """Names of the metrics, and the functions among them.
+    """Check the argument ``metrics``.
+
+    Returns:
+        The names of all metrics, and the functions of the user by name.
 
     Raises:
-        OptionError: For unknown names, or values that are no functions.
+        OptionError: If names are unknown, or functions do not give one loss per row.
     """
     if metrics is None:
         return tuple(METRICS), {}
@@ -323,19 +353,19 @@ def checked_metrics(metrics: Sequence[str] | Mapping[str, Loss] | None) -> tuple
 
 
 def loo_table(fits: Mapping[str, FitResult]) -> pd.DataFrame:
-    """PSIS-LOO of sampled results: elpd, se, p_loo, mean, bad_k."""
-    found = {}
+    """PSIS-LOO of sampled results: one row per engine, with the columns elpd, se, p_loo, mean, bad_k."""
+    lines = {}
     for label, fit in fits.items():
-        made = fit.loo()
-        k = np.asarray(made.pareto_k)
-        elpd = float(made.elpd_loo)
-        found[label] = {
+        loo = fit.loo()
+        k = np.asarray(loo.pareto_k)
+        elpd = float(loo.elpd_loo)
+        lines[label] = {
             "elpd": elpd,
-            "se": float(made.se),
-            "p_loo": float(made.p_loo),
+            "se": float(loo.se),
+            "p_loo": float(loo.p_loo),
             "mean": elpd / len(k),
             "bad_k": int((k > 0.7).sum()),
         }
-    frame = pd.DataFrame.from_dict(found, orient="index", columns=["elpd", "se", "p_loo", "mean", "bad_k"])
+    frame = pd.DataFrame.from_dict(lines, orient="index", columns=["elpd", "se", "p_loo", "mean", "bad_k"])
     frame.index.name = "engine"
     return frame

@@ -1,4 +1,4 @@
-"""One fold by one model: fit the training rows, score the test rows."""
+"""One fold and one model: fit the training rows and score the test rows."""
 
 from __future__ import annotations
 
@@ -23,20 +23,23 @@ IntArray = npt.NDArray[np.int64]
 
 STEEP = ("log", "logit", "probit", "cloglog", "cauchit")
 MOST_ERROR = 5.0
-"""Standard error of a linear predictor on such a scale from which it says nothing: a factor of 150 to either side."""
+"""Largest standard error of a linear predictor with a steep link that still gives a prediction.
+
+A standard error of 5 on the log scale is a factor of 150 to either side.
+"""
 COLUMNS = ("observed", "mean", "lower", "upper", "log_score", "crps")
 
 
 @dataclass(frozen=True)
 class Model:
-    """One row of the table.
+    """One model of the cross-validation, a row of its table.
 
     Attributes:
-        label: Its name.
-        kind: complete, none or partial.
-        formula: What is fitted.
-        engine: By whom; None for regressions per level.
-        arguments: What is asked of the fit.
+        label: Label of the model in the table.
+        kind: Kind of pooling: complete, none or partial.
+        formula: Text of the formula that is fitted.
+        engine: The engine; None for regressions per level.
+        arguments: Arguments of the fit.
     """
 
     label: str
@@ -51,16 +54,16 @@ class Job:
     """One fit and its test rows.
 
     Attributes:
-        model: What to fit.
+        model: The model to fit.
         fold: Number of the fold.
         train: Training rows.
-        test: Test rows.
-        position: Positions of the test rows among the rows used.
+        test: Test rows, m of them.
+        position: Positions of the test rows among the rows without missing values, shape (m,).
         group: Grouping factor of the regressions per level.
         weights: Name of the column of weights, or None.
-        trials: Of the test rows, shape (m,), for a binomial family.
+        trials: Numbers of trials of the test rows for a binomial family, shape (m,).
         ci_level: Probability of the prediction intervals.
-        seed: Seed of this fold.
+        seed: Seed of the random numbers of this fold.
     """
 
     model: Model
@@ -77,16 +80,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a job gives back.
+    """The scores of one job.
 
     Attributes:
-        label: Of the model.
+        label: Label of the model.
         fold: Number of the fold.
-        rows: One row per test row: position, and :data:`COLUMNS`; NaN where the model says nothing.
-        state: Of the fit.
-        seconds: That it took.
-        error: Why there is nothing, or an empty text.
-        unpredicted: Why single rows have no prediction, by reason with its count.
+        rows: One row per test row, with its position and :data:`COLUMNS`; NaN where the model has no prediction.
+        state: Status of the fit.
+        seconds: Duration of the job in seconds.
+        error: Error of the fit, or an empty text.
+        unpredicted: Numbers of test rows without a prediction, by reason.
     """
 
     label: str
@@ -99,7 +102,7 @@ class Scored:
 
 
 def run(job: Job) -> Scored:
-    """Do one job; an error of unimix is part of the answer."""
+    """Fit one model to one fold and score it. An error of the fit is part of the answer."""
     started = time.perf_counter()
     table = pd.DataFrame(np.nan, index=range(len(job.test)), columns=list(COLUMNS))
     table.insert(0, "position", job.position)
@@ -120,16 +123,16 @@ def _weights_of(job: Job, rows: IntArray) -> FloatArray | None:
     return job.test[job.weights].to_numpy(dtype=np.float64)[rows]
 
 
-def _fill(job: Job, table: pd.DataFrame, rows: IntArray, found: Predictive, y: FloatArray) -> None:
-    lower, upper = found.interval(job.ci_level)
-    values = np.column_stack([y, found.mean, lower, upper, found.log_density(y), found.crps(y)])
+def _fill(job: Job, table: pd.DataFrame, rows: IntArray, predicted: Predictive, y: FloatArray) -> None:
+    lower, upper = predicted.interval(job.ci_level)
+    values = np.column_stack([y, predicted.mean, lower, upper, predicted.log_density(y), predicted.crps(y)])
     table.loc[rows, list(COLUMNS)] = values
 
 
 def _by_engine(engine: Backend, job: Job, table: pd.DataFrame) -> tuple[str, dict[str, int]]:
     arguments = replace(job.model.arguments, seed=job.seed)
-    found = fit_problem(engine, arguments.problem(job.model.formula, job.train))
-    observed = found.model.encoding.response(job.test)
+    fit = fit_problem(engine, arguments.problem(job.model.formula, job.train))
+    observed = fit.model.encoding.response(job.test)
     if observed is None:
         raise DataError("The response is missing in the test rows.")
     reasons: dict[str, int] = {}
@@ -137,20 +140,20 @@ def _by_engine(engine: Backend, job: Job, table: pd.DataFrame) -> tuple[str, dic
     def score(rows: IntArray) -> None:
         part = job.test.iloc[rows]
         trials = None if job.trials is None else job.trials[rows]
-        made = predictive(found, part, weights=_weights_of(job, rows), trials=trials, seed=job.seed)
-        _fill(job, table, rows, made, observed[rows])
+        predicted = predictive(fit, part, weights=_weights_of(job, rows), trials=trials, seed=job.seed)
+        _fill(job, table, rows, predicted, observed[rows])
 
     everything = np.arange(len(job.test))
     try:
         score(everything)
-    except DataError:  # a predictor has a level that the training rows lack: only those rows cannot be predicted
+    except DataError:  # a predictor has a level that the training rows lack: find the rows that cannot be predicted
         for row in range(len(job.test)):
             try:
                 score(everything[[row]])
             except DataError as fault:
                 table.loc[row, "observed"] = observed[row]
                 _count(reasons, fault)
-    return found.status.state, reasons
+    return fit.status.state, reasons
 
 
 def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
@@ -162,7 +165,7 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     design = asked.problem(job.model.formula, job.train).design
     blocks = [b for b in design.blocks if b.group == job.group]
     columns = all_columns(design, blocks)
-    found = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
+    per_level = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)
     at = [k for k, b in enumerate(design.blocks) if b.group == job.group]
     observed = design.encoding.response(job.test)
     if observed is None:
@@ -182,31 +185,35 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     values = new_columns(columns, new.x, [new.z[k] for k in at])
     refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
     alone = np.zeros(blocks[0].n_levels, dtype=bool)
-    alone[list(found.why)] = True
+    alone[list(per_level.why)] = True
     rows = np.flatnonzero(codes >= 0)
     lacking = alone[codes[rows]]
     refuse(rows[lacking], f"a {job.group} whose training rows allow no regression of their own")
     rows = rows[~lacking]
-    known = follow(values[rows], found, codes[rows])
+    known = follow(values[rows], per_level, codes[rows])
     refuse(rows[~known], f"values that no training row of the {job.group} has")
     rows = rows[known]
     if design.family.link in STEEP:
-        covariance = np.nan_to_num(found.covariance[codes[rows]])
+        covariance = np.nan_to_num(per_level.covariance[codes[rows]])
         far = np.einsum("ni,nij,nj->n", values[rows], covariance, values[rows]) > MOST_ERROR**2
         refuse(rows[far], f"a {job.group} whose own regression is all but undetermined")
         rows = rows[~far]
-    # Dispersion parameters differ by level, which a predictive distribution of many rows cannot; sigma is pooled.
+    # A predictive distribution of many rows has one set of dispersion parameters. Sigma is pooled over levels; other
+    # parameters differ by level, so that each level is scored separately.
     shared = design.is_linear or not design.family.parameters
     for part in [rows] if shared else [rows[codes[rows] == level] for level in np.unique(codes[rows])]:
         if len(part):
             given = usable[part]
-            made = _of_levels(job, design, found, codes[part], values[part], new.offset[part], given)
-            _fill(job, table, given, made, observed[given])
+            predicted = _of_levels(job, design, per_level, codes[part], values[part], new.offset[part], given)
+            _fill(job, table, given, predicted, observed[given])
     return reasons
 
 
 def _usable(design: Design, test: pd.DataFrame, reasons: dict[str, int]) -> IntArray:
-    """Test rows that have design rows: no unknown level of a predictor, no value beyond a spline's range."""
+    """Positions of the test rows for which a row of the design exists.
+
+    Rows with an unknown level of a predictor, or a value outside the range of a spline, are counted in ``reasons``.
+    """
     everything = np.arange(len(test))
     try:
         design.encoding.transform(test, with_groups=True)
@@ -231,19 +238,20 @@ def _count(reasons: dict[str, int], fault: DataError) -> None:
 def _of_levels(
     job: Job,
     design: Design,
-    found: LevelRegressions,
+    per_level: LevelRegressions,
     codes: IntArray,
     values: FloatArray,
     offset: FloatArray,
     rows: IntArray,
 ) -> Predictive:
-    """The predictive distribution of rows by the regressions of their levels."""
-    estimate, covariance = np.nan_to_num(found.estimate[codes]), np.nan_to_num(found.covariance[codes])
-    centre = np.einsum("ni,ni->n", values, estimate) + offset
-    variance = np.einsum("ni,nij,nj->n", values, covariance, values)
+    """The predictive distribution of rows, from the regressions of their levels."""
+    estimate, covariance = np.nan_to_num(per_level.estimate[codes]), np.nan_to_num(per_level.covariance[codes])
+    centre = np.einsum("ni,ni->n", values, estimate) + offset  # x' beta_level + offset
+    variance = np.einsum("ni,nij,nj->n", values, covariance, values)  # x' Cov(beta_level) x
     weights = _weights_of(job, rows) if design.family.name == "gaussian" else None
     trials = None if job.trials is None else job.trials[rows]
-    return of_normal(Rows(design.family, weights, trials, None, job.seed), centre, variance, found.parameters[codes[0]])
+    predicted_rows = Rows(design.family, weights, trials, None, job.seed)
+    return of_normal(predicted_rows, centre, variance, per_level.parameters[codes[0]])
 
 
 __all__ = ["COLUMNS", "Job", "Model", "Scored", "run"]

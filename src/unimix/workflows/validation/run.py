@@ -1,4 +1,4 @@
-"""``cross_validate``: folds, models and processes."""
+"""``cross_validate``: make the folds and models, and fit them in processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KINDS = ("complete", "none", "partial")
 
 @dataclass(frozen=True)
 class _Scorer:
-    """What a process needs to fit and score any model of any fold."""
+    """Fit and score one model of one fold. It is sent to worker processes with the data."""
 
     used: pd.DataFrame
     splits: Sequence[Split]
@@ -80,52 +80,68 @@ def cross_validate(
     restart: bool = False,
     **arguments: Unpack[ModelOptions],
 ) -> CrossValidation:
-    """Predict rows, or whole levels, that the fit has not seen, by every engine and by all kinds of pooling.
+    """Measure how well engines and kinds of pooling predict rows, or whole levels, that they were not fitted to.
 
-    Every model sees the same folds and is scored on the same rows. Scores are those of predictive distributions: of a
-    linear model normal, with the uncertainty of fixed effects, group effects and residual joined; of a sampler the
-    mixture over its draws. The effects of a level that was not fitted are integrated out.
+    Every model sees the same folds and is scored on the same rows. The scores are those of predictive distributions.
+    For a linear model they are normal, with the joint uncertainty of fixed effects, group effects and residual; for a
+    sampler they are mixtures over its draws. The effects of a level that was not fitted are integrated out.
 
     Args:
-        formula: As for :func:`unimix.fit`.
-        data: As for :func:`unimix.fit`.
-        backends: Engines of partial pooling; the first also fits complete pooling. No pooling is a regression per
-            level, by least squares (maximum likelihood for generalised models).
+        formula: The model in lme4's language, as in :func:`unimix.fit`.
+        data: A table or a dict of arrays, as in :func:`unimix.fit`.
+        backends: The engines of partial pooling; the first one also fits complete pooling. No pooling is one regression
+            per level, by least squares (maximum likelihood for generalised models).
         backend: A single engine, instead of ``backends``.
-        split: ``rows`` leaves rows out within levels, ``groups`` leaves whole levels out; or a scikit-learn splitter
-            (given the rows used, the response and the levels), or pairs (training, test) of positions in the data.
-        folds: Number of folds of the named splits; 10, or fewer where there are fewer levels, if left out.
-        group: The grouping factor; may be left out where there is one.
-        pooling: Which kinds: complete, none, partial.
-        metrics: Names among rmse, mae, log_score, crps, coverage; or functions of (observed, predicted mean) by name,
-            which give a loss per row and are added to these.
+        split: ``"rows"`` leaves rows out within levels, ``"groups"`` leaves whole levels out. It can also be a
+            scikit-learn splitter, which is given the rows without missing values, the response and the levels; or pairs
+            (training, test) of positions in the data.
+        folds: Number of folds of the named splits; 10, or fewer if there are fewer rows or levels, if left out.
+        group: Name of the grouping factor; may be left out if the model has only one.
+        pooling: Kinds of pooling, among complete, none and partial.
+        metrics: Names among rmse, mae, log_score, crps, coverage; or a dict of functions of (observed, predicted mean),
+            each of which gives one loss per row, shape (n,), and is added to the named metrics.
         ci_level: Probability of the prediction intervals whose coverage is counted.
-        loo: Give PSIS-LOO of the engines that sample beside (one more fit, to all rows).
-        seed: Seed of folds and draws: the same seed gives the same numbers, whatever ``n_jobs``.
-        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
-            ``joblib.parallel_config`` says.
-        progress: Show a progress bar; None means on a terminal.
-        restart: As for :func:`unimix.fit`, of partial pooling.
-        arguments: Arguments of :func:`unimix.fit`, but for ``options`` (give configured backends). ``method`` is for
-            partial pooling by engines that maximise a likelihood, samplers give their posterior; ``priors`` go to the
-            engines that have priors; ``df_method`` is normal if left out, which is the quickest: no score depends on
-            it.
+        loo: Whether to compute PSIS-LOO of the samplers, too, from one more fit to all rows.
+        seed: Seed of folds and draws; the same seed gives the same numbers with any ``n_jobs``.
+        n_jobs: Number of processes (joblib); -1 uses all cores. None uses this process, or the number of a surrounding
+            ``joblib.parallel_config``.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+        restart: Whether an engine of partial pooling that ends below the best known optimum starts again from there;
+            see :func:`unimix.fit`.
+        arguments: Arguments of :func:`unimix.fit`, except ``options`` (give configured backends). ``method`` applies to
+            partial pooling by engines that maximise a likelihood, and ``priors`` to samplers. The default of
+            ``df_method`` is ``"normal"``, the fastest, because no score depends on it.
 
     Returns:
         The scores: ``.table``, ``.differences()``, ``.folds``, ``.rows``, ``.why``, ``.loo``, ``.plot()``. A fit that
-        fails is a line in ``.fits`` with its error, not the end of the run.
+        fails does not end the run; ``.fits`` shows its error.
 
     Raises:
+        FormulaError: If the formula cannot be read.
         DataError: If the data do not allow the model or the split.
-        OptionError: For wrong arguments, all of them at once.
+        OptionError: If arguments are wrong; the message lists every fault.
+        UnsupportedModelError: If a named engine cannot express the model.
         EngineNotInstalledError: If scikit-learn or joblib is missing.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> cv = um.cross_validate("Reaction ~ Days + (Days | Subject)", sleep, folds=3, progress=False)
+        >>> cv.best("crps")
+        'partial pooling (pls)'
+        >>> cv.table["rmse"].round(1)
+        model
+        complete pooling (pls)    48.5
+        no pooling                29.8
+        partial pooling (pls)     29.2
+        Name: rmse, dtype: float64
     """
     engines, errors = registry.resolve_all(backends if backend is None else backend)
-    faults = [] if engines or errors else ["backends: name one engine at least."]
+    faults = [] if engines or errors else ["backends: name at least one engine."]
     if isinstance(pooling, str):
         faults.append(f"pooling={pooling!r}: give a list, pooling=[{pooling!r}].")
     else:
-        faults += [f"pooling: {k!r} is none of {listing(KINDS)}." for k in pooling if k not in KINDS]
+        faults += [f"pooling: {k!r} is not one of {listing(KINDS)}." for k in pooling if k not in KINDS]
     faults += filter(None, [jobs_fault(n_jobs)])
     try:
         names, own = checked_metrics(metrics)
@@ -146,20 +162,20 @@ def cross_validate(
     seeds = np.random.SeedSequence(seed).generate_state(len(splits)).astype(np.int64) % 2**31
     scorer = _Scorer(used, splits, factor, at.arguments.weights, at.design.trials, ci_level, seeds.tolist())
     jobs = [(model, fold) for model in models for fold in range(len(splits))]
-    found = run_jobs(scorer, jobs, n_jobs=n_jobs, progress=progress, title="cross-validation")
+    scored = run_jobs(scorer, jobs, n_jobs=n_jobs, progress=progress, title="cross-validation")
     whole = _fits_of_samplers(models, used, seed) if loo else {}
     return CrossValidation(
         formula=formula,
         split=_in_words(split, factor),
         n_folds=len(splits),
-        rows=_rows(found, at.design, codes, levels),
+        rows=_rows(scored, at.design, codes, levels),
         fits=pd.DataFrame(
             [
                 {"model": s.label, "fold": s.fold, "state": s.state, "seconds": s.seconds, "error": s.error}
-                for s in found
+                for s in scored
             ]
         ),
-        why={**why, **_reasons(found)},
+        why={**why, **_reasons(scored)},
         metrics=names,
         own_metrics=own,
         ci_level=ci_level,
@@ -169,7 +185,7 @@ def cross_validate(
 
 
 def _fits_of_samplers(models: Sequence[Model], used: pd.DataFrame, seed: int) -> dict[str, FitResult]:
-    """Fits to all rows of the models whose engine samples, by label."""
+    """Fits of the samplers to all rows, by label of the model."""
     sampled = [(m, e) for m in models if m.kind == "partial" and (e := m.engine) and e.info.samples]
     return {m.label: fit_problem(e, replace(m.arguments, seed=seed).problem(m.formula, used)) for m, e in sampled}
 
@@ -199,20 +215,20 @@ def _levels(
 
 
 def _same_response(at: SubsettableData, train: npt.NDArray[np.int64]) -> None:
-    """Refuse a response that every training set would measure in a unit of its own.
+    """Refuse a response such as ``scale(y)``, whose values depend on the rows of the training set.
 
     Raises:
-        DataError: With the way out.
+        DataError: If the response depends on the training rows; the message says what to do instead.
     """
     plain = replace(at.arguments, offset=None, ziformula=None, dispformula=None)
     try:
         own = plain.problem(at.formula, at.used.iloc[train]).design
-    except DataError:  # a fold that cannot be fitted is told where it fails
+    except DataError:  # a fold that cannot be fitted is reported when it is fitted
         return
     if own.n == len(train) and not np.allclose(own.y, at.design.y[train], rtol=1e-9, atol=0.0):
         raise DataError(
-            f"The response {render(at.design.spec.response)} learns from the data: every training set would measure it "
-            "in a unit of its own, and scores could not be averaged. Make it a column of the data first."
+            f"The response {render(at.design.spec.response)} depends on the data: every training set would measure it "
+            "in other units, and scores could not be averaged. Make it a column of the data first."
         )
 
 
@@ -241,8 +257,8 @@ def _models(
     return models, why
 
 
-def _rows(found: list[Scored], design: Design, codes: npt.NDArray[np.int64] | None, levels: list[Any]) -> pd.DataFrame:
-    parts = [s.rows.assign(model=s.label, fold=s.fold) for s in found]
+def _rows(scored: list[Scored], design: Design, codes: npt.NDArray[np.int64] | None, levels: list[Any]) -> pd.DataFrame:
+    parts = [s.rows.assign(model=s.label, fold=s.fold) for s in scored]
     frame = pd.concat(parts, ignore_index=True)
     at = frame["position"].to_numpy()
     frame["level"] = at if codes is None else [levels[c] for c in codes[at]]
@@ -251,10 +267,10 @@ def _rows(found: list[Scored], design: Design, codes: npt.NDArray[np.int64] | No
     return frame[[*first, *(c for c in frame.columns if c not in first)]]
 
 
-def _reasons(found: list[Scored]) -> dict[str, str]:
-    told: dict[str, str] = {}
-    for label in dict.fromkeys(s.label for s in found):
-        mine = [s for s in found if s.label == label]
+def _reasons(scored: list[Scored]) -> dict[str, str]:
+    reasons: dict[str, str] = {}
+    for label in dict.fromkeys(s.label for s in scored):
+        mine = [s for s in scored if s.label == label]
         counts: dict[str, int] = {}
         for s in mine:
             for reason, count in s.unpredicted.items():
@@ -263,12 +279,12 @@ def _reasons(found: list[Scored]) -> dict[str, str]:
         failed = [s for s in mine if s.error]
         if failed:
             words.append(f"{len(failed)} of {len(mine)} folds failed ({' '.join(failed[0].error.split())})")
-        astray = sum(s.state == "not_converged" for s in mine)
-        if astray:
-            words.append(f"{astray} of {len(mine)} fits not converged")
+        unfinished = sum(s.state == "not_converged" for s in mine)
+        if unfinished:
+            words.append(f"{unfinished} of {len(mine)} fits not converged")
         if words:
-            told[label] = "; ".join(words) + "."
-    return told
+            reasons[label] = "; ".join(words) + "."
+    return reasons
 
 
 def _in_words(split: Any, factor: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Which rows are left out together."""
+"""The folds of a cross-validation: which rows are left out together."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ def make_splits(
     codes: IntArray | None,
     seed: int,
 ) -> list[Split]:
-    """Training and test rows of every fold, as positions among the rows used.
+    """Training and test rows of every fold, as positions among the rows without missing values.
 
     Args:
-        split: ``rows``: folds of rows, stratified by level, so that every level keeps rows to learn from; ``groups``:
-            folds of whole levels; a scikit-learn splitter, which is given the rows used, y and the levels' codes; or
-            pairs of arrays with positions in the data as given.
-        folds: Number of folds of the named splits; 10, or one per level where there are fewer, if None.
-        frame: The rows used.
-        design: For their responses and their positions in the data as given.
-        codes: Their levels, shape (n,), or None without a grouping factor.
+        split: ``"rows"`` makes folds of rows, stratified by level, so that every level keeps training rows;
+            ``"groups"`` makes folds of whole levels. It can also be a scikit-learn splitter, which is given the rows
+            without missing values, the response and the codes of the levels; or pairs of arrays with positions in the
+            given data.
+        folds: Number of folds of the named splits. None makes 10, or fewer if there are fewer rows or levels.
+        frame: The rows without missing values, n of them.
+        design: The model of these rows, with their responses and their positions in the given data.
+        codes: Codes of the levels of the rows, shape (n,), or None without a grouping factor.
         seed: Seed of the named splits.
 
     Raises:
-        DataError: If rows or levels are too few.
-        OptionError: For a split that cannot be used.
+        DataError: If ``split="groups"`` is asked for without a grouping factor.
+        OptionError: If the split or the number of folds cannot be used.
         EngineNotInstalledError: If scikit-learn is missing.
     """
     y, used = design.y, design.rows
@@ -57,25 +58,25 @@ def make_splits(
             raise OptionError("folds= belongs to split='rows' and split='groups'; a splitter has its own number.")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of splitters that do not use the groups they are given
-                found = [(np.asarray(a), np.asarray(b)) for a, b in split.split(frame, y, codes)]
+                warnings.simplefilter("ignore")  # some splitters warn that they do not use the groups
+                pairs = [(np.asarray(a), np.asarray(b)) for a, b in split.split(frame, y, codes)]
         except (ValueError, TypeError) as error:
             raise OptionError(f"split={split!r} does not split these rows. It said: {error}") from error
-        return _checked(found, len(y))
+        return _checked(pairs, len(y))
     if not isinstance(split, Iterable):
         raise OptionError(f"split={split!r} is neither 'rows', 'groups', a splitter nor pairs of positions.")
     place = np.full(design.n_rows, -1)
     place[used] = np.arange(len(used))
-    pairs = []
+    positions = []
     for pair in split:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise OptionError("split= as pairs: each is (training positions, test positions), two arrays.")
-        pairs.append(tuple(_positions(part, place) for part in pair))
-    return _checked([(a, b) for a, b in pairs], len(y))
+        positions.append(tuple(_positions(part, place) for part in pair))
+    return _checked([(a, b) for a, b in positions], len(y))
 
 
 def _positions(part: Any, place: IntArray) -> IntArray:
-    """Positions in the data as given to positions among the rows used; rows with missing values fall out."""
+    """Turn positions in the given data into positions among the rows without missing values; drop the other rows."""
     at = np.asarray(part)
     if at.dtype == bool:
         if len(at) != len(place):
@@ -86,11 +87,11 @@ def _positions(part: Any, place: IntArray) -> IntArray:
     if len(at) and (at.min() < 0 or at.max() >= len(place)):
         worst = int(at.min() if at.min() < 0 else at.max())
         raise OptionError(
-            f"split= as pairs: positions go from 0 to {len(place) - 1}, and {worst} is none. Labels of a "
+            f"split= as pairs: positions go from 0 to {len(place) - 1}, so {worst} is not one. Labels of a "
             "pandas index are not positions: numpy.flatnonzero(data['x'] > 0) gives those."
         )
-    found = place[at]
-    return np.asarray(found[found >= 0], dtype=np.int64)
+    used = place[at]
+    return np.asarray(used[used >= 0], dtype=np.int64)
 
 
 def _checked(splits: list[tuple[IntArray, IntArray]], n: int) -> list[Split]:
@@ -134,7 +135,7 @@ def _named(split: str, folds: int | None, n: int, codes: IntArray | None, seed: 
     if codes is None or count > n // 2:
         return [(a, b) for a, b in KFold(count, shuffle=True, random_state=seed).split(nothing)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that small levels do not reach every fold
+        warnings.simplefilter("ignore")  # scikit-learn warns if small levels are not in every fold
         splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
         try:
             return [(a, b) for a, b in splitter.split(nothing, codes)]
@@ -143,7 +144,7 @@ def _named(split: str, folds: int | None, n: int, codes: IntArray | None, seed: 
 
 
 def _round_robin(codes: IntArray, folds: int, seed: int) -> list[Split]:
-    """Rows of one level go to different folds, whatever its size."""
+    """Deal the rows of each level out to the folds in turn, so that levels of any size are spread."""
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(codes))
     order = shuffled[np.argsort(codes[shuffled], kind="stable")]
