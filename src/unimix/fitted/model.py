@@ -159,6 +159,13 @@ class FittedModel:
 
         Raises:
             DataError: If the result was loaded or unpickled and has not been given its data.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> design = fit.design()
+            >>> design.y.shape, design.x.shape
+            ((180,), (180, 2))
         """
         if self._unsaved.design is None:
             raise DataError(
@@ -218,6 +225,16 @@ class FittedModel:
 
         Raises:
             DataError: If there is no such grouping factor.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.coefficients("Subject").round(2).head(3)
+                     Intercept   Days
+            Subject
+            308         292.19  10.47
+            309         173.56  10.47
+            310         188.30  10.47
         """
         return tables.coefficients(self.fixed, self.random, group)
 
@@ -241,6 +258,14 @@ class FittedModel:
 
         Raises:
             OptionError: If the family has no such residuals.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.residuals()[:3].round(2)
+            array([-42.63, -43.95, -62.32])
+            >>> fit.residuals("standardized")[:3].round(2)
+            array([-1.38, -1.42, -2.01])
         """
         if "dispersion" in self.parts and kind != "response":
             raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
@@ -334,6 +359,18 @@ class FittedModel:
 
         Raises:
             OptionError: For unknown effects, or a link whose coefficients have no such meaning.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.tidy()[["effect", "term", "estimate", "std.error", "statistic"]].round(2)
+              effect       term  estimate  std.error  statistic
+            0  fixed  Intercept    251.41       9.75      25.79
+            1  fixed       Days     10.47       0.80      13.02
+            >>> fit.tidy("ran_pars").round(2)
+                 effect     group             term  estimate
+            0  ran_pars   Subject    sd__Intercept     37.12
+            1  ran_pars  Residual  sd__Observation     30.99
         """
         found = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts)
         if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
@@ -349,6 +386,13 @@ class FittedModel:
         ``deviance`` is -2 log-likelihood, ``REMLcrit`` the same where the fit is by REML. ``residual.deviance`` is the
         sum of squared deviance residuals (the weighted residual sum of squares of a Gaussian model), which broom calls
         deviance for ``lm``, ``glm`` and ``glmer``.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.glance()[["nobs", "sigma", "logLik", "AIC", "BIC"]].round(2)
+               nobs  sigma  logLik      AIC      BIC
+            0   180  30.99 -893.23  1794.47  1807.24
         """
         parameters = np.full(len(self.family.parameters), np.nan) if self.parts else self.dispersion_parameters
         deviance = residual_deviance(self.family, parameters, self.rows)
@@ -369,6 +413,13 @@ class FittedModel:
 
         Returns:
             The text; with a path, the path.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> text = fit.to_json()
+            >>> um.FitResult.from_json(text).to_json() == text
+            True
         """
         saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
         return written(SavedFit(**saved).model_dump_json(indent=indent), path)
@@ -379,6 +430,15 @@ class FittedModel:
 
         Raises:
             DataError: If it is not a result of a schema version that this unimix knows.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> loaded = um.FitResult.from_json(fit.to_json())
+            >>> loaded == fit
+            True
+            >>> float(loaded.fixed_effects.loc["Days", "estimate"].round(3))
+            10.467
         """
         content = source.strip() if isinstance(source, str) and source.lstrip().startswith("{") else None
         if content is None and not Path(source).is_file():

@@ -117,7 +117,26 @@ def view(fit: FittedModel) -> list[Block]:
 
 
 def summary(fit: FittedModel) -> str:
-    """One sentence and then tables: what ``print(fit)`` shows."""
+    """One sentence and then tables: what ``print(fit)`` shows.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> print(fit.summary())
+        Reaction ~ Days + (1 | Subject) fitted by pls (REML) to 180 rows over 18 Subject: converged.
+        <BLANKLINE>
+        Fixed effects (95% confidence intervals, satterthwaite df)
+                     estimate  std_error     df      t  p_value     lower     upper
+          Intercept  251.4051     9.7467   22.8  25.79   <0.001  231.2332  271.5770
+          Days        10.4673     0.8042  161.0  13.02   <0.001    8.8791   12.0555
+        <BLANKLINE>
+        Random effects
+          group     term            sd
+          Subject   Intercept  37.1238
+          Residual             30.9912
+        <BLANKLINE>
+        REML log-likelihood -893.233, AIC 1794.47, BIC 1807.24, 4 parameters
+    """
     return as_text(view(fit))
 
 

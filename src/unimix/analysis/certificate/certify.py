@@ -73,5 +73,16 @@ def certificate(fit: FittedModel) -> Certificate:
 
     Raises:
         DataError: If the data are needed and absent, or not those that were fitted.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> certificate = fit.certificate()
+        >>> certificate.verdict
+        'certified'
+        >>> certificate.check("optimum").passed
+        True
+        >>> print(certificate.sentence)
+        These are the numbers of this model, at the best estimates there are.
     """
     return fit._keep("certificate", lambda: certify([fit], fit.design())[0])

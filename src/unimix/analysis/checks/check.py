@@ -82,6 +82,15 @@ def check(fit: FittedModel) -> Checks:
     Returns:
         ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst;
         ``.skipped``, what could not be checked and why; ``.meaningless``, what does not apply to such a model.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> checks = fit.check()
+        >>> checks.verdict
+        'look'
+        >>> checks.table.loc["influential levels of Subject", "verdict"]
+        'ok'
     """
     made: list[Finding] = []
     skipped: dict[str, str] = {}

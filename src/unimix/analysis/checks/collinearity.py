@@ -62,6 +62,18 @@ def collinearity(fit: FittedModel) -> Collinearity:
 
     Raises:
         DataError: Without an intercept, or without predictors.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.collinearity()
+        term       gvif  df     vif  se_factor  vif_apart  verdict
+        Sex      4.0770   1  4.0770     2.0192          1  low
+        age      1.6875   1  1.6875     1.2990          1  low
+        Sex:age  4.7645   1  4.7645     2.1828          -  low
+        Condition number of the predictors about their means 1 (ill-conditioned from 30).
+        Products and powers are explained by their predictors in part, which vif_apart leaves out: center numeric
+        predictors of interactions.
     """
     names = list(fit.fixed.terms)
     if "Intercept" not in names:

@@ -98,6 +98,14 @@ def overdispersion(fit: FittedModel) -> Overdispersion:
     Raises:
         UnsupportedModelError: For families that estimate their spread, single trials, zero inflation, or a
             posterior of weighted counts.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", um.load_dataset("grouseticks"), family="poisson")
+        >>> fit.overdispersion()
+                         chisq   df   ratio  p_value
+        overdispersion  675.11  399  1.6920   <0.001
+        Pearson residuals given the group effects.
     """
     told = why_no_overdispersion(fit)
     if told:
@@ -142,6 +150,14 @@ def check_zeros(fit: FittedModel) -> ZeroInflation:
     Raises:
         UnsupportedModelError: For other families than counts, a formula of the dispersion, or a posterior of
             weighted counts.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", um.load_dataset("grouseticks"), family="poisson")
+        >>> fit.check_zeros()
+               observed  expected   ratio  p_value
+        zeros       126  107.2889  1.1744    0.003
+        Against the rows' probabilities given the group effects.
     """
     if fit.family.response != "count":
         raise UnsupportedModelError(f"Zeros are counted of counts, and the family is {fit.family.name}.")

@@ -276,6 +276,23 @@ def influence(
         DataError: For an unknown grouping factor.
         UnsupportedModelError: With zero inflation or a formula of the dispersion.
         UnimixError: For a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> influence = fit.influence(by="Subject")
+        >>> influence.table.round(3).head(3)
+                  n  cooks_distance  covratio
+        Subject
+        308      10           0.382     1.121
+        309      10           0.327     1.121
+        310      10           0.147     1.121
+        >>> influence.dfbetas.round(2).head(3)
+                 Intercept  Days
+        Subject
+        308          -0.04  0.83
+        309          -0.28 -0.60
+        310          -0.29 -0.32
     """
     if refit:
         return _by_refits(fit, own_refitter(fit), by, n_jobs=n_jobs, progress=progress)

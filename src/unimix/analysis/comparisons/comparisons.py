@@ -179,6 +179,17 @@ def comparisons(
         OptionError: For predictors, levels or options that do not exist; all of them at once.
         DataError: For rows that cannot be predicted, or ratios of responses that are not positive.
         UnsupportedModelError: For the response of a model with zero inflation.
+
+    Example:
+        >>> import unimix as um
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = um.fit(formula, um.load_dataset("cbpp"), family="binomial")
+        >>> fit.comparisons("period")
+        variable  contrast  estimate  std_error   df  statistic  p_value    lower     upper
+        period    2 - 1      -0.1142    0.03528  Inf      -3.24    0.001  -0.1833  -0.04502
+        period    3 - 1      -0.1241    0.03551  Inf      -3.49   <0.001  -0.1937  -0.05447
+        period    4 - 1      -0.1497    0.03666  Inf      -4.08   <0.001  -0.2215  -0.07781
+        difference of the expected response, population level; 95% intervals, df normal
     """
     ci_level = interval_level(fit, ci_level)
     outer = [by] if isinstance(by, str) else list(by)

@@ -48,6 +48,14 @@ def to_marginaleffects(fit: FittedModel) -> Any:
         EngineNotInstalledError: If marginaleffects is missing.
         EngineBrokenError: If it, or polars, is of a version with which it does not run.
         UnsupportedModelError: With zero inflation.
+
+    Example:
+        >>> import unimix as um
+        >>> from marginaleffects import avg_comparisons
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> made = avg_comparisons(fit.to_marginaleffects(), variables="Days")
+        >>> made["estimate"].round(3).to_list(), made["std_error"].round(3).to_list()
+        ([10.467], [0.804])
     """
     pl, base, vault = _package()
     if "zero" in fit.parts:

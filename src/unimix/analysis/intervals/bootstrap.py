@@ -229,6 +229,23 @@ def bootstrap(
         OptionError: For wrong arguments.
         UnimixError: For a posterior, or a result that was loaded from JSON: ``um.refit(fit, data)`` first.
         FitError: If no refit succeeded.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> replicates = fit.bootstrap(50, parameters="fixed", seed=1)
+        >>> replicates
+        parametric bootstrap
+                   estimate     bias  std_error   n
+        Intercept  251.4051   2.3652     9.0044  50
+        Days        10.4673  -0.2529     0.8229  50
+        50 of 50 refits
+        >>> replicates.confint("normal")
+        95% parametric bootstrap (normal) intervals
+        parameter  estimate     lower     upper
+        Intercept  251.4051  231.3915  266.6883
+        Days        10.4673    9.1072   12.3331
+        50 of 50 refits
     """
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior needs no bootstrap: fit.confint() has its credible intervals.")

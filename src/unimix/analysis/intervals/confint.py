@@ -48,6 +48,23 @@ def confint(
     Raises:
         OptionError: For wrong arguments.
         UnsupportedModelError: If unimix has no criterion for the model (profile).
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.confint()
+        95% wald intervals
+        parameter                estimate     lower     upper
+        Intercept                251.4051  231.2332  271.5770
+        Days                      10.4673    8.8791   12.0555
+        sd(Intercept | Subject)   37.1238   25.9098   53.1913
+        sigma                     30.9912   27.7845   34.5680
+        >>> fit.confint("profile", parameters="random")
+        95% profile intervals
+        parameter                estimate    lower    upper
+        sd(Intercept | Subject)   37.1238  26.0071  52.9360
+        sigma                     30.9912  27.8139  34.5911
+        The profiles are of the ML criterion.
     """
     chosen = method_of(fit, method)
     if chosen == "credible":

@@ -70,6 +70,17 @@ def emmeans(
 
     Raises:
         OptionError: For unknown predictors or levels.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.emmeans("Sex", at={"age": 10})
+        Sex     estimate  std_error    df    lower    upper
+        Male     24.1844     0.4921  26.3  23.1733  25.1955
+        Female   22.1682     0.5935  26.3  20.9488  23.3876
+        emmean on the scale of the response
+        95% intervals, df satterthwaite
+        At age = 10
     """
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, kind, ci_level)
@@ -130,6 +141,23 @@ def slopes(
 
     Raises:
         OptionError: For unknown predictors, or a factor.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> slopes = fit.slopes("age", by="Sex")
+        >>> slopes
+        Sex     estimate  std_error    df   lower   upper
+        Male      0.7844    0.07750  79.0  0.6301  0.9386
+        Female    0.4795    0.09347  79.0  0.2935  0.6656
+        slope on the scale of the response
+        95% intervals, df satterthwaite
+        At age = 11 (mean)
+        >>> slopes.contrasts()
+        contrast       estimate  std_error    df  statistic  p_value    lower   upper  adjust
+        Male - Female    0.3048     0.1214  79.0       2.51    0.014  0.06315  0.5465  tukey
+        Differences on the scale of the response; 95% intervals, df satterthwaite; p values and intervals for all of
+        them at once (tukey).
     """
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, "link", ci_level)
@@ -220,6 +248,18 @@ def contrasts(
 
     Raises:
         OptionError: For unknown predictors, levels or methods.
+
+    Example:
+        >>> import unimix as um
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = um.fit(formula, um.load_dataset("cbpp"), family="binomial")
+        >>> fit.contrasts("period", "reference", kind="response")
+        contrast  odds_ratio  std_error   df  statistic  p_value    lower   upper  adjust
+        2 / 1         0.3707    0.11368  Inf      -3.24    0.004  0.17866  0.7692  mvt
+        3 / 1         0.3235    0.10566  Inf      -3.46    0.002  0.14865  0.7039  mvt
+        4 / 1         0.2059    0.08801  Inf      -3.70   <0.001  0.07444  0.5696  mvt
+        Odds ratios, tested on the scale of the logarithm; 95% intervals, df normal; p values and intervals for all
+        of them at once (mvt).
     """
     wanted = read_specs(specs, by)
     if wanted.method and method not in ("pairwise", wanted.method):

@@ -22,6 +22,16 @@ class Plots:
     Each draws with matplotlib and returns the Axes; nothing is shown on the screen by itself. Those of one panel take
     ``ax=``, Axes to draw into. ``draw=False`` draws nothing and returns what the picture shows as a data frame, for
     another plotting library; matplotlib is not needed then.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> data = fit.plot.caterpillar(draw=False)
+        >>> data[["level", "estimate", "lower", "upper"]].round(1).head(3)
+          level  estimate  lower  upper
+        0   309     -77.8  -96.4  -59.3
+        1   310     -63.1  -81.7  -44.5
+        2   335     -45.3  -63.9  -26.7
     """
 
     def __init__(self, fit: FittedModel) -> None:

@@ -62,6 +62,13 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     Raises:
         OptionError: For a number below 1.
         DataError: If the data are needed and absent, or not those that were fitted.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> draws = fit.draws(1000, seed=1)
+        >>> draws
+        1000 draws: beta (1000, 2), effects (1000, 18, 1), parameters (1000, 1)
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: a whole number of draws, 1 at least.")
@@ -138,6 +145,12 @@ def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> F
     Args:
         n: Number of replications; a sampler has no more than its draws.
         seed: Seed of the random numbers.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.posterior_predictive(100, seed=1).shape
+        (100, 180)
     """
     draws = coefficient_draws(fit, n, seed=seed)
     design = fit.design()

@@ -50,6 +50,17 @@ def loo(fit: FittedModel) -> Any:
 
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded from JSON.
+
+    Example:
+        >>> import unimix as um
+        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
+        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> loo = fit.loo()
+        >>> len(loo.pareto_k)
+        180
+        >>> bool(-895 < loo.elpd_loo < -875)
+        True
     """
     import arviz as az
 

@@ -81,6 +81,17 @@ def predict(
     Raises:
         DataError: For absent columns or unknown levels.
         OptionError: For a wrong argument.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.predict({"Days": 3, "Subject": "308"}).round(2)
+        array([323.59])
+        >>> fit.predict({"Days": [0, 9]}, level="population", interval="confidence")
+        estimate  std_error     lower     upper
+        251.4051     9.7467  231.2332  271.5770
+        345.6107     9.7467  325.4388  365.7826
+        95% confidence intervals of the mean, without group effects
     """
     chosen = included(fit, level)
     if new_levels not in NEW:

@@ -21,6 +21,14 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
 
     Raises:
         UnimixError: If the engine has no prior, or the result was loaded.
+
+    Example:
+        >>> import unimix as um
+        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
+        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> fit.prior_predictive(100, seed=1).shape
+        (100, 180)
     """
     return generative_model_of(fit).prior_predictive(n, seed)
 
@@ -30,5 +38,13 @@ def model_graph(fit: FittedModel) -> Any:
 
     Raises:
         UnimixError: If the engine has no such model, or the result was loaded.
+
+    Example:
+        >>> import unimix as um
+        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
+        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> type(fit.model_graph()).__name__
+        'Digraph'
     """
     return generative_model_of(fit).graph()

@@ -70,6 +70,12 @@ def simulate(
     Raises:
         OptionError: For a number below 1.
         UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.simulate(100, seed=1).shape
+        (100, 180)
     """
     check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:

@@ -178,6 +178,16 @@ def augment(
         DataError: For absent columns or unknown levels of new rows; for ``full`` of a loaded result without data.
         OptionError: For ``full`` with new rows.
         UnsupportedModelError: For ``full`` with zero inflation or a formula of the dispersion.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> fit.augment(sleep).round(2).head(3)
+           Reaction  Days Subject  .fitted  .resid  .fixed
+        0    249.56     0     308   292.19  -42.63  251.41
+        1    258.70     1     308   302.66  -43.95  261.87
+        2    250.80     2     308   313.12  -62.32  272.34
     """
     if newdata is None:
         return augment_rows(fit, full=full)

@@ -81,6 +81,23 @@ def effect_sizes(
         UnsupportedModelError: Where the kind has no meaning for the family.
         DataError: Without an intercept (standardized, partial), or without a two-level factor (d); ``C(x)`` is one.
         UnimixError: For the F tests of a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.effect_sizes()
+        term               estimate    lower    upper    sd_x    sd_y
+        Sex[T.Female]        0.1740  -0.3399   0.6879  0.4936  2.9286
+        age                  0.6017   0.4834   0.7200  2.2465  2.9286
+        Sex[T.Female]:age   -0.5846  -1.0481  -0.1211  5.6162  2.9286
+        Coefficients times the standard deviation of the column, over that of the response.
+        95% intervals.
+        >>> fit.effect_sizes("d")
+        contrast            estimate    lower    upper  difference
+        Sex: Female - Male   -1.0158  -1.7021  -0.3295     -2.3210
+        Differences over the root of all variances but the fixed effects' (Westfall, Kenny & Judd 2014).
+        The variances are taken as known.
+        95% intervals.
     """
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)

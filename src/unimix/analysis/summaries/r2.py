@@ -125,6 +125,19 @@ def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
 
     Raises:
         UnsupportedModelError: Where R2 has no accepted definition.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> r2 = fit.r2()
+        >>> round(r2.marginal, 3), round(r2.conditional, 3)
+        (0.28, 0.704)
+        >>> r2.components.round(3)
+                             variance  share
+        component
+        fixed                 908.953  0.280
+        Intercept | Subject  1378.179  0.424
+        distribution          960.457  0.296
     """
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
@@ -149,6 +162,14 @@ def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrela
     Raises:
         DataError: Without group effects.
         UnsupportedModelError: As for :meth:`r2`.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.icc()
+                    adjusted  unadjusted
+        all groups    0.5893      0.4244
+        Subject       0.5893      0.4244
     """
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)

@@ -31,6 +31,16 @@ def report(fit: FittedModel, style: Literal["apa"] = "apa") -> str:
 
     Raises:
         OptionError: For another style.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> print(fit.report())
+        A linear mixed model of Reaction was fitted by restricted maximum likelihood (REML) with unimix to 180 rows
+        in 18 levels of Subject: Reaction ~ Days + (1 | Subject). Fixed effects: Intercept: b = 251.41, 95% CI
+        [231.23, 271.58], t(22.8) = 25.79, p < .001; Days: b = 10.47, 95% CI [8.88, 12.06], t(161.0) = 13.02, p <
+        .001. Tests and intervals are by Satterthwaite's degrees of freedom. Random part: Subject: SD(Intercept) =
+        37.12; residual SD = 30.99. Software: unimix ...; pls (numpy ..., scipy ...).
     """
     if style != "apa":
         raise OptionError(f"style={style!r}: there is 'apa' only.")

@@ -47,6 +47,14 @@ def anova(
         OptionError: For another type.
         DataError: If a term is aliased with others, so that there is no such test.
         UnimixError: For a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.anova()
+        Type III F tests, Satterthwaite's degrees of freedom
+        term     sum_sq    mean_sq  num_df  den_df       F  p_value
+        Days  162702.65  162702.65       1   161.0  169.40   <0.001
     """
     chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(type)
     if chosen is None:

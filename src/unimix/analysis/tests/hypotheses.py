@@ -98,6 +98,15 @@ def hypotheses(
     Raises:
         OptionError: For hypotheses that cannot be read and unknown names; all of them at once.
         UnimixError: For a joint test of a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.hypotheses(["Days = 10", "Intercept / Days = 25"])
+        hypothesis             estimate  std_error     df  statistic  p_value    lower   upper
+        Days = 10                0.4673     0.8042  161.0       0.58    0.562  -1.1209  2.0555
+        Intercept / Days = 25   -0.9818     2.3555  174.9      -0.42    0.677  -5.6307  3.6671
+        Left minus right side; 95% intervals, df satterthwaite
     """
     ci_level = interval_level(fit, ci_level)
     inference = fixed_inference(fit)
