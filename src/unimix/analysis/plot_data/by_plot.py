@@ -12,10 +12,10 @@ import scipy
 from scipy import special
 
 from unimix.analysis.plot_data.regression_lines import picked_levels, response_label
+from unimix.analysis.prediction import prior
 from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.model import generative_model_of
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage
 
@@ -131,7 +131,7 @@ def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
 
 def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
     """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
-    return _predictive(fit, generative_model_of(fit).prior_predictive(n, seed))
+    return _predictive(fit, prior.prior_predictive(fit, n, seed=seed))
 
 
 def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unimix.analysis.plot_data import by_plot, regression_lines
-from unimix.fitted.model import generative_model_of, interval_level
+from unimix.analysis.prediction import prior
+from unimix.fitted.model import interval_level
 from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class Plots:
         Raises:
             UnimixError: If the engine has no such model.
         """
-        graph = generative_model_of(self._fit).graph()
+        graph = prior.model_graph(self._fit)
         if not draw:
             return str(graph.source)
         from unimix.plots.chains import draw_graph

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.fitted.model import FittedModel, generative_model_of
+from unimix.design.estimates import Generative
+from unimix.errors import UnimixError
+from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,7 +32,7 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
         >>> fit.prior_predictive(100, seed=1).shape
         (100, 180)
     """
-    return generative_model_of(fit).prior_predictive(n, seed)
+    return _generative_model(fit).prior_predictive(n, seed)
 
 
 def model_graph(fit: FittedModel) -> Any:
@@ -47,4 +49,20 @@ def model_graph(fit: FittedModel) -> Any:
         >>> type(fit.model_graph()).__name__
         'Digraph'
     """
-    return generative_model_of(fit).graph()
+    return _generative_model(fit).graph()
+
+
+def _generative_model(fit: FittedModel) -> Generative:
+    """The engine's model as something to draw from.
+
+    Raises:
+        UnimixError: If the engine has no such model, or the result was loaded.
+    """
+    if fit._unsaved.generative is None:
+        why = (
+            "the result was loaded, which keeps no model"
+            if fit.status.n_draws
+            else f"{fit.engine.backend} has no prior; use backend='pymc'"
+        )
+        raise UnimixError(f"There is no model to draw from: {why}.")
+    return fit._unsaved.generative
