@@ -1,4 +1,4 @@
-"""A certificate: whether an engine's numbers are those of the model, at its optimum, and of the kind they say."""
+"""The certificate: whether an engine's numbers are those of the model, at its optimum, and of the kind it claims."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ Word = Literal[
 
 
 class Check(Part):
-    """One thing that was looked at.
+    """One check of a certificate.
 
     Attributes:
-        name: same model, optimum, boundary, standard errors, degrees of freedom, group effects, sampling, prior.
-        passed: True, False, or None where it says nothing for or against.
+        name: Name of the check: rows, arithmetic, same model, optimum, boundary, independent terms, standard errors,
+            degrees of freedom, group effects, or sampling and prior.
+        passed: Whether the check passed; None if it is neither for nor against the result.
         said: The finding in words.
-        numbers: The figures behind it.
+        numbers: The numbers behind the finding, by name.
     """
 
     name: str
@@ -39,20 +40,21 @@ class Check(Part):
 
 
 class Certificate(Printed, Part):
-    """What :meth:`unimix.FitResult.certificate` returns.
+    """The certificate of a result, as :meth:`unimix.FitResult.certificate` returns it.
 
     Attributes:
-        backend: Whose result.
-        formula: As given.
-        criterion: REML, ML, Laplace ...
+        backend: Name of the backend that fitted the model.
+        formula: Formula as the user wrote it.
+        criterion: Criterion that was maximised: REML, ML, Laplace ...
         verdict: certified; certified at the boundary; wrong inference (right estimates, but standard errors or degrees
             of freedom that are not what they are called); not at the optimum; a different model; or not checkable.
-        sentence: The verdict for people.
-        checks: What it rests on.
-        gap: Log-likelihood between the engine's parameters and the best known ones; NaN where there is none.
-        best_log_likelihood: At the best known parameters, by unimix's own criterion.
-        best_fixed: Fixed effects there, by term.
-        best_sd: Standard deviations of the group effects there, by ``term | group``, and the residual's.
+        sentence: The verdict in one or two sentences.
+        checks: The checks that the verdict rests on.
+        gap: Difference in log-likelihood between the best known parameters and the engine's; NaN if it is unknown.
+        best_log_likelihood: Log-likelihood at the best known parameters, by unimix's own criterion.
+        best_fixed: Fixed effects at the best known parameters, by term.
+        best_sd: Standard deviations at the best known parameters: those of the group effects by ``term | group``, and
+            that of the residual.
     """
 
     backend: str
@@ -68,22 +70,25 @@ class Certificate(Printed, Part):
 
     @property
     def certified(self) -> bool:
-        """Whether the numbers can be relied on."""
+        """Whether the verdict is ``certified`` or ``certified at the boundary``."""
         return self.verdict in ("certified", "certified at the boundary")
 
     @property
     def faults(self) -> tuple[Check, ...]:
-        """Checks that failed."""
+        """The checks that failed."""
         return tuple(c for c in self.checks if c.passed is False)
 
     def check(self, name: str) -> Check:
         """One check by its name.
 
+        Args:
+            name: Name of the check, such as ``"optimum"``.
+
         Raises:
-            KeyError: If it was not made.
+            KeyError: If the certificate has no such check.
         """
-        found = {c.name: c for c in self.checks}
-        return found[name]
+        by_name = {c.name: c for c in self.checks}
+        return by_name[name]
 
     @property
     def table(self) -> pd.DataFrame:

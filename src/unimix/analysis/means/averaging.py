@@ -116,14 +116,14 @@ def checked_labels(names: Sequence[str]) -> None:
 
 def held(average_: Average, grid: Grid, at: Mapping[str, Any] | None) -> str:
     """Where the predictors stand that do not tell the means apart, in words."""
-    told = []
+    values = []
     for name in grid.frame.columns:
         if name in average_.levels or name in average_.over or name == "unimix":
             continue
         value = grid.frame[name].iloc[0]
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-        told.append(f"{name} = {shown}{'' if name in (at or {}) else ' (mean)'}")
-    parts = [f"at {listing(told)}"] if told else []
+        values.append(f"{name} = {shown}{'' if name in (at or {}) else ' (mean)'}")
+    parts = [f"at {listing(values)}"] if values else []
     if average_.over:
         parts.append(f"averaged over {listing(average_.over)} with {SHARES[average_.weights]}")
     text = "; ".join(parts)
@@ -141,8 +141,8 @@ SHARES = {
 def interaction_note(average_: Average, partners: set[str], at: Mapping[str, Any] | None) -> str:
     """A warning where means hide an interaction, in words; empty if they do not."""
     hidden = [n for n in average_.over if n in partners]
-    told = [*average_.levels, *average_.over, *(at or {})]
-    still = [n for n in partners if n not in told]
+    named = [*average_.levels, *average_.over, *(at or {})]
+    still = [n for n in partners if n not in named]
     if not hidden and not still:
         return ""
     said = [f"{listing(hidden)} (averaged over)"] if hidden else []

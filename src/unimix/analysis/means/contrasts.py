@@ -38,32 +38,32 @@ def adjustment(adjust: str | None, method: str) -> str:
     return chosen
 
 
-def contrast_table(found: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
+def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
     """Estimates, tests and intervals of contrasts, for all of them at once.
 
     Args:
-        found: The contrasts.
+        functions: The contrasts.
         shift: What is added to each, shape (m,).
         adjust: One of :data:`unimix.stats.multiplicity.METHODS`.
         family: Number of means.
         level: Probability of the intervals.
     """
     moved = Functions(
-        found.weights,
-        found.estimate + shift,
-        found.covariance,
-        found.df,
-        None if found.draws is None else found.draws + shift,
+        functions.weights,
+        functions.estimate + shift,
+        functions.covariance,
+        functions.df,
+        None if functions.draws is None else functions.draws + shift,
     )
     made = moved.table(level)
     if "statistic" not in made:
         return made
-    sd = np.where(found.std_error > 0, found.std_error, 1.0)
-    correlation = found.covariance / np.outer(sd, sd)
-    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), found.df, correlation, family)
+    sd = np.where(functions.std_error > 0, functions.std_error, 1.0)
+    correlation = functions.covariance / np.outer(sd, sd)
+    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), functions.df, correlation, family)
     if adjust != "none":
         joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
-        reach = _critical_values(joint, level, found.df, correlation, family)
+        reach = _critical_values(joint, level, functions.df, correlation, family)
         made["lower"] = made["estimate"] - reach * made["std_error"]
         made["upper"] = made["estimate"] + reach * made["std_error"]
     return made

@@ -143,15 +143,15 @@ class MarginalMeans(TableResult):
     def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
         """What a reader of contrasts must know."""
         if ratios:
-            told = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
+            what = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
         else:
-            told = f"Differences on the scale of the {self._scale}"
+            what = f"Differences on the scale of the {self._scale}"
         several = "" if adjust == "none" else f"; p values and intervals for all of them at once ({adjust})"
         if adjust in WITHOUT_INTERVALS:
             several = f"; p values for all of them at once ({adjust}), intervals by Bonferroni"
         posterior = self._inference.posterior is not None
         df = "" if posterior else f", df {self._inference.method}"
-        return [f"{told}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
+        return [f"{what}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
 
     def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
         """Contrasts of some of the means, and what is added to each."""
@@ -165,8 +165,8 @@ class MarginalMeans(TableResult):
         drawn = None if draws is None else mean_of(self.family, draws @ own.T + offset) @ turn.T
         estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
-        found = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
-        return found, np.zeros(len(turn))
+        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
+        return functions, np.zeros(len(turn))
 
     def hypotheses(
         self,
@@ -205,10 +205,10 @@ class MarginalMeans(TableResult):
     @property
     def notes(self) -> tuple[str, ...]:
         """How the means were made."""
-        told = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
-        told += [self.held] if self.held else []
-        told += ["Rows without numbers cannot be estimated: the data do not tell them."] if self.lost.any() else []
-        return (*told, *self.warned)
+        notes = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
+        notes += [self.held] if self.held else []
+        notes += ["Rows without numbers cannot be estimated: the data do not tell them."] if self.lost.any() else []
+        return (*notes, *self.warned)
 
     def plot(self, *, columns: int = 3, title: str = "") -> Any:
         """Draw the means, or slopes, with their intervals: the first factor along the axis, the second in colours.

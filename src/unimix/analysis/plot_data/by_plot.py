@@ -66,21 +66,26 @@ def shrinkage(fit: FittedModel, group: str | None, terms: tuple[str, ...]) -> pd
     Raises:
         OptionError: For a coefficient that no level has.
     """
-    found = level_estimates(fit, group)
-    known = [n for j, n in enumerate(found.columns.names) if found.no.own[:, j].any()]
-    names = list(terms) or [found.columns.names[j] for j in found.varying][:2] or known[:1]
+    estimates = level_estimates(fit, group)
+    known = [n for j, n in enumerate(estimates.columns.names) if estimates.no.own[:, j].any()]
+    names = list(terms) or [estimates.columns.names[j] for j in estimates.varying][:2] or known[:1]
     if len(names) > 2:
         raise OptionError(f"shrinkage shows one or two coefficients; {len(names)} were named.")
     for name in names:
         if name not in known:
             raise OptionError(
-                f"{name!r} is not a coefficient of {found.group}'s levels.{did_you_mean(name, known)} Known: "
+                f"{name!r} is not a coefficient of {estimates.group}'s levels.{did_you_mean(name, known)} Known: "
                 f"{listing(known)}."
             )
-    values = {"no": found.no.estimate, "partial": found.partial, "centre": found.centre, "complete": found.complete}
-    at = [found.columns.names.index(n) for n in names]
+    values = {
+        "no": estimates.no.estimate,
+        "partial": estimates.partial,
+        "centre": estimates.centre,
+        "complete": estimates.complete,
+    }
+    at = [estimates.columns.names.index(n) for n in names]
     columns = {(kind, n): v[:, j] for kind, v in values.items() for n, j in zip(names, at, strict=True)}
-    return pd.DataFrame(columns, index=pd.Index(list(found.levels), name=found.group))
+    return pd.DataFrame(columns, index=pd.Index(list(estimates.levels), name=estimates.group))
 
 
 def ridge(
@@ -91,34 +96,36 @@ def ridge(
     Raises:
         OptionError: For a coefficient that no level has.
     """
-    found = level_estimates(fit, group)
-    names = found.columns.names
-    first = found.varying[0] if found.varying else int(np.flatnonzero(found.no.own.any(axis=0))[0])
+    estimates = level_estimates(fit, group)
+    names = estimates.columns.names
+    first = estimates.varying[0] if estimates.varying else int(np.flatnonzero(estimates.no.own.any(axis=0))[0])
     if term is not None and term not in names:
         raise OptionError(
             f"{term!r} is not a coefficient of this model.{did_you_mean(term, names)} Known: {listing(names)}."
         )
     at = first if term is None else names.index(term)
-    own = found.no.own[:, at]
+    own = estimates.no.own[:, at]
     if not own.any():
-        raise OptionError(f"{names[at]!r} is constant within every level of {found.group}: choose another coefficient.")
-    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=seed), found.parts, found.no.turned)[:, :, at]
+        raise OptionError(
+            f"{names[at]!r} is constant within every level of {estimates.group}: choose another coefficient."
+        )
+    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=seed), estimates.parts, estimates.no.turned)[:, :, at]
     parts = []
-    shown = [i for i in picked_levels(found, levels) if own[i]]
+    shown = [i for i in picked_levels(estimates, levels) if own[i]]
     for level in sorted(shown, key=lambda i: float(drawn[:, i].mean())):
         values = drawn[:, level]
         if np.ptp(values) == 0:
-            raise DataError(f"{names[at]} has no uncertainty in {found.group} {found.levels[level]}.")
+            raise DataError(f"{names[at]} has no uncertainty in {estimates.group} {estimates.levels[level]}.")
         x, density = _density(values)
         parts.append(
-            pd.DataFrame({"level": found.levels[level], "x": x, "density": density, "mean": float(values.mean())})
+            pd.DataFrame({"level": estimates.levels[level], "x": x, "density": density, "mean": float(values.mean())})
         )
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         "term": names[at],
-        "group": found.group,
-        "centre": float(found.centre[own, at].mean()),
-        "n_levels": len(found.levels),
+        "group": estimates.group,
+        "centre": float(estimates.centre[own, at].mean()),
+        "n_levels": len(estimates.levels),
     }
     return frame
 
@@ -252,11 +259,11 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
 
 def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
     """Columns chain, draw and one per parameter, called ``sd(g)[x]``."""
-    found = fit.posterior.posterior[names]
+    draws = fit.posterior.posterior[names]
     columns: dict[str, Any] = {}
-    shape = (found.sizes["chain"], found.sizes["draw"])
+    shape = (draws.sizes["chain"], draws.sizes["draw"])
     for name in names:
-        values = found[name].transpose("chain", "draw", ...)
+        values = draws[name].transpose("chain", "draw", ...)
         inner = [values.coords[d].to_numpy() for d in values.dims[2:]]
         flat = np.asarray(values.values).reshape(shape[0] * shape[1], -1)
         for column, label in zip(flat.T, _labels(inner), strict=True):

@@ -45,10 +45,10 @@ class Plots:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            told, picture = f"There is no fit.plot.{name}", name.removesuffix("_data")
+            message, picture = f"There is no fit.plot.{name}", name.removesuffix("_data")
             if picture != name and hasattr(Plots, picture):
-                told += f"; fit.plot.{picture}(draw=False) returns what the picture shows"
-            raise AttributeError(told, name=name, obj=self)
+                message += f"; fit.plot.{picture}(draw=False) returns what the picture shows"
+            raise AttributeError(message, name=name, obj=self)
 
     # -- data and lines -------------------------------------------------------------------------
 
@@ -370,8 +370,8 @@ class Plots:
         return draw_graph(graph, ax=ax, title=self._fit.formula)
 
 
-def _some(found: pd.DataFrame) -> str:
-    shown, total = found["level"].nunique(), int(found.attrs["n_levels"])
+def _some(data: pd.DataFrame) -> str:
+    shown, total = data["level"].nunique(), int(data.attrs["n_levels"])
     return f" ({shown} of {total} levels)" if shown < total else ""
 
 
@@ -381,11 +381,11 @@ def _flat(others: Sequence[FittedModel | Sequence[FittedModel]]) -> list[FittedM
 
 def _labelled(fits: list[FittedModel]) -> list[tuple[str, FittedModel]]:
     """Results under their backends' names, numbered where one occurs twice."""
-    found: list[tuple[str, FittedModel]] = []
+    labelled: list[tuple[str, FittedModel]] = []
     for fit in fits:
-        count = sum(f.engine.backend == fit.engine.backend for _, f in found)
-        found.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
-    return found
+        count = sum(f.engine.backend == fit.engine.backend for _, f in labelled)
+        labelled.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
+    return labelled
 
 
 __all__ = ["Plots"]

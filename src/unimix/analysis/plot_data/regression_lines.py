@@ -131,23 +131,23 @@ def group_lines(
     """
     checked_level(ci_level)
     design = fit.design()
-    found = level_estimates(fit, group)
+    estimates = level_estimates(fit, group)
     checked_others(fit, others)
-    name = chosen_predictor(fit, design, found.group, x)
-    shown = picked_levels(found, levels)
+    name = chosen_predictor(fit, design, estimates.group, x)
+    shown = picked_levels(estimates, levels)
     draws = coefficient_draws(fit, max(n_draws, 1000), seed=seed)
-    parts = [_observed(design, found, name, shown)]
+    parts = [_observed(design, estimates, name, shown)]
     for level in shown:
-        grid = _grid(fit, design, np.flatnonzero(found.codes == level), level, name, at)
-        parts.append(_lines(fit, found, grid, draws, n_draws, ci_level))
+        grid = _grid(fit, design, np.flatnonzero(estimates.codes == level), level, name, at)
+        parts.append(_lines(fit, estimates, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
-            eta = _partial(other, found, grid, found.levels[level])
-            parts.append(_frame(found.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
+            eta = _partial(other, estimates, grid, estimates.levels[level])
+            parts.append(_frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         **_attributes(fit, design, name),
-        "group": found.group,
-        "n_levels": len(found.levels),
+        "group": estimates.group,
+        "n_levels": len(estimates.levels),
         "engine": fit.engine.backend,
     }
     return frame
@@ -232,8 +232,8 @@ def _attributes(fit: FittedModel, design: Design, name: str) -> dict[Hashable, A
 
 def response_label(fit: FittedModel) -> str:
     """Name of the response on an axis."""
-    told = fit.model.response.replace("`", "")
-    return f"share of successes, {told}" if told.startswith("cbind(") else told
+    response = fit.model.response.replace("`", "")
+    return f"share of successes, {response}" if response.startswith("cbind(") else response
 
 
 def _observed_x(design: Design, name: str) -> list[Any]:
@@ -243,9 +243,9 @@ def _observed_x(design: Design, name: str) -> list[Any]:
     return list(as_numbers(column).tolist())
 
 
-def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
-    labels = [found.levels[c] for c in found.codes]
-    return _frame(labels, _observed_x(design, name), "data", design.y)[np.isin(found.codes, shown)]
+def _observed(design: Design, estimates: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
+    labels = [estimates.levels[c] for c in estimates.codes]
+    return _frame(labels, _observed_x(design, name), "data", design.y)[np.isin(estimates.codes, shown)]
 
 
 def _grid(
@@ -294,40 +294,40 @@ def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any
 
 
 def _lines(
-    fit: FittedModel, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
+    fit: FittedModel, estimates: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
 ) -> pd.DataFrame:
-    z = [grid.rows.z[part.block] for part in found.parts]
-    columns = new_columns(found.columns, grid.rows.x, z)
+    z = [grid.rows.z[part.block] for part in estimates.parts]
+    columns = new_columns(estimates.columns, grid.rows.x, z)
     level, offset = grid.level, grid.rows.offset
 
     def response(eta: FloatArray) -> FloatArray:
         return mean_of(fit.family, eta + offset)
 
     every = draws.beta @ grid.rows.x.T
-    for part, values in zip(found.parts, z, strict=True):
+    for part, values in zip(estimates.parts, z, strict=True):
         every = every + draws.effects[part.block][:, part.codes[level]] @ values.T
     every = response(every)
     tail = 0.5 - ci_level / 2
     lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
-    partial = _partial(fit, found, grid, found.levels[level])
+    partial = _partial(fit, estimates, grid, estimates.levels[level])
     parts = [
-        _frame(found.levels[level], grid.x, "complete", response(grid.rows.x @ found.complete_beta)),
-        _frame(found.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
+        _frame(estimates.levels[level], grid.x, "complete", response(grid.rows.x @ estimates.complete_beta)),
+        _frame(estimates.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
     ]
     codes = np.full(len(grid.x), level)
-    if level not in found.no.why and follow(columns, found.no, codes).all():
-        alone = response(columns @ np.nan_to_num(found.no.estimate[level]))
-        parts.append(_frame(found.levels[level], grid.x, "no", alone))
+    if level not in estimates.no.why and follow(columns, estimates.no, codes).all():
+        alone = response(columns @ np.nan_to_num(estimates.no.estimate[level]))
+        parts.append(_frame(estimates.levels[level], grid.x, "no", alone))
     picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
-    parts += [_frame(found.levels[level], grid.x, "draw", every[s], draw=s) for s in picked]
+    parts += [_frame(estimates.levels[level], grid.x, "draw", every[s], draw=s) for s in picked]
     return pd.concat(parts, ignore_index=True)
 
 
-def _partial(fit: FittedModel, found: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
+def _partial(fit: FittedModel, estimates: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
     """Linear predictor of a level's line by a result of the same design."""
     eta = grid.rows.x @ fit.fixed.estimate + grid.rows.offset
-    level = found.levels.index(label)
-    for part in found.parts:
+    level = estimates.levels.index(label)
+    for part in estimates.parts:
         eta = eta + grid.rows.z[part.block] @ np.asarray(fit.random[part.block].modes)[part.codes[level]]
     return np.asarray(eta)
 

@@ -107,17 +107,17 @@ def dispersion_of(fit: FittedModel) -> FloatArray:
 
 
 def _posterior(fit: FittedModel, n: int) -> Draws:
-    found = fit.posterior.posterior
-    total = found.sizes["chain"] * found.sizes["draw"]
+    draws = fit.posterior.posterior
+    total = draws.sizes["chain"] * draws.sizes["draw"]
     picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 
     def values(name: str) -> FloatArray:
-        array = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
+        array = np.asarray(draws[name].transpose("chain", "draw", ...).values, dtype=np.float64)
         return array.reshape(total, *array.shape[2:])[picked]
 
     effects, covariances = [], []
     for block, label in zip(fit.random, block_labels(fit.random), strict=True):
-        if f"effects({label})" not in found:
+        if f"effects({label})" not in draws:
             raise UnsupportedModelError(
                 f"The draws of the effects of {block.group} were too many to keep. Fit with fewer, "
                 "options={'draws': 250}."
@@ -126,7 +126,7 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
         sd = values(f"sd({label})")
         cor = values(f"cor({label})") if len(block.terms) > 1 else np.ones((len(sd), 1, 1))
         covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
-    names = [name for name in fit.family.parameters if name in found]
+    names = [name for name in fit.family.parameters if name in draws]
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))
     beta = values("fixed") if len(fit.fixed.terms) else np.empty((len(picked), 0))
     return Draws(beta, tuple(effects), tuple(covariances), parameters)

@@ -51,8 +51,8 @@ def variance_and_df(
 
     def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
         joint = conditional(design, fit.rows.linear_predictor, covariances, np.array([sigma]), beta_cov)
-        found = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
-        return found if residual is None else found + sigma**2 / residual
+        variances = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
+        return variances if residual is None else variances + sigma**2 / residual
 
     own = [np.asarray(b.covariance) for b in fit.random]
     inference = fixed_inference(fit)

@@ -105,9 +105,9 @@ def predict_interval(
         if chosen[k] and (at.codes[k] < 0).any()
     }
     if strange and new_levels == "error":
-        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
         raise DataError(
-            f"The new data have levels that were not fitted ({told}): new_levels='sample' integrates their effects "
+            f"The new data have levels that were not fitted ({unknown}): new_levels='sample' integrates their effects "
             "out, new_levels='population' sets them to zero."
         )
     prediction = interval == "prediction"
@@ -148,9 +148,9 @@ def _precision(
     if fit.family.name not in ("gaussian", "binomial"):
         return None, None
     frame = one_row(data)
-    found = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
-    found = fit.model.encoding.weights(frame) if found is None else found
-    kept = None if found is None else found[at.rows.complete]
+    trials = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
+    trials = fit.model.encoding.weights(frame) if trials is None else trials
+    kept = None if trials is None else trials[at.rows.complete]
     if fit.family.name == "gaussian":
         return kept, None
     return None, np.ones(int(at.rows.complete.sum())) if kept is None else kept

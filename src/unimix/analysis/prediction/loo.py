@@ -27,7 +27,7 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
     chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
     draws = coefficient_draws(fit, chains * count)
     design = fit.design()
-    found = np.empty((len(draws), design.n))
+    values = np.empty((len(draws), design.n))
     step = max(1, 20_000_000 // design.n)
     for begin in range(0, len(draws), step):
         part = slice(begin, begin + step)
@@ -38,8 +38,8 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
             draws.parameters[part],
         )
         for s, eta in enumerate(linear_predictors(design, own)):
-            found[begin + s] = row_log_likelihood(design, own.parameters[s], eta).value
-    return found.reshape(chains, count, design.n)
+            values[begin + s] = row_log_likelihood(design, own.parameters[s], eta).value
+    return values.reshape(chains, count, design.n)
 
 
 def loo(fit: FittedModel) -> Any:
@@ -65,10 +65,10 @@ def loo(fit: FittedModel) -> Any:
     import arviz as az
 
     values = pointwise_log_likelihood(fit)
-    found = az.from_dict(log_likelihood={"y": values})
+    data = az.from_dict(log_likelihood={"y": values})
     draws = fit.posterior.posterior
     # For the relative efficiency of the draws; a correlation of an effect with itself has none.
-    found.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
+    data.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large Pareto k, which the result holds and the caller reports
-        return az.loo(found, pointwise=True)
+        return az.loo(data, pointwise=True)

@@ -117,7 +117,7 @@ def predict(
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
         return eta if kind == "link" else mean(fit.family, fit.rows, eta)
     zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
-    found = predict_rows(
+    prediction = predict_rows(
         fit.model.encoding,
         fit.fixed.estimate,
         fit.random,
@@ -127,12 +127,12 @@ def predict(
         zero=zero,
         aliased=fit.model.aliased,
     )
-    return found.eta if kind == "link" else mean_of(fit.family, found.eta) * found.share
+    return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
     """What the intervals are of."""
     centre = "a new response" if interval == "prediction" else "the linear predictor" if kind == "link" else "the mean"
     groups = {"group": "with the group effects", "population": "without group effects"}
-    told = groups[level] if isinstance(level, str) else f"with the effects of {listing(level) or 'no group'}"
-    return f"{100 * ci_level:g}% {interval} intervals of {centre}, {told}"
+    which = groups[level] if isinstance(level, str) else f"with the effects of {listing(level) or 'no group'}"
+    return f"{100 * ci_level:g}% {interval} intervals of {centre}, {which}"

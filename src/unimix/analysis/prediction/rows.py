@@ -75,14 +75,14 @@ def predict_rows(
             modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
             values = values + np.einsum("nq,nq->n", z, modes[codes])
     if strange:
-        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
         raise DataError(
-            f"The new data have levels that were not fitted ({told}). Their effects are unknown: "
+            f"The new data have levels that were not fitted ({unknown}). Their effects are unknown: "
             "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
         )
-    found = np.full(len(rows.complete), np.nan)
-    found[rows.complete] = values
+    eta = np.full(len(rows.complete), np.nan)
+    eta[rows.complete] = values
     share = np.ones(len(rows.complete))
     if zero is not None and rows.zero is not None:
         share[rows.complete] = expit(-(rows.zero @ zero))
-    return Prediction(found, share)
+    return Prediction(eta, share)

@@ -70,7 +70,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     design, rows = fit.design(), fit.rows
     weights = rows.trials if rows.trials is not None else rows.weights
     pearson = fit.residuals("pearson")
-    found = {
+    columns = {
         ".eta": np.array(rows.linear_predictor),
         ".mu": np.array(fit.fitted),
         ".offset": np.zeros(design.n) if design.offset is None else np.array(design.offset),
@@ -80,7 +80,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     family = fit.family
     deviance = unit_deviance(family, fit.dispersion_parameters, rows.observed, fit.fitted)
     if (fit.random and not family.is_linear) or deviance is None:
-        return found
+        return columns
     at = conditional_at(fit, design)
     if not family.is_linear:
         expected = row_log_likelihood(design, fit.dispersion_parameters, rows.linear_predictor).expected
@@ -93,10 +93,10 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
         dispersion = float(np.sum(pearson**2) / left) if left > 0 else np.nan
     else:
         dispersion = 1.0
-    found[".hat"] = hat
-    found[".std.resid"] = standardized(fit.residuals("deviance"), hat, dispersion)
-    found[".cooksd"] = cooks_distance(pearson, hat, dispersion, design.p)
-    return found
+    columns[".hat"] = hat
+    columns[".std.resid"] = standardized(fit.residuals("deviance"), hat, dispersion)
+    columns[".cooksd"] = cooks_distance(pearson, hat, dispersion, design.p)
+    return columns
 
 
 def augment_data(
@@ -117,10 +117,10 @@ def augment_data(
     table = to_pandas(data)
     observed = fit.model.encoding.response(data)
     if _is_fitted_to(fit, table, observed):
-        found = augment_rows(with_data(fit, data) if full and not has_design(fit) else fit, full=full)
-        for column in found.columns[1:]:
+        rows = augment_rows(with_data(fit, data) if full and not has_design(fit) else fit, full=full)
+        for column in rows.columns[1:]:
             values = np.full(len(table), np.nan)
-            values[_places(fit)] = found[column]
+            values[_places(fit)] = rows[column]
             table[column] = values
         return table
     if full:

@@ -123,8 +123,8 @@ def _standardized(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tupl
     real = fit.family.response == "real" and fit.family.link == "identity"
     sd_x = weighted_sd(design.x, weights)
     sd_y = float(weighted_sd(fit.rows.observed, weights)) if real else 1.0
-    told = "times the standard deviation of the column" + (", over that of the response" if real else "")
-    note = f"Coefficients {told}."
+    unit = "times the standard deviation of the column" + (", over that of the response" if real else "")
+    note = f"Coefficients {unit}."
     if not real:
         note += " The response is on the scale of the link and is not standardized."
     return _scaled(fit, ci_level, sd_x, np.full(design.p, sd_y)), (note,)
@@ -223,8 +223,8 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
         )
     divisor = np.asarray(1.0)
     if real:
-        found = variances(fit, "A standardized difference")
-        divisor = np.sqrt(found.all_random + found.residual)
+        parts = variances(fit, "A standardized difference")
+        divisor = np.sqrt(parts.all_random + parts.residual)
     elif family.link == "logit":
         divisor = np.asarray(1 / LOGISTIC)
     inference, rows = fixed_inference(fit), {}

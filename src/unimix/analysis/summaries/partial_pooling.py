@@ -263,8 +263,8 @@ def _error_sd(at: Conditional, design: Design, parts: Sequence[LevelPart], turne
     z, codes = _elsewhere(design, len(weights))
     for part in parts:
         z[part.block], codes[part.block] = weights @ part.map, part.codes[level]
-    found = predictor_variance(at, weights[:, : design.p], z, codes)
-    return np.sqrt(np.maximum(found, 0.0)).reshape(levels, k)
+    variance = predictor_variance(at, weights[:, : design.p], z, codes)
+    return np.sqrt(np.maximum(variance, 0.0)).reshape(levels, k)
 
 
 def _elsewhere(design: Design, n: int) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
@@ -287,7 +287,7 @@ def _reliability(fit: FittedModel, design: Design, parts: Sequence[LevelPart], k
     """1 - Var(b | y, beta) / Var(b) per level and column, 0 where there is no variance, shape (L, k)."""
     known = replace(conditional_at(fit, design), beta_cov=np.zeros((design.p, design.p)))
     own = [part for part in parts if part.own]
-    found = np.zeros((levels, k))
+    reliability = np.zeros((levels, k))
     for j in range(k):
         spread = sum(float(p.map[j] @ np.asarray(fit.random[p.block].covariance) @ p.map[j]) for p in own)
         if spread <= 0:
@@ -299,8 +299,8 @@ def _reliability(fit: FittedModel, design: Design, parts: Sequence[LevelPart], k
             if b.group == design.blocks[own[0].block].group:
                 codes[block] = np.arange(levels)
         left = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
-        found[:, j] = 1.0 - left / spread
-    return found
+        reliability[:, j] = 1.0 - left / spread
+    return reliability
 
 
 def icc(fit: FittedModel) -> dict[str, float]:

@@ -177,22 +177,22 @@ def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrela
         raise DataError(
             f"{fit.model.reading} has no group effects and hence no intraclass correlation: add (1 | g) to the formula."
         )
-    found = variances(fit, "The intraclass correlation")
-    left = found.all_random + found.residual
+    parts = variances(fit, "The intraclass correlation")
+    left = parts.all_random + parts.residual
     rows = {
-        "all groups": {"adjusted": found.all_random / left, "unadjusted": found.all_random / found.total},
-        **{g: {"adjusted": v, "unadjusted": v * left / found.total} for g, v in found.groups.items()},
+        "all groups": {"adjusted": parts.all_random / left, "unadjusted": parts.all_random / parts.total},
+        **{g: {"adjusted": v, "unadjusted": v * left / parts.total} for g, v in parts.groups.items()},
     }
     table = pd.DataFrame(
         {
-            name: {k: v for c, values in row.items() for k, v in _told(c, values, ci_level).items()}
+            name: {k: v for c, values in row.items() for k, v in _summarised(c, values, ci_level).items()}
             for name, row in rows.items()
         }
     ).T
-    return IntraclassCorrelation(table, found.notes)
+    return IntraclassCorrelation(table, parts.notes)
 
 
-def _told(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
+def _summarised(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
     """A number, or the mean of draws with the ends of its interval."""
     if not values.ndim:
         return {name: float(values)}
@@ -202,31 +202,33 @@ def _told(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
     return {name: float(values.mean()), f"{prefix}lower": float(lower), f"{prefix}upper": float(upper)}
 
 
-def _components(found: Variances) -> pd.DataFrame:
-    parts = {"fixed": found.fixed, **dict(zip(found.blocks, found.random, strict=True))}
-    if len(found.random) > 1:
-        parts["random (total)"] = found.all_random
-    if np.any(found.dispersion > 0):
-        parts["dispersion"] = found.dispersion
-    parts["distribution"] = found.distribution
-    rows = {k: {"variance": float(np.mean(v)), "share": float(np.mean(v / found.total))} for k, v in parts.items()}
+def _components(variances: Variances) -> pd.DataFrame:
+    parts = {"fixed": variances.fixed, **dict(zip(variances.blocks, variances.random, strict=True))}
+    if len(variances.random) > 1:
+        parts["random (total)"] = variances.all_random
+    if np.any(variances.dispersion > 0):
+        parts["dispersion"] = variances.dispersion
+    parts["distribution"] = variances.distribution
+    rows = {k: {"variance": float(np.mean(v)), "share": float(np.mean(v / variances.total))} for k, v in parts.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("component")
 
 
 def _measures(rows: dict[str, tuple[FloatArray, str]], ci_level: float) -> pd.DataFrame:
-    made = {name: {**_told("value", values, ci_level), "method": method} for name, (values, method) in rows.items()}
+    made = {
+        name: {**_summarised("value", values, ci_level), "method": method} for name, (values, method) in rows.items()
+    }
     return pd.DataFrame.from_dict(made, orient="index").rename_axis("measure")
 
 
-def _nakagawa(found: Variances) -> RSquared:
-    return RSquared(_measures(_nakagawa_rows(found, ""), 0.95), _components(found), found.notes)
+def _nakagawa(variances: Variances) -> RSquared:
+    return RSquared(_measures(_nakagawa_rows(variances, ""), 0.95), _components(variances), variances.notes)
 
 
-def _nakagawa_rows(found: Variances, suffix: str) -> dict[str, tuple[FloatArray, str]]:
-    told = "Nakagawa & Schielzeth 2013"
+def _nakagawa_rows(variances: Variances, suffix: str) -> dict[str, tuple[FloatArray, str]]:
+    source = "Nakagawa & Schielzeth 2013"
     return {
-        f"marginal{suffix}": (np.asarray(found.fixed / found.total), told),
-        f"conditional{suffix}": (np.asarray((found.fixed + found.all_random) / found.total), told),
+        f"marginal{suffix}": (np.asarray(variances.fixed / variances.total), source),
+        f"conditional{suffix}": (np.asarray((variances.fixed + variances.all_random) / variances.total), source),
     }
 
 
@@ -293,12 +295,12 @@ def _posterior(fit: FittedModel, ci_level: float) -> RSquared:
     components, notes = pd.DataFrame(), tuple[str, ...]()
     if fit.random:
         try:
-            found = variances(fit, "Nakagawa's R2")
+            parts = variances(fit, "Nakagawa's R2")
         except UnimixError as error:
             notes = (str(error),)
         else:
-            rows |= _nakagawa_rows(found, " (Nakagawa)")
-            components, notes = _components(found), found.notes
+            rows |= _nakagawa_rows(parts, " (Nakagawa)")
+            components, notes = _components(parts), parts.notes
     return RSquared(_measures(rows, ci_level), components, notes)
 
 
@@ -322,7 +324,7 @@ def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
         about = variance(fit.family, np.asarray(parameters), at) / (1.0 if size is None else size)
         found[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
     whole, fixed, groups, rest = found
-    told = "Gelman, Goodrich, Gabry & Vehtari 2019"
+    source = "Gelman, Goodrich, Gabry & Vehtari 2019"
     if not fit.random:
-        return {"bayes_r2": (whole / (whole + rest), told)}
-    return {"marginal": (fixed / (fixed + groups + rest), told), "conditional": (whole / (whole + rest), told)}
+        return {"bayes_r2": (whole / (whole + rest), source)}
+    return {"marginal": (fixed / (fixed + groups + rest), source), "conditional": (whole / (whole + rest), source)}

@@ -76,8 +76,8 @@ def refuse_parts(fit: FittedModel, what: str) -> None:
     """
     if fit.parts:
         names = {"zero": "zero inflation (ziformula=)", "dispersion": "a formula of the dispersion (dispformula=)"}
-        told = " and ".join(names[p] for p in fit.parts)
-        raise UnsupportedModelError(f"{what} has no accepted definition for a model with {told}. Fit it without.")
+        parts = " and ".join(names[p] for p in fit.parts)
+        raise UnsupportedModelError(f"{what} has no accepted definition for a model with {parts}. Fit it without.")
 
 
 def variances(fit: FittedModel, what: str) -> Variances:
@@ -146,18 +146,18 @@ def _distribution(fit: FittedModel, design: Design, parameters: FloatArray, what
             notes.append("It is an approximation for means that are not small.")
     if family.response in ("positive", "unit"):
         notes.append("The variance of the distribution is that of the delta method.")
-    found = row_variance(family, parameters, mean)
-    if not np.isfinite(found).all():
+    variance = row_variance(family, parameters, mean)
+    if not np.isfinite(variance).all():
         if family.name == "student_t" and family.link == "identity":
             raise UnsupportedModelError(
                 f"{what} needs the variance of the residuals, which is infinite with nu of 2 or less"
-                f"{' (as in some draws)' if found.ndim else ''}."
+                f"{' (as in some draws)' if variance.ndim else ''}."
             )
         raise UnsupportedModelError(
             f"{what} has no accepted definition for the {family.name} family with the {family.link} link: the variance "
             "of a row about its linear predictor has no agreed value there."
         )
-    return found
+    return variance
 
 
 __all__ = ["DRAWS", "Variances", "is_sampled", "refuse_parts", "variances"]

@@ -61,13 +61,13 @@ def anova(
         raise OptionError(f"type={type!r}: choose 'III' or 'II'.")
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
-    found = terms_of(fit, fit.design())
-    if not found.names:
+    terms = terms_of(fit, fit.design())
+    if not terms.names:
         empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
         return TableResult(empty, ["The model has no terms to test beside the intercept."])
     at = fixed_inference(fit, df_method)
-    weights = _type3(found, len(at.beta)) if chosen == "III" else _type2(found, at.covariance)
-    rows = {name: at.joint_test(w) for name, w in zip(found.names, weights, strict=True)}
+    weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
+    rows = {name: at.joint_test(w) for name, w in zip(terms.names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
     frame.index.name = "term"
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
@@ -94,36 +94,36 @@ def term_weights(fit: FittedModel, name: str) -> FloatArray:
     p = len(fit.fixed.terms)
     if name in fit.fixed.terms:
         return picked((fit.fixed.terms.index(name),), p)
-    found = terms_of(fit, fit.design())
-    if name not in found.names:
-        known = list(dict.fromkeys([*found.names, *fit.fixed.terms]))
+    terms = terms_of(fit, fit.design())
+    if name not in terms.names:
+        known = list(dict.fromkeys([*terms.names, *fit.fixed.terms]))
         raise OptionError(
             f"{name!r} is no term or coefficient of the model.{did_you_mean(name, known)} Known: {listing(known)}."
         )
-    return _type3(found, p)[found.names.index(name)]
+    return _type3(terms, p)[terms.names.index(name)]
 
 
-def _type3(found: Terms, p: int) -> list[FloatArray]:
-    if not found.same_span:
-        lost = [n for n, c in zip(found.names, found.columns, strict=True) if not c]
-        if lost or any(len(a) != len(b) for a, b in zip(found.columns, found.sum_columns, strict=True)):
+def _type3(terms: Terms, p: int) -> list[FloatArray]:
+    if not terms.same_span:
+        lost = [n for n, c in zip(terms.names, terms.columns, strict=True) if not c]
+        if lost or any(len(a) != len(b) for a, b in zip(terms.columns, terms.sum_columns, strict=True)):
             raise DataError(
                 "Some columns were left out because they depend on others (empty combinations of factors, say): type "
                 "III hypotheses are not defined. Use type='II'."
             )
-        return [picked(c, p) for c in found.columns]
-    return [found.to_sums[list(c)] for c in found.sum_columns]
+        return [picked(c, p) for c in terms.columns]
+    return [terms.to_sums[list(c)] for c in terms.sum_columns]
 
 
-def _type2(found: Terms, covariance: FloatArray) -> list[FloatArray]:
+def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:
     """The part of each term that is orthogonal to the terms above it, in the metric of the covariance."""
     p = len(covariance)
     weights = []
-    for i, columns in enumerate(found.columns):
+    for i, columns in enumerate(terms.columns):
         if not columns:
-            raise DataError(f"{found.names[i]} has no columns of its own: they depend on other terms.")
+            raise DataError(f"{terms.names[i]} has no columns of its own: they depend on other terms.")
         own = picked(columns, p)
-        above = picked(tuple(j for k in found.above(i) for j in found.columns[k]), p)
+        above = picked(tuple(j for k in terms.above(i) for j in terms.columns[k]), p)
         if len(above):
             inner = np.linalg.solve(above @ covariance @ above.T, above @ covariance @ own.T)
             own = own - inner.T @ above

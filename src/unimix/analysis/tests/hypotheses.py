@@ -197,8 +197,8 @@ def _read(tests: Any, names: tuple[str, ...], k: int) -> tuple[list[Hypothesis],
         try:
             made.append(_hypothesis(text, names, k))
         except FormulaError as error:
-            told = " ".join(f.message for f in error.faults)
-            faults.append(f"The hypothesis {text!r} cannot be read. {told} {_told(names, k)}")
+            reasons = " ".join(f.message for f in error.faults)
+            faults.append(f"The hypothesis {text!r} cannot be read. {reasons} {_known(names, k)}")
         except OptionError as error:
             faults.append(f"The hypothesis {text!r}: {error}")
     return made, faults
@@ -271,14 +271,14 @@ def _is_expression(text: str, names: tuple[str, ...]) -> bool:
 
 
 def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
-    found: dict[str, int] = {}
+    places: dict[str, int] = {}
     faults: list[str] = []
     for current in walk(node):
         match current:
             case Name(name):
                 place = _place(current, names, k)
                 if isinstance(place, int):
-                    found[name] = place
+                    places[name] = place
                 else:
                     faults.append(place)
             case Number() | Unary():
@@ -297,13 +297,13 @@ def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
             case _:
                 faults.append(
                     "only + - * / ^, numbers, functions and coefficients can stand here. "
-                    f"A coefficient with an unusual name goes between backticks. {_told(names, k)}"
+                    f"A coefficient with an unusual name goes between backticks. {_known(names, k)}"
                 )
     if faults:
         raise OptionError(" ".join(dict.fromkeys(faults)))
-    if not found:
+    if not places:
         raise OptionError("it names no coefficient.")
-    return found
+    return places
 
 
 def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
@@ -321,11 +321,11 @@ def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
             return f"{name.name} does not exist: there are {k}, from b0 to b{k - 1}."
         return place
     if own is None:
-        return f"{name.name!r} is none of the estimates.{did_you_mean(name.name, names)} {_told(names, k)}"
+        return f"{name.name!r} is none of the estimates.{did_you_mean(name.name, names)} {_known(names, k)}"
     return own
 
 
-def _told(names: tuple[str, ...], k: int) -> str:
+def _known(names: tuple[str, ...], k: int) -> str:
     if not names:
         return f"They are called by position, b0 to b{k - 1}."
     return "Known: " + listing(f"b{i} = {n}" for i, n in enumerate(names)) + "."
@@ -346,12 +346,12 @@ def _values(read: Sequence[Hypothesis], at: FloatArray) -> tuple[FloatArray, Flo
 
 
 def _drawn(read: Sequence[Hypothesis], draws: FloatArray) -> FloatArray:
-    found = np.stack([evaluate(h.node, h.places, draws, slopes=False).value for h in read], axis=1)
-    bad = ~np.isfinite(found)
+    values = np.stack([evaluate(h.node, h.places, draws, slopes=False).value for h in read], axis=1)
+    bad = ~np.isfinite(values)
     if bad.any():
         text = read[int(np.flatnonzero(bad.any(axis=0))[0])].text
         raise OptionError(f"{text!r} is not defined in {int(bad.any(axis=1).sum())} of {len(draws)} draws.")
-    return found
+    return values
 
 
 def _probability(draws: FloatArray, alternative: str) -> FloatArray:
