@@ -197,10 +197,7 @@ class FittedModel:
 
     @property
     def variance_components(self) -> pd.DataFrame:
-        """Variances and covariances in lme4's layout: columns group, term1, term2, covariance, sdcor.
-
-        The rows are those of ``as.data.frame(VarCorr(m))`` in R; ``sdcor`` holds standard deviations and correlations.
-        """
+        """Columns group, term1, term2, covariance, sdcor (SD or correlation): lme4's ``as.data.frame(VarCorr(m))``."""
         return tables.variance_components(self.random, self._scale)
 
     @property

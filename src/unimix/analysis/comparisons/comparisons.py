@@ -89,7 +89,7 @@ class Comparisons(TableResult):
         equivalence: tuple[float, float] | None = None,
         ci_level: float | None = None,
     ) -> TableResult:
-        """Test hypotheses about the comparisons, which are named by position: ``"b0 = b1"`` compares the first two rows.
+        """Test hypotheses about the comparisons by position: ``"b0 = b1"`` compares the table's first two rows.
 
         The arguments and the result are those of :meth:`unimix.FitResult.hypotheses`. Hypotheses about ratios concern
         the ratios themselves, not their logarithms.
@@ -171,10 +171,10 @@ def comparisons(
 
     Returns:
         ``.table`` with columns variable, contrast, groups, estimate, std_error, df, statistic, p_value, lower, upper,
-        and ``.hypotheses()`` about its rows. Standard errors come from the covariance matrix of the fixed effects by the
-        delta method and do not include the error of the variances. Degrees of freedom are those of the gradient, by the
-        method of the fit. Tests and intervals of ratios are on the scale of the logarithm. A posterior gives means,
-        standard deviations and quantiles of its draws.
+        and ``.hypotheses()`` about its rows. Standard errors come from the covariance matrix of the fixed effects by
+        the delta method and do not include the error of the variances. Degrees of freedom are those of the gradient,
+        by the method of the fit. Tests and intervals of ratios are on the scale of the logarithm. A posterior gives
+        means, standard deviations and quantiles of its draws.
 
     Raises:
         OptionError: If predictors, levels or options do not exist; the message lists all faults.

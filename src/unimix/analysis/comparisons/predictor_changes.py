@@ -141,14 +141,14 @@ def _of_levels(name: str, how: Any, levels: list[Any], comparison: str) -> list[
         }.get(how)
         if pairs is None:
             raise OptionError(
-                f"variables={{{name!r}: {how!r}}}: for a factor, choose {listing(map(repr, FACTOR_WAYS))} or two levels, "
-                f"({shown[0]!r}, {shown[-1]!r}).{did_you_mean(how, FACTOR_WAYS)}"
+                f"variables={{{name!r}: {how!r}}}: for a factor, choose {listing(map(repr, FACTOR_WAYS))} or two "
+                f"levels, ({shown[0]!r}, {shown[-1]!r}).{did_you_mean(how, FACTOR_WAYS)}"
             )
     else:
         if not isinstance(how, tuple | list) or len(how) != 2:
             raise OptionError(
-                f"variables={{{name!r}: {how!r}}}: for a factor, choose {listing(map(repr, FACTOR_WAYS))} or two levels, "
-                f"({shown[0]!r}, {shown[-1]!r})."
+                f"variables={{{name!r}: {how!r}}}: for a factor, choose {listing(map(repr, FACTOR_WAYS))} or two "
+                f"levels, ({shown[0]!r}, {shown[-1]!r})."
             )
         ends = [level_text(v) for v in how]
         strange = [v for v in ends if v not in shown]

@@ -88,7 +88,7 @@ def table_of(parameters: Sequence[Parameter], estimates: FloatArray, ends: Float
 
 
 def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -> Intervals:
-    """Wald intervals: estimate -/+ quantile times standard error; SDs on the log scale, correlations on the atanh scale.
+    """Wald intervals: estimate -/+ quantile times standard error; SDs on the log scale, correlations by atanh.
 
     Args:
         fit: A result that is not a posterior.

@@ -1,4 +1,4 @@
-"""What the pictures of a result show, as data frames."""
+"""The data behind the pictures of a result, as data frames."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 POINTS = 200
-"""Points of a density."""
+"""Number of points at which a density is computed."""
 
 
 def interval_words(fit: FittedModel, ci_level: float) -> str:
-    """What an interval of group effects is."""
+    """The kind of the intervals of group effects, in words."""
     kind = "credible" if is_sampled(fit) else "conditional"
     return f"{100 * ci_level:g}% {kind} intervals"
 
 
 def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.DataFrame:
-    """Columns group, term, level, estimate, std_error, lower, upper, position (0 is the smallest estimate)."""
+    """Group effects with intervals; ``position`` ranks the estimates of a term, 0 for the smallest.
+
+    Columns group, term, level, estimate, std_error, lower, upper, position.
+    """
     checked_level(ci_level)
     group = the_group(fit, group)
     reach = float(special.ndtri(0.5 + ci_level / 2))
@@ -61,16 +64,18 @@ def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.Data
 
 
 def shrinkage(fit: FittedModel, group: str | None, terms: tuple[str, ...]) -> pd.DataFrame:
-    """Index level; columns (kind, term) with kind no, partial, centre, complete.
+    """Estimates per level under each kind of pooling: index level; columns (kind, term).
+
+    The kinds are no, partial, centre and complete.
 
     Raises:
-        OptionError: For a coefficient that no level has.
+        OptionError: If a coefficient does not exist per level, or more than two are named.
     """
     estimates = level_estimates(fit, group)
     known = [n for j, n in enumerate(estimates.columns.names) if estimates.no.own[:, j].any()]
     names = list(terms) or [estimates.columns.names[j] for j in estimates.varying][:2] or known[:1]
     if len(names) > 2:
-        raise OptionError(f"shrinkage shows one or two coefficients; {len(names)} were named.")
+        raise OptionError(f"shrinkage shows one or two coefficients, and {len(names)} were named.")
     for name in names:
         if name not in known:
             raise OptionError(
@@ -94,7 +99,7 @@ def ridge(
     """Density of each level's coefficient: columns level, x, density, mean; levels by increasing mean.
 
     Raises:
-        OptionError: For a coefficient that no level has.
+        OptionError: If the coefficient does not exist, or does not vary within levels.
     """
     estimates = level_estimates(fit, group)
     names = estimates.columns.names
@@ -131,13 +136,13 @@ def ridge(
 
 
 def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
-    """Columns draw (-1: observed), x, density of the response."""
+    """Densities of observed and replicated responses: columns draw (-1 for the observed), x, density."""
     drawn = replicated(fit, n, seed=seed)
     return _predictive(fit, drawn)
 
 
 def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
-    """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
+    """Densities of observed responses and of draws from the prior: columns draw (-1 for the observed), x, density."""
     return _predictive(fit, prior.prior_predictive(fit, n, seed=seed))
 
 
@@ -147,7 +152,7 @@ def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
     finite = drawn[np.isfinite(drawn).all(axis=1)]
     if not len(finite):
         raise UnimixError("No draw gives finite responses: the prior or the link allows means that do not exist.")
-    # Wild draws must not squeeze the others to a line: the range is that of the observed and the central draws.
+    # The range is that of the observed and the central draws, so that extreme draws do not flatten the others.
     low = min(float(observed.min()), float(np.median(finite.min(axis=1))))
     high = max(float(observed.max()), float(np.median(finite.max(axis=1))))
     if discrete:
@@ -189,10 +194,12 @@ def _density(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def diagnostics(fit: FittedModel) -> pd.DataFrame:
-    """One row per row used: fitted, residual (standardized), residual_quantile (normal score), leverage.
+    """Diagnostics of each row used: columns fitted, residual (standardized), residual_quantile, leverage.
+
+    ``residual_quantile`` is the normal score of the residual.
 
     Raises:
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        UnsupportedModelError: If the model has zero inflation or a dispersion formula.
     """
     if fit.parts:
         raise UnsupportedModelError(
@@ -213,7 +220,7 @@ def diagnostics(fit: FittedModel) -> pd.DataFrame:
 
 
 def mode_quantiles(fit: FittedModel) -> pd.DataFrame:
-    """Columns label (term | group), level, mode, quantile (normal score)."""
+    """Conditional modes with normal scores: columns label (term | group), level, mode, quantile."""
     parts = [
         pd.DataFrame(
             {
@@ -237,16 +244,16 @@ def _normal_scores(values: FloatArray) -> FloatArray:
 
 
 def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
-    """Variables of the posterior to show: fixed effects, SDs, correlations and dispersion, unless named.
+    """Variables of the posterior to show; by default fixed effects, SDs, correlations and dispersion.
 
     Raises:
-        OptionError: For an unknown name.
+        OptionError: If a name is unknown.
     """
     known = [str(v) for v in fit.posterior.posterior.data_vars]
     if isinstance(names, str):
         raise OptionError(f"names={names!r}: give a list, [{names!r}].")
     if names is None:
-        # A correlation of an effect with itself is 1: those variables would add constant panels.
+        # Variables of correlations include those of effects with themselves, which would add constant panels.
         return [n for n in known if not n.startswith(("effects(", "cor("))]
     strange = [n for n in names if n not in known]
     if strange:
@@ -258,7 +265,7 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
 
 
 def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
-    """Columns chain, draw and one per parameter, called ``sd(g)[x]``."""
+    """Posterior draws: columns chain, draw and one per parameter, with names such as ``sd(g)[x]``."""
     draws = fit.posterior.posterior[names]
     columns: dict[str, Any] = {}
     shape = (draws.sizes["chain"], draws.sizes["draw"])

@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
-    """Log-likelihood of every row, given the group effects, under every draw, shape (chains, draws, n_obs).
+    """Log-likelihood of each row, given the group effects, under each draw, shape (chains, draws, n_obs).
 
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded.
@@ -43,10 +43,13 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
 
 
 def loo(fit: FittedModel) -> Any:
-    """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ (an ``ELPDData``).
+    """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ.
 
-    One row is left out at a time, given the effects of its group; Pareto k above 0.7 marks rows whose value cannot
-    be trusted. ``um.compare_loo`` sets models side by side.
+    One row is left out at a time, given the effects of its group. A Pareto k above 0.7 marks rows whose value cannot be
+    trusted. ``um.compare_loo`` compares models. Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413-1432.
+
+    Returns:
+        ArviZ's ``ELPDData``, with ``.elpd_loo``, ``.se``, ``.p_loo`` and ``.pareto_k`` (one value per row).
 
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded from JSON.
@@ -67,8 +70,8 @@ def loo(fit: FittedModel) -> Any:
     values = pointwise_log_likelihood(fit)
     data = az.from_dict(log_likelihood={"y": values})
     draws = fit.posterior.posterior
-    # For the relative efficiency of the draws; a correlation of an effect with itself has none.
+    # ArviZ computes the relative efficiency of the draws from them; constant correlations of 1 have none.
     data.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large Pareto k, which the result holds and the caller reports
+        warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the result holds and the caller reports
         return az.loo(data, pointwise=True)

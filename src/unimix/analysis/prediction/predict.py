@@ -55,32 +55,32 @@ def predict(
     ci_level: float | None = None,
     seed: int = 0,
 ) -> FloatArray | TableResult:
-    """Predict the response, with an interval if asked for.
+    """Predict the response, with intervals on request.
 
     Args:
-        newdata: New rows, in any form that ``fit`` takes, or a dict of single values for one row; None for the rows
+        newdata: New rows, in any form that ``um.fit`` takes, or a dict of single values for one row; None for the rows
             that were fitted.
-        level: group adds the group effects, population leaves them out, a list of grouping factors adds theirs.
-        new_levels: For levels that were not fitted: error, population (their effects are zero) or sample (they are
-            zero too, but their variance is in the interval).
-        kind: response (the expected response, by the inverse link, structural zeros included), or link (the
-            linear predictor). At population level this is the response of a group whose effects are zero, not the
-            average over groups.
-        interval: confidence, of the expected response: the joint error of fixed and group effects at the estimated
-            variances. prediction, of one new response (of the weight or the trials that its row has in the column
-            of ``weights=`` or in ``cbind``; else weight 1, one trial): also the residual, and the variance between
-            groups of every effect that is left out or not fitted; its estimate is then the mean over them.
-            Quantiles of the draws for a sampler.
-        ci_level: Probability of the interval (that of the fit, if left out).
-        seed: Seed of the draws that prediction intervals of generalised models are made of.
+        level: Group effects to include: group for all of them, population for none, or a list of grouping factors.
+        new_levels: Treatment of levels that were not fitted: error; population (their effects are zero); or sample
+            (their effects are zero, and their variance is part of the interval).
+        kind: response for the expected response, by the inverse link and with structural zeros, or link for the linear
+            predictor. At population level this is the response of a group whose effects are zero, not the average over
+            groups.
+        interval: confidence: interval for the expected response, from the joint error of fixed and group effects at the
+            estimated variances. prediction: interval for one new response, with the weight or number of trials that its
+            row has in the column of ``weights=`` or in ``cbind`` (else weight 1, one trial). It also includes the
+            residual, and the variance between groups of each effect that is left out or was not fitted; its estimate is
+            then the mean over groups. For a sampler, intervals are quantiles of the draws.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        seed: Seed of the draws from which prediction intervals of generalised models are computed.
 
     Returns:
-        One value per row; with an interval a ``.table`` with columns estimate, std_error, lower, upper, under the
-        index of the rows. NaN where a predictor is missing.
+        Predictions, shape (n,), in the units of the response or the linear predictor; with intervals, ``.table`` with
+        columns estimate, std_error, lower, upper and the index of the rows. NaN if a predictor is missing.
 
     Raises:
-        DataError: For absent columns or unknown levels.
-        OptionError: For a wrong argument.
+        DataError: If columns are absent or levels are unknown.
+        OptionError: If an argument is wrong.
 
     Example:
         >>> import unimix as um
@@ -131,7 +131,7 @@ def predict(
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
-    """What the intervals are of."""
+    """The kind of the intervals, and the quantity that they are for, in words."""
     centre = "a new response" if interval == "prediction" else "the linear predictor" if kind == "link" else "the mean"
     groups = {"group": "with the group effects", "population": "without group effects"}
     which = groups[level] if isinstance(level, str) else f"with the effects of {listing(level) or 'no group'}"

@@ -1,4 +1,4 @@
-"""What a model with priors says before it sees the response."""
+"""Draws from the prior of a model, and the graph of the model."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
         n: Number of draws.
         seed: Seed of the random numbers.
 
+    Returns:
+        One draw of all responses per row, in the units of the response.
+
     Raises:
         UnimixError: If the engine has no prior, or the result was loaded.
 
@@ -36,7 +39,7 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
 
 
 def model_graph(fit: FittedModel) -> Any:
-    """The model's graph as a ``graphviz.Digraph``.
+    """The graph of the Bayesian model, with its priors, as a ``graphviz.Digraph``.
 
     Raises:
         UnimixError: If the engine has no such model, or the result was loaded.
@@ -53,7 +56,7 @@ def model_graph(fit: FittedModel) -> Any:
 
 
 def _generative_model(fit: FittedModel) -> Generative:
-    """The engine's model as something to draw from.
+    """The engine's generative model, from which responses can be drawn.
 
     Raises:
         UnimixError: If the engine has no such model, or the result was loaded.

@@ -16,21 +16,24 @@ if TYPE_CHECKING:
     from unimix.fitted.schema import FixedPartResult, RandomPartResult
 
 DIGITS = 2
-"""Decimals of estimates; more where a standard error needs them."""
+"""Number of decimals of estimates; more if a standard error needs them."""
 
 
 def report(fit: FittedModel, style: Literal["apa"] = "apa") -> str:
-    """One paragraph for a paper, in APA style: what was fitted and how, every estimate, engine and versions.
+    """One paragraph for a paper, in APA style: the model and method, all estimates, engine and versions.
 
-    Fixed effects have 95 % intervals (of the level that was fitted), t or z and p; of a posterior the mean, the
-    posterior SD and a credible interval, with priors, R-hat and effective sample sizes. A fit that did not converge
-    or is singular is called so.
+    Fixed effects are reported with intervals of the fit's probability, t or z, and p; those of a posterior with mean,
+    posterior SD and credible interval, together with priors, R-hat and effective sample sizes. The paragraph says if
+    the fit is singular or did not converge.
 
     Args:
-        style: apa (Publication Manual of the American Psychological Association, 7th edition).
+        style: Style of the paragraph: apa (Publication Manual of the American Psychological Association, 7th edition).
+
+    Returns:
+        The paragraph as plain text.
 
     Raises:
-        OptionError: For another style.
+        OptionError: If the style is unknown.
 
     Example:
         >>> import unimix as um
@@ -43,7 +46,7 @@ def report(fit: FittedModel, style: Literal["apa"] = "apa") -> str:
         37.12; residual SD = 30.99. Software: unimix ...; pls (numpy ..., scipy ...).
     """
     if style != "apa":
-        raise OptionError(f"style={style!r}: there is 'apa' only.")
+        raise OptionError(f"style={style!r}: the only style is 'apa'.")
     sentences = [
         _fitted(fit),
         describe.status_words(fit),
@@ -110,7 +113,9 @@ def _parts(fit: FittedModel) -> list[str]:
 
 def _random(fit: FittedModel) -> str:
     parts = [_block(block, sds) for block, sds in zip(fit.random, describe.shown_sds(fit), strict=True)]
-    names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
+    names = (
+        {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}
+    )  # sigma of Student's t is a scale, not an SD
     parts += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.criteria.parameters.items()]
     if not parts:
         return ""
