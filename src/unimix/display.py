@@ -1,7 +1,7 @@
-r"""How answers look: a list of lines and tables of text, shown as text, HTML, Markdown or LaTeX.
+r"""How results are displayed: a list of lines and text tables, rendered as text, HTML, Markdown or LaTeX.
 
-What is printed is described once, so a notebook says what a terminal says, and what users name (columns, levels, notes)
-is escaped in one place for each format. It needs the standard library alone.
+The content is described once, so that a notebook shows what a terminal shows, and users' names (columns, levels, notes)
+are escaped in one place for each format. This module needs only the standard library.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class TextTable:
     """A table whose cells are text.
 
     Attributes:
-        heads: One per column; all of them empty for a table without heads.
-        rows: Cells, as many per row as there are heads.
-        align: A letter per column, l for left and r for right.
-        stub: How many of the first columns name the row.
-        indent: Blanks before each line of text.
+        heads: Column headings, one per column; all empty for a table without headings.
+        rows: Rows of cells, each with one cell per column.
+        align: Alignment of the columns, one letter each: l for left, r for right.
+        stub: Number of leading columns that name the row.
+        indent: Number of blanks before each line of text.
     """
 
     heads: tuple[str, ...]
@@ -37,7 +37,7 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to type, or that an engine saw."""
+    """Lines of code: what to type, or the call that an engine received."""
 
     text: str
     indent: int = 2
@@ -48,7 +48,7 @@ Block = str | TextTable | Code
 
 
 class Printed(ABC):
-    """What prints itself, in a terminal as in a notebook, from one list of blocks."""
+    """Base of objects that print themselves, in terminals and notebooks, from one list of blocks."""
 
     @abstractmethod
     def _view(self) -> Iterable[Block]:
@@ -103,12 +103,12 @@ def as_html(blocks: Iterable[Block]) -> str:
 
 
 def without_math(content: str) -> str:
-    """HTML in which a notebook does not take what stands between dollar signs for mathematics."""
+    """HTML in which a notebook does not render text between dollar signs as mathematics."""
     return f'<div class="tex2jax_ignore mathjax_ignore">{content}</div>'
 
 
 def escape_html(text: str) -> str:
-    """Text in HTML: nothing in it is markup."""
+    """Text escaped for HTML, so that nothing in it is markup."""
     return html.escape(text)
 
 
@@ -139,11 +139,11 @@ def _cell(tag: str, text: str, align: str) -> str:
 
 _MARKDOWN = re.compile(
     r"([\\`*|<>\[\]$]|(?<![^\W_])_|_(?![^\W_]))"
-)  # an underscore inside a word is none of Markdown's
+)  # Markdown does not treat an underscore inside a word as markup
 
 
 def escape_markdown(text: str) -> str:
-    """Text in Markdown, in a pipe table too: nothing in it is markup."""
+    """Text escaped for Markdown, pipe tables included, so that nothing in it is markup."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
@@ -189,30 +189,32 @@ _POWER = re.compile(r"(-?)(\d\.\d+)e([+-])0*(\d+)")
 
 
 def escape_latex(text: str) -> str:
-    """Text in LaTeX: nothing in it is a command; hyphens stay hyphens."""
+    """Text escaped for LaTeX, so that nothing in it is a command and hyphens stay hyphens."""
     return re.sub(r"-(?=-)", "-{}", _LATEX.sub(lambda m: LATEX[m.group()], " ".join(text.split())))
 
 
 def latex_number(text: str) -> str:
-    """A cell with a number in LaTeX: real minus signs and powers of ten."""
-    found = _POWER.sub(
+    """A table cell with a number in LaTeX, with real minus signs and powers of ten."""
+    powered = _POWER.sub(
         lambda m: f"${m[1]}{m[2]} \\times 10^{{{'-' if m[3] == '-' else ''}{m[4]}}}$", escape_latex(text)
     )  # the minus signs are inside
-    return found if "\\times" in found else _MINUS.sub("$-$", found)
+    return powered if "\\times" in powered else _MINUS.sub("$-$", powered)
 
 
 def html_number(text: str) -> str:
-    """A cell with a number, with a real minus sign."""
+    """A table cell with a number in HTML, with a real minus sign."""
     return _MINUS.sub("\N{MINUS SIGN}", text)
 
 
 def as_latex(blocks: Iterable[Block], *, caption: str = "", label: str = "") -> str:
-    r"""A ``table`` environment of blocks, sentences as notes in small print; it needs ``\usepackage{booktabs}`` alone.
+    r"""Blocks as a LaTeX ``table`` environment, with sentences as notes in small print.
+
+    The result needs no package other than booktabs: ``\usepackage{booktabs}``.
 
     Args:
         blocks: Tables and sentences.
-        caption: Above them; none if empty.
-        label: For ``\ref``; none if empty.
+        caption: Caption of the table; an empty text gives none.
+        label: Label for ``\ref``; an empty text gives none.
     """
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}[htbp]", r"\centering"]
     lines += [rf"\caption{{{escape_latex(caption)}}}"] if caption else []

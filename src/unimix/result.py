@@ -1,7 +1,7 @@
-"""FitResult: a fitted model with everything that can be asked of it.
+"""FitResult: a fitted model with all its analyses as methods.
 
-The one file that sees all analyses. Each verb is a function of a :class:`unimix.fitted.model.FittedModel` in the room
-of its kind, with its signature and documentation there. Here it becomes a method.
+This is the one file that sees all analyses. Each method is a function of a :class:`unimix.fitted.model.FittedModel`,
+with its signature and documentation in its own module under ``unimix.analysis``; here it becomes a method.
 """
 
 from __future__ import annotations
@@ -116,19 +116,19 @@ _OWN = frozenset({*dir(FitResult), *(f.name for f in fields(FitResult))})
 
 
 def register_accessor(name: str) -> Callable[[type[Room]], type[Room]]:
-    """Add verbs of your own to every fit: ``fit.<name>.verb()``.
+    """Add methods of your own to every fit: ``fit.<name>.method()``.
 
-    The decorated class is given the fit when the name is first asked for, once per fit, and kept with it; so it may
-    keep what is costly to make.
+    The decorated class is called with the fit when the attribute is first used, once per fit, and the instance is kept
+    with the fit; so it can store what is costly to compute.
 
     Args:
         name: Name of the attribute.
 
     Returns:
-        A decorator of the class.
+        A decorator that returns the class unchanged.
 
     Raises:
-        OptionError: If the name is none, or one of unimix's own.
+        OptionError: If the name is not a valid identifier, or unimix uses it already.
 
     Warns:
         UserWarning: If another class was registered under the name; it is replaced.
@@ -147,14 +147,14 @@ def register_accessor(name: str) -> Callable[[type[Room]], type[Room]]:
         10.0
     """
     if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
-        raise OptionError(f"register_accessor({name!r}): a name that can stand behind a dot, such as 'my_checks'.")
+        raise OptionError(f"register_accessor({name!r}): give a name that can follow a dot, such as 'my_checks'.")
     if name in _OWN:
-        raise OptionError(f"register_accessor({name!r}): fit.{name} is unimix's own. Choose another name.")
+        raise OptionError(f"register_accessor({name!r}): unimix itself uses fit.{name}. Choose another name.")
 
     def decorator(room: type[Room]) -> type[Room]:
         taken = FitResult.__dict__.get(name)
         before = None if taken is None else taken.make
-        # The same class again is a cell of a notebook that was run twice.
+        # The same class registered twice is a notebook cell that was run twice: no warning.
         if before is not None and _path(before) != _path(room):
             warnings.warn(f"fit.{name} was {_path(before)} and is now {_path(room)}.", UserWarning, stacklevel=2)
         accessor = Accessor(room)

@@ -161,10 +161,10 @@ PLANTED = [
     (lost_constant, {"weights": "w"}, "a different model", "same model", "weights' constant"),
     (early_stop, {}, "not at the optimum", "optimum", "below the best known"),
     (false_boundary, {}, "not at the optimum", "optimum", "the SD of Time | Pig is 0 instead of"),
-    (wrong_df, {"df_method": "kenward-roger"}, "wrong inference", "degrees of freedom", "they are satterthwaite's"),
+    (wrong_df, {"df_method": "kenward-roger"}, "wrong inference", "degrees of freedom", "but are satterthwaite"),
     (ml_for_reml, {}, "a different model", "same model", "ML, not REML"),
     (other_rows, {}, "a different model", "same model", "not that of its own estimates"),
-    (wrong_errors, {}, "wrong inference", "standard errors", "not of any kind"),
+    (wrong_errors, {}, "wrong inference", "standard errors", "not of any known kind"),
     (wrong_modes, {}, "a different model", "group effects", "away from the conditional modes"),
 ]
 

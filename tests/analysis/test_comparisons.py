@@ -306,7 +306,7 @@ def test_what_the_data_cannot_tell_is_refused() -> None:
         cells.comparisons({"Evit": ("Evit000", "Evit200")})
     means = cells.emmeans("Cu")
     assert means.table["estimate"].isna().tolist() == [False, True, False]
-    assert "Rows without numbers cannot be estimated" in str(means)
+    assert "Empty rows cannot be estimated" in str(means)
     assert means.contrasts()["contrast"].tolist() == ["Cu000 - Cu175"]
     with pytest.raises(um.DataError, match="Means of Evit: 1 of 1 rows cannot be estimated"):
         cells.emmeans("Evit", at={"Evit": "Evit200"})
@@ -338,15 +338,18 @@ def test_what_makes_no_sense_is_refused(pigs: um.FitResult, poisson: um.FitResul
         with pytest.raises(um.OptionError, match=words):
             pigs.comparisons(variables)
     for options, words in (
-        ({"comparison": "odds_ratio"}, "is of probabilities, which the gaussian family has not"),
+        ({"comparison": "odds_ratio"}, "is for probabilities, and the family is gaussian"),
         ({"comparison": "diferences"}, r"choose difference, ratio.*Did you mean 'difference'"),
         ({"comparison": "ratio", "kind": "link"}, "kind='link' has differences and slopes"),
         ({"kind": "mean"}, "choose 'response' or 'link'"),
-        ({"average": False, "by": "Cu", "weights": "model"}, r"(?s)by= averages.*weights= are of an average"),
+        (
+            {"average": False, "by": "Cu", "weights": "model"},
+            r"(?s)by= averages.*weights= are the weights of an average",
+        ),
         ({"by": "cu"}, "Did you mean 'Cu'"),
         ({"weights": [1, 2]}, r"shape \(861,\); got shape \(2,\)"),
-        ({"weights": "size"}, "weights='size': 'model'"),
-        ({"cross": True}, "name two at least"),
+        ({"weights": "size"}, "weights='size': give 'model'"),
+        ({"cross": True}, "name at least two"),
         ({"ci_level": 95}, "ci_level=95"),
     ):
         with pytest.raises(um.OptionError, match=words):

@@ -126,7 +126,7 @@ def test_generalised_models_predict_counts_and_shares() -> None:
     np.testing.assert_allclose(counts, counts.round(), atol=1e-9)
     observed = data["incidence"] / data["size"]
     assert observed.between(rows["lower"], rows["upper"]).mean() >= 0.9
-    with pytest.raises(um.OptionError, match="A response has no linear predictor"):
+    with pytest.raises(um.OptionError, match="Responses are not on the link scale"):
         fit.predict(data, interval="prediction", kind="link")
 
 

@@ -190,5 +190,5 @@ def test_parts_are_reported_and_styles_refused() -> None:
     told = fit.report()
     row = fit.dispersion_effects.loc["Intercept"]
     assert f"Dispersion (log): Intercept: b = {row['estimate']:.2f}" in told
-    with pytest.raises(um.OptionError, match="style='mla': there is 'apa' only"):
+    with pytest.raises(um.OptionError, match="style='mla': the only style is 'apa'"):
         fit.report("mla")  # type: ignore[arg-type]

@@ -321,7 +321,7 @@ def test_overdispersion_and_zeros_are_performances(brood: um.FitResult, herds: u
         um.fit("Reaction ~ Days", um.load_dataset("sleepstudy"), "pls").overdispersion()
     with pytest.raises(um.UnsupportedModelError, match="single trials"):
         um.fit("resp ~ age", gold("ohio").data(), "pls", family="binomial").overdispersion()
-    with pytest.raises(um.UnsupportedModelError, match="Zeros are counted of counts"):
+    with pytest.raises(um.UnsupportedModelError, match="Zeros are checked for counts only"):
         herds.check_zeros()
 
 

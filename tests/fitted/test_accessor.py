@@ -73,13 +73,13 @@ def test_a_collision_is_warned_about_and_the_same_class_again_is_not() -> None:
 
 @pytest.mark.parametrize("name", ["emmeans", "fixed", "criteria", "native", "plot", "with_data"])
 def test_unimix_own_names_are_refused(name: str) -> None:
-    with pytest.raises(um.OptionError, match=rf"fit\.{name} is unimix's own"):
+    with pytest.raises(um.OptionError, match=rf"unimix itself uses fit\.{name}"):
         um.register_accessor(name)
 
 
 @pytest.mark.parametrize("name", ["", "_hidden", "two words", "1st", None])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(um.OptionError, match="a name that can stand behind a dot"):
+    with pytest.raises(um.OptionError, match="give a name that can follow a dot"):
         um.register_accessor(name)
 
 

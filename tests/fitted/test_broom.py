@@ -170,7 +170,7 @@ def test_rows_that_were_dropped_have_no_leverage() -> None:
     pd.testing.assert_frame_equal(loaded.augment(frame, full=True), beside, rtol=1e-9)
     with pytest.raises(um.DataError, match="holds no data"):
         loaded.augment(full=True)
-    with pytest.raises(um.OptionError, match="of the rows that were fitted, and these are other rows"):
+    with pytest.raises(um.OptionError, match="of the rows that were fitted, and these are new rows"):
         fit.augment(frame.iloc[:10], full=True)
 
 

@@ -229,7 +229,7 @@ def test_an_answer_reads_as_its_frame(fit: um.FitResult) -> None:
 def test_what_an_answer_is_not_is_said_with_the_line_to_type(fit: um.FitResult) -> None:
     answer = fit.anova()
     for use in (pd.DataFrame, np.asarray, list):
-        with pytest.raises(TypeError, match=r"neither a frame nor an array; its frame is answer\.table"):
+        with pytest.raises(TypeError, match=r"neither a data frame nor an array; its data frame is answer\.table"):
             use(answer)
     with pytest.raises(AttributeError, match=r"its frame has it: answer\.table\.sort_values"):
         _ = answer.sort_values  # type: ignore[attr-defined]

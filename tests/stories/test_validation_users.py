@@ -270,15 +270,15 @@ def test_lines_of_other_designs_and_held_groups_are_refused() -> None:
     data = grouped()
     fit = um.fit("y ~ x + (1 | g)", data, "pls")
     other = um.fit("y ~ x + (1 | g)", data[data["g"] != "g0"], "pls")
-    with pytest.raises(um.DataError, match="was fitted to another design"):
+    with pytest.raises(um.DataError, match="was fitted to a different design"):
         fit.plot.groups(others={"sub": other})
     with pytest.raises(um.OptionError, match="takes results by label"):
         fit.plot.groups(others=[fit])
-    with pytest.raises(um.OptionError, match="is a grouping factor, whose levels have a panel each"):
+    with pytest.raises(um.OptionError, match="is a grouping factor. Each of its levels has a panel"):
         fit.plot.groups(at={"g": "g1"})
     with pytest.raises(um.OptionError, match="ci_level=95: a probability"):
         fit.plot.caterpillar(ci_level=95)
-    with pytest.raises(um.OptionError, match="one or two coefficients; 3 were named"):
+    with pytest.raises(um.OptionError, match="one or two coefficients, and 3 were named"):
         fit.plot.shrinkage("Intercept", "x", "x")
     with pytest.raises(um.OptionError, match=r"levels='g1': give a list, levels=\['g1'\]"):
         fit.plot.groups(levels="g1")

@@ -1,1 +1,1 @@
-"""What is asked of a fitted model: tests, marginal means, intervals, summaries."""
+"""Analyses of a fitted model: tests, marginal means, intervals, predictions, checks, summaries."""

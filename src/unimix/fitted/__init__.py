@@ -1,1 +1,1 @@
-"""What a fit holds: its schema, tables and text."""
+"""The content of a fit: its schema, tables and text."""

@@ -1,4 +1,4 @@
-"""A room of verbs on a fit, such as ``fit.plot``: made when it is first asked for, and kept with the fit."""
+"""An attribute that groups methods of a fit, such as ``fit.plot``: created at first use and kept with the fit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Room = TypeVar("Room")
 
 
 class Accessor(Generic[Room]):
-    """An attribute of a class of fits whose value is made from the fit, once per fit.
+    """A class attribute of fits whose value is made from the fit, once per fit.
 
     Args:
-        make: Class, or function, of a fit.
+        make: Class or function that takes the fit and returns the value.
     """
 
     def __init__(self, make: Callable[[Any], Room]) -> None:
@@ -34,9 +34,9 @@ class Accessor(Generic[Room]):
             return self
         try:
             made = self.make(fit)
-        except AttributeError as error:  # which would read as if the fit had no such accessor
+        except AttributeError as error:  # a bare AttributeError would read as if the fit had no such accessor
             raise RuntimeError(f"The accessor fit.{self.name} failed: {error}") from error
-        # Python looks into the fit itself before it asks an attribute without __set__ of its class.
+        # Python looks in the instance's __dict__ before it calls a descriptor without __set__.
         fit.__dict__[self.name] = made
         return made
 

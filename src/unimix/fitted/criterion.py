@@ -10,10 +10,10 @@ from unimix.likelihood.lmm.evaluation import Evaluation
 
 
 def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
-    """The criterion of a linear mixed model, and what is known at the fit's estimates.
+    """The likelihood criterion of a linear mixed model, and its evaluation at the fit's estimates.
 
     Args:
-        fit: With group effects; posterior means are evaluated by REML.
+        fit: A linear model with group effects. Posterior means are evaluated by REML.
 
     Raises:
         DataError: If the result was loaded or unpickled and has not been given its data.

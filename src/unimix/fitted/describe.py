@@ -41,18 +41,18 @@ _CENTRES = {
 MOST_PLACES = 8
 """Decimals beyond which a number is written with a power of ten."""
 MOST_IN_TEXT = 5
-"""The same in a sentence."""
+"""Decimals beyond which a number in a sentence is written with a power of ten."""
 NEGLIGIBLE = 1e-8
 """Share of the response's standard deviation (of 1 on the scale of a link) below which a standard deviation is zero."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def places_for(values: Iterable[float], digits: int) -> int:
-    """Decimals at which the smallest of some numbers keeps ``digits`` significant digits; ``digits`` at least.
+    """Number of decimals at which the smallest value keeps ``digits`` significant digits; at least ``digits``.
 
     Args:
-        values: Standard errors, say; zeros and missing ones do not count.
-        digits: Wanted decimals.
+        values: Numbers such as standard errors; zeros and missing values are ignored.
+        digits: Desired number of decimals.
     """
     sizes = [abs(float(v)) for v in values]
     sizes = [v for v in sizes if np.isfinite(v) and v > 0]
@@ -62,12 +62,12 @@ def places_for(values: Iterable[float], digits: int) -> int:
 
 
 def coefficient_places(estimate: float, error: float, digits: int) -> int:
-    """Decimals of a coefficient: those of its error, and more where it would print as zero and lose its sign.
+    """Number of decimals of a coefficient: that of its error, or more if it would print as zero and lose its sign.
 
     Args:
-        estimate: Of the coefficient.
-        error: Its standard error; NaN or zero where there is none.
-        digits: Wanted decimals.
+        estimate: Estimate of the coefficient.
+        error: Standard error of the coefficient; NaN or zero if it has none.
+        digits: Desired number of decimals.
     """
     if not (np.isfinite(error) and error > 0):
         return places_for([estimate], digits)
@@ -77,7 +77,7 @@ def coefficient_places(estimate: float, error: float, digits: int) -> int:
 
 
 def fixed_number(value: float, places: int) -> str:
-    """A number with so many decimals, never -0; with a power of ten where it is very large or needs too many."""
+    """A number with ``places`` decimals, never -0; a power of ten if it is very large or needs too many decimals."""
     value = float(value)
     if np.isnan(value):
         return ""
@@ -90,7 +90,7 @@ def fixed_number(value: float, places: int) -> str:
 
 
 def number_in_text(value: float, places: int) -> str:
-    """As :func:`fixed_number` for a sentence: ``3.37 × 10⁻⁶`` where more than five decimals would be needed."""
+    """A number for a sentence: ``3.37 × 10⁻⁶`` if more than five decimals would be needed, else plain decimals."""
     value = float(value)
     if places > MOST_IN_TEXT and 0 < abs(value) < 0.1:
         digits = places + math.floor(math.log10(abs(value)))
@@ -108,7 +108,7 @@ def without_zero(value: float, places: int) -> str:
 
 
 def p_number(value: float) -> str:
-    """A p value: ``.012``, or ``< .001``; empty where there is none."""
+    """A p value such as ``.012`` or ``< .001``; an empty text for NaN."""
     if np.isnan(value):
         return ""
     if value < 0.001:
@@ -118,8 +118,8 @@ def p_number(value: float) -> str:
 
 def p_text(value: float) -> str:
     """A p value in a sentence: ``p = .012`` or ``p < .001``."""
-    found = p_number(value)
-    return f"p {found}" if found.startswith(("<", ">")) else f"p = {found}" if found else ""
+    number = p_number(value)
+    return f"p {number}" if number.startswith(("<", ">")) else f"p = {number}" if number else ""
 
 
 def percent(level: float) -> str:
@@ -128,12 +128,12 @@ def percent(level: float) -> str:
 
 
 def is_posterior(fit: FittedModel) -> bool:
-    """Whether the estimates are of a posterior."""
+    """Whether the estimates summarise a posterior distribution."""
     return fit.fixed.interval == "credible"
 
 
 def method_words(fit: FittedModel) -> str:
-    """Restricted maximum likelihood (REML)."""
+    """The method of estimation in words, such as ``restricted maximum likelihood (REML)``."""
     criterion = fit.criteria.criterion
     if criterion.startswith("AGQ("):
         return f"maximum likelihood (adaptive Gauss-Hermite quadrature, {criterion[4:-1]} nodes)"
@@ -141,22 +141,22 @@ def method_words(fit: FittedModel) -> str:
 
 
 def centre_words(fit: FittedModel) -> str:
-    """What the numbers are: estimates, or posterior means."""
+    """What the coefficients are, in words: estimates, posterior means or posterior modes."""
     return _CENTRES.get(fit.model.method, "posterior means") if is_posterior(fit) else "estimates"
 
 
 def spread_words(fit: FittedModel) -> str:
-    """What their errors are."""
+    """What the errors of the coefficients are: standard errors or posterior standard deviations."""
     return "posterior standard deviations" if is_posterior(fit) else "standard errors"
 
 
 def degrees_words(fit: FittedModel) -> str:
-    """Satterthwaite's degrees of freedom; empty for a posterior."""
+    """The degrees of freedom in words, such as ``Satterthwaite's degrees of freedom``; empty for a posterior."""
     return "" if is_posterior(fit) else df_words(fit.fixed.df_method)
 
 
 def df_words(method: str) -> str:
-    """Satterthwaite's degrees of freedom, of a method by its name."""
+    """The degrees of freedom of a method such as ``satterthwaite``, in words."""
     return _DEGREES.get(method, method)
 
 
@@ -166,12 +166,12 @@ def is_linear(fit: FittedModel) -> bool:
 
 
 def family_words(fit: FittedModel) -> str:
-    """Binomial, logit link."""
+    """The family and link in words, such as ``binomial, logit link``."""
     return f"{fit.model.family.replace('_', ' ')}, {fit.model.link} link"
 
 
 def model_words(fit: FittedModel) -> str:
-    """Linear mixed model; generalised linear mixed model (binomial, logit link)."""
+    """The kind of model in words, such as ``generalised linear mixed model (binomial, logit link)``."""
     kind = "mixed model" if fit.random else "model"
     bayes = "Bayesian " if is_posterior(fit) else ""
     if is_linear(fit):
@@ -180,41 +180,41 @@ def model_words(fit: FittedModel) -> str:
 
 
 def model_text(fit: FittedModel) -> str:
-    """The formula and what stands beside it: ``y ~ x; ziformula ~ 1; dispformula ~ x; offset o; weights w``.
+    """The complete model as text: ``y ~ x; ziformula ~ 1; dispformula ~ x; offset o; weights w``.
 
-    An offset or weights that were no column but numbers are ``given``; the weights of a binomial response are its
-    numbers of trials.
+    An offset or weights given as numbers instead of a column are shown as ``given``. The weights of a binomial response
+    are its numbers of trials.
     """
     encoding = fit.model.encoding
-    told = [fit.model.formula]
+    parts = [fit.model.formula]
     if encoding.ziformula is not None:
-        told.append(f"ziformula ~ {encoding.ziformula.strip().removeprefix('~').strip()}")
+        parts.append(f"ziformula ~ {encoding.ziformula.strip().removeprefix('~').strip()}")
     if "dispersion" in fit.parts:
-        told.append(f"dispformula ~ {fit.model.reading.rpartition(', dispersion ~ ')[2].removeprefix('1 + ')}")
+        parts.append(f"dispformula ~ {fit.model.reading.rpartition(', dispersion ~ ')[2].removeprefix('1 + ')}")
     if encoding.offset_column is not None or encoding.offset_given:
-        told.append(f"offset {encoding.offset_column or 'given'}")
+        parts.append(f"offset {encoding.offset_column or 'given'}")
     if encoding.weights_column is not None or fit.model.weighted or _trials_given(fit):
-        told.append(f"weights {encoding.weights_column or 'given'}")
-    return "; ".join(told)
+        parts.append(f"weights {encoding.weights_column or 'given'}")
+    return "; ".join(parts)
 
 
 def _trials_given(fit: FittedModel) -> bool:
-    """Whether the numbers of trials were an array beside the data."""
+    """Whether the numbers of trials were given as an array, not as part of the data."""
     trials = fit.rows.trials
     return trials is not None and bool(np.any(np.asarray(trials) != 1)) and not fit.model.response.startswith("cbind(")
 
 
 def success_words(fit: FittedModel) -> str:
-    """Which of a response's two levels is the success; empty where the response is in numbers."""
+    """Which of the response's two levels counts as success, in words; empty if the response is numeric."""
     name = fit.model.response
-    told = [n.removeprefix(f"{name}: ") for n in fit.notes if n.startswith(f"{name}: ") and SUCCESS in n]
-    return f"in {name}, {told[0]}" if told else ""
+    successes = [n.removeprefix(f"{name}: ") for n in fit.notes if n.startswith(f"{name}: ") and SUCCESS in n]
+    return f"in {name}, {successes[0]}" if successes else ""
 
 
 def shown_sds(fit: FittedModel) -> list[npt.NDArray[np.float64]]:
-    """Standard deviations of every block as they are printed, shape (q,) each: 0 where they are :data:`NEGLIGIBLE`.
+    """Standard deviations of every block for printing, shape (q,) each: 0 where they are below :data:`NEGLIGIBLE`.
 
-    Engines end their searches of a variance that is zero at numbers such as 1e-20.
+    When a variance is zero, the search of an engine stops at numbers such as 1e-20.
     """
     size = float(np.std(fit.rows.observed)) if fit.model.link == "identity" else 1.0
     sds = [(np.array(b.sd, dtype=np.float64), np.asarray(b.unit)) for b in fit.random]
@@ -222,32 +222,32 @@ def shown_sds(fit: FittedModel) -> list[npt.NDArray[np.float64]]:
 
 
 def status_words(fit: FittedModel) -> str:
-    """What must be said of a fit that did not simply converge; else empty."""
+    """A warning for a fit that is singular or did not converge; empty for any other fit."""
     if fit.status.state == "singular":
         return "The fit is singular: a variance is estimated as zero, or a correlation as -1 or 1."
     if fit.status.state == "converged":
         return ""
     which = "The chains" if fit.status.n_draws else "The fit"
-    told = " ".join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)
-    return f"{which} did not converge: do not use these numbers.{' ' if told else ''}{told}"
+    messages = " ".join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)
+    return f"{which} did not converge: do not use these numbers.{' ' if messages else ''}{messages}"
 
 
 def _whole(message: str) -> str:
-    """A message as a sentence."""
+    """A message as a whole sentence, with a capital and a full stop."""
     return f"{message[0].upper()}{message[1:]}{'' if message.endswith(('.', '!', '?')) else '.'}"
 
 
 def sampler_words(fit: FittedModel) -> str:
-    """Draws, R-hat and effective sample sizes; empty where nothing was sampled."""
+    """Numbers of draws, R-hat and effective sample sizes in words; empty if nothing was sampled."""
     s = fit.status
     if not s.n_draws:
         return ""
-    told = [f"{s.n_draws} draws in {s.n_chains} chains"]
-    told += [f"largest R-hat {s.rhat:.3f}"] if s.rhat is not None else []
-    told += [f"smallest effective sample size {s.ess_bulk:.0f} (bulk)"] if s.ess_bulk is not None else []
-    told[-1] += f" and {s.ess_tail:.0f} (tail)" if s.ess_bulk is not None and s.ess_tail is not None else ""
-    told += [f"{s.divergences} divergent transitions"] if s.divergences is not None else []
-    return ", ".join(told)
+    parts = [f"{s.n_draws} draws in {s.n_chains} chains"]
+    parts += [f"largest R-hat {s.rhat:.3f}"] if s.rhat is not None else []
+    parts += [f"smallest effective sample size {s.ess_bulk:.0f} (bulk)"] if s.ess_bulk is not None else []
+    parts[-1] += f" and {s.ess_tail:.0f} (tail)" if s.ess_bulk is not None and s.ess_tail is not None else ""
+    parts += [f"{s.divergences} divergent transitions"] if s.divergences is not None else []
+    return ", ".join(parts)
 
 
 def engine_words(fit: FittedModel) -> str:

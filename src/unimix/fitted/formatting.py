@@ -12,7 +12,7 @@ import pandas as pd
 from unimix.display import TextTable
 
 NOTHING = 1e-10
-"""Size, in units in which 1 is much, below which a number is shown as zero."""
+"""Size relative to the largest number of its kind below which a number is shown as zero."""
 MISSING = "-"
 
 
@@ -39,9 +39,9 @@ def decimals(value: float, places: int) -> str:
 
 
 def column(values: Iterable[float], digits: int = 4) -> list[str]:
-    """Numbers of one table column with one number of decimals: enough for ``digits`` digits of the smallest.
+    """Numbers of one table column, all with as many decimals as the smallest needs for ``digits`` significant digits.
 
-    Where sizes differ too much for that, each number is written for itself.
+    If the sizes differ too much for that, each number is formatted by itself.
     """
     numbers = [float(v) for v in values]
     sizes = [abs(v) for v in numbers if np.isfinite(v) and v != 0]
@@ -55,21 +55,21 @@ def column(values: Iterable[float], digits: int = 4) -> list[str]:
 
 
 def p_value(value: float) -> str:
-    """A p value of a table."""
+    """A p value for a table."""
     return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def p_told(p_value: float) -> str:
+def p_phrase(p_value: float) -> str:
     """A p value in a sentence."""
     return "p < 0.001" if p_value < 0.001 else f"p {p_value:.2g}"
 
 
 def without_noise(table: pd.DataFrame, size: pd.Series | None = None) -> pd.DataFrame:
-    """A table to show, with 0 for what is not zero by rounding alone.
+    """The table with 0 in place of numbers that differ from zero only by rounding.
 
     Args:
-        table: To be shown.
-        size: What is compared with ``NOTHING``: the numbers themselves, or one per row.
+        table: The table to show.
+        size: Size of each row that is compared with ``NOTHING``; None compares the numbers themselves.
     """
     shown = table.copy()
     for name in shown.select_dtypes("number"):
@@ -79,12 +79,12 @@ def without_noise(table: pd.DataFrame, size: pd.Series | None = None) -> pd.Data
 
 
 def text_table(table: pd.DataFrame, *, labels: Collection[str] = (), indent: int = 0) -> TextTable:
-    """A frame as text: every column of numbers with the decimals it needs.
+    """A data frame as a text table, each numeric column with the decimals it needs.
 
     Args:
-        table: The frame. An index that only counts the rows is left out.
-        labels: Columns that name the rows, whose numbers are printed as they are.
-        indent: Blanks before each line of a terminal.
+        table: The data frame. An index that only numbers the rows is left out.
+        labels: Columns that name the rows; numbers in them are printed as they are.
+        indent: Number of blanks before each line.
     """
     heads: list[str] = []
     columns: list[list[str]] = []
@@ -96,7 +96,7 @@ def text_table(table: pd.DataFrame, *, labels: Collection[str] = (), indent: int
         columns.append(_labelled(names))
         align += "l"
     stub = len(columns)
-    for outer in reversed(range(stub - 1)):  # of several levels the outer ones are named once
+    for outer in reversed(range(stub - 1)):  # a repeated outer level of the index is printed once
         keys = list(zip(*columns[: outer + 1], strict=True))
         columns[outer] = [k[-1] if i == 0 or k != keys[i - 1] else "" for i, k in enumerate(keys)]
     for name, values in zip(table.columns, (table.iloc[:, j] for j in range(table.shape[1])), strict=True):
@@ -109,7 +109,7 @@ def text_table(table: pd.DataFrame, *, labels: Collection[str] = (), indent: int
 
 
 def _labelled(values: Iterable[Any]) -> list[str]:
-    """Names as they are; numbers among them without needless decimals."""
+    """Labels as text; numbers among them without needless decimals."""
     return ["" if _is_missing(v) else f"{v:.10g}" if isinstance(v, float) else str(v) for v in values]
 
 
@@ -122,16 +122,16 @@ def _numbers(name: str, values: pd.Series[Any]) -> list[str]:
         return [MISSING if _is_missing(v) else str(v) for v in values]
     numbers = [float(v) for v in values]
     if name == "p_value" or name.startswith("p_"):
-        told = [p_value(v) for v in numbers]
+        texts = [p_value(v) for v in numbers]
     elif _are_whole(numbers):
-        told = [decimals(v, 0) for v in numbers]
+        texts = [decimals(v, 0) for v in numbers]
     elif name == "df" or name.endswith("_df"):
-        told = [decimals(v, 1) for v in numbers]
+        texts = [decimals(v, 1) for v in numbers]
     elif name in ("statistic", "F", "chisq"):
-        told = [decimals(v, 2) for v in numbers]
+        texts = [decimals(v, 2) for v in numbers]
     else:
-        told = column(numbers)
-    return [text or MISSING for text in told]
+        texts = column(numbers)
+    return [text or MISSING for text in texts]
 
 
 def _are_whole(numbers: list[float]) -> bool:

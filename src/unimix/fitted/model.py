@@ -1,4 +1,4 @@
-"""FittedModel: what a fit is. Analyses are functions of it, and :class:`unimix.FitResult` has them as methods."""
+"""FittedModel: a fit without its analyses, which are functions of it and methods of :class:`unimix.FitResult`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.residuals import mean, residual_deviance, residuals
+from unimix.fitted.saving import read, written
 from unimix.fitted.schema import (
     SCHEMA_VERSION,
     Criteria,
@@ -43,20 +44,12 @@ class Refitter(Protocol):
     """An engine with the options of a fit, ready for other responses and rows; can be pickled."""
 
     def __call__(self, design: Design, method: str | None = None) -> FittedModel:
-        """Fit a design, by another method if one is named."""
-
-
-def written(text: str, path: str | Path | None) -> str | Path:
-    """The text, or the path it was written to: a notebook then shows a line and not a page of text."""
-    if path is None:
-        return text
-    Path(path).write_text(text, encoding="utf-8")
-    return Path(path)
+        """Fit a design by the fit's own method, or by the method given."""
 
 
 @dataclass(frozen=True)
 class Unsaved:
-    """What a fit holds beside its saved part: objects that belong to the process, and the arrays that were fitted."""
+    """The part of a fit that is not saved: objects that belong to the process, and the arrays that were fitted."""
 
     native: Any = None
     posterior: Any = None
@@ -68,19 +61,20 @@ class Unsaved:
 @suggests_names
 @dataclass(frozen=True, eq=False, repr=False)
 class FittedModel:
-    """A fitted model without the analyses: what was found, exact in JSON, its tables, and the arrays that were fitted.
+    """A fitted model without the analyses: its estimates, exact in JSON, its tables, and the arrays that were fitted.
 
     Attributes:
-        model: What was fitted.
-        engine: Who fitted it, with versions, options and times.
+        model: The model: formula, family, method, and how the data were encoded.
+        engine: The engine that fitted the model, with versions, options and times.
         fixed: Fixed effects.
-        random: One entry per block of random effects.
+        random: Random effects, one entry per block.
         criteria: Likelihood, information criteria and dispersion parameters.
-        status: Whether the answer can be used.
+        status: Whether the fit converged and can be used.
         rows: Observed and fitted values per row.
-        provenance: For each quantity that is not the engine's own word: whose it is, and why.
-        notes: What the engine printed or warned, verbatim, and what was done to the data.
-        parts: What is modelled beside the mean: ``zero`` (zero inflation, logit scale), ``dispersion`` (log scale).
+        provenance: Source of each quantity that the engine did not compute itself, and the reason.
+        notes: Output and warnings of the engine, verbatim, and changes that were made to the data.
+        parts: Models of other parameters than the mean: ``zero`` (zero inflation, logit scale) and ``dispersion`` (log
+            scale).
     """
 
     model: ModelInfo
@@ -96,12 +90,12 @@ class FittedModel:
     _unsaved: Unsaved = field(default_factory=Unsaved)
 
     def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
-        """Something that follows from the result: made at the first call, and kept as long as the result."""
+        """A quantity that follows from the result: computed at the first call and kept as long as the result."""
         kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
         if name not in kept:
             kept[name] = make()
-        found: Kept = kept[name]
-        return found
+        value: Kept = kept[name]
+        return value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FittedModel) and self.to_json() == other.to_json()
@@ -112,33 +106,33 @@ class FittedModel:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            told = attribute_hint(name) or f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(told, name=name, obj=self)
+            message = attribute_hint(name) or f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=self)
 
     def __copy__(self) -> Self:
-        """A copy, which may be given other numbers: what followed from these is not kept."""
+        """A copy without the kept quantities, because the copy may be given other numbers."""
         return replace(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: all but the engine's own object, which belongs to its process, and the design's arrays."""
+        """The state to pickle: all but the engine's own object, which belongs to its process, and the arrays."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
         return state | {"_unsaved": replace(self._unsaved, native=None, design=None, generative=None)}
 
     @property
     def native(self) -> Any:
-        """The engine's own object; None in a loaded result.
+        """The engine's own result object, such as a statsmodels result; None in a loaded result.
 
         Raises:
             UnimixError: If the fit had a limit: it then ran in a process of its own, where the object was left.
         """
-        found = self._unsaved.native
-        if isinstance(found, Absent):
-            raise UnimixError(found.why)
-        return found.get() if isinstance(found, Deferred) else found
+        native = self._unsaved.native
+        if isinstance(native, Absent):
+            raise UnimixError(native.why)
+        return native.get() if isinstance(native, Deferred) else native
 
     @property
     def posterior(self) -> Any:
-        """Draws as an ArviZ object.
+        """Posterior draws as an ArviZ object.
 
         Raises:
             UnimixError: If the engine does not sample, or the result was loaded from JSON.
@@ -155,10 +149,16 @@ class FittedModel:
     # -- the data -------------------------------------------------------------------------------
 
     def design(self) -> Design:
-        """The arrays that were fitted: y, X, blocks of Z with their levels.
+        """The arrays that were fitted: the response y, the matrix X, and the blocks of Z with their levels.
 
         Raises:
             DataError: If the result was loaded or unpickled and has not been given its data.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.design().x.shape
+            (180, 2)
         """
         if self._unsaved.design is None:
             raise DataError(
@@ -171,7 +171,7 @@ class FittedModel:
 
     @property
     def fixed_effects(self) -> pd.DataFrame:
-        """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+        """Fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
         return tables.fixed_effects(self.fixed)
 
     @property
@@ -197,7 +197,7 @@ class FittedModel:
 
     @property
     def variance_components(self) -> pd.DataFrame:
-        """Columns group, term1, term2, covariance, sdcor: the layout of lme4's ``as.data.frame(VarCorr(m))``."""
+        """Columns group, term1, term2, covariance, sdcor (SD or correlation): lme4's ``as.data.frame(VarCorr(m))``."""
         return tables.variance_components(self.random, self._scale)
 
     @property
@@ -207,17 +207,27 @@ class FittedModel:
 
     @property
     def group_effects_sd(self) -> tables.GroupTables:
-        """Their conditional (posterior) standard deviations, in the same layout."""
+        """Conditional (posterior) standard deviations of the group effects, in the layout of ``group_effects``."""
         return tables.group_tables(self.random, "mode_sd")
 
     def coefficients(self, group: str | None = None) -> pd.DataFrame:
-        """Fixed plus group effects per level of one grouping factor, levels x terms.
+        """Sum of fixed and group effects for each level of one grouping factor, levels x terms.
 
         Args:
-            group: Grouping factor; may be left out where there is one.
+            group: Name of the grouping factor; optional if the model has only one.
 
         Raises:
-            DataError: If there is no such grouping factor.
+            DataError: If the model has no such grouping factor, or several and none is named.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.coefficients("Subject").round(2).head(3)
+                     Intercept   Days
+            Subject
+            308         292.19  10.47
+            309         173.56  10.47
+            310         188.30  10.47
         """
         return tables.coefficients(self.fixed, self.random, group)
 
@@ -235,12 +245,19 @@ class FittedModel:
         """Observed minus fitted values, or residuals of another kind, shape (n_obs,).
 
         Args:
-            kind: response; pearson (over the root of the variance function, times the root of the weight or of the
-                trials, as in R); standardized (pearson over sigma); deviance; working (response residuals over
-                d mu / d eta).
+            kind: Kind of residuals. response: observed minus fitted. pearson: divided by the square root of the
+                variance function and multiplied by that of the weight or number of trials, as in R. standardized:
+                Pearson residuals divided by sigma. deviance: signed square roots of the deviance contributions.
+                working: response residuals divided by d mu / d eta.
 
         Raises:
-            OptionError: If the family has no such residuals.
+            OptionError: If the kind is unknown or the family has no such residuals.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.residuals("standardized")[:3].round(2)
+            array([-1.38, -1.42, -2.01])
         """
         if "dispersion" in self.parts and kind != "response":
             raise OptionError(f"kind={kind!r} is not defined where the dispersion has a model: choose 'response'.")
@@ -248,7 +265,7 @@ class FittedModel:
 
     @property
     def spec(self) -> ModelSpec:
-        """The formula, parsed once, with the columns that ``.`` stood for; without a formula of the dispersion."""
+        """The parsed formula, with ``.`` replaced by the columns it stands for; the dispersion formula is not in it."""
         return self.model.encoding.spec
 
     @cached_property
@@ -265,57 +282,57 @@ class FittedModel:
 
     @property
     def _scale(self) -> float | None:
-        """sigma, where the family has a scale."""
+        """Residual standard deviation sigma if the family has a scale; else None."""
         return self.criteria.sigma if {"sigma", "dispersion"} & set(self.criteria.parameters) else None
 
     @property
     def sigma(self) -> float:
-        """Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale."""
+        """Residual standard deviation; square root of the dispersion (gamma, inverse Gaussian); 1 without a scale."""
         return self.criteria.sigma
 
     @property
     def log_likelihood(self) -> float:
-        """Log-likelihood of the criterion (restricted under REML); NaN for a posterior."""
+        """Maximised log-likelihood (restricted under REML); NaN for a posterior."""
         return self.criteria.log_likelihood
 
     @property
     def aic(self) -> float:
-        """Akaike's criterion."""
+        """Akaike's information criterion, -2 log-likelihood + 2 parameters."""
         return self.criteria.aic
 
     @property
     def bic(self) -> float:
-        """Schwarz's criterion."""
+        """Schwarz's Bayesian information criterion, -2 log-likelihood + log(n) parameters."""
         return self.criteria.bic
 
     @property
     def deviance(self) -> float:
-        """-2 log-likelihood; under REML the REML criterion."""
+        """Minus twice the log-likelihood; under REML, the REML criterion."""
         return self.criteria.deviance
 
     @property
     def formula(self) -> str:
-        """The formula as given."""
+        """Formula as the user wrote it."""
         return self.model.formula
 
     @property
     def n_obs(self) -> int:
-        """Rows used."""
+        """Number of rows used."""
         return self.model.n_obs
 
     @property
     def n_groups(self) -> dict[str, int]:
-        """Levels per grouping factor."""
+        """Number of levels of each grouping factor."""
         return dict(self.model.groups)
 
     @property
     def converged(self) -> bool:
-        """Whether the search ended properly; a singular fit has converged, on the boundary."""
+        """Whether the engine converged; a singular fit counts as converged, on the boundary."""
         return self.status.state in ("converged", "singular")
 
     @property
     def singular(self) -> bool:
-        """Whether a variance is zero or a correlation +-1."""
+        """Whether a variance is estimated as zero or a correlation as +-1."""
         return self.status.state == "singular"
 
     @property
@@ -327,28 +344,44 @@ class FittedModel:
         """One row per estimate, with broom's column names.
 
         Args:
-            effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs (coefficients per
-                level); zero_inflation and dispersion, where they are modelled; a list of these, stacked; or all.
-            exponentiate: Give odds ratios, rate ratios or ratios of means with their intervals: exp of the fixed
-                effects, where the link is a logarithm of something (log, logit, cloglog).
+            effects: Kind of effects: fixed; ran_pars (SDs and correlations); ran_vals (group effects); ran_coefs
+                (coefficients per level); zero_inflation and dispersion, if they are modelled; a list of these, whose
+                tables are stacked; or all.
+            exponentiate: Whether to exponentiate the fixed effects and their intervals, which gives odds ratios, rate
+                ratios or ratios of means for the links log, logit and cloglog.
 
         Raises:
-            OptionError: For unknown effects, or a link whose coefficients have no such meaning.
+            OptionError: If the effects are unknown, or exponentiated coefficients have no meaning for the link.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.tidy("ran_pars").round(2)
+                 effect     group             term  estimate
+            0  ran_pars   Subject    sd__Intercept     37.12
+            1  ran_pars  Residual  sd__Observation     30.99
         """
-        found = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts)
+        table = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts)
         if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
                 "where the link is log, logit or cloglog."
             )
-        return found
+        return table
 
     def glance(self) -> pd.DataFrame:
-        """One row with the criteria of the whole fit, with broom's column names.
+        """Fit statistics of the whole model in one row, with broom's column names.
 
-        ``deviance`` is -2 log-likelihood, ``REMLcrit`` the same where the fit is by REML. ``residual.deviance`` is the
+        ``deviance`` is -2 log-likelihood; ``REMLcrit`` is the same number for REML fits. ``residual.deviance`` is the
         sum of squared deviance residuals (the weighted residual sum of squares of a Gaussian model), which broom calls
         deviance for ``lm``, ``glm`` and ``glmer``.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.glance()[["nobs", "sigma", "logLik", "AIC", "BIC"]].round(2)
+               nobs  sigma  logLik      AIC      BIC
+            0   180  30.99 -893.23  1794.47  1807.24
         """
         parameters = np.full(len(self.family.parameters), np.nan) if self.parts else self.dispersion_parameters
         deviance = residual_deviance(self.family, parameters, self.rows)
@@ -361,14 +394,20 @@ class FittedModel:
     @overload
     def to_json(self, path: str | Path, *, indent: int | None = None) -> Path: ...
     def to_json(self, path: str | Path | None = None, *, indent: int | None = None) -> str | Path:
-        """Write the result as JSON; loading it gives the same bytes again.
+        """Write the result as JSON; a loaded result is written as the same bytes.
 
         Args:
-            path: Write it to this file.
-            indent: Spaces of indentation, or None for one line.
+            path: File to write; None returns the text.
+            indent: Number of spaces of indentation, or None for one line.
 
         Returns:
-            The text; with a path, the path.
+            The JSON text, or the path if one was given.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.to_json()[:42]
+            '{"model":{"formula":"Reaction ~ Days + (1 '
         """
         saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
         return written(SavedFit(**saved).model_dump_json(indent=indent), path)
@@ -377,16 +416,20 @@ class FittedModel:
     def from_json(cls, source: str | Path) -> Self:
         """Read a result from JSON text or a file; no engine is needed.
 
+        Args:
+            source: The JSON text, or the path of the file.
+
         Raises:
-            DataError: If it is not a result of a schema version that this unimix knows.
+            DataError: If the source is not a saved result, or has a schema version that this unimix cannot read.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> um.FitResult.from_json(fit.to_json()) == fit
+            True
         """
-        content = source.strip() if isinstance(source, str) and source.lstrip().startswith("{") else None
-        if content is None and not Path(source).is_file():
-            raise DataError(f"There is no file {str(source)!r}, and it is not a saved FitResult as text either.")
         try:
-            saved = SavedFit.model_validate_json(
-                Path(source).read_text(encoding="utf-8") if content is None else content
-            )
+            saved = SavedFit.model_validate_json(read(source))
         except (OSError, ValidationError) as error:
             raise DataError(f"This is not a saved FitResult (schema version {SCHEMA_VERSION}): {error}") from error
         return cls(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
@@ -398,31 +441,15 @@ def is_sampled(fit: FittedModel) -> bool:
 
 
 def interval_level(fit: FittedModel, ci_level: float | None) -> float:
-    """The probability of intervals: as given, else that of the fit."""
+    """Probability of the intervals: the value given, or that of the fit if None is given."""
     return fit.fixed.level if ci_level is None else ci_level
 
 
 def has_design(fit: FittedModel) -> bool:
-    """Whether the fitted arrays are at hand: not so in a result that was loaded or unpickled."""
+    """Whether the result holds the fitted arrays; a result that was loaded or unpickled does not."""
     return fit._unsaved.design is not None
 
 
 def own_refitter(fit: FittedModel) -> Refitter | None:
     """The engine with the options of this fit, ready for other responses and rows; None in a loaded result."""
     return fit._unsaved.refitter
-
-
-def generative_model_of(fit: FittedModel) -> Generative:
-    """The engine's model as something to draw from.
-
-    Raises:
-        UnimixError: If the engine has no such model, or the result was loaded.
-    """
-    if fit._unsaved.generative is None:
-        why = (
-            "the result was loaded, which keeps no model"
-            if fit.status.n_draws
-            else f"{fit.engine.backend} has no prior; use backend='pymc'"
-        )
-        raise UnimixError(f"There is no model to draw from: {why}.")
-    return fit._unsaved.generative

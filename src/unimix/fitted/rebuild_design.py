@@ -18,21 +18,21 @@ from unimix.fitted.model import FittedModel, Model
 
 FloatArray = npt.NDArray[np.float64]
 SAME = 1e-6
-"""Relative difference of predictors or responses above which data are not those that were fitted."""
+"""Relative difference of predictors or responses above which the data differ from those that were fitted."""
 OTHER = "These are not the data that were fitted: {}. Give the frame that fit() was given."
 
 
 def with_data(fit: Model, data: Any) -> Model:
-    """The same result with the data that were fitted: for a result that was loaded or unpickled.
+    """Give a result that was loaded or unpickled the data it was fitted to.
 
     Args:
-        data: The frame that was fitted, in any form that ``fit`` takes.
+        data: The data that were fitted, in any form that ``um.fit`` takes.
 
     Returns:
-        A result whose analyses need no further data.
+        The same result with its data, so that all analyses work.
 
     Raises:
-        DataError: If these are other data.
+        DataError: If the data differ from those that were fitted.
 
     Example:
         >>> import unimix as um
@@ -46,20 +46,21 @@ def with_data(fit: Model, data: Any) -> Model:
 
 
 def rebuild_design(fit: FittedModel, data: Any) -> Design:
-    """The design that a result belongs to; weights, trials and offset are the result's own.
+    """Rebuild the design of a result from its data; weights, trials and offset are taken from the result.
 
-    All that was fitted is compared: predictors, grouping factors, response, weights and offset by their digests
-    (:mod:`unimix.design.digests`), and the fitted values that fixed and group effects give.
+    Everything that was fitted is compared: predictors, grouping factors, response, weights and offset by their digests
+    (:mod:`unimix.design.digests`), and the fitted values that follow from the fixed and group effects.
 
     Args:
-        fit: A result without a formula of the dispersion.
+        fit: A result whose dispersion has no formula.
+        data: The data that were fitted.
 
     Raises:
-        DataError: If they are other data.
+        DataError: If the data differ from those that were fitted, or the dispersion has a formula.
     """
     if "dispersion" in fit.parts:
         raise DataError(
-            "A loaded result does not know the columns of its dispersion: fit the model again to the frame."
+            "A saved result does not hold the columns of its dispersion formula: fit the model again to the data."
         )
     encoding, rows = fit.model.encoding, fit.rows
     made = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
@@ -111,7 +112,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
 
 
 def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -> None:
-    """Refuse data of another length, or in which a row that was fitted is incomplete."""
+    """Refuse data of a different length, or in which a row that was fitted is incomplete."""
     given, n = fit.model.n_obs + fit.model.n_dropped, len(made.complete)
     if n != given:
         raise DataError(OTHER.format(f"they have {n} rows, and the fit was given {given}"))
@@ -121,7 +122,7 @@ def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -
 
 
 def _check_predictor(fit: FittedModel, x: FloatArray, blocks: tuple[RandomBlock, ...]) -> None:
-    """Refuse columns that do not give the fitted values: a function in the formula computes something else now."""
+    """Refuse columns that do not reproduce the fitted values: a function in the formula now computes something else."""
     eta = x @ fit.fixed.estimate + (0.0 if fit.rows.offset is None else fit.rows.offset)
     for block, own in zip(blocks, fit.random, strict=True):
         eta = eta + np.einsum("nq,nq->n", block.z, np.asarray(own.modes)[block.codes])
@@ -131,7 +132,7 @@ def _check_predictor(fit: FittedModel, x: FloatArray, blocks: tuple[RandomBlock,
 
 
 def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> AuxiliaryDesign | None:
-    """Columns of the zero inflation, checked against the probabilities that were fitted."""
+    """Columns of the zero-inflation model, checked against the probabilities that were fitted."""
     if "zero" not in fit.parts or made.zero is None or fit.rows.zero_probability is None:
         return None
     own = fit.parts["zero"]

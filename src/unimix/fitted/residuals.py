@@ -24,7 +24,7 @@ def mean(family: Family, rows: Rows, eta: FloatArray) -> FloatArray:
 
 
 def dispersion(family: Family, parameters: FloatArray) -> float:
-    """Factor of the variance that is not a function of the mean: sigma^2, or the dispersion; else 1."""
+    """Constant factor of the variance: sigma^2 or the dispersion if the family has one; else 1."""
     if family.name == "gaussian":
         return float(parameters[0] ** 2)
     return float(parameters[0]) if family.parameters == ("dispersion",) else 1.0

@@ -1,4 +1,4 @@
-"""The one result schema: frozen, versioned, exact in JSON."""
+"""The schema of all results: frozen, versioned, exact in JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
 SCHEMA_VERSION = 3
 PRIORS = "priors given by the user"
-"""Key of provenance."""
+"""Key of ``provenance`` under which the user's priors are listed."""
 State = Literal["converged", "singular", "not_converged", "failed"]
 
 
@@ -25,23 +25,23 @@ class Part(BaseModel):
 
 
 class ModelInfo(Part):
-    """What was fitted.
+    """The model that was fitted.
 
     Attributes:
-        formula: As given.
+        formula: Formula as the user wrote it.
         reading: Canonical text of the formula.
         response: Canonical text of the response.
         family: Distribution of the response; ``negative_binomial_1`` has a linear variance.
         link: Link function.
         method: REML, ML, least squares, Laplace, AGQ, variational, MAP or posterior.
-        n_obs: Rows used.
-        n_dropped: Rows left out for missing values.
-        missing: Missing values per column.
-        groups: Levels per grouping factor.
-        aliased: Columns left out because they depend on others.
-        fingerprint: Digest of the design; results of one design can be compared.
-        encoding: What was learnt from the data, and how to make the same columns of other data.
-        weighted: Whether weights were used (numbers of trials apart).
+        n_obs: Number of rows used.
+        n_dropped: Number of rows left out for missing values.
+        missing: Number of missing values per column.
+        groups: Number of levels per grouping factor.
+        aliased: Columns left out because they depend linearly on others.
+        fingerprint: Digest of the design; results with the same fingerprint can be compared.
+        encoding: Levels and constants learnt from the data, from which the same columns are made of new data.
+        weighted: Whether weights were used; numbers of trials do not count as weights.
     """
 
     formula: str
@@ -61,17 +61,17 @@ class ModelInfo(Part):
 
 
 class EngineInfo(Part):
-    """Who fitted it, and how.
+    """The engine that fitted the model, and how.
 
     Attributes:
         backend: Name of the backend.
-        engine: Whose numbers they are.
+        engine: Name of the software whose numbers these are.
         versions: Versions of packages and runtimes.
-        options: Options of the backend, resolved.
+        options: Options of the backend, with defaults filled in.
         seed: Seed of the random numbers, if any were used.
-        call: The call as the engine saw it.
-        seconds: Time spent on design, load, fit and extract.
-        priors: Prior per parameter.
+        call: The call as the engine received it.
+        seconds: Seconds spent on design, load, fit and extract.
+        priors: Prior of each parameter.
     """
 
     backend: str
@@ -88,10 +88,11 @@ class FixedPartResult(Part):
     """Fixed effects; all arrays have shape (p,), ``covariance`` (p, p).
 
     Attributes:
-        interval: confidence or credible.
-        level: Probability of the interval.
-        df_method: satterthwaite, kenward-roger, residual, normal, or posterior.
-        std_error_kind: generalised least squares, observed information, ..., or empty.
+        interval: Kind of the intervals: confidence or credible.
+        level: Probability of the intervals, between 0 and 1.
+        df_method: Degrees of freedom: satterthwaite, kenward-roger, residual, normal, or posterior.
+        std_error_kind: Kind of the standard errors, such as generalised least squares or observed information; may be
+            empty.
     """
 
     terms: tuple[str, ...]
@@ -116,13 +117,13 @@ class RandomPartResult(Part):
         group: Grouping factor.
         terms: Names of the q effects.
         unit: Root mean square of the effects' columns, shape (q,): sd * unit is an SD in units of the response.
-        sd: Shape (q,).
-        correlation: Shape (q, q); NaN where a variance is zero.
-        covariance: Shape (q, q).
+        sd: Standard deviations of the effects, shape (q,).
+        correlation: Correlations of the effects, shape (q, q); NaN where a variance is zero.
+        covariance: Covariance matrix of the effects, shape (q, q).
         levels: Labels of the L levels.
         modes: Conditional modes or posterior means, shape (L, q).
-        mode_sd: Their standard deviations, shape (L, q).
-        mode_covariance: Shape (L, q, q).
+        mode_sd: Conditional (posterior) standard deviations of the modes, shape (L, q).
+        mode_covariance: Conditional (posterior) covariance matrices of the modes, shape (L, q, q).
     """
 
     group: str
@@ -138,21 +139,22 @@ class RandomPartResult(Part):
 
 
 class Criteria(Part):
-    """How well it fits.
+    """Likelihood, information criteria and dispersion of a fit.
 
     Attributes:
-        log_likelihood: Of the criterion, with all constants; NaN for a posterior.
-        criterion: REML, ML, Laplace, AGQ(25), posterior ...: log-likelihoods of different ones are not comparable.
-        n_parameters: Fixed effects, covariance parameters and dispersion parameters.
-        aic: -2 l + 2 k.
-        bic: -2 l + k log n, with n rows; where weights stand for copies of rows, n is their sum.
+        log_likelihood: Maximised log-likelihood l with all constants; NaN for a posterior.
+        criterion: REML, ML, Laplace, AGQ(25), posterior ...; log-likelihoods of different criteria are not comparable.
+        n_parameters: Number k of fixed effects, covariance parameters and dispersion parameters.
+        aic: Akaike's information criterion, -2 l + 2 k.
+        bic: Bayesian information criterion, -2 l + k log n for n rows; if weights stand for copies of rows, n is the
+            sum of the weights.
         deviance: -2 l (the REML criterion under REML).
-        sigma: Residual standard deviation; root of the dispersion (gamma, inverse Gaussian); 1 without a scale; NaN
-            where it differs by row (dispformula).
-        df_residual: Rows minus fixed effects; with group effects, minus all parameters, as lme4.
+        sigma: Residual standard deviation; square root of the dispersion (gamma, inverse Gaussian); 1 without a scale;
+            NaN if it differs by row (dispformula).
+        df_residual: Number of rows minus fixed effects; with group effects, minus all parameters, as in lme4.
         parameters: Dispersion parameters of the family by name.
-        pearson_dispersion: Pearson chi-squared over its degrees of freedom (weights that stand for copies of rows count
-            there too); NaN for the Gaussian linear model.
+        pearson_dispersion: Pearson chi-squared divided by its degrees of freedom (weights that stand for copies of rows
+            count there too); NaN for the Gaussian linear model.
     """
 
     log_likelihood: Real
@@ -168,18 +170,18 @@ class Criteria(Part):
 
 
 class Status(Part):
-    """Whether the answer can be used.
+    """Whether the fit converged and can be used.
 
     Attributes:
         state: converged, singular (converged on the boundary), not_converged or failed.
-        messages: What the engine says about it.
+        messages: Messages of the engine about convergence.
         gradient: Largest scaled gradient, if known.
         rhat: Largest R-hat of a sampler.
-        ess_bulk: Smallest bulk effective sample size.
-        ess_tail: Smallest tail effective sample size.
-        divergences: Divergent transitions.
-        n_draws: Draws kept.
-        n_chains: Chains.
+        ess_bulk: Smallest bulk effective sample size of a sampler.
+        ess_tail: Smallest tail effective sample size of a sampler.
+        divergences: Number of divergent transitions of a sampler.
+        n_draws: Number of posterior draws kept, over all chains.
+        n_chains: Number of chains.
     """
 
     state: State
@@ -194,18 +196,18 @@ class Status(Part):
 
 
 class Rows(Part):
-    """Per row used: position in the data as given, observed response, fitted values, offset and weight.
+    """The rows used: position in the data as given, observed response, fitted values, offset and weight.
 
     Attributes:
         index: Position of each row in the data as given, shape (n,).
         observed: Response, shape (n,); the proportion of successes for a binomial family.
-        linear_predictor: With the group effects and the offset, on the link scale, shape (n,).
-        population_predictor: Without the group effects, shape (n,).
-        weights: Shape (n,), or None.
-        trials: Shape (n,), for a binomial family; else None.
-        zero_probability: Probability of a structural zero, shape (n,), with zero inflation; else None.
-        offset: Added to both predictors, shape (n,), or None.
-        labels: Index of the rows in the pandas frame that was fitted, where it is not 0, 1, 2 ...; else None.
+        linear_predictor: Linear predictor with the group effects and the offset, on the link scale, shape (n,).
+        population_predictor: Linear predictor without the group effects, shape (n,).
+        weights: Weights of the rows, shape (n,), or None.
+        trials: Numbers of trials of a binomial family, shape (n,); else None.
+        zero_probability: Probability of a structural zero under zero inflation, shape (n,); else None.
+        offset: Offset, which is part of both predictors, shape (n,), or None.
+        labels: Index of the rows in the pandas frame that was fitted, unless it is 0, 1, 2 ...; else None.
     """
 
     index: Array
@@ -220,10 +222,10 @@ class Rows(Part):
 
 
 class SavedFit(Part):
-    """A fit as JSON holds it; :class:`unimix.fitted.model.FittedModel` describes the fields.
+    """A fit as saved in JSON; :class:`unimix.fitted.model.FittedModel` describes the fields.
 
     Attributes:
-        schema_version: Version of this layout.
+        schema_version: Version number of this layout.
     """
 
     model: ModelInfo
@@ -241,7 +243,7 @@ class SavedFit(Part):
     @model_validator(mode="before")
     @classmethod
     def _known_version(cls, content: Any) -> Any:
-        """Another version is answered before its fields are looked at."""
+        """Refuse other versions before their fields are read."""
         version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
         if version != SCHEMA_VERSION:
             newer = isinstance(version, int) and version > SCHEMA_VERSION

@@ -1,4 +1,4 @@
-"""TableResult: what every question about a fit is answered with that has a table for an answer."""
+"""TableResult: the result of every analysis whose answer is a table."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from unimix.fitted.formatting import text_table
 
 
 class TableResult(Printed):
-    """A table with notes: the frame is ``.table``, and what a reader of it must know is in ``.notes``.
+    """A table with notes: the data frame is ``.table``, and ``.notes`` holds what a reader of it must know.
 
-    It prints both, as text and as HTML. Reading goes through to the frame: ``answer["p_value"]``, ``answer.loc["x"]``,
-    ``.iloc``, ``.index``, ``.columns``, ``.shape``, ``len(answer)``. What makes another frame starts from ``.table``:
-    ``answer.table.sort_values("p_value")``, ``pd.concat([a.table, b.table])``.
+    Both are printed, as text and as HTML. Values can be read directly: ``answer["p_value"]``, ``answer.loc["x"]``,
+    ``.iloc``, ``.index``, ``.columns``, ``.shape``, ``len(answer)``. Operations that make a new frame start from
+    ``.table``: ``answer.table.sort_values("p_value")``, ``pd.concat([a.table, b.table])``.
 
     Args:
-        table: The frame.
-        notes: Sentences below it.
-        heading: A line above it; none if empty.
+        table: The data frame.
+        notes: Sentences printed below the table.
+        heading: Line printed above the table; an empty text prints none.
 
     Example:
         >>> import unimix as um
@@ -37,7 +37,7 @@ class TableResult(Printed):
 
         @property
         def table(self) -> pd.DataFrame:
-            """The frame."""
+            """The data frame."""
 
         @property
         def notes(self) -> tuple[str, ...]:
@@ -48,20 +48,20 @@ class TableResult(Printed):
 
     @property
     def _heading(self) -> str:
-        """The line above the table; none if empty."""
+        """The line above the table; empty for none."""
         return str(self.__dict__.get("_above", ""))
 
     @property
     def _labels(self) -> Sequence[str]:
-        """Columns of the table that name its rows."""
+        """Names of the columns that label the rows."""
         return ()
 
     def _shown(self) -> pd.DataFrame:
-        """The frame that is printed."""
+        """The data frame that is printed."""
         return self.table
 
     def _below(self) -> Sequence[str]:
-        """The sentences that are printed below it."""
+        """The sentences that are printed below the table."""
         return self.notes
 
     def _view(self) -> Iterable[Block]:
@@ -71,11 +71,11 @@ class TableResult(Printed):
     # -- other forms --------------------------------------------------------------------------------
 
     def to_frame(self) -> pd.DataFrame:
-        """A copy of the table, to be changed."""
+        """A copy of the data frame, which can be changed freely."""
         return self.table.copy()
 
     def to_html(self) -> str:
-        """What a notebook shows: the table with its notes."""
+        """The table with its notes in HTML, as a notebook shows it."""
         return as_html(self._view())
 
     def to_markdown(self) -> str:
@@ -83,11 +83,11 @@ class TableResult(Printed):
         return as_markdown(self._view())
 
     def to_latex(self, *, caption: str | None = None, label: str = "") -> str:
-        r"""The table with its notes in LaTeX; it needs ``\usepackage{booktabs}`` alone.
+        r"""The table with its notes in LaTeX; the only package it needs is booktabs.
 
         Args:
-            caption: Caption of the table; the line above it, if left out.
-            label: For ``\ref``.
+            caption: Caption of the table; None takes the line above the table.
+            label: Label for ``\ref``; an empty text gives none.
         """
         blocks = list(self._view())[1:] if self._heading else self._view()
         return as_latex(blocks, caption=self._heading if caption is None else caption, label=label)
@@ -111,7 +111,7 @@ class TableResult(Printed):
 
     @property
     def _not_a_frame(self) -> str:
-        return f"A {type(self).__name__} is neither a frame nor an array; its frame is answer.table."
+        return f"A {type(self).__name__} is neither a data frame nor an array; its data frame is answer.table."
 
     @property
     def loc(self) -> Any:
@@ -141,10 +141,10 @@ class TableResult(Printed):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            told = f"{type(self).__name__!r} object has no attribute {name!r}"
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
             if not name.startswith("_") and hasattr(pd.DataFrame, name):
-                told += f"; its frame has it: answer.table.{name}"
-            raise AttributeError(told, name=name, obj=self)
+                message += f"; its frame has it: answer.table.{name}"
+            raise AttributeError(message, name=name, obj=self)
 
 
 __all__ = ["TableResult"]

@@ -19,7 +19,7 @@ _COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upp
 
 
 class GroupTables(dict[str, pd.DataFrame]):
-    """Tables by grouping factor; an unknown name gets a helpful error."""
+    """Tables by grouping factor; an unknown name raises an error that lists the known ones."""
 
     def __missing__(self, name: object) -> pd.DataFrame:
         raise DataError(
@@ -29,15 +29,15 @@ class GroupTables(dict[str, pd.DataFrame]):
 
 
 def fixed_effects(fixed: FixedPartResult) -> pd.DataFrame:
-    """Index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+    """Fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
     columns = {c: np.array(getattr(fixed, c)) for c in _COLUMNS}
     return pd.DataFrame(columns, index=pd.Index(fixed.terms, name="term"))
 
 
 def variance_components(random: Random, sigma: float | None) -> pd.DataFrame:
-    """Rows as lme4's ``as.data.frame(VarCorr(m))``: variances, then covariances of each block, then the residual.
+    """Variances, then covariances, of each block, and the residual last, as ``as.data.frame(VarCorr(m))`` of lme4.
 
-    ``sigma`` is None where the family has no scale.
+    ``sigma`` is None if the family has no scale.
     """
     rows: list[dict[str, Any]] = []
     for block in random:
@@ -56,23 +56,23 @@ def variance_components(random: Random, sigma: float | None) -> pd.DataFrame:
     if sigma is not None:
         rows.append({"group": "Residual", "term1": None, "term2": None, "covariance": sigma**2, "sdcor": sigma})
     table = pd.DataFrame(rows, columns=["group", "term1", "term2", "covariance", "sdcor"])
-    for column in ("term1", "term2"):  # None where there is no term, whatever else the column holds
+    for column in ("term1", "term2"):  # a missing term is None, never NaN
         table[column] = pd.Series([row[column] for row in rows], dtype=object)
     return table
 
 
 def group_tables(random: Random, field: Literal["modes", "mode_sd"]) -> GroupTables:
-    """Levels x terms per grouping factor; independent terms on one factor stand side by side."""
-    found = GroupTables()
+    """One table per grouping factor, levels x terms; independent terms of one factor are columns of the same table."""
+    tables = GroupTables()
     for block in random:
         index = pd.Index(list(block.levels), name=block.group)
         frame = pd.DataFrame(np.array(getattr(block, field)), index=index, columns=list(block.terms))
-        found[block.group] = pd.concat([found[block.group], frame], axis=1) if block.group in found else frame
-    return found
+        tables[block.group] = pd.concat([tables[block.group], frame], axis=1) if block.group in tables else frame
+    return tables
 
 
 def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> pd.DataFrame:
-    """Fixed plus group effects per level, levels x terms (terms without a fixed effect keep the group effect)."""
+    """Fixed plus group effects per level, levels x terms; a term without a fixed effect has only its group effect."""
     effects = group_tables(random, "modes")
     if group is None:
         if len(effects) != 1:
@@ -92,7 +92,7 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
 def tidy_fixed(
     fixed: FixedPartResult, _random: Random, _sigma: float | None, *, exponentiate: bool = False
 ) -> pd.DataFrame:
-    """As broom's ``tidy(effects = "fixed")``; exponentiated standard errors by the delta method, as there."""
+    """Fixed effects as broom's ``tidy(effects = "fixed")``; exponentiated standard errors use the delta method."""
     table = fixed_effects(fixed).reset_index()
     if exponentiate:
         for column in ("estimate", "lower", "upper"):
@@ -106,7 +106,7 @@ def tidy_fixed(
 
 
 def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float | None) -> pd.DataFrame:
-    """As broom's ``tidy(effects = "ran_pars")``: ``sd__x`` and ``cor__x.y``."""
+    """SDs and correlations as broom's ``tidy(effects = "ran_pars")``, named ``sd__x`` and ``cor__x.y``."""
     table = variance_components(random, sigma)
     terms = []
     for first, second in zip(table["term1"].tolist(), table["term2"].tolist(), strict=True):
@@ -117,9 +117,9 @@ def tidy_ran_pars(_fixed: FixedPartResult, random: Random, sigma: float | None) 
 
 
 def tidy_ran_vals(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
-    """As broom's ``tidy(effects = "ran_vals")``: one row per level and term.
+    """Group effects as broom's ``tidy(effects = "ran_vals")``: one row per level and term.
 
-    Intervals are normal, as there, at the level of the fixed effects'; of a posterior they are left out.
+    Intervals are normal, as in broom, with the probability of the fixed effects' intervals; a posterior has none.
     """
     parts = []
     for block in random:
@@ -144,7 +144,7 @@ def tidy_ran_vals(fixed: FixedPartResult, random: Random, _sigma: float | None) 
 
 
 def tidy_ran_coefs(fixed: FixedPartResult, random: Random, _sigma: float | None) -> pd.DataFrame:
-    """As broom's ``tidy(effects = "ran_coefs")``: coefficients per level."""
+    """Coefficients per level as broom's ``tidy(effects = "ran_coefs")``."""
     parts = []
     for group in group_tables(random, "modes"):
         table = coefficients(fixed, random, group)
@@ -165,7 +165,7 @@ VERBS: dict[str, Callable[..., pd.DataFrame]] = {
 
 
 PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
-"""How :func:`tidy` calls what is modelled beside the mean."""
+"""Names that :func:`tidy` uses for the models of zero inflation and dispersion."""
 
 
 def tidy(
@@ -182,13 +182,13 @@ def tidy(
     Args:
         fixed: Fixed effects.
         random: Random effects.
-        sigma: Residual SD, or None.
-        effects: Keys of :data:`VERBS` or of ``parts`` (as :data:`PARTS` calls them), one of them, or ``"all"``.
-        exponentiate: Of the fixed effects (and the zero inflation, to odds ratios).
-        parts: What is modelled beside the mean.
+        sigma: Residual SD, or None without a scale.
+        effects: One key or several of :data:`VERBS` or of ``parts`` (under the names of :data:`PARTS`), or ``"all"``.
+        exponentiate: Whether to exponentiate the fixed effects and the zero inflation (to odds ratios).
+        parts: Models of zero inflation and dispersion, by their keys.
 
     Raises:
-        OptionError: For unknown effects.
+        OptionError: If the effects are unknown.
     """
     asked = [effects] if isinstance(effects, str) or not isinstance(effects, Sequence) else list(effects)
     present = {PARTS[name]: part for name, part in parts.items()}
@@ -200,7 +200,7 @@ def tidy(
         raise OptionError(f"effects={shown}: choose {listing(known)}, a list of these, or 'all'.{hint}")
     names: dict[str, None] = dict.fromkeys(str(n) for e in asked for n in (known if e == "all" else (e,)))
     if exponentiate and not {"fixed", PARTS["zero"]} & set(names):
-        raise OptionError(f"exponentiate=True belongs to effects='fixed', not to {listing(map(repr, names))}.")
+        raise OptionError(f"exponentiate=True is for effects='fixed', not for {listing(map(repr, names))}.")
     made = []
     for n in names:
         if n in present:
@@ -215,7 +215,7 @@ def tidy(
     columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in made)]
     columns += dict.fromkeys(c for p in made for c in p.columns if c not in columns)
     full = [p.reindex(columns=columns) for p in made if len(p)]
-    kinds = {"level": object}  # numbers as labels stay whole beside rows without a level
+    kinds = {"level": object}  # integer labels stay integers beside rows without a level
     return pd.DataFrame(
         {c: pd.Series([v for p in full for v in p[c].tolist()], dtype=kinds.get(c)) for c in columns},
     )
@@ -224,7 +224,7 @@ def tidy(
 def glance(
     model: ModelInfo, fit: Criteria, status: Status, engine: EngineInfo, residual_deviance: float
 ) -> pd.DataFrame:
-    """As broom's ``glance``: one row."""
+    """Fit statistics as broom's ``glance``, in one row."""
     return pd.DataFrame(
         [
             {

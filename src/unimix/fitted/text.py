@@ -1,4 +1,4 @@
-"""Results in words, for terminals and notebooks."""
+"""The printed summary of a fit, for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STATES = {
 
 
 def sentence(fit: FittedModel) -> str:
-    """What was fitted, by whom, and whether it worked."""
+    """One sentence: the model, the engine that fitted it, and whether it converged."""
     groups = ", ".join(f"{n} {name}" for name, n in fit.model.groups.items())
     over = f" over {groups}" if groups else ""
     model = model_text(fit)
@@ -38,13 +38,13 @@ def sentence(fit: FittedModel) -> str:
 
 
 def fixed_table(fit: FittedModel) -> TextTable:
-    """Fixed effects for reading; columns that an engine has no values for are left out."""
+    """Fixed effects for printing; columns without values are left out."""
     z = None if fit.fixed.interval == "credible" else fit.fixed.df_method == "normal"
     return _coefficients(fit.fixed_effects, z=z)
 
 
 def _coefficients(table: pd.DataFrame, *, z: bool | None) -> TextTable:
-    """``z`` is None for a posterior, True for z tests, False for t tests."""
+    """Coefficients for printing; ``z`` is None for a posterior, True for z tests, False for t tests."""
     shown = {"estimate": column(table["estimate"]), "sd" if z is None else "std_error": column(table["std_error"])}
     if z is not None:
         if not z:
@@ -57,29 +57,29 @@ def _coefficients(table: pd.DataFrame, *, z: bool | None) -> TextTable:
 
 
 def random_table(fit: FittedModel) -> TextTable:
-    """Standard deviations, and correlations as a lower triangle, for reading."""
+    """Standard deviations, and correlations as a lower triangle, for printing."""
     named: list[tuple[str, str, list[str]]] = []
     sds: list[float] = []
     for block, printed in zip(fit.random, shown_sds(fit), strict=True):
         for i, term in enumerate(block.terms):
-            found = [float(block.correlation[i, j]) for j in range(i)]
-            told = ["undefined" if np.isnan(c) else decimals(c, 3) for c in found]
-            named.append((block.group if i == 0 else "", term, told))
+            row = [float(block.correlation[i, j]) for j in range(i)]
+            correlations = ["undefined" if np.isnan(c) else decimals(c, 3) for c in row]
+            named.append((block.group if i == 0 else "", term, correlations))
             sds.append(float(printed[i]))
     if "sigma" in fit.criteria.parameters:
         named.append(("Residual", "", []))
         sds.append(fit.sigma)
-    width = max((len(told) for _, _, told in named), default=0)
+    width = max((len(correlations) for _, _, correlations in named), default=0)
     rows = tuple(
-        (group, term, sd, *told, *[""] * (width - len(told)))
-        for (group, term, told), sd in zip(named, column(sds), strict=True)
+        (group, term, sd, *correlations, *[""] * (width - len(correlations)))
+        for (group, term, correlations), sd in zip(named, column(sds), strict=True)
     )
     heads = ("group", "term", "sd", *["corr"][:width], *[""] * (width - 1))
     return TextTable(heads, rows, "ll" + "r" * (width + 1), stub=2, indent=2)
 
 
 def view(fit: FittedModel) -> list[Block]:
-    """One sentence and then tables."""
+    """The summary as blocks: one sentence, then tables."""
     level = f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals"
     df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
     blocks: list[Block] = [
@@ -117,12 +117,31 @@ def view(fit: FittedModel) -> list[Block]:
 
 
 def summary(fit: FittedModel) -> str:
-    """One sentence and then tables: what ``print(fit)`` shows."""
+    """Summary of the fit as text: one sentence, then tables; ``print(fit)`` shows the same.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> print(fit.summary())
+        Reaction ~ Days + (1 | Subject) fitted by pls (REML) to 180 rows over 18 Subject: converged.
+        <BLANKLINE>
+        Fixed effects (95% confidence intervals, satterthwaite df)
+                     estimate  std_error     df      t  p_value     lower     upper
+          Intercept  251.4051     9.7467   22.8  25.79   <0.001  231.2332  271.5770
+          Days        10.4673     0.8042  161.0  13.02   <0.001    8.8791   12.0555
+        <BLANKLINE>
+        Random effects
+          group     term            sd
+          Subject   Intercept  37.1238
+          Residual             30.9912
+        <BLANKLINE>
+        REML log-likelihood -893.233, AIC 1794.47, BIC 1807.24, 4 parameters
+    """
     return as_text(view(fit))
 
 
 def part_heading(fit: FittedModel, name: str) -> str:
-    """Over the coefficients of what is modelled beside the mean: what their linear predictor is."""
+    """Heading of the coefficients of zero inflation or dispersion, which says what their linear predictor models."""
     if name == "zero":
         return "Zero inflation (logit of the probability of a structural zero)"
     parameter = fit.family.parameters[0]
@@ -130,20 +149,20 @@ def part_heading(fit: FittedModel, name: str) -> str:
 
 
 def dispersion_line(fit: FittedModel) -> str:
-    """Dispersion parameters and the Pearson statistic, or nothing."""
-    told = [
+    """Dispersion parameters and the Pearson statistic; empty if there are none."""
+    parts = [
         f"{name} {number(value)}"
         for name, value in fit.criteria.parameters.items()
         if name not in ("sigma", "dispersion")
     ]
-    told += [number(v) for name, v in fit.criteria.parameters.items() if name == "dispersion"]
+    parts += [number(v) for name, v in fit.criteria.parameters.items() if name == "dispersion"]
     if not np.isnan(fit.criteria.pearson_dispersion):
-        told.append(f"Pearson chi-squared / df {number(fit.criteria.pearson_dispersion)}")
-    return "Dispersion: " + ", ".join(told) if told else ""
+        parts.append(f"Pearson chi-squared / df {number(fit.criteria.pearson_dispersion)}")
+    return "Dispersion: " + ", ".join(parts) if parts else ""
 
 
 def likelihood_line(fit: FittedModel) -> str:
-    """Log-likelihood and information criteria, or nothing."""
+    """Log-likelihood and information criteria; empty if there is no log-likelihood."""
     if np.isnan(fit.log_likelihood):
         return ""
     kind = fit.criteria.criterion

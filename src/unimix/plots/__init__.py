@@ -1,1 +1,1 @@
-"""Pictures, and the data behind them."""
+"""Drawing: matplotlib figures from data frames."""

@@ -12,7 +12,7 @@ from unimix.plots.style import PALETTE, headline, own_axes, plain_names, title_o
 
 @plain_names
 def draw_trace(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
-    """ArviZ's trace plot of some variables; Axes of shape (parameters, 2)."""
+    """Draw ArviZ's trace plot of the named variables; returns Axes, shape (parameters, 2)."""
     import arviz as az
 
     with warnings.catch_warnings():
@@ -32,7 +32,7 @@ def _colours(posterior: Any) -> list[str]:
 
 @plain_names
 def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: Any) -> Any:
-    """ArviZ's rank plot of some variables: flat where the chains agree."""
+    """Draw ArviZ's rank plot of the named variables, whose bars are level when the chains agree; returns Axes."""
     import arviz as az
 
     with warnings.catch_warnings():
@@ -46,10 +46,18 @@ def draw_rank(posterior: Any, names: list[str], *, title: str = "", **options: A
 
 @plain_names
 def draw_graph(graph: Any, *, ax: Any = None, title: str = "") -> Any:
-    """A graphviz graph as a picture.
+    """Draw a graphviz graph.
+
+    Args:
+        graph: The ``graphviz.Digraph``.
+        ax: Axes to draw into; None makes new ones.
+        title: Title of the picture.
+
+    Returns:
+        The matplotlib Axes.
 
     Raises:
-        EngineNotInstalledError: If the program ``dot`` is missing.
+        EngineNotInstalledError: If graphviz's program ``dot`` is missing.
     """
     from matplotlib import image
 

@@ -15,11 +15,11 @@ def draw_predictive(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlab
     """Draw what ``fit.plot.posterior_predictive(draw=False)`` returns, or ``prior_predictive``.
 
     Args:
-        data: Columns draw (-1 for the observed), x, density (of a value, or its share where values are discrete).
-        ax: Axes to draw into.
-        title: Above the picture.
-        xlabel: Below it.
-        label: What the draws are.
+        data: Columns draw (-1 for the observed data), x, density (or share of rows if the values are discrete).
+        ax: Axes to draw into; None makes new ones.
+        title: Title of the picture.
+        xlabel: Label of the horizontal axis.
+        label: Name of the draws in the legend.
 
     Returns:
         The matplotlib Axes.
@@ -58,11 +58,11 @@ def draw_diagnostics(data: pd.DataFrame, modes: pd.DataFrame, *, title: str = ""
     Args:
         data: Columns fitted, residual (standardized), leverage, residual_quantile.
         modes: Columns label, mode, quantile.
-        title: Above the figure.
+        title: Title of the figure.
 
     Returns:
-        The matplotlib Axes: residuals against fitted values, Q-Q of residuals, scale-location, leverage, and one Q-Q
-        for every kind of group effect.
+        The matplotlib Axes: residuals against fitted values, Q-Q plot of residuals, scale-location plot, leverage, and
+        one Q-Q plot for each term of the group effects.
     """
     labels = list(dict.fromkeys(modes["label"]))
     figure, axes = panels(4 + len(labels), 3, 4.0, 3.1)
@@ -98,7 +98,7 @@ def _named(ax: Any, title: str, x: str, y: str) -> None:
 def _quantiles(ax: Any, quantile: pd.Series[Any], values: Any, dots: dict[str, Any]) -> None:
     q = quantile.to_numpy(dtype=float)
     ax.plot(q, values, "o", **dots)
-    # Through the quartiles, as R's qqline.
+    # The line passes through the quartiles, as in R's qqline.
     x, y = np.quantile(q, [0.25, 0.75]), np.quantile(values, [0.25, 0.75])
     slope = (y[1] - y[0]) / (x[1] - x[0]) if x[1] > x[0] else 0.0
     ends = np.array([q.min(), q.max()])
@@ -106,7 +106,7 @@ def _quantiles(ax: Any, quantile: pd.Series[Any], values: Any, dots: dict[str, A
 
 
 def _smooth(ax: Any, x: Any, y: Any) -> None:
-    """A running median over tenths of the rows."""
+    """Draw a running median over tenths of the rows."""
     if len(x) < 100 or np.ptp(x) == 0 or len(np.unique(y)) < 20:
         return
     order = np.argsort(x, kind="stable")

@@ -1,4 +1,4 @@
-"""Forest plot of several engines: estimates and intervals side by side."""
+"""Forest plot: estimates and intervals of several fits side by side."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
-    """What the plot shows: columns part, name, engine, estimate, lower, upper, interval.
+    """Data of the forest plot: columns part, name, engine, estimate, lower, upper, interval.
+
+    SDs have no interval: lower and upper are NaN.
 
     Args:
-        fits: (label, result) pairs. SDs have no interval (NaN).
+        fits: Pairs of a label and a result.
     """
     rows: list[dict[str, Any]] = []
     for label, fit in fits:
@@ -55,11 +57,11 @@ def forest_data(fits: Sequence[tuple[str, FittedModel]]) -> pd.DataFrame:
 
 @plain_names
 def draw_forest(data: pd.DataFrame, *, columns: int = 3, title: str = "") -> Any:
-    """Draw one small panel per quantity, each with its own scale, engines by colour and marker.
+    """Draw one small panel per quantity, each with its own scale; colours and markers show the engines.
 
     Args:
-        data: What :func:`forest_data` returns.
-        columns: Panels per row.
+        data: Data frame from :func:`forest_data`.
+        columns: Number of panels per row.
         title: Title of the figure.
 
     Returns:
@@ -94,9 +96,9 @@ def draw_forest(data: pd.DataFrame, *, columns: int = 3, title: str = "") -> Any
             ax.spines[side].set_visible(False)
         ax.tick_params(axis="y", length=0)
     intervals = data[data["interval"] != ""].groupby("interval", sort=False)["engine"].unique()
-    told = (
+    kinds = (
         intervals.index[0] if len(intervals) == 1 else "; ".join(f"{k}: {', '.join(v)}" for k, v in intervals.items())
     )
     headline(figure, title)
-    figure.supxlabel(f"Lines are {told}" if told else "", fontsize=9)
+    figure.supxlabel(f"Lines are {kinds}" if kinds else "", fontsize=9)
     return axes

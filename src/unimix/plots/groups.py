@@ -38,8 +38,8 @@ def draw_groups(data: pd.DataFrame, *, columns: int = 4, title: str = "") -> Any
 
     Args:
         data: One row per point.
-        columns: Panels per row.
-        title: Above the figure.
+        columns: Number of panels per row.
+        title: Title of the figure.
 
     Returns:
         The matplotlib Axes, shape (levels,).
@@ -99,8 +99,8 @@ def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> A
 
     Args:
         data: One row per point.
-        ax: Axes to draw into.
-        title: Above the picture.
+        ax: Axes to draw into; None makes new ones.
+        title: Title of the picture.
 
     Returns:
         The matplotlib Axes.
@@ -129,7 +129,7 @@ def draw_population(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> A
 
 
 def _placed(data: pd.DataFrame) -> pd.DataFrame:
-    """Categories of the predictor as numbers."""
+    """The data with categories of the predictor replaced by positions on the axis."""
     categories = data.attrs.get("categories")
     return data if categories is None else data.assign(x=places(data["x"], categories))
 
@@ -148,7 +148,7 @@ def _thicker(line: Any) -> Any:
 
 
 def _limits(axes: Any, data: pd.DataFrame) -> None:
-    """The data and the partially pooled lines near them set the scale: lines may run far beyond."""
+    """Set the limits by the data and the partially pooled lines near them; other lines may run far beyond."""
     near = [data[data["kind"] == "data"]["y"].to_numpy(dtype=float)]
     for _, own in data[data["kind"].isin(["data", "partial"])].groupby("level", observed=True):
         points, line = own[own["kind"] == "data"]["x"], own[own["kind"] == "partial"]

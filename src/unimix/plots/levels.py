@@ -28,9 +28,9 @@ def draw_caterpillar(data: pd.DataFrame, *, columns: int = 3, title: str = "", n
 
     Args:
         data: Columns term, level, estimate, lower, upper, position.
-        columns: Panels per row.
-        title: Above the figure.
-        note: Below it: what the intervals are.
+        columns: Number of panels per row.
+        title: Title of the figure.
+        note: Text below the figure, which says what the intervals are.
 
     Returns:
         The matplotlib Axes, one per term.
@@ -66,12 +66,12 @@ def draw_caterpillar(data: pd.DataFrame, *, columns: int = 3, title: str = "", n
 
 @plain_names
 def draw_shrinkage(data: pd.DataFrame, *, ax: Any = None, title: str = "") -> Any:
-    """Draw what ``fit.plot.shrinkage(draw=False)`` returns: where each level's estimate moved.
+    """Draw what ``fit.plot.shrinkage(draw=False)`` returns: how far partial pooling moves each level's estimate.
 
     Args:
         data: Index level, columns (kind, term).
-        ax: Axes to draw into.
-        title: Above the picture.
+        ax: Axes to draw into; None makes new ones.
+        title: Title of the picture.
 
     Returns:
         The matplotlib Axes.
@@ -93,7 +93,7 @@ def _arrows(data: pd.DataFrame, terms: list[str], ax: Any, title: str) -> Any:
         (centre, "D", BLACK, "fixed effects"),
         (complete, "s", GREEN, "complete pooling"),
     ):
-        once = np.unique(values.round(12), axis=0)  # one point, but for predictors that are constant in a level
+        once = np.unique(values.round(12), axis=0)  # one point, unless a predictor is constant within levels
         ax.plot(*once.T, marker, color=colour, markersize=8 if len(once) < 6 else 3, label=label)
     if len(data) <= 30:
         for label, at in zip(data.index, partial, strict=True):
@@ -135,9 +135,9 @@ def draw_ridge(data: pd.DataFrame, *, ax: Any = None, title: str = "", xlabel: s
 
     Args:
         data: Columns level, x, density, mean; levels in the order from bottom to top.
-        ax: Axes to draw into.
-        title: Above the picture.
-        xlabel: Below it.
+        ax: Axes to draw into; None makes new ones.
+        title: Title of the picture.
+        xlabel: Label of the horizontal axis.
 
     Returns:
         The matplotlib Axes.

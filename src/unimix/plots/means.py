@@ -1,4 +1,4 @@
-"""Marginal means and slopes with their intervals."""
+"""Pictures of marginal means and slopes with their intervals."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import pandas as pd
 from unimix.plots.style import MARKERS, PALETTE, headline, panels, plain, plain_names, title_of
 
 DODGE = 0.6
-"""Width in which the colours of one category stand side by side."""
+"""Width, in categories of the axis, within which the colours of one category are spread side by side."""
 
 
 @plain_names
 def draw_means(
     table: pd.DataFrame, names: Sequence[str], *, columns: int = 3, title: str = "", label: str = "", note: str = ""
 ) -> Any:
-    """Draw points with intervals: the first name along the axis, the second in colours, others in panels.
+    """Draw points with intervals: the first factor along the axis, the second in colours, the others in panels.
 
     Args:
-        table: Columns ``names``, estimate, lower, upper; empty rows are left out.
-        names: None for one mean.
-        columns: Panels per row.
-        title: Above the figure.
-        label: Of the vertical axis.
-        note: Below the figure.
+        table: Columns ``names``, estimate, lower, upper; rows without an estimate are left out.
+        names: Names of the factors; empty for a single mean.
+        columns: Number of panels per row.
+        title: Title of the figure.
+        label: Label of the vertical axis.
+        note: Text below the figure.
 
     Returns:
         The matplotlib Axes, shape (panels,).

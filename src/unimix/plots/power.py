@@ -1,4 +1,4 @@
-"""Power against the size of the design."""
+"""Picture of power against the size of the design."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from unimix.plots.style import GREY, MARKERS, PALETTE, own_axes, plain, plain_na
 
 @plain_names
 def draw_power(table: pd.DataFrame, varied: Sequence[str], group: str | None, title: str, ax: Any = None) -> Any:
-    """Power with its Monte Carlo intervals; one line per number of rows per level where both sizes vary.
+    """Draw power with its Monte Carlo intervals; if both sizes vary, there is one line per value of the second.
 
     Args:
         table: Columns n_groups, n_rows, power, lower, upper.
-        varied: Which sizes were asked for.
-        group: The grouping factor, or None.
-        title: Above the picture.
-        ax: Axes to draw on.
+        varied: Names of the sizes that vary: n_groups, n_rows or both.
+        group: Name of the grouping factor, or None.
+        title: Title of the picture.
+        ax: Axes to draw into; None makes new ones.
 
     Returns:
         The matplotlib Axes.

@@ -1,4 +1,4 @@
-"""Scores of a cross-validation side by side."""
+"""Picture of the scores of a cross-validation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from unimix.plots.style import GREY, MARKERS, PALETTE, headline, panels, plain, 
 def draw_scores(
     table: pd.DataFrame, metrics: Sequence[str], nominal: Mapping[str, float], *, columns: int = 3, title: str = ""
 ) -> Any:
-    """One panel per metric: each model's value with one standard error to either side.
+    """Draw one panel per metric: each model's value with one standard error to either side.
 
     Args:
-        table: Index model; columns ``metric`` and ``metric_se``.
-        metrics: Columns to draw.
-        nominal: Values to mark, by metric.
-        columns: Panels per row.
-        title: Above the figure.
+        table: Index model; for each metric a column with its name and one with the suffix ``_se``.
+        metrics: Names of the metrics to draw.
+        nominal: Values to mark by a line, by metric.
+        columns: Number of panels per row.
+        title: Title of the figure.
 
     Returns:
         The matplotlib Axes, one per metric.

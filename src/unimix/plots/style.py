@@ -1,4 +1,4 @@
-"""What all pictures share: colours, panels, and the way to matplotlib."""
+"""Style of all pictures: colours, panels, titles, and the import of matplotlib."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pyplot() -> Any:
 
 
 def plain_names(draw: Callable[Arguments, Any]) -> Callable[Arguments, Any]:
-    """A picture in which a dollar sign is a dollar sign: names of columns and levels are no mathematics."""
+    """Decorate a drawing function so that dollar signs in names of columns and levels are not read as mathematics."""
 
     @functools.wraps(draw)
     def drawn(*arguments: Arguments.args, **options: Arguments.kwargs) -> Any:
@@ -45,7 +45,7 @@ def plain_names(draw: Callable[Arguments, Any]) -> Callable[Arguments, Any]:
             axes = draw(*arguments, **options)
         from matplotlib.text import Text
 
-        # Of Axes that were given the texts were there before.
+        # The user's own Axes may hold texts already: these are left as they are.
         for text in (t for ax in np.ravel(axes) for t in ax.findobj(Text) if "$" in t.get_text()):
             text.set_parse_math(False)
         return axes
@@ -56,7 +56,7 @@ def plain_names(draw: Callable[Arguments, Any]) -> Callable[Arguments, Any]:
 def panels(
     count: int, columns: int, width: float, height: float, *, share: bool = False, share_y: bool = False
 ) -> tuple[Any, Any]:
-    """A figure with ``count`` Axes in rows of ``columns``; returns it and the Axes, shape (count,)."""
+    """Make a figure with ``count`` Axes in rows of ``columns``; returns the figure and the Axes, shape (count,)."""
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
     figure, grid = pyplot().subplots(
@@ -78,7 +78,7 @@ def panels(
 
 
 def plain(ax: Any) -> None:
-    """Take the frame away and put a light grid behind."""
+    """Remove the frame and draw a light grid behind the data."""
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     ax.grid(alpha=0.25)
@@ -86,18 +86,18 @@ def plain(ax: Any) -> None:
 
 
 def headline(figure: Any, text: str) -> None:
-    """A title above the whole figure, in as many lines as its width needs."""
+    """Write a title above the whole figure, wrapped to its width."""
     figure.suptitle(textwrap.fill(text, max(30, int(figure.get_size_inches()[0] * 11.5))), fontsize=12)
 
 
 def title_of(ax: Any, text: str) -> None:
-    """A title above one panel, in as many lines as the figure's width needs."""
+    """Write a title above one panel, wrapped to the panel's share of the figure's width."""
     width = ax.figure.get_size_inches()[0] * ax.get_position().width
     ax.set_title(textwrap.fill(text, max(24, int(width * 11))), fontsize=11, loc="left")
 
 
 def places(x: Any, categories: Any) -> Any:
-    """Where values stand on an axis: numbers where they are, categories by their order."""
+    """Positions of values on an axis: numbers as they are, categories by their order."""
     if categories is None:
         return x
     order = {c: i for i, c in enumerate(categories)}
@@ -105,7 +105,7 @@ def places(x: Any, categories: Any) -> Any:
 
 
 def own_axes(ax: Any, width: float, height: float) -> Any:
-    """The given Axes, or new ones."""
+    """The given Axes, or new ones of this width and height in inches."""
     if ax is not None:
         return ax
     return pyplot().subplots(figsize=(width, height), layout="constrained")[1]

@@ -9,12 +9,10 @@ class TestMine(BackendContract):
 
 from __future__ import annotations
 
-import functools
 import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar

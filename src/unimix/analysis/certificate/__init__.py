@@ -1,1 +1,1 @@
-"""Certificates: whether the numbers of a fit are those of its model."""
+"""Certificates: checks of whether an engine's numbers are those of the model it was given."""

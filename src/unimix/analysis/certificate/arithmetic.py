@@ -1,4 +1,4 @@
-"""Whether a result agrees with itself and its design: names, tables and criteria that follow from other numbers."""
+"""Checks that a result is consistent with itself and its design: names, tables and criteria that can be recomputed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 EXACT = 1e-6
-"""Relative difference of a number from what it follows from."""
+"""Largest relative difference between a number and its recomputed value."""
 
 
 def arithmetic(fit: FittedModel, design: Design) -> Check:
-    """Names, statistics, intervals, SDs, fitted values and criteria against what they follow from."""
+    """Check names, statistics, intervals, SDs, fitted values and criteria against recomputed values."""
     wrong = [name for name, check in _CHECKS.items() if not check(fit, design)]
     if not wrong:
         return Check(

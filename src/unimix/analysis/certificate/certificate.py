@@ -1,4 +1,4 @@
-"""A certificate: whether an engine's numbers are those of the model, at its optimum, and of the kind they say."""
+"""The certificate: whether an engine's numbers are those of the model, at its optimum, and of the kind it claims."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ Word = Literal[
 
 
 class Check(Part):
-    """One thing that was looked at.
+    """One check of a certificate.
 
     Attributes:
-        name: same model, optimum, boundary, standard errors, degrees of freedom, group effects, sampling, prior.
-        passed: True, False, or None where it says nothing for or against.
+        name: Name of the check: rows, arithmetic, same model, optimum, boundary, independent terms, standard errors,
+            degrees of freedom, group effects, or sampling and prior.
+        passed: Whether the check passed; None if it is neither for nor against the result.
         said: The finding in words.
-        numbers: The figures behind it.
+        numbers: The numbers behind the finding, by name.
     """
 
     name: str
@@ -78,22 +79,25 @@ class Certificate(Printed, Part):
 
     @property
     def certified(self) -> bool:
-        """Whether the numbers can be relied on."""
+        """Whether the verdict is ``certified`` or ``certified at the boundary``."""
         return self.verdict in ("certified", "certified at the boundary")
 
     @property
     def faults(self) -> tuple[Check, ...]:
-        """Checks that failed."""
+        """The checks that failed."""
         return tuple(c for c in self.checks if c.passed is False)
 
     def check(self, name: str) -> Check:
         """One check by its name.
 
+        Args:
+            name: Name of the check, such as ``"optimum"``.
+
         Raises:
-            KeyError: If it was not made.
+            KeyError: If the certificate has no such check.
         """
-        found = {c.name: c for c in self.checks}
-        return found[name]
+        by_name = {c.name: c for c in self.checks}
+        return by_name[name]
 
     @property
     def table(self) -> pd.DataFrame:

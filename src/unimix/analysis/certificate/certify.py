@@ -1,4 +1,4 @@
-"""Make certificates: one ground for all results of a design, then every result against it."""
+"""Make certificates: find the optimum once for all results of a design, then compare every result with it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 
 def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
-    """Certificates of results of one design; the search for the optimum starts from all of them.
+    """Certify results of one design; the search for the optimum starts from the estimates of all of them.
 
     Args:
-        fits: Results.
-        design: Their design.
+        fits: The results.
+        design: The design that all of them were fitted to.
+
+    Returns:
+        One certificate per result, in order.
     """
     reason = out_of_reach(design)
     if reason:
@@ -41,7 +44,7 @@ def _certified(fits: Sequence[FittedModel], design: Design) -> list[Certificate]
         try:
             made.append(ground.certify(fit))
         except (np.linalg.LinAlgError, FloatingPointError) as error:
-            made.append(_not_checkable(fit, f"it is out of the criterion's numerical reach ({error})"))
+            made.append(_not_checkable(fit, f"the criterion cannot be computed at its estimates ({error})"))
     return made
 
 
@@ -49,8 +52,8 @@ def best_covariances(fit: FittedModel, design: Design) -> tuple[tuple[npt.NDArra
     """Covariances (q, q) per block and residual standard deviation at the best known optimum, in the user's units.
 
     Args:
-        fit: A linear mixed model by REML or ML.
-        design: Its design.
+        fit: A linear mixed model fitted by REML or ML.
+        design: The design that was fitted.
     """
     return LinearGround(design, [fit]).best_covariances(reml=fit.criteria.criterion == "REML")
 
@@ -63,15 +66,26 @@ def _not_checkable(fit: FittedModel, reason: str) -> Certificate:
 def certificate(fit: FittedModel) -> Certificate:
     """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.
 
-    The log-likelihood is evaluated at the engine's estimates and climbed from there and from every likely start
-    (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature). A
-    result keeps its certificate.
+    The log-likelihood is evaluated at the engine's estimates and maximised from there and from other likely starting
+    values (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature).
+    The certificate is computed once and kept with the result.
 
     Returns:
         The verdict (certified, certified at the boundary, wrong inference, not at the optimum, a different model,
-        not checkable) with a sentence, and the checks it rests on.
+        not checkable) with a sentence, and the checks that it rests on.
 
     Raises:
-        DataError: If the data are needed and absent, or not those that were fitted.
+        DataError: If the data are needed and the result does not hold them.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> certificate = fit.certificate()
+        >>> certificate.verdict
+        'certified'
+        >>> certificate.check("optimum").passed
+        True
+        >>> print(certificate.sentence)
+        These are the numbers of this model, at the best estimates there are.
     """
     return fit._keep("certificate", lambda: certify([fit], fit.design())[0])

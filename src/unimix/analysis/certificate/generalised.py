@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 NODES = 25
 EXPECTED = "Laplace (expected information)"
 ROUGH = 3e-2
-"""Relative difference of standard errors from numerical Hessians."""
+"""Largest relative difference of standard errors from those of a numerical Hessian."""
 
 
 def _refused(reason: str) -> str:
@@ -38,18 +38,18 @@ def _offset(design: Design) -> FloatArray:
 
 
 class GeneralisedGround:
-    """The design and its optima by criterion, for all results of it."""
+    """A design with its optima under each criterion, shared by all results of the design."""
 
     def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
         self.design, self.fits, self.criterion = design, fits, LaplaceCriterion.of(design)
         self.conditioned, self.way_back = self.criterion.rows, self.criterion.way_back
 
     def best(self, nodes: int) -> Found:
-        """The highest maximum, climbed to from every result and every likely start."""
+        """The highest maximum reached from every result and every likely starting value."""
         return self.criterion.optimum(nodes, [p for p in map(self.point, self.fits) if p is not None])
 
     def point(self, fit: FittedModel) -> Point | None:
-        """A result's parameters in conditioned coordinates; None where it has none to give."""
+        """A result's parameters in the coordinates of the well-scaled design; None if the result lacks some of them."""
         family = self.design.family
         values = np.array([fit.criteria.parameters.get(name, np.nan) for name in family.parameters])
         if not (np.isfinite(values).all() and (values > 0).all()):
@@ -68,7 +68,7 @@ class GeneralisedGround:
         nodes = int(criterion[4:-1]) if criterion.startswith("AGQ(") else 1
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
-            said = "our criterion has no value at its estimates"
+            said = "unimix's criterion has no value at its estimates"
             return messages.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         best = self.best(nodes)
         covariance = covariance_of(best, self.conditioned)[0]
@@ -148,7 +148,7 @@ class GeneralisedGround:
         return messages.optimum(fit, gap, moved, self._sds(best), numbers)
 
     def _pearson(self, fit: FittedModel, at: Point) -> FloatArray:
-        """Standard errors of a generalised linear model: expected information, Pearson estimate of the dispersion."""
+        """Standard errors of a generalised linear model from the expected information and the Pearson dispersion."""
         design = self.design
         rows = row_log_likelihood(design, at.parameters, design.x @ fit.fixed.estimate + _offset(design))
         information = design.x.T @ (rows.expected[:, None] * design.x)

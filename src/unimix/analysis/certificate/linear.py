@@ -1,4 +1,4 @@
-"""Certificates of linear (mixed) models: everything is held against the criterion of penalised least squares."""
+"""Certificates of linear (mixed) models: results are compared with unimix's criterion by penalised least squares."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FloatArray = npt.NDArray[np.float64]
 
 
 REACH, REACH_CROSSED = 3e-7, 1e-4
-"""Residual standard deviations, in those of the response given the fixed effects, below which rounding rules; with
-several grouping factors more cancels."""
+"""Residual standard deviation, relative to that of the response given the fixed effects, below which rounding errors
+dominate; the limit is higher with several grouping factors, where more digits cancel."""
 
 
 class LinearGround:
-    """The design and its optimum, for all results of it."""
+    """A design with its optima by REML and ML, shared by all results of the design."""
 
     def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
         self.design, self.fits = design, fits
@@ -43,19 +43,19 @@ class LinearGround:
 
     @cached_property
     def criterion(self) -> LinearCriterion:
-        """The likelihood of the design."""
+        """The likelihood criterion of the design."""
         return LinearCriterion.of(self.design)
 
     def lost(self, *, reml: bool) -> float:
-        """What the user's log-likelihood is less than that in well-scaled coordinates."""
+        """Difference between the log-likelihood in well-scaled coordinates and that in the user's coordinates."""
         return self.criterion.way_back.lost(reml=reml)
 
     def best(self, *, reml: bool) -> Optimum:
-        """The highest maximum, climbed to from every result and every likely start."""
+        """The highest maximum reached from every result and every likely starting value."""
         return self.criterion.optimum([self.point(f, reml=reml) for f in self.fits], reml=reml)
 
     def point(self, fit: FittedModel, *, reml: bool) -> Evaluation:
-        """The likelihood at a result's covariance parameters."""
+        """The evaluation of the likelihood at a result's covariance parameters."""
         return self.criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)
 
     def beta(self, fit: FittedModel) -> FloatArray:
@@ -122,7 +122,7 @@ class LinearGround:
         found = messages.independent(fit) if lost > NOTICEABLE else []
         if not found:
             return []
-        # In the user's columns: conditioned ones mix them.
+        # Independence is a property of the user's columns: the well-scaled columns are mixtures of them.
         single: list[RandomBlock] = []
         for k, block in enumerate(self.design.blocks):
             columns = [[j] for j in range(block.q)] if k in found else [list(range(block.q))]

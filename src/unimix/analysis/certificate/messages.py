@@ -1,4 +1,4 @@
-"""What a certificate says, from the numbers of its checks."""
+"""The checks of a certificate and its verdict in words, from the numbers behind them."""
 
 from __future__ import annotations
 
@@ -20,57 +20,55 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
 SAME_VALUE = 1e-6
-"""Relative difference of two evaluations of one log-likelihood."""
+"""Largest relative difference between two evaluations of the same log-likelihood."""
 SAME_BETA = 1e-2
-"""Standard errors between an engine's fixed effects and those that belong to its own variances."""
+"""Largest distance, in standard errors, of an engine's fixed effects from those that its own variances imply."""
 SAME_KIND = 5e-3
-"""Relative difference of standard errors of one kind; numerical Hessians are that rough."""
+"""Largest relative difference of standard errors of the same kind; numerical Hessians are no more accurate."""
 SAME_DF = 2e-2
 NO_CORRELATION = 1e-8
 
 
 def percent(share: float) -> str:
-    """A relative difference, legibly."""
+    """A relative difference as text: a percentage, or a multiple if it is large."""
     if not np.isfinite(share):
         return "not a number"
     return f"{100 * share:.2g} %" if share < 1 else f"{1 + share:.3g} times as large" if share < 1e6 else "far off"
 
 
 def rows_check(fit: FittedModel, design: Design) -> Check:
-    """Whether the result speaks of the design's rows."""
+    """Check that the result has as many rows as the design."""
     passed = fit.model.n_obs == design.n and len(fit.rows.observed) == design.n
     said = f"{fit.model.n_obs} rows" if passed else f"{fit.model.n_obs} rows, where the design has {design.n}"
     return Check(name="rows", passed=passed, said=said)
 
 
 def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: float) -> Check:
-    """The engine's log-likelihood against ours at its parameters, and its fixed effects against its variances.
+    """Compare the engine's log-likelihood with unimix's at its parameters, and its fixed effects with its variances.
 
     Args:
         fit: The result.
-        ours: Our log-likelihood at its parameters.
-        known: Constants by which a log-likelihood may differ, in words.
-        off: Largest distance of its fixed effects from those that belong to its variances, in standard errors.
+        ours: Log-likelihood at the engine's parameters by unimix's criterion.
+        known: Constants by which engines' log-likelihoods are known to differ, by a description of each.
+        off: Largest distance of the engine's fixed effects from those that its variances imply, in standard errors.
     """
     difference = fit.log_likelihood - ours
     limit = SAME_VALUE * max(1.0, abs(ours))
     numbers = {"engine's": fit.log_likelihood, "ours": ours, "difference": difference, "fixed effects off by (SE)": off}
-    told = []
+    faults = []
     if abs(difference) > limit or not np.isfinite(difference):
         names = [name for name, value in known.items() if abs(difference - value) <= limit and abs(value) > limit]
         if names:
-            told.append(f"its log-likelihood, {fit.log_likelihood:.6g}, is {names[0]}; it should be {ours:.6g}")
+            faults.append(f"its log-likelihood, {fit.log_likelihood:.6g}, is {names[0]}; it should be {ours:.6g}")
         else:
-            told.append(
+            faults.append(
                 f"its log-likelihood, {fit.log_likelihood:.6g}, is not that of its own estimates, {ours:.6g} "
                 f"(difference {difference:.3g})"
             )
     if not off <= SAME_BETA:
-        told.append(
-            f"its fixed effects are up to {off:.2g} standard errors away from those that belong to its variances"
-        )
-    if told:
-        return Check(name="same model", passed=False, said="; ".join(told), numbers=numbers)
+        faults.append(f"its fixed effects are up to {off:.2g} standard errors away from those that its variances imply")
+    if faults:
+        return Check(name="same model", passed=False, said="; ".join(faults), numbers=numbers)
     said = f"log-likelihood {fit.log_likelihood:.6f}, ours at its estimates {ours:.6f}"
     return Check(name="same model", passed=True, said=said, numbers=numbers)
 
@@ -78,7 +76,7 @@ def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: f
 def optimum(
     fit: FittedModel, gap: float, moved: float, best_sd: Sequence[FloatArray], numbers: Mapping[str, float]
 ) -> Check:
-    """The distance to the best known optimum, and what it does to the estimates."""
+    """Check the distance to the best known optimum, and its effect on the estimates."""
     if gap <= NOTICEABLE:
         return Check(
             name="optimum",
@@ -93,8 +91,8 @@ def optimum(
 
 
 def independent(fit: FittedModel) -> list[int]:
-    """Blocks whose correlations are all exactly zero although no variance is."""
-    found = []
+    """Indices of blocks whose correlations are all exactly zero although their variances are positive."""
+    blocks = []
     for k, block in enumerate(fit.random):
         own = np.asarray(block.covariance)
         size = np.asarray(block.sd) * np.asarray(block.unit)
@@ -104,12 +102,12 @@ def independent(fit: FittedModel) -> list[int]:
             and off <= NO_CORRELATION * np.abs(np.diag(own)).min()
             and size.min() > 1e-3 * size.max()
         ):
-            found.append(k)
-    return found
+            blocks.append(k)
+    return blocks
 
 
 def left_out(fit: FittedModel, blocks: Sequence[int], lost: float) -> Check:
-    """What to say of an engine that fitted independent effects and is at the best of those."""
+    """The failed check of an engine that fitted independent effects and is at the optimum of that smaller model."""
     groups = listing(dict.fromkeys(fit.random[k].group for k in blocks))
     said = (
         f"the correlations of {groups} are exactly zero and the rest is the best that independent effects allow: the "
@@ -119,7 +117,7 @@ def left_out(fit: FittedModel, blocks: Sequence[int], lost: float) -> Check:
 
 
 def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
-    """The standard deviation that differs most."""
+    """The standard deviation that differs most from that at the optimum, in words."""
     names = [f"{t} | {b.group}" for b in fit.random for t in b.terms]
     ours = np.concatenate([*best_sd]) if best_sd else np.empty(0)
     theirs = np.concatenate([*(np.asarray(b.sd) for b in fit.random), np.empty(0)])
@@ -133,7 +131,7 @@ def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
 
 
 def group_effects(worst: float) -> Check:
-    """Conditional modes against ours at the engine's parameters, in standard deviations of the effects."""
+    """Compare conditional modes with unimix's at the engine's parameters, in standard deviations of the effects."""
     passed = worst < 1e-3
     said = f"conditional modes within {worst:.1e} SD of ours at its estimates"
     if not passed:
@@ -142,28 +140,28 @@ def group_effects(worst: float) -> Check:
 
 
 def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:
-    """Which kind of standard errors the engine's are."""
+    """Check that the engine's standard errors are of the kind it claims."""
     own = np.asarray(fit.fixed.std_error)
     off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in kinds.items()}
     nearest = min(off, key=lambda k: off[k])
     claimed = fit.fixed.std_error_kind
     numbers = dict(off)
     if not all(np.isfinite(v) for v in own) or not off[nearest] <= tolerance:
-        said = f"not of any kind we know: {percent(off[nearest])} from the nearest, {nearest}"
+        said = f"not of any known kind: {percent(off[nearest])} from the nearest, {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
     if claimed in off and not off[claimed] <= tolerance:
-        said = f"said to be of the kind {claimed}, they are of the kind {nearest}"
+        said = f"they are reported as {claimed}, but are of the kind {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
     kind = claimed if claimed in off else nearest
     return Check(name="standard errors", passed=True, said=f"{kind}, within {off[kind]:.1e}", numbers=numbers)
 
 
 def degrees(fit: FittedModel, methods: Mapping[str, FloatArray], *, singular: bool = False) -> Check:
-    """Degrees of freedom against ours."""
+    """Compare the engine's degrees of freedom with unimix's."""
     claimed, own = fit.fixed.df_method, np.asarray(fit.fixed.df)
     if claimed == "normal":
         right = bool(np.isinf(own).all())
-        said = "normal: z tests" if right else "said to be normal, they are finite"
+        said = "normal: z tests" if right else "they are reported as normal, but are finite"
         return Check(name="degrees of freedom", passed=None if right else False, said=said)
     if claimed not in methods:
         return Check(name="degrees of freedom", passed=None, said=f"{claimed}: nothing to check")
@@ -173,22 +171,22 @@ def degrees(fit: FittedModel, methods: Mapping[str, FloatArray], *, singular: bo
     with np.errstate(divide="ignore", invalid="ignore"):
         off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in methods.items()}
     twin = [k for k, v in off.items() if k != claimed and v <= SAME_DF]
-    # Kinds can lie close together: which one it is shows in further digits.
+    # Two methods can give nearly the same numbers: only further digits distinguish them.
     mistaken = [k for k in twin if off[k] < 1e-5 and off[claimed] > max(20 * off[k], 1e-4)]
     if off[claimed] <= SAME_DF and not mistaken:
         said = f"{claimed}, within {off[claimed]:.1e} of ours"
         return Check(name="degrees of freedom", passed=True, said=said, numbers=off)
     twin = mistaken or twin
     said = (
-        f"said to be {claimed}'s, they are {twin[0]}'s"
+        f"they are reported as {claimed}, but are {twin[0]}"
         if twin
-        else f"said to be {claimed}'s, they are up to {percent(off[claimed])} away from them"
+        else f"they are reported as {claimed}, but differ from these by up to {percent(off[claimed])}"
     )
     return Check(name="degrees of freedom", passed=False, said=said, numbers=off)
 
 
 def posterior(fit: FittedModel, pull: FloatArray, lost: float, criterion: str) -> Check:
-    """How a posterior was sampled, and how far prior and averaging take it from the optimum."""
+    """Check how well a posterior was sampled, and how far the prior and averaging move it from the optimum."""
     status = fit.status
     ess = float(status.ess_bulk or np.nan)
     rhat = float(status.rhat or np.nan)
@@ -210,32 +208,32 @@ def posterior(fit: FittedModel, pull: FloatArray, lost: float, criterion: str) -
 
 
 def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
-    """Which variance is zero, which correlation +-1.
+    """Which variances are zero and which correlations +-1, in words; empty if the fit is not on the boundary.
 
     Args:
         fit: The result.
-        factors: Its relative factors of well-scaled columns (in the user's, a slope far from zero correlates with the
-            intercept by its mean alone), (q, q); and those of the optimum that it is to be at, for an engine whose
-            parameters reach no boundary ends beside it.
+        factors: Relative covariance factors (q, q) per block, for well-scaled columns (in the user's columns, a slope
+            far from zero correlates with the intercept through its mean alone): first those of the result, then those
+            of the optimum, because an engine whose parameters cannot reach the boundary stops beside it.
     """
     return next((told for f in factors if (told := _edge(fit, [own @ own.T for own in f]))), "")
 
 
 def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
-    told = []
+    parts = []
     for block, own in zip(fit.random, relative, strict=True):
         if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
             continue
         size = np.asarray(block.sd) * np.asarray(block.unit)
         zero = [t for t, s in zip(block.terms, size, strict=True) if s <= 1e-4 * max(float(size.max()), fit.sigma)]
-        told += [f"the variance of {t} | {block.group} is zero" for t in zero]
+        parts += [f"the variance of {t} | {block.group} is zero" for t in zero]
         if not zero:
-            told.append(
+            parts.append(
                 f"the correlations of {listing(block.terms)} | {block.group} are at their limit"
                 if len(block.terms) > 2
                 else f"the correlation of {listing(block.terms)} | {block.group} is +-1"
             )
-    return listing(told) if told else ""
+    return listing(parts) if parts else ""
 
 
 def conclude(
@@ -248,7 +246,7 @@ def conclude(
     best_sd: Sequence[FloatArray],
     boundary: str,
 ) -> Certificate:
-    """The verdict that the checks add up to."""
+    """The certificate that follows from the checks."""
     if boundary or fit.singular:
         said = boundary or "the engine calls the fit singular"
         checks = [*checks, Check(name="boundary", passed=None, said=said)]
@@ -284,26 +282,26 @@ def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tupl
         tried = "Try restart=True, or another optimizer (unimix.all_fit shows which find the optimum)"
         return "not at the optimum", f"The search ended too early or at a false maximum: {said}. {tried}."
     if failed:
-        told = "; ".join(f"its {name} are wrong: {check.said}" for name, check in failed.items())
+        reasons = "; ".join(f"its {name} are wrong: {check.said}" for name, check in failed.items())
         verdict: Word = (
             "wrong inference" if set(failed) <= {"standard errors", "degrees of freedom"} else "a different model"
         )
-        return verdict, f"The optimum is that of the model, but {told}."
+        return verdict, f"The optimum is that of the model, but {reasons}."
     if boundary:
         said = boundary
-        edge = f"The best estimates there are, and at the edge of what is possible: {said}."
-        return "certified at the boundary", f"{edge} The data do not support all of the random part."
+        edge = f"These are the best estimates, and they are on the boundary of the parameter space: {said}."
+        return "certified at the boundary", f"{edge} The data do not support all of the random effects."
     if fit.status.state == "not_converged":
-        said = "; ".join(fit.status.messages) or "the engine says so"
+        said = "; ".join(fit.status.messages) or "it gives no reason"
         return (
             "certified",
-            f"The estimates are the best there are, although the engine does not call them converged: {said}.",
+            f"The estimates are at the optimum, although the engine does not report convergence: {said}.",
         )
-    return "certified", "These are the numbers of this model, at the best estimates there are."
+    return "certified", "These are the numbers of this model, at its optimum."
 
 
 def not_checkable(fit: FittedModel, check: Check, sentence: str) -> Certificate:
-    """The certificate of a result that has no other check than the one that says why."""
+    """The certificate of a result that cannot be checked, with a single check that gives the reason."""
     return Certificate(
         backend=fit.backend,
         formula=fit.formula,
@@ -315,7 +313,7 @@ def not_checkable(fit: FittedModel, check: Check, sentence: str) -> Certificate:
 
 
 def out_of_reach(fit: FittedModel, sigma: float, reach: float) -> Certificate:
-    """Where the residual is so small beside the group effects that no likelihood in double precision can tell."""
+    """The certificate of a result whose residual is too small for the likelihood to be computed in double precision."""
     reason = (
         f"the residual standard deviation is {sigma:.1g} of the response's, and below {reach:.0e} rounding hides the "
         "likelihood. Look at the data: one response per group, or a copy of a predictor?"
@@ -326,9 +324,9 @@ def out_of_reach(fit: FittedModel, sigma: float, reach: float) -> Certificate:
 
 def _posterior_verdict(check: Check) -> tuple[Word, str]:
     if check.passed is False:
-        return "not checkable", f"The posterior has not been sampled well enough to say: {check.said}. Draw more."
+        return "not checkable", f"The posterior was not sampled well enough to judge: {check.said}. Take more draws."
     pull = check.numbers["pull (SE)"]
     if pull > 1.0:
-        moved = f"The prior, or few groups, move the answer by {pull:.2g} standard errors"
-        return "not checkable", f"{moved}: what is right depends on the prior, not on a likelihood ({check.said})."
+        moved = f"The prior, or a small number of groups, moves the estimates by {pull:.2g} standard errors"
+        return "not checkable", f"{moved}: the answer depends on the prior, not on the likelihood alone ({check.said})."
     return "certified", f"A posterior that was sampled well and agrees with the likelihood: {check.said}."

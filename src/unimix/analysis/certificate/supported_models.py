@@ -1,4 +1,4 @@
-"""Which models unimix has a criterion of its own for."""
+"""The models for which unimix can compute a criterion of its own."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from unimix.design.arrays import Design, RandomBlock
 
 FloatArray = npt.NDArray[np.float64]
 DIGITS = 1e-3
-"""Relative error that rounding a covariance may leave in the variance of its least variable combination of terms."""
+"""Largest relative error that rounding a covariance may cause in the variance of its least variable combination."""
 
 
 def out_of_reach(design: Design) -> str:
-    """Why there is none, or an empty string."""
+    """The reason why unimix has no criterion for a design; empty if it has one."""
     if design.zero is not None:
         return "unimix has no criterion of its own for zero inflation"
     if design.dispersion is not None:
@@ -27,10 +27,10 @@ def out_of_reach(design: Design) -> str:
 
 
 def collinearity(z: FloatArray) -> float:
-    """How many times rounding is magnified in a covariance of effects: 1 / (smallest singular value)^2.
+    """Factor by which rounding is magnified in a covariance of effects: 1 / (smallest singular value)^2.
 
     Args:
-        z: Columns (n, q), brought to length one here.
+        z: Columns of the effects, shape (n, q); they are scaled to length one here.
     """
     if z.shape[1] < 2:
         return 1.0

@@ -1,4 +1,4 @@
-"""One table of checks of a fitted model, in words."""
+"""Checks of a fitted model in one table, with findings in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
 from unimix.analysis.tests.terms import terms_of
 from unimix.errors import DataError, UnimixError, listing
-from unimix.fitted.formatting import p_told
+from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.glmm.separation import separated_terms
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Checks(TableResult):
-    """What a fitted model was checked for.
+    """Checks of a fitted model.
 
     Attributes:
-        findings: One per check.
-        skipped: Checks that could not be made, and why.
-        meaningless: Checks that do not apply to such a model.
+        findings: The findings, one per check.
+        skipped: Checks that could not be made, with the reasons.
+        meaningless: Checks that do not apply to this kind of model.
     """
 
     findings: tuple[Finding, ...]
@@ -41,27 +41,27 @@ class Checks(TableResult):
 
     @property
     def table(self) -> pd.DataFrame:
-        """Index check; columns verdict (ok, look, problem), value, finding, advice."""
+        """One row per check: index check; columns verdict (ok, look, problem), value, finding, advice."""
         rows = [(f.verdict, f.value, f.finding, f.advice) for f in self.findings]
         index = pd.Index([f.check for f in self.findings], name="check")
         return pd.DataFrame(rows, index=index, columns=["verdict", "value", "finding", "advice"])
 
     @property
     def verdict(self) -> str:
-        """The worst of all."""
-        found = {f.verdict for f in self.findings}
-        return PROBLEM if PROBLEM in found else LOOK if LOOK in found else OK
+        """The worst verdict of all checks: ok, look or problem."""
+        verdicts = {f.verdict for f in self.findings}
+        return PROBLEM if PROBLEM in verdicts else LOOK if LOOK in verdicts else OK
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was not checked."""
-        told = [f"Not checked: {name}. {why}" for name, why in self.skipped.items()]
+        """Checks that were not made."""
+        notes = [f"Not checked: {name}. {why}" for name, why in self.skipped.items()]
         if self.meaningless:
-            told.append(f"Without meaning for this model: {', '.join(self.meaningless)}.")
-        return tuple(told)
+            notes.append(f"Without meaning for this model: {', '.join(self.meaningless)}.")
+        return tuple(notes)
 
     def _shown(self) -> pd.DataFrame:
-        """What to type stands below each finding."""
+        """The table for printing, with the advice below each finding."""
         rows = [
             row
             for f in self.findings
@@ -71,17 +71,26 @@ class Checks(TableResult):
 
 
 def check(fit: FittedModel) -> Checks:
-    """Everything that can be wrong with the fit, one row per check.
+    """Check the fit for everything that commonly goes wrong, one row per check.
 
-    Convergence, singularity, numbers of levels, separation, overdispersion, zero inflation, collinearity, normality
-    of residuals and conditional modes, constant spread, influential rows and levels; R-hat, effective draws and
-    divergences of a sampler. Verdicts rest on published thresholds where there are any,
-    which the documentation lists; a test alone never makes one, since with many rows every departure is
-    significant. Order in time is not known, so that autocorrelation is not looked for.
+    The checks are: convergence, singularity, numbers of levels, separation, overdispersion, zero inflation,
+    collinearity, normality of residuals and conditional modes, constant spread, influential rows and levels; for a
+    sampler also R-hat, effective sample sizes and divergences. Verdicts rest on published thresholds where there are
+    any; the documentation lists them. A significance test alone never decides, because with many rows every departure
+    is significant. Autocorrelation is not checked, because the order of the rows in time is unknown.
 
     Returns:
-        ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst;
-        ``.skipped``, what could not be checked and why; ``.meaningless``, what does not apply to such a model.
+        ``.table`` with columns verdict (ok, look, problem), value, finding, advice; ``.verdict``, the worst of them;
+        ``.skipped``, the checks that could not be made and why; ``.meaningless``, those that do not apply to the model.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> checks = fit.check()
+        >>> checks.verdict
+        'look'
+        >>> checks.table.loc["influential levels of Subject", "verdict"]
+        'ok'
     """
     made: list[Finding] = []
     skipped: dict[str, str] = {}
@@ -120,45 +129,48 @@ def _convergence(fit: FittedModel) -> Finding | None:
         return None
     if fit.status.state in ("converged", "singular"):
         return Finding("convergence", OK, np.nan, "The engine ended properly.")
-    told = f" It says: {fit.status.messages[0]}" if fit.status.messages else ""
+    message = f" It says: {fit.status.messages[0]}" if fit.status.messages else ""
     return Finding(
         "convergence",
         PROBLEM,
         np.nan,
-        f"The engine did not converge; do not use its numbers.{told}",
-        "Fit with backend='pls', or set optimizers side by side: um.all_fit(formula, data).",
+        f"The engine did not converge; do not use its numbers.{message}",
+        "Fit with backend='pls', or compare optimizers: um.all_fit(formula, data).",
     )
 
 
 def _sampling(fit: FittedModel) -> list[Finding] | None:
-    """Thresholds of Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Bayesian Anal. 16:667-718."""
+    """Check the chains by the thresholds of Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021).
+
+    Bayesian Anal. 16:667-718.
+    """
     if not is_sampled(fit):
         return None
-    s, found = fit.status, []
+    s, findings = fit.status, []
     rhat = np.nan if s.rhat is None else float(s.rhat)
     verdict = PROBLEM if not rhat <= 1.05 else LOOK if rhat > 1.01 else OK
-    found.append(
+    findings.append(
         Finding(
             "R-hat",
             verdict,
             rhat,
             f"Largest R-hat {rhat:.3f}: {'chains agree' if verdict == OK else 'chains disagree (limit 1.01)'}.",
-            "" if verdict == OK else "Draw more: options=dict(draws=4000, tune=4000); fit.plot.rank().",
+            "" if verdict == OK else "Take more draws: options=dict(draws=4000, tune=4000); fit.plot.rank().",
         )
     )
     ess = min(float(v) for v in (s.ess_bulk, s.ess_tail) if v is not None) if s.ess_bulk is not None else np.nan
     verdict = PROBLEM if not ess >= 100 else LOOK if ess < 400 else OK
-    found.append(
+    findings.append(
         Finding(
             "effective draws",
             verdict,
             ess,
             f"Smallest effective sample size {ess:.0f} (400 are wanted).",
-            "" if verdict == OK else "Draw more: options=dict(draws=4000); fit.plot.trace().",
+            "" if verdict == OK else "Take more draws: options=dict(draws=4000); fit.plot.trace().",
         )
     )
     bad = int(s.divergences or 0)
-    found.append(
+    findings.append(
         Finding(
             "divergences",
             PROBLEM if bad else OK,
@@ -167,7 +179,7 @@ def _sampling(fit: FittedModel) -> list[Finding] | None:
             "Smaller steps, options=dict(target_accept=0.99), or tighter priors; fit.plot.trace()." if bad else "",
         )
     )
-    return found
+    return findings
 
 
 def _singularity(fit: FittedModel) -> Finding | None:
@@ -175,16 +187,16 @@ def _singularity(fit: FittedModel) -> Finding | None:
         return None
     if fit.status.state != "singular":
         return Finding("singularity", OK, np.nan, "All variances are positive and no correlation is +-1.")
-    told = []
+    causes = []
     for block in fit.random:
         size = np.asarray(block.sd) * np.asarray(block.unit)
-        told += [
+        causes += [
             f"SD of {t} | {block.group} is zero"
             for t, v in zip(block.terms, size, strict=True)
             if v < 1e-4 * max(fit.sigma, 1e-300)
         ]
         q = len(block.terms)
-        told += [
+        causes += [
             f"correlation of {block.terms[i]} and {block.terms[j]} | {block.group} is {block.correlation[i, j]:+.2f}"
             for i in range(q)
             for j in range(i)
@@ -193,20 +205,20 @@ def _singularity(fit: FittedModel) -> Finding | None:
     return Finding(
         "singularity",
         LOOK,
-        float(len(told)),
-        f"On the boundary: {listing(told) or 'a covariance matrix is not of full rank'}.",
+        float(len(causes)),
+        f"On the boundary: {listing(causes) or 'a covariance matrix is not of full rank'}.",
         "Leave the effect out, fit without correlations (||), or give priors: backend='pymc'. fit.plot.caterpillar().",
     )
 
 
 def _levels(fit: FittedModel) -> list[Finding] | None:
-    """Bolker and others (2009), Trends Ecol. Evol. 24:127-135: five or six levels at least."""
+    """Check numbers of levels: five or six at least (Bolker and others 2009, Trends Ecol. Evol. 24:127-135)."""
     if not fit.n_groups:
         return None
-    found = []
+    findings = []
     for group, count in fit.n_groups.items():
         verdict = PROBLEM if count < 3 else LOOK if count < 6 else OK
-        found.append(
+        findings.append(
             Finding(
                 f"levels of {group}",
                 verdict,
@@ -215,11 +227,14 @@ def _levels(fit: FittedModel) -> list[Finding] | None:
                 "" if verdict == OK else f"Take {group} as a fixed effect, or give its SD a prior: backend='pymc'.",
             )
         )
-    return found
+    return findings
 
 
 def _separation(fit: FittedModel) -> Finding | None:
-    """Infinite estimates, or changes of a logit by 10 (Gelman and others 2008, Ann. Appl. Stat. 2:1360-1383)."""
+    """Check for infinite estimates, or changes of a logit by more than 10 over the range of a predictor.
+
+    Gelman and others (2008), Ann. Appl. Stat. 2:1360-1383.
+    """
     if fit.family.response not in ("binomial", "count"):
         return None
     design = fit.design()
@@ -246,17 +261,17 @@ def _separation(fit: FittedModel) -> Finding | None:
             f"Over the range of {listing(far)} the {what} moves by more than 10.",
             advice,
         )
-    return Finding("separation", OK, float(reach.max(initial=0.0)), "No coefficient runs away.")
+    return Finding("separation", OK, float(reach.max(initial=0.0)), "No coefficient tends to infinity.")
 
 
 def _overdispersion(fit: FittedModel) -> Finding | None:
-    """The distribution expects a ratio of 1; limits of 1.1 and 1.5 are conventions of this table."""
+    """Check for overdispersion: the expected ratio is 1, and the limits 1.1 and 1.5 are conventions of this table."""
     if fit.family.response not in ("binomial", "count") or (why_no_overdispersion(fit) and not fit.parts):
         return None
-    found = overdispersion(fit)
-    sure = found.p_value < 0.01 and found.ratio > 1.1
-    verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
-    told = "more" if sure else "about as much"
+    test = overdispersion(fit)
+    sure = test.p_value < 0.01 and test.ratio > 1.1
+    verdict = PROBLEM if sure and test.ratio >= 1.5 else LOOK if sure else OK
+    amount = "more" if sure else "about as much"
     other = (
         "Add an observation-level effect: data['row'] = range(len(data)), (1 | row)."
         if fit.family.response == "binomial"
@@ -265,9 +280,9 @@ def _overdispersion(fit: FittedModel) -> Finding | None:
     return Finding(
         "overdispersion",
         verdict,
-        found.ratio,
-        f"Responses vary {told} {'than' if sure else 'as'} the {fit.family.name.replace('_', ' ')} distribution says: "
-        f"ratio {found.ratio:.2f}, {p_told(found.p_value)}.",
+        test.ratio,
+        f"Responses vary {amount} {'than' if sure else 'as'} the {fit.family.name.replace('_', ' ')} distribution "
+        f"says: ratio {test.ratio:.2f}, {p_phrase(test.p_value)}.",
         "" if verdict == OK else f"Standard errors are too small. {other} fit.plot.posterior_predictive().",
     )
 
@@ -275,14 +290,14 @@ def _overdispersion(fit: FittedModel) -> Finding | None:
 def _zeros(fit: FittedModel) -> Finding | None:
     if fit.family.response != "count":
         return None
-    found = check_zeros(fit)
-    sure = found.p_value < 0.01 and found.ratio > 1.05
-    verdict = PROBLEM if sure and found.ratio >= 1.5 else LOOK if sure else OK
+    zeros = check_zeros(fit)
+    sure = zeros.p_value < 0.01 and zeros.ratio > 1.05
+    verdict = PROBLEM if sure and zeros.ratio >= 1.5 else LOOK if sure else OK
     return Finding(
         "zero inflation",
         verdict,
-        found.ratio,
-        f"{found.observed:.0f} zeros, {found.expected:.1f} expected.",
+        zeros.ratio,
+        f"{zeros.observed:.0f} zeros, {zeros.expected:.1f} expected.",
         ""
         if verdict == OK
         else "family='negative_binomial', or structural zeros: ziformula='~ 1'. fit.plot.posterior_predictive().",
@@ -290,7 +305,7 @@ def _zeros(fit: FittedModel) -> Finding | None:
 
 
 def _collinearity(fit: FittedModel) -> Finding | None:
-    """Each predictor against the terms that do not use it: its products and powers it explains by construction."""
+    """Check each predictor against the terms that do not use it; its own products and powers depend on it anyway."""
     terms = terms_of(fit, fit.design())
     kept = [i for i, columns in enumerate(terms.columns) if columns]
     if len(kept) < 2:
@@ -305,15 +320,15 @@ def _collinearity(fit: FittedModel) -> Finding | None:
     factors = found.table.loc[judged, "vif_apart"]
     if factors.isna().any():
         raise DataError(
-            f"{listing(factors.index[factors.isna()])} cannot be told from products and powers to within rounding: "
+            f"{listing(factors.index[factors.isna()])} cannot be distinguished numerically from products and powers: "
             "center numeric predictors (x - mean) and fit again."
         )
     worst, ill = float(factors.max()), found.condition_number >= ILL
     verdict = PROBLEM if worst >= HIGH else LOOK if worst >= MODERATE or ill else OK
-    told = (
+    sentence = (
         f"{factors.idxmax()} is explained by the other predictors"
         if worst >= MODERATE
-        else "The predictors together are nearly dependent"
+        else "The predictors are nearly linearly dependent"
         if ill
         else "No predictor is explained by the others"
     )
@@ -323,7 +338,7 @@ def _collinearity(fit: FittedModel) -> Finding | None:
         "collinearity",
         verdict,
         worst,
-        f"{told}: largest variance inflation {size}{number}.",
+        f"{sentence}: largest variance inflation {size}{number}.",
         "" if verdict == OK else "Leave out or combine predictors that measure the same: fit.collinearity().",
     )
 

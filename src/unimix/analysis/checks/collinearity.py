@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
 
 MODERATE, HIGH = 5.0, 10.0
-"""Variance inflation factors (James, Witten, Hastie & Tibshirani 2021, section 3.3.3)."""
+"""Thresholds of variance inflation factors (James, Witten, Hastie & Tibshirani 2021, section 3.3.3)."""
 ILL = 30.0
-"""Condition number (Belsley, Kuh & Welsch 1980)."""
+"""Condition number from which a design is ill-conditioned (Belsley, Kuh & Welsch 1980)."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -28,12 +28,14 @@ class Collinearity(TableResult):
     """How far each term of the fixed part is explained by the others.
 
     Attributes:
-        table: Index term; columns gvif (generalised variance inflation factor; of a term of one column the plain one),
-            df, vif (gvif^(1/df): comparable between terms, and with the thresholds), se_factor (its root: by how much
-            standard errors are larger), vif_apart (vif against the terms of other predictors alone, without products
-            and powers, which a predictor explains by construction: what ``fit.check()`` judges; NaN for none), verdict
-            (of vif: low, moderate from 5, high from 10).
-        condition_number: Of the predictors about their means, without products and powers; from 30 ill-conditioned.
+        table: Index term; columns gvif (generalised variance inflation factor, which is the ordinary one for a term
+            with one column), df, vif (gvif^(1/df), comparable between terms and with the thresholds), se_factor (the
+            square root of vif, the factor by which standard errors are larger), vif_apart (vif against the terms of
+            other predictors only, without products and powers, which a predictor explains by construction; this is
+            what ``fit.check()`` judges; NaN if there are no such terms), verdict (of vif: low, moderate from 5, high
+            from 10).
+        condition_number: Condition number of the predictors about their means, without products and powers; a design
+            is ill-conditioned from 30.
     """
 
     table: pd.DataFrame
@@ -41,44 +43,59 @@ class Collinearity(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known of the numbers."""
+        """Condition number, and how products and powers are treated."""
         ill = ": ill-conditioned" if self.condition_number >= ILL else f" (ill-conditioned from {ILL:g})"
-        told = [f"Condition number of the predictors about their means {self.condition_number:.3g}{ill}."]
+        notes = [f"Condition number of the predictors about their means {self.condition_number:.3g}{ill}."]
         apart = self.table["vif_apart"]
         if len(apart) > 1 and not np.allclose(apart, self.table["vif"], rtol=1e-6):
-            told.append(
-                "Products and powers are explained by their predictors in part, which vif_apart leaves out: center "
-                "numeric predictors of interactions."
+            notes.append(
+                "Products and powers are partly explained by their own predictors, which vif_apart leaves out: center "
+                "the numeric predictors of interactions."
             )
-        return tuple(told)
+        return tuple(notes)
 
 
 def collinearity(fit: FittedModel) -> Collinearity:
     """How far each term of the fixed part is explained by the others: (generalised) variance inflation factors.
 
-    From the covariance of the fixed effects, as ``car::vif`` (Fox & Monette 1992, J. Am. Stat. Assoc. 87:178-183);
-    each also against the terms of other predictors alone, without products and powers; with the condition number of
-    the predictors about their means.
+    The factors are computed from the covariance matrix of the fixed effects, as in ``car::vif`` (Fox & Monette 1992, J.
+    Am. Stat. Assoc. 87:178-183); each term is also compared with the terms of other predictors only, without products
+    and powers. The condition number of the predictors about their means is given, too.
+
+    Returns:
+        ``.table`` with one row per term, and ``.condition_number``.
 
     Raises:
-        DataError: Without an intercept, or without predictors.
+        DataError: If the model has no intercept or no predictors.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.collinearity()
+        term       gvif  df     vif  se_factor  vif_apart  verdict
+        Sex      4.0770   1  4.0770     2.0192          1  low
+        age      1.6875   1  1.6875     1.2990          1  low
+        Sex:age  4.7645   1  4.7645     2.1828          -  low
+        Condition number of the predictors about their means 1 (ill-conditioned from 30).
+        Products and powers are explained by their predictors in part, which vif_apart leaves out: center numeric
+        predictors of interactions.
     """
     names = list(fit.fixed.terms)
     if "Intercept" not in names:
         raise DataError(
-            "Variance inflation factors compare with predictors about their means, for which the model needs an "
-            "intercept: leave '0 +' or '- 1' out."
+            "Variance inflation factors refer to predictors about their means, so that the model needs an intercept: "
+            "leave '0 +' or '- 1' out."
         )
     design = fit.design()
-    found = terms_of(fit, design)
-    kept = [i for i, columns in enumerate(found.columns) if columns]
+    terms = terms_of(fit, design)
+    kept = [i for i, columns in enumerate(terms.columns) if columns]
     if not kept:
         raise DataError(f"{fit.model.reading} has no predictors that could explain each other.")
     others = [j for j, n in enumerate(names) if n != "Intercept"]
     place = {j: i for i, j in enumerate(others)}
     covariance = np.asarray(fit.fixed.covariance)[np.ix_(others, others)]
-    own = [[place[j] for j in found.columns[i]] for i in kept]
-    apart = [[place[j] for k in of_other_predictors(found, i) for j in found.columns[k]] for i in kept]
+    own = [[place[j] for j in terms.columns[i]] for i in kept]
+    apart = [[place[j] for k in of_other_predictors(terms, i) for j in terms.columns[k]] for i in kept]
     gvif = generalised_vif(covariance, own)
     df = np.array([len(columns) for columns in own])
     vif = gvif ** (1 / df)
@@ -91,20 +108,20 @@ def collinearity(fit: FittedModel) -> Collinearity:
             "vif_apart": generalised_vif(covariance, own, apart) ** (1 / df),
             "verdict": ["high" if v >= HIGH else "moderate" if v >= MODERATE else "low" for v in vif],
         },
-        index=pd.Index([found.names[i] for i in kept], name="term"),
+        index=pd.Index([terms.names[i] for i in kept], name="term"),
     )
     rows = design.trials if design.trials is not None else design.weights
-    return Collinearity(table, condition_number(design.x, [found.columns[i] for i in _plain(found, kept)], rows))
+    return Collinearity(table, condition_number(design.x, [terms.columns[i] for i in _plain(terms, kept)], rows))
 
 
 def of_other_predictors(terms: Terms, index: int) -> list[int]:
-    """Terms with columns that share no predictor with a term."""
+    """Indices of the terms that have columns and share no predictor with the given term."""
     own = terms.variables[index]
     return [i for i, used in enumerate(terms.variables) if terms.columns[i] and not used & own]
 
 
 def _plain(terms: Terms, kept: Sequence[int]) -> list[int]:
-    """Terms without products and powers of others."""
+    """Indices of the terms that are not products or powers of others."""
     found: list[int] = []
     for i in sorted(kept, key=lambda i: len(terms.variables[i])):
         if not any(terms.variables[j] <= terms.variables[i] for j in found):

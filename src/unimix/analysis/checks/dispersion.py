@@ -29,14 +29,14 @@ DRAWS = 1000
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Overdispersion(TableResult):
-    """Pearson's chi-squared against its degrees of freedom.
+    """Pearson's chi-squared compared with its degrees of freedom.
 
     Attributes:
-        chisq: Sum of squared Pearson residuals given the group effects (of a posterior its mean).
-        df: Residual degrees of freedom, n - all parameters; NaN for a posterior.
-        ratio: chisq / df; of a posterior chisq over that of replicated responses.
-        p_value: Upper tail; of a posterior the posterior predictive p value.
-        method: What was compared with what.
+        chisq: Sum of squared Pearson residuals given the group effects; for a posterior, its mean over the draws.
+        df: Residual degrees of freedom, n minus the number of all parameters; NaN for a posterior.
+        ratio: chisq / df; for a posterior, chisq divided by that of replicated responses.
+        p_value: Upper tail probability of chi-squared; for a posterior, the posterior predictive p value.
+        method: The comparison that was made, in words.
     """
 
     chisq: float
@@ -47,7 +47,7 @@ class Overdispersion(TableResult):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row: chisq, df, ratio, p_value."""
+        """One row with columns chisq, df, ratio, p_value."""
         return pd.DataFrame(
             {"chisq": [self.chisq], "df": [self.df], "ratio": [self.ratio], "p_value": [self.p_value]},
             index=["overdispersion"],
@@ -55,7 +55,7 @@ class Overdispersion(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was compared with what."""
+        """The comparison that was made."""
         return (self.method,)
 
 
@@ -64,11 +64,11 @@ class ZeroInflation(TableResult):
     """Zeros of a count, observed and expected.
 
     Attributes:
-        observed: Rows that are zero; a row of weight w counts w times.
-        expected: Sum of the rows' probabilities of a zero, given the group effects, counted likewise.
+        observed: Number of rows that are zero; a row of weight w counts w times.
+        expected: Sum of the rows' probabilities of a zero, given the group effects; a row of weight w counts w times.
         ratio: observed / expected.
-        p_value: Upper tail of the normal approximation; of a posterior the posterior predictive p value.
-        method: What was compared with what.
+        p_value: Upper tail probability by the normal approximation; for a posterior, the posterior predictive p value.
+        method: The comparison that was made, in words.
     """
 
     observed: float
@@ -79,29 +79,41 @@ class ZeroInflation(TableResult):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row: observed, expected, ratio, p_value."""
+        """One row with columns observed, expected, ratio, p_value."""
         values = {"observed": self.observed, "expected": self.expected, "ratio": self.ratio, "p_value": self.p_value}
         return pd.DataFrame({k: [v] for k, v in values.items()}, index=["zeros"])
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was compared with what."""
+        """The comparison that was made."""
         return (self.method,)
 
 
 def overdispersion(fit: FittedModel) -> Overdispersion:
-    """Whether counts or proportions vary more than their distribution says: Pearson's chi-squared.
+    """Whether counts or proportions vary more than their distribution allows, by Pearson's chi-squared.
 
-    Given the group effects, on n minus all parameters degrees of freedom, as ``performance::check_overdispersion``;
-    of a posterior against replicated responses (Gelman, Meng & Stern 1996, Stat. Sinica 6:733-807).
+    The residuals are those given the group effects, and the degrees of freedom are n minus the number of all
+    parameters, as in ``performance::check_overdispersion`` of R. For a posterior, chi-squared is compared with that of
+    replicated responses (Gelman, Meng & Stern 1996, Stat. Sinica 6:733-807).
+
+    Returns:
+        ``.chisq``, ``.df``, ``.ratio``, ``.p_value``, and all of them in ``.table``.
 
     Raises:
-        UnsupportedModelError: For families that estimate their spread, single trials, zero inflation, or a
-            posterior of weighted counts.
+        UnsupportedModelError: If the family estimates its own spread, the response consists of single trials, the model
+            has zero inflation or a dispersion formula, or the fit is a posterior of weighted counts.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", um.load_dataset("grouseticks"), family="poisson")
+        >>> fit.overdispersion()
+                         chisq   df   ratio  p_value
+        overdispersion  675.11  399  1.6920   <0.001
+        Pearson residuals given the group effects.
     """
-    told = why_no_overdispersion(fit)
-    if told:
-        raise UnsupportedModelError(told)
+    why = why_no_overdispersion(fit)
+    if why:
+        raise UnsupportedModelError(why)
     if is_sampled(fit):
         return _predictive(fit)
     chisq = float(np.sum(fit.residuals("pearson") ** 2))
@@ -116,7 +128,7 @@ def overdispersion(fit: FittedModel) -> Overdispersion:
 
 
 def why_no_overdispersion(fit: FittedModel) -> str:
-    """Why there is nothing to test; empty if there is."""
+    """The reason why the fit cannot be tested for overdispersion; empty if it can."""
     family = fit.family
     if fit.parts:
         return (
@@ -134,17 +146,28 @@ def why_no_overdispersion(fit: FittedModel) -> str:
 
 
 def check_zeros(fit: FittedModel) -> ZeroInflation:
-    """Whether a count has more zeros than the model expects: observed zeros against the sum of their probabilities.
+    """Whether a count has more zeros than the model expects, which is the sum of the rows' probabilities of a zero.
 
     The p value ignores that the mean was fitted to the same rows, which makes it conservative. A row of weight w
     counts w times.
 
+    Returns:
+        ``.observed``, ``.expected``, ``.ratio``, ``.p_value``, and all of them in ``.table``.
+
     Raises:
-        UnsupportedModelError: For other families than counts, a formula of the dispersion, or a posterior of
-            weighted counts.
+        UnsupportedModelError: If the response is not a count, the dispersion has a formula, or the fit is a posterior
+            of weighted counts.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("TICKS ~ YEAR + (1 | BROOD)", um.load_dataset("grouseticks"), family="poisson")
+        >>> fit.check_zeros()
+               observed  expected   ratio  p_value
+        zeros       126  107.2889  1.1744    0.003
+        Against the rows' probabilities given the group effects.
     """
     if fit.family.response != "count":
-        raise UnsupportedModelError(f"Zeros are counted of counts, and the family is {fit.family.name}.")
+        raise UnsupportedModelError(f"Zeros are checked for counts only, and the family is {fit.family.name}.")
     if "dispersion" in fit.parts:
         raise UnsupportedModelError("The probability of a zero is not known where the dispersion has a formula.")
     y = fit.rows.observed
@@ -170,21 +193,24 @@ def _zeros(observed: float, expected: float, p_value: float, method: str) -> Zer
 
 
 def _replicated(fit: FittedModel) -> FloatArray:
-    """New responses, shape (S, n).
+    """Replicated responses, shape (S, n).
 
     Raises:
         UnsupportedModelError: If rows of counts have weights.
     """
     if fit.family.response == "count" and fit.rows.weights is not None:
         raise UnsupportedModelError(
-            "A row of weight w stands for w responses with equal values here, which no replication gives. Repeat the "
+            "A row of weight w stands for w responses with the same value here, which cannot be replicated. Repeat the "
             "rows instead of weighting them: data.loc[data.index.repeat(data['w'])]."
         )
     return replicated(fit, DRAWS, seed=0)
 
 
 def _predictive(fit: FittedModel) -> Overdispersion:
-    """Gelman, Meng & Stern (1996), Stat. Sinica 6:733-807: the discrepancy of observed and of replicated responses."""
+    """Compare the discrepancies of observed and replicated responses.
+
+    Gelman, Meng & Stern (1996), Stat. Sinica 6:733-807.
+    """
     new = _replicated(fit)
     design, draws = fit.design(), coefficient_draws(fit, DRAWS)
     mu = mean_of(fit.family, linear_predictors(design, draws.beta, draws.effects))

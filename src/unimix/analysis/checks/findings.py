@@ -1,4 +1,4 @@
-"""What one check of a fitted model finds."""
+"""The finding of one check of a fitted model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Finding:
     """One check.
 
     Attributes:
-        check: What was checked.
+        check: Name of the check.
         verdict: ok, look or problem.
-        value: The number it rests on; NaN for none.
-        finding: A sentence.
-        advice: What to type; empty where there is nothing to do.
+        value: Number that the verdict rests on; NaN if there is none.
+        finding: The finding as a sentence.
+        advice: What to do and to type; empty if there is nothing to do.
     """
 
     check: str

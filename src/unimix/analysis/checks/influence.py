@@ -1,4 +1,4 @@
-"""Which rows and which levels of a grouping factor the fixed effects hang on."""
+"""Influence of rows, and of levels of a grouping factor, on the fixed effects."""
 
 from __future__ import annotations
 
@@ -32,18 +32,21 @@ SHOWN, COEFFICIENTS = 10, 5
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Influence(TableResult):
-    """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
+    """Changes of the fixed effects when each row, or each level of a grouping factor, is left out.
 
     Attributes:
-        by: The grouping factor, or ``row``.
-        table: One row per level or row; columns n (rows left out), cooks_distance, covratio; of rows also leverage (of
-            the response on its fitted value, group effects included: lme4's ``hatvalues``) and cooks_conditional
-            (lme4's ``cooks.distance``, given the group effects).
-        dfbetas: Estimates with all rows minus those without, in standard errors; index as ``table``, a column per
-            fixed effect.
-        estimates: Estimates without the rows, likewise; NaN where the others do not identify them.
-        method: exact (at the estimated covariance parameters), one-step (generalised models) or refit.
-        parameters: Of refits, all parameters without the rows: index as ``table``, columns as in ``fit.confint()``.
+        by: Name of the grouping factor, or ``row``.
+        table: One row per level or row that is left out; columns n (number of rows left out), cooks_distance, covratio
+            (ratio of the determinants of the fixed effects' covariance matrices, without and with the rows); for single
+            rows also leverage (of the response on its fitted value, group effects included: lme4's ``hatvalues``) and
+            cooks_conditional (given the group effects: lme4's ``cooks.distance``).
+        dfbetas: Estimates with all rows minus estimates without these rows, in standard errors; index as in ``table``,
+            one column per fixed effect.
+        estimates: Estimates without the rows, in the layout of ``dfbetas``; NaN if the other rows do not identify them.
+        method: least squares (exact), exact (at the estimated covariance parameters), one-step (generalised models) or
+            refit.
+        parameters: All parameters of the refits, index as in ``table``, columns as in ``fit.confint()``; None without
+            refits.
     """
 
     by: str
@@ -57,10 +60,10 @@ class Influence(TableResult):
 
     @property
     def p_values(self) -> FloatArray:
-        """How surprising each change is under the model, whose variance is that without the rows minus that with them.
+        """P value of each change under the model, shape (m,), from the upper tail of chi-squared.
 
-        Upper tails of chi-squared, shape (m,); of single rows the test of a mean shift. NaN where there is no estimate,
-        and for refits.
+        The variance of a change is that of the estimates without the rows minus that with them. For single rows this is
+        the test of a mean shift. NaN if there is no estimate, and for refits.
         """
         if self._found is None:
             return np.full(len(self.table), np.nan)
@@ -68,21 +71,21 @@ class Influence(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be known of the numbers."""
+        """How the estimates without the rows were computed, and which of them failed."""
         how = {
-            "exact": "Exact at the estimated covariance parameters, which are not estimated again.",
+            "exact": "Exact at the estimated covariance parameters, which are not re-estimated.",
             "least squares": "Exact.",
-            "refit": "The model was fitted again, covariance parameters and all.",
+            "refit": "The model was fitted again, including its covariance parameters.",
             "one-step": "One-step approximation at the working response and the estimated covariance parameters.",
         }
         lost = [str(k) for k in self.table.index[self.table["cooks_distance"].isna()]]
-        told = [how[self.method]]
+        notes = [how[self.method]]
         if lost:
-            told.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
-        return (*told, *self._failed)
+            notes.append(f"Without {listing(lost, 3)} some fixed effects cannot be estimated.")
+        return (*notes, *self._failed)
 
     def _picked(self) -> tuple[pd.DataFrame, list[str]]:
-        """The most influential rows with what they move, and the notes."""
+        """The most influential rows with the coefficients that they change most, and the notes."""
         order = np.argsort(-self.table["cooks_distance"].fillna(np.inf).to_numpy(), kind="stable")[:SHOWN]
         first, moved = self.table.iloc[order], self.dfbetas.iloc[order]
         largest = np.argsort(-moved.abs().max().fillna(-1.0).to_numpy(), kind="stable")[:COEFFICIENTS]
@@ -103,7 +106,7 @@ class Influence(TableResult):
 
 @dataclass(frozen=True)
 class _LeftOut:
-    """The model without one set of rows."""
+    """Fits the model without one set of rows."""
 
     refitter: Refitter
     design: Design
@@ -111,7 +114,7 @@ class _LeftOut:
     names: tuple[str, ...]
 
     def __call__(self, level: int) -> tuple[FloatArray, FloatArray, str]:
-        """All parameters, the covariance of the fixed effects, and why there is none or the fit did not converge."""
+        """All parameters, the covariance matrix of the fixed effects, and the problem if the fit failed."""
         p = self.design.p
         try:
             design = without(self.design, self.codes, level)
@@ -120,8 +123,8 @@ class _LeftOut:
             fit = self.refitter(design)
         except UnimixError as error:
             return np.full(len(self.names), np.nan), np.full((p, p), np.nan), " ".join(str(error).split())
-        told = "" if fit.converged else "the fit did not converge"
-        return values_of(fit, parameters_of(fit)), np.asarray(fit.fixed.covariance), told
+        problem = "" if fit.converged else "the fit did not converge"
+        return values_of(fit, parameters_of(fit)), np.asarray(fit.fixed.covariance), problem
 
 
 def _by_refits(
@@ -136,7 +139,7 @@ def _by_refits(
     design = _checked(fit)
     if refitter is None:
         raise UnimixError(
-            "This result was loaded, and has no engine to fit with: um.refit(fit, data).influence(..., refit=True)."
+            "This result was loaded and has no engine to fit with: um.refit(fit, data).influence(..., refit=True)."
         )
     codes, index = _sets(fit, design, by)
     names = tuple(p.name for p in parameters_of(fit))
@@ -151,7 +154,9 @@ def _by_refits(
         covratio = np.exp(np.linalg.slogdet(covariances)[1] - np.linalg.slogdet(own)[1])
     distance = np.einsum("mp,mp->m", change, np.linalg.solve(own, change.T).T) / p
     columns: dict[str, Any] = {"n": np.bincount(codes)} if by is not None else {}
-    failed = tuple(f"Without {level}: {told}." for level, (_, _, told) in zip(index, made, strict=True) if told)
+    failed = tuple(
+        f"Without {level}: {problem}." for level, (_, _, problem) in zip(index, made, strict=True) if problem
+    )
     terms = list(fit.fixed.terms)
     return Influence(
         by="row" if by is None else by,
@@ -168,12 +173,13 @@ def _by_refits(
 def _checked(fit: FittedModel) -> Design:
     if fit.fixed.interval == "credible":
         raise UnimixError(
-            "Leaving rows out changes a posterior through its prior, too: fit.loo() has Pareto k for every row."
+            "Influence is not defined for a posterior, which also depends on its prior: fit.loo() has Pareto k for "
+            "every row."
         )
     refuse_parts(fit, "Influence")
     design = fit.design()
     if not design.p:
-        raise DataError(f"{fit.model.reading} has no fixed effects to be influenced.")
+        raise DataError(f"{fit.model.reading} has no fixed effects that rows could influence.")
     return design
 
 
@@ -184,11 +190,11 @@ def _by_downdating(fit: FittedModel, by: str | None = None) -> Influence:
     parameters = fit.dispersion_parameters
     covariances = tuple(np.asarray(b.covariance) for b in fit.random)
     model = linearise(design, np.asarray(fit.rows.linear_predictor), covariances, parameters)
-    found = deletions(model, codes, len(index))
+    changes = deletions(model, codes, len(index))
     n = np.bincount(codes, minlength=len(index))
     plain = fit.family.is_linear and not design.blocks
-    dfbetas, covratio = _scaled(design, model.back, model.at.beta_cov, found, n, plain=plain)
-    columns: dict[str, Any] = {"n": n, "cooks_distance": found.distance, "covratio": covratio}
+    dfbetas, covratio = _scaled(design, model.back, model.at.beta_cov, changes, n, plain=plain)
+    columns: dict[str, Any] = {"n": n, "cooks_distance": changes.distance, "covratio": covratio}
     if by is None:
         del columns["n"]
         columns["leverage"] = leverage(model.at, model.design)
@@ -198,9 +204,9 @@ def _by_downdating(fit: FittedModel, by: str | None = None) -> Influence:
         by="row" if by is None else by,
         table=pd.DataFrame(columns, index=index),
         dfbetas=pd.DataFrame(dfbetas, index=index, columns=terms),
-        estimates=pd.DataFrame(np.asarray(fit.fixed.estimate) + found.change, index=index, columns=terms),
+        estimates=pd.DataFrame(np.asarray(fit.fixed.estimate) + changes.change, index=index, columns=terms),
         method="least squares" if plain else "exact" if fit.family.is_linear else "one-step",
-        _found=found,
+        _found=changes,
     )
 
 
@@ -224,7 +230,7 @@ def _scaled(
 ) -> tuple[FloatArray, FloatArray]:
     """DFBETAS (m, p) and covariance ratios (m,).
 
-    A linear model without groups has its residual variance estimated again, as in R; else it is held.
+    The residual variance of a linear model without groups is estimated again, as in R; that of other models is held.
     """
     se = np.sqrt(np.diag(back @ covariance @ back.T))
     if not plain:
@@ -251,31 +257,48 @@ def influence(
     n_jobs: int | None = None,
     progress: bool | None = None,
 ) -> Influence:
-    """What leaving out each row, or each level of a grouping factor, does to the fixed effects.
+    """Changes of the fixed effects when each row, or each level of a grouping factor, is left out.
 
-    Generalised least squares without the rows, at the estimated covariance parameters, by downdating instead of
-    refits (Haslett 1999, J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel 2005, Stat. Med. 24:893-909). Of a
-    linear model without groups the residual variance is estimated again, as in R's ``influence.measures``.
-    Generalised models are linearised at the estimates (one-step approximation, Pregibon 1981, Ann. Stat.
-    9:705-724).
+    The estimates without the rows are those of generalised least squares at the estimated covariance parameters,
+    computed by downdating instead of refitting (Haslett 1999, J. R. Stat. Soc. B 61:603-609; Demidenko & Stukel 2005,
+    Stat. Med. 24:893-909). The residual variance of a linear model without groups is estimated again, as in R's
+    ``influence.measures``. Generalised models are linearised at the estimates (one-step approximation, Pregibon 1981,
+    Ann. Stat. 9:705-724).
 
     Args:
-        by: A grouping factor, whose levels are left out one by one; None leaves out single rows.
-        refit: Fit the model again without each by its engine, covariance parameters and all (lme4's
+        by: Name of the grouping factor whose levels are left out one by one; None leaves out single rows.
+        refit: Whether to fit the model again with its engine each time, including the covariance parameters (as lme4's
             ``influence``), instead of downdating at the estimated ones.
-        n_jobs: Processes for refits, by joblib; -1 for all cores. None: this process, or what a surrounding
-            ``joblib.parallel_config`` says.
-        progress: Whether refits show a bar; None shows it on terminals.
+        n_jobs: Number of processes for refits, by joblib; -1 uses all cores. None uses this process only, or what a
+            surrounding ``joblib.parallel_config`` says.
+        progress: Whether refits show a progress bar; None shows it on terminals.
 
     Returns:
-        ``.table`` with Cook's distance (change' V^-1 change / p), covratio and for rows leverage and lme4's
-        conditional Cook's distance; ``.dfbetas`` (changes in standard errors), ``.estimates`` without the rows; of
-        refits ``.parameters``, with standard deviations and correlations.
+        ``.table`` with Cook's distance (change' V^-1 change / p), covratio and, for rows, leverage and lme4's
+        conditional Cook's distance; ``.dfbetas`` (changes in standard errors); ``.estimates`` without the rows; for
+        refits also ``.parameters``, with standard deviations and correlations.
 
     Raises:
-        DataError: For an unknown grouping factor.
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
-        UnimixError: For a posterior.
+        DataError: If the grouping factor is unknown.
+        UnsupportedModelError: If the model has zero inflation or a dispersion formula.
+        UnimixError: If the fit is a posterior, or ``refit`` is asked of a loaded result.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> influence = fit.influence(by="Subject")
+        >>> influence.table.round(3).head(3)
+                  n  cooks_distance  covratio
+        Subject
+        308      10           0.382     1.121
+        309      10           0.327     1.121
+        310      10           0.147     1.121
+        >>> influence.dfbetas.round(2).head(3)
+                 Intercept  Days
+        Subject
+        308          -0.04  0.83
+        309          -0.28 -0.60
+        310          -0.29 -0.32
     """
     if refit:
         return _by_refits(fit, own_refitter(fit), by, n_jobs=n_jobs, progress=progress)

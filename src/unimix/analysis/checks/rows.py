@@ -1,4 +1,4 @@
-"""Checks that look at residuals, conditional modes, and rows and levels left out."""
+"""Checks of residuals, of conditional modes, and of the influence of rows and levels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.influence import Influence, influence
 from unimix.analysis.prediction.loo import loo
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
-from unimix.fitted.formatting import p_told
+from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.weights import counted_rows
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 SURE = 0.001
-"""P value below which a shape is not chance; thousands of rows make small departures significant, so that their size
-is looked at, too."""
+"""P value below which a departure counts; with thousands of rows small departures are significant, so that their size
+is judged as well."""
 FEWEST = 20
-"""Values from which the shape of a distribution can be judged (the test of kurtosis needs them)."""
+"""Smallest number of values from which the shape of a distribution is judged (the test of kurtosis needs them)."""
 MOST_VALUES = 40_000_000
 
 
 def normal_residuals(fit: FittedModel) -> Finding | None:
-    """Skewness and kurtosis, tested after D'Agostino & Pearson (1973), Biometrika 60:613-622."""
+    """Check skewness and kurtosis of the residuals (D'Agostino & Pearson 1973, Biometrika 60:613-622)."""
     if not fit.family.is_linear:
         return None
     _refuse_parts(fit)
@@ -48,7 +48,7 @@ def normal_residuals(fit: FittedModel) -> Finding | None:
 
 def _remedy(skew: float, observed: FloatArray) -> str:
     if abs(skew) <= 1:
-        return "Heavy tails: family='student_t'. Estimates hardly suffer, prediction intervals do."
+        return "Heavy tails: family='student_t'. Estimates are hardly affected, prediction intervals are."
     if skew > 1 and (observed > 0).all():
         return "Model the logarithm of the response, or family='gamma'."
     return "Transform the response, or family='student_t'."
@@ -61,7 +61,7 @@ def _refuse_parts(fit: FittedModel) -> None:
 
 def _enough(count: int, what: str) -> None:
     if count < FEWEST:
-        raise DataError(f"{count} {what} are too few to judge it from ({FEWEST} are needed).")
+        raise DataError(f"{count} {what} are too few to judge the shape of a distribution ({FEWEST} are needed).")
 
 
 def _shape(values: FloatArray, what: str) -> tuple[str, float, float]:
@@ -84,7 +84,7 @@ def _shape(values: FloatArray, what: str) -> tuple[str, float, float]:
 
 
 def normal_modes(fit: FittedModel, block: RandomPartResult, term: int) -> Finding:
-    """The same of the conditional modes of one term."""
+    """Check skewness and kurtosis of the conditional modes of one term."""
     if not is_sampled(fit) and block.sd[term] * block.unit[term] < 1e-4 * max(fit.sigma, 1e-300):
         raise DataError("Its variance is zero.")
     verdict, skew, kurtosis = _shape(np.asarray(block.modes)[:, term], f"levels of {block.group}")
@@ -101,9 +101,10 @@ def normal_modes(fit: FittedModel, block: RandomPartResult, term: int) -> Findin
 
 
 def constant_spread(fit: FittedModel) -> Finding | None:
-    """Squared standardized residuals on fitted values: Koenker (1981), J. Econometrics 17:107-112.
+    """Check constant spread: regress squared standardized residuals on fitted values (Koenker's test).
 
-    Serious where the residual SD changes by a factor of 3 (Fox 2016, Applied Regression Analysis, section 12.2).
+    Koenker (1981), J. Econometrics 17:107-112. A change of the residual SD by a factor of 3 is a problem (Fox 2016,
+    Applied Regression Analysis, section 12.2).
     """
     if not fit.family.is_linear:
         return None
@@ -119,12 +120,12 @@ def constant_spread(fit: FittedModel) -> Finding | None:
     ratio = float(np.sqrt(high.mean() / low.mean())) if low.mean() > 0 else float("inf")
     size = max(ratio, 1 / ratio) if ratio > 0 else float("inf")
     verdict = OK if p >= SURE or size < 1.5 else PROBLEM if size >= 3 else LOOK
-    told = f"The residual SD of the upper third of fitted values is {ratio:.2f} times that of the lower third"
+    sentence = f"The residual SD of the upper third of fitted values is {ratio:.2f} times that of the lower third"
     return Finding(
         "residuals: spread",
         verdict,
         ratio,
-        f"{told} ({p_told(p)}).",
+        f"{sentence} ({p_phrase(p)}).",
         ""
         if verdict == OK
         else "Model the logarithm of the response, give weights=, or model the spread: dispformula='~ x' with "
@@ -133,14 +134,14 @@ def constant_spread(fit: FittedModel) -> Finding | None:
 
 
 def single_rows(fit: FittedModel) -> Finding:
-    """Cook's distance; of posteriors Pareto k (Vehtari, Gelman & Gabry 2017)."""
+    """Check single rows by Cook's distance, or by Pareto k for posteriors (Vehtari, Gelman & Gabry 2017)."""
     if fit.fixed.interval != "credible":
         return _judged(fit, influence(fit, None))
     if (fit.status.n_draws or 0) * fit.n_obs > MOST_VALUES:
         raise UnimixError("Leave-one-out cross-validation takes long with so many rows and draws: fit.loo().")
     k = np.asarray(loo(fit).pareto_k)
     bad = int((k > 0.7).sum())
-    other = " family='student_t' yields to outliers." if fit.family.is_linear else ""
+    other = " family='student_t' is robust to outliers." if fit.family.is_linear else ""
     return Finding(
         "influential rows",
         LOOK if bad else OK,
@@ -151,68 +152,72 @@ def single_rows(fit: FittedModel) -> Finding:
 
 
 def influential(fit: FittedModel, group: str) -> Finding:
-    """Cook's distance of the levels of a grouping factor."""
+    """Check the levels of a grouping factor by Cook's distance."""
     count = fit.n_groups[group]
     if fit.fixed.interval == "credible":
         raise UnimixError(
-            f"Leaving a level out changes a posterior through its prior, too: fit again without a level of {group}."
+            f"Influence is not defined for a posterior, which also depends on its prior: fit again without a level of "
+            f"{group}."
         )
     if count < 3:
-        raise DataError(f"{count} levels are too few to set one against the others.")
+        raise DataError(f"{count} levels are too few to compare one with the others.")
     if count == fit.n_obs:
         raise DataError(f"{group} has one level per row: see influential rows.")
     return _judged(fit, influence(fit, group))
 
 
-def _judged(fit: FittedModel, found: Influence) -> Finding:
-    """Beyond the median of F (Cook 1977, Technometrics 19:15-18) look, beyond 1 (Cook & Weisberg 1982) a problem.
+def _judged(fit: FittedModel, influence: Influence) -> Finding:
+    """The verdict on Cook's distances.
 
-    With few levels every one moves the estimates: of levels that move them no more than the model expects it is to be
-    looked at. The largest distance is named, and the row that lies farthest from the others, if that is another.
+    A distance beyond the median of F (Cook 1977, Technometrics 19:15-18) gets the verdict look, one beyond 1 (Cook &
+    Weisberg 1982) problem. With few levels each one moves the estimates: if it does so no more than the model expects,
+    the verdict is look at most. The finding names the largest distance, and the row farthest from the others if that is
+    a different one.
     """
-    rows = found.by == "row"
-    name = "influential rows" if rows else f"influential levels of {found.by}"
-    distance = found.table["cooks_distance"].to_numpy(dtype=np.float64)
+    rows = influence.by == "row"
+    name = "influential rows" if rows else f"influential levels of {influence.by}"
+    distance = influence.table["cooks_distance"].to_numpy(dtype=np.float64)
     p, m = len(fit.fixed.terms), len(distance)
     lost = np.isnan(distance)
     if lost.all():
         return Finding(name, LOOK, np.nan, "The fixed effects cannot be estimated without any one of them.", "")
     counted = counted_rows(fit.family, fit.n_obs, fit.rows.weights)
     limit = float(special.fdtri(p, max(counted - p, 1), 0.5))
-    approximate = found.method == "one-step" and rows
-    odd = ~lost if approximate else found.p_values * m < 0.01
+    approximate = influence.method == "one-step" and rows
+    odd = ~lost if approximate else influence.p_values * m < 0.01
     worst = int(np.nanargmax(distance))
     value = float(distance[worst])
     far = np.flatnonzero(odd & ~lost) if rows and not approximate else np.empty(0, dtype=int)
     apart = int(far[np.argmax(distance[far])]) if len(far) else -1
     beyond = bool((odd & (distance > limit)).any())
     verdict = PROBLEM if value > 1 and (rows or odd[worst]) else LOOK if beyond or len(far) or value > 1 else OK
-    told = _moved(found, worst, "Row" if rows else found.by)
+    sentence = _moved(influence, worst, "Row" if rows else influence.by)
     if apart == worst:
-        told += ", and it lies far from the others"
+        sentence += ", and it lies far from the others"
     elif apart >= 0:
-        told += f". {_moved(found, apart, 'Row')}, and it lies far from the others"
+        sentence += f". {_moved(influence, apart, 'Row')}, and it lies far from the others"
     if lost.any():
-        names = listing(found.table.index[lost], 3)
-        told += f". Without {names if rows else f'{found.by} {names}'} some fixed effects cannot be estimated"
+        names = listing(influence.table.index[lost], 3)
+        sentence += f". Without {names if rows else f'{influence.by} {names}'} some fixed effects cannot be estimated"
     call, picture = ("fit.influence()", "fit.plot.diagnostics()")
     if not rows:
-        call, picture = f"fit.influence({found.by!r})", f"fit.plot.caterpillar({found.by!r})"
+        call, picture = f"fit.influence({influence.by!r})", f"fit.plot.caterpillar({influence.by!r})"
     return Finding(
         name,
         verdict,
         value,
-        f"{told}.",
+        f"{sentence}.",
         "" if verdict == OK else f"Look at it, and fit without it: {call} has all of them; {picture}.",
     )
 
 
-def _moved(found: Influence, index: int, kind: str) -> str:
-    moved = found.dfbetas.iloc[index]
+def _moved(influence: Influence, index: int, kind: str) -> str:
+    moved = influence.dfbetas.iloc[index]
     term = str(moved.abs().idxmax())
     return (
-        f"{kind} {found.table.index[index]}: Cook's distance {found.table['cooks_distance'].iloc[index]:.2g}; without "
-        f"it {term} moves by {-moved[term]:.2g} standard errors"
+        f"{kind} {influence.table.index[index]}: Cook's distance "
+        f"{influence.table['cooks_distance'].iloc[index]:.2g}; without it {term} moves by {-moved[term]:.2g} standard "
+        "errors"
     )
 
 

@@ -46,12 +46,12 @@ class Comparisons(TableResult):
     """Changes of the expected response.
 
     Attributes:
-        levels: One row per comparison: variable, contrast, the groups of ``by``, or the row and its predictors.
-        functions: The changes as functions of the fixed effects; of ratios their logarithms.
+        levels: One row per comparison: variable, contrast, and the groups of ``by`` or the row and its predictors.
+        functions: The changes as functions of the fixed effects; for ratios, their logarithms.
         comparison: difference, ratio, log_ratio, odds_ratio, log_odds_ratio or dydx.
         kind: response or link.
-        ci_level: Probability of the intervals.
-        response: What the response is, in words, where it is a function of a column; else empty.
+        ci_level: Probability of the intervals, between 0 and 1.
+        response: A note if the response is a function of a column, such as ``log(y)``; else empty.
     """
 
     levels: pd.DataFrame
@@ -66,9 +66,9 @@ class Comparisons(TableResult):
     def table(self) -> pd.DataFrame:
         """One row per comparison: variable, contrast, groups or rows, then the estimate and its inference.
 
-        Columns estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without the tests. Ratios are
-        assess, and have their intervals, on the scale of their logarithm, against a ratio of 1; their standard error is
-        that of the ratio, by the delta method.
+        Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests. Ratios are tested
+        against 1, and their intervals are computed, on the scale of the logarithm; their standard error is that of the
+        ratio itself, by the delta method.
         """
         made = self.functions.table(self.ci_level)
         if self.comparison in LOGARITHMS:
@@ -89,10 +89,10 @@ class Comparisons(TableResult):
         equivalence: tuple[float, float] | None = None,
         ci_level: float | None = None,
     ) -> TableResult:
-        """Test hypotheses about the comparisons, by position: ``"b0 = b1"`` is of the table's first two rows.
+        """Test hypotheses about the comparisons by position: ``"b0 = b1"`` compares the table's first two rows.
 
-        Args and returns as for :meth:`unimix.FitResult.hypotheses`; of ratios it is the ratios themselves that
-        are compared.
+        The arguments and the result are those of :meth:`unimix.FitResult.hypotheses`. Hypotheses about ratios concern
+        the ratios themselves, not their logarithms.
         """
         at, gradient, draws = self.functions.estimate, self.functions.gradient, self.functions.draws
         if self.comparison in LOGARITHMS:
@@ -105,11 +105,11 @@ class Comparisons(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was compared, and how."""
+        """The scale of the comparisons, and the kind of their intervals."""
         scale = "expected response" if self.kind == "response" else "linear predictor"
         df = "quantiles of the draws" if self.functions.draws is not None else f"df {self._inference.method}"
-        told = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
-        return (told, self.response) if self.response else (told,)
+        sentence = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
+        return (sentence, self.response) if self.response else (sentence,)
 
     @property
     def _labels(self) -> Sequence[str]:
@@ -118,7 +118,7 @@ class Comparisons(TableResult):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What every change of one call shares."""
+    """Settings that all changes of one call share."""
 
     family: Family
     comparison: str
@@ -145,40 +145,52 @@ def comparisons(
     kind: Literal["response", "link"] = "response",
     ci_level: float | None = None,
 ) -> Comparisons:
-    """How the expected response changes when a predictor changes, as the comparisons of R's marginaleffects.
+    """How the expected response changes when a predictor changes, as ``comparisons`` in R's marginaleffects.
 
-    Every row is predicted twice, before and after the change, with all its other predictors and its offset as they
-    are; the two predictions are averaged over the rows and then compared, so that a ratio is the ratio of the
-    averages. Predictions are of the population: of a group whose effects are zero, which in models with a link is
-    not the average over groups.
+    Every row is predicted twice, before and after the change, with its other predictors and its offset held fixed. The
+    two predictions are averaged over the rows and then compared, so that a ratio is the ratio of the averages.
+    Predictions are for the population, that is for a group whose effects are zero, which in models with a link is not
+    the average over groups.
 
     Args:
-        variables: Predictors; None for all. ``{"x": what}`` says what changes. Of a number: a step, from x to
-            x + step (1 if left out); "sd" or "2sd" centred at the row's value; "iqr" (from the first to the third
-            quartile of the rows fitted); "minmax"; or two values, (10, 20). Of a factor: "reference" (each level
-            against the first, if left out), "pairwise", "sequential", or two levels, ("a", "b"), for b against a.
-        newdata: Rows to predict, in any form that ``fit`` takes; None for those that were fitted.
-        by: Columns within whose combinations rows are averaged; grouping factors too.
-        comparison: difference; ratio; log_ratio; odds_ratio or log_odds_ratio, of probabilities; dydx, the slope of
-            the expected response by a number.
-        average: Average over the rows, or give one comparison per row.
-        cross: Change all predictors together instead of one at a time.
-        weights: Weights of the rows in averages: None for equal ones, "model" for the fit's own weights or trials, or
-            one number per row.
-        kind: response, or link for the linear predictor.
-        ci_level: Probability of the intervals (that of the fit, if left out).
+        variables: Predictors to change; None for all. ``{"x": what}`` says how x changes. For a numeric predictor: a
+            step, from x to x + step (1 if left out); "sd" or "2sd", centred at the row's value; "iqr" (from the first
+            to the third quartile of the fitted rows); "minmax"; or two values, (10, 20). For a factor: "reference"
+            (each level minus the first; the default), "pairwise", "sequential", or two levels, ("a", "b"), which
+            compares b with a.
+        newdata: Rows to predict, in any form that ``um.fit`` takes; None for the rows that were fitted.
+        by: Columns, grouping factors included, within whose combinations rows are averaged.
+        comparison: difference; ratio; log_ratio; odds_ratio or log_odds_ratio for probabilities; or dydx, the slope of
+            the expected response with respect to a numeric predictor.
+        average: Whether to average over the rows; if not, there is one comparison per row.
+        cross: Whether to change all predictors together instead of one at a time.
+        weights: Weights of the rows in averages: None for equal weights, "model" for the fit's own weights or numbers
+            of trials, or one number per row.
+        kind: Scale of the comparison: response, or link for the linear predictor.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
 
     Returns:
-        ``.table``: variable, contrast, groups, estimate, std_error, df, statistic, p_value, lower, upper, and
-        ``.hypotheses()`` between its rows. Standard errors by the delta method from the covariance matrix of the
-        fixed effects (the error of variances is not in them); degrees of freedom of the gradient, of the kind that
-        the result has. Ratios have their tests and intervals on the scale of the logarithm. Of a posterior
-        means, standard deviations and quantiles of the draws.
+        ``.table`` with columns variable, contrast, groups, estimate, std_error, df, statistic, p_value, lower, upper,
+        and ``.hypotheses()`` about its rows. Standard errors come from the covariance matrix of the fixed effects by
+        the delta method and do not include the error of the variances. Degrees of freedom are those of the gradient,
+        by the method of the fit. Tests and intervals of ratios are on the scale of the logarithm. A posterior gives
+        means, standard deviations and quantiles of its draws.
 
     Raises:
-        OptionError: For predictors, levels or options that do not exist; all of them at once.
-        DataError: For rows that cannot be predicted, or ratios of responses that are not positive.
-        UnsupportedModelError: For the response of a model with zero inflation.
+        OptionError: If predictors, levels or options do not exist; the message lists all faults.
+        DataError: If rows cannot be predicted, or a ratio is taken of responses that are not positive.
+        UnsupportedModelError: If the response scale is asked of a model with zero inflation.
+
+    Example:
+        >>> import unimix as um
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = um.fit(formula, um.load_dataset("cbpp"), family="binomial")
+        >>> fit.comparisons("period")
+        variable  contrast  estimate  std_error   df  statistic  p_value    lower     upper
+        period    2 - 1      -0.1142    0.03528  Inf      -3.24    0.001  -0.1833  -0.04502
+        period    3 - 1      -0.1241    0.03551  Inf      -3.49   <0.001  -0.1937  -0.05447
+        period    4 - 1      -0.1497    0.03666  Inf      -4.08   <0.001  -0.2215  -0.07781
+        difference of the expected response, population level; 95% intervals, df normal
     """
     ci_level = interval_level(fit, ci_level)
     outer = [by] if isinstance(by, str) else list(by)
@@ -197,21 +209,21 @@ def comparisons(
     codes, groups = _grouped(base, outer, design, average=average)
     share = _shares(fit, weights, len(base), observed=newdata is None)
     if (np.bincount(codes, share, minlength=len(groups)) <= 0).any():
-        raise OptionError("weights: they sum to zero over the rows of one average.")
+        raise OptionError("weights= sum to zero over the rows of one average.")
     if not average:
         labels = design.rows if newdata is None else np.arange(len(base))
         groups = _per_row(base, labels)
     family = fit.family if kind == "response" else Gaussian()
     plan = _Plan(family, comparison, rows, base, Averages.of(codes, share, len(groups)), fixed_inference(fit))
     parts = [_compared(plan, change) for change in changes]
-    tables = [_told(change, groups) for change in changes]
+    tables = [_labelled(change, groups) for change in changes]
     draws = None if parts[0][2] is None else np.concatenate([np.asarray(p[2]) for p in parts], axis=1)
     functions = plan.inference.smooth(
         np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), draws
     )
-    told = response_note(fit, design)
+    note = response_note(fit, design)
     return Comparisons(
-        pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, told, plan.inference
+        pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, note, plan.inference
     )
 
 
@@ -227,27 +239,29 @@ def _checked(
     if kind not in ("response", "link"):
         faults.append(f"kind={kind!r}: choose 'response' or 'link'.")
     elif kind == "link" and comparison in COMPARISONS and comparison not in ("difference", "dydx"):
-        faults.append(f"comparison={comparison!r} is of expected responses: kind='link' has differences and slopes.")
+        faults.append(
+            f"comparison={comparison!r} needs expected responses: kind='link' has differences and slopes only."
+        )
     if comparison in ("odds_ratio", "log_odds_ratio") and fit.family.response not in ("binomial", "unit"):
-        faults.append(f"comparison={comparison!r} is of probabilities, which the {fit.family.name} family has not.")
+        faults.append(f"comparison={comparison!r} is for probabilities, and the family is {fit.family.name}.")
     if not average and grouped:
         faults.append("by= averages within groups: leave it out with average=False.")
     if not average and weighted:
-        faults.append("weights= are of an average: leave them out with average=False.")
+        faults.append("weights= are the weights of an average: leave them out with average=False.")
     if faults:
         raise OptionError("\n".join(faults))
     if "zero" in fit.parts and kind == "response":
         raise UnsupportedModelError(
-            "With zero inflation the expected response depends on two parts, and the result does not hold their common "
-            "covariance matrix, which a standard error needs: use kind='link', of the count's linear predictor, or "
-            "fit.predict(new, level='population') for estimates alone."
+            "With zero inflation the expected response depends on two parts, and the result does not hold their joint "
+            "covariance matrix, which standard errors need: use kind='link' for the linear predictor of the count, or "
+            "fit.predict(new, level='population') for estimates without standard errors."
         )
 
 
 def _grouped(
     base: pd.DataFrame, names: Sequence[str], design: Design, *, average: bool
 ) -> tuple[IntArray, pd.DataFrame]:
-    """The average that each row belongs to, shape (n,), and the groups."""
+    """The index of the average that each row belongs to, shape (n,), and the table of groups."""
     if not average:
         return np.arange(len(base)), pd.DataFrame(index=range(len(base)))
     known = [str(c) for c in base.columns if c != "unimix"]
@@ -277,7 +291,7 @@ def _grouped(
 
 
 def _ranks(values: list[Any], levels: list[str]) -> dict[Any, int]:
-    """The order of values: that of the fit's levels, else their own, else of appearance."""
+    """Ranks of values: in the order of the fit's levels, else sorted, else in order of appearance."""
     seen = list(dict.fromkeys(values))
     if all(str(v) in levels for v in seen):
         return {v: levels.index(str(v)) for v in seen}
@@ -292,14 +306,14 @@ def _shares(fit: FittedModel, weights: Any, n: int, *, observed: bool) -> FloatA
     if isinstance(weights, str):
         if weights != "model" or not observed:
             raise OptionError(
-                f"weights={weights!r}: 'model' (the fit's own weights or trials, for the rows that were fitted), or "
-                f"one number per row, shape ({n},)."
+                f"weights={weights!r}: give 'model' (the fit's own weights or trials, for the rows that were fitted), "
+                f"or one number per row, shape ({n},)."
             )
         own = fit.rows.trials if fit.rows.trials is not None else fit.rows.weights
         return np.ones(n) if own is None else np.asarray(own, dtype=np.float64)
     given = np.asarray(weights)
     if given.shape != (n,) or given.dtype.kind not in "iuf" or not np.isfinite(given).all() or (given < 0).any():
-        raise OptionError(f"weights: one number per row that is not negative, shape ({n},); got shape {given.shape}.")
+        raise OptionError(f"weights= takes one nonnegative number per row, shape ({n},); got shape {given.shape}.")
     return given.astype(np.float64)
 
 
@@ -309,7 +323,7 @@ def _per_row(base: pd.DataFrame, rows: Any) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"row": np.asarray(rows)}), base[kept].reset_index(drop=True)], axis=1)
 
 
-def _told(change: Change, groups: pd.DataFrame) -> pd.DataFrame:
+def _labelled(change: Change, groups: pd.DataFrame) -> pd.DataFrame:
     made = groups.copy()
     made.insert(0, "contrast", change.label)
     made.insert(0, "variable", ", ".join(change.names))
@@ -317,7 +331,7 @@ def _told(change: Change, groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Estimates, gradients and draws of one change in every average, on the scale on which they are tested."""
+    """Estimates, gradients and draws of one change for every average, on the scale of the tests."""
     what = f"The comparison of {', '.join(change.names)} ({change.label})"
     beta, draws = plan.inference.beta, plan.inference.posterior
     if plan.comparison == "dydx":
@@ -367,10 +381,10 @@ def _slope(
 
 
 def _means(plan: _Plan, eta: FloatArray, what: str) -> FloatArray:
-    """Average expected responses of predictors (n, ...), shape (m, ...).
+    """Average expected responses at linear predictors (n, ...), shape (m, ...).
 
     Raises:
-        DataError: If the link gives none, or a ratio of them has no meaning.
+        DataError: If an expected response does not exist, or a ratio of responses has no meaning.
     """
     mean = mean_of(plan.family, eta)
     bad = ~np.isfinite(mean)
@@ -378,16 +392,16 @@ def _means(plan: _Plan, eta: FloatArray, what: str) -> FloatArray:
         bad |= ~(mean > 0)
     if bad.any():
         raise DataError(
-            f"{what}: the expected response does not exist in {_share(bad)}, where the linear predictor leaves the "
-            f"range of the {plan.family.link} link. Compare nearer values, or on the scale kind='link'."
+            f"{what}: the expected response does not exist in {_share(bad)}, where the linear predictor is outside the "
+            f"range of the {plan.family.link} link. Compare values that are closer together, or use kind='link'."
         )
-    found = plan.averages(mean)
-    if plan.comparison in ("ratio", "log_ratio") and (found <= 0).any():
+    averages = plan.averages(mean)
+    if plan.comparison in ("ratio", "log_ratio") and (averages <= 0).any():
         raise DataError(
-            f"{what}: a ratio needs positive expected responses, and {_share(found <= 0)} are not. Use "
+            f"{what}: a ratio needs positive expected responses, and {_share(averages <= 0)} are not. Use "
             "comparison='difference'."
         )
-    return found
+    return averages
 
 
 def _share(bad: npt.NDArray[np.bool_]) -> str:

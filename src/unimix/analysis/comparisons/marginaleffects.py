@@ -24,30 +24,38 @@ FloatArray = npt.NDArray[np.float64]
 
 LEAST_STEP = 1e-6
 STEP_TOLD = (
-    "The standard errors of these slopes can be far off: marginaleffects 0.6 differentiates them by steps of the "
-    "coefficients down to 1e-10, which rounding drowns. Type eps_vcov=1e-4, as in avg_slopes(model, eps_vcov=1e-4), or "
-    "use fit.comparisons('x', comparison='dydx')."
+    "The standard errors of these slopes can be far off: marginaleffects 0.6 differentiates them numerically with "
+    "steps of the coefficients down to 1e-10, where rounding errors dominate. Type eps_vcov=1e-4, as in "
+    "avg_slopes(model, eps_vcov=1e-4), or use fit.comparisons('x', comparison='dydx')."
 )
 RESERVED = (
     *("rowid", "type", "group", "estimate", "std_error", "p_value", "s_value", "conf_low", "conf_high", "term"),
     *("contrast", "statistic"),
 )
-"""Column names that marginaleffects keeps for itself (its sanitize/newdata.py)."""
+"""Column names that marginaleffects reserves (its sanitize/newdata.py)."""
 
 
 def to_marginaleffects(fit: FittedModel) -> Any:
-    """The result as a model of the Python package marginaleffects, for its predictions, slopes, plots.
+    """The result as a model of the Python package marginaleffects, for its predictions, slopes and plots.
 
     Returns:
-        A model for ``marginaleffects.avg_predictions(model)`` and the like. Predictions are of the population
-        (group effects zero), standard errors by the delta method from the fixed effects, tests by z (t of linear
-        models without group effects); a posterior goes by its mean and covariance matrix. :meth:`comparisons` has
-        degrees of freedom per row, and draws.
+        A model for ``marginaleffects.avg_predictions(model)`` and the package's other functions. Predictions are for
+        the population (group effects zero), standard errors come from the fixed effects by the delta method, tests are
+        z tests (t tests for linear models without group effects), and a posterior is represented by its mean and
+        covariance matrix. :meth:`comparisons` gives degrees of freedom per row, and uses posterior draws.
 
     Raises:
         EngineNotInstalledError: If marginaleffects is missing.
-        EngineBrokenError: If it, or polars, is of a version with which it does not run.
-        UnsupportedModelError: With zero inflation.
+        EngineBrokenError: If the installed version of marginaleffects or polars does not work.
+        UnsupportedModelError: If the model has zero inflation.
+
+    Example:
+        >>> import unimix as um
+        >>> from marginaleffects import avg_comparisons
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> made = avg_comparisons(fit.to_marginaleffects(), variables="Days")
+        >>> made["estimate"].round(3).to_list(), made["std_error"].round(3).to_list()
+        ([10.467], [0.804])
     """
     pl, base, vault = _package()
     if "zero" in fit.parts:
@@ -80,7 +88,7 @@ def to_marginaleffects(fit: FittedModel) -> Any:
         coefnames=np.array(fit.fixed.terms),
         vcov=np.array(fit.fixed.covariance, dtype=np.float64),
         modeldata=pl.DataFrame(columns),
-        formula=lambda newdata: (None, newdata),  # a text would be parsed by formulaic, which knows no random terms
+        formula=lambda newdata: (None, newdata),  # formulaic would parse a string, and it has no random terms
         variable_names=[response, *predictors, *([offset_name] if offset_name else [])],
         package="unimix",
     )
@@ -89,7 +97,7 @@ def to_marginaleffects(fit: FittedModel) -> Any:
     span = np.ptp(design.x, axis=0)
 
     class UnimixModel(base):  # type: ignore[misc, valid-type]
-        """Population-level predictions of a unimix result."""
+        """A unimix result, predicted at population level."""
 
         last: FloatArray = np.empty((0, 0))
         near = False
@@ -140,10 +148,10 @@ def _package() -> tuple[Any, Any, Any]:
         ) from error
     main = {name: tuple(int(part) for part in v.split(".")[:2]) for name, v in versions.items()}
     if main["marginaleffects"] != (0, 6) or not (1, 42) <= main["polars"] < (2, 0):
-        told = " and ".join(f"{name} {v}" for name, v in versions.items())
+        installed = " and ".join(f"{name} {v}" for name, v in versions.items())
         raise EngineBrokenError(
-            f"{told} are installed; fit.to_marginaleffects() runs with marginaleffects 0.6, which needs polars 1.42 or "
-            f"newer and fails with polars 2. {to_type(pip_line('marginaleffects'))}"
+            f"{installed} are installed; fit.to_marginaleffects() runs with marginaleffects 0.6, which needs polars "
+            f"1.42 or newer and fails with polars 2. {to_type(pip_line('marginaleffects'))}"
         )
     import polars as pl
     from marginaleffects.classes.model import ModelAbstract, ModelVault
@@ -152,11 +160,11 @@ def _package() -> tuple[Any, Any, Any]:
 
 
 def _nearly(x: FloatArray, before: FloatArray, span: FloatArray) -> bool:
-    """Whether some rows (n, p) are those before, moved by the small step of a slope.
+    """Whether rows differ from the previous ones only by the small step of a numerical slope.
 
     Args:
-        x: Rows.
-        before: Those asked for before them.
+        x: Rows, shape (n, p).
+        before: Rows of the previous call, shape (n, p).
         span: Ranges of the fitted columns, shape (p,).
     """
     if x.shape != before.shape:
@@ -166,7 +174,7 @@ def _nearly(x: FloatArray, before: FloatArray, span: FloatArray) -> bool:
 
 
 def _free(name: str, taken: list[str]) -> str:
-    """The name, with underscores behind it until nobody else has it."""
+    """The name, with as many underscores appended as make it different from all names taken."""
     while name in RESERVED or name in taken:
         name += "_"
     return name

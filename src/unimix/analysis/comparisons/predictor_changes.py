@@ -1,4 +1,4 @@
-"""What changes in a comparison: from which values of a predictor to which."""
+"""The changes of a comparison: the values of a predictor before and after each of them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Change:
     """One change of one predictor or of several together.
 
     Attributes:
-        names: The predictors.
-        label: How the table calls it.
-        low: Values before, by predictor: one, or one per row; none of a slope.
-        high: Values after.
+        names: Names of the predictors that change.
+        label: Label of the change in the table.
+        low: Values before the change by predictor, one or one per row; empty for a slope.
+        high: Values after the change, in the same form.
     """
 
     names: tuple[str, ...]
@@ -45,18 +45,18 @@ class Change:
 def changes_of(
     fit: FittedModel, design: Design, variables: Any, base: pd.DataFrame, comparison: str, *, cross: bool
 ) -> list[Change]:
-    """Read ``variables`` of a comparison.
+    """Read the argument ``variables`` of a comparison.
 
     Args:
         fit: The result.
-        design: Its design.
-        variables: None for all predictors, names, or what to change by name.
-        base: The rows from which numbers are changed.
+        design: The design that was fitted.
+        variables: None for all predictors, names of predictors, or a mapping from names to changes.
+        base: Rows whose values are changed.
         comparison: difference, ratio, log_ratio, odds_ratio, log_odds_ratio or dydx.
-        cross: Change all predictors together.
+        cross: Whether to change all predictors together.
 
     Raises:
-        OptionError: With all that is wrong.
+        OptionError: If anything is wrong; the message lists all faults.
     """
     known = Predictors.of(fit, design)
     wanted = _wanted(variables, known, slopes=comparison == "dydx")
@@ -73,10 +73,10 @@ def changes_of(
             faults.append(str(error))
     if cross and comparison == "dydx":
         faults.append(
-            "cross=True changes predictors together: a slope is of one predictor. Choose comparison='difference'."
+            "cross=True changes predictors together, but a slope has one predictor. Choose comparison='difference'."
         )
     elif cross and len(wanted) < 2:
-        faults.append("cross=True changes several predictors together: name two at least, variables=['x', 'z'].")
+        faults.append("cross=True changes several predictors together: name at least two, variables=['x', 'z'].")
     if faults:
         raise OptionError("\n".join(faults))
     if not cross:
@@ -99,14 +99,14 @@ def _wanted(variables: Any, known: Predictors, *, slopes: bool) -> dict[str, Any
         return {str(k): v for k, v in variables.items()}
     if isinstance(variables, Sequence) and variables and all(isinstance(v, str) for v in variables):
         return dict.fromkeys(variables)
-    raise OptionError(f"variables={variables!r}: a predictor, a list of them, or {{'x': what changes}}.")
+    raise OptionError(f"variables={variables!r}: give a predictor, a list of them, or {{'x': change}}.")
 
 
 def _unknown(fit: FittedModel, name: str, known: list[str]) -> str:
     factors = {n for t in fit.spec.random for n in (t.group, *t.factors)}
     if name in factors:
         return (
-            f"{name!r} is a grouping factor: its effects are random and are no contrasts of the population. "
+            f"{name!r} is a grouping factor: its effects are random and not part of population predictions. "
             f"fit.group_effects[{name!r}] has them."
         )
     return (
@@ -119,7 +119,7 @@ def _changes(name: str, how: Any, known: Predictors, base: pd.DataFrame, compari
         if name in known.levels:
             raise OptionError(f"{name!r} is a factor and has no slope: comparison='difference' compares its levels.")
         if how is not None:
-            raise OptionError(f"variables={{{name!r}: {how!r}}}: a slope has no step, type variables={name!r}.")
+            raise OptionError(f"variables={{{name!r}: {how!r}}}: a slope has no step. Type variables={name!r}.")
         return [Change((name,), "dY/dx", {}, {})]
     if name in known.levels:
         return _of_levels(name, how, known.levels[name], comparison)
@@ -141,14 +141,14 @@ def _of_levels(name: str, how: Any, levels: list[Any], comparison: str) -> list[
         }.get(how)
         if pairs is None:
             raise OptionError(
-                f"variables={{{name!r}: {how!r}}}: of a factor choose {listing(map(repr, FACTOR_WAYS))} or two levels, "
-                f"({shown[0]!r}, {shown[-1]!r}).{did_you_mean(how, FACTOR_WAYS)}"
+                f"variables={{{name!r}: {how!r}}}: for a factor, choose {listing(map(repr, FACTOR_WAYS))} or two "
+                f"levels, ({shown[0]!r}, {shown[-1]!r}).{did_you_mean(how, FACTOR_WAYS)}"
             )
     else:
         if not isinstance(how, tuple | list) or len(how) != 2:
             raise OptionError(
-                f"variables={{{name!r}: {how!r}}}: of a factor choose {listing(map(repr, FACTOR_WAYS))} or two levels, "
-                f"({shown[0]!r}, {shown[-1]!r})."
+                f"variables={{{name!r}: {how!r}}}: for a factor, choose {listing(map(repr, FACTOR_WAYS))} or two "
+                f"levels, ({shown[0]!r}, {shown[-1]!r})."
             )
         ends = [level_text(v) for v in how]
         strange = [v for v in ends if v not in shown]
@@ -158,7 +158,7 @@ def _of_levels(name: str, how: Any, levels: list[Any], comparison: str) -> list[
                 f"{did_you_mean(strange[0], shown)}"
             )
         if ends[0] == ends[1]:
-            raise OptionError(f"variables={{{name!r}: {how!r}}}: two different levels.")
+            raise OptionError(f"variables={{{name!r}: {how!r}}}: name two different levels.")
         pairs = [(shown.index(ends[0]), shown.index(ends[1]))]
     words = WORDS[comparison]
     return [Change((name,), words.format(shown[i], shown[j]), {name: levels[i]}, {name: levels[j]}) for i, j in pairs]
@@ -184,7 +184,7 @@ def _of_number(name: str, how: Any, fitted: Any, base: pd.DataFrame, comparison:
         if len(pair) != 2 or not numbers or not np.isfinite(pair).all():
             hint = did_you_mean(how, STEPS) if isinstance(how, str) else ""
             raise OptionError(
-                f"variables={{{name!r}: {how!r}}}: of a number choose a step such as 1, "
+                f"variables={{{name!r}: {how!r}}}: for a numeric predictor, choose a step such as 1, "
                 f"{listing(map(repr, STEPS))}, or two values, (10, 20).{hint}"
             )
         low, high = float(pair[0]), float(pair[1])

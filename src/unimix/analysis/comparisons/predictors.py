@@ -1,4 +1,4 @@
-"""The predictors of a result: which of them have levels, and which interact."""
+"""The predictors of a result, the levels of its factors, and its interactions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Predictors:
     """Predictors of the mean.
 
     Attributes:
-        columns: As fitted, by name.
-        levels: Levels of the factors, among them numbers that stand in ``C(x)`` alone; also of the zero inflation.
-        together: Names that stand in one term, of every term with several.
+        columns: Columns of the fitted data by name.
+        levels: Levels of the factors by name, numbers that occur only as ``C(x)`` included; the predictors of the zero
+            inflation are included, too.
+        together: Sets of names that occur in one term, for every term with several predictors.
     """
 
     columns: dict[str, Column]
@@ -35,7 +36,12 @@ class Predictors:
 
     @classmethod
     def of(cls, fit: FittedModel, design: Design) -> Predictors:
-        """Those of a result."""
+        """The predictors of a result.
+
+        Args:
+            fit: The result.
+            design: The design that was fitted.
+        """
         encoding, spec = fit.model.encoding, fit.spec
         products = expand(spec.fixed)
         nodes = [*remaining_atoms(products).values(), *spec.offsets]
@@ -57,18 +63,18 @@ class Predictors:
         return cls({n: design.columns[n] for n in names}, levels, tuple(s for s in sets if len(s) > 1))
 
     def partners(self, names: Sequence[str]) -> set[str]:
-        """Predictors that interact with one of these."""
+        """Names of predictors that interact with one of the given predictors."""
         return {n for term in self.together if term & set(names) for n in term} - set(names)
 
 
 def level_text(value: Any) -> str:
-    """A level as tables show it: whole numbers without a point, so that 1 and 1.0 are one level."""
+    """A level as tables show it: whole numbers without a decimal point, so that 1 and 1.0 are the same level."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)
 
 
 def _is_factor_of(node: Node, name: str) -> bool:
-    """Whether this is ``C(name)``, so that the column's numbers are levels."""
+    """Whether a node is ``C(name)``, so that the numbers of the column are levels."""
     if not isinstance(node, Call) or node.function not in FACTOR_CALLS:
         return False
     inner = node.arguments[0]
@@ -76,12 +82,12 @@ def _is_factor_of(node: Node, name: str) -> bool:
 
 
 def response_note(fit: FittedModel, design: Design) -> str:
-    """That the response is a function of a column, such as ``log(y)``, in words; empty if it is not."""
+    """A note that the response is a function of a column, such as ``log(y)``; empty if it is not."""
     node = design.spec.response
     if isinstance(node, Name) or fit.family.response == "binomial":
         return ""
     text = render(node)
-    return f"The response is {text}: estimates are of {text}, kind='response' does not turn it back."
+    return f"The response is {text}: estimates are on that scale, and kind='response' does not transform them back."
 
 
 __all__ = ["Predictors", "level_text", "response_note"]

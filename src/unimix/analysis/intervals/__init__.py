@@ -1,1 +1,1 @@
-"""Intervals by profile likelihood and bootstrap."""
+"""Intervals of parameters: Wald, profile likelihood, bootstrap, posterior quantiles."""

@@ -33,16 +33,16 @@ Statistic = Callable[["FittedModel"], Mapping[str, float]]
 
 SOURCES = ("parametric", "cases")
 FEWEST = 2
-"""Replicates without which there is no interval."""
+"""Smallest number of replicates from which intervals are computed."""
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """One refit.
+    """One refit of the bootstrap.
 
     Attributes:
-        numbers: Shape (k,); NaN where the fit failed.
-        state: Status of the fit, or why it failed.
+        numbers: Parameters or statistics of the refit, shape (k,); NaN if the fit failed.
+        state: Status of the fit, or the reason why it failed.
     """
 
     numbers: FloatArray
@@ -51,7 +51,7 @@ class Replicate:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a process needs to make replicates."""
+    """Everything that a process needs to make replicates."""
 
     refitter: Refitter
     statistic: Statistic
@@ -75,17 +75,17 @@ class _Work:
         try:
             design = make()
             if design.p and np.linalg.matrix_rank(design.x) < design.p:
-                raise DataError("the rows drawn lack levels of a factor: coefficients are not estimable")
+                raise DataError("the sampled rows lack levels of a factor, so that coefficients are not estimable")
             if not np.isfinite(design.y).all():
-                raise DataError("a response without finite values was drawn")
+                raise DataError("the simulated response has values that are not finite")
             fit = self.refitter(design)
-            found = _named(self.statistic(fit))
-            lost = [n for n in self.names if n not in found]
+            statistic = _named(self.statistic(fit))
+            lost = [n for n in self.names if n not in statistic]
             if lost:
                 raise DataError(f"statistic= returned no {lost[0]!r} for a refit")
         except UnimixError as error:
             return Replicate(np.full(len(self.names), np.nan), " ".join(str(error).split()))
-        numbers = np.array([found[name] for name in self.names], dtype=np.float64)
+        numbers = np.array([statistic[name] for name in self.names], dtype=np.float64)
         return Replicate(numbers, fit.status.state if np.isfinite(numbers).any() else "the statistic is not a number")
 
 
@@ -94,12 +94,12 @@ class Bootstrap(TableResult):
     """Replicates of a model's parameters, or of a statistic.
 
     Attributes:
-        estimates: Of the fit, index parameter.
-        replicates: One row per refit, columns as ``estimates``; NaN where a refit failed.
-        states: Status of each refit, or why it failed.
-        source: parametric or cases.
-        group: Grouping factor whose levels were drawn (cases) or are left out (BCa).
-        ci_level: Probability of intervals, where none is named.
+        estimates: Estimates of the fit, index parameter.
+        replicates: One row per refit, with a column for each of ``estimates``; NaN if the refit failed.
+        states: Status of each refit, or the reason why it failed.
+        source: Source of the responses: parametric or cases.
+        group: Grouping factor whose levels were resampled (cases) or are left out (BCa); None for single rows.
+        ci_level: Probability of intervals if none is given, between 0 and 1.
     """
 
     estimates: pd.Series[float]
@@ -115,33 +115,33 @@ class Bootstrap(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How many refits failed or did not converge."""
+        """Numbers of refits, and of those that failed or did not converge."""
         known = ("converged", "singular", "not_converged")
         failed = [s for s in self.states if s not in known]
-        told = [f"{len(self.states) - len(failed)} of {len(self.states)} refits"]
+        notes = [f"{len(self.states) - len(failed)} of {len(self.states)} refits"]
         if failed:
-            told.append(f"{len(failed)} refits failed and are left out; the first: {failed[0]}")
+            notes.append(f"{len(failed)} refits failed and are left out; the first: {failed[0]}")
         for state, words in (("singular", "are singular"), ("not_converged", "did not converge, and are counted")):
             if state in self.states:
-                told.append(f"{self.states.count(state)} refits {words}")
-        return tuple(told)
+                notes.append(f"{self.states.count(state)} refits {words}")
+        return tuple(notes)
 
     @property
     def table(self) -> pd.DataFrame:
-        """Index parameter; columns estimate, bias (mean of the replicates less the estimate), std_error, n."""
-        found = self.replicates
+        """One row per parameter: columns estimate, bias (mean of the replicates minus estimate), std_error, n."""
+        replicates = self.replicates
         return pd.DataFrame(
             {
                 "estimate": self.estimates,
-                "bias": found.mean() - self.estimates,
-                "std_error": found.std(ddof=1),
-                "n": found.notna().sum(),
+                "bias": replicates.mean() - self.estimates,
+                "std_error": replicates.std(ddof=1),
+                "n": replicates.notna().sum(),
             }
         )
 
     @cached_property
     def jackknife(self) -> pd.DataFrame:
-        """The statistic with one level of ``group`` (one row, without groups) left out, for BCa intervals."""
+        """The statistic with each level of ``group`` (each row, without groups) left out in turn, for BCa intervals."""
         levels = list(range(self._n_units))
         made = run_jobs(
             self._work.left_out, levels, n_jobs=self._n_jobs, progress=self._progress, title="leaving one out"
@@ -152,13 +152,16 @@ class Bootstrap(TableResult):
         """Intervals of all parameters.
 
         Args:
-            kind: percentile, basic, normal (less the bias, with the replicates' standard deviation) or bca
-                (bias-corrected and accelerated; refits the model without each level once). Davison & Hinkley (1997),
-                Bootstrap Methods and their Application, chapter 5.
-            ci_level: Probability (that of the fit, if left out).
+            kind: Kind of interval: percentile, basic, normal (estimate minus bias, with the standard deviation of the
+                replicates) or bca (bias-corrected and accelerated; refits the model without each level once). Davison &
+                Hinkley (1997), Bootstrap Methods and their Application, chapter 5.
+            ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+
+        Returns:
+            ``.table`` with index parameter and columns estimate, lower, upper.
 
         Raises:
-            OptionError: For another kind.
+            OptionError: If the kind is unknown, or there are too few replicates for its quantiles.
             FitError: If too few refits succeeded.
         """
         ci_level = self.ci_level if ci_level is None else ci_level
@@ -168,7 +171,7 @@ class Bootstrap(TableResult):
         rows, least = [], int(np.ceil(2 / (1 - ci_level))) - 1
         if kind != "normal" and len(self.replicates) < least:
             raise OptionError(
-                f"{100 * ci_level:g}% {kind} intervals are quantiles that need {least} refits at least, and there are "
+                f"{100 * ci_level:g}% {kind} intervals are quantiles that need at least {least} refits, and there are "
                 f"{len(self.replicates)}: bootstrap(1000), or kind='normal'."
             )
         for name in self.replicates.columns:
@@ -209,38 +212,58 @@ def bootstrap(
 
     Args:
         n: Number of refits.
-        source: parametric: responses simulated at the estimates (lme4's ``bootMer``); cases: levels of a grouping
-            factor drawn with replacement, with all of their rows (rows, where there are no groups).
-        group: The grouping factor whose levels are drawn, and left out one at a time for BCa intervals; the
-            outermost, if left out.
-        parameters: As for :meth:`confint`.
-        statistic: Instead of parameters a function of a refitted result that returns numbers by name:
+        source: Source of the responses. parametric: simulated at the estimates, as in lme4's ``bootMer``. cases: levels
+            of a grouping factor resampled with replacement, with all of their rows (single rows if the model has no
+            groups).
+        group: Grouping factor whose levels are resampled, and left out one at a time for BCa intervals; None takes the
+            outermost.
+        parameters: ``"fixed"``, ``"random"`` (SDs, correlations and scales), a name or a list of names such as
+            ``"sd(Days | Subject)"``; None for all.
+        statistic: Function of a refitted result that returns numbers by name, instead of parameters:
             ``lambda fit: {"ratio": fit.fixed.estimate[1] / fit.fixed.estimate[2]}``.
-        effects: Group effects of the simulated responses: new ones, or those of the fit.
+        effects: Group effects of the simulated responses: new draws, or kept from the fit.
         seed: Seed of the random numbers; the same seed gives the same replicates in any number of processes.
-        n_jobs: Processes, by joblib; -1 for all cores. None: this process, or what a surrounding
+        n_jobs: Number of processes, by joblib; -1 uses all cores. None uses this process only, or what a surrounding
             ``joblib.parallel_config`` says.
-        progress: Whether to show a bar; None shows it on terminals.
+        progress: Whether to show a progress bar; None shows it on terminals.
 
     Returns:
-        ``.replicates``, ``.table`` (bias, standard error), ``.confint(kind)``: percentile, basic, normal, bca.
+        ``.replicates``; ``.table`` with bias and standard error; ``.confint(kind)`` with percentile, basic, normal or
+        bca intervals.
 
     Raises:
-        OptionError: For wrong arguments.
-        UnimixError: For a posterior, or a result that was loaded from JSON: ``um.refit(fit, data)`` first.
+        OptionError: If an argument is wrong; the message lists all faults.
+        UnimixError: If the fit is a posterior, or was loaded from JSON: type ``um.refit(fit, data)`` first.
         FitError: If no refit succeeded.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> replicates = fit.bootstrap(50, parameters="fixed", seed=1)
+        >>> replicates
+        parametric bootstrap
+                   estimate     bias  std_error   n
+        Intercept  251.4051   2.3652     9.0044  50
+        Days        10.4673  -0.2529     0.8229  50
+        50 of 50 refits
+        >>> replicates.confint("normal")
+        95% parametric bootstrap (normal) intervals
+        parameter  estimate     lower     upper
+        Intercept  251.4051  231.3915  266.6883
+        Days        10.4673    9.1072   12.3331
+        50 of 50 refits
     """
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior needs no bootstrap: fit.confint() has its credible intervals.")
     refitter = own_refitter(fit)
     if refitter is None:
         raise UnimixError(
-            "This result was loaded, and has no engine to fit with: um.refit(fit, data).bootstrap(...) fits it first."
+            "This result was loaded and has no engine to fit with: um.refit(fit, data).bootstrap(...) fits it first."
         )
     check_seed(seed)
     faults = []
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < FEWEST:
-        faults.append(f"n={n!r}: a whole number of refits, {FEWEST} at least (1000 for intervals).")
+        faults.append(f"n={n!r}: give a whole number of refits, at least {FEWEST} (1000 for intervals).")
     if source not in SOURCES:
         faults.append(f"source={source!r}: choose {listing(SOURCES)}.{did_you_mean(str(source), SOURCES)}")
     if statistic is not None and (not callable(statistic) or parameters is not None):
@@ -251,7 +274,7 @@ def bootstrap(
         raise OptionError("\n".join(faults))
     design = fit.design()
     if source == "cases" and any(b.structure == "ar1" for b in design.blocks):
-        raise OptionError("source='cases' would tear the times of ar1() apart: use 'parametric'.")
+        raise OptionError("source='cases' would break up the time series of ar1(): use 'parametric'.")
     factor, codes = _units(design, group, source)
     if statistic is None:
         statistic = partial(_parameters, names=tuple(p.name for p in chosen(parameters_of(fit), parameters)))
@@ -276,30 +299,32 @@ def bootstrap(
     return Bootstrap(estimates, replicates, states, source, factor, fit.fixed.level, work, n_units, n_jobs, progress)
 
 
-def _named(found: object) -> pd.Series[float]:
-    """A statistic's numbers.
+def _named(returned: object) -> pd.Series[float]:
+    """The numbers that a statistic returned.
 
     Raises:
-        OptionError: If they are none, or have no names.
+        OptionError: If they are not numbers with names.
     """
-    if not isinstance(found, Mapping | pd.Series) or not len(found):
-        raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}; it returned {found!r}.")
+    if not isinstance(returned, Mapping | pd.Series) or not len(returned):
+        raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}; it returned {returned!r}.")
     try:
-        return pd.Series({str(k): float(v) for k, v in found.items()}, dtype=float)
+        return pd.Series({str(k): float(v) for k, v in returned.items()}, dtype=float)
     except (TypeError, ValueError) as error:
         raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}: {error}.") from error
 
 
 def _parameters(fit: FittedModel, names: tuple[str, ...]) -> dict[str, float]:
-    found = [p for p in parameters_of(fit) if p.name in names]
-    return dict(zip((p.name for p in found), map(float, values_of(fit, found)), strict=True))
+    parameters = [p for p in parameters_of(fit) if p.name in names]
+    return dict(zip((p.name for p in parameters), map(float, values_of(fit, parameters)), strict=True))
 
 
 def _units(design: Design, group: str | None, source: str) -> tuple[str | None, IntArray | None]:
-    """The factor whose levels are drawn: the outermost, if none is named; single rows without groups."""
+    """The factor whose levels are resampled and its codes: the outermost if none is named; None for single rows."""
     if not design.blocks:
         if group is not None:
-            raise OptionError(f"group={group!r}: the model has no grouping factor; rows are drawn.")
+            raise OptionError(
+                f"group={group!r}: the model has no grouping factor, and rows are resampled. Leave it out."
+            )
         return None, None
     known = {b.group: b for b in design.blocks}
     if group is not None and group not in known:
@@ -311,7 +336,8 @@ def _units(design: Design, group: str | None, source: str) -> tuple[str | None, 
     crossed = [g for g, b in known.items() if not is_nested(b.codes, known[name].codes)]
     if crossed and group is None and source == "cases":
         raise OptionError(
-            f"source='cases' draws the levels of one factor, and {name} and {crossed[0]} are crossed: name one, group=."
+            f"source='cases' resamples the levels of one factor, and {name} and {crossed[0]} are crossed: name one as "
+            "group=."
         )
     return name, known[name].codes
 

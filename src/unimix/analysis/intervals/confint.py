@@ -1,4 +1,4 @@
-"""Intervals of a fitted model's parameters, by the method that is asked for."""
+"""Intervals of a fitted model's parameters by the chosen method."""
 
 from __future__ import annotations
 
@@ -26,28 +26,46 @@ def confint(
     """Intervals of fixed effects, standard deviations, correlations and scales.
 
     Args:
-        method: wald: estimates -/+ quantiles of t (or z) times standard errors, SDs and scales on the logarithm's
-            scale, correlations on atanh's, by the observed information. profile: likelihood-ratio intervals, each
-            parameter held and all others estimated again, by unimix's own criterion whoever fitted (ML for
-            linear models, as lme4's ``confint``; Laplace or quadrature for generalised ones). bootstrap: percentile
-            intervals of :meth:`bootstrap`. credible: quantiles of a posterior, the only ones it has. wald (credible
-            for a posterior) if left out.
+        method: Method of the intervals; None takes wald, or credible for a posterior. wald: estimates -/+ quantiles of
+            t (or z) times standard errors; SDs and scales on the log scale and correlations on the atanh scale, from
+            the observed information. profile: likelihood-ratio intervals, with all other parameters estimated again at
+            each value of one, by unimix's own criterion whichever engine fitted (ML for linear models, as lme4's
+            ``confint``; Laplace or quadrature for generalised ones). bootstrap: percentile intervals of
+            :meth:`bootstrap`. credible: quantiles of the draws, the only intervals of a posterior.
         parameters: ``"fixed"``, ``"random"`` (SDs, correlations and scales), a name or a list of names such as
             ``"sd(Days | Subject)"``; None for all.
-        ci_level: Probability (that of the fit, if left out).
-        n: Refits of the bootstrap.
-        seed: Seed of the bootstrap.
-        n_jobs: Processes, for profiles and the bootstrap; -1 for all cores. None: this process, or what a
-            surrounding ``joblib.parallel_config`` says.
-        progress: Whether to show a bar; None shows it on terminals.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        n: Number of refits of the bootstrap.
+        seed: Seed of the bootstrap's random numbers.
+        n_jobs: Number of processes for profiles and the bootstrap; -1 uses all cores. None uses this process only, or
+            what a surrounding ``joblib.parallel_config`` says.
+        progress: Whether to show a progress bar; None shows it on terminals.
 
     Returns:
-        ``.table`` with index parameter and columns estimate, lower, upper, and ``.notes``. A profile of a variance
-        that reaches zero ends at 0, of a correlation at -1 or 1.
+        ``.table`` with index parameter and columns estimate, lower, upper, and ``.notes``. If the profile of a variance
+        reaches zero, its interval ends at 0; that of a correlation ends at -1 or 1.
 
     Raises:
-        OptionError: For wrong arguments.
+        OptionError: If an argument is wrong.
         UnsupportedModelError: If unimix has no criterion for the model (profile).
+        DataError: If the likelihood has a higher maximum than the fit (profile).
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.confint()
+        95% wald intervals
+        parameter                estimate     lower     upper
+        Intercept                251.4051  231.2332  271.5770
+        Days                      10.4673    8.8791   12.0555
+        sd(Intercept | Subject)   37.1238   25.9098   53.1913
+        sigma                     30.9912   27.7845   34.5680
+        >>> fit.confint("profile", parameters="random")
+        95% profile intervals
+        parameter                estimate    lower    upper
+        sd(Intercept | Subject)   37.1238  26.0071  52.9360
+        sigma                     30.9912  27.8139  34.5911
+        The profiles are of the ML criterion.
     """
     chosen = method_of(fit, method)
     if chosen == "credible":

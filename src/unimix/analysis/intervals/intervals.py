@@ -38,7 +38,7 @@ FloatArray = npt.NDArray[np.float64]
 
 METHODS = ("wald", "profile", "bootstrap")
 VAGUE = 3.0
-"""Standard error of a logarithm (or atanh) from which an interval of powers of ten says nothing."""
+"""Standard error on the log (or atanh) scale from which a Wald interval is too wide to be informative."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -47,9 +47,9 @@ class Intervals(TableResult):
 
     Attributes:
         table: Index parameter; columns estimate, lower, upper.
-        method: wald, profile, credible, or the kind of a bootstrap.
-        ci_level: Probability.
-        notes: What there is to know beside.
+        method: Method of the intervals: wald, profile, credible, or the kind of a bootstrap interval.
+        ci_level: Probability of the intervals, between 0 and 1.
+        notes: Remarks on the intervals.
     """
 
     table: pd.DataFrame
@@ -63,39 +63,37 @@ class Intervals(TableResult):
 
 
 def method_of(fit: FittedModel, method: str | None) -> str:
-    """The method of the intervals, checked.
+    """Check the method of the intervals, and fill in the default.
 
     Raises:
-        OptionError: For an unknown one, or one that a posterior has not.
+        OptionError: If the method is unknown, or does not exist for the fit (a posterior has only credible intervals).
     """
     if fit.fixed.interval == "credible":
         if method not in (None, "credible"):
-            raise OptionError(
-                f"method={method!r} is for engines that estimate: a posterior has credible intervals, fit.confint()."
-            )
+            raise OptionError(f"method={method!r} is not for posteriors, which have credible intervals: fit.confint().")
         return "credible"
     chosen_method = method or "wald"
     if chosen_method not in METHODS:
         raise OptionError(
             f"method={method!r}: choose {listing(METHODS)}.{did_you_mean(str(method), METHODS)}"
-            + (" Credible intervals are of posteriors: backend='pymc'." if method == "credible" else "")
+            + (" Credible intervals need a posterior: backend='pymc'." if method == "credible" else "")
         )
     return chosen_method
 
 
 def table_of(parameters: Sequence[Parameter], estimates: FloatArray, ends: FloatArray) -> pd.DataFrame:
-    """Index parameter; columns estimate, lower, upper."""
+    """Intervals as a table: index parameter; columns estimate, lower, upper."""
     index = pd.Index([p.name for p in parameters], name="parameter")
     return pd.DataFrame({"estimate": estimates, "lower": ends[:, 0], "upper": ends[:, 1]}, index=index)
 
 
 def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -> Intervals:
-    """Estimates -/+ quantiles times standard errors; SDs and scales by logarithm, correlations by atanh.
+    """Wald intervals: estimate -/+ quantile times standard error; SDs on the log scale, correlations by atanh.
 
     Args:
-        fit: Not a posterior.
-        asked: Parameters; None for all.
-        ci_level: Probability.
+        fit: A result that is not a posterior.
+        asked: Parameters wanted; None for all.
+        ci_level: Probability of the intervals.
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
@@ -109,8 +107,8 @@ def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -
                 ends[i] = lower[j], upper[j]
     wanted = [i for i, p in enumerate(parameters) if p.target and p.target.kind != "fixed"]
     if wanted:
-        found, why = _wald_of_scales(fit, ci_level, [parameters[i] for i in wanted], estimates[wanted])
-        ends[wanted] = found
+        scales, why = _wald_of_scales(fit, ci_level, [parameters[i] for i in wanted], estimates[wanted])
+        ends[wanted] = scales
         notes += [why] if why else []
     return Intervals(table_of(parameters, estimates, ends), "wald", ci_level, tuple(notes))
 
@@ -122,7 +120,7 @@ def _wald_of_scales(
     reach = float(special.ndtri(0.5 + ci_level / 2))
     why = _no_likelihood(fit)
     if not why and not has_design(fit):
-        why = "a loaded result needs the data that were fitted for them, fit.with_data(frame)"
+        why = "they need the data that were fitted, fit.with_data(frame)"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
     design = fit.design()
@@ -135,8 +133,8 @@ def _wald_of_scales(
     targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
     if not np.isfinite(covariance).all():
         return none, (
-            "No Wald intervals of SDs, correlations and scales: the estimate is on its boundary. "
-            "method='profile' has intervals there."
+            "No Wald intervals of SDs, correlations and scales: an estimate is on its boundary. "
+            "method='profile' gives intervals there."
         )
     place = {_key(target): k for k, (target, _) in enumerate(targets)}
     ends, unknown = [], []
@@ -151,8 +149,8 @@ def _wald_of_scales(
             ends.append(np.tanh(unbounded(p.target, estimate) + reach * sd * np.array([-1.0, 1.0])))
         else:
             ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
-    told = f"No Wald interval of {listing(unknown)}: the data hardly bound it. method='profile' may do."
-    return np.array(ends), told if unknown else ""
+    note = f"No Wald interval of {listing(unknown)}: the data barely limit it. method='profile' may give one."
+    return np.array(ends), note if unknown else ""
 
 
 def _key(target: Any) -> tuple[str, int, int, int]:
@@ -171,7 +169,7 @@ def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
     """The likelihood of a result's model by unimix's own criterion, at its maximum.
 
     Raises:
-        UnsupportedModelError: If there is none.
+        UnsupportedModelError: If unimix has no criterion for the model.
     """
     covariances = [np.asarray(b.covariance) for b in fit.random]
     if design.is_linear:
@@ -182,7 +180,7 @@ def likelihood_of(fit: FittedModel, design: Design, *, reml: bool) -> Model:
 
 @dataclass(frozen=True)
 class _Profiler:
-    """What a process needs to profile any parameter."""
+    """Everything that a process needs to profile any parameter."""
 
     model: Model
     ci_level: float
@@ -203,21 +201,21 @@ def profile(
     """Profile-likelihood intervals by unimix's own criterion: ML for linear models, as lme4's ``confint``.
 
     Args:
-        fit: Not a posterior.
-        asked: Parameters; None for all.
-        ci_level: Probability.
-        n_jobs: Processes.
-        progress: Whether to show a bar.
+        fit: A result that is not a posterior.
+        asked: Parameters wanted; None for all.
+        ci_level: Probability of the intervals.
+        n_jobs: Number of processes; None for this process only.
+        progress: Whether to show a progress bar.
 
     Raises:
         UnsupportedModelError: If unimix has no criterion for the model.
-        DataError: If the likelihood has a higher maximum.
+        DataError: If the likelihood has a higher maximum than the one found.
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
     why = _no_likelihood(fit) or out_of_reach(design := fit.design())
     if why:
-        raise UnsupportedModelError(f"There is no profile: {why}. method='bootstrap' or 'wald' may do.")
+        raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
     estimates = values_of(fit, parameters)
     notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()
     if not fit.converged:
@@ -241,8 +239,8 @@ def profile(
         )
     except HigherMaximumError as error:
         raise DataError(
-            f"The likelihood has a higher maximum than the one that was found ({error}): fit.certificate() and "
-            "um.all_fit tell more."
+            f"The likelihood has a higher maximum than the one that was found ({error}): see fit.certificate() and "
+            "um.all_fit."
         ) from error
     return Intervals(table_of(parameters, estimates, ends.reshape(-1, 2)), "profile", ci_level, notes)
 
@@ -251,9 +249,9 @@ def credible(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: floa
     """Equal-tailed quantiles of posterior draws; estimates are means.
 
     Args:
-        fit: A posterior.
-        asked: Parameters; None for all.
-        ci_level: Probability.
+        fit: A posterior with draws.
+        asked: Parameters wanted; None for all.
+        ci_level: Probability of the intervals.
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)

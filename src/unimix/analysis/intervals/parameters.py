@@ -25,10 +25,10 @@ class Parameter:
     """One parameter.
 
     Attributes:
-        name: ``Days``, ``sd(Days | Subject)``, ``cor(Intercept, Days | Subject)``, ``sigma``, ``zero(x)``.
-        target: Where it is; None for coefficients beside the mean.
-        part: Of such a coefficient, zero or dispersion.
-        index: Of such a coefficient.
+        name: Name such as ``Days``, ``sd(Days | Subject)``, ``cor(Intercept, Days | Subject)``, ``sigma``, ``zero(x)``.
+        target: Position of the parameter in the model; None for coefficients of zero inflation or dispersion.
+        part: zero or dispersion for such a coefficient; else empty.
+        index: Position of such a coefficient within its part.
     """
 
     name: str
@@ -38,33 +38,33 @@ class Parameter:
 
 
 def parameters_of(fit: FittedModel) -> list[Parameter]:
-    """Fixed effects, then SDs and correlations block by block, dispersion parameters, and what is beside the mean."""
-    found = [Parameter(t, Target("fixed", j)) for j, t in enumerate(fit.fixed.terms)]
+    """All parameters: fixed effects, SDs and correlations by block, dispersion parameters, then the other parts."""
+    parameters = [Parameter(t, Target("fixed", j)) for j, t in enumerate(fit.fixed.terms)]
     labels = block_labels(fit.random)
     names = [(b.group, t) for b in fit.random for t in b.terms]
     for k, (block, label) in enumerate(zip(fit.random, labels, strict=True)):
-        # The factor names an SD, unless two blocks of it have an effect of the same name.
+        # An SD is named by its grouping factor, unless two blocks of the factor have an effect of the same name.
         doubled = any(names.count((block.group, t)) > 1 for t in block.terms)
         group = label if doubled else block.group
-        found += [Parameter(f"sd({t} | {group})", Target("sd", k, i)) for i, t in enumerate(block.terms)]
-        found += [
+        parameters += [Parameter(f"sd({t} | {group})", Target("sd", k, i)) for i, t in enumerate(block.terms)]
+        parameters += [
             Parameter(f"cor({block.terms[i]}, {block.terms[j]} | {group})", Target("cor", k, i, j))
             for i in range(len(block.terms))
             for j in range(i + 1, len(block.terms))
         ]
     if "dispersion" not in fit.parts:
-        found += [
+        parameters += [
             Parameter(name, Target("scale", k))
             for k, name in enumerate(fit.family.parameters)
             if name in fit.criteria.parameters
         ]
     for part, own in fit.parts.items():
-        found += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(own.terms)]
-    return found
+        parameters += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(own.terms)]
+    return parameters
 
 
 def values_of(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
-    """Estimates of parameters, shape (k,)."""
+    """Estimates of the parameters, shape (k,)."""
 
     def value(parameter: Parameter) -> float:
         target = parameter.target
@@ -80,25 +80,25 @@ def values_of(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
     return np.array([value(p) for p in parameters])
 
 
-def chosen(found: list[Parameter], asked: str | Sequence[str] | None) -> list[Parameter]:
-    """Parameters by name, or all of a kind.
+def chosen(parameters: list[Parameter], asked: str | Sequence[str] | None) -> list[Parameter]:
+    """Select parameters by name or kind.
 
     Args:
-        found: All.
+        parameters: All parameters of the result.
         asked: fixed, random (SDs, correlations and scales), a name, or a list of names; None for all.
 
     Raises:
-        OptionError: With every unknown name.
+        OptionError: If names are unknown; the message lists all of them.
     """
     if asked is None:
-        return found
-    kinds = {p.name: (p.target.kind if p.target else p.part) for p in found}
+        return parameters
+    kinds = {p.name: (p.target.kind if p.target else p.part) for p in parameters}
     wanted = [asked] if isinstance(asked, str) else list(asked)
     strange = [w for w in wanted if w not in kinds and w not in ("fixed", "random")]
     if strange or not wanted:
-        told = "; ".join(f"{w!r}{did_you_mean(str(w), kinds)}" for w in strange) or "none"
+        unknown = "; ".join(f"{w!r}{did_you_mean(str(w), kinds)}" for w in strange) or "none"
         raise OptionError(
-            f"parameters= has no such parameter: {told} Choose 'fixed', 'random' or names of {listing(kinds)}."
+            f"parameters= has unknown names: {unknown} Choose 'fixed', 'random' or names of {listing(kinds)}."
         )
 
     def taken(p: Parameter) -> bool:
@@ -109,7 +109,7 @@ def chosen(found: list[Parameter], asked: str | Sequence[str] | None) -> list[Pa
             or ("random" in wanted and kind in ("sd", "cor", "scale"))
         )
 
-    return [p for p in found if taken(p)]
+    return [p for p in parameters if taken(p)]
 
 
 __all__ = ["Parameter", "chosen", "parameters_of", "values_of"]

@@ -1,4 +1,4 @@
-"""Marginal means as averages over a reference grid: with which weights, and over what."""
+"""Marginal means as weighted averages over a reference grid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TAKEN = (
     *("estimate", "std_error", "df", "lower", "upper", "contrast", "statistic", "p_value", "adjust"),
     *("ratio", "odds_ratio"),
 )
-"""Columns of the tables, which no predictor in them may be called."""
+"""Names of the tables' own columns, which no predictor in them may have."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Average:
     """Averages of a grid's rows.
 
     Attributes:
-        levels: One row per average.
-        turn: Weights of the grid's rows, shape (m, n).
-        empty: Averages whose combination of levels no row of the data has, so that they have no weights, shape (m,).
+        levels: Levels of the averages, one row each.
+        turn: Weights of the grid's rows in each average, shape (m, n).
+        empty: Whether an average has no weights, because no row of the data has its combination of levels, shape (m,).
         over: Factors that were averaged over.
-        weights: How.
+        weights: Kind of the weights: equal, proportional, outer or cells.
     """
 
     levels: pd.DataFrame
@@ -43,14 +43,14 @@ class Average:
 
 
 def average(grid: Grid, names: Sequence[str], weights: str) -> Average:
-    """Averages over the grid's other predictors, as R's emmeans 1.8.4.
+    """Average a grid over its other predictors, as R's emmeans 1.8.4 does.
 
     Args:
-        grid: The grid.
-        names: Predictors whose combinations have an average each; none for one average.
-        weights: Weights of the combinations of the others: equal; proportional to each one's frequency; outer, to
-            the product of the frequencies of their levels; cells, to the frequencies within each combination of
-            ``names``.
+        grid: The reference grid.
+        names: Predictors with an average for each combination of their levels; empty for a single average.
+        weights: Weights of the combinations of the other factors: equal; proportional to the frequency of each
+            combination; outer, the product of the frequencies of the levels; cells, the frequencies within each
+            combination of ``names``.
 
     Raises:
         DataError: If no row of the data has a combination that the weights need.
@@ -94,20 +94,20 @@ def _shares(grid: Grid, over: Sequence[str], weights: str) -> FloatArray:
 
 
 def checked_weights(weights: str) -> None:
-    """Check ``weights``.
+    """Check the argument ``weights``.
 
     Raises:
-        OptionError: For others than :data:`WEIGHTS`.
+        OptionError: If it is not one of :data:`WEIGHTS`.
     """
     if weights not in WEIGHTS:
         raise OptionError(f"weights={weights!r}: choose {listing(WEIGHTS)}.{did_you_mean(str(weights), WEIGHTS)}")
 
 
 def checked_labels(names: Sequence[str]) -> None:
-    """Check that predictors are not called as columns of the table.
+    """Check that no predictor has the name of one of the table's own columns.
 
     Raises:
-        OptionError: If one is.
+        OptionError: If one does.
     """
     taken = [n for n in names if n in TAKEN]
     if taken:
@@ -115,15 +115,15 @@ def checked_labels(names: Sequence[str]) -> None:
 
 
 def held(average_: Average, grid: Grid, at: Mapping[str, Any] | None) -> str:
-    """Where the predictors stand that do not tell the means apart, in words."""
-    told = []
+    """The values at which the other predictors are held, and the factors that are averaged over, in words."""
+    values = []
     for name in grid.frame.columns:
         if name in average_.levels or name in average_.over or name == "unimix":
             continue
         value = grid.frame[name].iloc[0]
         shown = f"{value:.6g}" if isinstance(value, float) else str(value)
-        told.append(f"{name} = {shown}{'' if name in (at or {}) else ' (mean)'}")
-    parts = [f"at {listing(told)}"] if told else []
+        values.append(f"{name} = {shown}{'' if name in (at or {}) else ' (mean)'}")
+    parts = [f"at {listing(values)}"] if values else []
     if average_.over:
         parts.append(f"averaged over {listing(average_.over)} with {SHARES[average_.weights]}")
     text = "; ".join(parts)
@@ -139,15 +139,15 @@ SHARES = {
 
 
 def interaction_note(average_: Average, partners: set[str], at: Mapping[str, Any] | None) -> str:
-    """A warning where means hide an interaction, in words; empty if they do not."""
+    """A warning that means hide an interaction, in words; empty if they do not."""
     hidden = [n for n in average_.over if n in partners]
-    told = [*average_.levels, *average_.over, *(at or {})]
-    still = [n for n in partners if n not in told]
+    named = [*average_.levels, *average_.over, *(at or {})]
+    still = [n for n in partners if n not in named]
     if not hidden and not still:
         return ""
     said = [f"{listing(hidden)} (averaged over)"] if hidden else []
     said += [f"{listing(sorted(still))} (at one value)"] if still else []
     return (
         f"Results may be misleading, because of interactions with {' and '.join(said)}: "
-        f"by={(hidden + sorted(still))[0]!r} or at= tells them apart."
+        f"by={(hidden + sorted(still))[0]!r} or at= separates them."
     )

@@ -19,16 +19,16 @@ FloatArray = npt.NDArray[np.float64]
 RATIOS = {"log": "ratio", "logit": "odds_ratio"}
 KNOWN = ("pairwise", "reference", "effects", "consecutive", "poly")
 DEFAULTS = {"pairwise": "tukey", "reference": "mvt", "consecutive": "mvt", "effects": "fdr"}
-"""Adjustments where none is named, as those of R's emmeans; others have none."""
+"""Default adjustments by method, as in R's emmeans; other methods have none."""
 WITHOUT_INTERVALS = ("holm", "fdr")
-"""Adjustments of p values that have no simultaneous intervals: those of Bonferroni stand beside them."""
+"""Adjustments of p values without simultaneous intervals of their own: Bonferroni's intervals are given with them."""
 
 
 def adjustment(adjust: str | None, method: str) -> str:
-    """The adjustment of a method's contrasts, checked.
+    """Check the adjustment of a method's contrasts, and fill in the default.
 
     Raises:
-        OptionError: For an unknown one, or one that is not for these contrasts.
+        OptionError: If the adjustment is unknown, or not defined for these contrasts.
     """
     chosen = adjust or DEFAULTS.get(method, "none")
     if chosen not in METHODS:
@@ -38,39 +38,39 @@ def adjustment(adjust: str | None, method: str) -> str:
     return chosen
 
 
-def contrast_table(found: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
-    """Estimates, tests and intervals of contrasts, for all of them at once.
+def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
+    """Estimates, tests and intervals of contrasts, adjusted for all of them together.
 
     Args:
-        found: The contrasts.
-        shift: What is added to each, shape (m,).
-        adjust: One of :data:`unimix.stats.multiplicity.METHODS`.
-        family: Number of means.
+        functions: The contrasts as linear functions of the fixed effects.
+        shift: Constants added to the contrasts, shape (m,).
+        adjust: Adjustment, one of :data:`unimix.stats.multiplicity.METHODS`.
+        family: Number of means that are compared.
         level: Probability of the intervals.
     """
     moved = Functions(
-        found.weights,
-        found.estimate + shift,
-        found.covariance,
-        found.df,
-        None if found.draws is None else found.draws + shift,
+        functions.weights,
+        functions.estimate + shift,
+        functions.covariance,
+        functions.df,
+        None if functions.draws is None else functions.draws + shift,
     )
     made = moved.table(level)
     if "statistic" not in made:
         return made
-    sd = np.where(found.std_error > 0, found.std_error, 1.0)
-    correlation = found.covariance / np.outer(sd, sd)
-    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), found.df, correlation, family)
+    sd = np.where(functions.std_error > 0, functions.std_error, 1.0)
+    correlation = functions.covariance / np.outer(sd, sd)
+    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), functions.df, correlation, family)
     if adjust != "none":
         joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
-        reach = _critical_values(joint, level, found.df, correlation, family)
+        reach = _critical_values(joint, level, functions.df, correlation, family)
         made["lower"] = made["estimate"] - reach * made["std_error"]
         made["upper"] = made["estimate"] + reach * made["std_error"]
     return made
 
 
 def _critical_values(adjust: str, level: float, df: FloatArray, correlation: FloatArray, family: int) -> FloatArray:
-    """One per contrast, shape (m,); between the least and the largest df they are linear in 1 / df."""
+    """Critical values, one per contrast, shape (m,); they are interpolated linearly in 1 / df."""
     ends = np.unique([df.min(), df.max()])
     values = [critical_value(adjust, level, float(d), correlation, family) for d in ends]
     if len(ends) == 1:
@@ -92,16 +92,16 @@ def as_ratios(made: pd.DataFrame, name: str) -> pd.DataFrame:
 def contrast_weights(
     method: str | Mapping[str, Sequence[float]], labels: list[str], reference: Any, sign: str = "-"
 ) -> dict[str, FloatArray]:
-    """Weights of the means by contrast, shapes (m,).
+    """Weights of the means for each contrast by name, shapes (m,).
 
     Args:
         method: One of :data:`KNOWN`, or weights by name.
-        labels: Of the means.
-        reference: Level of ``reference``.
-        sign: Between two labels: ``-``, or ``/`` of ratios.
+        labels: Labels of the means.
+        reference: Level that ``method="reference"`` compares the others with.
+        sign: Sign between two labels: ``-`` for differences, ``/`` for ratios.
 
     Raises:
-        OptionError: For unknown methods or levels, or weights that do not sum to zero.
+        OptionError: If the method or the reference level is unknown, or weights do not sum to zero.
     """
     m = len(labels)
     eye = np.eye(m)
@@ -118,7 +118,7 @@ def contrast_weights(
             return {f"{labels[i]} {sign} {labels[j]}": eye[i] - eye[j] for i, j in itertools.combinations(range(m), 2)}
         case "reference":
             if reference is not None and str(reference) not in labels:
-                raise OptionError(f"reference={reference!r} is none of {listing(labels)}.")
+                raise OptionError(f"reference={reference!r} is not one of {listing(labels)}.")
             k = 0 if reference is None else labels.index(str(reference))
             return {f"{labels[i]} {sign} {labels[k]}": eye[i] - eye[k] for i in range(m) if i != k}
         case "effects":

@@ -1,4 +1,4 @@
-"""Rows of the fixed effects, differentiated by a predictor."""
+"""Derivatives of the fixed-effects columns with respect to a predictor."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ IntArray = npt.NDArray[np.int64]
 
 
 def derivative_rows(rows: PopulationRows, frame: pd.DataFrame, name: str, what: str) -> Linear:
-    """Derivatives by a numeric predictor at given rows, of the columns and of the offset, those left out included.
+    """Derivatives of all columns and of the offset with respect to a numeric predictor; aliased columns are included.
 
     Args:
-        rows: Of the result.
-        frame: Rows, shape (n, ...), for all of which ``rows.full`` has values.
-        name: The predictor.
-        what: How messages call it.
+        rows: Function that gives the columns at rows of predictors.
+        frame: Rows of predictors, n of them, at all of which the columns exist.
+        name: Name of the predictor.
+        what: Name of the quantity in messages.
 
     Raises:
-        DataError: Where the linear predictor has no derivative.
+        DataError: If the linear predictor has no derivative at some rows.
     """
     at = np.asarray(as_numbers(read_columns(frame, [name])[name]), dtype=np.float64)
     plain = rows.without_given_offset()
@@ -38,15 +38,15 @@ def derivative_rows(rows: PopulationRows, frame: pd.DataFrame, name: str, what: 
     def columns(values: FloatArray, which: IntArray) -> FloatArray | None:
         try:
             made = plain.full(frame.iloc[which].assign(**{name: values}), what)
-        except DataError:  # a point beside a row that is defined: smaller steps
+        except DataError:  # the formula is not defined at a point beside the row: try smaller steps
             return None
         return np.column_stack([made.x, made.offset])
 
     found, lost = differentiate(columns, at, *rows.range_of(name))
     if lost.any():
         raise DataError(
-            f"{what}: the model has no slope by {name} at {name} = {at[lost][0]:.6g} ({int(lost.sum())} of {len(at)} "
-            "rows), where a column of it breaks off or is infinitely steep. Take other rows, newdata=, or at=."
+            f"{what}: the model has no slope of {name} at {name} = {at[lost][0]:.6g} ({int(lost.sum())} of {len(at)} "
+            "rows), where one of its columns has a jump or is infinitely steep. Choose other rows by newdata= or at=."
         )
     return Linear(found[:, :-1], found[:, -1])
 

@@ -35,7 +35,9 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if "zero" in fit.parts and kind == "response":
-        raise UnsupportedModelError("With zero inflation marginal means are of the count's mean: use kind='link'.")
+        raise UnsupportedModelError(
+            "With zero inflation, marginal means exist on the link scale only: use kind='link'."
+        )
 
 
 def emmeans(
@@ -49,27 +51,43 @@ def emmeans(
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
-    """Estimated marginal means, as R's emmeans: population predictions averaged over a reference grid.
+    """Estimated marginal means, as in R's emmeans: population predictions averaged over a reference grid.
 
     Args:
-        specs: Predictors whose combinations have a mean each; or a formula, ``"~ a * b"``, ``"~ a | b"`` (by b).
+        specs: Predictors with a mean for each combination of their levels; or a formula, ``"~ a * b"`` or ``"~ a | b"``
+            (by b).
         by: Predictors within whose levels contrasts are formed.
-        at: Values of predictors, one or a list of them; else all levels of factors, and the means of numbers.
-        weights: Weights of the combinations of factors that are averaged over: equal; proportional to how often each
-            occurs in the data; outer, to the product of the frequencies of their levels; cells, to the frequencies
-            within each mean's own rows. Prior weights count. As R's emmeans.
-        kind: link, or response: through the inverse link, with standard errors by the delta method; contrasts of
-            models with a log or logit link are then ratios or odds ratios.
-        ci_level: Probability of the intervals (that of the fit, if left out), for each mean by itself.
-        df_method: As for :meth:`anova`.
+        at: Values of predictors in the grid, one or a list for each name; by default, factors have all their levels and
+            numeric predictors their means.
+        weights: Weights of the combinations of factors that are averaged over, as in R's emmeans: equal; proportional
+            to the frequency of each combination in the data; outer, the product of the frequencies of the levels;
+            cells, the frequencies within each mean. Frequencies count prior weights.
+        kind: Scale of the means: link, or response, which applies the inverse link, with standard errors by the delta
+            method; contrasts of models with a log or logit link are then ratios or odds ratios.
+        ci_level: Probability of the interval of each single mean, between 0 and 1; None takes that of the fit.
+        df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
+            the method of the fit.
 
     Returns:
-        ``.table``, and ``.contrasts()``: pairwise, against a reference, polynomial, by weights, adjusted by Tukey,
-        Sidak, Holm, false discovery rate or the multivariate t distribution. Degrees of freedom per row, of the
-        kind that the result has; of a posterior quantiles of the draws.
+        ``.table``; and ``.contrasts()``, which are pairwise, against a reference, polynomial or by weights, adjusted by
+        Tukey, Sidak, Holm, false discovery rate or the multivariate t distribution. Degrees of freedom are computed per
+        row by the method of the fit; a posterior has quantiles of its draws instead.
 
     Raises:
-        OptionError: For unknown predictors or levels.
+        OptionError: If predictors, levels or options are unknown.
+        DataError: If no mean can be estimated.
+        UnsupportedModelError: If the response scale is asked of a model with zero inflation.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.emmeans("Sex", at={"age": 10})
+        Sex     estimate  std_error    df    lower    upper
+        Male     24.1844     0.4921  26.3  23.1733  25.1955
+        Female   22.1682     0.5935  26.3  20.9488  23.3876
+        emmean on the scale of the response
+        95% intervals, df satterthwaite
+        At age = 10
     """
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, kind, ci_level)
@@ -118,18 +136,42 @@ def slopes(
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
-    """Slopes of the linear predictor by a numeric variable, as ``emtrends`` of R's emmeans.
+    """Slopes of the linear predictor with respect to a numeric predictor, as ``emtrends`` in R's emmeans.
 
     Args:
-        variable: The numeric predictor.
-        by: Predictors whose combinations have a slope each; ``.contrasts()`` compares them.
-        at: As for :meth:`emmeans`; the slope of a curve is that at the variable's mean, or at this value.
-        weights: As for :meth:`emmeans`.
-        ci_level: Probability of the intervals (that of the fit, if left out).
-        df_method: As for :meth:`anova`.
+        variable: Name of the numeric predictor.
+        by: Predictors with a slope for each combination of their levels; ``.contrasts()`` compares the slopes.
+        at: Values of predictors in the grid, one or a list for each name; the slope of a curve is taken at the value of
+            ``variable`` given here, or at its mean.
+        weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
+            in :meth:`emmeans`.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
+            the method of the fit.
+
+    Returns:
+        ``.table`` with one row per slope, and ``.contrasts()``.
 
     Raises:
-        OptionError: For unknown predictors, or a factor.
+        OptionError: If predictors, levels or options are unknown, or the variable is a factor.
+        DataError: If the linear predictor has no slope there, or no slope can be estimated.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> slopes = fit.slopes("age", by="Sex")
+        >>> slopes
+        Sex     estimate  std_error    df   lower   upper
+        Male      0.7844    0.07750  79.0  0.6301  0.9386
+        Female    0.4795    0.09347  79.0  0.2935  0.6656
+        slope on the scale of the response
+        95% intervals, df satterthwaite
+        At age = 11 (mean)
+        >>> slopes.contrasts()
+        contrast       estimate  std_error    df  statistic  p_value    lower   upper  adjust
+        Male - Female    0.3048     0.1214  79.0       2.51    0.014  0.06315  0.5465  tukey
+        Differences on the scale of the response; 95% intervals, df satterthwaite; p values and intervals for all of
+        them at once (tukey).
     """
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, "link", ci_level)
@@ -142,7 +184,7 @@ def slopes(
         )
     names = checked_names(grid.frame, [by] if isinstance(by, str) else list(by), "by")
     if variable not in names and len(dict.fromkeys(grid.frame[variable])) > 1:
-        names = [variable, *names]  # a slope at each of several values, not their average
+        names = [variable, *names]  # one slope at each value, not their average
     checked_labels(names)
     averages = average(grid, names, weights)
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
@@ -175,10 +217,12 @@ def _warned(*notes: str) -> tuple[str, ...]:
 def _estimable(
     every: PopulationRows, whole: FloatArray, empty: npt.NDArray[np.bool_], what: str
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Rows (m, p) of the columns that were fitted, any where they are lost, and which are lost, shape (m,).
+    """Rows (m, p) of the columns that were fitted, and which of them cannot be estimated, shape (m,).
+
+    Rows that cannot be estimated have arbitrary values.
 
     Raises:
-        DataError: If all of them are.
+        DataError: If no row can be estimated.
     """
     lost = empty | every.lacks(whole)
     if lost.all():
@@ -204,26 +248,45 @@ def contrasts(
     """Contrasts of marginal means: ``fit.emmeans(specs, ...).contrasts(method, ...)`` in one call.
 
     Args:
-        specs: As for :meth:`emmeans`; a formula may name the method, ``"pairwise ~ a | b"``.
-        method: pairwise, reference, effects, consecutive, poly, or weights by name.
-        by: As for :meth:`emmeans`.
-        at: As for :meth:`emmeans`.
-        weights: As for :meth:`emmeans`.
-        kind: link, or response: ratios and odds ratios of models with a log or logit link.
-        adjust: none, tukey, sidak, bonferroni, holm, fdr, mvt; tukey for pairwise and none for others, if left out.
-        reference: Level of ``method="reference"``.
-        ci_level: Probability of the intervals (that of the fit, if left out).
-        df_method: As for :meth:`anova`.
+        specs: Predictors with a mean for each combination of their levels; or a formula, which may name the method,
+            ``"pairwise ~ a | b"``.
+        method: Contrasts to form: pairwise, reference, effects, consecutive, poly, or weights by name.
+        by: Predictors within whose levels contrasts are formed.
+        at: Values of predictors in the grid, one or a list for each name.
+        weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
+            in :meth:`emmeans`.
+        kind: Scale of the contrasts: link, or response, which gives ratios or odds ratios for models with a log or
+            logit link.
+        adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr or mvt. None takes tukey for
+            pairwise, mvt for reference and consecutive, fdr for effects, and none for others, as in R's emmeans.
+        reference: Level that ``method="reference"`` compares the others with; None takes the first.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
+            the method of the fit.
 
     Returns:
-        As :meth:`unimix.analysis.means.marginal_means.MarginalMeans.contrasts`.
+        ``.table`` with one row per contrast, as
+        :meth:`unimix.analysis.means.marginal_means.MarginalMeans.contrasts` gives it.
 
     Raises:
-        OptionError: For unknown predictors, levels or methods.
+        OptionError: If predictors, levels, methods or options are unknown.
+        DataError: If no contrast can be estimated, or there is only one mean.
+
+    Example:
+        >>> import unimix as um
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> fit = um.fit(formula, um.load_dataset("cbpp"), family="binomial")
+        >>> fit.contrasts("period", "reference", kind="response")
+        contrast  odds_ratio  std_error   df  statistic  p_value    lower   upper  adjust
+        2 / 1         0.3707    0.11368  Inf      -3.24    0.004  0.17866  0.7692  mvt
+        3 / 1         0.3235    0.10566  Inf      -3.46    0.002  0.14865  0.7039  mvt
+        4 / 1         0.2059    0.08801  Inf      -3.70   <0.001  0.07444  0.5696  mvt
+        Odds ratios, tested on the scale of the logarithm; 95% intervals, df normal; p values and intervals for all
+        of them at once (mvt).
     """
     wanted = read_specs(specs, by)
     if wanted.method and method not in ("pairwise", wanted.method):
-        raise OptionError(f"specs={specs!r} and method={method!r} are two methods: name one.")
+        raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
     means = emmeans(
         fit,
         wanted.names,

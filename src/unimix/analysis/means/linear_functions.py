@@ -28,19 +28,19 @@ FloatArray = npt.NDArray[np.float64]
 DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
 
 NORMAL_DRAWS = 4000
-"""Draws from a posterior that is known by its mean and covariance matrix alone."""
+"""Number of draws from a posterior that is known only by its mean and covariance matrix."""
 
 
 @dataclass(frozen=True)
 class Functions:
-    """m linear functions L beta.
+    """m linear functions L beta of the fixed effects.
 
     Attributes:
-        weights: L, shape (m, p).
-        estimate: Shape (m,).
-        covariance: L V L', shape (m, m).
-        df: Shape (m,); infinite for z.
-        draws: L beta of every posterior draw, shape (S, m), of a sampled result; else None.
+        weights: Matrix L, shape (m, p).
+        estimate: Estimates L beta, shape (m,).
+        covariance: Covariance matrix L V L', shape (m, m).
+        df: Degrees of freedom, shape (m,); infinite for z tests.
+        draws: L beta for every posterior draw, shape (S, m); None if there are no draws.
     """
 
     weights: FloatArray
@@ -55,11 +55,11 @@ class Functions:
         return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
 
     def table(self, level: float, index: pd.Index[Any] | None = None) -> pd.DataFrame:
-        """Columns estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without the tests.
+        """Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests.
 
         Args:
-            level: Probability of the intervals: t (or z) intervals, or equal-tailed quantiles of the draws.
-            index: Of the rows.
+            level: Probability of the intervals, which are t (or z) intervals, or equal-tailed quantiles of the draws.
+            index: Index of the rows; None numbers them.
         """
         if self.draws is not None:
             tail = 0.5 - level / 2
@@ -88,11 +88,11 @@ class SmoothFunctions:
     """m smooth functions of the fixed effects: by the delta method, or by posterior draws.
 
     Attributes:
-        estimate: Shape (m,).
-        gradient: Their derivatives by the fixed effects, shape (m, p).
-        std_error: Shape (m,).
-        df: Of the gradients, shape (m,); infinite for z.
-        draws: Shape (S, m), of a posterior; else None.
+        estimate: Values of the functions at the estimates, shape (m,).
+        gradient: Derivatives with respect to the fixed effects, shape (m, p).
+        std_error: Standard errors (posterior SDs), shape (m,).
+        df: Degrees of freedom of the gradients, shape (m,); infinite for z tests.
+        draws: Values of the functions for every posterior draw, shape (S, m); None if there are no draws.
     """
 
     estimate: FloatArray
@@ -102,10 +102,10 @@ class SmoothFunctions:
     draws: FloatArray | None
 
     def table(self, level: float, alternative: str = "two-sided") -> pd.DataFrame:
-        """Columns estimate, std_error, df, statistic, p_value, lower, upper; of a posterior without the tests.
+        """Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests.
 
         Args:
-            level: Probability of the intervals; they have one end with a one-sided alternative.
+            level: Probability of the intervals; with a one-sided alternative one of their ends is infinite.
             alternative: two-sided, greater or less.
         """
         upper = 0.5 + level / 2 if alternative == "two-sided" else level
@@ -133,17 +133,17 @@ class SmoothFunctions:
 
 @dataclass(frozen=True)
 class FixedInference:
-    """The fixed effects of a result, ready for linear functions of them.
+    """The fixed effects of a result, prepared for inference about functions of them.
 
     Attributes:
-        beta: Shape (p,).
-        covariance: V, shape (p, p).
-        df_of: Degrees of freedom of rows L (m, p), shape (m,).
-        uncertainty: What F tests of a linear mixed model need, with the matrix from the user's coefficients to its own;
-            None where chi-squared or residual degrees of freedom are used.
-        turn: That matrix, shape (p, p).
-        draws: Posterior draws, shape (S, p), or None.
-        method: satterthwaite, kenward-roger, residual, normal or posterior.
+        beta: Estimates of the fixed effects, shape (p,).
+        covariance: Covariance matrix V of the fixed effects, shape (p, p).
+        df_of: Function from rows L (m, p) to their degrees of freedom, shape (m,).
+        uncertainty: Uncertainty of the covariance parameters, which F tests of a linear mixed model need; None if tests
+            use chi-squared or residual degrees of freedom.
+        turn: Matrix from the user's coefficients to those of ``uncertainty``, shape (p, p).
+        draws: Posterior draws of the fixed effects, shape (S, p), or None.
+        method: Method of the degrees of freedom: satterthwaite, kenward-roger, residual, normal or posterior.
     """
 
     beta: FloatArray
@@ -155,7 +155,7 @@ class FixedInference:
     method: str
 
     def functions(self, weights: FloatArray) -> Functions:
-        """L beta for L of shape (m, p)."""
+        """Linear functions L beta for weights L of shape (m, p)."""
         draws = None if self.draws is None else self.draws @ weights.T
         return Functions(
             weights, weights @ self.beta, weights @ self.covariance @ weights.T, self.df_of(weights), draws
@@ -163,13 +163,13 @@ class FixedInference:
 
     @cached_property
     def posterior(self) -> FloatArray | None:
-        """Draws of a posterior, shape (S, p); of one that is known as a normal distribution, drawn from that."""
+        """Posterior draws, shape (S, p); if the posterior is known only as a normal distribution, draws from that."""
         if self.draws is not None or self.method != "posterior":
             return self.draws
         return normal_draws(self.beta, self.covariance, NORMAL_DRAWS)
 
     def smooth(self, estimate: FloatArray, gradient: FloatArray, draws: FloatArray | None) -> SmoothFunctions:
-        """Functions of beta by their values (m,), derivatives (m, p) and, of a posterior, draws (S, m)."""
+        """Smooth functions of beta from their values (m,), derivatives (m, p) and, for a posterior, draws (S, m)."""
         if draws is not None:
             spread, df = draws.std(axis=0, ddof=1), np.full(len(estimate), np.inf)
             return SmoothFunctions(draws.mean(axis=0), gradient, spread, df, draws)
@@ -177,7 +177,7 @@ class FixedInference:
         return SmoothFunctions(estimate, gradient, error, self._df_of(gradient, error), None)
 
     def _df_of(self, gradient: FloatArray, error: FloatArray) -> FloatArray:
-        """Degrees of freedom, infinite where a function does not depend on the coefficients."""
+        """Degrees of freedom of the gradients, infinite if a function does not depend on the coefficients."""
         df = np.full(len(gradient), np.inf)
         moved = error > 0
         if moved.any():
@@ -187,8 +187,9 @@ class FixedInference:
     def joint_test(self, weights: FloatArray) -> tuple[float, float, float, float]:
         """Test that all rows of L beta are zero: statistic, numerator and denominator df, p value.
 
-        F by Fai and Cornelius (Satterthwaite) or Kenward and Roger for linear mixed models, F with residual df for
-        linear models, else Wald's chi-squared divided by its degrees of freedom, with infinite denominator df.
+        Linear mixed models have F tests by Fai & Cornelius (Satterthwaite) or Kenward & Roger, linear models F tests
+        with residual degrees of freedom, and other models Wald's chi-squared divided by its degrees of freedom, with
+        infinite denominator degrees of freedom.
         """
         if self.uncertainty is not None:
             at = np.asarray(np.linalg.solve(self.turn, self.beta), dtype=np.float64)
@@ -209,18 +210,18 @@ class FixedInference:
 
 
 def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInference:
-    """Prepare linear functions of a result's fixed effects.
+    """Prepare inference about functions of a result's fixed effects.
 
-    Degrees of freedom are of the kind that the result has: Satterthwaite's and Kenward and Roger's are computed per
-    function from the likelihood's exact derivatives, which needs the design.
+    Satterthwaite's and Kenward and Roger's degrees of freedom are computed for each function from exact derivatives of
+    the likelihood, which needs the design.
 
     Args:
         fit: The result.
-        method: Another kind of degrees of freedom than the result has.
+        method: Method of the degrees of freedom; None takes that of the fit.
 
     Raises:
-        DataError: If the data are needed and absent.
-        OptionError: For degrees of freedom that the model has not.
+        DataError: If the data are needed and the result does not hold them.
+        OptionError: If the method is unknown or not defined for the model.
     """
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
     p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
@@ -255,7 +256,7 @@ def _checked_method(fit: FittedModel, method: str | None) -> str | None:
     if method == "normal":
         return method
     if not fit.family.is_linear or "dispersion" in fit.parts:
-        raise OptionError(f"df_method={method!r} is for linear models; {fit.model.reading} has z tests: leave it out.")
+        raise OptionError(f"df_method={method!r} is for linear models; {fit.model.reading} has z tests. Leave it out.")
     if not fit.random:
         return "residual"
     if method == "residual":
@@ -266,7 +267,7 @@ def _checked_method(fit: FittedModel, method: str | None) -> str | None:
 
 
 def _uncertainty(fit: FittedModel, method: str) -> tuple[Uncertainty, FloatArray]:
-    """The covariance parameters' uncertainty in conditioned coordinates, and the way back, shape (p, p)."""
+    """Uncertainty of the covariance parameters in well-scaled coordinates, and the matrix back to the user's (p, p)."""
     criterion, at = criterion_at(fit)
     return at.uncertainty(method), criterion.way_back.coefficients
 

@@ -35,19 +35,19 @@ class MarginalMeans(TableResult):
     """Marginal means of a fitted model, or slopes.
 
     Attributes:
-        names: Factors that tell the means apart.
-        by: Those within which contrasts are formed.
-        levels: One row per mean, columns ``names`` and ``by``.
-        functions: The means as linear functions of the fixed effects, on the scale of the link.
-        offset: What is added to each, shape (m,).
-        family: Of the model.
-        kind: response or link.
-        ci_level: Probability of the intervals.
-        what: emmean or slope.
-        title: What they are, in words.
-        held: Where the other predictors stand: values of numbers, and factors that were averaged over.
-        warned: What a reader of the means may be misled by, in words.
-        lost: Means that cannot be estimated, because the data have no such combination of levels, shape (m,).
+        names: Factors whose levels distinguish the means.
+        by: Factors within whose levels contrasts are formed.
+        levels: Levels of each mean, one row per mean, columns ``names`` and ``by``.
+        functions: The means as linear functions of the fixed effects, on the link scale.
+        offset: Constants added to the means, shape (m,).
+        family: Family of the model.
+        kind: Scale of the table: response or link.
+        ci_level: Probability of the intervals, between 0 and 1.
+        what: Kind of the quantities: emmean or slope.
+        title: Name of the quantities in words.
+        held: Note on the other predictors: values at which they are held, and factors that were averaged over.
+        warned: Warnings for readers of the means.
+        lost: Whether a mean cannot be estimated, because the data have no such combination of levels, shape (m,).
     """
 
     names: tuple[str, ...]
@@ -69,8 +69,8 @@ class MarginalMeans(TableResult):
     def table(self) -> pd.DataFrame:
         """One row per mean: the levels, then estimate, std_error, df, lower, upper.
 
-        On the scale of the response (kind="response") estimates and intervals go through the inverse link, standard
-        errors by the delta method.
+        On the response scale (kind="response"), the inverse link is applied to estimates and intervals, and standard
+        errors are computed by the delta method.
         """
         made = self.functions.table(self.ci_level)
         kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in made]
@@ -96,22 +96,23 @@ class MarginalMeans(TableResult):
         """Differences of the means, within the levels of ``by``.
 
         Args:
-            method: pairwise; reference (each against the first level, or the one named); effects (each against the
-                mean of all); consecutive; poly (orthogonal polynomials, up to the fourth degree); or weights by name,
-                ``{"low - rest": [1, -0.5, -0.5]}``.
-            adjust: Of the p values and intervals for all contrasts at once: none, tukey (of pairwise), sidak,
-                bonferroni, holm, fdr, mvt (multivariate t). Left out: tukey for pairwise, mvt for reference (Dunnett's
-                test) and consecutive, fdr for effects, none for others, as R's emmeans. holm and fdr are of p values;
-                Bonferroni's intervals stand beside them.
-            reference: Level of ``reference``.
+            method: Contrasts to form: pairwise; reference (each mean minus that of the first level, or of the level
+                named); effects (each mean minus the mean of all); consecutive; poly (orthogonal polynomials, up to the
+                fourth degree); or weights by name, ``{"low - rest": [1, -0.5, -0.5]}``.
+            adjust: Adjustment of p values and intervals for several contrasts: none, tukey (pairwise only), sidak,
+                bonferroni, holm, fdr, mvt (multivariate t). None takes tukey for pairwise, mvt for reference (Dunnett's
+                test) and consecutive, fdr for effects, and none for others, as in R's emmeans. holm and fdr adjust p
+                values only, and are given with Bonferroni's intervals.
+            reference: Level that ``method="reference"`` compares the others with; None takes the first.
 
         Returns:
-            Columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust (how); of a
-            posterior without the tests. With kind="response" and a log or logit link ratios or odds ratios, with other
-            links differences of the means on the response's scale, by the delta method.
+            ``.table`` with columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust
+            (the adjustment); a posterior has no tests. With kind="response", contrasts are ratios or odds ratios for a
+            log or logit link, and differences of the means on the response scale, by the delta method, for other links.
 
         Raises:
-            OptionError: For unknown methods, or weights that do not sum to zero.
+            OptionError: If the method is unknown, or weights do not sum to zero.
+            DataError: If there is only one mean, or no contrast can be estimated.
         """
         adjust = adjustment(adjust, method if isinstance(method, str) else "weights")
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
@@ -141,20 +142,20 @@ class MarginalMeans(TableResult):
         return TableResult(pd.concat(parts, ignore_index=True), self._notes_of(adjust, ratios=ratios))
 
     def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
-        """What a reader of contrasts must know."""
+        """Notes on contrasts: their scale, intervals and adjustment."""
         if ratios:
-            told = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
+            what = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
         else:
-            told = f"Differences on the scale of the {self._scale}"
-        several = "" if adjust == "none" else f"; p values and intervals for all of them at once ({adjust})"
+            what = f"Differences on the scale of the {self._scale}"
+        several = "" if adjust == "none" else f"; p values and intervals adjusted for all of them ({adjust})"
         if adjust in WITHOUT_INTERVALS:
-            several = f"; p values for all of them at once ({adjust}), intervals by Bonferroni"
+            several = f"; p values adjusted for all of them ({adjust}), intervals by Bonferroni"
         posterior = self._inference.posterior is not None
         df = "" if posterior else f", df {self._inference.method}"
-        return [f"{told}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
+        return [f"{what}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
 
     def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
-        """Contrasts of some of the means, and what is added to each."""
+        """Contrasts of some of the means, and the constants added to them."""
         own, offset = self.functions.weights[at], self.offset[at]
         link = self.family.link
         if self.kind == "link" or self.what == "slope" or link in RATIOS or link == "identity":
@@ -165,8 +166,8 @@ class MarginalMeans(TableResult):
         drawn = None if draws is None else mean_of(self.family, draws @ own.T + offset) @ turn.T
         estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
-        found = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
-        return found, np.zeros(len(turn))
+        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
+        return functions, np.zeros(len(turn))
 
     def hypotheses(
         self,
@@ -177,9 +178,10 @@ class MarginalMeans(TableResult):
         equivalence: tuple[float, float] | None = None,
         ci_level: float | None = None,
     ) -> TableResult:
-        """Test hypotheses about the means or slopes, by position: ``"b0 = b1"`` is of the table's first two rows.
+        """Test hypotheses about the means or slopes by position: ``"b0 = b1"`` compares the table's first two rows.
 
-        Args and returns as for :meth:`unimix.FitResult.hypotheses`, on the scale of the table (``kind``).
+        The arguments and the result are those of :meth:`unimix.FitResult.hypotheses`, on the scale of the table
+        (``kind``).
         """
         at = np.where(self.lost, np.nan, self.functions.estimate + self.offset)
         gradient, draws = self.functions.weights, self._inference.posterior
@@ -204,19 +206,19 @@ class MarginalMeans(TableResult):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the means were made."""
-        told = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
-        told += [self.held] if self.held else []
-        told += ["Rows without numbers cannot be estimated: the data do not tell them."] if self.lost.any() else []
-        return (*told, *self.warned)
+        """Kind of the intervals, values of the other predictors, and warnings."""
+        notes = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
+        notes += [self.held] if self.held else []
+        notes += ["Empty rows cannot be estimated from these data."] if self.lost.any() else []
+        return (*notes, *self.warned)
 
     def plot(self, *, columns: int = 3, title: str = "") -> Any:
         """Draw the means, or slopes, with their intervals: the first factor along the axis, the second in colours.
 
         Args:
-            columns: Panels per row. There is one for every combination of the factors after the second, those of
-                ``by`` last.
-            title: Above the figure.
+            columns: Number of panels per row. There is a panel for every combination of the factors after the second;
+                those of ``by`` come last.
+            title: Title of the figure; an empty text takes the name of the quantities.
 
         Returns:
             The matplotlib Axes, shape (panels,).
@@ -238,12 +240,12 @@ class MarginalMeans(TableResult):
 
 
 def _alone(what: str, names: Sequence[str]) -> str:
-    """Why there is nothing to contrast."""
+    """The reason why there is nothing to contrast."""
     if what == "slope":
         return "There is one slope, and nothing to contrast it with: fit.slopes('x', by='f') has one per level of f."
     if not names:
         return "There is one mean, and nothing to contrast it with: name a predictor, fit.emmeans('f')."
     return (
-        f"There is one mean, and nothing to contrast it with: {listing(names)} stands at one value. Type several, "
-        f"at={{{names[0]!r}: [1, 2]}}; fit.slopes({names[0]!r}) has the slope of a number."
+        f"There is one mean, and nothing to contrast it with: {listing(names)} is held at one value. Type several, "
+        f"at={{{names[0]!r}: [1, 2]}}; fit.slopes({names[0]!r}) gives the slope of a numeric predictor."
     )

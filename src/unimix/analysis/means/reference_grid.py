@@ -1,4 +1,4 @@
-"""Reference grids: combinations of predictors and the linear functions of the fixed effects that they stand for."""
+"""Reference grids: combinations of predictor values, and their linear predictors as functions of the fixed effects."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Grid:
     """Combinations of predictor values.
 
     Attributes:
-        frame: One row per combination.
+        frame: Predictor values, one row per combination.
         x: Fixed-effects columns, shape (n, p).
-        offset: Shape (n,).
-        weight: How often the combination of its factors' levels occurs in the data (prior weights counted), shape (n,).
+        offset: Offset of each row, shape (n,).
+        weight: Frequency of the combination of factor levels in the data, as a sum of prior weights, shape (n,).
     """
 
     frame: pd.DataFrame
@@ -53,12 +53,12 @@ def fitted_frame(design: Design) -> pd.DataFrame:
 
 
 class PopulationRows:
-    """Rows of the fixed effects for changed predictors, where the estimates determine them.
+    """Fixed-effects columns for new values of predictors, if the estimates determine their linear predictor.
 
     Args:
         fit: The result.
-        design: Its design.
-        offset: What is added to the formula's own offset, shape (n,), where the fit was given it as an array.
+        design: The design that was fitted.
+        offset: Offset given to the fit as an array, which is added to that of the formula, shape (n,); or None.
     """
 
     def __init__(self, fit: FittedModel, design: Design, offset: FloatArray | None = None) -> None:
@@ -75,10 +75,14 @@ class PopulationRows:
             self.span = Span.of(plain.transform(fitted_frame(design), with_groups=False).x)
 
     def full(self, frame: pd.DataFrame, what: str) -> Linear:
-        """Rows with the columns that were left out, shape (n, k).
+        """All columns, including those that were left out, shape (n, k).
+
+        Args:
+            frame: Rows of predictors.
+            what: Name of the rows in messages.
 
         Raises:
-            DataError: For absent columns, missing values or unknown levels.
+            DataError: If columns are absent, values are missing or levels are unknown.
         """
         made = self.encoding.transform(frame, with_groups=False)
         if not made.complete.all():
@@ -90,18 +94,22 @@ class PopulationRows:
         return Linear(made.x, made.offset if self.offset is None else made.offset + self.offset)
 
     def without_given_offset(self) -> PopulationRows:
-        """The same for any number of rows: what was given per row is left out."""
+        """The same without the offset that was given per row, so that it works for any number of rows."""
         made = copy.copy(self)
         made.offset = None
         return made
 
     def range_of(self, name: str) -> tuple[float, float]:
-        """Least and largest fitted value of a number."""
+        """Smallest and largest fitted value of a numeric predictor."""
         values = as_numbers(self.columns[name])
         return float(values.min()), float(values.max())
 
     def fitted(self, rows: Linear, what: str) -> Linear:
         """The columns that were fitted, shape (n, p).
+
+        Args:
+            rows: All columns, as :meth:`full` gives them.
+            what: Name of the rows in messages.
 
         Raises:
             DataError: If the estimates do not determine a row, because a column that it needs was left out.
@@ -118,11 +126,11 @@ class PopulationRows:
         return Linear(rows.x[:, self.kept], rows.offset)
 
     def lacks(self, x: FloatArray) -> npt.NDArray[np.bool_]:
-        """Which rows (n, k) of all columns the estimates do not determine, shape (n,)."""
+        """Whether the estimates do not determine each of the rows (n, k) of all columns, shape (n,)."""
         return np.zeros(len(x), dtype=bool) if self.span is None else self.span.lacks(x)
 
     def __call__(self, frame: pd.DataFrame, what: str) -> Linear:
-        """Linear predictors of a frame's rows."""
+        """Columns that were fitted and offset at the rows of a frame."""
         return self.fitted(self.full(frame, what), what)
 
 
@@ -140,10 +148,10 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
 
     Args:
         fit: The result.
-        at: Values of predictors, one or a list of them, instead.
+        at: Values of predictors to use instead, one or a list for each name.
 
     Raises:
-        OptionError: For unknown predictors, or levels that were not fitted.
+        OptionError: If predictors are unknown, levels were not fitted, or the grid is too large.
     """
     design = fit.design()
     names = [n for n in fit.model.encoding.predictors if n in design.columns]
@@ -173,10 +181,10 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
 
 
 def _given(name: str, value: Any) -> list[Any]:
-    """Values of ``at``, checked."""
+    """Check one entry of ``at``, and return its values as a list."""
     given: list[Any] = [value] if np.isscalar(value) or value is None else list(value)
     if not given or any(pd.isna(v) for v in given):
-        raise OptionError(f"at={{{name!r}: {value!r}}}: one value or several, none of them missing.")
+        raise OptionError(f"at={{{name!r}: {value!r}}}: give one value or several, none of them missing.")
     return given
 
 
@@ -196,17 +204,17 @@ def _frequencies(fit: FittedModel, design: Design, factors: Sequence[str], frame
 
 
 def _prior_weights(fit: FittedModel, design: Design) -> FloatArray:
-    """What ``weights=`` gave each row, trials of proportions too, shape (n,); else ones."""
+    """Weight of each row from ``weights=``, numbers of trials included, shape (n,); ones if not given."""
     counted = isinstance(design.spec.response, Call)  # cbind(successes, failures) has its own trials
     own = fit.rows.trials if fit.rows.weights is None and not counted else fit.rows.weights
     return np.ones(design.n) if own is None else np.asarray(own, dtype=np.float64)
 
 
 def checked_names(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:
-    """Predictors that exist in the grid.
+    """Check that predictors exist in the grid, and return their names.
 
     Raises:
-        OptionError: For others.
+        OptionError: If one does not.
     """
     known = [str(c) for c in frame.columns]
     strange = [n for n in names if n not in known]

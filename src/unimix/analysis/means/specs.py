@@ -1,4 +1,4 @@
-"""Which means are asked for: names, or a formula as R's emmeans takes it."""
+"""The argument ``specs`` of marginal means: names, or a formula as in R's emmeans."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ USAGE = "Write 'a', ['a', 'b'] with by='c', or '~ a * b', '~ a | c', and 'pairwi
 
 @dataclass(frozen=True)
 class Specs:
-    """Names of predictors.
+    """The specification of marginal means.
 
     Attributes:
-        names: Those that tell the means apart.
-        by: Those within which contrasts are formed.
-        method: Of the contrasts, where a formula names one; else empty.
+        names: Predictors whose levels distinguish the means.
+        by: Predictors within whose levels contrasts are formed.
+        method: Method of the contrasts if a formula names one; else empty.
     """
 
     names: list[str]
@@ -29,7 +29,7 @@ def read_specs(specs: str | Sequence[str], by: str | Sequence[str]) -> Specs:
     """Read names, or a formula: ``~ a``, ``~ a * b``, ``~ a + b``, ``~ a | b``, ``~ 1``, ``pairwise ~ a``.
 
     Raises:
-        OptionError: For a formula that cannot be read.
+        OptionError: If the formula cannot be read.
     """
     outer = [by] if isinstance(by, str) else list(by)
     if not isinstance(specs, str) or "~" not in specs:
@@ -47,7 +47,7 @@ def _names(text: str, specs: str) -> list[str]:
     if made == ["1"]:
         return []
     if not all(made) or any(c in name for name in made for c in "()-^"):
-        raise OptionError(f"specs={specs!r} is no list of predictors. {USAGE}")
+        raise OptionError(f"specs={specs!r} is not a list of predictors. {USAGE}")
     return list(dict.fromkeys(made))
 
 

@@ -1,1 +1,1 @@
-"""The data of pictures."""
+"""The data that pictures show, and ``fit.plot``."""

@@ -1,4 +1,4 @@
-"""What the pictures of a result show, as data frames."""
+"""The data behind the pictures of a result, as data frames."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import scipy
 from scipy import special
 
 from unimix.analysis.plot_data.regression_lines import picked_levels, response_label
+from unimix.analysis.prediction import prior
 from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.model import generative_model_of
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage
 
@@ -25,17 +25,20 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 POINTS = 200
-"""Points of a density."""
+"""Number of points at which a density is computed."""
 
 
 def interval_words(fit: FittedModel, ci_level: float) -> str:
-    """What an interval of group effects is."""
+    """The kind of the intervals of group effects, in words."""
     kind = "credible" if is_sampled(fit) else "conditional"
     return f"{100 * ci_level:g}% {kind} intervals"
 
 
 def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.DataFrame:
-    """Columns group, term, level, estimate, std_error, lower, upper, position (0 is the smallest estimate)."""
+    """Group effects with intervals; ``position`` ranks the estimates of a term, 0 for the smallest.
+
+    Columns group, term, level, estimate, std_error, lower, upper, position.
+    """
     checked_level(ci_level)
     group = the_group(fit, group)
     reach = float(special.ndtri(0.5 + ci_level / 2))
@@ -61,26 +64,33 @@ def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.Data
 
 
 def shrinkage(fit: FittedModel, group: str | None, terms: tuple[str, ...]) -> pd.DataFrame:
-    """Index level; columns (kind, term) with kind no, partial, centre, complete.
+    """Estimates per level under each kind of pooling: index level; columns (kind, term).
+
+    The kinds are no, partial, centre and complete.
 
     Raises:
-        OptionError: For a coefficient that no level has.
+        OptionError: If a coefficient does not exist per level, or more than two are named.
     """
-    found = level_estimates(fit, group)
-    known = [n for j, n in enumerate(found.columns.names) if found.no.own[:, j].any()]
-    names = list(terms) or [found.columns.names[j] for j in found.varying][:2] or known[:1]
+    estimates = level_estimates(fit, group)
+    known = [n for j, n in enumerate(estimates.columns.names) if estimates.no.own[:, j].any()]
+    names = list(terms) or [estimates.columns.names[j] for j in estimates.varying][:2] or known[:1]
     if len(names) > 2:
-        raise OptionError(f"shrinkage shows one or two coefficients; {len(names)} were named.")
+        raise OptionError(f"shrinkage shows one or two coefficients, and {len(names)} were named.")
     for name in names:
         if name not in known:
             raise OptionError(
-                f"{name!r} is not a coefficient of {found.group}'s levels.{did_you_mean(name, known)} Known: "
+                f"{name!r} is not a coefficient of {estimates.group}'s levels.{did_you_mean(name, known)} Known: "
                 f"{listing(known)}."
             )
-    values = {"no": found.no.estimate, "partial": found.partial, "centre": found.centre, "complete": found.complete}
-    at = [found.columns.names.index(n) for n in names]
+    values = {
+        "no": estimates.no.estimate,
+        "partial": estimates.partial,
+        "centre": estimates.centre,
+        "complete": estimates.complete,
+    }
+    at = [estimates.columns.names.index(n) for n in names]
     columns = {(kind, n): v[:, j] for kind, v in values.items() for n, j in zip(names, at, strict=True)}
-    return pd.DataFrame(columns, index=pd.Index(list(found.levels), name=found.group))
+    return pd.DataFrame(columns, index=pd.Index(list(estimates.levels), name=estimates.group))
 
 
 def ridge(
@@ -89,49 +99,51 @@ def ridge(
     """Density of each level's coefficient: columns level, x, density, mean; levels by increasing mean.
 
     Raises:
-        OptionError: For a coefficient that no level has.
+        OptionError: If the coefficient does not exist, or does not vary within levels.
     """
-    found = level_estimates(fit, group)
-    names = found.columns.names
-    first = found.varying[0] if found.varying else int(np.flatnonzero(found.no.own.any(axis=0))[0])
+    estimates = level_estimates(fit, group)
+    names = estimates.columns.names
+    first = estimates.varying[0] if estimates.varying else int(np.flatnonzero(estimates.no.own.any(axis=0))[0])
     if term is not None and term not in names:
         raise OptionError(
             f"{term!r} is not a coefficient of this model.{did_you_mean(term, names)} Known: {listing(names)}."
         )
     at = first if term is None else names.index(term)
-    own = found.no.own[:, at]
+    own = estimates.no.own[:, at]
     if not own.any():
-        raise OptionError(f"{names[at]!r} is constant within every level of {found.group}: choose another coefficient.")
-    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=seed), found.parts, found.no.turned)[:, :, at]
+        raise OptionError(
+            f"{names[at]!r} is constant within every level of {estimates.group}: choose another coefficient."
+        )
+    drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=seed), estimates.parts, estimates.no.turned)[:, :, at]
     parts = []
-    shown = [i for i in picked_levels(found, levels) if own[i]]
+    shown = [i for i in picked_levels(estimates, levels) if own[i]]
     for level in sorted(shown, key=lambda i: float(drawn[:, i].mean())):
         values = drawn[:, level]
         if np.ptp(values) == 0:
-            raise DataError(f"{names[at]} has no uncertainty in {found.group} {found.levels[level]}.")
+            raise DataError(f"{names[at]} has no uncertainty in {estimates.group} {estimates.levels[level]}.")
         x, density = _density(values)
         parts.append(
-            pd.DataFrame({"level": found.levels[level], "x": x, "density": density, "mean": float(values.mean())})
+            pd.DataFrame({"level": estimates.levels[level], "x": x, "density": density, "mean": float(values.mean())})
         )
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         "term": names[at],
-        "group": found.group,
-        "centre": float(found.centre[own, at].mean()),
-        "n_levels": len(found.levels),
+        "group": estimates.group,
+        "centre": float(estimates.centre[own, at].mean()),
+        "n_levels": len(estimates.levels),
     }
     return frame
 
 
 def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
-    """Columns draw (-1: observed), x, density of the response."""
+    """Densities of observed and replicated responses: columns draw (-1 for the observed), x, density."""
     drawn = replicated(fit, n, seed=seed)
     return _predictive(fit, drawn)
 
 
 def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
-    """Columns draw, x, density of responses drawn from the prior, and the observed (draw -1)."""
-    return _predictive(fit, generative_model_of(fit).prior_predictive(n, seed))
+    """Densities of observed responses and of draws from the prior: columns draw (-1 for the observed), x, density."""
+    return _predictive(fit, prior.prior_predictive(fit, n, seed=seed))
 
 
 def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
@@ -140,7 +152,7 @@ def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
     finite = drawn[np.isfinite(drawn).all(axis=1)]
     if not len(finite):
         raise UnimixError("No draw gives finite responses: the prior or the link allows means that do not exist.")
-    # Wild draws must not squeeze the others to a line: the range is that of the observed and the central draws.
+    # The range is that of the observed and the central draws, so that extreme draws do not flatten the others.
     low = min(float(observed.min()), float(np.median(finite.min(axis=1))))
     high = max(float(observed.max()), float(np.median(finite.max(axis=1))))
     if discrete:
@@ -182,10 +194,12 @@ def _density(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def diagnostics(fit: FittedModel) -> pd.DataFrame:
-    """One row per row used: fitted, residual (standardized), residual_quantile (normal score), leverage.
+    """Diagnostics of each row used: columns fitted, residual (standardized), residual_quantile, leverage.
+
+    ``residual_quantile`` is the normal score of the residual.
 
     Raises:
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        UnsupportedModelError: If the model has zero inflation or a dispersion formula.
     """
     if fit.parts:
         raise UnsupportedModelError(
@@ -206,7 +220,7 @@ def diagnostics(fit: FittedModel) -> pd.DataFrame:
 
 
 def mode_quantiles(fit: FittedModel) -> pd.DataFrame:
-    """Columns label (term | group), level, mode, quantile (normal score)."""
+    """Conditional modes with normal scores: columns label (term | group), level, mode, quantile."""
     parts = [
         pd.DataFrame(
             {
@@ -230,16 +244,16 @@ def _normal_scores(values: FloatArray) -> FloatArray:
 
 
 def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
-    """Variables of the posterior to show: fixed effects, SDs, correlations and dispersion, unless named.
+    """Variables of the posterior to show; by default fixed effects, SDs, correlations and dispersion.
 
     Raises:
-        OptionError: For an unknown name.
+        OptionError: If a name is unknown.
     """
     known = [str(v) for v in fit.posterior.posterior.data_vars]
     if isinstance(names, str):
         raise OptionError(f"names={names!r}: give a list, [{names!r}].")
     if names is None:
-        # A correlation of an effect with itself is 1: those variables would add constant panels.
+        # Variables of correlations include those of effects with themselves, which would add constant panels.
         return [n for n in known if not n.startswith(("effects(", "cor("))]
     strange = [n for n in names if n not in known]
     if strange:
@@ -251,12 +265,12 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
 
 
 def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
-    """Columns chain, draw and one per parameter, called ``sd(g)[x]``."""
-    found = fit.posterior.posterior[names]
+    """Posterior draws: columns chain, draw and one per parameter, with names such as ``sd(g)[x]``."""
+    draws = fit.posterior.posterior[names]
     columns: dict[str, Any] = {}
-    shape = (found.sizes["chain"], found.sizes["draw"])
+    shape = (draws.sizes["chain"], draws.sizes["draw"])
     for name in names:
-        values = found[name].transpose("chain", "draw", ...)
+        values = draws[name].transpose("chain", "draw", ...)
         inner = [values.coords[d].to_numpy() for d in values.dims[2:]]
         flat = np.asarray(values.values).reshape(shape[0] * shape[1], -1)
         for column, label in zip(flat.T, _labels(inner), strict=True):

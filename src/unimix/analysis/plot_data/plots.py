@@ -1,4 +1,4 @@
-"""``fit.plot``: every picture of a fit, or the data it shows."""
+"""``fit.plot``: all pictures of a fit, and the data that they show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from unimix.analysis.plot_data import by_plot, regression_lines
-from unimix.fitted.model import generative_model_of, interval_level
+from unimix.analysis.prediction import prior
+from unimix.fitted.model import interval_level
 from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:
@@ -19,9 +20,19 @@ if TYPE_CHECKING:
 class Plots:
     """Pictures of a fit: ``fit.plot.groups()``, ``.shrinkage()``, ``.caterpillar()``, ``.diagnostics()`` and others.
 
-    Each draws with matplotlib and returns the Axes; nothing is shown on the screen by itself. Those of one panel take
-    ``ax=``, Axes to draw into. ``draw=False`` draws nothing and returns what the picture shows as a data frame, for
-    another plotting library; matplotlib is not needed then.
+    Each method draws with matplotlib and returns the Axes; nothing is shown on the screen by itself. Methods that draw
+    a single panel take ``ax=``, the Axes to draw into. With ``draw=False`` nothing is drawn, and the data of the
+    picture are returned as a data frame for another plotting library; matplotlib is not needed then.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> data = fit.plot.caterpillar(draw=False)
+        >>> data[["level", "estimate", "lower", "upper"]].round(1).head(3)
+          level  estimate  lower  upper
+        0   309     -77.8  -96.4  -59.3
+        1   310     -63.1  -81.7  -44.5
+        2   335     -45.3  -63.9  -26.7
     """
 
     def __init__(self, fit: FittedModel) -> None:
@@ -34,10 +45,10 @@ class Plots:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            told, picture = f"There is no fit.plot.{name}", name.removesuffix("_data")
+            message, picture = f"There is no fit.plot.{name}", name.removesuffix("_data")
             if picture != name and hasattr(Plots, picture):
-                told += f"; fit.plot.{picture}(draw=False) returns what the picture shows"
-            raise AttributeError(told, name=name, obj=self)
+                message += f"; fit.plot.{picture}(draw=False) returns what the picture shows"
+            raise AttributeError(message, name=name, obj=self)
 
     # -- data and lines -------------------------------------------------------------------------
 
@@ -57,27 +68,27 @@ class Plots:
     ) -> Any:
         """Each level's data with the lines of complete, no and partial pooling, and the uncertainty of the last.
 
-        The thin lines are posterior draws, or simulated from the joint error of fixed and group effects.
+        The thin lines are posterior draws, or draws from the joint error of fixed and group effects.
 
         Args:
-            x: The predictor along the lines; if left out, one whose slope varies.
-            group: The grouping factor; may be left out where there is one.
-            levels: Levels to show, or how many.
-            at: Values of the other predictors; else their mean or most frequent value.
-            n_draws: Lines drawn from the uncertainty of the partially pooled one.
+            x: Predictor on the horizontal axis; None takes one whose slope varies.
+            group: Name of the grouping factor; optional if the model has only one.
+            levels: Levels to show, or their number.
+            at: Values of the other predictors; the default is their mean or most frequent value.
+            n_draws: Number of lines that show the uncertainty of the partially pooled line.
             seed: Seed of these draws.
-            ci_level: Probability of the band in the data (that of the fit, if left out).
-            others: Further results of the same design by label: their partially pooled lines.
-            columns: Panels per row.
-            draw: Whether to draw.
+            ci_level: Probability of the band in the returned data; None takes that of the fit.
+            others: Further results of the same design by label, whose partially pooled lines are added.
+            columns: Number of panels per row.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
             The matplotlib Axes, one per level. With ``draw=False`` one row per point: columns level, kind (data,
             complete, no, partial, draw, or a label), draw, x, y, lower, upper.
 
         Raises:
-            DataError: For unknown levels, or a model without lines.
-            OptionError: For unknown predictors.
+            DataError: If levels are unknown, or the model has no predictor to draw lines over.
+            OptionError: If predictors are unknown.
         """
         data = regression_lines.group_lines(
             self._fit,
@@ -110,13 +121,13 @@ class Plots:
         """All data with the line of the fixed effects, its uncertainty, and the line of complete pooling.
 
         Args:
-            x: The predictor along the lines; if left out, one whose slope varies, else a numeric one.
-            at: Values of the other predictors; else their mean or most frequent value.
-            n_draws: Lines drawn from the uncertainty of the fixed effects.
+            x: Predictor on the horizontal axis; None takes one whose slope varies, else a numeric one.
+            at: Values of the other predictors; the default is their mean or most frequent value.
+            n_draws: Number of lines that show the uncertainty of the fixed effects.
             seed: Seed of these draws.
-            ci_level: Probability of the band in the data (that of the fit, if left out).
-            ax: Axes to draw into.
-            draw: Whether to draw.
+            ci_level: Probability of the band in the returned data; None takes that of the fit.
+            ax: Axes to draw into; None makes new ones.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
             The matplotlib Axes. With ``draw=False`` columns kind (data, complete, population, draw), draw, x, y, lower,
@@ -136,10 +147,10 @@ class Plots:
         """Where partial pooling moves each level's own estimate: arrows for two coefficients, lines for one.
 
         Args:
-            terms: One or two coefficients; if left out, the first two that vary.
-            group: The grouping factor; may be left out where there is one.
-            ax: Axes to draw into.
-            draw: Whether to draw.
+            terms: Names of one or two coefficients; if none is given, the first two that vary.
+            group: Name of the grouping factor; optional if the model has only one.
+            ax: Axes to draw into; None makes new ones.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
             The matplotlib Axes. With ``draw=False`` index level, columns (kind, term) with kinds no, partial, centre
@@ -158,11 +169,11 @@ class Plots:
         """Conditional modes (posterior means) with intervals, sorted, one panel per term.
 
         Args:
-            group: The grouping factor; may be left out where there is one.
-            ci_level: Probability of the intervals (that of the fit, if left out): normal quantiles times the
-                conditional SD.
-            columns: Panels per row.
-            draw: Whether to draw.
+            group: Name of the grouping factor; optional if the model has only one.
+            ci_level: Probability of the intervals, which are normal quantiles times the conditional SD; None takes that
+                of the fit.
+            columns: Number of panels per row.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
             The matplotlib Axes, one per term. With ``draw=False`` columns group, term, level, estimate, std_error,
@@ -188,10 +199,10 @@ class Plots:
         """Fixed effects with intervals, and SDs, of this result and others side by side.
 
         Args:
-            others: Further results, of other engines say; or a list of them.
-            columns: Panels per row.
-            title: Title of the figure; the formula, if left out.
-            draw: Whether to draw.
+            others: Further results, such as those of other engines, or lists of results.
+            columns: Number of panels per row.
+            title: Title of the figure; None takes the formula.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
             The matplotlib Axes, one per quantity. With ``draw=False`` columns part, name, engine, estimate, lower,
@@ -212,15 +223,15 @@ class Plots:
         ax: Any = None,
         draw: bool = True,
     ) -> Any:
-        """The posterior of a coefficient per level; for other engines the normal distribution of its error.
+        """The posterior of a coefficient in each level; for other engines, the normal distribution of its error.
 
         Args:
-            term: A coefficient (fixed plus group effect); if left out, the first that varies.
-            group: The grouping factor; may be left out where there is one.
-            levels: Levels to show, or how many, evenly among them.
-            seed: Seed of the draws, where the engine has none of its own.
-            ax: Axes to draw into.
-            draw: Whether to draw.
+            term: Name of a coefficient (fixed plus group effect); None takes the first that varies.
+            group: Name of the grouping factor; optional if the model has only one.
+            levels: Levels to show, or their number, spread evenly over all levels.
+            seed: Seed of the draws, used if the engine has no draws of its own.
+            ax: Axes to draw into; None makes new ones.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
             The matplotlib Axes. With ``draw=False`` columns level, x, density, mean; levels by increasing mean.
@@ -243,11 +254,11 @@ class Plots:
         """Residuals against fitted values, Q-Q of residuals and group effects, scale-location, leverage.
 
         Args:
-            draw: Whether to draw.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
-            The matplotlib Axes, four and one per kind of group effect. With ``draw=False`` one row per row that was
-            fitted: columns fitted, residual (standardized), residual_quantile, leverage.
+            The matplotlib Axes: four, and one for each term of the group effects. With ``draw=False`` one row per row
+            that was fitted: columns fitted, residual (standardized), residual_quantile, leverage.
         """
         data = by_plot.diagnostics(self._fit)
         if not draw:
@@ -257,33 +268,34 @@ class Plots:
         return draw_diagnostics(data, by_plot.mode_quantiles(self._fit), title=self._fit.formula)
 
     def posterior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None, draw: bool = True) -> Any:
-        """The distribution of the observed response among replicated ones, given the group effects.
+        """The distribution of the observed response among those of replicated responses, given the group effects.
 
-        Replicated from posterior draws, or from the joint error of fixed and group effects and the residual.
+        Responses are replicated from posterior draws, or from the joint error of fixed and group effects and the
+        residual.
 
         Args:
             n: Number of replicated data sets.
             seed: Seed of the random numbers.
-            ax: Axes to draw into.
-            draw: Whether to draw.
+            ax: Axes to draw into; None makes new ones.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
-            The matplotlib Axes. With ``draw=False`` columns draw (-1: observed), x, density.
+            The matplotlib Axes. With ``draw=False`` columns draw (-1 for the observed data), x, density.
         """
         data = by_plot.posterior_predictive(self._fit, n, seed)
         return self._predictive(data, "replicated", ax) if draw else data
 
     def prior_predictive(self, n: int = 50, *, seed: int = 0, ax: Any = None, draw: bool = True) -> Any:
-        """Responses drawn from the prior, beside the observed ones: does the prior allow what can be, and only that?
+        """Responses drawn from the prior, beside the observed ones, to see whether the prior allows plausible values.
 
         Args:
             n: Number of data sets drawn from the prior.
             seed: Seed of the random numbers.
-            ax: Axes to draw into.
-            draw: Whether to draw.
+            ax: Axes to draw into; None makes new ones.
+            draw: Whether to draw; if not, the data are returned.
 
         Returns:
-            The matplotlib Axes. With ``draw=False`` columns draw (-1: observed), x, density.
+            The matplotlib Axes. With ``draw=False`` columns draw (-1 for the observed data), x, density.
 
         Raises:
             UnimixError: If the engine has no prior.
@@ -300,9 +312,9 @@ class Plots:
         """ArviZ's trace plot: densities and traces of the draws by chain.
 
         Args:
-            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
-            draw: Whether to draw.
-            options: As for ``arviz.plot_trace``.
+            names: Variables of ``fit.posterior``; None takes all but group effects and correlations.
+            draw: Whether to draw; if not, the data are returned.
+            options: Further arguments of ``arviz.plot_trace``.
 
         Returns:
             The matplotlib Axes, shape (parameters, 2). With ``draw=False`` columns chain, draw and one per parameter.
@@ -318,12 +330,12 @@ class Plots:
         return draw_trace(self._fit.posterior, shown, title=self._fit.formula, **options)
 
     def rank(self, names: list[str] | None = None, *, draw: bool = True, **options: Any) -> Any:
-        """ArviZ's rank plot: flat where the chains agree (Vehtari and others 2021).
+        """ArviZ's rank plot, whose bars are level when the chains agree (Vehtari and others 2021).
 
         Args:
-            names: Variables of ``fit.posterior``; all but group effects and correlations, if left out.
-            draw: Whether to draw.
-            options: As for ``arviz.plot_rank``.
+            names: Variables of ``fit.posterior``; None takes all but group effects and correlations.
+            draw: Whether to draw; if not, the data are returned.
+            options: Further arguments of ``arviz.plot_rank``.
 
         Returns:
             The matplotlib Axes. With ``draw=False`` columns chain, draw and one per parameter.
@@ -342,8 +354,8 @@ class Plots:
         """PyMC's graph of the model, with its priors; drawing it needs graphviz.
 
         Args:
-            ax: Axes to draw into.
-            draw: Whether to draw.
+            ax: Axes to draw into; None makes new ones.
+            draw: Whether to draw; if not, the graph is returned.
 
         Returns:
             The matplotlib Axes. With ``draw=False`` the graph in graphviz's language.
@@ -351,7 +363,7 @@ class Plots:
         Raises:
             UnimixError: If the engine has no such model.
         """
-        graph = generative_model_of(self._fit).graph()
+        graph = prior.model_graph(self._fit)
         if not draw:
             return str(graph.source)
         from unimix.plots.chains import draw_graph
@@ -359,8 +371,8 @@ class Plots:
         return draw_graph(graph, ax=ax, title=self._fit.formula)
 
 
-def _some(found: pd.DataFrame) -> str:
-    shown, total = found["level"].nunique(), int(found.attrs["n_levels"])
+def _some(data: pd.DataFrame) -> str:
+    shown, total = data["level"].nunique(), int(data.attrs["n_levels"])
     return f" ({shown} of {total} levels)" if shown < total else ""
 
 
@@ -369,12 +381,12 @@ def _flat(others: Sequence[FittedModel | Sequence[FittedModel]]) -> list[FittedM
 
 
 def _labelled(fits: list[FittedModel]) -> list[tuple[str, FittedModel]]:
-    """Results under their backends' names, numbered where one occurs twice."""
-    found: list[tuple[str, FittedModel]] = []
+    """Results labelled by their backends' names, with numbers if a name occurs twice."""
+    labelled: list[tuple[str, FittedModel]] = []
     for fit in fits:
-        count = sum(f.engine.backend == fit.engine.backend for _, f in found)
-        found.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
-    return found
+        count = sum(f.engine.backend == fit.engine.backend for _, f in labelled)
+        labelled.append((fit.engine.backend if count == 0 else f"{fit.engine.backend} ({count + 1})", fit))
+    return labelled
 
 
 __all__ = ["Plots"]

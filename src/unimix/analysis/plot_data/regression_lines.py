@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 GRID = 60
-"""Points of a line over a numeric predictor."""
+"""Number of points of a line over a numeric predictor."""
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """New rows of one level along the predictor."""
+    """New rows of one level, at the points of the line."""
 
     level: int
     x: list[Any]
@@ -40,13 +40,19 @@ class _Grid:
 
 
 def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str | None) -> str:
-    """The predictor along which lines are drawn: one whose slope varies, else one that varies within levels.
+    """The predictor over which lines are drawn: one whose slope varies, else one that varies within levels.
 
-    Without a group: a numeric one, if there is any.
+    Without a grouping factor, a numeric predictor is preferred.
+
+    Args:
+        fit: The result.
+        design: The design that was fitted.
+        group: Name of the grouping factor, or None.
+        x: Name of the predictor that the user chose, or None.
 
     Raises:
         DataError: If the model has no such predictor.
-        OptionError: If the name is not one of its predictors.
+        OptionError: If ``x`` is not one of its predictors.
     """
     known = [n for n in fit.model.encoding.predictors if n in design.columns]
     groups = list(dict.fromkeys(b.group for b in design.blocks)) if group is None else [group]
@@ -82,13 +88,13 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
 
 
 def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> list[int]:
-    """Indices of the levels to show: those named, or so many, evenly among the levels in order."""
+    """Indices of the levels to show: those named, or a number of them spread evenly over the levels in order."""
     count = len(estimates.levels)
     if isinstance(levels, str):
         raise OptionError(f"levels={levels!r}: give a list, levels=[{levels!r}], or a number of levels.")
     if isinstance(levels, int):
         if levels < 1:
-            raise OptionError(f"levels={levels!r}: a number of levels, 1 at least, or a list of them.")
+            raise OptionError(f"levels={levels!r}: give a number of levels, at least 1, or a list of them.")
         return sorted(set(np.linspace(0, count - 1, min(levels, count)).round().astype(int).tolist()))
     known = {str(level): i for i, level in enumerate(estimates.levels)}
     strange = [v for v in levels if str(v) not in known]
@@ -116,49 +122,49 @@ def group_lines(
 
     Args:
         fit: A mixed model.
-        x: The predictor along the lines.
-        group: The grouping factor.
-        levels: The levels to show, or how many.
-        at: Values of the other predictors; else their mean or most frequent value in each level.
-        n_draws: Lines drawn from the uncertainty of the partially pooled one.
+        x: Predictor on the horizontal axis, or None.
+        group: Name of the grouping factor, or None.
+        levels: Levels to show, or their number.
+        at: Values of the other predictors; the default is their mean or most frequent value in each level.
+        n_draws: Number of lines that show the uncertainty of the partially pooled line.
         seed: Seed of these draws.
         ci_level: Probability of the band around the partially pooled line.
         others: Further results of the same design by label, whose partially pooled lines are added.
 
     Returns:
-        Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number, or -1),
-        x, y (expected response; observed where kind is data), lower and upper (partial only).
+        Columns level, kind (data, complete, no, partial, draw, or the label of another result), draw (number of the
+        draw, or -1), x, y (expected response, or the observed one for kind data), lower and upper (kind partial only).
     """
     checked_level(ci_level)
     design = fit.design()
-    found = level_estimates(fit, group)
+    estimates = level_estimates(fit, group)
     checked_others(fit, others)
-    name = chosen_predictor(fit, design, found.group, x)
-    shown = picked_levels(found, levels)
+    name = chosen_predictor(fit, design, estimates.group, x)
+    shown = picked_levels(estimates, levels)
     draws = coefficient_draws(fit, max(n_draws, 1000), seed=seed)
-    parts = [_observed(design, found, name, shown)]
+    parts = [_observed(design, estimates, name, shown)]
     for level in shown:
-        grid = _grid(fit, design, np.flatnonzero(found.codes == level), level, name, at)
-        parts.append(_lines(fit, found, grid, draws, n_draws, ci_level))
+        grid = _grid(fit, design, np.flatnonzero(estimates.codes == level), level, name, at)
+        parts.append(_lines(fit, estimates, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
-            eta = _partial(other, found, grid, found.levels[level])
-            parts.append(_frame(found.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
+            eta = _partial(other, estimates, grid, estimates.levels[level])
+            parts.append(_frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         **_attributes(fit, design, name),
-        "group": found.group,
-        "n_levels": len(found.levels),
+        "group": estimates.group,
+        "n_levels": len(estimates.levels),
         "engine": fit.engine.backend,
     }
     return frame
 
 
 def checked_others(fit: FittedModel, others: Any) -> None:
-    """Refuse what are no further results of the same design by label.
+    """Check that ``others`` are results of the same design by label.
 
     Raises:
-        OptionError: If they are no mapping.
-        DataError: If their design is another.
+        OptionError: If they are not a mapping of results.
+        DataError: If one was fitted to a different design.
     """
     if others is None:
         return
@@ -167,8 +173,8 @@ def checked_others(fit: FittedModel, others: Any) -> None:
     strange = [k for k, other in others.items() if other.model.fingerprint != fit.model.fingerprint]
     if strange:
         raise DataError(
-            f"others[{strange[0]!r}] was fitted to another design ({others[strange[0]].model.reading}): its lines "
-            "belong to other columns or levels."
+            f"others[{strange[0]!r}] was fitted to a different design ({others[strange[0]].model.reading}), so that "
+            "its lines cannot be compared."
         )
 
 
@@ -185,14 +191,14 @@ def population_lines(
 
     Args:
         fit: A model with or without group effects.
-        x: The predictor along the lines.
-        at: Values of the other predictors; else their mean or most frequent value.
-        n_draws: Lines drawn from the uncertainty of the fixed effects.
+        x: Predictor on the horizontal axis, or None.
+        at: Values of the other predictors; the default is their mean or most frequent value.
+        n_draws: Number of lines that show the uncertainty of the fixed effects.
         seed: Seed of these draws.
         ci_level: Probability of the band.
 
     Returns:
-        Columns kind (data, complete, population, draw), draw, x, y, lower and upper (population only).
+        Columns kind (data, complete, population, draw), draw, x, y, lower and upper (kind population only).
     """
     checked_level(ci_level)
     design = fit.design()
@@ -224,16 +230,16 @@ def population_lines(
 
 
 def _attributes(fit: FittedModel, design: Design, name: str) -> dict[Hashable, Any]:
-    """What the picture says on its axes; categories in their order."""
+    """Attributes of the data frame: labels of the axes, and the categories of the predictor in order."""
     column = design.columns[name]
     categories = [str(v) for v in column.levels] if isinstance(column, FactorColumn) else None
     return {"x": name, "response": response_label(fit), "categories": categories}
 
 
 def response_label(fit: FittedModel) -> str:
-    """Name of the response on an axis."""
-    told = fit.model.response.replace("`", "")
-    return f"share of successes, {told}" if told.startswith("cbind(") else told
+    """Label of an axis that shows the response."""
+    response = fit.model.response.replace("`", "")
+    return f"share of successes, {response}" if response.startswith("cbind(") else response
 
 
 def _observed_x(design: Design, name: str) -> list[Any]:
@@ -243,9 +249,9 @@ def _observed_x(design: Design, name: str) -> list[Any]:
     return list(as_numbers(column).tolist())
 
 
-def _observed(design: Design, found: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
-    labels = [found.levels[c] for c in found.codes]
-    return _frame(labels, _observed_x(design, name), "data", design.y)[np.isin(found.codes, shown)]
+def _observed(design: Design, estimates: LevelEstimates, name: str, shown: list[int]) -> pd.DataFrame:
+    labels = [estimates.levels[c] for c in estimates.codes]
+    return _frame(labels, _observed_x(design, name), "data", design.y)[np.isin(estimates.codes, shown)]
 
 
 def _grid(
@@ -256,7 +262,7 @@ def _grid(
     name: str,
     at: Mapping[str, Any] | None,
 ) -> _Grid:
-    """New rows along the predictor, other columns as in the rows ``mine``."""
+    """New rows at the points of the line; other columns have typical values of the rows ``mine``."""
     axis = design.columns[name]
     if isinstance(axis, NumericColumn):
         whole = as_numbers(axis)
@@ -267,7 +273,7 @@ def _grid(
     held = [k for k in at or {} if k in grouping and level >= 0]
     if held:
         raise OptionError(
-            f"at={{{held[0]!r}: ...}} is a grouping factor, whose levels have a panel each: levels=[...]."
+            f"at={{{held[0]!r}: ...}} is a grouping factor. Each of its levels has a panel: choose levels=[...]."
         )
     strange = [k for k in at or {} if k not in design.columns]
     if strange:
@@ -284,7 +290,7 @@ def _grid(
 
 
 def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any:
-    """Mean of numbers, most frequent level of factors; the first row's value of a grouping factor."""
+    """Typical value of a column: the mean of numbers, the most frequent level of a factor, or the first row's value."""
     if isinstance(column, FactorColumn):
         code = column.codes[rows[0]] if first else np.bincount(column.codes[rows]).argmax()
         return column.levels[int(code)]
@@ -294,40 +300,40 @@ def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any
 
 
 def _lines(
-    fit: FittedModel, found: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
+    fit: FittedModel, estimates: LevelEstimates, grid: _Grid, draws: Any, n_draws: int, ci_level: float
 ) -> pd.DataFrame:
-    z = [grid.rows.z[part.block] for part in found.parts]
-    columns = new_columns(found.columns, grid.rows.x, z)
+    z = [grid.rows.z[part.block] for part in estimates.parts]
+    columns = new_columns(estimates.columns, grid.rows.x, z)
     level, offset = grid.level, grid.rows.offset
 
     def response(eta: FloatArray) -> FloatArray:
         return mean_of(fit.family, eta + offset)
 
     every = draws.beta @ grid.rows.x.T
-    for part, values in zip(found.parts, z, strict=True):
+    for part, values in zip(estimates.parts, z, strict=True):
         every = every + draws.effects[part.block][:, part.codes[level]] @ values.T
     every = response(every)
     tail = 0.5 - ci_level / 2
     lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
-    partial = _partial(fit, found, grid, found.levels[level])
+    partial = _partial(fit, estimates, grid, estimates.levels[level])
     parts = [
-        _frame(found.levels[level], grid.x, "complete", response(grid.rows.x @ found.complete_beta)),
-        _frame(found.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
+        _frame(estimates.levels[level], grid.x, "complete", response(grid.rows.x @ estimates.complete_beta)),
+        _frame(estimates.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
     ]
     codes = np.full(len(grid.x), level)
-    if level not in found.no.why and follow(columns, found.no, codes).all():
-        alone = response(columns @ np.nan_to_num(found.no.estimate[level]))
-        parts.append(_frame(found.levels[level], grid.x, "no", alone))
+    if level not in estimates.no.why and follow(columns, estimates.no, codes).all():
+        alone = response(columns @ np.nan_to_num(estimates.no.estimate[level]))
+        parts.append(_frame(estimates.levels[level], grid.x, "no", alone))
     picked: list[int] = np.linspace(0, len(every) - 1, n_draws).round().astype(int).tolist() if n_draws else []
-    parts += [_frame(found.levels[level], grid.x, "draw", every[s], draw=s) for s in picked]
+    parts += [_frame(estimates.levels[level], grid.x, "draw", every[s], draw=s) for s in picked]
     return pd.concat(parts, ignore_index=True)
 
 
-def _partial(fit: FittedModel, found: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
-    """Linear predictor of a level's line by a result of the same design."""
+def _partial(fit: FittedModel, estimates: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
+    """Linear predictor of a level's partially pooled line under a result of the same design."""
     eta = grid.rows.x @ fit.fixed.estimate + grid.rows.offset
-    level = found.levels.index(label)
-    for part in found.parts:
+    level = estimates.levels.index(label)
+    for part in estimates.parts:
         eta = eta + grid.rows.z[part.block] @ np.asarray(fit.random[part.block].modes)[part.codes[level]]
     return np.asarray(eta)
 

@@ -30,11 +30,11 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 SAMPLES = 4000
-"""Draws of a response, at least."""
+"""Smallest number of drawn responses."""
 
 
 class Predictive(ABC):
-    """The predictive distribution of n rows, one by one."""
+    """The predictive distributions of n rows, each by itself."""
 
     @property
     @abstractmethod
@@ -48,7 +48,7 @@ class Predictive(ABC):
 
     @abstractmethod
     def log_density(self, y: FloatArray) -> FloatArray:
-        """Log predictive density (or probability) of the responses that came, shape (n,)."""
+        """Log predictive density (or probability) at the observed responses y, shape (n,)."""
 
     @abstractmethod
     def crps(self, y: FloatArray) -> FloatArray:
@@ -61,11 +61,11 @@ class Predictive(ABC):
 
 @dataclass(frozen=True)
 class NormalPredictive(Predictive):
-    """Of a linear model: normal with the variance of fixed effects, group effects and residual joined.
+    """Predictive distribution of a linear model: normal, with the errors of fixed and group effects and the residual.
 
     Attributes:
-        centre: Shape (n,).
-        sd: Shape (n,).
+        centre: Expected responses, shape (n,).
+        sd: Standard deviations of the responses, shape (n,).
     """
 
     centre: FloatArray
@@ -82,28 +82,28 @@ class NormalPredictive(Predictive):
         return self.sd
 
     def log_density(self, y: FloatArray) -> FloatArray:
-        """Log-density, shape (n,)."""
+        """Log predictive density at the observed responses y, shape (n,)."""
         return normal_log_density(y, self.centre, self.sd)
 
     def crps(self, y: FloatArray) -> FloatArray:
-        """In closed form, shape (n,)."""
+        """Continuous ranked probability score in closed form, shape (n,)."""
         return normal_crps(y, self.centre, self.sd)
 
     def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
-        """Ends, shapes (n,)."""
+        """Ends of the prediction intervals, shapes (n,)."""
         reach = special.ndtri(0.5 + level / 2) * self.sd
         return self.centre - reach, self.centre + reach
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of n rows beside their linear predictors.
+    """Properties of n rows other than their linear predictors.
 
     Attributes:
-        family: Of the response.
-        weights: Precisions of a Gaussian response, shape (n,), or None. Weights that count copies of a row do not
-            belong to the distribution of one response.
-        trials: Shape (n,), or None.
+        family: Family of the response.
+        weights: Precisions of a Gaussian response, shape (n,), or None. Weights that count copies of a row are not part
+            of the distribution of a single response.
+        trials: Numbers of trials, shape (n,), or None.
         zero: Logit of the probability of a structural zero, shape (n,), or None.
         seed: Seed of the responses that are drawn.
     """
@@ -116,23 +116,23 @@ class Rows:
 
     @property
     def share(self) -> FloatArray:
-        """Probability of no structural zero, shape (n,) or ()."""
+        """Probability that a row is not a structural zero, shape (n,) or ()."""
         return np.asarray(1.0 if self.zero is None else special.expit(-self.zero))
 
     def pointwise(self, parameters: FloatArray, y: FloatArray, eta: FloatArray) -> Pointwise:
-        """Log-density of each row at its linear predictor."""
+        """Log-density of each row's response y at its linear predictor."""
         found = pointwise(self.family, parameters, y, eta, self.weights, self.trials)
         return found if self.zero is None else zero_inflated(found, y, self.zero)
 
     def draw(self, parameters: FloatArray, eta: FloatArray) -> FloatArray:
-        """Responses of linear predictors (S, n)."""
+        """Draw one response for each of the linear predictors (S, n)."""
         rng = np.random.default_rng([self.seed, 11])
         share = None if self.zero is None else self.share
         return draw_response(self.family, parameters, eta, rng, self.weights, self.trials, share)
 
 
 class DrawnPredictive(Predictive):
-    """A predictive distribution that is known by draws of the response."""
+    """A predictive distribution that is represented by draws of the response."""
 
     @property
     @abstractmethod
@@ -145,11 +145,11 @@ class DrawnPredictive(Predictive):
         return np.asarray(self.responses.std(axis=0, ddof=1))
 
     def crps(self, y: FloatArray) -> FloatArray:
-        """From drawn responses, shape (n,)."""
+        """Continuous ranked probability score from drawn responses, shape (n,)."""
         return sample_crps(y, self.responses)
 
     def interval(self, level: float) -> tuple[FloatArray, FloatArray]:
-        """Quantiles of drawn responses, shapes (n,)."""
+        """Prediction intervals from quantiles of drawn responses, shapes (n,)."""
         tail = 0.5 - level / 2
         low, high = np.quantile(self.responses, [tail, 1 - tail], axis=0)
         return low, high
@@ -157,10 +157,10 @@ class DrawnPredictive(Predictive):
 
 @dataclass(frozen=True)
 class GeneralisedPredictive(DrawnPredictive):
-    """Of a generalised model: the linear predictor is normal about its estimate.
+    """Predictive distribution of a generalised model, with a normal distribution of the linear predictor.
 
     Attributes:
-        rows: The rows.
+        rows: Properties of the rows.
         centre: Linear predictors, shape (n,).
         sd: Their standard errors, shape (n,).
         parameters: Dispersion parameters, shape (k,).
@@ -177,7 +177,7 @@ class GeneralisedPredictive(DrawnPredictive):
         return np.asarray(expected_response(self.rows.family, self.centre, self.sd) * self.rows.share)
 
     def log_density(self, y: FloatArray) -> FloatArray:
-        """By quadrature, shape (n,)."""
+        """Log predictive density by quadrature over the linear predictor, shape (n,)."""
         return predictive_log_density(lambda eta: self.rows.pointwise(self.parameters, y, eta), self.centre, self.sd)
 
     @cached_property
@@ -190,10 +190,10 @@ class GeneralisedPredictive(DrawnPredictive):
 
 @dataclass(frozen=True)
 class SampledPredictive(DrawnPredictive):
-    """Of a sampler: the mixture of the family's distributions over its draws.
+    """Predictive distribution of a sampler: the mixture of the family's distributions over the posterior draws.
 
     Attributes:
-        rows: The rows.
+        rows: Properties of the rows.
         eta: Linear predictors, shape (S, n).
         parameters: Dispersion parameters, shape (S, k).
     """
@@ -208,7 +208,7 @@ class SampledPredictive(DrawnPredictive):
         return np.asarray(mean_of(self.rows.family, self.eta).mean(axis=0) * self.rows.share)
 
     def log_density(self, y: FloatArray) -> FloatArray:
-        """Logarithm of the average density, shape (n,)."""
+        """Log predictive density: the logarithm of the density averaged over the draws, shape (n,)."""
         values = np.empty_like(self.eta)
         for s, (eta, parameters) in enumerate(zip(self.eta, self.parameters, strict=True)):
             values[s] = self.rows.pointwise(parameters, y, eta).value
@@ -223,19 +223,19 @@ class SampledPredictive(DrawnPredictive):
 
 @dataclass(frozen=True)
 class Placed:
-    """New rows of a fitted model, complete ones only, with their level codes (-1: not fitted) per block."""
+    """New rows of a fitted model that have no missing values, with level codes per block (-1 for levels not fitted)."""
 
     rows: NewRows
     codes: tuple[IntArray, ...]
 
     def only(self, chosen: Sequence[bool]) -> Placed:
-        """The same rows, the levels of the blocks that are not chosen taken as not fitted."""
+        """The same rows, with levels of the other blocks marked as not fitted."""
         codes = tuple(c if kept else np.full_like(c, -1) for c, kept in zip(self.codes, chosen, strict=True))
         return Placed(self.rows, codes)
 
 
 def place(fit: FittedModel, data: Any) -> Placed:
-    """The design rows of new data and where their levels stand."""
+    """The design rows of new data and the codes of their levels."""
     rows = fit.model.encoding.transform(data, with_groups=bool(fit.random))
     codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
     return Placed(rows, codes)
@@ -253,15 +253,15 @@ def predictive(
     """The predictive distribution of new rows; the effects of levels that were not fitted are integrated out.
 
     Args:
-        fit: The result, fresh.
+        fit: A result that holds its data.
         data: New rows, without missing values in the columns used.
-        weights: Weights of the new rows, shape (n,); used where they are precisions.
-        trials: Of the new rows, shape (n,), for a binomial family.
-        n_draws: Posterior draws used, of a sampled result.
+        weights: Weights of the new rows, shape (n,); used if weights are precisions.
+        trials: Numbers of trials of the new rows for a binomial family, shape (n,).
+        n_draws: Number of posterior draws used of a sampled result.
         seed: Seed of the random numbers.
 
     Raises:
-        DataError: For absent columns or unknown levels of a predictor.
+        DataError: If columns are absent, or levels of a predictor are unknown.
         UnsupportedModelError: If the dispersion has a formula.
     """
     at = place(fit, data)
@@ -273,18 +273,18 @@ def predictive(
 
 
 def rows_of(fit: FittedModel, at: Placed, weights: FloatArray | None, trials: FloatArray | None, seed: int) -> Rows:
-    """What is known of placed rows beside their linear predictors; the arguments are those of :class:`Rows`."""
+    """Properties of new rows other than their linear predictors; the arguments are described at :class:`Rows`."""
     zero = None if "zero" not in fit.parts or at.rows.zero is None else at.rows.zero @ fit.parts["zero"].estimate
     return Rows(fit.family, weights, trials, zero, seed)
 
 
 def predictor_normal(fit: FittedModel, at: Placed, integrated: Sequence[bool]) -> tuple[FloatArray, FloatArray]:
-    """Linear predictors and their variances under an engine that estimates, shapes (n,).
+    """Linear predictors and their error variances for an engine that does not sample, shapes (n,).
 
     Args:
         fit: The result.
-        at: The rows; an effect of code -1 is zero in the predictor.
-        integrated: Per block, whether the variance of such an effect is in the variance.
+        at: The rows; an effect with code -1 is zero in the predictor.
+        integrated: For each block, whether the variance of such an effect is part of the error variance.
     """
     error = conditional_at(fit, fit.design())
     centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
@@ -303,9 +303,9 @@ def predictor_draws(
 
     Args:
         fit: The result.
-        at: The rows; an effect of code -1 is zero in the predictor.
-        integrated: Per block, whether such an effect is drawn instead, once per draw and level.
-        n_draws: At most.
+        at: The rows; an effect with code -1 is zero in the predictor.
+        integrated: For each block, whether such an effect is drawn instead, once per draw and level.
+        n_draws: Largest number of posterior draws to use.
         seed: Seed of the effects that are drawn.
     """
     draws = coefficient_draws(fit, n_draws, seed=seed)
@@ -323,7 +323,7 @@ def predictor_draws(
 
 
 def of_normal(rows: Rows, centre: FloatArray, variance: FloatArray, parameters: FloatArray) -> Predictive:
-    """The predictive distribution where the error of the linear predictor is normal, shapes (n,)."""
+    """The predictive distribution if the error of the linear predictor is normal; arrays have shape (n,)."""
     if rows.family.is_linear:
         residual = parameters[0] ** 2 / (1.0 if rows.weights is None else rows.weights)
         return NormalPredictive(centre, np.sqrt(variance + residual))
@@ -334,10 +334,10 @@ def new_effects(covariances: FloatArray, labels: Sequence[str], z: FloatArray, r
     """Effects of levels that were not fitted, drawn once per draw and level, times their columns, shape (S, n).
 
     Args:
-        covariances: One per draw, shape (S, q, q).
-        labels: Level of each row, n of them.
-        z: Columns, shape (n, q).
-        rng: Source of randomness.
+        covariances: Covariance matrix of the effects in each draw, shape (S, q, q).
+        labels: Level of each of the n rows.
+        z: Columns of the effects, shape (n, q).
+        rng: Generator of the random numbers.
     """
     names = sorted(set(labels))
     which = level_codes(names, labels)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 MOST_DRAWS = 4000
-"""Draws that a picture or a standard deviation is made of."""
+"""Largest number of draws that a picture or a standard deviation is computed from."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Draws:
     Attributes:
         beta: Fixed effects, shape (S, p).
         effects: Group effects per block, shapes (S, L, q).
-        covariances: Covariance of each block's effects, shapes (S, q, q); the same in every draw unless it was sampled.
-        parameters: Dispersion parameters of the family, shape (S, k); likewise.
+        covariances: Covariance matrix of each block's effects, shapes (S, q, q); constant unless it was sampled.
+        parameters: Dispersion parameters of the family, shape (S, k); constant unless they were sampled.
     """
 
     beta: FloatArray
@@ -50,21 +50,33 @@ class Draws:
 
 
 def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> Draws:
-    """Draws of fixed effects, group effects and, of a sampler, covariance and dispersion parameters, jointly.
+    """Joint draws of fixed and group effects and, for a sampler, of covariance and dispersion parameters.
 
-    A sampler's are its posterior draws, evenly thinned; for other engines they come from the normal distribution
-    of the estimation error at the estimated covariance parameters (Henderson 1975).
+    For a sampler these are its posterior draws, thinned evenly. For other engines they come from the normal
+    distribution of the estimation error at the estimated covariance parameters (Henderson 1975, Biometrics
+    31:423-447).
 
     Args:
-        n: Number of draws.
+        n: Number of draws; a sampler gives no more than it has.
         seed: Seed of the random numbers.
 
+    Returns:
+        ``.beta``, shape (S, p); ``.effects``, shapes (S, L, q); ``.covariances``, shapes (S, q, q); ``.parameters``,
+        shape (S, k).
+
     Raises:
-        OptionError: For a number below 1.
-        DataError: If the data are needed and absent, or not those that were fitted.
+        OptionError: If ``n`` is not a whole number of at least 1.
+        DataError: If the data are needed and the result does not hold them.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> draws = fit.draws(1000, seed=1)
+        >>> draws
+        1000 draws: beta (1000, 2), effects (1000, 18, 1), parameters (1000, 1)
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: a whole number of draws, 1 at least.")
+        raise OptionError(f"n={n!r}: give a whole number of draws, at least 1.")
     if is_sampled(fit):
         return _posterior(fit, int(n))
     design = fit.design()
@@ -100,17 +112,17 @@ def dispersion_of(fit: FittedModel) -> FloatArray:
 
 
 def _posterior(fit: FittedModel, n: int) -> Draws:
-    found = fit.posterior.posterior
-    total = found.sizes["chain"] * found.sizes["draw"]
+    draws = fit.posterior.posterior
+    total = draws.sizes["chain"] * draws.sizes["draw"]
     picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 
     def values(name: str) -> FloatArray:
-        array = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
+        array = np.asarray(draws[name].transpose("chain", "draw", ...).values, dtype=np.float64)
         return array.reshape(total, *array.shape[2:])[picked]
 
     effects, covariances = [], []
     for block, label in zip(fit.random, block_labels(fit.random), strict=True):
-        if f"effects({label})" not in found:
+        if f"effects({label})" not in draws:
             raise UnsupportedModelError(
                 f"The draws of the effects of {block.group} were too many to keep. Fit with fewer, "
                 "options={'draws': 250}."
@@ -119,7 +131,7 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
         sd = values(f"sd({label})")
         cor = values(f"cor({label})") if len(block.terms) > 1 else np.ones((len(sd), 1, 1))
         covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
-    names = [name for name in fit.family.parameters if name in found]
+    names = [name for name in fit.family.parameters if name in draws]
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))
     beta = values("fixed") if len(fit.fixed.terms) else np.empty((len(picked), 0))
     return Draws(beta, tuple(effects), tuple(covariances), parameters)
@@ -133,11 +145,26 @@ def linear_predictors(design: Design, draws: Draws) -> FloatArray:
 def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> FloatArray:
     """Replicated responses of the rows used, given their group effects, shape (n, n_obs).
 
-    From :meth:`draws`, with the family's distribution about each mean; of a binomial family proportions.
+    Each replication takes one of :meth:`draws` and draws responses from the family's distribution about its means; for
+    a binomial family they are proportions.
 
     Args:
-        n: Number of replications; a sampler has no more than its draws.
+        n: Number of replications; a sampler gives no more than it has draws.
         seed: Seed of the random numbers.
+
+    Returns:
+        One replication per row, in the units of the response.
+
+    Raises:
+        OptionError: If ``n`` is not a whole number of at least 1.
+        DataError: If the data are needed and the result does not hold them.
+        UnsupportedModelError: If the dispersion has a formula.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.posterior_predictive(100, seed=1).shape
+        (100, 180)
     """
     draws = coefficient_draws(fit, n, seed=seed)
     design = fit.design()

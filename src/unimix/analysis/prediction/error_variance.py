@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 STEP = 1e-4
-"""Of differences, relative to a covariance factor's element."""
+"""Step of the numerical derivatives, relative to an element of a covariance factor."""
 
 
 def variance_and_df(
@@ -27,18 +27,18 @@ def variance_and_df(
 ) -> tuple[FloatArray, FloatArray] | None:
     """Error variances of predictions of a linear model, and their degrees of freedom, shapes (n,).
 
-    Satterthwaite's 2 v^2 / var(v), with the error variance v as a function of all covariance parameters: of a fixed
-    function x'beta it is what its t test has. Giesbrecht & Burns (1985), Biometrics 41:477, applied to Henderson's
-    joint error of fixed and group effects.
+    Satterthwaite's degrees of freedom are 2 v^2 / var(v), where the error variance v is a function of all covariance
+    parameters; for a function x'beta of the fixed effects they are those of its t test. The method is that of
+    Giesbrecht & Burns (1985), Biometrics 41:477, applied to Henderson's joint error of fixed and group effects.
 
     Args:
-        fit: A linear model, not a posterior.
-        at: The rows; an effect of code -1 is zero in the prediction.
-        integrated: Per block, whether the variance of such an effect is in the prediction's.
-        residual: Weights of new responses, whose residual variance is in it too, shape (n,); None for their means.
+        fit: A linear model that is not a posterior.
+        at: The rows to predict; an effect with code -1 is zero in the prediction.
+        integrated: For each block, whether the variance of such an effect is part of the prediction's variance.
+        residual: Weights of new responses, whose residual variance is then included, shape (n,); None for means.
 
     Returns:
-        None where the result has no degrees of freedom.
+        Variances and degrees of freedom; None if the result has no degrees of freedom.
     """
     kind, x = fit.fixed.df_method, at.rows.x
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
@@ -51,8 +51,8 @@ def variance_and_df(
 
     def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
         joint = conditional(design, fit.rows.linear_predictor, covariances, np.array([sigma]), beta_cov)
-        found = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
-        return found if residual is None else found + sigma**2 / residual
+        variances = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
+        return variances if residual is None else variances + sigma**2 / residual
 
     own = [np.asarray(b.covariance) for b in fit.random]
     inference = fixed_inference(fit)
@@ -80,7 +80,7 @@ def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], n: int) -
     central = variance(at)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = 2.0 * central**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)
-    # below one degree of freedom there is no interval worth the name; without error there is nothing to divide
+    # Degrees of freedom are at least 1, because no useful interval exists below; a variance of zero gives no ratio.
     return np.where(np.isfinite(df), np.maximum(df, 1.0), np.inf).reshape(n)
 
 

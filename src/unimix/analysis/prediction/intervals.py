@@ -1,4 +1,4 @@
-"""Predictions with their uncertainty: fixed effects, group effects and residual joined."""
+"""Predictions with intervals from the joint error of fixed effects, group effects and residual."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ NEW = ("error", "population", "sample")
 
 
 def included(fit: FittedModel, level: str | Sequence[str]) -> list[bool]:
-    """Which blocks' effects are in a prediction.
+    """For each block, whether its effects are part of a prediction.
 
     Raises:
-        OptionError: For unknown levels or grouping factors.
+        OptionError: If the level or a grouping factor is unknown.
     """
     groups = [b.group for b in fit.random]
     if isinstance(level, str):
@@ -74,28 +74,28 @@ def predict_interval(
     seed: int,
     own_rows: bool = False,
 ) -> pd.DataFrame:
-    """Predictions with intervals, columns estimate, std_error, lower, upper; NaN where a predictor is missing.
+    """Predictions with intervals, columns estimate, std_error, lower, upper; NaN if a predictor is missing.
 
     Args:
         fit: The result.
         data: New rows.
-        level: group, population, or the grouping factors whose effects are in the prediction.
-        new_levels: error, population or sample.
-        interval: confidence (of the expected response) or prediction (of a response).
+        level: group, population, or the grouping factors whose effects are part of the prediction.
+        new_levels: Treatment of levels that were not fitted: error, population or sample.
+        interval: confidence (for the expected response) or prediction (for a response).
         kind: response or link.
-        ci_level: Probability.
-        seed: Seed of the responses that are drawn where there is no closed form.
+        ci_level: Probability of the intervals.
+        seed: Seed of the responses that are drawn if there is no closed form.
         own_rows: Whether the rows are those that were fitted, with their weights and trials.
 
     Raises:
-        OptionError: For wrong arguments.
-        DataError: For unknown levels, or absent weights.
+        OptionError: If an argument is wrong.
+        DataError: If levels are unknown, or weights are absent.
     """
     checked_level(ci_level)
     if interval not in ("confidence", "prediction"):
         raise OptionError(f"interval={interval!r}: choose 'confidence' or 'prediction'.")
     if interval == "prediction" and kind == "link":
-        raise OptionError("A response has no linear predictor: interval='prediction' goes with kind='response'.")
+        raise OptionError("Responses are not on the link scale: interval='prediction' needs kind='response'.")
     chosen = included(fit, level)
     at = place(fit, _with_groups(fit, one_row(data), chosen))
     at.rows.check_estimable(fit.model.aliased)
@@ -105,13 +105,13 @@ def predict_interval(
         if chosen[k] and (at.codes[k] < 0).any()
     }
     if strange and new_levels == "error":
-        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
         raise DataError(
-            f"The new data have levels that were not fitted ({told}): new_levels='sample' integrates their effects "
+            f"The new data have levels that were not fitted ({unknown}): new_levels='sample' integrates their effects "
             "out, new_levels='population' sets them to zero."
         )
     prediction = interval == "prediction"
-    # Of an effect that is left out a prediction interval knows its variance only.
+    # An effect that is left out enters a prediction interval through its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
     kept, rows = at.only(chosen), rows_of(fit, at, weights, trials, seed)
@@ -131,7 +131,7 @@ def predict_interval(
 
 
 def _with_groups(fit: FittedModel, data: Any, chosen: list[bool]) -> Any:
-    """The data, with a new level of every grouping factor whose effects are left out and whose columns are absent."""
+    """The data, with a new level for each grouping factor whose effects are left out and whose column is absent."""
     wanted = {b.group for b, c in zip(fit.random, chosen, strict=True) if c}
     needed = {f for t in fit.spec.random if t.group in wanted for f in t.factors}
     have = set(column_labels(data)) | set(fit.model.encoding.predictors)
@@ -142,15 +142,15 @@ def _with_groups(fit: FittedModel, data: Any, chosen: list[bool]) -> Any:
 def _precision(
     fit: FittedModel, at: Placed, data: Any, *, own_rows: bool
 ) -> tuple[FloatArray | None, FloatArray | None]:
-    """Weights of a Gaussian response and trials of a binomial one, of the complete rows; None is 1."""
+    """Weights of a Gaussian response and trials of a binomial one for the complete rows; None stands for 1."""
     if own_rows:
         return (fit.rows.weights if fit.family.is_linear else None), fit.rows.trials
     if fit.family.name not in ("gaussian", "binomial"):
         return None, None
     frame = one_row(data)
-    found = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
-    found = fit.model.encoding.weights(frame) if found is None else found
-    kept = None if found is None else found[at.rows.complete]
+    trials = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
+    trials = fit.model.encoding.weights(frame) if trials is None else trials
+    kept = None if trials is None else trials[at.rows.complete]
     if fit.family.name == "gaussian":
         return kept, None
     return None, np.ones(int(at.rows.complete.sum())) if kept is None else kept
@@ -171,7 +171,7 @@ def _of_estimates(
     *,
     prediction: bool,
 ) -> FloatArray:
-    """Intervals of an engine that estimates, shape (n, 4): t with the result's degrees of freedom, else normal."""
+    """Intervals for an engine that does not sample, shape (n, 4): t with the fit's degrees of freedom, else normal."""
     centre, variance = predictor_normal(fit, at, integrated)
     df: FloatArray | float = np.inf
     if fit.family.is_linear:
@@ -195,7 +195,7 @@ def _of_estimates(
 
 
 def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatArray:
-    """Credible intervals of predictors (S, n), shape (n, 4)."""
+    """Credible intervals from draws of linear predictors (S, n), shape (n, 4)."""
     tail = 0.5 - ci_level / 2
     shown = eta if kind == "link" else mean_of(rows.family, eta) * rows.share
     lower, upper = np.quantile(shown, [tail, 1 - tail], axis=0)

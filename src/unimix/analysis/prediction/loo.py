@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
-    """Log-likelihood of every row, given the group effects, under every draw, shape (chains, draws, n_obs).
+    """Log-likelihood of each row, given the group effects, under each draw, shape (chains, draws, n_obs).
 
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded.
@@ -27,7 +27,7 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
     chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
     draws = coefficient_draws(fit, chains * count)
     design = fit.design()
-    found = np.empty((len(draws), design.n))
+    values = np.empty((len(draws), design.n))
     step = max(1, 20_000_000 // design.n)
     for begin in range(0, len(draws), step):
         part = slice(begin, begin + step)
@@ -38,26 +38,40 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
             draws.parameters[part],
         )
         for s, eta in enumerate(linear_predictors(design, own)):
-            found[begin + s] = row_log_likelihood(design, own.parameters[s], eta).value
-    return found.reshape(chains, count, design.n)
+            values[begin + s] = row_log_likelihood(design, own.parameters[s], eta).value
+    return values.reshape(chains, count, design.n)
 
 
 def loo(fit: FittedModel) -> Any:
-    """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ (an ``ELPDData``).
+    """Leave-one-out cross-validation by Pareto-smoothed importance sampling, from ArviZ.
 
-    One row is left out at a time, given the effects of its group; Pareto k above 0.7 marks rows whose value cannot
-    be trusted. ``um.compare_loo`` sets models side by side.
+    One row is left out at a time, given the effects of its group. A Pareto k above 0.7 marks rows whose value cannot be
+    trusted. ``um.compare_loo`` compares models. Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413-1432.
+
+    Returns:
+        ArviZ's ``ELPDData``, with ``.elpd_loo``, ``.se``, ``.p_loo`` and ``.pareto_k`` (one value per row).
 
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded from JSON.
+
+    Example:
+        >>> import unimix as um
+        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
+        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> loo = fit.loo()
+        >>> len(loo.pareto_k)
+        180
+        >>> bool(-895 < loo.elpd_loo < -875)
+        True
     """
     import arviz as az
 
     values = pointwise_log_likelihood(fit)
-    found = az.from_dict(log_likelihood={"y": values})
+    data = az.from_dict(log_likelihood={"y": values})
     draws = fit.posterior.posterior
-    # For the relative efficiency of the draws; a correlation of an effect with itself has none.
-    found.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
+    # ArviZ computes the relative efficiency of the draws from them; constant correlations of 1 have none.
+    data.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large Pareto k, which the result holds and the caller reports
-        return az.loo(found, pointwise=True)
+        warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the result holds and the caller reports
+        return az.loo(data, pointwise=True)

@@ -55,32 +55,43 @@ def predict(
     ci_level: float | None = None,
     seed: int = 0,
 ) -> FloatArray | TableResult:
-    """Predict the response, with an interval if asked for.
+    """Predict the response, with intervals on request.
 
     Args:
-        newdata: New rows, in any form that ``fit`` takes, or a dict of single values for one row; None for the rows
+        newdata: New rows, in any form that ``um.fit`` takes, or a dict of single values for one row; None for the rows
             that were fitted.
-        level: group adds the group effects, population leaves them out, a list of grouping factors adds theirs.
-        new_levels: For levels that were not fitted: error, population (their effects are zero) or sample (they are
-            zero too, but their variance is in the interval).
-        kind: response (the expected response, by the inverse link, structural zeros included), or link (the
-            linear predictor). At population level this is the response of a group whose effects are zero, not the
-            average over groups.
-        interval: confidence, of the expected response: the joint error of fixed and group effects at the estimated
-            variances. prediction, of one new response (of the weight or the trials that its row has in the column
-            of ``weights=`` or in ``cbind``; else weight 1, one trial): also the residual, and the variance between
-            groups of every effect that is left out or not fitted; its estimate is then the mean over them.
-            Quantiles of the draws for a sampler.
-        ci_level: Probability of the interval (that of the fit, if left out).
-        seed: Seed of the draws that prediction intervals of generalised models are made of.
+        level: Group effects to include: group for all of them, population for none, or a list of grouping factors.
+        new_levels: Treatment of levels that were not fitted: error; population (their effects are zero); or sample
+            (their effects are zero, and their variance is part of the interval).
+        kind: response for the expected response, by the inverse link and with structural zeros, or link for the linear
+            predictor. At population level this is the response of a group whose effects are zero, not the average over
+            groups.
+        interval: confidence: interval for the expected response, from the joint error of fixed and group effects at the
+            estimated variances. prediction: interval for one new response, with the weight or number of trials that its
+            row has in the column of ``weights=`` or in ``cbind`` (else weight 1, one trial). It also includes the
+            residual, and the variance between groups of each effect that is left out or was not fitted; its estimate is
+            then the mean over groups. For a sampler, intervals are quantiles of the draws.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        seed: Seed of the draws from which prediction intervals of generalised models are computed.
 
     Returns:
-        One value per row; with an interval a ``.table`` with columns estimate, std_error, lower, upper, under the
-        index of the rows. NaN where a predictor is missing.
+        Predictions, shape (n,), in the units of the response or the linear predictor; with intervals, ``.table`` with
+        columns estimate, std_error, lower, upper and the index of the rows. NaN if a predictor is missing.
 
     Raises:
-        DataError: For absent columns or unknown levels.
-        OptionError: For a wrong argument.
+        DataError: If columns are absent or levels are unknown.
+        OptionError: If an argument is wrong.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.predict({"Days": 3, "Subject": "308"}).round(2)
+        array([323.59])
+        >>> fit.predict({"Days": [0, 9]}, level="population", interval="confidence")
+        estimate  std_error     lower     upper
+        251.4051     9.7467  231.2332  271.5770
+        345.6107     9.7467  325.4388  365.7826
+        95% confidence intervals of the mean, without group effects
     """
     chosen = included(fit, level)
     if new_levels not in NEW:
@@ -106,7 +117,7 @@ def predict(
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
         return eta if kind == "link" else mean(fit.family, fit.rows, eta)
     zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
-    found = predict_rows(
+    prediction = predict_rows(
         fit.model.encoding,
         fit.fixed.estimate,
         fit.random,
@@ -116,12 +127,12 @@ def predict(
         zero=zero,
         aliased=fit.model.aliased,
     )
-    return found.eta if kind == "link" else mean_of(fit.family, found.eta) * found.share
+    return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
-    """What the intervals are of."""
+    """The kind of the intervals, and the quantity that they are for, in words."""
     centre = "a new response" if interval == "prediction" else "the linear predictor" if kind == "link" else "the mean"
     groups = {"group": "with the group effects", "population": "without group effects"}
-    told = groups[level] if isinstance(level, str) else f"with the effects of {listing(level) or 'no group'}"
-    return f"{100 * ci_level:g}% {interval} intervals of {centre}, {told}"
+    which = groups[level] if isinstance(level, str) else f"with the effects of {listing(level) or 'no group'}"
+    return f"{100 * ci_level:g}% {interval} intervals of {centre}, {which}"

@@ -1,4 +1,4 @@
-"""What a model with priors says before it sees the response."""
+"""Draws from the prior of a model, and the graph of the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.fitted.model import FittedModel, generative_model_of
+from unimix.design.estimates import Generative
+from unimix.errors import UnimixError
+from unimix.fitted.model import FittedModel
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -19,16 +21,51 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
         n: Number of draws.
         seed: Seed of the random numbers.
 
+    Returns:
+        One draw of all responses per row, in the units of the response.
+
     Raises:
         UnimixError: If the engine has no prior, or the result was loaded.
+
+    Example:
+        >>> import unimix as um
+        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
+        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> fit.prior_predictive(100, seed=1).shape
+        (100, 180)
     """
-    return generative_model_of(fit).prior_predictive(n, seed)
+    return _generative_model(fit).prior_predictive(n, seed)
 
 
 def model_graph(fit: FittedModel) -> Any:
-    """The model's graph as a ``graphviz.Digraph``.
+    """The graph of the Bayesian model, with its priors, as a ``graphviz.Digraph``.
+
+    Raises:
+        UnimixError: If the engine has no such model, or the result was loaded.
+
+    Example:
+        >>> import unimix as um
+        >>> options = {"draws": 100, "tune": 200, "chains": 2}
+        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
+        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> type(fit.model_graph()).__name__
+        'Digraph'
+    """
+    return _generative_model(fit).graph()
+
+
+def _generative_model(fit: FittedModel) -> Generative:
+    """The engine's generative model, from which responses can be drawn.
 
     Raises:
         UnimixError: If the engine has no such model, or the result was loaded.
     """
-    return generative_model_of(fit).graph()
+    if fit._unsaved.generative is None:
+        why = (
+            "the result was loaded, which keeps no model"
+            if fit.status.n_draws
+            else f"{fit.engine.backend} has no prior; use backend='pymc'"
+        )
+        raise UnimixError(f"There is no model to draw from: {why}.")
+    return fit._unsaved.generative

@@ -20,11 +20,11 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Shapes (n,).
+    """Predictions of n rows.
 
     Attributes:
-        eta: Linear predictor.
-        share: Probability of no structural zero; 1 without zero inflation.
+        eta: Linear predictor, shape (n,).
+        share: Probability that a row is not a structural zero, shape (n,); 1 without zero inflation.
     """
 
     eta: FloatArray
@@ -42,23 +42,23 @@ def predict_rows(
     zero: FloatArray | None = None,
     aliased: Sequence[str] = (),
 ) -> Prediction:
-    """Evaluate the linear predictor: X beta + offset, and + Z b at group level.
+    """Evaluate the linear predictor of new rows, X beta + Z b + offset, with the group effects b that are chosen.
 
     Args:
         encoding: Encoding of the fitted design.
         beta: Fixed effects, shape (p,).
-        random: Blocks with their levels and modes.
+        random: Blocks of random effects with their levels and modes.
         data: New rows.
-        chosen: Which blocks' effects are added.
-        new_levels: error, population or sample.
+        chosen: For each block, whether its effects are added.
+        new_levels: Treatment of levels that were not fitted: error, population or sample.
         zero: Coefficients of the zero inflation, shape (k,), or None.
         aliased: Names of the columns that were left out.
 
     Returns:
-        NaN where a value is missing.
+        The predictions; NaN if a value is missing.
 
     Raises:
-        DataError: For a level that was not fitted, with ``new_levels="error"``.
+        DataError: If a level was not fitted and ``new_levels`` is "error".
     """
     rows = encoding.transform(data, with_groups=any(chosen))
     rows.check_estimable(aliased)
@@ -75,14 +75,14 @@ def predict_rows(
             modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
             values = values + np.einsum("nq,nq->n", z, modes[codes])
     if strange:
-        told = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
         raise DataError(
-            f"The new data have levels that were not fitted ({told}). Their effects are unknown: "
+            f"The new data have levels that were not fitted ({unknown}). Their effects are unknown: "
             "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
         )
-    found = np.full(len(rows.complete), np.nan)
-    found[rows.complete] = values
+    eta = np.full(len(rows.complete), np.nan)
+    eta[rows.complete] = values
     share = np.ones(len(rows.complete))
     if zero is not None and rows.zero is not None:
         share[rows.complete] = expit(-(rows.zero @ zero))
-    return Prediction(found, share)
+    return Prediction(eta, share)

@@ -21,14 +21,14 @@ EFFECTS = ("new", "kept")
 
 
 def simulator_of(fit: FittedModel, effects: str = "new") -> Simulator:
-    """A result's model with its estimates.
+    """A simulator of responses from a result's model at its estimates.
 
     Args:
         fit: The result.
-        effects: new group effects in every response, or those of the fit.
+        effects: Group effects of each response: new draws, or kept from the fit.
 
     Raises:
-        OptionError: For other effects.
+        OptionError: If ``effects`` is unknown.
         UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
     """
     if effects not in EFFECTS:
@@ -38,7 +38,7 @@ def simulator_of(fit: FittedModel, effects: str = "new") -> Simulator:
     design = fit.design()
     if design.weights is not None and not design.family.is_linear:
         raise UnsupportedModelError(
-            "A row of weight w stands for w responses with equal values here, which no simulation gives. Repeat the "
+            "A row of weight w stands for w responses with the same value here, which cannot be simulated. Repeat the "
             "rows instead of weighting them."
         )
     zero = fit.rows.zero_probability
@@ -59,21 +59,30 @@ def simulate(
     seed: int | None = None,
     effects: Literal["new", "kept"] = "new",
 ) -> FloatArray:
-    """Responses of the rows used at the estimates, shape (n, n_obs); of a binomial family proportions.
+    """Simulate responses of the rows used at the estimates, shape (n, n_obs).
 
     Args:
-        n: Number of responses.
+        n: Number of simulated responses of each row.
         seed: Seed of the random numbers.
-        effects: new group effects in each (lme4's ``simulate``), or kept: those of the fit. A posterior gives every
-            response a draw of all parameters.
+        effects: Group effects of each simulation: new draws (as lme4's ``simulate``), or kept from the fit. For a
+            posterior, each simulation uses one draw of all parameters.
+
+    Returns:
+        One simulation of all responses per row, in the units of the response; proportions for a binomial family.
 
     Raises:
-        OptionError: For a number below 1.
+        OptionError: If ``n`` is not a whole number of at least 1, or ``effects`` is unknown.
         UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.simulate(100, seed=1).shape
+        (100, 180)
     """
     check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: a whole number of responses, 1 at least.")
+        raise OptionError(f"n={n!r}: give a whole number of responses, at least 1.")
     own = simulator_of(fit, effects)
     rng = np.random.default_rng(seed)
     if fit.fixed.interval != "credible":

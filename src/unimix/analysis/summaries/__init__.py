@@ -1,1 +1,1 @@
-"""Variance components, R2, effect sizes and reports."""
+"""Summaries of a fit: fitted rows, variance components, R2, effect sizes, pooling and reports."""

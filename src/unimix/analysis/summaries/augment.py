@@ -28,11 +28,13 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def augment_rows(fit: FittedModel, *, full: bool = False) -> pd.DataFrame:
-    """The rows used: response, ``.fitted``, ``.resid``, ``.fixed``; indexed as the data were, or by position.
+    """The rows used, with columns response, ``.fitted``, ``.resid``, ``.fixed``.
+
+    The index is that of the data, or the position of the rows.
 
     Args:
         fit: The result.
-        full: Add the columns of :func:`influence_columns`.
+        full: Whether to add the columns of :func:`influence_columns`.
     """
     rows = fit.rows
     columns = {
@@ -48,7 +50,7 @@ def augment_rows(fit: FittedModel, *, full: bool = False) -> pd.DataFrame:
 
 
 def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
-    """What broom adds to the rows beside fitted values and residuals, shapes (n,).
+    """Columns that broom adds to fitted values and residuals, shapes (n,).
 
     Args:
         fit: The result.
@@ -59,8 +61,8 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
         residuals, also ``.hat``, ``.std.resid`` and ``.cooksd``.
 
     Raises:
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
-        DataError: If the data are needed and absent.
+        UnsupportedModelError: If the model has zero inflation or a dispersion formula.
+        DataError: If the data are needed and the result does not hold them.
     """
     if fit.parts:
         raise UnsupportedModelError(
@@ -70,7 +72,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     design, rows = fit.design(), fit.rows
     weights = rows.trials if rows.trials is not None else rows.weights
     pearson = fit.residuals("pearson")
-    found = {
+    columns = {
         ".eta": np.array(rows.linear_predictor),
         ".mu": np.array(fit.fitted),
         ".offset": np.zeros(design.n) if design.offset is None else np.array(design.offset),
@@ -80,7 +82,7 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     family = fit.family
     deviance = unit_deviance(family, fit.dispersion_parameters, rows.observed, fit.fitted)
     if (fit.random and not family.is_linear) or deviance is None:
-        return found
+        return columns
     at = conditional_at(fit, design)
     if not family.is_linear:
         expected = row_log_likelihood(design, fit.dispersion_parameters, rows.linear_predictor).expected
@@ -93,10 +95,10 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
         dispersion = float(np.sum(pearson**2) / left) if left > 0 else np.nan
     else:
         dispersion = 1.0
-    found[".hat"] = hat
-    found[".std.resid"] = standardized(fit.residuals("deviance"), hat, dispersion)
-    found[".cooksd"] = cooks_distance(pearson, hat, dispersion, design.p)
-    return found
+    columns[".hat"] = hat
+    columns[".std.resid"] = standardized(fit.residuals("deviance"), hat, dispersion)
+    columns[".cooksd"] = cooks_distance(pearson, hat, dispersion, design.p)
+    return columns
 
 
 def augment_data(
@@ -106,26 +108,26 @@ def augment_data(
 
     Args:
         fit: The result.
-        data: The rows that were fitted, where NaN stands in the dropped ones, or new rows.
-        new_levels: As for ``predict``.
-        full: Add the columns of :func:`influence_columns`; not for new rows.
+        data: The data that were fitted, in which dropped rows get NaN, or new rows.
+        new_levels: Treatment of levels that were not fitted: error or population.
+        full: Whether to add the columns of :func:`influence_columns`; not for new rows.
 
     Raises:
-        OptionError: For new rows with ``full``.
+        OptionError: If ``full`` is asked of new rows.
     """
     data = one_row(data)
     table = to_pandas(data)
     observed = fit.model.encoding.response(data)
     if _is_fitted_to(fit, table, observed):
-        found = augment_rows(with_data(fit, data) if full and not has_design(fit) else fit, full=full)
-        for column in found.columns[1:]:
+        rows = augment_rows(with_data(fit, data) if full and not has_design(fit) else fit, full=full)
+        for column in rows.columns[1:]:
             values = np.full(len(table), np.nan)
-            values[_places(fit)] = found[column]
+            values[_places(fit)] = rows[column]
             table[column] = values
         return table
     if full:
         raise OptionError(
-            "full=True adds weights, leverages and Cook's distances of the rows that were fitted, and these are other "
+            "full=True adds weights, leverages and Cook's distances of the rows that were fitted, and these are new "
             "rows. Type fit.augment(data) without it."
         )
     fitted = predict(fit, data, new_levels=new_levels)
@@ -148,7 +150,7 @@ def _is_fitted_to(fit: FittedModel, table: pd.DataFrame, observed: FloatArray | 
         return False
     try:
         again = predict(fit, table.iloc[places])
-    except DataError:  # of an offset that is not among the columns, or of other levels
+    except DataError:  # the data lack a column of the offset, or have other levels
         return False
     return bool(np.allclose(again, fit.fitted, rtol=1e-7, atol=1e-7 * float(np.ptp(fit.rows.observed))))
 
@@ -163,21 +165,33 @@ def augment(
     """Rows with broom's columns ``.fitted``, ``.resid`` (observed minus fitted) and ``.fixed`` (population level).
 
     Args:
-        newdata: The data that were fitted, or new rows. None gives the rows used with the response alone.
-        new_levels: As for :meth:`predict`, for new rows.
-        full: Add ``.eta``, ``.mu``, ``.offset``, ``.weights`` (or trials) and ``.wtres`` (Pearson residuals) of the
-            rows that were fitted, and ``.hat``, ``.std.resid`` and ``.cooksd`` of linear models and of generalised
-            ones without group effects. It costs about what a prediction with intervals does.
+        newdata: The data that were fitted, or new rows. None gives the rows used, with the response as the only other
+            column.
+        new_levels: Treatment of levels of new rows that were not fitted: error, or population (their effects are zero).
+        full: Whether to add, for the rows that were fitted, ``.eta``, ``.mu``, ``.offset``, ``.weights`` (or trials)
+            and ``.wtres`` (Pearson residuals), and for linear models and generalised ones without group effects also
+            ``.hat``, ``.std.resid`` and ``.cooksd``. The cost is about that of a prediction with intervals.
 
     Returns:
-        Without data, one row per row used, under the labels that the pandas frame gave them (else their positions).
-        With data, a pandas copy of them with the three columns: NaN for rows that the fit dropped; for new rows
-        predictions, and ``.resid`` where the response is known.
+        Without data, one row per row used, with the index of the pandas frame that was fitted (else row positions).
+        With data, a pandas copy of them with the three columns: NaN for rows that the fit dropped; for new rows,
+        predictions, and ``.resid`` if the response is known.
 
     Raises:
-        DataError: For absent columns or unknown levels of new rows; for ``full`` of a loaded result without data.
-        OptionError: For ``full`` with new rows.
-        UnsupportedModelError: For ``full`` with zero inflation or a formula of the dispersion.
+        DataError: If new rows lack columns or have unknown levels, or ``full`` is asked of a loaded result without
+            data.
+        OptionError: If ``full`` is asked of new rows.
+        UnsupportedModelError: If ``full`` is asked of a model with zero inflation or a dispersion formula.
+
+    Example:
+        >>> import unimix as um
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> fit.augment(sleep).round(2).head(3)
+           Reaction  Days Subject  .fitted  .resid  .fixed
+        0    249.56     0     308   292.19  -42.63  251.41
+        1    258.70     1     308   302.66  -43.95  261.87
+        2    250.80     2     308   313.12  -62.32  272.34
     """
     if newdata is None:
         return augment_rows(fit, full=full)

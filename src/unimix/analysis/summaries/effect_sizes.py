@@ -35,10 +35,10 @@ class EffectSizes(TableResult):
     """Effect sizes of one kind.
 
     Attributes:
-        kind: standardized, pseudo, partial or d.
-        table: Index term; columns estimate, lower, upper and what they are made of.
-        notes: What the numbers are.
-        ci_level: Probability of the intervals.
+        kind: Kind of effect size: standardized, pseudo, partial or d.
+        table: Index term or contrast; columns estimate, lower, upper, and the quantities that they are computed from.
+        notes: Definition of the effect sizes.
+        ci_level: Probability of the intervals, between 0 and 1.
     """
 
     kind: str
@@ -54,33 +54,54 @@ def effect_sizes(
     fit: FittedModel,
     kind: Literal["standardized", "pseudo", "partial", "d"] = "standardized",
     *,
-    type: Literal["III", "II"] = "III",  # noqa: A002  as of anova
+    type: Literal["III", "II"] = "III",  # noqa: A002  the name in anova
     ci_level: float | None = None,
 ) -> EffectSizes:
     """Effect sizes of coefficients, of terms, or of two-level factors.
 
     Args:
-        kind: standardized: coefficients times the standard deviation of their column, over that of the response
-            (of generalised models not over it), as ``effectsize::standardize_parameters(method="basic")`` of R.
-            pseudo: of a linear model with one grouping factor, in standard deviations within its levels, or between
-            them for columns that are constant there (Hoffman 2015, Longitudinal Analysis, p. 342), as
-            ``method="pseudo"``.
-            partial: partial eta, omega and epsilon squared of every term from the F tests of :meth:`anova`, with
-            intervals from the noncentral F distribution, as ``effectsize::F_to_eta2``. d: the difference of the
-            marginal means of every two-level factor over the root of all variances but the fixed effects'
-            (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen. 143:2020-2045); of logistic models log odds ratios
-            times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol. Bull. 117:167-178).
-        type: Type of the F tests of ``kind="partial"``.
-        ci_level: Probability of the intervals (that of the fit, if left out); quantiles of a posterior's draws.
+        kind: Kind of effect size.
+            standardized: coefficients times the standard deviation of their column, divided by that of the response
+            (generalised models: not divided), as ``effectsize::standardize_parameters(method="basic")`` of R.
+            pseudo: for a linear model with one grouping factor, coefficients in standard deviations within its levels,
+            or between them for columns that are constant within levels (Hoffman 2015, Longitudinal Analysis, p. 342),
+            as ``method="pseudo"`` of the same function.
+            partial: partial eta, omega and epsilon squared of each term from the F tests of :meth:`anova`, with
+            intervals from the noncentral F distribution, as ``effectsize::F_to_eta2``.
+            d: the difference between the marginal means of each two-level factor divided by the square root of the sum
+            of all variances except that of the fixed effects (Westfall, Kenny & Judd 2014, J. Exp. Psychol. Gen.
+            143:2020-2045); for logistic models, log odds ratios times sqrt(3) / pi (Hasselblad & Hedges 1995, Psychol.
+            Bull. 117:167-178).
+        type: Type of the F tests for ``kind="partial"``: III or II.
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit. Intervals of a posterior
+            are quantiles of its draws.
 
     Returns:
-        ``.table`` with columns estimate, lower, upper (partial: eta2, omega2, epsilon2 with their ends).
+        ``.table`` with columns estimate, lower, upper (partial: eta2, omega2, epsilon2, each with its interval).
 
     Raises:
-        OptionError: For another kind.
-        UnsupportedModelError: Where the kind has no meaning for the family.
-        DataError: Without an intercept (standardized, partial), or without a two-level factor (d); ``C(x)`` is one.
-        UnimixError: For the F tests of a posterior.
+        OptionError: If the kind is unknown.
+        UnsupportedModelError: If the kind has no meaning for the family.
+        DataError: If the model has no intercept (standardized, partial) or no two-level factor (d); ``C(x)`` makes x a
+            factor.
+        UnimixError: If F tests are asked of a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.effect_sizes()
+        term               estimate    lower    upper    sd_x    sd_y
+        Sex[T.Female]        0.1740  -0.3399   0.6879  0.4936  2.9286
+        age                  0.6017   0.4834   0.7200  2.2465  2.9286
+        Sex[T.Female]:age   -0.5846  -1.0481  -0.1211  5.6162  2.9286
+        Coefficients times the standard deviation of the column, over that of the response.
+        95% intervals.
+        >>> fit.effect_sizes("d")
+        contrast            estimate    lower    upper  difference
+        Sex: Female - Male   -1.0158  -1.7021  -0.3295     -2.3210
+        Differences over the root of all variances but the fixed effects' (Westfall, Kenny & Judd 2014).
+        The variances are taken as known.
+        95% intervals.
     """
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
@@ -89,11 +110,11 @@ def effect_sizes(
     if kind == "d":
         return EffectSizes(kind, *_differences(fit, ci_level), ci_level)
     if list(fit.fixed.terms) == ["Intercept"] or not fit.fixed.terms:
-        raise DataError(f"{fit.model.reading} has no predictors, and hence no effects to size.")
+        raise DataError(f"{fit.model.reading} has no predictors, and hence no effects to measure.")
     if "Intercept" not in fit.fixed.terms:
         raise DataError(
-            f"kind={kind!r} is about deviations from means, for which the model needs an intercept: leave '0 +' or "
-            "'- 1' out, or take kind='d'."
+            f"kind={kind!r} measures deviations from means, for which the model needs an intercept: leave '0 +' or "
+            "'- 1' out, or choose kind='d'."
         )
     if kind == "partial":
         return EffectSizes(kind, *_partial(fit, type, ci_level), ci_level)
@@ -106,8 +127,8 @@ def _standardized(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tupl
     real = fit.family.response == "real" and fit.family.link == "identity"
     sd_x = weighted_sd(design.x, weights)
     sd_y = float(weighted_sd(fit.rows.observed, weights)) if real else 1.0
-    told = "times the standard deviation of the column" + (", over that of the response" if real else "")
-    note = f"Coefficients {told}."
+    unit = "times the standard deviation of the column" + (", over that of the response" if real else "")
+    note = f"Coefficients {unit}."
     if not real:
         note += " The response is on the scale of the link and is not standardized."
     return _scaled(fit, ci_level, sd_x, np.full(design.p, sd_y)), (note,)
@@ -117,9 +138,9 @@ def _pseudo(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str,
     """Hoffman (2015), Longitudinal Analysis, p. 342."""
     if not fit.family.is_linear or fit.parts or len(fit.n_groups) != 1:
         raise UnsupportedModelError(
-            "kind='pseudo' sets effects between and within the levels of one grouping factor of a linear mixed model "
-            f"apart; this model has {listing(fit.n_groups) or 'none'} as grouping factor and the {fit.family.name} "
-            "family. kind='standardized' is for all."
+            "kind='pseudo' separates effects between and within the levels of one grouping factor of a linear mixed "
+            f"model; this model has {listing(fit.n_groups) or 'none'} as grouping factor and the {fit.family.name} "
+            "family. kind='standardized' is for all models."
         )
     design = fit.design()
     block = design.blocks[0]
@@ -133,8 +154,8 @@ def _pseudo(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str,
     others = ~within & (np.array(fit.fixed.terms) != "Intercept")
     if others.any() and between_y < 1e-6 * within_y:
         raise UnsupportedModelError(
-            f"Without predictors the levels of {block.group} do not differ (their SD is zero), so that an effect "
-            "between them cannot be measured in it. kind='standardized' has no such trouble."
+            f"Without predictors the levels of {block.group} do not differ (their SD is zero), so that effects between "
+            "levels cannot be expressed in this SD. Use kind='standardized'."
         )
     table = _scaled(fit, ci_level, sd_x, np.where(within, within_y, between_y))
     table.insert(
@@ -163,17 +184,17 @@ def _scaled(fit: FittedModel, ci_level: float, sd_x: FloatArray, sd_y: FloatArra
 
 def _partial(fit: FittedModel, test: Literal["III", "II"], ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if fit.fixed.interval == "credible":
-        raise UnimixError("A posterior has no F tests: kind='standardized' and fit.r2() are of its draws.")
+        raise UnimixError("A posterior has no F tests: kind='standardized' and fit.r2() use its draws.")
     tests = anova(fit, test).table
     if "F" not in tests:
         raise UnsupportedModelError(
-            "Partial eta squared is made of F tests, which a generalised model (or df_method='normal') does not have: "
-            "kind='standardized' or kind='d'."
+            "Partial eta squared is computed from F tests, which a generalised model (or df_method='normal') does not "
+            "have: choose kind='standardized' or kind='d'."
         )
     f, df, df_error = (tests[c].to_numpy(dtype=np.float64) for c in ("F", "num_df", "den_df"))
     columns: dict[str, FloatArray] = {}
     for name, values in partial_shares(f, df, df_error).items():
-        # An interval of each estimate's own F, as effectsize has it.
+        # Each estimate has the interval of its own F, as in effectsize.
         own = values / df / ((1 - values) / df_error)
         ends = np.array([noncentral_interval(*row, ci_level) for row in zip(own, df, df_error, strict=True)]).reshape(
             -1, 2
@@ -200,14 +221,14 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
     names = [n for n, levels in factors.items() if len(levels) == 2]
     if not names:
         raise DataError(
-            "A standardized difference is of a factor with two levels, and the fixed part has none: "
-            "fit.emmeans(...).contrasts() compares levels, kind='standardized' is for numbers; C(x) in the formula "
-            "makes numbers levels."
+            "A standardized difference needs a factor with two levels, and the fixed part has none: "
+            "fit.emmeans(...).contrasts() compares other levels, kind='standardized' is for numeric predictors; C(x) "
+            "in the formula makes x a factor."
         )
     divisor = np.asarray(1.0)
     if real:
-        found = variances(fit, "A standardized difference")
-        divisor = np.sqrt(found.all_random + found.residual)
+        parts = variances(fit, "A standardized difference")
+        divisor = np.sqrt(parts.all_random + parts.residual)
     elif family.link == "logit":
         divisor = np.asarray(1 / LOGISTIC)
     inference, rows = fixed_inference(fit), {}
@@ -229,7 +250,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
             row["difference"] = made["estimate"]
         rows[f"{name}: {high} - {low}"] = row
     told = (
-        "Differences over the root of all variances but the fixed effects' (Westfall, Kenny & Judd 2014)."
+        "Differences in units of the SD of all random variation (Westfall, Kenny & Judd 2014)."
         if real
         else "Log odds ratios times sqrt(3) / pi (Hasselblad & Hedges 1995), given the group effects."
         if family.link == "logit"

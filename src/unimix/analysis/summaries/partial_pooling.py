@@ -26,13 +26,13 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LevelPart:
-    """A block whose effects are part of a level's line.
+    """A block whose effects are part of a level's coefficients.
 
     Attributes:
-        block: Its index in the design.
-        map: From its effects to the columns, shape (k, q).
-        codes: Which of its levels each level belongs to, shape (L,).
-        own: Whether it is a block of the factor itself, and not of one that the factor is nested in.
+        block: Index of the block in the design.
+        map: Matrix from the block's effects to the model's columns, shape (k, q).
+        codes: Level of the block that each level of the factor belongs to, shape (L,).
+        own: Whether the block belongs to the factor itself, not to one that the factor is nested in.
     """
 
     block: int
@@ -43,23 +43,24 @@ class LevelPart:
 
 @dataclass(frozen=True)
 class LevelEstimates:
-    """What three kinds of pooling say about each level of a grouping factor; L levels, k coefficients.
+    """Coefficients of each level of a grouping factor under three kinds of pooling; L levels, k coefficients.
 
     Attributes:
-        group: The grouping factor.
-        levels: Its levels.
-        columns: The columns of the model.
+        group: Name of the grouping factor.
+        levels: Levels of the factor.
+        columns: Columns of the model.
         codes: Level of each row, shape (n,).
-        parts: What belongs to a level's line: the factor's own blocks, and those of factors that it is nested in.
-        no: A regression per level.
-        complete: One regression for all rows, in each level's own columns, shape (L, k).
-        complete_beta: Its coefficients, shape (p,).
-        centre: Fixed effects of the mixed model (and the effects of the factors that a level is nested in), likewise,
-            shape (L, k).
-        partial: Fixed plus group effects, likewise, shape (L, k).
-        partial_sd: Their standard errors (posterior SDs), shape (L, k).
-        reliability: Shape (L, k), at the estimated (posterior mean) covariances; 0 where a coefficient does not vary
-            between levels.
+        parts: Blocks that a level's coefficients consist of: the factor's own, and those of factors that it is nested
+            in.
+        no: Regressions of the levels, one each (no pooling).
+        complete: Coefficients of one regression for all rows, in each level's own columns, shape (L, k).
+        complete_beta: Coefficients of that regression, shape (p,).
+        centre: Fixed effects of the mixed model (plus the effects of factors that a level is nested in), in each
+            level's own columns, shape (L, k).
+        partial: Fixed plus group effects, in each level's own columns, shape (L, k).
+        partial_sd: Standard errors (posterior SDs) of ``partial``, shape (L, k).
+        reliability: Reliability 1 - Var(b | y) / Var(b) of the effects at the estimated (posterior mean) covariances,
+            shape (L, k); 0 if a coefficient does not vary between levels.
     """
 
     group: str
@@ -77,12 +78,12 @@ class LevelEstimates:
 
     @property
     def too_small(self) -> dict[Any, str]:
-        """Levels without a regression of their own, and why."""
+        """Levels that are too small for a regression of their own, with the reasons."""
         return {self.levels[i]: told for i, told in self.no.why.items()}
 
     @property
     def varying(self) -> tuple[int, ...]:
-        """Columns whose partially pooled coefficients differ between levels by more than the fixed part makes them."""
+        """Indices of columns whose coefficients vary between levels because of group effects."""
         spread = np.abs(self.partial - self.centre).max(axis=0)
         size = np.abs(self.partial).max(axis=0)
         return tuple(int(j) for j in np.flatnonzero(self.no.own.any(axis=0) & (spread > 1e-9 * size)))
@@ -90,11 +91,12 @@ class LevelEstimates:
     def table(self) -> pd.DataFrame:
         """One row per level and coefficient.
 
-        Index level, term; columns n (rows of the level), complete, no_pooling with its std_error, centre (the fixed
-        effects of the mixed model), partial with its partial_sd (its standard error; posterior SD of a sampler), moved
-        (partial minus no_pooling), shrinkage (the share of the way from no_pooling to the centre; beyond 0 .. 1 where
-        correlated effects pull each other), reliability (share of the variance of the level's effect that its rows
-        explain, 1 - Var(b | y) / Var(b); Raudenbush & Bryk 2002, Hierarchical Linear Models, chapter 3).
+        Index level, term; columns n (rows of the level), complete, no_pooling and its std_error, centre (the fixed
+        effects of the mixed model), partial and partial_sd (its standard error, or posterior SD of a sampler), moved
+        (partial minus no_pooling), shrinkage (proportion of the distance from no_pooling to centre; it can lie outside
+        0 .. 1 if correlated effects influence each other), reliability (proportion of the variance of the level's
+        effect that its rows explain, 1 - Var(b | y) / Var(b); Raudenbush & Bryk 2002, Hierarchical Linear Models,
+        chapter 3).
         """
         at, names = self.no.own, np.array(self.columns.names, dtype=object)
         rows, which = np.nonzero(at)
@@ -149,11 +151,11 @@ class LevelEstimates:
 
 
 def the_group(fit: FittedModel, group: str | None) -> str:
-    """The grouping factor that is meant.
+    """Name of the grouping factor given by the user, or of the only one.
 
     Raises:
-        DataError: If there is none of that name, or none at all.
-        OptionError: If it must be named.
+        DataError: If the model has no grouping factor, or none of that name.
+        OptionError: If the model has several factors and none is named.
     """
     known = list(dict.fromkeys(b.group for b in fit.random))
     if not known:
@@ -175,35 +177,35 @@ def the_group(fit: FittedModel, group: str | None) -> str:
 
 
 def refuse_parts(fit: FittedModel) -> None:
-    """Refuse models of more than the mean.
+    """Refuse models with zero inflation or a dispersion formula.
 
     Raises:
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        UnsupportedModelError: If the model has one of them.
     """
     if fit.parts:
         beside = listing(
             {"zero": "zero inflation", "dispersion": "a model of the dispersion"}[name] for name in fit.parts
         )
         raise UnsupportedModelError(
-            f"Pooling looks at the coefficients of the mean alone, and this model has {beside}. Leave ziformula= and "
+            f"Pooling compares coefficients of the mean only, and this model has {beside}. Leave ziformula= and "
             "dispformula= out."
         )
 
 
 def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimates:
-    """Set complete, no and partial pooling side by side.
+    """Estimates of each level under complete, no and partial pooling.
 
     Complete and no pooling are regressions of the same response on the same columns, by least squares (maximum
-    likelihood for generalised models), whatever engine fitted the mixed model.
+    likelihood for generalised models), whichever engine fitted the mixed model.
 
     Args:
         fit: A mixed model.
-        group: Its grouping factor; may be left out where there is one.
+        group: Name of the grouping factor; optional if the model has only one.
 
     Raises:
-        DataError: For an unknown factor.
-        OptionError: If a factor must be named.
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        DataError: If the factor is unknown.
+        OptionError: If the model has several factors and none is named.
+        UnsupportedModelError: If the model has zero inflation or a dispersion formula.
     """
     group = the_group(fit, group)
     refuse_parts(fit)
@@ -214,7 +216,7 @@ def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimate
     mine = [k for k, b in enumerate(design.blocks) if b.group == group or outer[k]]
     columns = all_columns(design, [design.blocks[k] for k in mine])
     rows = np.zeros(levels, dtype=np.int64)
-    rows[first.codes] = np.arange(design.n)  # a row of each level
+    rows[first.codes] = np.arange(design.n)  # the position of one row of each level
     parts = tuple(
         LevelPart(k, m, design.blocks[k].codes[rows], not outer[k]) for k, m in zip(mine, columns.maps, strict=True)
     )
@@ -250,7 +252,7 @@ def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimate
 
 
 def complete_regression(design: Design) -> tuple[FloatArray, FloatArray]:
-    """Coefficients (p,) of one regression for all rows, and their covariance (p, p)."""
+    """Coefficients (p,) of one regression for all rows, and their covariance matrix (p, p)."""
     everywhere = np.zeros(design.n, dtype=np.int64)
     one = regressions(design, all_columns(design, []), everywhere, 1)
     return one.estimate[0], one.covariance[0]
@@ -263,12 +265,12 @@ def _error_sd(at: Conditional, design: Design, parts: Sequence[LevelPart], turne
     z, codes = _elsewhere(design, len(weights))
     for part in parts:
         z[part.block], codes[part.block] = weights @ part.map, part.codes[level]
-    found = predictor_variance(at, weights[:, : design.p], z, codes)
-    return np.sqrt(np.maximum(found, 0.0)).reshape(levels, k)
+    variance = predictor_variance(at, weights[:, : design.p], z, codes)
+    return np.sqrt(np.maximum(variance, 0.0)).reshape(levels, k)
 
 
 def _elsewhere(design: Design, n: int) -> tuple[list[FloatArray], list[npt.NDArray[np.int64]]]:
-    """Rows without group effects: zero columns and any levels; blocks of one factor have the same ones."""
+    """Columns of zeros and arbitrary level codes for n rows without group effects, per block."""
     return [np.zeros((n, b.q)) for b in design.blocks], [np.zeros(n, dtype=np.int64) for _ in design.blocks]
 
 
@@ -284,10 +286,10 @@ def level_draws(draws: Draws, parts: Sequence[LevelPart], turned: FloatArray) ->
 
 
 def _reliability(fit: FittedModel, design: Design, parts: Sequence[LevelPart], k: int, levels: int) -> FloatArray:
-    """1 - Var(b | y, beta) / Var(b) per level and column, 0 where there is no variance, shape (L, k)."""
+    """Reliability 1 - Var(b | y, beta) / Var(b) per level and column, 0 if the variance is zero, shape (L, k)."""
     known = replace(conditional_at(fit, design), beta_cov=np.zeros((design.p, design.p)))
     own = [part for part in parts if part.own]
-    found = np.zeros((levels, k))
+    reliability = np.zeros((levels, k))
     for j in range(k):
         spread = sum(float(p.map[j] @ np.asarray(fit.random[p.block].covariance) @ p.map[j]) for p in own)
         if spread <= 0:
@@ -299,15 +301,15 @@ def _reliability(fit: FittedModel, design: Design, parts: Sequence[LevelPart], k
             if b.group == design.blocks[own[0].block].group:
                 codes[block] = np.arange(levels)
         left = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
-        found[:, j] = 1.0 - left / spread
-    return found
+        reliability[:, j] = 1.0 - left / spread
+    return reliability
 
 
 def icc(fit: FittedModel) -> dict[str, float]:
-    """Intraclass correlation per grouping factor: its share in the variance that fixed effects leave.
+    """Intraclass correlation per grouping factor: its share of the variance that the fixed effects leave.
 
-    Random slopes count with their average over rows, as :func:`.block_variance` computes it. NaN for families whose
-    residual variance on the scale of the link has no simple form.
+    The variance of random slopes is averaged over rows, as in :func:`.block_variance`. NaN for families whose residual
+    variance on the link scale has no simple form.
     """
     design = fit.design()
     residual = row_variance(fit.family, fit.dispersion_parameters)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 AT_ONCE = 20_000_000
-"""Numbers that are held at once."""
+"""Largest number of array elements held in memory at once."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -40,10 +40,12 @@ class RSquared(TableResult):
     """How much of the variance a model explains.
 
     Attributes:
-        table: Index measure; columns value and, of posterior draws, lower and upper (value is the mean), and method.
-        components: Index component; columns variance (mean of the draws) and share. Fixed effects, every block of group
-            effects, dispersion (observation-level effects), distribution; empty where R2 is not made of variances.
-        notes: What is to be known of them.
+        table: Index measure; columns value and method; for posterior draws, value is their mean, and lower and upper
+            are the ends of its interval.
+        components: Index component; columns variance (mean of the draws) and share. Components are the fixed effects,
+            each block of group effects, dispersion (observation-level effects) and distribution; empty if R2 is not
+            computed from variances.
+        notes: Remarks on the measures.
     """
 
     table: pd.DataFrame
@@ -52,12 +54,12 @@ class RSquared(TableResult):
 
     @property
     def marginal(self) -> float:
-        """Share of the fixed effects, of a mixed model."""
+        """Share of the fixed effects in the variance, for a mixed model."""
         return self._of("marginal")
 
     @property
     def conditional(self) -> float:
-        """Share of fixed and group effects, of a mixed model."""
+        """Share of fixed and group effects in the variance, for a mixed model."""
         return self._of("conditional")
 
     def _of(self, name: str) -> float:
@@ -80,9 +82,9 @@ class IntraclassCorrelation(TableResult):
     """How alike rows of one level are.
 
     Attributes:
-        table: Index ``all groups`` and each grouping factor; columns adjusted (share in the variance that fixed effects
-            leave) and unadjusted (share in all variance), each with lower and upper of posterior draws.
-        notes: What is to be known of them.
+        table: Index ``all groups`` and each grouping factor; columns adjusted (share of the variance that the fixed
+            effects leave) and unadjusted (share of the total variance), each with lower and upper for posterior draws.
+        notes: Remarks on the correlations.
     """
 
     table: pd.DataFrame
@@ -90,17 +92,17 @@ class IntraclassCorrelation(TableResult):
 
     @property
     def adjusted(self) -> float:
-        """Share of all grouping factors in the variance that fixed effects leave."""
+        """Share of all grouping factors in the variance that the fixed effects leave."""
         return float(self.table["adjusted"].iloc[0])
 
     @property
     def unadjusted(self) -> float:
-        """Share of all grouping factors in all variance."""
+        """Share of all grouping factors in the total variance."""
         return float(self.table["unadjusted"].iloc[0])
 
     @property
     def by_group(self) -> dict[str, float]:
-        """The adjusted one of each grouping factor."""
+        """Adjusted intraclass correlation of each grouping factor."""
         return {str(k): float(v) for k, v in self.table["adjusted"].iloc[1:].items()}
 
     def _shown(self) -> pd.DataFrame:
@@ -110,21 +112,40 @@ class IntraclassCorrelation(TableResult):
 def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
     """How much of the variance the model explains.
 
-    Mixed models: marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
-    (2013), Methods Ecol. Evol. 4:133-142, for random slopes as Johnson (2014), 5:944-946, with the components. The
-    variance of a row is sigma^2, or that of its distribution on the scale of the link (Nakagawa, Johnson &
-    Schielzeth 2017, J. R. Soc. Interface 14:20170213); for counts at the mean of the model without predictors,
-    which is fitted for it. Observation-level effects of generalised models count with it.
-    Linear models without groups: R2 and adjusted R2. Generalised ones: Tjur's (2009, Am. Stat. 63:366),
-    Nagelkerke's (1991, Biometrika 78:691), McFadden's (1974) and Cox and Snell's (1989), where they are defined.
-    Posteriors: Bayes R2 of Gelman, Goodrich, Gabry & Vehtari (2019), Am. Stat. 73:307-309, and Nakagawa's, of every
-    draw. In its marginal version what the group effects add to expected responses counts as residual.
+    Mixed models have the marginal (fixed effects) and conditional (fixed and group effects) R2 of Nakagawa & Schielzeth
+    (2013), Methods Ecol. Evol. 4:133-142, with random slopes as in Johnson (2014), 5:944-946. The variance of a row is
+    sigma^2, or that of its distribution on the link scale (Nakagawa, Johnson & Schielzeth 2017, J. R. Soc. Interface
+    14:20170213), for counts at the mean of the model without predictors, which is fitted for this purpose.
+    Observation-level effects of generalised models are added to it.
+
+    Linear models without groups have R2 and adjusted R2; generalised ones have the measures of Tjur (2009, Am. Stat.
+    63:366), Nagelkerke (1991, Biometrika 78:691), McFadden (1974) and Cox & Snell (1989), if they are defined.
+
+    Posteriors have the Bayesian R2 of Gelman, Goodrich, Gabry & Vehtari (2019), Am. Stat. 73:307-309, and Nakagawa's,
+    for each draw. In the marginal version of the former, variation of expected responses due to group effects counts as
+    residual.
+
+    Args:
+        ci_level: Probability of the intervals of a posterior, between 0 and 1; None takes that of the fit.
 
     Returns:
-        ``.marginal``, ``.conditional``, ``.table`` and ``.components``.
+        ``.marginal``, ``.conditional``, ``.table`` and ``.components``; all values are shares between 0 and 1.
 
     Raises:
-        UnsupportedModelError: Where R2 has no accepted definition.
+        UnsupportedModelError: If R2 has no accepted definition for the model.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> r2 = fit.r2()
+        >>> round(r2.marginal, 3), round(r2.conditional, 3)
+        (0.28, 0.704)
+        >>> r2.components.round(3)
+                             variance  share
+        component
+        fixed                 908.953  0.280
+        Intercept | Subject  1378.179  0.424
+        distribution          960.457  0.296
     """
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
@@ -141,14 +162,27 @@ def r2(fit: FittedModel, *, ci_level: float | None = None) -> RSquared:
 def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrelation:
     """Intraclass correlation: the share of the grouping factors in the variance, adjusted for fixed effects or not.
 
-    From the components of :meth:`r2`: R / (R + E) and R / (F + R + E) (Nakagawa & Schielzeth 2013).
+    With the variances F of the fixed effects, R of the grouping factors and E of the residual, which are the components
+    of :meth:`r2`, the adjusted correlation is R / (R + E) and the unadjusted one R / (F + R + E) (Nakagawa & Schielzeth
+    2013, Methods Ecol. Evol. 4:133-142).
+
+    Args:
+        ci_level: Probability of the intervals of a posterior, between 0 and 1; None takes that of the fit.
 
     Returns:
         ``.adjusted``, ``.unadjusted``, ``.by_group`` and ``.table``.
 
     Raises:
-        DataError: Without group effects.
-        UnsupportedModelError: As for :meth:`r2`.
+        DataError: If the model has no group effects.
+        UnsupportedModelError: If the variance of the residual has no accepted definition for the family.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.icc()
+                    adjusted  unadjusted
+        all groups    0.5893      0.4244
+        Subject       0.5893      0.4244
     """
     ci_level = interval_level(fit, ci_level)
     checked_level(ci_level)
@@ -156,23 +190,23 @@ def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrela
         raise DataError(
             f"{fit.model.reading} has no group effects and hence no intraclass correlation: add (1 | g) to the formula."
         )
-    found = variances(fit, "The intraclass correlation")
-    left = found.all_random + found.residual
+    parts = variances(fit, "The intraclass correlation")
+    left = parts.all_random + parts.residual
     rows = {
-        "all groups": {"adjusted": found.all_random / left, "unadjusted": found.all_random / found.total},
-        **{g: {"adjusted": v, "unadjusted": v * left / found.total} for g, v in found.groups.items()},
+        "all groups": {"adjusted": parts.all_random / left, "unadjusted": parts.all_random / parts.total},
+        **{g: {"adjusted": v, "unadjusted": v * left / parts.total} for g, v in parts.groups.items()},
     }
     table = pd.DataFrame(
         {
-            name: {k: v for c, values in row.items() for k, v in _told(c, values, ci_level).items()}
+            name: {k: v for c, values in row.items() for k, v in _summarised(c, values, ci_level).items()}
             for name, row in rows.items()
         }
     ).T
-    return IntraclassCorrelation(table, found.notes)
+    return IntraclassCorrelation(table, parts.notes)
 
 
-def _told(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
-    """A number, or the mean of draws with the ends of its interval."""
+def _summarised(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
+    """A single number, or the mean of draws with the ends of its interval."""
     if not values.ndim:
         return {name: float(values)}
     tail = 0.5 - ci_level / 2
@@ -181,31 +215,33 @@ def _told(name: str, values: FloatArray, ci_level: float) -> dict[str, float]:
     return {name: float(values.mean()), f"{prefix}lower": float(lower), f"{prefix}upper": float(upper)}
 
 
-def _components(found: Variances) -> pd.DataFrame:
-    parts = {"fixed": found.fixed, **dict(zip(found.blocks, found.random, strict=True))}
-    if len(found.random) > 1:
-        parts["random (total)"] = found.all_random
-    if np.any(found.dispersion > 0):
-        parts["dispersion"] = found.dispersion
-    parts["distribution"] = found.distribution
-    rows = {k: {"variance": float(np.mean(v)), "share": float(np.mean(v / found.total))} for k, v in parts.items()}
+def _components(variances: Variances) -> pd.DataFrame:
+    parts = {"fixed": variances.fixed, **dict(zip(variances.blocks, variances.random, strict=True))}
+    if len(variances.random) > 1:
+        parts["random (total)"] = variances.all_random
+    if np.any(variances.dispersion > 0):
+        parts["dispersion"] = variances.dispersion
+    parts["distribution"] = variances.distribution
+    rows = {k: {"variance": float(np.mean(v)), "share": float(np.mean(v / variances.total))} for k, v in parts.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("component")
 
 
 def _measures(rows: dict[str, tuple[FloatArray, str]], ci_level: float) -> pd.DataFrame:
-    made = {name: {**_told("value", values, ci_level), "method": method} for name, (values, method) in rows.items()}
+    made = {
+        name: {**_summarised("value", values, ci_level), "method": method} for name, (values, method) in rows.items()
+    }
     return pd.DataFrame.from_dict(made, orient="index").rename_axis("measure")
 
 
-def _nakagawa(found: Variances) -> RSquared:
-    return RSquared(_measures(_nakagawa_rows(found, ""), 0.95), _components(found), found.notes)
+def _nakagawa(variances: Variances) -> RSquared:
+    return RSquared(_measures(_nakagawa_rows(variances, ""), 0.95), _components(variances), variances.notes)
 
 
-def _nakagawa_rows(found: Variances, suffix: str) -> dict[str, tuple[FloatArray, str]]:
-    told = "Nakagawa & Schielzeth 2013"
+def _nakagawa_rows(variances: Variances, suffix: str) -> dict[str, tuple[FloatArray, str]]:
+    source = "Nakagawa & Schielzeth 2013"
     return {
-        f"marginal{suffix}": (np.asarray(found.fixed / found.total), told),
-        f"conditional{suffix}": (np.asarray((found.fixed + found.all_random) / found.total), told),
+        f"marginal{suffix}": (np.asarray(variances.fixed / variances.total), source),
+        f"conditional{suffix}": (np.asarray((variances.fixed + variances.all_random) / variances.total), source),
     }
 
 
@@ -220,9 +256,9 @@ def _linear(fit: FittedModel) -> RSquared:
     value = 1 - rest / total
     left = design.n - design.p
     adjusted = 1 - (1 - value) * (design.n - centred) / left if left > 0 else float("nan")
-    notes = [] if centred else ["Without an intercept: of the squares about zero, not about the mean."]
+    notes = [] if centred else ["The model has no intercept: sums of squares are about zero, not about the mean."]
     if design.offset is not None:
-        notes.append("Of the response less the offset.")
+        notes.append("R2 refers to the response minus the offset.")
     rows = {
         "r_squared": (np.asarray(value), "least squares"),
         "adjusted": (np.asarray(adjusted), "least squares"),
@@ -239,13 +275,13 @@ def _spans_constant(design: Design) -> bool:
 
 
 def _generalised(fit: FittedModel) -> RSquared:
-    """Of likelihoods, counting every trial of a binomial response as a row."""
+    """R2 of a generalised linear model from its likelihood, counting each trial of a binomial response as a row."""
     design = fit.design()
     null, own = null_model(design).log_likelihood, fit.log_likelihood
     n, notes = counted_rows(design.family, design.n, design.weights), []
     if not _spans_constant(design):
         raise UnsupportedModelError(
-            "R2 compares with the model of an intercept alone, which is not part of this one: add the intercept."
+            "R2 compares with the model that has only an intercept, and this model has none: add the intercept."
         )
     rows: dict[str, tuple[FloatArray, str]] = {}
     if design.family.response == "binomial":
@@ -272,23 +308,23 @@ def _posterior(fit: FittedModel, ci_level: float) -> RSquared:
     components, notes = pd.DataFrame(), tuple[str, ...]()
     if fit.random:
         try:
-            found = variances(fit, "Nakagawa's R2")
+            parts = variances(fit, "Nakagawa's R2")
         except UnimixError as error:
             notes = (str(error),)
         else:
-            rows |= _nakagawa_rows(found, " (Nakagawa)")
-            components, notes = _components(found), found.notes
+            rows |= _nakagawa_rows(parts, " (Nakagawa)")
+            components, notes = _components(parts), parts.notes
     return RSquared(_measures(rows, ci_level), components, notes)
 
 
 def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
-    """Bayes R2: variance of expected responses over rows, and with it the expected variance about them, per draw."""
+    """Bayesian R2 of each draw: variance of expected responses over rows, divided by itself plus residual variance."""
     design, draws = fit.design(), coefficient_draws(fit, DRAWS)
     if fit.family.name == "student_t" and (draws.parameters[:, 1] <= 2).any():
         raise UnsupportedModelError(
             "R2 needs the variance of the residuals, which is infinite with nu of 2 or less (as in some draws)."
         )
-    # The weight of a Gaussian row divides its variance; the number of trials that of a proportion.
+    # The residual variance of a row is sigma^2 / weight, and that of a proportion is divided by its trials.
     size = design.trials if design.trials is not None else design.weights if fit.family.name == "gaussian" else None
     found = np.empty((4, len(draws)))
     step = max(1, AT_ONCE // design.n)
@@ -301,7 +337,7 @@ def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
         about = variance(fit.family, np.asarray(parameters), at) / (1.0 if size is None else size)
         found[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
     whole, fixed, groups, rest = found
-    told = "Gelman, Goodrich, Gabry & Vehtari 2019"
+    source = "Gelman, Goodrich, Gabry & Vehtari 2019"
     if not fit.random:
-        return {"bayes_r2": (whole / (whole + rest), told)}
-    return {"marginal": (fixed / (fixed + groups + rest), told), "conditional": (whole / (whole + rest), told)}
+        return {"bayes_r2": (whole / (whole + rest), source)}
+    return {"marginal": (fixed / (fixed + groups + rest), source), "conditional": (whole / (whole + rest), source)}

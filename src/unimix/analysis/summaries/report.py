@@ -16,24 +16,37 @@ if TYPE_CHECKING:
     from unimix.fitted.schema import FixedPartResult, RandomPartResult
 
 DIGITS = 2
-"""Decimals of estimates; more where a standard error needs them."""
+"""Number of decimals of estimates; more if a standard error needs them."""
 
 
 def report(fit: FittedModel, style: Literal["apa"] = "apa") -> str:
-    """One paragraph for a paper, in APA style: what was fitted and how, every estimate, engine and versions.
+    """One paragraph for a paper, in APA style: the model and method, all estimates, engine and versions.
 
-    Fixed effects have 95 % intervals (of the level that was fitted), t or z and p; of a posterior the mean, the
-    posterior SD and a credible interval, with priors, R-hat and effective sample sizes. A fit that did not converge
-    or is singular is called so.
+    Fixed effects are reported with intervals of the fit's probability, t or z, and p; those of a posterior with mean,
+    posterior SD and credible interval, together with priors, R-hat and effective sample sizes. The paragraph says if
+    the fit is singular or did not converge.
 
     Args:
-        style: apa (Publication Manual of the American Psychological Association, 7th edition).
+        style: Style of the paragraph: apa (Publication Manual of the American Psychological Association, 7th edition).
+
+    Returns:
+        The paragraph as plain text.
 
     Raises:
-        OptionError: For another style.
+        OptionError: If the style is unknown.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> print(fit.report())
+        A linear mixed model of Reaction was fitted by restricted maximum likelihood (REML) with unimix to 180 rows
+        in 18 levels of Subject: Reaction ~ Days + (1 | Subject). Fixed effects: Intercept: b = 251.41, 95% CI
+        [231.23, 271.58], t(22.8) = 25.79, p < .001; Days: b = 10.47, 95% CI [8.88, 12.06], t(161.0) = 13.02, p <
+        .001. Tests and intervals are by Satterthwaite's degrees of freedom. Random part: Subject: SD(Intercept) =
+        37.12; residual SD = 30.99. Software: unimix ...; pls (numpy ..., scipy ...).
     """
     if style != "apa":
-        raise OptionError(f"style={style!r}: there is 'apa' only.")
+        raise OptionError(f"style={style!r}: the only style is 'apa'.")
     sentences = [
         _fitted(fit),
         describe.status_words(fit),
@@ -64,16 +77,16 @@ def _fixed(fit: FittedModel) -> list[str]:
     kind = "credible interval" if describe.is_posterior(fit) else "CI"
     scale = "" if fit.model.link == "identity" else f" on the scale of the {fit.model.link} link"
     centre = f", {describe.centre_words(fit)}" if describe.is_posterior(fit) else ""
-    found = [f"Fixed effects{scale}{centre}: {_coefficients(fit.fixed, kind)}."]
+    sentences = [f"Fixed effects{scale}{centre}: {_coefficients(fit.fixed, kind)}."]
     if fit.fixed.df_method in ("satterthwaite", "kenward-roger"):
-        found.append(f"Tests and intervals are by {describe.degrees_words(fit)}.")
+        sentences.append(f"Tests and intervals are by {describe.degrees_words(fit)}.")
     if fit.model.aliased:
-        found.append(f"Left out because they depend on other columns: {_and(list(fit.model.aliased))}.")
-    return found
+        sentences.append(f"Left out because they depend on other columns: {_and(list(fit.model.aliased))}.")
+    return sentences
 
 
 def _coefficients(fixed: FixedPartResult, kind: str) -> str:
-    told = []
+    texts = []
     for i, term in enumerate(fixed.terms):
         error, df, statistic = (float(v[i]) for v in (fixed.std_error, fixed.df, fixed.statistic))
         places = describe.coefficient_places(float(fixed.estimate[i]), error, DIGITS)
@@ -89,8 +102,8 @@ def _coefficients(fixed: FixedPartResult, kind: str) -> str:
             parts += [f"{name} = {describe.fixed_number(statistic, 2)}", describe.p_text(float(fixed.p_value[i]))]
         elif not np.isnan(error):
             parts.insert(1, f"SD = {describe.number_in_text(error, places)}")
-        told.append(", ".join(p for p in parts if p))
-    return "; ".join(told)
+        texts.append(", ".join(p for p in parts if p))
+    return "; ".join(texts)
 
 
 def _parts(fit: FittedModel) -> list[str]:
@@ -99,23 +112,25 @@ def _parts(fit: FittedModel) -> list[str]:
 
 
 def _random(fit: FittedModel) -> str:
-    told = [_block(block, sds) for block, sds in zip(fit.random, describe.shown_sds(fit), strict=True)]
-    names = {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}  # of Student's t it is a scale
-    told += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.criteria.parameters.items()]
-    if not told:
+    parts = [_block(block, sds) for block, sds in zip(fit.random, describe.shown_sds(fit), strict=True)]
+    names = (
+        {"sigma": "residual SD"} if fit.model.family == "gaussian" else {}
+    )  # sigma of Student's t is a scale, not an SD
+    parts += [f"{names.get(name, name)} = {_sized(v)}" for name, v in fit.criteria.parameters.items()]
+    if not parts:
         return ""
     head = "Random part" if fit.random else "Scale"
-    return f"{head}{', posterior estimates' if describe.is_posterior(fit) else ''}: {'; '.join(told)}."
+    return f"{head}{', posterior estimates' if describe.is_posterior(fit) else ''}: {'; '.join(parts)}."
 
 
 def _block(block: RandomPartResult, sds: npt.NDArray[np.float64]) -> str:
-    told = [f"SD({term}) = {_sized(float(sd))}" for term, sd in zip(block.terms, sds, strict=True)]
+    parts = [f"SD({term}) = {_sized(float(sd))}" for term, sd in zip(block.terms, sds, strict=True)]
     for j in range(len(block.terms)):
         for i in range(j):
             value = float(block.correlation[i, j])
             shown = "undefined" if np.isnan(value) else describe.without_zero(value, 2)
-            told.append(f"r({block.terms[i]}, {block.terms[j]}) = {shown}")
-    return f"{block.group}: {', '.join(told)}"
+            parts.append(f"r({block.terms[i]}, {block.terms[j]}) = {shown}")
+    return f"{block.group}: {', '.join(parts)}"
 
 
 def _sized(value: float) -> str:
@@ -123,11 +138,11 @@ def _sized(value: float) -> str:
 
 
 def _sampler(fit: FittedModel) -> str:
-    told = describe.sampler_words(fit)
-    if not told:
+    quality = describe.sampler_words(fit)
+    if not quality:
         return ""
     priors = ", ".join(f"{k} ~ {v}" for k, v in fit.engine.priors.items())
-    return f"The posterior has {told}." + (f" Priors: {priors}." if priors else "")
+    return f"The posterior has {quality}." + (f" Priors: {priors}." if priors else "")
 
 
 def _capital(text: str) -> str:

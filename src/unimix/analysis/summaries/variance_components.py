@@ -1,4 +1,4 @@
-"""The variances that R2 and the intraclass correlation are made of."""
+"""The variances from which R2 and the intraclass correlation are computed."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 DRAWS = 4000
-"""Posterior draws that are used at most."""
+"""Largest number of posterior draws that are used."""
 
 
 @dataclass(frozen=True)
 class Variances:
-    """Variances on the scale of the link; of a sampled result one per draw, shape (S,), else shape ().
+    """Variances on the link scale; shape () each, or shape (S,) with one variance per draw of a sampled result.
 
     Attributes:
-        fixed: Of X beta without offset over the rows used (divisor n - 1).
-        random: Of every block but observation-level ones, averaged over rows.
-        blocks: What these are called, ``Days | Subject``.
-        groups: Share of each grouping factor in what fixed effects leave.
-        dispersion: Of observation-level effects of generalised models.
-        distribution: Of a row about its linear predictor.
-        notes: What is to be known of them.
+        fixed: Variance of X beta, without offset, over the rows used (divisor n - 1).
+        random: Variance of each block except observation-level ones, averaged over rows.
+        blocks: Labels of these blocks, such as ``Days | Subject``.
+        groups: Share of each grouping factor in the variance that the fixed effects leave.
+        dispersion: Variance of the observation-level effects of generalised models.
+        distribution: Variance of a row about its linear predictor.
+        notes: Remarks on the variances.
     """
 
     fixed: FloatArray
@@ -54,40 +54,40 @@ class Variances:
 
     @property
     def all_random(self) -> FloatArray:
-        """Of all blocks together."""
+        """Variance of all blocks together."""
         return np.asarray(sum(self.random, np.zeros_like(self.fixed)))
 
     @property
     def residual(self) -> FloatArray:
-        """Of the distribution and of observation-level effects."""
+        """Variance of the distribution and of observation-level effects together."""
         return np.asarray(self.distribution + self.dispersion)
 
     @property
     def total(self) -> FloatArray:
-        """Of everything."""
+        """Total variance."""
         return np.asarray(self.fixed + self.all_random + self.residual)
 
 
 def refuse_parts(fit: FittedModel, what: str) -> None:
-    """Refuse models of more than the mean.
+    """Refuse models with zero inflation or a dispersion formula.
 
     Raises:
-        UnsupportedModelError: With zero inflation or a formula of the dispersion.
+        UnsupportedModelError: If the model has one of them.
     """
     if fit.parts:
-        names = {"zero": "zero inflation (ziformula=)", "dispersion": "a formula of the dispersion (dispformula=)"}
-        told = " and ".join(names[p] for p in fit.parts)
-        raise UnsupportedModelError(f"{what} has no accepted definition for a model with {told}. Fit it without.")
+        names = {"zero": "zero inflation (ziformula=)", "dispersion": "a dispersion formula (dispformula=)"}
+        parts = " and ".join(names[p] for p in fit.parts)
+        raise UnsupportedModelError(f"{what} has no accepted definition for a model with {parts}. Fit it without.")
 
 
 def variances(fit: FittedModel, what: str) -> Variances:
-    """Split the variance of a mixed model after Nakagawa & Schielzeth (2013) and Johnson (2014).
+    """Split the variance of a mixed model as in Nakagawa & Schielzeth (2013) and Johnson (2014).
 
     Prior weights are ignored. Observation-level effects of a generalised model count as dispersion.
 
     Args:
-        fit: The result; with draws each of them is split.
-        what: What is asked for, for messages.
+        fit: The result; the variance of each posterior draw is split if it has draws.
+        what: Name of the requested quantity, for messages.
 
     Raises:
         UnsupportedModelError: If the family has no accepted variance on the scale of its link.
@@ -107,9 +107,9 @@ def variances(fit: FittedModel, what: str) -> Variances:
         else:
             kept.append((block, covariance))
     if fit.status.state == "singular":
-        notes.append("The fit is singular: a variance of zero counts as zero.")
+        notes.append("The fit is singular: a variance that is estimated as zero is counted as zero.")
     if design.weights is not None:
-        notes.append("Prior weights are ignored: sigma is that of a row of weight 1.")
+        notes.append("Prior weights are ignored: sigma is the residual SD of a row with weight 1.")
     blocks, covs = [b for b, _ in kept], [c for _, c in kept]
     return Variances(
         fixed=fixed_variance(design.x, beta),
@@ -140,24 +140,24 @@ def _distribution(fit: FittedModel, design: Design, parameters: FloatArray, what
     if needs_mean(family):
         mean = null_model(design).mean
         notes.append(
-            f"The variance of the distribution is taken at the mean of the model without predictors, {mean:.4g}."
+            f"The variance of the distribution is computed at the mean of the model without predictors, {mean:.4g}."
         )
         if mean < 5 and family.response == "count":
-            notes.append("It is an approximation for means that are not small.")
+            notes.append("This approximation holds for means that are not small.")
     if family.response in ("positive", "unit"):
-        notes.append("The variance of the distribution is that of the delta method.")
-    found = row_variance(family, parameters, mean)
-    if not np.isfinite(found).all():
+        notes.append("The variance of the distribution is computed by the delta method.")
+    variance = row_variance(family, parameters, mean)
+    if not np.isfinite(variance).all():
         if family.name == "student_t" and family.link == "identity":
             raise UnsupportedModelError(
                 f"{what} needs the variance of the residuals, which is infinite with nu of 2 or less"
-                f"{' (as in some draws)' if found.ndim else ''}."
+                f"{' (as in some draws)' if variance.ndim else ''}."
             )
         raise UnsupportedModelError(
             f"{what} has no accepted definition for the {family.name} family with the {family.link} link: the variance "
             "of a row about its linear predictor has no agreed value there."
         )
-    return found
+    return variance
 
 
 __all__ = ["DRAWS", "Variances", "is_sampled", "refuse_parts", "variances"]

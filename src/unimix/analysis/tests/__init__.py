@@ -1,1 +1,1 @@
-"""Tests of terms and hypotheses."""
+"""Tests of terms, and of hypotheses about coefficients."""

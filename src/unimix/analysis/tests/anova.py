@@ -27,39 +27,48 @@ def anova(
     *,
     df_method: DfMethod | None = None,
 ) -> TableResult:
-    """Test every term of the fixed part; ``um.anova(a, b)`` tests models against each other.
+    """Test each term of the fixed part; ``um.anova(a, b)`` compares models.
 
-    Type III tests each term beside all others, under sum-to-zero coding of every factor, so that the coding of the
-    fit does not matter (as lmerTest's and SAS's); type II beside those that do not contain it (Fox & Weisberg 2019,
-    An R Companion to Applied Regression, section 5.3.4).
+    Type III tests adjust each term for all others, under sum-to-zero coding of all factors, so that the coding of the
+    fit does not matter (as in lmerTest and SAS). Type II tests adjust each term for those that do not contain it (Fox &
+    Weisberg 2019, An R Companion to Applied Regression, section 5.3.4).
 
     Args:
-        type: III or II.
-        df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, normal; those of the fit, if
-            left out.
+        type: Type of the tests: III or II.
+        df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
+            the method of the fit.
 
     Returns:
-        ``.table`` with index term; of a linear model sum_sq, mean_sq, num_df, den_df, F, p_value, with denominator
-        degrees of freedom of the kind that the result has (Satterthwaite's after Fai & Cornelius, Kenward and Roger's,
-        residual); else Wald's chisq, df, p_value.
+        ``.table`` with index term. Linear models have columns sum_sq, mean_sq (in squared units of the response),
+        num_df, den_df, F, p_value; the denominator degrees of freedom are those of Satterthwaite (Fai & Cornelius 1996,
+        J. Stat. Comput. Simul. 54:363-378), Kenward & Roger (1997, Biometrics 53:983-997), or residual. Other models
+        have Wald tests with columns chisq, df, p_value.
 
     Raises:
-        OptionError: For another type.
-        DataError: If a term is aliased with others, so that there is no such test.
-        UnimixError: For a posterior.
+        OptionError: If the type or the method is unknown.
+        DataError: If a term is aliased with others, so that the test is not defined.
+        UnimixError: If the fit is a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.anova()
+        Type III F tests, Satterthwaite's degrees of freedom
+        term     sum_sq    mean_sq  num_df  den_df       F  p_value
+        Days  162702.65  162702.65       1   161.0  169.40   <0.001
     """
     chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(type)
     if chosen is None:
         raise OptionError(f"type={type!r}: choose 'III' or 'II'.")
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
-    found = terms_of(fit, fit.design())
-    if not found.names:
+    terms = terms_of(fit, fit.design())
+    if not terms.names:
         empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
-        return TableResult(empty, ["The model has no terms to test beside the intercept."])
+        return TableResult(empty, ["The model has no terms to test except the intercept."])
     at = fixed_inference(fit, df_method)
-    weights = _type3(found, len(at.beta)) if chosen == "III" else _type2(found, at.covariance)
-    rows = {name: at.joint_test(w) for name, w in zip(found.names, weights, strict=True)}
+    weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
+    rows = {name: at.joint_test(w) for name, w in zip(terms.names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
     frame.index.name = "term"
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
@@ -74,48 +83,48 @@ def anova(
 
 
 def term_weights(fit: FittedModel, name: str) -> FloatArray:
-    """The type III hypothesis of a term, or the coefficient of that name, as rows L with L beta = 0, shape (m, p).
+    """The type III hypothesis L beta = 0 of a term, or that of a single coefficient; L has shape (m, p).
 
     Args:
         fit: The result.
-        name: Of a term of the fixed part, or of a coefficient.
+        name: Name of a term of the fixed part, or of a coefficient.
 
     Raises:
-        OptionError: If there is neither.
+        OptionError: If the model has no such term or coefficient.
     """
     p = len(fit.fixed.terms)
     if name in fit.fixed.terms:
         return picked((fit.fixed.terms.index(name),), p)
-    found = terms_of(fit, fit.design())
-    if name not in found.names:
-        known = list(dict.fromkeys([*found.names, *fit.fixed.terms]))
+    terms = terms_of(fit, fit.design())
+    if name not in terms.names:
+        known = list(dict.fromkeys([*terms.names, *fit.fixed.terms]))
         raise OptionError(
-            f"{name!r} is no term or coefficient of the model.{did_you_mean(name, known)} Known: {listing(known)}."
+            f"{name!r} is not a term or coefficient of the model.{did_you_mean(name, known)} Known: {listing(known)}."
         )
-    return _type3(found, p)[found.names.index(name)]
+    return _type3(terms, p)[terms.names.index(name)]
 
 
-def _type3(found: Terms, p: int) -> list[FloatArray]:
-    if not found.same_span:
-        lost = [n for n, c in zip(found.names, found.columns, strict=True) if not c]
-        if lost or any(len(a) != len(b) for a, b in zip(found.columns, found.sum_columns, strict=True)):
+def _type3(terms: Terms, p: int) -> list[FloatArray]:
+    if not terms.same_span:
+        lost = [n for n, c in zip(terms.names, terms.columns, strict=True) if not c]
+        if lost or any(len(a) != len(b) for a, b in zip(terms.columns, terms.sum_columns, strict=True)):
             raise DataError(
-                "Some columns were left out because they depend on others (empty combinations of factors, say): type "
-                "III hypotheses are not defined. Use type='II'."
+                "Some columns were left out because they depend on others (for example, empty combinations of "
+                "factors), so that type III hypotheses are not defined. Use type='II'."
             )
-        return [picked(c, p) for c in found.columns]
-    return [found.to_sums[list(c)] for c in found.sum_columns]
+        return [picked(c, p) for c in terms.columns]
+    return [terms.to_sums[list(c)] for c in terms.sum_columns]
 
 
-def _type2(found: Terms, covariance: FloatArray) -> list[FloatArray]:
+def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:
     """The part of each term that is orthogonal to the terms above it, in the metric of the covariance."""
     p = len(covariance)
     weights = []
-    for i, columns in enumerate(found.columns):
+    for i, columns in enumerate(terms.columns):
         if not columns:
-            raise DataError(f"{found.names[i]} has no columns of its own: they depend on other terms.")
+            raise DataError(f"{terms.names[i]} has no columns of its own, because all of them depend on other terms.")
         own = picked(columns, p)
-        above = picked(tuple(j for k in found.above(i) for j in found.columns[k]), p)
+        above = picked(tuple(j for k in terms.above(i) for j in terms.columns[k]), p)
         if len(above):
             inner = np.linalg.solve(above @ covariance @ above.T, above @ covariance @ own.T)
             own = own - inner.T @ above

@@ -1,4 +1,4 @@
-"""Hypotheses about coefficients, written as texts: linear and nonlinear, one by one or together."""
+"""Tests of hypotheses about coefficients, written as text: linear and nonlinear, one by one or jointly."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 LEAST_SPREAD = 1e-3
-"""Ratio of standard errors below which a joint test is made in units of them."""
+"""Ratio of standard errors below which a joint test standardizes the hypotheses."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """k estimates that hypotheses are about.
+    """k estimates that hypotheses can refer to.
 
     Attributes:
-        names: What they are called beside b0, b1, ...; empty if they have positions only.
-        estimate: Shape (k,).
-        gradient: Their derivatives by the fixed effects, shape (k, p).
-        draws: Shape (S, k), of a posterior; else None.
-        inference: Of the fixed effects.
+        names: Names of the estimates, which are also called b0, b1, ...; empty if they have only positions.
+        estimate: Values of the estimates, shape (k,).
+        gradient: Derivatives with respect to the fixed effects, shape (k, p).
+        draws: Posterior draws of the estimates, shape (S, k); None if there are none.
+        inference: The fixed effects, prepared for inference.
     """
 
     names: tuple[str, ...]
@@ -53,9 +53,9 @@ class Hypothesis:
     """One hypothesis.
 
     Attributes:
-        text: As given.
-        node: Left side minus right side.
-        places: Position of the estimate behind each name in it.
+        text: The hypothesis as the user wrote it.
+        node: Parsed left side minus right side.
+        places: Position of the estimate that each name stands for.
     """
 
     text: str
@@ -72,32 +72,41 @@ def hypotheses(
     equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
 ) -> TableResult:
-    """Test hypotheses about the fixed effects, written as texts.
+    """Test hypotheses about the fixed effects, written as text.
 
-    ``"Days = 0"``, ``"2 * a + b = 1"``, ``"a = b, c = 0"``, ``"exp(a) = 2"``, ``"a / b = 1"``; ``"a"``
-    alone is against 0.
-    Coefficients go by the names of ``fit.fixed_effects``, between backticks where the name could be misread, or by
-    their positions there: b0 is the first.
+    Hypotheses look like ``"Days = 0"``, ``"2 * a + b = 1"``, ``"a = b, c = 0"``, ``"exp(a) = 2"``, ``"a / b = 1"``; a
+    name alone, ``"a"``, is tested against 0. Coefficients are written by their names in ``fit.fixed_effects``, in
+    backticks if a name could be misread, or by their positions there: b0 is the first.
 
     Args:
-        tests: One text or several; each holds one hypothesis or several with commas between them.
-        joint: Test all of them together: F with the denominator degrees of freedom that the result has, else
-            Wald's chi-squared; of nonlinear ones by their gradients.
-        alternative: two-sided, or the side of left minus right: greater or less. Intervals are then open there.
-        equivalence: Bounds of left minus right: two one-sided tests that it lies between them (Schuirmann 1987,
-            J. Pharmacokinet. Biopharm. 15:657-680).
-        ci_level: Probability of the intervals (that of the fit, if left out).
+        tests: One text or several; each holds one hypothesis, or several separated by commas.
+        joint: Whether to test all of them together, by F with the denominator degrees of freedom of the fit's method,
+            else by Wald's chi-squared; nonlinear hypotheses are linearised.
+        alternative: Alternative for left side minus right side: two-sided, greater or less. One-sided intervals have
+            one infinite end.
+        equivalence: Bounds for left side minus right side; two one-sided tests show whether it lies between them
+            (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680).
+        ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
 
     Returns:
-        ``.table`` with index hypothesis; estimate (left minus right), std_error, df, statistic, p_value, lower, upper,
-        and p_noninferiority, p_nonsuperiority, p_equivalence with ``equivalence``. Nonlinear ones by the delta method,
-        with degrees of freedom of the gradient. Of a posterior estimate, std_error, lower, upper from the draws,
-        probability (of the side; of the likelier one when two-sided) and probability_equivalence. With ``joint``
-        one row: F, num_df, den_df or chisq, df; p_value.
+        ``.table`` with index hypothesis and columns estimate (left minus right), std_error, df, statistic, p_value,
+        lower, upper; with ``equivalence`` also p_noninferiority, p_nonsuperiority, p_equivalence. Nonlinear hypotheses
+        are tested by the delta method, with the degrees of freedom of the gradient. A posterior has estimate,
+        std_error, lower, upper from its draws, probability (of the alternative, or of the likelier side if two-sided)
+        and probability_equivalence. With ``joint`` there is one row: F, num_df, den_df or chisq, df; and p_value.
 
     Raises:
-        OptionError: For hypotheses that cannot be read and unknown names; all of them at once.
-        UnimixError: For a joint test of a posterior.
+        OptionError: If hypotheses cannot be read or names are unknown; the message lists all faults.
+        UnimixError: If a joint test is asked of a posterior.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+        >>> fit.hypotheses(["Days = 10", "Intercept / Days = 25"])
+        hypothesis             estimate  std_error     df  statistic  p_value    lower   upper
+        Days = 10                0.4673     0.8042  161.0       0.58    0.562  -1.1209  2.0555
+        Intercept / Days = 25   -0.9818     2.3555  174.9      -0.42    0.677  -5.6307  3.6671
+        Left minus right side; 95% intervals, df satterthwaite
     """
     ci_level = interval_level(fit, ci_level)
     inference = fixed_inference(fit)
@@ -114,13 +123,11 @@ def assess(
     equivalence: tuple[float, float] | None = None,
     ci_level: float = 0.95,
 ) -> TableResult:
-    """Test hypotheses about estimates, each by itself or all together.
-
-    Nonlinear ones by the delta method, with the degrees of freedom of the gradient; of a posterior by its draws.
+    """Test hypotheses about estimates, each by itself or all together; see :func:`hypotheses`.
 
     Raises:
-        OptionError: For hypotheses that cannot be read, unknown names, wrong options; all of them at once.
-        UnimixError: For a joint test of a posterior.
+        OptionError: If hypotheses cannot be read, or names or options are wrong; the message lists all faults.
+        UnimixError: If a joint test is asked of a posterior.
     """
     checked_level(ci_level)
     faults = _option_faults(joint=joint, alternative=alternative, equivalence=equivalence)
@@ -166,9 +173,9 @@ def _option_faults(*, joint: bool, alternative: str, equivalence: Any) -> list[s
     ends = list(equivalence) if isinstance(equivalence, tuple | list) else []
     numbers = all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in ends)
     if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        faults.append(f"equivalence={equivalence!r}: two bounds, the lower one first, such as (-0.5, 0.5).")
+        faults.append(f"equivalence={equivalence!r}: give two bounds, the lower one first, such as (-0.5, 0.5).")
     if joint:
-        faults.append("equivalence= is of one hypothesis at a time: leave joint=True out.")
+        faults.append("equivalence= tests one hypothesis at a time: leave joint=True out.")
     if alternative != "two-sided" and alternative in ALTERNATIVES:
         faults.append("equivalence= makes two one-sided tests of its own: leave alternative= out.")
     return faults
@@ -178,25 +185,25 @@ def _option_faults(*, joint: bool, alternative: str, equivalence: Any) -> list[s
 
 
 def _read(tests: Any, names: tuple[str, ...], k: int) -> tuple[list[Hypothesis], list[str]]:
-    """The hypotheses that can be read, and what is wrong with the others."""
+    """The hypotheses that can be read, and the faults of the others."""
     given = [tests] if isinstance(tests, str) else tests
     if not isinstance(given, Sequence) or not given or not all(isinstance(t, str) for t in given):
-        return [], [f"hypotheses are texts such as 'x = 0' or ['x = z', 'w = 1'], not {tests!r}."]
+        return [], [f"hypotheses are strings such as 'x = 0' or ['x = z', 'w = 1'], not {tests!r}."]
     texts = [part.strip() for text in given for part in _split(text)]
     made, faults = [], []
     for text in texts:
         try:
             made.append(_hypothesis(text, names, k))
         except FormulaError as error:
-            told = " ".join(f.message for f in error.faults)
-            faults.append(f"The hypothesis {text!r} cannot be read. {told} {_told(names, k)}")
+            reasons = " ".join(f.message for f in error.faults)
+            faults.append(f"The hypothesis {text!r} cannot be read. {reasons} {_known(names, k)}")
         except OptionError as error:
             faults.append(f"The hypothesis {text!r}: {error}")
     return made, faults
 
 
 def _split(text: str) -> list[str]:
-    """Parts between commas that stand outside brackets and backticks."""
+    """Split a text at commas outside brackets and backticks."""
     parts, depth, quoted = [""], 0, False
     for character in text:
         quoted ^= character == "`"
@@ -223,7 +230,7 @@ def _hypothesis(text: str, names: tuple[str, ...], k: int) -> Hypothesis:
 
 
 def _marked(text: str, names: tuple[str, ...]) -> str:
-    """The text with names of several words replaced by their marks, ``#3`` between backticks."""
+    """The text with names that are not plain words replaced by marks such as ``#3`` in backticks."""
     odd = {re.sub(r"\s", "", n): i for i, n in enumerate(names) if not re.fullmatch(r"[^\W\d][\w.]*", n)}
     if "Intercept" in names:
         odd["(Intercept)"] = names.index("Intercept")
@@ -240,7 +247,7 @@ def _marked(text: str, names: tuple[str, ...]) -> str:
             return found.group()
         if inner == bare and _is_expression(inner, names):
             raise OptionError(
-                f"{inner} is a coefficient and a function of another one. Write the coefficient between backticks, "
+                f"{inner} is a coefficient, and also a function of another one. Write the coefficient in backticks, "
                 f"`{inner}`, or the function of b{names.index(_inner_name(inner))}."
             )
         return f"`#{place}`"
@@ -262,14 +269,14 @@ def _is_expression(text: str, names: tuple[str, ...]) -> bool:
 
 
 def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
-    found: dict[str, int] = {}
+    places: dict[str, int] = {}
     faults: list[str] = []
     for current in walk(node):
         match current:
             case Name(name):
                 place = _place(current, names, k)
                 if isinstance(place, int):
-                    found[name] = place
+                    places[name] = place
                 else:
                     faults.append(place)
             case Number() | Unary():
@@ -287,18 +294,18 @@ def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
                 )
             case _:
                 faults.append(
-                    "only + - * / ^, numbers, functions and coefficients can stand here. "
-                    f"A coefficient with an unusual name goes between backticks. {_told(names, k)}"
+                    "only + - * / ^, numbers, functions and coefficients are allowed. "
+                    f"Write a coefficient with an unusual name in backticks. {_known(names, k)}"
                 )
     if faults:
         raise OptionError(" ".join(dict.fromkeys(faults)))
-    if not found:
+    if not places:
         raise OptionError("it names no coefficient.")
-    return found
+    return places
 
 
 def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
-    """Position of a name's estimate, or what is wrong with it."""
+    """Position of the estimate that a name stands for, or the fault of the name."""
     mark = re.fullmatch(r"#(\d+)", name.name) if name.quoted else None
     if mark:
         return int(mark.group(1))
@@ -312,13 +319,13 @@ def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
             return f"{name.name} does not exist: there are {k}, from b0 to b{k - 1}."
         return place
     if own is None:
-        return f"{name.name!r} is none of the estimates.{did_you_mean(name.name, names)} {_told(names, k)}"
+        return f"{name.name!r} is not one of the estimates.{did_you_mean(name.name, names)} {_known(names, k)}"
     return own
 
 
-def _told(names: tuple[str, ...], k: int) -> str:
+def _known(names: tuple[str, ...], k: int) -> str:
     if not names:
-        return f"They are called by position, b0 to b{k - 1}."
+        return f"They are named by position, b0 to b{k - 1}."
     return "Known: " + listing(f"b{i} = {n}" for i, n in enumerate(names)) + "."
 
 
@@ -326,7 +333,7 @@ def _told(names: tuple[str, ...], k: int) -> str:
 
 
 def _values(read: Sequence[Hypothesis], at: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Left minus right sides at the estimates, shape (m,), and their derivatives by them, shape (m, k)."""
+    """Left minus right sides at the estimates, shape (m,), and derivatives with respect to them, shape (m, k)."""
     found = [evaluate(h.node, h.places, at) for h in read]
     bad = [
         h.text for h, f in zip(read, found, strict=True) if not np.isfinite(f.value) or not np.isfinite(f.slope).all()
@@ -337,12 +344,12 @@ def _values(read: Sequence[Hypothesis], at: FloatArray) -> tuple[FloatArray, Flo
 
 
 def _drawn(read: Sequence[Hypothesis], draws: FloatArray) -> FloatArray:
-    found = np.stack([evaluate(h.node, h.places, draws, slopes=False).value for h in read], axis=1)
-    bad = ~np.isfinite(found)
+    values = np.stack([evaluate(h.node, h.places, draws, slopes=False).value for h in read], axis=1)
+    bad = ~np.isfinite(values)
     if bad.any():
         text = read[int(np.flatnonzero(bad.any(axis=0))[0])].text
         raise OptionError(f"{text!r} is not defined in {int(bad.any(axis=1).sum())} of {len(draws)} draws.")
-    return found
+    return values
 
 
 def _probability(draws: FloatArray, alternative: str) -> FloatArray:
@@ -384,12 +391,12 @@ def _has_names(node: Node) -> bool:
 
 
 def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any], *, linear: bool) -> TableResult:
-    """All hypotheses together: F, or Wald's chi-squared."""
+    """Test all hypotheses together by F or Wald's chi-squared."""
     if functions.draws is not None:
         raise UnimixError("A posterior has no joint test: leave joint=True out, or look at fit.draws().")
     if not (functions.std_error > 0).all():
         raise OptionError(f"{texts[int(np.argmin(functions.std_error))]!r} has no standard error.")
-    # In units of their standard errors: what contradicts does not hang on the units of predictors.
+    # In units of standard errors, whether hypotheses contradict each other does not depend on the predictors' units.
     rows = functions.gradient / functions.std_error[:, None]
     values = functions.estimate / functions.std_error
     turned = inference.covariance @ rows.T
@@ -397,12 +404,12 @@ def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Inde
     if np.abs(rows @ shift - values).max() > 1e-6 * max(float(np.abs(values).max()), 1.0):
         if not linear:
             raise OptionError(
-                f"The hypotheses {listing(texts)} depend on each other: at the estimates one moves as the others do, "
-                "and says nothing of its own. Leave one out, or test them one by one, joint=False."
+                f"The hypotheses {listing(texts)} depend on each other: at the estimates, one is a linear combination "
+                "of the others. Leave one out, or test them one by one, joint=False."
             )
         raise OptionError(f"The hypotheses contradict each other: {listing(texts)}.")
-    # Fai and Cornelius's degrees of freedom change with the units of the hypotheses: lmerTest takes them as they come,
-    # and so does this where no variance is lost beside the largest (lmerTest then loses a hypothesis).
+    # Fai and Cornelius's degrees of freedom depend on the units of the hypotheses. lmerTest uses them as given, and so
+    # does this, unless a variance would be lost to rounding beside the largest (where lmerTest drops a hypothesis).
     spread = float(functions.std_error.min() / functions.std_error.max())
     taken = functions.gradient if spread > LEAST_SPREAD else rows
     statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(taken)

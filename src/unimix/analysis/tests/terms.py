@@ -1,4 +1,4 @@
-"""The terms of a fixed part: their columns, what contains what, and coding by sums to zero."""
+"""The terms of a fixed part: their columns, which of them contain others, and sum-to-zero coding."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Terms:
     """The terms of a design's fixed part, without the intercept.
 
     Attributes:
-        names: ``Time``, ``Cu``, ``Time:Cu``.
-        atoms: What each multiplies.
-        variables: The columns of the data that each uses.
-        columns: Columns of X that belong to each.
-        to_sums: Coefficients under sum-to-zero coding of every factor, as functions of the design's own, shape (k, p).
+        names: Names of the terms, such as ``Time``, ``Cu``, ``Time:Cu``.
+        atoms: Factors of each term's product.
+        variables: Columns of the data that each term uses.
+        columns: Columns of X that belong to each term.
+        to_sums: Matrix from the design's coefficients to those under sum-to-zero coding of all factors, shape (k, p).
         sum_columns: Rows of ``to_sums`` that belong to each term.
-        same_span: Whether that coding spans the same columns, so that its coefficients exist.
+        same_span: Whether sum-to-zero coding spans the same columns, so that its coefficients exist.
     """
 
     names: tuple[str, ...]
@@ -45,13 +45,13 @@ class Terms:
     same_span: bool
 
     def above(self, index: int) -> tuple[int, ...]:
-        """Terms that contain a term."""
+        """Indices of the terms that contain the given term."""
         own = self.atoms[index]
         return tuple(i for i, atoms in enumerate(self.atoms) if own < atoms)
 
 
 def terms_of(fit: FittedModel, design: Design) -> Terms:
-    """Find the terms of a result's fixed part."""
+    """The terms of a result's fixed part."""
     encoding, fixed = fit.model.encoding, fit.spec.fixed
     products = expand(fixed)
     env = encoding.environment(design.columns)
@@ -75,11 +75,11 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
 
 
 def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tuple[int, ...]]]]:
-    """Per block the terms that no other term of it contains, with their columns; the intercept is none.
+    """For each block, the terms that no other term of the block contains, with their columns; without the intercept.
 
     Args:
         fit: The result.
-        design: Its design.
+        design: The design that was fitted.
     """
     encoding = fit.model.encoding
     env, coding = encoding.environment(design.columns), encoding.coding

@@ -17,7 +17,8 @@ from unimix.analysis.certificate.certify import certify
 from unimix.display import Block, Printed, TextTable, as_html
 from unimix.errors import DataError, DisagreementError, OptionError
 from unimix.fitted.formatting import number
-from unimix.fitted.model import has_design, written
+from unimix.fitted.model import has_design
+from unimix.fitted.saving import written
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes
 from unimix.workflows.comparison.failure import Failure
