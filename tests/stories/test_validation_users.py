@@ -274,7 +274,7 @@ def test_lines_of_other_designs_and_held_groups_are_refused() -> None:
         fit.plot.groups(others={"sub": other})
     with pytest.raises(um.OptionError, match="takes results by label"):
         fit.plot.groups(others=[fit])
-    with pytest.raises(um.OptionError, match="is a grouping factor. Each of its levels has a panel"):
+    with pytest.raises(um.OptionError, match=r"is a grouping factor\. Each of its levels has a panel"):
         fit.plot.groups(at={"g": "g1"})
     with pytest.raises(um.OptionError, match="ci_level=95: a probability"):
         fit.plot.caterpillar(ci_level=95)
