@@ -27,7 +27,7 @@ CALIBRATIONS = int(os.environ.get("UNIMIX_CALIBRATIONS", "25"))
 """Simulated data sets of the calibration; 200 take about two minutes."""
 
 FEW = {"draws": 20, "tune": 20, "retry": False}
-"""For what the first steps show: two chains that are to be equal are so from the start, up to rounding."""
+"""For what the first steps show: chains that are to be equal are equal from the start, up to rounding."""
 
 SHORT = {"draws": 500, "tune": 200, "chains": 2}
 """A Monte Carlo error of about a twentieth of a standard deviation."""

@@ -82,33 +82,39 @@ def users_parameters(function, theta):
     return found, np.concatenate(parts)
 
 
-def log_density_of_model(design, table, found) -> float:
-    """Log density of the PyMC model in the user's parameters, without Jacobians."""
+def log_density_of_model(design, table):
+    """Log density of the PyMC model as a function of the user's parameters, without Jacobians."""
+    import pytensor
+
     from unimix.backends.sampling.pymc_model import build_model, dispersion_variables, fixed_variables, variables_of_sds
     from unimix.design.grouping_factors import block_labels
 
     model = build_model(design, table, centered=True)
-    values = dict(zip(fixed_variables(design), table.functionals @ found.beta[0], strict=True))
-    values |= dict(zip(dispersion_variables(design), found.dispersion[0], strict=True))
-    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
-        values |= dict(zip(variables_of_sds(block, label), found.sds[k][0], strict=True))
-        values[f"effects({label})"] = found.effects[k][0]
-        if block.q == 2:
-            values[f"cor({label})"] = found.correlations[k][0][[0], [1]]
-    point = {}
-    for variable in model.free_RVs:
-        value = np.asarray(values[variable.name], dtype=float)
+    density = model.compile_logp(jacobian=False)
+    given, turned = [v.type() for v in model.free_RVs], []
+    for variable, value in zip(model.free_RVs, given, strict=True):
         transform = model.rvs_to_transforms[variable]
-        name = model.rvs_to_values[variable].name
-        if transform is not None:
-            value = np.asarray(transform.forward(value, *variable.owner.inputs).eval())
-        point[name] = value
-    return float(model.compile_logp(jacobian=False)(point))
+        turned.append(value if transform is None else transform.forward(value, *variable.owner.inputs))
+    forward = pytensor.function(given, turned)
+
+    def at(found) -> float:
+        values = dict(zip(fixed_variables(design), table.functionals @ found.beta[0], strict=True))
+        values |= dict(zip(dispersion_variables(design), found.dispersion[0], strict=True))
+        for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
+            values |= dict(zip(variables_of_sds(block, label), found.sds[k][0], strict=True))
+            values[f"effects({label})"] = found.effects[k][0]
+            if block.q == 2:
+                values[f"cor({label})"] = found.correlations[k][0][[0], [1]]
+        point = forward(*(np.asarray(values[v.name], dtype=float) for v in model.free_RVs))
+        return float(density({model.rvs_to_values[v].name: p for v, p in zip(model.free_RVs, point, strict=True)}))
+
+    return at
 
 
 def spread_of_differences(design, table, function, mode) -> float:
     """How far the density differs from the PyMC model's times the Jacobian by more than a constant."""
     rng, h, found = np.random.default_rng(5), 1e-6, []
+    written = log_density_of_model(design, table)
     for _ in range(3):
         theta = mode + 0.05 * rng.normal(size=function.size)
         draws, _ = users_parameters(function, theta)
@@ -117,7 +123,7 @@ def spread_of_differences(design, table, function, mode) -> float:
             for e in np.eye(function.size)
         ]
         jacobian = np.linalg.slogdet(np.array(steps))[1]
-        found.append(function(theta)[0] - log_density_of_model(design, table, draws) - jacobian)
+        found.append(function(theta)[0] - written(draws) - jacobian)
     return float(np.ptp(found))
 
 

@@ -60,15 +60,19 @@ def test_a_test_that_names_an_engine_is_marked_by_it(tmp_path: Path) -> None:
     assert len(found) > 50
 
 
-def test_one_process_runs_all_tests_of_an_engine(tmp_path: Path) -> None:
-    more = "import pytest\n@pytest.mark.parametrize('k', [1, 2])\ndef test_plain(k): pass\n"
-    more += "@pytest.mark.mcmc\n@pytest.mark.parametrize('k', [1, 2])\ndef test_sampled(k): pass\n"
-    (tmp_path / "test_more.py").write_text(more)
-    said = run(tmp_path, "test_more.py", "-n", "2", "--dist", "loadgroup", "-v", "-k", "plain or sampled")
-    ran = re.findall(r"\[(gw\d)\].* PASSED test_more.py::(test_\w+)\[\d\]@(\S+)", said)
-    assert sorted(name for _, name, _ in ran) == ["test_plain"] * 2 + ["test_sampled"] * 2
-    assert {(name, group) for _, name, group in ran} == {("test_plain", "test_more.py"), ("test_sampled", "mcmc")}
-    assert len({(process, name) for process, name, _ in ran}) == 2
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param("r", marks=pytest.mark.r, id="r"),
+        pytest.param("mcmc", marks=pytest.mark.mcmc, id="mcmc"),
+        pytest.param("r", marks=[pytest.mark.mcmc, pytest.mark.r], id="both"),
+        pytest.param(None, marks=[pytest.mark.cluster, pytest.mark.r], id="cluster"),
+        pytest.param(None, id="plain"),
+    ],
+)
+def test_one_process_starts_r_one_samples_and_files_stay_together(request: pytest.FixtureRequest, group: str) -> None:
+    file = request.node.nodeid.partition("::")[0]
+    assert request.node.get_closest_marker("xdist_group").args == (group or file,)
 
 
 @pytest.mark.r

@@ -245,6 +245,7 @@ def test_what_did_not_converge_is_marked(fits: dict[str, um.FitResult], posterio
     assert printed(um.table([fits["singular"]]))["Converged"] == ("yes, singular‡",)
 
 
+@pytest.mark.r
 @pytest.mark.mcmc
 def test_engines_and_models_together_are_grouped(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
     mixed = um.table([fits["small"], posterior, fits["pls"]])
