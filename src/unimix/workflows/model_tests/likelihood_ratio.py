@@ -138,14 +138,14 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> TableRe
     if len(set(labels)) != len(labels):
         raise OptionError(f"names= must give each of the {len(fits)} results a name of its own: {listing(labels)}.")
     same_response(fits, families=True)
-    loos = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
+    loo_results = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the table counts
-        table = pd.DataFrame(az.compare(loos, scale="log"))
+        table = pd.DataFrame(az.compare(loo_results, scale="log"))
     named = {"elpd_loo": "elpd", "dse": "se_diff"}
     table = table.rename(columns=named)[["elpd", "se", "p_loo", "elpd_diff", "se_diff", "weight"]]
     table["elpd_diff"] = -table["elpd_diff"]
-    table["bad_k"] = [int((np.asarray(loos[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
+    table["bad_k"] = [int((np.asarray(loo_results[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
     table.index.name = "model"
     bad = int(table["bad_k"].sum())
     notes = [f"{bad} rows have a Pareto k above 0.7: their value cannot be trusted."] if bad else []
