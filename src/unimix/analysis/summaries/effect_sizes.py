@@ -99,7 +99,7 @@ def effect_sizes(
         >>> fit.effect_sizes("d")
         contrast            estimate    lower    upper  difference
         Sex: Female - Male   -1.0158  -1.7021  -0.3295     -2.3210
-        Differences over the root of all variances but the fixed effects' (Westfall, Kenny & Judd 2014).
+        Differences in units of the SD of all random variation (Westfall, Kenny & Judd 2014).
         The variances are taken as known.
         95% intervals.
     """
