@@ -249,7 +249,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
             row = {c: made[c] / float(divisor) for c in ("estimate", "lower", "upper")}
             row["difference"] = made["estimate"]
         rows[f"{name}: {high} - {low}"] = row
-    told = (
+    definition = (
         "Differences in units of the SD of all random variation (Westfall, Kenny & Judd 2014)."
         if real
         else "Log odds ratios times sqrt(3) / pi (Hasselblad & Hedges 1995), given the group effects."
@@ -261,7 +261,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
     lost = (
         "Empty rows cannot be estimated: the data have no such combination." if table["estimate"].isna().any() else ""
     )
-    return table, tuple(t for t in (told, note, lost) if t)
+    return table, tuple(t for t in (definition, note, lost) if t)
 
 
 __all__ = ["EffectSizes", "effect_sizes"]
