@@ -26,31 +26,10 @@ MARKERS = {"rpy2": "r", "pymc": "mcmc", "bambi": "mcmc"}
 SLOW = {"unimix.doctor.doctor"}
 """Examples that take longer than ten seconds."""
 
-NOT_RUN = {"unimix.testing.agreement.assert_agree"}
+NOT_RUN: frozenset[str] = frozenset()
 """Examples that the docstring itself leaves out (``# doctest: +SKIP``); remove a name when its example runs."""
 
-MISSING: frozenset[str] = frozenset({
-    "all_fit",
-    "anova",
-    "bootstrap_test",
-    "compare",
-    "compare_ic",
-    "compare_loo",
-    "cross_validate",
-    "explain",
-    "fit",
-    "fit_many",
-    "list_datasets",
-    "load_dataset",
-    "pooling",
-    "power",
-    "ranova",
-    "read_many",
-    "recommend",
-    "refit",
-    "register_function",
-    "table",
-})  # fmt: skip
+MISSING: frozenset[str] = frozenset()
 """Public functions that have no example yet; remove a name when its docstring has one."""
 
 

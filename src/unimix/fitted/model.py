@@ -146,8 +146,6 @@ class FittedModel:
             raise UnimixError(f"There are no posterior draws: {why}.")
         return self._unsaved.posterior
 
-    # -- the data -------------------------------------------------------------------------------
-
     def design(self) -> Design:
         """The arrays that were fitted: the response y, the matrix X, and the blocks of Z with their levels.
 
@@ -166,8 +164,6 @@ class FittedModel:
                 "the model again: um.refit(fit, frame)."
             )
         return self._unsaved.design
-
-    # -- tables ---------------------------------------------------------------------------------
 
     @property
     def fixed_effects(self) -> pd.DataFrame:
@@ -386,8 +382,6 @@ class FittedModel:
         parameters = np.full(len(self.family.parameters), np.nan) if self.parts else self.dispersion_parameters
         deviance = residual_deviance(self.family, parameters, self.rows)
         return tables.glance(self.model, self.criteria, self.status, self.engine, deviance)
-
-    # -- saving ---------------------------------------------------------------------------------
 
     @overload
     def to_json(self, path: None = None, *, indent: int | None = None) -> str: ...

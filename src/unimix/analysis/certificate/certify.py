@@ -86,6 +86,6 @@ def certificate(fit: FittedModel) -> Certificate:
         >>> certificate.check("optimum").passed
         True
         >>> print(certificate.sentence)
-        These are the numbers of this model, at the best estimates there are.
+        These are the numbers of this model, at its optimum.
     """
     return fit._keep("certificate", lambda: certify([fit], fit.design())[0])

@@ -216,7 +216,7 @@ def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
             far from zero correlates with the intercept through its mean alone): first those of the result, then those
             of the optimum, because an engine whose parameters cannot reach the boundary stops beside it.
     """
-    return next((told for f in factors if (told := _edge(fit, [own @ own.T for own in f]))), "")
+    return next((edge for f in factors if (edge := _edge(fit, [own @ own.T for own in f]))), "")
 
 
 def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:

@@ -23,7 +23,7 @@ def out_of_reach(design: Design) -> str:
         return f"unimix has no criterion of its own for {' and '.join(structures)} covariances"
     if design.family.name == "student_t":
         return "unimix has no criterion of its own for Student's t"
-    return next((told for b in design.blocks if (told := _rounded_away(b))), "")
+    return next((reason for b in design.blocks if (reason := _rounded_away(b))), "")
 
 
 def collinearity(z: FloatArray) -> float:

@@ -77,8 +77,8 @@ def collinearity(fit: FittedModel) -> Collinearity:
         age      1.6875   1  1.6875     1.2990          1  low
         Sex:age  4.7645   1  4.7645     2.1828          -  low
         Condition number of the predictors about their means 1 (ill-conditioned from 30).
-        Products and powers are explained by their predictors in part, which vif_apart leaves out: center numeric
-        predictors of interactions.
+        Products and powers are partly explained by their own predictors, which vif_apart leaves out: center the
+        numeric predictors of interactions.
     """
     names = list(fit.fixed.terms)
     if "Intercept" not in names:

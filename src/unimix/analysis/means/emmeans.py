@@ -170,8 +170,8 @@ def slopes(
         >>> slopes.contrasts()
         contrast       estimate  std_error    df  statistic  p_value    lower   upper  adjust
         Male - Female    0.3048     0.1214  79.0       2.51    0.014  0.06315  0.5465  tukey
-        Differences on the scale of the response; 95% intervals, df satterthwaite; p values and intervals for all of
-        them at once (tukey).
+        Differences on the scale of the response; 95% intervals, df satterthwaite; p values and intervals adjusted
+        for all of them (tukey).
     """
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, "link", ci_level)
@@ -281,8 +281,8 @@ def contrasts(
         2 / 1         0.3707    0.11368  Inf      -3.24    0.004  0.17866  0.7692  mvt
         3 / 1         0.3235    0.10566  Inf      -3.46    0.002  0.14865  0.7039  mvt
         4 / 1         0.2059    0.08801  Inf      -3.70   <0.001  0.07444  0.5696  mvt
-        Odds ratios, tested on the scale of the logarithm; 95% intervals, df normal; p values and intervals for all
-        of them at once (mvt).
+        Odds ratios, tested on the scale of the logarithm; 95% intervals, df normal; p values and intervals adjusted
+        for all of them (mvt).
     """
     wanted = read_specs(specs, by)
     if wanted.method and method not in ("pairwise", wanted.method):

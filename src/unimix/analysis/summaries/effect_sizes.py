@@ -99,7 +99,7 @@ def effect_sizes(
         >>> fit.effect_sizes("d")
         contrast            estimate    lower    upper  difference
         Sex: Female - Male   -1.0158  -1.7021  -0.3295     -2.3210
-        Differences over the root of all variances but the fixed effects' (Westfall, Kenny & Judd 2014).
+        Differences in units of the SD of all random variation (Westfall, Kenny & Judd 2014).
         The variances are taken as known.
         95% intervals.
     """
@@ -249,7 +249,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
             row = {c: made[c] / float(divisor) for c in ("estimate", "lower", "upper")}
             row["difference"] = made["estimate"]
         rows[f"{name}: {high} - {low}"] = row
-    told = (
+    definition = (
         "Differences in units of the SD of all random variation (Westfall, Kenny & Judd 2014)."
         if real
         else "Log odds ratios times sqrt(3) / pi (Hasselblad & Hedges 1995), given the group effects."
@@ -261,7 +261,7 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
     lost = (
         "Empty rows cannot be estimated: the data have no such combination." if table["estimate"].isna().any() else ""
     )
-    return table, tuple(t for t in (told, note, lost) if t)
+    return table, tuple(t for t in (definition, note, lost) if t)
 
 
 __all__ = ["EffectSizes", "effect_sizes"]

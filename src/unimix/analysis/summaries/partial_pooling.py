@@ -79,7 +79,7 @@ class LevelEstimates:
     @property
     def too_small(self) -> dict[Any, str]:
         """Levels that are too small for a regression of their own, with the reasons."""
-        return {self.levels[i]: told for i, told in self.no.why.items()}
+        return {self.levels[i]: reason for i, reason in self.no.why.items()}
 
     @property
     def varying(self) -> tuple[int, ...]:
