@@ -217,7 +217,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
         ([INTERCEPT, 3], None, "pls", "a formula is a text; got int"),
         (INTERCEPT, [], "pls", "data: give at least one data set"),
         (INTERCEPT, {}, "pls", "data: give at least one data set"),
-        (INTERCEPT, None, [], "backends: name one engine"),
+        (INTERCEPT, None, [], "backends: name at least one engine"),
     ],
 )
 def test_nothing_to_fit(formulas: object, data: object, backends: object, words: str) -> None:
