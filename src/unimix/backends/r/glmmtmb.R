@@ -95,7 +95,7 @@ read_tmb <- function(model, n_blocks) {
   )
 }
 
-# Whether this glmmTMB models log sigma (2, since 1.1.9) or log sigma^2 (1) of a Gaussian response, told by a fit.
+# Whether this glmmTMB models log sigma (2, since 1.1.9) or log sigma^2 (1) of a Gaussian response, as a fit shows.
 tmb_sigma_power <- function() {
   collect(function() {
     d <- data.frame(y = c(-3, -1, 0, 1, 3, 4))
