@@ -34,7 +34,13 @@ def lateness(engine: str, model: str, limit: float) -> str:
     data = {c: rng.normal(size=rows) for c in "xzu"}
     data |= {"g": rng.integers(0, levels, rows), "h": rng.integers(0, others, rows)}
     data["y"] = data["x"] + rng.normal(size=levels)[data["g"]] + rng.normal(size=rows)
-    um.fit("y ~ x + (1 | g)", {k: v[:300] for k, v in data.items()} | {"g": np.arange(300) % 9}, engine, seed=1)
+    um.fit(
+        "y ~ x + (1 | g)",
+        {k: v[:300] for k, v in data.items()} | {"g": np.arange(300) % 9},
+        engine,
+        seed=1,
+        time_limit=600,
+    )
     options = {"max_tied_rows": 10**9} if engine == "statsmodels" else None
     arguments = FitArguments(df_method="normal", seed=1, progress=False, time_limit=limit, memory_limit="none")
     problem = arguments.problem(formula, data)

@@ -369,7 +369,7 @@ def test_limits_go_with_everything_that_fits_again(small: Any) -> None:
     from unimix.parallel.jobs import run_jobs
 
     fit = um.fit(SMALL, small, "pls", time_limit=60, memory_limit="2 GB")
-    assert own_refitter(fit).limits == Limits(None, 2e9)  # type: ignore[union-attr]
+    assert own_refitter(fit).arguments.limits == Limits(None, 2e9)  # type: ignore[union-attr]
     assert fit.bootstrap(n=4, seed=1, progress=False)
     pytest.importorskip("joblib")
     there = run_jobs(_job, [(small, 60.0)] * 2, n_jobs=2, progress=False, title="")
