@@ -25,7 +25,7 @@ test pythons: export OMP_NUM_THREADS ?= 1
 test pythons: export MKL_NUM_THREADS ?= 1
 
 test: setup ## run the tests on all installed engines
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests
 
 lint: setup ## formatting, lint, types, layers and spelling, without the tests
 	$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 ``pytest -m "not r and not mcmc and not cluster"`` runs without R, PyMC and Dask, as ``make pythons`` does. A test that
 fits with an engine of R or of PyMC without its marker fails here; one that does so in another process is found by
 ``make pythons``, where these engines are missing.
+
+With ``--dist loadgroup`` the same markers decide who runs a test: R starts in one process only, and PyMC in another.
 """
 
 from __future__ import annotations
@@ -54,13 +56,22 @@ def engines_of(item: pytest.Item) -> Iterator[object]:
     yield from (value for name, value in (spec.params if spec else {}).items() if name in NAMES)
 
 
+def group_of(item: pytest.Item) -> str:
+    """Name of the tests that one process runs: those of R, those of PyMC without R, or those of a file."""
+    markers = {marker.name for marker in item.iter_markers()}
+    grouped = [name for name in ("r", "mcmc") if name in markers and "cluster" not in markers]
+    return (grouped or [item.nodeid.partition("::")[0]])[0]
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark before pytest selects by markers."""
     for item in items:
         for engine in engines_of(item):
             for marker in markers_of(engine):
                 item.add_marker(marker)
+        if config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(group_of(item)))
 
 
 def watched(item: pytest.Item) -> Generator[None, object, object]:

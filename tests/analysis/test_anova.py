@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 from gold import as_list, gaussian_cases, generalised_cases
 from scipy import stats
 
@@ -87,7 +88,7 @@ def test_loaded_results_and_posteriors_say_what_they_need() -> None:
     with pytest.raises(um.OptionError, match="type='I': choose 'III' or 'II'"):
         fit.anova("I")
     with pytest.raises(um.UnimixError, match="A posterior has no F tests"):
-        um.fit("Reaction ~ Days", data, um.backends.PyMC(draws=200), seed=1).anova()
+        sampled_models.sleepstudy().anova()
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +166,7 @@ def test_a_model_without_groups_is_compared_by_ml(models: dict[str, um.FitResult
 @pytest.mark.mcmc
 def test_posteriors_are_compared_by_what_they_predict() -> None:
     data = um.load_dataset("sleepstudy")
-    sampler = um.backends.PyMC(draws=200, tune=200, chains=2)
-    small, large = (um.fit(f, data, sampler, seed=1) for f in ("Reaction ~ Days + (1 | Subject)", SLEEP))
+    small, large = sampled_models.sleepstudy(sampled_models.INTERCEPTS), sampled_models.sleepstudy()
     table = um.compare_loo(small, large, names=["intercepts", "slopes"])
     assert list(table.index) == ["slopes", "intercepts"]
     ours = {"a": small.loo(), "b": large.loo()}
@@ -178,7 +178,7 @@ def test_posteriors_are_compared_by_what_they_predict() -> None:
     with pytest.raises(um.UnimixError, match=r"um\.compare_loo"):
         um.anova(small, large)
     with pytest.raises(um.DataError, match="different rows"):
-        um.compare_loo(small, um.fit(SLEEP, data.iloc[10:], sampler, seed=1))
+        um.compare_loo(small, um.fit(SLEEP, data.iloc[10:], um.backends.PyMC(draws=50, tune=50, retry=False), seed=1))
 
 
 def test_reml_criteria_of_other_codings_are_not_compared() -> None:

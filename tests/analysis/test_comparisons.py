@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 from scipy import stats
 from scipy.special import expit, logit
 
@@ -241,9 +242,7 @@ def test_engines_agree_and_loaded_results_need_their_data() -> None:
 
 @pytest.fixture(scope="module")
 def sampled() -> um.FitResult:
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    data = um.load_dataset("cbpp")
-    return um.fit(BINOMIAL + " + (1 | herd)", data, "pymc", family="binomial", options=options, seed=1)
+    return sampled_models.cbpp()
 
 
 @pytest.mark.mcmc

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 from gold import all_cases, r_name
 
 import unimix as um
@@ -302,9 +303,7 @@ def test_simulated_responses():
 
 @pytest.mark.mcmc
 def test_posteriors_have_credible_intervals():
-    data = um.load_dataset("sleepstudy")
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    fit = um.fit("Reaction ~ Days + (1 + Days | Subject)", data, "pymc", options=options, seed=1)
+    fit = sampled_models.sleepstudy()
     found = fit.confint(ci_level=0.9)
     assert found.method == "credible"
     draws = fit.posterior.posterior

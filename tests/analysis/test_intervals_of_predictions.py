@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 import statsmodels.api as sm
 
 import unimix as um
@@ -133,7 +134,7 @@ def test_generalised_models_predict_counts_and_shares() -> None:
 def test_a_posterior_agrees_with_estimates() -> None:
     """Weak priors and 18 groups: standard errors within 15 % (those of the posterior are larger)."""
     data = um.load_dataset("sleepstudy")
-    bayes = um.fit(SLEEP, data, um.backends.PyMC(draws=500), seed=2)
+    bayes = sampled_models.sleepstudy()
     other = um.fit(SLEEP, data, "pls")
     new = pd.DataFrame({"Days": [0.0, 9.0, 5.0], "Subject": ["308", "335", "new"]})
     for interval in ("confidence", "prediction"):

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 from gold import all_cases
 from matplotlib import pyplot as plt
 from scipy import interpolate, stats
@@ -157,9 +158,9 @@ def test_generalised_means_are_probabilities_and_odds_ratios() -> None:
 def test_posterior_means_are_quantiles_of_draws() -> None:
     data = um.load_dataset("dietox")
     data = data[data["Pig"].isin(list(dict.fromkeys(data["Pig"]))[:20])]
-    fit = um.fit("Weight ~ Time + Cu + (1 | Pig)", data, um.backends.PyMC(draws=300), seed=1)
+    fit = um.fit("Weight ~ Time + Cu + (1 | Pig)", data, sampled_models.SHORT, seed=1)
     table = fit.emmeans("Cu").table
-    beta = fit.draws(1200).beta
+    beta = fit.draws(800).beta
     first = beta[:, 0] + beta[:, list(fit.fixed.terms).index("Time")] * data["Time"].mean()
     assert table["lower"].iloc[0] == pytest.approx(np.quantile(first, 0.025), rel=1e-6)
     assert "p_value" not in fit.emmeans("Cu").contrasts()

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 
 import unimix as um
 from unimix.fitted.describe import model_text, number_in_text
@@ -150,8 +151,7 @@ def test_singular_and_failed_fits_say_so() -> None:
 
 @pytest.mark.mcmc
 def test_a_posterior_has_means_and_no_p_values() -> None:
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pymc", seed=1, options=options)
+    fit = sampled_models.sleepstudy(sampled_models.INTERCEPTS)
     told = fit.report()
     assert told.startswith(
         "A Bayesian linear mixed model of Reaction was fitted by sampling from the posterior with pymc"

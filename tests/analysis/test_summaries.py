@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 from gold import all_cases, as_list, gaussian_cases
 from scipy import special
 
@@ -57,9 +58,7 @@ def herds() -> um.FitResult:
 
 @pytest.fixture(scope="module")
 def posterior() -> um.FitResult:
-    sleep = um.load_dataset("sleepstudy")
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    return um.fit("Reaction ~ Days + (1 + Days | Subject)", sleep, "pymc", options=options, seed=1)
+    return sampled_models.sleepstudy()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
@@ -448,8 +447,7 @@ def test_weights_of_counts_are_copies_of_rows() -> None:
 @pytest.mark.mcmc
 def test_weighted_counts_of_a_posterior_have_no_replications() -> None:
     data = pd.DataFrame({"y": np.random.default_rng(0).poisson(2, 40), "w": 2})
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    fit = um.fit("y ~ 1", data, "pymc", family="poisson", weights="w", options=options, seed=1)
+    fit = um.fit("y ~ 1", data, sampled_models.SHORT, family="poisson", weights="w", seed=1)
     for call in (fit.zero_check, fit.overdispersion):
         with pytest.raises(um.UnsupportedModelError, match="Repeat the rows"):
             call()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 
 import unimix as um
 
@@ -102,8 +103,7 @@ def test_every_engine_refits_and_reports(fits: tuple[um.FitResult, um.FitResult]
 
 @pytest.mark.mcmc
 def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    fit = um.fit(FORMULA, frame(), "pymc", options=options, seed=1)
+    fit = um.fit(FORMULA, frame(), sampled_models.SHORT, seed=1)
     refused = {"anova", "anova II", "profile", "influence", "augment"}
     for name, (how, _) in VERBS.items():
         if name in refused:
@@ -114,7 +114,7 @@ def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
         found = how(fit)
         assert len(found) > 0, name
         if name in ("emmeans", "slopes", "contrasts", "comparisons"):
-            # the posterior is that of flat priors nearly: a quarter of a standard error, 400 draws
+            # the posterior is that of flat priors nearly: a third of a standard error, 800 draws
             close = np.abs(found["estimate"].to_numpy() - how(reference)["estimate"].to_numpy())
             assert (close < 0.35 * how(reference)["std_error"].to_numpy()).all(), name
     assert "credible" in fit.report()

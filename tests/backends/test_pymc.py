@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import signal
@@ -23,7 +24,15 @@ pytestmark = [
 
 
 CALIBRATIONS = int(os.environ.get("UNIMIX_CALIBRATIONS", "25"))
-"""Simulated data sets of the calibration; 200 take about five minutes."""
+"""Simulated data sets of the calibration; 200 take about two minutes."""
+
+FEW = {"draws": 20, "tune": 20, "retry": False}
+"""For what the first steps show: chains that are to be equal are equal from the start, up to rounding."""
+
+SHORT = {"draws": 500, "tune": 200, "chains": 2}
+"""A Monte Carlo error of about a twentieth of a standard deviation."""
+
+INTERCEPTS = "y ~ x + (1 | g)"
 
 
 def simulate(seed=0, groups=14, rows=8, slope_sd=0.5):
@@ -40,6 +49,11 @@ def fit(formula="y ~ x + (1 + x | g)", data=None, *, priors=None, seed=1, weight
     return um.fit(
         formula, data, backend="pymc", priors=priors, seed=seed, weights=weights, offset=offset, options=options
     )
+
+
+@functools.cache
+def intercepts():
+    return fit(INTERCEPTS, **SHORT)
 
 
 def means_and_errors(result):
@@ -121,8 +135,7 @@ def test_density_is_that_of_the_users_parameters_times_the_jacobian(formula, pri
 def test_same_seed_same_draws_and_global_random_state_untouched():
     np.random.seed(4)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    few = {"draws": 100, "tune": 100, "retry": False}
-    a, b, other = fit(**few), fit(cores=1, **few), fit(**few, seed=2)
+    a, b, other = fit(**FEW), fit(cores=1, **FEW), fit(**FEW, seed=2)
     assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
     for name in a.posterior.posterior.data_vars:
         np.testing.assert_array_equal(a.posterior.posterior[name].to_numpy(), b.posterior.posterior[name].to_numpy())
@@ -130,7 +143,7 @@ def test_same_seed_same_draws_and_global_random_state_untouched():
 
 
 def test_estimates_are_near_reml_and_the_object_is_named():
-    result, reml = fit(), fit_reml()
+    result, reml = fit(), um.fit("y ~ x + (1 + x | g)", simulate(), backend="statsmodels")
     assert result.converged
     assert result.status.divergences == 0
     off = (result.fixed_effects["estimate"] - reml.fixed_effects["estimate"]) / reml.fixed_effects["std_error"]
@@ -147,21 +160,19 @@ def test_estimates_are_near_reml_and_the_object_is_named():
     assert {"Intercept", "x", "sd(g: Intercept)", "sigma"} <= names
 
 
-def fit_reml():
-    return um.fit("y ~ x + (1 + x | g)", simulate(), backend="statsmodels")
+def assert_same_chain(result, wanted, *, scale=1.0, shift=0.0):
+    """Draws of the fixed effects up to rounding, which sends chains other ways only after some hundred steps."""
+    ours, theirs = (r.posterior.posterior["fixed"].to_numpy() for r in (result, wanted))
+    assert (np.abs(ours * scale - shift - theirs) < 1e-3 * theirs.std(axis=(0, 1))).all()
 
 
 def test_units_do_not_matter():
     data = simulate()
-    plain = fit(data=data, chains=2)
-    other = fit(data=data.assign(y=data["y"] * 1e-6, x=data["x"] * 1e6), chains=2)
-    # rounding sends the chains other ways after some hundred steps: equal up to Monte Carlo error
-    error = 0.1 * plain.fixed_effects["std_error"]
-    estimates = plain.fixed_effects["estimate"]
-    assert ((other.fixed_effects["estimate"] * [1e6, 1e12] - estimates).abs() < error).all()
-    np.testing.assert_allclose(other.sigma * 1e6, plain.sigma, rtol=0.01)
-    far = fit(data=data.assign(y=data["y"] + 1e6), chains=2)
-    assert ((far.fixed_effects["estimate"] - [1e6, 0] - estimates).abs() < error).all()
+    plain = fit(data=data, **FEW)
+    other = fit(data=data.assign(y=data["y"] * 1e-6, x=data["x"] * 1e6), **FEW)
+    assert_same_chain(other, plain, scale=np.array([1e6, 1e12]))
+    np.testing.assert_allclose(other.sigma * 1e6, plain.sigma, rtol=1e-3)
+    assert_same_chain(fit(data=data.assign(y=data["y"] + 1e6), **FEW), plain, shift=np.array([1e6, 0]))
 
 
 def test_user_priors_replace_the_defaults_in_the_school_model():
@@ -227,9 +238,8 @@ def test_linear_model_with_normal_priors_is_the_conjugate_answer():
 
 def test_a_strong_prior_dominates_tiny_data():
     data = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "x": [0.0, 1.0, 2.0, 3.5], "g": ["a", "a", "b", "b"]})
-    result = fit(
-        "y ~ x + (1 | g)", data, priors={"x": um.priors.Normal(-5, 0.01), "sd(g)": um.priors.LogNormal(0, 0.01)}
-    )
+    priors = {"x": um.priors.Normal(-5, 0.01), "sd(g)": um.priors.LogNormal(0, 0.01)}
+    result = fit("y ~ x + (1 | g)", data, priors=priors, **SHORT, retry=False)
     assert result.fixed_effects.loc["x", "estimate"] == pytest.approx(-5, abs=0.02)
     assert result.variance_components["sdcor"].iloc[0] == pytest.approx(1, abs=0.01)
 
@@ -239,41 +249,38 @@ def test_zero_variance_has_no_divergences():
     y = rng.normal(size=30).reshape(6, 5)
     y -= y.mean(axis=1, keepdims=True)
     data = pd.DataFrame({"y": y.ravel(), "g": np.repeat(list("abcdef"), 5)})
-    result = fit("y ~ 1 + (1 | g)", data)
+    result = fit("y ~ 1 + (1 | g)", data, **SHORT)
     assert result.converged
     assert result.status.divergences == 0
     assert np.percentile(result.posterior.posterior["sd(g)"].to_numpy(), 1) < 0.02
 
 
 def test_pymc_sampler_agrees_with_nutpie():
-    formula = "y ~ x + (1 | g)"
-    assert_same_posterior(fit(formula), fit(formula, sampler="pymc", cores=1, draws=700))
+    assert_same_posterior(intercepts(), fit(INTERCEPTS, sampler="pymc", cores=1, **SHORT), tolerance=0.25)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parametrization", ["noncentered", "centered"])
-def test_sampling_the_effects_gives_the_same_posterior(parametrization):
-    marginal = fit()
-    written = fit(parametrization=parametrization, chains=2)
-    assert_same_posterior(marginal, written, tolerance=0.2)
+def test_sampling_the_effects_gives_the_same_posterior():
+    """Compiled by nutpie; test_pymc_generalised_density.py proves the density of other models as written."""
+    marginal, written = intercepts(), fit(INTERCEPTS, parametrization="noncentered", **SHORT, retry=False)
+    assert_same_posterior(marginal, written, tolerance=0.25)
     spread = marginal.group_effects_sd["g"].to_numpy()
     off = (written.group_effects["g"] - marginal.group_effects["g"]).to_numpy() / spread
-    assert np.abs(off).max() < 0.25
+    assert np.abs(off).max() < 0.3
 
 
 def test_offset_crossed_and_intercept_free_models_run():
     data = simulate().assign(o=1000.0)
-    crossed = fit("y ~ x + (1 | g) + (1 | h)", data, draws=400, tune=300)
+    crossed = fit("y ~ x + (1 | g) + (1 | h)", data, **FEW)
     assert set(crossed.group_effects) == {"g", "h"}
-    shifted = fit("y ~ x + (1 | g) + (1 | h)", data.assign(y=data["y"] + 1000), draws=400, tune=300, offset="o")
-    off = shifted.fixed_effects["estimate"] - crossed.fixed_effects["estimate"]
-    assert (off.abs() < 0.2 * crossed.fixed_effects["std_error"]).all()
-    only = fit("y ~ 0 + h + (0 + x | g)", data.assign(y=data["y"] + 1e6), draws=400, tune=300)
+    shifted = fit("y ~ x + (1 | g) + (1 | h)", data.assign(y=data["y"] + 1000), offset="o", **FEW)
+    assert_same_chain(shifted, crossed)
+    only = fit("y ~ 0 + h + (0 + x | g)", data.assign(y=data["y"] + 1e6), **FEW)
     assert np.abs(only.fixed_effects["estimate"] - 1e6).max() < 20
 
 
 def test_short_chains_are_not_called_converged_and_say_what_to_do():
-    result = fit(draws=40, tune=30)
+    result = fit(draws=40, tune=30, chains=2)
     assert not result.converged
     assert any("Try draws=" in m for m in result.status.messages)
 
@@ -293,17 +300,17 @@ def test_refusals():
 
 @pytest.mark.skipif(os.name == "nt", reason="sends a POSIX signal")
 def test_ctrl_c_stops_and_leaves_the_session_usable():
-    fit(draws=20, tune=20)
+    fit(**FEW)
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         fit(draws=500_000)
     timer.join()
-    assert fit(draws=20, tune=20, retry=False).status.n_draws == 80
+    assert fit(**FEW).status.n_draws == 80
 
 
 def test_nothing_is_printed(capfd):
-    fit(draws=20, tune=20)
+    fit(**FEW)
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err == ""
@@ -311,7 +318,10 @@ def test_nothing_is_printed(capfd):
 
 @pytest.mark.slow
 def test_simulation_based_calibration():
-    """Ranks of the true value among the draws are uniform (Talts et al. 2018, arXiv:1804.06788)."""
+    """Ranks of the true value among the draws are uniform (Talts et al. 2018, arXiv:1804.06788).
+
+    25 data sets find a posterior that is off by 1.25 of its standard deviations with a probability of 0.98.
+    """
     rng = np.random.default_rng(11)
     priors = {
         "Intercept": um.priors.Normal(0, 2),
@@ -328,16 +338,15 @@ def test_simulation_based_calibration():
         b = rng.multivariate_normal([0, 0], np.outer(sd, sd) * [[1, rho], [rho, 1]], size=8)
         y = beta[0] + beta[1] * x + b[g, 0] + b[g, 1] * x + sigma * rng.normal(size=40)
         data = pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
-        found = fit(
-            "y ~ x + (1 + x | g)", data, priors=priors, seed=k, draws=150, tune=200, chains=2, retry=False
-        ).posterior.posterior
+        quick = {"draws": 150, "tune": 120, "chains": 1, "retry": False}
+        found = fit("y ~ x + (1 + x | g)", data, priors=priors, seed=k, **quick).posterior.posterior
         values = np.concatenate(
             [
-                found["fixed"].to_numpy().reshape(300, 2),
-                found["sd(g)"].to_numpy().reshape(300, 2),
-                found["cor(g)"].to_numpy()[..., 0, 1].reshape(300, 1),
-                found["sigma"].to_numpy().reshape(300, 1),
-                found["effects(g)"].to_numpy()[:, :, 3].reshape(300, 2),
+                found["fixed"].to_numpy().reshape(150, 2),
+                found["sd(g)"].to_numpy().reshape(150, 2),
+                found["cor(g)"].to_numpy()[..., 0, 1].reshape(150, 1),
+                found["sigma"].to_numpy().reshape(150, 1),
+                found["effects(g)"].to_numpy()[:, :, 3].reshape(150, 2),
             ],
             axis=1,
         )[::3]
@@ -347,8 +356,8 @@ def test_simulation_based_calibration():
 
 
 def test_a_first_run_that_failed_is_repeated_and_said_so():
-    once = fit(draws=20, tune=20, retry=False)
-    twice = fit(draws=20, tune=20)
+    once = fit(**FEW)
+    twice = fit(**{**FEW, "retry": True})
     assert not once.converged
     assert "draws" not in once.provenance
     assert twice.status.n_draws == 2 * once.status.n_draws
@@ -356,9 +365,9 @@ def test_a_first_run_that_failed_is_repeated_and_said_so():
 
 
 def test_every_prior_is_named_apart():
-    found = fit("y ~ x + (1 + x || g)", draws=20, tune=20, retry=False)
+    found = fit("y ~ x + (1 + x || g)", **FEW)
     assert {"sd(g: Intercept)", "sd(g: x)"} <= set(found.engine.priors)
     data = simulate().rename(columns={"x": "sigma"})
-    clash = fit("y ~ sigma + (1 | g)", data, priors={"sigma": um.priors.Normal(0, 1)}, draws=20, tune=20, retry=False)
+    clash = fit("y ~ sigma + (1 | g)", data, priors={"sigma": um.priors.Normal(0, 1)}, **FEW)
     assert clash.engine.priors["sigma"] == "Normal(0, 1)"
     assert clash.engine.priors["sigma (residual)"].startswith("HalfStudentT")

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from generalised_data import FAMILIES, design_of
+from generalised_data import FAMILIES, design_of, simulate
+from written_density import Draw, assert_same_up_to_a_constant, log_density, nothing_compiled
 
 import unimix as um
+from unimix.design.design import build_design
 from unimix.distributions.family import Family, as_family
+from unimix.formula.interpreter import parse
 
 pytestmark = [
     pytest.mark.mcmc,
     pytest.mark.filterwarnings("ignore:PyTensor could not link to a BLAS"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_compiled() -> Iterator[None]:
+    with nothing_compiled():
+        yield
 
 
 def target(family: Family, formula: str, *, priors=None, extras: bool = True):
@@ -71,33 +82,39 @@ def users_parameters(function, theta):
     return found, np.concatenate(parts)
 
 
-def log_density_of_model(design, table, found) -> float:
-    """Log density of the PyMC model in the user's parameters, without Jacobians."""
+def log_density_of_model(design, table):
+    """Log density of the PyMC model as a function of the user's parameters, without Jacobians."""
+    import pytensor
+
     from unimix.backends.sampling.pymc_model import build_model, dispersion_variables, fixed_variables, variables_of_sds
     from unimix.design.grouping_factors import block_labels
 
     model = build_model(design, table, centered=True)
-    values = dict(zip(fixed_variables(design), table.functionals @ found.beta[0], strict=True))
-    values |= dict(zip(dispersion_variables(design), found.dispersion[0], strict=True))
-    for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
-        values |= dict(zip(variables_of_sds(block, label), found.sds[k][0], strict=True))
-        values[f"effects({label})"] = found.effects[k][0]
-        if block.q == 2:
-            values[f"cor({label})"] = found.correlations[k][0][[0], [1]]
-    point = {}
-    for variable in model.free_RVs:
-        value = np.asarray(values[variable.name], dtype=float)
+    density = model.compile_logp(jacobian=False)
+    given, turned = [v.type() for v in model.free_RVs], []
+    for variable, value in zip(model.free_RVs, given, strict=True):
         transform = model.rvs_to_transforms[variable]
-        name = model.rvs_to_values[variable].name
-        if transform is not None:
-            value = np.asarray(transform.forward(value, *variable.owner.inputs).eval())
-        point[name] = value
-    return float(model.compile_logp(jacobian=False)(point))
+        turned.append(value if transform is None else transform.forward(value, *variable.owner.inputs))
+    forward = pytensor.function(given, turned)
+
+    def at(found) -> float:
+        values = dict(zip(fixed_variables(design), table.functionals @ found.beta[0], strict=True))
+        values |= dict(zip(dispersion_variables(design), found.dispersion[0], strict=True))
+        for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
+            values |= dict(zip(variables_of_sds(block, label), found.sds[k][0], strict=True))
+            values[f"effects({label})"] = found.effects[k][0]
+            if block.q == 2:
+                values[f"cor({label})"] = found.correlations[k][0][[0], [1]]
+        point = forward(*(np.asarray(values[v.name], dtype=float) for v in model.free_RVs))
+        return float(density({model.rvs_to_values[v].name: p for v, p in zip(model.free_RVs, point, strict=True)}))
+
+    return at
 
 
 def spread_of_differences(design, table, function, mode) -> float:
     """How far the density differs from the PyMC model's times the Jacobian by more than a constant."""
     rng, h, found = np.random.default_rng(5), 1e-6, []
+    written = log_density_of_model(design, table)
     for _ in range(3):
         theta = mode + 0.05 * rng.normal(size=function.size)
         draws, _ = users_parameters(function, theta)
@@ -106,16 +123,17 @@ def spread_of_differences(design, table, function, mode) -> float:
             for e in np.eye(function.size)
         ]
         jacobian = np.linalg.slogdet(np.array(steps))[1]
-        found.append(function(theta)[0] - log_density_of_model(design, table, draws) - jacobian)
+        found.append(function(theta)[0] - written(draws) - jacobian)
     return float(np.ptp(found))
 
 
+@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 | g)"], ids=["plain", "mixed"])
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_density_is_that_of_the_pymc_model(family: Family) -> None:
-    assert spread_of_differences(*target(family, "y ~ x + (1 | g)")) < 2e-4
+def test_density_is_that_of_the_pymc_model(family: Family, formula: str) -> None:
+    assert spread_of_differences(*target(family, formula)) < 2e-4
 
 
-@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + (1 + x | g) + (1 | h)", "y ~ 0 + h + (1 | g) + (1 | g:h)"])
+@pytest.mark.parametrize("formula", ["y ~ x + (1 + x | g) + (1 | h)", "y ~ 0 + h + (1 | g) + (1 | g:h)"])
 def test_density_of_other_models_is_that_of_the_pymc_model(formula: str) -> None:
     assert spread_of_differences(*target(as_family("poisson"), formula, extras=False)) < 2e-4
     assert spread_of_differences(*target(as_family("student_t"), formula)) < 2e-4
@@ -154,3 +172,22 @@ def test_coordinates_do_not_change_the_density() -> None:
     design, table, function, mode = target(as_family("poisson"), "y ~ x + (1 + x | g) + (1 | h)", extras=False)
     moved = function.move_reference(mode, np.zeros(design.n))
     assert spread_of_differences(design, table, function, moved) < 2e-4
+
+
+@pytest.mark.parametrize("parametrization", ["noncentered", "centered"])
+@pytest.mark.parametrize(
+    ("family", "formula"), [("gaussian", "y ~ x + (1 + x | g)"), ("negative_binomial", "y ~ 0 + h + (1 | g)")]
+)
+def test_the_model_as_written_is_sampled_as_it_is_written(family: str, formula: str, parametrization: str) -> None:
+    """At ten steps of PyMC's sampler, its log density is that of the rows, the effects and the reported priors."""
+    data = simulate(as_family(family), groups=6, rows=8)
+    options = {"sampler": "pymc", "parametrization": parametrization, "draws": 5, "tune": 5, "chains": 1}
+    options |= {"cores": 1, "retry": False}
+    result = um.fit(formula, data, "pymc", family=family, options=options, seed=1)
+    design, found = build_design(parse(formula), data, family=family), result.draws(5)
+    ours = []
+    for s, beta in enumerate(found.beta):
+        draw = Draw(beta, [c[s] for c in found.covariances], [e[s] for e in found.effects], found.parameters[s])
+        told = result.engine.priors
+        ours.append(log_density(design, draw, told, noncentered=parametrization == "noncentered"))
+    assert_same_up_to_a_constant(result.posterior.sample_stats["lp"].to_numpy().ravel(), ours)

@@ -36,7 +36,7 @@ class TestStatsmodels(BackendContract):
 
 class TestPyMC(BackendContract):
     backend = "pymc"
-    options = {"draws": 400, "tune": 200, "chains": 2}  # tests/parity runs reference cases at the defaults
+    options = {"draws": 600, "tune": 200, "chains": 2}  # tests/parity runs reference cases at the defaults
     starved = {"draws": 40, "tune": 20}
     family_options = {"tune": 400}
     fitted_cells = SAMPLED

@@ -60,6 +60,21 @@ def test_a_test_that_names_an_engine_is_marked_by_it(tmp_path: Path) -> None:
     assert len(found) > 50
 
 
+@pytest.mark.parametrize(
+    "group",
+    [
+        pytest.param("r", marks=pytest.mark.r, id="r"),
+        pytest.param("mcmc", marks=pytest.mark.mcmc, id="mcmc"),
+        pytest.param("r", marks=[pytest.mark.mcmc, pytest.mark.r], id="both"),
+        pytest.param(None, marks=[pytest.mark.cluster, pytest.mark.r], id="cluster"),
+        pytest.param(None, id="plain"),
+    ],
+)
+def test_one_process_starts_r_one_samples_and_files_stay_together(request: pytest.FixtureRequest, group: str) -> None:
+    file = request.node.nodeid.partition("::")[0]
+    assert request.node.get_closest_marker("xdist_group").args == (group or file,)
+
+
 @pytest.mark.r
 def test_a_test_that_uses_r_without_its_marker_fails_in_words(tmp_path: Path) -> None:
     said = run(tmp_path, "-k", "unmarked or by_fixture or marked or named and (pls or lme4)")

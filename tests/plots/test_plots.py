@@ -44,7 +44,7 @@ def ticks() -> um.FitResult:
 
 @pytest.fixture(scope="module")
 def drawn() -> um.FitResult:
-    sampler = um.backends.PyMC(draws=300)
+    sampler = um.backends.PyMC(draws=200, tune=150, chains=2, retry=False)
     priors = {"Days": um.priors.Normal(0, 30), "sd(Subject: Intercept)": um.priors.HalfNormal(50)}
     return um.fit(SLEEP, um.load_dataset("sleepstudy"), sampler, seed=1, priors=priors)
 

@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+import sampled_models
 
 import unimix as um
 from unimix.fitted.describe import fixed_number, p_number, places_for, without_zero
@@ -50,8 +51,7 @@ def fits() -> dict[str, um.FitResult]:
 
 @pytest.fixture(scope="module")
 def posterior() -> um.FitResult:
-    options = {"draws": 200, "tune": 200, "chains": 2}
-    return um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pymc", seed=1, options=options)
+    return sampled_models.sleepstudy(sampled_models.INTERCEPTS)
 
 
 def value(table: um.ModelTable, row: str, quantity: str = "value", column: int = 0) -> Any:
@@ -248,6 +248,7 @@ def test_what_did_not_converge_is_marked(fits: dict[str, um.FitResult], posterio
     assert printed(um.table([fits["singular"]]))["Converged"] == ("yes, singular‡",)
 
 
+@pytest.mark.r
 @pytest.mark.mcmc
 def test_engines_and_models_together_are_grouped(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
     mixed = um.table([fits["small"], posterior, fits["pls"]])

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -378,6 +379,6 @@ class BackendContract(FamilyContract):
 
 
 @functools.cache
-def _plain(contract: type[BackendContract]) -> FitResult:
+def _plain(contract: Callable[[], BackendContract]) -> FitResult:
     suite = contract()
     return suite.fit(suite.formula, SMALL)
