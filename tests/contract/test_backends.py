@@ -60,10 +60,10 @@ class TestMixedlmRs(BackendContract):
 class TestBambi(BackendContract):
     backend = "bambi"
     # nutpie compiles in a third of the time of bambi's default sampler
-    options = {"sampler": "nutpie", "target_accept": 0.95, "draws": 2000, "tune": 500, "chains": 2, "cores": 1}
+    options = {"sampler": "nutpie", "target_accept": 0.95, "draws": 4000, "tune": 1000, "chains": 2, "cores": 1}
     starved = {"draws": 40, "tune": 20}
     # twenty rows a group tell the effects, and their mean hangs together with the intercept
-    family_options = {"noncentered": False, "target_accept": 0.8, "draws": 2000, "tune": 500}
+    family_options = {"noncentered": False, "target_accept": 0.8, "draws": 5000, "tune": 500}
     fitted_cells = SAMPLED
     # six samples measured 24 times each: effects that are multiples of their SD depend on it
     flagged = frozenset({"penicillin"})

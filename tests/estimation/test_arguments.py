@@ -14,6 +14,7 @@ import pytest
 import unimix as um
 from unimix.backends.registry import DEFAULT_BACKEND, resolve
 from unimix.estimation.arguments import FitArguments, FitOptions, ModelOptions, SharedOptions
+from unimix.fitted.model import own_refitter
 from unimix.testing import simulate_slopes
 
 DATA = simulate_slopes(n_groups=10)
@@ -157,7 +158,7 @@ def test_what_cannot_be_asked_of_an_engine_is_adapted_to_it() -> None:
 def test_a_result_keeps_no_arrays_for_its_refits() -> None:
     rng = np.random.default_rng(1)
     fit = um.fit(FORMULA, DATA, weights=rng.uniform(1, 2, len(DATA)), offset=rng.normal(size=len(DATA)), seed=3)
-    refitter = pickle.loads(pickle.dumps(fit.refitter))
+    refitter = pickle.loads(pickle.dumps(own_refitter(fit)))
     asked = refitter.arguments
     assert (asked.weights, asked.offset, asked.contrasts, asked.time_limit) == (None, None, None, None)
     assert (asked.method, asked.seed) == ("REML", 3)
