@@ -12,13 +12,12 @@ CASES = generalised_cases()
 @pytest.mark.mcmc
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_posterior(case: Gold) -> None:
-    """Means within 0.35 SE + 4 MCSE, standard errors within 20 %; at its defaults for cbpp, else with short chains.
+    """At its defaults: means within 0.35 SE + 4 MCSE, standard errors within 20 %.
 
     The reference is the maximum of the likelihood by quadrature where there is one: Laplace's approximation is off by a
     standard error where levels are poor (ohio).
     """
-    options = {} if case.id == "cbpp" else {"draws": 600, "tune": 300, "chains": 2}
-    fit = case.fit("pymc", method="posterior", seed=11, options=options)
+    fit = case.fit("pymc", method="posterior", seed=11)
     assert fit.converged, fit.status
     assert fit.status.rhat is not None
     assert fit.status.rhat < 1.01
