@@ -129,7 +129,7 @@ def test_tables_and_messages(series: pd.DataFrame) -> None:
     odds = fit.tidy("zero_inflation", exponentiate=True)
     np.testing.assert_allclose(odds["estimate"], np.exp(fit.zero_inflation["estimate"]))
     assert "Zero inflation (logit of the probability" in fit._repr_html_()
-    with pytest.raises(um.OptionError, match="type kind='response'"):
+    with pytest.raises(um.OptionError, match="type kind='pearson'"):
         fit.residuals(type="pearson")  # type: ignore[call-arg]
     plain = um.fit("count ~ x", series, "statsmodels", family="poisson")
     other = um.fit("count ~ x", series, "glmmtmb", family="nbinom2")
