@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -68,7 +69,12 @@ def foreign_packages(test: doctest.DocTest) -> set[str]:
     return set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE)) - {"unimix"}
 
 
-CASES = [pytest.param(module, test, id=test.name, marks=marks_of(test)) for module, test in examples()]
+CASES = [
+    pytest.param(module, test, id=test.name, marks=marks_of(test))
+    for module, test in examples()
+    if all(importlib.util.find_spec(package) for package in foreign_packages(test))
+]
+"""Examples whose packages are installed: that of `to_marginaleffects` needs marginaleffects, an extra of its own."""
 
 
 @pytest.fixture
@@ -87,8 +93,6 @@ def nothing_registered() -> Iterator[None]:
 def test_example_prints_what_it_says(
     module: str, test: doctest.DocTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for package in foreign_packages(test):
-        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     for name in um.__all__:  # `um.doctor` is the function: it must be asked for before its module is imported
         getattr(um, name)
