@@ -103,7 +103,14 @@ import unimix
 from unimix.display import Printed
 
 names = [m.name for m in pkgutil.walk_packages(unimix.__path__, "unimix.")]
-modules = [importlib.import_module(n) for n in names if ".testing" not in n and not n.endswith("__main__")]
+modules = []
+for n in names:
+    if ".testing" not in n and not n.endswith("__main__"):
+        try:
+            modules.append(importlib.import_module(n))
+        except ModuleNotFoundError as error:  # a file of an engine that is not installed
+            if error.name.startswith("unimix"):
+                raise
 classes = {c for m in modules for _, c in inspect.getmembers(m, inspect.isclass) if c.__module__ == m.__name__}
 html = [c for c in classes if any("_repr_html_" in b.__dict__ for b in c.__mro__ if b.__module__.startswith("unimix"))]
 print(json.dumps({
