@@ -7,14 +7,27 @@ extra instead, with the version bounds of ``pyproject.toml`` as they stand in th
 from __future__ import annotations
 
 import functools
+import importlib
 import shlex
 from collections.abc import Iterable
 from importlib import metadata
+from types import ModuleType
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["bounded", "bounds", "fault", "install_line", "installed_version", "pip_line", "requirements"]
+from unimix.errors import EngineNotInstalledError, to_type
+
+__all__ = [
+    "bounded",
+    "bounds",
+    "fault",
+    "import_for",
+    "install_line",
+    "installed_version",
+    "pip_line",
+    "requirements",
+]
 
 _CHECKOUT = 'pip install -e "."    # in the folder of unimix: its metadata are not installed'
 
@@ -115,3 +128,22 @@ def install_line(needed: Iterable[Requirement]) -> str:
     """The line that installs packages within their bounds, with quotes where a shell needs them."""
     words = (bounded(r) for r in needed)
     return " ".join(["pip install", *(word if shlex.quote(word) == word else f'"{word}"' for word in words)])
+
+
+def import_for(need: str, *modules: str, extra: str, otherwise: str = "") -> ModuleType:
+    """Import a package of an extra, when something is first asked for that needs it.
+
+    Args:
+        need: Sentence that says what needs the package.
+        modules: Modules that must be importable; the last one is returned.
+        extra: The extra that installs them.
+        otherwise: Line about what works without the package.
+
+    Raises:
+        EngineNotInstalledError: If one of them is missing; the message holds the line that installs it.
+    """
+    try:
+        return [importlib.import_module(module) for module in modules][-1]
+    except ImportError as error:
+        lines = [f"{need} {to_type(pip_line(extra))}", otherwise]
+        raise EngineNotInstalledError("\n".join(filter(None, lines))) from error

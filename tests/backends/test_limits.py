@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import pickle
@@ -382,3 +383,18 @@ def test_the_error_travels() -> None:
     error = pickle.loads(pickle.dumps(um.LimitError("pls was stopped", "time")))
     assert (str(error), error.kind) == ("pls was stopped", "time")
     assert isinstance(error, um.FitError)
+
+
+def test_a_process_that_ends_while_it_waits_leaves_nothing_open(small: Any) -> None:
+    """Python would warn of an open pipe (ResourceWarning, an error here) when the process is collected."""
+    um.fit(SMALL, small, "pls", time_limit=60)
+    waiting = children() - EARLIER
+    for process in waiting:
+        os.kill(process, signal.SIGKILL)
+    listeners = [thread for thread in threading.enumerate() if thread.name == "unimix-limits"]
+    for thread in listeners:
+        thread.join(10)
+    assert waiting
+    assert listeners
+    gc.collect()
+    assert no_strangers()

@@ -76,6 +76,14 @@ def test_one_process_starts_r_one_samples_and_files_stay_together(request: pytes
 
 
 @pytest.mark.r
+def test_groups_reach_the_processes(tmp_path: Path) -> None:
+    """pytest-xdist tells the group of a test behind its name; a pytest that it does not know would drop it."""
+    said = run(tmp_path, "-vv", "-n", "1", "--dist", "loadgroup", "-k", "test_named and (pls or lme4)")
+    assert "test_it.py::test_named[pls]@test_it.py" in said
+    assert "test_it.py::test_named[lme4]@r" in said
+
+
+@pytest.mark.r
 def test_a_test_that_uses_r_without_its_marker_fails_in_words(tmp_path: Path) -> None:
     said = run(tmp_path, "-k", "unmarked or by_fixture or marked or named and (pls or lme4)")
     assert "test_it.py::test_unmarked uses rpy2 without the marker 'r'" in said

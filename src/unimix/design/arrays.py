@@ -26,6 +26,14 @@ TIED_LEVELS = "tied levels"
 """Name under which a design keeps its sets of tied levels."""
 
 
+def keep_in(kept: dict[str, Any], name: str, make: Callable[[], Kept]) -> Kept:
+    """Return a derived quantity by its name; it is made at the first call and kept in ``kept``."""
+    if name not in kept:
+        kept[name] = make()
+    value: Kept = kept[name]
+    return value
+
+
 @dataclass(frozen=True)
 class RandomBlock:
     """Effects of one random term: a row of ``z`` per observation and an effect vector per level.
@@ -131,10 +139,7 @@ class Design:
             name: Name under which the quantity is kept.
             make: Function that computes the quantity.
         """
-        if name not in self._kept:
-            self._kept[name] = make()
-        found: Kept = self._kept[name]
-        return found
+        return keep_in(self._kept, name, make)
 
     def hand_over(self, name: str, other: Design) -> None:
         """Pass a kept quantity on to a changed copy of the design, for which it holds too."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import ValidationError
 
-from unimix.design.arrays import Design
+from unimix.design.arrays import Design, keep_in
 from unimix.design.estimates import Absent, Deferred, Generative
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
@@ -91,11 +91,7 @@ class FittedModel:
 
     def _keep(self, name: str, make: Callable[[], Kept]) -> Kept:
         """A quantity that follows from the result: computed at the first call and kept as long as the result."""
-        kept: dict[str, Any] = self.__dict__.setdefault("_kept", {})
-        if name not in kept:
-            kept[name] = make()
-        value: Kept = kept[name]
-        return value
+        return keep_in(self.__dict__.setdefault("_kept", {}), name, make)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FittedModel) and self.to_json() == other.to_json()

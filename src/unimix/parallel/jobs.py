@@ -9,10 +9,10 @@ from itertools import islice
 from numbers import Integral
 from typing import Any, TypeVar
 
-from unimix.errors import EngineNotInstalledError, OptionError, WorkerError, to_type
+from unimix.errors import OptionError, WorkerError
 from unimix.parallel.pickling import SentOnce
 from unimix.parallel.progress import shown
-from unimix.versions import pip_line
+from unimix.versions import import_for
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -184,12 +184,8 @@ def seed_fault(seed: object) -> str:
 
 
 def _joblib() -> Any:
-    try:
-        import cloudpickle  # noqa: F401  a package of its own since joblib 1.6
-        import joblib
-    except ImportError as error:
-        raise EngineNotInstalledError(f"Several processes run on joblib. {to_type(pip_line('parallel'))}") from error
-    return joblib
+    # cloudpickle is a package of its own since joblib 1.6
+    return import_for("Several processes run on joblib.", "cloudpickle", "joblib", extra="parallel")
 
 
 __all__ = ["check_seed", "jobs_fault", "run_jobs", "seed_fault", "stream_jobs"]

@@ -169,11 +169,15 @@ class _Process:
             for victim in (*own.children(recursive=True), own):
                 with contextlib.suppress(psutil.Error):
                     victim.kill()
+        self._listener.join(10)
+        return self._clear()
+
+    def _clear(self) -> int:
+        """Remove what an ended process leaves behind: its pipe and its folder."""
         code = self._child.wait()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the other end is gone, so that nothing can be flushed
             if self._child.stdin is not None:
                 self._child.stdin.close()
-        self._listener.join(10)
         self._folder.cleanup()
         return code
 
@@ -188,8 +192,7 @@ class _Process:
             if waiting:
                 _idle.remove(self)
         if waiting:
-            self._child.wait()
-            self._folder.cleanup()
+            self._clear()
 
 
 def _growth(pid: int) -> Callable[[], float]:

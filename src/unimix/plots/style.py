@@ -9,8 +9,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
-from unimix.errors import EngineNotInstalledError, to_type
-from unimix.versions import pip_line
+from unimix.versions import import_for
 
 # Okabe and Ito's palette: distinguishable with every kind of colour vision.
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
@@ -28,11 +27,7 @@ def pyplot() -> Any:
     Raises:
         EngineNotInstalledError: If matplotlib is missing.
     """
-    try:
-        from matplotlib import pyplot as plt
-    except ImportError as error:
-        raise EngineNotInstalledError(f"Plots need matplotlib. {to_type(pip_line('plot'))}") from error
-    return plt
+    return import_for("Plots need matplotlib.", "matplotlib.pyplot", extra="plot")
 
 
 def plain_names(draw: Callable[Arguments, Any]) -> Callable[Arguments, Any]:

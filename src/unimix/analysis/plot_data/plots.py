@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -322,12 +322,9 @@ class Plots:
         Raises:
             UnimixError: If the engine does not sample.
         """
-        shown = by_plot.sampled_names(self._fit, names)
-        if not draw:
-            return by_plot.draws_frame(self._fit, shown)
         from unimix.plots.chains import draw_trace
 
-        return draw_trace(self._fit.posterior, shown, title=self._fit.formula, **options)
+        return self._chains(draw_trace, names, draw=draw, options=options)
 
     def rank(self, names: list[str] | None = None, *, draw: bool = True, **options: Any) -> Any:
         """ArviZ's rank plot, whose bars are level when the chains agree (Vehtari and others 2021).
@@ -343,12 +340,18 @@ class Plots:
         Raises:
             UnimixError: If the engine does not sample.
         """
+        from unimix.plots.chains import draw_rank
+
+        return self._chains(draw_rank, names, draw=draw, options=options)
+
+    def _chains(
+        self, picture: Callable[..., Any], names: list[str] | None, *, draw: bool, options: Mapping[str, Any]
+    ) -> Any:
+        """A picture of the draws by chain, or the draws themselves."""
         shown = by_plot.sampled_names(self._fit, names)
         if not draw:
             return by_plot.draws_frame(self._fit, shown)
-        from unimix.plots.chains import draw_rank
-
-        return draw_rank(self._fit.posterior, shown, title=self._fit.formula, **options)
+        return picture(self._fit.posterior, shown, title=self._fit.formula, **options)
 
     def model_graph(self, *, ax: Any = None, draw: bool = True) -> Any:
         """PyMC's graph of the model, with its priors; drawing it needs graphviz.

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.design.arrays import TIED_LEVELS, AuxiliaryDesign, Design, RandomBlock
+from unimix.design.arrays import TIED_LEVELS, AuxiliaryDesign, Design, RandomBlock, keep_in
 from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
@@ -178,10 +178,7 @@ class WellScaled:
 
     def share(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Return a quantity in well-scaled coordinates; it is made at the first call for the design or its rows."""
-        if name not in self.common:
-            self.common[name] = make()
-        found: Kept = self.common[name]
-        return found
+        return keep_in(self.common, name, make)
 
 
 _NAME = "well-scaled columns"

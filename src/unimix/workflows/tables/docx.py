@@ -8,9 +8,8 @@ from types import ModuleType
 from typing import Any
 
 from unimix.display import html_number
-from unimix.errors import EngineNotInstalledError, to_type
-from unimix.versions import pip_line
-from unimix.workflows.tables.layout import Grid
+from unimix.versions import import_for
+from unimix.workflows.tables.layout import OTHERWISE, Grid
 
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML does not allow."""
@@ -24,15 +23,7 @@ def load() -> ModuleType:
     Raises:
         EngineNotInstalledError: If it is missing.
     """
-    try:
-        import docx
-    except ImportError as error:
-        raise EngineNotInstalledError(
-            f"Word tables are made by python-docx. {to_type(pip_line('tables'))}\n"
-            ".to_markdown() and .to_latex() need nothing."
-        ) from error
-    module: ModuleType = docx
-    return module
+    return import_for("Word tables are made by python-docx.", "docx", extra="tables", otherwise=OTHERWISE)
 
 
 def write(grid: Grid, path: Path) -> Path:

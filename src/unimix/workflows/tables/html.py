@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from unimix.display import html_number
-from unimix.errors import EngineNotInstalledError, to_type
-from unimix.versions import pip_line
-from unimix.workflows.tables.layout import Grid
+from unimix.versions import import_for
+from unimix.workflows.tables.layout import OTHERWISE, Grid
 
 
 def load() -> ModuleType:
@@ -19,15 +18,7 @@ def load() -> ModuleType:
     Raises:
         EngineNotInstalledError: If it is missing.
     """
-    try:
-        import great_tables
-    except ImportError as error:
-        raise EngineNotInstalledError(
-            f"HTML tables are made by great_tables. {to_type(pip_line('tables'))}\n"
-            ".to_markdown() and .to_latex() need nothing."
-        ) from error
-    module: ModuleType = great_tables
-    return module
+    return import_for("HTML tables are made by great_tables.", "great_tables", extra="tables", otherwise=OTHERWISE)
 
 
 def great_table(grid: Grid) -> Any:

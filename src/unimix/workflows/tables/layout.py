@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 HEADS: dict[Kind, str] = {"estimate": "Estimate", "std_error": "SE", "interval": "CI", "p_value": "p"}
+OTHERWISE = ".to_markdown() and .to_latex() need nothing."
+"""What works without the packages that make HTML and Word tables."""
 BRACKETS: dict[Kind, str] = {"std_error": "({})", "interval": "[{}]"}
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.design.arrays import Design
-from unimix.errors import DataError, EngineNotInstalledError, OptionError, to_type
-from unimix.versions import pip_line
+from unimix.errors import DataError, OptionError
+from unimix.versions import import_for
 
 IntArray = npt.NDArray[np.int64]
 Split = tuple[IntArray, IntArray]
@@ -112,12 +112,9 @@ def _checked(splits: list[tuple[IntArray, IntArray]], n: int) -> list[Split]:
 
 
 def _named(split: str, folds: int | None, n: int, codes: IntArray | None, seed: int) -> list[Split]:
-    try:
-        from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
-    except ImportError as error:
-        raise EngineNotInstalledError(
-            f"cross_validate makes its folds with scikit-learn. {to_type(pip_line('sklearn'))}"
-        ) from error
+    sklearn = import_for(
+        "cross_validate makes its folds with scikit-learn.", "sklearn.model_selection", extra="sklearn"
+    )
     if split == "groups" and codes is None:
         raise DataError(
             "split='groups' leaves whole levels out, and the formula has no grouping factor: use split='rows'."
@@ -130,13 +127,13 @@ def _named(split: str, folds: int | None, n: int, codes: IntArray | None, seed: 
     nothing = np.zeros(n)
     splitter: Any
     if split == "groups":
-        splitter = GroupKFold(count, shuffle=True, random_state=seed)
+        splitter = sklearn.GroupKFold(count, shuffle=True, random_state=seed)
         return [(a, b) for a, b in splitter.split(nothing, nothing, codes)]
     if codes is None or count > n // 2:
-        return [(a, b) for a, b in KFold(count, shuffle=True, random_state=seed).split(nothing)]
+        return [(a, b) for a, b in sklearn.KFold(count, shuffle=True, random_state=seed).split(nothing)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns if small levels are not in every fold
-        splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
+        splitter = sklearn.StratifiedKFold(count, shuffle=True, random_state=seed)
         try:
             return [(a, b) for a, b in splitter.split(nothing, codes)]
         except ValueError:  # no level has as many rows as there are folds
