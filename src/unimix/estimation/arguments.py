@@ -205,7 +205,7 @@ class FitProblem:
     design_seconds: float = 0.0
 
     def adapted(self, engine: Backend) -> FitProblem:
-        """The same problem with the arguments adapted to an engine."""
+        """Return the problem with its arguments adapted to an engine."""
         return replace(self, arguments=self.arguments.adapted(engine))
 
     def request(self, engine: Backend) -> FitRequest:

@@ -77,7 +77,7 @@ def coefficient_places(estimate: float, error: float, digits: int) -> int:
 
 
 def fixed_number(value: float, places: int) -> str:
-    """A number with ``places`` decimals, never -0; a power of ten if it is very large or needs too many decimals."""
+    """Write a number with ``places`` decimals, never -0; as a power of ten if it is very large or needs too many."""
     value = float(value)
     if np.isnan(value):
         return ""
@@ -90,7 +90,7 @@ def fixed_number(value: float, places: int) -> str:
 
 
 def number_in_text(value: float, places: int) -> str:
-    """A number for a sentence: ``3.37 × 10⁻⁶`` if more than five decimals would be needed, else plain decimals."""
+    """Write a number for a sentence: ``3.37 × 10⁻⁶`` if it needs more than five decimals, else plain decimals."""
     value = float(value)
     if places > MOST_IN_TEXT and 0 < abs(value) < 0.1:
         digits = places + math.floor(math.log10(abs(value)))
@@ -102,7 +102,7 @@ def number_in_text(value: float, places: int) -> str:
 
 
 def without_zero(value: float, places: int) -> str:
-    """A number that cannot exceed 1, without the zero before the point: ``.07``, ``-.14``, ``1.00``."""
+    """Write a number that cannot exceed 1 without the zero before the point: ``.07``, ``-.14``, ``1.00``."""
     text = fixed_number(value, places)
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 

@@ -17,7 +17,7 @@ MISSING = "-"
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number for a table; an empty text for not-a-number."""
+    """Write a number for a table; not-a-number is an empty text."""
     if np.isnan(value):
         return ""
     if np.isinf(value):
@@ -31,7 +31,7 @@ def number(value: float, digits: int = 4) -> str:
 
 
 def decimals(value: float, places: int) -> str:
-    """A number with this many decimals, never -0; an empty text for not-a-number."""
+    """Write a number with this many decimals, never -0; not-a-number is an empty text."""
     if not np.isfinite(value):
         return number(value)
     text = f"{value:.{places}f}"

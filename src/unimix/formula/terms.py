@@ -107,7 +107,7 @@ class ModelSpec:
         return any(isinstance(t, Name) and t.name == "." and not t.quoted for t in self.fixed.added)
 
     def without_dispersion(self) -> ModelSpec:
-        """The same formula with a constant dispersion."""
+        """Return the formula with a constant dispersion."""
         return replace(self, dispersion=None, texts=tuple(t for t in self.texts if t[0] != "dispersion"))
 
     def with_dot(self, columns: tuple[str, ...]) -> ModelSpec:

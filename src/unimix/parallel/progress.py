@@ -20,7 +20,7 @@ def rate(speed: float | None, unit: str) -> str:
 
 
 def shown(things: Iterable[T], total: int, title: str, unit: str, *, progress: bool | None) -> Iterator[T]:
-    """The same things, counted on standard error as they come.
+    """Pass things on, and count them on standard error as they come.
 
     Args:
         things: What is counted.

@@ -94,7 +94,7 @@ class PopulationRows:
         return Linear(made.x, made.offset if self.offset is None else made.offset + self.offset)
 
     def without_given_offset(self) -> PopulationRows:
-        """The same without the offset that was given per row, so that it works for any number of rows."""
+        """Return the rows without the offset that was given per row, so that any number of rows will do."""
         made = copy.copy(self)
         made.offset = None
         return made

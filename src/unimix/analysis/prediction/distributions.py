@@ -229,7 +229,7 @@ class Placed:
     codes: tuple[IntArray, ...]
 
     def only(self, chosen: Sequence[bool]) -> Placed:
-        """The same rows, with levels of the other blocks marked as not fitted."""
+        """Return the rows with the levels of the other blocks marked as not fitted."""
         codes = tuple(c if kept else np.full_like(c, -1) for c, kept in zip(self.codes, chosen, strict=True))
         return Placed(self.rows, codes)
 

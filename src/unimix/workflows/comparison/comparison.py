@@ -184,7 +184,7 @@ class Comparison(Printed):
         return self
 
     def with_data(self, data: Any) -> Comparison:
-        """The same comparison with the data that were fitted, which loaded results do not hold.
+        """Return the comparison with the data that were fitted, which loaded results do not hold.
 
         Args:
             data: The data that were fitted, in any form that :func:`unimix.fit` takes.
