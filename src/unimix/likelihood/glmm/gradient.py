@@ -14,19 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
+from unimix.likelihood.glmm.effects_system import layout_of
 from unimix.likelihood.glmm.laplace import fixed_predictor, laplace
-from unimix.likelihood.lmm.penalised_least_squares import gram_of, half_inverse
-from unimix.likelihood.lmm.reduced_data import Matrix
-from unimix.likelihood.lmm.sparse_effects import layout_of
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 STEP = 1e-4
-DENSE = 60
 
 
 @dataclass(frozen=True)
@@ -49,24 +45,11 @@ class Slope:
     by_parameters: FloatArray
 
 
-def pieces_of(design: Design) -> list[npt.NDArray[np.int64]] | None:
-    """Sets of spherical effects that are connected by rows; None if one dense matrix is as fast."""
-    if sum(b.q * b.n_levels for b in design.blocks) <= DENSE:
-        return None
-    count, sets = design.tied
-    if count == 1:
-        return None
-    label = np.concatenate([np.repeat(s, b.q) for s, b in zip(sets, design.blocks, strict=True)])
-    order = np.argsort(label, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1])
-
-
 def slope_of_laplace(
     design: Design,
     beta: FloatArray,
     factors: Sequence[FloatArray],
     parameters: FloatArray,
-    pieces: Sequence[npt.NDArray[np.int64]] | None,
     start: FloatArray | None = None,
     *,
     whole: bool = False,
@@ -78,44 +61,32 @@ def slope_of_laplace(
         beta: Fixed effects, shape (p,).
         factors: Lower triangular L_k with covariance L_k L_k', shapes (q, q).
         parameters: Dispersion parameters, shape (k,).
-        pieces: Result of :func:`pieces_of`.
         start: Spherical modes from which the inner search starts, shape (m,).
         whole: Whether the factors are arbitrary square roots, so that ``by_factors`` covers all of their elements,
             row by row.
     """
     fixed, layout = fixed_predictor(design, beta), layout_of(design)
-    found = laplace(
-        lambda eta: row_log_likelihood(design, parameters, eta),
-        fixed,
-        layout,
-        (),
-        factors=factors,
-        start=start,
-    )
+    found = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors, start=start)
     size = sum(len(_elements(len(f), whole=whole)) for f in factors)
-    if not np.isfinite(found.log_likelihood):
+    if found.system is None:
         nothing = np.full(size + len(beta) + len(parameters), np.nan)
         return Slope(-np.inf, found.spherical, nothing[:size], nothing[: len(beta)], nothing[: len(parameters)])
-    eta, u = found.eta, found.spherical
-    rows = row_log_likelihood(design, parameters, eta)
+    eta, u, rows, entries, system = found.eta, found.spherical, found.rows, found.entries, found.system
     step = STEP * np.maximum(1.0, np.abs(eta)) if not _has_end(design) else STEP * np.abs(eta)
     bend = (
         row_log_likelihood(design, parameters, eta + step).observed
         - row_log_likelihood(design, parameters, eta - step).observed
     ) / (2 * step)
-    z = layout.spread(factors)
-    half = _half_inverse(z, rows.observed, pieces)
     # An error of the modes enters the gradient at first order, but the value only at second: two more Newton steps.
     for _ in range(2):
-        u = u + np.asarray(half.T @ (half @ (z.T @ rows.score - u)))
-        eta = fixed + z @ u
+        u = u + system.solve(layout.transposed_times(entries, rows.score) - u)
+        eta = fixed + layout.times(entries, u)
         rows = row_log_likelihood(design, parameters, eta)
-    inverse = gram_of(half, half)
-    through = z @ inverse
-    leverage = _row_sums(through, z)
+    through = system.rows_of_inverse(entries)
+    leverage = np.einsum("nk,nk->n", through, entries)  # diagonal of U A^-1 U'
     c = 0.5 * leverage * bend
-    t = np.asarray(inverse @ (z.T @ c))
-    pull = z @ t
+    t = system.solve(layout.transposed_times(entries, c))
+    pull = layout.times(entries, t)
     # dl / d eta at fixed u is s - c, from the density and from W; the modes contribute W U t.
     by_eta = rows.score - c + rows.observed * pull
     by_parameters = np.empty(len(parameters))
@@ -126,8 +97,17 @@ def slope_of_laplace(
         moved = (high.observed - low.observed) / (2 * STEP)
         turned = (high.score - low.score) / (2 * STEP)
         by_parameters[k] = value * rows.by_parameters[k].sum() - 0.5 * leverage @ moved - pull @ turned
-    by_factors = _by_factors(design, factors, u, t, rows.score, rows.observed, by_eta, through, whole=whole)
-    return Slope(found.log_likelihood, u, by_factors, design.x.T @ by_eta, by_parameters)
+    # L_ij changes the predictor by z_i u_j, and the entry of a row of U at u_j by z_i.
+    by_entry = (
+        by_eta[:, None] * u[layout.columns] - rows.observed[:, None] * through - rows.score[:, None] * t[layout.columns]
+    )
+    by_factors, first = [], 0
+    for block, factor in zip(design.blocks, factors, strict=True):
+        q = len(factor)
+        moments = block.z.T @ by_entry[:, first : first + q]
+        by_factors += [moments[i, j] for i, j in _elements(q, whole=whole)]
+        first += q
+    return Slope(found.log_likelihood, u, np.array(by_factors), design.x.T @ by_eta, by_parameters)
 
 
 def _has_end(design: Design) -> bool:
@@ -136,43 +116,3 @@ def _has_end(design: Design) -> bool:
 
 def _elements(q: int, *, whole: bool) -> list[tuple[int, int]]:
     return [(i, j) for i in range(q) for j in range(q if whole else i + 1)]
-
-
-def _half_inverse(z: Matrix, weights: FloatArray, pieces: Sequence[npt.NDArray[np.int64]] | None) -> Matrix:
-    """H with H'H = (I + Z'WZ)^-1, shape (m, m)."""
-    if not sparse.issparse(z):
-        return half_inverse(z.T @ (weights[:, None] * z), None)[0]
-    a = sparse.csr_array(z.T @ (z.multiply(weights[:, None])))
-    return half_inverse(a.toarray() if pieces is None else a, pieces)[0]
-
-
-def _row_sums(a: Matrix, b: Matrix) -> FloatArray:
-    if not sparse.issparse(b):
-        return np.asarray(np.einsum("nm,nm->n", a, b))
-    return np.asarray(b.multiply(a).sum(axis=1)).ravel()
-
-
-def _by_factors(
-    design: Design,
-    factors: Sequence[FloatArray],
-    u: FloatArray,
-    t: FloatArray,
-    score: FloatArray,
-    observed: FloatArray,
-    by_eta: FloatArray,
-    through: Matrix,
-    *,
-    whole: bool,
-) -> FloatArray:
-    """Derivatives with respect to L_ij, which changes the predictor by z_i u_j and the column of U of u_j by z_i."""
-    found, start = [], 0
-    at = np.arange(design.n)
-    for block, factor in zip(design.blocks, factors, strict=True):
-        q = len(factor)
-        for i, j in _elements(q, whole=whole):
-            own = start + block.codes * q + j
-            z = block.z[:, i]
-            diagonal = np.asarray(through[at, own]).ravel()
-            found.append(z @ (by_eta * u[own] - observed * diagonal - score * t[own]))
-        start += q * block.n_levels
-    return np.array(found)

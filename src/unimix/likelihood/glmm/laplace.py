@@ -19,8 +19,9 @@ from scipy import special
 from unimix.design.arrays import Design
 from unimix.design.tied_levels import tied_levels
 from unimix.distributions.log_density import Pointwise
+from unimix.likelihood.glmm.effects_system import EffectsLayout, EffectsSystem, layout_of
 from unimix.likelihood.lmm.conditioning import relative_factors
-from unimix.likelihood.lmm.sparse_effects import Block, EffectsLayout, layout_of
+from unimix.likelihood.lmm.sparse_effects import Block
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
@@ -36,28 +37,48 @@ class LaplaceSolution:
 
     Attributes:
         log_likelihood: Laplace's approximation, with all constants; -inf where it does not exist.
-        modes: Conditional modes of the effects of each block, shapes (L, q).
-        mode_covs: Conditional covariances of the effects given the parameters, shapes (L, q, q).
         eta: Linear predictor at the modes, shape (n,).
         spherical: Modes of the spherical effects u, shape (m,); a start for neighbouring parameters.
+        layout: Positions of the effects.
+        factors: Square roots L_k of the covariances, shapes (q, q).
+        entries: Entries of the rows of U, shape (n, K).
+        rows: Log density of each row and its derivatives, at the modes.
+        system: A = I + U'WU at the modes, factorised; None where the approximation does not exist.
     """
 
     log_likelihood: float
-    modes: tuple[FloatArray, ...]
-    mode_covs: tuple[FloatArray, ...]
     eta: FloatArray
     spherical: FloatArray
+    layout: EffectsLayout
+    factors: tuple[FloatArray, ...]
+    entries: FloatArray
+    rows: Pointwise
+    system: EffectsSystem | None
+
+    @property
+    def modes(self) -> tuple[FloatArray, ...]:
+        """Conditional modes of the effects of each block, L_k u, shapes (L, q); NaN where they do not exist."""
+        u = self.spherical if self.system is not None else np.full_like(self.spherical, np.nan)
+        parts = np.split(u, self.layout.starts[1:-1]) if self.factors else []
+        return tuple(part.reshape(-1, len(f)) @ f.T for part, f in zip(parts, self.factors, strict=True))
+
+    @property
+    def mode_covs(self) -> tuple[FloatArray, ...]:
+        """Conditional covariances of the effects given the parameters, L_k A^-1 L_k', shapes (L, q, q)."""
+        if self.system is None:
+            shapes = [(b.n_levels, len(f), len(f)) for b, f in zip(self.layout.blocks, self.factors, strict=True)]
+            return tuple(np.full(shape, np.nan) for shape in shapes)
+        return tuple(f @ a @ f.T for f, a in zip(self.factors, self.system.diagonal_blocks(), strict=True))
 
 
 def laplace(
     response: Response,
     fixed: FloatArray,
     layout: EffectsLayout,
-    covariances: Sequence[FloatArray],
+    factors: Sequence[FloatArray],
     *,
     expected: bool = False,
     start: FloatArray | None = None,
-    factors: Sequence[FloatArray] | None = None,
 ) -> LaplaceSolution:
     """Integrate out the group effects by Laplace's method.
 
@@ -65,35 +86,40 @@ def laplace(
         response: Function of the linear predictor (n,) that returns the log density per row and its derivatives.
         fixed: X beta + offset, shape (n,).
         layout: Layout of the blocks of random effects; without blocks the value is exact.
-        covariances: Covariance matrix of each block's effects, shapes (q, q); may be singular.
+        factors: Square roots L_k of the blocks' covariances L_k L_k', shapes (q, q); may be singular.
         expected: Whether the determinant has the expected information, as in lme4, instead of the observed one; they
             are equal for canonical links.
         start: Spherical effects u from which the search starts, shape (m,).
-        factors: Square roots of the covariances, shapes (q, q), if they are already known.
     """
-    factors = relative_factors(tuple(covariances), 1.0) if factors is None else factors
-    blocks, u_matrix, width = layout.blocks, layout.spread(factors), layout.m
-    u = np.zeros(width) if start is None else start
-    here = response(fixed + u_matrix @ u)
+    factors = tuple(factors)
+    entries = layout.entries(factors)
+    u = np.zeros(layout.m) if start is None else start
+    here = response(fixed + layout.times(entries, u))
     if start is not None and not np.isfinite(here.value).all():
-        u = np.zeros(width)
+        u = np.zeros(layout.m)
         here = response(fixed)
     value = float(here.value.sum()) - 0.5 * float(u @ u)
-    if not np.isfinite(value):
-        return _nothing(blocks, factors, fixed, u)
 
-    for _ in range(_ROUNDS if width else 0):
+    def solution(log_likelihood: float, system: EffectsSystem | None) -> LaplaceSolution:
+        eta = fixed + layout.times(entries, u)
+        return LaplaceSolution(log_likelihood, eta, u, layout, factors, entries, here, system)
+
+    if not np.isfinite(value):
+        u = np.zeros(layout.m)
+        return solution(-np.inf, None)
+
+    for _ in range(_ROUNDS if layout.m else 0):
         usable = np.isfinite(here.observed) & (here.observed > 0)
         weights = np.where(usable, here.observed, here.expected)
-        gradient = u_matrix.T @ here.score - u
-        step = layout.solve(layout.system(u_matrix, weights), gradient)
+        gradient = layout.transposed_times(entries, here.score) - u
+        step = layout.factorise(entries, weights).solve(gradient)
         promised = float(gradient @ step)
         if promised < _DECREMENT * (1.0 + abs(value)) * 1e-3:
             break
         size = 1.0
         for _ in range(_HALVINGS):
             moved = u + size * step
-            there = response(fixed + u_matrix @ moved)
+            there = response(fixed + layout.times(entries, moved))
             reached = float(there.value.sum()) - 0.5 * float(moved @ moved)
             if reached >= value - 1e-14 * abs(value):
                 break
@@ -103,18 +129,12 @@ def laplace(
         u, here, gained, value = moved, there, reached - value, reached
         if promised < 1e-10 and abs(gained) <= 1e-15 * abs(value):
             break
-    weights = here.expected if expected else here.observed
     try:
-        diagonals, log_det = layout.inverse_blocks(layout.system(u_matrix, weights))
+        system = layout.factorise(entries, here.expected if expected else here.observed)
     except np.linalg.LinAlgError:
-        return _nothing(blocks, factors, fixed, u)
-    modes, covs, first = [], [], 0
-    for block, factor, diagonal in zip(blocks, factors, diagonals, strict=True):
-        size_k = block.n_levels * len(factor)
-        modes.append(u[first : first + size_k].reshape(block.n_levels, len(factor)) @ factor.T)
-        covs.append(factor @ diagonal @ factor.T)
-        first += size_k
-    return LaplaceSolution(value - 0.5 * log_det, tuple(modes), tuple(covs), fixed + u_matrix @ u, u)
+        u = np.zeros(layout.m)
+        return solution(-np.inf, None)
+    return solution(value - 0.5 * system.log_det, system)
 
 
 def laplace_at(
@@ -132,7 +152,7 @@ def laplace_at(
         lambda eta: row_log_likelihood(design, parameters, eta, zero),
         fixed_predictor(design, beta),
         layout_of(design),
-        covariances,
+        relative_factors(tuple(covariances), 1.0),
         expected=expected,
         start=start,
     )
@@ -142,15 +162,6 @@ def fixed_predictor(design: Design, beta: FloatArray) -> FloatArray:
     """X beta + offset, shape (n,)."""
     eta: FloatArray = design.x @ beta
     return eta if design.offset is None else eta + design.offset
-
-
-def _nothing(
-    blocks: Sequence[Block], factors: Sequence[FloatArray], fixed: FloatArray, u: FloatArray
-) -> LaplaceSolution:
-    shapes = [(b.n_levels, len(f)) for b, f in zip(blocks, factors, strict=True)]
-    modes = tuple(np.full(s, np.nan) for s in shapes)
-    covs = tuple(np.full((levels, q, q), np.nan) for levels, q in shapes)
-    return LaplaceSolution(-np.inf, modes, covs, fixed, np.zeros_like(u))
 
 
 def adaptive_quadrature(
@@ -168,7 +179,7 @@ def adaptive_quadrature(
     """
     sd = float(np.sqrt(variance))
     layout = EffectsLayout([block], len(fixed), tied_levels([(block.codes, block.n_levels)]))
-    found = laplace(response, fixed, layout, [np.array([[variance]])], expected=expected)
+    found = laplace(response, fixed, layout, [np.array([[sd]])], expected=expected)
     if not np.isfinite(found.log_likelihood) or sd == 0:
         return found.log_likelihood
     centre, width = found.spherical, np.sqrt(found.mode_covs[0][:, 0, 0]) / sd

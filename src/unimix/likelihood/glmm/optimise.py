@@ -8,7 +8,8 @@ of the exact gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +17,21 @@ import scipy
 
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.glm import START, fisher_scoring
-from unimix.likelihood.glmm.gradient import Slope, pieces_of, slope_of_laplace
+from unimix.likelihood.glmm.gradient import Slope, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.newton import Ascent, ascend
 from unimix.likelihood.lmm.newton_decrement import differences, newton_gain
+from unimix.likelihood.lmm.optimise import lower_triangular
 from unimix.likelihood.response import link_unit, row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
 
 SIZES = (0.3, 1.0)
 """Standard deviations of the effects, on the scale of the link, at which the search starts."""
+ROUGH, NEAR = 1e-6, 0.1
+"""A second climb stops at this relative change of the likelihood, and is given up if its end lies below the best known
+maximum by less than the second number and by as much as the curvature there says."""
 DIFFERENCE = 1e-4
 COARSE = 1e-3
 """Step sizes for differences of a gradient, and for differences of values."""
@@ -98,12 +103,11 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
     Raises:
         FloatingPointError: If the likelihood is not finite at any start.
     """
-    pieces = pieces_of(design)
     warm: list[FloatArray | None] = [None]
 
     def slope(x: FloatArray) -> Slope:
         at = unpack(design, x)
-        found = slope_of_laplace(design, at.beta, at.factors, at.parameters, pieces, warm[0])
+        found = slope_of_laplace(design, at.beta, at.factors, at.parameters, warm[0])
         if np.isfinite(found.value):
             warm[0] = found.spherical
         return found
@@ -115,14 +119,19 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
         found = slope(x)
         return found.value, np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
 
-    def loss(x: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = value_and_gradient(x)
-        return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros_like(x))
-
-    def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    @lru_cache(maxsize=1)  # those at the end of a climb are asked for again
+    def kept_derivatives(packed: bytes) -> tuple[FloatArray, FloatArray]:
+        x = np.frombuffer(packed)
         if n_nodes > 1:
             return by_differences(value_of, x)
         return value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x)
+
+    def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return kept_derivatives(x.tobytes())
+
+    def quasi_newton(x: FloatArray, tolerance: float) -> FloatArray:
+        at = unpack(design, _quasi_newton(value_and_gradient, x, tolerance))
+        return replace(at, factors=tuple(lower_triangular(at.factors))).pack()
 
     best: Ascent | None = None
     for start in _starts(design) if starts is None else starts:
@@ -131,8 +140,11 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
         if not np.isfinite(value_of(x)):
             continue
         if n_nodes == 1:
-            settings = {"maxiter": 200, "ftol": 1e-12, "gtol": 1e-5}
-            x = scipy.optimize.minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x
+            if best is not None:
+                x = quasi_newton(x, ROUGH)
+                if _on_the_same_hill(best, derivatives(best.at)[1], x, value_of(x)):
+                    continue
+            x = quasi_newton(x, 1e-12)
         climbed = ascend(x, value_of, derivatives, np.ones_like, 30)
         if best is None or climbed.value > best.value + 1e-10:
             best = climbed
@@ -141,6 +153,26 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
     at = best.at
     found = slope(at)
     return Found(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, found.spherical)
+
+
+def _quasi_newton(
+    value_and_gradient: Callable[[FloatArray], tuple[float, FloatArray]], x: FloatArray, tolerance: float
+) -> FloatArray:
+    """End of L-BFGS steps uphill, which stop at a relative change of the value."""
+
+    def loss(x: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = value_and_gradient(x)
+        return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros_like(x))
+
+    settings = {"maxiter": 200, "ftol": tolerance, "gtol": 1e-5}
+    return np.asarray(scipy.optimize.minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x)
+
+
+def _on_the_same_hill(best: Ascent, hessian: FloatArray, x: FloatArray, value: float) -> bool:
+    """Whether the expansion at a maximum, l + d'Hd / 2, explains the value at a point near to it."""
+    below = best.value - value
+    move = x - best.at
+    return -1e-10 <= below <= NEAR and abs(below + 0.5 * float(move @ hessian @ move)) <= 0.2 * below + 1e-7
 
 
 def _starts(design: Design) -> list[Point]:
@@ -197,18 +229,18 @@ def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
 
 def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[float, FloatArray, FloatArray]:
     """Log likelihood, gradient (d,) and Hessian (d, d) in the packed parameters, as for :func:`curvature_at`."""
-    pieces, x = pieces_of(design), point.pack()
+    x = point.pack()
 
     def slope(at: FloatArray) -> FloatArray:
         own = unpack(design, at)
-        found = slope_of_laplace(design, own.beta, own.factors, own.parameters, pieces)
+        found = slope_of_laplace(design, own.beta, own.factors, own.parameters)
         return np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
 
     if n_nodes > 1:
         value = by_nodes(design, x, n_nodes)
         gradient, hessian = by_differences(lambda z: by_nodes(design, z, n_nodes), x)
     else:
-        value = slope_of_laplace(design, point.beta, point.factors, point.parameters, pieces).value
+        value = slope_of_laplace(design, point.beta, point.factors, point.parameters).value
         gradient, hessian = slope(x), hessian_of(slope, x)
     return value, gradient, hessian
 

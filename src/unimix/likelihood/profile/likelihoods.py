@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
-from unimix.likelihood.glmm.gradient import pieces_of, slope_of_laplace
+from unimix.likelihood.glmm.gradient import slope_of_laplace
 from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.conditioning import Conditioning
@@ -174,7 +174,7 @@ class LaplaceModel:
     ) -> None:
         criterion = LaplaceCriterion.of(design)
         self.design, self.way_back = criterion.rows, criterion.way_back
-        self.nodes, self.pieces = nodes, pieces_of(self.design)
+        self.nodes = nodes
         self.step = DIFFERENCE if nodes == 1 else COARSE
         roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
@@ -204,7 +204,7 @@ class LaplaceModel:
             if self.nodes > 1:
                 return self._by_quadrature(design, roots, rest)
             parameters = np.exp(np.clip(rest[p:], -30, 30))
-            found = slope_of_laplace(design, rest[:p], roots, parameters, self.pieces, self._warm, whole=True)
+            found = slope_of_laplace(design, rest[:p], roots, parameters, self._warm, whole=True)
             if np.isfinite(found.value):
                 self._warm = found.spherical
             cells, start = [], 0
