@@ -1,22 +1,24 @@
-"""How far the search of small linear mixed models ends below the best: `python -m benchmarks.fuzz_search`.
+"""How far the search of small mixed models ends below the best: `python -m benchmarks.fuzz_search`.
 
 Random designs (crossed, nested, several terms, badly scaled columns, variances of zero and far above the residual,
 weights) are fitted by pls; the best of all is the highest of pls, of climbs from random points, and of the engines that
-are named. Counts and the worst shortfalls are printed.
+are named. Counts and the worst shortfalls are printed. With ``--family poisson``, say, the responses are drawn from a
+generalised model, of which Laplace's approximation is maximised.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 import unimix as um
 from unimix.design.arrays import Design
-from unimix.design.design import build_design
-from unimix.formula.interpreter import parse
+from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.optimise import climb
 from unimix.likelihood.lmm.penalised_least_squares import unpack
@@ -51,6 +53,37 @@ def random_design(seed: int) -> tuple[str, pd.DataFrame, str | None, bool]:
     return FORMULAS[seed % len(FORMULAS)], made, weights, bool(rng.uniform() < 0.7)
 
 
+def random_generalised(seed: int, family: str) -> tuple[str, pd.DataFrame]:
+    """A formula and data of a generalised model: counts, zeros and ones, or positive numbers."""
+    formula, data, _, _ = random_design(seed)
+    rng = np.random.default_rng(seed)
+    data = pd.concat([data] * 3, ignore_index=True).assign(x=rng.normal(size=3 * len(data)))
+    eta = rng.choice([-2.0, 0.0, 1.5]) + 0.5 * data["x"].to_numpy()
+    for column, sd in zip("ghk", rng.choice([0.0, 0.3, 1.0, 2.0], 3), strict=True):
+        eta = eta + sd * rng.normal(size=13)[data[column].astype(int)]
+    mean = np.exp(np.minimum(eta, 6))
+    drawn = {
+        "poisson": lambda: rng.poisson(mean),
+        "binomial": lambda: (rng.uniform(size=len(eta)) < 1 / (1 + np.exp(-eta))).astype(int),
+        "negative_binomial": lambda: rng.negative_binomial(2.0, 2.0 / (2.0 + mean)),
+        "gamma": lambda: rng.gamma(3.0, mean / 3.0),
+    }
+    return formula, data.assign(y=drawn[family]())
+
+
+def best_generalised(design: Design, seed: int, climbs: int) -> float:
+    """The highest of climbs from random points and from the likely starts."""
+    criterion, rng = LaplaceCriterion.of(design), np.random.default_rng(seed)
+    centre = criterion.search().point
+    points = [
+        replace(
+            centre, factors=tuple(np.tril(rng.normal(size=f.shape)) * 3 ** rng.uniform(-3, 1) for f in centre.factors)
+        )
+        for _ in range(climbs)
+    ]
+    return criterion.optimum(points=points).value
+
+
 def best_by_climbs(design: Design, seed: int, climbs: int, *, reml: bool) -> float:
     """The highest of climbs from random points, in the design's units."""
     criterion, rng = LinearCriterion.of(design), np.random.default_rng(seed)
@@ -69,24 +102,31 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--climbs", type=int, default=8)
     parser.add_argument("--engines", default="", help="such as lme4,glmmtmb,mixedlm")
+    parser.add_argument("--family", default="gaussian", help="gaussian, poisson, binomial, negative_binomial or gamma")
     asked = parser.parse_args()
     engines = [e for e in asked.engines.split(",") if e]
     short, looked, refused = [], 0, 0
     for seed in range(asked.first, asked.first + asked.designs):
-        formula, data, weights, reml = random_design(seed)
-        method = "REML" if reml else "ML"
+        given: dict[str, Any]
+        if asked.family == "gaussian":
+            formula, data, weights, reml = random_design(seed)
+            given = {"weights": weights, "method": "REML" if reml else "ML"}
+        else:
+            (formula, data), given = random_generalised(seed, asked.family), {"family": asked.family}
         try:
-            design = build_design(parse(formula), data, weights=weights)
-            own = um.fit(formula, data, "pls", weights=weights, method=method, df_method="normal")
+            own = um.fit(formula, data, "pls", df_method="normal", **given)
         except um.UnimixError as error:
             refused += 1
             print(f"{seed}: {str(error).splitlines()[0][:100]}", file=sys.stderr)
             continue
         looked += 1
-        others = {"climbs": best_by_climbs(design, seed, asked.climbs, reml=reml)}
+        if asked.family == "gaussian":
+            others = {"climbs": best_by_climbs(own.design(), seed, asked.climbs, reml=reml)}
+        else:
+            others = {"climbs": best_generalised(own.design(), seed, asked.climbs)}
         for engine in engines:
             try:
-                found = um.fit(formula, data, engine, weights=weights, method=method, df_method="normal")
+                found = um.fit(formula, data, engine, df_method="normal", **given)
             except um.UnimixError:
                 continue
             if found.converged:

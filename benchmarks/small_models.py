@@ -37,7 +37,12 @@ def of_unimix(case: dict[str, Any], data: pd.DataFrame) -> Callable[[], object]:
     given |= {role: case[role]["column"] for role in ("weights", "offset") if case[role]}
     if case["family"] == "gaussian":
         given["method"] = "ML" if case["reml"] is False else "REML"
-    return lambda: str(um.fit(case["formula"], data, "pls", **given).fixed_effects)
+
+    def run() -> object:
+        fit = um.fit(case["formula"], data, "pls", **given)
+        return fit.fixed_effects, fit.variance_components
+
+    return run
 
 
 def of_r(case: dict[str, Any], data: pd.DataFrame) -> Callable[[], object]:

@@ -36,6 +36,8 @@ class Cost:
 
 
 UNKNOWN = Cost()
+LITTLE = 32e6
+"""Bytes that any machine has, so that nothing is measured for a fit that needs fewer."""
 
 
 def too_large(cost: Cost, limits: Limits) -> str:
@@ -44,6 +46,8 @@ def too_large(cost: Cost, limits: Limits) -> str:
         return ""
     if limits.memory is not None:
         limit, reason = limits.memory, f"memory_limit is {in_words(limits.memory)}"
+    elif cost.bytes < LITTLE:
+        return ""
     else:
         limit = available()
         reason = f"{in_words(limit)} are free here (memory_limit='none' tries it all the same)"

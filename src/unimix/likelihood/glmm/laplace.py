@@ -104,10 +104,27 @@ def laplace(
         eta = fixed + layout.times(entries, u)
         return LaplaceSolution(log_likelihood, eta, u, layout, factors, entries, here, system)
 
-    if not np.isfinite(value):
+    try:
+        if not np.isfinite(value):
+            raise np.linalg.LinAlgError
+        u, here, value = _climb(response, fixed, layout, entries, u, here, value)
+        system = layout.factorise(entries, here.expected if expected else here.observed)
+    except np.linalg.LinAlgError:  # factors may be so large that A is not positive definite in floating point
         u = np.zeros(layout.m)
         return solution(-np.inf, None)
+    return solution(value - 0.5 * system.log_det, system)
 
+
+def _climb(
+    response: Response,
+    fixed: FloatArray,
+    layout: EffectsLayout,
+    entries: FloatArray,
+    u: FloatArray,
+    here: Pointwise,
+    value: float,
+) -> tuple[FloatArray, Pointwise, float]:
+    """Take Newton steps over u until none increases the penalised log likelihood."""
     for _ in range(_ROUNDS if layout.m else 0):
         usable = np.isfinite(here.observed) & (here.observed > 0)
         weights = np.where(usable, here.observed, here.expected)
@@ -129,12 +146,7 @@ def laplace(
         u, here, gained, value = moved, there, reached - value, reached
         if promised < 1e-10 and abs(gained) <= 1e-15 * abs(value):
             break
-    try:
-        system = layout.factorise(entries, here.expected if expected else here.observed)
-    except np.linalg.LinAlgError:
-        u = np.zeros(layout.m)
-        return solution(-np.inf, None)
-    return solution(value - 0.5 * system.log_det, system)
+    return u, here, value
 
 
 def laplace_at(

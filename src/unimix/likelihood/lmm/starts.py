@@ -25,8 +25,9 @@ Factors = list[FloatArray]
 
 SCAN = (0.02, 0.08, 0.3, 1.2, 5.0, 20.0, 80.0, 300.0)
 """Relative standard deviations, the same for every column, at which the likelihood is evaluated."""
-POINTS, SMALL = 128, 60
-"""Number of points off the line, and the largest number of group effects for which they are evaluated."""
+POINTS, MOST_POINTS, SMALL = 24, 128, 60
+"""Points off the line per covariance parameter, their largest number, and the largest number of group effects for which
+they are evaluated."""
 FEWEST, MOST, SHARE = 6, 24, 360
 """Bounds on the number of starts, and on that number times the effects: levels with few rows have more maxima."""
 
@@ -71,11 +72,11 @@ def scattered(products: Products) -> list[Factors]:
 @functools.cache
 def _scattered(widths: tuple[int, ...]) -> list[Factors]:
     rng = np.random.default_rng(20151007)
-    blocks = []
+    blocks, count = [], min(POINTS * sum(q * (q + 1) // 2 for q in widths), MOST_POINTS)
     for q in widths:
-        rows = np.tril(rng.normal(size=(POINTS, q, q)))
+        rows = np.tril(rng.normal(size=(count, q, q)))
         rows /= np.linalg.norm(rows, axis=2)[:, :, None]
-        sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=(POINTS, q)))
+        sizes = np.exp(rng.uniform(np.log(0.1), np.log(5.0), size=(count, q)))
         blocks.append(sizes[:, :, None] * rows)
     return [list(factors) for factors in zip(*blocks, strict=True)]
 
