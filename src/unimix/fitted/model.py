@@ -388,6 +388,10 @@ class FittedModel:
             path: File to write; None returns the text.
             indent: Number of spaces of indentation, or None for one line.
 
+        Raises:
+            OptionError: If the path is no path, or the number of spaces is no such number.
+            DataError: If the file cannot be written.
+
         Returns:
             The JSON text, or the path if one was given.
 
@@ -397,6 +401,8 @@ class FittedModel:
             >>> fit.to_json()[:42]
             '{"model":{"formula":"Reaction ~ Days + (1 '
         """
+        if indent is not None and not 0 <= indent < 100:
+            raise OptionError(f"indent={indent!r}: the number of spaces, or None for one line.")
         saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
         return written(SavedFit.model_construct(**saved).model_dump_json(indent=indent), path)
 

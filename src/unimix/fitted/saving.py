@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,12 +24,20 @@ def file_at(path: object) -> Path:
     Raises:
         OptionError: If it is no path.
     """
-    if not isinstance(path, str | Path) or "\0" in str(path) or not str(path):
-        raise OptionError(f"{path!r:.200} is not the path of a file; give one such as 'fit.json'.")
-    return Path(path)
+    with contextlib.suppress(OSError):  # it is too long
+        if isinstance(path, str | Path) and str(path) and "\0" not in str(path):
+            Path(path).exists()
+            return Path(path)
+    raise OptionError(f"{path!r:.200} is not the path of a file; give one such as 'fit.json'.")
 
 
-def written(content: str, path: str | Path | None) -> str | Path:
+@overload
+def written(content: str, path: None) -> str: ...
+@overload
+def written(content: str | bytes, path: str | Path) -> Path: ...
+@overload
+def written(content: str, path: str | Path | None) -> str | Path: ...
+def written(content: str | bytes, path: str | Path | None) -> str | bytes | Path:
     """The text itself, or the path of the file it was written to, so that a notebook shows one line and not a page.
 
     Args:
@@ -43,9 +52,9 @@ def written(content: str, path: str | Path | None) -> str | Path:
         return content
     file = file_at(path)
     try:
-        file.write_text(content, encoding="utf-8")
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{str(path)!r:.200} cannot be written: {error}.") from error
+        raise DataError(f"{str(path)!r:.200} cannot be written: {error!s:.200}.") from error
     return file
 
 

@@ -21,6 +21,7 @@ from unimix.fitted.formatting import number
 from unimix.fitted.model import has_design, with_content
 from unimix.fitted.saving import load, written
 from unimix.fitted.schema import SavedFit
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes
 from unimix.workflows.comparison.failure import Failure
@@ -67,6 +68,7 @@ def _blocks(fit: SavedFit) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((block.group, block.terms) for block in fit.random)
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False)
 class Comparison(Printed):
     """The answer of :func:`unimix.compare`: results of several engines for one design.
