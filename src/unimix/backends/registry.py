@@ -10,6 +10,7 @@ from typing import Any
 
 from unimix.backends.base import Backend, make_backend
 from unimix.errors import EngineBrokenError, OptionError, UnimixError, UnknownBackendError, did_you_mean
+from unimix.foreign_names import suggests_names
 
 GROUP = "unimix.backends"
 DEFAULT_BACKEND = "pls"
@@ -35,6 +36,7 @@ def registered() -> dict[str, EntryPoint]:
     return found
 
 
+@suggests_names
 def backend_class(name: str) -> type[Backend]:
     """Load a backend's class by its name.
 

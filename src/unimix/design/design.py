@@ -132,7 +132,7 @@ def build_design(
         dot_columns=dot_columns,
         numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn)),
         levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
-        contrasts={k: c.to_json() for k, c in coding.items()},
+        contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
         kept=tuple(int(j) for j in kept),
         aliases=_aliases(x, kept),

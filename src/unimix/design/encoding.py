@@ -8,11 +8,11 @@ saved encoding holds the text of the formula and parses it when it is first need
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
@@ -33,18 +33,20 @@ from unimix.errors import DataError, did_you_mean, listing
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
-from unimix.formula.interpreter import parse
+from unimix.formula.interpreter import parse, used_columns
 from unimix.formula.parser import Call
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from unimix.formula.terms import FixedPart, ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 JsonLevel = StrictBool | StrictInt | StrictFloat | StrictStr
+Index = Annotated[int, Field(ge=0, lt=2**31)]
+CHANGED = "The saved result is damaged or was changed: {}. Fit the model again, or take an unchanged copy."
 
 
 class EncodedBlock(BaseModel):
@@ -52,8 +54,13 @@ class EncodedBlock(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    term: int
-    columns: tuple[int, ...]
+    term: Index
+    columns: tuple[Index, ...]
+
+
+def _decodable(state: dict[str, Any]) -> dict[str, Any]:
+    decode_state(state)
+    return state
 
 
 class Encoding(BaseModel):
@@ -83,16 +90,16 @@ class Encoding(BaseModel):
     dot_columns: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     levels: dict[str, tuple[JsonLevel, ...]] = {}
-    contrasts: dict[str, dict[str, Any]] = {}
-    states: dict[str, Any] = {}
-    kept: tuple[int, ...] = ()
+    contrasts: dict[str, Contrast] = {}
+    states: dict[str, Annotated[dict[str, Any], AfterValidator(_decodable)]] = {}
+    kept: tuple[Index, ...] = ()
     aliases: tuple[tuple[float, ...], ...] = ()
     blocks: tuple[EncodedBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
     weights_column: str | None = None
     ziformula: str | None = None
-    zero_kept: tuple[int, ...] = ()
+    zero_kept: tuple[Index, ...] = ()
     data: DataDigest = DataDigest()
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -123,8 +130,17 @@ class Encoding(BaseModel):
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """Parsed formula, with columns in place of ``.`` and without a formula of the dispersion."""
-        return parse(self.formula, self.ziformula).with_dot(self.dot_columns)
+        """Parsed formula, with columns in place of ``.`` and without a formula of the dispersion.
+
+        Raises:
+            DataError: If the encoding was saved, and what it holds is not what the formula uses.
+        """
+        spec = parse(self.formula, self.ziformula).with_dot(self.dot_columns)
+        coded = {*self.numeric, *self.levels}
+        absent = [n for n in dict.fromkeys(used_columns(spec)) if n not in coded]
+        if absent or any(block.term >= len(spec.random) for block in self.blocks):
+            raise DataError(CHANGED.format(f"it does not know {listing(absent) or 'the random terms'} of its formula"))
+        return spec
 
     @cached_property
     def predictors(self) -> tuple[str, ...]:
@@ -150,11 +166,6 @@ class Encoding(BaseModel):
         """Columns whose effects vary over a grouping factor."""
         terms = [t for t in self.spec.random if t.group == group]
         return list(dict.fromkeys(n for term in terms for n in _columns_in(term.left)))
-
-    @property
-    def coding(self) -> dict[str, Contrast]:
-        """Contrast coding per factor column."""
-        return {k: Contrast.from_json(v) for k, v in self.contrasts.items()}
 
     def environment(self, columns: Mapping[str, Column]) -> Environment:
         """Environment that evaluates the formula on these columns with the learnt states."""
@@ -191,25 +202,37 @@ class Encoding(BaseModel):
             )
         columns, complete = self._complete_columns(data, self.variables if with_groups else self.predictors)
         rows = np.flatnonzero(complete)
-        env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.coding, len(rows)
-        x, _ = build_columns(self.spec.fixed, env, coding, n)
+        env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.contrasts, len(rows)
+        x, names = build_columns(self.spec.fixed, env, coding, n)
         zero = None
         if self.spec.zero is not None:
-            zero = build_columns(self.spec.zero, env, coding, n)[0][:, list(self.zero_kept)]
+            zero, _ = _taken(build_columns(self.spec.zero, env, coding, n), self.zero_kept)
         z: list[FloatArray] = []
+        z_names: list[tuple[str, ...]] = []
         labels: list[tuple[Level, ...]] = []
-        made: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
+        made: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], tuple[Level, ...]]] = {}
         for block in self.blocks if with_groups else ():
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
-                names = name_levels(levels)
-                made[block.term] = build_columns(term.left, env, coding, n)[0], tuple(names[c] for c in codes)
-            values, own = made[block.term]
-            z.append(values[:, list(block.columns)])
+                shown = name_levels(levels)
+                made[block.term] = build_columns(term.left, env, coding, n), tuple(shown[c] for c in codes)
+            built, own = made[block.term]
+            values, of_block = _taken(built, block.columns)
+            z.append(values)
+            z_names.append(of_block)
             labels.append(own)
-        kept = x[:, list(self.kept)]
-        return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(labels), zero, self._lacking(x, kept))
+        kept, kept_names = _taken((x, names), self.kept)
+        return NewRows(
+            complete=complete,
+            x=kept,
+            offset=self._offset(env, n),
+            z=tuple(z),
+            labels=tuple(labels),
+            names=(kept_names, *z_names),
+            zero=zero,
+            lacking=self._lacking(x, kept),
+        )
 
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""
@@ -328,9 +351,17 @@ class Encoding(BaseModel):
         return np.asarray((np.abs(x[:, left] - expected) > 1e-6 * size).any(axis=1))
 
 
+def _taken(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> tuple[FloatArray, tuple[str, ...]]:
+    """Some of the columns and their names."""
+    columns, names = built
+    if max(kept, default=-1) >= len(names):
+        raise DataError(CHANGED.format(f"its formula has {len(names)} columns, and it keeps number {max(kept) + 1}"))
+    return columns[:, list(kept)], tuple(names[j] for j in kept)
+
+
 def _columns_in(part: FixedPart) -> list[str]:
     """Columns that occur in the terms of a part."""
     return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
 
 
-__all__ = ["EncodedBlock", "Encoding", "JsonLevel"]
+__all__ = ["CHANGED", "EncodedBlock", "Encoding", "JsonLevel"]

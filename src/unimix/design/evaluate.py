@@ -291,7 +291,7 @@ def _stateful(node: Call, env: Environment) -> Value:
     state = env.states.setdefault(key, {})
     try:
         values = transform.apply(x, state, options)
-    except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, np.linalg.LinAlgError) as error:
         raise DataError(f"{key} cannot be computed: {error} {transform.usage}") from error
     if values.ndim == 1:
         return values

@@ -29,9 +29,9 @@ class Family:
     response: ClassVar[str] = "real"
 
     def __post_init__(self) -> None:
-        if not self.link:
+        if isinstance(self.link, str) and not self.link:
             object.__setattr__(self, "link", self.links[0])
-        if self.link not in self.links:
+        if not isinstance(self.link, str) or self.link not in self.links:
             raise OptionError(
                 f"link={self.link!r} is not a link of the {self.name} family."
                 f"{did_you_mean(str(self.link), self.links)} Choose {listing(self.links)}."
@@ -129,7 +129,7 @@ class NegativeBinomial(Family):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.variance not in ("quadratic", "linear"):
+        if not isinstance(self.variance, str) or self.variance not in ("quadratic", "linear"):
             raise OptionError(
                 f"variance={self.variance!r}: choose 'quadratic' (NB2, mu + mu^2 / theta) or 'linear' (NB1, "
                 "mu (1 + alpha))."

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
+from unimix.design.encoding import CHANGED
 from unimix.design.grouping_factors import level_codes
 from unimix.design.response import SUCCESS
 from unimix.design.transform import NewRows
@@ -64,6 +65,8 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         )
     encoding, rows = fit.model.encoding, fit.rows
     made = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
+    if made.names != (fit.fixed.terms, *(b.terms for b in fit.random)):
+        raise DataError(CHANGED.format(f"its formula has the columns {listing(n for b in made.names for n in b)}"))
     index = np.asarray(rows.index, dtype=np.int64)
     _check_rows(fit, made, index)
     at = (np.cumsum(made.complete) - 1)[index]

@@ -35,23 +35,15 @@ class Contrast:
     matrix: tuple[tuple[float, ...], ...] = ()
     labels: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.kind not in (*KINDS, "custom", "hypotheses"):
+            raise DataError(f"{self.kind!r} is not a contrast.{did_you_mean(self.kind, KINDS)}")
+        if any(len(row) != len(self.labels) for row in self.matrix):
+            raise DataError(f"A contrast with {len(self.labels)} labels has as many numbers per level.")
+
     def label(self, place: int) -> str:
         """Name of a column; columns that complete the given hypotheses are called ``rest 1``, ``rest 2`` ..."""
         return self.labels[place] if place < len(self.labels) else f"rest {place - len(self.labels) + 1}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The contrast as plain JSON values."""
-        return {
-            "kind": self.kind,
-            "base": self.base,
-            "matrix": [list(r) for r in self.matrix],
-            "labels": list(self.labels),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Contrast:
-        """Rebuild what :meth:`to_json` wrote."""
-        return cls(value["kind"], value["base"], tuple(tuple(r) for r in value["matrix"]), tuple(value["labels"]))
 
 
 def _kind(name: str) -> str | None:

@@ -196,13 +196,29 @@ def encode_state(value: Any) -> Any:
 
 
 def decode_state(value: Any) -> Any:
-    """Rebuild a state from the result of :func:`encode_state`."""
-    if not isinstance(value, dict):
-        return value
-    if "map" in value:
-        return {decode_state(k): decode_state(v) for k, v in value["map"]}
-    if "array" in value:
-        return np.array(value["array"], dtype=np.float64)
-    if "text" in value:
-        return value["text"]
-    return [decode_state(v) for v in value["list"]]
+    """Rebuild a state from the result of :func:`encode_state`.
+
+    Raises:
+        ValueError: If the value is no result of :func:`encode_state`.
+    """
+    match value:
+        case {"map": list(pairs)}:
+            return dict(map(_decode_pair, pairs))
+        case {"array": list(numbers)}:
+            return np.array(numbers, dtype=np.float64)
+        case {"text": str(text)}:
+            return text
+        case {"list": list(values)}:
+            return [decode_state(v) for v in values]
+        case dict() | list():
+            raise ValueError("this is no state of a function")
+        case _:
+            return value
+
+
+def _decode_pair(pair: Any) -> tuple[Any, Any]:
+    match pair:
+        case [str() | int() as key, value]:
+            return key, decode_state(value)
+        case _:
+            raise ValueError("this is no state of a function")

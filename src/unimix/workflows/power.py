@@ -30,6 +30,7 @@ FloatArray = npt.NDArray[np.float64]
 Sizes = int | Sequence[int] | None
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class Power(TableResult):
     """The answer of :func:`power`.

@@ -25,6 +25,7 @@ from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
+from unimix.foreign_names import suggests_names
 from unimix.stats.delta import Averages, Linear, compare, compare_slopes, mean_gradient, over_draws, slope_gradient
 from unimix.stats.inference import checked_level
 
@@ -41,6 +42,7 @@ OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upp
 TAKEN = ("variable", "contrast", *OUTCOMES)
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparisons(TableResult):
     """Changes of the expected response.
@@ -311,7 +313,10 @@ def _shares(fit: FittedModel, weights: Any, n: int, *, observed: bool) -> FloatA
             )
         own = fit.rows.trials if fit.rows.trials is not None else fit.rows.weights
         return np.ones(n) if own is None else np.asarray(own, dtype=np.float64)
-    given = np.asarray(weights)
+    try:
+        given = np.asarray(weights)
+    except ValueError:  # rows of different lengths
+        given = np.zeros(0)
     if given.shape != (n,) or given.dtype.kind not in "iuf" or not np.isfinite(given).all() or (given < 0).any():
         raise OptionError(f"weights= takes one nonnegative number per row, shape ({n},); got shape {given.shape}.")
     return given.astype(np.float64)

@@ -89,6 +89,14 @@ def as_ratios(made: pd.DataFrame, name: str) -> pd.DataFrame:
     return made.rename(columns={"estimate": name})
 
 
+def _numbers(values: Any) -> FloatArray:
+    """Numbers as an array; an array of another shape where they are none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)
+
+
 def contrast_weights(
     method: str | Mapping[str, Sequence[float]], labels: list[str], reference: Any, sign: str = "-"
 ) -> dict[str, FloatArray]:
@@ -105,9 +113,11 @@ def contrast_weights(
     """
     m = len(labels)
     eye = np.eye(m)
-    if not isinstance(method, str):
-        made = {str(k): np.asarray(v, dtype=np.float64) for k, v in method.items()}
-        bad = [k for k, v in made.items() if v.shape != (m,) or abs(v.sum()) > 1e-9 * np.abs(v).sum()]
+    if isinstance(method, Mapping | pd.DataFrame):
+        made = {str(k): _numbers(v) for k, v in method.items()}
+        bad = [k for k, v in made.items() if v.shape != (m,) or not abs(v.sum()) <= 1e-9 * np.abs(v).sum()]
+        if not made:
+            raise OptionError(f"method={{}} names no contrast: choose {listing(map(repr, KNOWN))}, or weights by name.")
         if bad:
             raise OptionError(
                 f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."

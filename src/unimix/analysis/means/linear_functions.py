@@ -200,7 +200,7 @@ class FixedInference:
             kept = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
             turned = vectors[:, kept].T @ (weights @ self.beta)
             numerator = float(kept.sum())
-            statistic = float(np.sum(turned**2 / values[kept])) / numerator
+            statistic = float(np.sum(turned**2 / values[kept])) / numerator if numerator else np.nan
             denominator = float(np.min(self.df_of(weights)))
         if np.isinf(denominator):
             p_value = float(special.chdtrc(numerator, statistic * numerator))

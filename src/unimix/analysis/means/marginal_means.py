@@ -25,11 +25,13 @@ from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, listing
 from unimix.fitted.table_result import TableResult
+from unimix.foreign_names import suggests_names
 
 FloatArray = npt.NDArray[np.float64]
 Weights = Literal["equal", "proportional", "outer", "cells"]
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class MarginalMeans(TableResult):
     """Marginal means of a fitted model, or slopes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -182,8 +182,8 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
 
 def _given(name: str, value: Any) -> list[Any]:
     """Check one entry of ``at``, and return its values as a list."""
-    given: list[Any] = [value] if np.isscalar(value) or value is None else list(value)
-    if not given or any(pd.isna(v) for v in given):
+    given: list[Any] = [value] if pd.api.types.is_scalar(value) else list(value) if isinstance(value, Iterable) else []
+    if not given or not all(pd.api.types.is_scalar(v) and pd.notna(v) for v in given):
         raise OptionError(f"at={{{name!r}: {value!r}}}: give one value or several, none of them missing.")
     return given
 

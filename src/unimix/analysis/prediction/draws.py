@@ -12,6 +12,7 @@ from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
+from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
 from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
 
@@ -77,6 +78,7 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: give a whole number of draws, at least 1.")
+    check_seed(seed)
     if is_sampled(fit):
         return _posterior(fit, int(n))
     design = fit.design()

@@ -306,10 +306,10 @@ def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
 
 def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
     """Position of the estimate that a name stands for, or the fault of the name."""
-    mark = re.fullmatch(r"#(\d+)", name.name) if name.quoted else None
-    if mark:
-        return int(mark.group(1))
-    position = re.fullmatch(r"b(\d+)", name.name)
+    mark = name.name.removeprefix("#")
+    if name.quoted and mark in map(str, range(len(names))) and name.name.startswith("#"):
+        return int(mark)
+    position = re.fullmatch(r"b(\d{1,9})", name.name)
     own = names.index(name.name) if name.name in names else None
     if position and not name.quoted:
         place = int(position.group(1))

@@ -56,7 +56,7 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
     products = expand(fixed)
     env = encoding.environment(design.columns)
     sums = {k: Contrast("sum") for k, c in design.columns.items() if isinstance(c, FactorColumn)}
-    _, _, owners = built_columns(fixed, env, encoding.coding, design.n)
+    _, _, owners = built_columns(fixed, env, encoding.contrasts, design.n)
     kept = [owners[j] for j in encoding.kept]
     x, _, sum_owners = built_columns(fixed, env, sums, design.n)
     scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
@@ -82,7 +82,7 @@ def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tu
         design: The design that was fitted.
     """
     encoding = fit.model.encoding
-    env, coding = encoding.environment(design.columns), encoding.coding
+    env, coding = encoding.environment(design.columns), encoding.contrasts
     found = []
     for block in encoding.blocks:
         left = fit.spec.random[block.term].left

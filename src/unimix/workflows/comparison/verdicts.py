@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
+from unimix.errors import OptionError
 from unimix.fitted.schema import PRIORS
 from unimix.result import FitResult
 
@@ -69,6 +70,13 @@ class Tolerances(BaseModel):
     approximate_fixed: NonNegativeFloat = 1.5
     posterior_fixed: NonNegativeFloat = 0.35
     posterior_sd: NonNegativeFloat = 2.0
+
+    def __init__(self, **given: float) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, f['loc']))}={f['input']!r:.60}: {f['msg']}." for f in error.errors())
+            raise OptionError("\n".join(faults)) from None
 
 
 @dataclass(frozen=True)

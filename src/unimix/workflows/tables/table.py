@@ -12,6 +12,7 @@ import pandas as pd
 from unimix.errors import UnimixError
 from unimix.fitted import describe
 from unimix.fitted.tables import tidy_fixed
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.tables.cells import Cell, Row
 from unimix.workflows.tables.column_heads import Model, headed
@@ -31,6 +32,7 @@ CRITERIA = (
 DEGREES = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger", "normal": "normal (z)"}
 
 
+@suggests_names
 def table(
     fits: FitResult | Sequence[FitResult] | Mapping[str, FitResult],
     names: Sequence[str] | None = None,
