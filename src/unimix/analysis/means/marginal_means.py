@@ -18,7 +18,7 @@ from unimix.analysis.means.contrasts import (
     contrast_table,
     contrast_weights,
 )
-from unimix.analysis.means.linear_functions import FixedInference, Functions
+from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
@@ -70,7 +70,8 @@ class MarginalMeans(TableResult):
         """One row per mean: the levels, then estimate, std_error, df, lower, upper.
 
         On the response scale (kind="response"), the inverse link is applied to estimates and intervals, and standard
-        errors are computed by the delta method.
+        errors are computed by the delta method; a posterior has the means, standard deviations and quantiles of its
+        draws on that scale.
         """
         made = self.functions.table(self.ci_level)
         kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in made]
@@ -82,6 +83,8 @@ class MarginalMeans(TableResult):
             made["std_error"] *= slope
             ends = np.sort(mean_of(self.family, made[["lower", "upper"]].to_numpy()), axis=1)
             made["estimate"] = mean_of(self.family, made["estimate"].to_numpy())
+            if (drawn := self._drawn_means()) is not None:
+                made["estimate"], made["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
             made["lower"], made["upper"] = ends[:, 0], ends[:, 1]
         made[self.lost] = np.nan
         return pd.concat([self.levels.reset_index(drop=True), made], axis=1)
@@ -118,7 +121,7 @@ class MarginalMeans(TableResult):
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
         ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
-        parts = []
+        parts, endless = [], False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
             at = rows.index.to_numpy()
@@ -128,9 +131,13 @@ class MarginalMeans(TableResult):
             kept = ~(np.abs(turn) @ self.lost[at] > 0)
             if not kept.any():
                 continue
-            made = contrast_table(*self._differences(turn[kept], at), adjust, len(at), self.ci_level)
+            functions, shift = self._differences(turn[kept], at)
+            made = contrast_table(functions, shift, adjust, len(at), self.ci_level)
+            endless |= bool(np.isinf(functions.std_error).any())
             if ratios:
-                made = as_ratios(made, RATIOS[self.family.link])
+                draws = self._inference.posterior
+                drawn = None if draws is None else draws @ functions.weights.T + shift
+                made = as_ratios(made, RATIOS[self.family.link], drawn)
             made.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
                 made.insert(0, str(name), [value] * len(made))
@@ -139,7 +146,13 @@ class MarginalMeans(TableResult):
             parts.append(made)
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
-        return TableResult(pd.concat(parts, ignore_index=True), self._notes_of(adjust, ratios=ratios))
+        notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
+        return TableResult(pd.concat(parts, ignore_index=True), notes)
+
+    def _drawn_means(self) -> FloatArray | None:
+        """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
+        draws = self._inference.posterior
+        return None if draws is None else mean_of(self.family, draws @ self.functions.weights.T + self.offset)
 
     def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
         """Notes on contrasts: their scale, intervals and adjustment."""
@@ -166,7 +179,9 @@ class MarginalMeans(TableResult):
         drawn = None if draws is None else mean_of(self.family, draws @ own.T + offset) @ turn.T
         estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
-        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
+        # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
+        endless = (np.abs(turn) @ self._inference.lacks(own)) > 0
+        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn, endless)
         return functions, np.zeros(len(turn))
 
     def hypotheses(
@@ -187,7 +202,8 @@ class MarginalMeans(TableResult):
         gradient, draws = self.functions.weights, self._inference.posterior
         draws = None if draws is None else draws @ gradient.T + self.offset
         if self.kind == "response" and self.what == "emmean":
-            gradient = LINKS[self.family.link].slope(at)[:, None] * gradient
+            slope = LINKS[self.family.link].slope(at)
+            gradient = np.where(self._inference.lacks(gradient), np.nan, slope)[:, None] * gradient
             at, draws = mean_of(self.family, at), None if draws is None else mean_of(self.family, draws)
         named = Named((), at, gradient, draws, self._inference)
         level = self.ci_level if ci_level is None else ci_level
@@ -210,6 +226,7 @@ class MarginalMeans(TableResult):
         notes = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
         notes += [self.held] if self.held else []
         notes += ["Empty rows cannot be estimated from these data."] if self.lost.any() else []
+        notes += [ENDLESS] if np.isinf(self.functions.std_error[~self.lost]).any() else []
         return (*notes, *self.warned)
 
     def plot(self, *, columns: int = 3, title: str = "") -> Any:

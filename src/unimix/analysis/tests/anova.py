@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.means.linear_functions import ENDLESS, fixed_inference
 from unimix.analysis.tests.terms import Terms, picked, terms_of
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.describe import df_words
@@ -71,10 +71,11 @@ def anova(
     rows = {name: at.joint_test(w) for name, w in zip(terms.names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
     frame.index.name = "term"
+    notes = [ENDLESS] if frame["p_value"].isna().any() else []
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
         frame["chisq"] = frame["F"] * frame["num_df"]
         frame = frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
-        return TableResult(frame, heading=f"Type {chosen} Wald tests")
+        return TableResult(frame, notes, heading=f"Type {chosen} Wald tests")
     mean = frame["F"] * fit.sigma**2
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])

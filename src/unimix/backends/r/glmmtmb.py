@@ -332,6 +332,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
             f"{' '.join(faults)}"
         )
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
+    cross = answer["zero_cross"]
     gradient = float(answer["gradient"][0])
     found = Estimates(
         beta=answer["beta"],
@@ -345,6 +346,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         converged=not faults,
         parameters=parameters,
         parts=parts,
+        zero_cross=cross.reshape(p, -1) if "zero" in parts and cross.size and np.isfinite(cross).all() else None,
         df_method="normal",
         singular=singular,
         messages=(*faults, *(str(n) for n in answer["notes"])),
