@@ -377,7 +377,18 @@ def _least_squares(found: Estimates, problem: Problem) -> Estimates:
     residual = design.y - design.x @ found.beta
     log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)
     provenance = {**found.provenance, "log_likelihood": "maximum likelihood of the linear model, by unimix"}
-    found = replace(found, log_likelihood=float(log_likelihood), std_error_kind="", provenance=provenance)
+    sigma = float(np.sqrt(residual @ residual / (design.n - design.p)))
+    if not problem.request.reml:
+        provenance["sigma"] = "glmmTMB divides by n under ML: by n - p, as least squares, with its standard errors"
+    found = replace(
+        found,
+        log_likelihood=float(log_likelihood),
+        sigma=sigma,
+        parameters={**found.parameters, **({"sigma": sigma} if "sigma" in found.parameters else {})},
+        beta_cov=(sigma / found.sigma) ** 2 * found.beta_cov,
+        std_error_kind="",
+        provenance=provenance,
+    )
     if problem.request.df_method == "normal":
         return found
     provenance["df"] = "residual, by unimix: exact for a linear model"
