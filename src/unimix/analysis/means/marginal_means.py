@@ -19,12 +19,14 @@ from unimix.analysis.means.contrasts import (
     contrast_weights,
 )
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
+from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, listing
 from unimix.fitted.table_result import TableResult
+from unimix.stats.delta import Linear
 
 FloatArray = npt.NDArray[np.float64]
 Weights = Literal["equal", "proportional", "outer", "cells"]
@@ -63,7 +65,22 @@ class MarginalMeans(TableResult):
     held: str
     warned: tuple[str, ...]
     lost: npt.NDArray[np.bool_]
+    _whole: FloatArray  # the means as functions of all columns, those left out included, shape (m, k)
+    _empty: npt.NDArray[np.bool_]  # whether a mean has no weights at all, shape (m,)
+    _rows: PopulationRows
     _inference: FixedInference
+
+    def check_estimable(self) -> None:
+        """Refuse means none of which can be estimated.
+
+        Raises:
+            DataError: If there is none.
+        """
+        if self.lost.all():
+            what = (
+                f"Means of {listing(self._labels)}" if self.what == "emmean" else self.title.replace("Slope", "Slopes")
+            )
+            self._rows.fitted(Linear(self._whole, np.zeros(len(self._whole))), what)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -121,14 +138,18 @@ class MarginalMeans(TableResult):
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
         ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
-        parts, endless = [], False
+        parts, left_out, endless = [], list[str](), False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
             at = rows.index.to_numpy()
+            if len(at) < 2:  # the only level within its outer one
+                continue
             labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
             weights = contrast_weights(method, labels, reference, "/" if ratios else "-")
             turn = np.array(list(weights.values()))
-            kept = ~(np.abs(turn) @ self.lost[at] > 0)
+            kept = self._can_be_estimated(turn, at, ratios=ratios)
+            within = " ".join(map(str, key if isinstance(key, tuple) else (key,)))
+            left_out += [f"{within}: {n}" if within else n for n, k in zip(weights, kept, strict=True) if not k]
             if not kept.any():
                 continue
             functions, shift = self._differences(turn[kept], at)
@@ -147,7 +168,17 @@ class MarginalMeans(TableResult):
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
         notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
+        if left_out:
+            notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
         return TableResult(pd.concat(parts, ignore_index=True), notes)
+
+    def _can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
+        """Whether the estimates determine contrasts (k, m) of means, even if they do not determine the means."""
+        used = np.abs(turn) > 0
+        linear = ratios or self.kind == "link" or self.what == "slope" or self.family.link == "identity"
+        if not linear:  # differences on the scale of the response need the means themselves
+            return ~(used @ self.lost[at])
+        return ~(used @ self._empty[at]) & ~self._rows.lacks(turn @ self._whole[at])
 
     def _drawn_means(self) -> FloatArray | None:
         """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
