@@ -136,6 +136,7 @@ def build_design(
         states={k: encode_state(s) for k, s in env.states.items()},
         kept=tuple(int(j) for j in kept),
         aliases=_aliases(x, kept),
+        alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(kept)),
         blocks=tuple(own for own, _ in blocks),
         offset_column=offset_name,
         offset_given=extra_offset is not None,

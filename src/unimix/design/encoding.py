@@ -68,6 +68,7 @@ class Encoding(BaseModel):
         states: States learnt by ``poly``, ``scale`` and splines, by canonical text of the call.
         kept: Indices of the fixed-effects columns that were kept, which have full rank.
         aliases: The columns left out as combinations of those kept: one tuple of weights per column left out.
+        alias_sizes: Largest absolute value of each of them in the data that were fitted.
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was given as an array.
@@ -87,6 +88,7 @@ class Encoding(BaseModel):
     states: dict[str, Any] = {}
     kept: tuple[int, ...] = ()
     aliases: tuple[tuple[float, ...], ...] = ()
+    alias_sizes: tuple[float, ...] = ()
     blocks: tuple[EncodedBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
@@ -323,9 +325,11 @@ class Encoding(BaseModel):
         left = [j for j in range(x.shape[1]) if j not in set(self.kept)]
         if not self.aliases or len(left) != len(self.aliases):
             return None
-        expected = kept @ np.array(self.aliases).T
-        size = np.maximum(np.abs(x[:, left]).max(axis=0, initial=0.0), np.abs(expected).max(axis=0, initial=0.0))
-        return np.asarray((np.abs(x[:, left] - expected) > 1e-6 * size).any(axis=1))
+        weights = np.array(self.aliases).T
+        # Rounding errors grow with the terms of a row's own sum, and with the values that the weights were learnt from.
+        terms = np.abs(kept) @ np.abs(weights) + np.abs(x[:, left])
+        fitted = np.array(self.alias_sizes) if self.alias_sizes else np.zeros(len(left))
+        return np.asarray((np.abs(x[:, left] - kept @ weights) > 1e-8 * terms + 1e-7 * fitted).any(axis=1))
 
 
 def _columns_in(part: FixedPart) -> list[str]:

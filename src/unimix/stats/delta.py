@@ -13,6 +13,7 @@ from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.likelihood.lmm.batched_linalg import null_space
+from unimix.stats.inference import is_unbounded
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -141,6 +142,4 @@ class Span:
 
     def lacks(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
         """Mask, shape (m,), of rows (m, k) outside the space, which the estimates do not determine."""
-        unit = rows / self.size
-        off = np.linalg.norm(unit @ self.null, axis=1)
-        return np.asarray(off > 1e-5 * np.linalg.norm(unit, axis=1))
+        return is_unbounded(rows / self.size, self.null.T, tolerance=1e-5)
