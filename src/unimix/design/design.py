@@ -30,9 +30,11 @@ from unimix.design.typed_columns import (
 )
 from unimix.distributions.family import Family, FamilyLike, as_family
 from unimix.errors import DataError, OptionError, listing
+from unimix.formula.allowed import plain_factor
 from unimix.formula.contrasts import Contrast
+from unimix.formula.expand import all_atoms
 from unimix.formula.interpreter import column_names, part_columns, used_columns
-from unimix.formula.parser import render
+from unimix.formula.parser import Call, render
 from unimix.formula.terms import FixedPart, ModelSpec
 from unimix.formula.transforms import encode_state
 
@@ -93,7 +95,7 @@ def build_design(
     if len(rows) < n_rows:
         columns = {k: c.take(rows) for k, c in columns.items()}
         given = {k: c.take(rows) for k, c in given.items()}
-    coding = codings(contrasts, columns)
+    coding = codings(contrasts, columns, [plain_factor(node) for node in all_atoms(spec) if isinstance(node, Call)])
     notes = dropped_note(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
     given_levels, columns = columns, used_levels(columns, notes)
     check_times(spec, given_levels, columns)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.design.aliasing import independent_columns, largest_entries, residual_scale, triangular_factor
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
-from unimix.formula.expand import expand, remaining_atoms
+from unimix.formula.expand import all_atoms
 from unimix.formula.parser import Name, quote, render
 
 LARGEST_DENSE = 2000
@@ -58,9 +58,7 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
         columns: Columns by name.
         coded: Names of factors whose coding the user gave.
     """
-    parts = (spec.fixed, *(term.left for term in spec.random), *spec.parts.values())
-    atoms = [node for part in parts for node in remaining_atoms(expand(part)).values()]
-    names = dict.fromkeys(node.name for node in atoms if isinstance(node, Name) and node.name not in coded)
+    names = dict.fromkeys(node.name for node in all_atoms(spec) if isinstance(node, Name) and node.name not in coded)
     notes = []
     for name in names:
         column = columns.get(name)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.design.model_matrix import built_columns
-from unimix.design.typed_columns import FactorColumn
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand
@@ -64,8 +63,7 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
 
     def recoded(name: str) -> tuple[FloatArray, tuple[tuple[int, ...], ...], bool]:
         """Matrix to the coefficients under another coding, the columns of each term, and whether they exist."""
-        coding = {k: Contrast(name) for k, c in design.columns.items() if isinstance(c, FactorColumn)}
-        x, _, own = built_columns(fixed, env, coding, design.n)
+        x, _, own = built_columns(fixed, env, Contrast(name), design.n)
         scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
         turned, _, rank, _ = np.linalg.lstsq(x / scale, design.x)
         left = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
