@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import unimix as um
 from unimix.design.design import build_design
 from unimix.design.encoding import Encoding
 from unimix.design.evaluate import functions, register_function
@@ -257,7 +258,7 @@ BAD_TERMS = [
     ("log(f)", "f is categorical"),
     ("I(f + 1)", "f is categorical"),
     ("log(poly(x, 2))", "has several columns"),
-    ("log(x, 2)", "takes one column"),
+    ("log(x, 2, 3)", "takes one column"),
     ("I(x, 2)", "cannot be computed"),
     ("I(1 == 1)", "does not depend on the data"),
     ("I(2)", "does not depend on the data"),
@@ -363,3 +364,35 @@ def test_what_cannot_be_registered(registered, name, function, text):
 def test_a_function_that_is_not_registered_is_a_formula_error():
     with pytest.raises(FormulaError, match=r"unimix\.register_function"):
         parse("y ~ never_registered(x)")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("poly(x, 2, raw=T)", "poly(x, 2, raw=TRUE)"),
+        ("poly(x, 2, T)", "poly(x, 2, raw=TRUE)"),
+        ("scale(x, scale=F)", "center(x)"),
+        ("scale(x, F, F)", "I(x)"),
+        ("log(x, base=2)", "log2(x)"),
+        ("log(x, 10)", "log10(x)"),
+        ("log(x + 1, base = 10)", "log10(x + 1)"),
+    ],
+)
+def test_rs_abbreviations_and_bases(text: str, same: str) -> None:
+    """The columns are those of the other spelling."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.uniform(1, 9, 40), "y": rng.normal(size=40)})
+    made, right = (um.fit(f"y ~ {t}", frame, "pls") for t in (text, same))
+    np.testing.assert_allclose(made.design().x, right.design().x, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(made.predict(frame.head(3)), right.predict(frame.head(3)), rtol=1e-9)
+
+
+def test_columns_called_t_and_f_are_columns() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"T": rng.uniform(1, 9, 40), "F": rng.uniform(1, 9, 40), "y": rng.normal(size=40)})
+    fit = um.fit("y ~ poly(T, 2, raw=T) + log(F) + F", frame, "pls")
+    assert list(fit.fixed.terms)[1:] == ["poly(T, 2, raw=TRUE)[1]", "poly(T, 2, raw=TRUE)[2]", "log(F)", "F"]
+    with pytest.raises(DataError, match="positive number other than 1"):
+        um.fit("y ~ log(F, base=1)", frame, "pls")
+    with pytest.raises(DataError, match=r"one column and a base, log\(x, base=2\)"):
+        um.fit("y ~ log(F, 2, 3)", frame, "pls")
