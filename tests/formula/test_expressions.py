@@ -298,10 +298,31 @@ def test_bad_terms_are_refused_in_words(term, text):
         columns(term)
 
 
-def test_a_spline_does_not_extrapolate_silently():
-    with pytest.raises(DataError, match="cannot be computed"):
-        rows("bs(x, df=5)", {"x": [100.0]})
+def test_a_spline_goes_on_beyond_the_data_as_in_r():
+    """R 4.2.2: x <- c(0.1339033, 2, 3.5, 4.2, 6, 7.7, 9.9190609); predict(bs(x, df = 5), c(-1, 12))."""
+    x = [0.1339033, 2, 3.5, 4.2, 6, 7.7, 9.9190609]
+    frame = pd.DataFrame({"x": x * 3, "y": np.arange(21.0) % 5})
+    design = build_design(parse("y ~ bs(x, df=5)"), frame)
+    made = design.encoding.transform({"x": [-1.0, 12.0]}, with_groups=False).x[:, 1:]
+    right = [
+        [-1.61909267, 0.2374091117, -0.00754543751, 0.0, 0.0],
+        [0.0, -0.0366063796, 0.70020835227, -3.25205871, 3.58845674],
+    ]
+    np.testing.assert_allclose(made, right, rtol=1e-7, atol=1e-9)
+    with pytest.raises(DataError, match=r"extrapolation= is 'extend' \(as R\), 'clip'"):
+        rows("bs(x, df=5, extrapolation='raise')", {"x": [100.0]})
     np.testing.assert_allclose(rows("bs(x, df=5, extrapolation='clip')", {"x": [100.0]}), [[0, 0, 0, 0, 1]])
+
+
+def test_predictions_say_where_a_spline_is_extrapolated():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": rng.uniform(0, 10, 60), "y": rng.normal(size=60)})
+    fit = um.fit("y ~ bs(x, df=5)", frame)
+    new = pd.DataFrame({"x": [5.0, frame["x"].max() + 0.01]})
+    assert np.isfinite(fit.predict(new)).all()
+    notes = fit.predict(new, interval="confidence").notes
+    assert any("1 of 2 rows lie outside the range of x" in note for note in notes)
+    assert len(fit.predict(new.head(1), interval="confidence").notes) == 1
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.interpreter import parse
-from unimix.formula.parser import Call
+from unimix.formula.parser import Call, render, walk
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
@@ -280,6 +280,30 @@ class Encoding(BaseModel):
         if found is None or column.missing.any() or not (found > 0).all():
             raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
         return found
+
+    def beyond_splines(self, data: Any) -> list[str]:
+        """Notes on rows of new data where a B-spline is extrapolated, because they lie outside the fitted range.
+
+        Args:
+            data: New rows, whose columns have been transformed before.
+        """
+        notes = []
+        columns, _ = self._complete_columns(data, self.predictors)
+        env = self.environment(columns)
+        atoms = remaining_atoms(expand(self.spec.fixed)).values()
+        for node in dict.fromkeys(n for atom in atoms for n in walk(atom) if isinstance(n, Call)):
+            state = env.states.get(render(node), {})
+            if node.function != "bs" or not {"lower_bound", "upper_bound"} <= set(state):
+                continue
+            low, high = float(state["lower_bound"]), float(state["upper_bound"])
+            values = np.asarray(evaluate(node.arguments[0], env))
+            outside = int(((values < low) | (values > high)).sum())
+            if outside:
+                notes.append(
+                    f"{outside} of {len(values)} rows lie outside the range of {render(node.arguments[0])} that was "
+                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there, as R does."
+                )
+        return notes
 
     # -- helpers --------------------------------------------------------------------------------
 
