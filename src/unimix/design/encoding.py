@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
+from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.transform import NewRows, match_levels, match_number
@@ -318,7 +319,7 @@ class Encoding(BaseModel):
         labels = column_labels(data)
         absent = [n for n in used if n not in labels]
         if absent:
-            hint = did_you_mean(absent[0], labels)
+            hint = index_hint(data, absent) or did_you_mean(absent[0], labels)
             raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
         columns = {name: self._match(name, column) for name, column in read_columns(data, used).items()}
         complete = np.ones(len(next(iter(columns.values())).missing) if columns else n_rows(data), dtype=bool)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns, largest_entries, residual_scale, triangular_factor
+from unimix.design.frames import index_hint
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
 from unimix.formula.expand import all_atoms
@@ -36,7 +37,8 @@ def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
     ]
     if faults:
         last = faults[-1]
-        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
+        hint = index_hint(data, [name for name in positions if name not in known])
+        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.{hint}", last.position, last.length)
         raise FormulaError(formula, faults)
 
 

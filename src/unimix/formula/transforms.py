@@ -169,6 +169,8 @@ _SPLINE = (
 )
 _CUBIC = ("df", "knots", "lower_bound", "upper_bound", "boundary_knots", "constraints", "extrapolation")
 
+_USAGE_BS = "Usage: bs(x, df=5). extrapolation= is 'extend' (as R), 'clip', 'zero', 'na' or 'raise'."
+
 STATEFUL: dict[str, Transform] = {
     "poly": Transform(_poly, ("degree", "raw"), ("degree", "raw"), "Usage: poly(x, 2) or poly(x, 2, raw=TRUE)."),
     "scale": Transform(_scale, ("center", "scale"), ("center", "scale", "ddof"), "Usage: scale(x)."),
@@ -177,7 +179,7 @@ STATEFUL: dict[str, Transform] = {
         _formulaic_spline("bs"),
         ("df", "knots", "degree"),
         _SPLINE,
-        "Usage: bs(x, df=5). extrapolation= is 'extend' (as R), 'clip', 'zero', 'na' or 'raise'.",
+        _USAGE_BS,
     ),
     "cr": Transform(_formulaic_spline("cr"), ("df", "knots"), _CUBIC, "Usage: cr(x, df=4, constraints='center')."),
     "cc": Transform(_formulaic_spline("cc"), ("df", "knots"), _CUBIC, "Usage: cc(x, df=4, constraints='center')."),
