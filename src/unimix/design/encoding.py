@@ -39,7 +39,7 @@ from unimix.formula.parser import Call, render, walk
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from unimix.formula.terms import FixedPart, ModelSpec
 
@@ -140,8 +140,13 @@ class Encoding(BaseModel):
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The predictors and the columns of the random terms."""
-        random = [n for term in self.spec.random for n in (*_columns_in(term.left), *term.factors)]
-        return tuple(dict.fromkeys([*self.predictors, *random]))
+        return self._variables(range(len(self.spec.random)))
+
+    def _variables(self, terms: Iterable[int]) -> tuple[str, ...]:
+        """The predictors and the columns of the random terms with these indices."""
+        random = [self.spec.random[i] for i in sorted(terms)]
+        names = [n for term in random for n in (*_columns_in(term.left), *term.factors)]
+        return tuple(dict.fromkeys([*self.predictors, *names]))
 
     @cached_property
     def groupings(self) -> frozenset[str]:
@@ -177,12 +182,13 @@ class Encoding(BaseModel):
 
     # -- new data -------------------------------------------------------------------------------
 
-    def transform(self, data: Any, *, with_groups: bool) -> NewRows:
+    def transform(self, data: Any, *, with_groups: bool | Sequence[bool]) -> NewRows:
         """Make the columns of the design for new data.
 
         Args:
             data: New rows, in any form that ``fit`` takes; the response is not needed.
-            with_groups: Whether to make the random-effects columns and the level labels too.
+            with_groups: Whether to make the random-effects columns and the level labels too, for all blocks or for
+                each; a block that is not made has zeros and empty labels, and needs no columns of the data.
 
         Raises:
             DataError: If columns are absent or of another type, or a predictor has unknown levels.
@@ -192,7 +198,9 @@ class Encoding(BaseModel):
                 "The model was fitted with offset= as an array, whose values for the new rows are unknown. Fit with "
                 "offset='column' or offset(column) in the formula, then new data can carry it."
             )
-        columns, complete = self._complete_columns(data, self.variables if with_groups else self.predictors)
+        wanted = [with_groups] * len(self.blocks) if isinstance(with_groups, bool) else list(with_groups)
+        used = {block.term for block, wish in zip(self.blocks, wanted, strict=True) if wish}
+        columns, complete = self._complete_columns(data, self._variables(used))
         rows = np.flatnonzero(complete)
         env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.coding, len(rows)
         x, _ = build_columns(self.spec.fixed, env, coding, n)
@@ -202,7 +210,11 @@ class Encoding(BaseModel):
         z: list[FloatArray] = []
         labels: list[tuple[Level, ...]] = []
         made: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
-        for block in self.blocks if with_groups else ():
+        for block, needed in zip(self.blocks, wanted, strict=True) if used else ():
+            if not needed:
+                z.append(np.zeros((n, len(block.columns))))
+                labels.append(("",) * n)
+                continue
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])

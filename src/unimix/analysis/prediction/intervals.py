@@ -23,10 +23,11 @@ from unimix.analysis.prediction.distributions import (
 )
 from unimix.analysis.prediction.draws import dispersion_of, is_sampled
 from unimix.analysis.prediction.error_variance import variance_and_df
+from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
-from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.inference import checked_level, is_unbounded
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def predict_interval(
     if interval == "prediction" and kind == "link":
         raise OptionError("Responses are not on the link scale: interval='prediction' needs kind='response'.")
     chosen = included(fit, level)
-    at = place(fit, _with_groups(fit, one_row(data), chosen))
+    prediction, rows_given = interval == "prediction", one_row(data)
+    # A prediction interval has the variance of the effects that are left out; a confidence interval needs none of them.
+    at = place(fit, _with_groups(fit, rows_given, chosen)) if prediction else place(fit, rows_given, chosen)
     at.rows.check_estimable(fit.model.aliased)
     strange = {
         b.group: sorted({str(at.rows.labels[k][i]) for i in np.flatnonzero(at.codes[k] < 0)})
@@ -105,12 +108,7 @@ def predict_interval(
         if chosen[k] and (at.codes[k] < 0).any()
     }
     if strange and new_levels == "error":
-        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
-        raise DataError(
-            f"The new data have levels that were not fitted ({unknown}): new_levels='sample' integrates their effects "
-            "out, new_levels='population' sets them to zero."
-        )
-    prediction = interval == "prediction"
+        raise unknown_levels(strange)
     # An effect that is left out enters a prediction interval through its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
