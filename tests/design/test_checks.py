@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import unimix as um
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
 from unimix.errors import DataError
@@ -149,3 +150,20 @@ def text_frame(values: object) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     x = pd.concat([pd.Series(values)] * 10, ignore_index=True)
     return pd.DataFrame({"y": rng.normal(size=80), "x": x, "g": np.repeat(list("abcde"), 16)})
+
+
+@pytest.mark.parametrize("how", ["formula", "column"])
+def test_a_raw_exposure_as_offset_is_answered_with_its_logarithm(how: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"n": rng.poisson(0.2, 400), "g": rng.choice(list("abcdef"), 400)})
+    frame["time"] = rng.exponential(150, 400)
+    formula, given = (
+        ("n ~ 1 + offset(time) + (1 | g)", {}) if how == "formula" else ("n ~ 1 + (1 | g)", {"offset": "time"})
+    )
+    with pytest.raises(um.DataError, match=r"factor of e\^889.6.*logarithm: offset\(log\(time\)\)"):
+        um.fit(formula, frame, family="poisson", **given)
+    fit = um.fit(formula, frame.assign(time=frame["time"] / 20), family="poisson", **given)
+    assert any("offset(log(time))" in note for note in fit.notes)
+    right = um.fit("n ~ 1 + offset(log(time)) + (1 | g)", frame, family="poisson")
+    assert not any("exposure" in note for note in right.notes)
+    assert capfd.readouterr() == ("", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ from unimix.design.ar1_times import check_times
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
 from unimix.design.encoding import EncodedBlock, Encoding
-from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
+from unimix.design.estimability import (
+    check_estimable,
+    check_infinite,
+    check_magnitudes,
+    check_names,
+    numbers_as_text,
+    offset_note,
+)
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
@@ -168,7 +176,7 @@ def build_design(
         columns=columns,
     )
     check_estimable(design)
-    return design
+    return replace(design, notes=(*design.notes, *offset_note(design)))
 
 
 def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:

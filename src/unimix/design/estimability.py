@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 LARGEST, SMALLEST = 1e100, 1e-100
+WIDE_OFFSET, RAW_OFFSET = 25.0, 200.0
+"""Ranges of an offset on the scale of a logarithm that no exposures have, and that no model can be fitted with."""
 
 
 def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
@@ -100,6 +102,7 @@ def check_estimable(design: Design) -> None:
         )
     elif design.family.is_linear and residual_scale(design.y, design.x, design.weights, design.offset) == 0:
         faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
+    faults += _raw_offset(design, RAW_OFFSET)
     seen: dict[tuple[str, str], int] = {}
     for block in design.blocks:
         if block.n_levels < 2:
@@ -150,6 +153,28 @@ def check_estimable(design: Design) -> None:
             )
     if faults:
         raise DataError("\n".join(faults))
+
+
+def offset_note(design: Design) -> list[str]:
+    """A note on an offset that looks like an exposure where its logarithm is meant; empty if there is none."""
+    return _raw_offset(design, WIDE_OFFSET)
+
+
+def _raw_offset(design: Design, limit: float) -> list[str]:
+    if design.offset is None or design.family.link not in ("log", "cloglog"):
+        return []
+    spread = float(np.ptp(design.offset))
+    if spread <= limit:
+        return []
+    nodes = design.spec.offsets
+    name = render(nodes[0]) if nodes else design.encoding.offset_column or "offset"
+    logarithm = f"offset(log({name}))" if nodes or design.encoding.offset_column else f"offset=np.log({name})"
+    text = (
+        f"The offset {name} differs by up to {spread:.4g} between rows, and the {design.family.link} link takes it as "
+        f"a logarithm: expected responses would differ by a factor of e^{spread:.4g}. An exposure enters as its "
+        f"logarithm: {logarithm}."
+    )
+    return [text]
 
 
 def _misplaced_structure(block: RandomBlock) -> list[str]:
