@@ -167,3 +167,28 @@ def test_a_raw_exposure_as_offset_is_answered_with_its_logarithm(how: str, capfd
     right = um.fit("n ~ 1 + offset(log(time)) + (1 | g)", frame, family="poisson")
     assert not any("exposure" in note for note in right.notes)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_factor_within_groups_as_slope_is_answered_with_nesting() -> None:
+    """300 peptides of 60 proteins: each column has one effect, and its variance nothing to be estimated from."""
+    rows = [(f"P{a:02d}", f"p{a:02d}_{s}") for a in range(60) for s in range(5) for _ in range(4)]
+    frame = pd.DataFrame(rows, columns=["protein", "peptide"])
+    frame["y"] = np.random.default_rng(6).normal(size=len(frame))
+    for bar in ("|", "||"):
+        with pytest.raises(
+            DataError, match=r"one of the 60 levels of protein only.*Is \(1 \| protein/peptide\) meant"
+        ) as told:
+            um.fit(f"y ~ 1 + (peptide {bar} protein)", frame)
+        assert len(str(told.value)) < 700
+    design = build_design(parse("y ~ 1 + (1 | protein/peptide)"), frame)
+    assert design.groups == {"protein": 60, "peptide:protein": 300}
+
+
+def test_many_variances_are_noted() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 60), "f": np.tile([f"v{k:02d}" for k in range(15)], 32)})
+    frame["y"] = rng.normal(size=480)
+    design = build_design(parse("y ~ 1 + (f || g)"), frame)
+    assert any("14 levels of f have a variance over g each" in n and "(1 | g/f)" in n for n in design.notes)
+    few = build_design(parse("y ~ 1 + (1 | g/f)"), frame)
+    assert not few.notes

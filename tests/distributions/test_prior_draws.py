@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,7 +33,7 @@ def test_draws_have_the_density_of_the_prior(prior: Prior) -> None:
     """The probability of each quarter of the draws by integration; 20,000 draws: five standard errors."""
     draws = draw_prior(prior, 20_000, np.random.default_rng(1))
     ends = np.quantile(draws, [0.1, 0.3, 0.5, 0.7, 0.9])
-    for low, high in zip(ends[:-1], ends[1:], strict=True):
+    for low, high in itertools.pairwise(ends):
         share = integrate.quad(lambda x: float(np.exp(prior.log_density(x))), low, high)[0]
         assert share == pytest.approx(0.2, abs=5 * np.sqrt(0.2 * 0.8 / 20_000))
 
@@ -53,7 +55,12 @@ def test_prior_predictions_of_bayes_have_the_moments_of_the_prior() -> None:
     data = pd.DataFrame({"g": np.repeat([f"s{k}" for k in range(10)], 4), "x": np.tile([0.0, 1.0], 20)})
     data["y"], data["t"] = np.random.default_rng(1).normal(500, 10, 40), 7.0
     p = um.priors
-    priors = {"Intercept": p.Normal(100, 1), "x": p.Normal(50, 1), "sd(g)": p.HalfNormal(3.0), "sigma": p.HalfNormal(2.0)}
+    priors = {
+        "Intercept": p.Normal(100, 1),
+        "x": p.Normal(50, 1),
+        "sd(g)": p.HalfNormal(3.0),
+        "sigma": p.HalfNormal(2.0),
+    }
     options = {"draws": 100, "chains": 2}
     fit = um.fit("y ~ x + offset(t) + (1 | g)", data, "bayes", priors=priors, seed=1, options=options)
     y = fit.prior_predictive(4_000, seed=1)

@@ -19,6 +19,7 @@ from unimix.design.estimability import (
     check_infinite,
     check_magnitudes,
     check_names,
+    many_variances_note,
     numbers_as_text,
     offset_note,
 )
@@ -176,7 +177,7 @@ def build_design(
         columns=columns,
     )
     check_estimable(design)
-    return replace(design, notes=(*design.notes, *offset_note(design)))
+    return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))
 
 
 def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 LARGEST, SMALLEST = 1e100, 1e-100
+MANY_VARIANCES = 12
+"""Number of levels of a factor with a variance each above which one variance is suggested."""
 WIDE_OFFSET, RAW_OFFSET = 25.0, 200.0
 """Ranges of an offset on the scale of a logarithm that no exposures have, and that no model can be fitted with."""
 
@@ -116,15 +118,14 @@ def check_estimable(design: Design) -> None:
             )
         elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
             faults.append(
-                f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
+                f"{block.text} has {block.n_levels * block.q} random effects in {n} "
                 "rows; their variances and the residual variance cannot be distinguished. Use fewer columns."
             )
         for name in block.terms:
             seen[block.group, name] = seen.get((block.group, name), 0) + 1
         if len(independent_columns(block.z)) < block.q:
             faults.append(
-                f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
-                "cannot be distinguished."
+                f"The columns of {block.text} are linearly dependent; their variances cannot be distinguished."
             )
     faults += [
         f"ar1(... | {b.group}) takes one factor of equally spaced times, each with a column of its own: ar1(0 + time | "
@@ -133,6 +134,7 @@ def check_estimable(design: Design) -> None:
         if b.structure == "ar1" and not (((b.z == 0) | (b.z == 1)).all() and (b.z.sum(axis=1) == 1).all())
     ]
     faults += [fault for b in design.blocks for fault in _misplaced_structure(b)]
+    faults += _seen_in_one_level(design)
     faults += _name_clashes(design.blocks)
     faults += [
         f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
@@ -177,6 +179,39 @@ def _raw_offset(design: Design, limit: float) -> list[str]:
     return [text]
 
 
+def _seen_in_one_level(design: Design) -> list[str]:
+    """Faults of random columns that differ from zero in one level of their group only."""
+    alone: dict[tuple[str, int], list[str]] = {}
+    for block in design.blocks:
+        for j, name in enumerate(block.terms if block.n_levels > 1 else ()):
+            if len(np.unique(block.codes[block.z[:, j] != 0])) == 1:
+                alone.setdefault((block.group, block.n_levels), []).append(name)
+    faults = []
+    for (group, count), names in alone.items():
+        factors = dict.fromkeys(name.partition("[")[0] for name in names if "[" in name)
+        meant = f" Is (1 | {group}/{next(iter(factors))}) meant?" if factors else ""
+        faults.append(
+            f"The random columns {listing(names, 3)} differ from zero in one of the {count} levels of {group} only, "
+            f"and a single effect has no variance.{meant}"
+        )
+    return faults
+
+
+def many_variances_note(design: Design) -> list[str]:
+    """A note on a factor whose levels have a variance each, where one variance for all may be meant."""
+    counts: dict[tuple[str, str], int] = {}
+    for block in design.blocks:
+        if block.q == 1 and "[" in block.terms[0]:
+            key = (block.group, block.terms[0].partition("[")[0])
+            counts[key] = counts.get(key, 0) + 1
+    return [
+        f"{count} levels of {factor} have a variance over {group} each. One variance for all of them is "
+        f"(1 | {group}/{factor}), and takes far less time."
+        for (group, factor), count in counts.items()
+        if count > MANY_VARIANCES
+    ]
+
+
 def _misplaced_structure(block: RandomBlock) -> list[str]:
     """Faults of a structured covariance whose columns do not suit it."""
     fault = ""
@@ -210,7 +245,7 @@ def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
 
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
     """Faults of a block whose columns are already in the fixed effects or that explains the response exactly."""
-    term = f"of ({' + '.join(block.terms)} | {block.group})"
+    term = f"of {block.text}"
     y = design.y if design.offset is None else design.y - design.offset
     first = np.full(block.n_levels, np.nan)
     first[block.codes[::-1]] = y[::-1]

@@ -30,7 +30,7 @@ def fixed_variance(x: FloatArray, beta: FloatArray, copies: FloatArray | None = 
     """
     w = np.ones(len(x)) if copies is None else copies
     centred = x - np.average(x, axis=0, weights=w)
-    return np.asarray(np.einsum("...i,ij,...j->...", beta, (w[:, None] * centred).T @ centred / (w.sum() - 1), beta))
+    return np.asarray(((beta @ ((w[:, None] * centred).T @ centred / (w.sum() - 1))) * beta).sum(axis=-1))
 
 
 def block_variance(z: FloatArray, covariance: FloatArray, copies: FloatArray | None = None) -> FloatArray:
