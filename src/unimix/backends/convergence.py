@@ -11,7 +11,7 @@ from unimix.design.estimates import Estimates
 from unimix.distributions.links import LINKS
 from unimix.errors import listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
-from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.glmm.separation import separated_directions, separated_terms
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
@@ -76,17 +76,22 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
         return _without_runaway(found, fitted)
     message = (
         f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
-        "estimates would be infinite, and those shown are where the search stopped. Leave a term out, join levels, "
-        "or use priors (backend='pymc')"
+        "estimates would be infinite, and those shown are where the search stopped, without standard errors and Wald "
+        "tests. Likelihood ratios remain: fit.confint(method='profile'), um.anova(smaller, fit). Or leave a term out, "
+        "join levels, or use priors (backend='pymc')"
     )
-    return replace(found, converged=False, messages=(message, *found.messages))
+    unbounded = separated_directions(design, fitted)
+    return replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
 
 
 def _without_runaway(found: Estimates, design: Design) -> Estimates:
     """Set ``converged`` to False if group effects predict every response, so that a variance diverges to infinity."""
-    limit = _without_overdispersion(found, design) or _outside_the_link(found, design) or _without_zeros(found, design)
+    limit = _without_overdispersion(found, design) or _outside_the_link(found, design)
     if limit:
         return replace(found, converged=False, messages=(limit, *found.messages))
+    if zeros := _without_zeros(found, design):
+        unbounded = {**found.unbounded, "zero": np.eye(len(found.parts["zero"][0]))}
+        return replace(found, converged=False, messages=(zeros, *found.messages), unbounded=unbounded)
     if design.family.response != "binomial":
         return found
     sizes = [
@@ -99,7 +104,8 @@ def _without_runaway(found: Estimates, design: Design) -> Estimates:
         "effects predict (nearly) every response, and the likelihood grows with their variance. Use fewer random "
         "columns, or priors (backend='pymc')"
     )
-    return replace(found, converged=False, messages=(message, *found.messages))
+    unbounded = {**found.unbounded, "fixed": np.eye(design.p)}
+    return replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
 
 
 def _without_overdispersion(found: Estimates, design: Design) -> str:
@@ -125,7 +131,7 @@ def _without_zeros(found: Estimates, design: Design) -> str:
         return ""
     return (
         f"the counts show no zero inflation: its logit diverged to {logits.max():.3g} and has no maximum-likelihood "
-        "estimate, and its standard errors mean nothing. Leave ziformula= out"
+        "estimate and no standard errors. Leave ziformula= out"
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
+from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.transform import NewRows, match_levels, match_number
@@ -34,11 +35,11 @@ from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
 from unimix.formula.interpreter import parse, used_columns
-from unimix.formula.parser import Call
+from unimix.formula.parser import Call, render, walk
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from unimix.formula.terms import FixedPart, ModelSpec
 
@@ -75,6 +76,7 @@ class Encoding(BaseModel):
         states: States learnt by ``poly``, ``scale`` and splines, by canonical text of the call.
         kept: Indices of the fixed-effects columns that were kept, which have full rank.
         aliases: The columns left out as combinations of those kept: one tuple of weights per column left out.
+        alias_sizes: Largest absolute value of each of them in the data that were fitted.
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was given as an array.
@@ -94,6 +96,7 @@ class Encoding(BaseModel):
     states: dict[str, Annotated[dict[str, Any], AfterValidator(_decodable)]] = {}
     kept: tuple[Index, ...] = ()
     aliases: tuple[tuple[float, ...], ...] = ()
+    alias_sizes: tuple[float, ...] = ()
     blocks: tuple[EncodedBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
@@ -153,8 +156,13 @@ class Encoding(BaseModel):
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The predictors and the columns of the random terms."""
-        random = [n for term in self.spec.random for n in (*_columns_in(term.left), *term.factors)]
-        return tuple(dict.fromkeys([*self.predictors, *random]))
+        return self._variables(range(len(self.spec.random)))
+
+    def _variables(self, terms: Iterable[int]) -> tuple[str, ...]:
+        """The predictors and the columns of the random terms with these indices."""
+        random = [self.spec.random[i] for i in sorted(terms)]
+        names = [n for term in random for n in (*_columns_in(term.left), *term.factors)]
+        return tuple(dict.fromkeys([*self.predictors, *names]))
 
     @cached_property
     def groupings(self) -> frozenset[str]:
@@ -185,12 +193,13 @@ class Encoding(BaseModel):
 
     # -- new data -------------------------------------------------------------------------------
 
-    def transform(self, data: Any, *, with_groups: bool) -> NewRows:
+    def transform(self, data: Any, *, with_groups: bool | Sequence[bool]) -> NewRows:
         """Make the columns of the design for new data.
 
         Args:
             data: New rows, in any form that ``fit`` takes; the response is not needed.
-            with_groups: Whether to make the random-effects columns and the level labels too.
+            with_groups: Whether to make the random-effects columns and the level labels too, for all blocks or for
+                each; a block that is not made has zeros and empty labels, and needs no columns of the data.
 
         Raises:
             DataError: If columns are absent or of another type, or a predictor has unknown levels.
@@ -200,7 +209,9 @@ class Encoding(BaseModel):
                 "The model was fitted with offset= as an array, whose values for the new rows are unknown. Fit with "
                 "offset='column' or offset(column) in the formula, then new data can carry it."
             )
-        columns, complete = self._complete_columns(data, self.variables if with_groups else self.predictors)
+        wanted = [with_groups] * len(self.blocks) if isinstance(with_groups, bool) else list(with_groups)
+        used = {block.term for block, wish in zip(self.blocks, wanted, strict=True) if wish}
+        columns, complete = self._complete_columns(data, self._variables(used))
         rows = np.flatnonzero(complete)
         env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.contrasts, len(rows)
         x, names = build_columns(self.spec.fixed, env, coding, n)
@@ -211,7 +222,12 @@ class Encoding(BaseModel):
         z_names: list[tuple[str, ...]] = []
         labels: list[tuple[Level, ...]] = []
         made: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], tuple[Level, ...]]] = {}
-        for block in self.blocks if with_groups else ():
+        for block, needed in zip(self.blocks, wanted, strict=True) if used else ():
+            if not needed:
+                z.append(np.zeros((n, len(block.columns))))
+                labels.append(("",) * n)
+                z_names.append(())
+                continue
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
@@ -302,6 +318,30 @@ class Encoding(BaseModel):
             raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
         return found
 
+    def beyond_splines(self, data: Any) -> list[str]:
+        """Notes on rows of new data where a B-spline is extrapolated, because they lie outside the fitted range.
+
+        Args:
+            data: New rows, whose columns have been transformed before.
+        """
+        notes = []
+        columns, _ = self._complete_columns(data, self.predictors)
+        env = self.environment(columns)
+        atoms = remaining_atoms(expand(self.spec.fixed)).values()
+        for node in dict.fromkeys(n for atom in atoms for n in walk(atom) if isinstance(n, Call)):
+            state = env.states.get(render(node), {})
+            if node.function != "bs" or not {"lower_bound", "upper_bound"} <= set(state):
+                continue
+            low, high = float(state["lower_bound"]), float(state["upper_bound"])
+            values = np.asarray(evaluate(node.arguments[0], env))
+            outside = int(((values < low) | (values > high)).sum())
+            if outside:
+                notes.append(
+                    f"{outside} of {len(values)} rows lie outside the range of {render(node.arguments[0])} that was "
+                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there, as R does."
+                )
+        return notes
+
     # -- helpers --------------------------------------------------------------------------------
 
     def _match(self, name: str, column: Column) -> Column:
@@ -315,7 +355,7 @@ class Encoding(BaseModel):
         labels = column_labels(data)
         absent = [n for n in used if n not in labels]
         if absent:
-            hint = did_you_mean(absent[0], labels)
+            hint = index_hint(data, absent) or did_you_mean(absent[0], labels)
             raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
         columns = {name: self._match(name, column) for name, column in read_columns(data, used).items()}
         complete = np.ones(len(next(iter(columns.values())).missing) if columns else n_rows(data), dtype=bool)
@@ -346,9 +386,11 @@ class Encoding(BaseModel):
         left = [j for j in range(x.shape[1]) if j not in set(self.kept)]
         if not self.aliases or len(left) != len(self.aliases):
             return None
-        expected = kept @ np.array(self.aliases).T
-        size = np.maximum(np.abs(x[:, left]).max(axis=0, initial=0.0), np.abs(expected).max(axis=0, initial=0.0))
-        return np.asarray((np.abs(x[:, left] - expected) > 1e-6 * size).any(axis=1))
+        weights = np.array(self.aliases).T
+        # Rounding errors grow with the terms of a row's own sum, and with the values that the weights were learnt from.
+        terms = np.abs(kept) @ np.abs(weights) + np.abs(x[:, left])
+        fitted = np.array(self.alias_sizes) if self.alias_sizes else np.zeros(len(left))
+        return np.asarray((np.abs(x[:, left] - kept @ weights) > 1e-8 * terms + 1e-7 * fitted).any(axis=1))
 
 
 def _taken(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> tuple[FloatArray, tuple[str, ...]]:

@@ -78,7 +78,7 @@ def assemble(
         criteria=_criteria(design, estimates, method, rows),
         status=_status(estimates),
         rows=rows,
-        parts={name: _part(design, name, *estimated, ci_level) for name, estimated in estimates.parts.items()},
+        parts={name: _part(design, name, estimates, ci_level) for name in estimates.parts},
         provenance={**computed, **provenance},
         notes=(*design.notes, *notes),
     )
@@ -108,6 +108,7 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
     std_error = estimates.std_error
     if std_error is None:
         std_error = np.sqrt(np.diag(estimates.beta_cov))
+    unbounded, std_error = _without_information(estimates.unbounded.get("fixed"), design.x, std_error)
     none = np.full(p, np.nan)
     if bayesian:
         ends = estimates.interval if estimates.interval is not None else np.full((p, 2), np.nan)
@@ -130,12 +131,28 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
         level=level,
         df_method="posterior" if bayesian else estimates.df_method,
         std_error_kind=estimates.std_error_kind,
+        unbounded=unbounded,
     )
 
 
-def _part(design: Design, name: str, coefficients: FloatArray, covariance: FloatArray, level: float) -> FixedPartResult:
+def _without_information(
+    directions: FloatArray | None, x: FloatArray, std_error: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Directions (m, p) without elements that are rounding errors, and standard errors, infinite along them."""
+    if directions is None:
+        return np.empty((0, 0)), std_error
+    sizes = np.abs(directions) * column_scale(x)
+    directions = np.where(sizes > 1e-6 * sizes.max(axis=1, keepdims=True), directions, 0.0)
+    return directions, np.where(directions.any(axis=0), np.inf, std_error)
+
+
+def _part(design: Design, name: str, estimates: Estimates, level: float) -> FixedPartResult:
     columns = design.zero if name == "zero" else design.dispersion
+    coefficients, covariance = estimates.parts[name]
     std_error = np.sqrt(np.diag(covariance))
+    unbounded = np.empty((0, 0))
+    if columns is not None:
+        unbounded, std_error = _without_information(estimates.unbounded.get(name), columns.x, std_error)
     statistic, p_value = wald_test(coefficients, std_error, None)
     lower, upper = wald_interval(coefficients, std_error, None, level)
     return FixedPartResult(
@@ -151,6 +168,10 @@ def _part(design: Design, name: str, coefficients: FloatArray, covariance: Float
         interval="confidence",
         level=level,
         df_method="normal",
+        unbounded=unbounded,
+        cross_covariance=estimates.zero_cross
+        if name == "zero" and estimates.zero_cross is not None
+        else np.empty((0, 0)),
     )
 
 

@@ -114,6 +114,10 @@ class FixedPartResult(Part):
         df_method: Degrees of freedom: satterthwaite, kenward-roger, residual, normal, or posterior.
         std_error_kind: Kind of the standard errors, such as generalised least squares or observed information; may be
             empty.
+        unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
+            c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
+        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation,
+            shape (p, k); empty for other parts, and if the engine has none.
     """
 
     terms: tuple[str, ...]
@@ -129,6 +133,8 @@ class FixedPartResult(Part):
     level: Probability
     df_method: str
     std_error_kind: str = ""
+    unbounded: Array = Field(default_factory=lambda: np.empty((0, 0)))
+    cross_covariance: Array = Field(default_factory=lambda: np.empty((0, 0)))
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:

@@ -103,6 +103,8 @@ def _formulaic_spline(name: str) -> Callable[[FloatArray, State, dict[str, Any]]
             "cc": transforms.cyclic_cubic_spline,
         }[name]
         options = _whole(options, "df", "degree")
+        if name == "bs":  # beyond its bounds the polynomials go on, as R's predict has it
+            options.setdefault("extrapolation", "extend")
         boundary = options.pop("boundary_knots", None)
         if boundary is not None:
             options["lower_bound"], options["upper_bound"] = (float(b) for b in boundary)
@@ -167,11 +169,18 @@ _SPLINE = (
 )
 _CUBIC = ("df", "knots", "lower_bound", "upper_bound", "boundary_knots", "constraints", "extrapolation")
 
+_USAGE_BS = "Usage: bs(x, df=5). extrapolation= is 'extend' (as R), 'clip', 'zero', 'na' or 'raise'."
+
 STATEFUL: dict[str, Transform] = {
     "poly": Transform(_poly, ("degree", "raw"), ("degree", "raw"), "Usage: poly(x, 2) or poly(x, 2, raw=TRUE)."),
     "scale": Transform(_scale, ("center", "scale"), ("center", "scale", "ddof"), "Usage: scale(x)."),
     "center": Transform(_center, (), (), "Usage: center(x)."),
-    "bs": Transform(_formulaic_spline("bs"), ("df", "knots", "degree"), _SPLINE, "Usage: bs(x, df=5)."),
+    "bs": Transform(
+        _formulaic_spline("bs"),
+        ("df", "knots", "degree"),
+        _SPLINE,
+        _USAGE_BS,
+    ),
     "cr": Transform(_formulaic_spline("cr"), ("df", "knots"), _CUBIC, "Usage: cr(x, df=4, constraints='center')."),
     "cc": Transform(_formulaic_spline("cc"), ("df", "knots"), _CUBIC, "Usage: cc(x, df=4, constraints='center')."),
     "ns": Transform(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Check
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
-from unimix.stats.inference import correlation, information_criteria, wald_interval, wald_test
+from unimix.stats.inference import correlation, information_criteria, is_unbounded, wald_interval, wald_test
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -52,7 +52,8 @@ def _tests(fit: FittedModel, _design: Design) -> bool:
     fixed = fit.fixed
     if fixed.interval == "credible":
         return True
-    finite = bool(np.isfinite(fixed.std_error).all() and np.isfinite(fixed.estimate).all())
+    endless = is_unbounded(np.eye(len(fixed.terms)), fixed.unbounded)
+    finite = bool((np.isfinite(fixed.std_error) != endless).all() and np.isfinite(fixed.estimate).all())
     df = None if np.isinf(fixed.df).all() else np.asarray(fixed.df)
     statistic, p_value = wald_test(np.asarray(fixed.estimate), np.asarray(fixed.std_error), df)
     lower, upper = wald_interval(np.asarray(fixed.estimate), np.asarray(fixed.std_error), df, fixed.level)
@@ -65,7 +66,9 @@ def _covariance(fit: FittedModel, _design: Design) -> bool:
     if fixed.interval == "credible" or fixed.std_error_kind == "Kenward-Roger":
         return True
     own = np.asarray(fixed.covariance)
-    return _same(np.sqrt(np.maximum(np.diag(own), 0.0)), fixed.std_error) and bool(np.allclose(own, own.T, rtol=1e-6))
+    std_error = np.sqrt(np.maximum(np.diag(own), 0.0))
+    std_error[is_unbounded(np.eye(len(own)), fixed.unbounded)] = np.inf
+    return _same(std_error, fixed.std_error) and bool(np.allclose(own, own.T, rtol=1e-6))
 
 
 def _random(fit: FittedModel, design: Design) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,19 +49,22 @@ def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family:
         family: Number of means that are compared.
         level: Probability of the intervals.
     """
-    moved = Functions(
-        functions.weights,
-        functions.estimate + shift,
-        functions.covariance,
-        functions.df,
-        None if functions.draws is None else functions.draws + shift,
+    moved = replace(
+        functions,
+        estimate=functions.estimate + shift,
+        draws=None if functions.draws is None else functions.draws + shift,
     )
     made = moved.table(level)
     if "statistic" not in made:
         return made
-    sd = np.where(functions.std_error > 0, functions.std_error, 1.0)
+    # A contrast that tends to infinity has no test: it counts as one of the contrasts, as the least significant.
+    endless = np.isinf(functions.std_error)
+    sd = np.where((functions.std_error > 0) & ~endless, functions.std_error, 1.0)
     correlation = functions.covariance / np.outer(sd, sd)
-    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), functions.df, correlation, family)
+    correlation[endless], correlation[:, endless] = np.eye(len(sd))[endless], np.eye(len(sd))[:, endless]
+    statistic = np.where(endless, 0.0, made["statistic"].to_numpy())
+    p_value = adjusted_p_values(adjust, statistic, functions.df, correlation, family)
+    made["p_value"] = np.where(endless, np.nan, p_value)
     if adjust != "none":
         joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
         reach = _critical_values(joint, level, functions.df, correlation, family)
@@ -80,12 +84,15 @@ def _critical_values(adjust: str, level: float, df: FloatArray, correlation: Flo
     return np.interp(-1 / df, -1 / ends, values)
 
 
-def as_ratios(made: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Differences of logarithms as ratios, standard errors by the delta method."""
+def as_ratios(made: pd.DataFrame, name: str, draws: FloatArray | None = None) -> pd.DataFrame:
+    """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m)."""
     made = made.copy()
     for column in ("estimate", "lower", "upper"):
         made[column] = np.exp(made[column])
     made["std_error"] *= made["estimate"]
+    if draws is not None:
+        ratios = np.exp(draws)
+        made["estimate"], made["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
     return made.rename(columns={"estimate": name})
 
 

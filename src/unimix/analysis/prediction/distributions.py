@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -234,9 +234,12 @@ class Placed:
         return Placed(self.rows, codes)
 
 
-def place(fit: FittedModel, data: Any) -> Placed:
-    """The design rows of new data and the codes of their levels."""
-    rows = fit.model.encoding.transform(data, with_groups=bool(fit.random))
+def place(fit: FittedModel, data: Any, wanted: Sequence[bool] | None = None) -> Placed:
+    """The design rows of new data and the codes of their levels; of the wanted blocks only, where these are given."""
+    rows = fit.model.encoding.transform(data, with_groups=[True] * len(fit.random) if wanted is None else wanted)
+    if not rows.labels:
+        zeros = tuple(np.zeros((len(rows.x), len(b.terms))) for b in fit.random)
+        rows = replace(rows, z=zeros, labels=(("",) * len(rows.x),) * len(fit.random))
     codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
     return Placed(rows, codes)
 

@@ -68,6 +68,7 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     Raises:
         OptionError: If ``n`` is not a whole number of at least 1.
         DataError: If the data are needed and the result does not hold them.
+        UnsupportedModelError: If the data are separated, so that some estimates tend to infinity.
 
     Example:
         >>> import unimix as um
@@ -81,6 +82,11 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     check_seed(seed)
     if is_sampled(fit):
         return _posterior(fit, int(n))
+    if fit.fixed.unbounded.size:
+        raise UnsupportedModelError(
+            "Separation: some estimates tend to infinity, and there is no distribution of their error to draw from. "
+            "fit.simulate() draws responses at the estimates; priors give draws (backend='pymc')."
+        )
     design = fit.design()
     at = conditional_at(fit, design)
     rng = np.random.default_rng(seed)

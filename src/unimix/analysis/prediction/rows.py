@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,16 @@ class Prediction:
 
     eta: FloatArray
     share: FloatArray
+
+
+def unknown_levels(strange: Mapping[str, Sequence[str]]) -> DataError:
+    """The error for levels that were not fitted, given by grouping factor."""
+    unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+    return DataError(
+        f"The new data have levels that were not fitted ({unknown}), whose effects are unknown: "
+        "predict(..., new_levels='population') sets them to zero; new_levels='sample' does so, too, and with interval= "
+        "counts their variance; level='population' leaves all group effects out."
+    )
 
 
 def predict_rows(
@@ -60,7 +70,7 @@ def predict_rows(
     Raises:
         DataError: If a level was not fitted and ``new_levels`` is "error".
     """
-    rows = encoding.transform(data, with_groups=any(chosen))
+    rows = encoding.transform(data, with_groups=chosen)
     rows.check_estimable(aliased)
     values = rows.x @ beta + rows.offset
     strange: dict[str, list[str]] = {}
@@ -75,11 +85,7 @@ def predict_rows(
             modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
             values = values + np.einsum("nq,nq->n", z, modes[codes])
     if strange:
-        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
-        raise DataError(
-            f"The new data have levels that were not fitted ({unknown}). Their effects are unknown: "
-            "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
-        )
+        raise unknown_levels(strange)
     eta = np.full(len(rows.complete), np.nan)
     eta[rows.complete] = values
     share = np.ones(len(rows.complete))

@@ -245,10 +245,11 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
     return value, gradient, hessian
 
 
-def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
+def covariance_of(found: Found, design: Design) -> tuple[FloatArray, FloatArray, str]:
     """Covariance of the fixed effects (p, p) with all other parameters estimated, and a fault of the curvature or ''.
 
-    Parameters that are zero on the boundary are left out.
+    Parameters that are zero on the boundary are left out. Directions of the fixed effects without information have no
+    variance: they are returned, shape (m, p), and the covariance matrix holds for functions that do not depend on them.
     """
     size = len(found.hessian)
     cells = size - design.p - len(found.point.parameters)
@@ -262,4 +263,5 @@ def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
         fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"
     inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
-    return np.asarray(inverse[at, at]), fault
+    lost = vectors[at, ~usable].T
+    return np.asarray(inverse[at, at]), lost[np.linalg.norm(lost, axis=1) > 1e-3], fault

@@ -71,7 +71,7 @@ def satterthwaite(
     full[:d, d] = full[d, :d] = turn.T @ mixed
     full[d, d] = -2.0 * at.quadratic / sigma**2
     cov = sigma**2 * at.cov_unscaled
-    by_cell = sigma**2 * np.einsum("rs,ast,tu->aru", at.cov_unscaled, found.a[:, :p, :p], at.cov_unscaled)
+    by_cell = sigma**2 * (at.cov_unscaled @ found.a[:, :p, :p] @ at.cov_unscaled)
     slopes = np.empty((d + 1, p, p))
     slopes[:d] = np.tensordot(turn.T, by_cell.reshape(c, -1), axes=1).reshape(d, p, p)
     slopes[d] = 2.0 * cov
@@ -115,10 +115,10 @@ def kenward_roger(
     own = found.t - np.trace(a @ cov, axis1=1, axis2=2)  # tr P V_a
     tt[:c, c] = tt[c, :c] = own - tt[:c, :c] @ d
     tt[c, c] = products.n - p - d @ own - d @ tt[:c, c]
-    slopes = np.einsum("rs,ast,tu->aru", cov, a_full, cov)
+    slopes = cov @ a_full @ cov
     result = Uncertainty(cov, slopes, 0.5 * (tt + tt.T) / 2)
     w = result.variances()
-    inner = q_full - np.einsum("ars,st,btu->abru", a_full, cov, a_full)
+    inner = q_full - (a_full @ cov)[:, None] @ a_full[None]
     u = np.einsum("ab,abrs->rs", w, inner)
     adjusted = cov + 2.0 * cov @ ((u + u.T) / 2) @ cov
     return Uncertainty(sigma**2 * cov, sigma**2 * slopes, result.information, sigma**2 * adjusted)
@@ -135,10 +135,11 @@ def df_of_contrasts(found: Uncertainty, contrasts: FloatArray) -> FloatArray:
         Degrees of freedom, shape (m,).
     """
     w = found.variances()
-    v = np.einsum("mp,pr,mr->m", contrasts, found.cov, contrasts)
-    g = np.einsum("mp,apr,mr->ma", contrasts, found.slopes, contrasts)
+    # products of two matrices at a time: sums over three at once take the time of a fourth power of p
+    v = ((contrasts @ found.cov) * contrasts).sum(axis=1)
+    g = np.stack([((contrasts @ slope) * contrasts).sum(axis=1) for slope in found.slopes], axis=1)
     with np.errstate(divide="ignore"):
-        return np.asarray(2.0 * v**2 / np.einsum("ma,ab,mb->m", g, w, g))
+        return np.asarray(2.0 * v**2 / ((g @ w) * g).sum(axis=1))
 
 
 def f_test(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
