@@ -32,10 +32,11 @@ from unimix.stats.inference import tail_probability
 FloatArray = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-4
-"""Error of p values up to 0.1, as three standard errors; for larger ones a thousandth is allowed.
+"""Error of p values, as three standard errors; a thousandth is allowed for larger p values of more than ``FEW`` tests.
 
-With up to four tests 1e-4 holds throughout. With more than about 200, samples of size ``MOST`` reach a few thousandths.
+With more than about 200 tests, samples of size ``MOST`` reach a few thousandths.
 """
+FEW = 6
 LATTICES = 16
 """Number of independent lattices, from whose scatter the error is estimated."""
 MOST = 1e9
@@ -56,7 +57,7 @@ def largest_p_values(statistic: FloatArray, df: FloatArray, correlation: FloatAr
     found = error = np.full(len(statistic), np.nan)
     for points in _sample_sizes(len(correlation)):
         found, error = _exceedance(np.abs(statistic), df, correlation, points)
-        if not (error > np.maximum(TOLERANCE, 1e-3 * found)).any():
+        if not (error > _tolerance(found, len(correlation))).any():
             break
     return found
 
@@ -79,7 +80,7 @@ def largest_quantile(level: float, df: float, correlation: FloatArray) -> float:
 
         # tests that are all the same have the quantile of one; far in the tail Bonferroni's differs by rounding alone
         size = low if excess(low) <= 0 else high if excess(high) >= 0 else float(optimize.brentq(excess, low, high))
-        if _exceedance(np.array([size]), dfs, correlation, points)[1][0] <= max(TOLERANCE, 1e-3 * (1 - level)):
+        if _exceedance(np.array([size]), dfs, correlation, points)[1][0] <= _tolerance(1 - level, len(correlation)):
             break
     return size
 
@@ -90,9 +91,13 @@ def single_quantile(level: float, df: float) -> float:
     return float(-(special.ndtri(lower) if np.isinf(df) else special.stdtrit(df, lower)))
 
 
+def _tolerance(p: FloatArray | float, m: int) -> FloatArray:
+    return np.asarray(np.maximum(TOLERANCE, 0.0 if m <= FEW else np.multiply(1e-3, p)))
+
+
 def _sample_sizes(m: int) -> list[int]:
     """Points of one lattice, for samples of growing size."""
-    first = 4096 if m <= 6 else 1024 if m <= 40 else 256
+    first = 4096 if m <= FEW else 1024 if m <= 40 else 256
     return [n for n in (256, 1024, 4096, 16384, 65536) if first <= n <= MOST / (LATTICES * m**2)] or [64]
 
 
@@ -147,38 +152,54 @@ def _cones(correlation: bytes, m: int, points: int) -> tuple[int, FloatArray]:
     rank = len(kept)
     if rank < 2:
         return rank, np.empty(0)
-    step = np.sqrt(list(itertools.islice(_primes(), rank)))
     rng = np.random.default_rng(1)
-    return rank, np.array([_cone_angles(rows, _lattice(points, step, rng)) for _ in range(LATTICES)])
+    return rank, _cone_angles(rows, [_directions(points, rank - 1, rng) for _ in range(LATTICES)])
 
 
-def _cone_angles(rows: FloatArray, normal: FloatArray) -> FloatArray:
-    """Number of tests by the angle of their cone, shape (1025,), from normal vectors and their negatives, shape (n, k).
+def _cone_angles(rows: FloatArray, lattices: list[FloatArray]) -> FloatArray:
+    """Number of tests by the angle of their cone, shape (LATTICES, 1025).
 
-    The direction v of the i-th cone is the part of the normal vector that is perpendicular to a_i.
+    Args:
+        rows: Unit vectors a_i, shape (m, k).
+        lattices: Directions v in coordinates of the space that is perpendicular to a_i, shapes (n, k - 1); their
+            negatives are used, too.
     """
-    products = np.ascontiguousarray((normal @ rows.T).T)  # a_j'w
-    square = np.sum(normal**2, axis=1)
     rho = rows @ rows.T
-    counts = np.zeros(len(ANGLES))
-    for i in range(len(rows)):
+    counts = np.zeros((len(lattices), len(ANGLES)))
+    for i, row in enumerate(rows):
         others = np.arange(len(rows)) != i
         r = rho[others, i, None]
-        along = products[others] - r * products[i]  # a_j'v |v|
-        ahead, behind = along / (1 - r), along / (1 + r)
-        length = np.sqrt(np.maximum(square - products[i] ** 2, 0.0))
-        for slope in (np.maximum(ahead.max(0), -behind.min(0)), np.maximum(-ahead.min(0), behind.max(0))):
-            place = np.arctan2(length, slope) / ANGLES[1]
-            below = np.minimum(place.astype(np.int64), len(ANGLES) - 2)
-            counts += np.bincount(below, 1 - (place - below), len(ANGLES))
-            counts += np.bincount(below + 1, place - below, len(ANGLES))
-    return counts / (2 * len(normal))
+        beside = rows[others] - r * row
+        # the directions in which most other tests lie come first, on the best coordinates of a lattice
+        beside = beside @ np.linalg.eigh(beside.T @ beside)[1][:, :0:-1]
+        for k, directions in enumerate(lattices):
+            along = beside @ directions.T  # a_j'v
+            ahead, behind = along / (1 - r), along / (1 + r)
+            for slope in (np.maximum(ahead.max(0), -behind.min(0)), np.maximum(-ahead.min(0), behind.max(0))):
+                place = np.arctan2(1.0, slope) / ANGLES[1]
+                below = np.minimum(place.astype(np.int64), len(ANGLES) - 2)
+                counts[k] += np.bincount(below, 1 - (place - below), len(ANGLES))
+                counts[k] += np.bincount(below + 1, place - below, len(ANGLES))
+    return counts / (2 * len(lattices[0]))
 
 
-def _lattice(n: int, step: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Normal vectors from n points of a randomly shifted lattice, folded, shape (n, k)."""
-    shifted = (np.arange(n)[:, None] * step + rng.random(len(step))) % 1.0
-    return np.asarray(special.ndtri(np.clip(np.abs(2 * shifted - 1), 1e-16, 1 - 1e-16)))
+def _directions(n: int, d: int, rng: np.random.Generator) -> FloatArray:
+    """Points on the sphere in d dimensions from a randomly shifted lattice, shape (n, d)."""
+    coordinates = {1: 1, 2: 1, 3: 2}.get(d, d)
+    step = np.sqrt(list(itertools.islice(_primes(), coordinates)))
+    uniform = (np.arange(n)[:, None] * step + rng.random(coordinates)) % 1.0
+    angle, height = 2 * np.pi * uniform[:, 0], 2 * uniform[:, -1] - 1
+    match d:
+        case 1:
+            return np.ones((n, 1))
+        case 2:
+            return np.column_stack([np.cos(angle), np.sin(angle)])
+        case 3:  # the height of a uniform point on the sphere is uniform
+            around = np.sqrt(1 - height**2)
+            return np.column_stack([height, around * np.cos(angle), around * np.sin(angle)])
+        case _:
+            normal = special.ndtri(np.clip(np.abs(2 * uniform - 1), 1e-16, 1 - 1e-16))  # folded: Genz & Bretz
+            return np.asarray(normal / np.linalg.norm(normal, axis=1)[:, None])
 
 
 def _primes() -> Iterator[int]:
