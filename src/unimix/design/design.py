@@ -13,7 +13,14 @@ from unimix.design.ar1_times import check_times
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
 from unimix.design.encoding import EncodedBlock, Encoding
-from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
+from unimix.design.estimability import (
+    check_estimable,
+    check_infinite,
+    check_magnitudes,
+    check_many_levels,
+    check_names,
+    numbers_as_text,
+)
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
@@ -210,6 +217,7 @@ def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ())
 def _blocks(
     spec: ModelSpec, columns: Mapping[str, Column], env: Environment, coding: Mapping[str, Contrast], n: int
 ) -> list[tuple[EncodedBlock, RandomBlock]]:
+    check_many_levels(spec, columns)
     blocks: list[tuple[EncodedBlock, RandomBlock]] = []
     factors: dict[str, FactorColumn] = {}
     for index, term in enumerate(spec.random):
