@@ -16,12 +16,11 @@ from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, 
 
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
-from unimix.design.grouping_factors import combine, name_levels
+from unimix.design.grouping_factors import RowLevels, combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.transform import NewRows, match_levels, match_number
 from unimix.design.typed_columns import (
     Column,
-    Level,
     NumericColumn,
     as_factor,
     as_numbers,
@@ -197,19 +196,19 @@ class Encoding(BaseModel):
         if self.spec.zero is not None:
             zero = build_columns(self.spec.zero, env, coding, n)[0][:, list(self.zero_kept)]
         z: list[FloatArray] = []
-        labels: list[tuple[Level, ...]] = []
-        made: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
+        found: list[RowLevels] = []
+        made: dict[int, tuple[FloatArray, RowLevels]] = {}
         for block in self.blocks if with_groups else ():
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
-                names = name_levels(levels)
-                made[block.term] = build_columns(term.left, env, coding, n)[0], tuple(names[c] for c in codes)
+                own = RowLevels(name_levels(levels), codes)
+                made[block.term] = build_columns(term.left, env, coding, n)[0], own
             values, own = made[block.term]
             z.append(values[:, list(block.columns)])
-            labels.append(own)
+            found.append(own)
         kept = x[:, list(self.kept)]
-        return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(labels), zero, self._lacking(x, kept))
+        return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(found), zero, self._lacking(x, kept))
 
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""
