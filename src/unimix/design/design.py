@@ -18,6 +18,7 @@ from unimix.design.estimability import (
     check_estimable,
     check_infinite,
     check_magnitudes,
+    check_many_levels,
     check_names,
     many_variances_note,
     numbers_as_text,
@@ -222,6 +223,7 @@ def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ())
 def _blocks(
     spec: ModelSpec, columns: Mapping[str, Column], env: Environment, coding: Mapping[str, Contrast], n: int
 ) -> list[tuple[EncodedBlock, RandomBlock]]:
+    check_many_levels(spec, columns)
     blocks: list[tuple[EncodedBlock, RandomBlock]] = []
     factors: dict[str, FactorColumn] = {}
     for index, term in enumerate(spec.random):

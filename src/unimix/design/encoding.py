@@ -17,12 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, S
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
-from unimix.design.grouping_factors import combine, name_levels
+from unimix.design.grouping_factors import RowLevels, combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.transform import NewRows, match_levels, match_number
 from unimix.design.typed_columns import (
     Column,
-    Level,
     NumericColumn,
     as_factor,
     as_numbers,
@@ -220,31 +219,30 @@ class Encoding(BaseModel):
             zero, _ = _taken(build_columns(self.spec.zero, env, coding, n), self.zero_kept)
         z: list[FloatArray] = []
         z_names: list[tuple[str, ...]] = []
-        labels: list[tuple[Level, ...]] = []
-        made: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], tuple[Level, ...]]] = {}
+        found: list[RowLevels] = []
+        made: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], RowLevels]] = {}
         for block, needed in zip(self.blocks, wanted, strict=True) if used else ():
             if not needed:
                 z.append(np.zeros((n, len(block.columns))))
-                labels.append(("",) * n)
+                found.append(RowLevels(("",), np.zeros(n, dtype=np.int64)))
                 z_names.append(())
                 continue
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
-                shown = name_levels(levels)
-                made[block.term] = build_columns(term.left, env, coding, n), tuple(shown[c] for c in codes)
+                made[block.term] = build_columns(term.left, env, coding, n), RowLevels(name_levels(levels), codes)
             built, own = made[block.term]
             values, of_block = _taken(built, block.columns)
             z.append(values)
             z_names.append(of_block)
-            labels.append(own)
+            found.append(own)
         kept, kept_names = _taken((x, names), self.kept)
         return NewRows(
             complete=complete,
             x=kept,
             offset=self._offset(env, n),
             z=tuple(z),
-            labels=tuple(labels),
+            levels=tuple(found),
             names=(kept_names, *z_names),
             zero=zero,
             lacking=self._lacking(x, kept),

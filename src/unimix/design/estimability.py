@@ -12,10 +12,13 @@ from unimix.design.aliasing import independent_columns, largest_entries, residua
 from unimix.design.frames import index_hint
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
-from unimix.formula.expand import all_atoms
-from unimix.formula.parser import Name, quote, render
+from unimix.formula.allowed import expression_columns
+from unimix.formula.expand import all_atoms, expand, remaining_atoms
+from unimix.formula.parser import Call, Name, quote, render
 
 LARGEST_DENSE = 2000
+MANY = 100
+"""Number of levels from which a factor is refused on the left of a bar."""
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -85,6 +88,36 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
             f"C({quote(name)})."
         )
     return notes
+
+
+def check_many_levels(spec: ModelSpec, columns: Mapping[str, Column]) -> None:
+    """Raise a DataError about factors of so many levels on the left of a bar that they are probably nested groups.
+
+    Args:
+        spec: Interpretation of the formula; ``cs`` and ``ar1`` have few parameters for any number of levels.
+        columns: Columns by name, with the levels that occur.
+    """
+    faults = []
+    for term in spec.random:
+        atoms = remaining_atoms(expand(term.left)).values() if term.structure == "us" else ()
+        for node in atoms:
+            name = node.name if isinstance(node, Name) else next(iter(expression_columns(node)), None)
+            column = None if name is None else columns.get(name)
+            count = len(column.levels) if isinstance(column, FactorColumn) else 0
+            if isinstance(column, NumericColumn) and isinstance(node, Call) and node.function == "C":
+                count = len(np.unique(column.values))
+            if count < MANY or name is None:
+                continue
+            f, g = quote(name), ":".join(quote(factor) for factor in term.factors)
+            several = f"{count * (count + 1) // 2:,} variances and covariances"
+            faults.append(
+                f"{term.text()} asks for {f'{count} variances' if term.independent else several}, because {name} is a "
+                f"factor of {count} levels. Is (1 | {g}/{f}) meant? Type:\n"
+                f"    (1 | {g}/{f})    # one variance of {g}, and one of the levels of {f} within {g}\n"
+                f"    (1 | {g}) + (1 | {f})    # the levels of {f} have the same effect in every level of {g}"
+            )
+    if faults:
+        raise DataError("\n".join(faults))
 
 
 def check_estimable(design: Design) -> None:

@@ -11,7 +11,6 @@ from scipy import special
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.encoding import CHANGED
-from unimix.design.grouping_factors import level_codes
 from unimix.design.response import SUCCESS
 from unimix.design.transform import NewRows
 from unimix.errors import DataError, listing
@@ -76,11 +75,11 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
             factors=fit.spec.random[own.term].factors,
             terms=block.terms,
             z=np.ascontiguousarray(z[at]),
-            codes=level_codes(block.levels, [labels[i] for i in at]),
+            codes=levels.among(block.levels)[at],
             levels=block.levels,
             structure=fit.spec.random[own.term].structure,
         )
-        for block, z, labels, own in zip(fit.random, made.z, made.labels, encoding.blocks, strict=True)
+        for block, z, levels, own in zip(fit.random, made.z, made.levels, encoding.blocks, strict=True)
     )
     strange = [b.group for b in blocks if (b.codes < 0).any()]
     if strange:

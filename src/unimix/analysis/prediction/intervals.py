@@ -18,6 +18,7 @@ from unimix.analysis.prediction.distributions import (
     of_normal,
     place,
     predictor_draws,
+    predictor_mean,
     predictor_normal,
     rows_of,
 )
@@ -103,7 +104,7 @@ def predict_interval(
     at = place(fit, _with_groups(fit, rows_given, chosen)) if prediction else place(fit, rows_given, chosen)
     at.rows.check_estimable(fit.model.aliased)
     strange = {
-        b.group: sorted({str(at.rows.labels[k][i]) for i in np.flatnonzero(at.codes[k] < 0)})
+        b.group: at.rows.levels[k].labels(at.codes[k] < 0)
         for k, b in enumerate(fit.random)
         if chosen[k] and (at.codes[k] < 0).any()
     }
@@ -170,21 +171,20 @@ def _of_estimates(
     prediction: bool,
 ) -> FloatArray:
     """Intervals for an engine that does not sample, shape (n, 4): t with the fit's degrees of freedom, else normal."""
-    centre, variance = predictor_normal(fit, at, integrated)
     df: FloatArray | float = np.inf
-    if fit.family.is_linear:
-        ones = np.ones(len(centre)) if rows.weights is None else rows.weights
-        dispersion = dispersion_of(fit)
-        found = variance_and_df(fit, at, integrated, ones if prediction else None)
-        if found is not None:
-            variance, df = found
-        elif prediction:
-            variance = variance + dispersion[0] ** 2 / ones
-    elif prediction:
-        values = _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
-        values[is_unbounded(at.rows.x, fit.fixed.unbounded), 1:] = np.nan  # no finite estimate, no distribution of it
-        return values
+    ones = np.ones(len(at.rows.x)) if rows.weights is None else rows.weights
+    found = variance_and_df(fit, at, integrated, ones if prediction else None) if fit.family.is_linear else None
     endless = is_unbounded(at.rows.x, fit.fixed.unbounded)
+    if found is not None:
+        centre, (variance, df) = predictor_mean(fit, at), found
+    else:
+        centre, variance = predictor_normal(fit, at, integrated)
+        if prediction and not fit.family.is_linear:
+            values = _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
+            values[endless, 1:] = np.nan  # no finite estimate, no distribution of it
+            return values
+        if prediction:
+            variance = variance + dispersion_of(fit)[0] ** 2 / ones
     sd = np.where(endless, np.inf, np.sqrt(variance))
     reach = np.where(np.isinf(df), special.ndtri(0.5 + ci_level / 2), special.stdtrit(df, 0.5 + ci_level / 2))
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from unimix.design.encoding import Encoding
-from unimix.design.grouping_factors import level_codes
 from unimix.errors import DataError, listing
 from unimix.fitted.schema import RandomPartResult
 
@@ -75,12 +74,12 @@ def predict_rows(
     values = rows.x @ beta + rows.offset
     strange: dict[str, list[str]] = {}
     if any(chosen):
-        for block, z, labels, wanted in zip(random, rows.z, rows.labels, chosen, strict=True):
+        for block, z, levels, wanted in zip(random, rows.z, rows.levels, chosen, strict=True):
             if not wanted:
                 continue
-            codes = level_codes(block.levels, labels)
+            codes = levels.among(block.levels)
             if (codes < 0).any() and new_levels == "error":
-                strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})
+                strange[block.group] = levels.labels(codes < 0)
                 continue
             modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
             values = values + np.einsum("nq,nq->n", z, modes[codes])
