@@ -49,6 +49,8 @@ FloatArray = npt.NDArray[np.float64]
 
 SIZES = (2.0, 0.3, 1.0)
 """Standard deviations at which another search starts after a generalised model ended on the boundary."""
+LARGEST_THETA = 1e4
+"""Upper end of glmm's search for theta of a negative binomial model."""
 _NO_POSTERIOR = Never("glmm maximises a likelihood; it has no posterior. Use backend='pymc'.")
 _NO_PART = Upstream("glmm's models have no such part. Use backend='glmmtmb'.")
 _NO_LINK = Upstream("glmm 0.6 does not have this link. Use backend='pls'.")
@@ -103,8 +105,8 @@ class Glmm(Backend):
         distributions=("glmm",),
         extra="glmm",
         url="https://github.com/pawlenartowicz/glmm",
-        strengths="pip only, the quickest with generalised models, and standard errors from exact derivatives",
-        rank=15,
+        strengths="pip only, the quickest with generalised models and with large crossed factors",
+        rank=20,
         quick_when_crossed=True,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -183,17 +185,21 @@ class Glmm(Backend):
     def _fit_mixed(self, engine: ModuleType, problem: Problem, columns: EngineColumns) -> Estimates:
         design, request = problem.design, problem.request
         run = _Engine(engine, design, request, columns, self._nodes(design, request))
-        best = run.search(problem.start)
+        best = run.evaluate(run.call(problem.start))
         searches = 1
         if self.restarts and (best.at.singular or best.at.complaint):
-            others = [run.search(start) for start in run.further_starts(best)[: self.restarts]]
-            best, searches = max([best, *others], key=lambda s: s.found.loglik), 1 + len(others)
+            others = [run.call(start) for start in run.further_starts(best)[: self.restarts]]
+            searches += len(others)
+            other = max(others, key=lambda found: float(found.loglik))
+            if other.loglik > best.found.loglik:
+                best = run.evaluate(other)
         found, at = best.found, best.at
         provenance = {"group_effects": "conditional modes by glmm; their covariances by unimix at its estimates"}
         if not found.converged:  # glmm leaves them out then
             provenance["group_effects"] = "by unimix at glmm's estimates, because glmm's search did not converge"
         if searches > 1:
             provenance["optimum"] = f"best of {searches} searches by glmm: one ended on the boundary, or short"
+        fault = run.fault(at, best.parameters)
         beta_cov = columns.basis @ np.asarray(found.vcov, dtype=np.float64) @ columns.basis.T
         notes = [note["kind"] for note in found.diagnostics["notes"]]
         if at.beta_cov is not None and (not np.isfinite(beta_cov).all() or "hessian_se_fallback" in notes):
@@ -208,11 +214,11 @@ class Glmm(Backend):
             modes=columns.modes(found) if found.converged else at.modes,
             mode_covs=at.mode_covs,
             log_likelihood=float(found.loglik) + (columns.log_det if found.reml else 0.0),
-            converged=not at.complaint,
+            converged=not fault,
             parameters=dict(zip(design.family.parameters, best.parameters.tolist(), strict=not design.is_linear)),
             criterion=f"AGQ({run.nodes})" if run.nodes > 1 else "",
             singular=at.singular,
-            messages=(at.complaint, *_said(found)) if at.complaint else (),
+            messages=(*fault, *_said(found)) if fault else (),
             engine_call=self.preview(design, request),
             provenance=provenance,
             native=found,
@@ -222,9 +228,10 @@ class Glmm(Backend):
         """Fit a model without group effects: by least squares, as R's ``lm``, or a generalised linear model."""
         design, request = problem.design, problem.request
         columns = EngineColumns(design.x, np.eye(design.p), (), ())
-        found = _Engine(engine, design, request, columns, 1).call()
+        run = _Engine(engine, design, request, columns, 1)
+        found = run.call()
         family, left = design.family, float(design.n - design.p)
-        linear = Estimates(
+        plain = Estimates(
             beta=np.asarray(found.beta, dtype=np.float64),
             beta_cov=np.asarray(found.vcov, dtype=np.float64),
             covariances=(),
@@ -233,33 +240,36 @@ class Glmm(Backend):
             mode_covs=(),
             log_likelihood=float(found.loglik),
             converged=bool(found.converged),
-            parameters={"theta": float(found.dispersion)} if family.parameters == ("theta",) else {},
             singular=False,
             messages=() if found.converged else _said(found),
             engine_call=self.preview(design, request),
             native=found,
         )
+        parameters = np.array([float(found.dispersion)] if family.parameters == ("theta",) else [])
         if family.parameters == ("dispersion",):
-            value, log_likelihood = profile_dispersion(design, fixed_predictor(design, linear.beta))
+            value, at_value = profile_dispersion(design, fixed_predictor(design, plain.beta))
+            by_copies = design.weights is not None  # glmm divides the dispersion by the weights
+            parameters = np.array([value])
             factor, left, copies = as_copies(design)
-            linear = replace(
-                linear,
-                beta_cov=factor * linear.beta_cov,
+            plain = replace(
+                plain,
+                beta_cov=factor * plain.beta_cov,
                 std_error_kind="Pearson dispersion",
                 sigma=float(np.sqrt(value)),
-                parameters={"dispersion": value},
-                log_likelihood=log_likelihood,
+                log_likelihood=at_value if by_copies else plain.log_likelihood,
                 provenance={
-                    "dispersion, log_likelihood": "by maximum likelihood given the coefficients, by unimix: glmm's are "
-                    "at the Pearson estimate of the dispersion",
+                    f"dispersion{', log_likelihood' if by_copies else ''}": "by maximum likelihood given the "
+                    "coefficients, by unimix: glmm reports the Pearson estimate of the dispersion",
                     "std_error": f"glmm's, with the Pearson estimate of the dispersion{copies}",
                 },
             )
-        elif not design.is_linear:
-            return linear
-        if request.df_method == "normal":
-            return linear
-        return replace(linear, df=np.full(design.p, left), df_method="residual")
+        if not design.is_linear:
+            fault = run.fault(laplace_at_estimates(design, plain.beta, (), parameters), parameters)
+            made = dict(zip(family.parameters, parameters.tolist(), strict=True))
+            plain = replace(plain, parameters=made, converged=not fault, messages=(*fault, *plain.messages))
+        if request.df_method == "normal" or not (design.is_linear or family.parameters == ("dispersion",)):
+            return plain
+        return replace(plain, df=np.full(design.p, left), df_method="residual")
 
 
 class _Search(NamedTuple):
@@ -286,8 +296,8 @@ class _Engine:
             for k, b in enumerate(design.blocks)
         }
 
-    def call(self, theta: list[float] | None = None) -> Any:
-        """Call glmm.
+    def call(self, start: Sequence[FloatArray] | None = None) -> Any:
+        """Run one search by glmm from relative factors (q, q), or from its own start.
 
         Raises:
             FitError: If glmm left out a term, or has no estimates.
@@ -302,7 +312,7 @@ class _Engine:
             offset=design.offset,
             nagq=self.nodes,
             reml=self.reml if design.is_linear else None,
-            warm_start=None if theta is None else {"theta": theta},
+            warm_start=None if start is None else {"theta": self.columns.theta(start)},
             satterthwaite=False,
             anova_test="Wald",
         )
@@ -312,19 +322,28 @@ class _Engine:
             raise FitError(f"it found no estimates. {' '.join(_said(found))}")
         return found
 
-    def search(self, start: Sequence[FloatArray] | None) -> _Search:
-        """Run one search from relative factors (q, q), or from glmm's own start, and evaluate its end by unimix."""
-        found = self.call(None if start is None else self.columns.theta(start))
+    def evaluate(self, found: Any) -> _Search:
+        """Evaluate the end of a search by unimix."""
         beta = self.columns.basis @ np.asarray(found.beta, dtype=np.float64)
         covariances = self.columns.covariances(found)
         if self.design.is_linear:
             sigma = float(np.sqrt(found.dispersion))
-            at = linear_at(self.design, covariances, sigma, reml=self.reml)
+            try:
+                at = linear_at(self.design, covariances, sigma, reml=self.reml)
+            except np.linalg.LinAlgError as error:
+                raise FitError(f"it ended where the likelihood cannot be computed. {' '.join(_said(found))}") from error
             return _Search(found, beta, covariances, sigma, np.empty(0), at)
         scaled = self.design.family.parameters == ("dispersion",)
         parameters = np.array([float(found.dispersion)] if self.design.family.parameters else [])
         at = laplace_at_estimates(self.design, beta, covariances, parameters, nodes=self.nodes)
         return _Search(found, beta, covariances, float(np.sqrt(found.dispersion)) if scaled else 1.0, parameters, at)
+
+    def fault(self, at: AtEstimates, parameters: FloatArray) -> tuple[str, ...]:
+        """Why these estimates are not a maximum; empty if they are."""
+        if at.complaint and self.design.family.parameters == ("theta",) and parameters[0] > 0.999 * LARGEST_THETA:
+            limit = f"glmm searches theta up to {LARGEST_THETA:,.0f}, and these counts have a larger one"
+            return (f"{limit}. Use backend='pls', or family='poisson'", at.complaint)
+        return (at.complaint,) if at.complaint else ()
 
     def further_starts(self, best: _Search) -> list[tuple[FloatArray, ...]]:
         """Relative factors (q, q) from which glmm is started again, best first."""
