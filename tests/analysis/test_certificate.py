@@ -279,7 +279,7 @@ def test_what_cannot_be_checked_says_why() -> None:
     assert "zero inflation" in found.sentence
 
 
-@pytest.mark.parametrize("backend", ["pls", "lme4", "glmmtmb", "mixedlm"])
+@pytest.mark.parametrize("backend", ["pls", "lme4", "glmmtmb", "glmm", "mixedlm"])
 def test_generalised_models(backend: str) -> None:
     rng = np.random.default_rng(5)
     g = np.repeat(np.arange(30), 12)

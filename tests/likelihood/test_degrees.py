@@ -22,7 +22,7 @@ from unimix.likelihood.lmm.reduced_data import form
 from unimix.likelihood.lmm.search import search
 
 MIXED = [c for c in gaussian_cases() if c.mixed]
-ENGINES = ["pls", "statsmodels", "glmmtmb", "mixedlm", "mixedlm_rs"]
+ENGINES = ["pls", "statsmodels", "glmmtmb", "glmm", "mixedlm", "mixedlm_rs"]
 
 
 @pytest.mark.parametrize("case", [c for c in MIXED if not c.reference["singular"]], ids=lambda c: c.id)
@@ -41,7 +41,7 @@ def test_kenward_roger_is_pbkrtests(case: Any, engine: str) -> None:
     try:
         fit = case.fit(engine, df_method="kenward-roger")
     except um.UnsupportedModelError:
-        assert engine in ("statsmodels", "mixedlm_rs")
+        assert engine in ("statsmodels", "glmm", "mixedlm_rs")
         return
     reference = case.reference["kenward_roger"]
     rtol = 1e-5 if engine == "pls" else 1e-3

@@ -125,6 +125,12 @@ def sound() -> dict[str, type[Backend]]:
     return found
 
 
+def built_in() -> list[str]:
+    """Names of unimix's own backends: engines that maximise a likelihood, then samplers, each by rank."""
+    own = {n: backend_class(n).info for n, point in registered().items() if point.value.startswith("unimix.")}
+    return sorted(own, key=lambda n: (own[n].samples, own[n].rank))
+
+
 def numbered(names: Sequence[str]) -> list[str]:
     """Unique labels of backends: their names, and ``pls (2)`` for the second one with the same name."""
     counts = [list(names[:i]).count(name) for i, name in enumerate(names)]

@@ -70,7 +70,7 @@ class GlmmTMB(RBackend):
         extra="glmmtmb",
         url="https://github.com/glmmTMB/glmmTMB",
         strengths="zero inflation, dispersion, cs and ar1; needs R",
-        rank=40,
+        rank=50,
         r_packages=REQUIRED["glmmtmb"],
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
