@@ -38,7 +38,7 @@ from unimix.formula.parser import Call
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from unimix.formula.terms import FixedPart, ModelSpec
 
@@ -192,24 +192,29 @@ class Encoding(BaseModel):
         columns, complete = self._complete_columns(data, self.variables if with_groups else self.predictors)
         rows = np.flatnonzero(complete)
         env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.coding, len(rows)
-        x, _ = build_columns(self.spec.fixed, env, coding, n)
+        x, names = build_columns(self.spec.fixed, env, coding, n)
         zero = None
         if self.spec.zero is not None:
             zero = build_columns(self.spec.zero, env, coding, n)[0][:, list(self.zero_kept)]
         z: list[FloatArray] = []
         labels: list[tuple[Level, ...]] = []
-        made: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
+        terms: list[tuple[str, ...]] = []
+        made: dict[int, tuple[FloatArray, Sequence[str], tuple[Level, ...]]] = {}
         for block in self.blocks if with_groups else ():
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
-                names = name_levels(levels)
-                made[block.term] = build_columns(term.left, env, coding, n)[0], tuple(names[c] for c in codes)
-            values, own = made[block.term]
+                labelled = name_levels(levels)
+                made[block.term] = *build_columns(term.left, env, coding, n), tuple(labelled[c] for c in codes)
+            values, columns_of_term, own = made[block.term]
             z.append(values[:, list(block.columns)])
+            terms.append(tuple(columns_of_term[j] for j in block.columns))
             labels.append(own)
         kept = x[:, list(self.kept)]
-        return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(labels), zero, self._lacking(x, kept))
+        named = (tuple(names), *terms)
+        return NewRows(
+            complete, kept, self._offset(env, n), tuple(z), tuple(labels), named, zero, self._lacking(x, kept)
+        )
 
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""

@@ -27,6 +27,7 @@ class NewRows:
         offset: Offset of the complete rows, shape (m,).
         z: Random-effects columns of each block, shape (m, q); empty if group levels were not requested.
         labels: For each block, the level label of each complete row.
+        names: Names of the fixed-effects columns before any was left out, and of those of each block.
         zero: Columns of the zero inflation, shape (m, k), or None.
         lacking: Mask, shape (m,), of the rows that the estimates do not determine because they need a column that was
             dropped as a combination of others.
@@ -37,6 +38,7 @@ class NewRows:
     offset: FloatArray
     z: tuple[FloatArray, ...]
     labels: tuple[tuple[Level, ...], ...]
+    names: tuple[tuple[str, ...], ...]
     zero: FloatArray | None = None
     lacking: npt.NDArray[np.bool_] | None = None
 

@@ -26,6 +26,11 @@ SAME_BETA = 1e-2
 SAME_KIND = 5e-3
 """Largest relative difference of standard errors of the same kind; numerical Hessians are no more accurate."""
 SAME_DF = 2e-2
+SAME_MODE = 1e-3
+"""Largest difference of conditional modes, in standard deviations of the effects; engines stop their inner searches at
+relative changes of 1e-4 to 1e-7."""
+ROUNDED = 1e-10
+"""Eigenvalue of a correlation matrix, relative to the largest, that consists of rounding errors."""
 NO_CORRELATION = 1e-8
 
 
@@ -130,49 +135,112 @@ def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
     return f"the SD of {names[worst]} is {theirs[worst]:.4g} instead of {ours[worst]:.4g}"
 
 
-def group_effects(worst: float) -> Check:
-    """Compare conditional modes with unimix's at the engine's parameters, in standard deviations of the effects."""
-    passed = worst < 1e-3
-    said = f"conditional modes within {worst:.1e} SD of ours at its estimates"
-    if not passed:
+def group_effects(worst: float, spread: float) -> Check:
+    """Compare conditional modes and their covariances with unimix's at the engine's parameters.
+
+    Args:
+        worst: Largest difference of a mode, in standard deviations of the effects.
+        spread: Largest difference of a conditional covariance, in products of conditional standard deviations.
+    """
+    passed = worst < SAME_MODE and spread <= 2 * SAME_KIND
+    said = f"conditional modes within {worst:.1e} SD of ours at its estimates, their covariances within {spread:.1e}"
+    if not worst < SAME_MODE:
         said = f"group effects are up to {worst:.2g} SD away from the conditional modes at its own estimates"
-    return Check(name="group effects", passed=passed, said=said, numbers={"largest difference (SD)": worst})
+    elif not passed:
+        said = (
+            f"conditional covariances of the group effects differ from those at its own estimates by {percent(spread)}"
+        )
+    numbers = {"largest difference (SD)": worst, "largest difference of a covariance": spread}
+    return Check(name="group effects", passed=passed, said=said, numbers=numbers)
+
+
+def largest_difference(own: FloatArray, exact: FloatArray, least: FloatArray) -> float:
+    """Largest difference of covariance matrices in products of the exact standard deviations.
+
+    Args:
+        own: Covariance matrices, shape (L, q, q).
+        exact: Matrices to compare with, shape (L, q, q).
+        least: Smallest standard deviation that counts, shape (q,).
+    """
+    sd = np.maximum(np.sqrt(np.maximum(np.einsum("lii->li", exact), 0.0)), least)
+    return float((np.abs(own - exact) / (sd[:, :, None] * sd[:, None, :])).max(initial=0.0))
+
+
+def worst_contrast(own: FloatArray, exact: FloatArray) -> float:
+    """Largest relative difference of the standard error of any contrast: sqrt(c'Own c / c'Exact c) - 1 over all c.
+
+    Args:
+        own: Covariance matrix, shape (p, p).
+        exact: Covariance matrix to compare with, shape (p, p).
+    """
+    size = np.sqrt(np.maximum(np.diag(exact), 1e-300))
+    with np.errstate(invalid="ignore", over="ignore"):
+        own, exact = own / np.outer(size, size), exact / np.outer(size, size)
+    if not (np.isfinite(own).all() and np.isfinite(exact).all()) or np.abs(own - own.T).max(initial=0.0) > SAME_VALUE:
+        return float("inf")
+    values, vectors = np.linalg.eigh(exact)
+    if not len(values):
+        return 0.0
+    # Directions that cancel to rounding are not compared: their variances have no correct digit.
+    kept = values > ROUNDED * values[-1]
+    half = vectors[:, kept] / np.sqrt(values[kept])
+    ratio = np.linalg.eigvalsh(half.T @ own @ half)  # extremes of c'Own c / c'Exact c
+    return float(np.abs(np.sqrt(np.maximum(ratio, 0.0)) - 1.0).max())
 
 
 def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:
-    """Check that the engine's standard errors are of the kind it claims."""
-    own = np.asarray(fit.fixed.std_error)
-    off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in kinds.items()}
+    """Check that the covariance matrix of the fixed effects, and with it every contrast, is of the kind it claims.
+
+    Args:
+        fit: The result.
+        kinds: Covariance matrices (p, p) that the model can have, by kind.
+        tolerance: Largest relative difference of the standard error of any contrast.
+    """
+    own, claimed = np.asarray(fit.fixed.covariance), fit.fixed.std_error_kind
+    off = {k: worst_contrast(own, v) for k, v in kinds.items()}
     nearest = min(off, key=lambda k: off[k])
-    claimed = fit.fixed.std_error_kind
+    if claimed == "Kenward-Roger" and claimed in kinds:
+        # The adjustment is of the standard errors alone: the matrix is adjusted or not.
+        se = np.asarray(fit.fixed.std_error) / np.sqrt(np.diag(kinds[claimed])) - 1
+        off[claimed] = max(float(np.abs(se).max(initial=0.0)), off[nearest])
     numbers = dict(off)
-    if not all(np.isfinite(v) for v in own) or not off[nearest] <= tolerance:
-        said = f"not of any known kind: {percent(off[nearest])} from the nearest, {nearest}"
+    if claimed and claimed not in kinds:
+        said = f"they are reported as {claimed}, which this model does not have; they are nearest to {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
-    if claimed in off and not off[claimed] <= tolerance:
+    if not off[nearest] <= tolerance:
+        said = f"not of any known kind: a contrast is {percent(off[nearest])} from the nearest, {nearest}"
+        return Check(name="standard errors", passed=False, said=said, numbers=numbers)
+    if claimed and (not off[claimed] <= tolerance or _mistaken(off[claimed], off[nearest])):
         said = f"they are reported as {claimed}, but are of the kind {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
-    kind = claimed if claimed in off else nearest
+    kind = claimed or nearest
     return Check(name="standard errors", passed=True, said=f"{kind}, within {off[kind]:.1e}", numbers=numbers)
 
 
-def degrees(fit: FittedModel, methods: Mapping[str, FloatArray], *, singular: bool = False) -> Check:
-    """Compare the engine's degrees of freedom with unimix's."""
+def _mistaken(claimed: float, other: float) -> bool:
+    """Whether numbers are those of another method: two can be nearly the same, and further digits distinguish them."""
+    return other < 1e-5 and claimed > max(20 * other, 1e-4)
+
+
+def degrees(fit: FittedModel, methods: Mapping[str, FloatArray]) -> Check:
+    """Compare the engine's degrees of freedom with unimix's.
+
+    Args:
+        fit: The result.
+        methods: Degrees of freedom, shape (p,), by each method that the model can have.
+    """
     claimed, own = fit.fixed.df_method, np.asarray(fit.fixed.df)
     if claimed == "normal":
         right = bool(np.isinf(own).all())
         said = "normal: z tests" if right else "they are reported as normal, but are finite"
         return Check(name="degrees of freedom", passed=None if right else False, said=said)
     if claimed not in methods:
-        return Check(name="degrees of freedom", passed=None, said=f"{claimed}: nothing to check")
-    if singular and bool((own > 0).all()):
-        said = f"{claimed}; at the boundary they are a convention"
-        return Check(name="degrees of freedom", passed=None, said=said)
+        said = f"they are reported as {claimed}, which this model does not have"
+        return Check(name="degrees of freedom", passed=False, said=said)
     with np.errstate(divide="ignore", invalid="ignore"):
         off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in methods.items()}
     twin = [k for k, v in off.items() if k != claimed and v <= SAME_DF]
-    # Two methods can give nearly the same numbers: only further digits distinguish them.
-    mistaken = [k for k in twin if off[k] < 1e-5 and off[claimed] > max(20 * off[k], 1e-4)]
+    mistaken = [k for k in twin if _mistaken(off[claimed], off[k])]
     if off[claimed] <= SAME_DF and not mistaken:
         said = f"{claimed}, within {off[claimed]:.1e} of ours"
         return Check(name="degrees of freedom", passed=True, said=said, numbers=off)
@@ -271,7 +339,7 @@ def conclude(
 def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tuple[Word, str]:
     failed = {name: check for name, check in made.items() if check.passed is False}
     if "sampling and prior" in made:
-        return _posterior_verdict(made["sampling and prior"])
+        return _posterior_verdict(made)
     if fit.status.state == "failed":
         return "not checkable", "The engine failed."
     for name in ("rows", "same model", "independent terms"):
@@ -322,11 +390,23 @@ def out_of_reach(fit: FittedModel, sigma: float, reach: float) -> Certificate:
     return not_checkable(fit, check, f"This result cannot be checked: {reason}")
 
 
-def _posterior_verdict(check: Check) -> tuple[Word, str]:
-    if check.passed is False:
-        return "not checkable", f"The posterior was not sampled well enough to judge: {check.said}. Take more draws."
-    pull = check.numbers["pull (SE)"]
+def _posterior_verdict(made: Mapping[str, Check]) -> tuple[Word, str]:
+    sampled = made["sampling and prior"]
+    for name in ("rows", "arithmetic", "draws", "priors"):
+        if name in made and made[name].passed is False:
+            return "a different model", f"These numbers are not those of the posterior: {made[name].said}."
+    if sampled.passed is False:
+        return "not checkable", f"The posterior was not sampled well enough to judge: {sampled.said}. Take more draws."
+    if "posterior" in made and made["posterior"].passed is False:
+        return "a different model", f"This is not the posterior of the model: {made['posterior'].said}."
+    pull = sampled.numbers["pull (SE)"]
     if pull > 1.0:
         moved = f"The prior, or a small number of groups, moves the estimates by {pull:.2g} standard errors"
-        return "not checkable", f"{moved}: the answer depends on the prior, not on the likelihood alone ({check.said})."
-    return "certified", f"A posterior that was sampled well and agrees with the likelihood: {check.said}."
+        return (
+            "not checkable",
+            f"{moved}: the answer depends on the prior, not on the likelihood alone ({sampled.said}).",
+        )
+    for name in ("draws", "posterior"):
+        if name in made and made[name].passed is None:
+            return "not checkable", f"This posterior cannot be checked: {made[name].said}."
+    return "certified", f"A posterior that was sampled well and agrees with the likelihood: {sampled.said}."
