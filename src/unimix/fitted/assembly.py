@@ -80,6 +80,7 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         df=None if bayesian or fixed.df_method == "normal" else fixed.df,
         df_method=fixed.df_method,
         interval=np.column_stack([fixed.lower, fixed.upper]) if bayesian else None,
+        identified=status.state != "not_identified",
         singular=status.state == "singular",
         messages=status.messages,
         gradient=status.gradient,
@@ -214,7 +215,9 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
 
 
 def _status(estimates: Estimates) -> Status:
-    state: State = "not_converged" if not estimates.converged else "singular" if estimates.singular else "converged"
+    state: State = "singular" if estimates.singular else "converged"
+    if not (estimates.converged and estimates.identified):
+        state = "not_converged" if estimates.identified else "not_identified"
     s = estimates.sampling
     return Status(
         state=state,

@@ -13,9 +13,12 @@ from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design
+from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.glmm.optimise import Found, Point, covariance_of
+from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
@@ -80,6 +83,7 @@ class GeneralisedGround:
         checks = [
             messages.rows_check(fit, self.design),
             arithmetic(fit, self.design),
+            messages.identification(fit, self._ridge()),
             self._same_model(fit, at, value),
             self._optimum(fit, at, value, best, scale, nodes),
         ]
@@ -97,6 +101,18 @@ class GeneralisedGround:
             boundary=messages.boundary(fit, at.factors, best.point.factors),
         )
 
+    def _ridge(self) -> str:
+        """What the data leave open; empty if nothing."""
+        endless = separated_terms(self.design)
+        if endless:
+            return (
+                f"separation: some combination of {listing(endless)} predicts part of the responses perfectly, and has "
+                "no finite estimate and no standard error. The data determine the limit of the log-likelihood and of "
+                "the fitted values"
+            )
+        ridge = undetermined_covariances(self.design) if self.design.blocks else None
+        return "" if ridge is None else str(ridge)
+
     def _nodes(self, criterion: str) -> int | None:
         """Number of nodes of a criterion; None if the model has no such criterion."""
         if not self.design.blocks:
@@ -113,6 +129,9 @@ class GeneralisedGround:
         if fit.criteria.criterion == EXPECTED:
             own = self._expected(at).beta_cov
             covariance = np.full_like(at_best, np.nan) if own is None else self._cov(own)
+        if separated_terms(self.design):
+            said = "the likelihood has no curvature where data are separated, and no standard errors"
+            return [Check(name="standard errors", passed=None, said=said)]
         kinds, dfs = {"observed information": covariance}, {}
         if not fit.random and self.design.family.parameters:
             kinds["Pearson dispersion"], left = self._pearson(fit, at)

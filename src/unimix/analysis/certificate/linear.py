@@ -113,7 +113,9 @@ class LinearGround:
     def _frequentist(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
         here = at.profile
         scale = np.sqrt(np.diag(self.criterion.coefficients_cov(here.sigma**2 * here.cov_unscaled)))
+        ridge = self.criterion.undetermined(at, self.design)
         return [
+            messages.identification(fit, "" if ridge is None else str(ridge)),
             self._same_model(fit, at, scale, reml=reml),
             self._optimum(fit, at, scale, reml=reml),
             self._effects(fit, at),

@@ -26,6 +26,8 @@ SAME_BETA = 1e-2
 SAME_KIND = 5e-3
 """Largest relative difference of standard errors of the same kind; numerical Hessians are no more accurate."""
 SAME_DF = 2e-2
+AT_LIMIT = 0.9999
+"""Size of a correlation that counts as 1 where the covariance matrix is singular."""
 SAME_MODE = 1e-3
 """Largest difference of conditional modes, in standard deviations of the effects; engines stop their inner searches at
 relative changes of 1e-4 to 1e-7."""
@@ -288,20 +290,38 @@ def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
 
 
 def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
-    parts = []
+    parts: list[str] = []
     for block, own in zip(fit.random, relative, strict=True):
         if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
             continue
-        size = np.asarray(block.sd) * np.asarray(block.unit)
-        zero = [t for t, s in zip(block.terms, size, strict=True) if s <= 1e-4 * max(float(size.max()), fit.sigma)]
-        parts += [f"the variance of {t} | {block.group} is zero" for t in zero]
-        if not zero:
-            parts.append(
-                f"the correlations of {listing(block.terms)} | {block.group} are at their limit"
-                if len(block.terms) > 2
-                else f"the correlation of {listing(block.terms)} | {block.group} is +-1"
-            )
-    return listing(parts) if parts else ""
+        size, r = np.asarray(block.sd) * np.asarray(block.unit), np.asarray(block.correlation)
+        zero = size <= 1e-4 * max(float(size.max()), fit.sigma)
+        parts += [f"the variance of {t} | {block.group} is zero" for t, z in zip(block.terms, zero, strict=True) if z]
+        pairs = [
+            f"the correlation of {block.terms[j]} and {block.terms[i]} | {block.group} is {r[i, j]:+.0f}"
+            for i in range(len(zero))
+            for j in range(i)
+            if not (zero[i] or zero[j]) and abs(r[i, j]) > AT_LIMIT
+        ]
+        parts += pairs
+        if not (zero.any() or pairs):
+            parts.append(f"a combination of {listing(block.terms)} | {block.group} does not vary")
+    return listing(dict.fromkeys(parts)) if parts else ""
+
+
+def identification(fit: FittedModel, ridge: str) -> Check:
+    """Check whether the data determine all parameters.
+
+    Args:
+        fit: The result.
+        ridge: What the data leave open; empty if nothing.
+    """
+    if ridge:
+        return Check(name="identification", passed=False, said=ridge)
+    if fit.status.state == "not_identified":
+        said = "the fit is called not identified, but the likelihood changes in every direction"
+        return Check(name="identification", passed=False, said=said)
+    return Check(name="identification", passed=True, said="the likelihood changes in every direction")
 
 
 def conclude(
@@ -315,9 +335,11 @@ def conclude(
     boundary: str,
 ) -> Certificate:
     """The certificate that follows from the checks."""
-    if boundary or fit.singular:
-        said = boundary or "the engine calls the fit singular"
-        checks = [*checks, Check(name="boundary", passed=None, said=said)]
+    if boundary:
+        checks = [*checks, Check(name="boundary", passed=None, said=boundary)]
+    elif fit.singular:
+        said = "the fit is called singular, but all variances are positive and no correlation is at its limit"
+        checks = [*checks, Check(name="boundary", passed=False, said=said)]
     verdict, sentence = _verdict(fit, {c.name: c for c in checks}, boundary)
     names = [f"{t} | {b.group}" for b in fit.random for t in b.terms]
     sds = np.concatenate([*best_sd]) if len(best_sd) else np.empty(0)
@@ -349,22 +371,28 @@ def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tupl
         said = failed["optimum"].said
         tried = "Try restart=True, or another optimizer (unimix.all_fit shows which find the optimum)"
         return "not at the optimum", f"The search ended too early or at a false maximum: {said}. {tried}."
-    if failed:
-        reasons = "; ".join(f"its {name} are wrong: {check.said}" for name, check in failed.items())
+    others = [check for name, check in failed.items() if name != "identification"]
+    if others:
+        reasons = "; ".join(f"{check.name}: {check.said}" for check in others)
         verdict: Word = (
-            "wrong inference" if set(failed) <= {"standard errors", "degrees of freedom"} else "a different model"
+            "wrong inference"
+            if {c.name for c in others} <= {"standard errors", "degrees of freedom"}
+            else "a different model"
         )
-        return verdict, f"The optimum is that of the model, but {reasons}."
+        return verdict, f"The estimates are at the optimum of the model, but not everything else is right: {reasons}."
+    both = ""
+    if fit.status.state == "not_converged":
+        reason = "; ".join(fit.status.messages) or "it gives no reason"
+        both = f" The engine does not report convergence: {reason.rstrip('.')}."
+    if "identification" in failed:
+        said = failed["identification"].said
+        return "not identified", f"The model does not have one answer: {said}.{both}"
     if boundary:
         said = boundary
         edge = f"These are the best estimates, and they are on the boundary of the parameter space: {said}."
-        return "certified at the boundary", f"{edge} The data do not support all of the random effects."
-    if fit.status.state == "not_converged":
-        said = "; ".join(fit.status.messages) or "it gives no reason"
-        return (
-            "certified",
-            f"The estimates are at the optimum, although the engine does not report convergence: {said}.",
-        )
+        return "certified at the boundary", f"{edge} The data do not support all of the random effects.{both}"
+    if both:
+        return "certified", f"The estimates are at the optimum.{both}"
     return "certified", "These are the numbers of this model, at its optimum."
 
 

@@ -26,6 +26,10 @@ def separated_terms(design: Design) -> tuple[str, ...]:
     Args:
         design: Design of a model; only binomial models and counts with a log link can be separated.
     """
+    return design.keep("separated terms", lambda: _separated_terms(design))
+
+
+def _separated_terms(design: Design) -> tuple[str, ...]:
     family = design.family
     if family.response == "binomial":
         sign = np.where(design.y == 1, 1.0, np.where(design.y == 0, -1.0, 0.0))

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled, without_offset
 from unimix.likelihood.lmm.evaluation import Evaluation
+from unimix.likelihood.lmm.identification import Undetermined, undetermined
 from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import Products, form
@@ -149,6 +150,10 @@ class LinearCriterion:
             tuple(m @ t.T for m, t in zip(modes, self.turns, strict=True)),
             tuple(t @ v @ t.T for v, t in zip(covariances, self.turns, strict=True)),
         )
+
+    def undetermined(self, at: Evaluation, design: Design) -> Undetermined | None:
+        """What the data leave open of a design's parameters; None if its criterion determines all of them."""
+        return undetermined(at.flat, design, self.way_back)
 
     @property
     def turns(self) -> tuple[FloatArray, ...]:
