@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
 EXPECTED = "Laplace (expected information)"
-ROUGH = 3e-2
+ROUGH = 1e-2
 """Largest relative difference of standard errors from those of a numerical Hessian."""
 
 

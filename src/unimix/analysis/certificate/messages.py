@@ -199,12 +199,17 @@ def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance
         tolerance: Largest relative difference of the standard error of any contrast.
     """
     own, claimed = np.asarray(fit.fixed.covariance), fit.fixed.std_error_kind
-    off = {k: worst_contrast(own, v) for k, v in kinds.items()}
+    matrix = {k: worst_contrast(own, v) for k, v in kinds.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = {k: np.asarray(fit.fixed.std_error) / np.sqrt(np.diag(v)) for k, v in kinds.items()}
+    # Kenward and Roger's adjustment may be of the standard errors alone.
+    adjusted = claimed == "Kenward-Roger"
+    off = {
+        k: max(min(matrix.values()) if adjusted else matrix[k], float(np.abs(r - 1).max(initial=0.0)))
+        for k, r in ratio.items()
+    }
+    off = {k: v if np.isfinite(v) else float("inf") for k, v in off.items()}
     nearest = min(off, key=lambda k: off[k])
-    if claimed == "Kenward-Roger" and claimed in kinds:
-        # The adjustment is of the standard errors alone: the matrix is adjusted or not.
-        se = np.asarray(fit.fixed.std_error) / np.sqrt(np.diag(kinds[claimed])) - 1
-        off[claimed] = max(float(np.abs(se).max(initial=0.0)), off[nearest])
     numbers = dict(off)
     if claimed and claimed not in kinds:
         said = f"they are reported as {claimed}, which this model does not have; they are nearest to {nearest}"

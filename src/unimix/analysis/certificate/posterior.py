@@ -47,12 +47,10 @@ def posterior_checks(fit: FittedModel, design: Design) -> list[Check]:
         )
         return [Check(name="draws", passed=None, said=said)]
     draws, shape, diverging = read_draws(fit, design)
-    table = resolve_priors(without_offset(design), None)
-    return [
-        _from_draws(fit, design, draws, shape, diverging),
-        _priors(fit, design),
-        _of_the_model(fit, design, draws, shape, table),
-    ]
+    checks = [_from_draws(fit, design, draws, shape, diverging), _priors(fit, design)]
+    if any(c.passed is False for c in checks):  # whose draws they are does not matter then
+        return checks
+    return [*checks, _of_the_model(fit, design, draws, shape, resolve_priors(without_offset(design), None))]
 
 
 def read_draws(fit: FittedModel, design: Design) -> tuple[Posterior, tuple[int, int], npt.NDArray[np.bool_]]:
