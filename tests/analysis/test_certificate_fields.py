@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import unimix as um
@@ -107,6 +109,20 @@ def test_the_whole_covariance_matrix_is_compared() -> None:
     found = wrong.certificate()
     assert found.verdict == "wrong inference"
     assert "a contrast is" in found.check("standard errors").said
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + twice + f + (1 + x | g)", "y ~ x + twice"])
+def test_loaded_results_are_certified_with_rows_that_were_read_from_a_text(formula: str) -> None:
+    """Missing values, an index of its own, a column left out, and digits that a text file has rounded."""
+    frame = data().assign(twice=2 * data()["x"])
+    frame.loc[3, "y"] = frame.loc[5, "x"] = np.nan
+    frame.index = [f"row {i}" for i in range(len(frame))]
+    fit = um.fit(formula, frame, "pls")
+    assert fit.model.aliased == ("twice",)
+    rounded = pd.read_csv(io.StringIO(frame.to_csv(index=False, float_format="%.15g")))
+    for given in (frame, rounded):
+        found = um.FitResult.from_json(fit.to_json()).with_data(given).certificate()
+        assert found.verdict == "certified", str(found)
 
 
 def test_fields_are_entered_through_tuples_and_dictionaries() -> None:

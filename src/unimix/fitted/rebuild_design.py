@@ -108,6 +108,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         aliased=aliased,
         notes=tuple(note for note in fit.notes if SUCCESS in note),
         encoding=encoding,
+        labels=fit.rows.labels,
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
         columns=encoding.columns(data, index),

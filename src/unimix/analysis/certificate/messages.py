@@ -16,6 +16,7 @@ from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
+    from unimix.fitted.schema import RandomPartResult
 
 FloatArray = npt.NDArray[np.float64]
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
@@ -310,8 +311,23 @@ def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
         ]
         parts += pairs
         if not (zero.any() or pairs):
-            parts.append(f"a combination of {listing(block.terms)} | {block.group} does not vary")
+            parts.append(f"the variance of {_without_variance(block)} | {block.group} is zero")
     return listing(dict.fromkeys(parts)) if parts else ""
+
+
+def _without_variance(block: RandomPartResult) -> str:
+    """The combination of a block's effects that varies least, such as ``(Intercept - 0.5 x)``."""
+    unit = np.asarray(block.unit)
+    _, vectors = np.linalg.eigh(np.asarray(block.covariance) * np.outer(unit, unit))
+    shares = vectors[:, 0]
+    weights = np.where(np.abs(shares) > 1e-3, shares, 0.0) * unit
+    weights = weights / weights[np.flatnonzero(weights)[0]]
+    parts = [
+        f"{'-' if w < 0 else '+'} {'' if w == 1 else f'{abs(w):.3g} '}{term}"
+        for w, term in zip(weights, block.terms, strict=True)
+        if w
+    ]
+    return f"({' '.join(parts).removeprefix('+ ')})"
 
 
 def identification(fit: FittedModel, ridge: str) -> Check:
