@@ -14,8 +14,10 @@ from unimix.likelihood.glmm.laplace import fixed_predictor
 from unimix.likelihood.glmm.separation import separated_directions, separated_terms
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
+BAYESIAN = ("posterior", "variational", "MAP")
 RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, above which no data support it."""
 NO_ZEROS = -10.0
@@ -34,7 +36,8 @@ def judge(found: Estimates, design: Design, fitted: Design, method: str) -> Esti
         method: Criterion of the fit.
     """
     found = _at_a_maximum(_with_residual(found, fitted), fitted, method)
-    return found if method in ("posterior", "variational", "MAP") else _without_separation(found, design, fitted)
+    found = _identified(found, design, fitted, method)
+    return found if method in BAYESIAN else _without_separation(found, design, fitted)
 
 
 def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
@@ -56,6 +59,22 @@ def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
         return found
     message = f"the search ended at a false maximum: unimix's search from there raises the log-likelihood by {gap:.3g}"
     return replace(found, converged=False, messages=(message, *found.messages))
+
+
+def _identified(found: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
+    """Set ``identified`` to False if the likelihood does not change along a direction of the covariance parameters."""
+    if not fitted.blocks or any(b.structure != "us" for b in fitted.blocks) or fitted.dispersion is not None:
+        return found
+    if fitted.is_linear:
+        if method not in ("REML", "ML"):
+            return found
+        at = LinearCriterion.of(fitted).at(found.covariances, found.sigma, reml=method == "REML")
+        open_ = LinearCriterion.of(design).undetermined(at, design)
+    else:
+        open_ = undetermined_covariances(design) if method not in BAYESIAN else None
+    if open_ is None:
+        return found
+    return replace(found, identified=False, messages=(str(open_), *found.messages))
 
 
 def _with_residual(found: Estimates, design: Design) -> Estimates:

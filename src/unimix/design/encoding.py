@@ -236,14 +236,14 @@ class Encoding(BaseModel):
             z.append(values)
             z_names.append(of_block)
             found.append(own)
-        kept, kept_names = _taken((x, names), self.kept)
+        kept, _ = _taken((x, names), self.kept)
         return NewRows(
             complete=complete,
             x=kept,
             offset=self._offset(env, n),
             z=tuple(z),
             levels=tuple(found),
-            names=(kept_names, *z_names),
+            names=(tuple(names), *z_names),
             zero=zero,
             lacking=self._lacking(x, kept),
         )

@@ -109,6 +109,7 @@ class Estimates:
         df: Denominator degrees of freedom, shape (p,); None if the engine computes none.
         df_method: Method of the degrees of freedom.
         interval: Lower and upper ends of intervals, shape (p, 2), if the engine has its own (quantiles of draws).
+        identified: Whether the data determine all parameters; False if the likelihood is the same along a ridge.
         singular: Whether a covariance matrix is singular; None if unimix is to decide.
         messages: Messages of the engine about its convergence.
         gradient: Largest scaled gradient at the estimates, if known.
@@ -140,6 +141,7 @@ class Estimates:
     df: FloatArray | None = None
     df_method: str = "normal"
     interval: FloatArray | None = None
+    identified: bool = True
     singular: bool | None = None
     messages: tuple[str, ...] = ()
     gradient: float | None = None

@@ -28,7 +28,7 @@ class NewRows:
         offset: Offset of the complete rows, shape (m,).
         z: Random-effects columns of each block, shape (m, q); empty if group levels were not requested.
         levels: For each block, the level of each complete row.
-        names: Names of the fixed-effects columns, and of the columns of each block.
+        names: Names of the fixed-effects columns before any was left out, and of those of each block.
         zero: Columns of the zero inflation, shape (m, k), or None.
         lacking: Mask, shape (m,), of the rows that the estimates do not determine because they need a column that was
             dropped as a combination of others.

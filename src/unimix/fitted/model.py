@@ -317,7 +317,7 @@ class FittedModel:
 
     @property
     def converged(self) -> bool:
-        """Whether the engine converged; a singular fit counts as converged, on the boundary."""
+        """Whether the engine converged; a singular fit counts as converged, one that is not identified does not."""
         return self.status.state in ("converged", "singular")
 
     @property

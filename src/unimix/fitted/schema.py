@@ -18,7 +18,7 @@ DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 SCHEMA_VERSION = 3
 PRIORS = "priors given by the user"
 """Key of ``provenance`` under which the user's priors are listed."""
-State = Literal["converged", "singular", "not_converged", "failed"]
+State = Literal["converged", "singular", "not_identified", "not_converged", "failed"]
 
 
 def _a_scale(value: float) -> float:
@@ -216,7 +216,8 @@ class Status(Part):
     """Whether the fit converged and can be used.
 
     Attributes:
-        state: converged, singular (converged on the boundary), not_converged or failed.
+        state: converged, singular (converged on the boundary), not_identified (the likelihood is the same along a
+            ridge, and the estimates are one of its points), not_converged or failed.
         messages: Messages of the engine about convergence.
         gradient: Largest scaled gradient, if known.
         rhat: Largest R-hat of a sampler.

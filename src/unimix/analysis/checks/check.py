@@ -130,6 +130,14 @@ def _convergence(fit: FittedModel) -> Finding | None:
         return None
     if fit.status.state in ("converged", "singular"):
         return Finding("convergence", OK, np.nan, "The engine ended properly.")
+    if fit.status.state == "not_identified":
+        return Finding(
+            "convergence",
+            PROBLEM,
+            np.nan,
+            f"Not identified: {fit.status.messages[0] if fit.status.messages else 'the likelihood has a ridge'}.",
+            "Leave a random effect out, or give its SD a prior: backend='pymc'.",
+        )
     message = f" It says: {fit.status.messages[0]}" if fit.status.messages else ""
     advice = ["compare optimizers: um.all_fit(formula, data)"]
     if fit.fixed.unbounded.size:

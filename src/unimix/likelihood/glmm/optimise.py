@@ -35,6 +35,8 @@ maximum by less than the second number and by as much as the curvature there say
 DIFFERENCE = 1e-4
 COARSE = 1e-3
 """Step sizes for differences of a gradient, and for differences of values."""
+MIXED = 1e-4
+"""Share of the fixed effects in a direction without curvature above which it counts as one of them."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,11 @@ def covariance_of(found: Found, design: Design) -> tuple[FloatArray, FloatArray,
     information = -found.hessian[np.ix_(kept, kept)]
     at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
     values, vectors = np.linalg.eigh(information)
-    usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+    least = 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+    # Fixed effects without curvature (separation) have no finite variance: it gets the largest that has digits.
+    endless = (values <= least) & (np.sum(vectors[at] ** 2, axis=0) > MIXED)
+    values = np.where(endless, least, values)
+    usable = endless | (values > least)
     fault = ""
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
         fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"

@@ -84,6 +84,32 @@ def _unprofiled(at: Profile, found: Moments, sigma: float, *, reml: bool) -> tup
     return -0.5 * t + 0.5 * q / sigma**2, 0.5 * tt - quad / sigma**2, -q / sigma**2
 
 
+def expected_information(
+    products: Products, factors: Sequence[FloatArray], at: Profile, found: Moments, *, reml: bool
+) -> FloatArray:
+    """Expected information tr(P V_a P V_b) / 2 of covariances and sigma^2, in which V is linear, shape (c + 1, c + 1).
+
+    Under ML it has V^-1 instead of P. The unit is sigma = 1.
+
+    Args:
+        products: Reduced data.
+        factors: Relative factors, shapes (q, q).
+        at: Profiled criterion there.
+        found: Moments there.
+        reml: Whether the criterion is the restricted likelihood.
+    """
+    order = cells(products)
+    c = len(order)
+    d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
+    t, tt, _, _ = traces_and_forms(at, found, reml=reml)
+    full = np.empty((c + 1, c + 1))
+    full[:c, :c] = tt
+    # I = V - sum_a D_a V_a, and P V P = P
+    full[:c, c] = full[c, :c] = t - tt @ d
+    full[c, c] = products.n - (products.p if reml else 0) - d @ t - d @ full[:c, c]
+    return np.asarray((full + full.T) / 4)
+
+
 def kenward_roger(
     products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments
 ) -> Uncertainty:
@@ -110,13 +136,9 @@ def kenward_roger(
     left = a - np.einsum("b,abrs->ars", d, aa)
     q_full[:c, c], q_full[c, :c] = left, left.transpose(0, 2, 1)
     q_full[c, c] = a_full[c] - np.einsum("a,ars->rs", d, left)
-    tt = np.empty((c + 1, c + 1))
-    _, tt[:c, :c], _, _ = traces_and_forms(at, found, reml=True)
-    own = found.t - np.trace(a @ cov, axis1=1, axis2=2)  # tr P V_a
-    tt[:c, c] = tt[c, :c] = own - tt[:c, :c] @ d
-    tt[c, c] = products.n - p - d @ own - d @ tt[:c, c]
+    information = expected_information(products, factors, at, found, reml=True)
     slopes = cov @ a_full @ cov
-    result = Uncertainty(cov, slopes, 0.5 * (tt + tt.T) / 2)
+    result = Uncertainty(cov, slopes, information)
     w = result.variances()
     inner = q_full - (a_full @ cov)[:, None] @ a_full[None]
     u = np.einsum("ab,abrs->rs", w, inner)

@@ -22,6 +22,7 @@ KINDS = (
     "expected to differ",
     "refused",
     "suspicious",
+    "not identified",
     "not converged",
     "failed",
 )
@@ -196,6 +197,8 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
     """Give the verdict on one result, compared with the reference."""
     if not fit.converged:
         why = "; ".join(m.rstrip(".") for m in fit.status.messages) or "the engine gave no reason"
+        if fit.status.state == "not_identified":
+            return Verdict("not identified", f"{why[:1].upper()}{why[1:]}.", ("its parameters are not determined",))
         return Verdict("not converged", f"Do not use it: {why}.", ("it did not converge",))
     if fit is reference:
         return Verdict("reference", "The others are measured against it.")

@@ -24,7 +24,13 @@ Value = float | int | str | None
 Section = Literal["fixed", "zero_inflation", "dispersion", "random", "fit"]
 PlacedCells = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
 PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
-STATES = {"converged": "yes", "singular": "yes, singular", "not_converged": "NO", "failed": "NO"}
+STATES = {
+    "converged": "yes",
+    "singular": "yes, singular",
+    "not_identified": "NO, not identified",
+    "not_converged": "NO",
+    "failed": "NO",
+}
 CRITERIA = (
     "Rows", "Levels of ", "Engine", "Method", "Degrees of freedom", "Log-likelihood", "AIC", "BIC", "Draws", "R-hat",
     "ESS", "Divergent transitions", "R2", "ICC", "Converged",
