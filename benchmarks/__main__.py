@@ -24,6 +24,7 @@ PACKAGES = (
     "pymc",
     "nutpie",
     "bambi",
+    "glmm",
     "mixedlm",
     "mixedlm-rs",
 )

@@ -44,13 +44,13 @@ CASES = {
     "slopes": Case(
         _SLOPES,
         ((20_000, 1000, 2), (100_000, 5000, 2), (400_000, 20_000, 2)),
-        ("statsmodels", "lme4", "glmmtmb", "pymer4", "pls", "bayes", "mixedlm", "mixedlm_rs"),
+        ("statsmodels", "lme4", "glmmtmb", "pymer4", "pls", "bayes", "glmm", "mixedlm", "mixedlm_rs"),
     ),
     "slopes, sampled": Case(_SLOPES, ((10_000, 1000, 2), (50_000, 5000, 2), (100_000, 12_000, 2)), ("pymc",)),
     "crossed": Case(
         _CROSSED,
         ((20_000, 1000, 200), (60_000, 6000, 3000), (120_000, 9000, 6000)),
-        ("lme4", "glmmtmb", "pymer4", "pls", "mixedlm"),
+        ("lme4", "glmmtmb", "pymer4", "pls", "glmm", "mixedlm"),
     ),
     "crossed, few": Case(
         _CROSSED,
@@ -66,7 +66,7 @@ CASES = {
     "counts": Case(
         _COUNTS,
         ((20_000, 1000, 2), (100_000, 5000, 2), (400_000, 20_000, 2)),
-        ("lme4", "glmmtmb", "pls", "mixedlm"),
+        ("lme4", "glmmtmb", "pls", "glmm", "mixedlm"),
         "poisson",
     ),
     "counts, sampled": Case(_COUNTS, ((5_000, 300, 2), (20_000, 1000, 2), (50_000, 2500, 2)), ("pymc",), "poisson"),

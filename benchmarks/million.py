@@ -11,7 +11,9 @@ import time
 
 import numpy as np
 
-ENGINES = ("pls", "lme4", "statsmodels", "glmmtmb", "bayes", "pymer4", "pymc", "mixedlm", "mixedlm_rs")
+from unimix.backends.registry import built_in
+
+ENGINES = [name for name in built_in() if name != "bambi"]
 
 
 def fit(engine: str, kind: str, patience: float) -> dict[str, object]:

@@ -9,7 +9,9 @@ import time
 
 import numpy as np
 
-ENGINES = ("pls", "statsmodels", "bayes", "lme4", "glmmtmb", "pymer4", "pymc", "mixedlm", "mixedlm_rs")
+from unimix.backends.registry import built_in
+
+ENGINES = [name for name in built_in() if name != "bambi"]
 MODELS = {
     "slopes": ("y ~ x + (1 + x + z + u | g)", 100_000, 10_000, 2),
     "crossed": ("y ~ x + (1 | g) + (1 | h)", 20_000, 2000, 280),

@@ -101,6 +101,7 @@ SIDES: dict[str, Side] = {
     "statsmodels without df": ours("statsmodels", "normal"),
     "pls": ours("pls", "normal"),
     "pls with df": ours("pls"),
+    "glmm": ours("glmm", "normal"),
     "mixedlm": ours("mixedlm", "normal"),
     "mixedlm_rs": ours("mixedlm_rs", "normal"),
     "bayes": ours("bayes"),

@@ -66,9 +66,9 @@ def pls(*, quick: bool) -> Iterator[Row]:
 
 
 def rust(*, quick: bool) -> Iterator[Row]:
-    """Whole calls of backend="mixedlm" and backend="mixedlm_rs" against lmer alone, in R, as for `pls`."""
+    """Whole calls of the backends glmm, mixedlm and mixedlm_rs against lmer alone, in R, as for `pls`."""
     for key in ("sleepstudy", "dietox", "groups-10k", *(() if quick else ("crossed", "rows-1m"))):
-        for side in ("mixedlm", *(("mixedlm_rs",) if key != "crossed" else ())):
+        for side in ("glmm", "mixedlm", *(("mixedlm_rs",) if key != "crossed" else ())):
             yield row(
                 f"R: lmer, by `{side}`",
                 side,

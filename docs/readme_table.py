@@ -16,10 +16,11 @@ from pathlib import Path
 
 import unimix as um
 from unimix.backends import backend_table
+from unimix.backends.registry import built_in
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BENCHMARKS = Path(__file__).resolve().parent / "benchmarks.json"
-BACKENDS = ["statsmodels", "lme4", "glmmtmb", "pymer4", "pls", "bayes", "pymc", "mixedlm", "mixedlm_rs", "bambi"]
+BACKENDS = built_in()
 SHOWN = ["statsmodels", "lme4", "pymer4", "pymc"]
 
 

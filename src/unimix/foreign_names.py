@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from unimix import argument_types
 from unimix.errors import OptionError, did_you_mean, listing
 
 Thing = TypeVar("Thing", bound=Callable[..., Any])
@@ -115,10 +116,10 @@ def parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
 def suggests_names(thing: Thing) -> Thing: ...
 @overload
 def suggests_names(
-    *, path: str = "", refuse: Callable[[dict[str, Any]], object] | None = None
+    *, path: str | None = "", refuse: Callable[[dict[str, Any]], object] | None = None
 ) -> Callable[[Thing], Thing]: ...
 def suggests_names(
-    thing: Any = None, *, path: str = "", refuse: Callable[[dict[str, Any]], object] | None = None
+    thing: Any = None, *, path: str | None = "", refuse: Callable[[dict[str, Any]], object] | None = None
 ) -> Any:
     """A decorator that answers unknown arguments with the name to type.
 
@@ -126,7 +127,8 @@ def suggests_names(
 
     Args:
         thing: The function or class.
-        path: Text between the fit and the name of a method of the class, such as ``plot.``.
+        path: Text between the fit and the name of a method of the class, such as ``plot.``; None for a class whose
+            methods are not reached through a fit.
         refuse: Function that is called with all arguments by name if one of them is unknown, and raises an error that
             lists the other faults of the call, too.
     """
@@ -135,13 +137,14 @@ def suggests_names(
     return _suggesting(thing, path=path, refuse=refuse)
 
 
-def _suggesting(thing: Any, *, path: str, refuse: Callable[[dict[str, Any]], object] | None) -> Any:
+def _suggesting(thing: Any, *, path: str | None, refuse: Callable[[dict[str, Any]], object] | None) -> Any:
     if not isinstance(thing, type):
         owner = thing.__qualname__.split(".")[0]  # the class, if the function is its __init__; else the function
         return _answering(thing, owner if thing.__name__ == "__init__" else thing.__name__, "", refuse)
     for name, member in list(vars(thing).items()):
         if inspect.isfunction(member) and not name.startswith("_"):
-            setattr(thing, name, _answering(member, name, f"fit.with_data(frame).{path}{name}", refuse))
+            with_data = "" if path is None else f"fit.with_data(frame).{path}{name}"
+            setattr(thing, name, _answering(member, name, with_data, refuse))
     return thing
 
 
@@ -167,11 +170,11 @@ def _answering(
         if hands_on:
             unknown = {key: value for key, value in unknown.items() if with_data and key in _FITTED_ROWS}
         if not unknown:
-            return function(*args, **given)
+            return argument_types.call(function, args, given)
         if refuse is not None:
             refuse({**signature.bind_partial(*args).arguments, **given})
         named = parameters_of(function)
-        named = named[1:] if with_data or function.__name__ == "__init__" else named  # without self
+        named = named[1:] if named[:1] == ("self",) or with_data else named
         raise OptionError("\n".join(name_faults(name, named, unknown, with_data=with_data)))
 
     return answering

@@ -115,6 +115,7 @@ class FitResult(Printed, FittedModel):
 _OWN = frozenset({*dir(FitResult), *(f.name for f in fields(FitResult))})
 
 
+@suggests_names
 def register_accessor(name: str) -> Callable[[type[Room]], type[Room]]:
     """Add methods of your own to every fit: ``fit.<name>.method()``.
 

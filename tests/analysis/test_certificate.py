@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -250,6 +251,41 @@ def test_the_boundary_is_named() -> None:
     assert "the variance of Intercept | Pig is zero" in certificate.sentence
 
 
+def test_the_combination_at_the_limit_is_named() -> None:
+    """Of three random columns two vary together; what has no variance is written with its weights, once."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(40), 10)
+    frame = pd.DataFrame({"x": rng.normal(size=400), "z": rng.normal(size=400), "g": g})
+    u, v = rng.normal(size=(2, 40))
+    frame["y"] = u[g] * (1 + frame["x"]) + v[g] * frame["z"] + 2 * rng.normal(size=400)
+    fit = um.fit("y ~ x + z + (1 + x + z | g)", frame, "pls")
+    found = fit.certificate()
+    assert found.verdict == "certified at the boundary"
+    said = re.fullmatch(
+        r"the variance of \(Intercept (.) ([\d.]+) x (.) ([\d.]+) z\) \| g is zero", found.check("boundary").said
+    )
+    assert said, found.check("boundary").said
+    weights = np.array([1.0, float(said[1] + said[2]), float(said[3] + said[4])])
+    # three digits of each weight
+    assert np.sqrt(weights @ fit.random[0].covariance @ weights) < 0.01 * fit.random[0].sd.max()
+
+
+def test_the_correlation_at_its_limit_is_named() -> None:
+    rng = np.random.default_rng(1)
+    g = np.repeat(np.arange(30), 6)
+    x, u = rng.normal(size=180), rng.normal(size=30)
+    frame = pd.DataFrame({"x": x, "g": g, "y": u[g] * (1 - 0.5 * x) + rng.normal(size=180)})
+    found = um.fit("y ~ x + (1 + x | g)", frame, "pls").certificate()
+    assert found.check("boundary").said == "the correlation of Intercept and x | g is -1"
+
+
+def test_a_fit_that_is_wrongly_called_singular_is_not_certified(pigs: pd.DataFrame) -> None:
+    fit = um.fit(FORMULA, pigs, "pls")
+    found = replace(fit, status=fit.status.model_copy(update={"state": "singular"})).certificate()
+    assert not found.certified
+    assert found.check("boundary").passed is False
+
+
 def test_a_loaded_result_needs_its_data(pigs: pd.DataFrame) -> None:
     fit = um.fit(FORMULA, pigs, "pls", weights="w", offset=np.arange(len(pigs)) / 100)
     loaded = um.FitResult.from_json(fit.to_json())
@@ -279,7 +315,7 @@ def test_what_cannot_be_checked_says_why() -> None:
     assert "zero inflation" in found.sentence
 
 
-@pytest.mark.parametrize("backend", ["pls", "lme4", "glmmtmb", "mixedlm"])
+@pytest.mark.parametrize("backend", ["pls", "lme4", "glmmtmb", "glmm", "mixedlm"])
 def test_generalised_models(backend: str) -> None:
     rng = np.random.default_rng(5)
     g = np.repeat(np.arange(30), 12)

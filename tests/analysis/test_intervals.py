@@ -48,7 +48,7 @@ def test_profiles_are_those_of_lme4(case):
     assert (np.abs(ours["upper"] - theirs["upper"]) < tolerance).all()
 
 
-@pytest.mark.parametrize("backend", ["lme4", "statsmodels", "glmmtmb", "mixedlm", "mixedlm_rs"])
+@pytest.mark.parametrize("backend", ["lme4", "statsmodels", "glmmtmb", "glmm", "mixedlm", "mixedlm_rs"])
 def test_profiles_do_not_depend_on_the_engine(backend):
     data = um.load_dataset("sleepstudy")
     fit = um.fit("Reaction ~ Days + (1 | Subject)", data, backend)

@@ -68,7 +68,7 @@ def test_moments_of_effects_are_those_of_dense_matrices(name: str) -> None:
     sigma = extras[:, 0] / target.columns.residual
     assert target.normal is not None
     beta = target.normal.draw(target.reduced.moments(factors, sigma), sigma, np.random.default_rng(1))
-    found = draw_all_effects(target.reduced, beta, factors, sigma, np.random.default_rng(1), keep=True)
+    found = draw_all_effects(target.reduced.products, beta, factors, sigma, np.random.default_rng(1), keep=True)
     each = [
         dense_effects(target.columns.design, beta[s], [f[s] for f in factors], float(sigma[s]))
         for s in range(len(beta))
@@ -87,7 +87,7 @@ def test_draws_of_effects_have_their_moments() -> None:
     factors, extras, _ = target.scales.many(points)
     sigma = extras[:, 0] / target.columns.residual
     beta = np.zeros((4000, 1))
-    found = draw_all_effects(target.reduced, beta, factors, sigma, np.random.default_rng(2), keep=True)
+    found = draw_all_effects(target.reduced.products, beta, factors, sigma, np.random.default_rng(2), keep=True)
     for draws, means, covariances in zip(found.draws, found.means, found.covariances, strict=True):
         sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
         assert (np.abs(draws.mean(axis=0) - means) < 5 * sd / np.sqrt(4000)).all()

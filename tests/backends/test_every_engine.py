@@ -10,8 +10,9 @@ import pytest
 import sampled_models
 
 import unimix as um
+from unimix.backends.registry import backend_class, built_in
 
-LIKELIHOOD = ("lme4", "pymer4", "glmmtmb", "statsmodels", "mixedlm", "mixedlm_rs")
+LIKELIHOOD = [name for name in built_in() if not backend_class(name).info.samples and name != "pls"]
 FORMULA = "Reaction ~ Days * late + (1 + Days | Subject)"
 Table = pd.DataFrame | um.TableResult
 

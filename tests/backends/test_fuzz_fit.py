@@ -13,7 +13,7 @@ from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.testing import dense
 
-ENGINES = ["lme4", "statsmodels", "mixedlm", "mixedlm_rs"]
+ENGINES = ["lme4", "statsmodels", "glmm", "mixedlm", "mixedlm_rs"]
 FORMULAS = [
     "y ~ x", "y ~ x + (1 | g)", "y ~ x + (1 + x | g)", "y ~ x + (1 + x || g)", "y ~ f + (1 | g)", "y ~ x * f + (1 | g)",
     "y ~ 0 + x + (0 + x | g)", "y ~ (1 | g) + (1 | h)", "y ~ x + (1 | h/g)", "y ~ x + (f | g)", "y ~ 1",

@@ -27,26 +27,21 @@ from unimix.backends.interface import FitRequest, Problem
 from unimix.backends.interrupts import shield_interrupts
 from unimix.backends.limits import Limits
 from unimix.backends.pls import Pls
+from unimix.backends.registry import built_in
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.fitted.model import own_refitter
 from unimix.parallel.limited import end_idle
 
-BIG = "y ~ x + (1 + x + z + u | g)"
+BIG = "y ~ x + z + u + (1 + x + z + u | g)"
 SMALL = "y ~ x + (1 | g)"
 ENGINES = [
-    "pls",
-    "statsmodels",
-    "bayes",
-    "mixedlm",
-    "mixedlm_rs",
-    pytest.param("lme4", marks=pytest.mark.r),
-    pytest.param("glmmtmb", marks=pytest.mark.r),
-    pytest.param("pymer4", marks=[pytest.mark.r, pytest.mark.slow]),
-    pytest.param("pymc", marks=[pytest.mark.mcmc, pytest.mark.slow]),
+    pytest.param(name, marks=pytest.mark.slow) if name in ("pymer4", "pymc") else name
+    for name in built_in()
+    if name != "bambi"
 ]
 
-QUICK = ("pls", "mixedlm", "mixedlm_rs")
+QUICK = ("pls", "glmm", "mixedlm", "mixedlm_rs")
 """Engines of which none is expected to take less than half of another's time."""
 
 
@@ -114,9 +109,11 @@ def test_a_limit_ends_a_fit_in_words_and_the_session_goes_on(backend: str, large
         um.fit(BIG, large, backend, time_limit=0.2, seed=1, progress=False)
     told = str(error.value)
     assert error.value.kind == "time"
-    assert told.startswith(f"{backend} was stopped at time_limit=0.2 (seconds): y ~ 1 + x + (1 + x + z + u | g), with ")
+    assert told.startswith(
+        f"{backend} was stopped at time_limit=0.2 (seconds): y ~ 1 + x + z + u + (1 + x + z + u | g), with "
+    )
     assert "160,000 rows, " in told
-    assert " levels of g, 13 parameters. Type:\n" in told
+    assert " levels of g, 15 parameters. Type:\n" in told
     assert f"um.fit(..., backend={backend!r}, time_limit=0.8)" in told
     assert ("um.fit(..., backend='pls')    # quicker: " in told) == (backend not in QUICK)
     assert traces() == kept

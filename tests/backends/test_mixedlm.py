@@ -200,6 +200,21 @@ def test_a_generalised_model_at_given_parameters(counts: pd.DataFrame) -> None:
     )
 
 
+@pytest.mark.parametrize(("seed", "worthwhile"), [(54, False), (137, True)])
+def test_a_flat_ridge_beside_the_boundary_is_as_high_as_it_is(seed: int, worthwhile: bool) -> None:
+    """At a variance of next to nothing, what is left to gain is the distance to the maximum, 7e-5 and 1e-3."""
+    rng = np.random.default_rng(seed)
+    g, x = np.repeat(np.arange(10), 10), rng.normal(size=100)
+    data = pd.DataFrame({"x": x, "g": g.astype(str), "y": rng.poisson(np.exp(0.5 + 0.3 * x))})
+    best, plain = (um.fit(f, data, "pls", family="poisson") for f in ("y ~ x + (1 | g)", "y ~ x"))
+    assert not best.singular
+    beta = np.array(plain.fixed.estimate)
+    at = laplace_at_estimates(best.design(), beta, [np.array([[1e-10]])], np.empty(0))
+    assert at.singular
+    assert at.gain == pytest.approx(best.log_likelihood - plain.log_likelihood, rel=1e-2)
+    assert bool(at.complaint) == worthwhile
+
+
 def test_theta_and_effects_go_there_and_back() -> None:
     design = um.fit("y ~ x + (1 + x | g) + (1 | h)", simulate_rich(), "pls").design()
     theta = np.arange(1.0, 5.0)

@@ -1,7 +1,12 @@
-"""The ten engines keep the contract."""
+"""The built-in engines keep the contract."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from unimix.backends import Backend
 from unimix.backends.family_support import Cell
 from unimix.testing import BackendContract
 
@@ -45,6 +50,22 @@ class TestPyMC(BackendContract):
 class TestBayes(BackendContract):
     backend = "bayes"
     starved = {"draws": 100, "chains": 2}
+
+
+class TestGlmm(BackendContract):
+    backend = "glmm"
+
+    def stopped_early(self, monkeypatch: pytest.MonkeyPatch) -> Backend:
+        """glmm has no option that limits its search: its answer is moved to where a search might have stopped."""
+        glmm = pytest.importorskip("glmm")
+        search = glmm.fit
+
+        def elsewhere(*args: object, **more: object) -> object:
+            found = search(*args, **more)
+            return replace(found, varcorr=[[1.5 * v for v in cells] for cells in found.varcorr])
+
+        monkeypatch.setattr(glmm, "fit", elsewhere)
+        return self.engine
 
 
 class TestMixedlm(BackendContract):

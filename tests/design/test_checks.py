@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import unimix as um
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
 from unimix.errors import DataError
@@ -149,3 +150,45 @@ def text_frame(values: object) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     x = pd.concat([pd.Series(values)] * 10, ignore_index=True)
     return pd.DataFrame({"y": rng.normal(size=80), "x": x, "g": np.repeat(list("abcde"), 16)})
+
+
+@pytest.mark.parametrize("how", ["formula", "column"])
+def test_a_raw_exposure_as_offset_is_answered_with_its_logarithm(how: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"n": rng.poisson(0.2, 400), "g": rng.choice(list("abcdef"), 400)})
+    frame["time"] = rng.exponential(150, 400)
+    formula, given = (
+        ("n ~ 1 + offset(time) + (1 | g)", {}) if how == "formula" else ("n ~ 1 + (1 | g)", {"offset": "time"})
+    )
+    with pytest.raises(um.DataError, match=r"factor of e\^889.6.*logarithm: offset\(log\(time\)\)"):
+        um.fit(formula, frame, family="poisson", **given)
+    fit = um.fit(formula, frame.assign(time=frame["time"] / 20), family="poisson", **given)
+    assert any("offset(log(time))" in note for note in fit.notes)
+    right = um.fit("n ~ 1 + offset(log(time)) + (1 | g)", frame, family="poisson")
+    assert not any("exposure" in note for note in right.notes)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_factor_within_groups_as_slope_is_answered_with_nesting() -> None:
+    """300 peptides of 60 proteins: each column has one effect, and its variance nothing to be estimated from."""
+    rows = [(f"P{a:02d}", f"p{a:02d}_{s}") for a in range(60) for s in range(5) for _ in range(4)]
+    frame = pd.DataFrame(rows, columns=["protein", "peptide"])
+    frame["y"] = np.random.default_rng(6).normal(size=len(frame))
+    for bar in ("|", "||"):
+        with pytest.raises(
+            DataError, match=r"one of the 60 levels of protein only.*Is \(1 \| protein/peptide\) meant"
+        ) as told:
+            um.fit(f"y ~ 1 + (peptide {bar} protein)", frame)
+        assert len(str(told.value)) < 700
+    design = build_design(parse("y ~ 1 + (1 | protein/peptide)"), frame)
+    assert design.groups == {"protein": 60, "peptide:protein": 300}
+
+
+def test_many_variances_are_noted() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(list("abcdefgh"), 60), "f": np.tile([f"v{k:02d}" for k in range(15)], 32)})
+    frame["y"] = rng.normal(size=480)
+    design = build_design(parse("y ~ 1 + (f || g)"), frame)
+    assert any("14 levels of f have a variance over g each" in n and "(1 | g/f)" in n for n in design.notes)
+    few = build_design(parse("y ~ 1 + (1 | g/f)"), frame)
+    assert not few.notes

@@ -16,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import unimix as um
 from unimix.design.typed_columns import (
     FactorColumn,
     NumericColumn,
@@ -343,3 +344,17 @@ def test_labels_for_messages():
     assert NumericColumn(np.array([1.25])).label(0) == "1.25"
     assert FactorColumn(np.array([0, -1]), ("a",)).label(0) == "a"
     assert FactorColumn(np.array([0, -1]), ("a",)).label(1) == "missing"
+
+
+def test_names_in_the_index_are_answered_with_reset_index() -> None:
+    index = pd.MultiIndex.from_product([["n", "s"], ["a", "b", "c"], range(8)], names=["province", "city", "year"])
+    rng = np.random.default_rng(5)
+    panel = pd.DataFrame({"y": rng.normal(size=48), "x": rng.normal(size=48)}, index=index)
+    told = r"The index of the data has province, city: data.reset_index\(\) makes it columns"
+    with pytest.raises(um.errors.FormulaError, match=told):
+        um.fit("y ~ x + (1 | province:city)", panel)
+    with pytest.raises(um.DataError, match=r"index of the data has year: data.reset_index\(\)"):
+        um.fit("y ~ x", panel, weights="year")
+    fit = um.fit("y ~ x + (1 | city)", panel.reset_index())
+    with pytest.raises(um.DataError, match=r"index of the data has city: data.reset_index\(\)"):
+        fit.predict(panel)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import unimix as um
 from unimix.design import aliasing
 from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
@@ -81,3 +82,22 @@ def test_the_residual_is_that_of_least_squares(cells, offset, monkeypatch):
     # differences of numbers near 2000 with a residual of 0.001: six digits are left
     assert found == pytest.approx(np.sqrt(residual / 400), rel=1e-6)
     assert aliasing.residual_scale(x @ [3.0, 2.0, -1.0], x, None, None) == 0.0
+
+
+@pytest.mark.parametrize(("bar", "asked"), [("|", "45,150 variances and covariances"), ("||", "300 variances")])
+def test_a_factor_of_hundreds_of_levels_is_no_slope(bar: str, asked: str) -> None:
+    """Written for (1 | protein/peptide): a message of a few lines, before any column is built, by explain, too."""
+    rng = np.random.default_rng(6)
+    data = pd.DataFrame({"protein": np.repeat(np.arange(60), 20), "y": rng.normal(size=1200)})
+    data["peptide"] = np.repeat([f"pep{k:03d}" for k in range(300)], 4)
+    for call in (um.fit, um.explain):
+        with pytest.raises(um.DataError) as error:
+            call(f"y ~ 1 + (peptide {bar} protein)", data, "pls")
+        told = str(error.value)
+        assert f"asks for {asked}, because peptide is a factor of 300 levels" in told
+        assert "Is (1 | protein/peptide) meant? Type:\n    (1 | protein/peptide)" in told
+        assert len(told.splitlines()) == 3
+    assert um.fit("y ~ 1 + (1 | protein/peptide)", data, "pls").n_groups == {"protein": 60, "peptide:protein": 300}
+    numbers = data.assign(day=rng.permutation(np.arange(1200) % 150))
+    with pytest.raises(um.DataError, match=r"Is \(1 \| protein/day\) meant"):
+        um.fit("y ~ 1 + (0 + C(day) || protein)", numbers, "pls")

@@ -218,9 +218,9 @@ def test_a_sound_design_or_an_error_in_words(data, formula, weights):
     encoding = Encoding.model_validate_json(design.encoding.model_dump_json())
     again = encoding.transform(data.iloc[design.rows[:3]], with_groups=True)
     np.testing.assert_allclose(again.x, design.x[:3], rtol=1e-9, atol=1e-9)
-    for block, z, labels in zip(design.blocks, again.z, again.labels, strict=True):
+    for block, z, levels in zip(design.blocks, again.z, again.levels, strict=True):
         np.testing.assert_allclose(z, block.z[:3], rtol=1e-9, atol=1e-9)
-        assert [str(v) for v in labels] == [str(block.levels[c]) for c in block.codes[:3]]
+        assert [str(levels.names[c]) for c in levels.codes] == [str(block.levels[c]) for c in block.codes[:3]]
 
 
 @settings(BOUNDED, max_examples=60)

@@ -193,3 +193,26 @@ def test_names_classes_and_instances_mean_the_same():
 def test_wrong_families_are_refused_with_the_right_names(family, words):
     with pytest.raises(um.OptionError, match=words):
         as_family(family)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *(
+            (n, "ziformula='~ 1'")
+            for n in ("zip", "ZIP", "zero_inflated_poisson", "zinb", "ZeroInflatedNegativeBinomial")
+        ),
+        *((n, "Ordered responses are not supported") for n in ("ordinal", "cumulative", "cumulative(logit)", "clmm")),
+        *((n, "several unordered classes are not supported") for n in ("multinomial", "categorical")),
+        *((n, r"log\(y\) ~") for n in ("lognormal", "log_normal")),
+        *((n, r"\(1 \| row\)") for n in ("quasipoisson", "quasibinomial", "beta_binomial", "betabinomial")),
+        *((n, "Hurdle models are not supported") for n in ("hurdle_poisson", "truncated_nbinom2")),
+        ("tweedie", "is not supported"),
+        ("weibull", "Survival times are not supported"),
+        ("skew_normal", "is not supported"),
+    ],
+)
+def test_families_of_other_packages_lead_to_the_reason_and_to_no_neighbour(name: str, told: str) -> None:
+    with pytest.raises(um.OptionError, match=told) as error:
+        as_family(name)
+    assert "Did you mean" not in str(error.value)

@@ -217,9 +217,8 @@ def test_a_result_of_the_schema_before_is_refused_in_words() -> None:
     """Version 2 knew no digests of its data."""
     old = Path(__file__).parents[1] / "data" / "fit_schema_2.json"
     assert json.loads(old.read_text())["schema_version"] == 2
-    with pytest.raises(um.DataError, match=r"schema version 2; this unimix reads 3\. Fit the model again") as error:
+    with pytest.raises(um.DataError, match=r": it has schema version 2; this unimix reads 3\. Fit the model again$"):
         um.FitResult.from_json(old)
-    assert "1 validation error" in str(error.value)
 
 
 def test_a_result_shows_its_own_names_and_none_of_a_library_below_it(fit: um.FitResult) -> None:

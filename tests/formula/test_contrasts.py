@@ -8,7 +8,7 @@ import pytest
 
 import unimix as um
 from unimix.design.design import build_design
-from unimix.errors import DataError, OptionError
+from unimix.errors import DataError, OptionError, UnimixError
 from unimix.formula.interpreter import parse
 
 # each by the R line above it (R 4.2.2)
@@ -184,3 +184,55 @@ def test_bad_contrasts_are_refused_in_words(contrasts, text):
 def test_contrasts_that_do_not_fit_the_levels(contrast, text):
     with pytest.raises(DataError, match=text):
         build_design(parse("y ~ f"), FRAME, contrasts={"f": contrast})
+
+
+# R 4.2.2: contr.poly(3, scores = c(0, 10, 50)), contr.treatment(3, base = 2)
+POLY_OF_SCORES = [[-0.5345225, 0.6172134], [-0.2672612, -0.7715167], [0.8017837, 0.1543033]]
+SECOND = [[1, 0], [0, 0], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("coding", "matrix"),
+    [
+        ("contr.poly(scores=c(0, 10, 50))", POLY_OF_SCORES),
+        ("contr.poly(3, c(0, 10, 50))", POLY_OF_SCORES),
+        ("contr.poly(3, scores=c(0, 10, 50))", POLY_OF_SCORES),
+        ("contr.treatment(3, base=2)", SECOND),
+        ("contr.treatment(3, 2)", SECOND),
+        ("contr.treatment(base=2)", SECOND),  # a position, although a level is called 2
+        ("contr.treatment(c(0, 1, 2), base=2)", SECOND),
+        ("contr.treatment(base='1')", SECOND),
+        ("Treatment(reference=1)", SECOND),  # patsy's: a level
+        ("contr.treatment(3)", [[0, 0], [1, 0], [0, 1]]),
+        ("contr.sum(3)", [[1, 0], [0, 1], [-1, -1]]),
+        ("contr.SAS(3)", [[1, 0], [0, 1], [0, 0]]),
+    ],
+)
+def test_arguments_of_rs_functions_mean_what_they_mean_in_r(coding: str, matrix: list[list[float]]) -> None:
+    frame = pd.DataFrame({"f": ["0", "1", "2"] * 3, "y": np.arange(9.0) % 4})
+    design = build_design(parse(f"y ~ C(f, {coding})"), frame)
+    np.testing.assert_allclose(design.x[:3, 1:], matrix, atol=1e-6)
+    new = design.encoding.transform(pd.DataFrame({"f": ["2", "0"]}), with_groups=False)
+    np.testing.assert_allclose(new.x[:, 1:], np.array(matrix)[[2, 0]], atol=1e-6)
+    given = build_design(parse("y ~ f"), frame, contrasts={"f": coding})
+    np.testing.assert_allclose(given.x[:3, 1:], matrix, atol=1e-6)
+    again = type(given.encoding).model_validate_json(given.encoding.model_dump_json())
+    np.testing.assert_allclose(again.transform(frame, with_groups=False).x, given.x, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("coding", "message"),
+    [
+        ("contr.sum(4)", "for 4 levels; the data have 3"),
+        ("contr.treatment(2)", "for 2 levels; the data have 3"),
+        ("contr.treatment(base=4)", "the position of a level of .*, from 1 to 3, as in R"),
+        ("contr.sum(c('a', 'b', 'c'))", "states the levels a, b, c"),
+        ("contr.poly(scores=c(1, 1, 2))", "all different"),
+        ("contr.poly(scores=c(1, 2))", "for 2 levels; the data have 3"),
+        ("contr.helmert(3, 2)", "has other arguments"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(coding: str, message: str) -> None:
+    frame = pd.DataFrame({"f": ["0", "1", "2"] * 3, "y": np.arange(9.0) % 4})
+    with pytest.raises(UnimixError, match=message):
+        build_design(parse(f"y ~ C(f, {coding})"), frame)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import unimix as um
 from unimix.design.design import build_design
 from unimix.design.encoding import Encoding
 from unimix.design.evaluate import functions, register_function
@@ -257,7 +258,7 @@ BAD_TERMS = [
     ("log(f)", "f is categorical"),
     ("I(f + 1)", "f is categorical"),
     ("log(poly(x, 2))", "has several columns"),
-    ("log(x, 2)", "takes one column"),
+    ("log(x, 2, 3)", "takes one column"),
     ("I(x, 2)", "cannot be computed"),
     ("I(1 == 1)", "does not depend on the data"),
     ("I(2)", "does not depend on the data"),
@@ -297,10 +298,31 @@ def test_bad_terms_are_refused_in_words(term, text):
         columns(term)
 
 
-def test_a_spline_does_not_extrapolate_silently():
-    with pytest.raises(DataError, match="cannot be computed"):
-        rows("bs(x, df=5)", {"x": [100.0]})
+def test_a_spline_goes_on_beyond_the_data_as_in_r():
+    """R 4.2.2: x <- c(0.1339033, 2, 3.5, 4.2, 6, 7.7, 9.9190609); predict(bs(x, df = 5), c(-1, 12))."""
+    x = [0.1339033, 2, 3.5, 4.2, 6, 7.7, 9.9190609]
+    frame = pd.DataFrame({"x": x * 3, "y": np.arange(21.0) % 5})
+    design = build_design(parse("y ~ bs(x, df=5)"), frame)
+    made = design.encoding.transform({"x": [-1.0, 12.0]}, with_groups=False).x[:, 1:]
+    right = [
+        [-1.61909267, 0.2374091117, -0.00754543751, 0.0, 0.0],
+        [0.0, -0.0366063796, 0.70020835227, -3.25205871, 3.58845674],
+    ]
+    np.testing.assert_allclose(made, right, rtol=1e-7, atol=1e-9)
+    with pytest.raises(DataError, match=r"extrapolation= is 'extend' \(as R\), 'clip'"):
+        rows("bs(x, df=5, extrapolation='raise')", {"x": [100.0]})
     np.testing.assert_allclose(rows("bs(x, df=5, extrapolation='clip')", {"x": [100.0]}), [[0, 0, 0, 0, 1]])
+
+
+def test_predictions_say_where_a_spline_is_extrapolated():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"x": rng.uniform(0, 10, 60), "y": rng.normal(size=60)})
+    fit = um.fit("y ~ bs(x, df=5)", frame)
+    new = pd.DataFrame({"x": [5.0, frame["x"].max() + 0.01]})
+    assert np.isfinite(fit.predict(new)).all()
+    notes = fit.predict(new, interval="confidence").notes
+    assert any("1 of 2 rows lie outside the range of x" in note for note in notes)
+    assert len(fit.predict(new.head(1), interval="confidence").notes) == 1
 
 
 @pytest.fixture
@@ -363,3 +385,35 @@ def test_what_cannot_be_registered(registered, name, function, text):
 def test_a_function_that_is_not_registered_is_a_formula_error():
     with pytest.raises(FormulaError, match=r"unimix\.register_function"):
         parse("y ~ never_registered(x)")
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("poly(x, 2, raw=T)", "poly(x, 2, raw=TRUE)"),
+        ("poly(x, 2, T)", "poly(x, 2, raw=TRUE)"),
+        ("scale(x, scale=F)", "center(x)"),
+        ("scale(x, F, F)", "I(x)"),
+        ("log(x, base=2)", "log2(x)"),
+        ("log(x, 10)", "log10(x)"),
+        ("log(x + 1, base = 10)", "log10(x + 1)"),
+    ],
+)
+def test_rs_abbreviations_and_bases(text: str, same: str) -> None:
+    """The columns are those of the other spelling."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.uniform(1, 9, 40), "y": rng.normal(size=40)})
+    made, right = (um.fit(f"y ~ {t}", frame, "pls") for t in (text, same))
+    np.testing.assert_allclose(made.design().x, right.design().x, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(made.predict(frame.head(3)), right.predict(frame.head(3)), rtol=1e-9)
+
+
+def test_columns_called_t_and_f_are_columns() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"T": rng.uniform(1, 9, 40), "F": rng.uniform(1, 9, 40), "y": rng.normal(size=40)})
+    fit = um.fit("y ~ poly(T, 2, raw=T) + log(F) + F", frame, "pls")
+    assert list(fit.fixed.terms)[1:] == ["poly(T, 2, raw=TRUE)[1]", "poly(T, 2, raw=TRUE)[2]", "log(F)", "F"]
+    with pytest.raises(DataError, match="positive number other than 1"):
+        um.fit("y ~ log(F, base=1)", frame, "pls")
+    with pytest.raises(DataError, match=r"one column and a base, log\(x, base=2\)"):
+        um.fit("y ~ log(F, 2, 3)", frame, "pls")

@@ -101,7 +101,7 @@ def test_zero_variance_is_inside_the_domain(formula):
 
 def repeated(design, beta, factors, sigma, n):
     """The same parameters n times, as the draws want them."""
-    return Reduced(design), np.tile(beta, (n, 1)), [np.tile(f, (n, 1, 1)) for f in factors], np.full(n, sigma)
+    return Reduced(design).products, np.tile(beta, (n, 1)), [np.tile(f, (n, 1, 1)) for f in factors], np.full(n, sigma)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -137,7 +137,7 @@ def test_moments_over_parameters_are_those_of_the_draws():
     design, beta, factors, log_sigma = make("y ~ x + (1 + x | g)", weighted=False)
     rng, n = np.random.default_rng(3), 4000
     found = draw_all_effects(
-        Reduced(design),
+        Reduced(design).products,
         beta + 0.5 * rng.normal(size=(n, design.p)),
         [f * np.exp(0.2 * rng.normal(size=(n, 1, 1))) for f in factors],
         np.exp(log_sigma + 0.1 * rng.normal(size=n)),

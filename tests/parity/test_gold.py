@@ -36,6 +36,8 @@ ALLOWED = {
     "statsmodels": Allowed(1e-2, 2e-3, 2e-2, 1e-3),
     # Newton's method with exact derivatives; the references themselves are rounded to 15 digits of a polished optimum.
     "pls": Allowed(1e-4, 1e-4, 1e-3, 1e-7),
+    # BFGS and BOBYQA, in well-scaled columns: what is left is the flatness of the criterion.
+    "glmm": Allowed(1e-4, 1e-4, 1e-3, 1e-6),
     # L-BFGS-B with exact derivatives, and COBYQA near the boundary.
     "mixedlm": Allowed(1e-4, 1e-4, 1e-3, 1e-6),
     "mixedlm_rs": Allowed(1e-4, 1e-4, 1e-3, 1e-6),
@@ -43,6 +45,7 @@ ALLOWED = {
 
 
 REFUSED = {
+    "glmm": {"sleepstudy_uncorr", "sleepstudy_uncorr_ml", "sleepstudy_slope_only_ml"},
     "mixedlm_rs": {
         "dietox_litter", "dietox_lm", "sleepstudy_uncorr", "sleepstudy_uncorr_ml", "imm10_lm", "penicillin",
         "penicillin_ml", "pastes", "pastes_ml", "machines_nested",
@@ -61,7 +64,10 @@ def fixef(case: Gold) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.id)
 def test_likelihood_engines(case: Gold, engine: str) -> None:
     if case.id in REFUSED.get(engine, ()):
-        with pytest.raises(um.UnsupportedModelError, match=r"one correlated block|needs a grouping factor"):
+        with pytest.raises(
+            um.UnsupportedModelError,
+            match=r"one correlated block|needs a grouping factor|no independent terms|no random intercept",
+        ):
             case.fit(engine)
         return
     fit = case.fit(engine)

@@ -39,6 +39,7 @@ ENGINES: dict[str, tuple[str, dict[str, Any], Allowed]] = {
     "lme4 at glmer's defaults": ("lme4", GLMER_DEFAULTS, LOOSE),
     "pymer4": ("pymer4", {}, TIGHT),
     "glmmtmb": ("glmmtmb", {}, AUTOMATIC),
+    "glmm": ("glmm", {}, AUTOMATIC),
     "mixedlm": ("mixedlm", {}, AUTOMATIC),
 }
 

@@ -151,3 +151,21 @@ def test_the_sentence_of_a_gaussian_model_with_a_log_link(series: pd.DataFrame) 
     text = str(um.fit("y ~ x", frame, "lme4", family="gaussian(log)"))
     assert "(maximum likelihood)" in text
     assert "degrees of freedom" not in text.split("Residual standard deviation")[1].split("\n", maxsplit=1)[0]
+
+
+@pytest.mark.r
+@pytest.mark.parametrize("method", ["ML", "REML"])
+@pytest.mark.parametrize("weights", [None, "w"])
+def test_least_squares_of_glmmtmb_divide_by_the_residual_df(method: str, weights: str | None) -> None:
+    """Closed form of weighted least squares; under ML glmmTMB itself divides by n."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"x": rng.normal(size=40), "y": rng.normal(size=40), "w": rng.uniform(0.5, 2.0, 40)})
+    fit = um.fit("y ~ x", frame, "glmmtmb", method=method, weights=weights)
+    w = np.ones(40) if weights is None else frame["w"].to_numpy()
+    x = np.column_stack([np.ones(40), frame["x"]])
+    inverse = np.linalg.inv(x.T @ (w[:, None] * x))
+    beta = inverse @ x.T @ (w * frame["y"])
+    variance = float(w @ (frame["y"] - x @ beta) ** 2) / 38
+    assert fit.sigma == pytest.approx(np.sqrt(variance), rel=1e-6)
+    assert fit.fixed_effects["std_error"].tolist() == pytest.approx(np.sqrt(variance * np.diag(inverse)), rel=1e-6)
+    assert fit.certificate().verdict == "certified"

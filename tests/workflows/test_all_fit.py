@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import unimix as um
+from unimix.backends.registry import backend_class, built_in
 
 FORMULA = "Weight ~ Time + (1 + Time | Pig)"
 
@@ -59,7 +60,7 @@ def test_a_restart_borrows_its_start_and_says_so(pigs: pd.DataFrame) -> None:
     assert "start" not in whole.provenance
 
 
-@pytest.mark.parametrize("backend", ["lme4", "pymer4", "glmmtmb", "statsmodels", "pls", "mixedlm", "mixedlm_rs"])
+@pytest.mark.parametrize("backend", [name for name in built_in() if backend_class(name).takes_start])
 def test_every_engine_can_be_started_at_the_optimum(pigs: pd.DataFrame, backend: str) -> None:
     """A start is in the user's units; what comes back is the same optimum."""
     from unimix.backends.base import FitRequest, Start

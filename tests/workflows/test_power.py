@@ -115,12 +115,28 @@ def test_crossed_designs_name_the_factor_that_grows() -> None:
     frame = pd.DataFrame([(a, b) for a in range(6) for b in range(8)], columns=["g", "h"])
     frame["x"], frame["y"] = rng.normal(size=48), rng.normal(size=48)
     fit = um.fit("y ~ x + (1 | g) + (1 | h)", frame, "pls")
-    found = um.power(fit, "x", value=0.5, n_groups=[4, 12], n_sim=2, seed=1)
+    with pytest.raises(OptionError, match=r"name one of 'g', 'h' as group="):
+        um.power(fit, "x", value=0.5, n_groups=[4, 12], n_sim=2, seed=1)
+    found = um.power(fit, "x", value=0.5, n_groups=[4, 12], group="g", n_sim=2, seed=1)
     assert found.group == "g"
     assert found.table["n_groups"].tolist() == [4, 12]
     assert found.table["n_obs"].tolist() == [32, 96]
-    assert "levels of g" in str(found)
+    for view in (str(found), found._repr_html_(), found.to_markdown(), found.to_latex()):
+        assert "levels of g" in view
+    other = um.power(fit, "x", value=0.5, n_groups=[4, 16], group="h", n_sim=2, seed=1).table
+    assert other["n_obs"].tolist() == [24, 96]
     assert found.plot().get_xlabel() == "levels of g"
+
+
+def test_designs_have_random_numbers_of_their_own() -> None:
+    """The same design twice: with the same numbers both estimates would be equal to the last digit."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"g": np.repeat(list("abcdef"), 5), "x": rng.normal(size=30), "y": rng.normal(size=30)})
+    fit = um.fit("y ~ x + (1 | g)", frame, "pls")
+    table = um.power(fit, "x", value=0.5, n_groups=[6, 6], n_sim=5, seed=1).table
+    assert abs(table["estimate"].iloc[0] - table["estimate"].iloc[1]) > 1e-6
+    again = um.power(fit, "x", value=0.5, n_groups=[6, 6], n_sim=5, seed=1).table
+    pd.testing.assert_frame_equal(again, table)
 
 
 def test_rows_of_an_observation_level_effect_are_all_levels() -> None:

@@ -350,7 +350,7 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
         raise OptionError(f"options={options!r}: a dict, such as {{'conditioning': False}}.")
     fields = cls.model_fields
     try:
-        return cls(**dict(options or {}))
+        return cls(**{str(name): value for name, value in (options or {}).items()})
     except ValidationError as error:
         faults = []
         for fault in error.errors():

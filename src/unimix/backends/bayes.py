@@ -138,7 +138,7 @@ class Bayes(Backend):
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from unimix.backends.sampling.draws import estimates_of_draws
-        from unimix.backends.sampling.priors import resolve_priors
+        from unimix.backends.sampling.priors import PriorSimulator, resolve_priors
 
         del engine
         design, request = problem.design, problem.request
@@ -154,7 +154,7 @@ class Bayes(Backend):
         )
         if message:
             made = replace(made, converged=False, messages=(*made.messages, message))
-        return replace(made, native=native)
+        return replace(made, native=native, generative=PriorSimulator(problem.original, table))
 
     def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[CollapsedPosterior, Sampled, str]:
         import arviz as az

@@ -11,11 +11,13 @@ from unimix.design.estimates import Estimates
 from unimix.distributions.links import LINKS
 from unimix.errors import listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
-from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.glmm.separation import separated_directions, separated_terms
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
+BAYESIAN = ("posterior", "variational", "MAP")
 RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, above which no data support it."""
 NO_ZEROS = -10.0
@@ -34,7 +36,8 @@ def judge(found: Estimates, design: Design, fitted: Design, method: str) -> Esti
         method: Criterion of the fit.
     """
     found = _at_a_maximum(_with_residual(found, fitted), fitted, method)
-    return found if method in ("posterior", "variational", "MAP") else _without_separation(found, design, fitted)
+    found = _identified(found, design, fitted, method)
+    return found if method in BAYESIAN else _without_separation(found, design, fitted)
 
 
 def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
@@ -58,6 +61,22 @@ def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
     return replace(found, converged=False, messages=(message, *found.messages))
 
 
+def _identified(found: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
+    """Set ``identified`` to False if the likelihood does not change along a direction of the covariance parameters."""
+    if not fitted.blocks or any(b.structure != "us" for b in fitted.blocks) or fitted.dispersion is not None:
+        return found
+    if fitted.is_linear:
+        if method not in ("REML", "ML"):
+            return found
+        at = LinearCriterion.of(fitted).at(found.covariances, found.sigma, reml=method == "REML")
+        open_ = LinearCriterion.of(design).undetermined(at, design)
+    else:
+        open_ = undetermined_covariances(design) if method not in BAYESIAN else None
+    if open_ is None:
+        return found
+    return replace(found, identified=False, messages=(str(open_), *found.messages))
+
+
 def _with_residual(found: Estimates, design: Design) -> Estimates:
     """Set ``converged`` to False if the residual variance vanished, so that covariance parameters diverged."""
     if not design.blocks or not design.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
@@ -76,17 +95,22 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
         return _without_runaway(found, fitted)
     message = (
         f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
-        "estimates would be infinite, and those shown are where the search stopped. Leave a term out, join levels, "
-        "or use priors (backend='pymc')"
+        "estimates would be infinite, and those shown are where the search stopped, without standard errors and Wald "
+        "tests. Likelihood ratios remain: fit.confint(method='profile'), um.anova(smaller, fit). Or leave a term out, "
+        "join levels, or use priors (backend='pymc')"
     )
-    return replace(found, converged=False, messages=(message, *found.messages))
+    unbounded = separated_directions(design, fitted)
+    return replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
 
 
 def _without_runaway(found: Estimates, design: Design) -> Estimates:
     """Set ``converged`` to False if group effects predict every response, so that a variance diverges to infinity."""
-    limit = _without_overdispersion(found, design) or _outside_the_link(found, design) or _without_zeros(found, design)
+    limit = _without_overdispersion(found, design) or _outside_the_link(found, design)
     if limit:
         return replace(found, converged=False, messages=(limit, *found.messages))
+    if zeros := _without_zeros(found, design):
+        unbounded = {**found.unbounded, "zero": np.eye(len(found.parts["zero"][0]))}
+        return replace(found, converged=False, messages=(zeros, *found.messages), unbounded=unbounded)
     if design.family.response != "binomial":
         return found
     sizes = [
@@ -99,7 +123,8 @@ def _without_runaway(found: Estimates, design: Design) -> Estimates:
         "effects predict (nearly) every response, and the likelihood grows with their variance. Use fewer random "
         "columns, or priors (backend='pymc')"
     )
-    return replace(found, converged=False, messages=(message, *found.messages))
+    unbounded = {**found.unbounded, "fixed": np.eye(design.p)}
+    return replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
 
 
 def _without_overdispersion(found: Estimates, design: Design) -> str:
@@ -125,7 +150,7 @@ def _without_zeros(found: Estimates, design: Design) -> str:
         return ""
     return (
         f"the counts show no zero inflation: its logit diverged to {logits.max():.3g} and has no maximum-likelihood "
-        "estimate, and its standard errors mean nothing. Leave ziformula= out"
+        "estimate and no standard errors. Leave ziformula= out"
     )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
-from unimix.likelihood.glmm.optimise import Point, derivatives_at
-from unimix.likelihood.lmm.conditioning import column_scale, is_singular, relative_factors
+from unimix.likelihood.glmm.optimise import Point, derivatives_at, search_laplace
+from unimix.likelihood.lmm.conditioning import is_singular
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import (
     WORTHWHILE,
@@ -145,26 +146,39 @@ def laplace_at_estimates(
         expected: Whether the determinant of Laplace's approximation has the expected information, as in lme4.
         nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
     """
-    at = laplace_at(design, beta, covariances, parameters, expected=expected)
+    criterion = LaplaceCriterion.of(design)
+    rows, way_back = criterion.rows, criterion.way_back
+    point = criterion.point(covariances, beta, parameters)
+    inside = way_back.conditioned(covariances)
+    at = laplace_at(rows, point.beta, inside, parameters, expected=expected)
     if expected:
-        near = curvature_of_laplace(design, beta, covariances, parameters, expected=True, nodes=nodes)
+        near = curvature_of_laplace(rows, point.beta, inside, parameters, expected=True, nodes=nodes)
     else:
-        near = _curvature(design, Point(relative_factors(tuple(covariances), 1.0), beta, parameters), nodes)
-    units = [column_scale(b.z) for b in design.blocks]
-    scaled = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
-    singular, gain, higher = is_singular(scaled, 1.0), near.gain, None
+        near = _curvature(rows, point, nodes)
+    singular, gain, higher = is_singular(inside, 1.0), near.gain, None
     if singular and nodes == 1:
+        if not expected and np.isfinite(near.value) and not np.isfinite(gain):
+            # The sign of the curvature of a flat ridge is chance: a climb shows how high the ridge rises.
+            gain = max(search_laplace(rows, starts=[point]).value - near.value, 0.0)
         rise, higher = _beside_the_boundary(
-            lambda c: laplace_at(design, beta, c, parameters, expected=expected, start=at.spherical).log_likelihood,
-            tuple(covariances),
-            units,
+            lambda c: laplace_at(rows, point.beta, c, parameters, expected=expected, start=at.spherical).log_likelihood,
+            inside,
         )
         gain = max(gain, rise)
-    return AtEstimates(gain, near.beta_cov, at.modes, at.mode_covs, near.value, singular, higher=higher)
+    turns = way_back.blocks
+    return AtEstimates(
+        gain=gain,
+        beta_cov=None if near.beta_cov is None else way_back.inverse @ near.beta_cov @ way_back.inverse.T,
+        modes=tuple(m @ t.T for t, m in zip(turns, at.modes, strict=True)),
+        mode_covs=tuple(t @ c @ t.T for t, c in zip(turns, at.mode_covs, strict=True)),
+        log_likelihood=near.value,
+        singular=singular,
+        higher=None if higher is None else tuple(t @ c @ t.T for t, c in zip(turns, higher, strict=True)),
+    )
 
 
 def _beside_the_boundary(
-    value: Callable[[tuple[FloatArray, ...]], float], covariances: tuple[FloatArray, ...], units: Sequence[FloatArray]
+    value: Callable[[tuple[FloatArray, ...]], float], covariances: tuple[FloatArray, ...]
 ) -> tuple[float, tuple[FloatArray, ...] | None]:
     """Improvement of the highest likelihood a few steps away from singular covariances, and its covariances.
 
@@ -173,15 +187,14 @@ def _beside_the_boundary(
     of one on the scale of the link.
     """
     here, gained, best = value(covariances), WORTHWHILE, None
-    for k, (covariance, unit) in enumerate(zip(covariances, units, strict=True)):
-        sizes, vectors = np.linalg.eigh(covariance * np.outer(unit, unit))
+    for k, covariance in enumerate(covariances):
+        sizes, vectors = np.linalg.eigh(covariance)
         root = vectors * np.sqrt(np.maximum(sizes, 0.0))
         for i, j in np.ndindex(*root.shape):
             for step in (-0.3, -0.1, -0.03, 0.03, 0.1, 0.3):
                 moved = root.copy()
                 moved[:, j] += step * vectors[:, i]
-                own = moved @ moved.T / np.outer(unit, unit)
-                there = (*covariances[:k], own, *covariances[k + 1 :])
+                there = (*covariances[:k], moved @ moved.T, *covariances[k + 1 :])
                 if (rise := value(there) - here) > gained:
                     gained, best = rise, there
     return (gained, best) if best is not None else (0.0, None)

@@ -96,8 +96,8 @@ class Mixedlm(Backend):
         extra="mixedlm",
         url="https://github.com/Cameron-Lyons/mixedlm",
         modules=("mixedlm.estimation", "mixedlm.families", "mixedlm.formula.parser", "mixedlm.models"),
-        strengths="pip only, and the quickest with large crossed factors",
-        rank=20,
+        strengths="pip only, independent terms too, and quick with large crossed factors",
+        rank=30,
         quick_when_crossed=True,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(

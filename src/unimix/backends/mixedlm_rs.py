@@ -62,7 +62,7 @@ class MixedlmRs(Backend):
         extra="mixedlm-rs",
         url="https://github.com/Fatin-Ishraq/mixedlm-rs",
         strengths="pip only, the quickest with one grouping factor",
-        rank=70,
+        rank=80,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
         no_random_part=Never("mixedlm-rs needs a grouping factor. Use backend='pls', 'statsmodels' or 'mixedlm'."),

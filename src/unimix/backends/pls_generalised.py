@@ -54,7 +54,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     parameters = dict(zip(design.family.parameters, map(float, point.parameters), strict=True))
     name = design.family.parameters[0] if design.family.parameters else ""
     first = parameters.get(name, 1.0)
-    beta_cov, fault = covariance_of(found, design)
+    beta_cov, unbounded, fault = covariance_of(found, design)
     finished = found.gain < WORTHWHILE and not fault
     if not fault and not finished:
         fault = stopped_short(found.gain)
@@ -68,6 +68,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         log_likelihood=found.value,
         converged=finished,
         parameters=parameters,
+        unbounded={"fixed": unbounded} if len(unbounded) else {},
         std_error_kind="observed information",
         criterion=f"AGQ({nodes})" if nodes > 1 else "",
         singular=singular if design.blocks else False,

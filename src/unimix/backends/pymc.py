@@ -264,7 +264,7 @@ class PyMC(Backend):
         kept = fits_in_memory(design, len(draws.sigma))
         rng = np.random.default_rng([options.seed or 0, 1])
         reduced = Reduced(target.columns.design)
-        found = draw_all_effects(reduced, draws.beta_c, draws.factors_c, draws.sigma_c, rng, keep=kept)
+        found = draw_all_effects(reduced.products, draws.beta_c, draws.factors_c, draws.sigma_c, rng, keep=kept)
         posterior = Posterior(
             draws.beta,
             draws.sds,

@@ -10,6 +10,7 @@ from typing import Any
 
 from unimix.backends.base import Backend, make_backend
 from unimix.errors import EngineBrokenError, OptionError, UnimixError, UnknownBackendError, did_you_mean
+from unimix.foreign_names import suggests_names
 
 GROUP = "unimix.backends"
 DEFAULT_BACKEND = "pls"
@@ -35,6 +36,7 @@ def registered() -> dict[str, EntryPoint]:
     return found
 
 
+@suggests_names
 def backend_class(name: str) -> type[Backend]:
     """Load a backend's class by its name.
 
@@ -121,6 +123,12 @@ def sound() -> dict[str, type[Backend]]:
         with contextlib.suppress(EngineBrokenError):
             found[name] = backend_class(name)
     return found
+
+
+def built_in() -> list[str]:
+    """Names of unimix's own backends: engines that maximise a likelihood, then samplers, each by rank."""
+    own = {n: backend_class(n).info for n, point in registered().items() if point.value.startswith("unimix.")}
+    return sorted(own, key=lambda n: (own[n].samples, own[n].rank))
 
 
 def numbered(names: Sequence[str]) -> list[str]:

@@ -66,6 +66,12 @@ class RandomBlock:
         """Number of columns."""
         return len(self.terms)
 
+    @property
+    def text(self) -> str:
+        """The term as it would be written, with at most four of its columns."""
+        shown = self.terms if self.q <= 4 else (*self.terms[:2], "...", self.terms[-1])
+        return f"({' + '.join(shown)} | {self.group})"
+
 
 @dataclass(frozen=True)
 class AuxiliaryDesign:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,8 +50,16 @@ def complete_rows(columns: list[tuple[str, Column]], n_rows: int, missing: str) 
     return complete, counts
 
 
-def codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column]) -> dict[str, Contrast]:
-    """Read the argument ``contrasts=`` as one contrast per factor."""
+def codings(
+    contrasts: Mapping[str, object] | None, columns: Mapping[str, Column], made_factors: Container[str | None]
+) -> dict[str, Contrast]:
+    """Read the argument ``contrasts=`` as one contrast per factor.
+
+    Args:
+        contrasts: Codings by name of the column.
+        columns: Columns by name.
+        made_factors: Names of the columns that stand as ``C(x)`` in the formula.
+    """
     if contrasts is not None and not isinstance(contrasts, Mapping):
         raise OptionError(
             f"contrasts= maps factors to codings, such as {{'f': 'sum'}}; it is a {type(contrasts).__name__}."
@@ -60,10 +68,10 @@ def codings(contrasts: Mapping[str, object] | None, columns: Mapping[str, Column
     for name, value in (contrasts or {}).items():
         if name not in columns:
             raise OptionError(f"contrasts names {name!r}, which the formula does not use.{did_you_mean(name, columns)}")
-        if not isinstance(columns[name], FactorColumn):
+        if not isinstance(columns[name], FactorColumn) and name not in made_factors:
             raise OptionError(
-                f"contrasts names {name!r}, which is numeric; write C({quote(name)}, contr.sum) in the formula, "
-                "or make it text."
+                f"contrasts names {name!r}, which is numeric: write C({quote(name)}) in the formula, which makes it a "
+                "factor."
             )
         coding[name] = as_contrast(value, name)
     return coding

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,16 @@ from unimix.design.ar1_times import check_times
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
 from unimix.design.encoding import EncodedBlock, Encoding
-from unimix.design.estimability import check_estimable, check_infinite, check_magnitudes, check_names, numbers_as_text
+from unimix.design.estimability import (
+    check_estimable,
+    check_infinite,
+    check_magnitudes,
+    check_many_levels,
+    check_names,
+    many_variances_note,
+    numbers_as_text,
+    offset_note,
+)
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
@@ -30,9 +40,11 @@ from unimix.design.typed_columns import (
 )
 from unimix.distributions.family import Family, FamilyLike, as_family
 from unimix.errors import DataError, OptionError, listing
+from unimix.formula.allowed import plain_factor
 from unimix.formula.contrasts import Contrast
+from unimix.formula.expand import all_atoms
 from unimix.formula.interpreter import column_names, part_columns, used_columns
-from unimix.formula.parser import render
+from unimix.formula.parser import Call, render
 from unimix.formula.terms import FixedPart, ModelSpec
 from unimix.formula.transforms import encode_state
 
@@ -93,7 +105,7 @@ def build_design(
     if len(rows) < n_rows:
         columns = {k: c.take(rows) for k, c in columns.items()}
         given = {k: c.take(rows) for k, c in given.items()}
-    coding = codings(contrasts, columns)
+    coding = codings(contrasts, columns, [plain_factor(node) for node in all_atoms(spec) if isinstance(node, Call)])
     notes = dropped_note(n_rows, len(rows), dropped) + numbers_as_text(spec, columns, coding)
     given_levels, columns = columns, used_levels(columns, notes)
     check_times(spec, given_levels, columns)
@@ -132,10 +144,11 @@ def build_design(
         dot_columns=dot_columns,
         numeric=tuple(k for k, c in columns.items() if isinstance(c, NumericColumn)),
         levels={k: c.levels for k, c in columns.items() if isinstance(c, FactorColumn)},
-        contrasts={k: c.to_json() for k, c in coding.items()},
+        contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
         kept=tuple(int(j) for j in kept),
         aliases=_aliases(x, kept),
+        alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(kept)),
         blocks=tuple(own for own, _ in blocks),
         offset_column=offset_name,
         offset_given=extra_offset is not None,
@@ -165,7 +178,7 @@ def build_design(
         columns=columns,
     )
     check_estimable(design)
-    return design
+    return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))
 
 
 def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
@@ -210,6 +223,7 @@ def expand_dot(spec: ModelSpec, data: Any, exclude: tuple[str | None, ...] = ())
 def _blocks(
     spec: ModelSpec, columns: Mapping[str, Column], env: Environment, coding: Mapping[str, Contrast], n: int
 ) -> list[tuple[EncodedBlock, RandomBlock]]:
+    check_many_levels(spec, columns)
     blocks: list[tuple[EncodedBlock, RandomBlock]] = []
     factors: dict[str, FactorColumn] = {}
     for index, term in enumerate(spec.random):

@@ -8,20 +8,20 @@ saved encoding holds the text of the formula and parses it when it is first need
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
-from unimix.design.grouping_factors import combine, name_levels
+from unimix.design.frames import index_hint
+from unimix.design.grouping_factors import RowLevels, combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.transform import NewRows, match_levels, match_number
 from unimix.design.typed_columns import (
     Column,
-    Level,
     NumericColumn,
     as_factor,
     as_numbers,
@@ -33,18 +33,20 @@ from unimix.errors import DataError, did_you_mean, listing
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
-from unimix.formula.interpreter import parse
-from unimix.formula.parser import Call
+from unimix.formula.interpreter import parse, used_columns
+from unimix.formula.parser import Call, render, walk
 from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from unimix.formula.terms import FixedPart, ModelSpec
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 JsonLevel = StrictBool | StrictInt | StrictFloat | StrictStr
+Index = Annotated[int, Field(ge=0, lt=2**31)]
+CHANGED = "The saved result is damaged or was changed: {}. Fit the model again, or take an unchanged copy."
 
 
 class EncodedBlock(BaseModel):
@@ -52,8 +54,13 @@ class EncodedBlock(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    term: int
-    columns: tuple[int, ...]
+    term: Index
+    columns: tuple[Index, ...]
+
+
+def _decodable(state: dict[str, Any]) -> dict[str, Any]:
+    decode_state(state)
+    return state
 
 
 class Encoding(BaseModel):
@@ -68,6 +75,7 @@ class Encoding(BaseModel):
         states: States learnt by ``poly``, ``scale`` and splines, by canonical text of the call.
         kept: Indices of the fixed-effects columns that were kept, which have full rank.
         aliases: The columns left out as combinations of those kept: one tuple of weights per column left out.
+        alias_sizes: Largest absolute value of each of them in the data that were fitted.
         blocks: Columns of every random block.
         offset_column: Column named by ``offset=``, if any.
         offset_given: Whether ``offset=`` was given as an array.
@@ -83,16 +91,17 @@ class Encoding(BaseModel):
     dot_columns: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     levels: dict[str, tuple[JsonLevel, ...]] = {}
-    contrasts: dict[str, dict[str, Any]] = {}
-    states: dict[str, Any] = {}
-    kept: tuple[int, ...] = ()
+    contrasts: dict[str, Contrast] = {}
+    states: dict[str, Annotated[dict[str, Any], AfterValidator(_decodable)]] = {}
+    kept: tuple[Index, ...] = ()
     aliases: tuple[tuple[float, ...], ...] = ()
+    alias_sizes: tuple[float, ...] = ()
     blocks: tuple[EncodedBlock, ...] = ()
     offset_column: str | None = None
     offset_given: bool = False
     weights_column: str | None = None
     ziformula: str | None = None
-    zero_kept: tuple[int, ...] = ()
+    zero_kept: tuple[Index, ...] = ()
     data: DataDigest = DataDigest()
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -123,8 +132,17 @@ class Encoding(BaseModel):
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """Parsed formula, with columns in place of ``.`` and without a formula of the dispersion."""
-        return parse(self.formula, self.ziformula).with_dot(self.dot_columns)
+        """Parsed formula, with columns in place of ``.`` and without a formula of the dispersion.
+
+        Raises:
+            DataError: If the encoding was saved, and what it holds is not what the formula uses.
+        """
+        spec = parse(self.formula, self.ziformula).with_dot(self.dot_columns)
+        coded = {*self.numeric, *self.levels}
+        absent = [n for n in dict.fromkeys(used_columns(spec)) if n not in coded]
+        if absent or any(block.term >= len(spec.random) for block in self.blocks):
+            raise DataError(CHANGED.format(f"it does not know {listing(absent) or 'the random terms'} of its formula"))
+        return spec
 
     @cached_property
     def predictors(self) -> tuple[str, ...]:
@@ -137,8 +155,13 @@ class Encoding(BaseModel):
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """The predictors and the columns of the random terms."""
-        random = [n for term in self.spec.random for n in (*_columns_in(term.left), *term.factors)]
-        return tuple(dict.fromkeys([*self.predictors, *random]))
+        return self._variables(range(len(self.spec.random)))
+
+    def _variables(self, terms: Iterable[int]) -> tuple[str, ...]:
+        """The predictors and the columns of the random terms with these indices."""
+        random = [self.spec.random[i] for i in sorted(terms)]
+        names = [n for term in random for n in (*_columns_in(term.left), *term.factors)]
+        return tuple(dict.fromkeys([*self.predictors, *names]))
 
     @cached_property
     def groupings(self) -> frozenset[str]:
@@ -150,11 +173,6 @@ class Encoding(BaseModel):
         """Columns whose effects vary over a grouping factor."""
         terms = [t for t in self.spec.random if t.group == group]
         return list(dict.fromkeys(n for term in terms for n in _columns_in(term.left)))
-
-    @property
-    def coding(self) -> dict[str, Contrast]:
-        """Contrast coding per factor column."""
-        return {k: Contrast.from_json(v) for k, v in self.contrasts.items()}
 
     def environment(self, columns: Mapping[str, Column]) -> Environment:
         """Environment that evaluates the formula on these columns with the learnt states."""
@@ -174,12 +192,13 @@ class Encoding(BaseModel):
 
     # -- new data -------------------------------------------------------------------------------
 
-    def transform(self, data: Any, *, with_groups: bool) -> NewRows:
+    def transform(self, data: Any, *, with_groups: bool | Sequence[bool]) -> NewRows:
         """Make the columns of the design for new data.
 
         Args:
             data: New rows, in any form that ``fit`` takes; the response is not needed.
-            with_groups: Whether to make the random-effects columns and the level labels too.
+            with_groups: Whether to make the random-effects columns and the level labels too, for all blocks or for
+                each; a block that is not made has zeros and empty labels, and needs no columns of the data.
 
         Raises:
             DataError: If columns are absent or of another type, or a predictor has unknown levels.
@@ -189,27 +208,45 @@ class Encoding(BaseModel):
                 "The model was fitted with offset= as an array, whose values for the new rows are unknown. Fit with "
                 "offset='column' or offset(column) in the formula, then new data can carry it."
             )
-        columns, complete = self._complete_columns(data, self.variables if with_groups else self.predictors)
+        wanted = [with_groups] * len(self.blocks) if isinstance(with_groups, bool) else list(with_groups)
+        used = {block.term for block, wish in zip(self.blocks, wanted, strict=True) if wish}
+        columns, complete = self._complete_columns(data, self._variables(used))
         rows = np.flatnonzero(complete)
-        env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.coding, len(rows)
-        x, _ = build_columns(self.spec.fixed, env, coding, n)
+        env, coding, n = self.environment({k: c.take(rows) for k, c in columns.items()}), self.contrasts, len(rows)
+        x, names = build_columns(self.spec.fixed, env, coding, n)
         zero = None
         if self.spec.zero is not None:
-            zero = build_columns(self.spec.zero, env, coding, n)[0][:, list(self.zero_kept)]
+            zero, _ = _taken(build_columns(self.spec.zero, env, coding, n), self.zero_kept)
         z: list[FloatArray] = []
-        labels: list[tuple[Level, ...]] = []
-        made: dict[int, tuple[FloatArray, tuple[Level, ...]]] = {}
-        for block in self.blocks if with_groups else ():
+        z_names: list[tuple[str, ...]] = []
+        found: list[RowLevels] = []
+        made: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], RowLevels]] = {}
+        for block, needed in zip(self.blocks, wanted, strict=True) if used else ():
+            if not needed:
+                z.append(np.zeros((n, len(block.columns))))
+                found.append(RowLevels(("",), np.zeros(n, dtype=np.int64)))
+                z_names.append(())
+                continue
             if block.term not in made:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
-                names = name_levels(levels)
-                made[block.term] = build_columns(term.left, env, coding, n)[0], tuple(names[c] for c in codes)
-            values, own = made[block.term]
-            z.append(values[:, list(block.columns)])
-            labels.append(own)
-        kept = x[:, list(self.kept)]
-        return NewRows(complete, kept, self._offset(env, n), tuple(z), tuple(labels), zero, self._lacking(x, kept))
+                made[block.term] = build_columns(term.left, env, coding, n), RowLevels(name_levels(levels), codes)
+            built, own = made[block.term]
+            values, of_block = _taken(built, block.columns)
+            z.append(values)
+            z_names.append(of_block)
+            found.append(own)
+        kept, _ = _taken((x, names), self.kept)
+        return NewRows(
+            complete=complete,
+            x=kept,
+            offset=self._offset(env, n),
+            z=tuple(z),
+            levels=tuple(found),
+            names=(tuple(names), *z_names),
+            zero=zero,
+            lacking=self._lacking(x, kept),
+        )
 
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""
@@ -279,6 +316,30 @@ class Encoding(BaseModel):
             raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
         return found
 
+    def beyond_splines(self, data: Any) -> list[str]:
+        """Notes on rows of new data where a B-spline is extrapolated, because they lie outside the fitted range.
+
+        Args:
+            data: New rows, whose columns have been transformed before.
+        """
+        notes = []
+        columns, _ = self._complete_columns(data, self.predictors)
+        env = self.environment(columns)
+        atoms = remaining_atoms(expand(self.spec.fixed)).values()
+        for node in dict.fromkeys(n for atom in atoms for n in walk(atom) if isinstance(n, Call)):
+            state = env.states.get(render(node), {})
+            if node.function != "bs" or not {"lower_bound", "upper_bound"} <= set(state):
+                continue
+            low, high = float(state["lower_bound"]), float(state["upper_bound"])
+            values = np.asarray(evaluate(node.arguments[0], env))
+            outside = int(((values < low) | (values > high)).sum())
+            if outside:
+                notes.append(
+                    f"{outside} of {len(values)} rows lie outside the range of {render(node.arguments[0])} that was "
+                    f"fitted, {low:g} to {high:g}: {render(node)} is extrapolated there, as R does."
+                )
+        return notes
+
     # -- helpers --------------------------------------------------------------------------------
 
     def _match(self, name: str, column: Column) -> Column:
@@ -292,7 +353,7 @@ class Encoding(BaseModel):
         labels = column_labels(data)
         absent = [n for n in used if n not in labels]
         if absent:
-            hint = did_you_mean(absent[0], labels)
+            hint = index_hint(data, absent) or did_you_mean(absent[0], labels)
             raise DataError(f"The new data lack {listing(absent)}.{hint} The model uses: {listing(used)}.")
         columns = {name: self._match(name, column) for name, column in read_columns(data, used).items()}
         complete = np.ones(len(next(iter(columns.values())).missing) if columns else n_rows(data), dtype=bool)
@@ -323,9 +384,19 @@ class Encoding(BaseModel):
         left = [j for j in range(x.shape[1]) if j not in set(self.kept)]
         if not self.aliases or len(left) != len(self.aliases):
             return None
-        expected = kept @ np.array(self.aliases).T
-        size = np.maximum(np.abs(x[:, left]).max(axis=0, initial=0.0), np.abs(expected).max(axis=0, initial=0.0))
-        return np.asarray((np.abs(x[:, left] - expected) > 1e-6 * size).any(axis=1))
+        weights = np.array(self.aliases).T
+        # Rounding errors grow with the terms of a row's own sum, and with the values that the weights were learnt from.
+        terms = np.abs(kept) @ np.abs(weights) + np.abs(x[:, left])
+        fitted = np.array(self.alias_sizes) if self.alias_sizes else np.zeros(len(left))
+        return np.asarray((np.abs(x[:, left] - kept @ weights) > 1e-8 * terms + 1e-7 * fitted).any(axis=1))
+
+
+def _taken(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> tuple[FloatArray, tuple[str, ...]]:
+    """Some of the columns and their names."""
+    columns, names = built
+    if max(kept, default=-1) >= len(names):
+        raise DataError(CHANGED.format(f"its formula has {len(names)} columns, and it keeps number {max(kept) + 1}"))
+    return columns[:, list(kept)], tuple(names[j] for j in kept)
 
 
 def _columns_in(part: FixedPart) -> list[str]:
@@ -333,4 +404,4 @@ def _columns_in(part: FixedPart) -> list[str]:
     return [n for node in remaining_atoms(expand(part)).values() for n in expression_columns(node)]
 
 
-__all__ = ["EncodedBlock", "Encoding", "JsonLevel"]
+__all__ = ["CHANGED", "EncodedBlock", "Encoding", "JsonLevel"]

@@ -9,12 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns, largest_entries, residual_scale, triangular_factor
+from unimix.design.frames import index_hint
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
-from unimix.formula.expand import expand, remaining_atoms
-from unimix.formula.parser import Name, quote, render
+from unimix.formula.allowed import expression_columns
+from unimix.formula.expand import all_atoms, expand, remaining_atoms
+from unimix.formula.parser import Call, Name, quote, render
 
 LARGEST_DENSE = 2000
+MANY = 100
+"""Number of levels from which a factor is refused on the left of a bar."""
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -24,6 +28,10 @@ if TYPE_CHECKING:
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 LARGEST, SMALLEST = 1e100, 1e-100
+MANY_VARIANCES = 12
+"""Number of levels of a factor with a variance each above which one variance is suggested."""
+WIDE_OFFSET, RAW_OFFSET = 25.0, 200.0
+"""Ranges of an offset on the scale of a logarithm that no exposures have, and that no model can be fitted with."""
 
 
 def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
@@ -36,7 +44,8 @@ def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
     ]
     if faults:
         last = faults[-1]
-        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.", last.position, last.length)
+        hint = index_hint(data, [name for name in positions if name not in known])
+        faults[-1] = Fault(f"{last.message} Columns: {listing(known)}.{hint}", last.position, last.length)
         raise FormulaError(formula, faults)
 
 
@@ -58,9 +67,7 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
         columns: Columns by name.
         coded: Names of factors whose coding the user gave.
     """
-    parts = (spec.fixed, *(term.left for term in spec.random), *spec.parts.values())
-    atoms = [node for part in parts for node in remaining_atoms(expand(part)).values()]
-    names = dict.fromkeys(node.name for node in atoms if isinstance(node, Name) and node.name not in coded)
+    names = dict.fromkeys(node.name for node in all_atoms(spec) if isinstance(node, Name) and node.name not in coded)
     notes = []
     for name in names:
         column = columns.get(name)
@@ -83,6 +90,36 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
     return notes
 
 
+def check_many_levels(spec: ModelSpec, columns: Mapping[str, Column]) -> None:
+    """Raise a DataError about factors of so many levels on the left of a bar that they are probably nested groups.
+
+    Args:
+        spec: Interpretation of the formula; ``cs`` and ``ar1`` have few parameters for any number of levels.
+        columns: Columns by name, with the levels that occur.
+    """
+    faults = []
+    for term in spec.random:
+        atoms = remaining_atoms(expand(term.left)).values() if term.structure == "us" else ()
+        for node in atoms:
+            name = node.name if isinstance(node, Name) else next(iter(expression_columns(node)), None)
+            column = None if name is None else columns.get(name)
+            count = len(column.levels) if isinstance(column, FactorColumn) else 0
+            if isinstance(column, NumericColumn) and isinstance(node, Call) and node.function == "C":
+                count = len(np.unique(column.values))
+            if count < MANY or name is None:
+                continue
+            f, g = quote(name), ":".join(quote(factor) for factor in term.factors)
+            several = f"{count * (count + 1) // 2:,} variances and covariances"
+            faults.append(
+                f"{term.text()} asks for {f'{count} variances' if term.independent else several}, because {name} is a "
+                f"factor of {count} levels. Is (1 | {g}/{f}) meant? Type:\n"
+                f"    (1 | {g}/{f})    # one variance of {g}, and one of the levels of {f} within {g}\n"
+                f"    (1 | {g}) + (1 | {f})    # the levels of {f} have the same effect in every level of {g}"
+            )
+    if faults:
+        raise DataError("\n".join(faults))
+
+
 def check_estimable(design: Design) -> None:
     """Raise a DataError, with all faults, if no engine could estimate the model from these data."""
     faults: list[str] = []
@@ -100,6 +137,7 @@ def check_estimable(design: Design) -> None:
         )
     elif design.family.is_linear and residual_scale(design.y, design.x, design.weights, design.offset) == 0:
         faults.append("The fixed effects explain the response exactly; no variance is left to estimate.")
+    faults += _raw_offset(design, RAW_OFFSET)
     seen: dict[tuple[str, str], int] = {}
     for block in design.blocks:
         if block.n_levels < 2:
@@ -113,15 +151,14 @@ def check_estimable(design: Design) -> None:
             )
         elif scaled and block.n_levels * block.q >= n and block.q > 1 and block.structure == "us":
             faults.append(
-                f"({' + '.join(block.terms)} | {block.group}) has {block.n_levels * block.q} random effects in {n} "
+                f"{block.text} has {block.n_levels * block.q} random effects in {n} "
                 "rows; their variances and the residual variance cannot be distinguished. Use fewer columns."
             )
         for name in block.terms:
             seen[block.group, name] = seen.get((block.group, name), 0) + 1
         if len(independent_columns(block.z)) < block.q:
             faults.append(
-                f"The columns of ({' + '.join(block.terms)} | {block.group}) are linearly dependent; their variances "
-                "cannot be distinguished."
+                f"The columns of {block.text} are linearly dependent; their variances cannot be distinguished."
             )
     faults += [
         f"ar1(... | {b.group}) takes one factor of equally spaced times, each with a column of its own: ar1(0 + time | "
@@ -130,6 +167,7 @@ def check_estimable(design: Design) -> None:
         if b.structure == "ar1" and not (((b.z == 0) | (b.z == 1)).all() and (b.z.sum(axis=1) == 1).all())
     ]
     faults += [fault for b in design.blocks for fault in _misplaced_structure(b)]
+    faults += _seen_in_one_level(design)
     faults += _name_clashes(design.blocks)
     faults += [
         f"{name} varies over {group} in two random terms; write (0 + x | {group}) for the second, "
@@ -150,6 +188,61 @@ def check_estimable(design: Design) -> None:
             )
     if faults:
         raise DataError("\n".join(faults))
+
+
+def offset_note(design: Design) -> list[str]:
+    """A note on an offset that looks like an exposure where its logarithm is meant; empty if there is none."""
+    return _raw_offset(design, WIDE_OFFSET)
+
+
+def _raw_offset(design: Design, limit: float) -> list[str]:
+    if design.offset is None or design.family.link not in ("log", "cloglog"):
+        return []
+    spread = float(np.ptp(design.offset))
+    if spread <= limit:
+        return []
+    nodes = design.spec.offsets
+    name = render(nodes[0]) if nodes else design.encoding.offset_column or "offset"
+    logarithm = f"offset(log({name}))" if nodes or design.encoding.offset_column else f"offset=np.log({name})"
+    text = (
+        f"The offset {name} differs by up to {spread:.4g} between rows, and the {design.family.link} link takes it as "
+        f"a logarithm: expected responses would differ by a factor of e^{spread:.4g}. An exposure enters as its "
+        f"logarithm: {logarithm}."
+    )
+    return [text]
+
+
+def _seen_in_one_level(design: Design) -> list[str]:
+    """Faults of random columns that differ from zero in one level of their group only."""
+    alone: dict[tuple[str, int], list[str]] = {}
+    for block in design.blocks:
+        for j, name in enumerate(block.terms if block.n_levels > 1 else ()):
+            if len(np.unique(block.codes[block.z[:, j] != 0])) == 1:
+                alone.setdefault((block.group, block.n_levels), []).append(name)
+    faults = []
+    for (group, count), names in alone.items():
+        factors = dict.fromkeys(name.partition("[")[0] for name in names if "[" in name)
+        meant = f" Is (1 | {group}/{next(iter(factors))}) meant?" if factors else ""
+        faults.append(
+            f"The random columns {listing(names, 3)} differ from zero in one of the {count} levels of {group} only, "
+            f"and a single effect has no variance.{meant}"
+        )
+    return faults
+
+
+def many_variances_note(design: Design) -> list[str]:
+    """A note on a factor whose levels have a variance each, where one variance for all may be meant."""
+    counts: dict[tuple[str, str], int] = {}
+    for block in design.blocks:
+        if block.q == 1 and "[" in block.terms[0]:
+            key = (block.group, block.terms[0].partition("[")[0])
+            counts[key] = counts.get(key, 0) + 1
+    return [
+        f"{count} levels of {factor} have a variance over {group} each. One variance for all of them is "
+        f"(1 | {group}/{factor}), and takes far less time."
+        for (group, factor), count in counts.items()
+        if count > MANY_VARIANCES
+    ]
 
 
 def _misplaced_structure(block: RandomBlock) -> list[str]:
@@ -185,7 +278,7 @@ def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
 
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
     """Faults of a block whose columns are already in the fixed effects or that explains the response exactly."""
-    term = f"of ({' + '.join(block.terms)} | {block.group})"
+    term = f"of {block.text}"
     y = design.y if design.offset is None else design.y - design.offset
     first = np.full(block.n_levels, np.nan)
     first[block.codes[::-1]] = y[::-1]

@@ -95,10 +95,13 @@ class Estimates:
         mode_covs: Conditional (or posterior) covariances per block, shapes (L, q, q).
         log_likelihood: Maximum of the stated criterion, with all constants; None for a posterior.
         converged: Whether the engine reports convergence.
+        unbounded: By part (``fixed``, ``zero``), directions d of its coefficients, shape (m, k), along which the
+            likelihood has no maximum: functions c'beta with c'd != 0 have no finite estimate and no variance.
         parameters: Dispersion parameters by name, for families other than the Gaussian.
         parts: Coefficients, shape (k,), and their covariance matrix, shape (k, k), of the parts beside the mean:
             ``zero`` (logit of the probability of a structural zero) and ``dispersion`` (log of the dispersion
             parameter).
+        zero_cross: Covariances of the fixed effects with the coefficients of ``zero``, shape (p, k); None if unknown.
         criterion: Criterion of the log-likelihood if it is not the requested method, such as ``AGQ(25)``.
         std_error: Standard errors, shape (p,), if they are not the square roots of the diagonal of ``beta_cov``.
         std_error_kind: Source of the standard errors: ``generalised least squares`` at the estimated variances,
@@ -106,6 +109,7 @@ class Estimates:
         df: Denominator degrees of freedom, shape (p,); None if the engine computes none.
         df_method: Method of the degrees of freedom.
         interval: Lower and upper ends of intervals, shape (p, 2), if the engine has its own (quantiles of draws).
+        identified: Whether the data determine all parameters; False if the likelihood is the same along a ridge.
         singular: Whether a covariance matrix is singular; None if unimix is to decide.
         messages: Messages of the engine about its convergence.
         gradient: Largest scaled gradient at the estimates, if known.
@@ -129,12 +133,15 @@ class Estimates:
     converged: bool
     parameters: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
+    zero_cross: FloatArray | None = None
+    unbounded: Mapping[str, FloatArray] = field(default_factory=dict)
     criterion: str = ""
     std_error: FloatArray | None = None
     std_error_kind: str = ""
     df: FloatArray | None = None
     df_method: str = "normal"
     interval: FloatArray | None = None
+    identified: bool = True
     singular: bool | None = None
     messages: tuple[str, ...] = ()
     gradient: float | None = None
@@ -170,6 +177,8 @@ class Estimates:
         expect("beta_cov", self.beta_cov, (p, p))
         expect("sigma", np.asarray(self.sigma), ())
         expect("interval", self.interval, (p, 2))
+        if "zero" in self.parts:
+            expect("zero_cross", self.zero_cross, (p, len(self.parts["zero"][0])))
         for name, (coefficients, covariance) in self.parts.items():
             expect(name, coefficients, (len(coefficients),))
             expect(f"covariance of {name}", covariance, (len(coefficients), len(coefficients)))

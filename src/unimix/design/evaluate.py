@@ -147,6 +147,8 @@ def _value(node: Node, env: Environment) -> Any:
             return _value(inner, env)
         case Call(function) if function in FACTOR_CALLS:
             return _factor(node, env)
+        case Call("log", (inner, base), ()) | Call("log", (inner,), (("base", base),)):
+            return np.log(_numeric(inner, env)) / np.log(_base_of(base, node, env))
         case Call(function) if function in ELEMENTWISE:
             _only_one_argument(node)
             return ELEMENTWISE[function](_numeric(node.arguments[0], env))
@@ -259,7 +261,15 @@ def _factor(node: Call, env: Environment) -> FactorValue:
 
 def _only_one_argument(node: Call) -> None:
     if len(node.arguments) != 1 or node.keywords:
-        raise DataError(f"{render(node)}: {node.function}() takes one column and nothing else.")
+        base = " and a base, log(x, base=2)" if node.function == "log" else " and nothing else"
+        raise DataError(f"{render(node)}: {node.function}() takes one column{base}.")
+
+
+def _base_of(base: Node, node: Node, env: Environment) -> float:
+    value = _constant(base, env)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or value == 1:
+        raise DataError(f"{render(node)}: the base of a logarithm is a positive number other than 1.")
+    return float(value)
 
 
 def _constant(node: Node, env: Environment) -> Any:
@@ -291,7 +301,7 @@ def _stateful(node: Call, env: Environment) -> Value:
     state = env.states.setdefault(key, {})
     try:
         values = transform.apply(x, state, options)
-    except (TypeError, ValueError, np.linalg.LinAlgError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, np.linalg.LinAlgError) as error:
         raise DataError(f"{key} cannot be computed: {error} {transform.usage}") from error
     if values.ndim == 1:
         return values

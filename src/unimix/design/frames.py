@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from unimix.errors import DataError
+from unimix.errors import DataError, listing
 
 
 def column_labels(data: Any) -> list[str]:
@@ -23,6 +23,13 @@ def column_labels(data: Any) -> list[str]:
             )
         return [str(c) for c in data.columns]
     return list(_narwhals(data).collect_schema().names())
+
+
+def index_hint(data: Any, names: Sequence[str]) -> str:
+    """The line to type if names that are not columns are levels of a pandas frame's index; else empty."""
+    levels = [n for n in getattr(getattr(data, "index", None), "names", []) if n is not None]
+    found = [n for n in names if n in map(str, levels)]
+    return f" The index of the data has {listing(found)}: data.reset_index() makes it columns." if found else ""
 
 
 def _narwhals(data: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +34,35 @@ def block_labels(blocks: Sequence[Named]) -> list[str]:
     return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in blocks]
 
 
+@dataclass(frozen=True, eq=False)
+class RowLevels:
+    """Levels of a grouping factor in n rows of new data.
+
+    Attributes:
+        names: Labels of the levels.
+        codes: Index of each row's label, shape (n,).
+    """
+
+    names: tuple[Level, ...]
+    codes: IntArray
+
+    def among(self, levels: Sequence[Level]) -> IntArray:
+        """Index of each row's level among other levels, shape (n,); -1 for unknown labels."""
+        return level_codes(levels, self.names)[self.codes]
+
+    def labels(self, rows: npt.NDArray[Any]) -> list[str]:
+        """Distinct labels in some rows, as sorted texts.
+
+        Args:
+            rows: Indices or mask of the rows.
+        """
+        return sorted({str(self.names[k]) for k in np.unique(self.codes[rows])})
+
+
 def level_codes(levels: Sequence[Level], labels: Sequence[Level]) -> IntArray:
     """Index of each label among the levels, shape (n,); -1 for unknown labels. True equals 1 and False equals 0."""
+    if levels == labels:
+        return np.arange(len(levels))
     index = {str(level): i for i, level in enumerate(levels)}
     for i, level in enumerate(levels):
         if isinstance(level, bool | np.bool_):

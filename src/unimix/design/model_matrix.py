@@ -84,9 +84,12 @@ def build_columns(
 
 
 def built_columns(
-    part: FixedPart, env: Environment, contrasts: Mapping[str, Contrast], n_rows: int
+    part: FixedPart, env: Environment, contrasts: Mapping[str, Contrast] | Contrast, n_rows: int
 ) -> tuple[FloatArray, tuple[str, ...], tuple[int, ...]]:
-    """Build the columns as :func:`build_columns` does, with the index of each column's term; -1 for the intercept."""
+    """Build the columns as :func:`build_columns` does, with the index of each column's term; -1 for the intercept.
+
+    A single contrast codes every factor, whatever the formula says.
+    """
     terms = expand(part)
     atoms = remaining_atoms(terms)
     values = {text: evaluate(node, env) for text, node in atoms.items()}
@@ -130,7 +133,7 @@ def _fill(matrix: FloatArray, products: Sequence[Sequence[Piece]], columns: Mapp
                 j += 1
 
 
-def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contrast]) -> Coded:
+def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contrast] | Contrast) -> Coded:
     """Code one factor, number or call; raise a DataError if a coding does not fit the levels of its factor."""
     text, by_contrasts = piece
     shown = _shown(node)
@@ -141,7 +144,10 @@ def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contr
     if len(value.levels) < 2:
         only = f"only the level {value.levels[0]!s}" if value.levels else "no level"
         raise DataError(f"The factor {text} has {only} in the rows used; leave it out, or check the data.")
-    contrast = value.contrast or contrasts.get(plain_factor(node) or "") or TREATMENT
+    if isinstance(contrasts, Contrast):
+        contrast = contrasts
+    else:
+        contrast = value.contrast or contrasts.get(plain_factor(node) or "") or TREATMENT
     indicated = indicated_levels(contrast, value.levels, text)
     coding, fields = (None, None) if indicated is not None else coding_matrix(contrast, value.levels, text)
     if not by_contrasts:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from unimix.design.encoding import JsonLevel
 from unimix.errors import DataError, listing
@@ -29,6 +29,14 @@ class RowLabels(BaseModel):
     names: tuple[str | None, ...]
     dtypes: tuple[str, ...]
     values: tuple[tuple[JsonLevel | None, ...], ...]
+
+    @model_validator(mode="after")
+    def _levels(self) -> Self:
+        if not len(self.names) == len(self.dtypes) == len(self.values) >= 1:
+            raise ValueError("each level of the index has a name, a type and labels")
+        if len({len(labels) for labels in self.values}) > 1:
+            raise ValueError("each level of the index has as many labels as there are rows")
+        return self
 
     def index(self) -> pd.Index[Any]:
         """Rebuild the pandas index."""
@@ -70,7 +78,7 @@ def _level(values: tuple[JsonLevel | None, ...], dtype: str, name: str | None) -
         if dtype.startswith("datetime64"):
             return pd.DatetimeIndex(pd.to_datetime(index, format="ISO8601", utc="," in dtype)).astype(dtype)
         return index.astype(dtype)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return index
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from unimix.design.grouping_factors import RowLevels
 from unimix.design.typed_columns import Column, FactorColumn, Level, NumericColumn, as_factor
 from unimix.errors import DataError, listing
 
@@ -26,7 +27,8 @@ class NewRows:
         x: Fixed-effects columns of the complete rows, shape (m, p).
         offset: Offset of the complete rows, shape (m,).
         z: Random-effects columns of each block, shape (m, q); empty if group levels were not requested.
-        labels: For each block, the level label of each complete row.
+        levels: For each block, the level of each complete row.
+        names: Names of the fixed-effects columns before any was left out, and of those of each block.
         zero: Columns of the zero inflation, shape (m, k), or None.
         lacking: Mask, shape (m,), of the rows that the estimates do not determine because they need a column that was
             dropped as a combination of others.
@@ -36,7 +38,8 @@ class NewRows:
     x: FloatArray
     offset: FloatArray
     z: tuple[FloatArray, ...]
-    labels: tuple[tuple[Level, ...], ...]
+    levels: tuple[RowLevels, ...]
+    names: tuple[tuple[str, ...], ...]
     zero: FloatArray | None = None
     lacking: npt.NDArray[np.bool_] | None = None
 

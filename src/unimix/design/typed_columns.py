@@ -16,7 +16,7 @@ import pandas as pd
 
 from unimix.design.aliasing import row_blocks
 from unimix.design.dates import date_levels
-from unimix.design.frames import column_labels, n_rows, read_series
+from unimix.design.frames import column_labels, index_hint, n_rows, read_series
 from unimix.errors import DataError, did_you_mean, listing
 
 if TYPE_CHECKING:
@@ -102,7 +102,11 @@ def read_columns(data: Any, names: Iterable[str]) -> dict[str, Column]:
     """
     wanted = list(dict.fromkeys(names))
     labels = column_labels(data)
-    faults = [f"{n!r} is not a column of the data.{did_you_mean(n, labels)}" for n in wanted if n not in labels]
+    faults = [
+        f"{n!r} is not a column of the data.{index_hint(data, [n]) or did_you_mean(n, labels)}"
+        for n in wanted
+        if n not in labels
+    ]
     if faults:
         faults[-1] += f" Columns: {listing(labels)}."
     faults += [

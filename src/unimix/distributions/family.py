@@ -29,9 +29,9 @@ class Family:
     response: ClassVar[str] = "real"
 
     def __post_init__(self) -> None:
-        if not self.link:
+        if isinstance(self.link, str) and not self.link:
             object.__setattr__(self, "link", self.links[0])
-        if self.link not in self.links:
+        if not isinstance(self.link, str) or self.link not in self.links:
             raise OptionError(
                 f"link={self.link!r} is not a link of the {self.name} family."
                 f"{did_you_mean(str(self.link), self.links)} Choose {listing(self.links)}."
@@ -129,7 +129,7 @@ class NegativeBinomial(Family):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.variance not in ("quadratic", "linear"):
+        if not isinstance(self.variance, str) or self.variance not in ("quadratic", "linear"):
             raise OptionError(
                 f"variance={self.variance!r}: choose 'quadratic' (NB2, mu + mu^2 / theta) or 'linear' (NB1, "
                 "mu (1 + alpha))."
@@ -179,6 +179,43 @@ _ALIASES: dict[str, tuple[str, dict[str, str]]] = {
     "student": ("student_t", {}),
     "betafamily": ("beta", {}),
 }
+_ZEROS = "write family='{}', ziformula='~ 1' with backend='glmmtmb'."
+_ORDERED = (
+    "Ordered responses are not supported: two halves of the scale can be fitted by family='binomial', and scores with "
+    "many steps by 'gaussian'."
+)
+_ELSEWHERE: dict[tuple[str, ...], str] = {
+    ("zip", "zipoisson", "zeroinflatedpoisson", "zipoissonlog"): f"Zero inflation has a formula of its own: "
+    f"{_ZEROS.format('poisson')}",
+    ("zinb", "zinegativebinomial", "zeroinflatednegativebinomial", "zinb2", "zinbinomial"): "Zero inflation has a "
+    f"formula of its own: {_ZEROS.format('negative_binomial')}",
+    ("zib", "zibinomial", "zeroinflatedbinomial", "zeroinflatedbeta", "zibeta", "zoib", "zeroinflatedgamma"): "Zero "
+    "inflation is for counts: family='poisson' or 'negative_binomial', ziformula='~ 1' with backend='glmmtmb'.",
+    (
+        *("hurdlepoisson", "hurdlenegativebinomial", "hurdlegamma", "hurdlelognormal", "hurdle", "ziggamma"),
+        *("truncatedpoisson", "truncatednbinom1", "truncatednbinom2", "truncatednegativebinomial", "zigamma"),
+    ): "Hurdle models are not supported: fit zero or not by family='binomial', and the rows above zero by themselves.",
+    ("ordinal", "ordered", "cumulative", "clm", "clmm", "polr", "propodds", "sratio", "cratio", "acat"): _ORDERED,
+    ("multinomial", "categorical", "softmax", "multinom"): "Responses with several unordered classes are not "
+    "supported: fit one class against the others by family='binomial'.",
+    ("lognormal", "loggaussian", "lognorm", "shiftedlognormal"): "The logarithm of the response is normal: write "
+    "log(y) ~ ... with family='gaussian'; or family='gamma' for a mean on the log scale.",
+    ("logitnormal", "logisticnormal"): "The logit of the response is normal: compute a column logit(y), and fit it "
+    "with family='gaussian'; or use family='beta'.",
+    ("quasi", "quasipoisson"): "A quasi-likelihood has no likelihood and no group effects: overdispersed counts are "
+    "family='negative_binomial', or have an effect per row, (1 | row).",
+    ("quasibinomial", "betabinomial", "betabinomial2"): "Overdispersed proportions have an effect per row here, "
+    "family='binomial' with (1 | row).",
+    ("tweedie", "compois", "compoissonlog", "conwaymaxwellpoisson", "genpois", "generalizedpoisson"): "It is not "
+    "supported: 'negative_binomial' is for overdispersed counts, 'gamma' for positive responses.",
+    ("exponential", "weibull", "cox", "coxph", "frechet"): "Survival times are not supported; 'gamma' is for positive "
+    "responses without censoring.",
+    ("skewnormal", "exgaussian", "asymlaplace", "laplace", "vonmises", "wiener", "cauchy", "hyperbolic"): "It is not "
+    "supported: 'student_t' has heavy tails, 'gamma' and 'inverse_gaussian' are skewed to the right.",
+    ("dirichlet", "orderedbeta", "ordbeta"): "It is not supported: 'beta' is for proportions strictly between 0 and 1.",
+}
+"""Names of families that other packages have, without underscores, and what to use here."""
+
 FamilyLike = str | Family | type[Family]
 
 
@@ -214,8 +251,8 @@ def as_family(family: FamilyLike) -> Family:
     names = {name.replace("_", ""): name for name in FAMILIES}
     name, more = _ALIASES.get(plain, (names.get(plain, ""), {}))
     if not name:
-        raise OptionError(
-            f"family={family!r} is unknown.{did_you_mean(plain, (*FAMILIES, *_ALIASES))} Known: {listing(FAMILIES)}."
-        )
+        reason = next((text for names_, text in _ELSEWHERE.items() if plain in names_), "")
+        hint = f" {reason}" if reason else did_you_mean(plain, (*FAMILIES, *_ALIASES))
+        raise OptionError(f"family={family!r} is unknown.{hint} Known: {listing(FAMILIES)}.")
     link = rest.rstrip(") ").replace("link", "").strip("= '\"") if rest else ""
     return FAMILIES[name](link=link, **more)

@@ -7,14 +7,16 @@ that every function refuses a wrong argument with the same message.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, TypedDict, TypeVar
+from typing import Any, Literal, Self, TypedDict, TypeVar, cast
 
+from unimix import argument_types
 from unimix.backends.base import Backend
 from unimix.backends.interface import FitRequest
 from unimix.backends.limits import Limits, MemoryLimit, TimeLimit, read_limits, read_memory, read_time
@@ -307,7 +309,12 @@ def takes_arguments_of(source: Callable[..., Any], options: Any, **defaults: obj
         if function.__doc__ and here:  # python -OO removes docstrings
             entries = "\n".join([here, *(described[p.name] for p in added)])
             function.__doc__ = inspect.cleandoc(function.__doc__).replace(here, entries)
-        return function
+
+        @functools.wraps(function)
+        def answering(*args: Any, **given: Any) -> Any:
+            return argument_types.call(function, args, given)
+
+        return cast("Function", answering)
 
     return show
 

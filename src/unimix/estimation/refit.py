@@ -7,7 +7,7 @@ from typing import Any
 from unimix.backends import registry
 from unimix.design.arrays import Design
 from unimix.errors import OptionError
-from unimix.estimation.arguments import DF_METHODS, FitArguments
+from unimix.estimation.arguments import DF_METHODS, FitArguments, Method
 from unimix.estimation.run import EngineRefitter
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
@@ -39,7 +39,7 @@ def refit_design(fit: FitResult, *, design: Design | None = None, method: str | 
 
 
 @suggests_names
-def refit(fit: FitResult, data: Any = None, *, method: str | None = None) -> FitResult:
+def refit(fit: FitResult, data: Any = None, *, method: Method | None = None) -> FitResult:
     """Fit the model of a result again, by the same engine with the same options.
 
     A result that was loaded from a file regains its engine in this way.

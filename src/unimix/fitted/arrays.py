@@ -10,6 +10,8 @@ import numpy.typing as npt
 from pydantic import GetPydanticSchema
 from pydantic_core import core_schema
 
+_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
+
 
 def _encode(value: Any) -> Any:
     if isinstance(value, list):
@@ -19,23 +21,38 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decode(v) for v in value]
-    return (
-        {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value, value)
-        if value is None or isinstance(value, str)
-        else value
-    )
+def _number(value: Any) -> float:
+    """One number of a JSON text: null is not-a-number."""
+    if value is None:
+        return math.nan
+    if isinstance(value, str) and value in _INFINITE:
+        return _INFINITE[value]
+    if type(value) not in (int, float):
+        raise ValueError(f"{value!r:.40} is no number")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError("a number has too many digits") from error
 
 
-def _validate(value: Any) -> npt.NDArray[np.float64]:
-    if isinstance(value, dict):
-        array = np.array(_decode(value["values"]), dtype=np.float64).reshape(value["shape"])
-    else:
-        array = np.array(value, dtype=np.float64)
+def _read_only(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     array.flags.writeable = False
     return array
+
+
+def _from_json(value: Any) -> npt.NDArray[np.float64]:
+    if not isinstance(value, dict) or value.keys() != {"shape", "values"}:
+        raise ValueError("an array has a shape and values")
+    shape, values = value["shape"], value["values"]
+    if not isinstance(shape, list) or any(type(k) is not int or k < 0 for k in shape) or not isinstance(values, list):
+        raise ValueError("an array has a list of lengths and a list of values")
+    if math.prod(shape) != len(values) or len(shape) > 3:
+        raise ValueError(f"the shape {shape!r:.40} does not hold {len(values)} values")
+    return _read_only(np.array([_number(v) for v in values], dtype=np.float64).reshape(shape))
+
+
+def _from_python(value: Any) -> npt.NDArray[np.float64]:
+    return _read_only(np.array(value, dtype=np.float64))
 
 
 def _serialize(array: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -44,8 +61,10 @@ def _serialize(array: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
-    return core_schema.no_info_plain_validator_function(
-        _validate, serialization=core_schema.plain_serializer_function_ser_schema(_serialize)
+    return core_schema.json_or_python_schema(
+        json_schema=core_schema.no_info_plain_validator_function(_from_json),
+        python_schema=core_schema.no_info_plain_validator_function(_from_python),
+        serialization=core_schema.plain_serializer_function_ser_schema(_serialize),
     )
 
 
@@ -64,11 +83,10 @@ Array = Annotated[
 
 
 def _float_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
-    def validate(value: Any) -> float:
-        return float(_decode(value))
-
-    return core_schema.no_info_plain_validator_function(
-        validate, serialization=core_schema.plain_serializer_function_ser_schema(_encode)
+    return core_schema.json_or_python_schema(
+        json_schema=core_schema.no_info_plain_validator_function(_number),
+        python_schema=core_schema.no_info_plain_validator_function(float),
+        serialization=core_schema.plain_serializer_function_ser_schema(_encode),
     )
 
 

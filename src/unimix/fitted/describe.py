@@ -227,6 +227,8 @@ def status_words(fit: FittedModel) -> str:
         return "The fit is singular: a variance is estimated as zero, or a correlation as -1 or 1."
     if fit.status.state == "converged":
         return ""
+    if fit.status.state == "not_identified":
+        return f"The model is not identified: {' '.join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)}"
     which = "The chains" if fit.status.n_draws else "The fit"
     messages = " ".join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)
     return f"{which} did not converge: do not use these numbers.{' ' if messages else ''}{messages}"

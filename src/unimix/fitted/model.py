@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, overloa
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import ValidationError
 
 from unimix.design.arrays import Design, keep_in
 from unimix.design.estimates import Absent, Deferred, Generative
@@ -19,9 +18,8 @@ from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.residuals import mean, residual_deviance, residuals
-from unimix.fitted.saving import read, written
+from unimix.fitted.saving import load, written
 from unimix.fitted.schema import (
-    SCHEMA_VERSION,
     Criteria,
     EngineInfo,
     FixedPartResult,
@@ -319,7 +317,7 @@ class FittedModel:
 
     @property
     def converged(self) -> bool:
-        """Whether the engine converged; a singular fit counts as converged, on the boundary."""
+        """Whether the engine converged; a singular fit counts as converged, one that is not identified does not."""
         return self.status.state in ("converged", "singular")
 
     @property
@@ -390,6 +388,10 @@ class FittedModel:
             path: File to write; None returns the text.
             indent: Number of spaces of indentation, or None for one line.
 
+        Raises:
+            OptionError: If the path is no path, or the number of spaces is no such number.
+            DataError: If the file cannot be written.
+
         Returns:
             The JSON text, or the path if one was given.
 
@@ -399,8 +401,10 @@ class FittedModel:
             >>> fit.to_json()[:42]
             '{"model":{"formula":"Reaction ~ Days + (1 '
         """
+        if indent is not None and not 0 <= indent < 100:
+            raise OptionError(f"indent={indent!r}: the number of spaces, or None for one line.")
         saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
-        return written(SavedFit(**saved).model_dump_json(indent=indent), path)
+        return written(SavedFit.model_construct(**saved).model_dump_json(indent=indent), path)
 
     @classmethod
     def from_json(cls, source: str | Path) -> Self:
@@ -410,7 +414,8 @@ class FittedModel:
             source: The JSON text, or the path of the file.
 
         Raises:
-            DataError: If the source is not a saved result, or has a schema version that this unimix cannot read.
+            DataError: If the source is not a saved result, is damaged, or has a schema version that this unimix cannot
+                read.
 
         Example:
             >>> import unimix as um
@@ -418,11 +423,12 @@ class FittedModel:
             >>> um.FitResult.from_json(fit.to_json()) == fit
             True
         """
-        try:
-            saved = SavedFit.model_validate_json(read(source))
-        except (OSError, ValidationError) as error:
-            raise DataError(f"This is not a saved FitResult (schema version {SCHEMA_VERSION}): {error}") from error
-        return cls(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
+        return with_content(cls, load(SavedFit, source, "saved FitResult"))
+
+
+def with_content(kind: type[Model], saved: SavedFit) -> Model:
+    """A result with the content of a saved one."""
+    return kind(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
 
 
 def is_sampled(fit: FittedModel) -> bool:

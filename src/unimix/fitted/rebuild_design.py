@@ -10,13 +10,16 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
-from unimix.design.grouping_factors import level_codes
+from unimix.design.encoding import CHANGED
 from unimix.design.response import SUCCESS
 from unimix.design.transform import NewRows
+from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
 from unimix.fitted.model import FittedModel, Model
 
 FloatArray = npt.NDArray[np.float64]
+REBUILT = "made of a saved result and its data"
+"""Name under which a rebuilt design keeps that it was rebuilt: its numbers may differ from those fitted by rounding."""
 SAME = 1e-6
 """Relative difference of predictors or responses above which the data differ from those that were fitted."""
 OTHER = "These are not the data that were fitted: {}. Give the frame that fit() was given."
@@ -66,6 +69,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
     made = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
     index = np.asarray(rows.index, dtype=np.int64)
     _check_rows(fit, made, index)
+    names, aliased = _check_names(fit, made)
     at = (np.cumsum(made.complete) - 1)[index]
     blocks = tuple(
         RandomBlock(
@@ -73,11 +77,11 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
             factors=fit.spec.random[own.term].factors,
             terms=block.terms,
             z=np.ascontiguousarray(z[at]),
-            codes=level_codes(block.levels, [labels[i] for i in at]),
+            codes=levels.among(block.levels)[at],
             levels=block.levels,
             structure=fit.spec.random[own.term].structure,
         )
-        for block, z, labels, own in zip(fit.random, made.z, made.labels, encoding.blocks, strict=True)
+        for block, z, levels, own in zip(fit.random, made.z, made.levels, encoding.blocks, strict=True)
     )
     strange = [b.group for b in blocks if (b.codes < 0).any()]
     if strange:
@@ -90,25 +94,53 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
     observed = encoding.response(data)
     if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
         raise DataError(OTHER.format("the response differs"))
-    return Design(
+    design = Design(
         spec=fit.spec,
         y=np.asarray(rows.observed, dtype=np.float64),
         x=x,
-        fixed_names=fit.fixed.terms,
+        fixed_names=names,
         blocks=blocks,
         weights=None if rows.weights is None else np.asarray(rows.weights),
         offset=None if rows.offset is None else np.asarray(rows.offset),
         rows=index,
         n_rows=len(made.complete),
-        dropped=fit.model.missing,
-        aliased=fit.model.aliased,
+        dropped=_dropped(fit, data, index),
+        aliased=aliased,
         notes=tuple(note for note in fit.notes if SUCCESS in note),
         encoding=encoding,
+        labels=fit.rows.labels,
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
         columns=encoding.columns(data, index),
         zero=_zero_part(fit, made, at),
     )
+    design.keep(REBUILT, lambda: True)
+    return design
+
+
+def _check_names(fit: FittedModel, made: NewRows) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the columns kept and left out; refuse a result whose names are not those of the data's columns."""
+    fixed, *blocks = made.names
+    kept = fit.model.encoding.kept
+    names = tuple(fixed[j] for j in kept)
+    encoded = fit.model.encoding.blocks if fit.random else ()
+    groups = [(fit.spec.random[own.term].group, terms) for own, terms in zip(encoded, blocks, strict=True)]
+    own = [(b.group, b.terms) for b in fit.random]
+    if fit.fixed.terms != names or own != groups:
+        shown = listing(name for part in (names, *blocks) for name in part)
+        raise DataError(CHANGED.format(f"its formula has the columns {shown}"))
+    return names, tuple(name for j, name in enumerate(fixed) if j not in set(kept))
+
+
+def _dropped(fit: FittedModel, data: Any, index: npt.NDArray[np.int64]) -> dict[str, int]:
+    """Missing values per column among the rows left out, counted again in the columns that the data have."""
+    stated = fit.model.missing
+    columns = read_columns(data, [name for name in stated if name in column_labels(data)])
+    left_out = np.ones(fit.model.n_obs + fit.model.n_dropped, dtype=bool)
+    left_out[index] = False
+    counted = {name: int(column.missing[left_out].sum()) for name, column in columns.items()}
+    known = {*fit.model.encoding.numeric, *fit.model.encoding.levels, "weights=", "offset="}
+    return {name: counted.get(name, n) for name, n in stated.items() if name in known}
 
 
 def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -> None:
@@ -116,6 +148,8 @@ def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -
     given, n = fit.model.n_obs + fit.model.n_dropped, len(made.complete)
     if n != given:
         raise DataError(OTHER.format(f"they have {n} rows, and the fit was given {given}"))
+    if len(np.unique(index)) != len(fit.rows.index) or index.min(initial=0) < 0 or index.max(initial=0) >= n:
+        raise DataError(f"This result was changed: its rows are not {len(index)} different ones of {n}.")
     lacking = int((~made.complete[index]).sum())
     if lacking:
         raise DataError(OTHER.format(f"{lacking} of the {fit.model.n_obs} rows that were used have missing values"))

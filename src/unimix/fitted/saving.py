@@ -2,35 +2,90 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import TypeVar, overload
 
-from unimix.errors import DataError
+from pydantic import BaseModel, ValidationError
+
+from unimix.errors import DataError, OptionError
+
+Saved = TypeVar("Saved", bound=BaseModel)
+MOST_FAULTS = 5
+"""Number of faults of a damaged text that are named."""
 
 
-def written(text: str, path: str | Path | None) -> str | Path:
+def file_at(path: object) -> Path:
+    """The path of a file.
+
+    Args:
+        path: Path as the user gave it.
+
+    Raises:
+        OptionError: If it is no path.
+    """
+    with contextlib.suppress(OSError):  # it is too long
+        if isinstance(path, str | Path) and str(path) and "\0" not in str(path):
+            Path(path).exists()
+            return Path(path)
+    raise OptionError(f"{path!r:.200} is not the path of a file; give one such as 'fit.json'.")
+
+
+@overload
+def written(content: str, path: None) -> str: ...
+@overload
+def written(content: str | bytes, path: str | Path) -> Path: ...
+@overload
+def written(content: str, path: str | Path | None) -> str | Path: ...
+def written(content: str | bytes, path: str | Path | None) -> str | bytes | Path:
     """The text itself, or the path of the file it was written to, so that a notebook shows one line and not a page.
 
     Args:
-        text: The content.
+        content: The content.
         path: The file to write; None writes none.
-    """
-    if path is None:
-        return text
-    Path(path).write_text(text, encoding="utf-8")
-    return Path(path)
-
-
-def read(source: str | Path) -> str:
-    """The JSON text of a saved fit.
-
-    Args:
-        source: The text itself, or the path of a file.
 
     Raises:
-        DataError: If there is no such file, and the source is no JSON text either.
+        OptionError: If the path is no path.
+        DataError: If the file cannot be written.
     """
-    if isinstance(source, str) and source.lstrip().startswith("{"):
-        return source.strip()
-    if not Path(source).is_file():
-        raise DataError(f"There is no file {str(source)!r}, and it is not a saved FitResult as text either.")
-    return Path(source).read_text(encoding="utf-8")
+    if path is None:
+        return content
+    file = file_at(path)
+    try:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{str(path)!r:.200} cannot be written: {error!s:.200}.") from error
+    return file
+
+
+def load(saved: type[Saved], source: str | Path, what: str) -> Saved:
+    """Read what was saved as JSON; types, shapes and counts are checked, and nothing is converted.
+
+    Args:
+        saved: The schema.
+        source: The text itself, or the path of a file.
+        what: What it should be, for messages, such as ``saved FitResult``.
+
+    Raises:
+        DataError: If the source is neither a file nor a text of this schema; the message names the faults.
+    """
+    try:
+        text = source
+        if not isinstance(source, str) or not source.lstrip().startswith("{"):
+            text = file_at(source).read_text(encoding="utf-8")
+        return saved.model_validate_json(str(text).strip(), strict=True)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {str(source)!r:.200}, and it is not a {what} as text either.") from error
+    except ValidationError as error:
+        raise DataError(f"This is not a {what}: {_faults(error)}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"This is not a {what}: {error}") from error
+
+
+def _faults(error: ValidationError) -> str:
+    """The faults of a text in words; another version of the schema is the only fault that counts."""
+    found = {".".join(map(str, e["loc"])): e["msg"].removeprefix("Value error, ") for e in error.errors()}
+    versions = [message for place, message in found.items() if place.endswith("schema_version")]
+    told = versions or [f"{place}: {message}" if place else message for place, message in found.items()]
+    more = f"; {len(told) - MOST_FAULTS} further faults" if len(told) > MOST_FAULTS else ""
+    return "; ".join(told[:MOST_FAULTS]) + more

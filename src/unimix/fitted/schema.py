@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.row_labels import RowLabels
+from unimix.distributions.family import as_family
+from unimix.errors import listing
 from unimix.fitted.arrays import Array, Real
 
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
@@ -15,13 +18,31 @@ DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 SCHEMA_VERSION = 3
 PRIORS = "priors given by the user"
 """Key of ``provenance`` under which the user's priors are listed."""
-State = Literal["converged", "singular", "not_converged", "failed"]
+State = Literal["converged", "singular", "not_identified", "not_converged", "failed"]
+
+
+def _a_scale(value: float) -> float:
+    if value < 0 or value > 1e150:  # its square is a number
+        raise ValueError("a standard deviation is not negative, and its square is a number")
+    return value
+
+
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Scale = Annotated[Real, AfterValidator(_a_scale)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Part(BaseModel):
     """Base of all parts of a result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def _require_shape(self, shape: tuple[int, ...], *names: str) -> None:
+        """Refuse arrays of another shape; an array may be None."""
+        for name in names:
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
 
 
 class ModelInfo(Part):
@@ -50,10 +71,10 @@ class ModelInfo(Part):
     family: str
     link: str
     method: str
-    n_obs: int
-    n_dropped: int
-    missing: dict[str, int]
-    groups: dict[str, int]
+    n_obs: Count
+    n_dropped: Count
+    missing: dict[str, Count]
+    groups: dict[str, Count]
     aliased: tuple[str, ...]
     fingerprint: str
     encoding: Encoding
@@ -78,9 +99,9 @@ class EngineInfo(Part):
     engine: str
     versions: dict[str, str]
     options: dict[str, Any]
-    seed: int | None
+    seed: Annotated[int, Field(ge=0)] | None
     call: str
-    seconds: dict[str, float]
+    seconds: dict[str, Real]
     priors: dict[str, str]
 
 
@@ -93,6 +114,10 @@ class FixedPartResult(Part):
         df_method: Degrees of freedom: satterthwaite, kenward-roger, residual, normal, or posterior.
         std_error_kind: Kind of the standard errors, such as generalised least squares or observed information; may be
             empty.
+        unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
+            c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
+        cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation,
+            shape (p, k); empty for other parts, and if the engine has none.
     """
 
     terms: tuple[str, ...]
@@ -105,9 +130,18 @@ class FixedPartResult(Part):
     upper: Array
     covariance: Array
     interval: Literal["confidence", "credible"]
-    level: float
+    level: Probability
     df_method: str
     std_error_kind: str = ""
+    unbounded: Array = Field(default_factory=lambda: np.empty((0, 0)))
+    cross_covariance: Array = Field(default_factory=lambda: np.empty((0, 0)))
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        p = len(self.terms)
+        self._require_shape((p,), "estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+        self._require_shape((p, p), "covariance")
+        return self
 
 
 class RandomPartResult(Part):
@@ -137,6 +171,15 @@ class RandomPartResult(Part):
     mode_sd: Array
     mode_covariance: Array
 
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        n, q = len(self.levels), len(self.terms)
+        self._require_shape((q,), "unit", "sd")
+        self._require_shape((q, q), "correlation", "covariance")
+        self._require_shape((n, q), "modes", "mode_sd")
+        self._require_shape((n, q, q), "mode_covariance")
+        return self
+
 
 class Criteria(Part):
     """Likelihood, information criteria and dispersion of a fit.
@@ -159,13 +202,13 @@ class Criteria(Part):
 
     log_likelihood: Real
     criterion: str
-    n_parameters: int
+    n_parameters: Count
     aic: Real
     bic: Real
     deviance: Real
-    sigma: Real
+    sigma: Scale
     df_residual: int
-    parameters: dict[str, float] = {}
+    parameters: dict[str, Real] = {}
     pearson_dispersion: Real = float("nan")
 
 
@@ -173,7 +216,8 @@ class Status(Part):
     """Whether the fit converged and can be used.
 
     Attributes:
-        state: converged, singular (converged on the boundary), not_converged or failed.
+        state: converged, singular (converged on the boundary), not_identified (the likelihood is the same along a
+            ridge, and the estimates are one of its points), not_converged or failed.
         messages: Messages of the engine about convergence.
         gradient: Largest scaled gradient, if known.
         rhat: Largest R-hat of a sampler.
@@ -190,9 +234,16 @@ class Status(Part):
     rhat: Real | None = None
     ess_bulk: Real | None = None
     ess_tail: Real | None = None
-    divergences: int | None = None
-    n_draws: int | None = None
-    n_chains: int | None = None
+    divergences: Count | None = None
+    n_draws: Count | None = None
+    n_chains: Count | None = None
+
+    @model_validator(mode="after")
+    def _sampler_whole(self) -> Self:
+        sampler = (self.rhat, self.ess_bulk, self.ess_tail, self.divergences, self.n_chains)
+        if self.n_draws is not None and None in sampler:
+            raise ValueError("draws have an R-hat, effective sample sizes, and numbers of divergences and chains")
+        return self
 
 
 class Rows(Part):
@@ -220,6 +271,22 @@ class Rows(Part):
     offset: Array | None = None
     labels: RowLabels | None = None
 
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        n = self.index.size
+        names = (name for name in type(self).model_fields if name != "labels")
+        self._require_shape((n,), *names)
+        if self.labels is not None and len(self.labels.values[0]) != n:
+            raise ValueError(f"labels has {len(self.labels.values[0])} rows, not {n}")
+        return self
+
+
+def _known_version(version: int) -> int:
+    if version != SCHEMA_VERSION:
+        do = "Update unimix" if version > SCHEMA_VERSION else "Fit the model again"
+        raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. {do}")
+    return version
+
 
 class SavedFit(Part):
     """A fit as saved in JSON; :class:`unimix.fitted.model.FittedModel` describes the fields.
@@ -235,18 +302,29 @@ class SavedFit(Part):
     criteria: Criteria
     status: Status
     rows: Rows
-    parts: dict[str, FixedPartResult] = {}
+    parts: dict[Literal["zero", "dispersion"], FixedPartResult] = {}
     provenance: dict[str, str]
     notes: tuple[str, ...]
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Annotated[int, AfterValidator(_known_version)] = SCHEMA_VERSION
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known_version(cls, content: Any) -> Any:
-        """Refuse other versions before their fields are read."""
-        version = content.get("schema_version", SCHEMA_VERSION) if isinstance(content, dict) else SCHEMA_VERSION
-        if version != SCHEMA_VERSION:
-            newer = isinstance(version, int) and version > SCHEMA_VERSION
-            do = "Update unimix" if newer else "Fit the model again"
-            raise ValueError(f"it has schema version {version}; this unimix reads {SCHEMA_VERSION}. {do}")
-        return content
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        """Refuse parts that are not of one model: counts and names that contradict each other."""
+        model, encoding, index = self.model, self.model.encoding, self.rows.index
+        known = as_family(f"{model.family}({model.link})").parameters
+        zero = self.parts.get("zero")
+        agreements = {
+            "rows": len(index) == model.n_obs,
+            "positions of rows": bool(np.isin(index, np.arange(model.n_obs + model.n_dropped)).all()),
+            "fixed effects": len(encoding.kept) == len(self.fixed.terms),
+            "blocks of random effects": [len(b.columns) for b in encoding.blocks]
+            == [len(b.terms) for b in self.random],
+            "levels": model.groups == {b.group: len(b.levels) for b in self.random},
+            "dispersion parameters": self.criteria.parameters.keys() <= set(known),
+            "dispersion": "dispersion" not in self.parts or bool(known),
+            "zero inflation": (zero is None) == (self.rows.zero_probability is None) == (encoding.ziformula is None)
+            and len(encoding.zero_kept) == (0 if zero is None else len(zero.terms)),
+        }
+        if wrong := [what for what, agree in agreements.items() if not agree]:
+            raise ValueError(f"its parts contradict each other: {listing(wrong)}")
+        return self

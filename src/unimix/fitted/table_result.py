@@ -9,8 +9,10 @@ import pandas as pd
 
 from unimix.display import Block, Printed, as_html, as_latex, as_markdown
 from unimix.fitted.formatting import text_table
+from unimix.foreign_names import suggests_names
 
 
+@suggests_names(path=None)
 class TableResult(Printed):
     """A table with notes: the data frame is ``.table``, and ``.notes`` holds what a reader of it must know.
 

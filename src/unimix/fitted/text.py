@@ -14,6 +14,7 @@ from unimix.fitted.model import FittedModel
 _STATES = {
     "converged": "converged",
     "singular": "converged on the boundary (singular: a variance is zero or a correlation is +-1)",
+    "not_identified": "NOT IDENTIFIED: the data do not determine all parameters",
     "not_converged": "DID NOT CONVERGE: do not use these numbers",
     "failed": "FAILED: do not use these numbers",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unimix.errors import DataError, Fault, OptionError, did_you_mean, listing
+from unimix.foreign_names import suggests_names
 from unimix.formula.contrasts import contrast_from_node
 from unimix.formula.parser import CONSTANTS, Bar, Binary, Call, Name, Node, walk
 from unimix.formula.transforms import ELEMENTWISE, STATEFUL
@@ -16,6 +17,7 @@ FACTOR_CALLS = ("C", "factor", "as.factor")
 REGISTERED: dict[str, Callable[..., Any]] = {}
 
 
+@suggests_names
 def register_function(name: str, function: Callable[..., Any]) -> None:
     """Let formulas call a pure function of one or more columns.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.formula.parser import Call, Name, Node, Number, Reader, Text
+from unimix.formula.parser import Call, Name, Node, Number, Reader, Sequence_, Text
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,6 +27,10 @@ class Contrast:
     Attributes:
         kind: treatment, sum, helmert, poly, diff, sas, custom (a coding matrix) or hypotheses (weights of level means).
         base: Reference level of treatment coding (a level, or its 1-based number), or None.
+        by_position: Whether a number as ``base`` is a position, as in R, and not a level that is called like it.
+        size: Number of levels that the call states, as ``contr.sum(3)`` does, or None.
+        named: Levels that the call states, as ``contr.sum(c("a", "b"))`` does.
+        scores: Scores of the levels for polynomials; equally spaced ones if empty.
         matrix: Rows of a custom coding or of the weights of hypotheses, one row per level.
         labels: Names of the columns of ``matrix``.
     """
@@ -34,24 +39,20 @@ class Contrast:
     base: str | float | None = None
     matrix: tuple[tuple[float, ...], ...] = ()
     labels: tuple[str, ...] = ()
+    by_position: bool = False
+    size: int | None = None
+    named: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in (*KINDS, "custom", "hypotheses"):
+            raise DataError(f"{self.kind!r} is not a contrast.{did_you_mean(self.kind, KINDS)}")
+        if any(len(row) != len(self.labels) for row in self.matrix):
+            raise DataError(f"A contrast with {len(self.labels)} labels has as many numbers per level.")
 
     def label(self, place: int) -> str:
         """Name of a column; columns that complete the given hypotheses are called ``rest 1``, ``rest 2`` ..."""
         return self.labels[place] if place < len(self.labels) else f"rest {place - len(self.labels) + 1}"
-
-    def to_json(self) -> dict[str, Any]:
-        """The contrast as plain JSON values."""
-        return {
-            "kind": self.kind,
-            "base": self.base,
-            "matrix": [list(r) for r in self.matrix],
-            "labels": list(self.labels),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Contrast:
-        """Rebuild what :meth:`to_json` wrote."""
-        return cls(value["kind"], value["base"], tuple(tuple(r) for r in value["matrix"]), tuple(value["labels"]))
 
 
 def _kind(name: str) -> str | None:
@@ -63,22 +64,18 @@ def _kind(name: str) -> str | None:
 def contrast_from_node(node: Node) -> Contrast:
     """Read a contrast such as ``contr.sum``, ``Sum``, ``contr.treatment(base="b")``, ``Treatment("b")`` or ``"sum"``.
 
+    R's functions take R's arguments: the number of levels or the levels themselves come first, ``contr.sum(3)``,
+    ``contr.treatment(3, base=2)``, and a number as ``base`` is a position. A quoted ``base`` is a level.
+
     Raises:
         DataError: If the coding is unknown.
     """
     match node:
         case Name(name) | Text(name):
-            base: str | float | None = None
+            arguments: tuple[Node, ...] = ()
+            keywords: tuple[tuple[str, Node], ...] = ()
         case Call(name, arguments, keywords):
-            values = [*arguments, *(v for k, v in keywords if k in ("base", "reference"))]
-            if len(values) > 1 or len(values) != len(arguments) + len(keywords):
-                raise DataError(f"{name}() takes one argument, the reference level: {name}(base='a').")
-            base = None
-            if values:
-                value = values[0]
-                if not isinstance(value, Text | Number):
-                    raise DataError(f"The reference level of {name}() is a quoted level or a number.")
-                base = value.value
+            pass
         case _:
             raise DataError("A contrast is named, for instance contr.sum; a matrix goes into contrasts={'f': matrix}.")
     kind = _kind(name)
@@ -86,9 +83,65 @@ def contrast_from_node(node: Node) -> Contrast:
         raise DataError(
             f"{name!r} is not a contrast.{did_you_mean(name, KINDS)} Known: contr.{', contr.'.join(KINDS)}."
         )
-    if base is not None and kind != "treatment":
+    from_r = name.startswith("contr.")
+    given = dict(keywords)
+    own = {"treatment": ("base", "reference"), "poly": ("scores",)}.get(kind, ())
+    positional: list[str] = ["n", *own[:1]] if from_r else list(own[:1])
+    if from_r and len(arguments) == 1 and isinstance(arguments[0], Text):
+        positional = ["base"]  # R has no meaning for it
+    if {"base", "reference"} & {*given, *positional[: len(arguments)]} and kind != "treatment":
         raise DataError(f"Only treatment coding has a reference level, not {name}.")
-    return Contrast(kind, base)
+    if (
+        len(arguments) > len(positional)
+        or not {*given} <= {*positional, *own}
+        or {*given} & {*positional[: len(arguments)]}
+    ):
+        usage = {"treatment": f"{name}(base='a')", "poly": f"{name}(scores=c(1, 2, 5))"}.get(kind, name)
+        raise DataError(f"{name}() has other arguments: write {usage}.")
+    given |= dict(zip(positional, arguments, strict=False))
+    size, named = _levels_stated(given.get("n"), name)
+    scores = _scores(given.get("scores"), name)
+    return Contrast(
+        kind,
+        _reference(given.get("base", given.get("reference")), name),
+        by_position=from_r,
+        size=size,
+        named=named,
+        scores=scores,
+    )
+
+
+def _reference(value: Node | None, name: str) -> str | float | None:
+    if value is None:
+        return None
+    if not isinstance(value, Text | Number):
+        raise DataError(f"The reference level of {name}() is a quoted level or a number.")
+    return value.value
+
+
+def _levels_stated(value: Node | None, name: str) -> tuple[int | None, tuple[str, ...]]:
+    """The number of levels, or the levels, that a call of R's functions states."""
+    match value:
+        case None:
+            return None, ()
+        case Number(size) if size == int(size) and size >= 2:
+            return int(size), ()
+        case Sequence_(items) if items and all(isinstance(i, Text | Number) for i in items):
+            values = [i.value for i in items if isinstance(i, Text | Number)]
+            return len(items), tuple(f"{v:g}" if isinstance(v, float) else v for v in values)
+        case _:
+            raise DataError(f"{name}() takes the number of levels or the levels first, as in R: {name}(3).")
+
+
+def _scores(value: Node | None, name: str) -> tuple[float, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence_) or not all(isinstance(i, Number) for i in value.items):
+        raise DataError(f"The scores of {name}() are numbers, one per level: {name}(scores=c(1, 2, 5)).")
+    scores = tuple(i.value for i in value.items if isinstance(i, Number))
+    if len(set(scores)) < len(scores):
+        raise DataError(f"The scores of {name}() are all different.")
+    return scores
 
 
 def as_contrast(value: object, factor: str) -> Contrast:
@@ -193,10 +246,11 @@ def indicated_levels(contrast: Contrast, levels: tuple[Any, ...], factor: str) -
     Raises:
         DataError: If the reference level is not one of the levels.
     """
+    _check_stated(contrast, levels, factor)
     if contrast.kind not in ("treatment", "sas"):
         return None
     last = len(levels) - 1 if contrast.kind == "sas" else 0
-    base = last if contrast.base is None else _base(contrast.base, levels, factor)
+    base = last if contrast.base is None else _base(contrast, levels, factor)
     return [place for place in range(len(levels)) if place != base]
 
 
@@ -222,7 +276,7 @@ def coding_matrix(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> t
     kinds = {
         "sum": contrasts.SumContrasts,
         "helmert": contrasts.HelmertContrasts,
-        "poly": contrasts.PolyContrasts,
+        "poly": functools.partial(contrasts.PolyContrasts, scores=contrast.scores or None),
         "diff": contrasts.DiffContrasts,
     }
     coding, places = kinds[contrast.kind](), list(range(len(levels)))
@@ -275,12 +329,36 @@ def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> Floa
     return np.column_stack([np.linalg.pinv(weights).T, *rest])
 
 
-def _base(base: str | float, levels: tuple[Any, ...], factor: str) -> int:
+def _check_stated(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> None:
+    """Refuse a coding that states other levels, or another number of them, than the factor has."""
+    labels = [str(level) for level in levels]
+    if contrast.named and list(contrast.named) != labels:
+        raise DataError(
+            f"The contrast of {factor} states the levels {listing(contrast.named)}; in the data they are, in this "
+            f"order, {listing(labels)}."
+        )
+    for stated in (contrast.size, len(contrast.scores) or None):
+        if stated not in (None, len(levels)):
+            raise DataError(
+                f"The contrast of {factor} is for {stated} levels; the data have {len(levels)}: {listing(labels)}."
+            )
+
+
+def _base(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> int:
     """Position of the reference level."""
+    base = contrast.base
     labels = [str(level) for level in levels]
     text = str(int(base)) if isinstance(base, float) and base == int(base) else str(base)
+    place = int(base) - 1 if isinstance(base, float) and base in range(1, len(levels) + 1) else None
+    if contrast.by_position and isinstance(base, float):
+        if place is None:
+            raise DataError(
+                f"contr.treatment(base={base:g}): base is the position of a level of {factor}, from 1 to "
+                f"{len(levels)}, as in R; put a level into quotes, base='a'."
+            )
+        return place
     if text in labels:
         return labels.index(text)
-    if isinstance(base, float) and base in range(1, len(levels) + 1):
-        return int(base) - 1
+    if place is not None:
+        return place
     raise DataError(f"{text!r} is not a level of {factor}: {listing(labels)}.{did_you_mean(text, labels)}")

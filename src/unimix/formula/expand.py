@@ -10,7 +10,7 @@ from unimix.formula.parser import Binary, Name, Node, Number, render
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from unimix.formula.terms import FixedPart
+    from unimix.formula.terms import FixedPart, ModelSpec
 
 MAX_TERMS = 5_000
 
@@ -119,3 +119,9 @@ def remaining_atoms(terms: Iterable[Sequence[Node]]) -> dict[str, Node]:
         for node in term:
             found.setdefault(render(node), node)
     return found
+
+
+def all_atoms(spec: ModelSpec) -> list[Node]:
+    """Columns and calls that occur in the terms of any part of a model, without the response and the groups."""
+    parts = (spec.fixed, *(term.left for term in spec.random), *spec.parts.values())
+    return [node for part in parts for node in remaining_atoms(expand(part)).values()]

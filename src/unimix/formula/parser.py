@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unimix.errors import Fault, FormulaError
 from unimix.formula.tokens import Token, blank_in_name, tokenize
+from unimix.formula.transforms import STATEFUL
 
 MAX_DEPTH = 60
 STRUCTURES = ("us", "diag", "cs", "ar1")
@@ -276,7 +277,17 @@ class Reader:
         self.depth -= 1
         if name.text == "c" and not keywords:
             return Sequence_(tuple(arguments), name.position)
+        if name.text in STATEFUL:  # whose arguments after the first are no columns
+            arguments[1:] = [_logical(a) for a in arguments[1:]]
+            keywords = [(key, _logical(value)) for key, value in keywords]
         return Call(name.text, tuple(arguments), tuple(keywords), name.position)
+
+
+def _logical(node: Node) -> Node:
+    """R's abbreviations T and F as TRUE and FALSE; other nodes as they are."""
+    if isinstance(node, Name) and not node.quoted and node.name in ("T", "F"):
+        return Name("TRUE" if node.name == "T" else "FALSE", node.position)
+    return node
 
 
 def quote(name: str) -> str:

@@ -103,6 +103,8 @@ def _formulaic_spline(name: str) -> Callable[[FloatArray, State, dict[str, Any]]
             "cc": transforms.cyclic_cubic_spline,
         }[name]
         options = _whole(options, "df", "degree")
+        if name == "bs":  # beyond its bounds the polynomials go on, as R's predict has it
+            options.setdefault("extrapolation", "extend")
         boundary = options.pop("boundary_knots", None)
         if boundary is not None:
             options["lower_bound"], options["upper_bound"] = (float(b) for b in boundary)
@@ -167,11 +169,18 @@ _SPLINE = (
 )
 _CUBIC = ("df", "knots", "lower_bound", "upper_bound", "boundary_knots", "constraints", "extrapolation")
 
+_USAGE_BS = "Usage: bs(x, df=5). extrapolation= is 'extend' (as R), 'clip', 'zero', 'na' or 'raise'."
+
 STATEFUL: dict[str, Transform] = {
     "poly": Transform(_poly, ("degree", "raw"), ("degree", "raw"), "Usage: poly(x, 2) or poly(x, 2, raw=TRUE)."),
     "scale": Transform(_scale, ("center", "scale"), ("center", "scale", "ddof"), "Usage: scale(x)."),
     "center": Transform(_center, (), (), "Usage: center(x)."),
-    "bs": Transform(_formulaic_spline("bs"), ("df", "knots", "degree"), _SPLINE, "Usage: bs(x, df=5)."),
+    "bs": Transform(
+        _formulaic_spline("bs"),
+        ("df", "knots", "degree"),
+        _SPLINE,
+        _USAGE_BS,
+    ),
     "cr": Transform(_formulaic_spline("cr"), ("df", "knots"), _CUBIC, "Usage: cr(x, df=4, constraints='center')."),
     "cc": Transform(_formulaic_spline("cc"), ("df", "knots"), _CUBIC, "Usage: cc(x, df=4, constraints='center')."),
     "ns": Transform(
@@ -196,13 +205,29 @@ def encode_state(value: Any) -> Any:
 
 
 def decode_state(value: Any) -> Any:
-    """Rebuild a state from the result of :func:`encode_state`."""
-    if not isinstance(value, dict):
-        return value
-    if "map" in value:
-        return {decode_state(k): decode_state(v) for k, v in value["map"]}
-    if "array" in value:
-        return np.array(value["array"], dtype=np.float64)
-    if "text" in value:
-        return value["text"]
-    return [decode_state(v) for v in value["list"]]
+    """Rebuild a state from the result of :func:`encode_state`.
+
+    Raises:
+        ValueError: If the value is no result of :func:`encode_state`.
+    """
+    match value:
+        case {"map": list(pairs)}:
+            return dict(map(_decode_pair, pairs))
+        case {"array": list(numbers)}:
+            return np.array(numbers, dtype=np.float64)
+        case {"text": str(text)}:
+            return text
+        case {"list": list(values)}:
+            return [decode_state(v) for v in values]
+        case dict() | list():
+            raise ValueError("this is no state of a function")
+        case _:
+            return value
+
+
+def _decode_pair(pair: Any) -> tuple[Any, Any]:
+    match pair:
+        case [str() | int() as key, value]:
+            return key, decode_state(value)
+        case _:
+            raise ValueError("this is no state of a function")

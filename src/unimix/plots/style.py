@@ -9,6 +9,7 @@ from typing import Any, ParamSpec
 
 import numpy as np
 
+from unimix.errors import OptionError
 from unimix.versions import import_for
 
 # Okabe and Ito's palette: distinguishable with every kind of colour vision.
@@ -102,5 +103,7 @@ def places(x: Any, categories: Any) -> Any:
 def own_axes(ax: Any, width: float, height: float) -> Any:
     """The given Axes, or new ones of this width and height in inches."""
     if ax is not None:
+        if not isinstance(ax, import_for("Plots need matplotlib.", "matplotlib.axes", extra="plot").Axes):
+            raise OptionError(f"ax={ax!r:.60} is no matplotlib Axes: leave it out, or give ax=plt.subplots()[1].")
         return ax
     return pyplot().subplots(figsize=(width, height), layout="constrained")[1]

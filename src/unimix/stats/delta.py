@@ -12,6 +12,8 @@ from scipy import sparse, special
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
+from unimix.likelihood.lmm.batched_linalg import null_space
+from unimix.stats.inference import is_unbounded
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -136,11 +138,8 @@ class Span:
         """Make the space of fitted columns, shape (n, k)."""
         size = np.sqrt(np.mean(x**2, axis=0))
         size = np.where(size > 0, size, 1.0)
-        values, vectors = np.linalg.eigh((x / size).T @ (x / size) / len(x))
-        return cls(size, np.asarray(vectors[:, values <= 1e-12 * values.max(initial=0.0)]))
+        return cls(size, (null_space(x) * size).T)
 
     def lacks(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
         """Mask, shape (m,), of rows (m, k) outside the space, which the estimates do not determine."""
-        unit = rows / self.size
-        off = np.linalg.norm(unit @ self.null, axis=1)
-        return np.asarray(off > 1e-5 * np.linalg.norm(unit, axis=1))
+        return is_unbounded(rows / self.size, self.null.T, tolerance=1e-5)

@@ -59,8 +59,15 @@ def share_of(noncentrality: FloatArray, df_error: FloatArray) -> FloatArray:
     return np.asarray(noncentrality / (noncentrality + df_error))
 
 
-def weighted_sd(values: FloatArray, weights: FloatArray | None) -> FloatArray:
-    """Standard deviation of columns (n, ...), shape (...), from the unbiased (reliability-weighted) variance."""
+def weighted_sd(values: FloatArray, weights: FloatArray | None, *, copies: bool = False) -> FloatArray:
+    """Standard deviation of columns (n, ...), shape (...), from the unbiased variance.
+
+    Args:
+        values: Values, shape (n, ...).
+        weights: Weights, shape (n,); None for ones.
+        copies: Whether a weight counts copies of its row; if not, weights are reliabilities.
+    """
     w = np.full(len(values), 1 / len(values)) if weights is None else weights / weights.sum()
+    lost = 1 / weights.sum() if copies and weights is not None else np.sum(w**2)
     middle = np.tensordot(w, values, axes=1)
-    return np.asarray(np.sqrt(np.tensordot(w, (values - middle) ** 2, axes=1) / (1 - np.sum(w**2))))
+    return np.asarray(np.sqrt(np.tensordot(w, (values - middle) ** 2, axes=1) / (1 - lost)))

@@ -30,10 +30,11 @@ def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None
         df: Denominator degrees of freedom, shape (p,); None for the normal distribution.
 
     Returns:
-        Statistics and two-sided p values, shapes (p,).
+        Statistics and two-sided p values, shapes (p,); NaN where the standard error is infinite, because an estimate
+        that tends to infinity has no Wald test.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = estimate / std_error
+        statistic = np.where(np.isinf(std_error), np.nan, estimate / std_error)
     size = -np.abs(statistic)
     tail = special.ndtr(size) if df is None else special.stdtr(df, size)
     return statistic, np.asarray(2.0 * tail)
@@ -56,6 +57,21 @@ def wald_interval(
     upper = 0.5 + level / 2
     quantile = special.ndtri(upper) if df is None else special.stdtrit(df, upper)
     return estimate - quantile * std_error, estimate + quantile * std_error
+
+
+def is_unbounded(weights: FloatArray, directions: FloatArray, tolerance: float = 1e-7) -> npt.NDArray[np.bool_]:
+    """Whether linear functions c'beta depend on a direction along which the likelihood has no maximum, shape (m,).
+
+    Args:
+        weights: Rows c, shape (m, p).
+        directions: Rows d, shape (k, p); functions with c'd != 0 have no finite estimate and no variance.
+        tolerance: Size of c'd, relative to the sum of its absolute terms, that counts as zero.
+    """
+    if not directions.size:
+        return np.zeros(len(weights), dtype=bool)
+    # c'd is compared with the sum of its absolute terms, so that the units of the columns do not matter.
+    terms = np.abs(weights) @ np.abs(directions).T
+    return np.asarray((np.abs(weights @ directions.T) > tolerance * terms).any(axis=1))
 
 
 ALTERNATIVES = ("two-sided", "greater", "less")

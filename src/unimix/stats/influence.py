@@ -159,13 +159,10 @@ def _blocks(model: Linearised, rows: IntArray) -> FloatArray:
     found = weight[:, :, None] * np.eye(rows.shape[1])
     if not at.first:
         return np.asarray(found)
-    q = at.m1 // at.levels[at.first[0]]
-    halves = sparse.bsr_array(at.half_first.tobsr(blocksize=(q, q))).data
+    q = len(at.stacked)
     z = np.concatenate([blocks[k].z for k in at.first], axis=1)[rows.ravel()]
     codes = blocks[at.first[0]].codes[rows]
-    own = np.einsum(
-        "nq,nrq->nr", z @ linalg.block_diag(*(model.factors[k] for k in at.first)), halves[codes.ravel()]
-    ).reshape(*rows.shape, q)
+    own = np.einsum("nq,nrq->nr", z @ at.stacked, at.halves[codes.ravel()]).reshape(*rows.shape, q)
     gram = np.einsum("bir,bjr->bij", own, own) * (codes[:, :, None] == codes[:, None, :])
     if at.rest:
         u = at.u[rows.ravel()]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,8 @@ IntArray = npt.NDArray[np.int64]
 
 CHUNK = 20_000_000
 """Largest size of an array, in numbers, that is in memory at once."""
+CACHED = 1_000_000
+"""Size of an array, in numbers, up to which computations on it are fast."""
 
 
 @dataclass(frozen=True)
@@ -48,27 +51,25 @@ class Conditional:
     """Joint error of fixed and group effects, with m1 effects of the first factor and m2 of the others.
 
     Attributes:
+        design: The fitted design.
         beta_cov: Covariance matrix V of the fixed effects, shape (p, p).
         factors: Factors L_k of the blocks, shapes (q, q).
-        levels: Number of levels of each block.
         first: Indices of the blocks of the first factor.
         rest: Indices of the other blocks.
         weight: Diagonal of W, shape (n,).
-        u: Matrix U, shape (n, m1 + m2).
-        half_first: Matrix H with H'H = A11^-1, shape (m1, m1).
+        halves: For each level of the first factor a matrix H with H'H = A11^-1 (lower triangular), shape (L, q, q).
         across: Matrix A21 A11^-1, shape (m2, m1).
         half_rest: Matrix H with H'H = S^-1, shape (m2, m2).
         follow: Negative derivatives of the spherical modes with respect to beta, A^-1 U'WX, shape (m1 + m2, p).
     """
 
+    design: Design
     beta_cov: FloatArray
     factors: tuple[FloatArray, ...]
-    levels: tuple[int, ...]
     first: tuple[int, ...]
     rest: tuple[int, ...]
     weight: FloatArray
-    u: sparse.csr_array
-    half_first: sparse.csr_array
+    halves: FloatArray
     across: sparse.csr_array
     half_rest: Matrix
     follow: FloatArray
@@ -76,7 +77,31 @@ class Conditional:
     @property
     def m1(self) -> int:
         """Number of effects of the first factor."""
-        return int(self.half_first.shape[0])
+        return int(self.halves.shape[0] * self.halves.shape[1])
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Number of levels of each block."""
+        return tuple(b.n_levels for b in self.design.blocks)
+
+    @property
+    def stacked(self) -> FloatArray:
+        """Block diagonal matrix of the factors of the first factor's blocks, shape (q, q)."""
+        return np.asarray(linalg.block_diag(*(self.factors[k] for k in self.first)))
+
+    @cached_property
+    def half_first(self) -> sparse.bsr_array:
+        """Matrix H with H'H = A11^-1, shape (m1, m1)."""
+        if not self.first:
+            return sparse.csr_array((0, 0))
+        levels = np.arange(len(self.halves) + 1)
+        return sparse.bsr_array((self.halves, levels[:-1], levels), shape=(self.m1, self.m1))
+
+    @cached_property
+    def u(self) -> sparse.csr_array:
+        """Matrix U of the fitted rows, shape (n, m1 + m2)."""
+        blocks = self.design.blocks
+        return _spread(self, [b.z for b in blocks], [b.codes for b in blocks], len(self.weight))
 
 
 def conditional(
@@ -101,6 +126,9 @@ def conditional(
         zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
     factors = relative_factors(tuple(covariances), 1.0)
+    if design.is_linear:
+        weight = np.ones(design.n) if design.weights is None else design.weights
+        return formed(design, factors, weight / float(parameters[0]) ** 2, beta_cov)
     information = row_log_likelihood(design, parameters, eta, zero)
     if np.isfinite(information.observed).all():
         try:
@@ -112,28 +140,54 @@ def conditional(
 
 def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, beta_cov: FloatArray) -> Conditional:
     """Form the joint error at given factors L_k, shapes (q, q), and weights W, shape (n,)."""
-    levels = tuple(b.n_levels for b in design.blocks)
-    nothing = sparse.csr_array((0, 0))
-    if not design.blocks:
-        u, empty = sparse.csr_array((design.n, 0)), np.zeros((0, design.p))
-        return Conditional(beta_cov, (), (), (), (), weight, u, nothing, nothing, np.zeros((0, 0)), empty)
-    first, rest = split_blocks(design.blocks)
-    z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
-    u = _spread(z, codes, factors, levels, first, rest)
-    weighted = sparse.csr_array(sparse.diags_array(weight) @ u)
-    q = sum(len(factors[k]) for k in first)
-    m1 = q * levels[first[0]]
-    own = np.arange(m1).reshape(-1, q)
+    first, rest = split_blocks(design.blocks) if design.blocks else ((), ())
+    no_cross, nothing = sparse.csr_array((0, 0)), np.zeros((0, 0))
+    at = Conditional(design, beta_cov, factors, first, rest, weight, np.zeros((0, 0, 0)), no_cross, nothing, nothing)
+    if not first:
+        return replace(at, follow=np.zeros((0, design.p)))
+    zz, zx = _level_sums(design, weight)
+    turn = at.stacked
     # A11 = I + U1'WU1, block diagonal with one (q, q) block per level
-    half_first = sparse.csr_array(half_inverse(sparse.csr_array(u[:, :m1].T @ weighted[:, :m1]), list(own))[0])
-    cross = sparse.csr_array(u[:, m1:].T @ weighted[:, :m1])
-    across = sparse.csr_array(cross @ half_first.T @ half_first)
-    # S = I + U2'WU2 - A21 A11^-1 A12, with A21 = U2'WU1
-    pieces = independent_pieces(design)
-    schur = sparse.csr_array(u[:, m1:].T @ weighted[:, m1:] - across @ cross.T)
-    half_rest = half_inverse(schur if pieces is not None else schur.toarray(), pieces)[0]
-    at = Conditional(beta_cov, factors, levels, first, rest, weight, u, half_first, across, half_rest, np.empty(0))
-    return replace(at, follow=solve(at, np.asarray(weighted.T @ design.x)))
+    halves = np.linalg.inv(np.linalg.cholesky(np.eye(len(turn)) + turn.T @ zz @ turn))
+    at = replace(at, halves=halves, across=sparse.csr_array((0, len(halves) * len(turn))))
+    right = (turn.T @ zx).reshape(at.m1, -1)
+    if rest:
+        u = at.u
+        weighted = sparse.csr_array(sparse.diags_array(weight) @ u)
+        cross = sparse.csr_array(u[:, at.m1 :].T @ weighted[:, : at.m1])
+        across = sparse.csr_array(cross @ at.half_first.T @ at.half_first)
+        # S = I + U2'WU2 - A21 A11^-1 A12, with A21 = U2'WU1
+        pieces = independent_pieces(design)
+        schur = sparse.csr_array(u[:, at.m1 :].T @ weighted[:, at.m1 :] - across @ cross.T)
+        half_rest = half_inverse(schur if pieces is not None else schur.toarray(), pieces)[0]
+        at = replace(at, across=across, half_rest=half_rest)
+        right = np.concatenate([right, np.asarray(weighted[:, at.m1 :].T @ design.x)])
+    return replace(at, follow=solve(at, right))
+
+
+def _level_sums(design: Design, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Z'WZ (L, q, q) and Z'WX (L, q, p) of the first factor; kept for linear models, whose W is a multiple of w."""
+
+    def made(weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        first = split_blocks(design.blocks)[0]
+        z = np.concatenate([design.blocks[k].z for k in first], axis=1)
+        codes, levels = design.blocks[first[0]].codes, design.blocks[first[0]].n_levels
+
+        def sums(column: FloatArray) -> FloatArray:
+            return np.bincount(codes, column, levels).astype(np.float64, copy=False)
+
+        weighted = weight[:, None] * z
+        zz = [[sums(a * b) for b in z.T] for a in weighted.T]
+        zx = [[sums(a * b) for b in design.x.T] for a in weighted.T]
+        q = z.shape[1]
+        return np.moveaxis(np.reshape(zz, (q, q, levels)), 2, 0), np.moveaxis(np.reshape(zx, (q, -1, levels)), 2, 0)
+
+    if not design.is_linear:
+        return made(weight)
+    own = np.ones(design.n) if design.weights is None else design.weights
+    zz, zx = design.keep("products by level", lambda: made(own))
+    scale = weight[0] / own[0]
+    return scale * zz, scale * zx
 
 
 def solve(at: Conditional, right: FloatArray) -> FloatArray:
@@ -161,19 +215,34 @@ def predictor_variance(
     """
     if not z:
         return _quadratic(x, at.beta_cov)
-    # a level that was not fitted: z'Cov z
-    strange = sum(_quadratic(v * (c < 0)[:, None], f @ f.T) for v, f, c in zip(z, at.factors, codes, strict=True))
-    known = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
-    u = _spread(known, [np.maximum(c, 0) for c in codes], at.factors, at.levels, at.first, at.rest)
-    one, two = u[:, : at.m1], u[:, at.m1 :]
-    # u'A^-1 u = |H_11 u1|^2 + |H_S (u2 - A21 A11^-1 u1)|^2
-    found = _squares(sparse.csr_array(one @ at.half_first.T))
-    step = max(1, CHUNK // max(at.half_rest.shape[0], 1))
-    for begin in range(0, len(x) if at.rest else 0, step):
+    # pieces of rows that stay in the processor's cache, or for crossed factors in memory
+    width = at.half_rest.shape[0] if at.rest else CHUNK // CACHED * len(at.stacked) * x.shape[1]
+    step = max(1, CHUNK // max(width, 1))
+    found = np.empty(len(x))
+    for begin in range(0, len(x), step):
         part = slice(begin, begin + step)
-        found[part] += _squares((two[part] - one[part] @ at.across.T) @ at.half_rest.T)
-    rest = x - np.asarray(u @ at.follow)  # r = x - (A^-1 U'WX)'u
-    return np.asarray(found + _quadratic(rest, at.beta_cov) + strange)
+        found[part] = _variance_of_rows(at, x[part], [v[part] for v in z], [c[part] for c in codes])
+    return found
+
+
+def _variance_of_rows(at: Conditional, x: FloatArray, z: Sequence[FloatArray], codes: Sequence[IntArray]) -> FloatArray:
+    found = np.zeros(len(x))
+    if any((c < 0).any() for c in codes):  # a level that was not fitted: z'Cov z
+        for v, f, c in zip(z, at.factors, codes, strict=True):
+            found += _quadratic(v * (c < 0)[:, None], f @ f.T)
+        z = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
+        codes = [np.maximum(c, 0) for c in codes]
+    # u'A^-1 u = |H_11 u1|^2 + |H_S (u2 - A21 A11^-1 u1)|^2
+    own = codes[at.first[0]]
+    one = np.concatenate([z[k] for k in at.first], axis=1) @ at.stacked
+    found += _squares(np.einsum("nq,nrq->nr", one, at.halves.take(own, axis=0)))
+    if at.rest:
+        u = _spread(at, z, codes, len(x))
+        found += _squares((u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T)
+        rest = x - np.asarray(u @ at.follow)  # r = x - (A^-1 U'WX)'u
+    else:
+        rest = x - np.einsum("nq,nqp->np", one, at.follow.reshape(*at.halves.shape[:2], -1).take(own, axis=0))
+    return found + _quadratic(rest, at.beta_cov)
 
 
 def _squares(a: Matrix) -> FloatArray:
@@ -207,18 +276,13 @@ class _Rows:
     n_levels: int
 
 
-def _spread(
-    z: Sequence[FloatArray],
-    codes: Sequence[IntArray],
-    factors: Sequence[FloatArray],
-    levels: Sequence[int],
-    first: Sequence[int],
-    rest: Sequence[int],
-) -> sparse.csr_array:
+def _spread(at: Conditional, z: Sequence[FloatArray], codes: Sequence[IntArray], n: int) -> sparse.csr_array:
     """Columns L'z over all levels, the first factor's blocks stacked per level, shape (n, m1 + m2)."""
-    stacked = _Rows(np.concatenate([z[k] for k in first], axis=1), codes[first[0]], levels[first[0]])
-    blocks = [stacked, *(_Rows(z[k], codes[k], levels[k]) for k in rest)]
-    return spread(blocks, [linalg.block_diag(*(factors[k] for k in first)), *(factors[k] for k in rest)], len(z[0]))
+    if not at.first:
+        return sparse.csr_array((n, 0))
+    stacked = _Rows(np.concatenate([z[k] for k in at.first], axis=1), codes[at.first[0]], at.levels[at.first[0]])
+    blocks = [stacked, *(_Rows(z[k], codes[k], at.levels[k]) for k in at.rest)]
+    return spread(blocks, [at.stacked, *(at.factors[k] for k in at.rest)], n)
 
 
 def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:

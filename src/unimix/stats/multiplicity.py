@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import scipy
-from scipy import special
+
+from unimix.stats.inference import tail_probability
+from unimix.stats.multivariate_t import largest_p_values, largest_quantile, single_quantile
 
 FloatArray = npt.NDArray[np.float64]
 
 METHODS = ("none", "tukey", "sidak", "bonferroni", "holm", "fdr", "mvt")
-POINTS = 100_000
-"""Number of points of the integral of the multivariate t distribution, which is accurate to about 1e-4."""
 LARGE = 1e6
 """Degrees of freedom above which a t distribution counts as normal."""
+MANY = 20
+"""Number of means above which p values of Tukey's test in the far tail are given by Bonferroni's bound."""
 
 
 def adjusted_p_values(
@@ -32,14 +34,19 @@ def adjusted_p_values(
         family: Number of means, for tukey.
     """
     size = np.abs(statistic)
-    plain = 2 * np.where(np.isinf(df), special.ndtr(-size), special.stdtr(np.where(np.isinf(df), 1.0, df), -size))
+    plain = tail_probability(size, df, "two-sided")
     m = len(plain)
     match method:
         case "tukey" if family > 2:  # for two means it is the plain t test
             spread = scipy.stats.studentized_range
             found = [spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)]
-            # the integral is inaccurate in the far tail: never below the p value of a single test
-            return np.asarray(np.clip(found, plain, 1.0))
+            p = np.asarray(np.clip(found, plain, 1.0))
+            far = p < 1e-9  # where SciPy's integral loses its digits
+            if far.any() and family <= MANY:
+                p[far] = largest_p_values(statistic[far], df[far], _pairwise_correlation(family))
+            elif far.any():
+                p[far] = family * (family - 1) / 2 * plain[far]
+            return p
         case "sidak":
             return np.asarray(-np.expm1(m * np.log1p(-np.minimum(plain, 1.0))))
         case "bonferroni":
@@ -53,8 +60,7 @@ def adjusted_p_values(
             stepped = np.minimum.accumulate((plain[order] * m / np.arange(1, m + 1))[::-1])[::-1]
             return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
         case "mvt":
-            found = [1.0 - _inside(t, correlation, float(d)) for t, d in zip(size, df, strict=True)]
-            return np.asarray(np.clip(found, plain, 1.0))
+            return largest_p_values(statistic, df, correlation)
         case _:
             return np.asarray(plain)
 
@@ -78,25 +84,14 @@ def critical_value(method: str, level: float, df: float, correlation: FloatArray
         case "bonferroni":
             level = 1 - (1 - level) / m
         case "mvt":
-            return float(
-                scipy.optimize.brentq(lambda size: _inside(size, correlation, df) - level, 0.3, 50.0, xtol=1e-4)
-            )
+            return largest_quantile(level, df, correlation)
         case _:
             pass
-    upper = 0.5 + level / 2
-    return float(special.ndtri(upper) if np.isinf(df) else special.stdtrit(df, upper))
+    return single_quantile(level, df)
 
 
-def _inside(size: float, correlation: FloatArray, df: float) -> float:
-    """Probability that all statistics lie between -size and size."""
-    m = len(correlation)
-    limits = np.full(m, size)
-    shape = correlation + 1e-10 * np.eye(m)
-    rng = np.random.default_rng(1)
-    if np.isinf(df):
-        found = scipy.stats.multivariate_normal(
-            np.zeros(m), shape, allow_singular=True, seed=rng, abseps=1e-6, releps=1e-6
-        )
-        return float(found.cdf(limits, lower_limit=-limits))
-    spread = scipy.stats.multivariate_t(np.zeros(m), shape, df, allow_singular=True, seed=rng)
-    return float(spread.cdf(limits, lower_limit=-limits, maxpts=POINTS))
+def _pairwise_correlation(family: int) -> FloatArray:
+    """Correlation of the pairwise differences of independent means with equal variances, shape (m, m)."""
+    first, second = np.triu_indices(family, 1)
+    pairs = np.eye(family)[first] - np.eye(family)[second]
+    return np.asarray(pairs @ pairs.T / 2)

@@ -247,9 +247,9 @@ def _search(design: Design) -> tuple[FloatArray, FloatArray, FloatArray] | str:
         found = search_laplace(design)
     except FloatingPointError as error:
         return str(error)
-    cov, fault = covariance_of(found, design)
-    if fault:
-        return fault
+    cov, lost, fault = covariance_of(found, design)
+    if fault or len(lost):
+        return fault or "its rows do not determine the estimates"
     with np.errstate(divide="ignore"):
         far = np.abs(np.log(found.point.parameters)) if len(found.point.parameters) else np.zeros(0)
     if (far > 15).any():

@@ -20,25 +20,29 @@ LATENT = {"logit": float(np.pi**2 / 3), "probit": 1.0, "cloglog": float(np.pi**2
 """Variance of the latent variable of a binomial model, by link."""
 
 
-def fixed_variance(x: FloatArray, beta: FloatArray) -> FloatArray:
+def fixed_variance(x: FloatArray, beta: FloatArray, copies: FloatArray | None = None) -> FloatArray:
     """Sample variance (divisor n - 1) of X beta over the rows, shape (...).
 
     Args:
         x: Fixed-effects columns, shape (n, p).
         beta: Fixed effects, shape (..., p).
+        copies: Number of rows that each row stands for, shape (n,); None for ones.
     """
-    centred = x - x.mean(axis=0)
-    return np.asarray(np.einsum("...i,ij,...j->...", beta, centred.T @ centred / (len(x) - 1), beta))
+    w = np.ones(len(x)) if copies is None else copies
+    centred = x - np.average(x, axis=0, weights=w)
+    return np.asarray(((beta @ ((w[:, None] * centred).T @ centred / (w.sum() - 1))) * beta).sum(axis=-1))
 
 
-def block_variance(z: FloatArray, covariance: FloatArray) -> FloatArray:
+def block_variance(z: FloatArray, covariance: FloatArray, copies: FloatArray | None = None) -> FloatArray:
     """Average variance that a block adds to the linear predictor of a row, the mean of z'Cov z, shape (...).
 
     Args:
         z: Columns of the block, shape (n, q).
         covariance: Covariance matrices of its effects, shape (..., q, q).
+        copies: Number of rows that each row stands for, shape (n,); None for ones.
     """
-    return np.asarray(np.einsum("ij,...ij->...", z.T @ z / len(z), covariance))
+    w = np.ones(len(z)) if copies is None else copies
+    return np.asarray(np.einsum("ij,...ij->...", (w[:, None] * z).T @ z / w.sum(), covariance))
 
 
 def needs_mean(family: Family) -> bool:
@@ -96,7 +100,10 @@ def row_variance(family: Family, parameters: FloatArray, mean: float = float("na
 
 
 def intraclass_correlation(
-    blocks: Sequence[RandomBlock], covariances: Sequence[FloatArray], residual: FloatArray | float
+    blocks: Sequence[RandomBlock],
+    covariances: Sequence[FloatArray],
+    residual: FloatArray | float,
+    copies: FloatArray | None = None,
 ) -> dict[str, FloatArray]:
     """Share of each grouping factor in the variance not explained by fixed effects, shapes (...), by factor.
 
@@ -104,9 +111,10 @@ def intraclass_correlation(
         blocks: Blocks of the design.
         covariances: Covariance matrices of the effects of each block, shapes (..., q, q).
         residual: Residual variance, from :func:`row_variance` and further components.
+        copies: Number of rows that each row stands for, shape (n,); None for ones.
     """
     found: dict[str, FloatArray] = {}
     for block, covariance in zip(blocks, covariances, strict=True):
-        found[block.group] = found.get(block.group, np.zeros(())) + block_variance(block.z, covariance)
+        found[block.group] = found.get(block.group, np.zeros(())) + block_variance(block.z, covariance, copies)
     total = sum(found.values()) + residual
     return {group: np.asarray(value / total) for group, value in found.items()}

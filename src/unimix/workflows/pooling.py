@@ -21,9 +21,11 @@ from unimix.estimation.run import fit_problem
 from unimix.estimation.subset_data import arguments_without_groups, bind_columns
 from unimix.fitted.formatting import text_table
 from unimix.fitted.table_result import TableResult
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class Pooling(TableResult):
     """The answer of :func:`pooling`.

@@ -30,6 +30,7 @@ FloatArray = npt.NDArray[np.float64]
 Sizes = int | Sequence[int] | None
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class Power(TableResult):
     """The answer of :func:`power`.
@@ -149,11 +150,12 @@ def power(
             their rows; smaller designs keep levels that are spread evenly over their order.
         n_rows: Number of rows per level, or several numbers. Larger designs repeat the rows of each level; smaller
             designs keep rows that are spread evenly. For a model without groups it is the number of all rows.
-        group: Name of the grouping factor; the one with the fewest levels, if left out.
+        group: Name of the grouping factor whose levels are counted; needed to vary a design with several factors.
         alpha: Significance level of the test. For a posterior, the test is whether its interval excludes zero.
         n_sim: Number of simulations per design.
         df_method: Degrees of freedom of the test; those of the result, if left out.
-        seed: Seed of the random numbers; the same seed gives the same numbers in any number of processes.
+        seed: Seed of the random numbers; the same seed gives the same numbers in any number of processes. Designs have
+            random numbers of their own, so that their errors are independent.
         n_jobs: Number of processes (joblib); -1 uses all cores. None uses this process, or the number of a surrounding
             ``joblib.parallel_config``.
         progress: Whether to show a progress bar; None shows it on a terminal.
@@ -189,7 +191,7 @@ def power(
     simulator = _at(simulator_of(fit, "new"), fit, truth)
     engine, (chosen, codes) = refitter_of(fit, many=True), _codes(design, group)
     rows, states = [], []
-    seeds = np.random.SeedSequence(seed).spawn(n_sim)
+    streams = iter(np.random.SeedSequence(seed).spawn(len(_listed(n_groups)) * len(_listed(n_rows))))
     for levels in _listed(n_groups):
         for size in _listed(n_rows):
             resized_design = resized(simulator.design, codes, levels, size)
@@ -200,7 +202,7 @@ def power(
                 )
             trial = _Trial(replace(simulator, design=resized_design), engine, weights, method, alpha)
             title = f"power ({resized_design.n} rows)"
-            trials = run_jobs(trial, seeds, n_jobs=n_jobs, progress=progress, title=title)
+            trials = run_jobs(trial, next(streams).spawn(n_sim), n_jobs=n_jobs, progress=progress, title=title)
             states += [s for _, _, s in trials]
             true = float((weights @ simulator.beta)[0]) if len(weights) == 1 else np.nan
             rows.append(_line(resized_design, chosen, trials, true))
@@ -258,6 +260,11 @@ def _faults(
     groups = list(dict.fromkeys(b.group for b in fit.random))
     if group is not None and group not in groups:
         faults.append(f"group={group!r}: not a grouping factor of this model.{did_you_mean(group, groups)}")
+    if group is None and len(groups) > 1 and (n_groups is not None or n_rows is not None):
+        faults.append(
+            f"The model has several grouping factors: name one of {listing(map(repr, groups))} as group=. n_groups= is "
+            "the number of its levels, and n_rows= that of rows in each of them."
+        )
     if n_groups is not None and not groups:
         faults.append("n_groups= is for models with a grouping factor: use n_rows.")
     for name, sizes, least in (("n_groups", n_groups, 2), ("n_rows", n_rows, 1)):

@@ -16,6 +16,7 @@ Word = Literal[
     "certified",
     "certified at the boundary",
     "wrong inference",
+    "not identified",
     "not at the optimum",
     "a different model",
     "not checkable",
@@ -26,8 +27,9 @@ class Check(Part):
     """One check of a certificate.
 
     Attributes:
-        name: Name of the check: rows, arithmetic, same model, optimum, boundary, independent terms, standard errors,
-            degrees of freedom, group effects, or sampling and prior.
+        name: Name of the check: rows, arithmetic, same model, optimum, boundary, identification, independent terms,
+            residual, standard errors, degrees of freedom, group effects; for a posterior also draws, priors, posterior,
+            sampling and prior.
         passed: Whether the check passed; None if it is neither for nor against the result.
         said: The finding in words.
         numbers: The numbers behind the finding, by name.
@@ -47,7 +49,8 @@ class Certificate(Printed, Part):
         formula: Formula as the user wrote it.
         criterion: Criterion that was maximised: REML, ML, Laplace ...
         verdict: certified; certified at the boundary; wrong inference (right estimates, but standard errors or degrees
-            of freedom that are not what they are called); not at the optimum; a different model; or not checkable.
+            of freedom that are not what they are called); not identified (the data do not determine all parameters);
+            not at the optimum; a different model; or not checkable.
         sentence: The verdict in one or two sentences.
         checks: The checks that the verdict rests on.
         gap: Difference in log-likelihood between the best known parameters and the engine's; NaN if it is unknown.

@@ -11,11 +11,15 @@ import numpy.typing as npt
 from unimix.analysis.certificate import messages
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design
+from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.glmm.optimise import Found, Point, covariance_of
-from unimix.likelihood.lmm.newton_decrement import curvature_of_laplace
+from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.lmm.identification import undetermined_covariances
+from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.likelihood.response import row_log_likelihood
 
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 NODES = 25
 EXPECTED = "Laplace (expected information)"
-ROUGH = 3e-2
+ROUGH = 1e-2
 """Largest relative difference of standard errors from those of a numerical Hessian."""
 
 
@@ -65,27 +69,27 @@ class GeneralisedGround:
         if fit.fixed.interval == "credible":
             return self._bayes(fit, at)
         criterion = fit.criteria.criterion
-        nodes = int(criterion[4:-1]) if criterion.startswith("AGQ(") else 1
+        nodes = self._nodes(criterion)
+        if nodes is None:
+            said = f"{criterion} is not a criterion of this model"
+            return messages.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
             said = "unimix's criterion has no value at its estimates"
             return messages.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         best = self.best(nodes)
-        covariance = covariance_of(best, self.conditioned)[0]
-        scale = np.sqrt(np.diag(self._cov(covariance)))
+        at_best = self._cov(covariance_of(best, self.conditioned)[0])
+        scale = np.sqrt(np.diag(at_best))
         checks = [
             messages.rows_check(fit, self.design),
             arithmetic(fit, self.design),
+            messages.identification(fit, self._ridge()),
             self._same_model(fit, at, value),
             self._optimum(fit, at, value, best, scale, nodes),
         ]
         if fit.random:
             checks.append(self._effects(fit, at))
-        if criterion != EXPECTED and not fit.singular:
-            kinds = {"observed information": scale}
-            if not fit.random and self.design.family.parameters:
-                kinds["Pearson dispersion"] = self._pearson(fit, at)
-            checks.append(messages.standard_errors(fit, kinds, ROUGH))
+        checks += self._inference(fit, at, at_best)
         gap = self._gap(value, best, at, criterion)
         return messages.conclude(
             fit,
@@ -97,12 +101,56 @@ class GeneralisedGround:
             boundary=messages.boundary(fit, at.factors, best.point.factors),
         )
 
+    def _ridge(self) -> str:
+        """What the data leave open; empty if nothing."""
+        endless = separated_terms(self.design)
+        if endless:
+            return (
+                f"separation: some combination of {listing(endless)} predicts part of the responses perfectly, and has "
+                "no finite estimate and no standard error. The data determine the limit of the log-likelihood and of "
+                "the fitted values"
+            )
+        ridge = undetermined_covariances(self.design) if self.design.blocks else None
+        return "" if ridge is None else str(ridge)
+
+    def _nodes(self, criterion: str) -> int | None:
+        """Number of nodes of a criterion; None if the model has no such criterion."""
+        if not self.design.blocks:
+            return 1 if criterion == "ML" else None
+        if criterion in ("Laplace", EXPECTED):
+            return 1
+        scalar = len(self.design.blocks) == 1 and self.design.blocks[0].q == 1
+        digits = criterion.removeprefix("AGQ(").removesuffix(")")
+        return int(digits) if scalar and digits.isdecimal() and f"AGQ({digits})" == criterion else None
+
+    def _inference(self, fit: FittedModel, at: Point, at_best: FloatArray) -> list[Check]:
+        """Checks of the fixed effects' covariance matrix and degrees of freedom."""
+        covariance = at_best
+        if fit.criteria.criterion == EXPECTED:
+            own = self._expected(at).beta_cov
+            covariance = np.full_like(at_best, np.nan) if own is None else self._cov(own)
+        if separated_terms(self.design):
+            said = "the likelihood has no curvature where data are separated, and no standard errors"
+            return [Check(name="standard errors", passed=None, said=said)]
+        kinds, dfs = {"observed information": covariance}, {}
+        if not fit.random and self.design.family.parameters:
+            kinds["Pearson dispersion"], left = self._pearson(fit, at)
+            dfs["residual"] = np.full(self.design.p, left)
+        return [messages.standard_errors(fit, kinds, ROUGH), messages.degrees(fit, dfs)]
+
+    def _expected(self, at: Point) -> Curvature:
+        """Derivatives of Laplace's approximation with the expected information, the criterion of lme4."""
+        covariances = [f @ f.T for f in at.factors]
+        key = f"expected information at {at.pack().tobytes().hex()}"
+        return self.conditioned.keep(
+            key,
+            lambda: curvature_of_laplace(self.conditioned, at.beta, covariances, at.parameters, expected=True),
+        )
+
     def _gap(self, value: float, best: Found, at: Point, criterion: str) -> float:
         if criterion != EXPECTED:
             return best.value - value
-        covariances = [f @ f.T for f in at.factors]
-        gain = curvature_of_laplace(self.conditioned, at.beta, covariances, at.parameters, expected=True).gain
-        return float(gain)
+        return float(self._expected(at).gain)
 
     def _cov(self, matrix: FloatArray) -> FloatArray:
         m = self.way_back.inverse
@@ -147,27 +195,30 @@ class GeneralisedGround:
         }
         return messages.optimum(fit, gap, moved, self._sds(best), numbers)
 
-    def _pearson(self, fit: FittedModel, at: Point) -> FloatArray:
-        """Standard errors of a generalised linear model from the expected information and the Pearson dispersion."""
+    def _pearson(self, fit: FittedModel, at: Point) -> tuple[FloatArray, float]:
+        """Covariance (p, p) by the expected information and the Pearson dispersion, and residual degrees of freedom."""
         design = self.design
         rows = row_log_likelihood(design, at.parameters, design.x @ fit.fixed.estimate + _offset(design))
         information = design.x.T @ (rows.expected[:, None] * design.x)
         scale = {"dispersion": float(at.parameters[0]), "sigma": float(at.parameters[0] ** 2)}
-        share = 1.0
+        share, left = 1.0, counted_rows(design.family, design.n, design.weights) - design.p
         if design.family.parameters[0] in scale:
             squares = np.sum(fit.residuals("pearson") ** 2)
-            left = counted_rows(design.family, design.n, design.weights) - design.p
             share = float(squares / left / scale[design.family.parameters[0]])
-        return np.asarray(np.sqrt(share * np.diag(np.linalg.inv(information))))
+        return np.asarray(share * np.linalg.inv(information)), left
 
     def _effects(self, fit: FittedModel, at: Point) -> Check:
         covariances = [f @ f.T for f in at.factors]
-        own = laplace_at(self.conditioned, at.beta, covariances, at.parameters)
-        worst = [0.0]
-        for block, turn, modes in zip(fit.random, self.way_back.blocks, own.modes, strict=True):
-            sd = np.maximum(np.asarray(block.sd), 1e-6 / np.asarray(block.unit))
+        expected = fit.criteria.criterion == EXPECTED
+        own = laplace_at(self.conditioned, at.beta, covariances, at.parameters, expected=expected)
+        worst, spread = [0.0], [0.0]
+        for block, turn, modes, covs in zip(fit.random, self.way_back.blocks, own.modes, own.mode_covs, strict=True):
+            least = 1e-6 / np.asarray(block.unit)
+            sd = np.maximum(np.asarray(block.sd), least)
             worst.append(float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
-        return messages.group_effects(float(np.max(worst)))
+            exact = turn @ covs @ turn.T
+            spread.append(messages.largest_difference(np.asarray(block.mode_covariance), exact, least))
+        return messages.group_effects(max(worst), max(spread))
 
     def _bayes(self, fit: FittedModel, at: Point) -> Certificate:
         scalar = len(self.design.blocks) == 1 and self.design.blocks[0].q == 1
@@ -190,7 +241,12 @@ class GeneralisedGround:
             return messages.not_checkable(fit, check, _refused(f"it is {said}"))
         return messages.conclude(
             fit,
-            [messages.rows_check(fit, self.design), messages.posterior(fit, pull, best.value - value, name)],
+            [
+                messages.rows_check(fit, self.design),
+                arithmetic(fit, self.design),
+                messages.posterior(fit, pull, best.value - value, name),
+                *posterior_checks(fit, self.design),
+            ],
             gap=best.value - value,
             best_value=best.value,
             best_fixed=best_beta,

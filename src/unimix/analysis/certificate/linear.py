@@ -13,6 +13,7 @@ import numpy.typing as npt
 from unimix.analysis.certificate import messages
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.lmm.conditioning import column_scale, well_scaled, without_offset
 from unimix.likelihood.lmm.criterion import LinearCriterion
@@ -32,6 +33,8 @@ FloatArray = npt.NDArray[np.float64]
 REACH, REACH_CROSSED = 3e-7, 1e-4
 """Residual standard deviation, relative to that of the response given the fixed effects, below which rounding errors
 dominate; the limit is higher with several grouping factors, where more digits cancel."""
+LEAST_SQUARES = ("least squares", "generalised least squares", "observed information")
+"""Kinds of covariance matrices that are the same without group effects."""
 
 
 class LinearGround:
@@ -73,7 +76,10 @@ class LinearGround:
         reach = REACH_CROSSED if self.criterion.data.rest else REACH
         if at.sigma < reach:
             return messages.out_of_reach(fit, at.sigma, reach)
-        checks = [self._bayes(fit, at)] if sampled else self._frequentist(fit, at, reml=reml)
+        if sampled:
+            checks = [self._bayes(fit, at), *posterior_checks(fit, self.design)]
+        else:
+            checks = self._frequentist(fit, at, reml=reml)
         checks[:0] = [messages.rows_check(fit, self.design), arithmetic(fit, self.design)]
         best = self.best(reml=reml)
         value = self._value(fit, at, reml=reml)
@@ -107,7 +113,9 @@ class LinearGround:
     def _frequentist(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
         here = at.profile
         scale = np.sqrt(np.diag(self.criterion.coefficients_cov(here.sigma**2 * here.cov_unscaled)))
+        ridge = self.criterion.undetermined(at, self.design)
         return [
+            messages.identification(fit, "" if ridge is None else str(ridge)),
             self._same_model(fit, at, scale, reml=reml),
             self._optimum(fit, at, scale, reml=reml),
             self._effects(fit, at),
@@ -171,29 +179,25 @@ class LinearGround:
         return messages.optimum(fit, gap, moved, self._sds(reml=reml), numbers)
 
     def _effects(self, fit: FittedModel, at: Evaluation) -> Check:
-        worst = [0.0]
+        worst, spread = [0.0], [0.0]
         for block, modes, covariances in zip(fit.random, *self.criterion.effects(at), strict=True):
-            sd = np.maximum(np.asarray(block.sd), 1e-6 * fit.sigma / np.asarray(block.unit))
+            least = 1e-6 * fit.sigma / np.asarray(block.unit)
+            sd = np.maximum(np.asarray(block.sd), least)
             worst.append(float((np.abs(np.asarray(block.modes) - modes) / sd).max()))
-            exact = np.sqrt(np.maximum(np.einsum("lii->li", covariances), 0.0))
-            worst.append(float((np.abs(np.asarray(block.mode_sd) - exact) / sd).max()))
-        return messages.group_effects(float(np.max(worst)))
+            spread.append(messages.largest_difference(np.asarray(block.mode_covariance), covariances, least))
+        return messages.group_effects(max(worst), max(spread))
 
     def _inference(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> list[Check]:
         m = self.criterion.way_back.coefficients
-        observed = self.criterion.coefficients_cov(at.observed_covariance(self.beta(fit)))
         kinds = {
-            "generalised least squares": np.sqrt(np.diag(self.criterion.beta_cov(at))),
-            "observed information": np.sqrt(np.maximum(np.diag(observed), 0.0)),
+            "generalised least squares": self.criterion.beta_cov(at),
+            "observed information": self.criterion.coefficients_cov(at.observed_covariance(self.beta(fit))),
         }
-        edge = messages.boundary(fit, list(at.factors))
         dfs = {"satterthwaite": df_of_contrasts(at.satterthwaite, m)}
-        dfs["residual"] = np.full(self.design.p, float(self.design.n - self.design.p))
         if reml:
-            adjusted = self.criterion.coefficients_cov(at.kenward_roger.adjusted)  # type: ignore[arg-type]
-            kinds["Kenward-Roger"] = np.sqrt(np.diag(adjusted))
+            kinds["Kenward-Roger"] = self.criterion.coefficients_cov(at.kenward_roger.adjusted)  # type: ignore[arg-type]
             dfs["kenward-roger"] = df_of_contrasts(at.kenward_roger, m)
-        return [messages.standard_errors(fit, kinds), messages.degrees(fit, dfs, singular=bool(edge))]
+        return [messages.standard_errors(fit, kinds), messages.degrees(fit, dfs)]
 
     def _bayes(self, fit: FittedModel, at: Evaluation) -> Check:
         best = self.best(reml=True)
@@ -211,23 +215,33 @@ class LinearGround:
         rest = float(np.sum((root * (y - design.x @ beta)) ** 2))
         sigma = float(np.sqrt(rest / (design.n - design.p)))
         inverse = np.linalg.inv(r) if design.p else np.empty((0, 0))
-        se = sigma * np.sqrt(np.sum(inverse**2, axis=1))
+        covariance = sigma**2 * inverse @ inverse.T
+        se = np.sqrt(np.diag(covariance))
         ours = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + self.log_weights
         off = float(np.max(np.abs(fit.fixed.estimate - beta) / se, initial=0.0))
         if fit.fixed.interval == "credible":
-            checks = [messages.posterior(fit, np.abs(fit.fixed.estimate - beta) / se, 0.5 * off**2, "least squares")]
+            checks = [
+                messages.rows_check(fit, design),
+                arithmetic(fit, design),
+                messages.posterior(fit, np.abs(fit.fixed.estimate - beta) / se, 0.5 * off**2, "least squares"),
+                *posterior_checks(fit, design),
+            ]
         else:
             known = {"without the weights' constant sum(log w)/2": -self.log_weights}
+            divided_by_n = float(np.sqrt(rest / design.n))
+            if abs(fit.sigma / divided_by_n - 1) < 1e-6:  # maximum likelihood
+                sigma, covariance = divided_by_n, covariance * (divided_by_n / sigma) ** 2
             spread = Check(
                 name="residual",
                 passed=bool(abs(fit.sigma / sigma - 1) < 1e-6),
                 said=f"residual standard deviation {fit.sigma:.6g}, ours {sigma:.6g}",
             )
             checks = [
+                messages.rows_check(fit, design),
                 arithmetic(fit, design),
                 spread,
                 messages.same_model(fit, ours, known, off),
-                messages.standard_errors(fit, {"least squares": se}),
+                messages.standard_errors(fit, dict.fromkeys(LEAST_SQUARES, covariance)),
                 messages.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),
             ]
         return messages.conclude(

@@ -12,10 +12,12 @@ from unimix.analysis.certificate.certificate import Certificate, Check, Word
 from unimix.errors import listing
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
+from unimix.stats.inference import is_unbounded
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
+    from unimix.fitted.schema import RandomPartResult
 
 FloatArray = npt.NDArray[np.float64]
 HALF_LOG_2PI = 0.5 * float(np.log(2 * np.pi))
@@ -26,6 +28,13 @@ SAME_BETA = 1e-2
 SAME_KIND = 5e-3
 """Largest relative difference of standard errors of the same kind; numerical Hessians are no more accurate."""
 SAME_DF = 2e-2
+AT_LIMIT = 0.9999
+"""Size of a correlation that counts as 1 where the covariance matrix is singular."""
+SAME_MODE = 1e-3
+"""Largest difference of conditional modes, in standard deviations of the effects; engines stop their inner searches at
+relative changes of 1e-4 to 1e-7."""
+ROUNDED = 1e-10
+"""Eigenvalue of a correlation matrix, relative to the largest, that consists of rounding errors."""
 NO_CORRELATION = 1e-8
 
 
@@ -130,49 +139,119 @@ def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
     return f"the SD of {names[worst]} is {theirs[worst]:.4g} instead of {ours[worst]:.4g}"
 
 
-def group_effects(worst: float) -> Check:
-    """Compare conditional modes with unimix's at the engine's parameters, in standard deviations of the effects."""
-    passed = worst < 1e-3
-    said = f"conditional modes within {worst:.1e} SD of ours at its estimates"
-    if not passed:
+def group_effects(worst: float, spread: float) -> Check:
+    """Compare conditional modes and their covariances with unimix's at the engine's parameters.
+
+    Args:
+        worst: Largest difference of a mode, in standard deviations of the effects.
+        spread: Largest difference of a conditional covariance, in products of conditional standard deviations.
+    """
+    passed = worst < SAME_MODE and spread <= 2 * SAME_KIND
+    said = f"conditional modes within {worst:.1e} SD of ours at its estimates, their covariances within {spread:.1e}"
+    if not worst < SAME_MODE:
         said = f"group effects are up to {worst:.2g} SD away from the conditional modes at its own estimates"
-    return Check(name="group effects", passed=passed, said=said, numbers={"largest difference (SD)": worst})
+    elif not passed:
+        said = (
+            f"conditional covariances of the group effects differ from those at its own estimates by {percent(spread)}"
+        )
+    numbers = {"largest difference (SD)": worst, "largest difference of a covariance": spread}
+    return Check(name="group effects", passed=passed, said=said, numbers=numbers)
+
+
+def largest_difference(own: FloatArray, exact: FloatArray, least: FloatArray) -> float:
+    """Largest difference of covariance matrices in products of the exact standard deviations.
+
+    Args:
+        own: Covariance matrices, shape (L, q, q).
+        exact: Matrices to compare with, shape (L, q, q).
+        least: Smallest standard deviation that counts, shape (q,).
+    """
+    sd = np.maximum(np.sqrt(np.maximum(np.einsum("lii->li", exact), 0.0)), least)
+    return float((np.abs(own - exact) / (sd[:, :, None] * sd[:, None, :])).max(initial=0.0))
+
+
+def worst_contrast(own: FloatArray, exact: FloatArray) -> float:
+    """Largest relative difference of the standard error of any contrast: sqrt(c'Own c / c'Exact c) - 1 over all c.
+
+    Args:
+        own: Covariance matrix, shape (p, p).
+        exact: Covariance matrix to compare with, shape (p, p).
+    """
+    size = np.sqrt(np.maximum(np.diag(exact), 1e-300))
+    with np.errstate(invalid="ignore", over="ignore"):
+        own, exact = own / np.outer(size, size), exact / np.outer(size, size)
+    if not (np.isfinite(own).all() and np.isfinite(exact).all()) or np.abs(own - own.T).max(initial=0.0) > SAME_VALUE:
+        return float("inf")
+    values, vectors = np.linalg.eigh(exact)
+    if not len(values):
+        return 0.0
+    # Directions that cancel to rounding are not compared: their variances have no correct digit.
+    kept = values > ROUNDED * values[-1]
+    half = vectors[:, kept] / np.sqrt(values[kept])
+    ratio = np.linalg.eigvalsh(half.T @ own @ half)  # extremes of c'Own c / c'Exact c
+    return float(np.abs(np.sqrt(np.maximum(ratio, 0.0)) - 1.0).max())
 
 
 def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:
-    """Check that the engine's standard errors are of the kind it claims."""
-    own = np.asarray(fit.fixed.std_error)
-    off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in kinds.items()}
+    """Check that the covariance matrix of the fixed effects, and with it every contrast, is of the kind it claims.
+
+    Args:
+        fit: The result.
+        kinds: Covariance matrices (p, p) that the model can have, by kind.
+        tolerance: Largest relative difference of the standard error of any contrast.
+    """
+    claimed, own = fit.fixed.std_error_kind, np.asarray(fit.fixed.covariance)
+    kept = np.flatnonzero(~is_unbounded(np.eye(len(own)), fit.fixed.unbounded))
+    own, kinds = own[np.ix_(kept, kept)], {k: v[np.ix_(kept, kept)] for k, v in kinds.items()}
+    matrix = {k: worst_contrast(own, v) for k, v in kinds.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = {k: np.asarray(fit.fixed.std_error)[kept] / np.sqrt(np.diag(v)) for k, v in kinds.items()}
+    # Kenward and Roger's adjustment may be of the standard errors alone.
+    adjusted = claimed == "Kenward-Roger"
+    off = {
+        k: max(min(matrix.values()) if adjusted else matrix[k], float(np.abs(r - 1).max(initial=0.0)))
+        for k, r in ratio.items()
+    }
+    off = {k: v if np.isfinite(v) else float("inf") for k, v in off.items()}
     nearest = min(off, key=lambda k: off[k])
-    claimed = fit.fixed.std_error_kind
     numbers = dict(off)
-    if not all(np.isfinite(v) for v in own) or not off[nearest] <= tolerance:
-        said = f"not of any known kind: {percent(off[nearest])} from the nearest, {nearest}"
+    if claimed and claimed not in kinds:
+        said = f"they are reported as {claimed}, which this model does not have; they are nearest to {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
-    if claimed in off and not off[claimed] <= tolerance:
+    if not off[nearest] <= tolerance:
+        said = f"not of any known kind: a contrast is {percent(off[nearest])} from the nearest, {nearest}"
+        return Check(name="standard errors", passed=False, said=said, numbers=numbers)
+    if claimed and (not off[claimed] <= tolerance or _mistaken(off[claimed], off[nearest])):
         said = f"they are reported as {claimed}, but are of the kind {nearest}"
         return Check(name="standard errors", passed=False, said=said, numbers=numbers)
-    kind = claimed if claimed in off else nearest
+    kind = claimed or nearest
     return Check(name="standard errors", passed=True, said=f"{kind}, within {off[kind]:.1e}", numbers=numbers)
 
 
-def degrees(fit: FittedModel, methods: Mapping[str, FloatArray], *, singular: bool = False) -> Check:
-    """Compare the engine's degrees of freedom with unimix's."""
+def _mistaken(claimed: float, other: float) -> bool:
+    """Whether numbers are those of another method: two can be nearly the same, and further digits distinguish them."""
+    return other < 1e-5 and claimed > max(20 * other, 1e-4)
+
+
+def degrees(fit: FittedModel, methods: Mapping[str, FloatArray]) -> Check:
+    """Compare the engine's degrees of freedom with unimix's.
+
+    Args:
+        fit: The result.
+        methods: Degrees of freedom, shape (p,), by each method that the model can have.
+    """
     claimed, own = fit.fixed.df_method, np.asarray(fit.fixed.df)
     if claimed == "normal":
         right = bool(np.isinf(own).all())
         said = "normal: z tests" if right else "they are reported as normal, but are finite"
         return Check(name="degrees of freedom", passed=None if right else False, said=said)
     if claimed not in methods:
-        return Check(name="degrees of freedom", passed=None, said=f"{claimed}: nothing to check")
-    if singular and bool((own > 0).all()):
-        said = f"{claimed}; at the boundary they are a convention"
-        return Check(name="degrees of freedom", passed=None, said=said)
+        said = f"they are reported as {claimed}, which this model does not have"
+        return Check(name="degrees of freedom", passed=False, said=said)
     with np.errstate(divide="ignore", invalid="ignore"):
         off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in methods.items()}
     twin = [k for k, v in off.items() if k != claimed and v <= SAME_DF]
-    # Two methods can give nearly the same numbers: only further digits distinguish them.
-    mistaken = [k for k in twin if off[k] < 1e-5 and off[claimed] > max(20 * off[k], 1e-4)]
+    mistaken = [k for k in twin if _mistaken(off[claimed], off[k])]
     if off[claimed] <= SAME_DF and not mistaken:
         said = f"{claimed}, within {off[claimed]:.1e} of ours"
         return Check(name="degrees of freedom", passed=True, said=said, numbers=off)
@@ -220,20 +299,53 @@ def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
 
 
 def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
-    parts = []
+    parts: list[str] = []
     for block, own in zip(fit.random, relative, strict=True):
         if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
             continue
-        size = np.asarray(block.sd) * np.asarray(block.unit)
-        zero = [t for t, s in zip(block.terms, size, strict=True) if s <= 1e-4 * max(float(size.max()), fit.sigma)]
-        parts += [f"the variance of {t} | {block.group} is zero" for t in zero]
-        if not zero:
-            parts.append(
-                f"the correlations of {listing(block.terms)} | {block.group} are at their limit"
-                if len(block.terms) > 2
-                else f"the correlation of {listing(block.terms)} | {block.group} is +-1"
-            )
-    return listing(parts) if parts else ""
+        size, r = np.asarray(block.sd) * np.asarray(block.unit), np.asarray(block.correlation)
+        zero = size <= 1e-4 * max(float(size.max()), fit.sigma)
+        parts += [f"the variance of {t} | {block.group} is zero" for t, z in zip(block.terms, zero, strict=True) if z]
+        pairs = [
+            f"the correlation of {block.terms[j]} and {block.terms[i]} | {block.group} is {r[i, j]:+.0f}"
+            for i in range(len(zero))
+            for j in range(i)
+            if not (zero[i] or zero[j]) and abs(r[i, j]) > AT_LIMIT
+        ]
+        parts += pairs
+        if not (zero.any() or pairs):
+            parts.append(f"the variance of {_without_variance(block)} | {block.group} is zero")
+    return listing(dict.fromkeys(parts)) if parts else ""
+
+
+def _without_variance(block: RandomPartResult) -> str:
+    """The combination of a block's effects that varies least, such as ``(Intercept - 0.5 x)``."""
+    unit = np.asarray(block.unit)
+    _, vectors = np.linalg.eigh(np.asarray(block.covariance) * np.outer(unit, unit))
+    shares = vectors[:, 0]
+    weights = np.where(np.abs(shares) > 1e-3, shares, 0.0) * unit
+    weights = weights / weights[np.flatnonzero(weights)[0]]
+    parts = [
+        f"{'-' if w < 0 else '+'} {'' if w == 1 else f'{abs(w):.3g} '}{term}"
+        for w, term in zip(weights, block.terms, strict=True)
+        if w
+    ]
+    return f"({' '.join(parts).removeprefix('+ ')})"
+
+
+def identification(fit: FittedModel, ridge: str) -> Check:
+    """Check whether the data determine all parameters.
+
+    Args:
+        fit: The result.
+        ridge: What the data leave open; empty if nothing.
+    """
+    if ridge:
+        return Check(name="identification", passed=False, said=ridge)
+    if fit.status.state == "not_identified":
+        said = "the fit is called not identified, but the likelihood changes in every direction"
+        return Check(name="identification", passed=False, said=said)
+    return Check(name="identification", passed=True, said="the likelihood changes in every direction")
 
 
 def conclude(
@@ -247,9 +359,11 @@ def conclude(
     boundary: str,
 ) -> Certificate:
     """The certificate that follows from the checks."""
-    if boundary or fit.singular:
-        said = boundary or "the engine calls the fit singular"
-        checks = [*checks, Check(name="boundary", passed=None, said=said)]
+    if boundary:
+        checks = [*checks, Check(name="boundary", passed=None, said=boundary)]
+    elif fit.singular:
+        said = "the fit is called singular, but all variances are positive and no correlation is at its limit"
+        checks = [*checks, Check(name="boundary", passed=False, said=said)]
     verdict, sentence = _verdict(fit, {c.name: c for c in checks}, boundary)
     names = [f"{t} | {b.group}" for b in fit.random for t in b.terms]
     sds = np.concatenate([*best_sd]) if len(best_sd) else np.empty(0)
@@ -271,7 +385,7 @@ def conclude(
 def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tuple[Word, str]:
     failed = {name: check for name, check in made.items() if check.passed is False}
     if "sampling and prior" in made:
-        return _posterior_verdict(made["sampling and prior"])
+        return _posterior_verdict(made)
     if fit.status.state == "failed":
         return "not checkable", "The engine failed."
     for name in ("rows", "same model", "independent terms"):
@@ -281,22 +395,28 @@ def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tupl
         said = failed["optimum"].said
         tried = "Try restart=True, or another optimizer (unimix.all_fit shows which find the optimum)"
         return "not at the optimum", f"The search ended too early or at a false maximum: {said}. {tried}."
-    if failed:
-        reasons = "; ".join(f"its {name} are wrong: {check.said}" for name, check in failed.items())
+    others = [check for name, check in failed.items() if name != "identification"]
+    if others:
+        reasons = "; ".join(f"{check.name}: {check.said}" for check in others)
         verdict: Word = (
-            "wrong inference" if set(failed) <= {"standard errors", "degrees of freedom"} else "a different model"
+            "wrong inference"
+            if {c.name for c in others} <= {"standard errors", "degrees of freedom"}
+            else "a different model"
         )
-        return verdict, f"The optimum is that of the model, but {reasons}."
+        return verdict, f"The estimates are at the optimum of the model, but not everything else is right: {reasons}."
+    both = ""
+    if fit.status.state == "not_converged":
+        reason = "; ".join(fit.status.messages) or "it gives no reason"
+        both = f" The engine does not report convergence: {reason.rstrip('.')}."
+    if "identification" in failed:
+        said = failed["identification"].said
+        return "not identified", f"The model does not have one answer: {said}.{both}"
     if boundary:
         said = boundary
         edge = f"These are the best estimates, and they are on the boundary of the parameter space: {said}."
-        return "certified at the boundary", f"{edge} The data do not support all of the random effects."
-    if fit.status.state == "not_converged":
-        said = "; ".join(fit.status.messages) or "it gives no reason"
-        return (
-            "certified",
-            f"The estimates are at the optimum, although the engine does not report convergence: {said}.",
-        )
+        return "certified at the boundary", f"{edge} The data do not support all of the random effects.{both}"
+    if both:
+        return "certified", f"The estimates are at the optimum.{both}"
     return "certified", "These are the numbers of this model, at its optimum."
 
 
@@ -322,11 +442,23 @@ def out_of_reach(fit: FittedModel, sigma: float, reach: float) -> Certificate:
     return not_checkable(fit, check, f"This result cannot be checked: {reason}")
 
 
-def _posterior_verdict(check: Check) -> tuple[Word, str]:
-    if check.passed is False:
-        return "not checkable", f"The posterior was not sampled well enough to judge: {check.said}. Take more draws."
-    pull = check.numbers["pull (SE)"]
+def _posterior_verdict(made: Mapping[str, Check]) -> tuple[Word, str]:
+    sampled = made["sampling and prior"]
+    for name in ("rows", "arithmetic", "draws", "priors"):
+        if name in made and made[name].passed is False:
+            return "a different model", f"These numbers are not those of the posterior: {made[name].said}."
+    if sampled.passed is False:
+        return "not checkable", f"The posterior was not sampled well enough to judge: {sampled.said}. Take more draws."
+    if "posterior" in made and made["posterior"].passed is False:
+        return "a different model", f"This is not the posterior of the model: {made['posterior'].said}."
+    pull = sampled.numbers["pull (SE)"]
     if pull > 1.0:
         moved = f"The prior, or a small number of groups, moves the estimates by {pull:.2g} standard errors"
-        return "not checkable", f"{moved}: the answer depends on the prior, not on the likelihood alone ({check.said})."
-    return "certified", f"A posterior that was sampled well and agrees with the likelihood: {check.said}."
+        return (
+            "not checkable",
+            f"{moved}: the answer depends on the prior, not on the likelihood alone ({sampled.said}).",
+        )
+    for name in ("draws", "posterior"):
+        if name in made and made[name].passed is None:
+            return "not checkable", f"This posterior cannot be checked: {made[name].said}."
+    return "certified", f"A posterior that was sampled well and agrees with the likelihood: {sampled.said}."

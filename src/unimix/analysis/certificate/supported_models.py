@@ -47,8 +47,8 @@ def _rounded_away(block: RandomBlock) -> str:
     name, center = block.terms[far], float(block.z[:, far].mean())
     way = f"Write I({name} - {center:.6g}) for {name}" if name.isidentifier() else "Center its variables"
     return (
-        f"{name} varies by {spread[far]:.2g} around {center:.6g}, so that the covariance of ({' + '.join(block.terms)} "
-        f"| {block.group}) at {name} = 0 cannot be written down in double precision. {way}"
+        f"{name} varies by {spread[far]:.2g} around {center:.6g}, so that the covariance of {block.text} at "
+        f"{name} = 0 cannot be written down in double precision. {way}"
     )
 
 

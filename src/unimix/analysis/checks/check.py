@@ -15,6 +15,7 @@ from unimix.analysis.checks.dispersion import check_zeros, overdispersion, why_n
 from unimix.analysis.checks.findings import LOOK, OK, PROBLEM, Finding
 from unimix.analysis.checks.rows import constant_spread, influential, normal_modes, normal_residuals, single_rows
 from unimix.analysis.tests.terms import terms_of
+from unimix.backends.registry import DEFAULT_BACKEND
 from unimix.errors import DataError, UnimixError, listing
 from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
@@ -129,13 +130,27 @@ def _convergence(fit: FittedModel) -> Finding | None:
         return None
     if fit.status.state in ("converged", "singular"):
         return Finding("convergence", OK, np.nan, "The engine ended properly.")
+    if fit.status.state == "not_identified":
+        return Finding(
+            "convergence",
+            PROBLEM,
+            np.nan,
+            f"Not identified: {fit.status.messages[0] if fit.status.messages else 'the likelihood has a ridge'}.",
+            "Leave a random effect out, or give its SD a prior: backend='pymc'.",
+        )
     message = f" It says: {fit.status.messages[0]}" if fit.status.messages else ""
+    advice = ["compare optimizers: um.all_fit(formula, data)"]
+    if fit.fixed.unbounded.size:
+        advice = []  # no search finds a maximum: the check of separation says what helps
+    elif fit.backend != DEFAULT_BACKEND:
+        advice.insert(0, f"fit with backend={DEFAULT_BACKEND!r}")
+    text = ", or ".join(advice)
     return Finding(
         "convergence",
         PROBLEM,
         np.nan,
         f"The engine did not converge; do not use its numbers.{message}",
-        "Fit with backend='pls', or compare optimizers: um.all_fit(formula, data).",
+        f"{text[:1].upper()}{text[1:]}." if text else "",
     )
 
 
@@ -224,10 +239,15 @@ def _levels(fit: FittedModel) -> list[Finding] | None:
                 verdict,
                 float(count),
                 f"{count} levels{' are few to estimate a variance from' if verdict != OK else ''}.",
-                "" if verdict == OK else f"Take {group} as a fixed effect, or give its SD a prior: backend='pymc'.",
+                "" if verdict == OK else f"Take {group} as a fixed effect, or give its SD {_prior(fit)}.",
             )
         )
     return findings
+
+
+def _prior(fit: FittedModel) -> str:
+    """Advice to use a prior; the engine is named only if it is another one than that of the fit."""
+    return "an informative prior: priors=..." if is_sampled(fit) else "a prior: backend='pymc', priors=..."
 
 
 def _separation(fit: FittedModel) -> Finding | None:
@@ -239,7 +259,7 @@ def _separation(fit: FittedModel) -> Finding | None:
         return None
     design = fit.design()
     endless = separated_terms(design)
-    advice = "Leave the term out, or give its coefficient a prior: backend='pymc', priors=...; fit.plot.forest()."
+    advice = f"Leave the term out, or give its coefficient {_prior(fit)}; fit.plot.forest()."
     if endless:
         sampled = fit.fixed.interval == "credible"
         return Finding(
@@ -247,8 +267,8 @@ def _separation(fit: FittedModel) -> Finding | None:
             LOOK if sampled else PROBLEM,
             float(len(endless)),
             f"The likelihood has no maximum along {listing(endless)}: "
-            + ("the prior alone holds the estimates." if sampled else "estimates and standard errors mean nothing."),
-            "" if sampled else advice,
+            + ("the prior alone holds the estimates." if sampled else "estimates and their Wald tests mean nothing."),
+            "" if sampled else f"fit.confint(method='profile') and um.anova(smaller, fit) remain right. {advice}",
         )
     reach = np.abs(np.asarray(fit.fixed.estimate)) * np.ptp(design.x, axis=0)
     far = [t for t, r in zip(fit.fixed.terms, reach, strict=True) if fit.family.link in ("logit", "log") and r > 10]

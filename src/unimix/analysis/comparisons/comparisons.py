@@ -14,7 +14,7 @@ import pandas as pd
 from unimix.analysis.comparisons.predictor_changes import Change, changes_of
 from unimix.analysis.comparisons.predictors import response_note
 from unimix.analysis.means.derivatives import derivative_rows
-from unimix.analysis.means.linear_functions import FixedInference, SmoothFunctions, fixed_inference
+from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.design.frames import one_row, to_pandas
@@ -25,6 +25,7 @@ from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
+from unimix.foreign_names import suggests_names
 from unimix.stats.delta import Averages, Linear, compare, compare_slopes, mean_gradient, over_draws, slope_gradient
 from unimix.stats.inference import checked_level
 
@@ -41,6 +42,7 @@ OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upp
 TAKEN = ("variable", "contrast", *OUTCOMES)
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class Comparisons(TableResult):
     """Changes of the expected response.
@@ -109,7 +111,8 @@ class Comparisons(TableResult):
         scale = "expected response" if self.kind == "response" else "linear predictor"
         df = "quantiles of the draws" if self.functions.draws is not None else f"df {self._inference.method}"
         sentence = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
-        return (sentence, self.response) if self.response else (sentence,)
+        endless = ENDLESS if np.isinf(self.functions.std_error).any() else ""
+        return tuple(note for note in (sentence, self.response, endless) if note)
 
     @property
     def _labels(self) -> Sequence[str]:
@@ -311,7 +314,10 @@ def _shares(fit: FittedModel, weights: Any, n: int, *, observed: bool) -> FloatA
             )
         own = fit.rows.trials if fit.rows.trials is not None else fit.rows.weights
         return np.ones(n) if own is None else np.asarray(own, dtype=np.float64)
-    given = np.asarray(weights)
+    try:
+        given = np.asarray(weights)
+    except ValueError:  # rows of different lengths
+        given = np.zeros(0)
     if given.shape != (n,) or given.dtype.kind not in "iuf" or not np.isfinite(given).all() or (given < 0).any():
         raise OptionError(f"weights= takes one nonnegative number per row, shape ({n},); got shape {given.shape}.")
     return given.astype(np.float64)
@@ -355,12 +361,22 @@ def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, Floa
     up, down = compare_slopes(scale, high_mean, low_mean)
     gradients = [mean_gradient(family, rows, beta, averages)[1] for rows in (after, before)]
     gradient = up[:, None] * gradients[0] + down[:, None] * gradients[1]
+    gradient = _without_limits(plan, gradient, before, after)
 
     def compared(b: FloatArray) -> FloatArray:
         return compare(scale, *means(b))
 
     drawn = None if draws is None else over_draws(compared, draws, len(plan.base))
     return compare(scale, high_mean, low_mean), gradient, drawn
+
+
+def _without_limits(plan: _Plan, gradient: FloatArray, *rows: Linear) -> FloatArray:
+    """Gradients (m, p) with NaN for averages over rows whose linear predictor tends to infinity.
+
+    The expected response of such a row tends to a limit and its derivative to zero, which is no sign of certainty.
+    """
+    endless = plan.averages(np.any([plan.inference.lacks(r.x) for r in rows], axis=0).astype(float)) > 0
+    return np.where(endless[:, None], np.nan, gradient)
 
 
 def _linear(plan: _Plan, change: Linear, draws: FloatArray | None) -> tuple[FloatArray, FloatArray, FloatArray | None]:
@@ -374,6 +390,7 @@ def _slope(
     link: Callable[[FloatArray], FloatArray] = LINKS[plan.family.link].slope
     _means(plan, rows.at(plan.inference.beta), what)
     value, gradient = slope_gradient(plan.family, rows, rate, plan.inference.beta, plan.averages)
+    gradient = _without_limits(plan, gradient, rows, rate)
     drawn = None
     if draws is not None:
         drawn = over_draws(lambda b: plan.averages(link(rows.at(b)) * rate.at(b)), draws, len(plan.base))

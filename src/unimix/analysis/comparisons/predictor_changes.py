@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.comparisons.predictors import Predictors, level_text
 from unimix.design.typed_columns import as_numbers, read_columns
 from unimix.errors import OptionError, did_you_mean, listing
+from unimix.likelihood.lmm.weights import row_copies
+from unimix.stats.effect_sizes import weighted_sd
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
     from unimix.fitted.model import FittedModel
+
+FloatArray = npt.NDArray[np.float64]
 
 STEPS = ("sd", "2sd", "iqr", "minmax")
 FACTOR_WAYS = ("reference", "pairwise", "sequential")
@@ -68,7 +73,7 @@ def changes_of(
         if name not in known.columns:
             continue
         try:
-            made[name] = _changes(name, how, known, base, comparison)
+            made[name] = _changes(name, how, known, base, comparison, row_copies(fit.family, fit.rows.weights))
         except OptionError as error:
             faults.append(str(error))
     if cross and comparison == "dydx":
@@ -114,7 +119,9 @@ def _unknown(fit: FittedModel, name: str, known: list[str]) -> str:
     )
 
 
-def _changes(name: str, how: Any, known: Predictors, base: pd.DataFrame, comparison: str) -> list[Change]:
+def _changes(
+    name: str, how: Any, known: Predictors, base: pd.DataFrame, comparison: str, copies: FloatArray | None
+) -> list[Change]:
     if comparison == "dydx":
         if name in known.levels:
             raise OptionError(f"{name!r} is a factor and has no slope: comparison='difference' compares its levels.")
@@ -123,7 +130,7 @@ def _changes(name: str, how: Any, known: Predictors, base: pd.DataFrame, compari
         return [Change((name,), "dY/dx", {}, {})]
     if name in known.levels:
         return _of_levels(name, how, known.levels[name], comparison)
-    return [_of_number(name, how, as_numbers(known.columns[name]), base, comparison)]
+    return [_of_number(name, how, as_numbers(known.columns[name]), base, comparison, copies)]
 
 
 def _numbers(base: pd.DataFrame, name: str) -> Any:
@@ -164,7 +171,9 @@ def _of_levels(name: str, how: Any, levels: list[Any], comparison: str) -> list[
     return [Change((name,), words.format(shown[i], shown[j]), {name: levels[i]}, {name: levels[j]}) for i, j in pairs]
 
 
-def _of_number(name: str, how: Any, fitted: Any, base: pd.DataFrame, comparison: str) -> Change:
+def _of_number(
+    name: str, how: Any, fitted: FloatArray, base: pd.DataFrame, comparison: str, copies: FloatArray | None
+) -> Change:
     how = 1 if how is None else how
     words = WORDS[comparison]
     number = isinstance(how, int | float | np.integer | np.floating) and not isinstance(how, bool)
@@ -172,11 +181,11 @@ def _of_number(name: str, how: Any, fitted: Any, base: pd.DataFrame, comparison:
         at = _numbers(base, name)
         return Change((name,), f"{float(how):+g}", {name: at}, {name: at + float(how)})
     if isinstance(how, str) and how in ("sd", "2sd"):
-        at, half = _numbers(base, name), float(np.std(fitted, ddof=1)) * (0.5 if how == "sd" else 1.0)
+        at, half = _numbers(base, name), float(weighted_sd(fitted, copies, copies=True)) * (0.5 if how == "sd" else 1.0)
         ends = ("x - sd/2", "x + sd/2") if how == "sd" else ("x - sd", "x + sd")
         return Change((name,), words.format(*(f"({e})" for e in ends)), {name: at - half}, {name: at + half})
     if isinstance(how, str) and how in STEPS:
-        low, high = np.quantile(fitted, [0.25, 0.75] if how == "iqr" else [0.0, 1.0])
+        low, high = (_quantile(fitted, p, copies) for p in ([0.25, 0.75] if how == "iqr" else [0.0, 1.0]))
         ends = ("Q1", "Q3") if how == "iqr" else ("min", "max")
     else:
         pair = list(how) if isinstance(how, tuple | list) else []
@@ -192,6 +201,20 @@ def _of_number(name: str, how: Any, fitted: Any, base: pd.DataFrame, comparison:
     if low == high:
         raise OptionError(f"variables={{{name!r}: {how!r}}}: both values are {low:g}; choose two different ones.")
     return Change((name,), words.format(*ends), {name: float(low)}, {name: float(high)})
+
+
+def _quantile(values: FloatArray, p: float, copies: FloatArray | None) -> float:
+    """Quantile by linear interpolation, of rows that stand for several copies each."""
+    if copies is None:
+        return float(np.quantile(values, p))
+    order = np.argsort(values)
+    place, ends = p * (copies.sum() - 1), np.cumsum(copies[order])
+    # the values of the copies before and after the place h = p (N - 1) in the ordered sample
+    low, high = (
+        values[order][min(int(np.searchsorted(ends, k, side="right")), len(ends) - 1)]
+        for k in (np.floor(place), np.ceil(place))
+    )
+    return float(low + (place - np.floor(place)) * (high - low))
 
 
 __all__ = ["Change", "changes_of"]

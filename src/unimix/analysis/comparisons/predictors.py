@@ -56,7 +56,7 @@ class Predictors:
             elif (
                 column is not None
                 and name != encoding.offset_column
-                and all(_is_factor_of(node, name) for node in nodes if name in expression_columns(node))
+                and all(is_factor_of(node, name) for node in nodes if name in expression_columns(node))
             ):
                 levels[name] = list(as_factor(column, name).levels)
         sets = [frozenset(n for node in product for n in expression_columns(node)) for product in products]
@@ -73,7 +73,7 @@ def level_text(value: Any) -> str:
     return str(int(value)) if whole else str(value)
 
 
-def _is_factor_of(node: Node, name: str) -> bool:
+def is_factor_of(node: Node, name: str) -> bool:
     """Whether a node is ``C(name)``, so that the numbers of the column are levels."""
     if not isinstance(node, Call) or node.function not in FACTOR_CALLS:
         return False
@@ -90,4 +90,4 @@ def response_note(fit: FittedModel, design: Design) -> str:
     return f"The response is {text}: estimates are on that scale, and kind='response' does not transform them back."
 
 
-__all__ = ["Predictors", "level_text", "response_note"]
+__all__ = ["Predictors", "is_factor_of", "level_text", "response_note"]

@@ -19,6 +19,7 @@ from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import has_design
 from unimix.fitted.table_result import TableResult
+from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.profile.constrained_parameters import Target
 from unimix.likelihood.profile.likelihoods import LaplaceModel, LinearModel, Model
 from unimix.likelihood.profile.profiling import (
@@ -224,7 +225,8 @@ def profile(
         fixed, sigma = least_squares_profile(design, ci_level)
         ends = np.array([fixed[p.target.index] if p.target and p.target.kind == "fixed" else sigma for p in parameters])
         return Intervals(table_of(parameters, estimates, ends), "profile", ci_level, notes)
-    errors = np.asarray(fit.fixed.std_error)
+    # an estimate that tends to infinity has no standard error: the first step changes the predictor by about one
+    errors = np.where(np.isinf(fit.fixed.std_error), 1.0 / column_scale(design.x), fit.fixed.std_error)
     model = likelihood_of(fit, design, reml=False)
     jobs = [
         (p.target, float(errors[p.target.index]) if p.target.kind == "fixed" else 0.0)

@@ -45,6 +45,8 @@ class Average:
 def average(grid: Grid, names: Sequence[str], weights: str) -> Average:
     """Average a grid over its other predictors, as R's emmeans 1.8.4 does.
 
+    A level of a nested factor counts only beside the level that it belongs to.
+
     Args:
         grid: The reference grid.
         names: Predictors with an average for each combination of their levels; empty for a single average.
@@ -64,7 +66,9 @@ def average(grid: Grid, names: Sequence[str], weights: str) -> Average:
     order = sorted(dict.fromkeys(keys), key=lambda k: [r.index(v) for r, v in zip(ranks, k, strict=True)][::-1])
     place = {key: i for i, key in enumerate(order)}
     turn = np.zeros((len(order), len(keys)))
-    turn[[place[k] for k in keys], np.arange(len(keys))] = share
+    turn[[place[k] for k in keys], np.arange(len(keys))] = np.where(grid.exists, share, 0.0)
+    real = np.bincount([place[k] for k in keys], grid.exists, minlength=len(order)) > 0
+    order, turn = [key for key, there in zip(order, real, strict=True) if there], turn[real]
     total = turn.sum(axis=1, keepdims=True)
     if not (total > 0).any():
         raise DataError(
@@ -126,6 +130,8 @@ def held(average_: Average, grid: Grid, at: Mapping[str, Any] | None) -> str:
     parts = [f"at {listing(values)}"] if values else []
     if average_.over:
         parts.append(f"averaged over {listing(average_.over)} with {SHARES[average_.weights]}")
+    inside = [f"{name} within {listing(outer)}" for name, outer in grid.nested.items()]
+    parts += [f"nested: {listing(inside)}"] if inside else []
     text = "; ".join(parts)
     return text[:1].upper() + text[1:]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,19 +49,22 @@ def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family:
         family: Number of means that are compared.
         level: Probability of the intervals.
     """
-    moved = Functions(
-        functions.weights,
-        functions.estimate + shift,
-        functions.covariance,
-        functions.df,
-        None if functions.draws is None else functions.draws + shift,
+    moved = replace(
+        functions,
+        estimate=functions.estimate + shift,
+        draws=None if functions.draws is None else functions.draws + shift,
     )
     made = moved.table(level)
     if "statistic" not in made:
         return made
-    sd = np.where(functions.std_error > 0, functions.std_error, 1.0)
+    # A contrast that tends to infinity has no test: it counts as one of the contrasts, as the least significant.
+    endless = np.isinf(functions.std_error)
+    sd = np.where((functions.std_error > 0) & ~endless, functions.std_error, 1.0)
     correlation = functions.covariance / np.outer(sd, sd)
-    made["p_value"] = adjusted_p_values(adjust, made["statistic"].to_numpy(), functions.df, correlation, family)
+    correlation[endless], correlation[:, endless] = np.eye(len(sd))[endless], np.eye(len(sd))[:, endless]
+    statistic = np.where(endless, 0.0, made["statistic"].to_numpy())
+    p_value = adjusted_p_values(adjust, statistic, functions.df, correlation, family)
+    made["p_value"] = np.where(endless, np.nan, p_value)
     if adjust != "none":
         joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
         reach = _critical_values(joint, level, functions.df, correlation, family)
@@ -80,13 +84,24 @@ def _critical_values(adjust: str, level: float, df: FloatArray, correlation: Flo
     return np.interp(-1 / df, -1 / ends, values)
 
 
-def as_ratios(made: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Differences of logarithms as ratios, standard errors by the delta method."""
+def as_ratios(made: pd.DataFrame, name: str, draws: FloatArray | None = None) -> pd.DataFrame:
+    """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m)."""
     made = made.copy()
     for column in ("estimate", "lower", "upper"):
         made[column] = np.exp(made[column])
     made["std_error"] *= made["estimate"]
+    if draws is not None:
+        ratios = np.exp(draws)
+        made["estimate"], made["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
     return made.rename(columns={"estimate": name})
+
+
+def _numbers(values: Any) -> FloatArray:
+    """Numbers as an array; an array of another shape where they are none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.array(np.nan)
 
 
 def contrast_weights(
@@ -105,9 +120,11 @@ def contrast_weights(
     """
     m = len(labels)
     eye = np.eye(m)
-    if not isinstance(method, str):
-        made = {str(k): np.asarray(v, dtype=np.float64) for k, v in method.items()}
-        bad = [k for k, v in made.items() if v.shape != (m,) or abs(v.sum()) > 1e-9 * np.abs(v).sum()]
+    if isinstance(method, Mapping | pd.DataFrame):
+        made = {str(k): _numbers(v) for k, v in method.items()}
+        bad = [k for k, v in made.items() if v.shape != (m,) or not abs(v.sum()) <= 1e-9 * np.abs(v).sum()]
+        if not made:
+            raise OptionError(f"method={{}} names no contrast: choose {listing(map(repr, KNOWN))}, or weights by name.")
         if bad:
             raise OptionError(
                 f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."

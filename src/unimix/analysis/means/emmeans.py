@@ -14,12 +14,11 @@ from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
-from unimix.analysis.means.specs import read_specs
-from unimix.errors import OptionError, UnsupportedModelError, listing
+from unimix.analysis.means.specs import Specs, read_specs
+from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
 from unimix.fitted.table_result import TableResult
-from unimix.stats.delta import Linear
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
@@ -89,11 +88,26 @@ def emmeans(
         95% intervals, df satterthwaite
         At age = 10
     """
-    ci_level = interval_level(fit, ci_level)
-    _checked(fit, weights, kind, ci_level)
     wanted = read_specs(specs, by)
     if wanted.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
+    made = _means(fit, wanted, at, weights, kind, ci_level, df_method)
+    made.check_estimable()
+    return made
+
+
+def _means(
+    fit: FittedModel,
+    wanted: Specs,
+    at: Mapping[str, Any] | None,
+    weights: str,
+    kind: str,
+    ci_level: float | None,
+    df_method: str | None,
+) -> MarginalMeans:
+    """The means, whether or not each of them can be estimated; see :func:`emmeans`."""
+    ci_level = interval_level(fit, ci_level)
+    _checked(fit, weights, kind, ci_level)
     design, grid = fit.design(), reference_grid(fit, at)
     outer = checked_names(grid.frame, wanted.by, "by")
     inner = checked_names(grid.frame, wanted.names, "specs")
@@ -101,11 +115,10 @@ def emmeans(
     everything = [*names, *outer]
     checked_labels(everything)
     averages = average(grid, everything, weights)
-    rows, lost = averages.turn @ grid.x, averages.empty
+    every, whole = PopulationRows(fit, design), averages.turn @ grid.x
     if fit.model.aliased:
-        every = PopulationRows(fit, design)
         whole = averages.turn @ every.full(grid.frame, "The grid").x
-        rows, lost = _estimable(every, whole, lost, f"Means of {listing(everything)}")
+    rows, lost = _estimable(every, whole, averages.empty)
     inference = fixed_inference(fit, df_method)
     partners = Predictors.of(fit, design).partners(everything)
     return MarginalMeans(
@@ -122,6 +135,9 @@ def emmeans(
         held=held(averages, grid, at),
         warned=_warned(interaction_note(averages, partners, at), response_note(fit, design)),
         lost=lost,
+        _whole=whole,
+        _empty=averages.empty,
+        _rows=every,
         _inference=inference,
     )
 
@@ -189,10 +205,11 @@ def slopes(
     averages = average(grid, names, weights)
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
     derivative = derivative_rows(every, grid.frame, variable, what)
-    rows, lost = _estimable(every, averages.turn @ derivative.x, averages.empty, what)
+    whole = averages.turn @ derivative.x
+    rows, lost = _estimable(every, whole, averages.empty)
     inference = fixed_inference(fit, df_method)
     hidden = interaction_note(averages, known.partners([variable]), at)
-    return MarginalMeans(
+    made = MarginalMeans(
         names=tuple(names),
         by=(),
         levels=averages.levels,
@@ -206,8 +223,13 @@ def slopes(
         held=held(averages, grid, at),
         warned=_warned(hidden, response_note(fit, design)),
         lost=lost,
+        _whole=whole,
+        _empty=averages.empty,
+        _rows=every,
         _inference=inference,
     )
+    made.check_estimable()
+    return made
 
 
 def _warned(*notes: str) -> tuple[str, ...]:
@@ -215,20 +237,13 @@ def _warned(*notes: str) -> tuple[str, ...]:
 
 
 def _estimable(
-    every: PopulationRows, whole: FloatArray, empty: npt.NDArray[np.bool_], what: str
+    every: PopulationRows, whole: FloatArray, empty: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Rows (m, p) of the columns that were fitted, and which of them cannot be estimated, shape (m,).
 
-    Rows that cannot be estimated have arbitrary values.
-
-    Raises:
-        DataError: If no row can be estimated.
+    The rows that cannot be estimated mean nothing by themselves, but their differences may.
     """
-    lost = empty | every.lacks(whole)
-    if lost.all():
-        every.fitted(Linear(whole, np.zeros(len(whole))), what)
-    rows = whole if every.span is None else whole[:, every.kept]
-    return np.where(lost[:, None], np.eye(1, rows.shape[1]), rows), lost
+    return whole if every.span is None else whole[:, every.kept], empty | every.lacks(whole)
 
 
 def contrasts(
@@ -287,15 +302,6 @@ def contrasts(
     wanted = read_specs(specs, by)
     if wanted.method and method not in ("pairwise", wanted.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = emmeans(
-        fit,
-        wanted.names,
-        by=wanted.by,
-        at=at,
-        weights=weights,
-        kind=kind,
-        ci_level=ci_level,
-        df_method=df_method,
-    )
+    means = _means(fit, wanted, at, weights, kind, ci_level, df_method)
     method = wanted.method or method
     return means.contrasts(method, adjust=adjust, reference=reference)

@@ -18,7 +18,7 @@ from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
 from unimix.stats.delta import delta_error, normal_draws
-from unimix.stats.inference import tail_probability, wald_interval, wald_test
+from unimix.stats.inference import is_unbounded, tail_probability, wald_interval, wald_test
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
+
+ENDLESS = (
+    "Infinite standard errors: separation, the estimates tend to infinity, and there are no Wald tests of them. Use "
+    "likelihood ratios: fit.confint(method='profile'), um.anova(smaller, fit)."
+)
+"""Note on functions without a finite estimate."""
 
 NORMAL_DRAWS = 4000
 """Number of draws from a posterior that is known only by its mean and covariance matrix."""
@@ -41,6 +47,8 @@ class Functions:
         covariance: Covariance matrix L V L', shape (m, m).
         df: Degrees of freedom, shape (m,); infinite for z tests.
         draws: L beta for every posterior draw, shape (S, m); None if there are no draws.
+        unbounded: Whether the functions have no finite estimate (separation), shape (m,): ``covariance`` does not hold
+            for these. None if all have.
     """
 
     weights: FloatArray
@@ -48,11 +56,13 @@ class Functions:
     covariance: FloatArray
     df: FloatArray
     draws: FloatArray | None
+    unbounded: npt.NDArray[np.bool_] | None = None
 
     @property
     def std_error(self) -> FloatArray:
-        """Standard errors (posterior SDs), shape (m,)."""
-        return np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        """Standard errors (posterior SDs), shape (m,); infinite for functions without a finite estimate."""
+        found = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        return found if self.unbounded is None else np.where(self.unbounded, np.inf, found)
 
     def table(self, level: float, index: pd.Index[Any] | None = None) -> pd.DataFrame:
         """Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests.
@@ -114,7 +124,7 @@ class SmoothFunctions:
             columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": ends[0], "upper": ends[1]}
         else:
             with np.errstate(divide="ignore", invalid="ignore"):
-                statistic = self.estimate / self.std_error
+                statistic = np.where(np.isinf(self.std_error), np.nan, self.estimate / self.std_error)
             reach = np.where(np.isfinite(self.df), special.stdtrit(self.df, upper), special.ndtri(upper))
             columns = {
                 "estimate": self.estimate,
@@ -144,6 +154,7 @@ class FixedInference:
         turn: Matrix from the user's coefficients to those of ``uncertainty``, shape (p, p).
         draws: Posterior draws of the fixed effects, shape (S, p), or None.
         method: Method of the degrees of freedom: satterthwaite, kenward-roger, residual, normal or posterior.
+        unbounded: Directions of the coefficients along which the likelihood has no maximum, shape (k, p).
     """
 
     beta: FloatArray
@@ -153,12 +164,22 @@ class FixedInference:
     turn: FloatArray
     draws: FloatArray | None
     method: str
+    unbounded: FloatArray
+
+    def lacks(self, weights: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether functions L beta have no finite estimate, and so no standard error and no Wald test, shape (m,)."""
+        return is_unbounded(weights, self.unbounded)
 
     def functions(self, weights: FloatArray) -> Functions:
         """Linear functions L beta for weights L of shape (m, p)."""
         draws = None if self.draws is None else self.draws @ weights.T
         return Functions(
-            weights, weights @ self.beta, weights @ self.covariance @ weights.T, self.df_of(weights), draws
+            weights,
+            weights @ self.beta,
+            weights @ self.covariance @ weights.T,
+            self.df_of(weights),
+            draws,
+            self.lacks(weights),
         )
 
     @cached_property
@@ -169,17 +190,21 @@ class FixedInference:
         return normal_draws(self.beta, self.covariance, NORMAL_DRAWS)
 
     def smooth(self, estimate: FloatArray, gradient: FloatArray, draws: FloatArray | None) -> SmoothFunctions:
-        """Smooth functions of beta from their values (m,), derivatives (m, p) and, for a posterior, draws (S, m)."""
+        """Smooth functions of beta from their values (m,), derivatives (m, p) and, for a posterior, draws (S, m).
+
+        Derivatives are NaN where the function depends on a coefficient without a finite estimate.
+        """
         if draws is not None:
             spread, df = draws.std(axis=0, ddof=1), np.full(len(estimate), np.inf)
             return SmoothFunctions(draws.mean(axis=0), gradient, spread, df, draws)
-        error = delta_error(gradient, self.covariance)
+        endless = self.lacks(gradient) | np.isnan(gradient).any(axis=1)
+        error = np.where(endless, np.inf, delta_error(gradient, self.covariance))
         return SmoothFunctions(estimate, gradient, error, self._df_of(gradient, error), None)
 
     def _df_of(self, gradient: FloatArray, error: FloatArray) -> FloatArray:
         """Degrees of freedom of the gradients, infinite if a function does not depend on the coefficients."""
         df = np.full(len(gradient), np.inf)
-        moved = error > 0
+        moved = (error > 0) & np.isfinite(error)
         if moved.any():
             df[moved] = self.df_of(gradient[moved] / error[moved, None])
         return df
@@ -189,8 +214,10 @@ class FixedInference:
 
         Linear mixed models have F tests by Fai & Cornelius (Satterthwaite) or Kenward & Roger, linear models F tests
         with residual degrees of freedom, and other models Wald's chi-squared divided by its degrees of freedom, with
-        infinite denominator degrees of freedom.
+        infinite denominator degrees of freedom. Statistic and p value are NaN if a row has no finite estimate.
         """
+        if self.lacks(weights).any():
+            return np.nan, float(np.linalg.matrix_rank(weights)), np.inf, np.nan
         if self.uncertainty is not None:
             at = np.asarray(np.linalg.solve(self.turn, self.beta), dtype=np.float64)
             statistic, numerator, denominator = f_test(self.uncertainty, weights @ self.turn, at)
@@ -200,7 +227,7 @@ class FixedInference:
             kept = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
             turned = vectors[:, kept].T @ (weights @ self.beta)
             numerator = float(kept.sum())
-            statistic = float(np.sum(turned**2 / values[kept])) / numerator
+            statistic = float(np.sum(turned**2 / values[kept])) / numerator if numerator else np.nan
             denominator = float(np.min(self.df_of(weights)))
         if np.isinf(denominator):
             p_value = float(special.chdtrc(numerator, statistic * numerator))
@@ -226,23 +253,24 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
     p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
     method = _checked_method(fit, method) or fit.fixed.df_method
-    nothing = np.eye(p)
+    nothing, endless = np.eye(p), np.asarray(fit.fixed.unbounded)
 
     def constant(value: float) -> Callable[[FloatArray], FloatArray]:
         return lambda weights: np.full(len(weights), value)
 
     if fit.fixed.interval == "credible":
         draws = np.asarray(coefficient_draws(fit, fit.status.n_draws).beta) if fit.status.n_draws else None
-        return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior")
+        return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior", endless)
     if method == "residual":
-        return FixedInference(beta, covariance, constant(float(fit.criteria.df_residual)), None, nothing, None, method)
+        df = constant(float(fit.criteria.df_residual))
+        return FixedInference(beta, covariance, df, None, nothing, None, method, endless)
     if method not in ("satterthwaite", "kenward-roger") or not known:
-        return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal")
+        return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal", endless)
     made, turn = _uncertainty(fit, method)
     if made.adjusted is not None:
         covariance = turn @ made.adjusted @ turn.T
     return FixedInference(
-        beta, covariance, lambda weights: df_of_contrasts(made, weights @ turn), made, turn, None, method
+        beta, covariance, lambda weights: df_of_contrasts(made, weights @ turn), made, turn, None, method, endless
     )
 
 
@@ -272,4 +300,4 @@ def _uncertainty(fit: FittedModel, method: str) -> tuple[Uncertainty, FloatArray
     return at.uncertainty(method), criterion.way_back.coefficients
 
 
-__all__ = ["FixedInference", "Functions", "SmoothFunctions", "fixed_inference"]
+__all__ = ["ENDLESS", "FixedInference", "Functions", "SmoothFunctions", "fixed_inference"]

@@ -18,18 +18,22 @@ from unimix.analysis.means.contrasts import (
     contrast_table,
     contrast_weights,
 )
-from unimix.analysis.means.linear_functions import FixedInference, Functions
+from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
+from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, listing
 from unimix.fitted.table_result import TableResult
+from unimix.foreign_names import suggests_names
+from unimix.stats.delta import Linear
 
 FloatArray = npt.NDArray[np.float64]
 Weights = Literal["equal", "proportional", "outer", "cells"]
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class MarginalMeans(TableResult):
     """Marginal means of a fitted model, or slopes.
@@ -63,14 +67,30 @@ class MarginalMeans(TableResult):
     held: str
     warned: tuple[str, ...]
     lost: npt.NDArray[np.bool_]
+    _whole: FloatArray  # the means as functions of all columns, those left out included, shape (m, k)
+    _empty: npt.NDArray[np.bool_]  # whether a mean has no weights at all, shape (m,)
+    _rows: PopulationRows
     _inference: FixedInference
+
+    def check_estimable(self) -> None:
+        """Refuse means none of which can be estimated.
+
+        Raises:
+            DataError: If there is none.
+        """
+        if self.lost.all():
+            what = (
+                f"Means of {listing(self._labels)}" if self.what == "emmean" else self.title.replace("Slope", "Slopes")
+            )
+            self._rows.fitted(Linear(self._whole, np.zeros(len(self._whole))), what)
 
     @property
     def table(self) -> pd.DataFrame:
         """One row per mean: the levels, then estimate, std_error, df, lower, upper.
 
         On the response scale (kind="response"), the inverse link is applied to estimates and intervals, and standard
-        errors are computed by the delta method.
+        errors are computed by the delta method; a posterior has the means, standard deviations and quantiles of its
+        draws on that scale.
         """
         made = self.functions.table(self.ci_level)
         kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in made]
@@ -82,6 +102,8 @@ class MarginalMeans(TableResult):
             made["std_error"] *= slope
             ends = np.sort(mean_of(self.family, made[["lower", "upper"]].to_numpy()), axis=1)
             made["estimate"] = mean_of(self.family, made["estimate"].to_numpy())
+            if (drawn := self._drawn_means()) is not None:
+                made["estimate"], made["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
             made["lower"], made["upper"] = ends[:, 0], ends[:, 1]
         made[self.lost] = np.nan
         return pd.concat([self.levels.reset_index(drop=True), made], axis=1)
@@ -118,19 +140,27 @@ class MarginalMeans(TableResult):
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
         ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
-        parts = []
+        parts, left_out, endless = [], list[str](), False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
             at = rows.index.to_numpy()
+            if len(at) < 2:  # the only level within its outer one
+                continue
             labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
             weights = contrast_weights(method, labels, reference, "/" if ratios else "-")
             turn = np.array(list(weights.values()))
-            kept = ~(np.abs(turn) @ self.lost[at] > 0)
+            kept = self._can_be_estimated(turn, at, ratios=ratios)
+            within = " ".join(map(str, key if isinstance(key, tuple) else (key,)))
+            left_out += [f"{within}: {n}" if within else n for n, k in zip(weights, kept, strict=True) if not k]
             if not kept.any():
                 continue
-            made = contrast_table(*self._differences(turn[kept], at), adjust, len(at), self.ci_level)
+            functions, shift = self._differences(turn[kept], at)
+            made = contrast_table(functions, shift, adjust, len(at), self.ci_level)
+            endless |= bool(np.isinf(functions.std_error).any())
             if ratios:
-                made = as_ratios(made, RATIOS[self.family.link])
+                draws = self._inference.posterior
+                drawn = None if draws is None else draws @ functions.weights.T + shift
+                made = as_ratios(made, RATIOS[self.family.link], drawn)
             made.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
                 made.insert(0, str(name), [value] * len(made))
@@ -139,7 +169,23 @@ class MarginalMeans(TableResult):
             parts.append(made)
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
-        return TableResult(pd.concat(parts, ignore_index=True), self._notes_of(adjust, ratios=ratios))
+        notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
+        if left_out:
+            notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
+        return TableResult(pd.concat(parts, ignore_index=True), notes)
+
+    def _can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
+        """Whether the estimates determine contrasts (k, m) of means, even if they do not determine the means."""
+        used = np.abs(turn) > 0
+        linear = ratios or self.kind == "link" or self.what == "slope" or self.family.link == "identity"
+        if not linear:  # differences on the scale of the response need the means themselves
+            return ~(used @ self.lost[at])
+        return ~(used @ self._empty[at]) & ~self._rows.lacks(turn @ self._whole[at])
+
+    def _drawn_means(self) -> FloatArray | None:
+        """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
+        draws = self._inference.posterior
+        return None if draws is None else mean_of(self.family, draws @ self.functions.weights.T + self.offset)
 
     def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
         """Notes on contrasts: their scale, intervals and adjustment."""
@@ -166,7 +212,9 @@ class MarginalMeans(TableResult):
         drawn = None if draws is None else mean_of(self.family, draws @ own.T + offset) @ turn.T
         estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
-        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn)
+        # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
+        endless = (np.abs(turn) @ self._inference.lacks(own)) > 0
+        functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn, endless)
         return functions, np.zeros(len(turn))
 
     def hypotheses(
@@ -187,7 +235,8 @@ class MarginalMeans(TableResult):
         gradient, draws = self.functions.weights, self._inference.posterior
         draws = None if draws is None else draws @ gradient.T + self.offset
         if self.kind == "response" and self.what == "emmean":
-            gradient = LINKS[self.family.link].slope(at)[:, None] * gradient
+            slope = LINKS[self.family.link].slope(at)
+            gradient = np.where(self._inference.lacks(gradient), np.nan, slope)[:, None] * gradient
             at, draws = mean_of(self.family, at), None if draws is None else mean_of(self.family, draws)
         named = Named((), at, gradient, draws, self._inference)
         level = self.ci_level if ci_level is None else ci_level
@@ -210,6 +259,7 @@ class MarginalMeans(TableResult):
         notes = [f"{100 * self.ci_level:g}% intervals, df {self._inference.method}"]
         notes += [self.held] if self.held else []
         notes += ["Empty rows cannot be estimated from these data."] if self.lost.any() else []
+        notes += [ENDLESS] if np.isinf(self.functions.std_error[~self.lost]).any() else []
         return (*notes, *self.warned)
 
     def plot(self, *, columns: int = 3, title: str = "") -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,16 @@ class Grid:
         x: Fixed-effects columns, shape (n, p).
         offset: Offset of each row, shape (n,).
         weight: Frequency of the combination of factor levels in the data, as a sum of prior weights, shape (n,).
+        exists: Whether each level of a nested factor stands beside the level that it belongs to, shape (n,).
+        nested: Factors that are nested in others, with these.
     """
 
     frame: pd.DataFrame
     x: FloatArray
     offset: FloatArray
     weight: FloatArray
+    exists: npt.NDArray[np.bool_]
+    nested: dict[str, list[str]]
 
 
 def fitted_frame(design: Design) -> pd.DataFrame:
@@ -177,13 +181,42 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
     frame = pd.DataFrame(rows, columns=names) if names else pd.DataFrame(index=[0])
     new = {n: [row[j] for row in rows] for j, n in enumerate(names)}
     made = fit.model.encoding.transform(new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
-    return Grid(frame, made.x, made.offset, _frequencies(fit, design, [n for n in names if n in known], frame))
+    factors = [n for n in names if n in known]
+    nested, exists = _nesting(design, factors, frame)
+    return Grid(frame, made.x, made.offset, _frequencies(fit, design, factors, frame), exists, nested)
+
+
+def _nesting(
+    design: Design, factors: Sequence[str], frame: pd.DataFrame
+) -> tuple[dict[str, list[str]], npt.NDArray[np.bool_]]:
+    """Factors each of whose levels occurs beside one level only of others, as in R's emmeans, and rows that exist.
+
+    Args:
+        design: The design that was fitted.
+        factors: Factors of the fixed part.
+        frame: Rows of the grid.
+    """
+    columns = {n: as_factor(design.columns[n], n) for n in factors}
+    shown = {n: [level_text(level) for level in c.levels] for n, c in columns.items()}
+    nested: dict[str, list[str]] = {}
+    exists = np.ones(len(frame), dtype=bool)
+    for inner, outer in itertools.permutations([n for n in factors if len(shown[n]) > 1], 2):
+        pairs = np.unique(np.column_stack([columns[inner].codes, columns[outer].codes]), axis=0)
+        if len(pairs) > len(shown[inner]):
+            continue
+        nested.setdefault(inner, []).append(outer)
+        parent = {shown[inner][i]: shown[outer][o] for i, o in pairs}
+        exists &= np.array(
+            [parent[level_text(i)] == level_text(o) for i, o in zip(frame[inner], frame[outer], strict=True)],
+            dtype=bool,
+        )
+    return nested, exists
 
 
 def _given(name: str, value: Any) -> list[Any]:
     """Check one entry of ``at``, and return its values as a list."""
-    given: list[Any] = [value] if np.isscalar(value) or value is None else list(value)
-    if not given or any(pd.isna(v) for v in given):
+    given: list[Any] = [value] if pd.api.types.is_scalar(value) else list(value) if isinstance(value, Iterable) else []
+    if not given or not all(pd.api.types.is_scalar(v) and pd.notna(v) for v in given):
         raise OptionError(f"at={{{name!r}: {value!r}}}: give one value or several, none of them missing.")
     return given
 

@@ -31,7 +31,7 @@ def read_specs(specs: str | Sequence[str], by: str | Sequence[str]) -> Specs:
     Raises:
         OptionError: If the formula cannot be read.
     """
-    outer = [by] if isinstance(by, str) else list(by)
+    outer = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     if not isinstance(specs, str) or "~" not in specs:
         return Specs([specs] if isinstance(specs, str) else list(dict.fromkeys(specs)), outer, "")
     left, *right = specs.split("~")

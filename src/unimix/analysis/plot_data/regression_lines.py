@@ -11,13 +11,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit
 
+from unimix.analysis.comparisons.predictors import is_factor_of, level_text
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
 from unimix.design.arrays import Design
 from unimix.design.transform import NewRows
-from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_numbers
+from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_factor, as_numbers
 from unimix.distributions.sampling import mean_of
 from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.formula.expand import expand, remaining_atoms
 from unimix.stats.inference import checked_level
 from unimix.stats.per_level_regressions import follow, new_columns
 
@@ -28,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 
 GRID = 60
 """Number of points of a line over a numeric predictor."""
+MOST_DRAWS = 100_000
+"""Largest number of lines that show an uncertainty."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,15 @@ class _Grid:
     level: int
     x: list[Any]
     rows: NewRows
+
+
+def drawn_columns(design: Design) -> dict[str, Column]:
+    """Columns of the model as pictures draw them: numbers of which the formula makes a factor, ``C(dose)``, are one."""
+    spec = design.spec
+    parts = (spec.fixed, *spec.parts.values(), *(term.left for term in spec.random))
+    nodes = [node for part in parts for node in remaining_atoms(expand(part)).values()]
+    coded = {name for name in design.columns if any(is_factor_of(node, name) for node in nodes)}
+    return {name: as_factor(c, name) if name in coded else c for name, c in design.columns.items()}
 
 
 def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str | None) -> str:
@@ -54,9 +67,10 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
         DataError: If the model has no such predictor.
         OptionError: If ``x`` is not one of its predictors.
     """
-    known = [n for n in fit.model.encoding.predictors if n in design.columns]
+    columns = drawn_columns(design)
+    known = [n for n in fit.model.encoding.predictors if n in columns]
     groups = list(dict.fromkeys(b.group for b in design.blocks)) if group is None else [group]
-    slopes = [n for g in groups for n in fit.model.encoding.slopes(g) if n in design.columns]
+    slopes = [n for g in groups for n in fit.model.encoding.slopes(g) if n in columns]
     everything = list(dict.fromkeys([*known, *slopes]))
     if x is not None:
         if x not in everything:
@@ -68,7 +82,7 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
     codes = next((b.codes for b in design.blocks if b.group == group), np.zeros(design.n, dtype=np.int64))
 
     def varies(name: str) -> bool:
-        values = as_numbers(design.columns[name])
+        values = as_numbers(columns[name])
         low, high = np.full(codes.max() + 1, np.inf), np.full(codes.max() + 1, -np.inf)
         np.minimum.at(low, codes, values)
         np.maximum.at(high, codes, values)
@@ -76,7 +90,7 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
 
     ordered = sorted(
         (n for n in everything if varies(n)),
-        key=lambda n: (n not in slopes, not isinstance(design.columns[n], NumericColumn), everything.index(n)),
+        key=lambda n: (n not in slopes, not isinstance(columns[n], NumericColumn), everything.index(n)),
     )
     if not ordered:
         where = "" if group is None else f" that varies within {group}"
@@ -85,6 +99,16 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
             "group effects."
         )
     return ordered[0]
+
+
+def _check_draws(n_draws: object) -> None:
+    """Refuse what is no number of lines.
+
+    Raises:
+        OptionError: If it is not a whole number that is not negative.
+    """
+    if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or not 0 <= n_draws <= MOST_DRAWS:
+        raise OptionError(f"n_draws={n_draws!r}: a whole number from 0 to {MOST_DRAWS}.")
 
 
 def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> list[int]:
@@ -96,6 +120,8 @@ def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> lis
         if levels < 1:
             raise OptionError(f"levels={levels!r}: give a number of levels, at least 1, or a list of them.")
         return sorted(set(np.linspace(0, count - 1, min(levels, count)).round().astype(int).tolist()))
+    if not len(levels):
+        raise OptionError("levels=[] names no level: give some, or a number of levels.")
     known = {str(level): i for i, level in enumerate(estimates.levels)}
     strange = [v for v in levels if str(v) not in known]
     if strange:
@@ -136,6 +162,7 @@ def group_lines(
         draw, or -1), x, y (expected response, or the observed one for kind data), lower and upper (kind partial only).
     """
     checked_level(ci_level)
+    _check_draws(n_draws)
     design = fit.design()
     estimates = level_estimates(fit, group)
     checked_others(fit, others)
@@ -201,6 +228,7 @@ def population_lines(
         Columns kind (data, complete, population, draw), draw, x, y, lower and upper (kind population only).
     """
     checked_level(ci_level)
+    _check_draws(n_draws)
     design = fit.design()
     name = chosen_predictor(fit, design, None, x)
     grid = _grid(fit, design, np.arange(design.n), -1, name, at)
@@ -231,8 +259,8 @@ def population_lines(
 
 def _attributes(fit: FittedModel, design: Design, name: str) -> dict[Hashable, Any]:
     """Attributes of the data frame: labels of the axes, and the categories of the predictor in order."""
-    column = design.columns[name]
-    categories = [str(v) for v in column.levels] if isinstance(column, FactorColumn) else None
+    column = drawn_columns(design)[name]
+    categories = list(map(level_text, column.levels)) if isinstance(column, FactorColumn) else None
     return {"x": name, "response": response_label(fit), "categories": categories}
 
 
@@ -243,9 +271,9 @@ def response_label(fit: FittedModel) -> str:
 
 
 def _observed_x(design: Design, name: str) -> list[Any]:
-    column = design.columns[name]
+    column = drawn_columns(design)[name]
     if isinstance(column, FactorColumn):
-        return [str(column.levels[c]) for c in column.codes]
+        return [level_text(column.levels[c]) for c in column.codes]
     return list(as_numbers(column).tolist())
 
 
@@ -263,12 +291,15 @@ def _grid(
     at: Mapping[str, Any] | None,
 ) -> _Grid:
     """New rows at the points of the line; other columns have typical values of the rows ``mine``."""
-    axis = design.columns[name]
+    columns = drawn_columns(design)
+    axis = columns[name]
     if isinstance(axis, NumericColumn):
         whole = as_numbers(axis)
         along: list[Any] = np.linspace(float(whole.min()), float(whole.max()), GRID).tolist()
+        shown = along
     else:
         along = list(axis.levels)
+        shown = list(map(level_text, along))
     grouping = {f for b in design.blocks for f in b.factors}
     held = [k for k in at or {} if k in grouping and level >= 0]
     if held:
@@ -282,11 +313,11 @@ def _grid(
             f"Columns: {listing(design.columns)}."
         )
     rows: dict[str, list[Any]] = {}
-    for column_name, column in design.columns.items():
+    for column_name, column in columns.items():
         value = (at or {}).get(column_name, _typical(column, mine, first=column_name in grouping))
         rows[column_name] = [value] * len(along)
     rows[name] = along
-    return _Grid(level, along, fit.model.encoding.transform(rows, with_groups=level >= 0))
+    return _Grid(level, shown, fit.model.encoding.transform(rows, with_groups=level >= 0))
 
 
 def _typical(column: Column, rows: npt.NDArray[np.int64], *, first: bool) -> Any:
@@ -347,10 +378,7 @@ def _frame(
     upper: FloatArray | float = np.nan,
     draw: int = -1,
 ) -> pd.DataFrame:
-    shown = [str(v) if isinstance(v, str | bool) else v for v in x]
-    return pd.DataFrame(
-        {"level": level, "kind": kind, "draw": draw, "x": shown, "y": y, "lower": lower, "upper": upper}
-    )
+    return pd.DataFrame({"level": level, "kind": kind, "draw": draw, "x": x, "y": y, "lower": lower, "upper": upper})
 
 
 __all__ = ["chosen_predictor", "group_lines", "picked_levels", "population_lines", "response_label"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
-from unimix.design.grouping_factors import level_codes
+from unimix.design.grouping_factors import RowLevels
 from unimix.design.transform import NewRows
 from unimix.distributions.family import Family
 from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
@@ -233,11 +233,22 @@ class Placed:
         codes = tuple(c if kept else np.full_like(c, -1) for c, kept in zip(self.codes, chosen, strict=True))
         return Placed(self.rows, codes)
 
+    def columns(self, integrated: Sequence[bool]) -> list[FloatArray]:
+        """Columns of each block, shapes (n, q), zero where the level was not fitted and is not integrated out."""
+        blocks = zip(self.rows.z, self.codes, integrated, strict=True)
+        return [z if whole or (c >= 0).all() else z * (c >= 0)[:, None] for z, c, whole in blocks]
 
-def place(fit: FittedModel, data: Any) -> Placed:
-    """The design rows of new data and the codes of their levels."""
-    rows = fit.model.encoding.transform(data, with_groups=bool(fit.random))
-    codes = tuple(level_codes(b.levels, labels) for b, labels in zip(fit.random, rows.labels, strict=True))
+
+def place(fit: FittedModel, data: Any, wanted: Sequence[bool] | None = None) -> Placed:
+    """The design rows of new data and the codes of their levels; of the wanted blocks only, where these are given."""
+    rows = fit.model.encoding.transform(data, with_groups=[True] * len(fit.random) if wanted is None else wanted)
+    if not rows.levels:
+        n = len(rows.x)
+        nobody = RowLevels(("",), np.zeros(n, dtype=np.int64))
+        rows = replace(
+            rows, z=tuple(np.zeros((n, len(b.terms))) for b in fit.random), levels=(nobody,) * len(fit.random)
+        )
+    codes = tuple(own.among(b.levels) for b, own in zip(fit.random, rows.levels, strict=True))
     return Placed(rows, codes)
 
 
@@ -287,13 +298,18 @@ def predictor_normal(fit: FittedModel, at: Placed, integrated: Sequence[bool]) -
         integrated: For each block, whether the variance of such an effect is part of the error variance.
     """
     error = conditional_at(fit, fit.design())
+    return predictor_mean(fit, at), np.maximum(
+        predictor_variance(error, at.rows.x, at.columns(integrated), at.codes), 0.0
+    )
+
+
+def predictor_mean(fit: FittedModel, at: Placed) -> FloatArray:
+    """Linear predictors, shape (n,); an effect with code -1 is zero."""
     centre = at.rows.x @ fit.fixed.estimate + at.rows.offset
-    kept = []
-    for block, z, codes, whole in zip(fit.random, at.rows.z, at.codes, integrated, strict=True):
+    for block, z, codes in zip(fit.random, at.rows.z, at.codes, strict=True):
         modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
         centre = centre + np.einsum("nq,nq->n", z, modes[codes])
-        kept.append(z if whole else z * (codes >= 0)[:, None])
-    return centre, np.maximum(predictor_variance(error, at.rows.x, kept, at.codes), 0.0)
+    return np.asarray(centre)
 
 
 def predictor_draws(
@@ -311,14 +327,14 @@ def predictor_draws(
     draws = coefficient_draws(fit, n_draws, seed=seed)
     rng = np.random.default_rng([seed, 5])
     eta = draws.beta @ at.rows.x.T + at.rows.offset
-    blocks = zip(at.rows.z, at.rows.labels, at.codes, draws.effects, draws.covariances, integrated, strict=True)
-    for z, labels, codes, own, cov, whole in blocks:
+    blocks = zip(at.rows.z, at.rows.levels, at.codes, draws.effects, draws.covariances, integrated, strict=True)
+    for z, levels, codes, own, cov, whole in blocks:
         known = np.flatnonzero(codes >= 0)
         for j in range(z.shape[1]):
             eta[:, known] += own[:, codes[known], j] * z[known, j]
         unknown = np.flatnonzero(codes < 0)
         if whole and len(unknown):
-            eta[:, unknown] += new_effects(cov, [str(labels[i]) for i in unknown], z[unknown], rng)
+            eta[:, unknown] += new_effects(cov, levels, unknown, z[unknown], rng)
     return np.asarray(eta), draws.parameters
 
 
@@ -330,17 +346,20 @@ def of_normal(rows: Rows, centre: FloatArray, variance: FloatArray, parameters: 
     return GeneralisedPredictive(rows, centre, np.sqrt(np.maximum(variance, 0.0)), parameters)
 
 
-def new_effects(covariances: FloatArray, labels: Sequence[str], z: FloatArray, rng: np.random.Generator) -> FloatArray:
+def new_effects(
+    covariances: FloatArray, levels: RowLevels, rows: IntArray, z: FloatArray, rng: np.random.Generator
+) -> FloatArray:
     """Effects of levels that were not fitted, drawn once per draw and level, times their columns, shape (S, n).
 
     Args:
         covariances: Covariance matrix of the effects in each draw, shape (S, q, q).
-        labels: Level of each of the n rows.
-        z: Columns of the effects, shape (n, q).
+        levels: Levels of all rows.
+        rows: Indices of the n rows whose effects are drawn.
+        z: Columns of the effects in these rows, shape (n, q).
         rng: Generator of the random numbers.
     """
-    names = sorted(set(labels))
-    which = level_codes(names, labels)
+    names = levels.labels(rows)
+    which = levels.among(names)[rows]
     roots = np.stack([matrix_root(c) for c in covariances])
     new = np.einsum("sab,slb->sla", roots, rng.standard_normal((len(covariances), len(names), z.shape[1])))
     return np.asarray(np.einsum("snq,nq->sn", new[:, which], z))

@@ -12,6 +12,7 @@ from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
+from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
 from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
 
@@ -67,6 +68,7 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     Raises:
         OptionError: If ``n`` is not a whole number of at least 1.
         DataError: If the data are needed and the result does not hold them.
+        UnsupportedModelError: If the data are separated, so that some estimates tend to infinity.
 
     Example:
         >>> import unimix as um
@@ -77,8 +79,14 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise OptionError(f"n={n!r}: give a whole number of draws, at least 1.")
+    check_seed(seed)
     if is_sampled(fit):
         return _posterior(fit, int(n))
+    if fit.fixed.unbounded.size:
+        raise UnsupportedModelError(
+            "Separation: some estimates tend to infinity, and there is no distribution of their error to draw from. "
+            "fit.simulate() draws responses at the estimates; priors give draws (backend='pymc')."
+        )
     design = fit.design()
     at = conditional_at(fit, design)
     rng = np.random.default_rng(seed)

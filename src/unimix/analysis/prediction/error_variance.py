@@ -44,10 +44,7 @@ def variance_and_df(
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
         return None
     design = fit.design()
-    kept = [
-        z if whole else z * (codes >= 0)[:, None]
-        for z, codes, whole in zip(at.rows.z, at.codes, integrated, strict=True)
-    ]
+    kept = at.columns(integrated)
 
     def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
         joint = conditional(design, fit.rows.linear_predictor, covariances, np.array([sigma]), beta_cov)
@@ -61,10 +58,11 @@ def variance_and_df(
         return variance, np.full(len(x), float(fit.criteria.df_residual))
     if residual is None and all((c < 0).all() and not i for c, i in zip(at.codes, integrated, strict=True)):
         return variance, inference.df_of(x)
-    return variance, _satterthwaite(fit, error, len(x))
+    return variance, _satterthwaite(fit, error, variance if kind == "satterthwaite" else None)
 
 
-def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], n: int) -> FloatArray:
+def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], central: FloatArray | None) -> FloatArray:
+    """Degrees of freedom 2 v^2 / var(v), shape (n,); v is computed if Kenward and Roger's adjustment is part of it."""
     criterion, here = criterion_at(fit)
     spread = here.satterthwaite.variances()
 
@@ -77,11 +75,11 @@ def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], n: int) -
     at = np.append(penalised_least_squares.pack(here.factors), np.log(here.sigma))
     steps = STEP * np.maximum(np.abs(at), 0.1)
     slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
-    central = variance(at)
+    central = variance(at) if central is None else central
     with np.errstate(divide="ignore", invalid="ignore"):
         df = 2.0 * central**2 / np.einsum("an,ab,bn->n", slopes, spread, slopes)
     # Degrees of freedom are at least 1, because no useful interval exists below; a variance of zero gives no ratio.
-    return np.where(np.isfinite(df), np.maximum(df, 1.0), np.inf).reshape(n)
+    return np.where(np.isfinite(df), np.maximum(df, 1.0), np.inf)
 
 
 __all__ = ["variance_and_df"]

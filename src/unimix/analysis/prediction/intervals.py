@@ -18,16 +18,18 @@ from unimix.analysis.prediction.distributions import (
     of_normal,
     place,
     predictor_draws,
+    predictor_mean,
     predictor_normal,
     rows_of,
 )
 from unimix.analysis.prediction.draws import dispersion_of, is_sampled
 from unimix.analysis.prediction.error_variance import variance_and_df
+from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
-from unimix.errors import DataError, OptionError, did_you_mean, listing
-from unimix.stats.inference import checked_level
+from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.stats.inference import checked_level, is_unbounded
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -97,20 +99,17 @@ def predict_interval(
     if interval == "prediction" and kind == "link":
         raise OptionError("Responses are not on the link scale: interval='prediction' needs kind='response'.")
     chosen = included(fit, level)
-    at = place(fit, _with_groups(fit, one_row(data), chosen))
+    prediction, rows_given = interval == "prediction", one_row(data)
+    # A prediction interval has the variance of the effects that are left out; a confidence interval needs none of them.
+    at = place(fit, _with_groups(fit, rows_given, chosen)) if prediction else place(fit, rows_given, chosen)
     at.rows.check_estimable(fit.model.aliased)
     strange = {
-        b.group: sorted({str(at.rows.labels[k][i]) for i in np.flatnonzero(at.codes[k] < 0)})
+        b.group: at.rows.levels[k].labels(at.codes[k] < 0)
         for k, b in enumerate(fit.random)
         if chosen[k] and (at.codes[k] < 0).any()
     }
     if strange and new_levels == "error":
-        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
-        raise DataError(
-            f"The new data have levels that were not fitted ({unknown}): new_levels='sample' integrates their effects "
-            "out, new_levels='population' sets them to zero."
-        )
-    prediction = interval == "prediction"
+        raise unknown_levels(strange)
     # An effect that is left out enters a prediction interval through its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
@@ -172,26 +171,63 @@ def _of_estimates(
     prediction: bool,
 ) -> FloatArray:
     """Intervals for an engine that does not sample, shape (n, 4): t with the fit's degrees of freedom, else normal."""
-    centre, variance = predictor_normal(fit, at, integrated)
     df: FloatArray | float = np.inf
-    if fit.family.is_linear:
-        ones = np.ones(len(centre)) if rows.weights is None else rows.weights
-        dispersion = dispersion_of(fit)
-        found = variance_and_df(fit, at, integrated, ones if prediction else None)
-        if found is not None:
-            variance, df = found
-        elif prediction:
-            variance = variance + dispersion[0] ** 2 / ones
-    elif prediction:
-        return _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
-    sd = np.sqrt(variance)
+    ones = np.ones(len(at.rows.x)) if rows.weights is None else rows.weights
+    found = variance_and_df(fit, at, integrated, ones if prediction else None) if fit.family.is_linear else None
+    endless = is_unbounded(at.rows.x, fit.fixed.unbounded)
+    if found is not None:
+        centre, (variance, df) = predictor_mean(fit, at), found
+    else:
+        centre, variance = predictor_normal(fit, at, integrated)
+        if prediction and not fit.family.is_linear:
+            values = _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
+            values[endless, 1:] = np.nan  # no finite estimate, no distribution of it
+            return values
+        if prediction:
+            variance = variance + dispersion_of(fit)[0] ** 2 / ones
+    sd = np.where(endless, np.inf, np.sqrt(variance))
     reach = np.where(np.isinf(df), special.ndtri(0.5 + ci_level / 2), special.stdtrit(df, 0.5 + ci_level / 2))
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])
     if kind == "link" or fit.family.is_linear:
         return np.column_stack([ends[:, 0], sd, ends[:, 1:]])
-    mean = mean_of(rows.family, ends) * np.atleast_1d(rows.share)[:, None]
-    slope = np.abs(LINKS[rows.family.link].slope(centre)) * rows.share
+    slope = np.abs(LINKS[rows.family.link].slope(centre))
+    if rows.zero is not None:
+        return _of_two_parts(fit, at, rows, centre, sd, slope, reach)
+    mean = mean_of(rows.family, ends)
     return np.column_stack([mean[:, 0], slope * sd, np.sort(mean[:, 1:], axis=1)])
+
+
+def _of_two_parts(
+    fit: FittedModel, at: Placed, rows: Rows, centre: FloatArray, sd: FloatArray, slope: FloatArray, reach: FloatArray
+) -> FloatArray:
+    """Confidence intervals of the expected response s mu under zero inflation, shape (n, 4).
+
+    With eta = log mu for a log link, s = 1 / (1 + exp(zeta)) and zeta = z'gamma, the delta method gives
+
+        var(log(s mu)) = (mu'/mu)^2 var(eta) + (1 - s)^2 var(zeta) - 2 (mu'/mu) (1 - s) cov(eta, zeta)
+
+    where mu' = d mu / d eta. The intervals are symmetric about log(s mu), so that they do not go below zero.
+
+    Raises:
+        UnsupportedModelError: If the result does not hold the covariance of the two parts.
+    """
+    part, z = fit.parts["zero"], at.rows.zero
+    cross = np.asarray(part.cross_covariance)
+    if z is None or not cross.size:
+        raise UnsupportedModelError(
+            "The result does not hold the covariance of the mean's coefficients with those of the zero inflation, "
+            "which an interval of the expected response needs: use kind='link', or leave interval= out."
+        )
+    mean, share = mean_of(rows.family, centre), np.asarray(rows.share)
+    rate = slope / mean
+    error = np.einsum("nk,kl,nl->n", z, np.asarray(part.covariance), z)
+    both = np.einsum("np,pk,nk->n", at.rows.x, cross, z)
+    variance = (rate * sd) ** 2 + (1 - share) ** 2 * error - 2 * rate * (1 - share) * both
+    spread = np.where(is_unbounded(z, part.unbounded), np.inf, np.sqrt(np.maximum(variance, 0.0)))
+    estimate = share * mean
+    return np.column_stack(
+        [estimate, estimate * spread, estimate * np.exp(-reach * spread), estimate * np.exp(reach * spread)]
+    )
 
 
 def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatArray:

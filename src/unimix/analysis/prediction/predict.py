@@ -112,7 +112,8 @@ def predict(
             seed=seed,
             own_rows=newdata is None,
         )
-        return TableResult(table, [_note(level_of_interval, interval, kind, level)])
+        beyond = [] if newdata is None else fit.model.encoding.beyond_splines(one_row(newdata))
+        return TableResult(table, [_note(level_of_interval, interval, kind, level), *beyond])
     if newdata is None and isinstance(level, str):
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
         return eta if kind == "link" else mean(fit.family, fit.rows, eta)

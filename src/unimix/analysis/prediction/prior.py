@@ -62,10 +62,14 @@ def _generative_model(fit: FittedModel) -> Generative:
         UnimixError: If the engine has no such model, or the result was loaded.
     """
     if fit._unsaved.generative is None:
+        fresh = fit._unsaved.posterior is not None
         why = (
-            "the result was loaded, which keeps no model"
+            f"{fit.engine.backend} draws no responses from its prior"
+            if fresh
+            else "the result was loaded, which keeps no model"
             if fit.status.n_draws
-            else f"{fit.engine.backend} has no prior; use backend='pymc'"
+            else f"{fit.engine.backend} has no prior"
         )
+        why += "" if fit.status.n_draws and not fresh else "; use backend='pymc' or, for a linear model, 'bayes'"
         raise UnimixError(f"There is no model to draw from: {why}.")
     return fit._unsaved.generative

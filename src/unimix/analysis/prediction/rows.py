@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from unimix.design.encoding import Encoding
-from unimix.design.grouping_factors import level_codes
 from unimix.errors import DataError, listing
 from unimix.fitted.schema import RandomPartResult
 
@@ -29,6 +28,16 @@ class Prediction:
 
     eta: FloatArray
     share: FloatArray
+
+
+def unknown_levels(strange: Mapping[str, Sequence[str]]) -> DataError:
+    """The error for levels that were not fitted, given by grouping factor."""
+    unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
+    return DataError(
+        f"The new data have levels that were not fitted ({unknown}), whose effects are unknown: "
+        "predict(..., new_levels='population') sets them to zero; new_levels='sample' does so, too, and with interval= "
+        "counts their variance; level='population' leaves all group effects out."
+    )
 
 
 def predict_rows(
@@ -60,26 +69,22 @@ def predict_rows(
     Raises:
         DataError: If a level was not fitted and ``new_levels`` is "error".
     """
-    rows = encoding.transform(data, with_groups=any(chosen))
+    rows = encoding.transform(data, with_groups=chosen)
     rows.check_estimable(aliased)
     values = rows.x @ beta + rows.offset
     strange: dict[str, list[str]] = {}
     if any(chosen):
-        for block, z, labels, wanted in zip(random, rows.z, rows.labels, chosen, strict=True):
+        for block, z, levels, wanted in zip(random, rows.z, rows.levels, chosen, strict=True):
             if not wanted:
                 continue
-            codes = level_codes(block.levels, labels)
+            codes = levels.among(block.levels)
             if (codes < 0).any() and new_levels == "error":
-                strange[block.group] = sorted({str(label) for label, c in zip(labels, codes, strict=True) if c < 0})
+                strange[block.group] = levels.labels(codes < 0)
                 continue
             modes = np.vstack([block.modes, np.zeros((1, len(block.terms)))])
             values = values + np.einsum("nq,nq->n", z, modes[codes])
     if strange:
-        unknown = "; ".join(f"{group}: {listing(levels)}" for group, levels in strange.items())
-        raise DataError(
-            f"The new data have levels that were not fitted ({unknown}). Their effects are unknown: "
-            "predict(..., new_levels='population') sets them to zero, level='population' leaves all group effects out."
-        )
+        raise unknown_levels(strange)
     eta = np.full(len(rows.complete), np.nan)
     eta[rows.complete] = values
     share = np.ones(len(rows.complete))

@@ -20,6 +20,7 @@ from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelE
 from unimix.fitted.model import interval_level, is_sampled
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.null_model import between_and_within
+from unimix.likelihood.lmm.weights import row_copies
 from unimix.stats.effect_sizes import LOGISTIC, noncentral_interval, partial_shares, share_of, weighted_sd
 from unimix.stats.inference import checked_level, wald_interval
 
@@ -125,8 +126,9 @@ def effect_sizes(
 def _standardized(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
     design, weights = fit.design(), fit.rows.weights
     real = fit.family.response == "real" and fit.family.link == "identity"
-    sd_x = weighted_sd(design.x, weights)
-    sd_y = float(weighted_sd(fit.rows.observed, weights)) if real else 1.0
+    copies = row_copies(fit.family, weights) is not None
+    sd_x = weighted_sd(design.x, weights, copies=copies)
+    sd_y = float(weighted_sd(fit.rows.observed, weights, copies=copies)) if real else 1.0
     unit = "times the standard deviation of the column" + (", over that of the response" if real else "")
     note = f"Coefficients {unit}."
     if not real:

@@ -14,6 +14,7 @@ from unimix.analysis.prediction.draws import MOST_DRAWS, Draws, coefficient_draw
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.likelihood.lmm.weights import row_copies
 from unimix.stats.joint_error import Conditional, predictor_variance
 from unimix.stats.per_level_regressions import Columns, LevelRegressions, all_columns, regressions
 from unimix.stats.variance_partition import intraclass_correlation, row_variance
@@ -313,7 +314,8 @@ def icc(fit: FittedModel) -> dict[str, float]:
     """
     design = fit.design()
     residual = row_variance(fit.family, fit.dispersion_parameters)
-    found = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual)
+    copies = row_copies(fit.family, design.weights)
+    found = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual, copies)
     return {group: float(share) for group, share in found.items()}
 
 

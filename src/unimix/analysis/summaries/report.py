@@ -94,13 +94,15 @@ def _coefficients(fixed: FixedPartResult, kind: str) -> str:
             describe.number_in_text(float(v[i]), places) for v in (fixed.estimate, fixed.lower, fixed.upper)
         )
         parts = [f"{term}: b = {estimate}"]
-        if lower and upper:
+        if np.isinf(error):
+            parts = [f"{term}: tends to infinity (no Wald test)"]
+        elif lower and upper:
             parts.append(f"{describe.percent(fixed.level)} {kind} [{lower}, {upper}]")
         if np.isfinite(statistic):
             name = "z" if np.isinf(df) else f"t({df:.0f})" if fixed.df_method == "residual" else f"t({df:.1f})"
             name = "t" if np.isnan(df) else name
             parts += [f"{name} = {describe.fixed_number(statistic, 2)}", describe.p_text(float(fixed.p_value[i]))]
-        elif not np.isnan(error):
+        elif np.isfinite(error):
             parts.insert(1, f"SD = {describe.number_in_text(error, places)}")
         texts.append(", ".join(p for p in parts if p))
     return "; ".join(texts)

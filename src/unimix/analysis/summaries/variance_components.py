@@ -13,6 +13,7 @@ from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.null_model import null_model
+from unimix.likelihood.lmm.weights import row_copies
 from unimix.stats.variance_partition import (
     block_variance,
     fixed_variance,
@@ -83,7 +84,8 @@ def refuse_parts(fit: FittedModel, what: str) -> None:
 def variances(fit: FittedModel, what: str) -> Variances:
     """Split the variance of a mixed model as in Nakagawa & Schielzeth (2013) and Johnson (2014).
 
-    Prior weights are ignored. Observation-level effects of a generalised model count as dispersion.
+    Prior weights are ignored, unless they count copies of rows. Observation-level effects of a generalised model count
+    as dispersion.
 
     Args:
         fit: The result; the variance of each posterior draw is split if it has draws.
@@ -95,27 +97,27 @@ def variances(fit: FittedModel, what: str) -> Variances:
     refuse_parts(fit, what)
     design = fit.design()
     beta, covariances, parameters = _values(fit)
-    notes: list[str] = []
+    notes, copies = list[str](), row_copies(fit.family, design.weights)
     distribution = _distribution(fit, design, parameters, what, notes)
     extra = [b.n_levels == design.n and not fit.family.is_linear for b in design.blocks]
     dispersion = np.zeros(beta.shape[:-1])
     kept: list[tuple[RandomBlock, FloatArray]] = []
     for block, covariance, counted_apart in zip(design.blocks, covariances, extra, strict=True):
         if counted_apart:
-            dispersion = dispersion + block_variance(block.z, covariance)
+            dispersion = dispersion + block_variance(block.z, covariance, copies)
             notes.append(f"{block.group} has one level per row: its variance counts as dispersion.")
         else:
             kept.append((block, covariance))
     if fit.status.state == "singular":
         notes.append("The fit is singular: a variance that is estimated as zero is counted as zero.")
-    if design.weights is not None:
+    if design.weights is not None and copies is None:
         notes.append("Prior weights are ignored: sigma is the residual SD of a row with weight 1.")
     blocks, covs = [b for b, _ in kept], [c for _, c in kept]
     return Variances(
-        fixed=fixed_variance(design.x, beta),
-        random=tuple(block_variance(b.z, c) for b, c in kept),
+        fixed=fixed_variance(design.x, beta, copies),
+        random=tuple(block_variance(b.z, c, copies) for b, c in kept),
         blocks=tuple(_label(b) for b in blocks),
-        groups=intraclass_correlation(blocks, covs, distribution + dispersion),
+        groups=intraclass_correlation(blocks, covs, distribution + dispersion, copies),
         dispersion=dispersion,
         distribution=distribution,
         notes=tuple(notes),

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.means.linear_functions import ENDLESS, fixed_inference
 from unimix.analysis.tests.terms import Terms, picked, terms_of
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.describe import df_words
@@ -30,8 +30,10 @@ def anova(
     """Test each term of the fixed part; ``um.anova(a, b)`` compares models.
 
     Type III tests adjust each term for all others, under sum-to-zero coding of all factors, so that the coding of the
-    fit does not matter (as in lmerTest and SAS). Type II tests adjust each term for those that do not contain it (Fox &
-    Weisberg 2019, An R Companion to Applied Regression, section 5.3.4).
+    fit does not matter (as in lmerTest and SAS). Satterthwaite's denominator degrees of freedom of a term with several
+    coefficients depend on the rows by which its hypothesis is written (F does not): they are those of lmerTest,
+    differences from the first level in models with several terms. Type II tests adjust each term for those that do not
+    contain it (Fox & Weisberg 2019, An R Companion to Applied Regression, section 5.3.4).
 
     Args:
         type: Type of the tests: III or II.
@@ -67,14 +69,17 @@ def anova(
         empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
         return TableResult(empty, ["The model has no terms to test except the intercept."])
     at = fixed_inference(fit, df_method)
-    weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
+    weights = _only_term(terms, fit.design().x)
+    if weights is None:
+        weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
     rows = {name: at.joint_test(w) for name, w in zip(terms.names, weights, strict=True)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=["F", "num_df", "den_df", "p_value"])
     frame.index.name = "term"
+    notes = [ENDLESS] if frame["p_value"].isna().any() else []
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
         frame["chisq"] = frame["F"] * frame["num_df"]
         frame = frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
-        return TableResult(frame, heading=f"Type {chosen} Wald tests")
+        return TableResult(frame, notes, heading=f"Type {chosen} Wald tests")
     mean = frame["F"] * fit.sigma**2
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])
@@ -113,7 +118,35 @@ def _type3(terms: Terms, p: int) -> list[FloatArray]:
                 "factors), so that type III hypotheses are not defined. Use type='II'."
             )
         return [picked(c, p) for c in terms.columns]
-    return [terms.to_sums[list(c)] for c in terms.sum_columns]
+    return [_as_differences(terms, i, terms.to_sums[list(c)]) for i, c in enumerate(terms.sum_columns)]
+
+
+def _only_term(terms: Terms, x: FloatArray) -> list[FloatArray] | None:
+    """The hypothesis of a model with one term, by the rows that lmerTest takes; None for other models.
+
+    The rows are those of the triangular factor of X'X under treatment coding, by which a coefficient is adjusted for
+    those before it; their span is that of the term's coefficients. They matter to Fai and Cornelius's degrees of
+    freedom alone.
+    """
+    turn = terms.to_treatments
+    if len(terms.names) != 1 or turn is None or len(terms.treatment_columns[0]) != x.shape[1] - 1:
+        return None
+    factor = np.linalg.qr(np.linalg.solve(turn.T, x.T).T, mode="r")
+    return [np.asarray((factor / np.diag(factor)[:, None])[list(terms.treatment_columns[0])] @ turn)]
+
+
+def _as_differences(terms: Terms, index: int, weights: FloatArray) -> FloatArray:
+    """The same hypotheses with rows that are differences from the first level, as lmerTest's are.
+
+    Fai and Cornelius's degrees of freedom depend on which rows represent a hypothesis. Those of lmerTest are the
+    identity in the term's own coefficients under treatment coding.
+    """
+    if terms.to_treatments is None:
+        return weights
+    own = np.linalg.solve(terms.to_treatments.T, weights.T).T[:, list(terms.treatment_columns[index])]
+    if own.shape[0] != own.shape[1] or np.linalg.cond(own) > 1e8:
+        return weights
+    return np.asarray(np.linalg.solve(own, weights))
 
 
 def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.linear_functions import FixedInference, SmoothFunctions, fixed_inference
+from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.errors import FormulaError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.describe import df_words
 from unimix.fitted.model import interval_level
@@ -140,7 +140,7 @@ def assess(
     gradient = slopes @ named.gradient
     draws = None if named.draws is None else _drawn(read, named.draws)
     functions = named.inference.smooth(values, gradient, draws)
-    flat = [h.text for h, row in zip(read, gradient, strict=True) if not np.any(np.abs(row) > 0)]
+    flat = [h.text for h, row in zip(read, gradient, strict=True) if (row == 0).all()]
     if flat:
         raise OptionError(f"{flat[0]!r} does not depend on the coefficients at their estimates: nothing to test.")
     texts = pd.Index([h.text for h in read], name="hypothesis")
@@ -156,9 +156,10 @@ def assess(
 
 
 def _note(functions: SmoothFunctions, inference: FixedInference, ci_level: float, alternative: str) -> str:
+    endless = f"\n{ENDLESS}" if np.isinf(functions.std_error).any() else ""
     side = "" if alternative == "two-sided" else f"{alternative} than zero; "
     df = "quantiles of the draws" if functions.draws is not None else f"df {inference.method}"
-    return f"Left minus right side; {side}{100 * ci_level:g}% intervals, {df}"
+    return f"Left minus right side; {side}{100 * ci_level:g}% intervals, {df}{endless}"
 
 
 def _option_faults(*, joint: bool, alternative: str, equivalence: Any) -> list[str]:
@@ -306,10 +307,10 @@ def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
 
 def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
     """Position of the estimate that a name stands for, or the fault of the name."""
-    mark = re.fullmatch(r"#(\d+)", name.name) if name.quoted else None
-    if mark:
-        return int(mark.group(1))
-    position = re.fullmatch(r"b(\d+)", name.name)
+    mark = name.name.removeprefix("#")
+    if name.quoted and mark in map(str, range(len(names))) and name.name.startswith("#"):
+        return int(mark)
+    position = re.fullmatch(r"b(\d{1,9})", name.name)
     own = names.index(name.name) if name.name in names else None
     if position and not name.quoted:
         place = int(position.group(1))
@@ -394,6 +395,8 @@ def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Inde
     """Test all hypotheses together by F or Wald's chi-squared."""
     if functions.draws is not None:
         raise UnimixError("A posterior has no joint test: leave joint=True out, or look at fit.draws().")
+    if np.isinf(functions.std_error).any():
+        raise UnimixError(f"There is no joint Wald test of {listing(texts)}. {ENDLESS}")
     if not (functions.std_error > 0).all():
         raise OptionError(f"{texts[int(np.argmin(functions.std_error))]!r} has no standard error.")
     # In units of standard errors, whether hypotheses contradict each other does not depend on the predictors' units.

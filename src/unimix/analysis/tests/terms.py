@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.design.model_matrix import built_columns
-from unimix.design.typed_columns import FactorColumn
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand
@@ -33,6 +32,8 @@ class Terms:
         columns: Columns of X that belong to each term.
         to_sums: Matrix from the design's coefficients to those under sum-to-zero coding of all factors, shape (k, p).
         sum_columns: Rows of ``to_sums`` that belong to each term.
+        to_treatments: The same matrix for treatment coding; None if that spans other columns.
+        treatment_columns: Rows of ``to_treatments`` that belong to each term.
         same_span: Whether sum-to-zero coding spans the same columns, so that its coefficients exist.
     """
 
@@ -42,6 +43,8 @@ class Terms:
     columns: tuple[tuple[int, ...], ...]
     to_sums: FloatArray
     sum_columns: tuple[tuple[int, ...], ...]
+    to_treatments: FloatArray | None
+    treatment_columns: tuple[tuple[int, ...], ...]
     same_span: bool
 
     def above(self, index: int) -> tuple[int, ...]:
@@ -55,21 +58,30 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
     encoding, fixed = fit.model.encoding, fit.spec.fixed
     products = expand(fixed)
     env = encoding.environment(design.columns)
-    sums = {k: Contrast("sum") for k, c in design.columns.items() if isinstance(c, FactorColumn)}
-    _, _, owners = built_columns(fixed, env, encoding.coding, design.n)
+    _, _, owners = built_columns(fixed, env, encoding.contrasts, design.n)
     kept = [owners[j] for j in encoding.kept]
-    x, _, sum_owners = built_columns(fixed, env, sums, design.n)
-    scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
-    turned, _, rank, _ = np.linalg.lstsq(x / scale, design.x)
-    left = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
-    same = bool(rank == design.p == x.shape[1] and (left <= 1e-8 * np.abs(design.x).max(axis=0, initial=0.0)).all())
+
+    def recoded(name: str) -> tuple[FloatArray, tuple[tuple[int, ...], ...], bool]:
+        """Matrix to the coefficients under another coding, the columns of each term, and whether they exist."""
+        x, _, own = built_columns(fixed, env, Contrast(name), design.n)
+        scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
+        turned, _, rank, _ = np.linalg.lstsq(x / scale, design.x)
+        left = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
+        same = bool(rank == design.p == x.shape[1] and (left <= 1e-8 * np.abs(design.x).max(axis=0, initial=0.0)).all())
+        columns = tuple(tuple(j for j, o in enumerate(own) if o == i) for i in range(len(products)))
+        return np.asarray(turned / scale[:, None]), columns, same
+
+    to_sums, sum_columns, same = recoded("sum")
+    to_treatments, treatment_columns, exist = recoded("treatment") if same else (to_sums, (), False)
     return Terms(
         names=tuple(":".join(n.name if isinstance(n, Name) else render(n) for n in product) for product in products),
         atoms=tuple(frozenset(render(node) for node in product) for product in products),
         variables=tuple(frozenset(n for node in product for n in expression_columns(node)) for product in products),
         columns=tuple(tuple(j for j, o in enumerate(kept) if o == i) for i in range(len(products))),
-        to_sums=np.asarray(turned / scale[:, None]),
-        sum_columns=tuple(tuple(j for j, o in enumerate(sum_owners) if o == i) for i in range(len(products))),
+        to_sums=to_sums,
+        sum_columns=sum_columns,
+        to_treatments=to_treatments if exist else None,
+        treatment_columns=treatment_columns,
         same_span=same,
     )
 
@@ -82,7 +94,7 @@ def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tu
         design: The design that was fitted.
     """
     encoding = fit.model.encoding
-    env, coding = encoding.environment(design.columns), encoding.coding
+    env, coding = encoding.environment(design.columns), encoding.contrasts
     found = []
     for block in encoding.blocks:
         left = fit.spec.random[block.term].left

@@ -212,8 +212,8 @@ def _exact_covariance(
     if not design.family.is_canonical:
         return curvature_of_laplace(design, beta, covariances, values, expected=True).beta_cov
     point = Point(relative_factors(covariances, 1.0), beta, values)
-    found, faults = covariance_of(curvature_at(design, point, settings.n_agq), design)
-    usable = np.isfinite(found).all() and (np.diag(found) > 0).all() and not faults
+    found, lost, faults = covariance_of(curvature_at(design, point, settings.n_agq), design)
+    usable = np.isfinite(found).all() and (np.diag(found) > 0).all() and not faults and not len(lost)
     return found if usable else None
 
 

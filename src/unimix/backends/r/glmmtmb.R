@@ -90,6 +90,8 @@ read_tmb <- function(model, n_blocks) {
     gain = if (positive) as.numeric(0.5 * crossprod(gradient, covariance %*% gradient)) else NA_real_,
     zero_beta = as.numeric(glmmTMB::fixef(model)$zi),
     zero_cov = as.numeric(as.matrix(covariance[index("betazi"), index("betazi")])),
+    # with the coefficients of the mean; empty if these were integrated out (REML)
+    zero_cross = as.numeric(as.matrix(covariance[index("beta"), index("betazi")])),
     dispersion_beta = as.numeric(inside[dispersed]),
     dispersion_cov = as.numeric(as.matrix(covariance[dispersed, dispersed]))
   )

@@ -70,7 +70,7 @@ class GlmmTMB(RBackend):
         extra="glmmtmb",
         url="https://github.com/glmmTMB/glmmTMB",
         strengths="zero inflation, dispersion, cs and ar1; needs R",
-        rank=40,
+        rank=50,
         r_packages=REQUIRED["glmmtmb"],
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
@@ -332,6 +332,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
             f"{' '.join(faults)}"
         )
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
+    cross = answer["zero_cross"]
     gradient = float(answer["gradient"][0])
     found = Estimates(
         beta=answer["beta"],
@@ -345,6 +346,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         converged=not faults,
         parameters=parameters,
         parts=parts,
+        zero_cross=cross.reshape(p, -1) if "zero" in parts and cross.size and np.isfinite(cross).all() else None,
         df_method="normal",
         singular=singular,
         messages=(*faults, *(str(n) for n in answer["notes"])),
@@ -375,7 +377,18 @@ def _least_squares(found: Estimates, problem: Problem) -> Estimates:
     residual = design.y - design.x @ found.beta
     log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)
     provenance = {**found.provenance, "log_likelihood": "maximum likelihood of the linear model, by unimix"}
-    found = replace(found, log_likelihood=float(log_likelihood), std_error_kind="", provenance=provenance)
+    sigma = float(np.sqrt(residual @ residual / (design.n - design.p)))
+    if not problem.request.reml:
+        provenance["sigma"] = "glmmTMB divides by n under ML: by n - p, as least squares, with its standard errors"
+    found = replace(
+        found,
+        log_likelihood=float(log_likelihood),
+        sigma=sigma,
+        parameters={**found.parameters, **({"sigma": sigma} if "sigma" in found.parameters else {})},
+        beta_cov=(sigma / found.sigma) ** 2 * found.beta_cov,
+        std_error_kind="",
+        provenance=provenance,
+    )
     if problem.request.df_method == "normal":
         return found
     provenance["df"] = "residual, by unimix: exact for a linear model"

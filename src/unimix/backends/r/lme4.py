@@ -44,7 +44,7 @@ class Lme4(LmerBackend):
         extra="lme4",
         url="https://github.com/lme4/lme4",
         strengths="the field's standard; large crossed factors; needs R",
-        rank=30,
+        rank=40,
         quick_when_crossed=True,
         r_packages=REQUIRED["lme4"],
         r_optional=OPTIONAL["lme4"],

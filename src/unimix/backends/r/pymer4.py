@@ -76,7 +76,7 @@ class Pymer4(LmerBackend):
         extra="pymer4",
         url="https://eshinjolly.com/pymer4",
         strengths="lme4 through another interface; needs R",
-        rank=60,
+        rank=70,
         r_packages=REQUIRED["pymer4"],
         r_optional=OPTIONAL["pymer4"],
     )

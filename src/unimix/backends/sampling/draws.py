@@ -123,6 +123,13 @@ def parameter_names(design: Design) -> list[str]:
 
 
 def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampling, tuple[str, ...]]:
+    """The diagnostics of :func:`diagnose_draws` for draws as a sampler returns them."""
+    return diagnose_draws(design, posterior, raw.diverging)
+
+
+def diagnose_draws(
+    design: Design, posterior: Posterior, diverging: npt.NDArray[np.bool_]
+) -> tuple[Sampling, tuple[str, ...]]:
     """R-hat, effective sample sizes and divergences, with messages about those out of bounds.
 
     ArviZ computes rank-normalised split R-hat and bulk and tail effective sample sizes as in Vehtari, Gelman, Simpson,
@@ -131,11 +138,11 @@ def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampl
     Args:
         design: Design that gives the names of the parameters.
         posterior: All draws in the user's units.
-        raw: Draws that give the divergences.
+        diverging: Mask of divergent transitions, shape (chains, draws).
     """
     import arviz as az
 
-    chains, draws = raw.diverging.shape
+    chains, draws = diverging.shape
     values = posterior.parameters()
     table = values.reshape(chains, draws, -1)
     worst: dict[str, tuple[float, str]] = {}
@@ -150,7 +157,7 @@ def diagnose(design: Design, posterior: Posterior, raw: RawDraws) -> tuple[Sampl
             size = value if np.isfinite(value) else np.inf
             if kind not in worst or size > worst[kind][0]:
                 worst[kind] = (size, name)
-    divergences = int(raw.diverging.sum())
+    divergences = int(diverging.sum())
     sampling = Sampling(
         rhat=worst["rhat"][0],
         ess_bulk=max(-worst["bulk"][0], 0.0),
@@ -261,7 +268,6 @@ def estimates_of_draws(
     """
     posterior = sampled.posterior
     sampling, messages = diagnosis or diagnose(design, posterior, sampled.raw)
-    tail = 50 * (1 - ci_level)
     provenance = {
         "interval": f"{100 * ci_level:g} % equal-tailed credible interval, quantiles of the draws",
         "estimates": "posterior means; covariances: of the posterior mean SDs and correlations",
@@ -269,18 +275,13 @@ def estimates_of_draws(
     if not sampled.kept:
         provenance["posterior"] = "without draws of the group effects: too many to keep"
     return Estimates(
-        beta=posterior.beta.mean(axis=0),
-        beta_cov=_covariance(posterior.beta),
-        covariances=posterior.covariance_summaries(),
-        sigma=_sigma(design, posterior.dispersion),
+        **summaries(design, posterior, ci_level),
         modes=posterior.means,
         mode_covs=posterior.covariances,
         log_likelihood=None,
-        parameters={} if design.is_linear else dict(_means(design, posterior.dispersion)),
         converged=is_sampled_well(sampling),
         df=None,
         df_method="posterior",
-        interval=np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
         singular=False,
         messages=messages,
         sampling=sampling,
@@ -291,6 +292,25 @@ def estimates_of_draws(
             design, posterior, sampled.raw, {"inference_library": library, "formula": design.spec.text()}
         ),
     )
+
+
+def summaries(design: Design, posterior: Posterior, ci_level: float) -> dict[str, Any]:
+    """Estimates of the parameters from their draws, by name of the field of :class:`Estimates`.
+
+    Args:
+        design: Fitted design.
+        posterior: Draws in the user's units.
+        ci_level: Probability of the intervals, between 0 and 1.
+    """
+    tail = 50 * (1 - ci_level)
+    return {
+        "beta": posterior.beta.mean(axis=0),
+        "beta_cov": _covariance(posterior.beta),
+        "covariances": posterior.covariance_summaries(),
+        "sigma": _sigma(design, posterior.dispersion),
+        "parameters": {} if design.is_linear else _means(design, posterior.dispersion),
+        "interval": np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
+    }
 
 
 def written_model(design: Design, table: PriorTable, how: str) -> str:

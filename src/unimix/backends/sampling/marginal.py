@@ -92,7 +92,7 @@ class CollapsedPosterior:
             beta = self.normal.draw(self.reduced.moments(factors, sigma), sigma, rng)
         else:
             beta = points[:, : self.first]
-        found = draw_all_effects(self.reduced, beta, factors, sigma, rng, keep=keep)
+        found = draw_all_effects(self.reduced.products, beta, factors, sigma, rng, keep=keep)
         return Posterior(
             self.columns.shift + beta @ self.columns.matrix.T,
             sds,

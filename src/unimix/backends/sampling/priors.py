@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.sampling.defaults import WIDE, dispersion_priors, predictor_scale
 from unimix.design.arrays import Design
+from unimix.distributions.prior_draws import draw_correlations, draw_prior
 from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
-from unimix.errors import OptionError, did_you_mean, listing
+from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.stats.simulation import Simulator
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -196,3 +199,40 @@ def _sd_scales(design: Design) -> list[FloatArray]:
         factor = np.sqrt(np.diag(np.linalg.inv(gram))) if regular else np.ones(len(rms))
         scales.append((effect * factor / rms)[: block.q])
     return scales
+
+
+@dataclass(frozen=True)
+class PriorSimulator:
+    """Responses of a linear mixed model, drawn from its priors.
+
+    Attributes:
+        design: Design in the user's columns, with its offset.
+        table: The priors.
+    """
+
+    design: Design
+    table: PriorTable
+
+    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
+        """Responses drawn from the prior, shape (n, rows)."""
+        rng, table, design = np.random.default_rng(seed), self.table, self.design
+        drawn = [draw_prior(p, n, rng) for p in table.fixed]
+        # priors are those of the functionals A beta
+        beta = np.linalg.solve(table.functionals, np.array(drawn).reshape(design.p, n)).T
+        sigma = draw_prior(table.sigma, n, rng)
+        covariances = []
+        for priors, lkj in zip(table.sds, table.correlations, strict=True):
+            sds = np.stack([draw_prior(p, n, rng) for p in priors], axis=1)
+            alone = np.ones((n, 1, 1)) if lkj is None else draw_correlations(lkj.eta, len(priors), n, rng)
+            covariances.append(sds[:, :, None] * sds[:, None, :] * alone)
+        return np.stack(
+            [Simulator(design, beta[i], tuple(c[i] for c in covariances), sigma[i : i + 1]).draw(rng) for i in range(n)]
+        )
+
+    def graph(self) -> Any:
+        """Refuse the graph of the model.
+
+        Raises:
+            UnimixError: Always.
+        """
+        raise UnimixError("bayes writes no graph of its model: backend='pymc' draws the same model with its priors.")

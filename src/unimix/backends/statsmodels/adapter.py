@@ -69,7 +69,7 @@ class Statsmodels(Backend):
         distributions=("statsmodels",),
         url="https://www.statsmodels.org",
         strengths="pip only, with an independent implementation of the likelihood",
-        rank=50,
+        rank=60,
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES

@@ -60,7 +60,7 @@ def limits(design: Design, request: FitRequest) -> list[str]:
     engine = "BinomialBayesMixedGLM" if design.family.name == "binomial" else "PoissonBayesMixedGLM"
     wide = [b for b in design.blocks if b.q > 1]
     if wide:
-        terms = listing(f"({' + '.join(b.terms)} | {b.group})" for b in wide)
+        terms = listing(b.text for b in wide)
         found.append(
             f"correlated random effects, {terms}: all effects of statsmodels' {engine} are independent; "
             "(1 + x || g) would be another model, without the correlation"

@@ -55,6 +55,8 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
     for _ in range(rounds):
         rows = row_log_likelihood(design, parameters, design.x @ beta + offset)
         root = np.sqrt(np.maximum(rows.expected, 1e-12))
+        if not np.isfinite(np.append(root, rows.score)).all():
+            break
         step = _regress(root[:, None] * design.x, rows.score / root)
         size = 1.0
         while size > 1e-6 and not value(beta + size * step) >= here:

@@ -35,6 +35,8 @@ maximum by less than the second number and by as much as the curvature there say
 DIFFERENCE = 1e-4
 COARSE = 1e-3
 """Step sizes for differences of a gradient, and for differences of values."""
+MIXED = 1e-4
+"""Share of the fixed effects in a direction without curvature above which it counts as one of them."""
 
 
 @dataclass(frozen=True)
@@ -245,10 +247,11 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
     return value, gradient, hessian
 
 
-def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
+def covariance_of(found: Found, design: Design) -> tuple[FloatArray, FloatArray, str]:
     """Covariance of the fixed effects (p, p) with all other parameters estimated, and a fault of the curvature or ''.
 
-    Parameters that are zero on the boundary are left out.
+    Parameters that are zero on the boundary are left out. Directions of the fixed effects without information have no
+    variance: they are returned, shape (m, p), and the covariance matrix holds for functions that do not depend on them.
     """
     size = len(found.hessian)
     cells = size - design.p - len(found.point.parameters)
@@ -257,9 +260,14 @@ def covariance_of(found: Found, design: Design) -> tuple[FloatArray, str]:
     information = -found.hessian[np.ix_(kept, kept)]
     at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
     values, vectors = np.linalg.eigh(information)
-    usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+    least = 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+    # Fixed effects without curvature (separation) have no finite variance: it gets the largest that has digits.
+    endless = (values <= least) & (np.sum(vectors[at] ** 2, axis=0) > MIXED)
+    values = np.where(endless, least, values)
+    usable = endless | (values > least)
     fault = ""
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
         fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"
     inverse = (vectors[:, usable] / values[usable]) @ vectors[:, usable].T
-    return np.asarray(inverse[at, at]), fault
+    lost = vectors[at, ~usable].T
+    return np.asarray(inverse[at, at]), lost[np.linalg.norm(lost, axis=1) > 1e-3], fault

@@ -115,3 +115,16 @@ def matrix_root(covariance: FloatArray) -> FloatArray:
     unit = np.where(size > 0, size, 1.0)
     values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
     return np.asarray(unit[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def null_space(columns: FloatArray) -> FloatArray:
+    """Directions d, one per row, with columns @ d = 0, shape (m, k); the columns (n, k) may have any units."""
+    size = np.sqrt(np.mean(columns**2, axis=0)) if len(columns) else np.zeros(columns.shape[1])
+    size = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh((columns / size).T @ (columns / size) / max(len(columns), 1))
+    return _without_rounding(vectors[:, values <= 1e-12 * values.max(initial=0.0)].T) / size
+
+
+def _without_rounding(directions: FloatArray) -> FloatArray:
+    """Unit vectors, one per row, with elements that are zero but for rounding set to zero."""
+    return np.asarray(np.where(np.abs(directions) > 1e-6, directions, 0.0))

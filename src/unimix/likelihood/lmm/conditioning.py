@@ -284,6 +284,11 @@ def restore(estimates: Estimates, way_back: Conditioning, *, reml: bool) -> Esti
             )
             for name, (b, v) in estimates.parts.items()
         },
+        zero_cross=None if estimates.zero_cross is None else matrix @ estimates.zero_cross @ way_back.parts["zero"].T,
+        unbounded={
+            name: rows @ (matrix if name == "fixed" else way_back.parts[name]).T
+            for name, rows in estimates.unbounded.items()
+        },
     )
 
 

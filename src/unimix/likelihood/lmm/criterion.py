@@ -18,6 +18,7 @@ import numpy.typing as npt
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled, without_offset
 from unimix.likelihood.lmm.evaluation import Evaluation
+from unimix.likelihood.lmm.identification import Undetermined, undetermined
 from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import Products, form
@@ -144,16 +145,24 @@ class LinearCriterion:
 
     def effects(self, at: Evaluation) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
         """Conditional modes, shapes (L, q), and covariances, shapes (L, q, q), of the group effects."""
-        turns = [self.way_back.scale * t for t in self.way_back.blocks]
         modes, covariances = at.effects
         return (
-            tuple(m @ t.T for m, t in zip(modes, turns, strict=True)),
-            tuple(t @ v @ t.T for v, t in zip(covariances, turns, strict=True)),
+            tuple(m @ t.T for m, t in zip(modes, self.turns, strict=True)),
+            tuple(t @ v @ t.T for v, t in zip(covariances, self.turns, strict=True)),
         )
+
+    def undetermined(self, at: Evaluation, design: Design) -> Undetermined | None:
+        """What the data leave open of a design's parameters; None if its criterion determines all of them."""
+        return undetermined(at.flat, design, self.way_back)
+
+    @property
+    def turns(self) -> tuple[FloatArray, ...]:
+        """Matrices (q, q) that convert each block's effects from well-scaled coordinates to the design's."""
+        return tuple(self.way_back.scale * t for t in self.way_back.blocks)
 
     def covariances(self, factors: Sequence[FloatArray], sigma: float) -> tuple[tuple[FloatArray, ...], float]:
         """Covariances (q, q) and sigma of the design, from relative factors and sigma in well-scaled coordinates."""
-        turned = [self.way_back.scale * sigma * t @ f for t, f in zip(self.way_back.blocks, factors, strict=True)]
+        turned = [sigma * t @ f for t, f in zip(self.turns, factors, strict=True)]
         return tuple(f @ f.T for f in turned), self.way_back.residual * sigma
 
     def relative(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, ...]:

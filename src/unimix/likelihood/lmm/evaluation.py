@@ -13,6 +13,7 @@ from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE
 from unimix.likelihood.lmm.denominator_df import Uncertainty
 from unimix.likelihood.lmm.derivatives import Moments, Projected, curvature, gradient, in_factors, moments, project
+from unimix.likelihood.lmm.identification import FlatDirections, flat_directions
 from unimix.likelihood.lmm.optimise import Optimum, climb, leave_boundary, newton_decrement, scaled_gradient
 from unimix.likelihood.lmm.penalised_least_squares import Profile
 from unimix.likelihood.lmm.reduced_data import Products
@@ -118,6 +119,11 @@ class Evaluation:
         return denominator_df.satterthwaite(
             self.data, self.factors, self.sigma, self.profile, self._moments, reml=self.reml
         )
+
+    @cached_property
+    def flat(self) -> FlatDirections:
+        """Directions of the covariance parameters along which the criterion does not change."""
+        return flat_directions(self.data, self.factors, self.profile, self._moments, reml=self.reml)
 
     @cached_property
     def kenward_roger(self) -> Uncertainty:

@@ -117,9 +117,14 @@ def em(products: Products, start: Sequence[FloatArray], steps: int) -> Factors:
     """
     sigma = profile(products, start, reml=True).sigma
     covariances = tuple(sigma**2 * f @ f.T for f in start)
+    reached = start
     for _ in range(steps):
         factors = relative_factors(covariances, sigma)
-        at = replace(profile(products, factors, reml=False), sigma=sigma)
+        try:
+            at = replace(profile(products, factors, reml=False), sigma=sigma)
+        except np.linalg.LinAlgError:  # the residual variance has vanished
+            return list(reached)
+        reached = factors
         modes, mode_covs = conditional_effects(products, at, factors)
         # y'Py = |y - X beta - Z b|^2 + sum b'D^-1 b, so that the residual sum of squares needs no rows.
         residual, freedom = at.quadratic, 0.0

@@ -50,9 +50,13 @@ def counted_rows(family: Family, n: int, weights: npt.NDArray[np.float64] | None
     Returns:
         The sum of the weights if they count copies of rows; n if they are precisions (Gaussian) or trials (binomial).
     """
-    if weights is None or family.name == "gaussian" or family.response == "binomial":
-        return float(n)
-    return float(weights.sum())
+    copies = row_copies(family, weights)
+    return float(n) if copies is None else float(copies.sum())
+
+
+def row_copies(family: Family, weights: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+    """Number of copies that each row stands for, shape (n,); None if weights are absent, precisions or trials."""
+    return None if family.name == "gaussian" or family.response == "binomial" else weights
 
 
 def as_copies(design: Design) -> tuple[float, float, str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer, per_level
 from unimix.likelihood.lmm.penalised_least_squares import matmul
 from unimix.likelihood.lmm.reduced_data import Products
-from unimix.likelihood.posterior.marginal_posterior import AT_ONCE, Reduced
+from unimix.likelihood.posterior.marginal_posterior import AT_ONCE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,7 +67,7 @@ class _Moments:
 
 
 def draw_all_effects(
-    reduced: Reduced,
+    products: Products | None,
     beta: FloatArray,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
@@ -78,7 +78,7 @@ def draw_all_effects(
     """Draw all group effects from their distribution given y and each draw of the parameters.
 
     Args:
-        reduced: Reduced data of the model.
+        products: Reduced data of the model; None without group effects.
         beta: Draws of the fixed effects, shape (S, p).
         factors: Draws of F with covariance F F', per block, shapes (S, q, q).
         sigma: Draws of the residual standard deviation, shape (S,).
@@ -86,7 +86,6 @@ def draw_all_effects(
         keep: Whether to store the draws. The moments do not need them, because they average conditional means and
             covariances (Rao-Blackwell; Gelman et al., Bayesian Data Analysis, 3rd ed., section 1.8).
     """
-    products = reduced.products
     if products is None:
         return EffectDraws([], [], [])
     total = len(sigma)

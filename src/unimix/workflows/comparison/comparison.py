@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from unimix.analysis.certificate.certificate import Certificate
 from unimix.analysis.certificate.certify import certify
 from unimix.display import Block, Printed, TextTable, as_html
-from unimix.errors import DataError, DisagreementError, OptionError
+from unimix.errors import DisagreementError, OptionError
 from unimix.fitted.formatting import number
-from unimix.fitted.model import has_design
-from unimix.fitted.saving import written
+from unimix.fitted.model import has_design, with_content
+from unimix.fitted.saving import load, written
+from unimix.fitted.schema import SavedFit
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes
 from unimix.workflows.comparison.failure import Failure
@@ -34,6 +37,38 @@ from unimix.workflows.comparison.verdicts import (
 )
 
 
+class SavedComparison(BaseModel):
+    """A comparison as saved in JSON; :class:`Comparison` describes the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: tuple[str, ...]
+    results: dict[str, SavedFit]
+    failures: dict[str, Failure]
+    reference: str | None
+    tolerances: Tolerances
+    certificates: dict[str, Certificate] | None = None
+
+    @model_validator(mode="after")
+    def _same_labels(self) -> Self:
+        """Refuse labels of engines that are not those of the results, or results of different designs."""
+        labels = [*self.results, *self.failures]
+        if sorted(self.order) != sorted(labels):
+            raise ValueError("its order does not name all results and failures once")
+        if (self.reference is None) != (not self.results) or self.reference not in (None, *self.results):
+            raise ValueError(f"its reference {self.reference!r:.40} is no result")
+        if self.certificates is not None and list(self.certificates) != list(self.results):
+            raise ValueError("its certificates are not those of its results")
+        if len({(f.model.fingerprint, f.fixed.terms, _blocks(f)) for f in self.results.values()}) > 1:
+            raise ValueError("its results are not of one design")
+        return self
+
+
+def _blocks(fit: SavedFit) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((block.group, block.terms) for block in fit.random)
+
+
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False)
 class Comparison(Printed):
     """The answer of :func:`unimix.compare`: results of several engines for one design.
@@ -317,21 +352,11 @@ class Comparison(Printed):
         Raises:
             DataError: If the text or file is not a saved comparison.
         """
-        is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        try:
-            content = json.loads(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-            comparison = cls(
-                {k: FitResult.from_json(json.dumps(v)) for k, v in content["results"].items()},
-                {k: Failure(**v) for k, v in content["failures"].items()},
-                tuple(content["order"]),
-                content["reference"],
-                Tolerances(**content["tolerances"]),
-            )
-            if "certificates" in content:
-                made = {k: Certificate.model_validate_json(json.dumps(v)) for k, v in content["certificates"].items()}
-                comparison.__dict__["certificates"] = made
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"This is not a saved Comparison: {type(error).__name__}: {error}") from error
+        saved = load(SavedComparison, source, "saved Comparison")
+        results = {label: with_content(FitResult, fit) for label, fit in saved.results.items()}
+        comparison = cls(results, saved.failures, saved.order, saved.reference, saved.tolerances)
+        if saved.certificates is not None:
+            comparison.__dict__["certificates"] = saved.certificates
         return comparison
 
     def plot(self, *, columns: int = 3, title: str | None = None, draw: bool = True) -> Any:

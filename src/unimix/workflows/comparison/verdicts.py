@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
 
+from unimix.errors import OptionError
 from unimix.fitted.schema import PRIORS
 from unimix.result import FitResult
 
@@ -21,6 +22,7 @@ KINDS = (
     "expected to differ",
     "refused",
     "suspicious",
+    "not identified",
     "not converged",
     "failed",
 )
@@ -69,6 +71,13 @@ class Tolerances(BaseModel):
     approximate_fixed: NonNegativeFloat = 1.5
     posterior_fixed: NonNegativeFloat = 0.35
     posterior_sd: NonNegativeFloat = 2.0
+
+    def __init__(self, **given: float) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            faults = (f"{'.'.join(map(str, f['loc']))}={f['input']!r:.60}: {f['msg']}." for f in error.errors())
+            raise OptionError("\n".join(faults)) from None
 
 
 @dataclass(frozen=True)
@@ -188,6 +197,8 @@ def judge(fit: FitResult, reference: FitResult, tolerances: Tolerances) -> Verdi
     """Give the verdict on one result, compared with the reference."""
     if not fit.converged:
         why = "; ".join(m.rstrip(".") for m in fit.status.messages) or "the engine gave no reason"
+        if fit.status.state == "not_identified":
+            return Verdict("not identified", f"{why[:1].upper()}{why[1:]}.", ("its parameters are not determined",))
         return Verdict("not converged", f"Do not use it: {why}.", ("it did not converge",))
     if fit is reference:
         return Verdict("reference", "The others are measured against it.")

@@ -15,6 +15,7 @@ import pandas as pd
 from unimix.display import Block
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.formatting import text_table
+from unimix.fitted.saving import file_at
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.result import Effects, FitResult
@@ -29,6 +30,7 @@ SHOWN = 20
 """Number of rows of a long table that are printed."""
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class ManyFits(TableResult):
     """The answer of :func:`unimix.fit_many` and :func:`unimix.read_many`.
@@ -255,7 +257,7 @@ def read_many(path: str | Path) -> ManyFits:
         ...     um.read_many(path).table["state"].tolist()
         ['converged']
     """
-    file = Path(path)
+    file = file_at(path)
     if not file.is_file():
         raise DataError(f"There is no file {str(path)!r}. um.fit_many(..., path={str(path)!r}) writes one.")
     content = scan(file)

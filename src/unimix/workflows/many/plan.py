@@ -13,6 +13,7 @@ from unimix.backends import registry
 from unimix.backends.base import Backend
 from unimix.design.frames import column_labels
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.saving import file_at
 from unimix.formula.interpreter import parse
 from unimix.workflows.many.digests import digest_value
 from unimix.workflows.many.store import Names, header_fault
@@ -165,10 +166,11 @@ def path_of(given: str | Path | None, faults: list[str]) -> Path | None:
     """The path of the file of fits, or None; faults are added to the list."""
     if given is None:
         return None
-    if not isinstance(given, str | Path) or not str(given):
-        faults.append(f"path={given!r}: the name of a file, such as 'fits.jsonl'.")
+    try:
+        path = file_at(given)
+    except OptionError as error:
+        faults.append(f"path=: {error}")
         return None
-    path = Path(given)
     if path.is_dir():
         faults.append(f"path={str(given)!r} is a folder: name a file in it, such as {str(path / 'fits.jsonl')!r}.")
     elif not path.parent.is_dir():

@@ -12,14 +12,46 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from unimix._version import __version__
 from unimix.errors import DataError, UnimixError
+from unimix.fitted.schema import SCHEMA_VERSION
 from unimix.result import FitResult
 
 FORMAT = 1
 _START = '{"unimix_fits": '
 _FIT, _RESULT, _CHECK = b'{"fit": ', b', "result": ', b', "crc32": '
+_END = b'"schema_version":%d}' % SCHEMA_VERSION
+_LONGEST_HEADER = 1000
 Names = tuple[str, str, str]
+
+
+class _Summary(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    state: str
+    n_obs: int | None
+    log_likelihood: float | None
+    aic: float | None
+    bic: float | None
+    seconds: float | None
+    error_type: str
+    error: str
+
+
+class _Head(BaseModel):
+    """A line without its result."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    formula_name: str
+    data: str
+    backend: str
+    formula: str
+    position: tuple[int, int, int]
+    summary: _Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +81,7 @@ class StoredFit:
 
         Raises:
             UnimixError: If the fit failed.
-            DataError: If the file has changed.
+            DataError: If the file has changed, or its result is not a saved one.
         """
         if self.result is not None:
             return self.result
@@ -58,10 +90,9 @@ class StoredFit:
             formula, data, backend = self.names
             error = f"{self.summary['error_type']}: {self.summary['error']}"
             raise UnimixError(f"The fit of {formula!r} to {data!r} by {backend} failed. {error}")
-        try:
-            return FitResult.from_json(text.decode())
-        except (UnicodeDecodeError, DataError) as error:
-            raise _changed(self.place[0]) from error
+        if not text.endswith(_END):
+            raise _changed(self.place[0])
+        return FitResult.from_json(text.decode(errors="replace"))
 
     def text(self) -> bytes | None:
         """The JSON of the result, as it stands in the file; None if the fit failed.
@@ -119,8 +150,8 @@ def scan(path: Path) -> FileScan:
                 notes.append("The last line was cut short when its run was killed, and is dropped.")
                 break
             fit = _fit_of(line, path.absolute(), end)
-            if fit is None:
-                notes.append(f"Line {number} is damaged and is ignored.")
+            if isinstance(fit, str):
+                notes.append(f"Line {number} {fit} and is ignored.")
             else:
                 older += fit.names in fits
                 fits[fit.names] = fit
@@ -156,7 +187,7 @@ def _header() -> bytes:
 
 def _header_of(file: BinaryIO, path: Path) -> tuple[int, list[str]]:
     """Length of the header in bytes, and notes. The length is 0 if the file is empty or its header incomplete."""
-    line = file.readline()
+    line = file.readline(_LONGEST_HEADER)
     if not line.endswith(b"\n") and _header().startswith(line):
         return 0, []
     try:
@@ -191,21 +222,25 @@ def _line_of(fit: StoredFit, result: bytes | None) -> bytes:
     return b"%s%s%d}\n" % (body, _CHECK, zlib.crc32(body))
 
 
-def _fit_of(line: bytes, path: Path, start: int) -> StoredFit | None:
-    """The fit of a line, or None if the checksum is wrong. Only the head is parsed, because results can be large."""
+def _fit_of(line: bytes, path: Path, start: int) -> StoredFit | str:
+    """The fit of a line, or the fault of the line. Only the head is parsed, because results can be large."""
     body, _, check = line.rpartition(_CHECK)
     if check != b"%d}\n" % zlib.crc32(body):
-        return None
+        return "is damaged"
     before, _, result = body.partition(_RESULT)
-    head = json.loads(before[len(_FIT) :])
-    i, j, k = head["position"]
+    if result != b"null" and not result.endswith(_END):
+        return "holds a result of another version of the schema"
+    try:
+        head = _Head.model_validate_json(before[len(_FIT) :])
+    except ValidationError:
+        return "is damaged"
     begin = start + len(before) + len(_RESULT)
     return StoredFit(
-        (head["formula_name"], head["data"], head["backend"]),
-        head["formula"],
-        head["summary"],
-        head["key"],
-        (i, j, k),
+        (head.formula_name, head.data, head.backend),
+        head.formula,
+        head.summary.model_dump(),
+        head.key,
+        head.position,
         place=None if result == b"null" else (path, begin, begin + len(result)),
     )
 
@@ -267,7 +302,7 @@ class Journal:
         line = _line_of(fit, result)
         start = self._write(line)
         stored = _fit_of(line, self.path.absolute(), start)
-        assert stored is not None  # noqa: S101  it was just written
+        assert isinstance(stored, StoredFit)  # noqa: S101  it was just written
         return stored
 
     def _write(self, content: bytes) -> int:

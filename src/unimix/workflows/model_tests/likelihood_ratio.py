@@ -18,6 +18,7 @@ from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelE
 from unimix.estimation.refit import refit_design
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
+from unimix.likelihood.lmm.weights import counted_rows
 from unimix.result import FitResult
 from unimix.workflows.model_tests.nesting import (
     by_one_criterion,
@@ -319,7 +320,7 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> TableRes
     one_kind(fits)
     labels = labels_of(fits, names)
     k = np.array([f.criteria.n_parameters for f in fits], dtype=float)
-    n = np.array([f.n_obs for f in fits], dtype=float)
+    n = np.array([counted_rows(f.family, f.n_obs, f.rows.weights) for f in fits])
     aic = np.array([f.aic for f in fits])
     with np.errstate(divide="ignore"):
         aicc = np.where(n - k - 1 > 0, aic + 2 * k * (k + 1) / (n - k - 1), np.inf)

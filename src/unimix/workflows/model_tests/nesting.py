@@ -138,7 +138,13 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
         why = "other results are by ML" if same_columns(chosen) else "their fixed parts, or codings, differ"
         notes.append(f"REML fits were refitted by ML, because {why}.")
     one_kind(chosen)
-    unsure = [model_text(f) for f in chosen if not f.converged]
+    separated = [f for f in chosen if any(m.startswith("separation") for m in f.status.messages)]
+    if separated:
+        notes.append(
+            f"Separation in {listing(map(model_text, separated))}: estimates tend to infinity, but the log-likelihood "
+            "tends to a limit, near which the search stopped, so that likelihood-ratio tests remain right."
+        )
+    unsure = [model_text(f) for f in chosen if not f.converged and f not in separated]
     if unsure:
         notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen

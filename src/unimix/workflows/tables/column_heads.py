@@ -9,7 +9,7 @@ from unimix.fitted import describe
 from unimix.result import FitResult
 from unimix.workflows.tables.cells import Column
 
-MARKS = {"not_converged": "†", "failed": "†", "singular": "‡"}
+MARKS = {"not_identified": "†", "not_converged": "†", "failed": "†", "singular": "‡"}
 
 
 @dataclass(frozen=True)

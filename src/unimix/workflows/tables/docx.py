@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from unimix.display import html_number
+from unimix.fitted.saving import written
 from unimix.versions import import_for
 from unimix.workflows.tables.layout import OTHERWISE, Grid
 
@@ -69,8 +71,9 @@ def write(grid: Grid, path: Path) -> Path:
         _rule(cell, top=False, bottom=True)
     for note in grid.notes:
         _put(document.add_paragraph(), str(note)).font.size = load().shared.Pt(9)
-    document.save(str(path))
-    return path
+    content = io.BytesIO()
+    document.save(content)
+    return written(content.getvalue(), path)
 
 
 def _dress(document: Any, *, wide: bool) -> None:

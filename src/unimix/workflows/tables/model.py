@@ -11,11 +11,14 @@ import pandas as pd
 
 from unimix.display import Block, Printed, without_math
 from unimix.errors import EngineNotInstalledError, OptionError, did_you_mean, listing
+from unimix.fitted.saving import file_at, written
+from unimix.foreign_names import suggests_names
 from unimix.workflows.tables import docx, html, latex, text
 from unimix.workflows.tables.cells import Column, Layout, Note, Row
 from unimix.workflows.tables.layout import Grid, laid_out
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False)
 class ModelTable(Printed):
     """The answer of :func:`unimix.table`: models side by side.
@@ -97,7 +100,7 @@ class ModelTable(Printed):
         Raises:
             EngineNotInstalledError: If python-docx is missing.
         """
-        return docx.write(self.grid, Path(path))
+        return docx.write(self.grid, file_at(path))
 
     def save(self, path: str | Path) -> Path:
         """Write the table to a file, in the format that the ending of its name says.
@@ -109,7 +112,7 @@ class ModelTable(Printed):
             OptionError: If the ending is another one.
             EngineNotInstalledError: For HTML, if great_tables is missing; for Word, if python-docx is.
         """
-        path = Path(path)
+        path = file_at(path)
         match path.suffix.lower():
             case ".docx":
                 return self.to_docx(path)
@@ -125,7 +128,7 @@ class ModelTable(Printed):
                 known = (".html", ".tex", ".md", ".docx", ".csv")
                 hint = did_you_mean(other, known) if other else ""
                 raise OptionError(f"{str(path)!r} ends in {other!r}: choose {listing(known)}.{hint}")
-        path.write_text(content, encoding="utf-8")
+        written(content, path)
         return path
 
     def _view(self) -> Iterable[Block]:

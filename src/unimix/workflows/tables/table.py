@@ -12,6 +12,7 @@ import pandas as pd
 from unimix.errors import UnimixError
 from unimix.fitted import describe
 from unimix.fitted.tables import tidy_fixed
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.tables.cells import Cell, Row
 from unimix.workflows.tables.column_heads import Model, headed
@@ -23,7 +24,13 @@ Value = float | int | str | None
 Section = Literal["fixed", "zero_inflation", "dispersion", "random", "fit"]
 PlacedCells = dict[tuple[str, str], dict[int, tuple[Cell, ...]]]
 PARTS = {"zero": "zero_inflation", "dispersion": "dispersion"}
-STATES = {"converged": "yes", "singular": "yes, singular", "not_converged": "NO", "failed": "NO"}
+STATES = {
+    "converged": "yes",
+    "singular": "yes, singular",
+    "not_identified": "NO, not identified",
+    "not_converged": "NO",
+    "failed": "NO",
+}
 CRITERIA = (
     "Rows", "Levels of ", "Engine", "Method", "Degrees of freedom", "Log-likelihood", "AIC", "BIC", "Draws", "R-hat",
     "ESS", "Divergent transitions", "R2", "ICC", "Converged",
@@ -31,6 +38,7 @@ CRITERIA = (
 DEGREES = {"satterthwaite": "Satterthwaite", "kenward-roger": "Kenward-Roger", "normal": "normal (z)"}
 
 
+@suggests_names
 def table(
     fits: FitResult | Sequence[FitResult] | Mapping[str, FitResult],
     names: Sequence[str] | None = None,

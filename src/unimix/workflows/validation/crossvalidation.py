@@ -15,6 +15,7 @@ from unimix.display import Block
 from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.formatting import text_table
 from unimix.fitted.table_result import TableResult
+from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.stats.scores import clustered_mean
 
@@ -57,6 +58,7 @@ def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatAr
             return rows[metric].to_numpy(dtype=np.float64)
 
 
+@suggests_names(path=None)
 @dataclass(frozen=True, repr=False, eq=False)
 class CrossValidation(TableResult):
     """The answer of :func:`cross_validate`.
@@ -256,10 +258,15 @@ class CrossValidation(TableResult):
 
         Returns:
             The matplotlib Axes, one per metric.
+
+        Raises:
+            OptionError: If metrics are unknown, or none is named.
         """
         from unimix.plots.scores import draw_scores
 
         shown = list(self.metrics if metrics is None else metrics)
+        if not shown:
+            raise OptionError("metrics=[] names no metric: leave it out for all of them.")
         self._known(shown)
         nominal = {"coverage": self.ci_level}
         return draw_scores(self.table, shown, nominal, columns=columns, title=f"{self.formula}: {self.split}")

@@ -12,7 +12,6 @@ import pandas as pd
 from unimix.analysis.prediction.distributions import Predictive, Rows, of_normal, predictive
 from unimix.backends.base import Backend
 from unimix.design.arrays import Design
-from unimix.design.grouping_factors import level_codes
 from unimix.errors import DataError, UnimixError, UnsupportedModelError
 from unimix.estimation.arguments import FitArguments
 from unimix.estimation.run import fit_problem
@@ -181,7 +180,7 @@ def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
     if not len(usable):
         return reasons
     new = design.encoding.transform(job.test.iloc[usable], with_groups=True)
-    codes = level_codes(blocks[0].levels, new.labels[at[0]])
+    codes = new.levels[at[0]].among(blocks[0].levels)
     values = new_columns(columns, new.x, [new.z[k] for k in at])
     refuse(np.flatnonzero(codes < 0), f"a {job.group} without training rows")
     alone = np.zeros(blocks[0].n_levels, dtype=bool)

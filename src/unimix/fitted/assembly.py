@@ -1,0 +1,277 @@
+"""The parts of a result that follow from a design and an engine's estimates, alike for all engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from unimix.design.arrays import Design
+from unimix.design.estimates import Estimates, Sampling
+from unimix.fitted.residuals import pearson_dispersion
+from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, RandomPartResult, Rows, State, Status
+from unimix.formula.parser import render
+from unimix.likelihood.lmm.conditioning import column_scale
+from unimix.likelihood.lmm.weights import counted_rows
+from unimix.stats.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
+
+FloatArray = npt.NDArray[np.float64]
+
+BAYESIAN = ("posterior", "variational", "MAP")
+
+
+def assembled(
+    design: Design, estimates: Estimates, *, method: str, ci_level: float
+) -> dict[str, Part | tuple[Part, ...] | dict[str, FixedPartResult]]:
+    """Compute everything in a result that follows from the design and the estimates, by field of the result.
+
+    Args:
+        design: The model that was fitted, in the units of the user's data.
+        estimates: Estimates of the engine, in the units of the user's data.
+        method: Criterion of the estimates, such as REML, ML or posterior.
+        ci_level: Probability of the intervals, between 0 and 1.
+    """
+    bayesian = method in BAYESIAN
+    if not design.blocks and not bayesian:
+        method = "least squares" if design.is_linear else "ML"
+    rows = _rows(design, estimates)
+    return {
+        "model": _model(design, method),
+        "fixed": _fixed(design, estimates, ci_level, bayesian=bayesian),
+        "random": _random(design, estimates),
+        "criteria": _criteria(design, estimates, method, rows),
+        "status": _status(estimates),
+        "rows": rows,
+        "parts": {name: _part(design, name, estimates, ci_level) for name in estimates.parts},
+    }
+
+
+def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
+    """The estimates from which the parts of a result were computed: the inverse of :func:`assembled`.
+
+    Args:
+        design: The model that was fitted.
+        parts: Parts of a result, by field of the result.
+    """
+    fixed, random, criteria = parts["fixed"], parts["random"], parts["criteria"]
+    status, method = parts["status"], parts["model"].method
+    bayesian, parameters = method in BAYESIAN, dict(criteria.parameters)
+    sampling = None
+    if status.n_draws is not None:
+        names = ("rhat", "ess_bulk", "ess_tail", "divergences", "n_draws", "n_chains")
+        sampling = Sampling(**{name: getattr(status, name) for name in names})
+    unbounded = {"fixed": fixed.unbounded} | {name: p.unbounded for name, p in parts["parts"].items()}
+    cross = parts["parts"]["zero"].cross_covariance if "zero" in parts["parts"] else np.empty(0)
+    return Estimates(
+        beta=fixed.estimate,
+        beta_cov=fixed.covariance,
+        covariances=tuple(b.covariance for b in random),
+        sigma=criteria.sigma if bayesian or design.is_linear else _scale(design, parameters),
+        modes=tuple(b.modes for b in random),
+        mode_covs=tuple(b.mode_covariance for b in random),
+        log_likelihood=None if bayesian else criteria.log_likelihood,
+        converged=status.state in ("converged", "singular"),
+        parameters={} if design.is_linear else parameters,
+        parts={name: (p.estimate, p.covariance) for name, p in parts["parts"].items()},
+        criterion=criteria.criterion if _refines(criteria.criterion, method) else "",
+        std_error=fixed.std_error if fixed.std_error_kind == "Kenward-Roger" else None,
+        std_error_kind=fixed.std_error_kind,
+        df=None if bayesian or fixed.df_method == "normal" else fixed.df,
+        df_method=fixed.df_method,
+        interval=np.column_stack([fixed.lower, fixed.upper]) if bayesian else None,
+        unbounded={name: directions for name, directions in unbounded.items() if directions.size},
+        zero_cross=cross if cross.size else None,
+        identified=status.state != "not_identified",
+        singular=status.state == "singular",
+        messages=status.messages,
+        gradient=status.gradient,
+        sampling=sampling,
+    )
+
+
+def _refines(criterion: str, method: str) -> bool:
+    """Whether a criterion is a kind of the method: Laplace's approximation has several, and quadrature has nodes."""
+    return method in ("Laplace", "AGQ") and criterion.startswith(("Laplace", "AGQ("))
+
+
+def _scale(design: Design, parameters: Mapping[str, float]) -> float:
+    """Residual standard deviation, or square root of the dispersion; 1 for families without a scale."""
+    if design.dispersion is not None:
+        return np.nan
+    return parameters.get("sigma", float(np.sqrt(parameters.get("dispersion", 1.0))))
+
+
+def _random(design: Design, estimates: Estimates) -> tuple[RandomPartResult, ...]:
+    return tuple(
+        RandomPartResult(
+            group=b.group,
+            terms=b.terms,
+            unit=column_scale(b.z),
+            sd=np.sqrt(np.diag(c)),
+            correlation=correlation(np.array(c), column_scale(b.z)),
+            covariance=c,
+            levels=b.levels,
+            modes=m,
+            mode_sd=np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)),
+            mode_covariance=v,
+        )
+        for b, c, m, v in zip(design.blocks, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True)
+    )
+
+
+def _model(design: Design, method: str) -> ModelInfo:
+    return ModelInfo(
+        formula=design.spec.formula,
+        reading=design.spec.text(),
+        response=render(design.spec.response),
+        family=design.family.label,
+        link=design.family.link,
+        method=method,
+        n_obs=design.n,
+        n_dropped=design.n_rows - design.n,
+        missing=design.dropped,
+        groups=design.groups,
+        aliased=design.aliased,
+        fingerprint=design.fingerprint(),
+        encoding=design.encoding,
+        weighted=design.weights is not None,
+    )
+
+
+def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool) -> FixedPartResult:
+    p = design.p
+    std_error = estimates.std_error
+    if std_error is None:
+        std_error = np.sqrt(np.diag(estimates.beta_cov))
+    unbounded, std_error = _without_information(estimates.unbounded.get("fixed"), design.x, std_error)
+    none = np.full(p, np.nan)
+    if bayesian:
+        ends = estimates.interval if estimates.interval is not None else np.full((p, 2), np.nan)
+        statistic, p_value, lower, upper, df = none, none, ends[:, 0], ends[:, 1], none
+    else:
+        statistic, p_value = wald_test(estimates.beta, std_error, estimates.df)
+        lower, upper = wald_interval(estimates.beta, std_error, estimates.df, level)
+        df = estimates.df if estimates.df is not None else np.full(p, np.inf)
+    return FixedPartResult(
+        terms=design.fixed_names,
+        estimate=estimates.beta,
+        std_error=std_error,
+        df=df,
+        statistic=statistic,
+        p_value=p_value,
+        lower=lower,
+        upper=upper,
+        covariance=estimates.beta_cov,
+        interval="credible" if bayesian else "confidence",
+        level=level,
+        df_method="posterior" if bayesian else estimates.df_method,
+        std_error_kind=estimates.std_error_kind,
+        unbounded=unbounded,
+    )
+
+
+def _without_information(
+    directions: FloatArray | None, x: FloatArray, std_error: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Directions (m, p) without elements that are rounding errors, and standard errors, infinite along them."""
+    if directions is None:
+        return np.empty((0, 0)), std_error
+    sizes = np.abs(directions) * column_scale(x)
+    directions = np.where(sizes > 1e-6 * sizes.max(axis=1, keepdims=True), directions, 0.0)
+    return directions, np.where(directions.any(axis=0), np.inf, std_error)
+
+
+def _part(design: Design, name: str, estimates: Estimates, level: float) -> FixedPartResult:
+    columns = design.zero if name == "zero" else design.dispersion
+    coefficients, covariance = estimates.parts[name]
+    std_error = np.sqrt(np.diag(covariance))
+    unbounded = np.empty((0, 0))
+    if columns is not None:
+        unbounded, std_error = _without_information(estimates.unbounded.get(name), columns.x, std_error)
+    statistic, p_value = wald_test(coefficients, std_error, None)
+    lower, upper = wald_interval(coefficients, std_error, None, level)
+    return FixedPartResult(
+        terms=columns.names if columns is not None else (),
+        estimate=coefficients,
+        std_error=std_error,
+        df=np.full(len(coefficients), np.inf),
+        statistic=statistic,
+        p_value=p_value,
+        lower=lower,
+        upper=upper,
+        covariance=covariance,
+        interval="confidence",
+        level=level,
+        df_method="normal",
+        unbounded=unbounded,
+        cross_covariance=estimates.zero_cross
+        if name == "zero" and estimates.zero_cross is not None
+        else np.empty((0, 0)),
+    )
+
+
+def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> Criteria:
+    family = design.family
+    parameters = dict(estimates.parameters)
+    if not parameters and family.name == "gaussian" and design.dispersion is None:
+        parameters = {"sigma": estimates.sigma}
+    k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
+    k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
+    value = estimates.log_likelihood
+    n = counted_rows(family, design.n, design.weights)
+    aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, n)
+    return Criteria(
+        log_likelihood=np.nan if value is None else value,
+        criterion=estimates.criterion or ("ML" if method == "least squares" else method),
+        n_parameters=k,
+        aic=aic,
+        bic=bic,
+        deviance=np.nan if value is None else -2 * value,
+        sigma=estimates.sigma if design.dispersion is None else np.nan,
+        df_residual=int(n) - (k if design.blocks else design.p),
+        parameters=parameters,
+        pearson_dispersion=np.nan
+        if family.is_linear or len(parameters) < len(family.parameters)
+        else pearson_dispersion(family, np.array([parameters[p] for p in family.parameters]), rows, k),
+    )
+
+
+def _status(estimates: Estimates) -> Status:
+    state: State = "singular" if estimates.singular else "converged"
+    if not (estimates.converged and estimates.identified):
+        state = "not_converged" if estimates.identified else "not_identified"
+    s = estimates.sampling
+    return Status(
+        state=state,
+        messages=estimates.messages,
+        gradient=estimates.gradient,
+        rhat=s.rhat if s else None,
+        ess_bulk=s.ess_bulk if s else None,
+        ess_tail=s.ess_tail if s else None,
+        divergences=s.divergences if s else None,
+        n_draws=s.n_draws if s else None,
+        n_chains=s.n_chains if s else None,
+    )
+
+
+def _rows(design: Design, estimates: Estimates) -> Rows:
+    population: FloatArray = design.x @ estimates.beta
+    if design.offset is not None:
+        population = population + design.offset
+    fitted = population.copy()
+    for block, modes in zip(design.blocks, estimates.modes, strict=True):
+        fitted += np.einsum("nq,nq->n", block.z, modes[block.codes])
+    return Rows(
+        index=design.rows.astype(np.float64),
+        observed=design.y,
+        linear_predictor=fitted,
+        population_predictor=population,
+        weights=design.weights,
+        trials=design.trials,
+        offset=design.offset,
+        labels=design.labels,
+        zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
+    )

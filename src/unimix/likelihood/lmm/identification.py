@@ -1,0 +1,208 @@
+"""Directions of the covariance parameters along which the likelihood of a mixed model does not change at all.
+
+The (restricted) likelihood depends on the covariances through K'VK alone, where the columns of K span all contrasts
+without fixed effects (all rows under ML). V is linear in the covariances and in sigma^2, so that a combination of them
+is without effect if and only if its expected information tr(P dV P dV) / 2 is zero; that holds at all values of the
+parameters or at none (Rothenberg 1971, Econometrica 39:577-591).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.arrays import Design, RandomBlock
+from unimix.errors import listing
+from unimix.likelihood.lmm.conditioning import Conditioning, column_scale, well_scaled
+from unimix.likelihood.lmm.denominator_df import expected_information
+from unimix.likelihood.lmm.derivatives import Moments, moments
+from unimix.likelihood.lmm.penalised_least_squares import Profile, profile
+from unimix.likelihood.lmm.reduced_data import Products, form
+
+FloatArray = npt.NDArray[np.float64]
+
+FLAT = 1e-9
+"""Information of a direction, relative to what all rows would give without fixed effects, that is a rounding error:
+directions without information come out at 1e-13 and below, the least informative designs that determine all parameters
+at 1e-5 and above."""
+UNCHANGED = 1e-6
+"""Relative change below which a coefficient or a quantity does not depend on a direction."""
+
+
+@dataclass(frozen=True)
+class FlatDirections:
+    """Directions along which the likelihood does not change, in well-scaled coordinates.
+
+    Attributes:
+        covariances: Changes of the cells of the covariances, block by block, the lower triangles row by row, and of
+            sigma^2, shape (r, c + 1); empty if all parameters are determined.
+        cov: Covariance matrix C of the fixed effects, shape (p, p).
+        cov_changes: Changes of C, shape (r, p, p).
+        fixed_changes: Changes of the estimated fixed effects, shape (r, p).
+    """
+
+    covariances: FloatArray
+    cov: FloatArray
+    cov_changes: FloatArray
+    fixed_changes: FloatArray
+
+
+def flat_directions(
+    products: Products, factors: Sequence[FloatArray], at: Profile, found: Moments, *, reml: bool
+) -> FlatDirections:
+    """Find the directions without information.
+
+    Args:
+        products: Reduced data.
+        factors: Relative lower triangular factors, shapes (q, q).
+        at: Profiled criterion there.
+        found: Moments there.
+        reml: Whether the criterion is the restricted likelihood.
+    """
+    null = _null(
+        expected_information(products, factors, at, found, reml=reml), np.append(np.diag(found.tt), products.n)
+    )
+    p, cov = products.p, at.cov_unscaled
+    d = np.concatenate([(f @ f.T)[np.tril_indices(len(f))] for f in factors])
+    gram = np.asarray(at.state.gram)
+    a = np.concatenate([found.a, (gram - np.tensordot(d, found.a, axes=1))[None]])  # R'V^-1 V_a V^-1 R, and for I
+    turned = np.tensordot(null, a, axes=1)
+    # dC = C X'V^-1 dV V^-1 X C and d beta = -C X'V^-1 dV V^-1 (y - X beta), with C = (X'V^-1 X)^-1
+    changes = np.einsum("rs,kst,tu->kru", cov, turned[:, :p, :p], cov)
+    moved = -np.einsum("rs,ks->kr", cov, (turned @ np.append(-at.beta, 1.0))[:, :p])
+    return FlatDirections(null, cov, changes, moved)
+
+
+def undetermined_covariances(design: Design) -> Undetermined | None:
+    """Describe changes of the covariances that leave Z Cov Z', and with it any likelihood, as it is; None without any.
+
+    Args:
+        design: Design with blocks of group effects.
+    """
+    return design.keep("undetermined covariances", lambda: _undetermined_covariances(design))
+
+
+def _undetermined_covariances(design: Design) -> Undetermined | None:
+    scaled = well_scaled(design)
+    products = form(scaled.rows)
+    factors = [np.eye(q) for q, _ in products.sizes]
+    at = profile(products, factors, reml=False)
+    found = moments(products, at.state)
+    null = _null(0.5 * found.tt, np.diag(found.tt))
+    p, r = design.p, len(null)
+    directions = FlatDirections(np.column_stack([null, np.zeros(r)]), np.eye(p), np.zeros((r, p, p)), np.zeros((r, p)))
+    return undetermined(directions, design, scaled.way_back)
+
+
+def _null(information: FloatArray, size: FloatArray) -> FloatArray:
+    """Null directions (r, c) of an information matrix (c, c), relative to the information in all rows, shape (c,)."""
+    scale = np.sqrt(np.where(size > 0, size, 2.0) / 2)
+    values, vectors = np.linalg.eigh(information / np.outer(scale, scale))
+    return np.asarray(vectors[:, values <= FLAT].T / scale)
+
+
+# -- in words -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Undetermined:
+    """What the data leave open, in the design's coordinates.
+
+    Attributes:
+        parameters: Names of the covariance parameters that are not determined.
+        determined: The combination of them that is determined, or how many there are.
+        fixed: Names of the fixed effects that are not determined either.
+        fitted: Whether the fitted values are determined.
+    """
+
+    parameters: tuple[str, ...]
+    determined: str
+    fixed: tuple[str, ...] = ()
+    fitted: bool = True
+
+    def __str__(self) -> str:
+        known = [self.determined, "the log-likelihood", *(["the fitted values"] if self.fitted else [])]
+        open_ = [*self.parameters, *(f"the coefficient of {t}" for t in self.fixed)]
+        return (
+            f"the likelihood is the same along a ridge: the data do not determine {listing(open_, 12)}. They determine "
+            f"{listing([k for k in known if k])}"
+        )
+
+
+def undetermined(directions: FlatDirections, design: Design, way_back: Conditioning) -> Undetermined | None:
+    """Describe flat directions by the names of the parameters; None if there are none.
+
+    Args:
+        directions: The directions in well-scaled coordinates.
+        design: The model.
+        way_back: Transformation from well-scaled coordinates to those of the design.
+    """
+    if not len(directions.covariances):
+        return None
+    names = [*_cell_names(design.blocks), "the residual variance"]
+    turns = [way_back.scale * t for t in way_back.blocks]
+    residual = way_back.residual**2 * directions.covariances[:, -1]
+    size = np.append(np.concatenate([_cell_units(b) for b in design.blocks]), 1.0)  # sd * unit has the response's unit
+    relative = np.column_stack([_turned(directions.covariances, turns), residual]) * size
+    involved = np.abs(relative).max(axis=0) > UNCHANGED * np.abs(relative).max()
+    used = np.flatnonzero(involved)
+    # Combinations that do not change along any direction: the orthogonal complement
+    _, _, rows = np.linalg.svd(relative[:, used])
+    kept = rows[len(relative) :] * size[used]
+    m = way_back.coefficients
+    variances = np.einsum("ap,pr,ar->a", m, directions.cov, m)
+    spread = np.einsum("ap,kpr,ar->ka", m, directions.cov_changes, m) / variances
+    moved = directions.fixed_changes @ m.T / np.sqrt(variances)
+    changed = np.maximum(np.abs(spread), np.abs(moved)).max(axis=0) > UNCHANGED
+    return Undetermined(
+        tuple(names[i] for i in used),
+        _combination(kept, [names[i] for i in used]),
+        tuple(t for t, c in zip(design.fixed_names, changed, strict=True) if c),
+        fitted=bool(np.abs(relative[:, -1]).max() <= UNCHANGED * np.abs(relative).max()),
+    )
+
+
+def _combination(rows: FloatArray, names: Sequence[str]) -> str:
+    """The determined combination of parameters in words; the number of combinations if there are several."""
+    if len(rows) != 1:
+        return f"{len(rows)} combinations of these variances and covariances" if len(rows) else ""
+    row = rows[0] / rows[0][np.argmax(np.abs(rows[0]) > UNCHANGED * np.abs(rows[0]).max())]
+    parts = [(c, n) for c, n in zip(row, names, strict=True) if abs(c) > UNCHANGED * np.abs(row).max()]
+    text = "".join(
+        f" {'-' if c < 0 else '+'} {'' if abs(abs(c) - 1) < UNCHANGED else f'{abs(c):.4g} times '}{n}" for c, n in parts
+    )
+    return text.removeprefix(" + ")
+
+
+def _cell_names(blocks: Sequence[RandomBlock]) -> list[str]:
+    return [
+        f"the variance of {b.terms[i]} | {b.group}"
+        if i == j
+        else f"the covariance of {b.terms[j]} and {b.terms[i]} | {b.group}"
+        for b in blocks
+        for i in range(b.q)
+        for j in range(i + 1)
+    ]
+
+
+def _cell_units(block: RandomBlock) -> FloatArray:
+    unit = column_scale(block.z)
+    return np.asarray(np.outer(unit, unit)[np.tril_indices(block.q)])
+
+
+def _turned(directions: FloatArray, turns: Sequence[FloatArray]) -> FloatArray:
+    """Changes of the covariances' cells in the design's coordinates, shape (r, c): T dCov T'."""
+    made, at = [], 0
+    for t in turns:
+        lower = np.tril_indices(len(t))
+        full = np.zeros((len(directions), len(t), len(t)))
+        full[:, lower[0], lower[1]] = full[:, lower[1], lower[0]] = directions[:, at : at + len(lower[0])]
+        made.append((t @ full @ t.T)[:, lower[0], lower[1]])
+        at += len(lower[0])
+    return np.concatenate(made, axis=1)
+
+
+__all__ = ["FlatDirections", "Undetermined", "flat_directions", "undetermined", "undetermined_covariances"]
