@@ -427,8 +427,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(("how", "n_jobs"), [(signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGINT, 2)])
 def test_a_run_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals, n_jobs: int) -> None:
     path, script = tmp_path / "fits.jsonl", tmp_path / "script.py"
     script.write_text(SCRIPT)
