@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+import unimix as um
 from unimix.backends.family_support import all_families
 from unimix.design.arrays import Design
 from unimix.design.design import build_design
@@ -23,6 +26,15 @@ PREDICTORS = {
     "inverse": (0.8, 0.08, 0.08),
     "inverse_squared": (0.8, 0.08, 0.08),
 }
+
+
+def by_statsmodels(formula: str, data: Any, **arguments: Any) -> um.FitResult:
+    return um.fit(formula, data, backend="statsmodels", **arguments)
+
+
+def design_by_arguments(formula: str, data: Any, arguments: dict[str, Any]) -> Any:
+    kept = {k: v for k, v in arguments.items() if k in ("weights", "offset", "family")}
+    return build_design(parse(formula), data, **kept)
 
 
 def predictor(family: Family) -> tuple[float, float, float]:

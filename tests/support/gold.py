@@ -139,6 +139,11 @@ def generalised_cases() -> list[Gold]:
     return [g for g in all_cases() if not g.gaussian]
 
 
+def case_of(name: str) -> Gold:
+    """The case of this id."""
+    return next(c for c in all_cases() if c.id == name)
+
+
 def all_cases() -> list[Gold]:
     """All cases whose data are here."""
     found = [Gold(c) for c in json.loads((FOLDER / "cases.json").read_text(encoding="utf-8"))["cases"]]
