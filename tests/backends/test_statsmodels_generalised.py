@@ -242,7 +242,7 @@ def test_counts_that_are_not_overdispersed_have_no_theta() -> None:
 
 def test_an_engine_that_raises_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def by_statsmodels(self, **_: Any) -> None:
+        def fit(self, **_: Any) -> None:
             raise np.linalg.LinAlgError("SVD did not converge")
 
     monkeypatch.setattr(glm, "_build_glm", lambda design: Broken())
