@@ -363,6 +363,12 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
             else:
                 faults.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
         raise OptionError("\n".join(faults)) from None
+    except UnimixError:
+        raise
+    except Exception as error:
+        raise EngineBrokenError(
+            f"{cls.__name__}() of {cls.__module__} fails: {type(error).__name__}: {error}."
+        ) from error
 
 
 __all__ = ["Backend", "BackendInfo", "FitRequest", "Outcome", "Problem", "Start", "make_backend"]
