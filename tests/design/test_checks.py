@@ -149,3 +149,18 @@ def text_frame(values: object) -> pd.DataFrame:
     rng = np.random.default_rng(2)
     x = pd.concat([pd.Series(values)] * 10, ignore_index=True)
     return pd.DataFrame({"y": rng.normal(size=80), "x": x, "g": np.repeat(list("abcde"), 16)})
+
+
+@pytest.mark.parametrize("where", ["level", "group", "column"])
+def test_half_a_character_is_told_before_anything_is_fitted(where: str) -> None:
+    """``open(path, errors="surrogateescape")`` leaves such text; no JSON and no table of Arrow can hold it."""
+    half = b"caf\xe9".decode(errors="surrogateescape")
+    data = {"y": np.arange(12.0), "x": np.arange(12.0) ** 2, "f": ["a", "b"] * 6, "g": list("aaaabbbbcccc")}
+    name = {"level": "f", "group": "g", "column": half}[where]
+    if where == "column":
+        data[half] = data.pop("x")
+    else:
+        data[name][0] = half
+    told = re.escape(f"Column {name!r} holds text with half a character ({half[-1]!r})")
+    with pytest.raises(DataError, match=told):
+        build_design(parse(f"y ~ `{half if where == 'column' else 'x'}` + f + (1 | g)"), data)
