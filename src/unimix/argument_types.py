@@ -124,10 +124,10 @@ def _fits(value: Any, expected: Any) -> bool:
         return isinstance(value, str)
     if expected is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
-    if expected is int:
-        return isinstance(value, numbers.Integral) and not isinstance(value, bool) and abs(int(value)) < LARGEST
-    if expected is float:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if expected in (int, float):
+        kind = numbers.Integral if expected is int else numbers.Real
+        too_large = isinstance(value, int) and abs(value) >= LARGEST
+        return isinstance(value, kind) and not isinstance(value, bool) and not too_large
     if expected is Path:
         return isinstance(value, Path)
     if isinstance(expected, type) and expected.__module__.startswith("unimix."):

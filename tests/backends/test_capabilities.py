@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import unimix as um
 from unimix.backends import Capabilities, Feature, Never, NotYet, Yes
 from unimix.design.features import FEATURE_GROUPS
 
@@ -33,3 +34,15 @@ def test_a_gap_is_named() -> None:
 def test_a_name_that_is_no_feature_is_refused() -> None:
     with pytest.raises(TypeError, match=r"'offsets' is neither a feature nor a group of them.*offset"):
         Capabilities(default=Yes(), offsets=Yes())
+
+
+def test_a_configured_class_tells_a_wrong_option_as_options_do() -> None:
+    data = {"y": [1.0, 2.0, 4.0], "x": [1.0, 2.0, 3.0]}
+    for make in (
+        lambda: um.backends.Pls(conditionning=False),
+        lambda: um.fit("y ~ x", data, options={"conditionning": 0}),
+    ):
+        with pytest.raises(um.OptionError, match="not an option of pls"):
+            make()
+    with pytest.raises(um.OptionError, match=r"^draws=4: Input should be greater than or equal to 100\.$"):
+        um.backends.Bayes(draws=4)

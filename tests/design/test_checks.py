@@ -192,3 +192,18 @@ def test_many_variances_are_noted() -> None:
     assert any("14 levels of f have a variance over g each" in n and "(1 | g/f)" in n for n in design.notes)
     few = build_design(parse("y ~ 1 + (1 | g/f)"), frame)
     assert not few.notes
+
+
+@pytest.mark.parametrize("where", ["level", "group", "column"])
+def test_half_a_character_is_told_before_anything_is_fitted(where: str) -> None:
+    """``open(path, errors="surrogateescape")`` leaves such text; no JSON and no table of Arrow can hold it."""
+    half = b"caf\xe9".decode(errors="surrogateescape")
+    data = {"y": np.arange(12.0), "x": np.arange(12.0) ** 2, "f": ["a", "b"] * 6, "g": list("aaaabbbbcccc")}
+    name = {"level": "f", "group": "g", "column": half}[where]
+    if where == "column":
+        data[half] = data.pop("x")
+    else:
+        data[name][0] = half
+    told = re.escape(f"Column {name!r} holds text with half a character ({half[-1]!r})")
+    with pytest.raises(DataError, match=told):
+        build_design(parse(f"y ~ `{half if where == 'column' else 'x'}` + f + (1 | g)"), data)

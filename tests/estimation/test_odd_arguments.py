@@ -131,7 +131,7 @@ def test_odd_arguments_end_in_errors_of_unimix(
     [
         (str, ["", "a"], [None, 1, b"a", ["a"], pd.NA]),
         (int, [1, np.int64(3)], [True, 1.0, 2**70, "1", None]),
-        (float, [1, 1.5, np.float32(2)], [True, "1", 1j, None]),
+        (float, [1, 1.5, np.float32(2), np.inf], [True, "1", 1j, None, 2**70]),
         (bool, [True, np.True_], [1, "True", None, pd.NA, np.ones(2)]),
         (str | None, [None, "a"], [1]),
         (Literal["a", "b"], ["a"], ["c", 1, ["a"], np.array(["a"]), pd.NA]),

@@ -48,7 +48,7 @@ def test_a_large_file_of_something_else_is_not_read_whole(tmp_path: Path) -> Non
         um.read_many(path)
 
 
-@pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "", 3])
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000, "", 3])
 def test_what_is_no_path_is_told(path: Any) -> None:
     with pytest.raises(OptionError, match="is not the path of a file"):
         um.fit_many(INTERCEPT, make(1), "pls", path=path)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
@@ -38,6 +38,7 @@ from unimix.errors import (
     OptionError,
     UnimixError,
     UnsupportedModelError,
+    did_you_mean,
     listing,
     to_type,
 )
@@ -86,6 +87,12 @@ class Backend(BaseModel, ABC):
     takes_start: ClassVar[bool] = False
 
     conditioning: bool = True
+
+    def __init__(self, **options: Any) -> None:
+        try:
+            super().__init__(**options)
+        except ValidationError as error:
+            raise OptionError(_option_faults(type(self), error)) from None
 
     @abstractmethod
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
@@ -341,28 +348,33 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
 
     Raises:
         OptionError: If an option is misspelt or has an impossible value; the message lists all faults.
+        EngineBrokenError: If the class of a third party fails.
     """
-    from pydantic import ValidationError
-
-    from unimix.errors import did_you_mean
-
     if options is not None and not isinstance(options, Mapping):
         raise OptionError(f"options={options!r}: a dict, such as {{'conditioning': False}}.")
-    fields = cls.model_fields
     try:
         return cls(**{str(name): value for name, value in (options or {}).items()})
-    except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            name = str(fault["loc"][0]) if fault["loc"] else ""
-            if fault["type"] == "extra_forbidden":
-                faults.append(
-                    f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, fields)} "
-                    f"Options: {', '.join(fields)}."
-                )
-            else:
-                faults.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
-        raise OptionError("\n".join(faults)) from None
+    except UnimixError:
+        raise
+    except Exception as error:
+        raise EngineBrokenError(
+            f"{cls.__name__}() of {cls.__module__} fails: {type(error).__name__}: {error}."
+        ) from error
+
+
+def _option_faults(cls: type[Backend], error: ValidationError) -> str:
+    """What is wrong with the options of a backend, one line per fault."""
+    faults = []
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        if fault["type"] == "extra_forbidden":
+            faults.append(
+                f"{name!r} is not an option of {cls.info.name}.{did_you_mean(name, cls.model_fields)} "
+                f"Options: {', '.join(cls.model_fields)}."
+            )
+        else:
+            faults.append(f"{name}={fault.get('input')!r}: {fault['msg']}.")
+    return "\n".join(faults)
 
 
 __all__ = ["Backend", "BackendInfo", "FitRequest", "Outcome", "Problem", "Start", "make_backend"]

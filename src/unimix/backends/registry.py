@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from unimix.backends.base import Backend, make_backend
+from unimix.backends.base import Backend, BackendInfo, make_backend
+from unimix.backends.capabilities import Capabilities
 from unimix.errors import EngineBrokenError, OptionError, UnimixError, UnknownBackendError, did_you_mean
 from unimix.foreign_names import suggests_names
 
@@ -19,21 +20,18 @@ BackendLike = str | type[Backend] | Backend
 
 
 @functools.cache
-def registered() -> dict[str, EntryPoint]:
-    """All backends by name, built-in and third-party.
-
-    Raises:
-        EngineBrokenError: If two packages provide the same name.
-    """
-    found: dict[str, EntryPoint] = {}
+def _provided() -> dict[str, tuple[EntryPoint, ...]]:
+    """The entry points of every name; several, if packages use the same name for different classes."""
+    found: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=GROUP):
-        if point.name in found and found[point.name].value != point.value:
-            raise EngineBrokenError(
-                f"Two packages provide the backend {point.name!r}: {found[point.name].value} and {point.value}. "
-                "Uninstall one."
-            )
-        found[point.name] = point
-    return found
+        found.setdefault(point.name, {})[point.value] = point
+    return {name: tuple(points.values()) for name, points in found.items()}
+
+
+@functools.cache
+def registered() -> dict[str, EntryPoint]:
+    """All backends by name, built-in and third-party."""
+    return {name: points[0] for name, points in _provided().items()}
 
 
 @suggests_names
@@ -42,22 +40,31 @@ def backend_class(name: str) -> type[Backend]:
 
     Raises:
         UnknownBackendError: If there is no backend of this name; the message suggests the nearest name.
-        EngineBrokenError: If the entry point cannot be imported or is not a backend.
+        EngineBrokenError: If the entry point cannot be imported or is no backend, or two packages provide the name.
     """
     known = registered()
     if name not in known:
         raise UnknownBackendError(
             f"There is no backend {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
         )
+    values = [point.value for point in _provided().get(name, ())]
+    if len(values) > 1:
+        raise EngineBrokenError(f"Two packages provide the backend {name!r}: {' and '.join(values)}. Uninstall one.")
     try:
         cls = known[name].load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EngineBrokenError(
             f"The backend {name!r} ({known[name].value}) does not import: {type(error).__name__}: {error}. "
             "Update or uninstall the package that provides it."
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, Backend)):
         raise EngineBrokenError(f"The entry point of backend {name!r} is not a subclass of unimix.backends.Backend.")
+    for attribute, kind in (("info", BackendInfo), ("capabilities", Capabilities)):
+        if not isinstance(getattr(cls, attribute, None), kind):
+            raise EngineBrokenError(
+                f"The backend {name!r} ({known[name].value}) has no {attribute}, a {kind.__name__}. Update or "
+                "uninstall the package that provides it."
+            )
     return cls
 
 
@@ -112,8 +119,12 @@ def resolve_all(
 
 
 def others() -> dict[str, Backend]:
-    """Every registered backend that can be imported, with default options."""
-    return {name: make_backend(cls) for name, cls in sound().items()}
+    """Every registered backend that can be imported and made with default options."""
+    found = {}
+    for name, cls in sound().items():
+        with contextlib.suppress(EngineBrokenError, OptionError):
+            found[name] = make_backend(cls)
+    return found
 
 
 def sound() -> dict[str, type[Backend]]:

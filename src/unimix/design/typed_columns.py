@@ -119,11 +119,32 @@ def read_columns(data: Any, names: Iterable[str]) -> dict[str, Column]:
         try:
             with np.errstate(all="ignore"):
                 columns[name] = _typed(series, name)
+            column = columns[name]
+            require_text(name, [name, *(column.levels if isinstance(column, FactorColumn) else ())])
         except DataError as error:
             faults.append(str(error))
     if faults:
         raise DataError("\n".join(faults))
     return columns
+
+
+def require_text(name: str, values: Iterable[object]) -> None:
+    """Refuse text with half a character, which no table, file or engine can hold.
+
+    Args:
+        name: Name of the column.
+        values: Its name, levels or new values; what is no text is ignored.
+
+    Raises:
+        DataError: If a text cannot be encoded.
+    """
+    try:
+        "".join(value for value in values if isinstance(value, str)).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"Column {name!r} holds text with half a character ({error.object[error.start]!r}), as after reading a "
+            "file with another encoding than its own: read it again, such as pd.read_csv(path, encoding='latin-1')."
+        ) from None
 
 
 def _typed(series: nw.Series[Any], name: str) -> Column:

@@ -389,7 +389,7 @@ class FittedModel:
             indent: Number of spaces of indentation, or None for one line.
 
         Raises:
-            OptionError: If the path is no path, or the number of spaces is no such number.
+            OptionError: If the path or the number of spaces is none.
             DataError: If the file cannot be written.
 
         Returns:
@@ -414,8 +414,7 @@ class FittedModel:
             source: The JSON text, or the path of the file.
 
         Raises:
-            DataError: If the source is not a saved result, is damaged, or has a schema version that this unimix cannot
-                read.
+            DataError: If the source is not a saved result, is damaged, or has another schema version.
 
         Example:
             >>> import unimix as um

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -24,8 +25,9 @@ def file_at(path: object) -> Path:
     Raises:
         OptionError: If it is no path.
     """
-    with contextlib.suppress(OSError):  # it is too long
+    with contextlib.suppress(OSError, UnicodeError):  # it is too long, or has characters that no path has
         if isinstance(path, str | Path) and str(path) and "\0" not in str(path):
+            os.fsencode(path)
             Path(path).exists()
             return Path(path)
     raise OptionError(f"{path!r:.200} is not the path of a file; give one such as 'fit.json'.")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.comparisons.predictors import Predictors, level_text
-from unimix.design.typed_columns import as_factor, as_numbers
+from unimix.design.typed_columns import as_factor, as_numbers, require_text
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.formula.allowed import expression_columns
 from unimix.formula.parser import Call
@@ -218,6 +218,7 @@ def _given(name: str, value: Any) -> list[Any]:
     given: list[Any] = [value] if pd.api.types.is_scalar(value) else list(value) if isinstance(value, Iterable) else []
     if not given or not all(pd.api.types.is_scalar(v) and pd.notna(v) for v in given):
         raise OptionError(f"at={{{name!r}: {value!r}}}: give one value or several, none of them missing.")
+    require_text(name, given)
     return given
 
 

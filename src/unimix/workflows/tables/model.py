@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,8 @@ class ModelTable(Printed):
         """Write the table to a file, in the format that the ending of its name says.
 
         Args:
-            path: Path with the ending .html, .tex, .md, .docx or .csv (the numbers of :attr:`frame`).
+            path: Path with the ending .html, .tex, .md, .docx or .csv (the numbers of :attr:`frame`; a name that a
+                spreadsheet would run as a formula, such as ``=x``, has an apostrophe in front).
 
         Raises:
             OptionError: If the ending is another one.
@@ -123,7 +125,7 @@ class ModelTable(Printed):
             case ".md":
                 content = self.to_markdown()
             case ".csv":
-                content = self.frame.to_csv(lineterminator="\n")
+                content = _for_spreadsheets(self.frame).to_csv(lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
             case other:
                 known = (".html", ".tex", ".md", ".docx", ".csv")
                 hint = did_you_mean(other, known) if other else ""
@@ -139,6 +141,18 @@ class ModelTable(Printed):
             return without_math(self.to_html())
         except EngineNotInstalledError:
             return None  # notebooks then show the plain text
+
+
+def _for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before every text that a spreadsheet would run as a formula."""
+
+    def harmless(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+    index = frame.index.map(lambda key: tuple(map(harmless, key)))
+    return (
+        frame.map(harmless).set_axis(index.set_names(frame.index.names)).set_axis(frame.columns.map(harmless), axis=1)
+    )
 
 
 def _ends(value: object) -> dict[str, Any]:
