@@ -271,6 +271,12 @@ def _holds(block: RandomBlock, larger: Design) -> bool:
     )
 
 
+def ratio_statistic(larger: float, smaller: float) -> float:
+    """Likelihood-ratio statistic 2 (l1 - l0); 0 if it is negative by no more than the optimizers' error of 1e-3."""
+    statistic = 2 * (larger - smaller)
+    return 0.0 if -1e-3 <= statistic < 0 else statistic
+
+
 def mixture_p_value(statistic: float, df: int, *, boundary: bool) -> float:
     """The p value of a likelihood ratio, if the null hypothesis may put one parameter on its boundary.
 
@@ -303,8 +309,8 @@ def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) ->
     """
     step = step_between(larger, smaller)
     notes += [step.note] if step.note else []
-    statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
-    if statistic < -1e-3:
+    statistic = ratio_statistic(larger.log_likelihood, smaller.log_likelihood)
+    if statistic < 0:
         notes.append(
             f"{model_text(larger)} has a lower log-likelihood than {model_text(smaller)}, which is inside it: it is "
             "not at its maximum. fit.certificate() tells more."
