@@ -174,9 +174,9 @@ def _polynomials(m: int, degree: int, scores: Sequence[float] | None) -> list[Fl
     # Gram and Schmidt's method in fractions: whole numbers stay exact
     basis = [[Fraction(1)] * m]
     for power in range(1, degree + 1):
-        column = [Fraction(i) ** power for i in range(m)]
+        column = [Fraction(i**power) for i in range(m)]
         for done in basis:
-            share = sum(a * b for a, b in zip(column, done, strict=True)) / sum(a * a for a in done)
+            share = Fraction(sum(a * b for a, b in zip(column, done, strict=True))) / sum(a * a for a in done)
             column = [a - share * b for a, b in zip(column, done, strict=True)]
         basis.append(column)
     made = []
@@ -212,7 +212,7 @@ def interaction_weights(
     made = {}
     for last_first in itertools.product(*(p.items() for p in reversed(parts))):
         name = " : ".join(n for n, _ in reversed(last_first))
-        made[name] = functools.reduce(np.kron, [w for _, w in last_first])
+        made[name] = functools.reduce(lambda a, b: np.asarray(np.kron(a, b)), [w for _, w in last_first])
     return made
 
 

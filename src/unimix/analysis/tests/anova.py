@@ -61,7 +61,9 @@ def anova(
     """
     chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(type)
     if chosen is None:
-        raise OptionError(f"type={type!r}: choose 'III' or 'II'.")
+        raise OptionError(
+            f"type={type!r}: choose 'III' or 'II'. Likelihood-ratio tests of the terms are um.drop1(fit)."
+        )
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
     terms = terms_of(fit, fit.design())

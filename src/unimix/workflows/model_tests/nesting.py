@@ -138,7 +138,7 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
         why = "other results are by ML" if same_columns(chosen) else "their fixed parts, or codings, differ"
         notes.append(f"REML fits were refitted by ML, because {why}.")
     one_kind(chosen)
-    separated = [f for f in chosen if any(m.startswith("separation") for m in f.status.messages)]
+    separated = [f for f in chosen if is_separated(f)]
     if separated:
         notes.append(
             f"Separation in {listing(map(model_text, separated))}: estimates tend to infinity, but the log-likelihood "
@@ -148,6 +148,11 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
     if unsure:
         notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen
+
+
+def is_separated(fit: FitResult) -> bool:
+    """Whether the search ended near the limit of the likelihood of separated data, which it cannot reach."""
+    return any(m.startswith("separation") for m in fit.status.messages)
 
 
 def one_kind(fits: Sequence[FitResult]) -> None:
