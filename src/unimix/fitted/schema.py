@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.row_labels import RowLabels
 from unimix.fitted.arrays import Array, Real
+from unimix.stats.inference import is_unbounded
 
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
@@ -115,6 +117,18 @@ class FixedPartResult(Part):
     std_error_kind: str = ""
     unbounded: Array = Field(default_factory=lambda: np.empty((0, 0)))
     cross_covariance: Array = Field(default_factory=lambda: np.empty((0, 0)))
+
+    def reported_covariance(self) -> npt.NDArray[np.float64]:
+        """Covariance matrix, shape (p, p); coefficients that tend to infinity have infinite variances."""
+        found = np.array(self.covariance)
+        endless = np.isinf(self.std_error)
+        found[endless, :] = found[:, endless] = np.nan
+        found[endless, endless] = np.inf
+        return found
+
+    def is_unbounded(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether functions c'beta, given by rows c of shape (m, p), have no finite estimate and no variance, (m,)."""
+        return is_unbounded(weights, self.unbounded, np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
 
 
 class RandomPartResult(Part):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Check
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
-from unimix.stats.inference import correlation, information_criteria, is_unbounded, wald_interval, wald_test
+from unimix.stats.inference import correlation, information_criteria, wald_interval, wald_test
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -52,7 +52,7 @@ def _tests(fit: FittedModel, _design: Design) -> bool:
     fixed = fit.fixed
     if fixed.interval == "credible":
         return True
-    endless = is_unbounded(np.eye(len(fixed.terms)), fixed.unbounded)
+    endless = fixed.is_unbounded(np.eye(len(fixed.terms)))
     finite = bool((np.isfinite(fixed.std_error) != endless).all() and np.isfinite(fixed.estimate).all())
     df = None if np.isinf(fixed.df).all() else np.asarray(fixed.df)
     statistic, p_value = wald_test(np.asarray(fixed.estimate), np.asarray(fixed.std_error), df)
@@ -67,7 +67,7 @@ def _covariance(fit: FittedModel, _design: Design) -> bool:
         return True
     own = np.asarray(fixed.covariance)
     std_error = np.sqrt(np.maximum(np.diag(own), 0.0))
-    std_error[is_unbounded(np.eye(len(own)), fixed.unbounded)] = np.inf
+    std_error[fixed.is_unbounded(np.eye(len(own)))] = np.inf
     return _same(std_error, fixed.std_error) and bool(np.allclose(own, own.T, rtol=1e-6))
 
 

@@ -12,7 +12,6 @@ from unimix.analysis.certificate.certificate import Certificate, Check, Word
 from unimix.errors import listing
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
-from unimix.stats.inference import is_unbounded
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -142,7 +141,7 @@ def group_effects(worst: float) -> Check:
 
 def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance: float = SAME_KIND) -> Check:
     """Check that the engine's standard errors are of the kind it claims."""
-    kept = ~is_unbounded(np.eye(len(fit.fixed.terms)), fit.fixed.unbounded)
+    kept = ~fit.fixed.is_unbounded(np.eye(len(fit.fixed.terms)))
     own = np.asarray(fit.fixed.std_error)[kept]
     off = {k: float(np.max(np.abs(own / v[kept] - 1), initial=0.0)) for k, v in kinds.items()}
     nearest = min(off, key=lambda k: off[k])

@@ -28,7 +28,7 @@ from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
-from unimix.stats.inference import checked_level, is_unbounded
+from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -182,9 +182,9 @@ def _of_estimates(
             variance = variance + dispersion[0] ** 2 / ones
     elif prediction:
         values = _of_response(of_normal(rows, centre, variance, dispersion_of(fit)), ci_level)
-        values[is_unbounded(at.rows.x, fit.fixed.unbounded), 1:] = np.nan  # no finite estimate, no distribution of it
+        values[fit.fixed.is_unbounded(at.rows.x), 1:] = np.nan  # no finite estimate, no distribution of it
         return values
-    endless = is_unbounded(at.rows.x, fit.fixed.unbounded)
+    endless = fit.fixed.is_unbounded(at.rows.x)
     sd = np.where(endless, np.inf, np.sqrt(variance))
     reach = np.where(np.isinf(df), special.ndtri(0.5 + ci_level / 2), special.stdtrit(df, 0.5 + ci_level / 2))
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])
@@ -223,7 +223,7 @@ def _of_two_parts(
     error = np.einsum("nk,kl,nl->n", z, np.asarray(part.covariance), z)
     both = np.einsum("np,pk,nk->n", at.rows.x, cross, z)
     variance = (rate * sd) ** 2 + (1 - share) ** 2 * error - 2 * rate * (1 - share) * both
-    spread = np.where(is_unbounded(z, part.unbounded), np.inf, np.sqrt(np.maximum(variance, 0.0)))
+    spread = np.where(part.is_unbounded(z), np.inf, np.sqrt(np.maximum(variance, 0.0)))
     estimate = share * mean
     return np.column_stack(
         [estimate, estimate * spread, estimate * np.exp(-reach * spread), estimate * np.exp(reach * spread)]

@@ -161,7 +161,8 @@ def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:
         own = picked(columns, p)
         above = picked(tuple(j for k in terms.above(i) for j in terms.columns[k]), p)
         if len(above):
-            inner = np.linalg.solve(above @ covariance @ above.T, above @ covariance @ own.T)
+            # least squares: under separation the covariance matrix may be singular
+            inner = np.linalg.lstsq(above @ covariance @ above.T, above @ covariance @ own.T)[0]
             own = own - inner.T @ above
         weights.append(np.asarray(own))
     return weights
