@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unimix.workflows.comparison.verdicts import Tolerances
     from unimix.workflows.many.fits import ManyFits, read_many
     from unimix.workflows.many.run import fit_many
+    from unimix.workflows.model_tests.drop_terms import drop1
     from unimix.workflows.model_tests.likelihood_ratio import anova, compare_ic, compare_loo, ranova
     from unimix.workflows.model_tests.parametric_bootstrap import BootstrapTest, bootstrap_test
     from unimix.workflows.pooling import Pooling, pooling
@@ -52,6 +53,7 @@ _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
     "unimix.estimation.refit": ("refit",),
+    "unimix.workflows.model_tests.drop_terms": ("drop1",),
     "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
     "unimix.workflows.tables.model": ("ModelTable",),
     "unimix.workflows.tables.table": ("table",),
@@ -116,6 +118,7 @@ __all__ = [
     "compare_loo",
     "cross_validate",
     "doctor",
+    "drop1",
     "explain",
     "families",
     "fit",

@@ -43,3 +43,17 @@ def test_contrasts_code_a_number_that_stands_as_a_factor(data: pd.DataFrame, how
     np.testing.assert_allclose(number.predict(new), text.predict(new), rtol=1e-6)
     with pytest.raises(um.OptionError, match=r"write C\(a\) in the formula"):
         um.fit("y ~ a + (1 | g)", data, "pls", contrasts={"a": how})
+
+
+def test_a_likelihood_ratio_is_not_negative_by_rounding() -> None:
+    """Two models on the boundary have the same likelihood, but for the last digits."""
+    from unimix.workflows.model_tests.nesting import ratio_statistic
+
+    assert ratio_statistic(-10.0, -10.0 + 2.7e-12) == 0.0
+    assert ratio_statistic(-10.0, -9.0) == -2.0
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"x": rng.normal(size=60), "y": rng.normal(size=60), "g": np.repeat(list("abcdef"), 10)})
+    data["y"] -= data.groupby("g")["y"].transform("mean")
+    small, large = um.fit("y ~ x", data, "pls"), um.fit("y ~ x + (1 | g)", data, "pls", method="ML")
+    assert um.anova(small, large).table["chisq"].iloc[1] == 0.0
+    assert um.anova(small, large).table["p_value"].iloc[1] == 1.0

@@ -97,7 +97,7 @@ def test_names_and_positions(pigs: um.FitResult) -> None:
     curve = um.fit("Weight ~ I(Time^2) + C(Cu) + log(Time) + Time", um.load_dataset("dietox"), "pls")
     b = curve.fixed_effects["estimate"]
     found = curve.hypotheses("I(Time**2) = 0, I(Time ^ 2), C(Cu)[T.Cu035] = 0, `log(Time)` = 0, log(b1 + 100)").table
-    expected = [b["I(Time ** 2)"]] * 2 + [b["C(Cu)[T.Cu035]"], b["log(Time)"], np.log(b.iloc[1] + 100)]
+    expected = [b["I(Time^2)"]] * 2 + [b["C(Cu)[T.Cu035]"], b["log(Time)"], np.log(b.iloc[1] + 100)]
     np.testing.assert_allclose(found["estimate"], expected, rtol=1e-12)
     with pytest.raises(
         um.OptionError, match=r"log\(Time\) is a coefficient, and also a function of another one.*`log\(Time\)`"

@@ -91,6 +91,10 @@ def test_every_wald_answer_says_so(fit: um.FitResult, nests: pd.DataFrame) -> No
     with pytest.raises(um.errors.UnsupportedModelError, match="Separation"):
         fit.draws(10)
     assert "tends to infinity (no Wald test)" in str(fit.report())
+    explained = fit.r2()
+    assert explained.table["value"].isna().all()
+    assert any("Separation" in note for note in explained.notes)
+    assert np.isfinite(fit.icc().table["adjusted"]).all()
 
 
 def test_likelihood_ratios_remain(fit: um.FitResult, nests: pd.DataFrame) -> None:
@@ -151,3 +155,33 @@ def test_group_effects_that_predict_every_row() -> None:
     fit = um.fit("y ~ 1 + (1 | g)", data, "pls", family="binomial")
     assert not fit.converged
     assert np.isinf(fit.fixed_effects["std_error"]).all()
+
+
+def test_rounding_is_no_dependence_on_the_separated_level(nests: pd.DataFrame) -> None:
+    """Type III rows, effects and averages have weights of 1e-17 where they mean zero."""
+    data = nests.assign(x=np.random.default_rng(3).normal(size=len(nests)), f=list("uvw") * 35 + ["u"])
+    fit = um.fit("out ~ kind + f + x", data, "pls", family="binomial")
+    tests = fit.anova().table
+    assert tests["p_value"].isna().tolist() == [True, False, False]
+    np.testing.assert_allclose(tests.loc["x", "chisq"], fit.fixed_effects.loc["x", "statistic"] ** 2, rtol=1e-6)
+    for method in ("effects", "pairwise", "poly"):
+        for weights in ("equal", "proportional", "outer"):
+            made = fit.contrasts("f", method, weights=weights).table
+            assert np.isfinite(made["std_error"]).all()
+    assert np.isinf(fit.contrasts("kind", "effects").table["std_error"]).all()
+    cov = fit.fixed_cov
+    assert np.isinf(cov.loc["kind[T.sucrose]", "kind[T.sucrose]"])
+    assert np.isnan(cov.loc["x", "kind[T.sucrose]"])
+    assert np.sqrt(cov.loc["x", "x"]) == pytest.approx(fit.fixed_effects.loc["x", "std_error"])
+
+
+def test_rounding_is_no_lack_of_data() -> None:
+    """Effects of a factor beside an empty cell of two others, which need none of its columns."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"a": list("pq") * 30, "b": (["u"] * 2 + ["v", "u"]) * 15, "f": rng.choice(list("xyz"), 60)})
+    fit = um.fit("y ~ a * b + f", data.assign(y=rng.normal(size=60)), "pls")
+    assert fit.model.aliased
+    for method in ("effects", "pairwise", "poly"):
+        made = fit.contrasts("f", method)
+        assert np.isfinite(made.table["std_error"]).all()
+        assert not any("Left out" in note for note in made.notes)

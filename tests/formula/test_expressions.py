@@ -417,3 +417,19 @@ def test_columns_called_t_and_f_are_columns() -> None:
         um.fit("y ~ log(F, base=1)", frame, "pls")
     with pytest.raises(DataError, match=r"one column and a base, log\(x, base=2\)"):
         um.fit("y ~ log(F, 2, 3)", frame, "pls")
+
+
+@pytest.mark.parametrize("power", ["^", "**"])
+def test_a_power_is_shown_as_it_was_written(power: str) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"x": rng.normal(size=40), "f": list("ab") * 20, "y": rng.normal(size=40)})
+    written = "I(x^2)" if power == "^" else "I(x ** 2)"
+    fit = um.fit(f"y ~ x + I(x{power}2):f", frame, "pls")
+    assert list(fit.fixed.terms) == ["Intercept", "x", f"{written}:f[a]", f"{written}:f[b]"]
+    assert list(fit.anova().table.index) == ["x", f"{written}:f"]
+    plain = um.fit(f"y ~ x + I(x{power}2)", frame, "pls")
+    for text in ("I(x^2) = 0", "I(x ** 2) = 0", "`I(x^2)` = 0"):
+        made = plain.hypotheses(text).table
+        assert made["estimate"].iloc[0] == plain.fixed_effects.loc[written, "estimate"]
+    assert "I(x^2)" in str(plain) if power == "^" else "I(x ** 2)" in str(plain)
+    np.testing.assert_allclose(um.FitResult.from_json(plain.to_json()).predict(frame), plain.fitted)

@@ -22,7 +22,7 @@ from unimix.errors import DataError, listing
 from unimix.formula.contrasts import KINDS, Contrast, coding_matrix, indicated_levels
 from unimix.formula.expand import Product, expand, remaining_atoms
 from unimix.formula.marginality import Piece, coded_products
-from unimix.formula.parser import Name, Node, render
+from unimix.formula.parser import Node, name_of, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,7 +136,7 @@ def _fill(matrix: FloatArray, products: Sequence[Sequence[Piece]], columns: Mapp
 def _coded(piece: Piece, node: Node, value: Value, contrasts: Mapping[str, Contrast] | Contrast) -> Coded:
     """Code one factor, number or call; raise a DataError if a coding does not fit the levels of its factor."""
     text, by_contrasts = piece
-    shown = _shown(node)
+    shown = name_of(node)
     if isinstance(value, np.ndarray):
         return Coded((shown,), value)
     if isinstance(value, MatrixValue):
@@ -168,11 +168,6 @@ def _finite(matrix: FloatArray, names: Sequence[str]) -> FloatArray:
     return matrix
 
 
-def _shown(node: Node) -> str:
-    """Name of a column or a call in results, without backticks."""
-    return node.name if isinstance(node, Name) else render(node)
-
-
 def _check_size(terms: Sequence[Product], values: Mapping[str, Value], n_rows: int) -> None:
     """Raise a DataError for factors with so many levels that their columns would fill the memory."""
     if all(isinstance(v, np.ndarray) for v in values.values()):
@@ -187,7 +182,7 @@ def _check_size(terms: Sequence[Product], values: Mapping[str, Value], n_rows: i
             case _:
                 return 1
 
-    widths = {":".join(map(_shown, term)): math.prod(width(render(node)) for node in term) for term in terms}
+    widths = {":".join(map(name_of, term)): math.prod(width(render(node)) for node in term) for term in terms}
     if sum(widths.values()) * n_rows > MAX_CELLS:
         widest = max(widths, key=widths.__getitem__)
         raise DataError(

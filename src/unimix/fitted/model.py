@@ -181,9 +181,9 @@ class FittedModel:
 
     @property
     def fixed_cov(self) -> pd.DataFrame:
-        """Covariance matrix of the fixed effects, terms x terms."""
+        """Covariance matrix of the fixed effects, terms x terms; infinite variances under separation."""
         names = list(self.fixed.terms)
-        return pd.DataFrame(np.array(self.fixed.covariance), index=names, columns=names)
+        return pd.DataFrame(self.fixed.reported_covariance(), index=names, columns=names)
 
     @property
     def variance_components(self) -> pd.DataFrame:

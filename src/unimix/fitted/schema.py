@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from unimix.design.encoding import Encoding, JsonLevel
@@ -12,6 +13,7 @@ from unimix.design.row_labels import RowLabels
 from unimix.distributions.family import as_family
 from unimix.errors import listing
 from unimix.fitted.arrays import Array, Real
+from unimix.stats.inference import is_unbounded
 
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
@@ -142,6 +144,18 @@ class FixedPartResult(Part):
         self._require_shape((p,), "estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
         self._require_shape((p, p), "covariance")
         return self
+
+    def reported_covariance(self) -> npt.NDArray[np.float64]:
+        """Covariance matrix, shape (p, p); coefficients that tend to infinity have infinite variances."""
+        found = np.array(self.covariance)
+        endless = np.isinf(self.std_error)
+        found[endless, :] = found[:, endless] = np.nan
+        found[endless, endless] = np.inf
+        return found
+
+    def is_unbounded(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Whether functions c'beta, given by rows c of shape (m, p), have no finite estimate and no variance, (m,)."""
+        return is_unbounded(weights, self.unbounded, np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
 
 
 class RandomPartResult(Part):

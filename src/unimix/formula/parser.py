@@ -8,7 +8,7 @@ unary minus, ``:``, ``%in%``, ``* /``, ``+ -``, comparisons, ``|``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unimix.errors import Fault, FormulaError
 from unimix.formula.tokens import Token, blank_in_name, tokenize
@@ -64,12 +64,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Binary:
-    """Two operands and the operator between them."""
+    """Two operands and the operator between them; a power may be written with a caret, which means the same."""
 
     operator: str
     left: Node
     right: Node
     position: int
+    caret: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Reader:
         self._deeper(token)
         exponent = self.unary()
         self.depth -= 1
-        return Binary("**", base, exponent, token.position)
+        return Binary("**", base, exponent, token.position, token.text == "^")
 
     def _deeper(self, token: Token) -> None:
         self.depth += 1
@@ -322,6 +323,14 @@ def render(node: Node) -> str:
             return f"{head}({render(left)} {'||' if double else '|'} {render(right)})"
         case Binary(operator, left, right):
             return _render_binary(operator, left, right)
+
+
+def name_of(node: Node) -> str:
+    """Name of a column or a call in results: without backticks, and with carets where they were written."""
+    if isinstance(node, Name):
+        return node.name
+    caret = any(isinstance(n, Binary) and n.caret for n in walk(node))
+    return render(node).replace(" ** ", "^") if caret else render(node)
 
 
 def _render_binary(operator: str, left: Node, right: Node) -> str:

@@ -142,4 +142,4 @@ class Span:
 
     def lacks(self, rows: FloatArray) -> npt.NDArray[np.bool_]:
         """Mask, shape (m,), of rows (m, k) outside the space, which the estimates do not determine."""
-        return is_unbounded(rows / self.size, self.null.T, tolerance=1e-5)
+        return is_unbounded(rows / self.size, self.null.T, np.ones(len(self.size)), tolerance=1e-5)

@@ -59,19 +59,25 @@ def wald_interval(
     return estimate - quantile * std_error, estimate + quantile * std_error
 
 
-def is_unbounded(weights: FloatArray, directions: FloatArray, tolerance: float = 1e-7) -> npt.NDArray[np.bool_]:
+def is_unbounded(
+    weights: FloatArray, directions: FloatArray, scale: FloatArray, tolerance: float = 1e-7
+) -> npt.NDArray[np.bool_]:
     """Whether linear functions c'beta depend on a direction along which the likelihood has no maximum, shape (m,).
 
     Args:
         weights: Rows c, shape (m, p).
         directions: Rows d, shape (k, p); functions with c'd != 0 have no finite estimate and no variance.
+        scale: Sizes of the coefficients, such as standard errors, shape (p,), by which rounding errors are judged.
         tolerance: Size of c'd, relative to the sum of its absolute terms, that counts as zero.
     """
     if not directions.size:
         return np.zeros(len(weights), dtype=bool)
-    # c'd is compared with the sum of its absolute terms, so that the units of the columns do not matter.
+    scale = np.where(scale > 0, scale, 1.0)
+    off = np.abs(weights @ directions.T)
+    # Terms that cancel leave a rounding error of their own size; a weight that is one itself has that of the largest.
     terms = np.abs(weights) @ np.abs(directions).T
-    return np.asarray((np.abs(weights @ directions.T) > tolerance * terms).any(axis=1))
+    floor = np.outer((np.abs(weights) * scale).max(axis=1), (np.abs(directions) / scale).max(axis=1))
+    return np.asarray(((off > tolerance * terms) & (off > 1e-12 * floor)).any(axis=1))
 
 
 ALTERNATIVES = ("two-sided", "greater", "less")

@@ -12,7 +12,6 @@ from unimix.analysis.certificate.certificate import Certificate, Check, Word
 from unimix.errors import listing
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_factors
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
-from unimix.stats.inference import is_unbounded
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -201,7 +200,7 @@ def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance
         tolerance: Largest relative difference of the standard error of any contrast.
     """
     claimed, own = fit.fixed.std_error_kind, np.asarray(fit.fixed.covariance)
-    kept = np.flatnonzero(~is_unbounded(np.eye(len(own)), fit.fixed.unbounded))
+    kept = np.flatnonzero(~fit.fixed.is_unbounded(np.eye(len(own))))
     own, kinds = own[np.ix_(kept, kept)], {k: v[np.ix_(kept, kept)] for k, v in kinds.items()}
     matrix = {k: worst_contrast(own, v) for k, v in kinds.items()}
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -86,7 +86,7 @@ def to_marginaleffects(fit: FittedModel) -> Any:
     facts = vault(
         coef=beta,
         coefnames=np.array(fit.fixed.terms),
-        vcov=np.array(fit.fixed.covariance, dtype=np.float64),
+        vcov=fit.fixed.reported_covariance(),
         modeldata=pl.DataFrame(columns),
         formula=lambda newdata: (None, newdata),  # formulaic would parse a string, and it has no random terms
         variable_names=[response, *predictors, *([offset_name] if offset_name else [])],
@@ -109,7 +109,7 @@ def to_marginaleffects(fit: FittedModel) -> Any:
                 return None
             if vcov is not True:
                 raise OptionError(f"vcov={vcov!r}: True, False, or a matrix; unimix computes no other kind.")
-            return np.array(fit.fixed.covariance, dtype=np.float64)
+            return fit.fixed.reported_covariance()
 
         def get_exog(self, newdata: Any) -> FloatArray:
             """Columns of the fixed effects and the offset, shape (n, p + 1)."""

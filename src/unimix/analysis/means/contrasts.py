@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,16 @@ RATIOS = {"log": "ratio", "logit": "odds_ratio"}
 KNOWN = ("pairwise", "reference", "effects", "consecutive", "poly")
 DEFAULTS = {"pairwise": "tukey", "reference": "mvt", "consecutive": "mvt", "effects": "fdr"}
 """Default adjustments by method, as in R's emmeans; other methods have none."""
+ELSEWHERE = {
+    **dict.fromkeys(("trt.vs.ctrl", "trt.vs.ctrl1", "dunnett"), "'reference'"),
+    "trt.vs.ctrlk": "'reference' with reference='the last level'",
+    **dict.fromkeys(("consec", "mean_chg", "seq"), "'consecutive'"),
+    **dict.fromkeys(("revpairwise", "tukey"), "'pairwise'"),
+    "eff": "'effects'",
+    **dict.fromkeys(("del.eff", "helmert"), "given by weights, {'b - rest': [-0.5, 1, -0.5]}"),
+    "interaction": "interaction='pairwise', or one method per factor",
+}
+"""Names of contrasts in R's emmeans, and what they are here."""
 WITHOUT_INTERVALS = ("holm", "fdr")
 """Adjustments of p values without simultaneous intervals of their own: Bonferroni's intervals are given with them."""
 
@@ -105,7 +118,11 @@ def _numbers(values: Any) -> FloatArray:
 
 
 def contrast_weights(
-    method: str | Mapping[str, Sequence[float]], labels: list[str], reference: Any, sign: str = "-"
+    method: str | Mapping[str, Sequence[float]],
+    labels: list[str],
+    reference: Any,
+    sign: str = "-",
+    scores: Sequence[float] | None = None,
 ) -> dict[str, FloatArray]:
     """Weights of the means for each contrast by name, shapes (m,).
 
@@ -114,6 +131,7 @@ def contrast_weights(
         labels: Labels of the means.
         reference: Level that ``method="reference"`` compares the others with.
         sign: Sign between two labels: ``-`` for differences, ``/`` for ratios.
+        scores: Scores of the means for ``method="poly"``; None for equal steps.
 
     Raises:
         OptionError: If the method or the reference level is unknown, or weights do not sum to zero.
@@ -144,13 +162,77 @@ def contrast_weights(
             return {f"{labels[i + 1]} {sign} {labels[i]}": eye[i + 1] - eye[i] for i in range(m - 1)}
         case "poly":
             names = ("linear", "quadratic", "cubic", "quartic")[: m - 1]
-            grid = np.vander(np.arange(m) - (m - 1) / 2, len(names) + 1, increasing=True)
-            q, r = np.linalg.qr(grid)
-            return {n: q[:, j + 1] * np.sign(r[j + 1, j + 1]) for j, n in enumerate(names)}
+            return dict(zip(names, _polynomials(m, len(names), scores), strict=True))
         case _:
-            raise OptionError(
-                f"method={method!r}: choose {listing(KNOWN)}, or weights by name.{did_you_mean(method, KNOWN)}"
-            )
+            hint = f" emmeans' {method} is {ELSEWHERE[method]}." if method in ELSEWHERE else did_you_mean(method, KNOWN)
+            raise OptionError(f"method={method!r}: choose {listing(KNOWN)}, or weights by name.{hint}")
 
 
-__all__ = ["DEFAULTS", "KNOWN", "RATIOS", "adjustment", "as_ratios", "contrast_table", "contrast_weights"]
+def _polynomials(m: int, degree: int, scores: Sequence[float] | None) -> list[FloatArray]:
+    """Weights of orthogonal polynomials of degrees 1 to ``degree`` over m means.
+
+    They are the smallest whole numbers for equal steps, as in R's emmeans, and have length one for other scores, as in
+    R's ``contr.poly``.
+    """
+    if scores is not None:
+        at = np.asarray(scores, dtype=np.float64)
+        if at.shape != (m,) or not np.isfinite(at).all() or len(np.unique(at)) < m:
+            raise OptionError(f"scores={scores!r}: give {m} different numbers, one per mean.")
+        at = (at - at.mean()) / np.abs(at - at.mean()).max()
+        q, r = np.linalg.qr(np.vander(at, degree + 1, increasing=True))
+        return [q[:, j] * np.sign(r[j, j]) for j in range(1, degree + 1)]
+    # Gram and Schmidt's method in fractions: whole numbers stay exact
+    basis = [[Fraction(1)] * m]
+    for power in range(1, degree + 1):
+        column = [Fraction(i**power) for i in range(m)]
+        for done in basis:
+            share = Fraction(sum(a * b for a, b in zip(column, done, strict=True))) / sum(a * a for a in done)
+            column = [a - share * b for a, b in zip(column, done, strict=True)]
+        basis.append(column)
+    made = []
+    for column in basis[1:]:
+        whole = [int(a * math.lcm(*(v.denominator for v in column))) for a in column]
+        made.append(np.array(whole, dtype=np.float64) / math.gcd(*whole))
+    return made
+
+
+def interaction_weights(
+    methods: Sequence[str], levels: Sequence[list[str]], reference: Any, sign: str, scores: Sequence[float] | None
+) -> dict[str, FloatArray]:
+    """Weights of contrasts of contrasts: the products of one contrast of each factor.
+
+    Args:
+        methods: Method of each factor, or one for all.
+        levels: Labels of each factor's levels; the means are all combinations, of which the first factor varies
+            fastest.
+        reference: Level that ``reference`` compares the others with, as in :func:`contrast_weights`.
+        sign: Sign between two labels.
+        scores: Scores for ``poly``.
+
+    Raises:
+        OptionError: If there is one factor only, or the number of methods is another.
+    """
+    chosen = [*methods] * len(levels) if len(methods) == 1 else list(methods)
+    if len(levels) < 2 or len(chosen) != len(levels):
+        raise OptionError(
+            f"interaction={list(methods)!r}: give one method for all factors or one for each; the means have "
+            f"{len(levels)} factor{'s' if len(levels) != 1 else ''}."
+        )
+    parts = [contrast_weights(m, own, reference, sign, scores) for m, own in zip(chosen, levels, strict=True)]
+    made = {}
+    for last_first in itertools.product(*(p.items() for p in reversed(parts))):
+        name = " : ".join(n for n, _ in reversed(last_first))
+        made[name] = functools.reduce(lambda a, b: np.asarray(np.kron(a, b)), [w for _, w in last_first])
+    return made
+
+
+__all__ = [
+    "DEFAULTS",
+    "KNOWN",
+    "RATIOS",
+    "adjustment",
+    "as_ratios",
+    "contrast_table",
+    "contrast_weights",
+    "interaction_weights",
+]

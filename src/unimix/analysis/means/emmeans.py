@@ -257,6 +257,8 @@ def contrasts(
     kind: Literal["response", "link"] = "link",
     adjust: str | None = None,
     reference: Any = None,
+    interaction: str | Sequence[str] | None = None,
+    scores: Sequence[float] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> TableResult:
@@ -275,6 +277,8 @@ def contrasts(
         adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr or mvt. None takes tukey for
             pairwise, mvt for reference and consecutive, fdr for effects, and none for others, as in R's emmeans.
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
+        interaction: Contrasts of contrasts instead: a method for all factors of ``specs``, or one for each.
+        scores: Scores of the means for poly, if their steps are not equal.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -304,4 +308,4 @@ def contrasts(
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
     means = _means(fit, wanted, at, weights, kind, ci_level, df_method)
     method = wanted.method or method
-    return means.contrasts(method, adjust=adjust, reference=reference)
+    return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)

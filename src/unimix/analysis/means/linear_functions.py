@@ -168,7 +168,7 @@ class FixedInference:
 
     def lacks(self, weights: FloatArray) -> npt.NDArray[np.bool_]:
         """Whether functions L beta have no finite estimate, and so no standard error and no Wald test, shape (m,)."""
-        return is_unbounded(weights, self.unbounded)
+        return is_unbounded(weights, self.unbounded, np.sqrt(np.maximum(np.diag(self.covariance), 0.0)))
 
     def functions(self, weights: FloatArray) -> Functions:
         """Linear functions L beta for weights L of shape (m, p)."""

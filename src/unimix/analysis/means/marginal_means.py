@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from unimix.analysis.means.contrasts import (
     as_ratios,
     contrast_table,
     contrast_weights,
+    interaction_weights,
 )
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
@@ -114,18 +116,23 @@ class MarginalMeans(TableResult):
         *,
         adjust: str | None = None,
         reference: Any = None,
+        interaction: str | Sequence[str] | None = None,
+        scores: Sequence[float] | None = None,
     ) -> TableResult:
         """Differences of the means, within the levels of ``by``.
 
         Args:
             method: Contrasts to form: pairwise; reference (each mean minus that of the first level, or of the level
                 named); effects (each mean minus the mean of all); consecutive; poly (orthogonal polynomials, up to the
-                fourth degree); or weights by name, ``{"low - rest": [1, -0.5, -0.5]}``.
+                fourth degree, by the smallest whole numbers); or weights by name, ``{"low - rest": [1, -0.5, -0.5]}``.
             adjust: Adjustment of p values and intervals for several contrasts: none, tukey (pairwise only), sidak,
                 bonferroni, holm, fdr, mvt (multivariate t). None takes tukey for pairwise, mvt for reference (Dunnett's
                 test) and consecutive, fdr for effects, and none for others, as in R's emmeans. holm and fdr adjust p
                 values only, and are given with Bonferroni's intervals.
             reference: Level that ``method="reference"`` compares the others with; None takes the first.
+            interaction: Contrasts of contrasts instead: a method for all factors, or one for each, such as
+                ``["pairwise", "consecutive"]``; without adjustment, if none is given.
+            scores: Scores of the means for poly, if their steps are not equal; weights then have length one.
 
         Returns:
             ``.table`` with columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust
@@ -136,7 +143,10 @@ class MarginalMeans(TableResult):
             OptionError: If the method is unknown, or weights do not sum to zero.
             DataError: If there is only one mean, or no contrast can be estimated.
         """
-        adjust = adjustment(adjust, method if isinstance(method, str) else "weights")
+        crossed = [interaction] if isinstance(interaction, str) else interaction
+        if crossed is not None and method != "pairwise":
+            raise OptionError("interaction= names the contrasts of each factor: leave method= out.")
+        adjust = adjustment(adjust, method if isinstance(method, str) and crossed is None else "weights")
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
         ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
@@ -146,8 +156,15 @@ class MarginalMeans(TableResult):
             at = rows.index.to_numpy()
             if len(at) < 2:  # the only level within its outer one
                 continue
-            labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
-            weights = contrast_weights(method, labels, reference, "/" if ratios else "-")
+            sign = "/" if ratios else "-"
+            if crossed is not None:
+                levels = [[str(v) for v in dict.fromkeys(rows[n])] for n in self.names]
+                if math.prod(map(len, levels)) != len(rows):
+                    raise OptionError("interaction= needs every combination of the levels of its factors.")
+                weights = interaction_weights(crossed, levels, reference, sign, scores)
+            else:
+                labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
+                weights = contrast_weights(method, labels, reference, sign, scores)
             turn = np.array(list(weights.values()))
             kept = self._can_be_estimated(turn, at, ratios=ratios)
             within = " ".join(map(str, key if isinstance(key, tuple) else (key,)))

@@ -29,7 +29,7 @@ from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
-from unimix.stats.inference import checked_level, is_unbounded
+from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -174,7 +174,7 @@ def _of_estimates(
     df: FloatArray | float = np.inf
     ones = np.ones(len(at.rows.x)) if rows.weights is None else rows.weights
     found = variance_and_df(fit, at, integrated, ones if prediction else None) if fit.family.is_linear else None
-    endless = is_unbounded(at.rows.x, fit.fixed.unbounded)
+    endless = fit.fixed.is_unbounded(at.rows.x)
     if found is not None:
         centre, (variance, df) = predictor_mean(fit, at), found
     else:
@@ -223,7 +223,7 @@ def _of_two_parts(
     error = np.einsum("nk,kl,nl->n", z, np.asarray(part.covariance), z)
     both = np.einsum("np,pk,nk->n", at.rows.x, cross, z)
     variance = (rate * sd) ** 2 + (1 - share) ** 2 * error - 2 * rate * (1 - share) * both
-    spread = np.where(is_unbounded(z, part.unbounded), np.inf, np.sqrt(np.maximum(variance, 0.0)))
+    spread = np.where(part.is_unbounded(z), np.inf, np.sqrt(np.maximum(variance, 0.0)))
     estimate = share * mean
     return np.column_stack(
         [estimate, estimate * spread, estimate * np.exp(-reach * spread), estimate * np.exp(reach * spread)]

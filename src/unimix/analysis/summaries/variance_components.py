@@ -112,9 +112,13 @@ def variances(fit: FittedModel, what: str) -> Variances:
         notes.append("The fit is singular: a variance that is estimated as zero is counted as zero.")
     if design.weights is not None and copies is None:
         notes.append("Prior weights are ignored: sigma is the residual SD of a row with weight 1.")
+    fixed = fixed_variance(design.x, beta, copies)
+    if fit.fixed.unbounded.size:
+        fixed = np.full_like(fixed, np.nan)
+        notes.append("Separation: estimates tend to infinity, and with them the variance of the fixed part.")
     blocks, covs = [b for b, _ in kept], [c for _, c in kept]
     return Variances(
-        fixed=fixed_variance(design.x, beta, copies),
+        fixed=fixed,
         random=tuple(block_variance(b.z, c, copies) for b, c in kept),
         blocks=tuple(_label(b) for b in blocks),
         groups=intraclass_correlation(blocks, covs, distribution + dispersion, copies),

@@ -61,7 +61,9 @@ def anova(
     """
     chosen = {3: "III", "3": "III", "III": "III", 2: "II", "2": "II", "II": "II"}.get(type)
     if chosen is None:
-        raise OptionError(f"type={type!r}: choose 'III' or 'II'.")
+        raise OptionError(
+            f"type={type!r}: choose 'III' or 'II'. Likelihood-ratio tests of the terms are um.drop1(fit)."
+        )
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
     terms = terms_of(fit, fit.design())
@@ -159,7 +161,8 @@ def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:
         own = picked(columns, p)
         above = picked(tuple(j for k in terms.above(i) for j in terms.columns[k]), p)
         if len(above):
-            inner = np.linalg.solve(above @ covariance @ above.T, above @ covariance @ own.T)
+            # least squares: under separation the covariance matrix may be singular
+            inner = np.linalg.lstsq(above @ covariance @ above.T, above @ covariance @ own.T)[0]
             own = own - inner.T @ above
         weights.append(np.asarray(own))
     return weights

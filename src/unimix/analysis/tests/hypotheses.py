@@ -232,7 +232,8 @@ def _hypothesis(text: str, names: tuple[str, ...], k: int) -> Hypothesis:
 
 def _marked(text: str, names: tuple[str, ...]) -> str:
     """The text with names that are not plain words replaced by marks such as ``#3`` in backticks."""
-    odd = {re.sub(r"\s", "", n): i for i, n in enumerate(names) if not re.fullmatch(r"[^\W\d][\w.]*", n)}
+    unusual = [(i, n) for i, n in enumerate(names) if not re.fullmatch(r"[^\W\d][\w.]*", n)]
+    odd = {re.sub(r"\s", "", n).replace("^", "**"): i for i, n in unusual}
     if "Intercept" in names:
         odd["(Intercept)"] = names.index("Intercept")
 

@@ -13,7 +13,7 @@ from unimix.design.model_matrix import built_columns
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand
-from unimix.formula.parser import Name, render
+from unimix.formula.parser import name_of, render
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -74,7 +74,7 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
     to_sums, sum_columns, same = recoded("sum")
     to_treatments, treatment_columns, exist = recoded("treatment") if same else (to_sums, (), False)
     return Terms(
-        names=tuple(":".join(n.name if isinstance(n, Name) else render(n) for n in product) for product in products),
+        names=tuple(":".join(map(name_of, product)) for product in products),
         atoms=tuple(frozenset(render(node) for node in product) for product in products),
         variables=tuple(frozenset(n for node in product for n in expression_columns(node)) for product in products),
         columns=tuple(tuple(j for j, o in enumerate(kept) if o == i) for i in range(len(products))),
@@ -106,7 +106,7 @@ def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tu
         for i, product in enumerate(products):
             columns = tuple(j for j, o in enumerate(kept) if o == i)
             if columns and not any(atoms[i] < atoms[o] for o in set(kept) if o >= 0):
-                name = ":".join(n.name if isinstance(n, Name) else render(n) for n in product)
+                name = ":".join(map(name_of, product))
                 mine.append((name, columns))
         found.append(mine)
     return found

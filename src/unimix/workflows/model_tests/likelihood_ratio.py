@@ -28,6 +28,7 @@ from unimix.workflows.model_tests.nesting import (
     likelihoods,
     mixture_p_value,
     one_kind,
+    ratio_statistic,
     same_columns,
     same_response,
     several,
@@ -208,7 +209,7 @@ def ranova(fit: FitResult) -> TableResult:
             if not smaller.converged:
                 notes.append(f"Without {name} | {block.group} the fit did not converge: its test may be wrong.")
             value = _criterion_value(smaller, fit)
-            statistic = 2 * (fit.log_likelihood - value)
+            statistic = ratio_statistic(fit.log_likelihood, value)
             df = fit.criteria.n_parameters - smaller.criteria.n_parameters
             rows.append(
                 {

@@ -138,7 +138,7 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
         why = "other results are by ML" if same_columns(chosen) else "their fixed parts, or codings, differ"
         notes.append(f"REML fits were refitted by ML, because {why}.")
     one_kind(chosen)
-    separated = [f for f in chosen if any(m.startswith("separation") for m in f.status.messages)]
+    separated = [f for f in chosen if is_separated(f)]
     if separated:
         notes.append(
             f"Separation in {listing(map(model_text, separated))}: estimates tend to infinity, but the log-likelihood "
@@ -148,6 +148,11 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
     if unsure:
         notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen
+
+
+def is_separated(fit: FitResult) -> bool:
+    """Whether the search ended near the limit of the likelihood of separated data, which it cannot reach."""
+    return any(m.startswith("separation") for m in fit.status.messages)
 
 
 def one_kind(fits: Sequence[FitResult]) -> None:
@@ -271,6 +276,12 @@ def _holds(block: RandomBlock, larger: Design) -> bool:
     )
 
 
+def ratio_statistic(larger: float, smaller: float) -> float:
+    """Likelihood-ratio statistic 2 (l1 - l0); 0 if it is negative by no more than the optimizers' error of 1e-3."""
+    statistic = 2 * (larger - smaller)
+    return 0.0 if -1e-3 <= statistic < 0 else statistic
+
+
 def mixture_p_value(statistic: float, df: int, *, boundary: bool) -> float:
     """The p value of a likelihood ratio, if the null hypothesis may put one parameter on its boundary.
 
@@ -303,8 +314,8 @@ def likelihood_ratio(larger: FitResult, smaller: FitResult, notes: list[str]) ->
     """
     step = step_between(larger, smaller)
     notes += [step.note] if step.note else []
-    statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
-    if statistic < -1e-3:
+    statistic = ratio_statistic(larger.log_likelihood, smaller.log_likelihood)
+    if statistic < 0:
         notes.append(
             f"{model_text(larger)} has a lower log-likelihood than {model_text(smaller)}, which is inside it: it is "
             "not at its maximum. fit.certificate() tells more."
