@@ -1,4 +1,4 @@
-# The search for theta of a negative binomial model ends at 10,000: with large counts far below the maximum, "converged".
+# The search for theta of a negative binomial model ends at 10,000: large counts end below the maximum, "converged".
 import glmm
 import numpy as np
 
