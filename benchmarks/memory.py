@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import time
@@ -92,14 +91,13 @@ def simulate(rows: int, levels: int, others: int, family: str) -> dict[str, np.n
     return {"y": eta + 0.3 * rng.normal(size=levels)[g] * x + rng.normal(size=rows), "x": x, "g": g, "h": h}
 
 
-def measure(name: str, engine: str, size: tuple[int, int, int], patience: float) -> dict[str, Any]:
-    """Fit once small, so that everything is loaded, and once in full; growth of the peak, and seconds.
+def measure(name: str, engine: str, size: tuple[int, int, int]) -> None:
+    """Fit once small, so that everything is loaded, and once in full; print what was held before, and the peak.
 
     Args:
         name: Of the case.
         engine: The backend.
         size: Rows and levels.
-        patience: Seconds after which the fit is stopped; its peak is reached in the first evaluations.
     """
     import unimix as um
     from unimix.backends import registry
@@ -112,26 +110,13 @@ def measure(name: str, engine: str, size: tuple[int, int, int], patience: float)
     um.fit(case.formula, small, engine, family=case.family, options=options, seed=1, progress=False)
     data = simulate(*size, case.family)
     backend = registry.resolve(engine, options)
-    arguments = FitArguments(family=case.family, seed=1, progress=False, time_limit=patience, memory_limit="none")
+    arguments = FitArguments(family=case.family, seed=1, progress=False, memory_limit="none")
     problem = arguments.problem(case.formula, data)
     estimate = backend.cost(problem.design, problem.request(backend))
     before = reset()
-    started = time.perf_counter()
-    finished = True
-    try:
-        fit_problem(backend, problem)
-    except um.LimitError:
-        finished = False
-    return {
-        "case": name,
-        "engine": engine,
-        "size": size,
-        "measured": 2**20 * (held("VmHWM") - (before or math.nan)),
-        "estimate": estimate.bytes,
-        "seconds": time.perf_counter() - started,
-        "expected": estimate.seconds,
-        "finished": finished,
-    }
+    print(json.dumps({"before": before, "estimate": estimate.bytes, "expected": estimate.seconds}), flush=True)
+    fit_problem(backend, problem)
+    print(json.dumps(held("VmHWM")))
 
 
 def main() -> int:
@@ -145,7 +130,7 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.one:
         name, engine, k = chosen.one
-        print(json.dumps(measure(name, engine, CASES[name].sizes[int(k)], chosen.patience)))
+        measure(name, engine, CASES[name].sizes[int(k)])
         return 0
     print("| model | engine | rows, levels | measured, MB | estimate, MB | ratio | seconds | expected |")
     print("|---|---|---|---:|---:|---:|---:|---:|")
@@ -159,21 +144,28 @@ def main() -> int:
 
 
 def _row(name: str, engine: str, k: int, patience: float) -> str:
+    """Measure one case in a fresh process; after ``patience`` seconds its peak so far is taken."""
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.memory", "--one", name, engine, str(k)]
-    command += ["--patience", str(patience)]
     size = ", ".join(f"{v:,}" for v in CASES[name].sizes[k])
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5 * patience, check=False)
-    except subprocess.TimeoutExpired:
-        return f"| {name} | {engine} | {size} | given up after {5 * patience:g} s | | | | |"
-    if done.returncode:
-        return f"| {name} | {engine} | {size} | {done.stderr.strip().splitlines()[-1]} | | | | |"
-    found = json.loads(done.stdout.splitlines()[-1])
-    measured, estimate = found["measured"], found["estimate"] or float("nan")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        first, started, finished = process.stdout.readline(), time.perf_counter(), True
+        try:
+            process.wait(patience)
+            last = process.stdout.read()
+        except subprocess.TimeoutExpired:
+            last, finished = json.dumps(held("VmHWM", process.pid)), False
+            process.kill()
+        seconds = time.perf_counter() - started
+        if not (first and last):
+            return f"| {name} | {engine} | {size} | {process.stderr.read().strip().splitlines()[-1]} | | | | |"
+    found = json.loads(first)
+    measured, estimate = 2**20 * (json.loads(last) - found["before"]), found["estimate"] or float("nan")
     expected = found["expected"] or float("nan")
     return (
         f"| {name} | {engine} | {size} | {measured / MB:.0f} | {estimate / MB:.0f} | {estimate / measured:.2f} "
-        f"| {'' if found['finished'] else 'stopped at '}{found['seconds']:.1f} | {expected:.1f} |"
+        f"| {'' if finished else 'stopped at '}{seconds:.1f} | {expected:.1f} |"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.cases import case
 from benchmarks.sides import SIDES
 
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path("/proc/self/clear_refs")
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def reset() -> float | None:
         return None
 
 
-def held(name: str) -> float:
-    """A line of the process's status in MB: VmRSS, or VmHWM, the peak."""
-    lines = STATUS.read_text(encoding="ascii").splitlines()
+def held(name: str, process: int | str = "self") -> float:
+    """A line of a process's status in MB: VmRSS, or VmHWM, the peak."""
+    lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 

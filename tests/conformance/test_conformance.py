@@ -12,6 +12,7 @@ import pytest
 import unimix as um
 from unimix.backends import BackendInfo, Estimates, Problem
 from unimix.backends.pls import Pls
+from unimix.backends.registry import registered
 from unimix.testing.__main__ import main, settings
 from unimix.testing.conformance import (
     Conformance,
@@ -78,7 +79,10 @@ def test_table_counts_random_designs_and_survives_json() -> None:
     assert "unimix" in found.versions["pls"]
 
 
-def test_the_command_writes_and_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_reads_and_renews(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "table.json"
     assert main(["pls", "--random", "2", "--json", str(path)]) == 0
     assert "certified" in capsys.readouterr().out
@@ -90,6 +94,14 @@ def test_the_command_writes_and_reads(tmp_path: Path, capsys: pytest.CaptureFixt
     alone = Conformance.model_validate_json(path.read_text()).entries
     assert [(e.model, e.verdict) for e in entries if e.engine == "pls"] == [(e.model, e.verdict) for e in alone]
     assert {e.engine for e in entries} == {"pls", "mixedlm_rs"}
+    before = two.read_text()
+    assert main(["pls", "--random", "1", "--renew", str(two)]) == 0
+    after = Conformance.model_validate_json(two.read_text()).entries
+    kept = [[(e.model, e.said, e.seconds) for e in some if e.engine == "mixedlm_rs"] for some in (after, entries)]
+    assert kept[0] == kept[1]
+    assert list(dict.fromkeys(e.engine for e in after)) == [n for n in registered() if n in ("pls", "mixedlm_rs")]
+    assert sum(e.kind == "random" and e.engine == "pls" for e in after) == 1
+    assert two.read_text() != before
     with pytest.raises(SystemExit):
         main([])
     assert settings(tmp_path / "none.toml") == {}

@@ -481,6 +481,8 @@ def test_lines_name_packages_with_the_bounds_of_the_project_file(versions, proje
     def expand(names):
         for text in names:
             one = Requirement(text)
+            if one.marker and not one.marker.evaluate():
+                continue
             inner = (r for extra in one.extras for r in expand(project["optional-dependencies"][extra]))
             yield from inner if one.name == "unimix" else [one]
 

@@ -155,8 +155,8 @@ class Glmm(Backend):
         """Estimate the memory of columns, of their copies in Rust, and of dense matrices of crossed effects."""
         size = sizes_of(design)
         parts = {
-            "the data": 1e7 + 6.0 * size.rows + 30.0 * size.levels,
-            size.crossed: 5.0 * size.dense + 5.0 * size.between,
+            "the data": (1e7 if design.is_linear else 2.5e7) + 6.0 * size.rows + 30.0 * size.levels,
+            size.crossed: 12.0 * size.dense + 12.0 * size.between,
         }
         return most(parts, pace(design, size, 0.3, 2.0))
 

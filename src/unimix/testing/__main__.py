@@ -27,6 +27,7 @@ from unimix.testing.conformance import (
     feature_models,
     random_models,
     reference_models,
+    renewed,
     together,
 )
 
@@ -44,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--time-limit", type=float, default=300.0, metavar="SECONDS", help="time limit of each fit (300)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write the table to")
+    parser.add_argument(
+        "--renew", type=Path, metavar="FILE", help="such a file, in which the columns of these engines are renewed"
+    )
     parser.add_argument("--read", type=Path, metavar="FILE", help="print a table from such a file")
     given = parser.parse_args(arguments)
     if given.read:
@@ -51,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if not given.engines and not given.all:
         parser.error("name engines, or --all")
-    more = settings(Path("pyproject.toml")) if given.all else {}
+    more = settings(Path("pyproject.toml")) if given.all or given.renew else {}
     engines = list(given.engines)
     if given.all:
         engines += [name for name in registered() if resolve(name).available()] + more.get("backends", [])
@@ -65,6 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     conformance = together(parts)
     if given.json:
         given.json.write_text(conformance.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if given.renew:
+        stored = Conformance.model_validate_json(given.renew.read_text(encoding="utf-8"))
+        whole = renewed(stored, conformance, list(registered()))
+        given.renew.write_text(whole.model_dump_json(indent=1) + "\n", encoding="utf-8")
     show(conformance)
     return 1 if conformance.silent else 0
 

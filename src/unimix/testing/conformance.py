@@ -246,6 +246,24 @@ def conform(
     return Conformance(unimix=um.__version__, versions=versions, entries=tuple(entries))
 
 
+def renewed(stored: Conformance, made: Conformance, backends: Sequence[str]) -> Conformance:
+    """Replace the answers of some engines in a table, or add them.
+
+    Args:
+        stored: The table.
+        made: New answers of some engines.
+        backends: Names of backends in the order of their columns; other engines follow.
+    """
+    versions = {**stored.versions, **made.versions}
+    entries = [*(e for e in stored.entries if e.engine not in made.versions), *made.entries]
+    order = {name: k for k, name in enumerate(dict.fromkeys([*backends, *versions]))}
+    return Conformance(
+        unimix=made.unimix,
+        versions={name: versions[name] for name in sorted(versions, key=lambda n: order[n])},
+        entries=tuple(sorted(entries, key=lambda e: order[e.engine])),
+    )
+
+
 def together(parts: Sequence[Conformance]) -> Conformance:
     """Join the tables of several engines to one."""
     versions = {name: v for part in parts for name, v in part.versions.items()}
