@@ -138,7 +138,13 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
         why = "other results are by ML" if same_columns(chosen) else "their fixed parts, or codings, differ"
         notes.append(f"REML fits were refitted by ML, because {why}.")
     one_kind(chosen)
-    unsure = [model_text(f) for f in chosen if not f.converged]
+    loose = [model_text(f) for f in chosen if f.status.state == "not_identified"]
+    if loose:
+        notes.append(
+            "Not identified, so that degrees of freedom count parameters that the data do not determine: "
+            f"{listing(loose)}."
+        )
+    unsure = [model_text(f) for f in chosen if not f.converged and f.status.state != "not_identified"]
     if unsure:
         notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen
