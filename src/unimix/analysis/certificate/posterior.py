@@ -34,7 +34,7 @@ LIMIT = 6.0
 """Largest mean of an identity in Monte Carlo standard errors; a certificate looks at up to a hundred of them, whose
 distributions have heavier tails than the normal."""
 USABLE = 0.99
-"""Least share of draws at which an identity has a value; one with a standard deviation that underflowed to 0 has none."""
+"""Least share of draws at which an identity has a value; it has none where a standard deviation underflowed to zero."""
 MOST_CELLS = 2_000_000
 """Number of linear predictors, rows times draws, above which the draws are thinned."""
 _TEXT = re.compile(r"(\w+)\((.*)\)(.*)")
