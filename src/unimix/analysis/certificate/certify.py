@@ -11,8 +11,8 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.generalised import GeneralisedGround
 from unimix.analysis.certificate.linear import LinearGround
-from unimix.analysis.certificate.messages import not_checkable
 from unimix.analysis.certificate.supported_models import out_of_reach
+from unimix.analysis.certificate.verdicts import not_checkable
 from unimix.design.arrays import Design
 from unimix.parallel.blas_threads import one_thread
 
