@@ -21,6 +21,8 @@ SCHEMA_VERSION = 3
 PRIORS = "priors given by the user"
 """Key of ``provenance`` under which the user's priors are listed."""
 State = Literal["converged", "singular", "not_identified", "not_converged", "failed"]
+UNSURE: dict[str, str] = {"not_converged": "did not converge", "not_identified": "is not identified"}
+"""States of fits with numbers that should not be relied on, in words."""
 
 
 def _a_scale(value: float) -> float:

@@ -20,6 +20,7 @@ from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelEr
 from unimix.estimation.arguments import DF_METHODS
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.parallel.jobs import check_seed, run_jobs
@@ -220,11 +221,12 @@ def _notes(states: list[str], *, given: bool) -> tuple[str, ...]:
     notes = []
     if not given:
         notes.append("The true effect is the estimate, which is itself uncertain: value= sets another.")
-    failed = [s for s in states if s not in ("converged", "singular", "not_converged")]
+    failed = [s for s in states if s not in ("converged", "singular", *UNSURE)]
     if failed:
         notes.append(f"{len(failed)} of {len(states)} simulations failed and are left out; the first: {failed[0]}")
-    if "not_converged" in states:
-        notes.append(f"{states.count('not_converged')} of {len(states)} fits did not converge, but are counted.")
+    unsure = sum(s in UNSURE for s in states)
+    if unsure:
+        notes.append(f"{unsure} of {len(states)} fits did not converge or are not identified, but are counted.")
     return tuple(notes)
 
 

@@ -186,7 +186,9 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             beta[list(encoding.kept)] = self._result.fixed.estimate
             self._set_coefficients(beta)
         if not self._result.converged:
-            message = " ".join((f"{self._result.backend} did not converge.", *self._result.status.messages))
+            loose = self._result.status.state == "not_identified"
+            words = "The model is not identified." if loose else f"{self._result.backend} did not converge."
+            message = " ".join((words, *self._result.status.messages))
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.generalised import GeneralisedGround
 from unimix.analysis.certificate.linear import LinearGround
-from unimix.analysis.certificate.messages import not_checkable
 from unimix.analysis.certificate.supported_models import out_of_reach
+from unimix.analysis.certificate.verdicts import not_checkable
 from unimix.design.arrays import Design
 from unimix.parallel.blas_threads import one_thread
 
@@ -66,13 +66,15 @@ def _not_checkable(fit: FittedModel, reason: str) -> Certificate:
 def certificate(fit: FittedModel) -> Certificate:
     """Check the result against unimix's own criterion: same model, optimum, standard errors, degrees of freedom.
 
-    The log-likelihood is evaluated at the engine's estimates and maximised from there and from other likely starting
-    values (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature).
+    Everything that follows from the data and the estimates is computed again and compared field by field. The
+    log-likelihood is evaluated at the engine's estimates and maximised from there and from other likely starting values
+    (linear mixed models by penalised least squares, generalised ones by Laplace's approximation or quadrature). A
+    posterior is compared with its draws, and the draws with the likelihood and the priors.
     The certificate is computed once and kept with the result.
 
     Returns:
-        The verdict (certified, certified at the boundary, wrong inference, not at the optimum, a different model,
-        not checkable) with a sentence, and the checks that it rests on.
+        The verdict (certified, certified at the boundary, wrong inference, not identified, not at the optimum, a
+        different model, not checkable) with a sentence, and the checks that it rests on.
 
     Raises:
         DataError: If the data are needed and the result does not hold them.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.certificate import messages
+from unimix.analysis.certificate import messages, verdicts
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.posterior import posterior_checks
@@ -65,18 +65,18 @@ class GeneralisedGround:
         at = self.point(fit)
         if at is None:
             check = Check(name="same model", passed=None, said="its dispersion parameters are not known")
-            return messages.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
+            return verdicts.not_checkable(fit, check, _refused("its dispersion parameters are not known"))
         if fit.fixed.interval == "credible":
             return self._bayes(fit, at)
         criterion = fit.criteria.criterion
         nodes = self._nodes(criterion)
         if nodes is None:
             said = f"{criterion} is not a criterion of this model"
-            return messages.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+            return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
             said = "unimix's criterion has no value at its estimates"
-            return messages.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+            return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
         best = self.best(nodes)
         at_best = self._cov(covariance_of(best, self.conditioned)[0])
         scale = np.sqrt(np.diag(at_best))
@@ -91,7 +91,7 @@ class GeneralisedGround:
             checks.append(self._effects(fit, at))
         checks += self._inference(fit, at, at_best)
         gap = self._gap(value, best, at, criterion)
-        return messages.conclude(
+        return verdicts.conclude(
             fit,
             checks,
             gap=gap,
@@ -238,8 +238,8 @@ class GeneralisedGround:
             )
             numbers = {"pull (SE)": float(pull.max(initial=0.0)), "gap": best.value - value}
             check = Check(name="approximation", passed=None, said=said, numbers=numbers)
-            return messages.not_checkable(fit, check, _refused(f"it is {said}"))
-        return messages.conclude(
+            return verdicts.not_checkable(fit, check, _refused(f"it is {said}"))
+        return verdicts.conclude(
             fit,
             [
                 messages.rows_check(fit, self.design),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.certificate import messages
+from unimix.analysis.certificate import messages, verdicts
 from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.posterior import posterior_checks
@@ -75,7 +75,7 @@ class LinearGround:
         at = self.point(fit, reml=reml)
         reach = REACH_CROSSED if self.criterion.data.rest else REACH
         if at.sigma < reach:
-            return messages.out_of_reach(fit, at.sigma, reach)
+            return verdicts.out_of_reach(fit, at.sigma, reach)
         if sampled:
             checks = [self._bayes(fit, at), *posterior_checks(fit, self.design)]
         else:
@@ -83,7 +83,7 @@ class LinearGround:
         checks[:0] = [messages.rows_check(fit, self.design), arithmetic(fit, self.design)]
         best = self.best(reml=reml)
         value = self._value(fit, at, reml=reml)
-        return messages.conclude(
+        return verdicts.conclude(
             fit,
             checks,
             gap=best.profile.value - value,
@@ -239,12 +239,13 @@ class LinearGround:
             checks = [
                 messages.rows_check(fit, design),
                 arithmetic(fit, design),
+                messages.identification(fit, ""),
                 spread,
                 messages.same_model(fit, ours, known, off),
                 messages.standard_errors(fit, dict.fromkeys(LEAST_SQUARES, covariance)),
                 messages.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),
             ]
-        return messages.conclude(
+        return verdicts.conclude(
             fit,
             checks,
             gap=0.5 * off**2,

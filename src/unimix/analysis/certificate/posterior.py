@@ -33,6 +33,8 @@ FloatArray = npt.NDArray[np.float64]
 LIMIT = 6.0
 """Largest mean of an identity in Monte Carlo standard errors; a certificate looks at up to a hundred of them, whose
 distributions have heavier tails than the normal."""
+USABLE = 0.99
+"""Least share of draws at which an identity has a value; it has none where a standard deviation underflowed to zero."""
 MOST_CELLS = 2_000_000
 """Number of linear predictors, rows times draws, above which the draws are thinned."""
 _TEXT = re.compile(r"(\w+)\((.*)\)(.*)")
@@ -194,7 +196,11 @@ def _of_the_model(
         parameter = name.removeprefix("variance of ").removeprefix("log ")
         if any(u == parameter or u in name.split(" and ") for u in unknown):
             continue
-        chains = values.reshape(shape[0], -1)
+        usable = np.isfinite(values)
+        if usable.mean() < USABLE:
+            off[name] = float("inf")
+            continue
+        chains = np.where(usable, values, 0.0).reshape(shape[0], -1)
         size = float(np.std(chains)) or 1.0
         # the mean in units of its Monte Carlo error
         off[name] = float(abs(np.mean(chains)) / size * np.sqrt(max(float(az.ess(chains, method="mean")), 1.0)))

@@ -16,6 +16,7 @@ from unimix.analysis.summaries.variance_components import refuse_parts
 from unimix.errors import DataError, UnimixError, did_you_mean, listing
 from unimix.fitted.formatting import without_noise
 from unimix.fitted.model import own_refitter
+from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.parallel.jobs import run_jobs
 from unimix.stats.influence import Deletions, deletions, linearise
@@ -123,7 +124,7 @@ class _LeftOut:
             fit = self.refitter(design)
         except UnimixError as error:
             return np.full(len(self.names), np.nan), np.full((p, p), np.nan), " ".join(str(error).split())
-        problem = "" if fit.converged else "the fit did not converge"
+        problem = "" if fit.converged else f"the fit {UNSURE.get(fit.status.state, 'failed')}"
         return values_of(fit, parameters_of(fit)), np.asarray(fit.fixed.covariance), problem
 
 

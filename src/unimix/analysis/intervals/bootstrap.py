@@ -18,6 +18,7 @@ from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.model import Refitter, own_refitter
+from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.parallel.jobs import check_seed, run_jobs
 from unimix.stats.bootstrap import KINDS, bootstrap_interval
@@ -116,12 +117,17 @@ class Bootstrap(TableResult):
     @property
     def notes(self) -> tuple[str, ...]:
         """Numbers of refits, and of those that failed or did not converge."""
-        known = ("converged", "singular", "not_converged")
+        known = ("converged", "singular", *UNSURE)
         failed = [s for s in self.states if s not in known]
         notes = [f"{len(self.states) - len(failed)} of {len(self.states)} refits"]
         if failed:
             notes.append(f"{len(failed)} refits failed and are left out; the first: {failed[0]}")
-        for state, words in (("singular", "are singular"), ("not_converged", "did not converge, and are counted")):
+        counted = {
+            "singular": "are singular",
+            "not_converged": "did not converge, and are counted",
+            "not_identified": "are not identified, and are counted",
+        }
+        for state, words in counted.items():
             if state in self.states:
                 notes.append(f"{self.states.count(state)} refits {words}")
         return tuple(notes)

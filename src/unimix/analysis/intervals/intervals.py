@@ -18,6 +18,7 @@ from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import has_design
+from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.profile.constrained_parameters import Target
@@ -220,7 +221,8 @@ def profile(
     estimates = values_of(fit, parameters)
     notes = ("The profiles are of the ML criterion.",) if fit.criteria.criterion == "REML" else ()
     if not fit.converged:
-        notes = (*notes, "The fit did not converge; the profiles start from unimix's own optimum.")
+        words = UNSURE.get(fit.status.state, "failed")
+        notes = (*notes, f"The fit {words}; the profiles start from unimix's own optimum.")
     if not design.blocks and design.is_linear:
         fixed, sigma = least_squares_profile(design, ci_level)
         ends = np.array([fixed[p.target.index] if p.target and p.target.kind == "fixed" else sigma for p in parameters])

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design, RandomBlock
-from unimix.errors import listing
 from unimix.likelihood.lmm.conditioning import Conditioning, column_scale, well_scaled
 from unimix.likelihood.lmm.denominator_df import expected_information
 from unimix.likelihood.lmm.derivatives import Moments, moments
@@ -127,9 +126,14 @@ class Undetermined:
         known = [self.determined, "the log-likelihood", *(["the fitted values"] if self.fitted else [])]
         open_ = [*self.parameters, *(f"the coefficient of {t}" for t in self.fixed)]
         return (
-            f"the likelihood is the same along a ridge: the data do not determine {listing(open_, 12)}. They determine "
-            f"{listing([k for k in known if k])}"
+            f"the likelihood is the same along a ridge: the data do not determine {_series(open_, 'or')}. "
+            f"They determine {_series([k for k in known if k], 'and')}"
         )
+
+
+def _series(words: Sequence[str], last: str) -> str:
+    """Words in a row, as in "a, b or c"."""
+    return f" {last} ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def undetermined(directions: FlatDirections, design: Design, way_back: Conditioning) -> Undetermined | None:

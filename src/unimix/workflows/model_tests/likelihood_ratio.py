@@ -16,6 +16,7 @@ from unimix.analysis.tests.terms import random_products
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import refit_design
+from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.likelihood.lmm.weights import counted_rows
@@ -207,7 +208,8 @@ def ranova(fit: FitResult) -> TableResult:
                 fit, design=replace(design, blocks=blocks, encoding=encoding), method=_criterion(fit, blocks)
             )
             if not smaller.converged:
-                notes.append(f"Without {name} | {block.group} the fit did not converge: its test may be wrong.")
+                words = UNSURE.get(smaller.status.state, "failed")
+                notes.append(f"Without {name} | {block.group} the fit {words}: its test may be wrong.")
             value = _criterion_value(smaller, fit)
             statistic = ratio_statistic(fit.log_likelihood, value)
             df = fit.criteria.n_parameters - smaller.criteria.n_parameters
@@ -226,7 +228,7 @@ def ranova(fit: FitResult) -> TableResult:
             )
             index.append(f"{name} | {block.group}")
     if not fit.converged:
-        notes.append("The fit itself did not converge: its tests may be wrong.")
+        notes.append(f"The fit itself {UNSURE.get(fit.status.state, 'failed')}: its tests may be wrong.")
     table = pd.DataFrame(rows, index=pd.Index(index, name="left out"))
     return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
 
@@ -339,5 +341,9 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> TableRes
         },
         index=pd.Index(labels, name="model"),
     )
-    notes = [f"{label}: the fit did not converge." for label, f in zip(labels, fits, strict=True) if not f.converged]
+    notes = [
+        f"{label}: the fit {UNSURE.get(f.status.state, 'failed')}."
+        for label, f in zip(labels, fits, strict=True)
+        if not f.converged
+    ]
     return TableResult(table.sort_values("aic", kind="stable"), notes, "Information criteria, best first")

@@ -144,7 +144,13 @@ def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[
             f"Separation in {listing(map(model_text, separated))}: estimates tend to infinity, but the log-likelihood "
             "tends to a limit, near which the search stopped, so that likelihood-ratio tests remain right."
         )
-    unsure = [model_text(f) for f in chosen if not f.converged and f not in separated]
+    loose = [f for f in chosen if f.status.state == "not_identified" and f not in separated]
+    if loose:
+        notes.append(
+            "Not identified, so that degrees of freedom count parameters that the data do not determine: "
+            f"{listing(map(model_text, loose))}."
+        )
+    unsure = [model_text(f) for f in chosen if not f.converged and f not in [*separated, *loose]]
     if unsure:
         notes.append(f"Not converged, so that the log-likelihood may be too low: {listing(unsure)}.")
     return order, chosen

@@ -15,6 +15,7 @@ from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError
 from unimix.estimation.refit import refitter_of
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.parallel.jobs import check_seed, run_jobs
@@ -153,9 +154,10 @@ def bootstrap_test(
         notes.append(
             f"{len(replicates) - len(ratios)} responses could not be fitted and are left out; the first: {why}"
         )
-    unsure = sum("not_converged" in state for _, state in refits)
-    if unsure:
-        notes.append(f"{unsure} responses have a fit that did not converge; they are counted.")
+    for bad, words in UNSURE.items():
+        unsure = sum(bad in state for _, state in refits)
+        if unsure:
+            notes.append(f"{unsure} responses have a fit that {words}; they are counted.")
     statistic, df = plain["chisq"], plain["df"]
     # p = (1 + #{ratios >= statistic}) / (1 + n); 1e-6 is the error of the optimizers, up to which likelihoods of two
     # models on the boundary are equal

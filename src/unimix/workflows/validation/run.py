@@ -19,6 +19,7 @@ from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.estimation.arguments import FitArguments, ModelOptions, takes_arguments_of
 from unimix.estimation.run import fit_problem, refuse_unsupported
 from unimix.estimation.subset_data import SubsettableData, arguments_without_groups, bind_columns
+from unimix.fitted.schema import UNSURE
 from unimix.formula.parser import render
 from unimix.parallel.jobs import jobs_fault, run_jobs
 from unimix.result import FitResult
@@ -279,9 +280,10 @@ def _reasons(scored: list[Scored]) -> dict[str, str]:
         failed = [s for s in mine if s.error]
         if failed:
             words.append(f"{len(failed)} of {len(mine)} folds failed ({' '.join(failed[0].error.split())})")
-        unfinished = sum(s.state == "not_converged" for s in mine)
-        if unfinished:
-            words.append(f"{unfinished} of {len(mine)} fits not converged")
+        for state in UNSURE:
+            unfinished = sum(s.state == state for s in mine)
+            if unfinished:
+                words.append(f"{unfinished} of {len(mine)} fits {state.replace('_', ' ')}")
         if words:
             reasons[label] = "; ".join(words) + "."
     return reasons
