@@ -185,3 +185,13 @@ def test_rounding_is_no_lack_of_data() -> None:
         made = fit.contrasts("f", method)
         assert np.isfinite(made.table["std_error"]).all()
         assert not any("Left out" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("backend", ["pls", "statsmodels", "mixedlm", "lme4", "glmmtmb"])
+def test_every_engine_has_the_standard_errors_of_the_overlapping_rows(nests: pd.DataFrame, backend: str) -> None:
+    """Engines' own variances along the direction reach 1e14, beside which finite ones lose their digits."""
+    rest = um.fit("out ~ kind", nests[nests["kind"] != "sucrose"], "pls", family="binomial").fixed_effects
+    table = um.fit("out ~ kind", nests, backend, family="binomial").fixed_effects
+    assert np.isinf(table.loc["kind[T.sucrose]", "std_error"])
+    np.testing.assert_allclose(table.loc[rest.index, "std_error"], rest["std_error"], rtol=1e-5)
+    np.testing.assert_allclose(table.loc[rest.index, "p_value"], rest["p_value"], rtol=1e-4)

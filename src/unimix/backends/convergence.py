@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from unimix.backends.evaluation import overlapping_covariance
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
 from unimix.distributions.links import LINKS
@@ -22,6 +23,8 @@ RUNAWAY = 50.0
 """Standard deviation of a binomial model's group effects, on the link scale, above which no data support it."""
 NO_ZEROS = -10.0
 """Logit of the probability of a structural zero below which there are practically none."""
+LOST_DIGITS = 1e8
+"""Ratio of variances above which the smaller ones have fewer than eight digits in a covariance matrix."""
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, relative to that of the response, below which it counts as zero."""
 
@@ -100,7 +103,23 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
         "join levels, or use priors (backend='pymc')"
     )
     unbounded = separated_directions(design, fitted)
-    return replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
+    found = replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
+    return _with_finite_variances(found, fitted)
+
+
+def _with_finite_variances(found: Estimates, design: Design) -> Estimates:
+    """Replace a covariance matrix whose huge variances have left no digits of the finite ones."""
+    sizes = np.diag(found.beta_cov)
+    plain = design.zero is None and design.dispersion is None and all(b.structure == "us" for b in design.blocks)
+    if "fixed" not in found.unbounded or not plain or sizes.max() < LOST_DIGITS * sizes[sizes > 0].min(initial=np.inf):
+        return found
+    parameters = np.array([found.parameters[name] for name in design.family.parameters])
+    own = overlapping_covariance(design, found.beta, found.covariances, parameters, found.unbounded["fixed"])
+    if own is None:
+        return found
+    source = "of the rows that are not separated, by unimix at the engine's estimates: its own variances are too large"
+    provenance = {**found.provenance, "std_error": source}
+    return replace(found, beta_cov=own, std_error=None, std_error_kind="observed information", provenance=provenance)
 
 
 def _without_runaway(found: Estimates, design: Design) -> Estimates:

@@ -177,6 +177,52 @@ def laplace_at_estimates(
     )
 
 
+def overlapping_covariance(
+    design: Design,
+    beta: FloatArray,
+    covariances: Sequence[FloatArray],
+    parameters: FloatArray,
+    directions: FloatArray,
+) -> FloatArray | None:
+    """Covariance of the fixed effects of separated data, for the functions that have a finite estimate, shape (p, p).
+
+    The information of all parameters is restricted to the complement of the separated directions; the result is zero
+    along these.
+
+    Args:
+        design: Design of a generalised model with unstructured blocks.
+        beta: Fixed effects, shape (p,).
+        covariances: Covariance matrix of each block's effects, shapes (q, q).
+        parameters: Dispersion parameters, shape (k,).
+        directions: Separated directions, shape (m, p).
+
+    Returns:
+        The matrix, or None if the restricted information is not positive definite.
+    """
+    point = Point(relative_factors(tuple(covariances), 1.0), beta, parameters)
+    packed, hessian = point.pack(), derivatives_at(design, point)[2]
+    cells = len(packed) - design.p - len(parameters)
+    keep = np.flatnonzero((np.arange(len(packed)) >= cells) | (np.abs(packed) > ZERO))
+    first = int((keep < cells).sum())
+    # columns of B: all other parameters, and an orthonormal basis of the complement of the directions
+    complement = np.linalg.svd(directions)[2][np.linalg.matrix_rank(directions) :].T
+    basis = np.eye(len(keep))
+    basis = np.hstack(
+        [
+            basis[:, :first],
+            basis[:, first : first + design.p] @ complement,
+            basis[:, first + design.p :],
+        ]
+    )
+    # V = B (B' I B)^-1 B'
+    try:
+        factor = np.linalg.cholesky(basis.T @ -hessian[np.ix_(keep, keep)] @ basis)
+    except np.linalg.LinAlgError:
+        return None
+    half = np.linalg.solve(factor, basis.T)[:, first : first + design.p]
+    return np.asarray(half.T @ half)
+
+
 def _beside_the_boundary(
     value: Callable[[tuple[FloatArray, ...]], float], covariances: tuple[FloatArray, ...]
 ) -> tuple[float, tuple[FloatArray, ...] | None]:
@@ -214,4 +260,11 @@ def _curvature(design: Design, point: Point, nodes: int) -> Curvature:
     return Curvature(gain, inverse[first : first + design.p, first : first + design.p], value)
 
 
-__all__ = ["AtEstimates", "better_start", "laplace_at_estimates", "likely_starts", "linear_at"]
+__all__ = [
+    "AtEstimates",
+    "better_start",
+    "laplace_at_estimates",
+    "likely_starts",
+    "linear_at",
+    "overlapping_covariance",
+]
