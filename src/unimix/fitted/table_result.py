@@ -16,9 +16,9 @@ from unimix.foreign_names import suggests_names
 class TableResult(Printed):
     """A table with notes: the data frame is ``.table``, and ``.notes`` holds what a reader of it must know.
 
-    Both are printed, as text and as HTML. Values can be read directly: ``answer["p_value"]``, ``answer.loc["x"]``,
-    ``.iloc``, ``.index``, ``.columns``, ``.shape``, ``len(answer)``. Operations that make a new frame start from
-    ``.table``: ``answer.table.sort_values("p_value")``, ``pd.concat([a.table, b.table])``.
+    Both are printed, as text and as HTML. Columns and methods of the frame are reached through the answer, too:
+    ``answer["p_value"]``, ``answer.p_value``, ``answer.loc["x"]``, ``answer.sort_values("p_value")``, ``len(answer)``.
+    Functions that take data frames take ``.table``: ``pd.concat([a.table, b.table])``.
 
     Args:
         table: The data frame.
@@ -143,10 +143,10 @@ class TableResult(Printed):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            message = f"{type(self).__name__!r} object has no attribute {name!r}"
-            if not name.startswith("_") and hasattr(pd.DataFrame, name):
-                message += f"; its frame has it: answer.table.{name}"
-            raise AttributeError(message, name=name, obj=self)
+            """Columns and methods of the frame, ``answer.estimate`` or ``answer.round(3)``, but not its pictures."""
+            if name.startswith("_") or name in ("table", "plot", "hist", "boxplot") or not hasattr(self.table, name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            return getattr(self.table, name)
 
 
 __all__ = ["TableResult"]

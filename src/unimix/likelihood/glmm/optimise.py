@@ -259,6 +259,9 @@ def covariance_of(found: Found, design: Design) -> tuple[FloatArray, FloatArray,
     kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
     information = -found.hessian[np.ix_(kept, kept)]
     at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
+    if not np.isfinite(information).all():  # a step further the mean leaves the range that the link allows
+        fault = "the likelihood ends where the search ended, so that it has no curvature and no standard errors"
+        return np.full((design.p, design.p), np.nan), np.empty((0, design.p)), fault
     values, vectors = np.linalg.eigh(information)
     least = 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
     # Fixed effects without curvature (separation) have no finite variance: it gets the largest that has digits.
