@@ -70,6 +70,13 @@ SPECIAL: dict[str, Callable[[Any], Any]] = {
 }
 
 
+STATED_WHERE_NOTHING_IS: dict[str, Callable[[Any], Any]] = {
+    "fixed.unbounded": lambda fixed: np.eye(len(fixed.terms))[-1:],
+    "fixed.cross_covariance": lambda fixed: np.ones((len(fixed.terms), 1)),
+}
+"""Faults of fields that are empty in most results, as functions of the part."""
+
+
 def faulty(value: Any, name: str) -> Any:
     """The value with a fault; None if it cannot have one (nothing is stated)."""
     if name in SPECIAL:
@@ -114,7 +121,8 @@ def planted(fit: FittedModel, path: Path) -> FittedModel | None:
     def changed(part: Any, rest: Path) -> dict[str, Any] | None:
         value = getattr(part, rest[0])
         if len(rest) == 1:
-            other = faulty(value, ".".join(path))
+            name = ".".join(path)
+            other = STATED_WHERE_NOTHING_IS[name](part) if name in STATED_WHERE_NOTHING_IS else faulty(value, name)
             return None if other is None else {rest[0]: other}
         inner = parts_of(value)
         made = changed(inner[0], rest[1:]) if inner else None
@@ -150,6 +158,7 @@ ENGINES_FAULTS: dict[str, Callable[[Estimates], dict[str, Any]]] = {
     "conditional covariances": lambda e: {"mode_covs": tuple(map(flipped, e.mode_covs))},
     "log-likelihood": lambda e: {} if e.log_likelihood is None else {"log_likelihood": 1.05 * e.log_likelihood},
     "degrees of freedom": lambda e: {} if e.df is None else {"df": 1.05 * e.df},
+    "unbounded": lambda e: {"unbounded": {"fixed": np.eye(len(e.beta))[-1:]}},
     "interval": lambda e: {} if e.interval is None else {"interval": 1.05 * e.interval},
 }
 """Faults in an engine's own numbers, from which all tables follow."""

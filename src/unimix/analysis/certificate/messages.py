@@ -344,4 +344,7 @@ def identification(fit: FittedModel, ridge: str) -> Check:
     if fit.status.state == "not_identified":
         said = "the fit is called not identified, but the likelihood changes in every direction"
         return Check(name="identification", passed=False, said=said)
+    if fit.fixed.unbounded.size:
+        said = "coefficients are reported as unbounded, but the likelihood has a maximum in every direction"
+        return Check(name="identification", passed=False, said=said)
     return Check(name="identification", passed=True, said="the likelihood changes in every direction")

@@ -96,7 +96,7 @@ def _from_draws(
     own = estimates_of(design, vars(fit))
     converged = own.converged and is_sampled_well(sampling)
     found = summaries(design, draws, fit.fixed.level)
-    estimates = replace(own, **found, sampling=sampling, singular=False, converged=converged)
+    estimates = replace(own, **found, sampling=sampling, singular=False, converged=converged, unbounded={})
     wrong = differing(fit, design, estimates)
     wrong += [] if _effects_follow(design, draws) else ["random.modes", "random.mode_covariance"]
     if wrong:

@@ -35,8 +35,6 @@ maximum by less than the second number and by as much as the curvature there say
 DIFFERENCE = 1e-4
 COARSE = 1e-3
 """Step sizes for differences of a gradient, and for differences of values."""
-MIXED = 1e-4
-"""Share of the fixed effects in a direction without curvature above which it counts as one of them."""
 
 
 @dataclass(frozen=True)
@@ -263,11 +261,7 @@ def covariance_of(found: Found, design: Design) -> tuple[FloatArray, FloatArray,
         fault = "the likelihood ends where the search ended, so that it has no curvature and no standard errors"
         return np.full((design.p, design.p), np.nan), np.empty((0, design.p)), fault
     values, vectors = np.linalg.eigh(information)
-    least = 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
-    # Fixed effects without curvature (separation) have no finite variance: it gets the largest that has digits.
-    endless = (values <= least) & (np.sum(vectors[at] ** 2, axis=0) > MIXED)
-    values = np.where(endless, least, values)
-    usable = endless | (values > least)
+    usable = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
     fault = ""
     if values.min(initial=1.0) < -1e-6 * values.max(initial=1.0):
         fault = "the search ended at a point that is not a maximum (a direction of negative curvature)"
