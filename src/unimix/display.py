@@ -127,7 +127,8 @@ def _html(block: Block) -> str:
         case Code():
             return f"<pre>{escape_html(block.text)}</pre>"
         case _:
-            return f"<p>{escape_html(block)}</p>"
+            lines = ' style="white-space: pre-line"' if "\n" in block else ""
+            return f"<p{lines}>{escape_html(block)}</p>"
 
 
 def _cell(tag: str, text: str, align: str) -> str:

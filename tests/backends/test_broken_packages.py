@@ -38,6 +38,8 @@ um.fit(formula, data), str(um.explain(formula, data)), str(um.recommend(formula,
 for name in sys.argv[1:]:
     try: um.fit(formula, data, name)
     except um.UnimixError as error: print(name, "|", " ".join(str(error).split()))
+try: um.backends.Mine
+except um.UnimixError as error: print("attribute |", " ".join(str(error).split()))
 try: um.fit("Reaction ~ Days + ar1(0 + C(Days) | Subject)", data, "pls")
 except um.UnsupportedModelError as error: print("refused |", " ".join(str(error).split()))
 """
@@ -70,6 +72,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_package_is_named(told: dict[str, str], name: str) -> None:
     assert BROKEN[name][1] in told[name]
+
+
+def test_the_class_of_a_broken_package_is_told_by_its_error(told: dict[str, str]) -> None:
+    assert "The backend 'raises' (raises:Mine) does not import" in told["attribute"]
 
 
 def test_two_packages_with_one_name_are_told_when_the_name_is_used(told: dict[str, str]) -> None:

@@ -198,6 +198,12 @@ def test_a_notebook_has_the_sampler_the_priors_and_the_dropped_rows_too() -> Non
     assert page.words == str(posterior).split()
 
 
+def test_the_lines_of_a_note_stay_lines_in_a_notebook() -> None:
+    """HTML joins lines, unless its style says otherwise."""
+    page = TableResult(pd.DataFrame({"a": [1.0]}), ["The engine said:\n  first <b>\n  second"]).to_html()
+    assert '<p style="white-space: pre-line">The engine said:\n  first &lt;b&gt;\n  second</p>' in page
+
+
 def check_exports(answer: TableResult) -> None:
     """Every table has as many cells in each row as heads, and names that a reader sees are escaped."""
     latex, markdown = answer.to_latex(), answer.to_markdown()

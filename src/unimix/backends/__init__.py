@@ -78,7 +78,7 @@ class _CallableModule(ModuleType):
         if not name.startswith("_"):
             for point in registered().values():
                 if point.attr == name:
-                    return point.load()
+                    return backend_class(point.name)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:

@@ -131,7 +131,7 @@ def _model(design: Design, method: str) -> ModelInfo:
         link=design.family.link,
         method=method,
         n_obs=design.n,
-        n_dropped=design.n_rows - design.n,
+        n_dropped=max(design.n_rows - design.n, 0),  # rows of a resized design are copies of those given
         missing=design.dropped,
         groups=design.groups,
         aliased=design.aliased,

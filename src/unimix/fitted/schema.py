@@ -9,12 +9,14 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from unimix.design.encoding import Encoding, JsonLevel
+from unimix.design.estimability import LARGEST, SMALLEST
 from unimix.design.row_labels import RowLabels
 from unimix.distributions.family import as_family
 from unimix.errors import listing
 from unimix.fitted.arrays import Array, Real
 from unimix.stats.inference import is_unbounded
 
+FloatArray = npt.NDArray[np.float64]
 DfMethod = Literal["satterthwaite", "kenward-roger", "residual", "normal"]
 
 SCHEMA_VERSION = 3
@@ -297,6 +299,11 @@ class Rows(Part):
         return self
 
 
+def _within(values: FloatArray | None, least: float) -> bool:
+    """Whether values are absent, or numbers from the least one to the largest that is fitted."""
+    return values is None or bool(((values >= least) & (values <= LARGEST)).all())
+
+
 def _known_version(version: int) -> int:
     if version != SCHEMA_VERSION:
         do = "Update unimix" if version > SCHEMA_VERSION else "Fit the model again"
@@ -325,13 +332,17 @@ class SavedFit(Part):
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
-        """Refuse parts that are not of one model: counts and names that contradict each other."""
-        model, encoding, index = self.model, self.model.encoding, self.rows.index
+        """Refuse counts and names that contradict each other, and rows that ``fit`` would have refused."""
+        model, encoding, rows, index = self.model, self.model.encoding, self.rows, self.rows.index
         known = as_family(f"{model.family}({model.link})").parameters
         zero = self.parts.get("zero")
         agreements = {
             "rows": len(index) == model.n_obs,
             "positions of rows": bool(np.isin(index, np.arange(model.n_obs + model.n_dropped)).all()),
+            "response": _within(rows.observed, -LARGEST),
+            "offset": _within(rows.offset, -LARGEST),
+            "weights": _within(rows.weights, SMALLEST),
+            "trials": _within(rows.trials, 0.0),
             "fixed effects": len(encoding.kept) == len(self.fixed.terms),
             "blocks of random effects": [len(b.columns) for b in encoding.blocks]
             == [len(b.terms) for b in self.random],
@@ -342,5 +353,5 @@ class SavedFit(Part):
             and len(encoding.zero_kept) == (0 if zero is None else len(zero.terms)),
         }
         if wrong := [what for what, agree in agreements.items() if not agree]:
-            raise ValueError(f"its parts contradict each other: {listing(wrong)}")
+            raise ValueError(f"its parts contradict each other or were never fitted: {listing(wrong)}")
         return self
