@@ -27,6 +27,8 @@ FloatArray = npt.NDArray[np.float64]
 
 SIZES = (0.3, 1.0)
 """Standard deviations of the effects, on the scale of the link, at which the search starts."""
+SAME = 1e-4
+"""Distance of two points, in units of the larger of one and their elements, below which they are the same maximum."""
 DIFFERENCE = 1e-4
 COARSE = 1e-3
 """Step sizes for differences of a gradient, and for differences of values."""
@@ -119,10 +121,17 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
         value, gradient = value_and_gradient(x)
         return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros_like(x))
 
+    known: dict[bytes, tuple[FloatArray, FloatArray]] = {}
+
     def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        if n_nodes > 1:
-            return by_differences(value_of, x)
-        return value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x)
+        key = x.tobytes()
+        if key not in known:
+            known[key] = (
+                by_differences(value_of, x)
+                if n_nodes > 1
+                else (value_and_gradient(x)[1], hessian_of(lambda z: value_and_gradient(z)[1], x))
+            )
+        return known[key]
 
     best: Ascent | None = None
     for start in _starts(design) if starts is None else starts:
@@ -133,6 +142,8 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
         if n_nodes == 1:
             settings = {"maxiter": 200, "ftol": 1e-12, "gtol": 1e-5}
             x = scipy.optimize.minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x
+            if best is not None and _same(x, best.at) and value_of(x) <= best.value + 1e-10:
+                continue  # the maximum that is known
         climbed = ascend(x, value_of, derivatives, np.ones_like, 30)
         if best is None or climbed.value > best.value + 1e-10:
             best = climbed
@@ -141,6 +152,11 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
     at = best.at
     found = slope(at)
     return Found(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, found.spherical)
+
+
+def _same(x: FloatArray, y: FloatArray) -> bool:
+    """Whether two packed points are closer to each other than maxima can be."""
+    return bool((np.abs(x - y) <= SAME * np.maximum(1.0, np.abs(y))).all())
 
 
 def _starts(design: Design) -> list[Point]:
