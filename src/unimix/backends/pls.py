@@ -58,17 +58,17 @@ class Pls(Backend):
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
     pace: ClassVar[Pace] = Pace(
-        call=0.0079,
-        products=8.8,
-        visits=1.7,
+        call=0.0083,
+        products=8.7,
+        visits=1.6,
         moments=0.13,
-        pairs=0.012,
+        pairs=0.01,
         stacked=0.28,
-        crossed_rows=0.42,
-        crossed=0.14,
-        crossed_pairs=0.47,
-        dense=1.7,
-        dense_pairs=0.76,
+        crossed_rows=0.43,
+        crossed_pairs=0.25,
+        crossed_moments=0.041,
+        dense=3.4,
+        dense_pairs=0.35,
     )
     takes_start: ClassVar[bool] = True
 
