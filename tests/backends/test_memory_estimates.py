@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 import unimix as um
 from unimix.backends import limits
+from unimix.backends.cost import Pace, work_of
 
 GROUPS: list[tuple[dict[str, str], list[float]]] = [
     ({"memory.max": "max", "memory.current": "100", "memory.stat": "anon 1"}, []),
@@ -64,3 +67,45 @@ def test_explain_prints_the_estimates() -> None:
     text = str(um.explain("y ~ x + (1 | g) + (1 | h)", crossed(4000, 300, 200), "pls"))
     assert "Memory and time (pls): about " in text
     assert "\n  lme4: about " in text
+
+
+def test_small_models_are_fitted_without_a_look_at_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the control groups took a tenth of a refit; models of a few MB fit wherever Python runs."""
+
+    def nobody() -> float:
+        raise AssertionError
+
+    monkeypatch.setattr("unimix.backends.cost.available", nobody)
+    um.fit("y ~ x + (1 | g)", crossed(400, 20, 8), "pls")
+    with pytest.raises(AssertionError):
+        um.fit("y ~ x + (1 | g) + (1 | h)", crossed(20_000, 1000, 800), "pls")
+
+
+def test_every_unit_of_work_has_a_price() -> None:
+    design = um.fit("y ~ x + (1 + x | g) + (1 | h)", crossed(400, 20, 8), "pls").design()
+    assert set(work_of(design)) == {f.name for f in dataclasses.fields(Pace)}
+
+
+@pytest.mark.parametrize(
+    ("formula", "rows", "levels", "others"),
+    [
+        ("y ~ x + (1 | g)", 30_000, 3_000, 2),
+        ("y ~ x + (0 + k || g)", 1_500, 12, 2),
+        ("y ~ x + (1 + f | g) + (1 | h)", 2_500, 50, 30),
+        ("y ~ x + (1 + x | g) + (1 | h)", 10_000, 300, 120),
+    ],
+)
+def test_times_of_pls_are_within_a_factor_of_five(formula: str, rows: int, levels: int, others: int) -> None:
+    """Models that were not used to fit the constants, CPU time; 60 variances were promised in a tenth of their time."""
+    made = crossed(rows, levels, others)
+    rng = np.random.default_rng(2)
+    for name, count in (("f", 6), ("k", 60)):
+        made[name] = np.array([f"{name}{code:02d}" for code in rng.integers(0, count, rows)])
+    made["y"] = made["y"] + 0.5 * rng.normal(size=levels)[made["g"]] + 0.5 * rng.normal(size=others)[made["h"]]
+    um.fit("y ~ x + (1 | g)", crossed(200, 10, 2), "pls")
+    started = time.process_time()
+    fit = um.fit(formula, made, "pls")
+    seconds = time.process_time() - started
+    expected = um.backends.Pls.pace.seconds(fit.design())
+    assert expected is not None
+    assert 0.2 < expected / seconds < 5

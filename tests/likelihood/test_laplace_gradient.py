@@ -15,6 +15,7 @@ from unimix.backends.family_support import all_families
 from unimix.design.design import build_design
 from unimix.distributions.family import Family
 from unimix.formula.interpreter import parse
+from unimix.likelihood.glmm import optimise
 from unimix.likelihood.glmm.glm import START, fisher_scoring
 from unimix.likelihood.glmm.gradient import slope_of_laplace
 from unimix.likelihood.lmm.conditioning import condition
@@ -95,3 +96,24 @@ def test_a_variance_of_zero_is_singular() -> None:
             np.testing.assert_allclose(fit.fixed.std_error, exact.fixed.std_error, rtol=1e-3)
             return
     raise AssertionError("none of 20 random groupings has a zero variance")
+
+
+def test_a_search_repeats_no_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two starts that end at one maximum need its Hessian once (it was three times); the result is the same."""
+    counted: list[int] = []
+    own = optimise.hessian_of
+
+    def counting(*arguments: Any) -> Any:
+        counted.append(1)
+        return own(*arguments)
+
+    monkeypatch.setattr(optimise, "hessian_of", counting)
+    data = um.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    quick = um.fit(formula, data, "pls", family="binomial")
+    assert len(counted) == 1
+    monkeypatch.setattr(optimise, "_on_the_same_hill", lambda *_: False)
+    whole = um.fit(formula, data, "pls", family="binomial")
+    assert len(counted) > 2
+    assert quick.log_likelihood == pytest.approx(whole.log_likelihood, abs=1e-9)
+    np.testing.assert_allclose(quick.fixed_effects["estimate"], whole.fixed_effects["estimate"], rtol=1e-6)

@@ -13,7 +13,7 @@ from typing import Any
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Outcome, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
 from unimix.backends.capability_table import BackendTable, backend_table
-from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.evaluation import AtEstimates, better_start, laplace_at_estimates, likely_starts, linear_at
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.r.lme4_layout import effects_matrix, factors_of, split_effects, theta_of
@@ -41,6 +41,7 @@ __all__ = [
     "Never",
     "NotYet",
     "Outcome",
+    "Pace",
     "Posterior",
     "Problem",
     "RandomBlock",
@@ -60,7 +61,6 @@ __all__ = [
     "linear_at",
     "most",
     "only_gaussian",
-    "pace",
     "registered",
     "relative_factors",
     "resolve",

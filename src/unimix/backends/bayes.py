@@ -19,7 +19,7 @@ from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
-from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 
@@ -82,6 +82,17 @@ class Bayes(Backend):
         parts=_NO_PART,
     )
     families: ClassVar[FamilySheet] = only_gaussian("bayes is for linear mixed models. Use backend='pymc'.")
+    pace: ClassVar[Pace] = Pace(
+        call=0.045,
+        rows=0.22,
+        sets=91.0,
+        levels=11.0,
+        pairs=3.0,
+        stacked=67.0,
+        crossed_rows=88.0,
+        crossed=150.0,
+        dense_pairs=550.0,
+    )
 
     conditioning: bool = False
     draws: Annotated[int, Field(ge=100)] = 1000
@@ -120,7 +131,7 @@ class Bayes(Backend):
         size, count = sizes_of(design), self.chains * self.draws
         kept = max(8.0 * MOST_KEPT, 2.5 * count * size.effects * fits_in_memory(design, count))
         parts = {"the data": 3.2 * size.rows + 30 * size.levels, "draws of group effects": kept}
-        return most(parts, pace(design, size, 26.0, 2000.0))
+        return most(parts, self.pace.seconds(design))
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the model in statistical notation, and of the sampler."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from unimix.backends.limits import Limits, available, in_words, seconds_in_words
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
-from unimix.likelihood.posterior.marginal import n_dense
+from unimix.likelihood.posterior.marginal import n_dense, split_blocks
 
 
 @dataclass(frozen=True)
@@ -27,27 +27,26 @@ class Cost:
     seconds: float | None = None
 
     def __str__(self) -> str:
-        parts = [] if self.bytes is None else [f"about {in_words(self.bytes)}"]
+        size = "" if self.bytes is None else in_words(self.bytes)
+        parts = [size if size.startswith("less") else f"about {size}"] if size else []
         if parts and self.what:
             parts[0] += f" for {self.what}"
         if self.seconds is not None:
-            parts.append(f"roughly {seconds_in_words(self.seconds)}")
+            parts.append(f"roughly {seconds_in_words(float(f'{self.seconds:.1g}'))}")
         return ", ".join(parts) or "unknown"
 
 
 UNKNOWN = Cost()
-LITTLE = 32e6
-"""Bytes that any machine has, so that nothing is measured for a fit that needs fewer."""
+ALWAYS_FREE = 32e6
+"""Bytes that are free wherever Python runs: smaller models are fitted without a look at the memory."""
 
 
 def too_large(cost: Cost, limits: Limits) -> str:
     """Message that memory is insufficient for a fit; empty if it is sufficient or the need is unknown."""
-    if cost.bytes is None or limits.memory == math.inf:
+    if cost.bytes is None or limits.memory == math.inf or (limits.memory is None and cost.bytes < ALWAYS_FREE):
         return ""
     if limits.memory is not None:
         limit, reason = limits.memory, f"memory_limit is {in_words(limits.memory)}"
-    elif cost.bytes < LITTLE:
-        return ""
     else:
         limit = available()
         reason = f"{in_words(limit)} are free here (memory_limit='none' tries it all the same)"
@@ -108,24 +107,90 @@ def sizes_of(design: Design) -> Sizes:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Seconds per unit of work of a whole fit of a linear mixed model, on one thread.
+
+    The units follow from n rows, p fixed effects, c columns (fixed, random and the response), d variance parameters,
+    and from the factor with most effects: L levels of q columns. m counts the effects of the other factors that are
+    connected by rows, S the sets of levels that are not connected with each other. ``python -m benchmarks.costs`` fits
+    the constants to models of many sizes and tests them on others, to a factor of five.
+
+    Attributes:
+        call: Seconds of any fit.
+        rows: Seconds per million of n c.
+        products: Seconds per thousand million of n c^2.
+        sets: Seconds per million of S.
+        set_pairs: Seconds per million of S d^2.
+        visits: Seconds per million of L d.
+        levels: Seconds per million of L q d (p + 1).
+        moments: Seconds per thousand million of L q (d (p + 1))^2.
+        stacked: Seconds per million of L q^3.
+        pairs: Seconds per thousand of d^2.
+        crossed: Seconds per million of L q m.
+        crossed_rows: Seconds per million of n, if factors are crossed.
+        crossed_pairs: Seconds per thousand of d^2, if factors are crossed.
+        crossed_moments: Seconds per million of L q m d^2.
+        dense: Seconds per thousand million of m^3.
+        dense_pairs: Seconds per thousand million of m^3 d^2, if factors are crossed.
+    """
+
+    call: float = 0.0
+    rows: float = 0.0
+    products: float = 0.0
+    sets: float = 0.0
+    set_pairs: float = 0.0
+    visits: float = 0.0
+    levels: float = 0.0
+    moments: float = 0.0
+    stacked: float = 0.0
+    pairs: float = 0.0
+    crossed: float = 0.0
+    crossed_rows: float = 0.0
+    crossed_pairs: float = 0.0
+    crossed_moments: float = 0.0
+    dense: float = 0.0
+    dense_pairs: float = 0.0
+
+    def seconds(self, design: Design) -> float | None:
+        """Estimated seconds of a fit; None for other models, whose searches differ too much."""
+        if not (design.is_linear and design.blocks):
+            return None
+        return float(sum(getattr(self, unit) * amount for unit, amount in work_of(design).items()))
+
+
+def work_of(design: Design) -> dict[str, float]:
+    """Units of work of a linear mixed model, each a field of :class:`Pace`."""
+    first = [design.blocks[k] for k in split_blocks(design.blocks)[0]]
+    q, levels = sum(b.q for b in first), first[0].n_levels
+    d = sum(b.q * (b.q + 1) // 2 if b.structure == "us" else 2 for b in design.blocks)
+    r, m = design.p + 1, n_dense_effects(design)
+    sets = design.tied[0] if len({b.group for b in design.blocks}) > 1 else levels
+    crossed = sets < max((design.blocks[k].n_levels for k in split_blocks(design.blocks)[1]), default=0)
+    columns = r + sum(b.q + 1 for b in design.blocks)
+    return {
+        "call": 1.0,
+        "rows": 1e-6 * design.n * columns,
+        "products": 1e-9 * design.n * columns**2,
+        "sets": 1e-6 * sets,
+        "visits": 1e-6 * levels * d,
+        "set_pairs": 1e-6 * sets * d**2,
+        "levels": 1e-6 * levels * q * d * r,
+        "moments": 1e-9 * levels * q * (d * r) ** 2,
+        "pairs": 1e-3 * d**2,
+        "stacked": 1e-6 * levels * q**3,
+        "crossed_rows": 1e-6 * design.n * crossed,
+        "crossed": 1e-6 * levels * q * m,
+        "crossed_pairs": 1e-3 * d**2 * crossed,
+        "crossed_moments": 1e-6 * levels * q * m * d**2,
+        "dense": 1e-9 * m**3,
+        "dense_pairs": 1e-9 * m**3 * d**2 * crossed,
+    }
+
+
 def most(parts: Mapping[str, float], seconds: float | None = None) -> Cost:
     """Cost as the sum of named parts; the largest part gives the purpose of most of the memory."""
     return Cost(sum(parts.values()), max(parts, key=lambda name: parts[name]), seconds)
-
-
-def pace(design: Design, size: Sizes, per_million: float, per_cube: float) -> float | None:
-    """Estimated seconds of a linear mixed model; None for other models, whose searches differ too much.
-
-    Args:
-        design: The model.
-        size: Sizes of the model.
-        per_million: Seconds per million cells of the design's columns.
-        per_cube: Seconds for a thousand connected crossed effects; time grows with the third power of their number.
-    """
-    if not (design.is_linear and design.blocks):
-        return None
-    cubes = float((size.dense / 8e6) ** 1.5)
-    return per_million * size.rows / 8e6 + per_cube * cubes
 
 
 def stopped(engine: str, kind: str, limits: Limits, design: Design) -> str:
@@ -156,6 +221,7 @@ def or_else(kind: str, own: Cost, others: Sequence[tuple[str, Cost]]) -> str:
 __all__ = [
     "UNKNOWN",
     "Cost",
+    "Pace",
     "Sizes",
     "most",
     "or_else",
@@ -163,4 +229,5 @@ __all__ = [
     "sizes_of",
     "stopped",
     "too_large",
+    "work_of",
 ]

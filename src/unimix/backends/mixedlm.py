@@ -27,6 +27,7 @@ from unimix.backends import (
     FitRequest,
     Never,
     NotYet,
+    Pace,
     Problem,
     Upstream,
     Yes,
@@ -36,7 +37,6 @@ from unimix.backends import (
     likely_starts,
     linear_at,
     most,
-    pace,
     relative_factors,
     sizes_of,
     split_effects,
@@ -121,6 +121,17 @@ class Mixedlm(Backend):
         autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet. Use backend='glmmtmb'."),
         parts=_NO_PART,
     )
+    pace: ClassVar[Pace] = Pace(
+        call=0.0081,
+        rows=0.062,
+        products=11,
+        visits=1.6,
+        pairs=0.015,
+        stacked=0.25,
+        crossed_rows=2.1,
+        crossed_pairs=0.14,
+        crossed_moments=0.24,
+    )
     families: ClassVar[FamilySheet] = FamilySheet(
         {**_REST, "binomial": _EXPECTED, "poisson": _EXPECTED, **{name: Yes() for name in COMPILED}},
         {**_REST, "binomial": Yes(), "poisson": Yes()},
@@ -157,7 +168,7 @@ class Mixedlm(Backend):
         if not design.is_linear and not _is_compiled(design):
             dense = max(dense, size.effects**2)
         parts = {"the data": 1e7 + 9.0 * size.rows + 40.0 * size.levels, size.crossed: dense}
-        return most(parts, pace(design, size, 0.8, 2.0))
+        return most(parts, self.pace.seconds(design))
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the model with generated names, and of the class that receives its matrices."""

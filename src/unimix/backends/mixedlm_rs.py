@@ -24,6 +24,7 @@ from unimix.backends import (
     FamilySheet,
     FitRequest,
     Never,
+    Pace,
     Problem,
     Upstream,
     Yes,
@@ -31,7 +32,6 @@ from unimix.backends import (
     linear_at,
     most,
     only_gaussian,
-    pace,
     sizes_of,
 )
 
@@ -81,6 +81,13 @@ class MixedlmRs(Backend):
         dispersion_formula=Upstream("mixedlm-rs has one residual variance. Use backend='glmmtmb'."),
     )
     families: ClassVar[FamilySheet] = only_gaussian(_NO_GLMM.reason)
+    pace: ClassVar[Pace] = Pace(
+        call=0.0064,
+        products=11,
+        visits=1.7,
+        pairs=0.03,
+        stacked=0.48,
+    )
     takes_start: ClassVar[bool] = True
 
     max_iterations: Annotated[int, Field(ge=1)] = 500
@@ -98,7 +105,7 @@ class MixedlmRs(Backend):
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of the columns and of the products per level."""
         size = sizes_of(design)
-        return most({"the data": 1e7 + 6.0 * size.rows + 30.0 * size.levels}, pace(design, size, 0.3, 0.0))
+        return most({"the data": 1e7 + 6.0 * size.rows + 30.0 * size.levels}, self.pace.seconds(design))
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in Python, with generated names."""

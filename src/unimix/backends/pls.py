@@ -19,7 +19,7 @@ from pydantic import Field
 from unimix.backends import pls_generalised
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
-from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.pls_capabilities import CAPABILITIES, FAMILIES
 from unimix.design.arrays import Design
@@ -57,6 +57,19 @@ class Pls(Backend):
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
+    pace: ClassVar[Pace] = Pace(
+        call=0.0083,
+        products=8.7,
+        visits=1.6,
+        moments=0.13,
+        pairs=0.01,
+        stacked=0.28,
+        crossed_rows=0.43,
+        crossed_pairs=0.25,
+        crossed_moments=0.041,
+        dense=3.4,
+        dense_pairs=0.35,
+    )
     takes_start: ClassVar[bool] = True
 
     max_steps: Annotated[int, Field(ge=1)] = 200
@@ -94,7 +107,7 @@ class Pls(Backend):
                 "the data": 3.2 * size.rows + 30 * size.levels,
                 size.crossed: 9.0 * size.dense + (6.0 if sparse else 15.0) * size.between,
             },
-            pace(design, size, 0.5, 20.0),
+            self.pace.seconds(design),
         )
 
     def preview(self, design: Design, request: FitRequest) -> str:

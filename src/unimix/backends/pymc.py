@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
-from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.design.estimates import Deferred, Estimates
 from unimix.likelihood.posterior.marginal import n_dense
@@ -95,6 +95,7 @@ class PyMC(Backend):
         parts=_NOT_YET,
     )
 
+    pace: ClassVar[Pace] = Pace(call=2.5, rows=50.0, dense=20_000.0)  # of the marginal form; checked on four models
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
 
     conditioning: bool = False
@@ -154,7 +155,7 @@ class PyMC(Backend):
                 "draws of group effects": times * count * size.effects,
                 size.crossed: 0.0 if sampled else crossed,
             },
-            None if sampled else pace(design, size, 100.0, 20_000.0),
+            None if sampled else self.pace.seconds(design),
         )
 
     def preview(self, design: Design, request: FitRequest) -> str:

@@ -137,8 +137,13 @@ def unit_deviance(family: Family, parameters: FloatArray, y: FloatArray, mu: Flo
 def _binomial(link: str, y: FloatArray, eta: FloatArray, trials: FloatArray) -> Pointwise:
     log_mu, log_rest = log_complement(link, eta)
     k = np.round(y * trials)
-    constant = special.gammaln(trials + 1) - special.gammaln(k + 1) - special.gammaln(trials - k + 1)
-    value = constant + k * log_mu + (trials - k) * log_rest
+    value = k * log_mu + (trials - k) * log_rest
+    if (trials != 1.0).any():
+        value += special.gammaln(trials + 1) - special.gammaln(k + 1) - special.gammaln(trials - k + 1)
+    if link == "logit":
+        mu, rest = special.expit(eta), special.expit(-eta)
+        information = trials * mu * rest
+        return Pointwise(value, k * rest - (trials - k) * mu, information, information, ())
     # Ratios are computed from logarithms, because slope and probability go to zero together in the tails.
     steepness, relative = log_slope(link, eta)
     up, down = np.exp(steepness - log_mu), np.exp(steepness - log_rest)

@@ -284,8 +284,7 @@ def bootstrap(
     factor, codes = _units(design, group, source)
     if statistic is None:
         statistic = partial(_parameters, names=tuple(p.name for p in chosen(parameters_of(fit), parameters)))
-    estimates = _named(statistic(fit))
-    estimates.index.name = "parameter"
+    estimates = pd.Series(_named(statistic(fit)), dtype=float).rename_axis("parameter")
     work = _Work(
         refitter=refitter,
         statistic=statistic,
@@ -305,7 +304,7 @@ def bootstrap(
     return Bootstrap(estimates, replicates, states, source, factor, fit.fixed.level, work, n_units, n_jobs, progress)
 
 
-def _named(returned: object) -> pd.Series[float]:
+def _named(returned: object) -> dict[str, float]:
     """The numbers that a statistic returned.
 
     Raises:
@@ -314,7 +313,7 @@ def _named(returned: object) -> pd.Series[float]:
     if not isinstance(returned, Mapping | pd.Series) or not len(returned):
         raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}; it returned {returned!r}.")
     try:
-        return pd.Series({str(k): float(v) for k, v in returned.items()}, dtype=float)
+        return {str(k): float(v) for k, v in returned.items()}
     except (TypeError, ValueError) as error:
         raise OptionError(f"statistic= returns numbers by name, such as {{'ratio': 1.5}}: {error}.") from error
 

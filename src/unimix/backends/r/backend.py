@@ -9,7 +9,7 @@ import numpy.typing as npt
 from packaging.requirements import Requirement
 
 from unimix.backends.base import Backend, FitRequest
-from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.r.bridge import RBridge, connect
 from unimix.r_installation import find_r, install_lines, rpy2_requirements
 from unimix.versions import fault, install_line, requirements
@@ -35,17 +35,15 @@ class RBackend(Backend):
     """Bytes of memory of the engine per byte of the design's columns."""
     per_dense: ClassVar[float]
     """Bytes of memory of the engine per byte of a dense matrix of crossed effects."""
-    per_million: ClassVar[float]
-    """Seconds per million cells of the design's columns."""
-    per_cube: ClassVar[float]
-    """Seconds for a thousand connected crossed effects."""
+    pace: ClassVar[Pace]
+    """Seconds per unit of work."""
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of the rows, and of the Cholesky factor, which crossed factors fill in."""
         size = sizes_of(design)
         filled = self.per_dense * size.dense + 4.5 * size.between
         parts = {"the data": 1e7 + self.per_row * size.rows, size.crossed: filled}
-        return most(parts, pace(design, size, self.per_million, self.per_cube))
+        return most(parts, self.pace.seconds(design))
 
     def load(self) -> Any:
         """Start R and check its packages."""

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from unimix.backends.base import FitRequest, Problem
 from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
+from unimix.backends.cost import Pace
 from unimix.backends.evaluation import AtEstimates, better_start, linear_at
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.r import glmer
@@ -118,8 +119,18 @@ class LmerBackend(RBackend):
     r_engine: ClassVar[tuple[str, ...]] = R_PACKAGES
     r_beneath: ClassVar[str] = "Matrix"
     per_row: ClassVar[float] = 19.0
-    per_million: ClassVar[float] = 16.0
-    per_cube: ClassVar[float] = 80.0
+    pace: ClassVar[Pace] = Pace(
+        call=0.097,
+        rows=0.47,
+        products=14,
+        visits=17,
+        set_pairs=1.4,
+        moments=5.1,
+        pairs=0.68,
+        crossed_rows=4.7,
+        crossed_moments=0.11,
+        dense_pairs=1.2,
+    )
     per_dense: ClassVar[float] = 1.5
     takes_start: ClassVar[bool] = True
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from unimix.backends.base import BackendInfo, Problem
 from unimix.backends.capture import unique_lines
+from unimix.backends.cost import Pace
 from unimix.backends.r import glmer
 from unimix.backends.r.backend import RBackend, prior_weights, r_family
 from unimix.backends.r.bridge import (
@@ -82,7 +83,17 @@ class Pymer4(LmerBackend):
     )
     families: ClassVar[FamilySheet] = PYMER4_FAMILIES
     per_row: ClassVar[float] = 40.0  # its tables hold every row several times
-    per_million: ClassVar[float] = 80.0
+    pace: ClassVar[Pace] = Pace(
+        call=0.35,
+        rows=80.0,
+        products=14.0,
+        visits=17.0,
+        moments=5.1,
+        pairs=0.68,
+        crossed_rows=4.7,
+        crossed_moments=0.11,
+        dense_pairs=1.2,
+    )  # lme4's, and the tables
     r_engine: ClassVar[tuple[str, ...]] = (*R_PACKAGES, "lmerTest")
 
     def load(self) -> Any:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities
-from unimix.backends.cost import Cost, most, pace, sizes_of
+from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet
 from unimix.backends.statsmodels import bayes, glm
 from unimix.backends.statsmodels.capabilities import CAPABILITIES, FAMILIES
@@ -73,6 +73,18 @@ class Statsmodels(Backend):
     )
     capabilities: ClassVar[Capabilities] = CAPABILITIES
     families: ClassVar[FamilySheet] = FAMILIES
+    pace: ClassVar[Pace] = Pace(
+        call=0.0069,
+        rows=0.057,
+        products=13,
+        sets=260,
+        visits=14,
+        set_pairs=0.71,
+        pairs=1.1,
+        stacked=0.24,
+        crossed_moments=0.11,
+        dense_pairs=1000,
+    )
     takes_start: ClassVar[bool] = True
 
     optimizer: Literal["auto", "bfgs", "cobyqa"] = "auto"
@@ -117,12 +129,10 @@ class Statsmodels(Backend):
         """Estimate the memory of lists per group and, for crossed factors, of matrices of all connected rows."""
         size = sizes_of(design)
         parts = {"the data": 5.5 * size.rows + 30 * size.levels}
-        seconds = pace(design, size, 4.0, 0.0)
-        if len({b.group for b in design.blocks}) > 1 and seconds is not None:
+        if len({b.group for b in design.blocks}) > 1:
             rows = lay_out(design).largest
             parts[f"{size.crossed}: {rows:,} rows are tied together"] = 8.0 * rows**2 + 2 * size.tied
-            seconds += 7.0 * (rows / 4000) ** 3
-        return most(parts, seconds)
+        return most(parts, self.pace.seconds(design))
 
     def default_method(self, design: Design) -> str:
         """REML; for generalised models the chosen approximation, or ML without group effects."""
