@@ -81,7 +81,7 @@ TEST: list[Model] = [
     ("(1 | g) + (1 | h)", 60_000, 300, 250, 8),
     ("(1 + x1 + x2 || g) + (1 | g:h)", 6_000, 100, 8, 4),
 ]
-ENGINES = ("pls", "lme4", "statsmodels", "mixedlm", "mixedlm_rs", "glmmtmb", "pymer4", "bayes")
+ENGINES = ("pls", "lme4", "statsmodels", "mixedlm", "mixedlm_rs", "glmm", "glmmtmb", "pymer4", "bayes")
 PATIENCE = 150.0
 """Seconds of wall time after which a fit is given up."""
 

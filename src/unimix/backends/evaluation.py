@@ -12,7 +12,7 @@ from unimix.design.arrays import Design
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
 from unimix.likelihood.glmm.optimise import Point, derivatives_at, search_laplace
-from unimix.likelihood.lmm.conditioning import is_singular
+from unimix.likelihood.lmm.conditioning import is_singular, relative_factors
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import (
     WORTHWHILE,

@@ -28,6 +28,7 @@ from unimix.backends import (
     FamilySheet,
     FitRequest,
     Never,
+    Pace,
     Problem,
     Upstream,
     Yes,
@@ -35,7 +36,6 @@ from unimix.backends import (
     likely_starts,
     linear_at,
     most,
-    pace,
     relative_factors,
     sizes_of,
 )
@@ -122,6 +122,7 @@ class Glmm(Backend):
         structures=Upstream("glmm 0.6 has unstructured covariances only. Use backend='glmmtmb'."),
         parts=_NO_PART,
     )
+    pace: ClassVar[Pace] = Pace(call=0.0081, rows=0.062, products=11)
     families: ClassVar[FamilySheet] = FamilySheet(
         {**_FAMILIES, "inverse_gaussian": Upstream("glmm 0.6 fits this family without group effects only. Use 'pls'.")},
         {**_FAMILIES, "inverse_gaussian(log)": Yes(), "inverse_gaussian(inverse_squared)": Yes()},
@@ -158,7 +159,7 @@ class Glmm(Backend):
             "the data": (1e7 if design.is_linear else 2.5e7) + 6.0 * size.rows + 30.0 * size.levels,
             size.crossed: 12.0 * size.dense + 12.0 * size.between,
         }
-        return most(parts, pace(design, size, 0.3, 2.0))
+        return most(parts, self.pace.seconds(design))
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in Python, with generated names."""
