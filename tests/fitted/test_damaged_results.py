@@ -19,7 +19,8 @@ from damage import VIEWS, damaged, questions
 import unimix as um
 from unimix.testing import simulate_rich
 
-NUMBER = int(os.environ.get("UNIMIX_FUZZ", "300"))
+ASKED = os.environ.get("UNIMIX_FUZZ", "")
+NUMBER = int(ASKED) if ASKED.isdigit() else 300
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("y ~ poly(x, 2) * f + (1 + x || g) + (1 | h)", {"weights": "w", "offset": "off"}),
     "counts": ("count ~ x + f + (1 + x | g)", {"family": "poisson"}),
