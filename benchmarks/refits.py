@@ -84,13 +84,6 @@ def main() -> None:
             r_call(sleep, f"{lmer} confint(m, method = 'profile', quiet = TRUE)"),
             1,
         ),
-        (
-            "profile intervals, crossed binomial of 256 rows: confint",
-            lambda: um.fit(CROSSED, binary.data, "pls", family="binomial").confint("profile", n_jobs=1),
-            1,
-            r_call(binary, f"m <- {glmer}; function() confint(m, method = 'profile', quiet = TRUE)"),
-            1,
-        ),
     ]
     print("| a replicate of | unimix, ms | lme4, ms | ratio |\n|---|---:|---:|---:|")
     for name, ours, n, theirs, m in rows:

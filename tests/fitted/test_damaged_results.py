@@ -51,8 +51,7 @@ def test_a_damaged_text_is_refused_or_shown(texts: dict[str, str]) -> None:
         text = damaged(texts[list(texts)[i % len(texts)]], rng)
         try:
             fit = um.FitResult.from_json(text)
-        except um.DataError as error:
-            assert str(error).startswith("This is not a saved FitResult")  # noqa: PT017
+        except um.DataError:
             continue
         loaded += 1
         for view in VIEWS.values():

@@ -59,13 +59,16 @@ class SavedComparison(BaseModel):
             raise ValueError(f"its reference {self.reference!r:.40} is no result")
         if self.certificates is not None and list(self.certificates) != list(self.results):
             raise ValueError("its certificates are not those of its results")
-        if len({(f.model.fingerprint, f.fixed.terms, _blocks(f)) for f in self.results.values()}) > 1:
+        if len({_parameters(f) for f in self.results.values()}) > 1:
             raise ValueError("its results are not of one design")
         return self
 
 
-def _blocks(fit: SavedFit) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((block.group, block.terms) for block in fit.random)
+def _parameters(fit: SavedFit) -> tuple[object, ...]:
+    """What is alike in all results of one design: its digest, and the parameters that are compared."""
+    blocks = tuple((block.group, block.terms) for block in fit.random)
+    parts = tuple((name, part.terms) for name, part in fit.parts.items())
+    return fit.model.fingerprint, fit.model.family, fit.fixed.terms, blocks, parts, "sigma" in fit.criteria.parameters
 
 
 @suggests_names(path=None)
