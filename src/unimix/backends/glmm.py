@@ -122,7 +122,17 @@ class Glmm(Backend):
         structures=Upstream("glmm 0.6 has unstructured covariances only. Use backend='glmmtmb'."),
         parts=_NO_PART,
     )
-    pace: ClassVar[Pace] = Pace(call=0.0081, rows=0.062, products=11)
+    pace: ClassVar[Pace] = Pace(
+        call=0.0076,
+        rows=0.052,
+        products=4.6,
+        visits=2,
+        levels=0.023,
+        pairs=0.019,
+        crossed_pairs=0.17,
+        crossed_moments=0.037,
+        dense_pairs=0.32,
+    )
     families: ClassVar[FamilySheet] = FamilySheet(
         {**_FAMILIES, "inverse_gaussian": Upstream("glmm 0.6 fits this family without group effects only. Use 'pls'.")},
         {**_FAMILIES, "inverse_gaussian(log)": Yes(), "inverse_gaussian(inverse_squared)": Yes()},
