@@ -100,5 +100,5 @@ def run_program(
 
 
 def _last_words(said: Sequence[str]) -> str:
-    """The last line that is no bar of progress."""
-    return next((line.strip() for line in reversed(said) if re.match(r"\s*\w", line)), "")
+    """The last line that is neither a bar of progress nor a warning."""
+    return next((line.strip() for line in reversed(said) if re.match(r"\s*(?!WARNING)\w", line)), "")
