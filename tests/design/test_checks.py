@@ -197,7 +197,7 @@ def test_many_variances_are_noted() -> None:
 @pytest.mark.parametrize("where", ["level", "group", "column"])
 def test_half_a_character_is_told_before_anything_is_fitted(where: str) -> None:
     """``open(path, errors="surrogateescape")`` leaves such text; no JSON and no table of Arrow can hold it."""
-    half = b"caf\xe9".decode(errors="surrogateescape")
+    half = b"Jos\xe9".decode(errors="surrogateescape")
     data = {"y": np.arange(12.0), "x": np.arange(12.0) ** 2, "f": ["a", "b"] * 6, "g": list("aaaabbbbcccc")}
     name = {"level": "f", "group": "g", "column": half}[where]
     if where == "column":
