@@ -71,7 +71,8 @@ class Backend(BaseModel, ABC):
     """An engine and its options, which are the frozen fields of the instance.
 
     A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and implements :meth:`_fit`.
-    It sets ``takes_start`` if it starts its search at ``problem.start``.
+    It sets ``takes_start`` if it starts its search at ``problem.start``, and ``refit_options`` if it has options that
+    save many fits of similar data the extra searches of a single one: many replicates end on the boundary.
 
     Attributes:
         conditioning: Whether the engine receives well-scaled columns, from which its estimates are transformed back
@@ -85,6 +86,7 @@ class Backend(BaseModel, ABC):
     families: ClassVar[FamilySheet] = only_gaussian("the backend is for linear mixed models")
 
     takes_start: ClassVar[bool] = False
+    refit_options: ClassVar[dict[str, object]] = {}
 
     conditioning: bool = True
 
@@ -148,7 +150,7 @@ class Backend(BaseModel, ABC):
 
     def for_refits(self) -> Self:
         """Copy for many fits of similar data, without the extra searches that a single fit deserves."""
-        return self
+        return self.model_copy(update=self.refit_options) if self.refit_options else self
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse this model beyond the capability sheet, such as its size."""

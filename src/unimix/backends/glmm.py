@@ -138,13 +138,10 @@ class Glmm(Backend):
         {**_FAMILIES, "inverse_gaussian(log)": Yes(), "inverse_gaussian(inverse_squared)": Yes()},
     )
     takes_start: ClassVar[bool] = True
+    refit_options: ClassVar[dict[str, object]] = {"restarts": 0}
 
     restarts: Annotated[int, Field(ge=0, le=3)] = 2
     n_agq: Annotated[int, Field(ge=3, le=25), AfterValidator(_odd)] = 25
-
-    def for_refits(self) -> Glmm:
-        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
-        return self.model_copy(update={"restarts": 0})
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models for which glmm's formulas have no words."""
@@ -158,9 +155,7 @@ class Glmm(Backend):
                 f"weights with the {design.family.name} family: glmm's are precisions, and in unimix a row's "
                 "log-likelihood counts w times. Use backend='pls'."
             )
-        if request.method == "AGQ" and sum(b.q for b in design.blocks) > 1:
-            found.append("method='AGQ' is for one scalar random term, (1 | g): use method='Laplace'")
-        return found
+        return found + request.quadrature_faults(design)
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of columns, of their copies in Rust, and of dense matrices of crossed effects."""
@@ -176,13 +171,10 @@ class Glmm(Backend):
         columns = columns_for(design) or EngineColumns(design.x, np.eye(design.p), (), ())
         family = "" if design.is_linear else f', "{_name(design)}", link="{design.family.link}"'
         more = f", reml={request.reml}" if design.is_linear and design.blocks else ""
-        more += f", nagq={nodes}" if (nodes := self._nodes(design, request)) > 1 else ""
+        more += f", nagq={nodes}" if (nodes := request.nodes(design, self.n_agq)) > 1 else ""
         more += ", weights=weights" if _weights(design) is not None else ""
         more += ", offset=offset" if design.offset is not None and not design.is_linear else ""
         return f'glmm.fit(columns, "{columns.formula}"{family}{more}, satterthwaite=False)'
-
-    def _nodes(self, design: Design, request: FitRequest) -> int:
-        return self.n_agq if request.method == "AGQ" and design.blocks else 1
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         design = problem.design
@@ -195,7 +187,7 @@ class Glmm(Backend):
 
     def _fit_mixed(self, engine: ModuleType, problem: Problem, columns: EngineColumns) -> Estimates:
         design, request = problem.design, problem.request
-        run = _Engine(engine, design, request, columns, self._nodes(design, request))
+        run = _Engine(engine, design, request, columns, request.nodes(design, self.n_agq))
         best = run.evaluate(run.call(problem.start))
         searches = 1
         if self.restarts and (best.at.singular or best.at.complaint):

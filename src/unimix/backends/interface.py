@@ -114,6 +114,16 @@ class FitRequest:
         """Whether the criterion is the restricted likelihood."""
         return self.method == "REML"
 
+    def nodes(self, design: Design, count: int) -> int:
+        """Number of quadrature nodes of a fit: ``count`` for quadrature, 1 for Laplace's approximation."""
+        return count if self.method == "AGQ" and design.blocks else 1
+
+    def quadrature_faults(self, design: Design, otherwise: str = "use method='Laplace'") -> list[str]:
+        """Reason to refuse quadrature over several effects at once; empty if there is none."""
+        if self.method == "AGQ" and sum(b.q for b in design.blocks) > 1:
+            return [f"method='AGQ' is for one scalar random term, (1 | g): {otherwise}"]
+        return []
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -137,6 +137,7 @@ class Mixedlm(Backend):
         {**_REST, "binomial": Yes(), "poisson": Yes()},
     )
     takes_start: ClassVar[bool] = True
+    refit_options: ClassVar[dict[str, object]] = {"restarts": 0}
 
     optimizer: Literal["auto", "L-BFGS-B", "COBYQA"] = "auto"
     max_iterations: Annotated[int, Field(ge=1)] = 1000
@@ -144,15 +145,9 @@ class Mixedlm(Backend):
     n_agq: Annotated[int, Field(ge=2, le=100)] = 25
     max_in_python: Annotated[int, Field(ge=0)] = 1000
 
-    def for_refits(self) -> Mixedlm:
-        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
-        return self.model_copy(update={"restarts": 0})
-
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse generalised models."""
-        found = []
-        if request.method == "AGQ" and sum(b.q for b in design.blocks) > 1:
-            found.append("method='AGQ' is for one scalar random term, (1 | g): use method='Laplace'")
+        found = request.quadrature_faults(design)
         if not design.is_linear and not _is_compiled(design) and (count := _n_effects(design)) > self.max_in_python:
             found.append(
                 f"{count:,} group effects with the {design.family.link} link: mixedlm evaluates other links than logit "
@@ -177,11 +172,8 @@ class Mixedlm(Backend):
             call = f"LMMOptimizer(ModelMatrices[{formula}], REML={request.reml or not design.blocks})"
             return f'{call}.optimize(method="{self.optimizer}", maxiter={self.max_iterations})'
         family = f'{design.family.name.title()}("{design.family.link}")'
-        call = f"GLMMOptimizer(ModelMatrices[{formula}], {family}, nAGQ={self._nodes(design, request)})"
+        call = f"GLMMOptimizer(ModelMatrices[{formula}], {family}, nAGQ={request.nodes(design, self.n_agq)})"
         return f'{call}.optimize(method="COBYQA", maxiter={self.max_iterations})'
-
-    def _nodes(self, design: Design, request: FitRequest) -> int:
-        return self.n_agq if request.method == "AGQ" and design.blocks else 1
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         if not problem.design.is_linear:
@@ -254,7 +246,7 @@ class Mixedlm(Backend):
 
     def _fit_generalised(self, engine: ModuleType, problem: Problem) -> Estimates:
         design, request = problem.design, problem.request
-        nodes = self._nodes(design, request)
+        nodes = request.nodes(design, self.n_agq)
         family = getattr(engine.families, design.family.name.title())  # Binomial or Poisson
         matrices = model_matrices(engine, design)
         kinds = [family]

@@ -89,13 +89,10 @@ class MixedlmRs(Backend):
         stacked=0.48,
     )
     takes_start: ClassVar[bool] = True
+    refit_options: ClassVar[dict[str, object]] = {"restarts": 0}
 
     max_iterations: Annotated[int, Field(ge=1)] = 500
     restarts: Annotated[int, Field(ge=0, le=3)] = 2
-
-    def for_refits(self) -> MixedlmRs:
-        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
-        return self.model_copy(update={"restarts": 0})
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse models without fixed effects, on which mixedlm-rs raises a TypeError."""

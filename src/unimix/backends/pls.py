@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -71,15 +71,12 @@ class Pls(Backend):
         dense_pairs=0.35,
     )
     takes_start: ClassVar[bool] = True
+    refit_options: ClassVar[dict[str, object]] = {"thorough": False}
 
     max_steps: Annotated[int, Field(ge=1)] = 200
     thorough: bool = True
     max_dense: Annotated[int, Field(ge=1)] = 8000
     n_agq: Annotated[int, Field(ge=2, le=100)] = 25
-
-    def for_refits(self) -> Self:
-        """Copy without the further starts of small models."""
-        return self.model_copy(update={"thorough": False})
 
     def load(self) -> ModuleType:
         """Return unimix's own numerical module, which is the engine."""

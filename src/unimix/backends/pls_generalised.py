@@ -24,9 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Reasons to refuse a generalised model beyond the sheets."""
-    if request.method == "AGQ" and design.blocks and (len(design.blocks) > 1 or design.blocks[0].q > 1):
-        return ["method='AGQ' is for one scalar random term, (1 | g): use method='Laplace' or backend='pymc'"]
-    return []
+    return request.quadrature_faults(design, "use method='Laplace' or backend='pymc'")
 
 
 def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
@@ -41,7 +39,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         FitError: If the likelihood is not finite at any start.
     """
     design, request = problem.design, problem.request
-    nodes = n_agq if request.method == "AGQ" and design.blocks else 1
+    nodes = request.nodes(design, n_agq)
     try:
         found = LaplaceCriterion.of(design).search(nodes)
     except FloatingPointError as error:

@@ -138,7 +138,7 @@ def _only_term(terms: Terms, x: FloatArray) -> list[FloatArray] | None:
 
 
 def _as_differences(terms: Terms, index: int, weights: FloatArray) -> FloatArray:
-    """The same hypotheses with rows that are differences from the first level, as lmerTest's are.
+    """Write hypotheses with rows that are differences from the first level, as lmerTest does.
 
     Fai and Cornelius's degrees of freedom depend on which rows represent a hypothesis. Those of lmerTest are the
     identity in the term's own coefficients under treatment coding.

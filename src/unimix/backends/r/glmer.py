@@ -96,8 +96,8 @@ def limits(design: Design, request: FitRequest) -> list[str]:
         return ["weights: glmer.nb's search for theta goes wrong with them; use backend='glmmtmb' or repeat the rows"]
     if request.method != "AGQ" or not design.blocks:
         return []
-    if len(design.blocks) > 1 or design.blocks[0].q > 1:
-        return ["method='AGQ' is for one scalar random term, (1 | g): use method='Laplace' or backend='pymc'"]
+    if faults := request.quadrature_faults(design, "use method='Laplace' or backend='pymc'"):
+        return faults
     if design.family.label == "negative_binomial":
         return ["glmer.nb searches theta by Laplace's approximation only: use method='Laplace'"]
     return []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +133,7 @@ class LmerBackend(RBackend):
     )
     per_dense: ClassVar[float] = 1.5
     takes_start: ClassVar[bool] = True
+    refit_options: ClassVar[dict[str, object]] = {"restarts": 0}
 
     optimizer: Literal["nloptwrap", "bobyqa", "Nelder_Mead"] = "nloptwrap"
     control: dict[str, float] = Field(default_factory=dict)
@@ -143,10 +144,6 @@ class LmerBackend(RBackend):
     n_agq: Annotated[int, Field(ge=1, le=100)] = 1
     satterthwaite: Literal["unimix", "lmerTest"] = "unimix"
     kenward_roger: Literal["unimix", "pbkrtest"] = "unimix"
-
-    def for_refits(self) -> Self:
-        """Copy without further starts after a search on the boundary, where many replicates have their optimum."""
-        return self.model_copy(update={"restarts": 0})
 
     def r_request(self, request: FitRequest) -> FitRequest:
         """Request to R, without degrees of freedom that unimix will compute."""

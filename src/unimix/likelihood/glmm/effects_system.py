@@ -20,7 +20,7 @@ from scipy import linalg
 
 from unimix.design.arrays import Design
 from unimix.design.tied_levels import TiedLevels
-from unimix.likelihood.lmm.sparse_effects import Block
+from unimix.likelihood.lmm.sparse_effects import Block, effect_columns, effect_entries
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -45,7 +45,6 @@ class Pieces:
     Attributes:
         batches: Number of pieces and their size, for each batch.
         position: Position of each row in the vector of all batches, shape (m,).
-        n_cells: Number of cells of all batches.
     """
 
     def __init__(self, piece: IntArray, count: int) -> None:
@@ -59,7 +58,7 @@ class Pieces:
         order = np.argsort(piece, kind="stable")
         within = np.empty(len(piece), dtype=np.int64)
         within[order] = np.arange(len(piece)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        self.position, self.n_cells = first[piece] + within, int((room**2).sum())
+        self.position = first[piece] + within
         self._within, self._first_cell, self._room = within, first_cell[piece], room[piece]
 
     def cells(self, one: IntArray, other: IntArray) -> IntArray:
@@ -68,11 +67,11 @@ class Pieces:
         return np.asarray(self._first_cell[one] + np.maximum(a, b) * self._room[one] + np.minimum(a, b))
 
     def identity(self) -> FloatArray:
-        """The identity matrix in batches, shape (n_cells,)."""
+        """The identity matrix in batches, one after the other."""
         return np.concatenate([np.empty(0), *(np.tile(np.eye(size).ravel(), count) for count, size in self.batches)])
 
     def roots(self, a: FloatArray) -> tuple[FloatArray, ...]:
-        """Lower triangular Cholesky factors of the pieces of a matrix (n_cells,), shapes (count, size, size).
+        """Lower triangular Cholesky factors of the pieces of a matrix in batches, shapes (count, size, size).
 
         Raises:
             numpy.linalg.LinAlgError: If the matrix is not positive definite.
@@ -111,11 +110,8 @@ class EffectsLayout:
     def __init__(self, blocks: Sequence[Block], n: int, tied: TiedLevels) -> None:
         self.blocks, self.n = blocks, n
         self.widths = [b.z.shape[1] for b in blocks]
-        counts = [b.n_levels * q for b, q in zip(blocks, self.widths, strict=True)]
-        self.starts = np.cumsum([0, *counts])
-        parts = [s + b.codes[:, None] * q + np.arange(q) for b, q, s in self._parts()]
-        self.columns = np.hstack([np.empty((n, 0), dtype=np.int64), *parts])
-        self.first = int(np.argmax(counts)) if blocks else 0
+        self.columns, self.starts = effect_columns(blocks, n)
+        self.first = int(np.argmax(np.diff(self.starts))) if blocks else 0
         block_of_column = np.repeat(np.arange(len(blocks)), self.widths)
         self.own = np.flatnonzero(block_of_column == self.first)
         self.others = np.flatnonzero(block_of_column != self.first)
@@ -127,9 +123,6 @@ class EffectsLayout:
         pieces = [np.repeat(s, q) for s, q in zip(tied.sets, self.widths, strict=True)]
         piece = np.concatenate([np.empty(0, dtype=np.int64), *pieces])
         self.pieces, self.one_piece = Pieces(piece[self.rest], tied.n_sets), tied.n_sets == 1
-
-    def _parts(self) -> list[tuple[Block, int, int]]:
-        return list(zip(self.blocks, self.widths, self.starts[:-1], strict=True))
 
     @property
     def m(self) -> int:
@@ -197,8 +190,7 @@ class EffectsLayout:
 
     def entries(self, factors: Sequence[FloatArray]) -> FloatArray:
         """Entries of the rows of U, z_k L_k, shape (n, K), from factors L_k, shapes (q, q)."""
-        parts = [b.z @ f for b, f in zip(self.blocks, factors, strict=True)]
-        return np.hstack([np.empty((self.n, 0)), *parts])
+        return effect_entries(self.blocks, factors, self.n)
 
     def times(self, entries: FloatArray, u: FloatArray) -> FloatArray:
         """U u, shape (n,)."""
