@@ -1,4 +1,4 @@
-"""Fits that several files of tests of summaries look at."""
+"""Fits that several files of tests look at."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def brood() -> um.FitResult:
 @pytest.fixture(scope="module")
 def herds() -> um.FitResult:
     return um.fit(HERDS, um.load_dataset("cbpp"), "pls", family="binomial")
+
+
+@pytest.fixture(scope="module")
+def pigs() -> um.FitResult:
+    return um.fit("Weight ~ Time * Cu + Evit + (1 + Time | Pig)", um.load_dataset("dietox"), "pls")
