@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -151,6 +151,19 @@ class Backend(BaseModel, ABC):
     def for_refits(self) -> Self:
         """Copy for many fits of similar data, without the extra searches that a single fit deserves."""
         return self.model_copy(update=self.refit_options) if self.refit_options else self
+
+    def batch_size(self, design: Design) -> int:
+        """Number of responses of this model whose fits :meth:`prepare` makes faster together; 1 if it does not."""
+        return 1
+
+    def prepare(self, designs: Sequence[Design], request: FitRequest, like: Design) -> None:
+        """Do what the fits of several designs can share, before each is fitted; the estimates do not depend on it.
+
+        Args:
+            designs: Designs of one model that differ in their responses only.
+            request: Request of every fit.
+            like: Design of the model that was fitted to the original data.
+        """
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse this model beyond the capability sheet, such as its size."""

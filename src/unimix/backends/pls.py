@@ -9,6 +9,7 @@ out (:mod:`unimix.likelihood.lmm.penalised_least_squares`), maximise it by Newto
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Annotated, ClassVar
 
@@ -27,8 +28,12 @@ from unimix.design.estimates import Estimates
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.newton_decrement import stopped_short
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
+from unimix.likelihood.lmm.small_model import stackable
+from unimix.likelihood.posterior.marginal import split_blocks
 
 FloatArray = npt.NDArray[np.float64]
+BATCH, MOST_ROWS = 32, 100_000
+"""Number of responses of a small model that are searched at once, and the largest number of their rows."""
 
 
 class Pls(Backend):
@@ -94,6 +99,23 @@ class Pls(Backend):
             f"matrix of more than {self.max_dense:,} takes long (option max_dense)"
         )
         return [reason]
+
+    def batch_size(self, design: Design) -> int:
+        """Number of responses of a small linear model that are searched at once."""
+        if not (design.is_linear and design.blocks) or design.n > MOST_ROWS:
+            return 1
+        sizes = [(b.q, b.n_levels) for b in design.blocks]
+        return BATCH if stackable(sizes, several=bool(split_blocks(design.blocks)[1])) else 1
+
+    def prepare(self, designs: Sequence[Design], request: FitRequest, like: Design) -> None:
+        """Search the likelihoods of several responses of a linear model at once; start others near the first fit."""
+        if like.is_linear and like.blocks:
+            LinearCriterion.search_together(
+                designs, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough
+            )
+        elif not like.is_linear:
+            for design in designs:
+                pls_generalised.start_near(design, like, request.nodes(like, self.n_agq))
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of cross-products of the data and of dense matrices of crossed effects."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,18 @@ FloatArray = npt.NDArray[np.float64]
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Reasons to refuse a generalised model beyond the sheets."""
     return request.quadrature_faults(design, "use method='Laplace' or backend='pymc'")
+
+
+def start_near(design: Design, like: Design, nodes: int) -> None:
+    """Search the likelihood of a changed design from the maximum of the original one alone, as ``bootMer`` does.
+
+    Args:
+        design: Design with another response or other rows.
+        like: Original design, whose maximum is known or is searched now.
+        nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
+    """
+    with contextlib.suppress(FloatingPointError):  # the fit itself searches from the usual starts
+        LaplaceCriterion.of(design).search_near(LaplaceCriterion.of(like), nodes)
 
 
 def fit(problem: Problem, n_agq: int, call: str) -> Estimates:

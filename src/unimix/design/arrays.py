@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -135,6 +135,7 @@ class Design:
     labels: RowLabels | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Return a quantity derived from the design; it is made at the first call and kept with the design.
@@ -147,19 +148,29 @@ class Design:
         """
         return keep_in(self._kept, name, make)
 
-    def hand_over(self, name: str, other: Design) -> None:
-        """Pass a kept quantity on to a changed copy of the design, for which it holds too."""
-        if name in self._kept:
-            other._kept.setdefault(name, self._kept[name])
+    def with_response(self, y: FloatArray) -> Design:
+        """The same columns with another response, shape (n,); both share what :meth:`keep_of_columns` keeps."""
+        made = replace(self, y=y)
+        object.__setattr__(made, "_of_columns", self._of_columns)
+        return made
+
+    def keep_of_columns(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """Return a quantity that does not depend on the response, as :meth:`keep` does."""
+        return keep_in(self._of_columns, name, make)
+
+    def hand_over_tied(self, other: Design) -> None:
+        """Pass the sets of tied levels on to a design with the same levels, if they are known."""
+        if TIED_LEVELS in self._of_columns:
+            other._of_columns.setdefault(TIED_LEVELS, self._of_columns[TIED_LEVELS])
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickling: the fields, without the quantities derived from them."""
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "_of_columns": {}}
 
     @property
     def tied(self) -> TiedLevels:
         """Sets of levels of the grouping factors that are connected by rows."""
-        return self.keep(TIED_LEVELS, lambda: tied_levels([(b.codes, b.n_levels) for b in self.blocks]))
+        return self.keep_of_columns(TIED_LEVELS, lambda: tied_levels([(b.codes, b.n_levels) for b in self.blocks]))
 
     @property
     def n(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unimix.analysis.certificate.certify import best_covariances
@@ -18,6 +19,7 @@ from unimix.estimation.assemble import assemble
 from unimix.fitted.model import Refitter, Unsaved
 from unimix.fitted.schema import PRIORS, EngineInfo
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
+from unimix.parallel.blas_threads import one_thread
 from unimix.result import FitResult
 
 
@@ -41,8 +43,28 @@ class EngineRefitter(Refitter):
             method: Criterion of the fit; that of the arguments, if left out.
             df_method: Denominator degrees of freedom of the tests; ``"normal"`` gives z tests, the fastest.
         """
+        return fit_once(self.engine, self._problem(design, method, df_method))
+
+    def _problem(self, design: Design, method: str | None, df_method: str) -> FitProblem:
         method = method or self.arguments.method
-        return fit_once(self.engine, FitProblem(design, replace(self.arguments, method=method, df_method=df_method)))
+        return FitProblem(design, replace(self.arguments, method=method, df_method=df_method))
+
+    def batch_size(self, design: Design) -> int:
+        """Number of responses of a design that are best prepared together; 1 if that gains nothing."""
+        return self.engine.batch_size(design)
+
+    @same_error_state()
+    def prepare(self, designs: Sequence[Design], like: Design) -> None:
+        """Do what the fits of several designs can share; refused models and engine failures are left to the fits.
+
+        Args:
+            designs: Designs that differ in their responses only.
+            like: Design of the model that was fitted to the original data.
+        """
+        request = self._problem(like, None, "normal").request(self.engine)
+        if designs and not self.engine.refusals(designs[0], request):
+            with one_thread(when=designs[0].is_small):
+                self.engine.prepare(designs, request, like)
 
 
 def fit_problem(engine: Backend, problem: FitProblem) -> FitResult:

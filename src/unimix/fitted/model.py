@@ -44,6 +44,12 @@ class Refitter(Protocol):
     def __call__(self, design: Design, method: str | None = None) -> FittedModel:
         """Fit a design by the fit's own method, or by the method given."""
 
+    def batch_size(self, design: Design) -> int:
+        """Number of responses of a design that are best prepared together."""
+
+    def prepare(self, designs: Sequence[Design], like: Design) -> None:
+        """Do what the fits of designs that differ in their responses can share, before each is fitted."""
+
 
 @dataclass(frozen=True)
 class Unsaved:

@@ -1,4 +1,4 @@
-"""Threads of the linear algebra beneath NumPy and SciPy: on small matrices they wait for each other."""
+"""Number of threads of the linear algebra in NumPy and SciPy, which wait for each other on small matrices."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def _libraries() -> Any:
 
 @contextlib.contextmanager
 def one_thread(*, when: bool) -> Iterator[None]:
-    """Hold NumPy's and SciPy's BLAS to one thread; as many as there were go on afterwards.
+    """Limit the BLAS of NumPy and SciPy to one thread inside the ``with`` block.
 
     Args:
-        when: Whether the matrices are small enough for that; else nothing is changed.
+        when: Whether the matrices are small enough for that; otherwise nothing is changed.
     """
     if not when:
         yield

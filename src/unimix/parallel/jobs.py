@@ -1,11 +1,11 @@
-"""Independent jobs: in this process, in several by joblib, or on a cluster that joblib is told of."""
+"""Independent jobs: in this process, in several processes by joblib, or on a cluster that joblib uses."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from itertools import chain, islice
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -27,19 +27,19 @@ def run_jobs(
     title: str,
     unit: str = "fits",
 ) -> list[Done]:
-    """Do all jobs, in joblib's processes where more than one is asked for; the answers in the order of the jobs.
+    """Do all jobs and return their answers in the order of the jobs.
 
     Args:
-        work: What is done with each; sent to every process once.
-        jobs: What it is done with.
-        n_jobs: Processes, as joblib counts them (-1: all cores). None: this one, or what a surrounding
-            ``joblib.parallel_config`` says. 1: this one.
-        progress: Whether to show a bar; None shows it on terminals.
-        title: Beside the bar.
-        unit: What the jobs are, in the plural.
+        work: Function of a job, which is sent to every process once.
+        jobs: Arguments of the function.
+        n_jobs: Number of processes (joblib); -1 uses all cores, and 1 uses this process. None uses this process, or
+            the number of a surrounding ``joblib.parallel_config``.
+        progress: Whether to show a progress bar; None shows it on a terminal.
+        title: Text beside the bar.
+        unit: Name of the jobs in the plural.
 
     Raises:
-        OptionError: If ``n_jobs`` is no number of processes.
+        OptionError: If ``n_jobs`` is not a number of processes.
         EngineNotInstalledError: If joblib is needed and missing.
         WorkerError: If a process was killed.
     """
@@ -53,6 +53,36 @@ def run_jobs(
     return [found[i] for i in range(len(jobs))]
 
 
+def run_batches(
+    work: Callable[[Sequence[Job]], Sequence[Done]],
+    jobs: Sequence[Job],
+    size: int,
+    *,
+    n_jobs: int | None,
+    progress: bool | None,
+    title: str,
+) -> list[Done]:
+    """Do jobs several at a time and return their answers in the order of the jobs.
+
+    The batches do not depend on the number of processes, so that the answers do not either.
+
+    Args:
+        work: Function of a batch of jobs, which returns an answer for each; it is sent to every process once.
+        jobs: The jobs.
+        size: Number of jobs of a batch.
+        n_jobs: As for :func:`run_jobs`.
+        progress: As for :func:`run_jobs`.
+        title: Text beside the bar.
+
+    Raises:
+        OptionError, EngineNotInstalledError, WorkerError: As for :func:`run_jobs`.
+    """
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+    unit = "fits" if size == 1 else f"batches of {size} fits"
+    done = run_jobs(work, batches, n_jobs=n_jobs, progress=progress, title=title, unit=unit)
+    return list(chain.from_iterable(done))
+
+
 def stream_jobs(
     tasks: Iterable[tuple[Callable[[Job], Done], Job]],
     total: int,
@@ -63,23 +93,25 @@ def stream_jobs(
     unit: str = "fits",
     alike: bool = True,
 ) -> Generator[tuple[int, Done | WorkerError], None, None]:
-    """Do jobs and give every answer as it comes, with the position of its job.
+    """Do jobs and yield every answer as soon as it is there, with the position of its job.
 
     Args:
-        tasks: Work and job; tasks with the same work stand in a row, and it is sent to every process once.
-        total: How many there are.
+        tasks: Pairs of a function and a job. Pairs with the same function follow each other, and it is sent to every
+            process once.
+        total: Number of tasks.
         n_jobs: As for :func:`run_jobs`.
         progress: As for :func:`run_jobs`.
-        title: Beside the bar.
-        unit: What the jobs are, in the plural.
-        alike: Whether jobs take about the same time; short ones are then sent together.
+        title: Text beside the bar.
+        unit: Name of the jobs in the plural.
+        alike: Whether the jobs take about the same time; short ones are then sent together.
 
     Yields:
-        Position and answer; a :class:`unimix.WorkerError` in place of one whose workers on a cluster were killed.
+        Position and answer. A :class:`unimix.WorkerError` stands for the answer of a job whose workers on a cluster
+        were killed.
 
     Raises:
         OptionError, EngineNotInstalledError: As for :func:`run_jobs`.
-        WorkerError: If a process on this machine was killed; ``unfinished`` has the positions in hand.
+        WorkerError: If a process on this machine was killed; ``unfinished`` has the positions of its jobs.
     """
     fault = jobs_fault(n_jobs)
     if fault:
@@ -89,7 +121,7 @@ def stream_jobs(
 
 
 def jobs_fault(n_jobs: object) -> str:
-    """What is wrong with a number of processes, or an empty text."""
+    """Fault of a number of processes in words, or an empty text."""
     if n_jobs is None or (isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0):
         return ""
     return f"n_jobs={n_jobs!r}: a number of processes, or -1 for all cores."
@@ -117,7 +149,7 @@ def _here(tasks: Iterable[tuple[int, Callable[[Any], Any], Any]]) -> Iterator[tu
 
 
 def _client_of(backend: Any) -> Any:
-    """The client of joblib's Dask backend; None of another."""
+    """Client of joblib's Dask backend; None for another backend."""
     distributed = sys.modules.get("distributed")
     client = getattr(backend, "client", None)
     return client if distributed and isinstance(client, distributed.Client) else None
@@ -154,7 +186,7 @@ def _streamed(joblib: Any, backend: Any, calls: Iterator[Any], n_jobs: int | Non
     if getattr(backend, "supports_return_generator", False):
         yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=batch)(calls)
         return
-    # multiprocessing, and Ray, which is built on it, answer when all is done: they are given a part at a time
+    # multiprocessing, and Ray, which is built on it, return all answers at the end: they get some jobs at a time
     with joblib.Parallel(n_jobs=n_jobs) as parallel:
         size = 8 * joblib.effective_n_jobs(n_jobs)
         while part := list(islice(calls, size)):
@@ -166,10 +198,10 @@ def _numbered(number: int, work: Callable[[Any], Any], job: Any) -> tuple[int, A
 
 
 def check_seed(seed: object) -> None:
-    """Refuse what is no seed.
+    """Check a seed of random numbers.
 
     Raises:
-        OptionError: If it is not a whole number that is not negative, or None.
+        OptionError: If it is neither None nor a whole number that is not negative.
     """
     fault = seed_fault(seed)
     if fault:
@@ -177,7 +209,7 @@ def check_seed(seed: object) -> None:
 
 
 def seed_fault(seed: object) -> str:
-    """What is wrong with a seed, or an empty text."""
+    """Fault of a seed in words, or an empty text."""
     if seed is None or (isinstance(seed, Integral) and not isinstance(seed, bool) and int(seed) >= 0):
         return ""
     return f"seed={seed!r}: a whole number that is not negative."
@@ -188,4 +220,4 @@ def _joblib() -> Any:
     return import_for("Several processes run on joblib.", "cloudpickle", "joblib", extra="parallel")
 
 
-__all__ = ["check_seed", "jobs_fault", "run_jobs", "seed_fault", "stream_jobs"]
+__all__ = ["check_seed", "jobs_fault", "run_batches", "run_jobs", "seed_fault", "stream_jobs"]

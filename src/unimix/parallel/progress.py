@@ -1,4 +1,4 @@
-"""A bar with the number done, the rate and the time that remains."""
+"""A progress bar with the number of things done, the rate and the remaining time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ T = TypeVar("T")
 
 
 def rate(speed: float | None, unit: str) -> str:
-    """Things per second, or per minute where that is less than one; empty while it is not known."""
+    """Text of a rate per second, or per minute if it is below one per second; empty while it is unknown."""
     if not speed:
         return ""
     return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{60 * speed:.1f} {unit}/min"
 
 
 def shown(things: Iterable[T], total: int, title: str, unit: str, *, progress: bool | None) -> Iterator[T]:
-    """Pass things on, and count them on standard error as they come.
+    """Yield things and count them in a progress bar on standard error.
 
     Args:
-        things: What is counted.
-        total: How many there will be.
-        title: Beside the bar.
-        unit: What they are, in the plural.
-        progress: Whether to show a bar; None shows it on terminals.
+        things: The things.
+        total: Number of things.
+        title: Text beside the bar.
+        unit: Name of the things in the plural.
+        progress: Whether to show the bar; None shows it on a terminal.
     """
     if not (sys.stderr.isatty() if progress is None else progress):
         yield from things

@@ -23,7 +23,7 @@ from unimix.estimation.run import EngineRefitter
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
-from unimix.parallel.jobs import check_seed, run_jobs
+from unimix.parallel.jobs import check_seed, run_batches
 from unimix.result import FitResult
 from unimix.stats.simulation import Simulator, resized
 
@@ -91,14 +91,21 @@ class _Trial:
     """One simulation of a design: draw responses, fit and test them. It is sent to worker processes."""
 
     simulator: Simulator
+    original: Design
     engine: EngineRefitter
     weights: FloatArray
     df_method: str | None
     alpha: float
 
-    def __call__(self, seed: np.random.SeedSequence) -> tuple[float, float, str]:
-        """Simulate once; give whether the test rejects (1, 0 or NaN), the first estimate, and the status of the fit."""
-        design = replace(self.simulator.design, y=self.simulator.draw(np.random.default_rng(seed)))
+    def __call__(self, seeds: Sequence[np.random.SeedSequence]) -> list[tuple[float, float, str]]:
+        """Simulate once per seed; return the numbers of :meth:`_tested` for each."""
+        drawn = [self.simulator.draw(np.random.default_rng(seed)) for seed in seeds]
+        designs = [self.simulator.design.with_response(y) for y in drawn]
+        self.engine.prepare([d for d in designs if np.isfinite(d.y).all()], self.original)
+        return [self._tested(design) for design in designs]
+
+    def _tested(self, design: Design) -> tuple[float, float, str]:
+        """Whether the test rejects (1, 0 or NaN), the first estimate, and the status of the fit."""
         try:
             inference = fixed_inference(fit := self.engine(design), self.df_method)
             estimate = float((self.weights @ inference.beta)[0])
@@ -201,9 +208,10 @@ def power(
                     f"With n_groups={levels}, n_rows={size} the coefficients are not estimable: levels of a predictor "
                     "are missing, or there are too few rows."
                 )
-            trial = _Trial(replace(simulator, design=resized_design), engine, weights, method, alpha)
-            title = f"power ({resized_design.n} rows)"
-            trials = run_jobs(trial, next(streams).spawn(n_sim), n_jobs=n_jobs, progress=progress, title=title)
+            trial = _Trial(replace(simulator, design=resized_design), design, engine, weights, method, alpha)
+            title, at_once = f"power ({resized_design.n} rows)", engine.batch_size(resized_design)
+            seeds = next(streams).spawn(n_sim)
+            trials = run_batches(trial, seeds, at_once, n_jobs=n_jobs, progress=progress, title=title)
             states += [s for _, _, s in trials]
             true = float((weights @ simulator.beta)[0]) if len(weights) == 1 else np.nan
             rows.append(_line(resized_design, chosen, trials, true))

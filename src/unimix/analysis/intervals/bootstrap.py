@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
@@ -20,7 +20,7 @@ from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you
 from unimix.fitted.model import Refitter, own_refitter
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
-from unimix.parallel.jobs import check_seed, run_jobs
+from unimix.parallel.jobs import check_seed, run_batches, run_jobs
 from unimix.stats.bootstrap import KINDS, bootstrap_interval
 from unimix.stats.inference import checked_level
 from unimix.stats.simulation import Simulator, resample, without
@@ -61,10 +61,12 @@ class _Work:
     simulator: Simulator | None
     codes: IntArray | None
 
-    def parametric(self, seed: np.random.SeedSequence) -> Replicate:
+    def parametric(self, seeds: Sequence[np.random.SeedSequence]) -> list[Replicate]:
         assert self.simulator is not None  # noqa: S101  made by bootstrap()
-        y = self.simulator.draw(np.random.default_rng(seed))
-        return self.fitted(lambda: replace(self.design, y=y))
+        drawn = [self.simulator.draw(np.random.default_rng(seed)) for seed in seeds]
+        designs = [self.design.with_response(y) for y in drawn]
+        self.refitter.prepare([d for d in designs if np.isfinite(d.y).all()], self.design)
+        return [self.fitted(lambda design=design: design) for design in designs]  # type: ignore[misc]
 
     def cases(self, seed: np.random.SeedSequence) -> Replicate:
         return self.fitted(lambda: resample(self.design, self.codes, np.random.default_rng(seed)))
@@ -294,8 +296,12 @@ def bootstrap(
         codes=codes,
     )
     seeds = np.random.SeedSequence(seed).spawn(int(n))
-    do = work.parametric if source == "parametric" else work.cases
-    made = run_jobs(do, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap")
+    made: list[Replicate]
+    if source == "parametric":
+        size = refitter.batch_size(design)
+        made = run_batches(work.parametric, seeds, size, n_jobs=n_jobs, progress=progress, title="bootstrap")
+    else:
+        made = run_jobs(work.cases, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap")
     replicates = pd.DataFrame([r.numbers for r in made], columns=list(estimates.index))
     if not np.isfinite(replicates.to_numpy()).any():
         raise FitError(f"No refit succeeded; the first says: {made[0].state}")

@@ -78,6 +78,26 @@ class LaplaceCriterion:
             self._better(n_nodes, known.searched[n_nodes])
         return known.searched[n_nodes]
 
+    def search_near(self, other: LaplaceCriterion, n_nodes: int = 1) -> Found:
+        """Find the maximum that lies above the maximum of a similar design; it replaces :meth:`search`.
+
+        Args:
+            other: Criterion of a design of the same model, such as the one from which this response was simulated.
+            n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
+
+        Raises:
+            FloatingPointError: If the likelihood is not finite at the start.
+        """
+        near = other.search(n_nodes)
+        turns = [own @ f for own, f in zip(other.way_back.blocks, near.point.factors, strict=True)]
+        start = self.point(
+            [t @ t.T for t in turns], other.way_back.inverse @ near.point.beta, near.point.parameters
+        ).off_the_boundary()
+        found = search_laplace(self.rows, n_nodes, starts=[start], hessian=near.hessian)
+        self._known.searched[n_nodes] = found
+        self._better(n_nodes, found)
+        return found
+
     def optimum(self, n_nodes: int = 1, points: Sequence[Point] = ()) -> Found:
         """Return the best known maximum, from the likely starts, from ``points`` and from all points given earlier.
 

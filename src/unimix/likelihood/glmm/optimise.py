@@ -29,6 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 
 SIZES = (0.3, 1.0)
 """Standard deviations of the effects, on the scale of the link, at which the search starts."""
+LEAST = 0.1
+"""Smallest element on the diagonal of the factors from which a search starts at a neighbouring maximum."""
 ROUGH, NEAR = 1e-6, 0.1
 """A second climb stops at this relative change of the likelihood, and is given up if its end lies below the best known
 maximum by less than the second number and by as much as the curvature there says."""
@@ -50,6 +52,10 @@ class Point:
     factors: tuple[FloatArray, ...]
     beta: FloatArray
     parameters: FloatArray
+
+    def off_the_boundary(self) -> Point:
+        """Return the point with standard deviations large enough for a gradient, which vanishes at zero."""
+        return replace(self, factors=tuple(f + np.diag(np.maximum(LEAST - np.diag(f), 0.0)) for f in self.factors))
 
     def pack(self) -> FloatArray:
         """All parameters in one vector, shape (d,); dispersion parameters as logarithms."""
@@ -91,7 +97,9 @@ class Found:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be very long
-def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] | None = None) -> Found:
+def search_laplace(
+    design: Design, n_nodes: int = 1, *, starts: Sequence[Point] | None = None, hessian: FloatArray | None = None
+) -> Found:
     """Find the highest maximum of the likelihood.
 
     Args:
@@ -99,6 +107,7 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
         n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature, for one scalar block; 1 is Laplace's
             approximation.
         starts: Points to climb from, instead of the likely ones.
+        hessian: Hessian at the maximum of a similar design, shape (d, d), from which the steps of the climb are scaled.
 
     Raises:
         FloatingPointError: If the likelihood is not finite at any start.
@@ -129,8 +138,10 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
     def derivatives(x: FloatArray) -> tuple[FloatArray, FloatArray]:
         return kept_derivatives(x.tobytes())
 
+    root = None if hessian is None else inverse_root(-hessian)
+
     def quasi_newton(x: FloatArray, tolerance: float) -> FloatArray:
-        at = unpack(design, _quasi_newton(value_and_gradient, x, tolerance))
+        at = unpack(design, _quasi_newton(value_and_gradient, x, tolerance, root))
         return replace(at, factors=tuple(lower_triangular(at.factors))).pack()
 
     best: Ascent | None = None
@@ -156,16 +167,35 @@ def search_laplace(design: Design, n_nodes: int = 1, *, starts: Sequence[Point] 
 
 
 def _quasi_newton(
-    value_and_gradient: Callable[[FloatArray], tuple[float, FloatArray]], x: FloatArray, tolerance: float
+    value_and_gradient: Callable[[FloatArray], tuple[float, FloatArray]],
+    start: FloatArray,
+    tolerance: float,
+    root: FloatArray | None,
 ) -> FloatArray:
-    """End of L-BFGS steps uphill, which stop at a relative change of the value."""
+    """End of L-BFGS steps uphill, which stop at a relative change of the value.
 
-    def loss(x: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = value_and_gradient(x)
-        return (-value, -gradient) if np.isfinite(value) else (1e300, np.zeros_like(x))
+    Args:
+        value_and_gradient: Function to maximise, with its gradient.
+        start: Start, shape (d,).
+        tolerance: Relative change of the value at which the steps stop.
+        root: Matrix R of the coordinates z in which the steps are taken, x = start + R z, shape (d, d); None for the
+            parameters themselves.
+    """
+    turn = np.eye(len(start)) if root is None else root
+
+    def loss(z: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = value_and_gradient(start + turn @ z)
+        return (-value, -turn.T @ gradient) if np.isfinite(value) else (1e300, np.zeros_like(z))
 
     settings = {"maxiter": 200, "ftol": tolerance, "gtol": 1e-5}
-    return np.asarray(scipy.optimize.minimize(loss, x, jac=True, method="L-BFGS-B", options=settings).x)
+    found = scipy.optimize.minimize(loss, np.zeros_like(start), jac=True, method="L-BFGS-B", options=settings)
+    return np.asarray(start + turn @ found.x)
+
+
+def inverse_root(information: FloatArray) -> FloatArray:
+    """Matrix R with RR' = information^-1, shape (d, d); directions with little information are bounded in length."""
+    values, vectors = np.linalg.eigh(information)
+    return np.asarray(vectors / np.sqrt(np.maximum(np.abs(values), 1e-6 * np.abs(values).max(initial=1e-300))))
 
 
 def _on_the_same_hill(best: Ascent, hessian: FloatArray, x: FloatArray, value: float) -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 
-from unimix.design.arrays import TIED_LEVELS, AuxiliaryDesign, Design, RandomBlock, keep_in
+from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock, keep_in
 from unimix.design.estimates import Estimates
 
 FloatArray = npt.NDArray[np.float64]
@@ -104,9 +104,9 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     weight = 1.0 if design.weights is None else float(design.weights.mean())
     weights = None if design.weights is None else design.weights / weight
     root = np.ones(design.n) if weights is None else np.sqrt(weights)
+    columns = _scaled_columns(design)
+    inverse, x = columns.inverse, columns.x
     if design.p:
-        inverse, diagonal = _triangular(design.x, root)
-        x = design.x @ inverse
         # The second pass removes the rounding error that a large mean causes in the first.
         first = x.T @ (root**2 * design.y) / design.n
         residual = design.y - x @ first
@@ -114,15 +114,45 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
         residual = residual - x @ second
         shift = inverse @ (first + second)
     else:
-        inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
         shift, residual = np.empty(0), design.y
     scale = float(np.sqrt(np.mean((root * residual) ** 2)))
-    turned, blocks = _turn_blocks(design)
-    way_back = Conditioning(
-        shift, inverse, scale, tuple(turned), float(np.log(np.abs(diagonal)).sum()), design.n, weight
-    )
-    conditioned = replace(design, y=residual / scale, x=np.ascontiguousarray(x), blocks=blocks, weights=weights)
+    way_back = Conditioning(shift, inverse, scale, columns.turned, columns.log_det, design.n, weight)
+    conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights)
     return conditioned, way_back
+
+
+@dataclass(frozen=True)
+class _ScaledColumns:
+    """Well-scaled columns of a linear model, which do not depend on its response.
+
+    Attributes:
+        inverse: Matrix R^-1, shape (p, p).
+        log_det: Sum of log |R_jj|.
+        x: Fixed-effects columns X R^-1, shape (n, p).
+        turned: Matrices T^-1 of the blocks, shapes (q, q).
+        blocks: Blocks with the columns Z T^-1.
+    """
+
+    inverse: FloatArray
+    log_det: float
+    x: FloatArray
+    turned: tuple[FloatArray, ...]
+    blocks: tuple[RandomBlock, ...]
+
+
+def _scaled_columns(design: Design) -> _ScaledColumns:
+    """Well-scaled columns, which a small design keeps for further responses."""
+    if design.is_small:
+        return design.keep_of_columns("well-scaled columns", lambda: _scale_columns(design))
+    return _scale_columns(design)
+
+
+def _scale_columns(design: Design) -> _ScaledColumns:
+    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights / design.weights.mean())
+    inverse, diagonal = _triangular(design.x, root) if design.p else (np.empty((0, 0)), np.empty(0))
+    x = np.ascontiguousarray(design.x @ inverse) if design.p else design.x
+    turned, blocks = _turn_blocks(design)
+    return _ScaledColumns(inverse, float(np.log(np.abs(diagonal)).sum()), x, tuple(turned), blocks)
 
 
 def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, ...]]:
@@ -165,7 +195,7 @@ class WellScaled:
         self._rows = weakref.ref(made)
         own = made.keep(_NAME, lambda: WellScaled(made, _no_change(made)))
         own.common = self.common
-        design.hand_over(TIED_LEVELS, made)
+        design.hand_over_tied(made)
         return made
 
     @property

@@ -8,6 +8,7 @@ comparison share one object.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,8 @@ from unimix.likelihood.lmm.identification import Undetermined, undetermined
 from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import Products, form
-from unimix.likelihood.lmm.search import search
+from unimix.likelihood.lmm.search import search, search_responses
+from unimix.likelihood.lmm.small_model import stackable
 from unimix.likelihood.lmm.starts import em_starts
 from unimix.likelihood.lmm.weights import weighted_rows
 
@@ -216,6 +218,27 @@ class LinearCriterion:
         if best is None or found.profile.value > best.profile.value:
             known.best[reml] = found
         return found
+
+    @classmethod
+    def search_together(
+        cls, designs: Sequence[Design], *, reml: bool, max_steps: int = 200, thorough: bool = True
+    ) -> None:
+        """Search the maxima of several responses of one small model at once; their criteria keep the results.
+
+        Args:
+            designs: Designs that differ in their responses only.
+            reml: Whether to use the restricted likelihood.
+            max_steps: Maximum number of Newton steps from one start.
+            thorough: Whether to search from the best of many further points too.
+        """
+        kind = (reml, max_steps, thorough)
+        waiting = [c for c in map(cls.of, designs) if kind not in c._known.optima]
+        if len(waiting) < 2 or not stackable(waiting[0].data.sizes, several=bool(waiting[0].data.rest)):
+            return
+        with contextlib.suppress(np.linalg.LinAlgError):  # each is then searched alone
+            found = search_responses([c.data for c in waiting], reml=reml, max_steps=max_steps, thorough=thorough)
+            for criterion, own in zip(waiting, found, strict=True):
+                criterion._known.optima[kind] = own
 
     def optimum(self, points: Sequence[Evaluation] = (), *, reml: bool) -> Optimum:
         """Return the best known maximum, the highest result of this and all earlier searches."""

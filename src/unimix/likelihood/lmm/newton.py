@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 ENOUGH = 1e-9
 """Improvement of the log likelihood below which the search stops."""
@@ -146,12 +147,12 @@ class _Climbers:
     hessian: FloatArray
     radius: FloatArray
     gain: FloatArray
-    steps: npt.NDArray[np.int64]
+    steps: IntArray
 
 
 def ascend_together(
     starts: FloatArray,
-    derivatives: Callable[[FloatArray], Derivatives],
+    derivatives: Callable[[FloatArray, IntArray], Derivatives],
     unit: Callable[[FloatArray], FloatArray],
     max_steps: int,
 ) -> list[Ascent]:
@@ -159,12 +160,13 @@ def ascend_together(
 
     Args:
         starts: Starting points, shape (B, d).
-        derivatives: Function of points (B, d) that returns values and derivatives.
+        derivatives: Function of points (K, d) and of the indices of their searches (K,), which returns values and
+            derivatives.
         unit: Function that returns the size of a unit step of each parameter at points, shape (B, d).
         max_steps: Maximum number of evaluations of second derivatives from each start.
     """
-    first = derivatives(starts)
     b = len(starts)
+    first = derivatives(starts, np.arange(b))
     at = _Climbers(
         starts.copy(),
         first.value.copy(),
@@ -195,20 +197,20 @@ def ascend_together(
 
 def _try(
     at: _Climbers,
-    active: npt.NDArray[np.int64],
+    active: IntArray,
     size: FloatArray,
     values: FloatArray,
     vectors: FloatArray,
     slope: FloatArray,
-    derivatives: Callable[[FloatArray], Derivatives],
-) -> npt.NDArray[np.int64]:
+    derivatives: Callable[[FloatArray, IntArray], Derivatives],
+) -> IntArray:
     """Move every active search uphill, or stop it if no step increases the function; return those that moved."""
     moved, waiting = [], np.arange(len(active))
     while len(waiting):
         who = active[waiting]
         step = bounded_together(slope[waiting], values[waiting], at.radius[who])
         trial = at.x[who] + size[waiting] * np.einsum("bij,bj->bi", vectors[waiting], step)
-        there = derivatives(trial)
+        there = derivatives(trial, who)
         promised = np.sum(slope[waiting] * step - 0.5 * values[waiting] * step**2, axis=1)
         length = np.linalg.norm(step, axis=1)
         gained = there.value - at.here[who]
@@ -235,7 +237,7 @@ def bounded_together(slope: FloatArray, values: FloatArray, radius: FloatArray) 
     least = np.maximum(0.0, -values[:, 0] * (1 + 1e-6))
     floor = 1e-14 * np.maximum(np.abs(values).max(axis=1), 1e-300)
 
-    def step(shift: FloatArray, which: npt.NDArray[np.int64]) -> FloatArray:
+    def step(shift: FloatArray, which: IntArray) -> FloatArray:
         return np.asarray(slope[which] / np.maximum(values[which] + shift[:, None], floor[which, None]))
 
     everyone = np.arange(len(slope))

@@ -1,8 +1,9 @@
 """Likelihood of a small linear mixed model at many points at once, with all its derivatives.
 
-Points are stacked along an axis, so that a search from many starts needs only a few calls of NumPy for each step. A
-model with one grouping factor is computed level by level (:class:`OneFactor`); one with several factors and few effects
-is computed with dense matrices (:class:`SeveralFactors`).
+Points are stacked along an axis, so that a search from many starts needs only a few calls of NumPy for each step. The
+points may belong to several responses of one model, as in a bootstrap. A model with one grouping factor is computed
+level by level (:class:`OneFactor`); one with several factors and few effects is computed with dense matrices
+(:class:`SeveralFactors`).
 """
 
 from __future__ import annotations
@@ -68,37 +69,46 @@ class StackedMoments:
     aa: FloatArray
 
 
-def stackable(products: Products) -> bool:
-    """Whether a model is small enough to be evaluated at many points at once."""
-    effects = sum(q * levels for q, levels in products.sizes)
-    return effects <= (MOST_DENSE if products.rest else MOST_IN_LEVELS)
+def stackable(sizes: Sequence[tuple[int, int]], *, several: bool) -> bool:
+    """Whether a model is small enough to be evaluated at many points at once.
+
+    Args:
+        sizes: Numbers of columns and levels, (q, L), of every block.
+        several: Whether the blocks have several grouping factors.
+    """
+    return sum(q * levels for q, levels in sizes) <= (MOST_DENSE if several else MOST_IN_LEVELS)
 
 
-def small_model(products: Products, *, reml: bool) -> SmallModel:
-    """Make the model with one factor or with several, as the data require."""
-    return (SeveralFactors if products.rest else OneFactor)(products, reml=reml)
+def small_model(responses: Sequence[Products], *, reml: bool) -> SmallModel:
+    """Make the model with one factor or with several, as the data require; its arguments are those of SmallModel."""
+    return (SeveralFactors if responses[0].rest else OneFactor)(responses, reml=reml)
 
 
 class SmallModel(ABC):
     """A linear mixed model that is evaluated at many points at once.
 
     Args:
-        products: Reduced data.
+        responses: Reduced data of the model's R responses, which have the same columns.
         reml: Whether to use the restricted likelihood.
     """
 
-    def __init__(self, products: Products, *, reml: bool) -> None:
-        self.products, self.reml = products, reml
+    def __init__(self, responses: Sequence[Products], *, reml: bool) -> None:
+        self.products, self.reml = (products := responses[0]), reml
         self.cells = cells(products)
         self.freedom = products.n - products.p if reml else products.n
 
     @abstractmethod
-    def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at square roots of D, shapes (B, q, q)."""
+    def grams(self, factors: Sequence[FloatArray], which: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) for the responses of these indices (B,).
+
+        Args:
+            factors: Square roots of D, shapes (B, q, q).
+            which: Index of the response of each point, shape (B,).
+        """
 
     @abstractmethod
-    def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
-        """Compute the moments of V^-1 at factors, shapes (B, q, q)."""
+    def moments(self, factors: Sequence[FloatArray], which: IntArray) -> StackedMoments:
+        """Compute the moments of V^-1, with the arguments of :meth:`grams`."""
 
     @cached_property
     def _bends(self) -> FloatArray:
@@ -133,9 +143,9 @@ class SmallModel(ABC):
         return np.stack([lower[k][:, i, j] for k, i, j in self.cells], axis=1)
 
     @np.errstate(all="ignore")  # a trial step may overflow
-    def values(self, factors: Sequence[FloatArray]) -> FloatArray:
-        """Criterion at square roots of D, shapes (B, q, q); -inf where it cannot be computed in floating point."""
-        return self._profiled(*self.grams(factors))[0]
+    def values(self, factors: Sequence[FloatArray], which: IntArray) -> FloatArray:
+        """Criterion with the arguments of :meth:`grams`; -inf where it cannot be computed in floating point."""
+        return self._profiled(*self.grams(factors, which))[0]
 
     def _profiled(self, gram: FloatArray, log_det: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Value (B,), y'Py (B,), [-beta, 1] (B, p + 1) and (X'V^-1 X)^-1 (B, p, p) of the profiled criterion."""
@@ -153,13 +163,13 @@ class SmallModel(ABC):
         return value, np.asarray(quadratic), e, np.asarray(half.transpose(0, 2, 1) @ half)
 
     @np.errstate(all="ignore")
-    def at(self, theta: FloatArray) -> Points:
-        """Criterion, gradient and Hessian at elements of factors (B, d).
+    def at(self, theta: FloatArray, which: IntArray) -> Points:
+        """Criterion, gradient and Hessian at elements of factors (B, d), for the responses of these indices (B,).
 
         The formulas are those of :func:`unimix.likelihood.lmm.derivatives.curvature`, with q_a = y'P V_a P y,
         Q_ab = y'P V_a P V_b P y and f the degrees of freedom.
         """
-        found = self.moments(self.factors(theta))
+        found = self.moments(self.factors(theta), which)
         value, quadratic, e, cov = self._profiled(found.gram, found.log_det)
         b, c, p = len(theta), len(self.cells), self.products.p
         t, tt, a, aa = found.t, found.tt, found.a, found.aa
@@ -192,7 +202,14 @@ class SmallModel(ABC):
 class OneFactor(SmallModel):
     """Model with one grouping factor: V^-1 is block diagonal, and arrays hold the levels of all points side by side."""
 
-    def _whitened(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    def __init__(self, responses: Sequence[Products], *, reml: bool) -> None:
+        super().__init__(responses, reml=reml)
+        self._u = np.stack([data.u for data in responses], axis=1)
+        self._within = np.stack([data.within for data in responses])
+
+    def _whitened(
+        self, factors: Sequence[FloatArray], which: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Compute R with R'R = (I + C'DC)^-1 (q, q, B, L), R u (q, B, L, r), [X y]'V^-1 [X y] and log|V|."""
         data = self.products
         q, levels, b = len(data.c), data.c.shape[2], len(factors[0])
@@ -209,15 +226,15 @@ class OneFactor(SmallModel):
         inner[:, :, bad] = np.eye(q)[:, :, None]
         root = inverse_factor(inner)[0].reshape(q, q, b, levels)
         log_det = -2.0 * np.log(np.diagonal(root)).sum(axis=(1, 2))
-        right = per_level(root.reshape(q, q, -1), np.repeat(data.u[:, None], b, axis=1).reshape(q, b * levels, -1))
+        right = per_level(root.reshape(q, q, -1), self._u[:, which].reshape(q, b * levels, -1))
         right = right.reshape(q, b, levels, -1)
         flat = right.transpose(1, 0, 2, 3).reshape(b, q * levels, -1)
-        gram = data.within + flat.transpose(0, 2, 1) @ flat
+        gram = self._within[which] + flat.transpose(0, 2, 1) @ flat
         return root, right, gram, np.where(bad.reshape(b, levels).any(axis=1), np.inf, log_det)
 
-    def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at square roots of D, shapes (B, q, q)."""
-        return self._whitened(factors)[2:]
+    def grams(self, factors: Sequence[FloatArray], which: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Compute [X y]'V^-1 [X y] and log|V|; see :class:`SmallModel`."""
+        return self._whitened(factors, which)[2:]
 
     @cached_property
     def _units(self) -> FloatArray:
@@ -229,9 +246,9 @@ class OneFactor(SmallModel):
             found[a, starts[k] + i, starts[k] + j] = found[a, starts[k] + j, starts[k] + i] = 1.0
         return found
 
-    def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
+    def moments(self, factors: Sequence[FloatArray], which: IntArray) -> StackedMoments:
         """Compute the moments of V^-1 from H_l = (R C')'(R C') and h_l = C R'R u per level."""
-        root, right, gram, log_det = self._whitened(factors)
+        root, right, gram, log_det = self._whitened(factors, which)
         c, units = self.products.c, self._units
         q, levels = len(c), c.shape[2]
         b, d, r = len(gram), len(units), right.shape[3]
@@ -269,19 +286,20 @@ class SeveralFactors(SmallModel):
         tr V^-1 V_a = tr E_a H,   tr V^-1 V_a V^-1 V_b = tr E_a H E_b H,   R'V^-1 V_a V^-1 V_b V^-1 R = h'E_a H E_b h.
     """
 
-    def __init__(self, products: Products, *, reml: bool) -> None:
-        super().__init__(products, reml=reml)
-        self._starts = np.cumsum([0, *(q * levels for q, levels in products.sizes)])
-        self.z, self.right = self._stacked_rows()
+    def __init__(self, responses: Sequence[Products], *, reml: bool) -> None:
+        super().__init__(responses, reml=reml)
+        self._starts = np.cumsum([0, *(q * levels for q, levels in self.products.sizes)])
+        made = [self._stacked_rows(data) for data in responses]
+        n = max(len(z) for z, _ in made)
+        self._z, self._right = (np.stack([_padded(rows[k], n) for rows in made]) for k in (0, 1))
 
     @property
     def m(self) -> int:
         """Number of group effects."""
         return int(self._starts[-1])
 
-    def _stacked_rows(self) -> tuple[FloatArray, FloatArray]:
+    def _stacked_rows(self, data: Products) -> tuple[FloatArray, FloatArray]:
         """Matrices Z (N, m) and [X y] (N, p + 1): coordinates within the first factor, then a root of the rest."""
-        data = self.products
         q, levels = len(data.c), data.c.shape[2]
         r, rest = data.p + 1, data.m
         upper = np.zeros((q * levels, self.m))
@@ -319,18 +337,22 @@ class SeveralFactors(SmallModel):
             found[a, first + i], found[a, first + j] = first + j, first + i
         return found
 
-    def _spread(self, factors: Sequence[FloatArray]) -> FloatArray:
+    def _of(self, rows: FloatArray, which: IntArray) -> FloatArray:
+        """Rows of each point's response, shape (B, N, ...); of shape (1, N, ...) if there is one response."""
+        return rows if len(rows) == 1 else rows[which]
+
+    def _spread(self, factors: Sequence[FloatArray], z: FloatArray) -> FloatArray:
         """Compute U = Z L, shape (B, N, m)."""
-        n, parts = len(self.z), []
+        n, parts = z.shape[1], []
         for k, (q, levels) in enumerate(self.products.sizes):
-            own = self.z[:, self._starts[k] : self._starts[k + 1]]
-            turned = own.reshape(n * levels, q) @ factors[k] if q > 1 else own.reshape(1, -1, 1) * factors[k]
+            own = z[:, :, self._starts[k] : self._starts[k + 1]].reshape(len(z), n * levels, q)
+            turned = own @ factors[k] if q > 1 else own * factors[k]
             parts.append(turned.reshape(len(turned), n, levels * q))
         return np.concatenate(parts, axis=2)
 
-    def _inner(self, factors: Sequence[FloatArray], right: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Compute R'V^-1 R (B, r, r) and log|V| (B,)."""
-        u = self._spread(factors)
+    def _inner(self, factors: Sequence[FloatArray], z: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Compute R'V^-1 R (B, r, r) and log|V| (B,) from Z (B, N, m) and R (B, N, r)."""
+        u = self._spread(factors, z)
         turned = u.transpose(0, 2, 1)
         inside = turned @ u
         inside.reshape(len(u), -1)[:, :: u.shape[2] + 1] += 1.0
@@ -343,14 +365,15 @@ class SeveralFactors(SmallModel):
         gram = rest.transpose(0, 2, 1) @ rest + solved.transpose(0, 2, 1) @ solved
         return gram, np.where(bad, np.inf, log_det)
 
-    def grams(self, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-        """Compute [X y]'V^-1 [X y] (B, r, r) and log|V| (B,) at square roots of D, shapes (B, q, q)."""
-        return self._inner(factors, self.right)
+    def grams(self, factors: Sequence[FloatArray], which: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Compute [X y]'V^-1 [X y] and log|V|; see :class:`SmallModel`."""
+        return self._inner(factors, self._of(self._z, which), self._of(self._right, which))
 
-    def moments(self, factors: Sequence[FloatArray]) -> StackedMoments:
-        """Compute the moments of V^-1 at factors, shapes (B, q, q)."""
+    def moments(self, factors: Sequence[FloatArray], which: IntArray) -> StackedMoments:
+        """Compute the moments of V^-1 from H and h; see :class:`SmallModel`."""
+        z, right = self._of(self._z, which), self._of(self._right, which)
         m, r, d = self.m, self.products.p + 1, len(self.cells)
-        whole, log_det = self._inner(factors, np.concatenate([self.z, self.right], axis=1))
+        whole, log_det = self._inner(factors, z, np.concatenate([z, right], axis=2))
         b = len(whole)
         padded = np.concatenate([whole[:, :m], np.zeros((b, 1, whole.shape[2]))], axis=1)
         moved = padded[:, self._sources]  # E_a [H h], shape (B, d, m, m + r)
@@ -361,3 +384,8 @@ class SeveralFactors(SmallModel):
         a = (whole[:, :m, m:].transpose(0, 2, 1) @ flat).reshape(b, r, d, r).transpose(0, 2, 1, 3)
         aa = (flat.transpose(0, 2, 1) @ (whole[:, :m, :m] @ flat)).reshape(b, d, r, d, r)
         return StackedMoments(whole[:, m:, m:], log_det, t, tt, a, aa)
+
+
+def _padded(rows: FloatArray, n: int) -> FloatArray:
+    """Rows with rows of zeros below, n in all, which change no sum of squares."""
+    return np.concatenate([rows, np.zeros((n - len(rows), rows.shape[1]))])

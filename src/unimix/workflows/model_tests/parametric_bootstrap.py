@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from unimix.estimation.run import EngineRefitter
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
-from unimix.parallel.jobs import check_seed, run_jobs
+from unimix.parallel.jobs import check_seed, run_batches
 from unimix.result import FitResult
 from unimix.stats.simulation import Simulator
 from unimix.workflows.model_tests.nesting import by_one_criterion, likelihood_ratio, likelihoods, same_response, several
@@ -78,10 +78,16 @@ class _Pair:
     engines: tuple[EngineRefitter, EngineRefitter]
     simulator: Simulator
 
-    def __call__(self, seed: np.random.SeedSequence) -> tuple[float, str]:
-        y = self.simulator.draw(np.random.default_rng(seed))
+    def __call__(self, seeds: Sequence[np.random.SeedSequence]) -> list[tuple[float, str]]:
+        drawn = [self.simulator.draw(np.random.default_rng(seed)) for seed in seeds]
+        changed = [[design.with_response(y) for y in drawn] for design in self.designs]
+        for designs, original, engine in zip(changed, self.designs, self.engines, strict=True):
+            engine.prepare([d for d in designs if np.isfinite(d.y).all()], original)
+        return [self._compared(pair) for pair in zip(*changed, strict=True)]
+
+    def _compared(self, pair: tuple[Design, ...]) -> tuple[float, str]:
         try:
-            fits = [e(replace(d, y=y)) for d, e in zip(self.designs, self.engines, strict=True)]
+            fits = [engine(design) for design, engine in zip(pair, self.engines, strict=True)]
         except UnimixError as error:
             return np.nan, " ".join(str(error).split())
         return 2 * (fits[1].log_likelihood - fits[0].log_likelihood), ", ".join(f.status.state for f in fits)
@@ -144,7 +150,8 @@ def bootstrap_test(
     engines = refitter_of(smaller, many=True), refitter_of(larger, many=True)
     work = _Pair((smaller.design(), larger.design()), engines, simulator_of(smaller))
     seeds = np.random.SeedSequence(seed).spawn(int(n))
-    refits = run_jobs(work, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap test")
+    size = min(engine.batch_size(design) for engine, design in zip(engines, work.designs, strict=True))
+    refits = run_batches(work, seeds, size, n_jobs=n_jobs, progress=progress, title="bootstrap test")
     replicates = np.array([value for value, _ in refits])
     ratios = np.maximum(replicates[np.isfinite(replicates)], 0.0)
     if not len(ratios):
