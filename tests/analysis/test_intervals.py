@@ -195,7 +195,8 @@ def test_a_parametric_bootstrap_has_the_standard_errors_that_theory_has():
     assert np.allclose(ends, wald.loc["sigma", ["lower", "upper"]].to_numpy(float), rtol=0.04)
     assert made.confint().notes[0] == "200 of 200 refits"
     again = fit.bootstrap(20, seed=1, parameters=["Days", "sigma"])
-    assert np.array_equal(again.replicates, made.replicates[:20])
+    # other responses of a batch change the rounding, and the searches stop within 1e-9 of log likelihood
+    assert np.allclose(again.replicates, made.replicates[:20], rtol=1e-6)
     two = fit.bootstrap(20, seed=1, parameters=["Days", "sigma"], n_jobs=2)
     assert np.allclose(two.replicates, again.replicates, rtol=1e-10)
 

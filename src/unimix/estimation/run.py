@@ -16,15 +16,15 @@ from unimix.design.arrays import Design
 from unimix.errors import LimitError, OptionError, listing
 from unimix.estimation.arguments import FitArguments, FitProblem
 from unimix.estimation.assemble import assemble
-from unimix.fitted.model import Refitter, Unsaved
 from unimix.fitted.schema import PRIORS, EngineInfo
+from unimix.fitted.unsaved import Refitter, Unsaved
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 from unimix.parallel.blas_threads import one_thread
 from unimix.result import FitResult
 
 
 @dataclass(frozen=True)
-class EngineRefitter(Refitter):
+class EngineRefitter(Refitter[FitResult]):
     """An engine with its arguments, which fits changed designs: other responses, other rows.
 
     Attributes:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from unimix.design.arrays import Design, keep_in
-from unimix.design.estimates import Absent, Deferred, Generative
+from unimix.design.estimates import Absent, Deferred
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
@@ -29,6 +29,7 @@ from unimix.fitted.schema import (
     SavedFit,
     Status,
 )
+from unimix.fitted.unsaved import Refitter, Unsaved
 from unimix.foreign_names import attribute_hint, suggests_names
 from unimix.formula.terms import ModelSpec
 
@@ -36,30 +37,6 @@ FloatArray = npt.NDArray[np.float64]
 Kept = TypeVar("Kept")
 Effects = Literal["fixed", "ran_pars", "ran_vals", "ran_coefs", "zero_inflation", "dispersion", "all"]
 Model = TypeVar("Model", bound="FittedModel")
-
-
-class Refitter(Protocol):
-    """An engine with the options of a fit, ready for other responses and rows; can be pickled."""
-
-    def __call__(self, design: Design, method: str | None = None) -> FittedModel:
-        """Fit a design by the fit's own method, or by the method given."""
-
-    def batch_size(self, design: Design) -> int:
-        """Number of responses of a design that are best prepared together."""
-
-    def prepare(self, designs: Sequence[Design], like: Design) -> None:
-        """Do what the fits of designs that differ in their responses can share, before each is fitted."""
-
-
-@dataclass(frozen=True)
-class Unsaved:
-    """The part of a fit that is not saved: objects that belong to the process, and the arrays that were fitted."""
-
-    native: Any = None
-    posterior: Any = None
-    design: Design | None = None
-    generative: Generative | None = None
-    refitter: Refitter | None = None
 
 
 @suggests_names
@@ -451,6 +428,6 @@ def has_design(fit: FittedModel) -> bool:
     return fit._unsaved.design is not None
 
 
-def own_refitter(fit: FittedModel) -> Refitter | None:
+def own_refitter(fit: FittedModel) -> Refitter[FittedModel] | None:
     """The engine with the options of this fit, ready for other responses and rows; None in a loaded result."""
     return fit._unsaved.refitter

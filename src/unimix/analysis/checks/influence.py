@@ -25,7 +25,8 @@ from unimix.stats.simulation import without
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
-    from unimix.fitted.model import FittedModel, Refitter
+    from unimix.fitted.model import FittedModel
+    from unimix.fitted.unsaved import Refitter
 
 FloatArray = npt.NDArray[np.float64]
 SHOWN, COEFFICIENTS = 10, 5
@@ -109,7 +110,7 @@ class Influence(TableResult):
 class _LeftOut:
     """Fits the model without one set of rows."""
 
-    refitter: Refitter
+    refitter: Refitter[FittedModel]
     design: Design
     codes: npt.NDArray[np.int64] | None
     names: tuple[str, ...]
@@ -130,7 +131,7 @@ class _LeftOut:
 
 def _by_refits(
     fit: FittedModel,
-    refitter: Refitter | None,
+    refitter: Refitter[FittedModel] | None,
     by: str | None,
     *,
     n_jobs: int | None = None,

@@ -17,7 +17,7 @@ from unimix.analysis.prediction.simulate import simulator_of
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
-from unimix.fitted.model import Refitter, own_refitter
+from unimix.fitted.model import own_refitter
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.parallel.jobs import check_seed, run_batches, run_jobs
@@ -27,6 +27,7 @@ from unimix.stats.simulation import Simulator, resample, without
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
+    from unimix.fitted.unsaved import Refitter
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -54,7 +55,7 @@ class Replicate:
 class _Work:
     """Everything that a process needs to make replicates."""
 
-    refitter: Refitter
+    refitter: Refitter[FittedModel]
     statistic: Statistic
     names: tuple[str, ...]
     design: Design
