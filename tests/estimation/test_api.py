@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -158,3 +161,14 @@ def test_whoever_can_is_named_with_the_method_it_has() -> None:
             um.fit(formula, simulate_rich(), backend=backend, **arguments)
         for name in named:
             assert name in str(error.value)
+
+
+def test_a_first_linear_fit_imports_no_optimiser_of_scipy():
+    # SciPy's optimisers are a tenth of the time of a first fit, which needs none of them
+    code = (
+        "import sys, unimix as um\n"
+        "str(um.fit('Reaction ~ Days + (Days | Subject)', um.load_dataset('sleepstudy')))\n"
+        "assert 'scipy.optimize' not in sys.modules and 'scipy.stats' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

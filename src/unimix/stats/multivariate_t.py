@@ -25,7 +25,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from unimix.stats.inference import tail_probability
 
@@ -79,7 +80,9 @@ def largest_quantile(level: float, df: float, correlation: FloatArray) -> float:
             return float(_exceedance(np.array([size]), dfs, correlation, points)[0][0]) - (1 - level)
 
         # tests that are all the same have the quantile of one; far in the tail Bonferroni's differs by rounding alone
-        size = low if excess(low) <= 0 else high if excess(high) >= 0 else float(optimize.brentq(excess, low, high))
+        size = (
+            low if excess(low) <= 0 else high if excess(high) >= 0 else float(scipy.optimize.brentq(excess, low, high))
+        )
         if _exceedance(np.array([size]), dfs, correlation, points)[1][0] <= _tolerance(1 - level, len(correlation)):
             break
     return size
