@@ -146,6 +146,27 @@ def test_none_follows_the_context_and_one_stays_here() -> None:
         assert os.getpid() not in where(None)
 
 
+GROWING = """
+import time, warnings
+import numpy as np
+from unimix.parallel.jobs import run_jobs
+
+def grow(number, kept=[]):  # 320 MB for good, for longer than loky waits between two looks at a process's memory
+    kept.append(np.ones(40_000_000))
+    time.sleep(1.1)
+    return number
+
+warnings.simplefilter("error")
+print(*run_jobs(grow, range(6), n_jobs=2, progress=False, title=""))
+"""
+
+
+def test_a_process_that_has_grown_is_replaced_where_warnings_are_errors() -> None:
+    # the warning of loky would end the thread that receives the answers, and the call would never return
+    done = subprocess.run([sys.executable, "-c", GROWING], capture_output=True, text=True, check=False, timeout=240)
+    assert done.stdout.split() == ["0", "1", "2", "3", "4", "5"], done.stderr
+
+
 def test_joblib_is_not_imported_where_it_is_not_needed() -> None:
     code = (
         "import sys, unimix as um; d = um.load_dataset('sleepstudy')\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
@@ -160,6 +161,9 @@ def _in_processes(
 ) -> Iterator[tuple[int, Any]]:
     shared = getattr(backend, "supports_sharedmem", False)
     in_hand: set[int] = set()
+    # loky replaces a process that has grown or was idle for long, and warns. The warning comes in the thread that
+    # receives the answers: where warnings are errors it would end the thread, and everybody would wait for ever.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
 
     def calls() -> Iterator[Any]:
         last, sent = None, None
