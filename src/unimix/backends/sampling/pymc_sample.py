@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
 import threading
 import time
@@ -20,8 +21,8 @@ FloatArray = npt.NDArray[np.float64]
 LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
 
 _WIDEST = 4.0
-_GLANCE = 0.1
-"""Seconds between two checks of a running sampler."""
+_GLANCE, _PATIENCE = 0.1, 5.0
+"""Seconds between two checks of a running sampler, and the longest wait for one that was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -259,14 +260,39 @@ def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
 
 
 def wait_for(sampler: Any) -> Any:
-    """Wait for nutpie; in contrast to its blocking call, Ctrl-C discards the draws and is passed on."""
+    """Wait for nutpie in a thread, so that Ctrl-C is heard, discards the draws and is passed on.
+
+    nutpie's own blocking call returns the draws so far at Ctrl-C, and its wait with a timeout may not return at the
+    timeout (seen with 0.16.8 on Python 3.13), so that a main thread in it would hear no Ctrl-C.
+    """
+    ended: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def wait() -> None:
+        try:
+            while not stopped.is_set():
+                with contextlib.suppress(TimeoutError):
+                    ended.put((sampler.wait(timeout=_GLANCE), None))
+                    return
+            sampler.cancel()
+            ended.put((None, None))
+        except BaseException as error:  # noqa: BLE001  it is raised in the thread that called
+            ended.put((None, error))
+
+    threading.Thread(target=wait, name="unimix-nutpie", daemon=True).start()
     try:
         while True:
-            with contextlib.suppress(TimeoutError):
-                return sampler.wait(timeout=_GLANCE)
+            with contextlib.suppress(queue.Empty):
+                trace, error = ended.get(timeout=_GLANCE)
+                break
     except BaseException:
-        sampler.cancel()
+        stopped.set()
+        with contextlib.suppress(queue.Empty):
+            ended.get(timeout=_PATIENCE)
         raise
+    if error is not None:
+        raise error
+    return trace
 
 
 class _CtrlC(BaseException):
