@@ -173,7 +173,9 @@ class Bayes(Backend):
 
         if design.offset is not None and design.is_linear:
             design = replace(design, y=design.y - design.offset, offset=None)
-        how = self._nuts_text(design) if self._uses_nuts(design) else self._exact_text()
+        how = f"adapted independence sampler: chains={self.chains}, draws={self.draws}"
+        if self._uses_nuts(design):
+            how = self._nuts_text(design)
         return self._call(design, resolve_priors(design, request.priors), how)
 
     def _against(self, design: Design) -> list[str]:
@@ -193,9 +195,6 @@ class Bayes(Backend):
         from unimix.backends.sampling.draws import written_model
 
         return written_model(design, table, how)
-
-    def _exact_text(self, more: str = "") -> str:
-        return f"{more}adapted independence sampler: chains={self.chains}, draws={self.draws}"
 
     def _nuts_text(self, design: Design, options: SamplerOptions | None = None) -> str:
         from unimix.backends.sampling.nuts import integrates, with_version
@@ -256,15 +255,10 @@ class Bayes(Backend):
         """Sample, and sample again by what is safer if the draws are not good; return why."""
         because: dict[str, str] = {}
         if not self._uses_nuts(design):
-            run = self._exact(design, table, request)
-            if not run.fault or self.sampler == "independence":
-                return run, because
-            if not self._package():
-                from unimix.backends.sampling.nuts import line_to_type
-
-                advice = f"NUTS may get further. Type:\n    {line_to_type()}"
-                return replace(run, messages=(*run.messages, advice)), because
-            because["draws"] = f"by NUTS, because of the independence sampler: {run.fault}"
+            run, fault = self._exact(design, table, request)
+            if run is not None:
+                return run, {"draws": fault} if fault else because
+            because["draws"] = f"by NUTS, because of the independence sampler: {fault}"
         options = self._options(design, request)
         run = self._nuts(design, table, options)
         if self.retry and not run.is_good:
@@ -281,14 +275,37 @@ class Bayes(Backend):
             run = self._nuts(design, table, options)
         return run, because
 
-    def _exact(self, design: Design, table: PriorTable, request: FitRequest) -> _Run:
+    def _exact(self, design: Design, table: PriorTable, request: FitRequest) -> tuple[_Run | None, str]:
+        """Draws of the independence sampler, and why they are of a second run; or None, and why NUTS is needed."""
+        from unimix.backends.sampling.draws import ESS_LIMIT
+        from unimix.backends.sampling.exact import UnsuitedError
+        from unimix.backends.sampling.nuts import line_to_type
+
+        final = self.sampler == "independence" or not self._package()
+        try:
+            run = self._exact_run(design, table, self.draws, request.seed, forced=final)
+            if not run.fault and not run.is_good and self.retry and self.chains * self.draws >= 4 * ESS_LIMIT:
+                again = None if request.seed is None else request.seed + 1
+                why = f"of a second run, because of the first: {' '.join(run.messages)}"
+                return self._exact_run(design, table, 2 * self.draws, again, forced=final), why
+        except UnsuitedError as unsuited:
+            return None, str(unsuited)
+        if run.fault and not final:
+            return None, run.fault
+        if run.fault and not self._package():
+            advice = f"NUTS may get further, and needs nutpie: {line_to_type()}"
+            run = replace(run, messages=(*run.messages, advice))
+        return run, ""
+
+    def _exact_run(self, design: Design, table: PriorTable, draws: int, seed: int | None, *, forced: bool) -> _Run:
         from unimix.backends.sampling.draws import diagnose
         from unimix.backends.sampling.exact import sample_exactly
 
-        found = sample_exactly(design, table, chains=self.chains, draws=self.draws, seed=request.seed)
+        found = sample_exactly(design, table, chains=self.chains, draws=draws, seed=seed, forced=forced)
         sampling, messages = diagnose(design, found.sampled.posterior, found.sampled.raw)
         messages = (*messages, found.fault) if found.fault else messages
-        return _Run(found.sampled, sampling, messages, self._exact_text(found.how), found.fault, found.target)
+        how = f"{found.how}adapted independence sampler: chains={self.chains}, draws={draws}"
+        return _Run(found.sampled, sampling, messages, how, found.fault, found.target)
 
     def _nuts(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Run:
         from unimix.backends.sampling.draws import diagnose

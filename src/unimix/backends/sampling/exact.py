@@ -15,7 +15,7 @@ from unimix.backends.sampling.marginal import CollapsedPosterior
 from unimix.backends.sampling.priors import PriorTable
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
-from unimix.likelihood.posterior.group_integrals import LADDER
+from unimix.likelihood.posterior.group_integrals import LADDER, GroupIntegrals
 from unimix.likelihood.posterior.independence_sampler import Proposal, adapt, draw_chains, proposal_at_mode
 from unimix.likelihood.posterior.independence_sampler import Sampled as Chains
 
@@ -31,6 +31,10 @@ K_LIMIT = 0.7
 """Pareto k above which the proposal does not cover the posterior (Vehtari et al. 2024)."""
 LARGEST = 0.01
 """Share of the largest importance weight below which no single draw matters, whatever the value of k."""
+NODE_SECONDS, SLOW_SECONDS = 4e-8, 4e-7
+"""Seconds per row, draw and node, of families with and without short formulas."""
+MOST_SECONDS = 60.0
+"""Time of all integrals beyond which gradients are the quicker way."""
 LEAST_ACCEPTED = 0.2
 """Share of accepted proposals below which 4,000 draws have fewer than about 400 effective ones."""
 NODES_ERROR = 0.25
@@ -91,7 +95,13 @@ def reasons_against(design: Design, draws: int, max_dense: int) -> list[str]:
     return reasons
 
 
-def sample_exactly(design: Design, table: PriorTable, *, chains: int, draws: int, seed: int | None) -> ExactSample:
+class UnsuitedError(Exception):
+    """The integrals of a model are too slow or not accurate; the message says why."""
+
+
+def sample_exactly(
+    design: Design, table: PriorTable, *, chains: int, draws: int, seed: int | None, forced: bool
+) -> ExactSample:
     """Draw all parameters of a model that :func:`reasons_against` does not exclude.
 
     Args:
@@ -100,6 +110,10 @@ def sample_exactly(design: Design, table: PriorTable, *, chains: int, draws: int
         chains: Number of chains.
         draws: Number of draws per chain.
         seed: Seed of the random numbers.
+        forced: Whether to draw although the integrals are too slow or not accurate.
+
+    Raises:
+        UnsuitedError: If they are, and ``forced`` is False.
     """
     target = CollapsedPosterior(design, table) if design.is_linear else IntegratedPosterior(design, table)
     rng = np.random.default_rng([seed or 0, 0])
@@ -110,6 +124,9 @@ def sample_exactly(design: Design, table: PriorTable, *, chains: int, draws: int
         target.move_reference(proposal.centre)
         proposal = adapt(target.log_density, proposal, rng)
         fault, how = _with_nodes(target, proposal, chains * draws, rng)
+        fault = fault or _too_slow(target.integrals, design.n * chains * draws)
+        if fault and not forced:
+            raise UnsuitedError(fault)
     else:
         proposal = adapt(target.log_density, proposal, rng)
     found = draw_chains(target.log_density, proposal, chains=chains, draws=draws, rng=rng)
@@ -142,6 +159,13 @@ def _with_nodes(
     return fault, f"group effects integrated out by {nodes}{f'^{q}' if q > 1 else ''} nodes per group, "
 
 
+def _too_slow(integrals: GroupIntegrals, cells: int) -> str:
+    seconds = cells * integrals.nodes**integrals.q * (NODE_SECONDS if integrals.has_short_formulas else SLOW_SECONDS)
+    if seconds < MOST_SECONDS:
+        return ""
+    return f"{integrals.nodes}^{integrals.q} nodes per group would take about {seconds:.0f} s."
+
+
 def _of_the_proposal(k: float, found: Chains) -> str:
     if not k < K_LIMIT and found.largest > LARGEST:
         return (
@@ -169,4 +193,4 @@ def _raw(found: Chains, k: float, seconds: float) -> RawDraws:
     return RawDraws(found.points, np.zeros((chains, draws), dtype=bool), stats, seconds)
 
 
-__all__ = ["ExactSample", "reasons_against", "sample_exactly"]
+__all__ = ["ExactSample", "UnsuitedError", "reasons_against", "sample_exactly"]

@@ -118,6 +118,11 @@ class GroupIntegrals:
         self.nodes = LADDER[self.q][1] if self.q else 1
         self._reference: tuple[FloatArray, FloatArray, FloatArray] | None = None
 
+    @property
+    def has_short_formulas(self) -> bool:
+        """Whether the family is among those whose log density takes little time."""
+        return bool(self._rows.short)
+
     def move_reference(self, at: Parameters) -> FloatArray:
         """Start the searches for the modes from the normal approximation of the rows at one point.
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import Design
+from unimix.distributions.distribution import VALUES
+from unimix.distributions.links import LINKS
 from unimix.distributions.log_density import Pointwise, pointwise
 
 FloatArray = npt.NDArray[np.float64]
@@ -62,7 +64,7 @@ class RowDensities:
             eta: Linear predictors with offset, shape (n, ...).
         """
         if not self.short:
-            return self._pointwise(parameters, eta).value
+            return self._without_derivatives(parameters, eta)
         w, y, constant = self._along(eta, self._w, self._count, self._constant)
         match self.short:
             case "binomial(logit)":
@@ -80,6 +82,14 @@ class RowDensities:
         # y log(mu / (theta + mu)) - theta log(1 + mu / theta) + log Gamma(theta + y) / Gamma(theta)
         value = y * (eta - np.log(theta + mu)) - theta * np.log1p(mu / theta)
         return np.asarray(w * (value + _rising(theta, y)) + constant)
+
+    def _without_derivatives(self, parameters: FloatArray, eta: FloatArray) -> FloatArray:
+        """Log densities of the other families; trigamma functions would take most of the time of two of them."""
+        value, link = VALUES.get(self.family.label), LINKS[self.family.link]
+        if value is None or link.positive or self.family.link == "identity":
+            return self._pointwise(parameters, eta).value
+        y, w = self._along(eta, self.y, np.ones_like(self.y) if self.weights is None else self.weights)
+        return np.asarray(w * value(y, link.inverse(eta), parameters))
 
     def derivatives(self, parameters: FloatArray, eta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Log densities, their first derivatives in eta, and positive weights, all in the shape of eta.
