@@ -14,6 +14,7 @@ from unimix.backends.sampling.integrated import TRIED, IntegratedPosterior
 from unimix.backends.sampling.marginal import CollapsedPosterior
 from unimix.backends.sampling.priors import PriorTable
 from unimix.design.arrays import Design
+from unimix.distributions.links import LINKS
 from unimix.likelihood.lmm.reduced_data import n_dense_effects
 from unimix.likelihood.posterior.group_integrals import LADDER, GroupIntegrals
 from unimix.likelihood.posterior.independence_sampler import Proposal, adapt, draw_chains, proposal_at_mode
@@ -88,11 +89,20 @@ def reasons_against(design: Design, draws: int, max_dense: int) -> list[str]:
         reasons.append(f"several grouping factors ({', '.join(factors)}): the effects are not independent by group")
     elif q > max(LADDER):
         reasons.append(f"{q} effects per group: quadrature in that many dimensions takes too many nodes")
+    elif q > 1 and (LINKS[design.family.link].positive or _ends(design)):
+        reasons.append(
+            f"the {design.family.link} link ends the range of the effects, where quadrature of several converges slowly"
+        )
     elif design.n * draws * (5.0**q if q else 1.0) > MOST_WORK:
         reasons.append(f"{design.n:,} rows: gradients of the whole are quicker than integrals for every draw")
     if design.p + count > MOST_COORDINATES:
         reasons.append(f"{design.p + count} parameters: one proposal fits up to {MOST_COORDINATES} of them")
     return reasons
+
+
+def _ends(design: Design) -> bool:
+    """Whether means beyond a finite linear predictor are impossible, under the identity link."""
+    return design.family.link == "identity" and design.family.response != "real"
 
 
 class UnsuitedError(Exception):

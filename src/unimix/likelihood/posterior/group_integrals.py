@@ -219,7 +219,7 @@ class GroupIntegrals:
         # target density: exp(values - total) / |R of the peaks| (2 pi)^(-q/2)
         ratio = values - total[..., None] - peaks.log_scale()[..., None] - 0.5 * q * _LOG_2PI
         ratio = ratio - _log_t(square, q) + moments.log_scale()[..., None]
-        return moments, float(np.exp(np.max(ratio, initial=0.0)))
+        return moments, float(np.exp(np.nanmax(ratio, initial=0.0)))
 
     # -- pieces -------------------------------------------------------------------------------------
 

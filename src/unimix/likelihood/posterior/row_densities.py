@@ -77,10 +77,10 @@ class RowDensities:
                 return np.asarray(
                     w * (_gamma_constant(shape, y) - shape * (eta + y * np.exp(-np.maximum(eta, -_LARGEST))))
                 )
-        theta = parameters[0]
-        mu = np.exp(np.minimum(eta, _LARGEST))
+        theta, bounded = parameters[0], np.minimum(eta, _LARGEST)
+        mu = np.exp(bounded)
         # y log(mu / (theta + mu)) - theta log(1 + mu / theta) + log Gamma(theta + y) / Gamma(theta)
-        value = y * (eta - np.log(theta + mu)) - theta * np.log1p(mu / theta)
+        value = y * (bounded - np.log(theta + mu)) - theta * np.log1p(mu / theta)
         return np.asarray(w * (value + _rising(theta, y)) + constant)
 
     def _without_derivatives(self, parameters: FloatArray, eta: FloatArray) -> FloatArray:
