@@ -11,7 +11,7 @@ from unimix.backends.family_support import Cell
 from unimix.testing import BackendContract
 
 SAMPLED = (Cell("binomial", "logit", True), Cell("poisson", "log", True), Cell("gamma", "log", False))
-"""The families that samplers are run on; the tests of their densities (of bayes: test_group_integrals.py) prove the rest."""
+"""The families that samplers are run on; tests of their densities (bayes: test_group_integrals.py) prove the rest."""
 
 
 class TestLme4(BackendContract):
