@@ -16,17 +16,32 @@ from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.likelihood.posterior.effect_draws import draw_all_effects
 from unimix.likelihood.posterior.independence_sampler import sample
+from unimix.likelihood.posterior.nested import nest_of
 
 MODELS = {
     "sleepstudy": "Reaction ~ Days + (1 + Days | Subject)",
     "penicillin": "diameter ~ 1 + (1 | plate) + (1 | sample)",
     "pastes": "strength ~ 1 + (1 | batch / cask)",
     "orthodont": "distance ~ age * Sex + (1 + age || Subject)",
+    "nested": "y ~ x + (1 + x | a / b)",
+    "nested, independent": "y ~ x + (1 + x || a) + (1 | a:b)",
 }
 
 
+def nested_data() -> pd.DataFrame:
+    """Levels of b in a random order within levels of a, with slopes."""
+    rng = np.random.default_rng(6)
+    a, b, x = rng.integers(0, 5, 90), rng.integers(0, 3, 90), rng.normal(size=90)
+    y = 1 + x + rng.normal(size=5)[a] + 0.5 * x * rng.normal(size=(5, 3))[a, b] + rng.normal(size=90)
+    return pd.DataFrame({"y": y, "x": x, "a": a, "b": b})
+
+
+def data_of(name: str) -> pd.DataFrame:
+    return nested_data() if name.startswith("nested") else um.load_dataset(name)
+
+
 def target_of(name: str, priors: dict[str, object] | None = None) -> tuple[Design, CollapsedPosterior]:
-    design = build_design(parse(MODELS[name]), um.load_dataset(name))
+    design = build_design(parse(MODELS[name]), data_of(name))
     return design, CollapsedPosterior(design, resolve_priors(design, priors))
 
 
@@ -81,12 +96,23 @@ def test_moments_of_effects_are_those_of_dense_matrices(name: str) -> None:
         np.testing.assert_allclose(covariance, wanted, atol=1e-9 * np.abs(wanted).max())
 
 
-def test_draws_of_effects_have_their_moments() -> None:
-    _, target = target_of("penicillin")
+def test_nested_factors_are_found() -> None:
+    """By their data, not by how the formula is written; crossed factors and one factor are none."""
+    nests = {name: nest_of(target_of(name)[1].reduced.products) for name in MODELS}
+    assert {name for name, nest in nests.items() if nest is not None} == {"pastes", "nested", "nested, independent"}
+    own = nests["nested"]
+    assert own is not None
+    assert own.q2 == 2
+    assert own.columns.shape == (2, 2, len(own.parents))
+
+
+@pytest.mark.parametrize("name", ["penicillin", "nested"])
+def test_draws_of_effects_have_their_moments(name: str) -> None:
+    _, target = target_of(name)
     points = np.repeat(points_of(target, 1), 4000, axis=0)
     factors, extras, _ = target.scales.many(points)
     sigma = extras[:, 0] / target.columns.residual
-    beta = np.zeros((4000, 1))
+    beta = np.zeros((4000, target.reduced.p))
     found = draw_all_effects(target.reduced.products, beta, factors, sigma, np.random.default_rng(2), keep=True)
     for draws, means, covariances in zip(found.draws, found.means, found.covariances, strict=True):
         sd = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
@@ -191,12 +217,6 @@ def test_it_is_quick_and_says_what_it_did() -> None:
 
 
 def test_what_it_cannot_do_is_refused() -> None:
-    data = um.load_dataset("sleepstudy").assign(
-        **{f"x{k}": np.random.default_rng(k).normal(size=180) for k in range(4)}
-    )
-    with pytest.raises(um.UnsupportedModelError, match=r"16 covariance parameters.*backend='pymc'"):
-        um.fit("Reaction ~ Days + (1 + x0 + x1 + x2 + x3 | Subject)", data, "bayes")
-    with pytest.raises(um.UnsupportedModelError, match="bayes is for linear mixed models"):
-        um.fit("Days ~ 1 + (1 | Subject)", data, "bayes", family="poisson")
+    data = um.load_dataset("sleepstudy")
     with pytest.raises(um.UnsupportedModelError, match="maximises no likelihood"):
         um.fit(MODELS["sleepstudy"], data, "bayes", method="REML")

@@ -27,8 +27,8 @@ def _nothing_compiled() -> Iterator[None]:
 
 
 def target(family: Family, formula: str, *, priors=None, extras: bool = True):
+    from unimix.backends.sampling.generalised_density import GeneralisedPosterior
     from unimix.backends.sampling.priors import resolve_priors
-    from unimix.backends.sampling.pymc_generalised import GeneralisedPosterior
 
     design = design_of(family, formula, extras=extras)
     table = resolve_priors(design, priors)

@@ -11,7 +11,7 @@ from unimix.backends.family_support import Cell
 from unimix.testing import BackendContract
 
 SAMPLED = (Cell("binomial", "logit", True), Cell("poisson", "log", True), Cell("gamma", "log", False))
-"""The families that samplers are run on; test_pymc_generalised_density.py and test_bambi_density.py prove the rest."""
+"""The families that samplers are run on; tests of their densities (bayes: test_group_integrals.py) prove the rest."""
 
 
 class TestLme4(BackendContract):
@@ -50,6 +50,7 @@ class TestPyMC(BackendContract):
 class TestBayes(BackendContract):
     backend = "bayes"
     starved = {"draws": 100, "chains": 2}
+    fitted_cells = (*SAMPLED, Cell("negative_binomial", "log", True), Cell("student_t", "identity", True))
 
 
 class TestGlmm(BackendContract):

@@ -1,72 +1,101 @@
-"""unimix's own posterior of a linear mixed model, with all but the covariance parameters integrated out exactly.
+"""unimix's own posterior of linear and generalised mixed models, on its own log densities.
 
-Group effects and fixed effects are integrated out (:mod:`unimix.likelihood.posterior.marginal_posterior`). An adapted
-independence sampler (:mod:`unimix.likelihood.posterior.independence_sampler`) draws the few remaining covariance
-parameters, and all other parameters are drawn exactly given each draw. There is no compilation and no warm-up. The
-priors and their names are those of the PyMC backend.
+Where the group effects can be integrated out (of a linear model always, of a generalised one with one grouping factor),
+an adapted independence sampler (:mod:`unimix.likelihood.posterior.independence_sampler`) draws the few parameters that
+remain, and the effects are drawn given each draw. There is no compilation and no warm-up. All other models, and those
+whose posterior one proposal does not cover, are sampled by NUTS with analytic gradients
+(:mod:`unimix.backends.sampling.nuts`). The priors and their names are those of the PyMC backend.
 """
 
 from __future__ import annotations
 
 import importlib
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
-from unimix.backends.family_support import FamilySheet, only_gaussian
-from unimix.likelihood.lmm.reduced_data import n_dense_effects
+from unimix.backends.family_support import FamilySheet, all_families
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from unimix.backends.sampling.draws import RawDraws, Sampled
-    from unimix.backends.sampling.marginal import CollapsedPosterior
+    from unimix.backends.sampling.draws import Sampled
     from unimix.backends.sampling.priors import PriorTable
+    from unimix.backends.sampling.pymc_sample import SamplerOptions
     from unimix.design.arrays import Design
-    from unimix.design.estimates import Estimates
+    from unimix.design.estimates import Estimates, Sampling
 
-FloatArray = npt.NDArray[np.float64]
-
-MOST_COVARIANCES = 12
-"""Largest number of covariance parameters for which a single proposal fits their posterior."""
-K_LIMIT = 0.7
-"""Pareto k above which the proposal does not cover the posterior (Vehtari et al. 2024)."""
-LARGEST = 0.01
-"""Share of the largest importance weight below which no single draw matters, whatever the value of k."""
+CAREFUL = 0.99
+"""Target acceptance rate of NUTS after divergences."""
+ROW_SECONDS = 8e-7
+"""Seconds per row and draw of a generalised model by the independence sampler, with its proposals and integrals."""
 
 _LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use backend='pls'.")
 _NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
+_FAMILIES = {family.label: Yes() for family in all_families()}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Draws of one run, with their diagnostics.
+
+    Attributes:
+        sampled: The draws.
+        sampling: R-hat, effective sample sizes and divergences.
+        messages: What is wrong with the draws.
+        how: Text about the sampler.
+        fault: Reason for another sampler; empty if there is none.
+        target: The posterior that was sampled; None for NUTS.
+    """
+
+    sampled: Sampled
+    sampling: Sampling
+    messages: tuple[str, ...]
+    how: str
+    fault: str = ""
+    target: Any = None
+
+    @property
+    def is_good(self) -> bool:
+        from unimix.backends.sampling.draws import is_sampled_well
+
+        return is_sampled_well(self.sampling) and not self.messages
 
 
 class Bayes(Backend):
-    """Exact posterior of a linear mixed model, without compilation and without warm-up.
+    """Posterior of a linear or generalised mixed model, without compilation.
 
     Attributes:
         conditioning: Off, because priors are in the user's units and the sampler has its own coordinates.
         draws: Number of draws kept per chain.
         chains: Number of chains, each with its own proposals.
-        max_dense: Largest number of connected effects of crossed factors, without the largest factor: a dense matrix of
-            that size is factored for every proposal.
+        sampler: ``"independence"`` for the exact sampler, ``"nuts"`` for NUTS; None for the exact one where it suits
+            the model and covers its posterior, else NUTS.
+        tune: Number of tuning steps of NUTS per chain; None for 500, or 300 if the group effects are integrated out.
+        target_accept: Target acceptance rate of NUTS; None for 0.85, or 0.9 if the group effects are integrated out.
+        cores: Number of chains of NUTS that run at the same time; None for one, because chains compete for Python.
+        retry: Whether NUTS samples once more, with twice the draws and tuning steps, if R-hat, effective sample sizes
+            or divergences of the first run are out of bounds; the result says so.
+        max_dense: Largest number of connected effects of crossed factors of a linear model, without the largest factor,
+            for the exact sampler: a dense matrix of that size is factored for every proposal.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
         name="bayes",
         engine="unimix",
-        title="unimix's own exact posterior",
+        title="unimix's own posterior",
         packages=("numpy", "scipy", "arviz"),
         distributions=("unimix", "numpy", "scipy", "arviz"),
         extra="bayes",
         url="engines.md",
         default_method="posterior",
-        strengths="pip only, an exact posterior in tenths of a second",
+        strengths="pip only, a posterior of every family in seconds",
         rank=10,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -76,12 +105,12 @@ class Bayes(Backend):
         offset=Yes("subtracted from the response and added back"),
         likelihood=_LIKELIHOOD,
         bayesian=Yes(),
-        approximate_posterior=Never("the posterior of bayes is exact. Use method='posterior'."),
+        approximate_posterior=Never("the posterior of bayes is no approximation. Use method='posterior'."),
         degrees_of_freedom=_NO_DF,
         structures=_NO_PART,
         parts=_NO_PART,
     )
-    families: ClassVar[FamilySheet] = only_gaussian("bayes is for linear mixed models. Use backend='pymc'.")
+    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
     pace: ClassVar[Pace] = Pace(
         call=0.045,
         rows=0.22,
@@ -97,6 +126,11 @@ class Bayes(Backend):
     conditioning: bool = False
     draws: Annotated[int, Field(ge=100)] = 1000
     chains: Annotated[int, Field(ge=2)] = 4
+    sampler: Literal["independence", "nuts"] | None = None
+    tune: Annotated[int, Field(ge=0)] | None = None
+    target_accept: Annotated[float, Field(gt=0, lt=1)] | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    retry: bool = True
     max_dense: Annotated[int, Field(ge=0)] = 300
 
     def load(self) -> ModuleType:
@@ -105,47 +139,92 @@ class Bayes(Backend):
         return importlib.import_module("unimix.likelihood.posterior.marginal_posterior")
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Reasons to refuse models with too many covariance parameters or too many crossed effects."""
+        """Reasons to refuse a model that the chosen sampler does not suit, or whose sampler is not installed."""
         del request
-        if not design.family.is_linear:
-            return []
-        reasons = []
-        count = 1 + sum(b.q * (b.q + 1) // 2 for b in design.blocks)
-        if count > MOST_COVARIANCES:
-            reasons.append(
-                f"{count} covariance parameters: their posterior is drawn from a single approximation, which fits up "
-                f"to {MOST_COVARIANCES}. Use backend='pymc', or || for independent effects"
-            )
-        dense = n_dense_effects(design)
-        if dense > self.max_dense:
-            reasons.append(
-                f"{dense:,} effects of crossed factors are tied together, beside those of the largest factor, and a "
-                f"dense matrix of that size would be factored for every draw (max_dense={self.max_dense})"
-            )
-        return reasons
+        against = self._against(design)
+        if self.sampler == "independence":
+            return [f"{reason}. Use options={{'sampler': 'nuts'}}" for reason in against]
+        if (against or self.sampler == "nuts") and not self._package():
+            from unimix.backends.sampling.nuts import line_to_type
+
+            reasons = against or ["sampler='nuts'"]
+            return [f"{reason}. NUTS samples it, and needs nutpie: {line_to_type()}" for reason in reasons]
+        return []
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of the draws of the group effects, if they are kept, and of the matrices in use."""
         from unimix.backends.sampling.draws import MOST_KEPT, fits_in_memory
 
         size, count = sizes_of(design), self.chains * self.draws
-        kept = max(8.0 * MOST_KEPT, 2.5 * count * size.effects * fits_in_memory(design, count))
-        parts = {"the data": 3.2 * size.rows + 30 * size.levels, "draws of group effects": kept}
-        return most(parts, self.pace.seconds(design))
+        exact = not self._uses_nuts(design)
+        held = max(8.0 * MOST_KEPT, 2.5 * count * size.effects * fits_in_memory(design, count))
+        if not design.is_linear:
+            # several copies of the draws while they are put into the user's units
+            held = (3.0 if exact else 6.0) * count * size.effects
+        parts = {"the data": 3.2 * size.rows + 30 * size.levels, "draws of group effects": held}
+        if not exact:
+            return most(parts)
+        seconds = self.pace.seconds(design) if design.is_linear else self.pace.call + ROW_SECONDS * design.n * count
+        return most(parts, seconds)
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the model in statistical notation, and of the sampler."""
         from unimix.backends.sampling.priors import resolve_priors
 
-        if design.offset is not None:
+        if design.offset is not None and design.is_linear:
             design = replace(design, y=design.y - design.offset, offset=None)
-        return self._call(design, resolve_priors(design, request.priors))
+        how = f"adapted independence sampler: chains={self.chains}, draws={self.draws}"
+        if self._uses_nuts(design):
+            how = self._nuts_text(design)
+        return self._call(design, resolve_priors(design, request.priors), how)
 
-    def _call(self, design: Design, table: PriorTable) -> str:
+    def _against(self, design: Design) -> list[str]:
+        from unimix.backends.sampling.exact import reasons_against
+
+        return reasons_against(design, self.chains * self.draws, self.max_dense)
+
+    def _uses_nuts(self, design: Design) -> bool:
+        return self.sampler == "nuts" or (self.sampler is None and bool(self._against(design)))
+
+    def _package(self) -> str:
+        from unimix.backends.sampling.nuts import installed
+
+        return installed()
+
+    def _call(self, design: Design, table: PriorTable, how: str) -> str:
         from unimix.backends.sampling.draws import written_model
 
-        how = f"adapted independence sampler: chains={self.chains}, draws={self.draws}"
         return written_model(design, table, how)
+
+    def _nuts_text(self, design: Design, options: SamplerOptions | None = None) -> str:
+        from unimix.backends.sampling.nuts import integrates, with_version
+
+        options = options or self._options(design, None)
+        package = self._package()
+        effects = "integrated out" if integrates(design) else "sampled in adapted coordinates"
+        return (
+            f"NUTS by {with_version(package) if package else 'nutpie'}, on unimix's own density with the group effects "
+            f"{effects}: chains={options.chains}, tune={options.tune}, draws={options.draws}, "
+            f"target_accept={options.target_accept:g}"
+        )
+
+    def _options(self, design: Design, request: FitRequest | None) -> SamplerOptions:
+        from unimix.backends.sampling.nuts import tuning
+        from unimix.backends.sampling.pymc_sample import SamplerOptions
+
+        tune, accept = tuning(design)
+        return SamplerOptions(
+            draws=self.draws,
+            tune=tune if self.tune is None else self.tune,
+            chains=self.chains,
+            cores=self.cores,
+            target_accept=self.target_accept or accept,
+            seed=None if request is None else request.seed,
+            progress=request is not None and self._shows_progress(request),
+        )
+
+    def _shows_progress(self, request: FitRequest) -> bool:
+        return sys.stderr.isatty() if request.progress is None else request.progress
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from unimix.backends.sampling.draws import estimates_of_draws
@@ -154,59 +233,84 @@ class Bayes(Backend):
         del engine
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
-        native, sampled, message = self._sample(design, table, request.seed)
+        run, because = self._run(design, table, request)
         made = estimates_of_draws(
             design,
-            sampled,
+            run.sampled,
             table.texts,
             ci_level=request.ci_level,
-            call=self._call(design, table),
+            call=self._call(design, table, run.how),
             library="unimix",
+            diagnosis=(run.sampling, run.messages),
         )
-        if message:
-            made = replace(made, converged=False, messages=(*made.messages, message))
-        return replace(made, native=native, generative=PriorSimulator(problem.original, table))
-
-    def _sample(self, design: Design, table: PriorTable, seed: int | None) -> tuple[CollapsedPosterior, Sampled, str]:
-        import arviz as az
-
-        from unimix.backends.sampling.draws import Sampled, fits_in_memory
-        from unimix.backends.sampling.marginal import CollapsedPosterior
-        from unimix.likelihood.posterior.independence_sampler import sample
-
-        target = CollapsedPosterior(design, table)
-        started = time.perf_counter()
-        found = sample(
-            target.log_density,
-            target.start(),
-            chains=self.chains,
-            draws=self.draws,
-            rng=np.random.default_rng([seed or 0, 0]),
-            folded=target.folded,
+        return replace(
+            made,
+            converged=run.is_good,
+            provenance={"sampler": run.how, **because, **made.provenance},
+            native=run.target,
+            generative=PriorSimulator(problem.original, table),
         )
-        seconds = time.perf_counter() - started
-        k = float(az.psislw(found.log_weights)[1])
-        kept = fits_in_memory(design, found.points[..., 0].size)
-        raw = _raw(found.points, found.accepted, k, seconds)
-        posterior = target.posterior(
-            found.points.reshape(-1, target.size), np.random.default_rng([seed or 0, 1]), keep=kept
-        )
-        message = ""
-        if not k < K_LIMIT and found.largest > LARGEST:
-            message = (
-                f"Pareto k of the proposal is {k:.2f} ({K_LIMIT} at most), and one draw has {found.largest:.0%} of all "
-                "importance weight: the proposal does not cover the posterior, and the draws cannot be trusted. Use "
-                "backend='pymc', or more informative priors."
+
+    def _run(self, design: Design, table: PriorTable, request: FitRequest) -> tuple[_Run, dict[str, str]]:
+        """Sample, and sample again by what is safer if the draws are not good; return why."""
+        because: dict[str, str] = {}
+        if not self._uses_nuts(design):
+            run, fault = self._exact(design, table, request)
+            if run is not None:
+                return run, {"draws": fault} if fault else because
+            because["draws"] = f"by NUTS, because of the independence sampler: {fault}"
+        options = self._options(design, request)
+        run = self._nuts(design, table, options)
+        if self.retry and not run.is_good:
+            because["draws"] = " ".join(
+                [*because.values(), f"of a second run of NUTS, because of the first: {' '.join(run.messages)}"]
             )
-        return target, Sampled(posterior, raw, kept), message
+            options = replace(
+                options,
+                draws=2 * options.draws,
+                tune=2 * options.tune,
+                target_accept=max(CAREFUL if run.sampling.divergences else 0.0, options.target_accept),
+                seed=None if options.seed is None else options.seed + 1,
+            )
+            run = self._nuts(design, table, options)
+        return run, because
 
+    def _exact(self, design: Design, table: PriorTable, request: FitRequest) -> tuple[_Run | None, str]:
+        """Draws of the independence sampler, and why they are of a second run; or None, and why NUTS is needed."""
+        from unimix.backends.sampling.draws import ESS_LIMIT
+        from unimix.backends.sampling.exact import UnsuitedError
+        from unimix.backends.sampling.nuts import line_to_type
 
-def _raw(points: FloatArray, accepted: float, k: float, seconds: float) -> RawDraws:
-    from unimix.backends.sampling.draws import RawDraws
+        final = self.sampler == "independence" or not self._package()
+        try:
+            run = self._exact_run(design, table, self.draws, request.seed, forced=final)
+            if not run.fault and not run.is_good and self.retry and self.chains * self.draws >= 4 * ESS_LIMIT:
+                again = None if request.seed is None else request.seed + 1
+                why = f"of a second run, because of the first: {' '.join(run.messages)}"
+                return self._exact_run(design, table, 2 * self.draws, again, forced=final), why
+        except UnsuitedError as unsuited:
+            return None, str(unsuited)
+        if run.fault and not final:
+            return None, run.fault
+        if run.fault and not self._package():
+            advice = f"NUTS may get further, and needs nutpie: {line_to_type()}"
+            run = replace(run, messages=(*run.messages, advice))
+        return run, ""
 
-    chains, draws = points.shape[:2]
-    stats = {
-        "acceptance_rate": np.full((chains, draws), accepted),
-        "pareto_k": np.full((chains, draws), k),
-    }
-    return RawDraws(points, np.zeros((chains, draws), dtype=bool), stats, seconds)
+    def _exact_run(self, design: Design, table: PriorTable, draws: int, seed: int | None, *, forced: bool) -> _Run:
+        from unimix.backends.sampling.draws import diagnose
+        from unimix.backends.sampling.exact import sample_exactly
+
+        found = sample_exactly(design, table, chains=self.chains, draws=draws, seed=seed, forced=forced)
+        sampling, messages = diagnose(design, found.sampled.posterior, found.sampled.raw)
+        messages = (*messages, found.fault) if found.fault else messages
+        how = f"{found.how}adapted independence sampler: chains={self.chains}, draws={draws}"
+        return _Run(found.sampled, sampling, messages, how, found.fault, found.target)
+
+    def _nuts(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Run:
+        from unimix.backends.sampling.draws import diagnose
+        from unimix.backends.sampling.nuts import sample_posterior
+
+        sampled = sample_posterior(design, table, options, self._package())
+        sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
+        return _Run(sampled, sampling, messages, self._nuts_text(design, options))

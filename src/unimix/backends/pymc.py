@@ -252,8 +252,9 @@ class PyMC(Backend):
     def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
         from unimix.backends.sampling.density import LogPosterior
         from unimix.backends.sampling.draws import Posterior, Sampled, fits_in_memory
-        from unimix.backends.sampling.pymc_sample import sample_nutpie, sample_pymc, whiten
+        from unimix.backends.sampling.nuts import sample_nutpie, sample_pymc
         from unimix.backends.sampling.scales import effects_in_users_units
+        from unimix.backends.sampling.whitening import whiten
         from unimix.likelihood.posterior.effect_draws import draw_all_effects
         from unimix.likelihood.posterior.marginal_posterior import Reduced
 
@@ -277,8 +278,8 @@ class PyMC(Backend):
 
     def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
         from unimix.backends.sampling.draws import Sampled, fits_in_memory
-        from unimix.backends.sampling.pymc_generalised import GeneralisedPosterior
-        from unimix.backends.sampling.pymc_sample import sample_nutpie, sample_pymc
+        from unimix.backends.sampling.generalised_density import GeneralisedPosterior
+        from unimix.backends.sampling.nuts import sample_nutpie, sample_pymc
 
         target = GeneralisedPosterior(design, table)
         whitening = target.settle()

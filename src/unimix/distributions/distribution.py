@@ -131,17 +131,28 @@ def _negative_binomial(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArr
     )
 
 
+def _negative_binomial_1_value(y: FloatArray, mu: FloatArray, p: FloatArray) -> FloatArray:
+    return _nb(y, mu, np.maximum(mu, _TINY) / p[0])
+
+
 def _negative_binomial_1(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel:
     alpha = p[0]
     size = np.maximum(mu, _TINY) / alpha  # var = mu (1 + alpha); success probability 1 / (1 + alpha)
     gap = special.digamma(y + size) - special.digamma(size)
     by_size = gap - np.log1p(alpha)
     bent = special.polygamma(1, size) - special.polygamma(1, y + size)
-    value = w * _nb(y, mu, size)
+    value = w * _negative_binomial_1_value(y, mu, p)
     by_alpha = -by_size * size / alpha - size / (1 + alpha) + y / (alpha * (1 + alpha))
     curvature = w * bent / alpha**2
     # E trigamma(y + size) has no closed form; the search uses the information of the quasi-likelihood instead.
     return Kernel(value, w * by_size / alpha, curvature, w / (mu * (1 + alpha)), (w * by_alpha,))
+
+
+def _beta_value(y: FloatArray, mu: FloatArray, p: FloatArray) -> FloatArray:
+    phi = p[0]
+    a, b = np.maximum(mu * phi, _TINY), np.maximum((1 - mu) * phi, _TINY)
+    constant = special.gammaln(phi) - special.gammaln(a) - special.gammaln(b)
+    return np.asarray(constant + (a - 1) * np.log(y) + (b - 1) * np.log1p(-y))
 
 
 def _beta(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel:
@@ -149,12 +160,10 @@ def _beta(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel
     a, b = np.maximum(mu * phi, _TINY), np.maximum((1 - mu) * phi, _TINY)
     logit = np.log(y) - np.log1p(-y)
     gap = special.digamma(a) - special.digamma(b)
-    value = (
-        special.gammaln(phi) - special.gammaln(a) - special.gammaln(b) + (a - 1) * np.log(y) + (b - 1) * np.log1p(-y)
-    )
     bent = phi**2 * (special.polygamma(1, a) + special.polygamma(1, b))
     by_phi = special.digamma(phi) - special.digamma(b) + np.log1p(-y) + mu * (logit - gap)
-    return Kernel(w * value, w * phi * (logit - gap), w * bent, w * bent, (w * by_phi,))
+    value = w * _beta_value(y, mu, p)
+    return Kernel(value, w * phi * (logit - gap), w * bent, w * bent, (w * by_phi,))
 
 
 def _student_t(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel:
@@ -193,6 +202,12 @@ def _counts(mean: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Draw Poisson counts; means are limited to the range that NumPy supports."""
     return rng.poisson(np.minimum(mean, 1e15)).astype(np.float64)
 
+
+VALUES: dict[str, Callable[[FloatArray, FloatArray, FloatArray], FloatArray]] = {
+    "negative_binomial_1": _negative_binomial_1_value,
+    "beta": _beta_value,
+}
+"""Log densities of (y, mu, p) without derivatives, of the families whose derivatives take most of the time."""
 
 DISTRIBUTIONS: dict[str, Distribution] = {
     "gaussian": Distribution(

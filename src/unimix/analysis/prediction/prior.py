@@ -70,6 +70,6 @@ def _generative_model(fit: FittedModel) -> Generative:
             if fit.status.n_draws
             else f"{fit.engine.backend} has no prior"
         )
-        why += "" if fit.status.n_draws and not fresh else "; use backend='pymc' or, for a linear model, 'bayes'"
+        why += "" if fit.status.n_draws and not fresh else "; use backend='pymc' or 'bayes'"
         raise UnimixError(f"There is no model to draw from: {why}.")
     return fit._unsaved.generative

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +80,10 @@ class Posterior:
             np.einsum("sla,slb->lab", e - m, e - m) / (len(e) - 1) for e, m in zip(effects, means, strict=True)
         )
         return cls(beta, sds, correlations, dispersion, effects, means, covariances)
+
+    def without_effects(self) -> Posterior:
+        """The same posterior without the draws of the group effects."""
+        return replace(self, effects=None)
 
     def covariance_summaries(self) -> tuple[FloatArray, ...]:
         """Covariance matrices (q, q) from posterior mean SDs and posterior mean correlations."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +16,18 @@ from unimix.likelihood.posterior.effect_draws import draw_all_effects
 from unimix.likelihood.posterior.marginal_posterior import NormalPrior, Reduced, log_likelihood_at
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@np.errstate(all="ignore")  # a proposal far from the mode may overflow; it has density zero
+def finite_or_impossible(function: Callable[[FloatArray], FloatArray], points: FloatArray) -> FloatArray:
+    """Values of a log density at points (S, size), shape (S,); -inf where it cannot be computed."""
+    try:
+        found = function(points)
+    except np.linalg.LinAlgError:
+        if len(points) == 1:
+            return np.array([-np.inf])
+        return np.concatenate([finite_or_impossible(function, point[None]) for point in points])
+    return np.asarray(np.where(np.isfinite(found), found, -np.inf))
 
 
 class CollapsedPosterior:
@@ -53,19 +67,9 @@ class CollapsedPosterior:
         """Starting point inside the support, shape (size,)."""
         return np.concatenate([np.zeros(self.first), self.scales.start(float(np.exp(-1.0)))])
 
-    @np.errstate(all="ignore")  # a proposal far from the mode may overflow; it has density zero
     def log_density(self, points: FloatArray) -> FloatArray:
         """Log density up to a constant at points (S, size), shape (S,); -inf where it cannot be computed."""
-        try:
-            return self._at(points)
-        except np.linalg.LinAlgError:
-            return np.concatenate([self._safely(point[None]) for point in points])
-
-    def _safely(self, point: FloatArray) -> FloatArray:
-        try:
-            return self._at(point)
-        except np.linalg.LinAlgError:
-            return np.array([-np.inf])
+        return finite_or_impossible(self._at, points)
 
     def _at(self, points: FloatArray) -> FloatArray:
         factors, extras, prior = self.scales.many(points[:, self.first :])
@@ -76,7 +80,7 @@ class CollapsedPosterior:
         else:
             beta = points[:, : self.first]
             value = log_likelihood_at(self.reduced, moments, sigma, beta) + self._fixed.values(beta)
-        return np.asarray(np.where(np.isfinite(value + prior), value + prior, -np.inf))
+        return np.asarray(value + prior)
 
     def posterior(self, points: FloatArray, rng: np.random.Generator, *, keep: bool) -> Posterior:
         """Draw all parameters in the user's units, given the covariance parameters.

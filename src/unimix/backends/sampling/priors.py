@@ -13,7 +13,7 @@ from unimix.backends.sampling.defaults import WIDE, dispersion_priors, predictor
 from unimix.design.arrays import Design
 from unimix.distributions.prior_draws import draw_correlations, draw_prior
 from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
-from unimix.errors import OptionError, UnimixError, did_you_mean, listing
+from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.simulation import Simulator
 
 FloatArray = npt.NDArray[np.float64]
@@ -203,7 +203,7 @@ def _sd_scales(design: Design) -> list[FloatArray]:
 
 @dataclass(frozen=True)
 class PriorSimulator:
-    """Responses of a linear mixed model, drawn from its priors.
+    """Responses of a linear or generalised model, drawn from its priors.
 
     Attributes:
         design: Design in the user's columns, with its offset.
@@ -214,19 +214,28 @@ class PriorSimulator:
     table: PriorTable
 
     def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
-        """Responses drawn from the prior, shape (n, rows)."""
+        """Responses drawn from the prior, shape (n, rows); proportions for a binomial family.
+
+        Raises:
+            UnsupportedModelError: If rows count several times, because the density is not that of a response then.
+        """
         rng, table, design = np.random.default_rng(seed), self.table, self.design
+        if design.weights is not None and design.family.name != "gaussian":
+            raise UnsupportedModelError(
+                "Weights let rows count several times, so that the model has no distribution of a response to draw "
+                "from. Fit it without weights= to look at its prior."
+            )
         drawn = [draw_prior(p, n, rng) for p in table.fixed]
         # priors are those of the functionals A beta
         beta = np.linalg.solve(table.functionals, np.array(drawn).reshape(design.p, n)).T
-        sigma = draw_prior(table.sigma, n, rng)
+        dispersion = np.array([draw_prior(p, n, rng) for p in table.dispersion]).reshape(-1, n).T
         covariances = []
         for priors, lkj in zip(table.sds, table.correlations, strict=True):
             sds = np.stack([draw_prior(p, n, rng) for p in priors], axis=1)
             alone = np.ones((n, 1, 1)) if lkj is None else draw_correlations(lkj.eta, len(priors), n, rng)
             covariances.append(sds[:, :, None] * sds[:, None, :] * alone)
         return np.stack(
-            [Simulator(design, beta[i], tuple(c[i] for c in covariances), sigma[i : i + 1]).draw(rng) for i in range(n)]
+            [Simulator(design, beta[i], tuple(c[i] for c in covariances), dispersion[i]).draw(rng) for i in range(n)]
         )
 
     def graph(self) -> Any:

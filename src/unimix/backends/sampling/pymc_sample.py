@@ -1,4 +1,4 @@
-"""Whitening of a log density at its mode, and NUTS for a NumPy function, by nutpie or by PyMC."""
+"""How nutpie and PyMC are called, and how their draws are read."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 from unimix.backends.sampling.draws import RawDraws
 
 FloatArray = npt.NDArray[np.float64]
-LogDensity = Callable[[FloatArray], tuple[float, FloatArray]]
 
-_WIDEST = 4.0
 _GLANCE, _PATIENCE = 0.1, 5.0
 """Seconds between two checks of a running sampler, and the longest wait for one that was cancelled."""
 
@@ -48,155 +45,6 @@ class SamplerOptions:
     progress: bool
 
 
-@dataclass(frozen=True)
-class Whitening:
-    """Affine map theta = mode + root x under which the posterior is approximately standard normal.
-
-    Attributes:
-        mode: Mode of the density, shape (size,).
-        root: Root of the inverse Hessian, shape (low, low); coordinates after the first ``low`` are only shifted.
-    """
-
-    mode: FloatArray
-    root: FloatArray
-
-    def turn(self, x: FloatArray) -> FloatArray:
-        """Compute root x, shape (..., size)."""
-        low = len(self.root)
-        if low == x.shape[-1]:
-            return x @ self.root.T
-        return np.concatenate([x[..., :low] @ self.root.T, x[..., low:]], axis=-1)
-
-    def density(self, function: LogDensity) -> LogDensity:
-        """Log density as a function of x; minus infinity where it cannot be computed."""
-        mode, root, nothing = self.mode, self.root, np.zeros_like(self.mode)
-        low = len(root)
-
-        def whitened(x: FloatArray) -> tuple[float, FloatArray]:
-            with np.errstate(all="ignore"):
-                try:
-                    value, gradient = function(mode + self.turn(x))
-                except np.linalg.LinAlgError:
-                    return -np.inf, nothing
-                gradient = np.concatenate([gradient[:low] @ root, gradient[low:]])
-            return (value, gradient) if np.isfinite(value) and np.isfinite(gradient).all() else (-np.inf, nothing)
-
-        return whitened
-
-    def points(self, x: FloatArray) -> FloatArray:
-        """Map draws of x to theta, shape (..., size)."""
-        return self.mode + self.turn(x)
-
-
-def whiten(function: LogDensity, start: FloatArray) -> Whitening:
-    """Find the mode, and a root of the inverse Hessian at the mode.
-
-    Directions in which the density is flat get a standard deviation of at most 4.
-
-    Args:
-        function: Function that returns the log density and its gradient.
-        start: Starting point, shape (size,).
-    """
-    negative = guarded(function)
-    best = minimize(negative, start, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "maxcor": 20}).x
-    for _ in range(20):
-        values, vectors = np.linalg.eigh(_hessian(negative, best))
-        here, gradient = negative(best)
-        step = -vectors @ ((vectors.T @ gradient) / np.maximum(np.abs(values), _WIDEST**-2))
-        step *= min(1.0, 5.0 / float(np.linalg.norm(step) + 1e-300))
-        if negative(best + step)[0] > here - 1e-8:
-            break
-        best = best + step
-    return Whitening(best, vectors / np.sqrt(np.maximum(values, _WIDEST**-2)))
-
-
-def guarded(function: LogDensity) -> LogDensity:
-    """Negative log density and its gradient; a very large number where it cannot be computed."""
-
-    def negative(theta: FloatArray) -> tuple[float, FloatArray]:
-        with np.errstate(all="ignore"):
-            try:
-                value, gradient = function(theta)
-            except np.linalg.LinAlgError:
-                value, gradient = -np.inf, np.zeros_like(theta)
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            return 1e300, np.zeros_like(theta)
-        return -value, -gradient
-
-    return negative
-
-
-def whiten_leading(function: LogDensity, mode: FloatArray, low: int) -> Whitening:
-    """Root of the inverse Hessian of the leading coordinates, with the others held fixed.
-
-    Args:
-        function: Function that returns the log density and its gradient.
-        mode: Mode of the density, shape (size,).
-        low: Number of leading coordinates.
-    """
-    negative, rest = guarded(function), mode[low:]
-
-    def leading(theta: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = negative(np.concatenate([theta, rest]))
-        return value, gradient[:low]
-
-    values, vectors = np.linalg.eigh(_hessian(leading, mode[:low]))
-    return Whitening(mode, vectors / np.sqrt(np.maximum(values, _WIDEST**-2)))
-
-
-def _hessian(negative: LogDensity, at: FloatArray) -> FloatArray:
-    size = len(at)
-    step = 1e-4
-    rows = np.empty((size, size))
-    for j in range(size):
-        move = np.zeros(size)
-        move[j] = step
-        rows[j] = (negative(at + move)[1] - negative(at - move)[1]) / (2 * step)
-    return 0.5 * (rows + rows.T)
-
-
-def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
-    """Draw with nutpie from a Python function, without compilation.
-
-    Args:
-        density: Function of a vector of length ``size`` that returns the log density and its gradient.
-        size: Length of the vector.
-        options: Options of the sampler.
-    """
-    from nutpie.compiled_pyfunc import from_pyfunc
-
-    model = from_pyfunc(
-        size,
-        lambda: density,
-        lambda *_: lambda x: {"x": x},
-        [np.dtype(np.float64)],
-        [(size,)],
-        ["x"],
-        make_initial_point_fn=lambda seed: np.random.default_rng(seed).standard_normal(size),
-    )
-    # several threads would compete for Python and take twice the time
-    return read_draws(_nutpie(model, options, cores=options.cores or 1), ["x"])
-
-
-def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
-    """Draw with PyMC's own NUTS from a Python function, which PyTensor calls with its gradient.
-
-    Args:
-        density: Function of a vector of length ``size`` that returns the log density and its gradient.
-        size: Length of the vector.
-        options: Options of the sampler.
-    """
-    import pymc as pm
-
-    from unimix.backends.sampling.pymc_op import density_op
-
-    rng = np.random.default_rng(options.seed)
-    with pm.Model() as model:
-        pm.Potential("density", density_op(density)(pm.Flat("x", shape=size)))
-    starts = [{"x": rng.standard_normal(size)} for _ in range(options.chains)]
-    return read_draws(_pymc_nuts(model, options, initvals=starts, compile_kwargs={"mode": "FAST_COMPILE"}), ["x"])
-
-
 def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
     """Draw from a PyMC model as written, with its group effects.
 
@@ -208,11 +56,12 @@ def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
     if sampler == "nutpie":
         import nutpie
 
-        return _nutpie(nutpie.compile_pymc_model(model), options, cores=options.cores)
-    return _pymc_nuts(model, options, nuts_sampler=sampler)
+        return run_nutpie(nutpie.compile_pymc_model(model), options, cores=options.cores)
+    return run_pymc(model, options, nuts_sampler=sampler)
 
 
-def _nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
+def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
+    """Draw from a model that nutpie has compiled, ``cores`` chains at a time."""
     import nutpie
 
     started = time.perf_counter()
@@ -233,7 +82,8 @@ def _nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
     return trace
 
 
-def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
+def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
+    """Draw from a PyMC model with PyMC's NUTS, quietly; ``more`` are further arguments of ``pymc.sample``."""
     import logging
 
     import pymc as pm

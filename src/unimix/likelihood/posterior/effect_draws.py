@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer, per_leve
 from unimix.likelihood.lmm.penalised_least_squares import matmul
 from unimix.likelihood.lmm.reduced_data import Products
 from unimix.likelihood.posterior.marginal_posterior import AT_ONCE
+from unimix.likelihood.posterior.nested import Nest, OuterDraws, draw_outer, nest_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -92,11 +94,13 @@ def draw_all_effects(
     moments = [_Moments(levels, q) for q, levels in products.sizes]
     draws = [np.empty((total if keep else 0, levels, q)) for q, levels in products.sizes]
     q, levels, r = products.u.shape
-    size = max(1, AT_ONCE // max(q * levels * (r + q + products.m), 1))
+    nest = nest_of(products)
+    others = products.m if nest is None else nest.q2
+    size = max(1, AT_ONCE // max(q * levels * (r + q + others), 1))
     for start in range(0, total, size):
         part = slice(start, min(start + size, total))
         own = [f[part] for f in factors]
-        found = _part(products, beta[part], own, sigma[part], rng if keep else None)
+        found = _part(products, nest, beta[part], own, sigma[part], rng if keep else None)
         for k, (effects, means, covariances) in enumerate(found):
             moments[k].add(means, covariances)
             if keep:
@@ -105,7 +109,12 @@ def draw_all_effects(
 
 
 def _part(
-    products: Products, beta: FloatArray, factors: list[FloatArray], sigma: FloatArray, rng: np.random.Generator | None
+    products: Products,
+    nest: Nest | None,
+    beta: FloatArray,
+    factors: list[FloatArray],
+    sigma: FloatArray,
+    rng: np.random.Generator | None,
 ) -> list[tuple[FloatArray, FloatArray, FloatArray]]:
     """Draws (empty without ``rng``), conditional means (S, L, q) and summed covariances (L, q, q) of each block."""
     count = len(sigma)
@@ -124,48 +133,81 @@ def _part(
     e = np.concatenate([-beta, np.ones((count, 1))], axis=1)
     rest = np.einsum("qlr,sr->qsl", products.u, e)  # Q'(y - X beta)
     made: list[tuple[FloatArray, FloatArray, FloatArray]] = [(np.empty(0),) * 3] * len(products.sizes)
-    means = rest
-    if products.rest:
+    means, through = rest, None
+    if nest is not None:
+        above = _above(products, nest, e, factors, sigma, t, root, rng)
+        rest = rest - np.einsum("qkl,ksl->qsl", nest.columns, above.draws[:, :, nest.parents])
+        means = means - np.einsum("qkl,ksl->qsl", nest.columns, above.means[:, :, nest.parents])
+        through = partial(_through_nest, t, root, nest, above.covariances, sigma)
+        for k, own in nest.blocks:
+            made[k] = above.of(own)
+    elif products.rest:
         draw2, mean2, spread2 = _others(products, e, factors, sigma, t, root, rng)
         columns = np.asarray(products.u2.toarray() if hasattr(products.u2, "toarray") else products.u2)
-        through = columns.reshape(q, levels, products.m)
+        columns = columns.reshape(q, levels, products.m)
         # Q'r = Q'(y - X beta) - Q'Z_2 b_2, with b_2 drawn, or at its mean
-        rest = rest - np.einsum("qlm,sm->qsl", through, draw2)
-        means = means - np.einsum("qlm,sm->qsl", through, mean2)
-        at = 0
-        for k in products.rest:
-            size, n_levels = products.sizes[k]
-            own = slice(at, at + size * n_levels)
-            cov = np.zeros((n_levels, size, size))
-            for level in range(n_levels):
-                here = slice(at + level * size, at + (level + 1) * size)
-                cov[level] = spread2[:, here, here].sum(axis=0)
-            shape = (count, n_levels, size)
-            made[k] = (draw2[:, own].reshape(shape), mean2[:, own].reshape(shape), cov)
-            at += size * n_levels
+        rest = rest - np.einsum("qlm,sm->qsl", columns, draw2)
+        means = means - np.einsum("qlm,sm->qsl", columns, mean2)
+        through = partial(_through_others, t, root, columns, spread2, sigma)
+        _add_others(made, products, draw2, mean2, spread2)
     # u | b_2, y ~ N((I + TT')^-1 T Q'r / sigma, (I + TT')^-1), and b_1 = F u
     scaled = _standardised(t, root, rest, sigma, count, levels)
+    centre = scaled if through is None else _standardised(t, root, means, sigma, count, levels)
     drawn = None
     if rng is not None:
         drawn = scaled + per_level(root, rng.standard_normal(scaled.shape), transpose=True)
-    centre = scaled if not products.rest else _standardised(t, root, means, sigma, count, levels)
     cov_u = outer(root).reshape(q, q, count, levels)
     at = 0
     for k in products.first:
-        size = products.sizes[k][0]
-        own = slice(at, at + size)
+        own = slice(at, at + products.sizes[k][0])
         f = factors[k]
         effects = np.empty(0)
         if drawn is not None:
             effects = np.einsum("sab,bsl->sla", f, drawn.reshape(q, count, levels)[own])
         mean = np.einsum("sab,bsl->sla", f, centre.reshape(q, count, levels)[own])
         cov = np.einsum("sab,bcsl,sdc->lad", f, cov_u[own, own], f, optimize=True)
-        if products.rest:
-            # Cov(b_1 | y) = E Cov(b_1 | b_2, y) + Cov(E(b_1 | b_2, y) | y): the second term
-            cov = cov + _through_others(t, root, through, spread2, f, own, sigma, count, levels)
-        made[k] = (effects, mean, cov)
-        at += size
+        # Cov(b_1 | y) = E Cov(b_1 | b_2, y) + Cov(E(b_1 | b_2, y) | y): the second term
+        made[k] = (effects, mean, cov if through is None else cov + through(f, own))
+        at = own.stop
     return made
+
+
+def _add_others(
+    made: list[tuple[FloatArray, FloatArray, FloatArray]],
+    products: Products,
+    draws: FloatArray,
+    means: FloatArray,
+    spread: FloatArray,
+) -> None:
+    """Put draws, means (S, m) and covariances (S, m, m) of the other factors' effects in their places, by block."""
+    at = 0
+    for k in products.rest:
+        size, n_levels = products.sizes[k]
+        own = slice(at, at + size * n_levels)
+        cov = np.zeros((n_levels, size, size))
+        for level in range(n_levels):
+            here = slice(at + level * size, at + (level + 1) * size)
+            cov[level] = spread[:, here, here].sum(axis=0)
+        shape = (len(draws), n_levels, size)
+        made[k] = (draws[:, own].reshape(shape), means[:, own].reshape(shape), cov)
+        at = own.stop
+
+
+def _above(
+    products: Products,
+    nest: Nest,
+    e: FloatArray,
+    factors: list[FloatArray],
+    sigma: FloatArray,
+    t: FloatArray,
+    root: FloatArray,
+    rng: np.random.Generator | None,
+) -> OuterDraws:
+    """Effects of the outer levels of nested factors."""
+    q, levels, _ = products.u.shape
+    inside = np.einsum("ijn,jkn->ikn", root, t).reshape(q, q, len(sigma), levels)
+    y_side = np.einsum("ijsl,jlr->islr", inside, products.u, optimize=True)
+    return draw_outer(nest, inside, y_side, e, products.u, factors, sigma, rng)
 
 
 def _standardised(
@@ -222,21 +264,39 @@ def _others(
     return draw, mean, wide.swapaxes(1, 2) @ wide
 
 
+def _gain(t: FloatArray, root: FloatArray, own: slice, sigma: FloatArray) -> FloatArray:
+    """The factor (I + TT')^-1 T / sigma of dE(b_1) / db_2 = -F (I + TT')^-1 T Q'Z_2 / sigma, shape (., q, S, L)."""
+    q = len(t)
+    gain = np.einsum("ijn,jkn->ikn", outer(root), t).reshape(q, q, len(sigma), -1)[own]
+    return np.asarray(gain / sigma[None, None, :, None])
+
+
+def _through_nest(
+    t: FloatArray,
+    root: FloatArray,
+    nest: Nest,
+    covariances: FloatArray,
+    sigma: FloatArray,
+    f: FloatArray,
+    own: slice,
+) -> FloatArray:
+    """Covariances (L, q, q) of the conditional means of b_1 by the outer effects, summed over draws."""
+    moved = np.einsum("sab,bksl,kml->amsl", f, _gain(t, root, own, sigma), nest.columns, optimize=True)
+    spread = covariances[..., nest.parents]
+    return np.asarray(np.einsum("amsl,mosl,dosl->lad", moved, spread, moved, optimize=True))
+
+
 def _through_others(
     t: FloatArray,
     root: FloatArray,
     through: FloatArray,
     spread2: FloatArray,
+    sigma: FloatArray,
     f: FloatArray,
     own: slice,
-    sigma: FloatArray,
-    count: int,
-    levels: int,
 ) -> FloatArray:
-    q = len(t)
-    inverse = outer(root)
-    # dE(b_1) / db_2 = -F (I + TT')^-1 T Q'Z_2 / sigma
-    gain = np.einsum("ijn,jkn->ikn", inverse, t).reshape(q, q, count, levels)[own] / sigma[None, None, :, None]
+    """Covariances (L, q, q) of the conditional means of b_1 by the other effects, summed over draws."""
+    gain = _gain(t, root, own, sigma)
     moved = np.einsum("sab,bksl,klm->salm", f, gain, through, optimize=True)
     return np.asarray(np.einsum("salm,smo,sdlo->lad", moved, spread2, moved, optimize=True))
 

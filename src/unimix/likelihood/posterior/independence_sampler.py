@@ -121,7 +121,14 @@ def sample(
         rng: Random number generator.
         folded: Coordinates on whose sign the density does not depend; they are drawn positive.
     """
-    proposal = _adapted(log_density, _at_mode(log_density, start, tuple(folded)), rng)
+    proposal = adapt(log_density, proposal_at_mode(log_density, start, folded), rng)
+    return draw_chains(log_density, proposal, chains=chains, draws=draws, rng=rng)
+
+
+def draw_chains(
+    log_density: LogDensities, proposal: Proposal, *, chains: int, draws: int, rng: np.random.Generator
+) -> Sampled:
+    """Draw by chains with one proposal; the arguments are those of :func:`sample`."""
     total = chains * draws
     # one more proposal per chain, at which it starts
     points = proposal.draw(total + chains, rng)
@@ -148,8 +155,8 @@ def _log_weights(log_density: LogDensities, proposal: Proposal, points: FloatArr
     return np.asarray(np.where(np.isfinite(found), found, -np.inf))
 
 
-def _at_mode(log_density: LogDensities, start: FloatArray, folded: tuple[int, ...]) -> Proposal:
-    """Make a t distribution with the mode and curvature of the density."""
+def proposal_at_mode(log_density: LogDensities, start: FloatArray, folded: Sequence[int] = ()) -> Proposal:
+    """Make a t distribution with the mode and curvature of the density; the arguments are those of :func:`sample`."""
     d = len(start)
     moves = np.concatenate([np.zeros((1, d)), STEP * np.eye(d), -STEP * np.eye(d)])
 
@@ -166,7 +173,7 @@ def _at_mode(log_density: LogDensities, start: FloatArray, folded: tuple[int, ..
     root = np.linalg.cholesky((vectors * spread**2) @ vectors.T)
     sign = np.ones(d)
     sign[list(folded)] = np.where(mode[list(folded)] < 0, -1.0, 1.0)
-    return Proposal(sign * mode, sign[:, None] * root, folded)
+    return Proposal(sign * mode, sign[:, None] * root, tuple(folded))
 
 
 def _hessian(log_density: LogDensities, x: FloatArray, step: float = 1e-2) -> FloatArray:
@@ -187,7 +194,7 @@ def _hessian(log_density: LogDensities, x: FloatArray, step: float = 1e-2) -> Fl
     return np.where(np.isfinite(found), found, 0.0)
 
 
-def _adapted(log_density: LogDensities, proposal: Proposal, rng: np.random.Generator) -> Proposal:
+def adapt(log_density: LogDensities, proposal: Proposal, rng: np.random.Generator) -> Proposal:
     """Adapt location and scale by truncated importance weights (Ionides 2008, J. Comput. Graph. Stat. 17:295)."""
     d = len(proposal.centre)
     n = 200 * (d + 1)
@@ -212,4 +219,4 @@ def _adapted(log_density: LogDensities, proposal: Proposal, rng: np.random.Gener
     return proposal
 
 
-__all__ = ["Proposal", "Sampled", "sample"]
+__all__ = ["Proposal", "Sampled", "adapt", "draw_chains", "proposal_at_mode", "sample"]

@@ -23,6 +23,7 @@ from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
 from unimix.likelihood.lmm.penalised_least_squares import matmul, state_at
 from unimix.likelihood.lmm.reduced_data import Matrix, Products, form
+from unimix.likelihood.posterior.nested import nest_of, with_outer
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -73,6 +74,7 @@ class Reduced:
         right = np.sqrt(weights)[:, None] * np.column_stack([design.x, design.y])
         self.plain = right.T @ right
         self.products: Products | None = _plain(form(design)) if design.blocks else None
+        self._nest = None if self.products is None else nest_of(self.products)
 
     def moments(self, factors: Sequence[FloatArray], sigma: FloatArray) -> Moments:
         """Compute the moments at factors (S, q, q) per block and sigma (S,)."""
@@ -87,7 +89,8 @@ class Reduced:
         products = self.products
         assert products is not None  # noqa: S101  asked for where there are blocks only
         q, levels, r = products.u.shape
-        size = max(1, AT_ONCE // max(q * levels * (r + products.m), 1))
+        others = products.m if self._nest is None else self._nest.q2
+        size = max(1, AT_ONCE // max(q * levels * (r + others), 1))
         for start in range(0, total, size):
             yield slice(start, min(start + size, total))
 
@@ -95,7 +98,7 @@ class Reduced:
         products = self.products
         assert products is not None  # noqa: S101  asked for where there are blocks only
         count = len(relative[0])
-        if products.rest and sparse.issparse(products.u2):
+        if products.rest and sparse.issparse(products.u2) and self._nest is None:
             states = [state_at(products, [f[s] for f in relative], whole=False) for s in range(count)]
             return np.array([s.gram for s in states]), np.array([s.log_det for s in states])
         q, levels = len(products.c), products.c.shape[2]
@@ -118,7 +121,10 @@ class Reduced:
         gram = products.within + flat.swapaxes(1, 2) @ flat
         if not products.rest:
             return gram, log_det
-        return self._with_rest(root.reshape(q, q, count, levels), flat, relative, gram, log_det)
+        root = root.reshape(q, q, count, levels)
+        if self._nest is not None:
+            return with_outer(self._nest, root, right, relative, gram, log_det)
+        return self._with_rest(root, flat, relative, gram, log_det)
 
     def _with_rest(
         self, root: FloatArray, flat: FloatArray, relative: list[FloatArray], gram: FloatArray, log_det: FloatArray

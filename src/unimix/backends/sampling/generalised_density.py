@@ -2,7 +2,7 @@
 
 The coordinates are the fixed effects of well-scaled columns, covariance and dispersion parameters as in
 :mod:`unimix.backends.sampling.scales`, and the group effects block by block in the coordinates of
-:mod:`unimix.backends.sampling.pymc_effects`. Priors apply to the user's parameters.
+:mod:`unimix.backends.sampling.effect_coordinates`. Priors apply to the user's parameters.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from scipy.optimize import minimize
 
 from unimix.backends.sampling.defaults import predictor_scale
 from unimix.backends.sampling.draws import Posterior
+from unimix.backends.sampling.effect_coordinates import BlockReference, Turned, backward, forward, references
 from unimix.backends.sampling.priors import PriorTable
-from unimix.backends.sampling.pymc_effects import BlockReference, Turned, backward, forward, references
-from unimix.backends.sampling.pymc_sample import Whitening, guarded, whiten_leading
 from unimix.backends.sampling.scales import FixedPriors, Scales, ScaleState, fitted_columns
+from unimix.backends.sampling.whitening import Whitening, guarded, whiten_leading
 from unimix.design.arrays import Design
-from unimix.distributions.log_density import Pointwise
 from unimix.distributions.priors import LogNormal, Uniform
+from unimix.likelihood.posterior.row_densities import RowDensities, working_weights
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
@@ -31,30 +31,20 @@ _ROUNDS = 30
 _REACH = 6.0
 _STEPS = (1.0, 0.5, 0.2, 0.05, 0.0)
 _SETTLED = 1e-2
-_LEAST_INFORMATION = 0.05
 
 
 class Rows:
-    """Log likelihood of all rows and its derivatives; the two most common families omit constants."""
+    """Log likelihood of all rows and its derivatives."""
 
     def __init__(self, design: Design) -> None:
         self.design = design
-        self._kind = f"{design.family.label}({design.family.link})"
-        self._trials = design.trials
-        self._counts = design.y if design.trials is None else np.round(design.y * design.trials)
-        self._plain = design.weights is None
+        self._densities = RowDensities(design)
 
     def __call__(self, parameters: FloatArray, eta: FloatArray) -> tuple[float, FloatArray, FloatArray]:
-        """Log likelihood up to a constant, and derivatives in eta (n,) and in the dispersion parameters (k,)."""
-        if self._kind == "poisson(log)" and self._plain:
-            mu = np.exp(np.minimum(eta, 500.0))
-            return float(self._counts @ eta) - float(mu.sum()), self._counts - mu, np.empty(0)
-        if self._kind == "binomial(logit)" and self._trials is not None:
-            # log(1 + exp(eta)) and its derivative from one exponential
-            small = np.exp(-np.abs(eta))
-            up = np.maximum(eta, 0.0) + np.log1p(small)
-            mu = np.where(eta >= 0, 1.0, small) / (1.0 + small)
-            return float(self._counts @ eta) - float(self._trials @ up), self._counts - self._trials * mu, np.empty(0)
+        """Log likelihood, and derivatives in eta (n,) and in the dispersion parameters (k,)."""
+        if self._densities.short and not len(parameters):
+            value, score, _ = self._densities.derivatives(parameters, eta)
+            return float(value.sum()), score, np.empty(0)
         found = row_log_likelihood(self.design, parameters, eta)
         by_parameters = np.array([float(d.sum()) for d in found.by_parameters])
         return float(found.value.sum()), found.score, by_parameters
@@ -93,7 +83,7 @@ class GeneralisedPosterior:
         level = np.full(design.n, 0.0 if design.is_linear else predictor.centre)
         # the offset may vary widely: the intercept alone must keep the response in range
         beta = np.linalg.lstsq(self._x, level - (self._offset - self._offset.mean()) * (design.family.link != "log"))[0]
-        extras = np.array([_middle(p) for p in table.dispersion])
+        extras = np.array([middle(p) for p in table.dispersion])
         self._scales = Scales(columns, table, [1.0] * len(self._blocks))
         self.low = self.p + self._scales.size
         self._shapes = [(b.n_levels, b.q) for b in self._blocks]
@@ -118,7 +108,7 @@ class GeneralisedPosterior:
         """
         state = self._scales.at(theta[self.p : self.low])
         found = row_log_likelihood(self._rows.design, self._scales.extras(state) / self._unit, eta)
-        w = _weights(found)
+        w = working_weights(found)
         step = np.where(np.isfinite(found.score), found.score, 0.0) / w
         moved = np.zeros(self.size)
         moved[: self.low] = theta[: self.low]
@@ -234,14 +224,7 @@ class GeneralisedPosterior:
         )
 
 
-def _weights(found: Pointwise) -> FloatArray:
-    """Working weights, shape (n,): observed information where it is sufficiently positive, else the expected one."""
-    expected = np.where(np.isfinite(found.expected) & (found.expected > 0), found.expected, 1e-8)
-    usable = np.isfinite(found.observed) & (found.observed > _LEAST_INFORMATION * expected)
-    return np.maximum(np.where(usable, found.observed, expected), 1e-10)
-
-
-def _middle(prior: object) -> float:
+def middle(prior: object) -> float:
     """Typical value under the prior of a dispersion parameter."""
     for name in ("sigma", "beta"):
         if type(prior).__name__.startswith("Half") and hasattr(prior, name):
