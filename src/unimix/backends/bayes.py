@@ -162,6 +162,7 @@ class Bayes(Backend):
             ci_level=request.ci_level,
             call=self._call(design, table),
             library="unimix",
+            observed=problem.original,
         )
         if message:
             made = replace(made, converged=False, messages=(*made.messages, message))

@@ -253,8 +253,8 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
     if isinstance(names, str):
         raise OptionError(f"names={names!r}: give a list, [{names!r}].")
     if names is None:
-        # Variables of correlations include those of effects with themselves, which would add constant panels.
-        return [n for n in known if not n.startswith(("effects(", "cor("))]
+        shown = {"fixed", *fit.family.parameters}
+        return [n for n in known if n in shown or n.startswith(("sd(", "cor("))]
     strange = [n for n in names if n not in known]
     if strange:
         raise OptionError(

@@ -312,7 +312,7 @@ class Plots:
         """ArviZ's trace plot: densities and traces of the draws by chain.
 
         Args:
-            names: Variables of ``fit.posterior``; None takes all but group effects and correlations.
+            names: Variables of ``fit.posterior``; None takes all but group effects.
             draw: Whether to draw; if not, the data are returned.
             options: Further arguments of ``arviz.plot_trace``.
 
@@ -330,7 +330,7 @@ class Plots:
         """ArviZ's rank plot, whose bars are level when the chains agree (Vehtari and others 2021).
 
         Args:
-            names: Variables of ``fit.posterior``; None takes all but group effects and correlations.
+            names: Variables of ``fit.posterior``; None takes all but group effects.
             draw: Whether to draw; if not, the data are returned.
             options: Further arguments of ``arviz.plot_rank``.
 

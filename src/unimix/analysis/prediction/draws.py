@@ -14,6 +14,7 @@ from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
+from unimix.stats.correlation_pairs import correlation_matrices
 from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
             )
         effects.append(values(f"effects({label})"))
         sd = values(f"sd({label})")
-        cor = values(f"cor({label})") if len(block.terms) > 1 else np.ones((len(sd), 1, 1))
+        q = len(block.terms)
+        cor = correlation_matrices(values(f"cor({label})"), q) if q > 1 else np.ones((len(sd), 1, 1))
         covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
     names = [name for name in fit.family.parameters if name in draws]
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))

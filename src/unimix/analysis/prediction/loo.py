@@ -70,8 +70,7 @@ def loo(fit: FittedModel) -> Any:
     values = pointwise_log_likelihood(fit)
     data = az.from_dict(log_likelihood={"y": values})
     draws = fit.posterior.posterior
-    # ArviZ computes the relative efficiency of the draws from them; constant correlations of 1 have none.
-    data.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
+    data.add_groups(posterior=draws)  # ArviZ computes the relative efficiency of the draws from them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the result holds and the caller reports
         return az.loo(data, pointwise=True)

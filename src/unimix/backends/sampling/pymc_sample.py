@@ -154,7 +154,7 @@ def _hessian(negative: LogDensity, at: FloatArray) -> FloatArray:
     return 0.5 * (rows + rows.T)
 
 
-def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
+def samplerun_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
     """Draw with nutpie from a Python function, without compilation.
 
     Args:
@@ -174,7 +174,7 @@ def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> Ra
         make_initial_point_fn=lambda seed: np.random.default_rng(seed).standard_normal(size),
     )
     # several threads would compete for Python and take twice the time
-    return read_draws(_nutpie(model, options, cores=options.cores or 1), ["x"])
+    return read_draws(run_nutpie(model, options, cores=options.cores or 1), ["x"])
 
 
 def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:
@@ -193,25 +193,18 @@ def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawD
     with pm.Model() as model:
         pm.Potential("density", density_op(density)(pm.Flat("x", shape=size)))
     starts = [{"x": rng.standard_normal(size)} for _ in range(options.chains)]
-    return read_draws(_pymc_nuts(model, options, initvals=starts, compile_kwargs={"mode": "FAST_COMPILE"}), ["x"])
+    return read_draws(run_pymc(model, options, initvals=starts, compile_kwargs={"mode": "FAST_COMPILE"}), ["x"])
 
 
-def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
-    """Draw from a PyMC model as written, with its group effects.
+def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None, **more: Any) -> Any:
+    """Draw from a compiled model with nutpie; Ctrl-C ends it.
 
     Args:
-        model: Model of type ``pymc.Model``.
-        sampler: Name of the sampler: nutpie, pymc or numpyro.
+        model: The compiled model.
         options: Options of the sampler.
+        cores: Number of chains that run at the same time.
+        more: Further arguments of ``nutpie.sample``.
     """
-    if sampler == "nutpie":
-        import nutpie
-
-        return _nutpie(nutpie.compile_pymc_model(model), options, cores=options.cores)
-    return _pymc_nuts(model, options, nuts_sampler=sampler)
-
-
-def _nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
     import nutpie
 
     started = time.perf_counter()
@@ -226,13 +219,21 @@ def _nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
         progress_bar=options.progress,
         blocking=False,
         target_accept=options.target_accept,
+        **more,
     )
     trace = wait_for(running)
     trace.posterior.attrs["sampling_time"] = time.perf_counter() - started  # the attribute that PyMC uses
     return trace
 
 
-def _pymc_nuts(model: Any, options: SamplerOptions, **more: Any) -> Any:
+def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
+    """Draw from a model with ``pymc.sample``, without its messages; Ctrl-C ends it.
+
+    Args:
+        model: Model of type ``pymc.Model``.
+        options: Options of the sampler.
+        more: Further arguments of ``pymc.sample``.
+    """
     import logging
 
     import pymc as pm
