@@ -12,8 +12,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def pair_names(terms: Sequence[str]) -> list[str]:
     """Names of the q (q - 1) / 2 pairs of terms."""
-    rows, columns = np.tril_indices(len(terms), -1)
-    return [f"{terms[i]}, {terms[j]}" for i, j in zip(rows, columns, strict=True)]
+    return [f"{later}, {earlier}" for i, later in enumerate(terms) for earlier in terms[:i]]
 
 
 def below_diagonal(matrices: FloatArray) -> FloatArray:

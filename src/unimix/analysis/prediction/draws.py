@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
-from unimix.fitted.model import is_sampled
+from unimix.fitted.model import engine_draws, is_sampled
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
 from unimix.stats.correlation_pairs import correlation_matrices
@@ -121,7 +121,7 @@ def dispersion_of(fit: FittedModel) -> FloatArray:
 
 
 def _posterior(fit: FittedModel, n: int) -> Draws:
-    draws = fit.posterior.posterior
+    draws = engine_draws(fit).posterior
     total = draws.sizes["chain"] * draws.sizes["draw"]
     picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 

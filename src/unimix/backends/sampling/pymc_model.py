@@ -69,7 +69,7 @@ class Recipe:
         slopes = constant == 0
         scale = np.sqrt(np.mean(x**2, axis=0))
         gram = (x / scale).T @ (x / scale) / len(x)
-        for j in np.flatnonzero(constant):
+        for j in map(int, np.flatnonzero(constant)):
             if slopes.any() and not self._is_shifted(j) and np.linalg.inv(gram)[j, j] > FAR:
                 chosen[j, slopes] = constant[j] * x[:, slopes].mean(axis=0)
         return chosen
@@ -142,7 +142,7 @@ def build_model(recipe: Recipe) -> Any:
     design, table, labels = recipe.design, recipe.table, recipe.labels
     constant = _as_data if recipe.as_data else _as_number
     with pm.Model(coords=coordinates(design)) as model:
-        eta, beta = _fixed_part(recipe, constant) if design.p else (0.0, None)
+        eta, beta = _fixed_part(recipe, constant) if design.p else (0.0, ())
         for k, (block, label) in enumerate(zip(design.blocks, labels, strict=True)):
             factor = _covariance_factor(block, label, table.sds[k], table.correlations[k], constant)
             around = [beta[i] if i is not None else 0.0 for i in recipe.around[k]]

@@ -129,9 +129,11 @@ def _by_pymc(
     options: SamplerOptions,
     more: Mapping[str, Any],
 ) -> Any:
-    rng = np.random.default_rng([options.seed or 0, 3] if options.seed is not None else None)
+    import pytensor.tensor as pt
+
+    rng = np.random.default_rng(None if options.seed is None else [options.seed, 3])
     names = {v.name: model.rvs_to_values[v].name for v in model.free_RVs}
-    starts = [{names[n]: v for n, v in start.scattered(rng).items()} for _ in range(options.chains)]
+    starts = [{names[n]: pt.constant(v) for n, v in start.scattered(rng).items()} for _ in range(options.chains)]
     own: dict[str, Any] = {"initvals": starts}
     if sampler == "pymc":
         own["init"] = "adapt_full" if is_ill_conditioned(recipe) and _is_small(start) else "adapt_diag"
