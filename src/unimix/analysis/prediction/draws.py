@@ -139,7 +139,8 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
         effects.append(values(f"effects({label})"))
         sd = values(f"sd({label})")
         q = len(block.terms)
-        cor = correlation_matrices(values(f"cor({label})"), q) if q > 1 else np.ones((len(sd), 1, 1))
+        pairs = values(f"cor({label})") if q > 1 else np.empty((len(sd), 0))
+        cor = correlation_matrices(pairs, q)
         covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
     names = [name for name in fit.family.parameters if name in draws]
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))
