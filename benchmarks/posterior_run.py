@@ -46,23 +46,27 @@ def bambi(sampler: str) -> Callable[[Case, int], Found]:
     return run
 
 
-def written(c: Case, seed: int) -> Found:
+def written(sampler: str) -> Callable[[Case, int], Found]:
     """The model as articles write it in PyMC: LKJ prior, effects scaled from standard normal ones, defaults."""
-    import pymc as pm
 
-    codes, levels = c.data[c.group].factorize()
-    x = c.data[c.slope].to_numpy(dtype=float)
-    y = c.data[c.fixed.split(" ~ ")[0]].to_numpy(dtype=float)
-    with pm.Model():
-        beta = pm.Normal("beta", [y.mean(), 0.0], 2.5 * y.std() * np.array([1.0, 1.0 / x.std()]), shape=2)
-        chol, _, _ = pm.LKJCholeskyCov("cov", n=2, eta=2.0, sd_dist=pm.Exponential.dist(1.0 / y.std(), size=2))
-        z = pm.Normal("z", 0.0, 1.0, shape=(2, len(levels)))
-        b = (chol @ z).T
-        sigma = pm.Exponential("sigma", 1.0 / y.std())
-        pm.Normal("y", beta[0] + b[codes, 0] + (beta[1] + b[codes, 1]) * x, sigma, observed=y)
-        trace = pm.sample(random_seed=seed, progressbar=False)
-    trace.posterior["correlation"] = trace.posterior["cov_corr"][:, :, 0, 1]
-    return _least(trace, ["beta", "cov_stds", "correlation", "sigma"])
+    def run(c: Case, seed: int) -> Found:
+        import pymc as pm
+
+        codes, levels = c.data[c.group].factorize()
+        x = c.data[c.slope].to_numpy(dtype=float)
+        y = c.data[c.fixed.split(" ~ ")[0]].to_numpy(dtype=float)
+        with pm.Model():
+            beta = pm.Normal("beta", [y.mean(), 0.0], 2.5 * y.std() * np.array([1.0, 1.0 / x.std()]), shape=2)
+            chol, _, _ = pm.LKJCholeskyCov("cov", n=2, eta=2.0, sd_dist=pm.Exponential.dist(1.0 / y.std(), size=2))
+            z = pm.Normal("z", 0.0, 1.0, shape=(2, len(levels)))
+            b = (chol @ z).T
+            sigma = pm.Exponential("sigma", 1.0 / y.std())
+            pm.Normal("y", beta[0] + b[codes, 0] + (beta[1] + b[codes, 1]) * x, sigma, observed=y)
+            trace = pm.sample(random_seed=seed, progressbar=False, nuts_sampler=sampler)
+        trace.posterior["correlation"] = trace.posterior["cov_corr"][:, :, 0, 1]
+        return _least(trace, ["beta", "cov_stds", "correlation", "sigma"])
+
+    return run
 
 
 def _least(trace: Any, names: list[str]) -> Found:
@@ -78,7 +82,8 @@ SAMPLERS: dict[str, Callable[[Case, int], Found]] = {
     "bambi by unimix": unimix("bambi"),
     "bambi": bambi("pymc"),
     "bambi with nutpie": bambi("nutpie"),
-    "written by hand": written,
+    "written by hand": written("pymc"),
+    "by hand with nutpie": written("nutpie"),
 }
 
 

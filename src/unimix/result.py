@@ -24,8 +24,8 @@ from unimix.analysis.means import emmeans as means
 from unimix.analysis.plot_data.plots import Plots
 from unimix.analysis.prediction import draws as drawing
 from unimix.analysis.prediction import loo as leaving_one_out
+from unimix.analysis.prediction import posterior_groups, prior
 from unimix.analysis.prediction import predict as prediction
-from unimix.analysis.prediction import prior
 from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
@@ -93,6 +93,7 @@ class FitResult(Printed, FittedModel):
     model_graph = prior.model_graph
     simulate = simulation.simulate
     loo = leaving_one_out.loo
+    posterior = property(posterior_groups.posterior)
 
     # summaries
     r2 = variance.r2

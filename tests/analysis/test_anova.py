@@ -178,7 +178,12 @@ def test_posteriors_are_compared_by_what_they_predict() -> None:
     with pytest.raises(um.UnimixError, match=r"um\.compare_loo"):
         um.anova(small, large)
     with pytest.raises(um.DataError, match="different rows"):
-        um.compare_loo(small, um.fit(SLEEP, data.iloc[10:], um.backends.PyMC(draws=50, tune=50, retry=False), seed=1))
+        um.compare_loo(
+            small,
+            um.fit(
+                SLEEP, data.iloc[10:], um.backends.PyMC(sampler="pymc", cores=1, draws=50, tune=50, retry=False), seed=1
+            ),
+        )
 
 
 def test_reml_criteria_of_other_codings_are_not_compared() -> None:

@@ -310,7 +310,7 @@ def test_posteriors_have_credible_intervals():
     draws = fit.posterior.posterior
     expected = np.quantile(draws["sigma"].to_numpy(), [0.05, 0.95])
     assert np.allclose(found.table.loc["sigma", ["lower", "upper"]].to_numpy(float), expected)
-    correlation = draws["cor(Subject)"].to_numpy()[..., 0, 1]
+    correlation = draws["cor(Subject)"].to_numpy()[..., 0]
     ends = found.table.loc["cor(Intercept, Days | Subject)", ["lower", "upper"]].to_numpy(float)
     assert np.allclose(ends, np.quantile(correlation, [0.05, 0.95]))
     with pytest.raises(OptionError, match="credible intervals"):

@@ -74,7 +74,8 @@ def said(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     here, ours = tmp_path_factory.mktemp("results"), {}
     data = um.load_dataset("cbpp").rename(columns={"herd": "group"})
     for engine in ENGINES:
-        options = {"draws": 400, "tune": 200, "chains": 2, "retry": False} if engine == "pymc" else {}
+        quick = {"sampler": "pymc", "cores": 1, "draws": 400, "tune": 300, "chains": 2, "retry": False}
+        options = quick if engine == "pymc" else {}
         fit = um.fit(FORMULA, data, engine, family="binomial", options=options, seed=1 if options else None)
         fit.to_json(here / f"{engine}.json")
         data.to_csv(here / f"{engine}.csv", index=False)

@@ -39,7 +39,7 @@ def test_emmeans_and_predict_agree_on_a_sampled_posterior() -> None:
     rng = np.random.default_rng(3)
     data = pd.DataFrame({"c": ["A", "B"] * 12, "s": [f"s{i // 4}" for i in range(24)]})
     data["y"] = np.where(data["c"] == "A", 0, rng.integers(0, 2, 24))
-    options = {"draws": 500, "tune": 500, "chains": 2}
+    options = {"sampler": "pymc", "cores": 1, "draws": 500, "tune": 500, "chains": 2, "retry": False}
     fit = um.fit("y ~ c + (1 | s)", data, "pymc", family="binomial", seed=1, options=options)
     means = fit.emmeans("c", kind="response").table
     new = pd.DataFrame({"c": ["A", "B"], "s": ["zz", "zz"]})

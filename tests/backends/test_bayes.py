@@ -182,10 +182,12 @@ def test_it_is_the_posterior_of_pymc() -> None:
     data = um.load_dataset("sleepstudy")
     for priors in (None, {"Days": um.priors.StudentT(3, 8, 2)}):
         own = um.fit(MODELS["sleepstudy"], data, "bayes", seed=1, priors=priors)
-        theirs = um.fit(MODELS["sleepstudy"], data, um.backends.PyMC(chains=2), seed=1, priors=priors)
+        theirs = um.fit(
+            MODELS["sleepstudy"], data, um.backends.PyMC(sampler="pymc", cores=1, chains=2), seed=1, priors=priors
+        )
         assert own.converged
         assert own.engine.priors == theirs.engine.priors
-        assert set(own.posterior.posterior.data_vars) == set(theirs.posterior.posterior.data_vars)
+        assert set(own.posterior.posterior.data_vars) <= set(theirs.posterior.posterior.data_vars)
         error = 4 * np.sqrt(1 / own.status.ess_bulk + 1 / theirs.status.ess_bulk)
         a, b = own.draws(4000), theirs.draws(4000)
         pairs = [(a.beta, b.beta), (a.parameters, b.parameters)]

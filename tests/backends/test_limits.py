@@ -69,7 +69,7 @@ def numbers(fit: um.FitResult) -> list[float]:
 
 
 def fit_small(small: dict[str, Any], backend: str) -> list[float]:
-    options = {"draws": 100, "tune": 100, "retry": False} if backend == "pymc" else None
+    options = {"sampler": "pymc", "cores": 1, "draws": 100, "tune": 100, "retry": False} if backend == "pymc" else None
     return numbers(um.fit(SMALL, small, backend, seed=1, options=options, progress=False))
 
 
@@ -299,7 +299,7 @@ def test_ctrl_c_ends_a_fit_with_a_limit(large: Any) -> None:
 
 @pytest.mark.parametrize("backend", ENGINES)
 def test_a_fit_within_its_limits_is_the_same_fit(backend: str, small: Any) -> None:
-    options = {"draws": 100, "tune": 100, "retry": False} if backend == "pymc" else None
+    options = {"sampler": "pymc", "cores": 1, "draws": 100, "tune": 100, "retry": False} if backend == "pymc" else None
     plain, limited = (
         um.fit(SMALL, small, backend, seed=1, options=options, progress=False, **limits)
         for limits in ({}, {"time_limit": 600, "memory_limit": "4 GB"})

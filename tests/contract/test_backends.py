@@ -41,9 +41,9 @@ class TestStatsmodels(BackendContract):
 
 class TestPyMC(BackendContract):
     backend = "pymc"
-    options = {"draws": 600, "tune": 200, "chains": 2}  # tests/parity runs reference cases at the defaults
-    starved = {"draws": 40, "tune": 20}
-    family_options = {"tune": 400}
+    # PyMC's own sampler: PyTensor compiles a model in a few seconds, nutpie in twenty; tests/backends has both
+    options = {"sampler": "pymc", "draws": 800, "tune": 400, "chains": 2, "cores": 1, "target_accept": 0.8}
+    starved = {"draws": 40, "tune": 20, "retry": False}
     fitted_cells = SAMPLED
 
 

@@ -46,7 +46,7 @@ def ticks() -> um.FitResult:
 
 @pytest.fixture(scope="module")
 def drawn() -> um.FitResult:
-    sampler = um.backends.PyMC(draws=200, tune=150, chains=2, retry=False)
+    sampler = um.backends.PyMC(sampler="pymc", cores=1, draws=200, tune=150, chains=2, retry=False)
     priors = {"Days": um.priors.Normal(0, 30), "sd(Subject: Intercept)": um.priors.HalfNormal(50)}
     return um.fit(SLEEP, um.load_dataset("sleepstudy"), sampler, seed=1, priors=priors)
 

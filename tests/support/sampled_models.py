@@ -13,7 +13,7 @@ import unimix as um
 SLOPES = "Reaction ~ Days + (1 + Days | Subject)"
 INTERCEPTS = "Reaction ~ Days + (1 | Subject)"
 HERDS = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-SHORT = um.backends.PyMC(draws=400, tune=200, chains=2, retry=False)
+SHORT = um.backends.PyMC(sampler="pymc", draws=400, tune=300, chains=2, cores=1, retry=False)
 
 
 @functools.cache

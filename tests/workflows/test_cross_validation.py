@@ -260,7 +260,7 @@ def test_a_posterior_is_scored_by_its_draws_with_psis_loo_beside() -> None:
     """Log score within 0.05 of the frequentist one (weak priors); ArviZ's pointwise values from hand-made densities."""
     data = groups(levels=8, n=10)
     formula = "y ~ x + (1 | g)"
-    sampler = um.backends.PyMC(draws=400, tune=200, chains=2, retry=False)
+    sampler = um.backends.PyMC(sampler="pymc", cores=1, draws=400, tune=200, chains=2, retry=False)
     found = um.cross_validate(formula, data, [sampler, "pls"], folds=2, seed=2)
     table = found.table
     assert (

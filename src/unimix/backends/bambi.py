@@ -215,6 +215,7 @@ class Bambi(Backend):
             ci_level=request.ci_level,
             call=self.preview(design, request),
             library=self.sampler,
+            observed=problem.original,
         )
         return replace(found, native=native)
 

@@ -242,6 +242,7 @@ class Bayes(Backend):
             call=self._call(design, table, run.how),
             library="unimix",
             diagnosis=(run.sampling, run.messages),
+            observed=problem.original,
         )
         return replace(
             made,

@@ -1,4 +1,4 @@
-"""Adapter for PyMC: the posterior of a (generalised) mixed model by NUTS, with marginalised effects if possible."""
+"""Adapter for PyMC: the posterior of the hierarchical model as PyMC's users write it, by NUTS."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ import importlib.util
 import sys
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.design.estimates import Deferred, Estimates
-from unimix.likelihood.posterior.marginal import n_dense
+from unimix.errors import EngineNotInstalledError, to_type
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from unimix.backends.sampling.draws import Sampled
     from unimix.backends.sampling.priors import PriorTable
+    from unimix.backends.sampling.pymc_model import Recipe
     from unimix.backends.sampling.pymc_sample import SamplerOptions
+    from unimix.backends.sampling.pymc_start import StartingPoint
     from unimix.design.arrays import Design
-
-FloatArray = npt.NDArray[np.float64]
 
 CAREFUL = 0.99
 """Target acceptance rate of a second run."""
+Parametrization = Literal["noncentered", "centered"]
+_MOVED = ("auto", "marginal", "adapted")
+_NEEDED = {"nutpie": ("nutpie", "numba"), "numpyro": ("numpyro", "jax"), "blackjax": ("blackjax", "jax")}
+"""Packages of each sampler."""
 
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
 _NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
@@ -41,32 +43,31 @@ _FAMILIES = {family.label: Yes() for family in all_families()}
 
 
 class PyMC(Backend):
-    """Posterior of a linear or generalised linear mixed model, by NUTS.
+    """Posterior of a linear or generalised linear mixed model in PyMC, by NUTS.
 
-    The group effects of a linear model are integrated out by default. The sampler then has a few parameters instead of
-    hundreds, without divergences, and the effects are drawn exactly afterwards. The group effects of a generalised
-    model are sampled, in coordinates that adapt to the information about each level. The posterior is always that of
-    the plain hierarchical model, which ``fit.native`` holds as a ``pymc.Model``.
+    The model is written as PyMC's users write it: a variable for each fixed effect with its prior, LKJ priors of
+    correlations, group effects with names and coordinates. ``fit.native`` is this ``pymc.Model``, which can be
+    extended and sampled again; the draws in ``fit.posterior`` have the names of its variables.
 
     Attributes:
-        conditioning: Off, because priors are in the user's units. The sampler has its own coordinates, whitened at the
-            posterior mode, so that the units of the columns do not matter.
+        conditioning: Off, because priors are in the user's units. Chains start near rough estimates, and the sampler
+            adapts to the scales of the parameters, so that the units of the columns do not matter.
         draws: Number of draws kept per chain.
-        tune: Number of tuning steps per chain; None for 500, or 300 if the group effects are integrated out.
+        tune: Number of tuning steps per chain; None for 400 with nutpie and 1000 with other samplers.
         chains: Number of chains.
-        cores: Number of chains that run at the same time. None takes the number of processors, but one for nutpie
-            without compilation, where chains compete for Python and run twice as fast one after the other.
-        sampler: ``"nutpie"``, ``"pymc"`` or ``"numpyro"``; None for nutpie if it is installed, else PyMC's own.
-        parametrization: ``"marginal"`` integrates out the group effects of a linear model. ``"adapted"`` samples them
-            in coordinates between centred and non-centred, level by level, as a generalised model requires.
-            ``"auto"`` takes the first of these that the model allows. ``"noncentered"`` and ``"centered"`` sample the
-            PyMC model as written, which is slow and may diverge; they are for teaching and for checks.
+        cores: Number of chains that run at the same time; None for the number of processors.
+        sampler: ``"nutpie"``, ``"pymc"`` (PyMC's own NUTS), ``"numpyro"`` or ``"blackjax"``; None for nutpie if it is
+            installed, else PyMC's own. nutpie's compiled functions are kept for models of the same structure.
+        parametrization: ``"noncentered"`` writes group effects as multiples of standard normal variables.
+            ``"centered"`` draws the coefficients of a level around the fixed effects. None centres the effects of a
+            term if the rows of a level explain more than 0.8 of their variance in the median level, by rough
+            estimates: centred effects are sampled well where the data say much about each level, and non-centred ones
+            where they say little (Papaspiliopoulos, Roberts & Skoeld 2007, Stat. Sci. 22:59-73).
         target_accept: Target acceptance rate of the tuning of the step size; a higher rate is slower and safer. None
-            for 0.9, for 0.85 with ``"adapted"``, and for 0.95 if the model is sampled as written.
+            for 0.9.
         retry: Whether to sample once more, with twice the draws and tuning steps (and smaller steps after divergences),
             if R-hat, effective sample sizes or divergences of the first run are out of bounds; the result says so.
-        max_dense: Largest number of effects outside the largest grouping factor of a linear model with crossed factors;
-            time grows with the cube of this number. Raise it if you can wait.
+        sample_kwargs: Further arguments of ``pymc.sample``, or of ``nutpie.sample`` with nutpie.
     """
 
     info: ClassVar[BackendInfo] = BackendInfo(
@@ -95,7 +96,7 @@ class PyMC(Backend):
         parts=_NOT_YET,
     )
 
-    pace: ClassVar[Pace] = Pace(call=2.5, rows=50.0, dense=20_000.0)  # of the marginal form; checked on four models
+    pace: ClassVar[Pace] = Pace(call=20.0, rows=400.0)  # compilation, and 25,000 evaluations of the density
     families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
 
     conditioning: bool = False
@@ -103,111 +104,115 @@ class PyMC(Backend):
     tune: Annotated[int, Field(ge=0)] | None = None
     chains: Annotated[int, Field(ge=1)] = 4
     cores: Annotated[int, Field(ge=1)] | None = None
-    sampler: Literal["nutpie", "pymc", "numpyro"] | None = None
-    parametrization: Literal["auto", "marginal", "adapted", "noncentered", "centered"] = "auto"
-    target_accept: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sampler: Literal["nutpie", "pymc", "numpyro", "blackjax"] | None = None
+    parametrization: Parametrization | None = None
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.9
     retry: bool = True
-    max_dense: Annotated[int, Field(ge=0)] = 500
+    sample_kwargs: dict[str, Any] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _numpyro_needs_a_graph(self) -> PyMC:
-        if self.sampler == "numpyro" and self.parametrization not in ("noncentered", "centered"):
+    @field_validator("parametrization", mode="before")
+    @classmethod
+    def _not_of_bayes(cls, value: object) -> object:
+        if value in _MOVED:
             raise ValueError(
-                "sampler='numpyro' compiles the model as written: "
-                "add parametrization='noncentered' (or use sampler='nutpie')"
+                f"{value!r} is no way to write a PyMC model: choose 'noncentered', 'centered' or None. unimix's own "
+                "density, with group effects integrated out, is backend='bayes'"
             )
-        return self
+        return value
+
+    @field_validator("sample_kwargs")
+    @classmethod
+    def _no_option_twice(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from unimix.backends.sampling.pymc_nuts import reserved_faults
+
+        faults = reserved_faults(value)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return value
 
     def load(self) -> ModuleType:
-        """Import PyMC and the sampler."""
+        """Import PyMC and the sampler.
+
+        Raises:
+            EngineNotInstalledError: If PyMC or the sampler is missing.
+        """
         engine = super().load()
-        if self._sampler() == "nutpie":
-            importlib.import_module("nutpie.compiled_pyfunc")
+        needed = _NEEDED.get(self._sampler(), ())
+        absent = [p for p in needed if importlib.util.find_spec(p) is None]
+        if absent:
+            raise EngineNotInstalledError(
+                f"sampler={self._sampler()!r} needs {' and '.join(absent)}, which is not installed. "
+                + to_type(f"pip install {' '.join(absent)}")
+            )
+        for package in needed:
+            importlib.import_module(package)
         return engine
 
-    def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Reasons to refuse integrating out the effects of a generalised model, or too many of a linear one."""
-        del request
-        form = self._form(design)
-        if form == "marginal" and not design.is_linear:
-            return ["parametrization='marginal': the group effects can be integrated out of a linear model only"]
-        dense = n_dense(design.blocks)
-        if form == "marginal" and dense > self.max_dense:
-            reason = (
-                f"several large grouping factors: {dense} effects outside the largest factor, and every evaluation of "
-                f"the density would factor a dense matrix of that size (at max_dense={self.max_dense} for half an "
-                "hour); options={'parametrization': 'adapted'} samples them instead"
-            )
-            return [reason]
-        return []
-
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
-        """Estimate the memory of the draws of group effects: several copies if sampled, one if only kept."""
-        from unimix.backends.sampling.draws import fits_in_memory
-
+        """Estimate the memory of the draws of group effects, of which there are several copies."""
         size, count = sizes_of(design), self.chains * self.draws
-        sampled = self._form(design) != "marginal"
-        times = 6.0 if sampled else 2.5 * fits_in_memory(design, count)
-        crossed = self.chains * (8.0 * size.dense + 8.0 * size.effects * (size.dense / 8) ** 0.5)
-        return most(
-            {
-                "the data": 4.0 * size.rows + 30 * size.levels,
-                "draws of group effects": times * count * size.effects,
-                size.crossed: 0.0 if sampled else crossed,
-            },
-            None if sampled else self.pace.seconds(design),
-        )
+        parts = {
+            "the data": 4.0 * size.rows + 30 * size.levels,
+            "draws of group effects": 6.0 * count * size.effects,
+        }
+        return most(parts, self.pace.seconds(design))
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the model in statistical notation, and of the sampler."""
         from unimix.backends.sampling.priors import resolve_priors
+        from unimix.likelihood.lmm.conditioning import without_offset
 
-        if design.offset is not None and design.is_linear:
-            design = replace(design, y=design.y - design.offset, offset=None)
-        return self._call(design, resolve_priors(design, request.priors))
+        plain = without_offset(design)
+        table = resolve_priors(plain, request.priors)
+        return self._call(plain, table, self._recipe(design, table)[0])
 
     def versions(self) -> dict[str, str]:
         """Versions of PyMC, ArviZ and the sampler."""
-        extra = {"nutpie": "nutpie", "numpyro": "numpyro"}.get(self._sampler())
-        return {**super().versions(), **({extra: importlib.metadata.version(extra)} if extra else {})}
+        extra = self._sampler()
+        return super().versions() | ({} if extra == "pymc" else {extra: importlib.metadata.version(extra)})
 
     def _shows_progress(self, request: FitRequest) -> bool:
         return sys.stderr.isatty() if request.progress is None else request.progress
 
-    def _form(self, design: Design) -> str:
-        if self.parametrization == "auto":
-            return "marginal" if design.is_linear else "adapted"
-        return self.parametrization
-
-    def _tune(self, design: Design) -> int:
-        return self.tune if self.tune is not None else 300 if self._form(design) == "marginal" else 500
-
-    def _accept(self, design: Design) -> float:
-        return self.target_accept or {"adapted": 0.85, "marginal": 0.9}.get(self._form(design), 0.95)
+    def _tune(self) -> int:
+        return self.tune if self.tune is not None else 400 if self._sampler() == "nutpie" else 1000
 
     def _sampler(self) -> str:
         return self.sampler or ("nutpie" if importlib.util.find_spec("nutpie") else "pymc")
 
+    def _recipe(self, design: Design, table: PriorTable) -> tuple[Recipe, StartingPoint]:
+        from unimix.backends.sampling.pymc_model import Recipe
+        from unimix.backends.sampling.pymc_start import rough_estimates, starting_point
+
+        rough = rough_estimates(design)
+        chosen = rough.centered
+        if self.parametrization is not None:
+            chosen = (self.parametrization == "centered",) * len(design.blocks)
+        recipe = Recipe(design, table, chosen)
+        return recipe, starting_point(recipe, rough)
+
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from unimix.backends.sampling.draws import diagnose, estimates_of_draws, is_sampled_well
         from unimix.backends.sampling.priors import resolve_priors
-        from unimix.backends.sampling.pymc_model import WrittenModel, build_model
+        from unimix.backends.sampling.pymc_generative import WrittenModel
+        from unimix.backends.sampling.pymc_model import build_model
         from unimix.backends.sampling.pymc_sample import SamplerOptions
 
         del engine
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
+        recipe, start = self._recipe(problem.original, table)
+        model = Deferred(partial(build_model, recipe))
         options = SamplerOptions(
             draws=self.draws,
-            tune=self._tune(design),
+            tune=self._tune(),
             chains=self.chains,
             cores=self.cores,
-            target_accept=self._accept(design),
+            target_accept=self.target_accept,
             seed=request.seed,
             progress=self._shows_progress(request),
         )
-        model = Deferred(partial(build_model, design, table, centered=self.parametrization == "centered"))
-        sampled = self._sample(design, table, model, options)
+        sampled = self._sample(recipe, model.get(), start, options)
         sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         again: dict[str, str] = {}
         if self.retry and not is_sampled_well(sampling):
@@ -215,92 +220,48 @@ class PyMC(Backend):
             options = replace(
                 options,
                 draws=2 * self.draws,
-                tune=2 * self._tune(design),
-                target_accept=max(CAREFUL if sampling.divergences else 0.0, self._accept(design)),
+                tune=2 * self._tune(),
+                target_accept=max(CAREFUL if sampling.divergences else 0.0, self.target_accept),
                 seed=None if request.seed is None else request.seed + 1,
             )
-            sampled = self._sample(design, table, model, options)
+            sampled = self._sample(recipe, model.get(), start, options)
             sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         made = estimates_of_draws(
             design,
             sampled,
             table.texts,
             ci_level=request.ci_level,
-            call=self._call(design, table),
+            call=self._call(design, table, recipe),
             library=self._sampler(),
             diagnosis=(sampling, messages),
+            observed=problem.original,
         )
         return replace(
             made,
             provenance={**again, **made.provenance},
             native=model,
-            generative=WrittenModel(model, problem.original.offset if design.is_linear else None, design.trials),
+            generative=WrittenModel(model, design.trials),
         )
 
-    def _sample(self, design: Design, table: PriorTable, model: Deferred, options: SamplerOptions) -> Sampled:
+    def _sample(self, recipe: Recipe, model: Any, start: StartingPoint, options: SamplerOptions) -> Sampled:
         from threadpoolctl import threadpool_limits
+
+        from unimix.backends.sampling.pymc_nuts import read_sampled, sample_model
 
         # Chains run in parallel; if each also used all processors for linear algebra, they would be ten times slower.
         with threadpool_limits(limits=1, user_api="blas"):
-            match self._form(design):
-                case "marginal":
-                    return self._marginal(design, table, options)
-                case "adapted":
-                    return self._adapted(design, table, options)
-            return self._as_written(design, model, options)
+            trace = sample_model(recipe, model, start, self._sampler(), options, self.sample_kwargs)
+        return read_sampled(recipe, model, trace)
 
-    def _marginal(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
-        from unimix.backends.sampling.density import LogPosterior
-        from unimix.backends.sampling.draws import Posterior, Sampled, fits_in_memory
-        from unimix.backends.sampling.nuts import sample_nutpie, sample_pymc
-        from unimix.backends.sampling.scales import effects_in_users_units
-        from unimix.backends.sampling.whitening import whiten
-        from unimix.likelihood.posterior.effect_draws import draw_all_effects
-        from unimix.likelihood.posterior.marginal_posterior import Reduced
-
-        target = LogPosterior(design, table)
-        whitening = whiten(target, target.start())
-        sample = sample_nutpie if self._sampler() == "nutpie" else sample_pymc
-        raw = sample(whitening.density(target), target.size, options)
-        draws = target.draws(whitening.points(raw.points).reshape(-1, target.size))
-        kept = fits_in_memory(design, len(draws.sigma))
-        rng = np.random.default_rng([options.seed or 0, 1])
-        reduced = Reduced(target.columns.design)
-        found = draw_all_effects(reduced.products, draws.beta_c, draws.factors_c, draws.sigma_c, rng, keep=kept)
-        posterior = Posterior(
-            draws.beta,
-            draws.sds,
-            draws.correlations,
-            draws.sigma[:, None],
-            *effects_in_users_units(found, target.maps, kept=kept),
-        )
-        return Sampled(posterior, raw, kept)
-
-    def _adapted(self, design: Design, table: PriorTable, options: SamplerOptions) -> Sampled:
-        from unimix.backends.sampling.draws import Sampled, fits_in_memory
-        from unimix.backends.sampling.generalised_density import GeneralisedPosterior
-        from unimix.backends.sampling.nuts import sample_nutpie, sample_pymc
-
-        target = GeneralisedPosterior(design, table)
-        whitening = target.settle()
-        sample = sample_nutpie if self._sampler() == "nutpie" else sample_pymc
-        raw = sample(whitening.density(target), target.size, options)
-        posterior = target.draws(whitening.points(raw.points).reshape(-1, target.size))
-        kept = fits_in_memory(design, raw.points[..., 0].size)
-        return Sampled(posterior if kept else replace(posterior, effects=None), raw, kept)
-
-    def _as_written(self, design: Design, model: Deferred, options: SamplerOptions) -> Sampled:
-        from unimix.backends.sampling.draws import Sampled
-        from unimix.backends.sampling.pymc_model import read_model_draws
-        from unimix.backends.sampling.pymc_sample import sample_model
-
-        return Sampled(*read_model_draws(design, sample_model(model.get(), self._sampler(), options)), kept=True)
-
-    def _call(self, design: Design, table: PriorTable) -> str:
+    def _call(self, design: Design, table: PriorTable, recipe: Recipe) -> str:
         from unimix.backends.sampling.draws import written_model
 
+        forms = [
+            f"{label} {'centred' if c else 'non-centred'}"
+            for label, c in zip(recipe.labels, recipe.centered, strict=True)
+        ]
         how = (
-            f"NUTS by {self._sampler()}, {self._form(design)}: chains={self.chains}, tune={self._tune(design)}, "
-            f"draws={self.draws}, target_accept={self._accept(design):g}"
+            f"NUTS by {self._sampler()}{''.join(f', {form}' for form in forms)}: chains={self.chains}, "
+            f"tune={self._tune()}, draws={self.draws}, target_accept={self.target_accept:g}"
         )
         return written_model(design, table, how)

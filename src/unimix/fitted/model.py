@@ -114,14 +114,7 @@ class FittedModel:
         Raises:
             UnimixError: If the engine does not sample, or the result was loaded from JSON.
         """
-        if self._unsaved.posterior is None:
-            why = (
-                "the result was loaded from JSON, which keeps no draws (fit.posterior.to_netcdf(...) saves them)"
-                if self.status.n_draws
-                else f"{self.engine.backend} does not sample; use backend='pymc'"
-            )
-            raise UnimixError(f"There are no posterior draws: {why}.")
-        return self._unsaved.posterior
+        return engine_draws(self)
 
     def design(self) -> Design:
         """The arrays that were fitted: the response y, the matrix X, and the blocks of Z with their levels.
@@ -321,7 +314,8 @@ class FittedModel:
                 (coefficients per level); zero_inflation and dispersion, if they are modelled; a list of these, whose
                 tables are stacked; or all.
             exponentiate: Whether to exponentiate the fixed effects and their intervals, which gives odds ratios, rate
-                ratios or ratios of means for the links log, logit and cloglog.
+                ratios or ratios of means for the links log, logit and cloglog. Of a posterior these are summaries of
+                the exponentiated draws.
 
         Raises:
             OptionError: If the effects are unknown, or exponentiated coefficients have no meaning for the link.
@@ -334,7 +328,13 @@ class FittedModel:
             0  ran_pars   Subject    sd__Intercept     37.12
             1  ran_pars  Residual  sd__Observation     30.99
         """
-        table = tables.tidy(self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts)
+        draws = None
+        if exponentiate and is_sampled(self) and self.fixed.terms:
+            found = engine_draws(self).posterior["fixed"].transpose("chain", "draw", "term")
+            draws = np.asarray(found.values, dtype=np.float64).reshape(-1, len(self.fixed.terms))
+        table = tables.tidy(
+            self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts, draws=draws
+        )
         if exponentiate and self.model.link not in ("log", "logit", "cloglog"):
             raise OptionError(
                 f"exponentiate=True has no meaning with the {self.model.link} link: exp of a coefficient is a ratio "
@@ -411,6 +411,22 @@ class FittedModel:
 def with_content(kind: type[Model], saved: SavedFit) -> Model:
     """A result with the content of a saved one."""
     return kind(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
+
+
+def engine_draws(fit: FittedModel) -> Any:
+    """The draws as an ArviZ object, with the groups that the engine gave.
+
+    Raises:
+        UnimixError: If the engine does not sample, or the result was loaded from JSON.
+    """
+    if fit._unsaved.posterior is None:
+        why = (
+            "the result was loaded from JSON, which keeps no draws (fit.save(...) saves them)"
+            if fit.status.n_draws
+            else f"{fit.engine.backend} does not sample; use backend='pymc'"
+        )
+        raise UnimixError(f"There are no posterior draws: {why}.")
+    return fit._unsaved.posterior
 
 
 def is_sampled(fit: FittedModel) -> bool:

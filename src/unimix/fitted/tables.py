@@ -90,11 +90,25 @@ def coefficients(fixed: FixedPartResult, random: Random, group: str | None) -> p
 
 
 def tidy_fixed(
-    fixed: FixedPartResult, _random: Random, _sigma: float | None, *, exponentiate: bool = False
+    fixed: FixedPartResult,
+    _random: Random,
+    _sigma: float | None,
+    *,
+    exponentiate: bool = False,
+    draws: FloatArray | None = None,
 ) -> pd.DataFrame:
-    """Fixed effects as broom's ``tidy(effects = "fixed")``; exponentiated standard errors use the delta method."""
+    """Fixed effects as broom's ``tidy(effects = "fixed")``.
+
+    Exponentiated estimates and standard errors are means and standard deviations of exponentiated draws, shape (S, p),
+    where there are draws; otherwise standard errors use the delta method.
+    """
     table = fixed_effects(fixed).reset_index()
-    if exponentiate:
+    if exponentiate and draws is not None:
+        ratios = np.exp(draws)
+        tail = 0.5 * (1 - fixed.level)
+        table["estimate"], table["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
+        table["lower"], table["upper"] = np.quantile(ratios, [tail, 1 - tail], axis=0)
+    elif exponentiate:
         for column in ("estimate", "lower", "upper"):
             table[column] = np.exp(table[column])
         table["std_error"] *= table["estimate"]
@@ -176,6 +190,7 @@ def tidy(
     *,
     exponentiate: bool,
     parts: Mapping[str, FixedPartResult],
+    draws: FloatArray | None = None,
 ) -> pd.DataFrame:
     """Tables of one or several kinds of effects, stacked.
 
@@ -186,6 +201,7 @@ def tidy(
         effects: One key or several of :data:`VERBS` or of ``parts`` (under the names of :data:`PARTS`), or ``"all"``.
         exponentiate: Whether to exponentiate the fixed effects and the zero inflation (to odds ratios).
         parts: Models of zero inflation and dispersion, by their keys.
+        draws: Posterior draws of the fixed effects, shape (S, p), or None.
 
     Raises:
         OptionError: If the effects are unknown.
@@ -207,7 +223,7 @@ def tidy(
             part = tidy_fixed(present[n], random, sigma, exponentiate=exponentiate and n == PARTS["zero"])
             made.append(part.assign(effect=n))
         elif n == "fixed":
-            made.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate))
+            made.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate, draws=draws))
         else:
             made.append(VERBS[n](fixed, random, sigma))
     if len(made) == 1:

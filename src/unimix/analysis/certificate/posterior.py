@@ -19,10 +19,12 @@ from unimix.distributions import priors as distributions
 from unimix.distributions.priors import LKJ, Prior, Uniform
 from unimix.errors import OptionError, listing
 from unimix.fitted.assembly import estimates_of
+from unimix.fitted.model import engine_draws
 from unimix.fitted.schema import PRIORS
 from unimix.likelihood.lmm.conditioning import without_offset
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.posterior.effect_draws import draw_all_effects
+from unimix.stats.correlation_pairs import correlation_matrices, pair_names
 from unimix.stats.posterior_identities import PosteriorDraws, identities
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def posterior_checks(fit: FittedModel, design: Design) -> list[Check]:
 
 def read_draws(fit: FittedModel, design: Design) -> tuple[Posterior, tuple[int, int], npt.NDArray[np.bool_]]:
     """The draws of a fit in the user's units, the numbers of chains and draws per chain, and the diverging ones."""
-    group = fit.posterior.posterior
+    group = engine_draws(fit).posterior
     shape = (int(group.sizes["chain"]), int(group.sizes["draw"]))
 
     def values(name: str) -> FloatArray:
@@ -67,7 +69,8 @@ def read_draws(fit: FittedModel, design: Design) -> tuple[Posterior, tuple[int, 
     sds, correlations, effects = [], [], []
     for block, label in zip(design.blocks, block_labels(design.blocks), strict=True):
         sds.append(values(f"sd({label})"))
-        correlations.append(values(f"cor({label})") if block.q > 1 else np.ones((len(sds[-1]), 1, 1)))
+        pairs = values(f"cor({label})") if block.q > 1 else np.empty((len(sds[-1]), 0))
+        correlations.append(correlation_matrices(pairs, block.q))
         if f"effects({label})" in group:
             effects.append(values(f"effects({label})"))
     total = shape[0] * shape[1]
@@ -249,7 +252,7 @@ def _thinned(
         unknown += [f for n, f in zip(names, full, strict=True) if n in unknown and f not in unknown]
         lkj = _stated(fit.engine.priors, f"cor({block.group})") if block.q > 1 else None
         if block.q > 1 and not isinstance(lkj, LKJ):
-            unknown += [f"cor({block.group}: {a}, {b})" for a in block.terms for b in block.terms]
+            unknown += [f"cor({block.group}: {pair})" for pair in pair_names(block.terms)]
         eta.append(lkj.eta if isinstance(lkj, LKJ) else 1.0)
     priors = [slope(n, dispersion[:, j]) for j, n in enumerate(dispersion_names(design))]
     return unknown, PosteriorDraws(

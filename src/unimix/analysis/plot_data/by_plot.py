@@ -16,6 +16,7 @@ from unimix.analysis.prediction import prior
 from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.model import engine_draws
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage
 
@@ -249,12 +250,12 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
     Raises:
         OptionError: If a name is unknown.
     """
-    known = [str(v) for v in fit.posterior.posterior.data_vars]
+    known = [str(v) for v in engine_draws(fit).posterior.data_vars]
     if isinstance(names, str):
         raise OptionError(f"names={names!r}: give a list, [{names!r}].")
     if names is None:
-        # Variables of correlations include those of effects with themselves, which would add constant panels.
-        return [n for n in known if not n.startswith(("effects(", "cor("))]
+        shown = {"fixed", *fit.family.parameters}
+        return [n for n in known if n in shown or n.startswith(("sd(", "cor("))]
     strange = [n for n in names if n not in known]
     if strange:
         raise OptionError(
@@ -266,7 +267,7 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
 
 def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
     """Posterior draws: columns chain, draw and one per parameter, with names such as ``sd(g)[x]``."""
-    draws = fit.posterior.posterior[names]
+    draws = engine_draws(fit).posterior[names]
     columns: dict[str, Any] = {}
     shape = (draws.sizes["chain"], draws.sizes["draw"])
     for name in names:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from unimix.analysis.plot_data import by_plot, regression_lines
 from unimix.analysis.prediction import prior
-from unimix.fitted.model import interval_level
+from unimix.fitted.model import engine_draws, interval_level
 from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ class Plots:
         """ArviZ's trace plot: densities and traces of the draws by chain.
 
         Args:
-            names: Variables of ``fit.posterior``; None takes all but group effects and correlations.
+            names: Variables of ``fit.posterior``; None takes all but group effects.
             draw: Whether to draw; if not, the data are returned.
             options: Further arguments of ``arviz.plot_trace``.
 
@@ -330,7 +330,7 @@ class Plots:
         """ArviZ's rank plot, whose bars are level when the chains agree (Vehtari and others 2021).
 
         Args:
-            names: Variables of ``fit.posterior``; None takes all but group effects and correlations.
+            names: Variables of ``fit.posterior``; None takes all but group effects.
             draw: Whether to draw; if not, the data are returned.
             options: Further arguments of ``arviz.plot_rank``.
 
@@ -351,7 +351,7 @@ class Plots:
         shown = by_plot.sampled_names(self._fit, names)
         if not draw:
             return by_plot.draws_frame(self._fit, shown)
-        return picture(self._fit.posterior, shown, title=self._fit.formula, **options)
+        return picture(engine_draws(self._fit), shown, title=self._fit.formula, **options)
 
     def model_graph(self, *, ax: Any = None, draw: bool = True) -> Any:
         """PyMC's graph of the model, with its priors; drawing it needs graphviz.

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
-from unimix.fitted.model import is_sampled
+from unimix.fitted.model import engine_draws, is_sampled
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
+from unimix.stats.correlation_pairs import correlation_matrices
 from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def dispersion_of(fit: FittedModel) -> FloatArray:
 
 
 def _posterior(fit: FittedModel, n: int) -> Draws:
-    draws = fit.posterior.posterior
+    draws = engine_draws(fit).posterior
     total = draws.sizes["chain"] * draws.sizes["draw"]
     picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 
@@ -137,7 +138,9 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
             )
         effects.append(values(f"effects({label})"))
         sd = values(f"sd({label})")
-        cor = values(f"cor({label})") if len(block.terms) > 1 else np.ones((len(sd), 1, 1))
+        q = len(block.terms)
+        pairs = values(f"cor({label})") if q > 1 else np.empty((len(sd), 0))
+        cor = correlation_matrices(pairs, q)
         covariances.append(sd[:, :, None] * sd[:, None, :] * cor)
     names = [name for name in fit.family.parameters if name in draws]
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))

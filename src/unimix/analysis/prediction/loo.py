@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.prediction.draws import coefficient_draws, linear_predictors
+from unimix.fitted.model import engine_draws
 from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def pointwise_log_likelihood(fit: FittedModel) -> FloatArray:
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded.
     """
-    posterior = fit.posterior.posterior
+    posterior = engine_draws(fit).posterior
     chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
     draws = coefficient_draws(fit, chains * count)
     design = fit.design()
@@ -69,9 +70,8 @@ def loo(fit: FittedModel) -> Any:
 
     values = pointwise_log_likelihood(fit)
     data = az.from_dict(log_likelihood={"y": values})
-    draws = fit.posterior.posterior
-    # ArviZ computes the relative efficiency of the draws from them; constant correlations of 1 have none.
-    data.add_groups(posterior=draws[[v for v in draws.data_vars if not str(v).startswith("cor(")]])
+    draws = engine_draws(fit).posterior
+    data.add_groups(posterior=draws)  # ArviZ computes the relative efficiency of the draws from them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the result holds and the caller reports
         return az.loo(data, pointwise=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from unimix.backends.sampling.priors import PriorTable
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
 from unimix.design.grouping_factors import block_labels
+from unimix.stats.correlation_pairs import below_diagonal, pair_names
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -96,9 +97,23 @@ class Posterior:
         """Fixed effects, SDs, correlations below the diagonal and dispersion parameters side by side, shape (S, k)."""
         parts = [self.beta]
         for sd, r in zip(self.sds, self.correlations, strict=True):
-            rows, columns = np.tril_indices(sd.shape[1], -1)
-            parts += [sd, r[:, rows, columns]]
+            parts += [sd, below_diagonal(r)]
         return np.concatenate([*parts, self.dispersion], axis=1)
+
+
+@dataclass(frozen=True)
+class ModelDraws:
+    """What an engine's own model adds to the ArviZ object.
+
+    Attributes:
+        values: Draws of all of the model's variables by name, shapes (chains, draws, ...).
+        dims: Names of the dimensions of variables and data, without chain and draw.
+        constant: The data on which the model depends, by name.
+    """
+
+    values: Mapping[str, FloatArray]
+    dims: Mapping[str, Sequence[str]]
+    constant: Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -109,11 +124,13 @@ class Sampled:
         posterior: Draws in the user's units.
         raw: Draws and statistics as the sampler returned them.
         kept: Whether the draws of the group effects are kept.
+        model: Draws of the engine's own model, if it has one.
     """
 
     posterior: Posterior
     raw: RawDraws
     kept: bool
+    model: ModelDraws | None = None
 
 
 def parameter_names(design: Design) -> list[str]:
@@ -121,8 +138,7 @@ def parameter_names(design: Design) -> list[str]:
     names = list(design.fixed_names)
     for block in design.blocks:
         names += [f"sd({block.group}: {t})" for t in block.terms]
-        rows, columns = np.tril_indices(block.q, -1)
-        names += [f"cor({block.group}: {block.terms[i]}, {block.terms[j]})" for i, j in zip(rows, columns, strict=True)]
+        names += [f"cor({block.group}: {pair})" for pair in pair_names(block.terms)]
     return [*names, *design.family.parameters]
 
 
@@ -202,51 +218,79 @@ def is_sampled_well(sampling: Sampling) -> bool:
     return sampling.rhat < RHAT_LIMIT and sampling.divergences == 0 and enough
 
 
-def inference_data(design: Design, posterior: Posterior, raw: RawDraws, attributes: dict[str, Any]) -> Any:
-    """Make an ArviZ ``InferenceData`` whose variables have the names of the priors.
+def inference_data(design: Design, sampled: Sampled, attributes: dict[str, Any]) -> Any:
+    """Make an ArviZ object whose variables have the names of the priors.
 
-    The variables are ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g term, g term 2), ``effects(g)`` (g level,
-    g term), and the family's dispersion parameters (``sigma``, for instance).
+    The variables are ``fixed`` (term), ``sd(g)`` (g term), ``cor(g)`` (g pair), ``effects(g)`` (g level, g term), and
+    the family's dispersion parameters (``sigma``, for instance). An engine's own model adds its other variables, and
+    the data on which it depends. The response is ``y`` (row), in numbers of successes for a binomial family.
 
     Args:
         design: Design that gives the names of the parameters.
-        posterior: All draws in the user's units.
-        raw: Draws that give the statistics of the sampler.
-        attributes: Attributes that are stored with the posterior.
+        sampled: Draws of the engine.
+        attributes: Attributes that are stored with the object.
     """
     import arviz as az
 
-    shape = raw.diverging.shape
+    raw, model = sampled.raw, sampled.model
+    values, dims = _variables(design, sampled)
+    observed = {"y": observed_response(design)}
+    constant = {}
+    if model is not None:
+        values = {**model.values, **values}
+        dims |= {name: list(own) for name, own in model.dims.items() if name not in dims}
+        constant = {n: v for n, v in model.constant.items() if n != "observed"}
+    return az.from_dict(
+        posterior=values,
+        sample_stats={"diverging": raw.diverging, **raw.stats},
+        observed_data=observed,
+        constant_data=constant or None,
+        coords=coordinates(design),
+        dims=dims,
+        attrs=attributes,
+        posterior_attrs={"sampling_time": raw.seconds},
+    )
+
+
+def coordinates(design: Design) -> dict[str, Any]:
+    """Coordinates of the variables of a posterior, by name of the dimension."""
+    found: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
+    for block, label in zip(design.blocks, block_labels(design.blocks), strict=True):
+        found[f"{label} level"] = [str(v) for v in block.levels]
+        found[f"{label} term"] = list(block.terms)
+        if block.q > 1:
+            found[f"{label} pair"] = pair_names(block.terms)
+    return found
+
+
+def observed_response(design: Design) -> npt.NDArray[Any]:
+    """The response, shape (n,), as whole numbers where it is a count; numbers of successes for a binomial family."""
+    if design.trials is not None:
+        return np.asarray(np.round(design.y * design.trials).astype(np.int64))
+    return design.y.astype(np.int64) if design.family.response == "count" else design.y
+
+
+def _variables(design: Design, sampled: Sampled) -> tuple[dict[str, FloatArray], dict[str, list[str]]]:
+    """Draws of the parameters by name, shapes (chains, draws, ...), and the names of their dimensions."""
+    posterior, shape = sampled.posterior, sampled.raw.diverging.shape
 
     def chained(values: FloatArray) -> FloatArray:
         return values.reshape(*shape, *values.shape[1:])
 
     values: dict[str, FloatArray] = {"fixed": chained(posterior.beta)} if design.p else {}
-    dims: dict[str, list[str]] = {"fixed": ["term"], "observed": ["row"]}
-    coords: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
+    dims: dict[str, list[str]] = {"fixed": ["term"], "y": ["row"]}
     for k, (block, label) in enumerate(zip(design.blocks, block_labels(design.blocks), strict=True)):
-        term, level = f"{label} term", f"{label} level"
-        coords |= {term: list(block.terms), level: [str(v) for v in block.levels]}
         values[f"sd({label})"] = chained(posterior.sds[k])
-        dims[f"sd({label})"] = [term]
+        dims[f"sd({label})"] = [f"{label} term"]
         if block.q > 1:
-            coords[f"{term} 2"] = list(block.terms)
-            values[f"cor({label})"] = chained(posterior.correlations[k])
-            dims[f"cor({label})"] = [term, f"{term} 2"]
+            values[f"cor({label})"] = chained(below_diagonal(posterior.correlations[k]))
+            dims[f"cor({label})"] = [f"{label} pair"]
         if posterior.effects is not None:
             values[f"effects({label})"] = chained(posterior.effects[k])
-            dims[f"effects({label})"] = [level, term]
+            dims[f"effects({label})"] = [f"{label} level", f"{label} term"]
     for j, name in enumerate(design.family.parameters):
         values[name] = chained(posterior.dispersion[:, j])
-    return az.from_dict(
-        posterior=values,
-        sample_stats={"diverging": raw.diverging, **raw.stats},
-        observed_data={"observed": design.y},
-        coords=coords,
-        dims=dims,
-        attrs=attributes,
-        posterior_attrs={"sampling_time": raw.seconds},
-    )
+    return values, dims
 
 
 def estimates_of_draws(
@@ -258,6 +302,7 @@ def estimates_of_draws(
     call: str,
     library: str,
     diagnosis: tuple[Sampling, tuple[str, ...]] | None = None,
+    observed: Design | None = None,
 ) -> Estimates:
     """Convert draws to the estimates that every backend returns.
 
@@ -269,6 +314,7 @@ def estimates_of_draws(
         call: Text of the model and the sampler.
         library: Name of the library that sampled.
         diagnosis: Result of :func:`diagnose`, if it is already known.
+        observed: Design with the user's response; None if that of the fitted design is the user's.
     """
     posterior = sampled.posterior
     sampling, messages = diagnosis or diagnose(design, posterior, sampled.raw)
@@ -293,7 +339,7 @@ def estimates_of_draws(
         priors=dict(priors),
         provenance=provenance,
         posterior=inference_data(
-            design, posterior, sampled.raw, {"inference_library": library, "formula": design.spec.text()}
+            observed or design, sampled, {"inference_library": library, "formula": design.spec.text()}
         ),
     )
 

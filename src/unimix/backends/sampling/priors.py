@@ -148,7 +148,7 @@ def _misfit(name: str, prior: object, kind: str) -> str:
 
 def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], FloatArray]:
     x, p, predictor = design.x, design.p, predictor_scale(design)
-    constant = _constant_in_span(x)
+    constant = constant_in_span(x)
     functionals = np.eye(p)
     chosen: list[Prior] = []
     has_constant = bool(constant.any())
@@ -169,7 +169,7 @@ def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], Fl
     return chosen, functionals
 
 
-def _constant_in_span(x: FloatArray) -> FloatArray:
+def constant_in_span(x: FloatArray) -> FloatArray:
     """Coefficients a with X a = 1, shape (p,); zeros if X does not span the constant."""
     n, p = x.shape
     if not p:

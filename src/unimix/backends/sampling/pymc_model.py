@@ -1,128 +1,122 @@
-"""The hierarchical model in PyMC as a user would write it, in the user's columns and units."""
+"""The hierarchical model in PyMC as a teacher would write it, in the user's columns and units.
+
+The fixed effects have a variable each, with its prior. Group effects are multiples of standard normal variables
+(non-centred), or a level's coefficients are drawn around the fixed effects (centred). Correlated effects have an LKJ
+prior (Lewandowski, Kurowicka & Joe 2009). The data are containers of type ``pymc.Data``.
+"""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.backends.sampling.draws import Posterior, RawDraws
-from unimix.backends.sampling.priors import PriorTable, sd_names
+from unimix.backends.sampling.draws import coordinates
+from unimix.backends.sampling.priors import PriorTable, constant_in_span
 from unimix.backends.sampling.pymc_response import write_response
-from unimix.backends.sampling.pymc_sample import read_draws
 from unimix.design.arrays import Design, RandomBlock
-from unimix.design.estimates import Deferred
 from unimix.design.grouping_factors import block_labels
-from unimix.distributions.priors import LKJ, Prior
-from unimix.errors import EngineNotInstalledError, UnimixError, UnsupportedModelError
+from unimix.distributions.priors import LKJ, Prior, Uniform
 
 FloatArray = npt.NDArray[np.float64]
 
-_TAKEN = frozenset({"fixed", "y", "term", "row"})
-
-
-def fixed_variables(design: Design) -> list[str]:
-    """Names of the variables with the priors of the fixed effects."""
-    taken = {*_TAKEN, *design.family.parameters}
-    return [f"{n} (fixed)" if n in taken else n for n in design.fixed_names]
-
-
-def build_model(design: Design, table: PriorTable, *, centered: bool) -> Any:
-    """Build the PyMC model, with group effects.
-
-    Args:
-        design: Design in the user's columns, with the offset of a linear model subtracted from the response.
-        table: Priors of all parameters.
-        centered: Whether effects are drawn from N(0, Cov) instead of scaling standard normal ones.
-
-    Returns:
-        A ``pymc.Model`` with named coordinates, whose variables have the names of the priors.
-    """
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    labels = block_labels(design.blocks)
-    coords: dict[str, Any] = {"term": list(design.fixed_names), "row": design.rows}
-    for block, label in zip(design.blocks, labels, strict=True):
-        coords[f"{label} level"] = [str(v) for v in block.levels]
-        coords[f"{label} term"] = list(block.terms)
-    with pm.Model(coords=coords) as model:
-        mean: Any = 0.0
-        if design.p:
-            stated = pt.stack([_variable(p, n) for p, n in zip(table.fixed, fixed_variables(design), strict=True)])
-            back = np.linalg.inv(table.functionals)
-            pm.Deterministic("fixed", pt.dot(back, stated), dims="term")
-            mean = pt.dot(design.x @ back, stated)
-        for block, label, sds, correlation in zip(design.blocks, labels, table.sds, table.correlations, strict=True):
-            effects = _effects(block, label, sds, correlation, centered=centered)
-            mean = mean + (block.z * effects[block.codes]).sum(axis=1)
-        if design.offset is not None:
-            mean = mean + design.offset
-        parameters = [_variable(p, n) for p, n in zip(table.dispersion, dispersion_variables(design), strict=True)]
-        write_response(design, mean, parameters)
-    return model
+DATA = ("X", "offset", "weights", "trials", "observed")
+"""Names of the containers of the data, beside those of the blocks."""
+_TAKEN = frozenset({"fixed", "y", "term", "row", *DATA})
+CENTRE = " (centred)"
+FAR = 10.0
+"""Inflation of the variance of an intercept, 1 + mean^2 / variance of x for one predictor, above which it is sampled at
+the mean of the predictors."""
 
 
 @dataclass(frozen=True)
-class WrittenModel:
-    """Model from which responses can be drawn.
+class Recipe:
+    """A model that :func:`build_model` writes.
 
     Attributes:
-        model: Deferred result of :func:`build_model`.
-        offset: Offset that was subtracted from the response of a linear model, shape (n,), or None.
-        trials: Numbers of trials of a binomial response, whose draws are counts, shape (n,), or None.
+        design: Design in the user's columns, with its offset.
+        table: Priors of all parameters.
+        centered: For each block, whether a level's coefficients are drawn from N(fixed effects, Cov), instead of
+            standard normal variables that are scaled.
+        as_data: Whether the constants of the priors are containers of data, too, so that a compiled model can be used
+            for other priors of the same classes.
     """
 
-    model: Deferred
-    offset: FloatArray | None
-    trials: FloatArray | None
+    design: Design
+    table: PriorTable
+    centered: tuple[bool, ...]
+    as_data: bool = False
 
-    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
-        """Responses drawn from the prior, shape (n, rows).
+    @property
+    def labels(self) -> list[str]:
+        """Label of each block."""
+        return block_labels(self.design.blocks)
 
-        Raises:
-            UnsupportedModelError: If rows count several times, because the density is not that of a response then.
+    @property
+    def functionals(self) -> FloatArray:
+        """Functionals of the fixed effects that are sampled, as rows, shape (p, p).
+
+        These are the fixed effects themselves, except for an intercept that is sampled at the mean of the predictors:
+        because its default prior applies there, or because the predictors are far from zero (:data:`FAR`).
         """
-        import pymc as pm
+        x, chosen = self.design.x, self.table.functionals.copy()
+        if not self.design.p:
+            return chosen
+        constant = constant_in_span(x)
+        slopes = constant == 0
+        scale = np.sqrt(np.mean(x**2, axis=0))
+        gram = (x / scale).T @ (x / scale) / len(x)
+        for j in map(int, np.flatnonzero(constant)):
+            if slopes.any() and not self._is_shifted(j) and np.linalg.inv(gram)[j, j] > FAR:
+                chosen[j, slopes] = constant[j] * x[:, slopes].mean(axis=0)
+        return chosen
 
-        if "y" not in {v.name for v in self.model.get().observed_RVs}:
-            raise UnsupportedModelError(
-                "Weights let rows count several times, so that the model has no distribution of a response to draw "
-                "from. Fit it without weights= to look at its prior."
+    def _is_shifted(self, j: int) -> bool:
+        return bool((self.table.functionals[j] != np.eye(self.design.p)[j]).any())
+
+    @property
+    def around(self) -> list[list[int | None]]:
+        """For each block's terms, the fixed effect around which a centred level's coefficients vary.
+
+        None if there is no fixed effect of the same column, or another block varies around it already.
+        """
+        found: list[list[int | None]] = []
+        free = list(self.design.fixed_names)
+        for block, centered in zip(self.design.blocks, self.centered, strict=True):
+            own: list[int | None] = [None] * block.q
+            for j, term in enumerate(block.terms if centered else ()):
+                k = free.index(term) if term in free else None
+                if k is not None and np.array_equal(block.z[:, j], self.design.x[:, k]):
+                    own[j], free[k] = k, ""
+            found.append(own)
+        return found
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """What a compiled model of this recipe depends on, apart from the numbers in its containers of data."""
+        d, t = self.design, self.table
+        blocks = tuple(
+            (label, b.terms, b.n_levels, tuple(type(p).__name__ for p in sds), lkj and lkj.eta, centered, _ones(b))
+            for b, label, sds, lkj, centered in zip(
+                d.blocks, self.labels, t.sds, t.correlations, self.centered, strict=True
             )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                found = pm.sample_prior_predictive(n, model=self.model.get(), var_names=["y"], random_seed=seed)
-            except ValueError as error:
-                said = str(error).splitlines()[0]
-                raise UnimixError(
-                    f"The prior allows responses that cannot be drawn ({said}): means of all magnitudes. Give "
-                    "narrower priors, priors={'Intercept': unimix.priors.Normal(0, 2), ...}."
-                ) from error
-        drawn = np.asarray(found.prior_predictive["y"].values, dtype=np.float64).reshape(n, -1)
-        if self.trials is not None:
-            drawn = drawn / self.trials
-        return drawn if self.offset is None else drawn + self.offset
+        )
+        parts = (d.weights is None, d.offset is None, d.trials is None)
+        shifted = tuple((self.functionals != np.eye(d.p)).any(axis=1)) if d.p else ()
+        priors = tuple(type(p).__name__ for p in (*t.fixed, *t.dispersion))
+        own = tuple(self._is_shifted(j) for j in range(d.p))
+        return (d.family.label, d.family.link, d.n, d.fixed_names, priors, shifted, own, blocks, parts)
 
-    def graph(self) -> Any:
-        """Graph of the model, drawn by PyMC.
 
-        Raises:
-            EngineNotInstalledError: If graphviz's Python package is missing.
-        """
-        import pymc as pm
-
-        try:
-            return pm.model_to_graphviz(self.model.get())
-        except ImportError as error:
-            raise EngineNotInstalledError(
-                "The graph of a PyMC model needs graphviz. Type:\n    pip install graphviz\nand install its program "
-                "`dot` (sudo apt-get install graphviz; conda install graphviz)."
-            ) from error
+def fixed_variables(recipe: Recipe) -> list[str]:
+    """Names of the variables of the fixed effects that are sampled, in order."""
+    taken = {*_TAKEN, *recipe.design.family.parameters}
+    shifted = (recipe.functionals != np.eye(recipe.design.p)).any(axis=1)
+    names = [f"{n} (fixed)" if n in taken else n for n in recipe.design.fixed_names]
+    return [f"{n}{CENTRE}" if moved else n for n, moved in zip(names, shifted, strict=True)]
 
 
 def dispersion_variables(design: Design) -> list[str]:
@@ -130,82 +124,155 @@ def dispersion_variables(design: Design) -> list[str]:
     return list(design.family.parameters)
 
 
-def _variable(prior: Prior, name: str) -> Any:
+def block_data(label: str) -> tuple[str, str]:
+    """Names of the containers of a block's columns and of its level indices."""
+    return f"Z({label})", f"index({label})"
+
+
+def build_model(recipe: Recipe) -> Any:
+    """Build the PyMC model.
+
+    Returns:
+        A ``pymc.Model`` with named coordinates. Its variables are the fixed effects by name, ``fixed`` (term),
+        ``sd(g)`` (g term), ``cor(g)`` (g pair), ``effects(g)`` (g level, g term), the family's dispersion parameters,
+        and the response ``y`` (row).
+    """
     import pymc as pm
 
-    return getattr(pm, type(prior).__name__)(name, **asdict(prior))
+    design, table, labels = recipe.design, recipe.table, recipe.labels
+    constant = _as_data if recipe.as_data else _as_number
+    with pm.Model(coords=coordinates(design)) as model:
+        eta, beta = _fixed_part(recipe, constant) if design.p else (0.0, ())
+        for k, (block, label) in enumerate(zip(design.blocks, labels, strict=True)):
+            factor = _covariance_factor(block, label, table.sds[k], table.correlations[k], constant)
+            around = [beta[i] if i is not None else 0.0 for i in recipe.around[k]]
+            effects = _effects(block, label, factor, around if recipe.centered[k] else None)
+            columns, index = block_data(label)
+            codes = pm.Data(index, block.codes, dims="row")
+            z = None if _ones(block) else pm.Data(columns, block.z, dims=("row", f"{label} term"))
+            for j in range(block.q):
+                eta = eta + (effects[codes, j] if z is None else effects[codes, j] * z[:, j])
+        if design.offset is not None:
+            eta = eta + pm.Data("offset", design.offset, dims="row")
+        names = dispersion_variables(design)
+        parameters = [_variable(p, n, constant) for p, n in zip(table.dispersion, names, strict=True)]
+        write_response(design, eta, parameters)
+    return model
 
 
-def _effects(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None, *, centered: bool) -> Any:
-    """Group effects of one block, as a tensor of shape (L, q)."""
+Constant = Callable[[str, Any], Any]
+
+
+def _as_number(name: str, value: Any) -> Any:
+    del name
+    return value
+
+
+def _as_data(name: str, value: Any) -> Any:
+    import pymc as pm
+
+    return pm.Data(name, np.asarray(value, dtype=np.float64))
+
+
+def _fixed_part(recipe: Recipe, constant: Constant) -> tuple[Any, Any]:
+    """Linear predictor of the fixed effects, shape (n,), and the fixed effects, shape (p,).
+
+    With the sampled functionals c'beta and priors on a'beta, where both differ by multiples of slopes only, the prior
+    of c'beta given the slopes is that of a'beta, shifted by (c - a)'beta.
+    """
     import pymc as pm
     import pytensor.tensor as pt
 
-    dims = (f"{label} level", f"{label} term")
-    shape = (block.n_levels, block.q)
-    sd, root = _factor(block, label, sds, correlation)
-    pm.Deterministic(f"sds({label})", sd, dims=dims[1])
-    if root is None:
-        if centered:
-            return pm.Normal(f"effects({label})", 0, sd, shape=shape, dims=dims)
-        factor = sd[:, None]
-    else:
-        pm.Deterministic(f"correlation({label})", pt.dot(root, root.T))
-        factor = sd[:, None] * root
-        if centered:
-            return pm.MvNormal(f"effects({label})", mu=np.zeros(block.q), chol=factor, shape=shape, dims=dims)
-    raw = pm.Normal(f"standardised({label})", 0, 1, shape=shape, dims=dims)
-    return pm.Deterministic(f"effects({label})", pt.dot(raw, factor.T), dims=dims)
-
-
-def _factor(block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None) -> tuple[Any, Any]:
-    """Standard deviations (q,) and the Cholesky factor of the correlation matrix (q, q), or None."""
-    import pymc as pm
-    import pytensor.tensor as pt
-
-    if correlation is not None and block.q > 2 and len({type(p) for p in sds}) == 1:
-        columns = {k: np.array([asdict(p)[k] for p in sds]) for k in asdict(sds[0])}
-        base = getattr(pm, type(sds[0]).__name__).dist(**columns, shape=block.q)
-        factor, _, sd = pm.LKJCholeskyCov(
-            f"covariance({label})", n=block.q, eta=correlation.eta, sd_dist=base, store_in_trace=False
+    design, table, rows = recipe.design, recipe.table, recipe.functionals
+    p, names = design.p, fixed_variables(recipe)
+    moved = (rows != table.functionals).any(axis=1)
+    variables: list[Any] = [None] * p
+    for j in np.flatnonzero(~moved):
+        variables[j] = _variable(table.fixed[j], names[j], constant)
+    for j in np.flatnonzero(moved):
+        slopes = np.flatnonzero(rows[j] - table.functionals[j])
+        shift = (rows[j] - table.functionals[j])[slopes]
+        by = constant(f"{names[j]}: means", shift)
+        variables[j] = _variable(
+            table.fixed[j], names[j], constant, pt.dot(by, pt.stack([variables[k] for k in slopes]))
         )
-        return sd, factor / sd[:, None]
-    sd = pt.stack([_variable(p, n) for p, n in zip(sds, variables_of_sds(block, label), strict=True)])
-    if correlation is None:
-        return sd, None
-    matrix = pm.LKJCorr(f"cor({label})", n=block.q, eta=correlation.eta, return_matrix=True)
-    return sd, pt.linalg.cholesky(matrix)
+    sampled = pt.stack(variables)
+    back = np.linalg.inv(rows)
+    beta = sampled if (rows == np.eye(p)).all() else pt.dot(constant("fixed: from the sampled", back), sampled)
+    fixed = pm.Deterministic("fixed", beta, dims="term")
+    # columns about their means, where the intercept is sampled there: no digits are lost far from zero
+    return pt.dot(pm.Data("X", design.x @ back, dims=("row", "term")), sampled), fixed
 
 
-def variables_of_sds(block: RandomBlock, label: str) -> list[str]:
-    """Names of the variables of a block's standard deviations, which are unique, unlike the names of priors."""
-    return sd_names(block.group, block.terms, alone=label == block.group)
+def _variable(prior: Prior, name: str, constant: Constant, shift: Any = None, **more: Any) -> Any:
+    """A variable with its prior, whose location is shifted on demand."""
+    import pymc as pm
+
+    values = {k: constant(f"{name}: {k}", v) for k, v in asdict(prior).items()}
+    if shift is not None:
+        location = "alpha" if type(prior).__name__ == "Cauchy" else "mu"
+        values[location] = values[location] + shift
+    return getattr(pm, type(prior).__name__)(name, **values, **more)
 
 
-def read_model_draws(design: Design, trace: Any) -> tuple[Posterior, RawDraws]:
-    """Read the draws of a model as written, in the user's units.
+def _ones(block: RandomBlock) -> bool:
+    return block.q == 1 and bool((block.z == 1).all())
+
+
+def _effects(block: RandomBlock, label: str, factor: Any, around: list[Any] | None) -> Any:
+    """Group effects of one block, as a tensor of shape (L, q).
 
     Args:
-        design: Design of the model.
-        trace: ArviZ object with the draws.
+        block: The block.
+        label: Its label.
+        factor: Cholesky factor of the covariance matrix, shape (q, q), or the standard deviation, shape (1,).
+        around: Means of a level's coefficients if these are sampled (centred), else None.
     """
-    found = trace.posterior
-    n = found.sizes["chain"] * found.sizes["draw"]
+    import pymc as pm
+    import pytensor.tensor as pt
 
-    def flat(name: str) -> FloatArray:
-        values = np.asarray(found[name].transpose("chain", "draw", ...).values, dtype=np.float64)
-        return values.reshape(n, *values.shape[2:])
+    dims, name = (f"{label} level", f"{label} term"), f"effects({label})"
+    scalar = block.q == 1
+    if around is None:
+        standardised = pm.Normal(f"standardised({label})", 0, 1, dims=dims)
+        return pm.Deterministic(name, standardised * factor if scalar else pt.dot(standardised, factor.T), dims=dims)
+    mean = pt.stack([pt.as_tensor(m, dtype="float64") for m in around])
+    plain = all(isinstance(m, float) for m in around)
+    own = name if plain else f"coefficients({label})"
+    found = pm.Normal(own, mean, factor, dims=dims) if scalar else pm.MvNormal(own, mean, chol=factor, dims=dims)
+    return found if plain else pm.Deterministic(name, found - mean, dims=dims)
 
-    labels = block_labels(design.blocks)
-    names = dispersion_variables(design)
-    posterior = Posterior.of_effects(
-        flat("fixed") if design.p else np.empty((n, 0)),
-        tuple(flat(f"sds({label})") for label in labels),
-        tuple(
-            flat(f"correlation({label})") if b.q > 1 else np.ones((n, 1, 1))
-            for b, label in zip(design.blocks, labels, strict=True)
-        ),
-        np.stack([flat(name) for name in names], axis=1) if names else np.empty((n, 0)),
-        tuple(flat(f"effects({label})") for label in labels),
-    )
-    return posterior, read_draws(trace, names or ["fixed"])
+
+def is_joint(sds: Sequence[Prior]) -> bool:
+    """Whether standard deviations and correlations are one variable, ``LKJCholeskyCov``, for priors of one class.
+
+    A uniform prior has ends, which the transformation of a covariance factor does not know.
+    """
+    return len({type(p) for p in sds}) == 1 and not isinstance(sds[0], Uniform)
+
+
+def _covariance_factor(
+    block: RandomBlock, label: str, sds: tuple[Prior, ...], correlation: LKJ | None, constant: Constant
+) -> Any:
+    """Cholesky factor of the covariance matrix, shape (q, q), or the only standard deviation, shape (1,)."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    if correlation is None:
+        return _variable(sds[0], f"sd({label})", constant, dims=f"{label} term")
+    dim, eta = f"{label} term", correlation.eta  # a constant: PyMC has no density for another
+    if is_joint(sds):
+        name = f"covariance({label})"
+        values = {k: constant(f"sd({label}): {k}", [asdict(p)[k] for p in sds]) for k in asdict(sds[0])}
+        own = getattr(pm, type(sds[0]).__name__).dist(**values, shape=block.q)
+        factor, matrix, sd = pm.LKJCholeskyCov(name, n=block.q, eta=eta, sd_dist=own, store_in_trace=False)
+        pm.Deterministic(f"sd({label})", sd, dims=dim)
+    else:
+        names = [f"sd({label}: {t})" for t in block.terms]
+        sd = pt.stack([_variable(p, n, constant) for p, n in zip(sds, names, strict=True)])
+        pm.Deterministic(f"sd({label})", sd, dims=dim)
+        matrix = pm.LKJCorr(f"correlations({label})", n=block.q, eta=eta, return_matrix=True)
+        factor = sd[:, None] * pt.linalg.cholesky(matrix)
+    below = np.tril_indices(block.q, -1)
+    pm.Deterministic(f"cor({label})", matrix[below], dims=f"{label} pair")
+    return factor

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unimix.backends.sampling.draws import observed_response
 from unimix.design.arrays import Design
 
 
@@ -23,31 +24,31 @@ def write_response(design: Design, eta: Any, parameters: Sequence[Any]) -> None:
 
     family = design.family
     gaussian = family.name == "gaussian"
-    y = design.y if design.trials is None else np.round(design.y * design.trials).astype(int)
-    if family.response == "count":
-        y = y.astype(int)
+    y = observed_response(design)
     eta = pt.broadcast_to(pt.as_tensor(eta), (design.n,))
     parts = list(parameters)
-    if gaussian and design.weights is not None:
-        parts = [parts[0] / np.sqrt(design.weights)]
-    name, given = _distribution(design, eta, parts)
-    if design.weights is None or gaussian:
-        getattr(pm, name)("y", **given, observed=y, dims="row")
+    weights = None if design.weights is None else pm.Data("weights", design.weights, dims="row")
+    if gaussian and weights is not None:
+        parts = [parts[0] / pt.sqrt(weights)]
+    trials = None if design.trials is None else pm.Data("trials", design.trials.astype(int), dims="row")
+    observed = pm.Data("observed", y, dims="row")
+    name, given = _distribution(design, eta, parts, trials)
+    if weights is None or gaussian:
+        getattr(pm, name)("y", **given, observed=observed, dims="row")
         return
-    pm.Data("observed", y, dims="row")
-    pm.Potential("y", design.weights * pm.logp(getattr(pm, name).dist(**given), y), dims="row")
+    pm.Potential("y", weights * pm.logp(getattr(pm, name).dist(**given), observed), dims="row")
 
 
-def _distribution(design: Design, eta: Any, p: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+def _distribution(design: Design, eta: Any, p: Sequence[Any], trials: Any) -> tuple[str, dict[str, Any]]:
     family = design.family
     if family.name == "binomial" and family.link == "logit":
-        return "Binomial", {"n": _trials(design), "logit_p": eta}
+        return "Binomial", {"n": trials, "logit_p": eta}
     mu = mean_of(family.link, eta)
     match family.label:
         case "gaussian":
             return "Normal", {"mu": mu, "sigma": p[0]}
         case "binomial":
-            return "Binomial", {"n": _trials(design), "p": mu}
+            return "Binomial", {"n": trials, "p": mu}
         case "poisson":
             return "Poisson", {"mu": mu}
         case "gamma":
@@ -62,10 +63,6 @@ def _distribution(design: Design, eta: Any, p: Sequence[Any]) -> tuple[str, dict
             return "Beta", {"alpha": mu * p[0], "beta": (1 - mu) * p[0]}
         case _:
             return "StudentT", {"nu": p[1], "mu": mu, "sigma": p[0]}
-
-
-def _trials(design: Design) -> Any:
-    return None if design.trials is None else design.trials.astype(int)
 
 
 def mean_of(link: str, eta: Any) -> Any:

@@ -45,23 +45,15 @@ class SamplerOptions:
     progress: bool
 
 
-def sample_model(model: Any, sampler: str, options: SamplerOptions) -> Any:
-    """Draw from a PyMC model as written, with its group effects.
+def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None, **more: Any) -> Any:
+    """Draw from a compiled model with nutpie; Ctrl-C ends it.
 
     Args:
-        model: Model of type ``pymc.Model``.
-        sampler: Name of the sampler: nutpie, pymc or numpyro.
+        model: The compiled model.
         options: Options of the sampler.
+        cores: Number of chains that run at the same time.
+        more: Further arguments of ``nutpie.sample``.
     """
-    if sampler == "nutpie":
-        import nutpie
-
-        return run_nutpie(nutpie.compile_pymc_model(model), options, cores=options.cores)
-    return run_pymc(model, options, nuts_sampler=sampler)
-
-
-def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any:
-    """Draw from a model that nutpie has compiled, ``cores`` chains at a time."""
     import nutpie
 
     started = time.perf_counter()
@@ -76,6 +68,7 @@ def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any
         progress_bar=options.progress,
         blocking=False,
         target_accept=options.target_accept,
+        **more,
     )
     trace = wait_for(running)
     trace.posterior.attrs["sampling_time"] = time.perf_counter() - started  # the attribute that PyMC uses
@@ -83,7 +76,13 @@ def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None) -> Any
 
 
 def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
-    """Draw from a PyMC model with PyMC's NUTS, quietly; ``more`` are further arguments of ``pymc.sample``."""
+    """Draw from a model with ``pymc.sample``, without its messages; Ctrl-C ends it.
+
+    Args:
+        model: Model of type ``pymc.Model``.
+        options: Options of the sampler.
+        more: Further arguments of ``pymc.sample``.
+    """
     import logging
 
     import pymc as pm

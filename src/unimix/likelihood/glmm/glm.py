@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.likelihood.response import row_log_likelihood
 
@@ -28,8 +29,7 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
         Coefficients, shape (p,). They are finite; for separated data, which have no maximum, they are not the optimum.
     """
     family = design.family
-    phi = START.get(family.label, 1.0)
-    parameters = np.array([phi, 5.0] if family.label == "student_t" else [phi])[: max(len(family.parameters), 0)]
+    parameters = moderate_dispersion(family)
     offset = np.zeros(design.n) if design.offset is None else design.offset
     link, y = LINKS[family.link], design.y
     if family.response in ("binomial", "unit"):
@@ -69,6 +69,12 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
             break
         here = there
     return beta
+
+
+def moderate_dispersion(family: Family) -> FloatArray:
+    """Moderate values of the dispersion parameters, at which coefficients are looked for, shape (k,)."""
+    phi = START.get(family.label, 1.0)
+    return np.array([phi, 5.0] if family.label == "student_t" else [phi])[: len(family.parameters)]
 
 
 def _regress(x: FloatArray, y: FloatArray) -> FloatArray:

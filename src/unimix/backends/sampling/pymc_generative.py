@@ -1,0 +1,70 @@
+"""Responses drawn from a PyMC model, and the graph of the model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from unimix.design.estimates import Deferred
+from unimix.errors import EngineNotInstalledError, UnimixError, UnsupportedModelError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """Model from which responses can be drawn.
+
+    Attributes:
+        model: Deferred result of :func:`unimix.backends.sampling.pymc_model.build_model`.
+        trials: Numbers of trials of a binomial response, whose draws are counts, shape (n,), or None.
+    """
+
+    model: Deferred
+    trials: FloatArray | None
+
+    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
+        """Responses drawn from the prior, shape (n, rows).
+
+        Raises:
+            UnsupportedModelError: If rows count several times, because the density is not that of a response then.
+        """
+        import pymc as pm
+
+        if "y" not in {v.name for v in self.model.get().observed_RVs}:
+            raise UnsupportedModelError(
+                "Weights let rows count several times, so that the model has no distribution of a response to draw "
+                "from. Fit it without weights= to look at its prior."
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found = pm.sample_prior_predictive(n, model=self.model.get(), var_names=["y"], random_seed=seed)
+            except ValueError as error:
+                said = str(error).splitlines()[0]
+                raise UnimixError(
+                    f"The prior allows responses that cannot be drawn ({said}): means of all magnitudes. Give "
+                    "narrower priors, priors={'Intercept': unimix.priors.Normal(0, 2), ...}."
+                ) from error
+        drawn = np.asarray(found.prior_predictive["y"].values, dtype=np.float64).reshape(n, -1)
+        return drawn if self.trials is None else drawn / self.trials
+
+    def graph(self) -> Any:
+        """Graph of the model, drawn by PyMC.
+
+        Raises:
+            EngineNotInstalledError: If graphviz's Python package is missing.
+        """
+        import pymc as pm
+
+        try:
+            return pm.model_to_graphviz(self.model.get())
+        except ImportError as error:
+            raise EngineNotInstalledError(
+                "The graph of a PyMC model needs graphviz. Type:\n    pip install graphviz\nand install its program "
+                "`dot` (sudo apt-get install graphviz; conda install graphviz)."
+            ) from error
