@@ -279,7 +279,7 @@ def test_lines_of_other_designs_and_held_groups_are_refused() -> None:
         fit.plot.groups(others=[fit])
     with pytest.raises(um.OptionError, match=r"is a grouping factor\. Each of its levels has a panel"):
         fit.plot.groups(at={"g": "g1"})
-    with pytest.raises(um.OptionError, match="ci_level=95: a probability"):
+    with pytest.raises(um.OptionError, match="ci_level=95: give a probability"):
         fit.plot.caterpillar(ci_level=95)
     with pytest.raises(um.OptionError, match="one or two coefficients, and 3 were named"):
         fit.plot.shrinkage("Intercept", "x", "x")
