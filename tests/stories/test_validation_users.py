@@ -240,7 +240,7 @@ def test_wrong_calls_stop_before_the_first_fold() -> None:
         um.cross_validate(formula, data.assign(y=data["y"] > 1), ["statsmodels"], family="binomial(probit)")
     with pytest.raises(um.OptionError, match="gives the shape"):
         um.cross_validate(formula, data, ["pls"], metrics={"mse": lambda y, mean: ((y - mean) ** 2).mean()})
-    with pytest.raises(um.OptionError, match="name of a metric that is there already"):
+    with pytest.raises(um.OptionError, match="a metric of this name exists already"):
         um.cross_validate(formula, data, ["pls"], metrics={"rmse": lambda y, mean: y})
 
 
