@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from steps import say, step
 
 if TYPE_CHECKING:
-    from unimix.r_installation import FoundR
+    from unimix.r_installation import RInstallation
 
 ROOT = Path(__file__).resolve().parent.parent
 _APT = (
@@ -47,10 +47,10 @@ _engines = _load("r_packages", ROOT / "src" / "unimix" / "backends" / "r" / "pac
 R_PACKAGES = r_installation.gather_r_packages(_engines.REQUIRED, _engines.OPTIONAL)
 
 
-def missing(found: FoundR) -> list[str]:
+def missing(installation: RInstallation) -> list[str]:
     """Names of the R packages that this R lacks; all of them where there is no R."""
     names = [p.name for p in R_PACKAGES]
-    absent: list[str] = r_installation.missing_r_packages(names, found)
+    absent: list[str] = r_installation.missing_r_packages(names, installation)
     return absent
 
 
@@ -98,13 +98,13 @@ def install(absent: list[str], tools: tuple[str, ...] = ()) -> None:
                 say(f"  apt could not install {' '.join(able)}: {_last(said)}")
 
 
-def tell_missing(absent: list[str], found: FoundR) -> None:
+def tell_missing(absent: list[str], installation: RInstallation) -> None:
     """Name the R packages that are missing, what misses each of them, and the lines to type."""
     by_name = {p.name: p for p in R_PACKAGES}
     required = [name for name in absent if not by_name[name].optional]
     optional = [name for name in absent if by_name[name].optional]
-    home, problem = found.home, found.problem
-    if not found.version:
+    home, problem = installation.home, installation.problem
+    if not installation.version:
         what = f"cannot be used: {problem}" if problem else "was not found"
         say(f"\nR {what}. The backends lme4, glmmtmb and pymer4 need it; the others are there. To have them, type")
         say(_indented(r_installation.install_lines(["R", *required])))
@@ -120,7 +120,7 @@ def tell_missing(absent: list[str], found: FoundR) -> None:
     if required:
         say("    make setup")
     there = [name for name in by_name if name not in absent]
-    broken = r_installation.missing_r_packages(there, found, load=True)
+    broken = r_installation.missing_r_packages(there, installation, load=True)
     if broken:
         say(f"\nThese R packages are installed but do not load: {' '.join(broken)}. The doctor says why:")
         say("    .venv/bin/python -m unimix.doctor")
@@ -162,8 +162,8 @@ def _apt(root: list[str], *arguments: str) -> tuple[int, str]:
 def main() -> int:
     """Install what is missing and say what is still missing afterwards."""
     install(missing(r_installation.find_r()))
-    found = r_installation.find_r()
-    tell_missing(missing(found), found)
+    installation = r_installation.find_r()
+    tell_missing(missing(installation), installation)
     return 0
 
 

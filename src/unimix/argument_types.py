@@ -1,4 +1,4 @@
-"""Arguments of the wrong type, told in words when a call fails because of them.
+"""Messages about arguments of the wrong type, which are made when a call fails because of them.
 
 The annotations of a public function say what its arguments are. They are read when a call has failed with an error that
 unimix did not raise on purpose; a call that works costs nothing.
@@ -105,7 +105,7 @@ def _members(expected: Any) -> tuple[Any, ...]:
 
 
 def fits(value: Any, expected: Any) -> bool:
-    """Whether a value is of a type, as far as that can be told from its annotation.
+    """Whether a value is of a type, as far as its annotation shows.
 
     Args:
         value: The value.
@@ -150,7 +150,7 @@ def _is_list(value: object) -> bool:
 _WORDS: dict[Any, str] = {
     None: "None",
     types.NoneType: "None",
-    str: "a text",
+    str: "a string",
     bool: "True or False",
     int: "a whole number",
     float: "a number",
@@ -160,22 +160,22 @@ _WORDS: dict[Any, str] = {
 
 def _words(expected: Any) -> list[str]:
     """The types of an annotation in words."""
-    told = []
+    words = []
     for member in _members(expected):
         origin, parts = get_origin(member), get_args(member)
         if origin is Literal:
-            told.append(listing(map(repr, parts)))
+            words.append(listing(map(repr, parts)))
         elif isinstance(origin, type) and issubclass(origin, Mapping):
-            told.append("a dict")
+            words.append("a dict")
         elif isinstance(origin, type) and issubclass(origin, Iterable) and origin is not tuple:
-            told.append(f"a list ({_words(parts[0])[0]} each)" if parts and parts[0] is not Any else "a list")
+            words.append(f"a list ({_words(parts[0])[0]} each)" if parts and parts[0] is not Any else "a list")
         elif origin is tuple:
-            told.append(f"{len(parts)} values")
+            words.append(f"{len(parts)} values")
         elif origin is Callable:
-            told.append("a function")
+            words.append("a function")
         else:
-            told.append(_WORDS.get(member, getattr(member, "__name__", str(member))))
-    return told
+            words.append(_WORDS.get(member, getattr(member, "__name__", str(member))))
+    return words
 
 
 __all__ = ["call", "fits", "type_faults"]

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from unimix.display import Block, Code, Printed, TextTable
 from unimix.r_installation import (
-    FoundR,
+    RInstallation,
     RPackage,
     cran_line,
     find_r,
@@ -134,7 +134,7 @@ def doctor() -> Diagnosis:
         'ok'
     """
     engines, broken = _engines()
-    found = find_r()
+    installation = find_r()
     in_r = gather_r_packages(
         {name: cls.info.r_packages for name, cls in engines.items()},
         {name: cls.info.r_optional for name, cls in engines.items()},
@@ -156,9 +156,9 @@ def doctor() -> Diagnosis:
         _unimix(),
         *bounded,
         *plots,
-        _r(found, in_r),
-        _rpy2(found),
-        *_r_packages(found, in_r, [cls.info for cls in engines.values() if cls.info.r_trial]),
+        _r(installation, in_r),
+        _rpy2(installation),
+        *_r_packages(installation, in_r, [cls.info for cls in engines.values() if cls.info.r_trial]),
         *broken,
     )
     everyone = ("unimix", *(item.name for item in core))
@@ -247,26 +247,26 @@ def _unimix() -> Item:
 # --- R and its packages -----------------------------------------------------------------------------------------------
 
 
-def _r(found: FoundR, packages: Sequence[RPackage]) -> Item:
-    if found.version:
-        return Item(name="R", version=found.version, message=str(found.home))
-    if found.problem:
-        return Item(name="R", status="broken", message=found.problem, fix=found.fix)
-    message = "found neither through R_HOME nor on the PATH; the backends that run in R need it"
+def _r(installation: RInstallation, packages: Sequence[RPackage]) -> Item:
+    if installation.version:
+        return Item(name="R", version=installation.version, message=str(installation.home))
+    if installation.problem:
+        return Item(name="R", status="broken", message=installation.problem, fix=installation.fix)
+    message = "not found through R_HOME or on the PATH; the backends that run in R need it"
     required = [p.name for p in packages if not p.optional]
     return Item(name="R", status="missing", message=message, fix=install_lines(["R", *required]))
 
 
-def _r_packages(found: FoundR, packages: Sequence[RPackage], tried: Sequence[BackendInfo]) -> list[Item]:
+def _r_packages(installation: RInstallation, packages: Sequence[RPackage], tried: Sequence[BackendInfo]) -> list[Item]:
     """An item for each R package that a backend requires, or that some function of a backend uses."""
     trials = {info.r_packages[0]: info.r_trial for info in tried}
-    versions, faults = _ask_r(found, [p.name for p in packages], trials) if found.version else ({}, {})
+    versions, faults = _ask_r(installation, [p.name for p in packages], trials) if installation.version else ({}, {})
     required = [p.name for p in packages if not p.optional and p.name not in versions]
     optional = [p.name for p in packages if p.optional and p.name not in versions]
     fixes: dict[str, str] = {}
-    if found.version:  # one line installs all missing packages with their dependencies
+    if installation.version:  # one line installs all missing packages with their dependencies
         for absent in (required, optional):
-            fixes |= dict.fromkeys(absent, install_lines(absent, found.home) if absent else "")
+            fixes |= dict.fromkeys(absent, install_lines(absent, installation.home) if absent else "")
     beneath = {info.r_packages[0]: info.r_packages[1:] for info in tried}
     return [
         _r_package(p, versions.get(p.name), fixes.get(p.name, ""), faults.get(p.name, ""), beneath.get(p.name, ()))
@@ -300,18 +300,20 @@ try_fit <- function(package, fit) {
 """
 
 
-def _ask_r(found: FoundR, names: Sequence[str], trials: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def _ask_r(
+    installation: RInstallation, names: Sequence[str], trials: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """Start R once for the versions of its packages, and for the errors of those that fail to fit nine rows.
 
     Args:
-        found: The R installation.
+        installation: The R installation.
         names: Names of R packages.
         trials: R code that fits a small model, by R package.
 
     Returns:
         Versions of the installed packages by name, and error messages of failed trials by name.
     """
-    program = found.rscript
+    program = installation.rscript
     if program is None:
         return {}, {}
     tried = "".join(f'try_fit("{package}", {code})\n' for package, code in trials.items())
@@ -333,39 +335,43 @@ def rpy2_line(r_version: str) -> str:
     return install_line(map(Requirement, rpy2_requirements(r_version)))
 
 
-def _rpy2(found: FoundR) -> Item:
+def _rpy2(installation: RInstallation) -> Item:
     versions = {name: installed_version(name) for name in RPY2_PARTS}
     if versions["rpy2"] is None:
         message = "not installed: it connects Python with R, for the backends that run in R"
-        if found.version is None:
+        if installation.version is None:
             return Item(
                 name="rpy2",
                 status="missing",
                 message=f"{message}. Install R first: its version decides which rpy2 works",
             )
-        return Item(name="rpy2", status="missing", message=message, fix=rpy2_line(found.version))
+        return Item(name="rpy2", status="missing", message=message, fix=rpy2_line(installation.version))
     interface = versions["rpy2-rinterface"]
     shown = versions["rpy2"] + (f" ({interface})" if interface else "")
 
     def broken(message: str, fix: str) -> Item:
         return Item(name="rpy2", version=shown, status="broken", message=message, fix=fix)
 
-    if found.version is None:
+    if installation.version is None:
         return broken("installed, but there is no R to load: repair R first", "")
     absent = [name for name, version in versions.items() if version is None]
     if absent:
-        return broken(f"half installed: {' and '.join(absent)} is missing", rpy2_line(found.version))
-    if interface and not rpy2_fits(interface, found.version):
-        needs = f"rpy2-rinterface {interface} needs R 4.5 or newer, this is R {found.version}"
-        return broken(needs, rpy2_line(found.version))
+        return broken(f"half installed: {' and '.join(absent)} is missing", rpy2_line(installation.version))
+    if interface and not rpy2_fits(interface, installation.version):
+        needs = f"rpy2-rinterface {interface} needs R 4.5 or newer, this is R {installation.version}"
+        return broken(needs, rpy2_line(installation.version))
     code, out, err = run([sys.executable, "-c", _PROBE], 60)
     loaded = re.search(r"^unimix: (\S+)", out, flags=re.MULTILINE)
-    rebuild = rpy2_line(found.version).replace("pip install", "pip install --force-reinstall --no-cache-dir --no-deps")
+    rebuild = rpy2_line(installation.version).replace(
+        "pip install", "pip install --force-reinstall --no-cache-dir --no-deps"
+    )
     if code != 0 or loaded is None:
-        return broken(f"does not load R {found.version}: {last_line(err) or f'exit code {code}'}", rebuild)
-    if loaded.group(1) != found.version:
-        return broken(f"loads R {loaded.group(1)} although R {found.version} was found: built for another R", rebuild)
-    return Item(name="rpy2", version=shown, message=f"loads R {found.version}")
+        return broken(f"does not load R {installation.version}: {last_line(err) or f'exit code {code}'}", rebuild)
+    if loaded.group(1) != installation.version:
+        return broken(
+            f"loads R {loaded.group(1)} although R {installation.version} was found: built for another R", rebuild
+        )
+    return Item(name="rpy2", version=shown, message=f"loads R {installation.version}")
 
 
 class _CallableModule(ModuleType):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from unimix import argument_types
 from unimix.errors import OptionError, did_you_mean, listing
 
-Thing = TypeVar("Thing", bound=Callable[..., Any])
+Target = TypeVar("Target", bound=Callable[..., Any])
 
 _FORMULA = ("formula", "part of the formula, such as 'y ~ x + (1 + x | g)'")
 # For each foreign name: the argument of unimix, and the text of the hint, in which {0} is the given value.
@@ -113,39 +113,39 @@ def parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
 
 
 @overload
-def suggests_names(thing: Thing) -> Thing: ...
+def suggests_names(target: Target) -> Target: ...
 @overload
 def suggests_names(
     *, path: str | None = "", refuse: Callable[[dict[str, Any]], object] | None = None
-) -> Callable[[Thing], Thing]: ...
+) -> Callable[[Target], Target]: ...
 def suggests_names(
-    thing: Any = None, *, path: str | None = "", refuse: Callable[[dict[str, Any]], object] | None = None
+    target: Any = None, *, path: str | None = "", refuse: Callable[[dict[str, Any]], object] | None = None
 ) -> Any:
     """A decorator that answers unknown arguments with the name to type.
 
     It applies to a function, or to all public methods of a class.
 
     Args:
-        thing: The function or class.
+        target: The function or class.
         path: Text between the fit and the name of a method of the class, such as ``plot.``; None for a class whose
             methods are not reached through a fit.
         refuse: Function that is called with all arguments by name if one of them is unknown, and raises an error that
             lists the other faults of the call, too.
     """
-    if thing is None:
+    if target is None:
         return functools.partial(_suggesting, path=path, refuse=refuse)
-    return _suggesting(thing, path=path, refuse=refuse)
+    return _suggesting(target, path=path, refuse=refuse)
 
 
-def _suggesting(thing: Any, *, path: str | None, refuse: Callable[[dict[str, Any]], object] | None) -> Any:
-    if not isinstance(thing, type):
-        owner = thing.__qualname__.split(".")[0]  # the class, if the function is its __init__; else the function
-        return _answering(thing, owner if thing.__name__ == "__init__" else thing.__name__, "", refuse)
-    for name, member in list(vars(thing).items()):
+def _suggesting(target: Any, *, path: str | None, refuse: Callable[[dict[str, Any]], object] | None) -> Any:
+    if not isinstance(target, type):
+        owner = target.__qualname__.split(".")[0]  # the class, if the function is its __init__; else the function
+        return _answering(target, owner if target.__name__ == "__init__" else target.__name__, "", refuse)
+    for name, member in list(vars(target).items()):
         if inspect.isfunction(member) and not name.startswith("_"):
             with_data = "" if path is None else f"fit.with_data(frame).{path}{name}"
-            setattr(thing, name, _answering(member, name, with_data, refuse))
-    return thing
+            setattr(target, name, _answering(member, name, with_data, refuse))
+    return target
 
 
 def _answering(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
-    "FoundR",
+    "RInstallation",
     "RPackage",
     "compiler_line",
     "cran_line",
@@ -119,7 +119,7 @@ def numbers(version: str) -> tuple[int, ...]:
 # --- the R installation -----------------------------------------------------------------------------------------------
 
 
-class FoundR(NamedTuple):
+class RInstallation(NamedTuple):
     """The R that rpy2 will load.
 
     Attributes:
@@ -159,7 +159,7 @@ def run(command: Sequence[str | Path], timeout: float) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def find_r() -> FoundR:
+def find_r() -> RInstallation:
     """Find R as rpy2 does, through ``R_HOME`` and then through ``R RHOME``, without importing rpy2."""
     named = os.environ.get("R_HOME", "").strip()
     if named:
@@ -167,33 +167,33 @@ def find_r() -> FoundR:
     else:
         program = shutil.which("R")
         if program is None:
-            return FoundR()
+            return RInstallation()
         fix = install_lines(["R"])
         code, out, err = run([program, "RHOME"], 20)
         if code != 0 or not out.strip():
-            return FoundR(problem=f"`R RHOME` failed: {last_line(err)}", fix=fix)
+            return RInstallation(problem=f"`R RHOME` failed: {last_line(err)}", fix=fix)
         home = Path(last_line(out))
     program = shutil.which("R", path=str(home / "bin"))
     if program is None:
         where = "R_HOME points to" if named else "R says it lives in"
-        return FoundR(home, problem=f"{where} {home}, which holds no bin/R", fix=fix)
+        return RInstallation(home, problem=f"{where} {home}, which holds no bin/R", fix=fix)
     code, out, err = run([program, "--version"], 20)
     version = re.search(r"R version (\d+\.\d+\.\d+)", out + err)
     if code != 0 or version is None:
-        return FoundR(home, problem=f"{program} does not start: {last_line(err)}", fix=fix)
-    return FoundR(home, version.group(1))
+        return RInstallation(home, problem=f"{program} does not start: {last_line(err)}", fix=fix)
+    return RInstallation(home, version.group(1))
 
 
-def missing_r_packages(names: Sequence[str], found: FoundR, *, load: bool = False) -> list[str]:
+def missing_r_packages(names: Sequence[str], installation: RInstallation, *, load: bool = False) -> list[str]:
     """The names of the R packages that are not installed; all names if there is no R.
 
     Args:
         names: Names of R packages.
-        found: The R installation.
+        installation: The R installation.
         load: Whether to load the packages, so that an installed package that does not load counts as missing. This
             takes seconds.
     """
-    program = found.rscript if found.version else None
+    program = installation.rscript if installation.version else None
     if program is None:
         return list(names)
     # system.file() looks a package up without loading it, which is quick
@@ -207,9 +207,9 @@ def missing_r_packages(names: Sequence[str], found: FoundR, *, load: bool = Fals
     return [name for name in names if name not in present]
 
 
-def r_libraries(found: FoundR) -> tuple[str, ...]:
+def r_libraries(installation: RInstallation) -> tuple[str, ...]:
     """The folders in which R looks for packages; empty if there is no R."""
-    program = found.rscript if found.version else None
+    program = installation.rscript if installation.version else None
     if program is None:
         return ()
     _, out, _ = run([program, "-e", "cat(paste0('\\n=>', .libPaths()), sep = '')"], 60)

@@ -81,7 +81,7 @@ def requirements(extra: str = "", distribution: str = "unimix") -> tuple[Require
 
 
 def fault(needed: Requirement) -> str:
-    """What is wrong with the installed version of a package, or an empty text.
+    """Fault of the installed version of a package, or an empty text.
 
     Returns:
         A text such as ``"not installed"`` or ``"unimix needs >=5.28,<6"``; empty where nothing is wrong.

@@ -67,7 +67,7 @@ def agrees(fit: um.FitResult, by: str | None) -> None:
     surprise = [
         d @ np.linalg.pinv(c - cov, rcond=1e-9, hermitian=True) @ d for d, (_, c) in zip(change, others, strict=True)
     ]
-    np.testing.assert_allclose(found._found.surprise, surprise, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(found._deletions.surprise, surprise, rtol=1e-5, atol=1e-8)
 
 
 MODELS = [
@@ -194,7 +194,7 @@ def test_large_sets_are_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(found.dfbetas, e.dfbetas, atol=1e-9)
         np.testing.assert_allclose(found.table.astype(float), e.table.astype(float), rtol=1e-8)
         for name in ("lost", "surprise", "rank"):
-            np.testing.assert_allclose(getattr(found._found, name), getattr(e._found, name), rtol=1e-6)
+            np.testing.assert_allclose(getattr(found._deletions, name), getattr(e._deletions, name), rtol=1e-6)
 
 
 def test_it_is_fast_without_large_matrices() -> None:

@@ -165,7 +165,7 @@ def test_loaded_results_missing_values_and_errors(sleep: um.FitResult) -> None:
         sleep.predict(data, interval="credible")
     with pytest.raises(um.OptionError, match=r"level=\['subject'\]: not a grouping factor"):
         sleep.predict(data, level=["subject"])
-    with pytest.raises(um.OptionError, match="ci_level=95: a probability"):
+    with pytest.raises(um.OptionError, match="ci_level=95: give a probability"):
         sleep.predict(data, interval="confidence", ci_level=95)
 
 

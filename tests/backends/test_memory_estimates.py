@@ -26,7 +26,7 @@ GROUPS: list[tuple[dict[str, str], list[float]]] = [
 def test_control_groups_are_read(files: dict[str, str], left: list[float], tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="ascii")
-    assert limits._left(tmp_path, "memory.max", "memory.current", "inactive_file") == left
+    assert limits._free(tmp_path, "memory.max", "memory.current", "inactive_file") == left
 
 
 @pytest.mark.parametrize(("size", "text"), [(1.23e9, "1.2 GB"), (48e9, "48 GB"), (3.4e8, "340 MB"), (1e5, "less")])
@@ -59,7 +59,7 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_starts() -> None:
 
 def test_without_a_limit_the_free_memory_counts() -> None:
     made = crossed(200_000, 5000, 1000)
-    with pytest.raises(um.UnsupportedModelError, match=r"320 GB for .* are free here \(memory_limit='none' tries"):
+    with pytest.raises(um.UnsupportedModelError, match=r"320 GB for .* are free here \(memory_limit='none' fits"):
         um.fit("y ~ x + (1 | g) + (1 | h)", made, um.backends.Statsmodels(max_tied_rows=10**9))
 
 

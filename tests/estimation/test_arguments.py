@@ -45,15 +45,15 @@ WRONG = {
     "family": ("binomal", "family='binomal' is unknown. Did you mean 'binomial'?"),
     "method": ("RELM", "method='RELM': choose 'REML', 'ML', "),
     "df_method": ("kenward", "df_method='kenward': choose 'satterthwaite', 'kenward-roger', "),
-    "ci_level": (95, "ci_level=95: a probability between 0 and 1, such as 0.95."),
+    "ci_level": (95, "ci_level=95: give a probability between 0 and 1, such as 0.95."),
     "missing": ("keep", "missing='keep': choose 'drop' or 'raise'."),
-    "priors": (1, "priors=1: a dict, such as {'x': unimix.priors.Normal(0, 1)}."),
-    "seed": (-1, "seed=-1: a whole number that is not negative."),
+    "priors": (1, "priors=1: give a dict, such as {'x': unimix.priors.Normal(0, 1)}."),
+    "seed": (-1, "seed=-1: give a whole number that is not negative."),
     "progress": ("yes", "progress='yes': choose True, False or None."),
-    "time_limit": ("soon", "time_limit='soon': seconds above 0"),
-    "memory_limit": ("8 apples", "memory_limit='8 apples': bytes or a text"),
+    "time_limit": ("soon", "time_limit='soon': give seconds above 0"),
+    "memory_limit": ("8 apples", "memory_limit='8 apples': give bytes or a string"),
     "restart": ("yes", "restart='yes': choose True or False."),
-    "options": (3, "options=3: a dict, such as {'conditioning': False}."),
+    "options": (3, "options=3: give a dict, such as {'conditioning': False}."),
 }
 
 

@@ -151,8 +151,8 @@ def test_values_fit_their_annotations(expected: Any, right: list[Any], wrong: li
 def test_the_wrong_argument_is_told_when_the_call_fails(calls: dict[str, Call]) -> None:
     emmeans = calls["emmeans"][0]
     for name, value, told in (
-        ("specs", None, r"specs=None: give a text or a list \(a text each\)\.$"),
-        ("by", 3, r"by=3: give a text or a list \(a text each\)\.$"),
+        ("specs", None, r"specs=None: give a string or a list \(a string each\)\.$"),
+        ("by", 3, r"by=3: give a string or a list \(a string each\)\.$"),
         ("at", "x", r"at='x': give a dict or None\.$"),
         ("weights", np.ones(2), r"weights=array\(\[1., 1.\]\): give 'equal', 'proportional', 'outer', 'cells'\.$"),
     ):

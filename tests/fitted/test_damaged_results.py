@@ -90,7 +90,7 @@ def change(text: str, *path: Any, to: Callable[[Any], Any]) -> str:
     [
         (("fixed", "estimate", "values"), lambda v: v[:-1], r"fixed\.estimate: the shape \[9\] does not hold 8 values"),
         (("fixed", "terms"), lambda v: v[:-1], r"fixed: estimate has the shape \(9,\), not \(8,\)"),
-        (("fixed", "estimate", "values", 0), lambda v: "1.0", "'1.0' is no number"),
+        (("fixed", "estimate", "values", 0), lambda v: "1.0", "'1.0' is not a number"),
         (("fixed", "estimate", "values", 0), lambda v: 10**400, "too many digits"),
         (("fixed", "level"), lambda v: 95, r"fixed\.level: Input should be less than 1"),
         (("random", 0, "levels"), lambda v: [*v, "a"], r"random\.0: modes has the shape \(6, 1\), not \(7, 1\)"),
@@ -99,7 +99,7 @@ def change(text: str, *path: Any, to: Callable[[Any], Any]) -> str:
         (("model", "family"), lambda v: "gauss", r"family='gauss\(identity\)' is unknown"),
         (("model", "groups", "g"), lambda v: 7, "never fitted: levels"),
         (("model", "encoding", "kept"), lambda v: v[1:], "never fitted: fixed effects"),
-        (("model", "encoding", "states"), lambda v: {"poly(x, 2)": {"map": 3}}, "no state of a function"),
+        (("model", "encoding", "states"), lambda v: {"poly(x, 2)": {"map": 3}}, "not the state of a function"),
         (("status", "n_draws"), lambda v: 100, "draws have an R-hat"),
         (("rows", "weights", "values", 1), lambda v: -v, "never fitted: weights"),
         (("rows", "offset", "values", 1), lambda v: 1e300, "never fitted: offset"),

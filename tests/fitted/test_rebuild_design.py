@@ -110,13 +110,13 @@ def test_rows_are_counted(data: pd.DataFrame) -> None:
     gaps = data.assign(x=data["x"].where(data.index % 10 != 3))
     again = loaded(um.fit("y ~ x + (1 | g)", gaps, "pls"))
     assert again.with_data(gaps).design().n_rows == N
-    with pytest.raises(um.DataError, match="they have 130 rows, and the fit was given 120"):
+    with pytest.raises(um.DataError, match="they have 130 rows, and the model was fitted to data of 120 rows"):
         again.with_data(pd.concat([gaps, gaps.head(10)], ignore_index=True))
     with pytest.raises(um.DataError, match="they have 108 rows"):
         again.with_data(gaps.dropna())
     with pytest.raises(um.DataError, match="1 of the 108 rows that were used have missing values"):
         again.with_data(gaps.assign(x=gaps["x"].where(gaps.index != 7)))
-    with pytest.raises(um.DataError, match="g has levels that the fit has not"):
+    with pytest.raises(um.DataError, match="g has levels that the fit does not have"):
         again.with_data(gaps.assign(g=gaps["g"].replace("g0", "other")))
 
 

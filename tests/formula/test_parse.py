@@ -159,7 +159,7 @@ def test_all_faults_are_told_at_once_and_underlined():
 
 
 def test_something_that_is_no_text():
-    with pytest.raises(FormulaError, match="A formula is a text"):
+    with pytest.raises(FormulaError, match="A formula is a string"):
         parse(3)
 
 

@@ -171,7 +171,7 @@ def test_a_step_tells_its_seconds_and_its_failure(capsys: pytest.CaptureFixture[
 
 
 def test_what_is_missing_in_r_is_named_with_what_misses_it(capsys: pytest.CaptureFixture[str]) -> None:
-    found = install_r.r_installation.FoundR(Path("/usr/lib/R"), "4.5.0")
+    found = install_r.r_installation.RInstallation(Path("/usr/lib/R"), "4.5.0")
     install_r.tell_missing(["glmmTMB", "performance"], found)
     said = capsys.readouterr().out
     required, optional = said.split("Optional R packages are missing")
@@ -181,7 +181,7 @@ def test_what_is_missing_in_r_is_named_with_what_misses_it(capsys: pytest.Captur
 
 
 def test_without_r_the_lines_for_r_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    found = install_r.r_installation.FoundR()
+    found = install_r.r_installation.RInstallation()
     absent = install_r.missing(found)
     assert {"lme4", "glmmTMB", "lmerTest"} <= set(absent)
     install_r.tell_missing(absent, found)

@@ -117,12 +117,12 @@ def test_what_kills_every_worker_is_a_row_and_takes_no_other_with_it() -> None:
         found = um.fit_many(FORMULAS["slope"], data, "pls")
     assert list(found.failed["data"]) == ["deadly"]
     assert set(found.failed["error_type"]) == {"WorkerError"}
-    assert "Every worker process that tried it ended" in found.failed["error"][0]
+    assert "Every worker process that ran this job ended" in found.failed["error"][0]
 
 
 @pytest.mark.cluster
 def test_work_that_kills_every_worker_is_an_error() -> None:
-    work = "Every worker process that tried it ended"
+    work = "Every worker process that ran this job ended"
     with workers(), joblib.parallel_config(backend="dask"), pytest.raises(um.WorkerError, match=work):
         run_jobs(die, [0], n_jobs=None, progress=None, title="")
 

@@ -146,7 +146,7 @@ def test_scikit_learn_is_optional() -> None:
         ),
         (MixedModelRegressor("cbind(a, b) ~ Time"), um.FormulaError, r"sample_weight = a \+ b"),
         (MixedModelRegressor("Time + (1 | Pig)"), um.FormulaError, "'~' between the response and the predictors"),
-        (MixedModelRegressor(3), um.FormulaError, "A formula is a text"),
+        (MixedModelRegressor(3), um.FormulaError, "A formula is a string"),
         (MixedModelRegressor("~ Tim + (1 | Pig)"), um.FormulaError, r"Did you mean 'Time'\? Columns: Time, Pig, Cu"),
         (MixedModelRegressor(groups="pig"), um.DataError, r"groups='pig': 'pig' is not a column of X. Did you m"),
         (

@@ -240,7 +240,7 @@ def test_wrong_calls_stop_before_the_first_fold() -> None:
         um.cross_validate(formula, data.assign(y=data["y"] > 1), ["statsmodels"], family="binomial(probit)")
     with pytest.raises(um.OptionError, match="gives the shape"):
         um.cross_validate(formula, data, ["pls"], metrics={"mse": lambda y, mean: ((y - mean) ** 2).mean()})
-    with pytest.raises(um.OptionError, match="name of a metric that is there already"):
+    with pytest.raises(um.OptionError, match="a metric of this name exists already"):
         um.cross_validate(formula, data, ["pls"], metrics={"rmse": lambda y, mean: y})
 
 
@@ -279,7 +279,7 @@ def test_lines_of_other_designs_and_held_groups_are_refused() -> None:
         fit.plot.groups(others=[fit])
     with pytest.raises(um.OptionError, match=r"is a grouping factor\. Each of its levels has a panel"):
         fit.plot.groups(at={"g": "g1"})
-    with pytest.raises(um.OptionError, match="ci_level=95: a probability"):
+    with pytest.raises(um.OptionError, match="ci_level=95: give a probability"):
         fit.plot.caterpillar(ci_level=95)
     with pytest.raises(um.OptionError, match="one or two coefficients, and 3 were named"):
         fit.plot.shrinkage("Intercept", "x", "x")

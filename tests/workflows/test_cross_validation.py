@@ -296,11 +296,11 @@ def test_engines_of_r_run_in_processes_of_their_own() -> None:
 def test_wrong_arguments_are_answered_together() -> None:
     data = groups(levels=4)
     formula = "y ~ x + (1 | g)"
-    with pytest.raises(um.OptionError, match=r"ci_level=2: a probab.*\npooling: 'half' is not one of complete"):
+    with pytest.raises(um.OptionError, match=r"ci_level=2: give a probab.*\npooling: 'half' is not one of complete"):
         um.cross_validate(formula, data, ["pls"], pooling=["half"], ci_level=2)
     with pytest.raises(um.OptionError, match=r"split='group': choose 'rows'"):
         um.cross_validate(formula, data, ["pls"], split="group")
-    with pytest.raises(um.OptionError, match="folds=9: a whole number between 2 and 4, the number of levels"):
+    with pytest.raises(um.OptionError, match="folds=9: give a whole number between 2 and 4, the number of levels"):
         um.cross_validate(formula, data, ["pls"], split="groups", folds=9)
     with pytest.raises(um.DataError, match=r"no grouping factor: use split='rows'"):
         um.cross_validate("y ~ x", data, ["pls"], split="groups")
@@ -313,5 +313,5 @@ def test_wrong_arguments_are_answered_together() -> None:
     found = um.cross_validate(formula, data, ["pls"], folds=2, pooling=["partial"])
     with pytest.raises(um.OptionError, match=r"'rsme' was not computed. Did you mean 'rmse'"):
         found.differences("rsme")
-    with pytest.raises(um.OptionError, match="is no model with predictions"):
+    with pytest.raises(um.OptionError, match="is not a model with predictions"):
         found.differences("rmse", "lme4")

@@ -119,7 +119,9 @@ def test_names_may_be_left_out_where_there_is_one() -> None:
     assert many["1", "pls (2)"] == many[INTERCEPT, 1, "pls (2)"]
     assert (INTERCEPT, "2", "pls") in many
     assert len(many) == 4
-    with pytest.raises(OptionError, match=r"'plz' is no formula, data set or backend here. Did you mean 'pls'"):
+    with pytest.raises(
+        OptionError, match=r"'plz' is not the name of a formula, data set or backend here. Did you mean 'pls'"
+    ):
         many["1", "plz"]
     with pytest.raises(OptionError, match="does not name one fit"):
         many["pls"]
@@ -145,7 +147,7 @@ def test_engines_are_compared(tmp_path: Path) -> None:
     assert same.verdicts.loc["statsmodels", "verdict"] == "numerically equal"
     with pytest.raises(OptionError, match="There are several: formula="):
         many.compare()
-    with pytest.raises(OptionError, match=r"'slop' is no formula here. Did you mean 'slope'"):
+    with pytest.raises(OptionError, match=r"'slop' is not the name of a formula here. Did you mean 'slope'"):
         many.compare("slop", "a")
 
 
@@ -214,7 +216,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     [
         ([], None, "pls", "formulas: give at least one"),
         (3, None, "pls", "a list of formulas"),
-        ([INTERCEPT, 3], None, "pls", "a formula is a text; got int"),
+        ([INTERCEPT, 3], None, "pls", "a formula is a string, not int"),
         (INTERCEPT, [], "pls", "data: give at least one data set"),
         (INTERCEPT, {}, "pls", "data: give at least one data set"),
         (INTERCEPT, None, [], "backends: name at least one engine"),
@@ -443,7 +445,7 @@ def test_a_run_that_is_stopped_goes_on(tmp_path: Path, how: signal.Signals, n_jo
     had = path.read_bytes().count(b"\n") - 1
     assert 29 <= had < 95
     if how == signal.SIGINT:
-        assert f"{had} of 108 fits were done in this run and are in {path}: the same call goes on from there." in told
+        assert f"{had} of 108 fits were done in this run and are in {path}: the same call continues from there." in told
     partial = um.read_many(path)
     assert len(partial) == had
     succeeded = had - len(partial.failed)
@@ -463,7 +465,7 @@ def test_a_killed_process_is_told_in_words_and_the_same_call_goes_on(tmp_path: P
     engine = Fragile(folder=str(tmp_path), after=10)
     data = [make(i) for i in range(40)]
     with pytest.raises(
-        WorkerError, match=r"of 40 fits were done in this run and are in .*the same call goes on"
+        WorkerError, match=r"of 40 fits were done in this run and are in .*the same call continues"
     ) as caught:
         um.fit_many(INTERCEPT, data, engine, path=path, n_jobs=2)
     assert (tmp_path / "killed-0").exists()
@@ -474,5 +476,5 @@ def test_a_killed_process_is_told_in_words_and_the_same_call_goes_on(tmp_path: P
     assert f"{had} of 40 fits were in the file already." in found.notes
     assert found.failed.empty
     assert len(found) == 40
-    with pytest.raises(WorkerError, match=r"are lost: path='fits.jsonl' keeps them"):
+    with pytest.raises(WorkerError, match=r"are lost: path='fits.jsonl' keeps every fit"):
         um.fit_many(INTERCEPT, data, Fragile(folder=str(tmp_path), after=1, times=9), n_jobs=2)

@@ -57,8 +57,8 @@ from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]
 _NATIVE_ENDED = (
-    "There is no fit.native: with time_limit= or memory_limit= the engine runs in a process of its own, and its object "
-    "ended with that. Fit without limits to have it."
+    "There is no fit.native: with time_limit= or memory_limit= the engine runs in a process of its own, and its result "
+    "object ended with the process. Fit without limits to keep it."
 )
 
 
@@ -194,23 +194,23 @@ class Backend(BaseModel, ABC):
         lacking: dict[str, list[str]] = {}
         for feature, why in self.capabilities.gaps(needs):
             lacking.setdefault(why, []).append(feature.value)
-        found = [f"{listing(features)}: {why}" for why, features in lacking.items()] + self.limits(design, request)
+        reasons = [f"{listing(features)}: {why}" for why, features in lacking.items()] + self.limits(design, request)
         answer = self.families.answer(design.family, mixed=bool(design.blocks))
         if not isinstance(answer, Yes):
-            found.insert(0, f"{design.family}{' with group effects' if design.blocks else ''}: {answer.reason}")
+            reasons.insert(0, f"{design.family}{' with group effects' if design.blocks else ''}: {answer.reason}")
         if kenward_roger and request.method == "ML":
-            found.append(
+            reasons.append(
                 "Kenward-Roger degrees of freedom belong to REML estimates: use method='REML' or "
                 "df_method='satterthwaite'"
             )
         if request.method == "ML" and design.family.is_linear and likelihood_is_unbounded(design):
-            found.append(
+            reasons.append(
                 "maximum likelihood: fixed effects and group effects together fit every row exactly, and the "
                 "likelihood grows without bound as the residual variance goes to zero. Use fewer terms, or "
                 "method='REML'"
             )
         reason = too_large(self.cost(design, request), request.limits)
-        return [*found, reason] if reason else found
+        return [*reasons, reason] if reason else reasons
 
     def refuse(self, design: Design, request: FitRequest, others: Mapping[str, Backend] | None = None) -> None:
         """Raise an error if the engine cannot express the model; the engine is not loaded.
@@ -258,7 +258,7 @@ class Backend(BaseModel, ABC):
         failure: Exception | None = None
         with captured(streams=not self._shows_progress(request)) as notes:
             try:
-                found = self._fit(engine, problem)
+                estimates = self._fit(engine, problem)
             except Exception as error:  # an engine may raise anything
                 if isinstance(error, UnimixError) and type(error) is not FitError:
                     raise
@@ -269,29 +269,29 @@ class Backend(BaseModel, ABC):
             raise FitError(
                 f"{self.info.name} failed on {design.spec.text()}: "
                 f"{failure if ours else f'{type(failure).__name__}: {failure}'}{said}\n"
-                "unimix.recommend(formula, data) names the engines that fit this model; another may get further."
+                "unimix.recommend(formula, data) names the engines that fit this model; another one may succeed."
             ) from failure
         seconds["fit"] = time.perf_counter() - started
-        found.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
-        found = self._complete(found, problem)
-        if found.log_likelihood is not None:
-            found = replace(found, log_likelihood=found.log_likelihood + constant)
+        estimates.check(design.p, [(b.n_levels, b.q) for b in design.blocks])
+        estimates = self._complete(estimates, problem)
+        if estimates.log_likelihood is not None:
+            estimates = replace(estimates, log_likelihood=estimates.log_likelihood + constant)
         if way_back is not None:
-            fitted, found = found, restore(found, way_back, reml=request.reml and bool(design.blocks))
-            same_evaluation(problem.design, fitted, design, found, request.method)
+            fitted, estimates = estimates, restore(estimates, way_back, reml=request.reml and bool(design.blocks))
+            same_evaluation(problem.design, fitted, design, estimates, request.method)
         borrowed = {"start": provenance["start"]} if request.start is not None else {}
-        combined = {**provenance, **found.provenance, **borrowed}
-        return Outcome(found, tuple(notes), self.versions(), seconds, combined)
+        combined = {**provenance, **estimates.provenance, **borrowed}
+        return Outcome(estimates, tuple(notes), self.versions(), seconds, combined)
 
-    def _complete(self, found: Estimates, problem: Problem) -> Estimates:
+    def _complete(self, estimates: Estimates, problem: Problem) -> Estimates:
         """Add quantities that the engine does not compute, and judge its convergence."""
         request = problem.request
-        if found.singular is None:
-            found = replace(found, singular=is_singular(found.covariances, found.sigma))
+        if estimates.singular is None:
+            estimates = replace(estimates, singular=is_singular(estimates.covariances, estimates.sigma))
         kind = Feature.KENWARD_ROGER if request.df_method == "kenward-roger" else Feature.SATTERTHWAITE
         if self.capabilities.can(kind):
-            found = supply_df(found, problem.design, request.method, request.df_method, problem.coefficients)
-        return judge(found, problem.original, problem.design, request.method)
+            estimates = supply_df(estimates, problem.design, request.method, request.df_method, problem.coefficients)
+        return judge(estimates, problem.original, problem.design, request.method)
 
     def _load_whole(self) -> ModuleType:
         """Import the engine; Ctrl-C takes effect after the import."""
@@ -311,10 +311,10 @@ class Backend(BaseModel, ABC):
     def _fit_to_send(self, design: Design, request: FitRequest) -> Outcome:
         """Fit, and return the outcome without the engine's own object; a :class:`Deferred` is returned with it."""
         outcome = self.fit(design, request)
-        found = outcome.estimates
-        if not isinstance(found.native, Deferred):
-            found = replace(found, native=Absent(_NATIVE_ENDED))
-        return replace(outcome, estimates=found)
+        estimates = outcome.estimates
+        if not isinstance(estimates.native, Deferred):
+            estimates = replace(estimates, native=Absent(_NATIVE_ENDED))
+        return replace(outcome, estimates=estimates)
 
     def _shows_progress(self, request: FitRequest) -> bool:
         return False
@@ -366,7 +366,7 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
         EngineBrokenError: If the class of a third party fails.
     """
     if options is not None and not isinstance(options, Mapping):
-        raise OptionError(f"options={options!r}: a dict, such as {{'conditioning': False}}.")
+        raise OptionError(f"options={options!r}: give a dict, such as {{'conditioning': False}}.")
     try:
         return cls(**{str(name): value for name, value in (options or {}).items()})
     except UnimixError:
@@ -378,7 +378,7 @@ def make_backend(cls: type[Backend], options: Mapping[str, Any] | None = None) -
 
 
 def _option_faults(cls: type[Backend], error: ValidationError) -> str:
-    """What is wrong with the options of a backend, one line per fault."""
+    """Faults of the options of a backend, one line each."""
     faults = []
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else ""

@@ -98,9 +98,9 @@ class Capabilities(Mapping[Feature, Answer]):
 
     def gaps(self, needs: frozenset[Feature]) -> list[tuple[Feature, str]]:
         """Features among ``needs`` that the engine does not support, with the reasons."""
-        found: list[tuple[Feature, str]] = []
+        missing: list[tuple[Feature, str]] = []
         for feature in sorted(needs, key=lambda f: f.name):
             answer = self._answers[feature]
             if not isinstance(answer, Yes):
-                found.append((feature, answer.reason))
-        return found
+                missing.append((feature, answer.reason))
+        return missing

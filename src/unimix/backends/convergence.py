@@ -29,21 +29,21 @@ LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, relative to that of the response, below which it counts as zero."""
 
 
-def judge(found: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
+def judge(estimates: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
     """Set ``converged`` to False if the likelihood has no maximum at the estimates.
 
     Args:
-        found: Estimates in the coordinates of ``fitted``.
+        estimates: Estimates in the coordinates of ``fitted``.
         design: The model in the user's coordinates.
         fitted: The model that the engine received.
         method: Criterion of the fit.
     """
-    found = _at_a_maximum(_with_residual(found, fitted), fitted, method)
-    found = _identified(found, design, fitted, method)
-    return found if method in BAYESIAN else _without_separation(found, design, fitted)
+    estimates = _at_a_maximum(_with_residual(estimates, fitted), fitted, method)
+    estimates = _identified(estimates, design, fitted, method)
+    return estimates if method in BAYESIAN else _without_separation(estimates, design, fitted)
 
 
-def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
+def _at_a_maximum(estimates: Estimates, design: Design, method: str) -> Estimates:
     """Set ``converged`` to False if unimix's search finds a higher likelihood from the boundary or from bad scaling.
 
     Engines' own checks fail in these cases, because every zero variance is a stationary point, and because finite
@@ -52,50 +52,50 @@ def _at_a_maximum(found: Estimates, design: Design, method: str) -> Estimates:
     mixed = design.is_linear and design.blocks and method in ("REML", "ML")
     units = [column_scale(b.z) for b in design.blocks]
     scaled = all(np.allclose(u, 1.0) for u in units)
-    if not (mixed and found.converged and (found.singular or not scaled)):
-        return found
+    if not (mixed and estimates.converged and (estimates.singular or not scaled)):
+        return estimates
     if any(b.structure != "us" for b in design.blocks):
-        return found
-    at = LinearCriterion.of(design).at(found.covariances, found.sigma, reml=method == "REML")
+        return estimates
+    at = LinearCriterion.of(design).at(estimates.covariances, estimates.sigma, reml=method == "REML")
     gap = at.uphill.profile.value - at.profile.value
     if gap <= NOTICEABLE:
-        return found
+        return estimates
     message = f"the search ended at a false maximum: unimix's search from there raises the log-likelihood by {gap:.3g}"
-    return replace(found, converged=False, messages=(message, *found.messages))
+    return replace(estimates, converged=False, messages=(message, *estimates.messages))
 
 
-def _identified(found: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
+def _identified(estimates: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
     """Set ``identified`` to False if the likelihood does not change along a direction of the covariance parameters."""
     if not fitted.blocks or any(b.structure != "us" for b in fitted.blocks) or fitted.dispersion is not None:
-        return found
+        return estimates
     if fitted.is_linear:
         if method not in ("REML", "ML"):
-            return found
-        at = LinearCriterion.of(fitted).at(found.covariances, found.sigma, reml=method == "REML")
+            return estimates
+        at = LinearCriterion.of(fitted).at(estimates.covariances, estimates.sigma, reml=method == "REML")
         open_ = LinearCriterion.of(design).undetermined(at, design)
     else:
         open_ = undetermined_covariances(design) if method not in BAYESIAN else None
     if open_ is None:
-        return found
-    return replace(found, identified=False, messages=(str(open_), *found.messages))
+        return estimates
+    return replace(estimates, identified=False, messages=(str(open_), *estimates.messages))
 
 
-def _with_residual(found: Estimates, design: Design) -> Estimates:
+def _with_residual(estimates: Estimates, design: Design) -> Estimates:
     """Set ``converged`` to False if the residual variance vanished, so that covariance parameters diverged."""
-    if not design.blocks or not design.is_linear or found.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
-        return found
+    if not design.blocks or not design.is_linear or estimates.sigma > LEAST_RESIDUAL * float(np.std(design.y)):
+        return estimates
     message = (
-        f"the residual standard deviation fell to {found.sigma / float(np.std(design.y)):.1g} of the response's: the "
-        "group effects explain every row, and the likelihood has no maximum with a residual"
+        f"the residual standard deviation fell to {estimates.sigma / float(np.std(design.y)):.1g} of the response's: "
+        "the group effects explain every row, and the likelihood has no maximum with a residual"
     )
-    return replace(found, converged=False, messages=(*found.messages, message))
+    return replace(estimates, converged=False, messages=(*estimates.messages, message))
 
 
-def _without_separation(found: Estimates, design: Design, fitted: Design) -> Estimates:
-    """Set ``converged`` to False if a coefficient has no finite estimate; ``found`` belongs to ``fitted``."""
+def _without_separation(estimates: Estimates, design: Design, fitted: Design) -> Estimates:
+    """Set ``converged`` to False if a coefficient has no finite estimate; ``estimates`` belongs to ``fitted``."""
     endless = separated_terms(design)
     if not endless:
-        return _without_runaway(found, fitted)
+        return _without_runaway(estimates, fitted)
     message = (
         f"separation: some combination of {listing(endless)} predicts part of the responses perfectly; their "
         "estimates would be infinite, and those shown are where the search stopped, without standard errors and Wald "
@@ -103,68 +103,77 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
         "join levels, or use priors (backend='pymc')"
     )
     unbounded = separated_directions(design, fitted)
-    found = replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
-    return _with_finite_variances(found, fitted)
+    estimates = replace(estimates, converged=False, messages=(message, *estimates.messages), unbounded=unbounded)
+    return _with_finite_variances(estimates, fitted)
 
 
-def _with_finite_variances(found: Estimates, design: Design) -> Estimates:
+def _with_finite_variances(estimates: Estimates, design: Design) -> Estimates:
     """Replace a covariance matrix whose huge variances have left no digits of the finite ones."""
-    sizes = np.diag(found.beta_cov)
+    sizes = np.diag(estimates.beta_cov)
     plain = design.zero is None and design.dispersion is None and all(b.structure == "us" for b in design.blocks)
-    if "fixed" not in found.unbounded or not plain or sizes.max() < LOST_DIGITS * sizes[sizes > 0].min(initial=np.inf):
-        return found
-    parameters = np.array([found.parameters[name] for name in design.family.parameters])
-    own = overlapping_covariance(design, found.beta, found.covariances, parameters, found.unbounded["fixed"])
-    if own is None:
-        return found
+    if (
+        "fixed" not in estimates.unbounded
+        or not plain
+        or sizes.max() < LOST_DIGITS * sizes[sizes > 0].min(initial=np.inf)
+    ):
+        return estimates
+    parameters = np.array([estimates.parameters[name] for name in design.family.parameters])
+    covariance = overlapping_covariance(
+        design, estimates.beta, estimates.covariances, parameters, estimates.unbounded["fixed"]
+    )
+    if covariance is None:
+        return estimates
     source = "of the rows that are not separated, by unimix at the engine's estimates: its own variances are too large"
-    provenance = {**found.provenance, "std_error": source}
-    return replace(found, beta_cov=own, std_error=None, std_error_kind="observed information", provenance=provenance)
+    provenance = {**estimates.provenance, "std_error": source}
+    return replace(
+        estimates, beta_cov=covariance, std_error=None, std_error_kind="observed information", provenance=provenance
+    )
 
 
-def _without_runaway(found: Estimates, design: Design) -> Estimates:
+def _without_runaway(estimates: Estimates, design: Design) -> Estimates:
     """Set ``converged`` to False if group effects predict every response, so that a variance diverges to infinity."""
-    limit = _without_overdispersion(found, design) or _outside_the_link(found, design)
+    limit = _without_overdispersion(estimates, design) or _outside_the_link(estimates, design)
     if limit:
-        return replace(found, converged=False, messages=(limit, *found.messages))
-    if zeros := _without_zeros(found, design):
-        unbounded = {**found.unbounded, "zero": np.eye(len(found.parts["zero"][0]))}
-        return replace(found, converged=False, messages=(zeros, *found.messages), unbounded=unbounded)
+        return replace(estimates, converged=False, messages=(limit, *estimates.messages))
+    if zeros := _without_zeros(estimates, design):
+        unbounded = {**estimates.unbounded, "zero": np.eye(len(estimates.parts["zero"][0]))}
+        return replace(estimates, converged=False, messages=(zeros, *estimates.messages), unbounded=unbounded)
     if design.family.response != "binomial":
-        return found
+        return estimates
     sizes = [
-        (np.sqrt(np.diag(c)) * column_scale(b.z)).max() for c, b in zip(found.covariances, design.blocks, strict=True)
+        (np.sqrt(np.diag(c)) * column_scale(b.z)).max()
+        for c, b in zip(estimates.covariances, design.blocks, strict=True)
     ]
     if max(sizes, default=0.0) < RUNAWAY:
-        return found
+        return estimates
     message = (
         f"a standard deviation of group effects reached {max(sizes):.3g} on the {design.family.link} scale: the group "
         "effects predict (nearly) every response, and the likelihood grows with their variance. Use fewer random "
         "columns, or priors (backend='pymc')"
     )
-    unbounded = {**found.unbounded, "fixed": np.eye(design.p)}
-    return replace(found, converged=False, messages=(message, *found.messages), unbounded=unbounded)
+    unbounded = {**estimates.unbounded, "fixed": np.eye(design.p)}
+    return replace(estimates, converged=False, messages=(message, *estimates.messages), unbounded=unbounded)
 
 
-def _without_overdispersion(found: Estimates, design: Design) -> str:
+def _without_overdispersion(estimates: Estimates, design: Design) -> str:
     """Message if a negative binomial model diverged towards its limit, the Poisson distribution; empty otherwise."""
-    extra = float(found.parameters.get("alpha", np.inf))
-    if "theta" in found.parameters:
-        extra = float(design.y.mean()) / found.parameters["theta"]
+    extra = float(estimates.parameters.get("alpha", np.inf))
+    if "theta" in estimates.parameters:
+        extra = float(design.y.mean()) / estimates.parameters["theta"]
     if extra > 1e-3:
         return ""
-    name, value = next(iter(found.parameters.items()))
+    name, value = next(iter(estimates.parameters.items()))
     return (
         f"the counts show no overdispersion: {name} diverged to {value:.2g}, towards the Poisson distribution, and has "
         "no maximum-likelihood estimate. Use family='poisson'"
     )
 
 
-def _without_zeros(found: Estimates, design: Design) -> str:
+def _without_zeros(estimates: Estimates, design: Design) -> str:
     """Message if the logit of the structural zeros diverged to minus infinity; empty otherwise."""
-    if design.zero is None or "zero" not in found.parts:
+    if design.zero is None or "zero" not in estimates.parts:
         return ""
-    logits = design.zero.x @ found.parts["zero"][0]
+    logits = design.zero.x @ estimates.parts["zero"][0]
     if logits.max() > NO_ZEROS:
         return ""
     return (
@@ -173,12 +182,12 @@ def _without_zeros(found: Estimates, design: Design) -> str:
     )
 
 
-def _outside_the_link(found: Estimates, design: Design) -> str:
+def _outside_the_link(estimates: Estimates, design: Design) -> str:
     """Message if linear predictors leave the range of the link; empty otherwise."""
     if not LINKS[design.family.link].positive:
         return ""
-    eta = fixed_predictor(design, found.beta)
-    for block, modes in zip(design.blocks, found.modes, strict=True):
+    eta = fixed_predictor(design, estimates.beta)
+    for block, modes in zip(design.blocks, estimates.modes, strict=True):
         eta = eta + np.einsum("nq,nq->n", block.z, modes[block.codes])
     outside = int((eta <= 1e-6 * np.abs(eta).max()).sum())
     if not outside:

@@ -49,7 +49,7 @@ def too_large(cost: Cost, limits: Limits) -> str:
         limit, reason = limits.memory, f"memory_limit is {in_words(limits.memory)}"
     else:
         limit = available()
-        reason = f"{in_words(limit)} are free here (memory_limit='none' tries it all the same)"
+        reason = f"{in_words(limit)} are free here (memory_limit='none' fits the model anyway)"
     needs = f"memory: it would need about {in_words(cost.bytes)}{f' for {cost.what}' if cost.what else ''}"
     return f"{needs}, and {reason}" if cost.bytes > limit else ""
 
@@ -206,14 +206,14 @@ def stopped(engine: str, kind: str, limits: Limits, design: Design) -> str:
     )
 
 
-def or_else(kind: str, own: Cost, others: Sequence[tuple[str, Cost]]) -> str:
+def or_else(kind: str, refused: Cost, others: Sequence[tuple[str, Cost]]) -> str:
     """Lines to type for engines that need less than half as much, cheapest first; empty if none is known."""
 
-    def taken(cost: Cost) -> float:
+    def amount(cost: Cost) -> float:
         value = cost.seconds if kind == "time" else cost.bytes
         return math.nan if value is None else value
 
-    less = sorted((n for n in others if taken(n[1]) < 0.5 * taken(own)), key=lambda n: taken(n[1]))
+    less = sorted((n for n in others if amount(n[1]) < 0.5 * amount(refused)), key=lambda n: amount(n[1]))
     word = "quicker" if kind == "time" else "smaller"
     return "".join(f"\n    um.fit(..., backend={name!r})    # {word}: {cost}" for name, cost in less[:3])
 

@@ -26,13 +26,13 @@ class Cell:
 
 def all_families() -> list[Family]:
     """Every family with every link that unimix supports."""
-    found: list[Family] = []
+    families: list[Family] = []
     for cls in FAMILIES.values():
         for link in cls.links:
-            found.append(cls(link))
+            families.append(cls(link))
             if cls is NegativeBinomial:
-                found.append(NegativeBinomial(link, "linear"))
-    return found
+                families.append(NegativeBinomial(link, "linear"))
+    return families
 
 
 class FamilySheet(Mapping[Cell, Answer]):

@@ -52,7 +52,7 @@ SIZES = (2.0, 0.3, 1.0)
 LARGEST_THETA = 1e4
 """Upper end of glmm's search for theta of a negative binomial model."""
 _NO_POSTERIOR = Never("glmm maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_PART = Upstream("glmm's models have no such part. Use backend='glmmtmb'.")
+_NO_PART = Upstream("glmm does not support this. Use backend='glmmtmb'.")
 _NO_LINK = Upstream("glmm 0.6 does not have this link. Use backend='pls'.")
 _NO_FAMILY = Upstream("glmm 0.6 has no such family. Use backend='pls', 'glmmtmb' or 'pymc'.")
 _FAMILIES: dict[str, Answer] = {
@@ -144,18 +144,18 @@ class Glmm(Backend):
     n_agq: Annotated[int, Field(ge=3, le=25), AfterValidator(_odd)] = 25
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Reasons to refuse models for which glmm's formulas have no words."""
-        found = []
+        """Reasons to refuse models that glmm's formulas cannot express."""
+        faults = []
         if not design.p:
-            found.append("glmm needs a fixed effect. Use backend='pls', 'mixedlm' or 'lme4'.")
+            faults.append("glmm needs a fixed effect. Use backend='pls', 'mixedlm' or 'lme4'.")
         elif len(design.groups) == len(design.blocks) and columns_for(design) is None:
-            found.append(_SLOPES)
+            faults.append(_SLOPES)
         if design.blocks and design.weights is not None and design.family.parameters == ("dispersion",):
-            found.append(
+            faults.append(
                 f"weights with the {design.family.name} family: glmm's are precisions, and in unimix a row's "
                 "log-likelihood counts w times. Use backend='pls'."
             )
-        return found + request.quadrature_faults(design)
+        return faults + request.quadrature_faults(design)
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of columns, of their copies in Rust, and of dense matrices of crossed effects."""
@@ -193,18 +193,18 @@ class Glmm(Backend):
         if self.restarts and (best.at.singular or best.at.complaint):
             others = [run.call(start) for start in run.further_starts(best)[: self.restarts]]
             searches += len(others)
-            other = max(others, key=lambda found: float(found.loglik))
-            if other.loglik > best.found.loglik:
+            other = max(others, key=lambda result: float(result.loglik))
+            if other.loglik > best.result.loglik:
                 best = run.evaluate(other)
-        found, at = best.found, best.at
+        result, at = best.result, best.at
         provenance = {"group_effects": "conditional modes by glmm; their covariances by unimix at its estimates"}
-        if not found.converged:  # glmm leaves them out then
+        if not result.converged:  # glmm does not report them in this case
             provenance["group_effects"] = "by unimix at glmm's estimates, because glmm's search did not converge"
         if searches > 1:
             provenance["optimum"] = f"best of {searches} searches by glmm: one ended on the boundary, or short"
         fault = run.fault(at, best.parameters)
-        beta_cov = columns.basis @ np.asarray(found.vcov, dtype=np.float64) @ columns.basis.T
-        notes = [note["kind"] for note in found.diagnostics["notes"]]
+        beta_cov = columns.basis @ np.asarray(result.vcov, dtype=np.float64) @ columns.basis.T
+        notes = [note["kind"] for note in result.diagnostics["notes"]]
         if at.beta_cov is not None and (not np.isfinite(beta_cov).all() or "hessian_se_fallback" in notes):
             beta_cov = at.beta_cov
             provenance["std_error"] = "by unimix at glmm's estimates, because glmm could not compute its own"
@@ -214,17 +214,17 @@ class Glmm(Backend):
             std_error_kind="generalised least squares" if design.is_linear else "observed information",
             covariances=best.covariances,
             sigma=best.sigma,
-            modes=columns.modes(found) if found.converged else at.modes,
+            modes=columns.modes(result) if result.converged else at.modes,
             mode_covs=at.mode_covs,
-            log_likelihood=float(found.loglik) + (columns.log_det if found.reml else 0.0),
+            log_likelihood=float(result.loglik) + (columns.log_det if result.reml else 0.0),
             converged=not fault,
             parameters=dict(zip(design.family.parameters, best.parameters.tolist(), strict=not design.is_linear)),
             criterion=f"AGQ({run.nodes})" if run.nodes > 1 else "",
             singular=at.singular,
-            messages=(*fault, *_said(found)) if fault else (),
+            messages=(*fault, *_messages(result)) if fault else (),
             engine_call=self.preview(design, request),
             provenance=provenance,
-            native=found,
+            native=result,
         )
 
     def _fit_plain(self, engine: ModuleType, problem: Problem) -> Estimates:
@@ -232,28 +232,28 @@ class Glmm(Backend):
         design, request = problem.design, problem.request
         columns = EngineColumns(design.x, np.eye(design.p), (), ())
         run = _Engine(engine, design, request, columns, 1)
-        found = run.call()
-        family, left = design.family, float(design.n - design.p)
+        result = run.call()
+        family, df_residual = design.family, float(design.n - design.p)
         plain = Estimates(
-            beta=np.asarray(found.beta, dtype=np.float64),
-            beta_cov=np.asarray(found.vcov, dtype=np.float64),
+            beta=np.asarray(result.beta, dtype=np.float64),
+            beta_cov=np.asarray(result.vcov, dtype=np.float64),
             covariances=(),
-            sigma=float(np.sqrt(found.dispersion)) if design.is_linear else 1.0,
+            sigma=float(np.sqrt(result.dispersion)) if design.is_linear else 1.0,
             modes=(),
             mode_covs=(),
-            log_likelihood=float(found.loglik),
-            converged=bool(found.converged),
+            log_likelihood=float(result.loglik),
+            converged=bool(result.converged),
             singular=False,
-            messages=() if found.converged else _said(found),
+            messages=() if result.converged else _messages(result),
             engine_call=self.preview(design, request),
-            native=found,
+            native=result,
         )
-        parameters = np.array([float(found.dispersion)] if family.parameters == ("theta",) else [])
+        parameters = np.array([float(result.dispersion)] if family.parameters == ("theta",) else [])
         if family.parameters == ("dispersion",):
             value, at_value = profile_dispersion(design, fixed_predictor(design, plain.beta))
             by_copies = design.weights is not None  # glmm divides the dispersion by the weights
             parameters = np.array([value])
-            factor, left, copies = as_copies(design)
+            factor, df_residual, copies = as_copies(design)
             plain = replace(
                 plain,
                 beta_cov=factor * plain.beta_cov,
@@ -268,17 +268,17 @@ class Glmm(Backend):
             )
         if not design.is_linear:
             fault = run.fault(laplace_at_estimates(design, plain.beta, (), parameters), parameters)
-            made = dict(zip(family.parameters, parameters.tolist(), strict=True))
-            plain = replace(plain, parameters=made, converged=not fault, messages=(*fault, *plain.messages))
+            dispersion = dict(zip(family.parameters, parameters.tolist(), strict=True))
+            plain = replace(plain, parameters=dispersion, converged=not fault, messages=(*fault, *plain.messages))
         if request.df_method == "normal" or not (design.is_linear or family.parameters == ("dispersion",)):
             return plain
-        return replace(plain, df=np.full(design.p, left), df_method="residual")
+        return replace(plain, df=np.full(design.p, df_residual), df_method="residual")
 
 
 class _Search(NamedTuple):
     """Result of one search in the coordinates of the design, and its evaluation by unimix."""
 
-    found: Any
+    result: Any
     beta: FloatArray
     covariances: tuple[FloatArray, ...]
     sigma: float
@@ -306,7 +306,7 @@ class _Engine:
             FitError: If glmm left out a term, or has no estimates.
         """
         design = self.design
-        found = self.engine.fit(
+        result = self.engine.fit(
             self.data,
             self.columns.formula,
             _name(design),
@@ -319,27 +319,29 @@ class _Engine:
             satterthwaite=False,
             anova_test="Wald",
         )
-        if len(found.re_groups) != len(design.blocks) or np.any(found.aliased) or found.nagq != self.nodes:
-            raise FitError(f"it fitted another model. {' '.join(_said(found))}")
-        if not (np.isfinite(found.beta).all() and np.isfinite(found.loglik)):
-            raise FitError(f"it found no estimates. {' '.join(_said(found))}")
-        return found
+        if len(result.re_groups) != len(design.blocks) or np.any(result.aliased) or result.nagq != self.nodes:
+            raise FitError(f"it fitted another model. {' '.join(_messages(result))}")
+        if not (np.isfinite(result.beta).all() and np.isfinite(result.loglik)):
+            raise FitError(f"it found no estimates. {' '.join(_messages(result))}")
+        return result
 
-    def evaluate(self, found: Any) -> _Search:
+    def evaluate(self, result: Any) -> _Search:
         """Evaluate the end of a search by unimix."""
-        beta = self.columns.basis @ np.asarray(found.beta, dtype=np.float64)
-        covariances = self.columns.covariances(found)
+        beta = self.columns.basis @ np.asarray(result.beta, dtype=np.float64)
+        covariances = self.columns.covariances(result)
         if self.design.is_linear:
-            sigma = float(np.sqrt(found.dispersion))
+            sigma = float(np.sqrt(result.dispersion))
             try:
                 at = linear_at(self.design, covariances, sigma, reml=self.reml)
             except np.linalg.LinAlgError as error:
-                raise FitError(f"it ended where the likelihood cannot be computed. {' '.join(_said(found))}") from error
-            return _Search(found, beta, covariances, sigma, np.empty(0), at)
+                raise FitError(
+                    f"it ended where the likelihood cannot be computed. {' '.join(_messages(result))}"
+                ) from error
+            return _Search(result, beta, covariances, sigma, np.empty(0), at)
         scaled = self.design.family.parameters == ("dispersion",)
-        parameters = np.array([float(found.dispersion)] if self.design.family.parameters else [])
+        parameters = np.array([float(result.dispersion)] if self.design.family.parameters else [])
         at = laplace_at_estimates(self.design, beta, covariances, parameters, nodes=self.nodes)
-        return _Search(found, beta, covariances, float(np.sqrt(found.dispersion)) if scaled else 1.0, parameters, at)
+        return _Search(result, beta, covariances, float(np.sqrt(result.dispersion)) if scaled else 1.0, parameters, at)
 
     def fault(self, at: AtEstimates, parameters: FloatArray) -> tuple[str, ...]:
         """Why these estimates are not a maximum; empty if they are."""
@@ -366,9 +368,9 @@ def _weights(design: Design) -> FloatArray | None:
     return design.weights if design.trials is None or (design.trials == 1).all() else design.trials
 
 
-def _said(found: Any) -> tuple[str, ...]:
+def _messages(result: Any) -> tuple[str, ...]:
     """Warnings of glmm in its own words."""
-    return tuple(f"glmm says: {warning['message']}" for warning in found.warnings)
+    return tuple(f"glmm says: {warning['message']}" for warning in result.warnings)
 
 
 __all__ = ["Glmm"]

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 SAME = 1e-8
 """Relative distance of a column from a space of columns up to which it lies in the space."""
 APART = 1e-3
-"""Relative distance of a column from others above which it is taken beside them."""
+"""Relative distance of a column from others above which it counts as independent of them."""
 
 
 @dataclass(frozen=True)
@@ -56,30 +56,30 @@ class EngineColumns:
         """Log |det B|, by which the REML criterion of ``x`` is lower."""
         return float(np.linalg.slogdet(self.basis)[1])
 
-    def covariances(self, found: Any) -> tuple[FloatArray, ...]:
+    def covariances(self, result: Any) -> tuple[FloatArray, ...]:
         """Covariance matrix of each block, from glmm's lower triangles column by column, shapes (q, q)."""
-        made = []
-        for turn, cells in zip(self.turns, found.varcorr, strict=True):
+        blocks = []
+        for turn, cells in zip(self.turns, result.varcorr, strict=True):
             whole = np.zeros_like(turn)
             whole.T[np.triu_indices(len(turn))] = cells
             whole = whole + np.tril(whole, -1).T
-            made.append(turn @ whole @ turn.T)
-        return tuple(made)
+            blocks.append(turn @ whole @ turn.T)
+        return tuple(blocks)
 
     def theta(self, factors: Sequence[FloatArray]) -> list[float]:
         """Start for glmm from relative factors (q, q): lower triangles of its own, column by column."""
         turned = [np.linalg.solve(t, f) for t, f in zip(self.turns, factors, strict=True)]
-        own = relative_factors(tuple(f @ f.T for f in turned), 1.0)
-        return [float(v) for f in own for v in f.T[np.triu_indices(len(f))]]
+        relative = relative_factors(tuple(f @ f.T for f in turned), 1.0)
+        return [float(v) for f in relative for v in f.T[np.triu_indices(len(f))]]
 
-    def modes(self, found: Any) -> tuple[FloatArray, ...]:
+    def modes(self, result: Any) -> tuple[FloatArray, ...]:
         """Conditional modes of each block in the order of its levels, shapes (L, q)."""
-        made = []
-        for turn, block in zip(self.turns, found.ranef_blocks, strict=True):
+        blocks = []
+        for turn, block in zip(self.turns, result.ranef_blocks, strict=True):
             modes = np.empty((len(block["levels"]), len(turn)))
             modes[np.array(block["levels"], dtype=np.int64)] = np.asarray(block["values"]) @ turn.T
-            made.append(modes)
-        return tuple(made)
+            blocks.append(modes)
+        return tuple(blocks)
 
 
 def columns_for(design: Design) -> EngineColumns | None:
@@ -129,14 +129,14 @@ def _columns_for(design: Design) -> EngineColumns | None:
         basis = np.sqrt(design.n) * np.linalg.lstsq(x, vectors)[0] / norms[1 : p + 1, None]
         places = list(range(len(pool)))
     moved = x @ (norms[1 : p + 1, None] * basis)
-    made: list[FloatArray] = []
+    bases: list[FloatArray] = []
     first = 1 + p
     for block, part, some in zip(blocks, parts, slopes, strict=True):
         wanted = np.column_stack([np.sqrt(design.n) * one, moved[:, [places[j] for j in some]]])
-        made.append(np.linalg.lstsq(part, wanted)[0] / norms[first : first + block.q, None])
+        bases.append(np.linalg.lstsq(part, wanted)[0] / norms[first : first + block.q, None])
         first += block.q
-    x_made = design.x if np.array_equal(basis, np.eye(p)) else design.x @ basis
-    return EngineColumns(x_made, basis, tuple(tuple(places[j] for j in some) for some in slopes), tuple(made))
+    engine_x = design.x if np.array_equal(basis, np.eye(p)) else design.x @ basis
+    return EngineColumns(engine_x, basis, tuple(tuple(places[j] for j in some) for some in slopes), tuple(bases))
 
 
 def _distance(column: FloatArray, space: FloatArray) -> float:
@@ -150,7 +150,7 @@ def _is_near(column: FloatArray, columns: Sequence[FloatArray]) -> bool:
 
 
 def _common(space: FloatArray, other: FloatArray) -> FloatArray:
-    """Orthonormal basis of what two spaces with orthonormal bases (m, k) and (m, l) have in common."""
+    """Orthonormal basis of the intersection of two spaces with orthonormal bases (m, k) and (m, l)."""
     _, sines, directions = np.linalg.svd(space - other @ (other.T @ space), full_matrices=False)
     return np.asarray(space @ directions[sines < SAME].T)
 

@@ -1,4 +1,4 @@
-"""Ctrl-C waits for what must not be cut off."""
+"""Delay of Ctrl-C during work that must not be interrupted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def shield_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back until the block has ended: packages that are cut off while they load cannot be loaded again."""
+    """Delay Ctrl-C until the block has ended; a package whose import is interrupted cannot be imported again."""
     former = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(former):
         yield

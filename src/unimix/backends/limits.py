@@ -54,7 +54,7 @@ def read_time(value: object) -> tuple[float | None, list[str]]:
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 < float(seconds) < math.inf:
-        how = "seconds above 0, such as 30, a text such as '30 s' or '5 min', or a datetime.timedelta."
+        how = "give seconds above 0, such as 30, a string such as '30 s' or '5 min', or a datetime.timedelta."
         return None, [f"time_limit={value!r}: {how}"]
     return float(seconds), []
 
@@ -73,12 +73,12 @@ def read_memory(value: object) -> tuple[float | None, list[str]]:
     """Read a ``memory_limit`` as bytes, with a list of its faults."""
     if value is None:
         return None, []
-    how = "bytes or a text such as '8 GB' or '500 MB'; 'none' tries a model of any size."
+    how = "give bytes or a string such as '8 GB' or '500 MB'; 'none' tries a model of any size."
     if isinstance(value, str):
         if value.strip().lower() == "none":
             return math.inf, []
-        found = _TEXT.fullmatch(value)
-        size = 0.0 if found is None else float(found[1]) * {**_UNITS, **_BINARY}.get(found[2].lower(), 0.0)
+        match = _TEXT.fullmatch(value)
+        size = 0.0 if match is None else float(match[1]) * {**_UNITS, **_BINARY}.get(match[2].lower(), 0.0)
         if size < 1:
             return None, [f"memory_limit={value!r}: {how}"]
     elif isinstance(value, bool) or not isinstance(value, Real) or not float(value) > 0:
@@ -86,7 +86,7 @@ def read_memory(value: object) -> tuple[float | None, list[str]]:
     else:
         size = float(value)
     if size < _LEAST:
-        return None, [f"memory_limit={value!r}: that is {size:g} bytes, and no engine fits into them. Give {how}"]
+        return None, [f"memory_limit={value!r}: that is {size:g} bytes, too little for any engine; {how}"]
     return size, []
 
 
@@ -116,16 +116,16 @@ def available() -> float:
     """Bytes that this process can still use: the smaller of the machine's free memory and its control group's rest."""
     import psutil
 
-    return float(min([psutil.virtual_memory().available, *_left_in_groups()]))
+    return float(min([psutil.virtual_memory().available, *_free_in_groups()]))
 
 
-def _left_in_groups() -> list[float]:
+def _free_in_groups() -> list[float]:
     """Remaining bytes of every enclosing control group; cache that can be released does not count as used."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    found = []
+    sizes = []
     for line in lines:
         number, kinds, path = line.split(":", 2)
         if "memory" in kinds.split(","):
@@ -134,14 +134,14 @@ def _left_in_groups() -> list[float]:
             names, root = ("memory.max", "memory.current", "inactive_file"), _GROUPS
         else:
             continue
-        own = root / path.lstrip("/")
-        for folder in (own, *own.parents):
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
             if folder.is_relative_to(root):
-                found += _left(folder, *names)
-    return found
+                sizes += _free(folder, *names)
+    return sizes
 
 
-def _left(folder: Path, limit: str, usage: str, cache: str) -> list[float]:
+def _free(folder: Path, limit: str, usage: str, cache: str) -> list[float]:
     try:
         most, used = (folder / limit).read_text(encoding="ascii").strip(), (folder / usage).read_text(encoding="ascii")
         stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())

@@ -52,7 +52,7 @@ SIZES = (2.0, 0.3, 1.0)
 SMALL, FLAT = 1e-2, 1e-6
 """Size of theta, and cost in deviance, below which an element of theta becomes zero: COBYQA stops near zero."""
 _NO_POSTERIOR = Never("mixedlm maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_PART = Upstream("mixedlm's models have no such part. Use backend='glmmtmb'.")
+_NO_PART = Upstream("mixedlm does not support this. Use backend='glmmtmb'.")
 _NO_DISPERSION = Upstream(
     "mixedlm 1.3 takes every dispersion as 1 instead of estimating it. Use backend='pls' or 'glmmtmb'."
 )
@@ -147,14 +147,14 @@ class Mixedlm(Backend):
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
         """Reasons to refuse generalised models."""
-        found = request.quadrature_faults(design)
+        faults = request.quadrature_faults(design)
         if not design.is_linear and not _is_compiled(design) and (count := _n_effects(design)) > self.max_in_python:
-            found.append(
+            faults.append(
                 f"{count:,} group effects with the {design.family.link} link: mixedlm evaluates other links than logit "
                 f"and log in Python with dense matrices, which takes long beyond {self.max_in_python:,} (option "
                 "max_in_python)"
             )
-        return found
+        return faults
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of sparse columns, their products, and dense matrices of crossed effects."""
@@ -190,21 +190,21 @@ class Mixedlm(Backend):
         if self.restarts and (best.at.singular or best.at.complaint):
             starts = likely_starts(design, reml=request.reml)[: self.restarts]
             others = [self._search(search, design, theta_of(start), reml=request.reml) for start in starts]
-            best, searches = min([best, *others], key=lambda s: s.found.deviance), 1 + len(others)
-        found, at = best.found, best.at
-        native = lmer_result(engine, super().preview(design, request), matrices, found, reml=request.reml)
+            best, searches = min([best, *others], key=lambda s: s.optimum.deviance), 1 + len(others)
+        optimum, at = best.optimum, best.at
+        native = lmer_result(engine, super().preview(design, request), matrices, optimum, reml=request.reml)
         provenance = {"group_effects": "conditional modes by mixedlm; their covariances by unimix at its estimates"}
         if searches > 1:
             provenance["optimum"] = f"best of {searches} searches by mixedlm: one ended on the boundary, or short"
         return Estimates(
-            beta=np.asarray(found.beta, dtype=np.float64),
+            beta=np.asarray(optimum.beta, dtype=np.float64),
             beta_cov=np.asarray(native.vcov(), dtype=np.float64).reshape(design.p, design.p),
             std_error_kind="generalised least squares",
             covariances=best.covariances,
-            sigma=float(found.sigma),
-            modes=split_effects(found.u, design),
+            sigma=float(optimum.sigma),
+            modes=split_effects(optimum.u, design),
             mode_covs=at.mode_covs,
-            log_likelihood=-0.5 * float(found.deviance),
+            log_likelihood=-0.5 * float(optimum.deviance),
             converged=not at.complaint,
             singular=at.singular,
             messages=best.messages(),
@@ -217,22 +217,22 @@ class Mixedlm(Backend):
         """Run one search for the covariance parameters, and evaluate its end by unimix."""
         options = {"ftol": 1e-15, "gtol": 1e-8} if self.optimizer == "L-BFGS-B" else {"final_tr_radius": 1e-8}
         more = {"maxiter": self.max_iterations, "options": options, "use_analytic_gradient": True}
-        found = search.optimize(start=start, method=self.optimizer, **more)
-        sigma = float(found.sigma)
-        covariances = tuple(sigma**2 * f @ f.T for f in factors_of(found.theta, design))
-        return _Search(search, found, covariances, linear_at(design, covariances, sigma, reml=reml))
+        optimum = search.optimize(start=start, method=self.optimizer, **more)
+        sigma = float(optimum.sigma)
+        covariances = tuple(sigma**2 * f @ f.T for f in factors_of(optimum.theta, design))
+        return _Search(search, optimum, covariances, linear_at(design, covariances, sigma, reml=reml))
 
     def _fit_plain(self, engine: ModuleType, problem: Problem) -> Estimates:
         """Fit by least squares; the likelihood is that of the linear model, as in R's ``lm``."""
         design, request = problem.design, problem.request
         matrices = model_matrices(engine, design)
-        found, likely = (engine.estimation.LMMOptimizer(matrices, REML=r).optimize() for r in (True, False))
-        native = lmer_result(engine, super().preview(design, request), matrices, found, reml=True)
+        optimum, likely = (engine.estimation.LMMOptimizer(matrices, REML=r).optimize() for r in (True, False))
+        native = lmer_result(engine, super().preview(design, request), matrices, optimum, reml=True)
         return Estimates(
-            beta=np.asarray(found.beta, dtype=np.float64),
+            beta=np.asarray(optimum.beta, dtype=np.float64),
             beta_cov=np.asarray(native.vcov(), dtype=np.float64).reshape(design.p, design.p),
             covariances=(),
-            sigma=float(found.sigma),
+            sigma=float(optimum.sigma),
             modes=(),
             mode_covs=(),
             log_likelihood=-0.5 * float(likely.deviance),
@@ -262,24 +262,24 @@ class Mixedlm(Backend):
                     raise
             if ends and not ends[-1].at.complaint:
                 break
-        best = min(ends, key=lambda end: end.found.deviance)
+        best = min(ends, key=lambda end: end.optimum.deviance)
         provenance = dict(_GENERALISED)
         if type(best.search.family) is not family:
             provenance["optimum"] = "by mixedlm's evaluation in Python: the inner loop of its compiled one failed"
-        found, at = best.found, best.at
-        native, beta_cov = glmer_result(engine, super().preview(design, request), best.search, found), at.beta_cov
+        optimum, at = best.optimum, best.at
+        native, beta_cov = glmer_result(engine, super().preview(design, request), best.search, optimum), at.beta_cov
         if beta_cov is None:
             beta_cov = np.asarray(native.vcov(), dtype=np.float64)
             provenance["std_error"] = "mixedlm's, the variances taken as known: there is no maximum here"
         expected = bool(design.blocks) and not design.family.is_canonical
         criterion = f"AGQ({nodes})" if nodes > 1 else "Laplace (expected information)" if expected else ""
         return Estimates(
-            beta=np.asarray(found.beta, dtype=np.float64),
+            beta=np.asarray(optimum.beta, dtype=np.float64),
             beta_cov=beta_cov,
             std_error_kind="observed information",
             covariances=best.covariances,
             sigma=1.0,
-            modes=split_effects(found.u, design),
+            modes=split_effects(optimum.u, design),
             mode_covs=at.mode_covs,
             log_likelihood=float(native.logLik().value),
             converged=not at.complaint,
@@ -299,12 +299,12 @@ class Mixedlm(Backend):
         def search(start: FloatArray | None) -> _Search:
             return self._search_generalised(engine, design, matrices, family, nodes, start)
 
-        best = search(None if before is None else before.found.theta)
+        best = search(None if before is None else before.optimum.theta)
         ones = theta_of([np.eye(b.q) for b in design.blocks])
         for size in SIZES[: self.restarts if best.at.singular or best.at.complaint else 0]:
             higher = best.at.higher
             start = size * ones if higher is None else theta_of(relative_factors(higher, 1.0))
-            best = min(best, search(start), key=lambda s: s.found.deviance)
+            best = min(best, search(start), key=lambda s: s.optimum.deviance)
         return best
 
     def _search_generalised(
@@ -314,16 +314,16 @@ class Mixedlm(Backend):
         settings = {"nAGQ": nodes, "pirls_maxiter": 200, "pirls_tol": 1e-10, "nAGQ0initStep": start is None}
         search = engine.estimation.GLMMOptimizer(matrices, family(design.family.link), **settings)
         options = {"final_tr_radius": 1e-7}
-        found = search.optimize(start=start, method="COBYQA", maxiter=self.max_iterations, options=options)
-        at_zero = np.where(np.abs(found.theta) < SMALL, 0.0, found.theta)
-        if not np.array_equal(at_zero, found.theta):
-            value, _, u, fine = search.joint_objective().evaluate(np.concatenate([at_zero, found.beta]))
-            if fine and value <= found.deviance + FLAT:
-                found = replace(found, theta=at_zero, u=u, deviance=value)
-        beta, covariances = np.asarray(found.beta), tuple(f @ f.T for f in factors_of(found.theta, design))
+        optimum = search.optimize(start=start, method="COBYQA", maxiter=self.max_iterations, options=options)
+        at_zero = np.where(np.abs(optimum.theta) < SMALL, 0.0, optimum.theta)
+        if not np.array_equal(at_zero, optimum.theta):
+            value, _, u, fine = search.joint_objective().evaluate(np.concatenate([at_zero, optimum.beta]))
+            if fine and value <= optimum.deviance + FLAT:
+                optimum = replace(optimum, theta=at_zero, u=u, deviance=value)
+        beta, covariances = np.asarray(optimum.beta), tuple(f @ f.T for f in factors_of(optimum.theta, design))
         expected = not design.family.is_canonical
         at = laplace_at_estimates(design, beta, covariances, np.empty(0), expected=expected, nodes=nodes)
-        return _Search(search, found, covariances, at)
+        return _Search(search, optimum, covariances, at)
 
 
 _GENERALISED = {
@@ -337,12 +337,12 @@ class _Search(NamedTuple):
     """Result of one search, and its evaluation by unimix."""
 
     search: Any
-    found: Any
+    optimum: Any
     covariances: tuple[FloatArray, ...]
     at: AtEstimates
 
     def messages(self) -> tuple[str, ...]:
-        return (self.at.complaint, f"mixedlm says: {self.found.message}") if self.at.complaint else ()
+        return (self.at.complaint, f"mixedlm says: {self.optimum.message}") if self.at.complaint else ()
 
 
 def _is_compiled(design: Design) -> bool:
@@ -385,14 +385,14 @@ def model_matrices(engine: ModuleType, design: Design) -> Any:
     )
 
 
-def lmer_result(engine: ModuleType, formula: str, matrices: Any, found: Any, *, reml: bool) -> Any:
+def lmer_result(engine: ModuleType, formula: str, matrices: Any, optimum: Any, *, reml: bool) -> Any:
     """Make the object that mixedlm's ``lmer`` would return."""
     parse = engine.formula.parser.parse_formula
-    return engine.models.LmerResult(formula=parse(formula), matrices=matrices, REML=reml, **vars(found))
+    return engine.models.LmerResult(formula=parse(formula), matrices=matrices, REML=reml, **vars(optimum))
 
 
-def glmer_result(engine: ModuleType, formula: str, search: Any, found: Any) -> Any:
+def glmer_result(engine: ModuleType, formula: str, search: Any, optimum: Any) -> Any:
     """Make the object that mixedlm's ``glmer`` would return."""
     parsed = engine.formula.parser.parse_formula(formula)
     of_search = {name: getattr(search, name) for name in ("matrices", "family", "nAGQ", "pirls_maxiter", "pirls_tol")}
-    return engine.models.GlmerResult(formula=parsed, **of_search, **vars(found), optimizer="COBYQA")
+    return engine.models.GlmerResult(formula=parsed, **of_search, **vars(optimum), optimizer="COBYQA")

@@ -118,40 +118,40 @@ class MixedlmRs(Backend):
         if self.restarts and (best.at.singular or best.at.complaint):
             starts = likely_starts(design, reml=request.reml)[: self.restarts]
             others = [self._search(model, design, start[0], reml=request.reml) for start in starts]
-            best, searches = max([best, *others], key=lambda s: s.found.llf), 1 + len(others)
-        found, at = best.found, best.at
+            best, searches = max([best, *others], key=lambda s: s.result.llf), 1 + len(others)
+        result, at = best.result, best.at
         origin = f"best of {searches} searches by mixedlm-rs: one ended on the boundary, or short"
-        words = f"mixedlm-rs says: {found.diagnostics['optimiser_message']}"
+        words = f"mixedlm-rs says: {result.diagnostics['optimiser_message']}"
         return Estimates(
-            beta=np.asarray(found.fe_params, dtype=np.float64),
-            beta_cov=np.asarray(found.cov_params(), dtype=np.float64)[: design.p, : design.p],
+            beta=np.asarray(result.fe_params, dtype=np.float64),
+            beta_cov=np.asarray(result.cov_params(), dtype=np.float64)[: design.p, : design.p],
             std_error_kind="generalised least squares",
-            covariances=(np.asarray(found.cov_re, dtype=np.float64),),
-            sigma=float(np.sqrt(found.scale)),
-            modes=(np.asarray(found.random_effects_array, dtype=np.float64),),
-            mode_covs=(np.asarray(found.random_effects_cov_array, dtype=np.float64),),
-            log_likelihood=float(found.llf),
+            covariances=(np.asarray(result.cov_re, dtype=np.float64),),
+            sigma=float(np.sqrt(result.scale)),
+            modes=(np.asarray(result.random_effects_array, dtype=np.float64),),
+            mode_covs=(np.asarray(result.random_effects_cov_array, dtype=np.float64),),
+            log_likelihood=float(result.llf),
             converged=not at.complaint,
             singular=at.singular,
             messages=(at.complaint, words) if at.complaint else (),
-            gradient=float(found.diagnostics["max_abs_projected_gradient"]),
+            gradient=float(result.diagnostics["max_abs_projected_gradient"]),
             engine_call=self.preview(design, request),
             provenance={"optimum": origin} if searches > 1 else {},
-            native=found,
+            native=result,
         )
 
     def _search(self, model: Any, design: Design, start: FloatArray | None, *, reml: bool) -> _Search:
         """Run one search from a relative lower triangular factor (q, q), and evaluate its end by unimix."""
         first = None if start is None else start[np.tril_indices(len(start))]
-        found = model.fit(start_params=first, reml=reml, maxiter=self.max_iterations)
-        covariance = np.asarray(found.cov_re, dtype=np.float64)
-        return _Search(found, linear_at(design, (covariance,), float(np.sqrt(found.scale)), reml=reml))
+        result = model.fit(start_params=first, reml=reml, maxiter=self.max_iterations)
+        covariance = np.asarray(result.cov_re, dtype=np.float64)
+        return _Search(result, linear_at(design, (covariance,), float(np.sqrt(result.scale)), reml=reml))
 
 
 class _Search(NamedTuple):
     """Result of one search, and its evaluation by unimix."""
 
-    found: Any
+    result: Any
     at: AtEstimates
 
 

@@ -95,8 +95,8 @@ class Pls(Backend):
         if size <= self.max_dense:
             return []
         reason = (
-            f"{size:,} effects of crossed factors are tied together, beside those of the largest factor, and the dense "
-            f"matrix of more than {self.max_dense:,} takes long (option max_dense)"
+            f"{size:,} effects of crossed factors are tied together, in addition to those of the largest factor, and "
+            f"the dense matrix of more than {self.max_dense:,} takes long (option max_dense)"
         )
         return [reason]
 
@@ -144,9 +144,9 @@ class Pls(Backend):
         further = []
         if problem.start is not None:
             further = [criterion.at([f @ f.T for f in problem.start], 1.0, reml=request.reml)]
-        found = criterion.search(further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
-        at = criterion.at_optimum(found, reml=request.reml)
-        covariances, sigma = criterion.covariances(found.factors, found.profile.sigma)
+        optimum = criterion.search(further, reml=request.reml, max_steps=self.max_steps, thorough=self.thorough)
+        at = criterion.at_optimum(optimum, reml=request.reml)
+        covariances, sigma = criterion.covariances(optimum.factors, optimum.profile.sigma)
         criterion.recognise(covariances, sigma, at)
         modes, mode_covs = criterion.effects(at)
         return Estimates(
@@ -158,13 +158,13 @@ class Pls(Backend):
             modes=modes,
             mode_covs=mode_covs,
             log_likelihood=criterion.value(at),
-            converged=found.finished,
+            converged=optimum.finished,
             singular=at.singular,
-            messages=() if found.finished else (stopped_short(max(found.gain, found.escape)),),
+            messages=() if optimum.finished else (stopped_short(max(optimum.gain, optimum.escape)),),
             gradient=at.scaled_gradient,
             engine_call=self.preview(design, request),
-            provenance={"optimum": f"{found.steps} Newton steps, from every maximum on a line of variances"},
-            native=found,
+            provenance={"optimum": f"{optimum.steps} Newton steps, from every maximum on a line of variances"},
+            native=optimum,
         )
 
     def _fit_plain(self, problem: Problem) -> Estimates:
@@ -174,19 +174,19 @@ class Pls(Backend):
         inverse = np.linalg.solve(r, np.eye(design.p))
         beta = inverse @ (q.T @ (root * design.y))
         rest = float(np.sum((root * (design.y - design.x @ beta)) ** 2))
-        left = design.n - design.p
+        df_residual = design.n - design.p
         value = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + float(np.log(root).sum())
         z = request.df_method == "normal"
         return Estimates(
             beta=beta,
-            beta_cov=rest / left * (inverse @ inverse.T),
+            beta_cov=rest / df_residual * (inverse @ inverse.T),
             covariances=(),
-            sigma=float(np.sqrt(rest / left)),
+            sigma=float(np.sqrt(rest / df_residual)),
             modes=(),
             mode_covs=(),
             log_likelihood=value,
             converged=True,
-            df=None if z else np.full(design.p, float(left)),
+            df=None if z else np.full(design.p, float(df_residual)),
             df_method="normal" if z else "residual",
             singular=False,
             engine_call=self.preview(design, request),

@@ -6,7 +6,7 @@ from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Ye
 from unimix.backends.family_support import FamilySheet
 
 _NO_POSTERIOR = Never("pls maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_PART = NotYet("pls has no such part. Use backend='glmmtmb'.")
+_NO_PART = NotYet("pls does not support this. Use backend='glmmtmb'.")
 
 CAPABILITIES = Capabilities(
     no_random_part=Yes(),

@@ -54,10 +54,10 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     design, request = problem.design, problem.request
     nodes = request.nodes(design, n_agq)
     try:
-        found = LaplaceCriterion.of(design).search(nodes)
+        optimum = LaplaceCriterion.of(design).search(nodes)
     except FloatingPointError as error:
-        raise FitError(f"pls found no start: {error}. Another link may help, the log say.") from error
-    point = found.point
+        raise FitError(f"pls found no start: {error}. Another link may help, such as the log link.") from error
+    point = optimum.point
     covariances = tuple(f @ f.T for f in point.factors)
     units = [column_scale(b.z) for b in design.blocks]
     singular = is_singular(tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True)), 1.0)
@@ -65,10 +65,10 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     parameters = dict(zip(design.family.parameters, map(float, point.parameters), strict=True))
     name = design.family.parameters[0] if design.family.parameters else ""
     first = parameters.get(name, 1.0)
-    beta_cov, unbounded, fault = covariance_of(found, design)
-    finished = found.gain < WORTHWHILE and not fault
+    beta_cov, unbounded, fault = covariance_of(optimum, design)
+    finished = optimum.gain < WORTHWHILE and not fault
     if not fault and not finished:
-        fault = stopped_short(found.gain)
+        fault = stopped_short(optimum.gain)
     return Estimates(
         beta=point.beta,
         beta_cov=beta_cov,
@@ -76,7 +76,7 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         sigma=first if name == "sigma" else float(np.sqrt(first)) if name == "dispersion" else 1.0,
         modes=at.modes,
         mode_covs=at.mode_covs,
-        log_likelihood=found.value,
+        log_likelihood=optimum.value,
         converged=finished,
         parameters=parameters,
         unbounded={"fixed": unbounded} if len(unbounded) else {},
@@ -85,5 +85,5 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
         singular=singular if design.blocks else False,
         messages=(fault,) if fault else (),
         engine_call=call,
-        native=found,
+        native=optimum,
     )

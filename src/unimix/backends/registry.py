@@ -22,10 +22,10 @@ BackendLike = str | type[Backend] | Backend
 @functools.cache
 def _provided() -> dict[str, tuple[EntryPoint, ...]]:
     """The entry points of every name; several, if packages use the same name for different classes."""
-    found: dict[str, dict[str, EntryPoint]] = {}
+    entry_points_of: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=GROUP):
-        found.setdefault(point.name, {})[point.value] = point
-    return {name: tuple(points.values()) for name, points in found.items()}
+        entry_points_of.setdefault(point.name, {})[point.value] = point
+    return {name: tuple(points.values()) for name, points in entry_points_of.items()}
 
 
 @functools.cache
@@ -40,7 +40,7 @@ def backend_class(name: str) -> type[Backend]:
 
     Raises:
         UnknownBackendError: If there is no backend of this name; the message suggests the nearest name.
-        EngineBrokenError: If the entry point cannot be imported or is no backend, or two packages provide the name.
+        EngineBrokenError: If the entry point cannot be imported or is not a backend, or two packages provide the name.
     """
     known = registered()
     if name not in known:
@@ -120,26 +120,26 @@ def resolve_all(
 
 def others() -> dict[str, Backend]:
     """Every registered backend that can be imported and made with default options."""
-    found = {}
+    engines = {}
     for name, cls in sound().items():
         with contextlib.suppress(EngineBrokenError, OptionError):
-            found[name] = make_backend(cls)
-    return found
+            engines[name] = make_backend(cls)
+    return engines
 
 
 def sound() -> dict[str, type[Backend]]:
     """Every registered backend whose adapter can be imported; broken third-party backends are skipped."""
-    found = {}
+    classes = {}
     for name in registered():
         with contextlib.suppress(EngineBrokenError):
-            found[name] = backend_class(name)
-    return found
+            classes[name] = backend_class(name)
+    return classes
 
 
 def built_in() -> list[str]:
     """Names of unimix's own backends: engines that maximise a likelihood, then samplers, each by rank."""
-    own = {n: backend_class(n).info for n, point in registered().items() if point.value.startswith("unimix.")}
-    return sorted(own, key=lambda n: (own[n].samples, own[n].rank))
+    engines = {n: backend_class(n).info for n, point in registered().items() if point.value.startswith("unimix.")}
+    return sorted(engines, key=lambda n: (engines[n].samples, engines[n].rank))
 
 
 def numbered(names: Sequence[str]) -> list[str]:

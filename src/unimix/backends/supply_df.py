@@ -14,53 +14,55 @@ from unimix.likelihood.lmm.denominator_df import df_of_contrasts
 
 
 def supply_df(
-    found: Estimates, design: Design, method: str, df_method: str, coefficients: npt.NDArray[np.float64]
+    estimates: Estimates, design: Design, method: str, df_method: str, coefficients: npt.NDArray[np.float64]
 ) -> Estimates:
     """Add degrees of freedom to a linear mixed model whose engine lacks the requested kind.
 
     Args:
-        found: Estimates in the coordinates of ``design``.
+        estimates: Estimates in the coordinates of ``design``.
         design: The model that the engine received.
         method: Criterion of the fit.
         df_method: Kind of degrees of freedom, satterthwaite or kenward-roger.
         coefficients: Contrasts, one per row, whose degrees of freedom are computed, shape (p, p).
     """
     wanted = df_method in ("satterthwaite", "kenward-roger") and method in ("REML", "ML")
-    if found.df is not None or not (wanted and design.is_linear and design.blocks and design.p and found.converged):
-        return found
+    if estimates.df is not None or not (
+        wanted and design.is_linear and design.blocks and design.p and estimates.converged
+    ):
+        return estimates
     if any(b.structure != "us" for b in design.blocks):
-        return found
+        return estimates
     criterion = LinearCriterion.of(design)
-    made = criterion.at(found.covariances, found.sigma, reml=method == "REML").uncertainty(df_method)
+    uncertainty = criterion.at(estimates.covariances, estimates.sigma, reml=method == "REML").uncertainty(df_method)
     coefficients = coefficients @ criterion.way_back.coefficients
-    df = df_of_contrasts(made, coefficients)
+    df = df_of_contrasts(uncertainty, coefficients)
     if not (np.isfinite(df) & (df > 0)).all():
         source = f"none: the covariance parameters leave {df_method} degrees of freedom undefined; z is reported"
-        return replace(found, provenance={**found.provenance, "df": source})
+        return replace(estimates, provenance={**estimates.provenance, "df": source})
     source = f"{df_method} by unimix, from exact derivatives at {method} estimates"
-    found = replace(found, df=df, df_method=df_method, provenance={**found.provenance, "df": source})
-    if made.adjusted is None:
-        return found
-    std_error = np.sqrt(np.diag(coefficients @ made.adjusted @ coefficients.T))
+    estimates = replace(estimates, df=df, df_method=df_method, provenance={**estimates.provenance, "df": source})
+    if uncertainty.adjusted is None:
+        return estimates
+    std_error = np.sqrt(np.diag(coefficients @ uncertainty.adjusted @ coefficients.T))
     source = "Kenward and Roger's adjusted covariance matrix, by unimix"
-    provenance = {**found.provenance, "std_error": source}
-    return replace(found, std_error=std_error, std_error_kind="Kenward-Roger", provenance=provenance)
+    provenance = {**estimates.provenance, "std_error": source}
+    return replace(estimates, std_error=std_error, std_error_kind="Kenward-Roger", provenance=provenance)
 
 
-def same_evaluation(fitted: Design, found: Estimates, design: Design, restored: Estimates, method: str) -> None:
+def same_evaluation(fitted: Design, estimates: Estimates, design: Design, restored: Estimates, method: str) -> None:
     """Share the evaluation at the engine's estimates with the user's design, to avoid computing it again.
 
     Args:
         fitted: The model that the engine received.
-        found: Estimates in the coordinates of ``fitted``.
+        estimates: Estimates in the coordinates of ``fitted``.
         design: The model in the user's coordinates.
         restored: The same estimates in the user's coordinates.
         method: Criterion of the fit.
     """
-    worked_out = found.df_method in ("satterthwaite", "kenward-roger") and bool(design.blocks)
+    worked_out = estimates.df_method in ("satterthwaite", "kenward-roger") and bool(design.blocks)
     if not worked_out or any(b.structure != "us" for b in design.blocks):
         return
-    reml, own = method == "REML", LinearCriterion.of(design)
-    at = LinearCriterion.of(fitted).at(found.covariances, found.sigma, reml=reml)
-    if at.data is own.data:
-        own.recognise(restored.covariances, restored.sigma, at)
+    reml, criterion = method == "REML", LinearCriterion.of(design)
+    at = LinearCriterion.of(fitted).at(estimates.covariances, estimates.sigma, reml=reml)
+    if at.data is criterion.data:
+        criterion.recognise(restored.covariances, restored.sigma, at)

@@ -54,8 +54,8 @@ def triangular_factor(rows: Callable[[slice], FloatArray], n: int, width: int) -
 
 def largest_entries(x: FloatArray) -> FloatArray:
     """Largest absolute value of each column, shape (p,); 1 for a column of zeros."""
-    found = np.maximum(x.max(axis=0, initial=0.0), -x.min(axis=0, initial=0.0))
-    return np.where(found > 0, found, 1.0)
+    largest = np.maximum(x.max(axis=0, initial=0.0), -x.min(axis=0, initial=0.0))
+    return np.where(largest > 0, largest, 1.0)
 
 
 def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[int, ...]:
@@ -86,9 +86,9 @@ def independent_columns(x: FloatArray, tolerance: float = TOLERANCE) -> tuple[in
         column = x[:, j] / lengths[j]
         for _ in range(2):  # two passes of Gram-Schmidt are orthogonal up to rounding error
             column = column - basis @ (basis.T @ column)
-        left = np.linalg.norm(column)
-        if left > tolerance:
-            basis = np.column_stack([basis, column / left])
+        residual = np.linalg.norm(column)
+        if residual > tolerance:
+            basis = np.column_stack([basis, column / residual])
             kept.append(j)
     return tuple(kept)
 

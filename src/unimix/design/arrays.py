@@ -75,7 +75,7 @@ class RandomBlock:
 
 @dataclass(frozen=True)
 class AuxiliaryDesign:
-    """Columns of a part of the model beside the mean, such as zero inflation or dispersion.
+    """Columns of a part of the model other than the mean, such as zero inflation or dispersion.
 
     Attributes:
         x: Columns of full rank, shape (n, k).
@@ -150,9 +150,9 @@ class Design:
 
     def with_response(self, y: FloatArray) -> Design:
         """The same columns with another response, shape (n,); both share what :meth:`keep_of_columns` keeps."""
-        made = replace(self, y=y)
-        object.__setattr__(made, "_of_columns", self._of_columns)
-        return made
+        design = replace(self, y=y)
+        object.__setattr__(design, "_of_columns", self._of_columns)
+        return design
 
     def keep_of_columns(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Return a quantity that does not depend on the response, as :meth:`keep` does."""

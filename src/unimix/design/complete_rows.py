@@ -100,7 +100,7 @@ def numeric_extra(role: str, named: Column | None, given: NumericColumn | None, 
     return np.ascontiguousarray(column.values)
 
 
-def dropped_note(n_rows: int, left: int, dropped: Mapping[str, int]) -> list[str]:
+def dropped_note(n_rows: int, n_used: int, dropped: Mapping[str, int]) -> list[str]:
     """Note about dropped rows; an empty list if no row was dropped."""
     counts = ", ".join(f"{k} {v}" for k, v in dropped.items())
-    return [f"{n_rows - left} of {n_rows} rows dropped for missing values ({counts})."] if left < n_rows else []
+    return [f"{n_rows - n_used} of {n_rows} rows dropped for missing values ({counts})."] if n_used < n_rows else []

@@ -59,7 +59,7 @@ def dates_refused(name: str) -> str:
     column = f"data[{name!r}]"
     return (
         f"Column {name!r} holds dates. For a trend make it numbers: data['days'] = ({column} - {column}.min()).dt.days "
-        f"(after {column} = pd.to_datetime({column}), where it is no datetime yet). As a factor it is C({name}), as a "
+        f"(after {column} = pd.to_datetime({column}), if it is not a datetime yet). As a factor it is C({name}), as a "
         f"grouping factor (1 | {name})."
     )
 

@@ -149,7 +149,7 @@ def build_design(
         kept=tuple(int(j) for j in kept),
         aliases=_aliases(x, kept),
         alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(kept)),
-        blocks=tuple(own for own, _ in blocks),
+        blocks=tuple(random for random, _ in blocks),
         offset_column=offset_name,
         offset_given=extra_offset is not None,
         weights_column=weight_name,
@@ -159,7 +159,7 @@ def build_design(
     design = Design(
         spec=spec,
         y=response.y,
-        x=_taken(x, kept),
+        x=_select(x, kept),
         fixed_names=tuple(names[j] for j in kept),
         blocks=tuple(block for _, block in blocks),
         weights=response.weights,
@@ -183,15 +183,15 @@ def build_design(
 
 def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """Coefficients of the dropped columns as combinations of the kept ones, one tuple per dropped column."""
-    left = [j for j in range(x.shape[1]) if j not in set(kept)]
-    if not left:
+    dependent = [j for j in range(x.shape[1]) if j not in set(kept)]
+    if not dependent:
         return ()
-    own = x[:, list(kept)]
-    scale = np.abs(own).max(axis=0)
-    found = np.linalg.lstsq(own / scale, x[:, left])[0]
-    found[np.abs(found) < 1e-9 * np.abs(found).max(axis=0)] = 0.0  # rounding
-    found = found / scale[:, None]
-    return tuple(tuple(float(v) for v in column) for column in found.T)
+    independent = x[:, list(kept)]
+    scale = np.abs(independent).max(axis=0)
+    coefficients = np.linalg.lstsq(independent / scale, x[:, dependent])[0]
+    coefficients[np.abs(coefficients) < 1e-9 * np.abs(coefficients).max(axis=0)] = 0.0  # rounding
+    coefficients = coefficients / scale[:, None]
+    return tuple(tuple(float(v) for v in column) for column in coefficients.T)
 
 
 def _weights_mean(family: Family) -> str:
@@ -203,10 +203,10 @@ def _weights_mean(family: Family) -> str:
 def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> AuxiliaryDesign:
     x, names = build_columns(part, env, coding, n)
     kept = independent_columns(x)
-    return AuxiliaryDesign(_taken(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
+    return AuxiliaryDesign(_select(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
 
 
-def _taken(x: FloatArray, columns: Sequence[int]) -> FloatArray:
+def _select(x: FloatArray, columns: Sequence[int]) -> FloatArray:
     """Selected columns as a matrix in row-major order; the matrix itself if all columns are selected."""
     return np.ascontiguousarray(x if tuple(columns) == tuple(range(x.shape[1])) else x[:, list(columns)])
 
@@ -238,7 +238,7 @@ def _blocks(
                 group=term.group,
                 factors=term.factors,
                 terms=tuple(names[j] for j in picked),
-                z=_taken(z, picked),
+                z=_select(z, picked),
                 codes=codes,
                 levels=name_levels(levels),
                 structure=term.structure,

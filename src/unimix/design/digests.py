@@ -58,10 +58,10 @@ class DataDigest(BaseModel):
             other: Digests of other data.
             n: Number of rows.
         """
-        found = [k for k, own in self.numbers.items() if k in other.numbers and not _same(own, other.numbers[k], n)]
+        names = [k for k, own in self.numbers.items() if k in other.numbers and not _same(own, other.numbers[k], n)]
         for own, others in ((self.factors, other.factors), (self.groups, other.groups)):
-            found += [k for k, digest in own.items() if others.get(k, digest) != digest]
-        return list(dict.fromkeys(found))
+            names += [k for k, digest in own.items() if others.get(k, digest) != digest]
+        return list(dict.fromkeys(names))
 
 
 def weighted_sums(values: FloatArray) -> tuple[float, float, float]:
@@ -72,7 +72,7 @@ def weighted_sums(values: FloatArray) -> tuple[float, float, float]:
 
     Returns:
         The median s of their absolute values, and two sums over the rows of sign(x) log(1 + |x| / s) with weights
-        between 0 and 1 that differ from row to row. The logarithm keeps the relative precision of small values beside
+        between 0 and 1 that differ from row to row. The logarithm keeps the relative precision of small values next to
         large ones.
     """
     size = np.abs(values)

@@ -125,8 +125,8 @@ class Encoding(BaseModel):
             columns: All columns of the design, with the rows used only.
             groups: Level index per row of each grouping factor, shape (n,).
         """
-        own = {n: c for n, c in columns.items() if n not in self.groupings}
-        return self.changed(data=DataDigest.of(own, groups))
+        data = {n: c for n, c in columns.items() if n not in self.groupings}
+        return self.changed(data=DataDigest.of(data, groups))
 
     # -- the formula ----------------------------------------------------------------------------
 
@@ -216,33 +216,33 @@ class Encoding(BaseModel):
         x, names = build_columns(self.spec.fixed, env, coding, n)
         zero = None
         if self.spec.zero is not None:
-            zero, _ = _taken(build_columns(self.spec.zero, env, coding, n), self.zero_kept)
+            zero, _ = _select(build_columns(self.spec.zero, env, coding, n), self.zero_kept)
         z: list[FloatArray] = []
         z_names: list[tuple[str, ...]] = []
-        found: list[RowLevels] = []
-        made: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], RowLevels]] = {}
+        row_levels: list[RowLevels] = []
+        blocks: dict[int, tuple[tuple[FloatArray, tuple[str, ...]], RowLevels]] = {}
         for block, needed in zip(self.blocks, wanted, strict=True) if used else ():
             if not needed:
                 z.append(np.zeros((n, len(block.columns))))
-                found.append(RowLevels(("",), np.zeros(n, dtype=np.int64)))
+                row_levels.append(RowLevels(("",), np.zeros(n, dtype=np.int64)))
                 z_names.append(())
                 continue
-            if block.term not in made:
+            if block.term not in blocks:
                 term = self.spec.random[block.term]
                 codes, levels = combine([as_factor(env.columns[f], f) for f in term.factors])
-                made[block.term] = build_columns(term.left, env, coding, n), RowLevels(name_levels(levels), codes)
-            built, own = made[block.term]
-            values, of_block = _taken(built, block.columns)
+                blocks[block.term] = build_columns(term.left, env, coding, n), RowLevels(name_levels(levels), codes)
+            built, block_levels = blocks[block.term]
+            values, of_block = _select(built, block.columns)
             z.append(values)
             z_names.append(of_block)
-            found.append(own)
-        kept, _ = _taken((x, names), self.kept)
+            row_levels.append(block_levels)
+        kept, _ = _select((x, names), self.kept)
         return NewRows(
             complete=complete,
             x=kept,
             offset=self._offset(env, n),
             z=tuple(z),
-            levels=tuple(found),
+            levels=tuple(row_levels),
             names=(tuple(names), *z_names),
             zero=zero,
             lacking=self._lacking(x, kept),
@@ -281,9 +281,9 @@ class Encoding(BaseModel):
         parts = node.arguments if isinstance(node, Call) and node.function == "cbind" else (node,)
         values = [evaluate(part, env) for part in parts]
         plain = [v.codes.astype(np.float64) if isinstance(v, FactorValue) else np.asarray(v) for v in values]
-        found = np.full(len(missing), np.nan)
-        found[rows] = plain[0] if len(plain) == 1 else plain[0] / (plain[0] + plain[1])
-        return found
+        observed = np.full(len(missing), np.nan)
+        observed[rows] = plain[0] if len(plain) == 1 else plain[0] / (plain[0] + plain[1])
+        return observed
 
     def trials(self, data: Any) -> FloatArray | None:
         """Trials of a response ``cbind(successes, failures)``, shape (n,); None if the new data lack its columns."""
@@ -311,10 +311,10 @@ class Encoding(BaseModel):
                 f"row: add a column {name!r} to the new data; 1 is one trial, or a response of weight 1."
             )
         column = read_columns(data, [name])[name]
-        found = as_numbers(column) if isinstance(column, NumericColumn) else None
-        if found is None or column.missing.any() or not (found > 0).all():
+        numbers = as_numbers(column) if isinstance(column, NumericColumn) else None
+        if numbers is None or column.missing.any() or not (numbers > 0).all():
             raise DataError(f"The column {name!r} of the new data has weights: positive numbers, none of them missing.")
-        return found
+        return numbers
 
     def beyond_splines(self, data: Any) -> list[str]:
         """Notes on rows of new data where a B-spline is extrapolated, because they lie outside the fitted range.
@@ -381,17 +381,17 @@ class Encoding(BaseModel):
 
     def _lacking(self, x: FloatArray, kept: FloatArray) -> npt.NDArray[np.bool_] | None:
         """Mask, shape (n,), of rows in which a dropped column is not the fitted combination of the kept columns."""
-        left = [j for j in range(x.shape[1]) if j not in set(self.kept)]
-        if not self.aliases or len(left) != len(self.aliases):
+        dependent = [j for j in range(x.shape[1]) if j not in set(self.kept)]
+        if not self.aliases or len(dependent) != len(self.aliases):
             return None
         weights = np.array(self.aliases).T
         # Rounding errors grow with the terms of a row's own sum, and with the values that the weights were learnt from.
-        terms = np.abs(kept) @ np.abs(weights) + np.abs(x[:, left])
-        fitted = np.array(self.alias_sizes) if self.alias_sizes else np.zeros(len(left))
-        return np.asarray((np.abs(x[:, left] - kept @ weights) > 1e-8 * terms + 1e-7 * fitted).any(axis=1))
+        terms = np.abs(kept) @ np.abs(weights) + np.abs(x[:, dependent])
+        fitted = np.array(self.alias_sizes) if self.alias_sizes else np.zeros(len(dependent))
+        return np.asarray((np.abs(x[:, dependent] - kept @ weights) > 1e-8 * terms + 1e-7 * fitted).any(axis=1))
 
 
-def _taken(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> tuple[FloatArray, tuple[str, ...]]:
+def _select(built: tuple[FloatArray, tuple[str, ...]], kept: Sequence[int]) -> tuple[FloatArray, tuple[str, ...]]:
     """Some of the columns and their names."""
     columns, names = built
     if max(kept, default=-1) >= len(names):

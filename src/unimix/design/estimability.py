@@ -31,7 +31,7 @@ LARGEST, SMALLEST = 1e100, 1e-100
 MANY_VARIANCES = 12
 """Number of levels of a factor with a variance each above which one variance is suggested."""
 WIDE_OFFSET, RAW_OFFSET = 25.0, 200.0
-"""Ranges of an offset on the scale of a logarithm that no exposures have, and that no model can be fitted with."""
+"""Ranges of an offset on the log scale: one that no exposures have, and one with which no model can be fitted."""
 
 
 def check_names(formula: str, positions: Mapping[str, int], data: Any) -> None:
@@ -75,8 +75,8 @@ def numbers_as_text(spec: ModelSpec, columns: Mapping[str, Column], coded: Conta
             continue
         levels = [str(level) for level in column.levels]
         others = [level for level in levels if not _NUMBER.fullmatch(level.strip())]
-        found = len(levels) - len(others)
-        if found < 3 or len(others) > max(2, len(levels) // 20) or found < 4 * len(others):
+        n_numbers = len(levels) - len(others)
+        if n_numbers < 3 or len(others) > max(2, len(levels) // 20) or n_numbers < 4 * len(others):
             continue
         comma = any("," in level for level in levels if level not in others)
         series = f"data[{name!r}].str.replace(',', '.')" if comma else f"data[{name!r}]"
@@ -180,10 +180,10 @@ def check_estimable(design: Design) -> None:
     if scaled and not faults:
         faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
     if scaled and not faults and design.blocks:
-        left, wanted = n - p, 1 + sum(2 if b.structure == "ar1" else b.q * (b.q + 1) // 2 for b in design.blocks)
-        if left < wanted:
+        df_residual, wanted = n - p, 1 + sum(2 if b.structure == "ar1" else b.q * (b.q + 1) // 2 for b in design.blocks)
+        if df_residual < wanted:
             faults.append(
-                f"{n} rows less {p} fixed effects leave {left} independent values for {wanted} variances and "
+                f"{n} rows less {p} fixed effects leave {df_residual} independent values for {wanted} variances and "
                 "covariances; there must be as many at least."
             )
     if faults:
@@ -286,7 +286,7 @@ def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
         return [f"The levels of {block.group} explain the response exactly; no residual variance is left to estimate."]
     if block.n_levels > design.p:
         return []
-    found = []
+    faults = []
     p, unit, levels = design.p, largest_entries(design.x), np.arange(block.n_levels)
     for j, name in enumerate(block.terms):
         column = block.z[:, j] / np.abs(block.z[:, j]).max()
@@ -297,11 +297,11 @@ def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
 
         left = triangular_factor(rows, design.n, p + block.n_levels)[p:, p:]
         if np.linalg.norm(left) < 1e-9 * np.linalg.norm(column):
-            found.append(
+            faults.append(
                 f"The column {name} {term}: the fixed effects have a coefficient for each of its {block.n_levels} "
                 "levels already, so that its variance cannot be estimated. Leave it out of one of the two."
             )
-    return found
+    return faults
 
 
 def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
@@ -309,7 +309,7 @@ def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
     partitions: list[tuple[npt.NDArray[np.int64], list[RandomBlock]]] = []
     for block in blocks:
         canonical = _first_appearance(block.codes) if len(blocks) > 1 else block.codes
-        same = next((found for codes, found in partitions if np.array_equal(codes, canonical)), None)
+        same = next((twin for codes, twin in partitions if np.array_equal(codes, canonical)), None)
         if same is None:
             partitions.append((canonical, [block]))
         else:

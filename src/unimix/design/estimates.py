@@ -47,17 +47,17 @@ class Deferred:
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
-        self._made: Any = None
+        self._value: Any = None
 
     def get(self) -> Any:
         """Return the value; it is computed once."""
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        if self._value is None:
+            self._value = self._make()
+        return self._value
 
     def __getstate__(self) -> dict[str, Any]:
         """State for pickling: the function that computes the value, without the value."""
-        return {"_make": self._make, "_made": None}
+        return {"_make": self._make, "_value": None}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Estimates:
         unbounded: By part (``fixed``, ``zero``), directions d of its coefficients, shape (m, k), along which the
             likelihood has no maximum: functions c'beta with c'd != 0 have no finite estimate and no variance.
         parameters: Dispersion parameters by name, for families other than the Gaussian.
-        parts: Coefficients, shape (k,), and their covariance matrix, shape (k, k), of the parts beside the mean:
+        parts: Coefficients, shape (k,), and their covariance matrix, shape (k, k), of the parts other than the mean:
             ``zero`` (logit of the probability of a structural zero) and ``dispersion`` (log of the dispersion
             parameter).
         zero_cross: Covariances of the fixed effects with the coefficients of ``zero``, shape (p, k); None if unknown.
@@ -194,5 +194,5 @@ class Estimates:
         if self.log_likelihood is not None and not np.isfinite(self.log_likelihood):
             faults.append("log_likelihood is not finite")
         if faults:
-            said = f" It said: {' | '.join(self.messages)}" if self.messages else ""
-            raise FitError(f"The engine's answer cannot be used: {'; '.join(faults)}.{said}")
+            messages = f" It said: {' | '.join(self.messages)}" if self.messages else ""
+            raise FitError(f"The engine's answer cannot be used: {'; '.join(faults)}.{messages}")

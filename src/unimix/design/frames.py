@@ -28,8 +28,8 @@ def column_labels(data: Any) -> list[str]:
 def index_hint(data: Any, names: Sequence[str]) -> str:
     """The line to type if names that are not columns are levels of a pandas frame's index; else empty."""
     levels = [n for n in getattr(getattr(data, "index", None), "names", []) if n is not None]
-    found = [n for n in names if n in map(str, levels)]
-    return f" The index of the data has {listing(found)}: data.reset_index() makes it columns." if found else ""
+    in_index = [n for n in names if n in map(str, levels)]
+    return f" The index of the data has {listing(in_index)}: data.reset_index() makes it columns." if in_index else ""
 
 
 def _narwhals(data: Any) -> Any:
@@ -65,8 +65,8 @@ def to_pandas(data: Any) -> pd.DataFrame:
         names = [str(k) for k in data]
         return pd.DataFrame({n: s.to_pandas().reset_index(drop=True) for n, s in read_series(data, names).items()})
     frame = _narwhals(data)
-    found = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
-    return pd.DataFrame(found.to_pandas())
+    collected = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+    return pd.DataFrame(collected.to_pandas())
 
 
 def read_series(data: Any, names: list[str]) -> dict[str, nw.Series[Any]]:

@@ -69,8 +69,8 @@ def level_codes(levels: Sequence[Level], labels: Sequence[Level]) -> IntArray:
             index.setdefault(str(int(level)), i)
 
     def code(label: Level) -> int:
-        found = index.get(str(label), -1)
-        return index.get(str(int(label)), -1) if found < 0 and isinstance(label, bool | np.bool_) else found
+        position = index.get(str(label), -1)
+        return index.get(str(int(label)), -1) if position < 0 and isinstance(label, bool | np.bool_) else position
 
     return np.array([code(label) for label in labels], dtype=np.int64)
 

@@ -98,8 +98,8 @@ def built_columns(
     products = [[render(node) for node in term] for term in terms]
     owned = [
         (owner, product)
-        for owner, found in enumerate(coded_products(products, factors, intercept=part.intercept))
-        for product in found
+        for owner, products_of in enumerate(coded_products(products, factors, intercept=part.intercept))
+        for product in products_of
     ]
     pieces = dict.fromkeys(piece for _, product in owned for piece in product)
     coded = {piece: _coded(piece, atoms[piece[0]], values[piece[0]], contrasts) for piece in pieces}

@@ -154,7 +154,7 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
             raise DataError(
                 f"The response {text} holds proportions ({_some(y[between])}), and family='binomial' must know of how "
                 "many trials: give their column in weights=, or write cbind(successes, failures) ~ ... "
-                "For proportions that are no counts use family='beta'."
+                "For proportions that do not come from counts, use family='beta'."
             )
         return _sides(Response(y, np.ones(len(y)), None, notes), text)
     broken = np.abs(weights - np.round(weights)) > 0
@@ -174,11 +174,11 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
     return _sides(Response(successes / weights, weights, None, notes), text)
 
 
-def _sides(found: Response, text: str) -> Response:
+def _sides(response: Response, text: str) -> Response:
     """Raise a DataError if all trials have the same outcome, because no model has finite estimates then."""
     for side, word in ((1.0, "a success"), (0.0, "a failure")):
-        if (found.y == side).all():
+        if (response.y == side).all():
             raise DataError(
                 f"Every trial of {text} is {word}: the likelihood grows without bound, and there is nothing to explain."
             )
-    return found
+    return response

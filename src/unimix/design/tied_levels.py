@@ -33,8 +33,8 @@ def tied_levels(factors: Sequence[tuple[IntArray, int]]) -> TiedLevels:
     if not factors:
         return TiedLevels(0, ())
     if all(codes is factors[0][0] for codes, _ in factors):
-        own = np.arange(factors[0][1])
-        return TiedLevels(len(own), tuple(own for _ in factors))
+        identity = np.arange(factors[0][1])
+        return TiedLevels(len(identity), tuple(identity for _ in factors))
     from scipy import sparse
     from scipy.sparse.csgraph import connected_components
 

@@ -133,7 +133,7 @@ def require_text(name: str, values: Iterable[object]) -> None:
 
     Args:
         name: Name of the column.
-        values: Its name, levels or new values; what is no text is ignored.
+        values: Name, levels or new values of the column; values that are not text are ignored.
 
     Raises:
         DataError: If a text cannot be encoded.
@@ -183,7 +183,7 @@ def _numbers(series: nw.Series[Any], name: str) -> NumericColumn:
 
 
 def _from_numbers(values: list[Any], name: str) -> NumericColumn:
-    """Column of Python numbers; whole numbers that floats would merge are kept exactly beside the floats."""
+    """Column of Python numbers; whole numbers that floats would merge are also kept as exact integers."""
     blank = [_is_missing(v) for v in values]
     try:
         floats = np.array([np.nan if b else float(v) for v, b in zip(values, blank, strict=True)], dtype=np.float64)
@@ -311,9 +311,9 @@ def _from_objects(values: list[Any], name: str) -> Column:
         return _sorted_factor(codes, list(uniques))
     if kinds == {"dates"}:
         return FactorColumn(*date_levels(values, name), "dates")
-    found = " and ".join(sorted(kinds))
+    kinds_text = " and ".join(sorted(kinds))
     raise DataError(
-        f"Column {name!r} {'mixes' if len(kinds) > 1 else 'holds'} {found}; "
+        f"Column {name!r} {'mixes' if len(kinds) > 1 else 'holds'} {kinds_text}; "
         "convert it to one of numbers, text, booleans."
     )
 
@@ -350,8 +350,8 @@ def _factorized(values: FloatArray) -> tuple[IntArray, FloatArray]:
     present = present[: len(present) - int(np.isnan(present).sum())]  # NaN is sorted to the end
     codes = np.empty(len(values), dtype=np.int64)
     for part in row_blocks(len(values), 1):
-        own, inverse = np.unique(values[part], return_inverse=True)
-        codes[part] = np.where(np.isnan(own), -1, np.searchsorted(present, own))[inverse]
+        uniques, inverse = np.unique(values[part], return_inverse=True)
+        codes[part] = np.where(np.isnan(uniques), -1, np.searchsorted(present, uniques))[inverse]
     return codes, present
 
 

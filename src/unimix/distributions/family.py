@@ -17,7 +17,7 @@ class Family:
         name: Name of the family in ``family=``.
         links: Names of the links that the family supports; the first is the default.
         canonical: Link for which expected and observed information are the same; empty if there is none.
-        parameters: Names of the dispersion parameters, which are estimated beside the coefficients.
+        parameters: Names of the dispersion parameters, which are estimated together with the coefficients.
         response: Values that the family describes: real, binomial, count, positive or unit (between 0 and 1).
     """
 

@@ -66,7 +66,7 @@ def pointwise(
         eta = np.where(outside, 1.0, eta)
     log_density = DISTRIBUTIONS[family.label].log_density
     if log_density is None:
-        found = _binomial(family.link, y, eta, np.ones_like(y) if trials is None else trials)
+        density = _binomial(family.link, y, eta, np.ones_like(y) if trials is None else trials)
     else:
         slope, bend = link.slope(eta), link.curvature(eta)
         mu = link.inverse(eta)
@@ -74,7 +74,7 @@ def pointwise(
             outside = mu <= 0
             mu = np.where(outside, 1.0, mu)
         k = log_density(y, mu, parameters, np.ones_like(y) if weights is None else weights)
-        found = Pointwise(
+        density = Pointwise(
             k.value,
             k.by_mean * slope,
             k.curvature * slope**2 - k.by_mean * bend,
@@ -83,9 +83,13 @@ def pointwise(
         )
     if outside is not None and outside.any():
         return Pointwise(
-            np.where(outside, -np.inf, found.value), found.score, found.observed, found.expected, found.by_parameters
+            np.where(outside, -np.inf, density.value),
+            density.score,
+            density.observed,
+            density.expected,
+            density.by_parameters,
         )
-    return found
+    return density
 
 
 def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray) -> Pointwise:

@@ -78,7 +78,7 @@ class Prior(ABC):
         values = np.asarray(x, dtype=np.float64)
         within = self.inside(values)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = self.kernel(np.where(within, values, 1.0), *astuple(self))[which]
-        found = found + self.constant() if which == 0 else found
+            values_inside = self.kernel(np.where(within, values, 1.0), *astuple(self))[which]
+        values_inside = values_inside + self.constant() if which == 0 else values_inside
         # at the edge of the support a log density of minus infinity may be computed as inf - inf
-        return np.where(within & ~np.isnan(found), found, outside)
+        return np.where(within & ~np.isnan(values_inside), values_inside, outside)

@@ -52,7 +52,7 @@ def draw_response(
     with np.errstate(over="ignore"):
         given = trials if family.response == "binomial" else weights
         draw = DISTRIBUTIONS[family.label].draw
-        found = np.asarray(draw(mu, p, rng, np.ones(mu.shape[-1]) if given is None else given))
+        drawn = np.asarray(draw(mu, p, rng, np.ones(mu.shape[-1]) if given is None else given))
     if share is not None:
-        found = np.where(rng.random(found.shape) < share, found, 0.0)
-    return np.where(inside, found, np.nan)
+        drawn = np.where(rng.random(drawn.shape) < share, drawn, 0.0)
+    return np.where(inside, drawn, np.nan)

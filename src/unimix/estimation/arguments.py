@@ -253,13 +253,13 @@ def _one_of(name: str, choices: tuple[str, ...], value: object) -> str:
 def _level_fault(value: object) -> str:
     if not isinstance(value, bool) and isinstance(value, int | float) and 0 < value < 1:
         return ""
-    return f"ci_level={value!r}: a probability between 0 and 1, such as 0.95."
+    return f"ci_level={value!r}: give a probability between 0 and 1, such as 0.95."
 
 
 def _priors_fault(value: object) -> str:
     if value is None or isinstance(value, Mapping):
         return ""
-    return f"priors={value!r}: a dict, such as {{'x': unimix.priors.Normal(0, 1)}}."
+    return f"priors={value!r}: give a dict, such as {{'x': unimix.priors.Normal(0, 1)}}."
 
 
 def _flag_fault(name: str, value: object, *, automatic: bool) -> str:
@@ -302,13 +302,13 @@ def takes_arguments_of(source: Callable[..., Any], options: Any, **defaults: obj
     described = _descriptions(source.__doc__)
 
     def show(function: Function) -> Function:
-        own = inspect.signature(function)
-        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        function.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-        here = _descriptions(function.__doc__).get("arguments")
-        if function.__doc__ and here:  # python -OO removes docstrings
-            entries = "\n".join([here, *(described[p.name] for p in added)])
-            function.__doc__ = inspect.cleandoc(function.__doc__).replace(here, entries)
+        signature = inspect.signature(function)
+        kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+        entry = _descriptions(function.__doc__).get("arguments")
+        if function.__doc__ and entry:  # python -OO removes docstrings
+            entries = "\n".join([entry, *(described[p.name] for p in added)])
+            function.__doc__ = inspect.cleandoc(function.__doc__).replace(entry, entries)
 
         @functools.wraps(function)
         def answering(*args: Any, **given: Any) -> Any:

@@ -22,8 +22,8 @@ def refitter_of(fit: FitResult, *, many: bool = False) -> EngineRefitter:
     """
     engine = registry.resolve(fit.engine.backend, fit.engine.options)
     engine = engine.for_refits() if many else engine
-    own = fit.model.method if fit.model.method in ("REML", "ML", "Laplace", "AGQ") else None
-    arguments = FitArguments(method=own, ci_level=fit.fixed.level, seed=fit.engine.seed, progress=False)
+    method = fit.model.method if fit.model.method in ("REML", "ML", "Laplace", "AGQ") else None
+    arguments = FitArguments(method=method, ci_level=fit.fixed.level, seed=fit.engine.seed, progress=False)
     return EngineRefitter(engine, arguments)
 
 

@@ -77,11 +77,13 @@ def bind_columns(formula: str, data: Any, arguments: FitArguments) -> Subsettabl
 
 def arguments_without_groups(arguments: FitArguments, engine: Backend) -> FitArguments:
     """The arguments of a fit without the random part: its criterion (REML, Laplace) and its priors are dropped."""
-    own = arguments.adapted(engine)
+    adapted = arguments.adapted(engine)
     return replace(
-        own,
-        method=own.method if engine.info.samples else None,
-        priors={k: v for k, v in own.priors.items() if not k.startswith(("sd(", "cor("))} if own.priors else None,
+        adapted,
+        method=adapted.method if engine.info.samples else None,
+        priors={k: v for k, v in adapted.priors.items() if not k.startswith(("sd(", "cor("))}
+        if adapted.priors
+        else None,
         restart=False,
     )
 

@@ -33,12 +33,12 @@ class Accessor(Generic[Room]):
         if fit is None:
             return self
         try:
-            made = self.make(fit)
+            accessor = self.make(fit)
         except AttributeError as error:  # a bare AttributeError would read as if the fit had no such accessor
             raise RuntimeError(f"The accessor fit.{self.name} failed: {error}") from error
         # Python looks in the instance's __dict__ before it calls a descriptor without __set__.
-        fit.__dict__[self.name] = made
-        return made
+        fit.__dict__[self.name] = accessor
+        return accessor
 
 
 __all__ = ["Accessor"]

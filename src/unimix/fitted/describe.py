@@ -229,9 +229,9 @@ def status_words(fit: FittedModel) -> str:
         return ""
     if fit.status.state == "not_identified":
         return f"The model is not identified: {' '.join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)}"
-    which = "The chains" if fit.status.n_draws else "The fit"
+    subject = "The chains" if fit.status.n_draws else "The fit"
     messages = " ".join(_whole(m) for m in dict.fromkeys(fit.status.messages) if m)
-    return f"{which} did not converge: do not use these numbers.{' ' if messages else ''}{messages}"
+    return f"{subject} did not converge: do not use these numbers.{' ' if messages else ''}{messages}"
 
 
 def _whole(message: str) -> str:

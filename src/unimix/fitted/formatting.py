@@ -73,8 +73,8 @@ def without_noise(table: pd.DataFrame, size: pd.Series | None = None) -> pd.Data
     """
     shown = table.copy()
     for name in shown.select_dtypes("number"):
-        own = shown[name] if size is None else size
-        shown[name] = shown[name].mask(own.abs() < NOTHING, 0.0)
+        error = shown[name] if size is None else size
+        shown[name] = shown[name].mask(error.abs() < NOTHING, 0.0)
     return shown
 
 

@@ -372,7 +372,7 @@ class FittedModel:
             indent: Number of spaces of indentation, or None for one line.
 
         Raises:
-            OptionError: If the path or the number of spaces is none.
+            OptionError: If ``path`` is not a path, or ``indent`` is not a number of spaces.
             DataError: If the file cannot be written.
 
         Returns:
@@ -385,7 +385,7 @@ class FittedModel:
             '{"model":{"formula":"Reaction ~ Days + (1 '
         """
         if indent is not None and not 0 <= indent < 100:
-            raise OptionError(f"indent={indent!r}: the number of spaces, or None for one line.")
+            raise OptionError(f"indent={indent!r}: give the number of spaces, or None for one line.")
         saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
         return written(SavedFit.model_construct(**saved).model_dump_json(indent=indent), path)
 

@@ -66,30 +66,30 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
             "A saved result does not hold the columns of its dispersion formula: fit the model again to the data."
         )
     encoding, rows = fit.model.encoding, fit.rows
-    made = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
+    coded = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
     index = np.asarray(rows.index, dtype=np.int64)
-    _check_rows(fit, made, index)
-    names, aliased = _check_names(fit, made)
-    at = (np.cumsum(made.complete) - 1)[index]
+    _check_rows(fit, coded, index)
+    names, aliased = _check_names(fit, coded)
+    at = (np.cumsum(coded.complete) - 1)[index]
     blocks = tuple(
         RandomBlock(
             group=block.group,
-            factors=fit.spec.random[own.term].factors,
+            factors=fit.spec.random[encoded.term].factors,
             terms=block.terms,
             z=np.ascontiguousarray(z[at]),
             codes=levels.among(block.levels)[at],
             levels=block.levels,
-            structure=fit.spec.random[own.term].structure,
+            structure=fit.spec.random[encoded.term].structure,
         )
-        for block, z, levels, own in zip(fit.random, made.z, made.levels, encoding.blocks, strict=True)
+        for block, z, levels, encoded in zip(fit.random, coded.z, coded.levels, encoding.blocks, strict=True)
     )
     strange = [b.group for b in blocks if (b.codes < 0).any()]
     if strange:
-        raise DataError(OTHER.format(f"{strange[0]} has levels that the fit has not"))
+        raise DataError(OTHER.format(f"{strange[0]} has levels that the fit does not have"))
     differing = encoding.data.differing(encoding.digest(data, index, {b.group: b.codes for b in blocks}), len(index))
     if differing:
         raise DataError(OTHER.format(f"{listing(differing)} {'differs' if len(differing) == 1 else 'differ'}"))
-    x = np.ascontiguousarray(made.x[at])
+    x = np.ascontiguousarray(coded.x[at])
     _check_predictor(fit, x, blocks)
     observed = encoding.response(data)
     if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
@@ -103,7 +103,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         weights=None if rows.weights is None else np.asarray(rows.weights),
         offset=None if rows.offset is None else np.asarray(rows.offset),
         rows=index,
-        n_rows=len(made.complete),
+        n_rows=len(coded.complete),
         dropped=_dropped(fit, data, index),
         aliased=aliased,
         notes=tuple(note for note in fit.notes if SUCCESS in note),
@@ -112,21 +112,21 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
         columns=encoding.columns(data, index),
-        zero=_zero_part(fit, made, at),
+        zero=_zero_part(fit, coded, at),
     )
     design.keep(REBUILT, lambda: True)
     return design
 
 
-def _check_names(fit: FittedModel, made: NewRows) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _check_names(fit: FittedModel, rows: NewRows) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the columns kept and left out; refuse a result whose names are not those of the data's columns."""
-    fixed, *blocks = made.names
+    fixed, *blocks = rows.names
     kept = fit.model.encoding.kept
     names = tuple(fixed[j] for j in kept)
     encoded = fit.model.encoding.blocks if fit.random else ()
-    groups = [(fit.spec.random[own.term].group, terms) for own, terms in zip(encoded, blocks, strict=True)]
-    own = [(b.group, b.terms) for b in fit.random]
-    if fit.fixed.terms != names or own != groups:
+    groups = [(fit.spec.random[block.term].group, terms) for block, terms in zip(encoded, blocks, strict=True)]
+    fitted = [(b.group, b.terms) for b in fit.random]
+    if fit.fixed.terms != names or fitted != groups:
         shown = listing(name for part in (names, *blocks) for name in part)
         raise DataError(CHANGED.format(f"its formula has the columns {shown}"))
     return names, tuple(name for j, name in enumerate(fixed) if j not in set(kept))
@@ -143,14 +143,16 @@ def _dropped(fit: FittedModel, data: Any, index: npt.NDArray[np.int64]) -> dict[
     return {name: counted.get(name, n) for name, n in stated.items() if name in known}
 
 
-def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -> None:
+def _check_rows(fit: FittedModel, rows: NewRows, index: npt.NDArray[np.int64]) -> None:
     """Refuse data of a different length, or in which a row that was fitted is incomplete."""
-    given, n = fit.model.n_obs + fit.model.n_dropped, len(made.complete)
-    if n != given:
-        raise DataError(OTHER.format(f"they have {n} rows, and the fit was given {given}"))
+    n_fitted, n = fit.model.n_obs + fit.model.n_dropped, len(rows.complete)
+    if n != n_fitted:
+        raise DataError(OTHER.format(f"they have {n} rows, and the model was fitted to data of {n_fitted} rows"))
     if len(np.unique(index)) != len(fit.rows.index) or index.min(initial=0) < 0 or index.max(initial=0) >= n:
-        raise DataError(f"This result was changed: its rows are not {len(index)} different ones of {n}.")
-    lacking = int((~made.complete[index]).sum())
+        raise DataError(
+            f"This result was changed: its {len(index)} rows are not different rows of the {n} in the data."
+        )
+    lacking = int((~rows.complete[index]).sum())
     if lacking:
         raise DataError(OTHER.format(f"{lacking} of the {fit.model.n_obs} rows that were used have missing values"))
 
@@ -158,19 +160,19 @@ def _check_rows(fit: FittedModel, made: NewRows, index: npt.NDArray[np.int64]) -
 def _check_predictor(fit: FittedModel, x: FloatArray, blocks: tuple[RandomBlock, ...]) -> None:
     """Refuse columns that do not reproduce the fitted values: a function in the formula now computes something else."""
     eta = x @ fit.fixed.estimate + (0.0 if fit.rows.offset is None else fit.rows.offset)
-    for block, own in zip(blocks, fit.random, strict=True):
-        eta = eta + np.einsum("nq,nq->n", block.z, np.asarray(own.modes)[block.codes])
+    for block, reported in zip(blocks, fit.random, strict=True):
+        eta = eta + np.einsum("nq,nq->n", block.z, np.asarray(reported.modes)[block.codes])
     size = float(np.abs(fit.rows.linear_predictor).max())
     if np.abs(eta - fit.rows.linear_predictor).max() > SAME * max(size, 1e-300):
         raise DataError(OTHER.format("fixed and group effects do not give the fitted values with them"))
 
 
-def _zero_part(fit: FittedModel, made: NewRows, at: npt.NDArray[np.int64]) -> AuxiliaryDesign | None:
+def _zero_part(fit: FittedModel, rows: NewRows, at: npt.NDArray[np.int64]) -> AuxiliaryDesign | None:
     """Columns of the zero-inflation model, checked against the probabilities that were fitted."""
-    if "zero" not in fit.parts or made.zero is None or fit.rows.zero_probability is None:
+    if "zero" not in fit.parts or rows.zero is None or fit.rows.zero_probability is None:
         return None
-    own = fit.parts["zero"]
-    x = np.ascontiguousarray(made.zero[at])
-    if not np.allclose(special.expit(x @ own.estimate), fit.rows.zero_probability, rtol=SAME, atol=SAME):
+    reported = fit.parts["zero"]
+    x = np.ascontiguousarray(rows.zero[at])
+    if not np.allclose(special.expit(x @ reported.estimate), fit.rows.zero_probability, rtol=SAME, atol=SAME):
         raise DataError(OTHER.format("the probabilities of structural zeros differ"))
-    return AuxiliaryDesign(x, own.terms, fit.model.encoding.zero_kept)
+    return AuxiliaryDesign(x, reported.terms, fit.model.encoding.zero_kept)

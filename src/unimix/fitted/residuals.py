@@ -69,7 +69,7 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
         scale = float(parameters[0] ** 2)
     else:
         unit_variance = variance(family, parameters, mu) / scale
-    # A certain outcome (mu rounds to 0 or 1) that came has no residual.
+    # An outcome that is certain (mu rounds to 0 or 1) and occurs has no residual.
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(np.where(plain == 0, 1.0, unit_variance))
         return np.asarray(plain * root / spread / (np.sqrt(scale) if kind == "standardized" else 1.0))
@@ -92,7 +92,7 @@ def pearson_dispersion(family: Family, parameters: FloatArray, rows: Rows, n_par
 
     Where weights count copies of rows, n is their sum.
     """
-    left = counted_rows(family, len(rows.observed), rows.weights) - n_parameters
-    if left <= 0 or rows.zero_probability is not None:
+    df_residual = counted_rows(family, len(rows.observed), rows.weights) - n_parameters
+    if df_residual <= 0 or rows.zero_probability is not None:
         return float("nan")
-    return float(np.sum(residuals(family, parameters, rows, "pearson") ** 2) / left)
+    return float(np.sum(residuals(family, parameters, rows, "pearson") ** 2) / df_residual)

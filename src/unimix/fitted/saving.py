@@ -23,7 +23,7 @@ def file_at(path: object) -> Path:
         path: Path as the user gave it.
 
     Raises:
-        OptionError: If it is no path.
+        OptionError: If it is not a path.
     """
     with contextlib.suppress(OSError, UnicodeError):  # it is too long, or has characters that no path has
         if isinstance(path, str | Path) and str(path) and "\0" not in str(path):
@@ -47,7 +47,7 @@ def written(content: str | bytes, path: str | Path | None) -> str | bytes | Path
         path: The file to write; None writes none.
 
     Raises:
-        OptionError: If the path is no path.
+        OptionError: If ``path`` is not a path.
         DataError: If the file cannot be written.
     """
     if path is None:
@@ -86,8 +86,8 @@ def load(saved: type[Saved], source: str | Path, what: str) -> Saved:
 
 def _faults(error: ValidationError) -> str:
     """The faults of a text in words; another version of the schema is the only fault that counts."""
-    found = {".".join(map(str, e["loc"])): e["msg"].removeprefix("Value error, ") for e in error.errors()}
-    versions = [message for place, message in found.items() if place.endswith("schema_version")]
-    told = versions or [f"{place}: {message}" if place else message for place, message in found.items()]
-    more = f"; {len(told) - MOST_FAULTS} further faults" if len(told) > MOST_FAULTS else ""
-    return "; ".join(told[:MOST_FAULTS]) + more
+    problems = {".".join(map(str, e["loc"])): e["msg"].removeprefix("Value error, ") for e in error.errors()}
+    versions = [message for place, message in problems.items() if place.endswith("schema_version")]
+    messages = versions or [f"{place}: {message}" if place else message for place, message in problems.items()]
+    more = f"; {len(messages) - MOST_FAULTS} further faults" if len(messages) > MOST_FAULTS else ""
+    return "; ".join(messages[:MOST_FAULTS]) + more

@@ -151,11 +151,11 @@ class FixedPartResult(Part):
 
     def reported_covariance(self) -> npt.NDArray[np.float64]:
         """Covariance matrix, shape (p, p); coefficients that tend to infinity have infinite variances."""
-        found = np.array(self.covariance)
+        matrix = np.array(self.covariance)
         endless = np.isinf(self.std_error)
-        found[endless, :] = found[:, endless] = np.nan
-        found[endless, endless] = np.inf
-        return found
+        matrix[endless, :] = matrix[:, endless] = np.nan
+        matrix[endless, endless] = np.inf
+        return matrix
 
     def is_unbounded(self, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Whether functions c'beta, given by rows c of shape (m, p), have no finite estimate and no variance, (m,)."""

@@ -206,31 +206,31 @@ def tidy(
     Raises:
         OptionError: If the effects are unknown.
     """
-    asked = [effects] if isinstance(effects, str) or not isinstance(effects, Sequence) else list(effects)
+    chosen = [effects] if isinstance(effects, str) or not isinstance(effects, Sequence) else list(effects)
     present = {PARTS[name]: part for name, part in parts.items()}
     known = (*VERBS, *present)
-    wrong = [e for e in asked if not isinstance(e, str) or e not in (*known, "all")]
-    if wrong or not asked:
+    wrong = [e for e in chosen if not isinstance(e, str) or e not in (*known, "all")]
+    if wrong or not chosen:
         shown = repr(wrong[0] if wrong else effects)
         hint = did_you_mean(str(wrong[0]), known) if wrong else ""
         raise OptionError(f"effects={shown}: choose {listing(known)}, a list of these, or 'all'.{hint}")
-    names: dict[str, None] = dict.fromkeys(str(n) for e in asked for n in (known if e == "all" else (e,)))
+    names: dict[str, None] = dict.fromkeys(str(n) for e in chosen for n in (known if e == "all" else (e,)))
     if exponentiate and not {"fixed", PARTS["zero"]} & set(names):
         raise OptionError(f"exponentiate=True is for effects='fixed', not for {listing(map(repr, names))}.")
-    made = []
+    frames = []
     for n in names:
         if n in present:
             part = tidy_fixed(present[n], random, sigma, exponentiate=exponentiate and n == PARTS["zero"])
-            made.append(part.assign(effect=n))
+            frames.append(part.assign(effect=n))
         elif n == "fixed":
-            made.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate, draws=draws))
+            frames.append(tidy_fixed(fixed, random, sigma, exponentiate=exponentiate, draws=draws))
         else:
-            made.append(VERBS[n](fixed, random, sigma))
-    if len(made) == 1:
-        return made[0]
-    columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in made)]
-    columns += dict.fromkeys(c for p in made for c in p.columns if c not in columns)
-    full = [p.reindex(columns=columns) for p in made if len(p)]
+            frames.append(VERBS[n](fixed, random, sigma))
+    if len(frames) == 1:
+        return frames[0]
+    columns = [c for c in ("effect", "group", "level", "term") if any(c in p for p in frames)]
+    columns += dict.fromkeys(c for p in frames for c in p.columns if c not in columns)
+    full = [p.reindex(columns=columns) for p in frames if len(p)]
     kinds = {"level": object}  # integer labels stay integers beside rows without a level
     return pd.DataFrame(
         {c: pd.Series([v for p in full for v in p[c].tolist()], dtype=kinds.get(c)) for c in columns},

@@ -98,8 +98,8 @@ def view(fit: FittedModel) -> list[Block]:
     elif fit.model.method != "least squares":
         blocks += ["", f"Residual standard deviation {number(fit.sigma)} (maximum likelihood)"]
     else:
-        left = fit.criteria.df_residual
-        blocks += ["", f"Residual standard deviation {number(fit.sigma)} on {left} degrees of freedom"]
+        df_residual = fit.criteria.df_residual
+        blocks += ["", f"Residual standard deviation {number(fit.sigma)} on {df_residual} degrees of freedom"]
     for name, part in fit.parts.items():
         blocks += ["", part_heading(fit, name), _coefficients(tables.fixed_effects(part), z=True)]
     for line in (dispersion_line(fit), likelihood_line(fit)):

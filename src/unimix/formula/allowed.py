@@ -120,14 +120,14 @@ def _coding_faults(call: Call) -> list[Fault]:
 
 def expression_columns(node: Node) -> dict[str, int]:
     """Columns named in an expression, with their positions; names of contrasts inside ``C()`` are not columns."""
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     skipped = _contrast_positions(node)
     for current in walk(node):
         if not isinstance(current, Name) or current.position in skipped:
             continue
         if current.quoted or current.name not in (".", *CONSTANTS):
-            found.setdefault(current.name, current.position)
-    return found
+            columns.setdefault(current.name, current.position)
+    return columns
 
 
 def plain_factor(node: Node) -> str | None:

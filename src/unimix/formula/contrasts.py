@@ -236,7 +236,7 @@ def _custom(matrix: FloatArray, labels: tuple[str, ...], factor: str) -> Contras
 
 
 def indicated_levels(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> list[int] | None:
-    """Positions of the levels that have an indicator column beside an intercept; None for any other coding.
+    """Positions of the levels that have an indicator column in a model with an intercept; None for any other coding.
 
     Args:
         contrast: The coding.
@@ -255,7 +255,7 @@ def indicated_levels(contrast: Contrast, levels: tuple[Any, ...], factor: str) -
 
 
 def coding_matrix(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> tuple[FloatArray, tuple[str, ...]]:
-    """Coding matrix of a factor beside an intercept.
+    """Coding matrix of a factor in a model with an intercept.
 
     Args:
         contrast: A coding that does not use indicator columns (neither treatment nor sas).
@@ -295,7 +295,7 @@ def _custom_coding(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> 
             f"{listing(map(str, levels))}."
         )
     if np.linalg.matrix_rank(np.column_stack([np.ones(len(levels)), matrix])) <= matrix.shape[1]:
-        raise DataError(f"The contrast matrix of {factor} is not of full rank beside an intercept.")
+        raise DataError(f"The contrast matrix of {factor} is not of full rank together with an intercept.")
     return matrix
 
 
@@ -322,9 +322,9 @@ def _coding_of(contrast: Contrast, levels: tuple[Any, ...], factor: str) -> Floa
     basis = np.linalg.qr(np.column_stack([np.ones(n), unit]))[0]
     rest: list[FloatArray] = []
     for level in np.eye(n):
-        left = level - basis @ (basis.T @ level)
-        if len(rest) < n - 1 - k and np.linalg.norm(left) > 1e-6:
-            rest.append(left / np.linalg.norm(left))
+        residual = level - basis @ (basis.T @ level)
+        if len(rest) < n - 1 - k and np.linalg.norm(residual) > 1e-6:
+            rest.append(residual / np.linalg.norm(residual))
             basis = np.column_stack([basis, rest[-1]])
     return np.column_stack([np.linalg.pinv(weights).T, *rest])
 

@@ -30,13 +30,13 @@ def expand(part: FixedPart) -> list[Product]:
     Raises:
         DataError: If the operators give more than ``MAX_TERMS`` terms.
     """
-    found: Terms = {}
+    terms: Terms = {}
     for node in part.added:
-        _add(found, expand_node(node))
+        _add(terms, expand_node(node))
     for node in part.removed:
         for key in expand_node(node):
-            found.pop(key, None)
-    return sorted(found.values(), key=len)
+            terms.pop(key, None)
+    return sorted(terms.values(), key=len)
 
 
 def expand_node(node: Node) -> Terms:
@@ -92,12 +92,12 @@ def _add(terms: Terms, more: Terms) -> Terms:
 
 
 def _cross(left: Terms, right: Terms) -> Terms:
-    found: Terms = {}
+    crossed: Terms = {}
     for a, first in left.items():
         for b, second in right.items():
-            found.setdefault(a | b, _join(first, second))
-        _limit(len(found))
-    return found
+            crossed.setdefault(a | b, _join(first, second))
+        _limit(len(crossed))
+    return crossed
 
 
 def _join(first: Product, second: Product) -> Product:
@@ -114,11 +114,11 @@ def _limit(count: int) -> None:
 
 def remaining_atoms(terms: Iterable[Sequence[Node]]) -> dict[str, Node]:
     """Columns and calls that occur in the terms, by canonical text, in order of first appearance."""
-    found: dict[str, Node] = {}
+    atoms: dict[str, Node] = {}
     for term in terms:
         for node in term:
-            found.setdefault(render(node), node)
-    return found
+            atoms.setdefault(render(node), node)
+    return atoms
 
 
 def all_atoms(spec: ModelSpec) -> list[Node]:

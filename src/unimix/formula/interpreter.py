@@ -32,7 +32,7 @@ def parse(formula: str, ziformula: str | None = None, dispformula: str | None = 
     """
     if not isinstance(formula, str):
         shown = repr(formula) if isinstance(formula, int | float | None) else f"a {type(formula).__name__}"
-        raise FormulaError(shown, [Fault(f"A formula is a text such as 'y ~ x + (1 | g)', not {shown}.")])
+        raise FormulaError(shown, [Fault(f"A formula is a string such as 'y ~ x + (1 | g)', not {shown}.")])
     reader = Reader(formula)
     if reader.token.kind == "end":
         raise FormulaError(formula, [Fault("The formula is empty; write for instance 'y ~ x + (1 | g)'.")])
@@ -73,14 +73,14 @@ def _part(text: str | None, name: str) -> FixedPart | None:
     if reader.token.text in ("|", "||"):
         raise reader.fail(f"Random terms in {name} are not supported; write fixed terms.")
     reader.finish()
-    made, summands = _Interpreter(text), _summands(right)
+    interpreter, summands = _Interpreter(text), _summands(right)
     for _, node in summands:
         if isinstance(node, Bar):
-            made.fault(f"Random terms in {name} are not supported; write fixed terms.", node)
-    found = made.fixed_part([s for s in summands if not isinstance(s[1], Bar)], dot_allowed=False)
-    if made.faults:
-        raise FormulaError(text, sorted(made.faults, key=lambda f: f.position or 0))
-    return found
+            interpreter.fault(f"Random terms in {name} are not supported; write fixed terms.", node)
+    part = interpreter.fixed_part([s for s in summands if not isinstance(s[1], Bar)], dot_allowed=False)
+    if interpreter.faults:
+        raise FormulaError(text, sorted(interpreter.faults, key=lambda f: f.position or 0))
+    return part
 
 
 class _Interpreter:
@@ -190,8 +190,8 @@ class _Interpreter:
         self.faults += check_expression(node, role)
 
     def random_terms(self, bar: Bar) -> list[RandomTerm]:
-        left = self.fixed_part(_summands(bar.left), dot_allowed=False)
-        if not left.intercept and not left.added:
+        part = self.fixed_part(_summands(bar.left), dot_allowed=False)
+        if not part.intercept and not part.added:
             self.fault("This random term has no columns; (1 | g) is a random intercept.", bar.left)
         below = walk(bar.right)
         if sum(isinstance(n, Name) for n in below) > MAX_FACTORS or len(below) > 4 * MAX_FACTORS:
@@ -205,7 +205,7 @@ class _Interpreter:
                 break
         return [
             RandomTerm(
-                left,
+                part,
                 tuple(n.name for n in names),
                 bar.double,
                 tuple(n.position for n in names),
@@ -261,7 +261,7 @@ def _without(removed: list[Node], added: Node) -> list[Node]:
 
 def _summands(node: Node) -> list[tuple[str, Node]]:
     """Flatten a sum into (sign, term) pairs, left to right; the operand of a minus stays whole, as in R."""
-    found: list[tuple[str, Node]] = []
+    summands: list[tuple[str, Node]] = []
     waiting: list[tuple[str, Node]] = [("+", node)]
     while waiting:
         sign, current = waiting.pop()
@@ -271,44 +271,44 @@ def _summands(node: Node) -> list[tuple[str, Node]]:
             case Unary(operator, operand) if sign == "+":
                 waiting.append((operator, operand))
             case _:
-                found.append((sign, current))
-    return found
+                summands.append((sign, current))
+    return summands
 
 
 def used_columns(spec: ModelSpec) -> dict[str, int]:
     """Map every column in use to its first position; columns only in terms removed by ``-`` are not in use."""
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     nodes: list[Node] = [spec.response, *spec.offsets]
     for part in (spec.fixed, *(term.left for term in spec.random), *spec.parts.values()):
         nodes += remaining_atoms(expand(part)).values() if part.removed else part.added
     for node in nodes:
         for name, position in expression_columns(node).items():
-            found.setdefault(name, position)
+            columns.setdefault(name, position)
     for term in spec.random:
         for name, position in zip(term.factors, term.positions, strict=True):
-            found.setdefault(name, position)
-    return found
+            columns.setdefault(name, position)
+    return columns
 
 
 def part_columns(part: FixedPart) -> dict[str, int]:
     """Map every column of ``ziformula`` or ``dispformula`` to its first position in the text of that formula."""
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     for node in (*part.added, *part.removed):
         for name, position in expression_columns(node).items():
-            found.setdefault(name, position)
-    return found
+            columns.setdefault(name, position)
+    return columns
 
 
 def column_names(spec: ModelSpec) -> dict[str, int]:
     """Map every column that the formula names (``.`` excepted) to its first position in the text."""
-    found: dict[str, int] = {}
+    columns: dict[str, int] = {}
     nodes: list[Node] = [spec.response, *spec.offsets, *spec.fixed.added, *spec.fixed.removed]
     for term in spec.random:
         nodes += [*term.left.added, *term.left.removed]
     for node in nodes:
         for name, position in expression_columns(node).items():
-            found.setdefault(name, position)
+            columns.setdefault(name, position)
     for term in spec.random:
         for name, position in zip(term.factors, term.positions, strict=True):
-            found.setdefault(name, position)
-    return found
+            columns.setdefault(name, position)
+    return columns

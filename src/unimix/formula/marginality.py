@@ -35,14 +35,14 @@ def coded_products(
         One list per term; the list is empty if the preceding terms span the term.
     """
     spanned: set[Space] = {frozenset()} if intercept else set()
-    found: list[list[tuple[Piece, ...]]] = []
+    coded: list[list[tuple[Piece, ...]]] = []
     for product in products:
         choices = [((text, True), None) if text in factors else ((text, False),) for text in product]
         spaces = [frozenset(p for p in choice if p is not None) for choice in itertools.product(*choices)]
         added = [space for space in spaces if space not in spanned]
         spanned.update(added)
-        found.append([tuple((t, c) for t in product for c in (True, False) if (t, c) in s) for s in _joined(added)])
-    return found
+        coded.append([tuple((t, c) for t in product for c in (True, False) if (t, c) in s) for s in _joined(added)])
+    return coded
 
 
 def _joined(spaces: Iterable[Space]) -> list[Space]:

@@ -270,7 +270,9 @@ class Reader:
                 arguments.append(self.expression())
                 if len(arguments) == 1 and self.token.text in ("|", "||"):
                     if name.text not in STRUCTURES:
-                        raise self.fail(f"{name.text}( | ) is no covariance structure: {', '.join(STRUCTURES)}.", name)
+                        raise self.fail(
+                            f"{name.text}( | ) is not a covariance structure: {', '.join(STRUCTURES)}.", name
+                        )
                     bar = self._bar(arguments[0], name, name.text) or arguments[0]
                     self.expect(")", "A closing parenthesis is missing.")
                     self.depth -= 1
@@ -278,7 +280,7 @@ class Reader:
         self.depth -= 1
         if name.text == "c" and not keywords:
             return Sequence_(tuple(arguments), name.position)
-        if name.text in STATEFUL:  # whose arguments after the first are no columns
+        if name.text in STATEFUL:  # whose arguments after the first are not columns
             arguments[1:] = [_logical(a) for a in arguments[1:]]
             keywords = [(key, _logical(value)) for key, value in keywords]
         return Call(name.text, tuple(arguments), tuple(keywords), name.position)
@@ -355,11 +357,11 @@ def _wrapped(child: Node, rank: int, tighter: bool) -> str:
 
 def walk(node: Node) -> list[Node]:
     """List a tree's nodes, parents before children, left to right."""
-    found: list[Node] = []
+    nodes: list[Node] = []
     waiting: list[Node] = [node]
     while waiting:
         current = waiting.pop()
-        found.append(current)
+        nodes.append(current)
         match current:
             case Call(_, arguments, keywords):
                 waiting += reversed((*arguments, *(v for _, v in keywords)))
@@ -371,4 +373,4 @@ def walk(node: Node) -> list[Node]:
                 waiting += reversed(items)
             case _:
                 pass
-    return found
+    return nodes

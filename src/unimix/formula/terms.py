@@ -90,7 +90,7 @@ class ModelSpec:
 
     @property
     def parts(self) -> dict[str, FixedPart]:
-        """Fixed parts of the model beside the mean, by name: ``zero`` and ``dispersion``."""
+        """Fixed parts of the model other than the mean, by name: ``zero`` and ``dispersion``."""
         given = {"zero": self.zero, "dispersion": self.dispersion}
         return {name: part for name, part in given.items() if part is not None}
 

@@ -220,7 +220,7 @@ def decode_state(value: Any) -> Any:
         case {"list": list(values)}:
             return [decode_state(v) for v in values]
         case dict() | list():
-            raise ValueError("this is no state of a function")
+            raise ValueError("this is not the state of a function")
         case _:
             return value
 
@@ -230,4 +230,4 @@ def _decode_pair(pair: Any) -> tuple[Any, Any]:
         case [str() | int() as key, value]:
             return key, decode_state(value)
         case _:
-            raise ValueError("this is no state of a function")
+            raise ValueError("this is not the state of a function")

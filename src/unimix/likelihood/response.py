@@ -23,8 +23,8 @@ def row_log_likelihood(
         eta: Linear predictor with offset, shape (n,).
         zero: Logit of the probability of a structural zero, shape (n,), for a model with zero inflation; else None.
     """
-    found = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
-    return found if zero is None else zero_inflated(found, design.y, zero)
+    density = pointwise(design.family, parameters, design.y, eta, design.weights, design.trials)
+    return density if zero is None else zero_inflated(density, design.y, zero)
 
 
 def saturated(design: Design, parameters: FloatArray) -> float:
@@ -39,8 +39,8 @@ def saturated(design: Design, parameters: FloatArray) -> float:
         between = y > 0
         inside = np.where(between, y, 1.0)
     eta = LINKS[design.family.link].forward(inside)
-    found = row_log_likelihood(design, parameters, eta).value
-    return float(found[between].sum())
+    value = row_log_likelihood(design, parameters, eta).value
+    return float(value[between].sum())
 
 
 def link_unit(design: Design) -> float:

@@ -1,9 +1,9 @@
 """Jobs on a Dask cluster, whose workers may come, go and be killed.
 
-``distributed`` itself gives the jobs of a dead worker to another one. It does not pass the test with a job that kills
-every worker: all jobs that waited on a worker are blamed for its death, and with the deadly job innocent ones are given
-up, whatever ``retries=`` says. joblib's Dask backend, of which only the client is used, waits for ever for a job that
-was given up.
+``distributed`` itself moves the jobs of a dead worker to another worker. This fails if one job kills every worker that
+runs it: ``distributed`` blames all jobs that were waiting on a worker for its death, and abandons other jobs together
+with the one that kills, whatever the value of ``retries=``. joblib's Dask backend would wait forever for an abandoned
+job; only its client is used here.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from unimix.errors import WorkerError
 from unimix.parallel.pickling import SentOnce
 
 FEWEST_WAITING = 16
-"""Jobs handed to the scheduler at least, so that it sees that more workers are of use."""
+"""Smallest number of jobs that the scheduler holds, so that it can see that more workers would help."""
 
 Task = tuple[int, Callable[[Any], Any], Any]
 
 
 def on_dask(client: Any, tasks: Iterable[Task]) -> Iterator[tuple[int, Any]]:
-    """Do jobs on a cluster; the answers as they come, each with its number.
+    """Do jobs on a cluster and yield every answer as soon as it is there, with the number of its job.
 
-    A job that was given up is done once more while nothing else runs. What fails alone, too, is answered with a
+    An abandoned job is tried once more while nothing else runs. If it fails then too, its answer is a
     :class:`unimix.WorkerError`.
 
     Args:
         client: The ``dask.distributed.Client``.
-        tasks: Number, work and job; jobs of one work in a row.
+        tasks: Triples of a number, a function and a job. Triples with the same function follow each other.
     """
     from distributed import KilledWorker, as_completed
 
@@ -60,15 +60,15 @@ def on_dask(client: Any, tasks: Iterable[Task]) -> Iterator[tuple[int, Any]]:
             if future.status == "finished":
                 yield task[0], answer
             elif future.status != "error":
-                raise WorkerError(f"The cluster gave up a job ({future.status}): was it closed?")
+                raise WorkerError(f"The cluster abandoned a job ({future.status}). Was the cluster closed?")
             elif not isinstance(answer[1], KilledWorker):
                 raise answer[1].with_traceback(answer[2])
             elif future.key.endswith("-alone"):
                 yield (
                     task[0],
                     WorkerError(
-                        "Every worker process that tried it ended before it was done (killed, out of memory, or "
-                        f"crashed): {answer[1]}"
+                        "Every worker process that ran this job ended before the job was done (it was killed, ran out "
+                        f"of memory, or crashed): {answer[1]}"
                     ),
                 )
             else:
@@ -79,7 +79,7 @@ def on_dask(client: Any, tasks: Iterable[Task]) -> Iterator[tuple[int, Any]]:
 
 
 class _Sender:
-    """Sends work as a task of its own, which opens it: what is lost with a worker is opened again on another one."""
+    """Sends a function to the workers as a task of its own, so that another worker can load it if one worker dies."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -87,7 +87,7 @@ class _Sender:
         self._future: Any = None
 
     def submit(self, task: Task, suffix: str) -> Any:
-        """A future of the answer."""
+        """Submit a task and return the future of its answer."""
         import dask
 
         number, work, job = task
@@ -96,7 +96,9 @@ class _Sender:
         if self._future is None or self._future.status not in ("pending", "finished"):
             self._times += 1
             key = f"unimix-{self._sent.token}-work-{self._times}"
-            function, arguments = self._sent.__reduce__()  # not itself: the scheduler would open it, too
+            function, arguments = (
+                self._sent.__reduce__()
+            )  # its parts, because the scheduler would load the function itself
             with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
                 self._future = self._client.submit(function, *arguments, key=key, pure=False)
         return self._client.submit(

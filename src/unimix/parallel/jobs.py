@@ -44,14 +44,14 @@ def run_jobs(
         EngineNotInstalledError: If joblib is needed and missing.
         WorkerError: If a process was killed.
     """
-    found: dict[int, Done] = {}
+    answers: dict[int, Done] = {}
     for number, done in stream_jobs(
         [(work, job) for job in jobs], len(jobs), n_jobs=n_jobs, progress=progress, title=title, unit=unit
     ):
         if isinstance(done, WorkerError):
             raise done
-        found[number] = done
-    return [found[i] for i in range(len(jobs))]
+        answers[number] = done
+    return [answers[i] for i in range(len(jobs))]
 
 
 def run_batches(
@@ -122,10 +122,10 @@ def stream_jobs(
 
 
 def jobs_fault(n_jobs: object) -> str:
-    """Fault of a number of processes in words, or an empty text."""
+    """Message about a wrong number of processes; empty if the number can be used."""
     if n_jobs is None or (isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0):
         return ""
-    return f"n_jobs={n_jobs!r}: a number of processes, or -1 for all cores."
+    return f"n_jobs={n_jobs!r}: give a number of processes, or -1 for all cores."
 
 
 def _answers(
@@ -213,10 +213,10 @@ def check_seed(seed: object) -> None:
 
 
 def seed_fault(seed: object) -> str:
-    """Fault of a seed in words, or an empty text."""
+    """Message about a wrong seed; empty if the seed can be used."""
     if seed is None or (isinstance(seed, Integral) and not isinstance(seed, bool) and int(seed) >= 0):
         return ""
-    return f"seed={seed!r}: a whole number that is not negative."
+    return f"seed={seed!r}: give a whole number that is not negative."
 
 
 def _joblib() -> Any:

@@ -1,4 +1,4 @@
-"""What is sent to other processes: as bytes, and work for many jobs only once."""
+"""Pickling of objects for other processes, and functions that are sent to each process only once."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ _one_at_a_time = threading.Lock()
 _opened: dict[str, SentOnce[Any, Any]] = {}
 
 
-def to_bytes(thing: object, advice: str) -> bytes:
-    """Pickle something with all it holds; with cloudpickle, lambdas and whatever a script or a notebook defines, too.
+def to_bytes(content: object, advice: str) -> bytes:
+    """Pickle an object; cloudpickle, if installed, also handles lambdas and the functions of a script or notebook.
 
     Args:
-        thing: What is to be sent.
-        advice: What to do where it cannot be sent; ends the message.
+        content: The object to send.
+        advice: Advice for an object that cannot be sent, with which the message ends.
 
     Raises:
-        OptionError: If it holds what cannot be sent to another process.
+        OptionError: If a part of the object cannot be sent to another process.
     """
     try:
         import cloudpickle as pickler
     except ImportError:
         pickler = pickle
     try:
-        made: bytes = pickler.dumps(thing, protocol=pickle.HIGHEST_PROTOCOL)
+        pickled: bytes = pickler.dumps(content, protocol=pickle.HIGHEST_PROTOCOL)
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise OptionError(f"Something given here cannot be sent to another process ({error}): {advice}") from error
-    return made
+    return pickled
 
 
 class SentOnce(Generic[Job, Done]):
-    """Work that is pickled once, and opened once in every process, however many jobs it does there.
+    """A function that is pickled once and loaded once in every process, however many jobs it does there.
 
-    A process keeps the work that it opened last. Jobs of one process are done one at a time: engines have state that
-    belongs to the process.
+    A process keeps the function that it loaded last. It does one job at a time, because the state of an engine belongs
+    to the process.
 
     Args:
-        work: A function of a job. Where it has a method ``prepare``, that is called when it is opened.
+        work: Function of a job. If it has a method ``prepare``, the method is called when the function is loaded.
     """
 
     def __init__(self, work: Callable[[Job], Done]) -> None:
@@ -72,12 +72,12 @@ def _open(token: str, content: npt.NDArray[np.uint8]) -> SentOnce[Any, Any]:
     with _lock:
         if token not in _opened:
             _opened.clear()
-            made: SentOnce[Any, Any] = SentOnce.__new__(SentOnce)
-            made.token, made._content = token, content
-            made._work = pickle.loads(content.data)  # noqa: S301  made by SentOnce()
-            if hasattr(made._work, "prepare"):
-                made._work.prepare()
-            _opened[token] = made
+            function: SentOnce[Any, Any] = SentOnce.__new__(SentOnce)
+            function.token, function._content = token, content
+            function._work = pickle.loads(content.data)  # noqa: S301  made by SentOnce()
+            if hasattr(function._work, "prepare"):
+                function._work.prepare()
+            _opened[token] = function
         return _opened[token]
 
 

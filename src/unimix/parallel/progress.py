@@ -1,4 +1,4 @@
-"""A progress bar with the number of things done, the rate and the remaining time."""
+"""A progress bar with the number of finished items, the rate and the remaining time."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def rate(speed: float | None, unit: str) -> str:
     return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{60 * speed:.1f} {unit}/min"
 
 
-def shown(things: Iterable[T], total: int, title: str, unit: str, *, progress: bool | None) -> Iterator[T]:
-    """Yield things and count them in a progress bar on standard error.
+def shown(items: Iterable[T], total: int, title: str, unit: str, *, progress: bool | None) -> Iterator[T]:
+    """Yield items and count them in a progress bar on standard error.
 
     Args:
-        things: The things.
-        total: Number of things.
+        items: The items.
+        total: Number of items.
         title: Text beside the bar.
-        unit: Name of the things in the plural.
+        unit: Name of the items in the plural.
         progress: Whether to show the bar; None shows it on a terminal.
     """
     if not (sys.stderr.isatty() if progress is None else progress):
-        yield from things
+        yield from items
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,9 +40,9 @@ def shown(things: Iterable[T], total: int, title: str, unit: str, *, progress: b
     console = Console(file=sys.stderr)
     with Progress(*columns, TimeRemainingColumn(), console=console, speed_estimate_period=600) as bar:
         task = bar.add_task(title, total=total)
-        for thing in things:
+        for item in items:
             bar.advance(task)
-            yield thing
+            yield item
 
 
 def _rate_column(unit: str) -> ProgressColumn:

@@ -33,30 +33,32 @@ def generalised_vif(
     sd = np.sqrt(np.diag(covariance))
     r = covariance / np.outer(sd, sd)
     everything = set(range(len(r)))
-    compared = [sorted(everything - set(own)) for own in terms] if others is None else [sorted(o) for o in others]
-    found = []
-    for own, rest in zip(terms, compared, strict=True):
+    compared = (
+        [sorted(everything - set(columns)) for columns in terms] if others is None else [sorted(o) for o in others]
+    )
+    factors = []
+    for columns, rest in zip(terms, compared, strict=True):
         if others is not None and not rest:
-            found.append(np.nan)
+            factors.append(np.nan)
             continue
-        both = [*own, *rest]
+        both = [*columns, *rest]
         held = _without(r, both, sorted(everything - set(both)))
         if np.diag(held).min() < LOST:
-            found.append(np.nan)
+            factors.append(np.nan)
             continue
-        q = len(own)
+        q = len(columns)
         parts = [np.linalg.slogdet(block)[1] for block in (held[:q, :q], held[q:, q:])]
-        found.append(np.exp(sum(parts) - np.linalg.slogdet(held)[1]))
-    return np.asarray(found)
+        factors.append(np.exp(sum(parts) - np.linalg.slogdet(held)[1]))
+    return np.asarray(factors)
 
 
 def _without(r: FloatArray, kept: Sequence[int], dropped: Sequence[int]) -> FloatArray:
     """Covariance of the kept coefficients given that the dropped ones are zero, as in the model without them."""
-    own = r[np.ix_(kept, kept)]
+    part = r[np.ix_(kept, kept)]
     if not dropped:
-        return own
+        return part
     across = r[np.ix_(kept, dropped)]
-    return np.asarray(own - across @ np.linalg.solve(r[np.ix_(dropped, dropped)], across.T))
+    return np.asarray(part - across @ np.linalg.solve(r[np.ix_(dropped, dropped)], across.T))
 
 
 def condition_number(x: FloatArray, terms: Sequence[Sequence[int]], weights: FloatArray | None = None) -> float:
@@ -74,6 +76,6 @@ def condition_number(x: FloatArray, terms: Sequence[Sequence[int]], weights: Flo
         return 1.0
     w = np.full(len(x), 1 / len(x)) if weights is None else weights / weights.sum()
     centred = np.sqrt(w)[:, None] * (x - w @ x)
-    bases = [np.linalg.qr(centred[:, list(own)])[0] for own in terms]
+    bases = [np.linalg.qr(centred[:, list(columns)])[0] for columns in terms]
     values = np.linalg.svd(np.hstack(bases), compute_uv=False)
     return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")

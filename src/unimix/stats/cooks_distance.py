@@ -16,7 +16,7 @@ def standardized(residual: FloatArray, hat: FloatArray, dispersion: float) -> Fl
         hat: Leverages h, shape (n,); a row with leverage 1 gives NaN.
         dispersion: Residual variance sigma^2, or the dispersion of a generalised model.
     """
-    return np.asarray(residual / np.sqrt(dispersion * _left(hat)))
+    return np.asarray(residual / np.sqrt(dispersion * _one_minus(hat)))
 
 
 def cooks_distance(residual: FloatArray, hat: FloatArray, dispersion: float, p: int) -> FloatArray:
@@ -33,13 +33,13 @@ def cooks_distance(residual: FloatArray, hat: FloatArray, dispersion: float, p: 
     """
     if not p:
         return np.full_like(hat, np.nan)
-    return np.asarray((residual / _left(hat)) ** 2 * hat / (dispersion * p))
+    return np.asarray((residual / _one_minus(hat)) ** 2 * hat / (dispersion * p))
 
 
-def _left(hat: FloatArray) -> FloatArray:
+def _one_minus(hat: FloatArray) -> FloatArray:
     """Compute 1 - h; NaN where h is 1."""
-    left = 1.0 - hat
-    return np.where(left > 1e-12, left, np.nan)
+    gain = 1.0 - hat
+    return np.where(gain > 1e-12, gain, np.nan)
 
 
 __all__ = ["cooks_distance", "standardized"]

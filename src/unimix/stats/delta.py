@@ -48,8 +48,8 @@ class Linear:
 
     def at(self, beta: FloatArray) -> FloatArray:
         """Linear predictors, shape (n,) for coefficients (p,), and shape (n, S) for draws (S, p)."""
-        made = self.x @ beta.T
-        return np.asarray(made + (self.offset if made.ndim == 1 else self.offset[:, None]))
+        values = self.x @ beta.T
+        return np.asarray(values + (self.offset if values.ndim == 1 else self.offset[:, None]))
 
 
 def mean_gradient(family: Family, rows: Linear, beta: FloatArray, averages: Averages) -> tuple[FloatArray, FloatArray]:
@@ -106,9 +106,9 @@ def normal_draws(mean: FloatArray, covariance: FloatArray, n: int) -> FloatArray
     """Normal draws, shape (n, p), whose sample mean and covariance matrix are exactly the given ones."""
     standard = np.random.default_rng(0).standard_normal((n, len(mean)))
     standard -= standard.mean(axis=0)
-    own = np.linalg.cholesky(np.atleast_2d(np.cov(standard.T)))
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(standard.T)))
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(mean + np.linalg.solve(own, standard.T).T @ (vectors * np.sqrt(np.maximum(values, 0.0))).T)
+    return np.asarray(mean + np.linalg.solve(root, standard.T).T @ (vectors * np.sqrt(np.maximum(values, 0.0))).T)
 
 
 def delta_error(gradient: FloatArray, covariance: FloatArray) -> FloatArray:

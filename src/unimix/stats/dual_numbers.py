@@ -67,8 +67,8 @@ def _evaluate(node: Node, places: Mapping[str, int], at: FloatArray, unit: Float
             return Dual(-inner.value, -inner.slope) if operator == "-" else inner
         case Call(function, (argument,), ()) if function in FUNCTIONS:
             inner = _evaluate(argument, places, at, unit)
-            own, derivative = FUNCTIONS[function]
-            return Dual(own(inner.value), derivative(inner.value)[..., None] * inner.slope)
+            apply, derivative = FUNCTIONS[function]
+            return Dual(apply(inner.value), derivative(inner.value)[..., None] * inner.slope)
         case Binary(operator, left, right) if operator in OPERATORS:
             return _binary(operator, _evaluate(left, places, at, unit), _evaluate(right, places, at, unit))
         case _:

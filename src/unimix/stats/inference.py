@@ -18,7 +18,7 @@ def checked_level(ci_level: float) -> None:
         OptionError: If the level is not between 0 and 1.
     """
     if isinstance(ci_level, bool) or not isinstance(ci_level, int | float) or not 0 < ci_level < 1:
-        raise OptionError(f"ci_level={ci_level!r}: a probability between 0 and 1, such as 0.95.")
+        raise OptionError(f"ci_level={ci_level!r}: give a probability between 0 and 1, such as 0.95.")
 
 
 def wald_test(estimate: FloatArray, std_error: FloatArray, df: FloatArray | None) -> tuple[FloatArray, FloatArray]:
@@ -128,9 +128,9 @@ def correlation(covariance: FloatArray, unit: FloatArray) -> FloatArray:
     sd = np.sqrt(np.diag(covariance))
     size = (sd * unit).max(initial=0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = covariance / np.outer(sd, sd)
+        correlations = covariance / np.outer(sd, sd)
     zero = sd * unit <= 1e-10 * size
-    found[zero, :] = np.nan
-    found[:, zero] = np.nan
-    np.fill_diagonal(found, np.where(zero, np.nan, 1.0))
-    return np.asarray(np.clip(found, -1.0, 1.0))
+    correlations[zero, :] = np.nan
+    correlations[:, zero] = np.nan
+    np.fill_diagonal(correlations, np.where(zero, np.nan, 1.0))
+    return np.asarray(np.clip(correlations, -1.0, 1.0))

@@ -97,10 +97,10 @@ def linearise(
         response = response - design.offset
     r = np.linalg.qr(np.sqrt(weight)[:, None] * design.x, mode="r")
     back = linalg.solve_triangular(r, np.eye(design.p))
-    own = replace(design, x=np.ascontiguousarray(design.x @ back))
+    well_scaled = replace(design, x=np.ascontiguousarray(design.x @ back))
     factors = relative_factors(covariances, 1.0)
-    at, beta = _solved(own, factors, weight, response)
-    return Linearised(own, back, response, factors, at, beta)
+    at, beta = _solved(well_scaled, factors, weight, response)
+    return Linearised(well_scaled, back, response, factors, at, beta)
 
 
 def _solved(
@@ -130,14 +130,14 @@ def deletions(model: Linearised, codes: IntArray, n_sets: int) -> Deletions:
     vr = _inverse_times(at, model.response - model.design.x @ model.beta)
     right = np.column_stack([vx, vr])
     root = np.asarray(np.linalg.cholesky(at.beta_cov), dtype=np.float64)
-    found = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (), (), (), (), ())))
+    results = Deletions(*(np.full((n_sets, *shape), np.nan) for shape in ((p,), (), (), (), (), ())))
     for sets, rows in _batches(codes, n_sets, p + at.half_rest.shape[0]):
         if rows.shape[1] > LARGE:
-            for index, own in zip(sets, rows, strict=True):
-                _solve_again(model, found, int(index), own, right)
+            for index, deleted in zip(sets, rows, strict=True):
+                _solve_again(model, results, int(index), deleted, right)
             continue
-        _downdate(model, found, sets, _blocks(model, rows), right[rows], root)
-    return found
+        _downdate(model, results, sets, _blocks(model, rows), right[rows], root)
+    return results
 
 
 def _batches(codes: IntArray, n_sets: int, width: int) -> Iterator[tuple[IntArray, IntArray]]:
@@ -156,31 +156,31 @@ def _blocks(model: Linearised, rows: IntArray) -> FloatArray:
     """Compute the blocks (b, s, s) of V^-1 for rows (b, s)."""
     at, blocks = model.at, model.design.blocks
     weight = at.weight[rows]
-    found = weight[:, :, None] * np.eye(rows.shape[1])
+    inverse = weight[:, :, None] * np.eye(rows.shape[1])
     if not at.first:
-        return np.asarray(found)
+        return np.asarray(inverse)
     q = len(at.stacked)
     z = np.concatenate([blocks[k].z for k in at.first], axis=1)[rows.ravel()]
     codes = blocks[at.first[0]].codes[rows]
-    own = np.einsum("nq,nrq->nr", z @ at.stacked, at.halves[codes.ravel()]).reshape(*rows.shape, q)
-    gram = np.einsum("bir,bjr->bij", own, own) * (codes[:, :, None] == codes[:, None, :])
+    halves = np.einsum("nq,nrq->nr", z @ at.stacked, at.halves[codes.ravel()]).reshape(*rows.shape, q)
+    gram = np.einsum("bir,bjr->bij", halves, halves) * (codes[:, :, None] == codes[:, None, :])
     if at.rest:
         u = at.u[rows.ravel()]
         others = (u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T
         dense = others.toarray() if sparse.issparse(others) else np.asarray(others)
         dense = dense.reshape(*rows.shape, -1)
         gram += dense @ dense.transpose(0, 2, 1)
-    return np.asarray(found - weight[:, :, None] * gram * weight[:, None, :])
+    return np.asarray(inverse - weight[:, :, None] * gram * weight[:, None, :])
 
 
 def _downdate(
-    model: Linearised, found: Deletions, sets: IntArray, inverse: FloatArray, right: FloatArray, root: FloatArray
+    model: Linearised, results: Deletions, sets: IntArray, inverse: FloatArray, right: FloatArray, root: FloatArray
 ) -> None:
     """Fill in the results for sets of the same size.
 
     Args:
         model: Working model.
-        found: Results, which are changed in place.
+        results: Results, which are changed in place.
         sets: Indices of the sets, shape (b,).
         inverse: (V^-1)_II, shape (b, s, s).
         right: Rows of V^-1 [X, y - X beta_hat] in the sets, shape (b, s, p + 1).
@@ -195,18 +195,18 @@ def _downdate(
     turned = root @ vectors  # these columns, divided by the square roots of the values, are a root of M_(I)
     along = np.einsum("bij,bi->bj", turned, products[:, :p, p])
     change = -np.einsum("bij,bj->bi", turned, along / values)
-    found.change[sets] = change @ model.back.T
-    found.distance[sets] = np.sum((along / values) ** 2, axis=1) / p
-    found.covratio[sets] = 1 / np.prod(values, axis=1)
-    found.lost[sets] = products[:, p, p] + np.sum(along**2 / values, axis=1)
+    results.change[sets] = change @ model.back.T
+    results.distance[sets] = np.sum((along / values) ** 2, axis=1) / p
+    results.covratio[sets] = 1 / np.prod(values, axis=1)
+    results.lost[sets] = products[:, p, p] + np.sum(along**2 / values, axis=1)
     informative = values < 1 - NOTHING
-    found.surprise[sets] = np.sum(
+    results.surprise[sets] = np.sum(
         np.where(informative, along**2 / (values * np.where(informative, 1 - values, 1.0)), 0.0), axis=1
     )
-    found.rank[sets] = informative.sum(axis=1)
+    results.rank[sets] = informative.sum(axis=1)
 
 
-def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray, right: FloatArray) -> None:
+def _solve_again(model: Linearised, results: Deletions, index: int, rows: IntArray, right: FloatArray) -> None:
     """Fill in the result for one set of very many rows, by solving the model of the other rows."""
     kept = np.ones(model.design.n, dtype=bool)
     kept[rows] = False
@@ -220,11 +220,11 @@ def _solve_again(model: Linearised, found: Deletions, index: int, rows: IntArray
     change, inverse = beta - model.beta, np.linalg.inv(model.at.beta_cov)
     rest = y - x @ beta
     everything = model.response - model.design.x @ model.beta
-    found.change[index] = model.back @ change
-    found.distance[index] = change @ inverse @ change / p
-    found.covratio[index] = np.linalg.det(at.beta_cov) * np.linalg.det(inverse)
+    results.change[index] = model.back @ change
+    results.distance[index] = change @ inverse @ change / p
+    results.covratio[index] = np.linalg.det(at.beta_cov) * np.linalg.det(inverse)
     size, axes = np.linalg.eigh(at.beta_cov - model.at.beta_cov)
     informative = size > NOTHING * size.max()
-    found.surprise[index] = float(np.sum((axes[:, informative].T @ change) ** 2 / size[informative]))
-    found.rank[index] = float(informative.sum())
-    found.lost[index] = everything @ right[:, p] - rest @ _inverse_times(at, rest)
+    results.surprise[index] = float(np.sum((axes[:, informative].T @ change) ** 2 / size[informative]))
+    results.rank[index] = float(informative.sum())
+    results.lost[index] = everything @ right[:, p] - rest @ _inverse_times(at, rest)

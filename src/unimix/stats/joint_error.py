@@ -168,7 +168,7 @@ def formed(design: Design, factors: tuple[FloatArray, ...], weight: FloatArray, 
 def _level_sums(design: Design, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Z'WZ (L, q, q) and Z'WX (L, q, p) of the first factor; kept for linear models, whose W is a multiple of w."""
 
-    def made(weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def compute(weight: FloatArray) -> tuple[FloatArray, FloatArray]:
         first = split_blocks(design.blocks)[0]
         z = np.concatenate([design.blocks[k].z for k in first], axis=1)
         codes, levels = design.blocks[first[0]].codes, design.blocks[first[0]].n_levels
@@ -183,10 +183,10 @@ def _level_sums(design: Design, weight: FloatArray) -> tuple[FloatArray, FloatAr
         return np.moveaxis(np.reshape(zz, (q, q, levels)), 2, 0), np.moveaxis(np.reshape(zx, (q, -1, levels)), 2, 0)
 
     if not design.is_linear:
-        return made(weight)
-    own = np.ones(design.n) if design.weights is None else design.weights
-    zz, zx = design.keep("products by level", lambda: made(own))
-    scale = weight[0] / own[0]
+        return compute(weight)
+    weights = np.ones(design.n) if design.weights is None else design.weights
+    zz, zx = design.keep("products by level", lambda: compute(weights))
+    scale = weight[0] / weights[0]
     return scale * zz, scale * zx
 
 
@@ -218,31 +218,31 @@ def predictor_variance(
     # pieces of rows that stay in the processor's cache, or for crossed factors in memory
     width = at.half_rest.shape[0] if at.rest else CHUNK // CACHED * len(at.stacked) * x.shape[1]
     step = max(1, CHUNK // max(width, 1))
-    found = np.empty(len(x))
+    variances = np.empty(len(x))
     for begin in range(0, len(x), step):
         part = slice(begin, begin + step)
-        found[part] = _variance_of_rows(at, x[part], [v[part] for v in z], [c[part] for c in codes])
-    return found
+        variances[part] = _variance_of_rows(at, x[part], [v[part] for v in z], [c[part] for c in codes])
+    return variances
 
 
 def _variance_of_rows(at: Conditional, x: FloatArray, z: Sequence[FloatArray], codes: Sequence[IntArray]) -> FloatArray:
-    found = np.zeros(len(x))
+    variances = np.zeros(len(x))
     if any((c < 0).any() for c in codes):  # a level that was not fitted: z'Cov z
         for v, f, c in zip(z, at.factors, codes, strict=True):
-            found += _quadratic(v * (c < 0)[:, None], f @ f.T)
+            variances += _quadratic(v * (c < 0)[:, None], f @ f.T)
         z = [v * (c >= 0)[:, None] for v, c in zip(z, codes, strict=True)]
         codes = [np.maximum(c, 0) for c in codes]
     # u'A^-1 u = |H_11 u1|^2 + |H_S (u2 - A21 A11^-1 u1)|^2
-    own = codes[at.first[0]]
+    level = codes[at.first[0]]
     one = np.concatenate([z[k] for k in at.first], axis=1) @ at.stacked
-    found += _squares(np.einsum("nq,nrq->nr", one, at.halves.take(own, axis=0)))
+    variances += _squares(np.einsum("nq,nrq->nr", one, at.halves.take(level, axis=0)))
     if at.rest:
         u = _spread(at, z, codes, len(x))
-        found += _squares((u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T)
+        variances += _squares((u[:, at.m1 :] - u[:, : at.m1] @ at.across.T) @ at.half_rest.T)
         rest = x - np.asarray(u @ at.follow)  # r = x - (A^-1 U'WX)'u
     else:
-        rest = x - np.einsum("nq,nqp->np", one, at.follow.reshape(*at.halves.shape[:2], -1).take(own, axis=0))
-    return found + _quadratic(rest, at.beta_cov)
+        rest = x - np.einsum("nq,nqp->np", one, at.follow.reshape(*at.halves.shape[:2], -1).take(level, axis=0))
+    return variances + _quadratic(rest, at.beta_cov)
 
 
 def _squares(a: Matrix) -> FloatArray:
@@ -257,9 +257,9 @@ def leverage(at: Conditional, design: Design) -> FloatArray:
     generalised model they are those of the linearised model. Source: Demidenko & Stukel (2005), Stat. Med. 24:893-909,
     H1.
     """
-    own = replace(at, beta_cov=np.asarray(np.linalg.inv(fixed_information(at, design.x)), dtype=np.float64))
+    information = replace(at, beta_cov=np.asarray(np.linalg.inv(fixed_information(at, design.x)), dtype=np.float64))
     z, codes = [b.z for b in design.blocks], [b.codes for b in design.blocks]
-    return np.asarray(at.weight * predictor_variance(own, design.x, z, codes))
+    return np.asarray(at.weight * predictor_variance(information, design.x, z, codes))
 
 
 def fixed_information(at: Conditional, x: FloatArray) -> FloatArray:
@@ -320,7 +320,7 @@ def draw_coefficients(
     start = at.m1
     for k in at.rest:
         stop = start + at.levels[k] * len(at.factors[k])
-        own = u[:, start:stop].reshape(n, at.levels[k], -1)
-        effects[k] = np.asarray(modes[k])[None] + own @ at.factors[k].T
+        spherical = u[:, start:stop].reshape(n, at.levels[k], -1)
+        effects[k] = np.asarray(modes[k])[None] + spherical @ at.factors[k].T
         start = stop
     return beta + off, tuple(effects)

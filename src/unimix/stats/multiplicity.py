@@ -39,8 +39,8 @@ def adjusted_p_values(
     match method:
         case "tukey" if family > 2:  # for two means it is the plain t test
             spread = scipy.stats.studentized_range
-            found = [spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)]
-            p = np.asarray(np.clip(found, plain, 1.0))
+            adjusted = [spread.sf(np.sqrt(2) * t, family, min(d, LARGE)) for t, d in zip(size, df, strict=True)]
+            p = np.asarray(np.clip(adjusted, plain, 1.0))
             far = p < 1e-9  # where SciPy's integral loses its digits
             if far.any() and family <= MANY:
                 p[far] = largest_p_values(statistic[far], df[far], _pairwise_correlation(family))

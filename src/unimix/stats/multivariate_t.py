@@ -55,12 +55,12 @@ def largest_p_values(statistic: FloatArray, df: FloatArray, correlation: FloatAr
         df: Degrees of freedom, shape (m,); infinite for z.
         correlation: Correlation matrix of the statistics, shape (m, m).
     """
-    found = error = np.full(len(statistic), np.nan)
+    p_values = error = np.full(len(statistic), np.nan)
     for points in _sample_sizes(len(correlation)):
-        found, error = _exceedance(np.abs(statistic), df, correlation, points)
-        if not (error > _tolerance(found, len(correlation))).any():
+        p_values, error = _exceedance(np.abs(statistic), df, correlation, points)
+        if not (error > _tolerance(p_values, len(correlation))).any():
             break
-    return found
+    return p_values
 
 
 def largest_quantile(level: float, df: float, correlation: FloatArray) -> float:
@@ -207,10 +207,10 @@ def _directions(n: int, d: int, rng: np.random.Generator) -> FloatArray:
 
 def _primes() -> Iterator[int]:
     """Prime numbers."""
-    found: list[int] = []
+    primes: list[int] = []
     for n in itertools.count(2):
-        if all(n % p for p in itertools.takewhile(lambda p: p * p <= n, found)):  # noqa: B023
-            found.append(n)
+        if all(n % p for p in itertools.takewhile(lambda p: p * p <= n, primes)):  # noqa: B023
+            primes.append(n)
             yield n
 
 

@@ -77,9 +77,9 @@ def all_columns(design: Design, blocks: Sequence[RandomBlock]) -> Columns:
     scale = np.maximum(np.abs(array).max(axis=0, initial=0.0), 1e-300)
     maps = []
     for block in blocks:
-        found = np.linalg.lstsq(array / scale, block.z)[0] / scale[:, None]
-        size = np.abs(found * scale[:, None])
-        maps.append(np.where(size > 1e-9 * size.max(axis=0, initial=0.0), found, 0.0))
+        coefficients = np.linalg.lstsq(array / scale, block.z)[0] / scale[:, None]
+        size = np.abs(coefficients * scale[:, None])
+        maps.append(np.where(size > 1e-9 * size.max(axis=0, initial=0.0), coefficients, 0.0))
     unique: list[str] = []
     for j in kept:
         unique.append(names[j] if names[j] not in unique else f"{names[j]} ({len(unique)})")
@@ -92,27 +92,27 @@ def new_columns(columns: Columns, x: FloatArray, z: Sequence[FloatArray]) -> Flo
     The map of a block's column that was kept has a single entry, 1.
     """
     p, k = x.shape[1], len(columns.names)
-    found = np.zeros((len(x), k))
-    found[:, :p] = x
+    array = np.zeros((len(x), k))
+    array[:, :p] = x
     for values, turn in zip(z, columns.maps, strict=True):
         for j in range(turn.shape[1]):
             at = np.flatnonzero(turn[:, j])
             if len(at) == 1 and at[0] >= p:
-                found[:, at[0]] = values[:, j] / turn[at[0], j]
-    return found
+                array[:, at[0]] = values[:, j] / turn[at[0], j]
+    return array
 
 
-def follow(values: FloatArray, found: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
+def follow(values: FloatArray, levels: LevelRegressions, codes: IntArray) -> npt.NDArray[np.bool_]:
     """Mask, shape (n,), of rows whose columns have the same linear dependences as the fitted rows of their level.
 
     The regression of a level does not determine predictions for other rows.
 
     Args:
         values: Columns that :func:`new_columns` returned, shape (n, k).
-        found: Regressions of the levels.
+        levels: Regressions of the levels.
         codes: Level index of each row, shape (n,).
     """
-    implied = np.einsum("ni,nij->nj", values * found.own[codes], found.turned[codes])
+    implied = np.einsum("ni,nij->nj", values * levels.own[codes], levels.turned[codes])
     size = 1e-8 * np.maximum(np.abs(values), np.abs(implied)).max(axis=0, initial=0.0)
     return np.asarray((np.abs(values - implied) <= size).all(axis=1))
 
@@ -135,25 +135,25 @@ def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int
     n_parameters = 1 if design.is_linear else len(design.family.parameters)
     estimate, covariance = np.full((n_levels, k), np.nan), np.full((n_levels, k, k), np.nan)
     parameters = np.full((n_levels, n_parameters), np.nan)
-    turned, own = np.zeros((n_levels, k, k)), np.zeros((n_levels, k), dtype=bool)
+    turned, in_level = np.zeros((n_levels, k, k)), np.zeros((n_levels, k), dtype=bool)
     why: dict[int, str] = {}
     squares, df = 0.0, 0
     for level, (r, c) in enumerate(zip(rows, kept, strict=True)):
-        turned[level], own[level] = _turn(columns.array[r], c, example)
+        turned[level], in_level[level] = _turn(columns.array[r], c, example)
         if len(c) < whole:
             why[level] = _shortage(len(r), c, example, columns.names, whole)
             continue
         if design.is_linear:
-            found, inverse, rest = _least_squares(design, columns.array[:, list(c)], r)
+            coefficients, inverse, rest = _least_squares(design, columns.array[:, list(c)], r)
             squares, df = squares + rest, df + len(r) - len(c)
         else:
-            made = _generalised(design, columns, r, c)
-            if isinstance(made, str):
-                why[level] = made
+            estimates = _generalised(design, columns, r, c)
+            if isinstance(estimates, str):
+                why[level] = estimates
                 continue
-            found, inverse, parameters[level] = made
+            coefficients, inverse, parameters[level] = estimates
         at = np.array(c)
-        estimate[level, at] = found
+        estimate[level, at] = coefficients
         covariance[level, at[:, None], at] = inverse
     sigma = float(np.sqrt(squares / df)) if df > 0 else float("nan")
     if design.is_linear:
@@ -161,22 +161,22 @@ def regressions(design: Design, columns: Columns, codes: IntArray, n_levels: int
         parameters[:] = sigma
     n = np.array([len(r) for r in rows], dtype=np.int64)
     return LevelRegressions(
-        estimate, covariance, n, sigma if design.is_linear else np.nan, df, parameters, turned, own, why
+        estimate, covariance, n, sigma if design.is_linear else np.nan, df, parameters, turned, in_level, why
     )
 
 
 def _turn(x: FloatArray, kept: tuple[int, ...], example: tuple[int, ...]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Matrix from coefficients of all columns to those of one level's own columns, and the mask of these columns."""
     k = x.shape[1]
-    own = np.zeros(k, dtype=bool)
+    in_level = np.zeros(k, dtype=bool)
     # A level with too few rows keeps the columns of other levels, because it has no regression in any case.
-    own[[*kept, *(example if len(kept) < len(example) else ())]] = True
-    turn: FloatArray = np.diag(own.astype(np.float64))
-    others = np.flatnonzero(~own)
+    in_level[[*kept, *(example if len(kept) < len(example) else ())]] = True
+    turn: FloatArray = np.diag(in_level.astype(np.float64))
+    others = np.flatnonzero(~in_level)
     if kept and len(others):
         at = list(kept)
         turn[np.array(at)[:, None], others] = np.linalg.lstsq(x[:, at], x[:, others])[0]
-    return turn, own
+    return turn, in_level
 
 
 def _shortage(n: int, kept: tuple[int, ...], example: tuple[int, ...], names: tuple[str, ...], whole: int) -> str:
@@ -228,30 +228,30 @@ def _generalised(
 ) -> tuple[FloatArray, FloatArray, FloatArray] | str:
     """Maximum-likelihood coefficients, covariance and dispersion of one level, or the reason why there are none."""
     at = list(kept)
-    own = regression_design(design, columns.array[:, at], tuple(columns.names[j] for j in at), rows)
-    endless = separated_terms(own)
+    regression = regression_design(design, columns.array[:, at], tuple(columns.names[j] for j in at), rows)
+    endless = separated_terms(regression)
     if endless:
         return f"separated: the estimate of {', '.join(endless)} is infinite"
-    if own.family.parameters and len(rows) <= len(at):
-        return f"{len(rows)} rows for {len(at)} coefficients and {', '.join(own.family.parameters)}"
-    scale = np.abs(own.x).max(axis=0)
-    found = _search(replace(own, x=own.x / scale))
-    if isinstance(found, str):
-        return found
-    beta, cov, parameters = found
+    if regression.family.parameters and len(rows) <= len(at):
+        return f"{len(rows)} rows for {len(at)} coefficients and {', '.join(regression.family.parameters)}"
+    scale = np.abs(regression.x).max(axis=0)
+    estimates = _search(replace(regression, x=regression.x / scale))
+    if isinstance(estimates, str):
+        return estimates
+    beta, cov, parameters = estimates
     return beta / scale, cov / np.outer(scale, scale), parameters
 
 
 def _search(design: Design) -> tuple[FloatArray, FloatArray, FloatArray] | str:
     try:
-        found = search_laplace(design)
+        optimum = search_laplace(design)
     except FloatingPointError as error:
         return str(error)
-    cov, lost, fault = covariance_of(found, design)
+    cov, lost, fault = covariance_of(optimum, design)
     if fault or len(lost):
         return fault or "its rows do not determine the estimates"
     with np.errstate(divide="ignore"):
-        far = np.abs(np.log(found.point.parameters)) if len(found.point.parameters) else np.zeros(0)
+        far = np.abs(np.log(optimum.point.parameters)) if len(optimum.point.parameters) else np.zeros(0)
     if (far > 15).any():
         return f"{', '.join(design.family.parameters)} diverges: its rows do not determine an estimate"
-    return found.point.beta, cov, found.point.parameters
+    return optimum.point.beta, cov, optimum.point.parameters

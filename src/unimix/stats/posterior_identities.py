@@ -63,28 +63,30 @@ def identities(design: Design, draws: PosteriorDraws) -> dict[str, FloatArray]:
     """
     eta = linear_predictors(design, draws.beta, tuple(draws.effects))
     rows = row_log_likelihood(design, draws.dispersion.T[:, :, None], eta)
-    found: dict[str, FloatArray] = {}
+    zero_means: dict[str, FloatArray] = {}
     inverse = [
         np.linalg.inv(r) / (s[:, :, None] * s[:, None, :]) for s, r in zip(draws.sds, draws.correlations, strict=True)
     ]
     location = _location(design, draws, rows.score, rows.expected.mean(axis=0), inverse)
     off = draws.beta - draws.beta.mean(axis=0)
     for j, name in enumerate(design.fixed_names):
-        found[name] = location[:, j]
+        zero_means[name] = location[:, j]
         for i in range(design.p) if design.p <= MOST_PAIRS else (j,):
             # field (beta_i - mean_i) d_j, whose divergence is 1 for i = j and else 0
             spread = off[:, i] * location[:, j] + (i == j)
-            found[f"variance of {name}" if i == j else f"covariance of {design.fixed_names[i]} and {name}"] = spread
+            zero_means[f"variance of {name}" if i == j else f"covariance of {design.fixed_names[i]} and {name}"] = (
+                spread
+            )
     for k, block in enumerate(design.blocks):
-        found |= _of_block(block.group, block.terms, draws, k)
+        zero_means |= _of_block(block.group, block.terms, draws, k)
         through = np.einsum("sn,sn->s", rows.score, np.einsum("nq,snq->sn", block.z, draws.effects[k][:, block.codes]))
         quadratic = np.einsum("sla,sab,slb->s", draws.effects[k], inverse[k], draws.effects[k], optimize=True)
-        found[f"effects of {block.group}"] = through - quadratic + block.n_levels * block.q
+        zero_means[f"effects of {block.group}"] = through - quadratic + block.n_levels * block.q
     for j, name in enumerate(design.family.parameters):
         value = draws.dispersion[:, j]
         slope = value * (rows.by_parameters[j].sum(axis=1) + draws.by_dispersion[:, j]) + 1.0
-        found |= _scaled(name, value, slope)
-    return found
+        zero_means |= _scaled(name, value, slope)
+    return zero_means
 
 
 def _location(
@@ -114,7 +116,7 @@ def _of_block(group: str, terms: Sequence[str], draws: PosteriorDraws, k: int) -
     """Identities of the standard deviations and correlations of one block."""
     sd, r, effects = draws.sds[k], draws.correlations[k], draws.effects[k]
     levels = effects.shape[1]
-    found: dict[str, FloatArray] = {}
+    zero_means: dict[str, FloatArray] = {}
     u = effects / sd[:, None, :]
     products = np.einsum("sla,slb->sab", u, u)  # sum over levels of u u', u = b / sd
     inner = np.linalg.inv(r)
@@ -122,14 +124,14 @@ def _of_block(group: str, terms: Sequence[str], draws: PosteriorDraws, k: int) -
     for j, term in enumerate(terms):
         # sd d/dsd of -L log sd - u'R^-1 u / 2 + log prior, and 1 for the divergence of the field sd
         slope = turned[:, j, j] - levels + sd[:, j] * draws.by_sds[k][:, j] + 1.0
-        found |= _scaled(f"sd({group}: {term})", sd[:, j], slope)
+        zero_means |= _scaled(f"sd({group}: {term})", sd[:, j], slope)
     both, size = turned @ inner, np.linalg.det(r)
     for i in range(len(terms)):
         for j in range(i):
             # field |R|, which vanishes where R is singular: (eta - 1 + 1 - L / 2) log|R| and the quadratic form
             slope = 2 * (draws.eta[k] - levels / 2) * inner[:, i, j] + both[:, i, j]
-            found[f"cor({group}: {terms[i]}, {terms[j]})"] = size * slope
-    return found
+            zero_means[f"cor({group}: {terms[i]}, {terms[j]})"] = size * slope
+    return zero_means
 
 
 def _scaled(name: str, value: FloatArray, slope: FloatArray) -> dict[str, FloatArray]:

@@ -31,9 +31,9 @@ def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatA
     eta = beta @ design.x.T
     if design.offset is not None:
         eta = eta + design.offset
-    for block, own in zip(design.blocks if len(effects) else (), effects, strict=True):
+    for block, effect in zip(design.blocks if len(effects) else (), effects, strict=True):
         for j in range(block.q):
-            eta += own[:, block.codes, j] * block.z[:, j]
+            eta += effect[:, block.codes, j] * block.z[:, j]
     return np.asarray(eta)
 
 
@@ -73,8 +73,8 @@ def predictive_log_density(rows: Callable[[FloatArray], Pointwise], centre: Floa
     spread = np.where(sd > 0, sd, 1.0)
 
     def height(eta: FloatArray) -> tuple[FloatArray, Pointwise]:
-        found = rows(eta)
-        return found.value - 0.5 * ((eta - centre) / spread) ** 2, found
+        likelihood = rows(eta)
+        return likelihood.value - 0.5 * ((eta - centre) / spread) ** 2, likelihood
 
     eta = np.array(centre, dtype=np.float64)
     value, at = height(eta)
@@ -108,5 +108,5 @@ def predictive_log_density(rows: Callable[[FloatArray], Pointwise], centre: Floa
     weights = np.concatenate([gaps[:1], gaps[:-1] + gaps[1:], gaps[-1:]]) / 2
     with np.errstate(divide="ignore"):
         parts = np.stack([height(x)[0] for x in nodes]) + np.log(weights)
-    found = special.logsumexp(parts, axis=0) - np.log(spread) - 0.5 * np.log(2 * np.pi)
-    return np.where(sd > 0, found, rows(centre).value)
+    log_density = special.logsumexp(parts, axis=0) - np.log(spread) - 0.5 * np.log(2 * np.pi)
+    return np.where(sd > 0, log_density, rows(centre).value)

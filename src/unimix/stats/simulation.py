@@ -46,12 +46,12 @@ class Simulator:
         eta = fixed_predictor(design, self.beta)
         for k, (block, covariance) in enumerate(zip(design.blocks, self.covariances, strict=True)):
             if self.effects is not None:
-                own = self.effects[k]
+                drawn = self.effects[k]
             else:
                 # A triangular root is continuous in the covariance: similar covariances give similar responses.
                 root = lower_triangular([matrix_root(covariance)])[0]
-                own = rng.standard_normal((block.n_levels, block.q)) @ root.T
-            eta = eta + np.einsum("nq,nq->n", block.z, own[block.codes])
+                drawn = rng.standard_normal((block.n_levels, block.q)) @ root.T
+            eta = eta + np.einsum("nq,nq->n", block.z, drawn[block.codes])
         return draw_response(design.family, self.parameters, eta, rng, design.weights, design.trials, self.share)
 
 

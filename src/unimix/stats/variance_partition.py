@@ -70,33 +70,33 @@ def row_variance(family: Family, parameters: FloatArray, mean: float = float("na
         Variances; NaN for families and links without an accepted definition.
     """
     shape = parameters.shape[:-1]
-    own = parameters[..., 0] if parameters.shape[-1] else np.zeros(shape)
-    found: FloatArray | float = float("nan")
+    dispersion = parameters[..., 0] if parameters.shape[-1] else np.zeros(shape)
+    variance: FloatArray | float = float("nan")
     match family.label, family.link:
         case "gaussian", "identity":
-            found = own**2
+            variance = dispersion**2
         case "student_t", "identity":
             nu = parameters[..., 1]
-            found = np.where(nu > 2, own**2 * nu / np.where(nu > 2, nu - 2, 1.0), np.nan)
+            variance = np.where(nu > 2, dispersion**2 * nu / np.where(nu > 2, nu - 2, 1.0), np.nan)
         case "binomial", link:
-            found = LATENT.get(link, float("nan"))
+            variance = LATENT.get(link, float("nan"))
         case "poisson", "log":
-            found = np.log1p(1 / mean)
+            variance = np.log1p(1 / mean)
         case "negative_binomial", "log":
-            found = np.log1p(1 / mean + 1 / own)
+            variance = np.log1p(1 / mean + 1 / dispersion)
         case "negative_binomial_1", "log":
-            found = np.log1p((1 + own) / mean)
+            variance = np.log1p((1 + dispersion) / mean)
         case "poisson", "sqrt":
-            found = 0.25
+            variance = 0.25
         case "negative_binomial", "sqrt":
-            found = 0.25 * (1 + mean / own)
+            variance = 0.25 * (1 + mean / dispersion)
         case "negative_binomial_1", "sqrt":
-            found = 0.25 * (1 + own)
+            variance = 0.25 * (1 + dispersion)
         case "gamma", "log":
-            found = own
+            variance = dispersion
         case "beta", "logit":
-            found = 1 / ((1 + own) * mean * (1 - mean))
-    return np.broadcast_to(np.asarray(found, dtype=np.float64), shape)
+            variance = 1 / ((1 + dispersion) * mean * (1 - mean))
+    return np.broadcast_to(np.asarray(variance, dtype=np.float64), shape)
 
 
 def intraclass_correlation(
@@ -113,8 +113,8 @@ def intraclass_correlation(
         residual: Residual variance, from :func:`row_variance` and further components.
         copies: Number of rows that each row stands for, shape (n,); None for ones.
     """
-    found: dict[str, FloatArray] = {}
+    variances: dict[str, FloatArray] = {}
     for block, covariance in zip(blocks, covariances, strict=True):
-        found[block.group] = found.get(block.group, np.zeros(())) + block_variance(block.z, covariance, copies)
-    total = sum(found.values()) + residual
-    return {group: np.asarray(value / total) for group, value in found.items()}
+        variances[block.group] = variances.get(block.group, np.zeros(())) + block_variance(block.z, covariance, copies)
+    total = sum(variances.values()) + residual
+    return {group: np.asarray(value / total) for group, value in variances.items()}

@@ -246,19 +246,19 @@ def conform(
     return Conformance(unimix=um.__version__, versions=versions, entries=tuple(entries))
 
 
-def renewed(stored: Conformance, made: Conformance, backends: Sequence[str]) -> Conformance:
+def renewed(stored: Conformance, fresh: Conformance, backends: Sequence[str]) -> Conformance:
     """Replace the answers of some engines in a table, or add them.
 
     Args:
         stored: The table.
-        made: New answers of some engines.
+        fresh: New answers of some engines.
         backends: Names of backends in the order of their columns; other engines follow.
     """
-    versions = {**stored.versions, **made.versions}
-    entries = [*(e for e in stored.entries if e.engine not in made.versions), *made.entries]
+    versions = {**stored.versions, **fresh.versions}
+    entries = [*(e for e in stored.entries if e.engine not in fresh.versions), *fresh.entries]
     order = {name: k for k, name in enumerate(dict.fromkeys([*backends, *versions]))}
     return Conformance(
-        unimix=made.unimix,
+        unimix=fresh.unimix,
         versions={name: versions[name] for name in sorted(versions, key=lambda n: order[n])},
         entries=tuple(sorted(entries, key=lambda e: order[e.engine])),
     )

@@ -80,7 +80,7 @@ class BackendContract(FamilyContract):
         return "y ~ x + (1 + x | g)" if slopes else "y ~ x + (1 | g)"
 
     def plain(self) -> FitResult:
-        """The fit that is asked again with other rows, names, units and engines' options; fitted once per class."""
+        """The fit that other tests repeat with other rows, names, units and options; it is fitted once per class."""
         if type(self) not in _PLAIN:
             _PLAIN[type(self)] = self.fit(self.formula, SMALL)
         return _PLAIN[type(self)]
@@ -163,8 +163,8 @@ class BackendContract(FamilyContract):
     def test_recovers_simulated_truth(self) -> None:
         # 40 groups x 12 rows: fixed effects within 4 SE, SDs within a third (3 sampling SDs).
         slopes = self.engine.capabilities.can(Feature.CORRELATED_TERMS)
-        truth_made = SLOPES if slopes else replace(SLOPES, sd=(1.2, 0.0))
-        fit = self.fit(self.formula, simulate_slopes(seed=3, truth=truth_made))
+        simulated = SLOPES if slopes else replace(SLOPES, sd=(1.2, 0.0))
+        fit = self.fit(self.formula, simulate_slopes(seed=3, truth=simulated))
         truth = np.array(list(SLOPES.fixed.values()))
         assert (np.abs(fit.fixed.estimate - truth) < 4 * fit.fixed.std_error).all()
         np.testing.assert_allclose(fit.random[0].sd, SLOPES.sd if slopes else SLOPES.sd[:1], rtol=0.34)

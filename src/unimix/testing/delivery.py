@@ -51,8 +51,8 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
     if not design.blocks:
         assert fit.sigma**2 * fit.criteria.df_residual == pytest.approx(weighted_rss(design, fit), rel=1e-9)
         return
-    own = dense.log_likelihood(design, covariances, fit.sigma, reml=reml)
-    assert fit.log_likelihood == pytest.approx(own, rel=1e-6)
+    expected = dense.log_likelihood(design, covariances, fit.sigma, reml=reml)
+    assert fit.log_likelihood == pytest.approx(expected, rel=1e-6)
     for factor in (0.98, 1.02):
         moved = [(covariances, fit.sigma * factor)]
         for k, c in enumerate(covariances):
@@ -62,7 +62,7 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
                 other = [turn @ c @ turn if i == k else x for i, x in enumerate(covariances)]
                 moved.append((tuple(other), fit.sigma))
         for parameters, sigma in moved:
-            assert dense.log_likelihood(design, parameters, sigma, reml=reml) < own + 1e-3
+            assert dense.log_likelihood(design, parameters, sigma, reml=reml) < expected + 1e-3
 
 
 def weighted_rss(design: Design, fit: FitResult) -> float:

@@ -132,7 +132,7 @@ def check_generalised(fit: FitResult, design: Design) -> None:
     criterion = fit.criteria.criterion
     expected = criterion == "Laplace (expected information)"
     if criterion.startswith("AGQ"):
-        own = adaptive_quadrature(
+        value = adaptive_quadrature(
             lambda eta: row_log_likelihood(design, parameters, eta),
             fixed_predictor(design, beta),
             design.blocks[0],
@@ -140,9 +140,9 @@ def check_generalised(fit: FitResult, design: Design) -> None:
             int(criterion[4:-1]),
         )
     else:
-        own = laplace_at(design, beta, covariances, parameters, expected=expected, zero=zero).log_likelihood
+        value = laplace_at(design, beta, covariances, parameters, expected=expected, zero=zero).log_likelihood
     if criterion != "REML":
-        assert fit.log_likelihood == pytest.approx(own, rel=1e-6, abs=1e-4)
+        assert fit.log_likelihood == pytest.approx(value, rel=1e-6, abs=1e-4)
     if design.dispersion is not None or criterion == "REML":
         return
     near = curvature_of_laplace(design, beta, covariances, parameters, expected=expected, zero=zero)

@@ -44,11 +44,11 @@ def chosen(config: pytest.Config) -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes ``backend`` once per engine."""
-    if "backend" in metafunc.fixturenames and not _own(metafunc.definition):
+    if "backend" in metafunc.fixturenames and not _sets_backend(metafunc.definition):
         metafunc.parametrize("backend", chosen(metafunc.config))
 
 
-def _own(item: pytest.Item) -> bool:
+def _sets_backend(item: pytest.Item) -> bool:
     """Whether a test sets the values of ``backend`` itself, by ``parametrize``."""
     return any("backend" in str(m.args[0]) for m in item.iter_markers("parametrize") if m.args)
 
@@ -71,6 +71,6 @@ def _skipped_if_refused(item: pytest.Item) -> Generator[None, object, object]:
     except UnsupportedModelError as error:
         spec = getattr(item, "callspec", None)
         mine = spec is not None and error.backend and spec.params.get("backend") == error.backend
-        if not mine or _own(item) or item.config.getoption("--unimix-backends") is not None:
+        if not mine or _sets_backend(item) or item.config.getoption("--unimix-backends") is not None:
             raise
         pytest.skip(f"{error.backend} does not fit this model: {brief(error)}")

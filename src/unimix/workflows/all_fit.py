@@ -148,10 +148,10 @@ def all_fit(
     for engine in engines:
         if engine.info.samples:
             continue
-        for optimizer, own in _variants(engine, conditioning=conditioning):
+        for optimizer, variant in _variants(engine, conditioning=conditioning):
             label = f"{engine.info.name} ({optimizer})" if optimizer else engine.info.name
             try:
-                results[label] = fit_problem(own, problem)
+                results[label] = fit_problem(variant, problem)
             except UnimixError as error:
                 failures[label] = f"{type(error).__name__}: {error}"
     if not results:

@@ -226,14 +226,14 @@ def pooling(
     engines, errors = registry.resolve_all(backend if backends is None else backends)
     faults = [] if engines or errors else [f"pooling needs an engine: backend={DEFAULT_BACKEND!r}."]
     given = {**arguments, "restart": restart}
-    asked = FitArguments.read(pooling, formula, data, given, faults=faults, errors=errors)
-    problem = asked.problem(formula, data)
+    fit_arguments = FitArguments.read(pooling, formula, data, given, faults=faults, errors=errors)
+    problem = fit_arguments.problem(formula, data)
     partial: dict[str, FitResult] = {}
     for label, engine in zip(registry.numbered([e.info.name for e in engines]), engines, strict=True):
         partial[label] = fit_problem(engine, problem.adapted(engine))
         group = the_group(partial[label], group)
         refuse_parts(partial[label])
-    first, rows = engines[0], bind_columns(formula, data, asked)
-    own = arguments_without_groups(rows.arguments, first)
-    complete = fit_problem(first, own.problem(rows.without_groups, rows.used))
+    first, rows = engines[0], bind_columns(formula, data, fit_arguments)
+    without_groups = arguments_without_groups(rows.arguments, first)
+    complete = fit_problem(first, without_groups.problem(rows.without_groups, rows.used))
     return Pooling(group or "", complete, partial)

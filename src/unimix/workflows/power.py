@@ -260,16 +260,16 @@ def _faults(
     if fit.fixed.interval == "credible" and len(weights) > 1:
         faults.append(f"A posterior has no joint test of {effect!r}: name one of its coefficients.")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
-        faults.append(f"alpha={alpha!r}: a probability between 0 and 1, such as 0.05.")
+        faults.append(f"alpha={alpha!r}: give a probability between 0 and 1, such as 0.05.")
     if isinstance(n_sim, bool) or not isinstance(n_sim, int | np.integer) or n_sim < 1:
-        faults.append(f"n_sim={n_sim!r}: a whole number of simulations, at least 1.")
+        faults.append(f"n_sim={n_sim!r}: give a whole number of simulations, at least 1.")
     if df_method is not None and df_method not in DF_METHODS:
         faults.append(f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(df_method, DF_METHODS)}")
     elif df_method in ("satterthwaite", "kenward-roger") and not (fit.family.is_linear and fit.random):
         faults.append(f"df_method={df_method!r} is for linear mixed models.")
     groups = list(dict.fromkeys(b.group for b in fit.random))
     if group is not None and group not in groups:
-        faults.append(f"group={group!r}: not a grouping factor of this model.{did_you_mean(group, groups)}")
+        faults.append(f"group={group!r} is not a grouping factor of this model.{did_you_mean(group, groups)}")
     if group is None and len(groups) > 1 and (n_groups is not None or n_rows is not None):
         faults.append(
             f"The model has several grouping factors: name one of {listing(map(repr, groups))} as group=. n_groups= is "
@@ -284,7 +284,7 @@ def _faults(
             if s is not None and (isinstance(s, bool) or not isinstance(s, int | np.integer) or s < least)
         ]
         if wrong or (sizes is not None and not _listed(sizes)):
-            faults.append(f"{name}={sizes!r}: whole numbers, at least {least}.")
+            faults.append(f"{name}={sizes!r}: give whole numbers, at least {least}.")
     return faults
 
 
@@ -304,11 +304,11 @@ def _truth(
     for name, v in given.items():
         kind = kinds.get(name)
         if isinstance(v, bool) or not isinstance(v, int | float | np.number) or not np.isfinite(v):
-            faults.append(f"parameters[{name!r}]={v!r}: a number.")
+            faults.append(f"parameters[{name!r}]={v!r}: give a number.")
         elif kind in ("sd", "scale") and (v < 0 or (kind == "scale" and v == 0)):
-            faults.append(f"parameters[{name!r}]={v!r}: a positive number.")
+            faults.append(f"parameters[{name!r}]={v!r}: give a positive number.")
         elif kind == "cor" and abs(v) > 1:
-            faults.append(f"parameters[{name!r}]={v!r}: a correlation between -1 and 1.")
+            faults.append(f"parameters[{name!r}]={v!r}: give a correlation between -1 and 1.")
     truth.update({k: float(v) for k, v in given.items() if k in truth and not faults})
     return truth, faults
 

@@ -90,17 +90,17 @@ def recommend(formula: str, data: Any, **arguments: Unpack[ModelOptions]) -> Rec
         >>> um.recommend("Reaction ~ Days + (Days | Subject)", um.load_dataset("sleepstudy")).backend
         'pls'
     """
-    asked = FitArguments.read(recommend, formula, data, arguments)
-    problem = asked.problem(formula, data)
+    fit_arguments = FitArguments.read(recommend, formula, data, arguments)
+    problem = fit_arguments.problem(formula, data)
     crossed = n_dense_effects(problem.design) > MANY
     able = {e.info.name: e for e in _by_rank(registry.others().values(), crossed=crossed) if _can(e, problem)}
-    sampled = asked.method == "posterior" or bool(asked.priors)
-    wanted = [n for n, engine in able.items() if engine.info.samples == sampled] or list(able)
-    if not wanted:
+    sampled = fit_arguments.method == "posterior" or bool(fit_arguments.priors)
+    suitable = [n for n, engine in able.items() if engine.info.samples == sampled] or list(able)
+    if not suitable:
         raise UnsupportedModelError(f"No engine can fit {problem.design.spec.text()}; unimix.explain() says why not.")
-    best = able[wanted[0]]
+    best = able[suitable[0]]
     name = best.info.name
-    check = next((n for n in wanted if able[n].info.engine != best.info.engine), "")
+    check = next((n for n in suitable if able[n].info.engine != best.info.engine), "")
     posterior = next((n for n, engine in able.items() if engine.info.samples), "")
     return Recommendation(
         backend=name,
@@ -125,13 +125,13 @@ def _by_rank(engines: Iterable[Backend], *, crossed: bool) -> list[Backend]:
 
 
 def _can(engine: Backend, problem: FitProblem) -> bool:
-    asked, own = problem.arguments, problem.arguments.adapted(engine)
-    if (asked.priors and own.priors is None) or asked.df_method != own.df_method:
+    requested, adapted = problem.arguments, problem.arguments.adapted(engine)
+    if (requested.priors and adapted.priors is None) or requested.df_method != adapted.df_method:
         return False
-    if asked.method == "posterior" and not engine.info.samples:
+    if requested.method == "posterior" and not engine.info.samples:
         return False
     request = engine.adapted(problem.adapted(engine).request(engine), problem.design)
-    approximate = METHOD_FEATURES[request.method] is Feature.APPROXIMATE_POSTERIOR and asked.method is None
+    approximate = METHOD_FEATURES[request.method] is Feature.APPROXIMATE_POSTERIOR and requested.method is None
     return not approximate and not engine.refusals(problem.design, request)
 
 
@@ -145,13 +145,13 @@ def _written(arguments: Mapping[str, Any]) -> str:
 
 
 def _notes(problem: FitProblem, posterior: str, able: Mapping[str, Backend]) -> list[str]:
-    design, asked = problem.design, problem.arguments
+    design, requested = problem.design, problem.arguments
     notes = []
     few = sorted({f"{b.group} ({b.n_levels})" for b in design.blocks if b.n_levels < FEW})
     if few:
         warning = f"Few levels: {', '.join(few)}. Their variances are very uncertain"
         way = f"; backend={posterior!r} shows how uncertain" if posterior else ""
-        linear = design.family.is_linear and asked.method != "posterior" and not asked.priors
+        linear = design.family.is_linear and requested.method != "posterior" and not requested.priors
         kr = "; df_method='kenward-roger' for tests of fixed effects" if linear else ""
         notes.append(f"{warning}{way}{kr}.")
     discrete = design.family.response in ("binomial", "count") and design.blocks
@@ -159,7 +159,7 @@ def _notes(problem: FitProblem, posterior: str, able: Mapping[str, Backend]) -> 
     if discrete and scalar and any(_can_quadrature(engine, problem) for engine in able.values()):
         block = design.blocks[0]
         each = (float(design.trials.sum()) if design.trials is not None else float(design.n)) / block.n_levels
-        if each < POOR and asked.method in (None, "Laplace"):
+        if each < POOR and requested.method in (None, "Laplace"):
             notes.append(
                 f"{each:.1f} observations per level of {block.group}: Laplace's approximation may be poor. "
                 "Compare with method='AGQ'."

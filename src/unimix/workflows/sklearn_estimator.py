@@ -229,7 +229,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         """
         check_is_fitted(self)
         if self._result is None:
-            raise AttributeError(f"There is no result_. {self._reason} predict() is that of least squares.")
+            raise AttributeError(f"There is no result_. {self._reason} predict() uses least squares.")
         return self._result
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -305,8 +305,8 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
         places: dict[Any, int] = {n: j for j, n in enumerate(names)} | {j: j for j in range(len(names))}
         try:
             one = isinstance(self.groups, str | numbers.Integral)
-            asked: list[Any] = [self.groups] if one else list(self.groups)  # type: ignore[arg-type]
-            absent = [g for g in asked if g not in places]
+            columns: list[Any] = [self.groups] if one else list(self.groups)  # type: ignore[arg-type]
+            absent = [g for g in columns if g not in places]
         except TypeError:
             advice = "give the name or the position of a column of X, or a list of them"
             raise OptionError(f"groups={self.groups!r}: {advice}.") from None
@@ -314,7 +314,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc] 
             known = self._names_of_array() or f"X has {len(names)} feature(s): {listing(names)}."
             hint = did_you_mean(str(absent[0]), names)
             raise DataError(f"groups={self.groups!r}: {absent[0]!r} is not a column of X.{hint} {known}")
-        return list(dict.fromkeys(places[g] for g in asked))
+        return list(dict.fromkeys(places[g] for g in columns))
 
     def _names_of_array(self) -> str:
         """A sentence that gives the names of the columns of an array; empty if X is a data frame."""

@@ -38,30 +38,34 @@ def arithmetic(fit: FittedModel, design: Design) -> Check:
         return Check(
             name="arithmetic", passed=True, said="names, tables, fitted values and criteria follow from the estimates"
         )
-    said = f"{listing(wrong)} {'does' if len(wrong) == 1 else 'do'} not follow from the data and the estimates"
-    return Check(name="arithmetic", passed=False, said=said)
+    message = f"{listing(wrong)} {'does' if len(wrong) == 1 else 'do'} not follow from the data and the estimates"
+    return Check(name="arithmetic", passed=False, said=message)
 
 
 def differing(fit: FittedModel, design: Design, estimates: Estimates) -> list[str]:
     """Names of the fields of a result that are not what its design and these estimates give."""
-    again = assembled(design, estimates, method=fit.model.method, ci_level=fit.fixed.level)
-    wrong = [name for key, part in again.items() for name in _differing(getattr(fit, key), part, key)]
+    expected = assembled(design, estimates, method=fit.model.method, ci_level=fit.fixed.level)
+    wrong = [name for key, part in expected.items() for name in _differing(getattr(fit, key), part, key)]
     if BYTES in wrong and design.keep(REBUILT, lambda: False):
         wrong.remove(BYTES)
     return wrong
 
 
-def _differing(own: Any, again: Any, path: str) -> Iterator[str]:
+def _differing(given: Any, expected: Any, path: str) -> Iterator[str]:
     """Names of the fields that differ, of a part, or of the parts in a tuple or a dictionary."""
-    if isinstance(again, Part):
-        for name in type(again).model_fields:
-            if not _same(getattr(own, name), getattr(again, name), _scale(again, name)):
+    if isinstance(expected, Part):
+        for name in type(expected).model_fields:
+            if not _same(getattr(given, name), getattr(expected, name), _scale(expected, name)):
                 yield f"{path}.{name}"
         return
-    if len(own) != len(again):
+    if len(given) != len(expected):
         yield path
         return
-    pairs = [(own.get(k), v) for k, v in again.items()] if isinstance(again, Mapping) else zip(own, again, strict=True)
+    pairs = (
+        [(given.get(k), v) for k, v in expected.items()]
+        if isinstance(expected, Mapping)
+        else zip(given, expected, strict=True)
+    )
     seen = [name for mine, other in pairs for name in (_differing(mine, other, path) if mine is not None else [path])]
     yield from dict.fromkeys(seen)
 
@@ -76,14 +80,14 @@ def _scale(part: Part, name: str) -> Any:
     return 1.0 if name == "correlation" else None
 
 
-def _same(own: Any, again: Any, scale: Any) -> bool:
-    if not isinstance(again, np.ndarray | float):
-        if isinstance(again, dict) and isinstance(own, dict) and own.keys() == again.keys():
-            return all(_same(own[k], again[k], None) for k in again)
-        return bool(own == again)
-    if own is None or np.shape(own) != np.shape(again):
+def _same(given: Any, expected: Any, scale: Any) -> bool:
+    if not isinstance(expected, np.ndarray | float):
+        if isinstance(expected, dict) and isinstance(given, dict) and given.keys() == expected.keys():
+            return all(_same(given[k], expected[k], None) for k in expected)
+        return bool(given == expected)
+    if given is None or np.shape(given) != np.shape(expected):
         return False
-    left, right = np.asarray(own, dtype=np.float64), np.asarray(again, dtype=np.float64)
+    left, right = np.asarray(given, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         close = np.abs(left - right) <= EXACT * (np.abs(right) if scale is None else np.asarray(scale)) + 1e-300
     return bool(np.all(close | (left == right) | (np.isnan(left) & np.isnan(right))))

@@ -39,13 +39,13 @@ def certify(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
 
 def _certified(fits: Sequence[FittedModel], design: Design) -> list[Certificate]:
     ground = LinearGround(design, fits) if design.is_linear else GeneralisedGround(design, fits)
-    made = []
+    certificates = []
     for fit in fits:
         try:
-            made.append(ground.certify(fit))
+            certificates.append(ground.certify(fit))
         except (np.linalg.LinAlgError, FloatingPointError) as error:
-            made.append(_not_checkable(fit, f"the criterion cannot be computed at its estimates ({error})"))
-    return made
+            certificates.append(_not_checkable(fit, f"the criterion cannot be computed at its estimates ({error})"))
+    return certificates
 
 
 def best_covariances(fit: FittedModel, design: Design) -> tuple[tuple[npt.NDArray[np.float64], ...], float]:

@@ -16,7 +16,7 @@ from unimix.design.arrays import Design
 from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
-from unimix.likelihood.glmm.optimise import Found, Point, covariance_of
+from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, covariance_of
 from unimix.likelihood.glmm.separation import separated_terms
 from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
@@ -48,7 +48,7 @@ class GeneralisedGround:
         self.design, self.fits, self.criterion = design, fits, LaplaceCriterion.of(design)
         self.conditioned, self.way_back = self.criterion.rows, self.criterion.way_back
 
-    def best(self, nodes: int) -> Found:
+    def best(self, nodes: int) -> LaplaceOptimum:
         """The highest maximum reached from every result and every likely starting value."""
         return self.criterion.optimum(nodes, [p for p in map(self.point, self.fits) if p is not None])
 
@@ -71,12 +71,12 @@ class GeneralisedGround:
         criterion = fit.criteria.criterion
         nodes = self._nodes(criterion)
         if nodes is None:
-            said = f"{criterion} is not a criterion of this model"
-            return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+            message = f"{criterion} is not a criterion of this model"
+            return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=message), _refused(message))
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
-            said = "unimix's criterion has no value at its estimates"
-            return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+            message = "unimix's criterion has no value at its estimates"
+            return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=message), _refused(message))
         best = self.best(nodes)
         at_best = self._cov(covariance_of(best, self.conditioned)[0])
         scale = np.sqrt(np.diag(at_best))
@@ -127,15 +127,15 @@ class GeneralisedGround:
         """Checks of the fixed effects' covariance matrix and degrees of freedom."""
         covariance = at_best
         if fit.criteria.criterion == EXPECTED:
-            own = self._expected(at).beta_cov
-            covariance = np.full_like(at_best, np.nan) if own is None else self._cov(own)
+            expected = self._expected(at).beta_cov
+            covariance = np.full_like(at_best, np.nan) if expected is None else self._cov(expected)
         if separated_terms(self.design):
-            said = "the likelihood has no curvature where data are separated, and no standard errors"
-            return [Check(name="standard errors", passed=None, said=said)]
+            message = "the likelihood has no curvature where data are separated, and no standard errors"
+            return [Check(name="standard errors", passed=None, said=message)]
         kinds, dfs = {"observed information": covariance}, {}
         if not fit.random and self.design.family.parameters:
-            kinds["Pearson dispersion"], left = self._pearson(fit, at)
-            dfs["residual"] = np.full(self.design.p, left)
+            kinds["Pearson dispersion"], df_residual = self._pearson(fit, at)
+            dfs["residual"] = np.full(self.design.p, df_residual)
         return [messages.standard_errors(fit, kinds, ROUGH), messages.degrees(fit, dfs)]
 
     def _expected(self, at: Point) -> Curvature:
@@ -147,7 +147,7 @@ class GeneralisedGround:
             lambda: curvature_of_laplace(self.conditioned, at.beta, covariances, at.parameters, expected=True),
         )
 
-    def _gap(self, value: float, best: Found, at: Point, criterion: str) -> float:
+    def _gap(self, value: float, best: LaplaceOptimum, at: Point, criterion: str) -> float:
         if criterion != EXPECTED:
             return best.value - value
         return float(self._expected(at).gain)
@@ -156,7 +156,7 @@ class GeneralisedGround:
         m = self.way_back.inverse
         return np.asarray(m @ matrix @ m.T)
 
-    def _sds(self, best: Found) -> list[FloatArray]:
+    def _sds(self, best: LaplaceOptimum) -> list[FloatArray]:
         turned = [t @ f for t, f in zip(self.way_back.blocks, best.point.factors, strict=True)]
         return [np.sqrt(np.diag(f @ f.T)) for f in turned]
 
@@ -181,7 +181,9 @@ class GeneralisedGround:
             known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
         return messages.same_model(fit, value, known, 0.0)
 
-    def _optimum(self, fit: FittedModel, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
+    def _optimum(
+        self, fit: FittedModel, at: Point, value: float, best: LaplaceOptimum, scale: FloatArray, nodes: int
+    ) -> Check:
         gap = self._gap(value, best, at, fit.criteria.criterion)
         best_beta = self.way_back.inverse @ best.point.beta
         moved = float(np.max(np.abs(fit.fixed.estimate - best_beta) / scale, initial=0.0))
@@ -201,18 +203,20 @@ class GeneralisedGround:
         rows = row_log_likelihood(design, at.parameters, design.x @ fit.fixed.estimate + _offset(design))
         information = design.x.T @ (rows.expected[:, None] * design.x)
         scale = {"dispersion": float(at.parameters[0]), "sigma": float(at.parameters[0] ** 2)}
-        share, left = 1.0, counted_rows(design.family, design.n, design.weights) - design.p
+        share, df_residual = 1.0, counted_rows(design.family, design.n, design.weights) - design.p
         if design.family.parameters[0] in scale:
             squares = np.sum(fit.residuals("pearson") ** 2)
-            share = float(squares / left / scale[design.family.parameters[0]])
-        return np.asarray(share * np.linalg.inv(information)), left
+            share = float(squares / df_residual / scale[design.family.parameters[0]])
+        return np.asarray(share * np.linalg.inv(information)), df_residual
 
     def _effects(self, fit: FittedModel, at: Point) -> Check:
         covariances = [f @ f.T for f in at.factors]
         expected = fit.criteria.criterion == EXPECTED
-        own = laplace_at(self.conditioned, at.beta, covariances, at.parameters, expected=expected)
+        evaluation = laplace_at(self.conditioned, at.beta, covariances, at.parameters, expected=expected)
         worst, spread = [0.0], [0.0]
-        for block, turn, modes, covs in zip(fit.random, self.way_back.blocks, own.modes, own.mode_covs, strict=True):
+        for block, turn, modes, covs in zip(
+            fit.random, self.way_back.blocks, evaluation.modes, evaluation.mode_covs, strict=True
+        ):
             least = 1e-6 / np.asarray(block.unit)
             sd = np.maximum(np.asarray(block.sd), least)
             worst.append(float((np.abs(np.asarray(block.modes) - modes @ turn.T) / sd).max()))
@@ -231,14 +235,14 @@ class GeneralisedGround:
         name = f"AGQ({nodes})" if scalar else "Laplace" if self.design.blocks else "ML"
         if fit.model.method in ("variational", "MAP"):
             ratio = fit.fixed.std_error / scale
-            said = (
+            message = (
                 f"an approximate posterior ({fit.model.method}): fixed effects up to {pull.max(initial=0.0):.2g} "
                 f"standard errors from the {name} optimum, standard errors {ratio.min(initial=np.inf):.2g} to "
                 f"{ratio.max(initial=0.0):.2g} times those of the likelihood"
             )
             numbers = {"pull (SE)": float(pull.max(initial=0.0)), "gap": best.value - value}
-            check = Check(name="approximation", passed=None, said=said, numbers=numbers)
-            return verdicts.not_checkable(fit, check, _refused(f"it is {said}"))
+            check = Check(name="approximation", passed=None, said=message, numbers=numbers)
+            return verdicts.not_checkable(fit, check, _refused(f"it is {message}"))
         return verdicts.conclude(
             fit,
             [

@@ -95,8 +95,8 @@ class LinearGround:
 
     def best_covariances(self, *, reml: bool) -> tuple[tuple[FloatArray, ...], float]:
         """Covariances and residual standard deviation of the best known optimum, in the user's units."""
-        found = self.best(reml=reml)
-        return self.criterion.covariances(found.factors, found.profile.sigma)
+        optimum = self.best(reml=reml)
+        return self.criterion.covariances(optimum.factors, optimum.profile.sigma)
 
     def _value(self, fit: FittedModel, at: Evaluation, *, reml: bool) -> float:
         """Log-likelihood at a result's parameters, in well-scaled coordinates."""
@@ -127,22 +127,24 @@ class LinearGround:
         """Whether the engine fitted independent effects where the model has correlated ones."""
         value = self._value(fit, at, reml=reml)
         lost = self.best(reml=reml).profile.value - value
-        found = messages.independent(fit) if lost > NOTICEABLE else []
-        if not found:
+        correlated = messages.independent(fit) if lost > NOTICEABLE else []
+        if not correlated:
             return []
         # Independence is a property of the user's columns: the well-scaled columns are mixtures of them.
         single: list[RandomBlock] = []
         for k, block in enumerate(self.design.blocks):
-            columns = [[j] for j in range(block.q)] if k in found else [list(range(block.q))]
+            columns = [[j] for j in range(block.q)] if k in correlated else [list(range(block.q))]
             single += [
                 replace(
-                    block, terms=tuple(block.terms[j] for j in own), z=block.z[:, own] / column_scale(block.z[:, own])
+                    block,
+                    terms=tuple(block.terms[j] for j in kept),
+                    z=block.z[:, kept] / column_scale(block.z[:, kept]),
                 )
-                for own in columns
+                for kept in columns
             ]
         rows = well_scaled(self.design).rows
         best = search(form(replace(rows, blocks=tuple(single))), reml=reml).profile.value
-        return [messages.left_out(fit, found, lost)] if abs(best - value) < NOTICEABLE else []
+        return [messages.left_out(fit, correlated, lost)] if abs(best - value) < NOTICEABLE else []
 
     def _same_model(self, fit: FittedModel, at: Evaluation, scale: FloatArray, *, reml: bool) -> Check:
         n, p = self.design.n, self.design.p

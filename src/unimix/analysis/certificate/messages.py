@@ -47,8 +47,8 @@ def percent(share: float) -> str:
 def rows_check(fit: FittedModel, design: Design) -> Check:
     """Check that the result has as many rows as the design."""
     passed = fit.model.n_obs == design.n and len(fit.rows.observed) == design.n
-    said = f"{fit.model.n_obs} rows" if passed else f"{fit.model.n_obs} rows, where the design has {design.n}"
-    return Check(name="rows", passed=passed, said=said)
+    message = f"{fit.model.n_obs} rows" if passed else f"{fit.model.n_obs} rows, where the design has {design.n}"
+    return Check(name="rows", passed=passed, said=message)
 
 
 def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: float) -> Check:
@@ -77,8 +77,8 @@ def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: f
         faults.append(f"its fixed effects are up to {off:.2g} standard errors away from those that its variances imply")
     if faults:
         return Check(name="same model", passed=False, said="; ".join(faults), numbers=numbers)
-    said = f"log-likelihood {fit.log_likelihood:.6f}, ours at its estimates {ours:.6f}"
-    return Check(name="same model", passed=True, said=said, numbers=numbers)
+    message = f"log-likelihood {fit.log_likelihood:.6f}, ours at its estimates {ours:.6f}"
+    return Check(name="same model", passed=True, said=message, numbers=numbers)
 
 
 def optimum(
@@ -92,22 +92,22 @@ def optimum(
             said=f"{max(gap, 0.0):.1e} log-likelihood below the best known",
             numbers=dict(numbers),
         )
-    said = f"{gap:.3g} log-likelihood below the best known; fixed effects move by up to {moved:.2g} standard errors"
+    message = f"{gap:.3g} log-likelihood below the best known; fixed effects move by up to {moved:.2g} standard errors"
     changes = _changes(fit, best_sd)
-    said = "; ".join(part for part in (said, changes) if part)
-    return Check(name="optimum", passed=False, said=said, numbers=dict(numbers))
+    message = "; ".join(part for part in (message, changes) if part)
+    return Check(name="optimum", passed=False, said=message, numbers=dict(numbers))
 
 
 def independent(fit: FittedModel) -> list[int]:
     """Indices of blocks whose correlations are all exactly zero although their variances are positive."""
     blocks = []
     for k, block in enumerate(fit.random):
-        own = np.asarray(block.covariance)
+        covariance = np.asarray(block.covariance)
         size = np.asarray(block.sd) * np.asarray(block.unit)
-        off = np.abs(own - np.diag(np.diag(own))).max(initial=0.0)
+        off = np.abs(covariance - np.diag(np.diag(covariance))).max(initial=0.0)
         if (
             len(block.terms) > 1
-            and off <= NO_CORRELATION * np.abs(np.diag(own)).min()
+            and off <= NO_CORRELATION * np.abs(np.diag(covariance)).min()
             and size.min() > 1e-3 * size.max()
         ):
             blocks.append(k)
@@ -117,11 +117,11 @@ def independent(fit: FittedModel) -> list[int]:
 def left_out(fit: FittedModel, blocks: Sequence[int], lost: float) -> Check:
     """The failed check of an engine that fitted independent effects and is at the optimum of that smaller model."""
     groups = listing(dict.fromkeys(fit.random[k].group for k in blocks))
-    said = (
+    message = (
         f"the correlations of {groups} are exactly zero and the rest is the best that independent effects allow: the "
         f"engine left the correlations out, which costs {lost:.3g} log-likelihood"
     )
-    return Check(name="independent terms", passed=False, said=said, numbers={"lost": lost})
+    return Check(name="independent terms", passed=False, said=message, numbers={"lost": lost})
 
 
 def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
@@ -146,40 +146,43 @@ def group_effects(worst: float, spread: float) -> Check:
         spread: Largest difference of a conditional covariance, in products of conditional standard deviations.
     """
     passed = worst < SAME_MODE and spread <= 2 * SAME_KIND
-    said = f"conditional modes within {worst:.1e} SD of ours at its estimates, their covariances within {spread:.1e}"
+    message = f"conditional modes within {worst:.1e} SD of ours at its estimates, their covariances within {spread:.1e}"
     if not worst < SAME_MODE:
-        said = f"group effects are up to {worst:.2g} SD away from the conditional modes at its own estimates"
+        message = f"group effects are up to {worst:.2g} SD away from the conditional modes at its own estimates"
     elif not passed:
-        said = (
+        message = (
             f"conditional covariances of the group effects differ from those at its own estimates by {percent(spread)}"
         )
     numbers = {"largest difference (SD)": worst, "largest difference of a covariance": spread}
-    return Check(name="group effects", passed=passed, said=said, numbers=numbers)
+    return Check(name="group effects", passed=passed, said=message, numbers=numbers)
 
 
-def largest_difference(own: FloatArray, exact: FloatArray, least: FloatArray) -> float:
+def largest_difference(claimed: FloatArray, exact: FloatArray, least: FloatArray) -> float:
     """Largest difference of covariance matrices in products of the exact standard deviations.
 
     Args:
-        own: Covariance matrices, shape (L, q, q).
+        claimed: Covariance matrices, shape (L, q, q).
         exact: Matrices to compare with, shape (L, q, q).
         least: Smallest standard deviation that counts, shape (q,).
     """
     sd = np.maximum(np.sqrt(np.maximum(np.einsum("lii->li", exact), 0.0)), least)
-    return float((np.abs(own - exact) / (sd[:, :, None] * sd[:, None, :])).max(initial=0.0))
+    return float((np.abs(claimed - exact) / (sd[:, :, None] * sd[:, None, :])).max(initial=0.0))
 
 
-def worst_contrast(own: FloatArray, exact: FloatArray) -> float:
+def worst_contrast(claimed: FloatArray, exact: FloatArray) -> float:
     """Largest relative difference of the standard error of any contrast: sqrt(c'Own c / c'Exact c) - 1 over all c.
 
     Args:
-        own: Covariance matrix, shape (p, p).
+        claimed: Covariance matrix, shape (p, p).
         exact: Covariance matrix to compare with, shape (p, p).
     """
     size = np.sqrt(np.maximum(np.diag(exact), 1e-300))
     with np.errstate(invalid="ignore", over="ignore"):
-        own, exact = own / np.outer(size, size), exact / np.outer(size, size)
-    if not (np.isfinite(own).all() and np.isfinite(exact).all()) or np.abs(own - own.T).max(initial=0.0) > SAME_VALUE:
+        claimed, exact = claimed / np.outer(size, size), exact / np.outer(size, size)
+    if (
+        not (np.isfinite(claimed).all() and np.isfinite(exact).all())
+        or np.abs(claimed - claimed.T).max(initial=0.0) > SAME_VALUE
+    ):
         return float("inf")
     values, vectors = np.linalg.eigh(exact)
     if not len(values):
@@ -187,7 +190,7 @@ def worst_contrast(own: FloatArray, exact: FloatArray) -> float:
     # Directions that cancel to rounding are not compared: their variances have no correct digit.
     kept = values > ROUNDED * values[-1]
     half = vectors[:, kept] / np.sqrt(values[kept])
-    ratio = np.linalg.eigvalsh(half.T @ own @ half)  # extremes of c'Own c / c'Exact c
+    ratio = np.linalg.eigvalsh(half.T @ claimed @ half)  # extremes of c'Own c / c'Exact c
     return float(np.abs(np.sqrt(np.maximum(ratio, 0.0)) - 1.0).max())
 
 
@@ -199,10 +202,10 @@ def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance
         kinds: Covariance matrices (p, p) that the model can have, by kind.
         tolerance: Largest relative difference of the standard error of any contrast.
     """
-    claimed, own = fit.fixed.std_error_kind, np.asarray(fit.fixed.covariance)
-    kept = np.flatnonzero(~fit.fixed.is_unbounded(np.eye(len(own))))
-    own, kinds = own[np.ix_(kept, kept)], {k: v[np.ix_(kept, kept)] for k, v in kinds.items()}
-    matrix = {k: worst_contrast(own, v) for k, v in kinds.items()}
+    claimed, covariance = fit.fixed.std_error_kind, np.asarray(fit.fixed.covariance)
+    kept = np.flatnonzero(~fit.fixed.is_unbounded(np.eye(len(covariance))))
+    covariance, kinds = covariance[np.ix_(kept, kept)], {k: v[np.ix_(kept, kept)] for k, v in kinds.items()}
+    matrix = {k: worst_contrast(covariance, v) for k, v in kinds.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = {k: np.asarray(fit.fixed.std_error)[kept] / np.sqrt(np.diag(v)) for k, v in kinds.items()}
     # Kenward and Roger's adjustment may be of the standard errors alone.
@@ -215,14 +218,14 @@ def standard_errors(fit: FittedModel, kinds: Mapping[str, FloatArray], tolerance
     nearest = min(off, key=lambda k: off[k])
     numbers = dict(off)
     if claimed and claimed not in kinds:
-        said = f"they are reported as {claimed}, which this model does not have; they are nearest to {nearest}"
-        return Check(name="standard errors", passed=False, said=said, numbers=numbers)
+        message = f"they are reported as {claimed}, which this model does not have; they are nearest to {nearest}"
+        return Check(name="standard errors", passed=False, said=message, numbers=numbers)
     if not off[nearest] <= tolerance:
-        said = f"not of any known kind: a contrast is {percent(off[nearest])} from the nearest, {nearest}"
-        return Check(name="standard errors", passed=False, said=said, numbers=numbers)
+        message = f"not of any known kind: a contrast is {percent(off[nearest])} from the nearest, {nearest}"
+        return Check(name="standard errors", passed=False, said=message, numbers=numbers)
     if claimed and (not off[claimed] <= tolerance or _mistaken(off[claimed], off[nearest])):
-        said = f"they are reported as {claimed}, but are of the kind {nearest}"
-        return Check(name="standard errors", passed=False, said=said, numbers=numbers)
+        message = f"they are reported as {claimed}, but are of the kind {nearest}"
+        return Check(name="standard errors", passed=False, said=message, numbers=numbers)
     kind = claimed or nearest
     return Check(name="standard errors", passed=True, said=f"{kind}, within {off[kind]:.1e}", numbers=numbers)
 
@@ -239,28 +242,28 @@ def degrees(fit: FittedModel, methods: Mapping[str, FloatArray]) -> Check:
         fit: The result.
         methods: Degrees of freedom, shape (p,), by each method that the model can have.
     """
-    claimed, own = fit.fixed.df_method, np.asarray(fit.fixed.df)
+    claimed, df = fit.fixed.df_method, np.asarray(fit.fixed.df)
     if claimed == "normal":
-        right = bool(np.isinf(own).all())
-        said = "normal: z tests" if right else "they are reported as normal, but are finite"
-        return Check(name="degrees of freedom", passed=None if right else False, said=said)
+        right = bool(np.isinf(df).all())
+        message = "normal: z tests" if right else "they are reported as normal, but are finite"
+        return Check(name="degrees of freedom", passed=None if right else False, said=message)
     if claimed not in methods:
-        said = f"they are reported as {claimed}, which this model does not have"
-        return Check(name="degrees of freedom", passed=False, said=said)
+        message = f"they are reported as {claimed}, which this model does not have"
+        return Check(name="degrees of freedom", passed=False, said=message)
     with np.errstate(divide="ignore", invalid="ignore"):
-        off = {k: float(np.max(np.abs(own / v - 1), initial=0.0)) for k, v in methods.items()}
+        off = {k: float(np.max(np.abs(df / v - 1), initial=0.0)) for k, v in methods.items()}
     twin = [k for k, v in off.items() if k != claimed and v <= SAME_DF]
     mistaken = [k for k in twin if _mistaken(off[claimed], off[k])]
     if off[claimed] <= SAME_DF and not mistaken:
-        said = f"{claimed}, within {off[claimed]:.1e} of ours"
-        return Check(name="degrees of freedom", passed=True, said=said, numbers=off)
+        message = f"{claimed}, within {off[claimed]:.1e} of ours"
+        return Check(name="degrees of freedom", passed=True, said=message, numbers=off)
     twin = mistaken or twin
-    said = (
+    message = (
         f"they are reported as {claimed}, but are {twin[0]}"
         if twin
         else f"they are reported as {claimed}, but differ from these by up to {percent(off[claimed])}"
     )
-    return Check(name="degrees of freedom", passed=False, said=said, numbers=off)
+    return Check(name="degrees of freedom", passed=False, said=message, numbers=off)
 
 
 def posterior(fit: FittedModel, pull: FloatArray, lost: float, criterion: str) -> Check:
@@ -292,15 +295,15 @@ def boundary(fit: FittedModel, *factors: Sequence[FloatArray]) -> str:
         fit: The result.
         factors: Relative covariance factors (q, q) per block, for well-scaled columns (in the user's columns, a slope
             far from zero correlates with the intercept through its mean alone): first those of the result, then those
-            of the optimum, because an engine whose parameters cannot reach the boundary stops beside it.
+            of the optimum, because an engine whose parameters cannot reach the boundary stops near it.
     """
-    return next((edge for f in factors if (edge := _edge(fit, [own @ own.T for own in f]))), "")
+    return next((edge for f in factors if (edge := _edge(fit, [factor @ factor.T for factor in f]))), "")
 
 
 def _edge(fit: FittedModel, relative: Sequence[FloatArray]) -> str:
     parts: list[str] = []
-    for block, own in zip(fit.random, relative, strict=True):
-        if (np.diag(relative_factors((own,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
+    for block, covariance in zip(fit.random, relative, strict=True):
+        if (np.diag(relative_factors((covariance,), 1.0)[0]) >= SINGULAR_TOLERANCE).all():
             continue
         size, r = np.asarray(block.sd) * np.asarray(block.unit), np.asarray(block.correlation)
         zero = size <= 1e-4 * max(float(size.max()), fit.sigma)

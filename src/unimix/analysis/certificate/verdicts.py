@@ -50,10 +50,10 @@ def conclude(
     )
 
 
-def _verdict(fit: FittedModel, made: Mapping[str, Check], boundary: str) -> tuple[Word, str]:
-    failed = {name: check for name, check in made.items() if check.passed is False}
-    if "sampling and prior" in made:
-        return _posterior_verdict(made)
+def _verdict(fit: FittedModel, checks: Mapping[str, Check], boundary: str) -> tuple[Word, str]:
+    failed = {name: check for name, check in checks.items() if check.passed is False}
+    if "sampling and prior" in checks:
+        return _posterior_verdict(checks)
     if fit.status.state == "failed":
         return "not checkable", "The engine failed."
     for name in ("rows", "same model", "independent terms"):
@@ -110,15 +110,15 @@ def out_of_reach(fit: FittedModel, sigma: float, reach: float) -> Certificate:
     return not_checkable(fit, check, f"This result cannot be checked: {reason}")
 
 
-def _posterior_verdict(made: Mapping[str, Check]) -> tuple[Word, str]:
-    sampled = made["sampling and prior"]
+def _posterior_verdict(checks: Mapping[str, Check]) -> tuple[Word, str]:
+    sampled = checks["sampling and prior"]
     for name in ("rows", "arithmetic", "draws", "priors"):
-        if name in made and made[name].passed is False:
-            return "a different model", f"These numbers are not those of the posterior: {made[name].said}."
+        if name in checks and checks[name].passed is False:
+            return "a different model", f"These numbers are not those of the posterior: {checks[name].said}."
     if sampled.passed is False:
         return "not checkable", f"The posterior was not sampled well enough to judge: {sampled.said}. Take more draws."
-    if "posterior" in made and made["posterior"].passed is False:
-        return "a different model", f"This is not the posterior of the model: {made['posterior'].said}."
+    if "posterior" in checks and checks["posterior"].passed is False:
+        return "a different model", f"This is not the posterior of the model: {checks['posterior'].said}."
     pull = sampled.numbers["pull (SE)"]
     if pull > 1.0:
         moved = f"The prior, or a small number of groups, moves the estimates by {pull:.2g} standard errors"
@@ -127,6 +127,6 @@ def _posterior_verdict(made: Mapping[str, Check]) -> tuple[Word, str]:
             f"{moved}: the answer depends on the prior, not on the likelihood alone ({sampled.said}).",
         )
     for name in ("draws", "posterior"):
-        if name in made and made[name].passed is None:
-            return "not checkable", f"This posterior cannot be checked: {made[name].said}."
+        if name in checks and checks[name].passed is None:
+            return "not checkable", f"This posterior cannot be checked: {checks[name].said}."
     return "certified", f"A posterior that was sampled well and agrees with the likelihood: {sampled.said}."

@@ -93,11 +93,11 @@ def check(fit: FittedModel) -> Checks:
         >>> checks.table.loc["influential levels of Subject", "verdict"]
         'ok'
     """
-    made: list[Finding] = []
+    findings: list[Finding] = []
     skipped: dict[str, str] = {}
     meaningless: list[str] = []
     modes = [(block, j) for block in fit.random for j in range(len(block.terms))]
-    asked: list[tuple[str, Callable[[], Finding | Sequence[Finding] | None]]] = [
+    checks: list[tuple[str, Callable[[], Finding | Sequence[Finding] | None]]] = [
         ("convergence", lambda: _convergence(fit)),
         ("sampling", lambda: _sampling(fit)),
         ("singularity", lambda: _singularity(fit)),
@@ -112,17 +112,17 @@ def check(fit: FittedModel) -> Checks:
         ("influential rows", lambda: single_rows(fit)),
         *((f"influential levels of {group}", partial(influential, fit, group)) for group in fit.n_groups),
     ]
-    for name, make in asked:
+    for name, make in checks:
         try:
-            found = make()
+            answer = make()
         except UnimixError as error:
             skipped[name] = str(error)
             continue
-        if found is None:
+        if answer is None:
             meaningless.append(name)
         else:
-            made += [found] if isinstance(found, Finding) else list(found)
-    return Checks(tuple(made), skipped, tuple(meaningless))
+            findings += [answer] if isinstance(answer, Finding) else list(answer)
+    return Checks(tuple(findings), skipped, tuple(meaningless))
 
 
 def _convergence(fit: FittedModel) -> Finding | None:
@@ -138,7 +138,7 @@ def _convergence(fit: FittedModel) -> Finding | None:
             f"Not identified: {fit.status.messages[0] if fit.status.messages else 'the likelihood has a ridge'}.",
             "Leave a random effect out, or give its SD a prior: backend='pymc'.",
         )
-    message = f" It says: {fit.status.messages[0]}" if fit.status.messages else ""
+    message = f" The engine says: {fit.status.messages[0]}" if fit.status.messages else ""
     advice = ["compare optimizers: um.all_fit(formula, data)"]
     if fit.fixed.unbounded.size:
         advice = []  # no search finds a maximum: the check of separation says what helps
@@ -330,20 +330,20 @@ def _collinearity(fit: FittedModel) -> Finding | None:
     kept = [i for i, columns in enumerate(terms.columns) if columns]
     if len(kept) < 2:
         return None
-    found = collinearity(fit)
+    diagnosis = collinearity(fit)
     judged = [terms.names[i] for i in kept if of_other_predictors(terms, i)]
     if not judged:
         raise DataError(
             f"{listing([terms.names[i] for i in kept])} share a predictor, so that there are no two predictors to "
             "compare. fit.collinearity() has the variance inflation of all terms."
         )
-    factors = found.table.loc[judged, "vif_apart"]
+    factors = diagnosis.table.loc[judged, "vif_apart"]
     if factors.isna().any():
         raise DataError(
             f"{listing(factors.index[factors.isna()])} cannot be distinguished numerically from products and powers: "
             "center numeric predictors (x - mean) and fit again."
         )
-    worst, ill = float(factors.max()), found.condition_number >= ILL
+    worst, ill = float(factors.max()), diagnosis.condition_number >= ILL
     verdict = PROBLEM if worst >= HIGH else LOOK if worst >= MODERATE or ill else OK
     sentence = (
         f"{factors.idxmax()} is explained by the other predictors"
@@ -352,7 +352,7 @@ def _collinearity(fit: FittedModel) -> Finding | None:
         if ill
         else "No predictor is explained by the others"
     )
-    number = f" (condition number {found.condition_number:.3g})" if ill else ""
+    number = f" (condition number {diagnosis.condition_number:.3g})" if ill else ""
     size = f"{worst:.3g}" if worst < 1000 else f"{worst:.0f}"
     return Finding(
         "collinearity",

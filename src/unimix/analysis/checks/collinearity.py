@@ -94,10 +94,10 @@ def collinearity(fit: FittedModel) -> Collinearity:
     others = [j for j, n in enumerate(names) if n != "Intercept"]
     place = {j: i for i, j in enumerate(others)}
     covariance = np.asarray(fit.fixed.covariance)[np.ix_(others, others)]
-    own = [[place[j] for j in terms.columns[i]] for i in kept]
+    kept_columns = [[place[j] for j in terms.columns[i]] for i in kept]
     apart = [[place[j] for k in of_other_predictors(terms, i) for j in terms.columns[k]] for i in kept]
-    gvif = generalised_vif(covariance, own)
-    df = np.array([len(columns) for columns in own])
+    gvif = generalised_vif(covariance, kept_columns)
+    df = np.array([len(columns) for columns in kept_columns])
     vif = gvif ** (1 / df)
     table = pd.DataFrame(
         {
@@ -105,7 +105,7 @@ def collinearity(fit: FittedModel) -> Collinearity:
             "df": df,
             "vif": vif,
             "se_factor": np.sqrt(vif),
-            "vif_apart": generalised_vif(covariance, own, apart) ** (1 / df),
+            "vif_apart": generalised_vif(covariance, kept_columns, apart) ** (1 / df),
             "verdict": ["high" if v >= HIGH else "moderate" if v >= MODERATE else "low" for v in vif],
         },
         index=pd.Index([terms.names[i] for i in kept], name="term"),
@@ -116,17 +116,17 @@ def collinearity(fit: FittedModel) -> Collinearity:
 
 def of_other_predictors(terms: Terms, index: int) -> list[int]:
     """Indices of the terms that have columns and share no predictor with the given term."""
-    own = terms.variables[index]
-    return [i for i, used in enumerate(terms.variables) if terms.columns[i] and not used & own]
+    predictors = terms.variables[index]
+    return [i for i, used in enumerate(terms.variables) if terms.columns[i] and not used & predictors]
 
 
 def _plain(terms: Terms, kept: Sequence[int]) -> list[int]:
     """Indices of the terms that are not products or powers of others."""
-    found: list[int] = []
+    independent: list[int] = []
     for i in sorted(kept, key=lambda i: len(terms.variables[i])):
-        if not any(terms.variables[j] <= terms.variables[i] for j in found):
-            found.append(i)
-    return found
+        if not any(terms.variables[j] <= terms.variables[i] for j in independent):
+            independent.append(i)
+    return independent
 
 
 __all__ = ["HIGH", "ILL", "MODERATE", "Collinearity", "collinearity", "of_other_predictors"]

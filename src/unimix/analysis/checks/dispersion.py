@@ -120,7 +120,7 @@ def overdispersion(fit: FittedModel) -> Overdispersion:
     df = counted_rows(fit.family, fit.n_obs, fit.rows.weights) - fit.criteria.n_parameters
     if df <= 0:
         raise UnsupportedModelError(
-            f"{fit.n_obs} rows leave no degrees of freedom beside {fit.criteria.n_parameters} parameters."
+            f"{fit.n_obs} rows leave no degrees of freedom with {fit.criteria.n_parameters} parameters."
         )
     return Overdispersion(
         chisq, df, chisq / df, float(special.chdtrc(df, chisq)), "Pearson residuals given the group effects."
@@ -218,12 +218,12 @@ def _predictive(fit: FittedModel) -> Overdispersion:
     size = design.trials if design.trials is not None else design.weights
     spread = variance(fit.family, parameters, mu) / (1.0 if size is None else size)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own, drawn = (np.where(y == mu, 0.0, (y - mu) ** 2 / spread).sum(axis=1) for y in (design.y, new))
+        observed, drawn = (np.where(y == mu, 0.0, (y - mu) ** 2 / spread).sum(axis=1) for y in (design.y, new))
     return Overdispersion(
-        float(own.mean()),
+        float(observed.mean()),
         float("nan"),
-        float(own.mean() / drawn.mean()),
-        float((drawn >= own).mean()),
+        float(observed.mean() / drawn.mean()),
+        float((drawn >= observed).mean()),
         "Pearson's chi-squared of observed and of replicated responses, per draw.",
     )
 

@@ -56,7 +56,7 @@ class Influence(TableResult):
     dfbetas: pd.DataFrame
     estimates: pd.DataFrame
     method: str
-    _found: Deletions | None
+    _deletions: Deletions | None
     parameters: pd.DataFrame | None = None
     _failed: tuple[str, ...] = ()
 
@@ -67,9 +67,9 @@ class Influence(TableResult):
         The variance of a change is that of the estimates without the rows minus that with them. For single rows this is
         the test of a mean shift. NaN if there is no estimate, and for refits.
         """
-        if self._found is None:
+        if self._deletions is None:
             return np.full(len(self.table), np.nan)
-        return np.asarray(special.chdtrc(np.maximum(self._found.rank, 1.0), self._found.surprise))
+        return np.asarray(special.chdtrc(np.maximum(self._deletions.rank, 1.0), self._deletions.surprise))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -146,18 +146,18 @@ def _by_refits(
     codes, index = _sets(fit, design, by)
     names = tuple(p.name for p in parameters_of(fit))
     work = _LeftOut(refitter, design, None if by is None else codes, names)
-    made = run_jobs(work, range(len(index)), n_jobs=n_jobs, progress=progress, title="leaving one out")
-    values = np.array([v for v, _, _ in made])
-    covariances = np.array([c for _, c, _ in made])
-    own, p = np.asarray(fit.fixed.covariance), design.p
+    refits = run_jobs(work, range(len(index)), n_jobs=n_jobs, progress=progress, title="leaving one out")
+    values = np.array([v for v, _, _ in refits])
+    covariances = np.array([c for _, c, _ in refits])
+    covariance, p = np.asarray(fit.fixed.covariance), design.p
     change = np.asarray(fit.fixed.estimate) - values[:, :p]
     with np.errstate(invalid="ignore"):
         scaled = change / np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
-        covratio = np.exp(np.linalg.slogdet(covariances)[1] - np.linalg.slogdet(own)[1])
-    distance = np.einsum("mp,mp->m", change, np.linalg.solve(own, change.T).T) / p
+        covratio = np.exp(np.linalg.slogdet(covariances)[1] - np.linalg.slogdet(covariance)[1])
+    distance = np.einsum("mp,mp->m", change, np.linalg.solve(covariance, change.T).T) / p
     columns: dict[str, Any] = {"n": np.bincount(codes)} if by is not None else {}
     failed = tuple(
-        f"Without {level}: {problem}." for level, (_, _, problem) in zip(index, made, strict=True) if problem
+        f"Without {level}: {problem}." for level, (_, _, problem) in zip(index, refits, strict=True) if problem
     )
     terms = list(fit.fixed.terms)
     return Influence(
@@ -166,7 +166,7 @@ def _by_refits(
         dfbetas=pd.DataFrame(scaled, index=index, columns=terms),
         estimates=pd.DataFrame(values[:, :p], index=index, columns=terms),
         method="refit",
-        _found=None,
+        _deletions=None,
         parameters=pd.DataFrame(values, index=index, columns=list(names)),
         _failed=failed,
     )
@@ -208,7 +208,7 @@ def _by_downdating(fit: FittedModel, by: str | None = None) -> Influence:
         dfbetas=pd.DataFrame(dfbetas, index=index, columns=terms),
         estimates=pd.DataFrame(np.asarray(fit.fixed.estimate) + changes.change, index=index, columns=terms),
         method="least squares" if plain else "exact" if fit.family.is_linear else "one-step",
-        _found=changes,
+        _deletions=changes,
     )
 
 
@@ -228,7 +228,7 @@ def _sets(fit: FittedModel, design: Design, by: str | None) -> tuple[npt.NDArray
 
 
 def _scaled(
-    design: Design, back: FloatArray, covariance: FloatArray, found: Deletions, n: Any, *, plain: bool
+    design: Design, back: FloatArray, covariance: FloatArray, deletions: Deletions, n: Any, *, plain: bool
 ) -> tuple[FloatArray, FloatArray]:
     """DFBETAS (m, p) and covariance ratios (m,).
 
@@ -236,12 +236,12 @@ def _scaled(
     """
     se = np.sqrt(np.diag(back @ covariance @ back.T))
     if not plain:
-        return -found.change / se, found.covratio
-    left = (design.n - design.p - n).astype(np.float64)
+        return -deletions.change / se, deletions.covratio
+    df_residual = (design.n - design.p - n).astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(left > 0, (design.n - design.p - found.lost) / left, np.nan)
+        ratio = np.where(df_residual > 0, (design.n - design.p - deletions.lost) / df_residual, np.nan)
         ratio = np.maximum(ratio, 0.0)
-        return -found.change / (np.sqrt(ratio)[:, None] * se), found.covratio * ratio**design.p
+        return -deletions.change / (np.sqrt(ratio)[:, None] * se), deletions.covratio * ratio**design.p
 
 
 def _conditional_distance(fit: FittedModel, hat: FloatArray, p: int) -> FloatArray:

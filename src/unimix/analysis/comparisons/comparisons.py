@@ -72,15 +72,15 @@ class Comparisons(TableResult):
         against 1, and their intervals are computed, on the scale of the logarithm; their standard error is that of the
         ratio itself, by the delta method.
         """
-        made = self.functions.table(self.ci_level)
+        frame = self.functions.table(self.ci_level)
         if self.comparison in LOGARITHMS:
             for column in ("estimate", "lower", "upper"):
-                made[column] = np.exp(made[column])
-            made["std_error"] *= made["estimate"]
+                frame[column] = np.exp(frame[column])
+            frame["std_error"] *= frame["estimate"]
             if self.functions.draws is not None:
                 ratios = np.exp(self.functions.draws)
-                made["estimate"], made["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
-        return pd.concat([self.levels.reset_index(drop=True), made], axis=1)
+                frame["estimate"], frame["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
+        return pd.concat([self.levels.reset_index(drop=True), frame], axis=1)
 
     def hypotheses(
         self,
@@ -312,8 +312,8 @@ def _shares(fit: FittedModel, weights: Any, n: int, *, observed: bool) -> FloatA
                 f"weights={weights!r}: give 'model' (the fit's own weights or trials, for the rows that were fitted), "
                 f"or one number per row, shape ({n},)."
             )
-        own = fit.rows.trials if fit.rows.trials is not None else fit.rows.weights
-        return np.ones(n) if own is None else np.asarray(own, dtype=np.float64)
+        counts = fit.rows.trials if fit.rows.trials is not None else fit.rows.weights
+        return np.ones(n) if counts is None else np.asarray(counts, dtype=np.float64)
     try:
         given = np.asarray(weights)
     except ValueError:  # rows of different lengths
@@ -330,10 +330,10 @@ def _per_row(base: pd.DataFrame, rows: Any) -> pd.DataFrame:
 
 
 def _labelled(change: Change, groups: pd.DataFrame) -> pd.DataFrame:
-    made = groups.copy()
-    made.insert(0, "contrast", change.label)
-    made.insert(0, "variable", ", ".join(change.names))
-    return made
+    frame = groups.copy()
+    frame.insert(0, "contrast", change.label)
+    frame.insert(0, "variable", ", ".join(change.names))
+    return frame
 
 
 def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatArray | None]:
@@ -354,8 +354,8 @@ def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, Floa
     family, averages = plan.family, plan.averages
 
     def means(b: FloatArray) -> tuple[FloatArray, FloatArray]:
-        found = [_means(plan, r.at(b), what) for r in (after, before)]
-        return found[0], found[1]
+        means_at = [_means(plan, r.at(b), what) for r in (after, before)]
+        return means_at[0], means_at[1]
 
     high_mean, low_mean = means(beta)
     up, down = compare_slopes(scale, high_mean, low_mean)
@@ -373,7 +373,8 @@ def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, Floa
 def _without_limits(plan: _Plan, gradient: FloatArray, *rows: Linear) -> FloatArray:
     """Gradients (m, p) with NaN for averages over rows whose linear predictor tends to infinity.
 
-    The expected response of such a row tends to a limit and its derivative to zero, which is no sign of certainty.
+    The expected response of such a row tends to a limit and its derivative to zero, which does not
+    mean that the response is known.
     """
     endless = plan.averages(np.any([plan.inference.lacks(r.x) for r in rows], axis=0).astype(float)) > 0
     return np.where(endless[:, None], np.nan, gradient)

@@ -53,8 +53,8 @@ def to_marginaleffects(fit: FittedModel) -> Any:
         >>> import unimix as um
         >>> from marginaleffects import avg_comparisons
         >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
-        >>> made = avg_comparisons(fit.to_marginaleffects(), variables="Days")
-        >>> made["estimate"].round(3).to_list(), made["std_error"].round(3).to_list()
+        >>> average = avg_comparisons(fit.to_marginaleffects(), variables="Days")
+        >>> average["estimate"].round(3).to_list(), average["std_error"].round(3).to_list()
         ([10.467], [0.804])
     """
     pl, base, vault = _package()

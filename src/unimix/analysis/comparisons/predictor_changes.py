@@ -68,12 +68,12 @@ def changes_of(
     if not wanted:
         raise OptionError("There is no numeric predictor to differentiate by." if known.columns else NOTHING)
     faults = [_unknown(fit, name, list(known.columns)) for name in wanted if name not in known.columns]
-    made: dict[str, list[Change]] = {}
+    by_name: dict[str, list[Change]] = {}
     for name, how in wanted.items():
         if name not in known.columns:
             continue
         try:
-            made[name] = _changes(name, how, known, base, comparison, row_copies(fit.family, fit.rows.weights))
+            by_name[name] = _changes(name, how, known, base, comparison, row_copies(fit.family, fit.rows.weights))
         except OptionError as error:
             faults.append(str(error))
     if cross and comparison == "dydx":
@@ -85,8 +85,8 @@ def changes_of(
     if faults:
         raise OptionError("\n".join(faults))
     if not cross:
-        return [change for changes in made.values() for change in changes]
-    return [_joined(parts) for parts in itertools.product(*made.values())]
+        return [change for changes in by_name.values() for change in changes]
+    return [_joined(parts) for parts in itertools.product(*by_name.values())]
 
 
 def _joined(parts: Sequence[Change]) -> Change:

@@ -72,7 +72,7 @@ class _Work:
     def cases(self, seed: np.random.SeedSequence) -> Replicate:
         return self.fitted(lambda: resample(self.design, self.codes, np.random.default_rng(seed)))
 
-    def left_out(self, level: int) -> Replicate:
+    def without_level(self, level: int) -> Replicate:
         return self.fitted(lambda: without(self.design, self.codes, level))
 
     def fitted(self, make: Callable[[], Design]) -> Replicate:
@@ -152,10 +152,10 @@ class Bootstrap(TableResult):
     def jackknife(self) -> pd.DataFrame:
         """The statistic with each level of ``group`` (each row, without groups) left out in turn, for BCa intervals."""
         levels = list(range(self._n_units))
-        made = run_jobs(
-            self._work.left_out, levels, n_jobs=self._n_jobs, progress=self._progress, title="leaving one out"
+        refits = run_jobs(
+            self._work.without_level, levels, n_jobs=self._n_jobs, progress=self._progress, title="leaving one out"
         )
-        return pd.DataFrame([r.numbers for r in made], columns=self.replicates.columns)
+        return pd.DataFrame([r.numbers for r in refits], columns=self.replicates.columns)
 
     def confint(self, kind: str = "percentile", *, ci_level: float | None = None) -> Intervals:
         """Intervals of all parameters.
@@ -189,8 +189,8 @@ class Bootstrap(TableResult):
             if len(values) < FEWEST or not np.isfinite(estimate):
                 rows.append((np.nan, np.nan))
                 continue
-            left = self.jackknife[name].dropna().to_numpy() if kind == "bca" else None
-            rows.append(bootstrap_interval(kind, values, estimate, ci_level, left))
+            jackknife = self.jackknife[name].dropna().to_numpy() if kind == "bca" else None
+            rows.append(bootstrap_interval(kind, values, estimate, ci_level, jackknife))
         table = pd.DataFrame(rows, columns=["lower", "upper"], index=self.estimates.index)
         table.insert(0, "estimate", self.estimates)
         notes = list(self.notes)
@@ -297,17 +297,17 @@ def bootstrap(
         codes=codes,
     )
     seeds = np.random.SeedSequence(seed).spawn(int(n))
-    made: list[Replicate]
+    answers: list[Replicate]
     if source == "parametric":
         size = refitter.batch_size(design)
-        made = run_batches(work.parametric, seeds, size, n_jobs=n_jobs, progress=progress, title="bootstrap")
+        answers = run_batches(work.parametric, seeds, size, n_jobs=n_jobs, progress=progress, title="bootstrap")
     else:
-        made = run_jobs(work.cases, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap")
-    replicates = pd.DataFrame([r.numbers for r in made], columns=list(estimates.index))
+        answers = run_jobs(work.cases, seeds, n_jobs=n_jobs, progress=progress, title="bootstrap")
+    replicates = pd.DataFrame([r.numbers for r in answers], columns=list(estimates.index))
     if not np.isfinite(replicates.to_numpy()).any():
-        raise FitError(f"No refit succeeded; the first says: {made[0].state}")
+        raise FitError(f"No refit succeeded; the first says: {answers[0].state}")
     n_units = design.n if codes is None else int(codes.max()) + 1
-    states = tuple(r.state for r in made)
+    states = tuple(r.state for r in answers)
     return Bootstrap(estimates, replicates, states, source, factor, fit.fixed.level, work, n_units, n_jobs, progress)
 
 
@@ -341,7 +341,7 @@ def _units(design: Design, group: str | None, source: str) -> tuple[str | None, 
     known = {b.group: b for b in design.blocks}
     if group is not None and group not in known:
         raise OptionError(
-            f"group={group!r}: not a grouping factor of this model.{did_you_mean(str(group), known)} "
+            f"group={group!r} is not a grouping factor of this model.{did_you_mean(str(group), known)} "
             f"Known: {listing(known)}."
         )
     name = group or min(known, key=lambda g: known[g].n_levels)

@@ -74,5 +74,5 @@ def confint(
         return wald(fit, parameters, interval_level(fit, ci_level))
     if chosen == "profile":
         return profile(fit, parameters, interval_level(fit, ci_level), n_jobs=n_jobs, progress=progress)
-    made = bootstrap(fit, n, parameters=parameters, seed=seed, n_jobs=n_jobs, progress=progress)
-    return made.confint(ci_level=interval_level(fit, ci_level))
+    replicates = bootstrap(fit, n, parameters=parameters, seed=seed, n_jobs=n_jobs, progress=progress)
+    return replicates.confint(ci_level=interval_level(fit, ci_level))

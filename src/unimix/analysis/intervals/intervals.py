@@ -100,7 +100,7 @@ def wald(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: float) -
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
     estimates, ends, notes = values_of(fit, parameters), np.full((len(parameters), 2), np.nan), []
-    for part, kind in ((fit.fixed, "fixed"), *((own, name) for name, own in fit.parts.items())):
+    for part, kind in ((fit.fixed, "fixed"), *((part_result, name) for name, part_result in fit.parts.items())):
         df = None if not np.isfinite(np.asarray(part.df)).all() else np.asarray(part.df)
         lower, upper = wald_interval(np.asarray(part.estimate), np.asarray(part.std_error), df, ci_level)
         for i, p in enumerate(parameters):

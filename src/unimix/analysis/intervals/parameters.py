@@ -58,8 +58,8 @@ def parameters_of(fit: FittedModel) -> list[Parameter]:
             for k, name in enumerate(fit.family.parameters)
             if name in fit.criteria.parameters
         ]
-    for part, own in fit.parts.items():
-        parameters += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(own.terms)]
+    for part, coefficients in fit.parts.items():
+        parameters += [Parameter(f"{part}({t})", None, part, j) for j, t in enumerate(coefficients.terms)]
     return parameters
 
 
@@ -101,7 +101,7 @@ def chosen(parameters: list[Parameter], asked: str | Sequence[str] | None) -> li
             f"parameters= has unknown names: {unknown} Choose 'fixed', 'random' or names of {listing(kinds)}."
         )
 
-    def taken(p: Parameter) -> bool:
+    def is_asked(p: Parameter) -> bool:
         kind = kinds[p.name]
         return (
             p.name in wanted
@@ -109,7 +109,7 @@ def chosen(parameters: list[Parameter], asked: str | Sequence[str] | None) -> li
             or ("random" in wanted and kind in ("sd", "cor", "scale"))
         )
 
-    return [p for p in parameters if taken(p)]
+    return [p for p in parameters if is_asked(p)]
 
 
 __all__ = ["Parameter", "chosen", "parameters_of", "values_of"]

@@ -45,7 +45,7 @@ class Average:
 def average(grid: Grid, names: Sequence[str], weights: str) -> Average:
     """Average a grid over its other predictors, as R's emmeans 1.8.4 does.
 
-    A level of a nested factor counts only beside the level that it belongs to.
+    A level of a nested factor counts only together with the level that it belongs to.
 
     Args:
         grid: The reference grid.
@@ -118,7 +118,7 @@ def checked_labels(names: Sequence[str]) -> None:
         raise OptionError(f"The table has a column {taken[0]!r} of its own. Rename the predictor and fit again.")
 
 
-def held(average_: Average, grid: Grid, at: Mapping[str, Any] | None) -> str:
+def grid_in_words(average_: Average, grid: Grid, at: Mapping[str, Any] | None) -> str:
     """The values at which the other predictors are held, and the factors that are averaged over, in words."""
     values = []
     for name in grid.frame.columns:

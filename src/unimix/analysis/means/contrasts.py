@@ -67,23 +67,23 @@ def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family:
         estimate=functions.estimate + shift,
         draws=None if functions.draws is None else functions.draws + shift,
     )
-    made = moved.table(level)
-    if "statistic" not in made:
-        return made
+    frame = moved.table(level)
+    if "statistic" not in frame:
+        return frame
     # A contrast that tends to infinity has no test: it counts as one of the contrasts, as the least significant.
     endless = np.isinf(functions.std_error)
     sd = np.where((functions.std_error > 0) & ~endless, functions.std_error, 1.0)
     correlation = functions.covariance / np.outer(sd, sd)
     correlation[endless], correlation[:, endless] = np.eye(len(sd))[endless], np.eye(len(sd))[:, endless]
-    statistic = np.where(endless, 0.0, made["statistic"].to_numpy())
+    statistic = np.where(endless, 0.0, frame["statistic"].to_numpy())
     p_value = adjusted_p_values(adjust, statistic, functions.df, correlation, family)
-    made["p_value"] = np.where(endless, np.nan, p_value)
+    frame["p_value"] = np.where(endless, np.nan, p_value)
     if adjust != "none":
         joint = "bonferroni" if adjust in WITHOUT_INTERVALS else adjust
         reach = _critical_values(joint, level, functions.df, correlation, family)
-        made["lower"] = made["estimate"] - reach * made["std_error"]
-        made["upper"] = made["estimate"] + reach * made["std_error"]
-    return made
+        frame["lower"] = frame["estimate"] - reach * frame["std_error"]
+        frame["upper"] = frame["estimate"] + reach * frame["std_error"]
+    return frame
 
 
 def _critical_values(adjust: str, level: float, df: FloatArray, correlation: FloatArray, family: int) -> FloatArray:
@@ -97,16 +97,16 @@ def _critical_values(adjust: str, level: float, df: FloatArray, correlation: Flo
     return np.interp(-1 / df, -1 / ends, values)
 
 
-def as_ratios(made: pd.DataFrame, name: str, draws: FloatArray | None = None) -> pd.DataFrame:
+def as_ratios(frame: pd.DataFrame, name: str, draws: FloatArray | None = None) -> pd.DataFrame:
     """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m)."""
-    made = made.copy()
+    frame = frame.copy()
     for column in ("estimate", "lower", "upper"):
-        made[column] = np.exp(made[column])
-    made["std_error"] *= made["estimate"]
+        frame[column] = np.exp(frame[column])
+    frame["std_error"] *= frame["estimate"]
     if draws is not None:
         ratios = np.exp(draws)
-        made["estimate"], made["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
-    return made.rename(columns={"estimate": name})
+        frame["estimate"], frame["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
+    return frame.rename(columns={"estimate": name})
 
 
 def _numbers(values: Any) -> FloatArray:
@@ -139,15 +139,15 @@ def contrast_weights(
     m = len(labels)
     eye = np.eye(m)
     if isinstance(method, Mapping | pd.DataFrame):
-        made = {str(k): _numbers(v) for k, v in method.items()}
-        bad = [k for k, v in made.items() if v.shape != (m,) or not abs(v.sum()) <= 1e-9 * np.abs(v).sum()]
-        if not made:
+        weights = {str(k): _numbers(v) for k, v in method.items()}
+        bad = [k for k, v in weights.items() if v.shape != (m,) or not abs(v.sum()) <= 1e-9 * np.abs(v).sum()]
+        if not weights:
             raise OptionError(f"method={{}} names no contrast: choose {listing(map(repr, KNOWN))}, or weights by name.")
         if bad:
             raise OptionError(
                 f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."
             )
-        return made
+        return weights
     match method:
         case "pairwise":
             return {f"{labels[i]} {sign} {labels[j]}": eye[i] - eye[j] for i, j in itertools.combinations(range(m), 2)}
@@ -189,11 +189,11 @@ def _polynomials(m: int, degree: int, scores: Sequence[float] | None) -> list[Fl
             share = Fraction(sum(a * b for a, b in zip(column, done, strict=True))) / sum(a * a for a in done)
             column = [a - share * b for a, b in zip(column, done, strict=True)]
         basis.append(column)
-    made = []
+    rows = []
     for column in basis[1:]:
         whole = [int(a * math.lcm(*(v.denominator for v in column))) for a in column]
-        made.append(np.array(whole, dtype=np.float64) / math.gcd(*whole))
-    return made
+        rows.append(np.array(whole, dtype=np.float64) / math.gcd(*whole))
+    return rows
 
 
 def interaction_weights(
@@ -218,12 +218,12 @@ def interaction_weights(
             f"interaction={list(methods)!r}: give one method for all factors or one for each; the means have "
             f"{len(levels)} factor{'s' if len(levels) != 1 else ''}."
         )
-    parts = [contrast_weights(m, own, reference, sign, scores) for m, own in zip(chosen, levels, strict=True)]
-    made = {}
+    parts = [contrast_weights(m, names, reference, sign, scores) for m, names in zip(chosen, levels, strict=True)]
+    weights = {}
     for last_first in itertools.product(*(p.items() for p in reversed(parts))):
         name = " : ".join(n for n, _ in reversed(last_first))
-        made[name] = functools.reduce(lambda a, b: np.asarray(np.kron(a, b)), [w for _, w in last_first])
-    return made
+        weights[name] = functools.reduce(lambda a, b: np.asarray(np.kron(a, b)), [w for _, w in last_first])
+    return weights
 
 
 __all__ = [

@@ -37,18 +37,18 @@ def derivative_rows(rows: PopulationRows, frame: pd.DataFrame, name: str, what: 
 
     def columns(values: FloatArray, which: IntArray) -> FloatArray | None:
         try:
-            made = plain.full(frame.iloc[which].assign(**{name: values}), what)
-        except DataError:  # the formula is not defined at a point beside the row: try smaller steps
+            linear = plain.full(frame.iloc[which].assign(**{name: values}), what)
+        except DataError:  # the formula is not defined at a point next to the row: try smaller steps
             return None
-        return np.column_stack([made.x, made.offset])
+        return np.column_stack([linear.x, linear.offset])
 
-    found, lost = differentiate(columns, at, *rows.range_of(name))
+    slopes, lost = differentiate(columns, at, *rows.range_of(name))
     if lost.any():
         raise DataError(
             f"{what}: the model has no slope of {name} at {name} = {at[lost][0]:.6g} ({int(lost.sum())} of {len(at)} "
             "rows), where one of its columns has a jump or is infinitely steep. Choose other rows by newdata= or at=."
         )
-    return Linear(found[:, :-1], found[:, -1])
+    return Linear(slopes[:, :-1], slopes[:, -1])
 
 
 __all__ = ["derivative_rows"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.comparisons.predictors import Predictors, response_note
-from unimix.analysis.means.averaging import average, checked_labels, checked_weights, held, interaction_note
+from unimix.analysis.means.averaging import average, checked_labels, checked_weights, grid_in_words, interaction_note
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
@@ -88,17 +88,17 @@ def emmeans(
         95% intervals, df satterthwaite
         At age = 10
     """
-    wanted = read_specs(specs, by)
-    if wanted.method:
+    specification = read_specs(specs, by)
+    if specification.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    made = _means(fit, wanted, at, weights, kind, ci_level, df_method)
-    made.check_estimable()
-    return made
+    means = _means(fit, specification, at, weights, kind, ci_level, df_method)
+    means.check_estimable()
+    return means
 
 
 def _means(
     fit: FittedModel,
-    wanted: Specs,
+    specification: Specs,
     at: Mapping[str, Any] | None,
     weights: str,
     kind: str,
@@ -109,8 +109,8 @@ def _means(
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, kind, ci_level)
     design, grid = fit.design(), reference_grid(fit, at)
-    outer = checked_names(grid.frame, wanted.by, "by")
-    inner = checked_names(grid.frame, wanted.names, "specs")
+    outer = checked_names(grid.frame, specification.by, "by")
+    inner = checked_names(grid.frame, specification.names, "specs")
     names = [n for n in inner if n not in outer]
     everything = [*names, *outer]
     checked_labels(everything)
@@ -132,7 +132,7 @@ def _means(
         ci_level=ci_level,
         what="emmean",
         title="Marginal mean",
-        held=held(averages, grid, at),
+        held=grid_in_words(averages, grid, at),
         warned=_warned(interaction_note(averages, partners, at), response_note(fit, design)),
         lost=lost,
         _whole=whole,
@@ -209,7 +209,7 @@ def slopes(
     rows, lost = _estimable(every, whole, averages.empty)
     inference = fixed_inference(fit, df_method)
     hidden = interaction_note(averages, known.partners([variable]), at)
-    made = MarginalMeans(
+    means = MarginalMeans(
         names=tuple(names),
         by=(),
         levels=averages.levels,
@@ -220,7 +220,7 @@ def slopes(
         ci_level=ci_level,
         what="slope",
         title=f"Slope of {variable}",
-        held=held(averages, grid, at),
+        held=grid_in_words(averages, grid, at),
         warned=_warned(hidden, response_note(fit, design)),
         lost=lost,
         _whole=whole,
@@ -228,8 +228,8 @@ def slopes(
         _rows=every,
         _inference=inference,
     )
-    made.check_estimable()
-    return made
+    means.check_estimable()
+    return means
 
 
 def _warned(*notes: str) -> tuple[str, ...]:
@@ -303,9 +303,9 @@ def contrasts(
         Odds ratios, tested on the scale of the logarithm; 95% intervals, df normal; p values and intervals adjusted
         for all of them (mvt).
     """
-    wanted = read_specs(specs, by)
-    if wanted.method and method not in ("pairwise", wanted.method):
+    specification = read_specs(specs, by)
+    if specification.method and method not in ("pairwise", specification.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = _means(fit, wanted, at, weights, kind, ci_level, df_method)
-    method = wanted.method or method
+    means = _means(fit, specification, at, weights, kind, ci_level, df_method)
+    method = specification.method or method
     return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)

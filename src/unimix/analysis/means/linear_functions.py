@@ -61,8 +61,8 @@ class Functions:
     @property
     def std_error(self) -> FloatArray:
         """Standard errors (posterior SDs), shape (m,); infinite for functions without a finite estimate."""
-        found = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
-        return found if self.unbounded is None else np.where(self.unbounded, np.inf, found)
+        errors = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        return errors if self.unbounded is None else np.where(self.unbounded, np.inf, errors)
 
     def table(self, level: float, index: pd.Index[Any] | None = None) -> pd.DataFrame:
         """Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests.
@@ -135,10 +135,10 @@ class SmoothFunctions:
                 "lower": self.estimate - reach * self.std_error,
                 "upper": self.estimate + reach * self.std_error,
             }
-        made = pd.DataFrame(columns)
+        frame = pd.DataFrame(columns)
         if alternative != "two-sided":
-            made["upper" if alternative == "greater" else "lower"] = np.inf if alternative == "greater" else -np.inf
-        return made
+            frame["upper" if alternative == "greater" else "lower"] = np.inf if alternative == "greater" else -np.inf
+        return frame
 
 
 @dataclass(frozen=True)
@@ -266,11 +266,18 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
         return FixedInference(beta, covariance, df, None, nothing, None, method, endless)
     if method not in ("satterthwaite", "kenward-roger") or not known:
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal", endless)
-    made, turn = _uncertainty(fit, method)
-    if made.adjusted is not None:
-        covariance = turn @ made.adjusted @ turn.T
+    uncertainty, turn = _uncertainty(fit, method)
+    if uncertainty.adjusted is not None:
+        covariance = turn @ uncertainty.adjusted @ turn.T
     return FixedInference(
-        beta, covariance, lambda weights: df_of_contrasts(made, weights @ turn), made, turn, None, method, endless
+        beta,
+        covariance,
+        lambda weights: df_of_contrasts(uncertainty, weights @ turn),
+        uncertainty,
+        turn,
+        None,
+        method,
+        endless,
     )
 
 

@@ -94,21 +94,21 @@ class MarginalMeans(TableResult):
         errors are computed by the delta method; a posterior has the means, standard deviations and quantiles of its
         draws on that scale.
         """
-        made = self.functions.table(self.ci_level)
-        kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in made]
-        made = made[kept].copy()
+        frame = self.functions.table(self.ci_level)
+        kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in frame]
+        frame = frame[kept].copy()
         for column in ("estimate", "lower", "upper"):
-            made[column] += self.offset
+            frame[column] += self.offset
         if self.kind == "response" and self.family.link != "identity" and self.what == "emmean":
-            slope = np.abs(LINKS[self.family.link].slope(made["estimate"].to_numpy()))
-            made["std_error"] *= slope
-            ends = np.sort(mean_of(self.family, made[["lower", "upper"]].to_numpy()), axis=1)
-            made["estimate"] = mean_of(self.family, made["estimate"].to_numpy())
+            slope = np.abs(LINKS[self.family.link].slope(frame["estimate"].to_numpy()))
+            frame["std_error"] *= slope
+            ends = np.sort(mean_of(self.family, frame[["lower", "upper"]].to_numpy()), axis=1)
+            frame["estimate"] = mean_of(self.family, frame["estimate"].to_numpy())
             if (drawn := self._drawn_means()) is not None:
-                made["estimate"], made["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
-            made["lower"], made["upper"] = ends[:, 0], ends[:, 1]
-        made[self.lost] = np.nan
-        return pd.concat([self.levels.reset_index(drop=True), made], axis=1)
+                frame["estimate"], frame["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
+            frame["lower"], frame["upper"] = ends[:, 0], ends[:, 1]
+        frame[self.lost] = np.nan
+        return pd.concat([self.levels.reset_index(drop=True), frame], axis=1)
 
     def contrasts(
         self,
@@ -172,18 +172,18 @@ class MarginalMeans(TableResult):
             if not kept.any():
                 continue
             functions, shift = self._differences(turn[kept], at)
-            made = contrast_table(functions, shift, adjust, len(at), self.ci_level)
+            frame = contrast_table(functions, shift, adjust, len(at), self.ci_level)
             endless |= bool(np.isinf(functions.std_error).any())
             if ratios:
                 draws = self._inference.posterior
                 drawn = None if draws is None else draws @ functions.weights.T + shift
-                made = as_ratios(made, RATIOS[self.family.link], drawn)
-            made.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
+                frame = as_ratios(frame, RATIOS[self.family.link], drawn)
+            frame.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
-                made.insert(0, str(name), [value] * len(made))
-            if "p_value" in made:
-                made["adjust"] = adjust
-            parts.append(made)
+                frame.insert(0, str(name), [value] * len(frame))
+            if "p_value" in frame:
+                frame["adjust"] = adjust
+            parts.append(frame)
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
         notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
@@ -219,18 +219,18 @@ class MarginalMeans(TableResult):
 
     def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
         """Contrasts of some of the means, and the constants added to them."""
-        own, offset = self.functions.weights[at], self.offset[at]
+        weights, offset = self.functions.weights[at], self.offset[at]
         link = self.family.link
         if self.kind == "link" or self.what == "slope" or link in RATIOS or link == "identity":
-            return self._inference.functions(turn @ own), turn @ offset
-        eta = own @ self._inference.beta + offset
-        gradient = turn @ (LINKS[link].slope(eta)[:, None] * own)
+            return self._inference.functions(turn @ weights), turn @ offset
+        eta = weights @ self._inference.beta + offset
+        gradient = turn @ (LINKS[link].slope(eta)[:, None] * weights)
         draws = self._inference.posterior
-        drawn = None if draws is None else mean_of(self.family, draws @ own.T + offset) @ turn.T
+        drawn = None if draws is None else mean_of(self.family, draws @ weights.T + offset) @ turn.T
         estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
         # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
-        endless = (np.abs(turn) @ self._inference.lacks(own)) > 0
+        endless = (np.abs(turn) @ self._inference.lacks(weights)) > 0
         functions = Functions(gradient, estimate, covariance, self._inference.df_of(gradient), drawn, endless)
         return functions, np.zeros(len(turn))
 

@@ -37,7 +37,7 @@ class Grid:
         x: Fixed-effects columns, shape (n, p).
         offset: Offset of each row, shape (n,).
         weight: Frequency of the combination of factor levels in the data, as a sum of prior weights, shape (n,).
-        exists: Whether each level of a nested factor stands beside the level that it belongs to, shape (n,).
+        exists: Whether each level of a nested factor is combined with the level that it belongs to, shape (n,).
         nested: Factors that are nested in others, with these.
     """
 
@@ -52,8 +52,8 @@ class Grid:
 def fitted_frame(design: Design) -> pd.DataFrame:
     """The predictors and grouping factors of the rows that were fitted."""
     response = set(expression_columns(design.spec.response)) - set(design.encoding.predictors)
-    made = {n: v for n, v in design.frame().items() if n not in response}
-    return pd.DataFrame(made) if made else pd.DataFrame({"unimix": np.zeros(design.n)})
+    columns = {n: v for n, v in design.frame().items() if n not in response}
+    return pd.DataFrame(columns) if columns else pd.DataFrame({"unimix": np.zeros(design.n)})
 
 
 class PopulationRows:
@@ -88,20 +88,20 @@ class PopulationRows:
         Raises:
             DataError: If columns are absent, values are missing or levels are unknown.
         """
-        made = self.encoding.transform(frame, with_groups=False)
-        if not made.complete.all():
+        rows = self.encoding.transform(frame, with_groups=False)
+        if not rows.complete.all():
             names = [n for n in self.encoding.predictors if frame[n].isna().any()]
             raise DataError(
-                f"{what} has missing values in {int((~made.complete).sum())} of {len(made.complete)} rows "
+                f"{what} has missing values in {int((~rows.complete).sum())} of {len(rows.complete)} rows "
                 f"({listing(names)}). Leave these rows out: frame.dropna(subset={names!r})."
             )
-        return Linear(made.x, made.offset if self.offset is None else made.offset + self.offset)
+        return Linear(rows.x, rows.offset if self.offset is None else rows.offset + self.offset)
 
     def without_given_offset(self) -> PopulationRows:
         """Return the rows without the offset that was given per row, so that any number of rows will do."""
-        made = copy.copy(self)
-        made.offset = None
-        return made
+        population = copy.copy(self)
+        population.offset = None
+        return population
 
     def range_of(self, name: str) -> tuple[float, float]:
         """Smallest and largest fitted value of a numeric predictor."""
@@ -143,8 +143,8 @@ def given_offset(fit: FittedModel, design: Design) -> FloatArray | None:
     if not fit.model.encoding.offset_given:
         return None
     plain = fit.model.encoding.without_given_offset()
-    own = plain.transform(fitted_frame(design), with_groups=False).offset
-    return np.asarray((0.0 if design.offset is None else design.offset) - own)
+    from_formula = plain.transform(fitted_frame(design), with_groups=False).offset
+    return np.asarray((0.0 if design.offset is None else design.offset) - from_formula)
 
 
 def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Grid:
@@ -169,7 +169,7 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
     known = Predictors.of(fit, design).levels
     for name in names:
         if name in (at or {}):
-            values[name] = _given(name, (at or {})[name])
+            values[name] = _values_at(name, (at or {})[name])
         elif name in known:
             values[name] = list(known[name])
         else:
@@ -180,16 +180,16 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
     rows = list(itertools.product(*values.values()))
     frame = pd.DataFrame(rows, columns=names) if names else pd.DataFrame(index=[0])
     new = {n: [row[j] for row in rows] for j, n in enumerate(names)}
-    made = fit.model.encoding.transform(new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
+    coded = fit.model.encoding.transform(new if names else pd.DataFrame({"unimix": [0]}), with_groups=False)
     factors = [n for n in names if n in known]
     nested, exists = _nesting(design, factors, frame)
-    return Grid(frame, made.x, made.offset, _frequencies(fit, design, factors, frame), exists, nested)
+    return Grid(frame, coded.x, coded.offset, _frequencies(fit, design, factors, frame), exists, nested)
 
 
 def _nesting(
     design: Design, factors: Sequence[str], frame: pd.DataFrame
 ) -> tuple[dict[str, list[str]], npt.NDArray[np.bool_]]:
-    """Factors each of whose levels occurs beside one level only of others, as in R's emmeans, and rows that exist.
+    """Factors whose levels occur with a single level of another factor each, as in R's emmeans, and rows that exist.
 
     Args:
         design: The design that was fitted.
@@ -213,7 +213,7 @@ def _nesting(
     return nested, exists
 
 
-def _given(name: str, value: Any) -> list[Any]:
+def _values_at(name: str, value: Any) -> list[Any]:
     """Check one entry of ``at``, and return its values as a list."""
     given: list[Any] = [value] if pd.api.types.is_scalar(value) else list(value) if isinstance(value, Iterable) else []
     if not given or not all(pd.api.types.is_scalar(v) and pd.notna(v) for v in given):
@@ -240,8 +240,8 @@ def _frequencies(fit: FittedModel, design: Design, factors: Sequence[str], frame
 def _prior_weights(fit: FittedModel, design: Design) -> FloatArray:
     """Weight of each row from ``weights=``, numbers of trials included, shape (n,); ones if not given."""
     counted = isinstance(design.spec.response, Call)  # cbind(successes, failures) has its own trials
-    own = fit.rows.trials if fit.rows.weights is None and not counted else fit.rows.weights
-    return np.ones(design.n) if own is None else np.asarray(own, dtype=np.float64)
+    weights = fit.rows.trials if fit.rows.weights is None and not counted else fit.rows.weights
+    return np.ones(design.n) if weights is None else np.asarray(weights, dtype=np.float64)
 
 
 def checked_names(frame: pd.DataFrame, names: Sequence[str], what: str) -> list[str]:

@@ -34,21 +34,21 @@ def read_specs(specs: str | Sequence[str], by: str | Sequence[str]) -> Specs:
     outer = [by] if isinstance(by, str) else list(dict.fromkeys(by))
     if not isinstance(specs, str) or "~" not in specs:
         return Specs([specs] if isinstance(specs, str) else list(dict.fromkeys(specs)), outer, "")
-    left, *right = specs.split("~")
+    means, *right = specs.split("~")
     parts = right[0].split("|")
     if len(right) > 1 or len(parts) > 2:
         raise OptionError(f"specs={specs!r} has too many of '~' or '|'. {USAGE}")
     names, within = _names(parts[0], specs), _names(parts[1], specs) if len(parts) > 1 else []
-    return Specs(names, list(dict.fromkeys([*within, *outer])), left.strip())
+    return Specs(names, list(dict.fromkeys([*within, *outer])), means.strip())
 
 
 def _names(text: str, specs: str) -> list[str]:
-    made = [part.strip().strip("`") for part in text.replace("*", "+").replace(":", "+").split("+")]
-    if made == ["1"]:
+    parts = [part.strip().strip("`") for part in text.replace("*", "+").replace(":", "+").split("+")]
+    if parts == ["1"]:
         return []
-    if not all(made) or any(c in name for name in made for c in "()-^"):
+    if not all(parts) or any(c in name for name in parts for c in "()-^"):
         raise OptionError(f"specs={specs!r} is not a list of predictors. {USAGE}")
-    return list(dict.fromkeys(made))
+    return list(dict.fromkeys(parts))
 
 
 __all__ = ["Specs", "read_specs"]

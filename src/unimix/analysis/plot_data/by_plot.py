@@ -49,7 +49,7 @@ def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.Data
             continue
         for j, term in enumerate(block.terms):
             estimate, sd = np.asarray(block.modes)[:, j], np.asarray(block.mode_sd)[:, j]
-            own = pd.DataFrame(
+            frame = pd.DataFrame(
                 {
                     "group": group,
                     "term": term,
@@ -60,7 +60,7 @@ def caterpillar(fit: FittedModel, group: str | None, ci_level: float) -> pd.Data
                     "upper": estimate + reach * sd,
                 }
             ).sort_values("estimate", kind="stable", ignore_index=True)
-            parts.append(own.assign(position=np.arange(len(own))))
+            parts.append(frame.assign(position=np.arange(len(frame))))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -110,14 +110,14 @@ def ridge(
             f"{term!r} is not a coefficient of this model.{did_you_mean(term, names)} Known: {listing(names)}."
         )
     at = first if term is None else names.index(term)
-    own = estimates.no.own[:, at]
-    if not own.any():
+    present = estimates.no.own[:, at]
+    if not present.any():
         raise OptionError(
             f"{names[at]!r} is constant within every level of {estimates.group}: choose another coefficient."
         )
     drawn = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=seed), estimates.parts, estimates.no.turned)[:, :, at]
     parts = []
-    shown = [i for i in picked_levels(estimates, levels) if own[i]]
+    shown = [i for i in picked_levels(estimates, levels) if present[i]]
     for level in sorted(shown, key=lambda i: float(drawn[:, i].mean())):
         values = drawn[:, level]
         if np.ptp(values) == 0:
@@ -130,7 +130,7 @@ def ridge(
     frame.attrs = {
         "term": names[at],
         "group": estimates.group,
-        "centre": float(estimates.centre[own, at].mean()),
+        "centre": float(estimates.centre[present, at].mean()),
         "n_levels": len(estimates.levels),
     }
     return frame

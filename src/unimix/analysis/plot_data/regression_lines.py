@@ -102,13 +102,13 @@ def chosen_predictor(fit: FittedModel, design: Design, group: str | None, x: str
 
 
 def _check_draws(n_draws: object) -> None:
-    """Refuse what is no number of lines.
+    """Check a number of lines.
 
     Raises:
         OptionError: If it is not a whole number that is not negative.
     """
     if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or not 0 <= n_draws <= MOST_DRAWS:
-        raise OptionError(f"n_draws={n_draws!r}: a whole number from 0 to {MOST_DRAWS}.")
+        raise OptionError(f"n_draws={n_draws!r}: give a whole number from 0 to {MOST_DRAWS}.")
 
 
 def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> list[int]:
@@ -285,12 +285,12 @@ def _observed(design: Design, estimates: LevelEstimates, name: str, shown: list[
 def _grid(
     fit: FittedModel,
     design: Design,
-    mine: npt.NDArray[np.int64],
+    of_level: npt.NDArray[np.int64],
     level: int,
     name: str,
     at: Mapping[str, Any] | None,
 ) -> _Grid:
-    """New rows at the points of the line; other columns have typical values of the rows ``mine``."""
+    """New rows at the points of the line; other columns have typical values of the rows ``of_level``."""
     columns = drawn_columns(design)
     axis = columns[name]
     if isinstance(axis, NumericColumn):
@@ -314,7 +314,7 @@ def _grid(
         )
     rows: dict[str, list[Any]] = {}
     for column_name, column in columns.items():
-        value = (at or {}).get(column_name, _typical(column, mine, first=column_name in grouping))
+        value = (at or {}).get(column_name, _typical(column, of_level, first=column_name in grouping))
         rows[column_name] = [value] * len(along)
     rows[name] = along
     return _Grid(level, shown, fit.model.encoding.transform(rows, with_groups=level >= 0))

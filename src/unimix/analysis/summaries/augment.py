@@ -1,4 +1,4 @@
-"""Fitted values and residuals beside the rows they belong to."""
+"""Rows of data with their fitted values and residuals."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def influence_columns(fit: FittedModel) -> dict[str, FloatArray]:
     if family.is_linear:
         dispersion = fit.sigma**2
     elif family.parameters in (("sigma",), ("dispersion",)):
-        left = counted_rows(family, design.n, rows.weights) - design.p
-        dispersion = float(np.sum(pearson**2) / left) if left > 0 else np.nan
+        df_residual = counted_rows(family, design.n, rows.weights) - design.p
+        dispersion = float(np.sum(pearson**2) / df_residual) if df_residual > 0 else np.nan
     else:
         dispersion = 1.0
     columns[".hat"] = hat
@@ -149,10 +149,10 @@ def _is_fitted_to(fit: FittedModel, table: pd.DataFrame, observed: FloatArray | 
     if not np.allclose(observed[places], fit.rows.observed, rtol=1e-9, atol=0.0):
         return False
     try:
-        again = predict(fit, table.iloc[places])
+        predicted = predict(fit, table.iloc[places])
     except DataError:  # the data lack a column of the offset, or have other levels
         return False
-    return bool(np.allclose(again, fit.fitted, rtol=1e-7, atol=1e-7 * float(np.ptp(fit.rows.observed))))
+    return bool(np.allclose(predicted, fit.fitted, rtol=1e-7, atol=1e-7 * float(np.ptp(fit.rows.observed))))
 
 
 def augment(

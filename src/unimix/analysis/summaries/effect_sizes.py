@@ -119,8 +119,8 @@ def effect_sizes(
         )
     if kind == "partial":
         return EffectSizes(kind, *_partial(fit, type, ci_level), ci_level)
-    made = _pseudo if kind == "pseudo" else _standardized
-    return EffectSizes(kind, *made(fit, ci_level), ci_level)
+    sizes = _pseudo if kind == "pseudo" else _standardized
+    return EffectSizes(kind, *sizes(fit, ci_level), ci_level)
 
 
 def _standardized(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -197,8 +197,8 @@ def _partial(fit: FittedModel, test: Literal["III", "II"], ci_level: float) -> t
     columns: dict[str, FloatArray] = {}
     for name, values in partial_shares(f, df, df_error).items():
         # Each estimate has the interval of its own F, as in effectsize.
-        own = values / df / ((1 - values) / df_error)
-        ends = np.array([noncentral_interval(*row, ci_level) for row in zip(own, df, df_error, strict=True)]).reshape(
+        sizes = values / df / ((1 - values) / df_error)
+        ends = np.array([noncentral_interval(*row, ci_level) for row in zip(sizes, df, df_error, strict=True)]).reshape(
             -1, 2
         )
         shares = share_of(ends, df_error[:, None])
@@ -247,9 +247,9 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
             ends = np.quantile(values, [tail, 1 - tail])
             row = {"estimate": values.mean(), "lower": ends[0], "upper": ends[1]}
         else:
-            made = inference.functions(weights[None]).table(ci_level).iloc[0]
-            row = {c: made[c] / float(divisor) for c in ("estimate", "lower", "upper")}
-            row["difference"] = made["estimate"]
+            difference = inference.functions(weights[None]).table(ci_level).iloc[0]
+            row = {c: difference[c] / float(divisor) for c in ("estimate", "lower", "upper")}
+            row["difference"] = difference["estimate"]
         rows[f"{name}: {high} - {low}"] = row
     definition = (
         "Differences in units of the SD of all random variation (Westfall, Kenny & Judd 2014)."

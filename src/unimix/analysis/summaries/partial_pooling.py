@@ -130,21 +130,21 @@ class LevelEstimates:
         """
         rows = {}
         for j, name in enumerate(self.columns.names):
-            own = self.no.own[:, j]
-            if not own.any():
+            present = self.no.own[:, j]
+            if not present.any():
                 continue
-            no = self.no.estimate[own, j] - self.centre[own, j]
-            partial = self.partial[own, j] - self.centre[own, j]
+            no = self.no.estimate[present, j] - self.centre[present, j]
+            partial = self.partial[present, j] - self.centre[present, j]
             known = np.isfinite(no)
             spread = float(np.std(no[known], ddof=1)) if known.sum() > 1 else np.nan
             kept = float(np.std(partial[known], ddof=1)) if known.sum() > 1 else np.nan
             rows[name] = {
-                "complete": float(self.complete[own, j].mean()),
-                "centre": float(self.centre[own, j].mean()),
+                "complete": float(self.complete[present, j].mean()),
+                "centre": float(self.centre[present, j].mean()),
                 "sd_no_pooling": spread,
                 "sd_partial": kept,
                 "shrinkage": 1 - kept / spread if spread > 0 else np.nan,
-                "reliability": float(self.reliability[own, j].mean()),
+                "reliability": float(self.reliability[present, j].mean()),
             }
         frame = pd.DataFrame.from_dict(rows, orient="index")
         frame.index.name = "term"
@@ -184,11 +184,11 @@ def refuse_parts(fit: FittedModel) -> None:
         UnsupportedModelError: If the model has one of them.
     """
     if fit.parts:
-        beside = listing(
+        parts = listing(
             {"zero": "zero inflation", "dispersion": "a model of the dispersion"}[name] for name in fit.parts
         )
         raise UnsupportedModelError(
-            f"Pooling compares coefficients of the mean only, and this model has {beside}. Leave ziformula= and "
+            f"Pooling compares coefficients of the mean only, and this model has {parts}. Leave ziformula= and "
             "dispformula= out."
         )
 
@@ -214,12 +214,12 @@ def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimate
     first = next(b for b in design.blocks if b.group == group)
     levels = first.n_levels
     outer = [b.group != group and is_nested(first.codes, b.codes) for b in design.blocks]
-    mine = [k for k, b in enumerate(design.blocks) if b.group == group or outer[k]]
-    columns = all_columns(design, [design.blocks[k] for k in mine])
+    blocks = [k for k, b in enumerate(design.blocks) if b.group == group or outer[k]]
+    columns = all_columns(design, [design.blocks[k] for k in blocks])
     rows = np.zeros(levels, dtype=np.int64)
     rows[first.codes] = np.arange(design.n)  # the position of one row of each level
     parts = tuple(
-        LevelPart(k, m, design.blocks[k].codes[rows], not outer[k]) for k, m in zip(mine, columns.maps, strict=True)
+        LevelPart(k, m, design.blocks[k].codes[rows], not outer[k]) for k, m in zip(blocks, columns.maps, strict=True)
     )
     no = regressions(design, columns, first.codes, levels)
     fixed = np.zeros(len(columns.names))
@@ -229,9 +229,9 @@ def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimate
         effects = np.asarray(fit.random[part.block].modes)[part.codes] @ part.map.T
         whole += effects
         centre += 0.0 if part.own else effects
-    found, _ = complete_regression(design)
+    complete, _ = complete_regression(design)
     padded = np.zeros(len(columns.names))
-    padded[: design.p] = found
+    padded[: design.p] = complete
     if is_sampled(fit):
         sd = level_draws(coefficient_draws(fit, MOST_DRAWS, seed=0), parts, no.turned).std(axis=0, ddof=1)
     else:
@@ -244,7 +244,7 @@ def level_estimates(fit: FittedModel, group: str | None = None) -> LevelEstimate
         parts=parts,
         no=no,
         complete=no.turned @ padded,
-        complete_beta=found,
+        complete_beta=complete,
         centre=np.einsum("lij,lj->li", no.turned, centre),
         partial=np.einsum("lij,lj->li", no.turned, whole),
         partial_sd=np.asarray(sd),
@@ -289,20 +289,20 @@ def level_draws(draws: Draws, parts: Sequence[LevelPart], turned: FloatArray) ->
 def _reliability(fit: FittedModel, design: Design, parts: Sequence[LevelPart], k: int, levels: int) -> FloatArray:
     """Reliability 1 - Var(b | y, beta) / Var(b) per level and column, 0 if the variance is zero, shape (L, k)."""
     known = replace(conditional_at(fit, design), beta_cov=np.zeros((design.p, design.p)))
-    own = [part for part in parts if part.own]
+    varying = [part for part in parts if part.own]
     reliability = np.zeros((levels, k))
     for j in range(k):
-        spread = sum(float(p.map[j] @ np.asarray(fit.random[p.block].covariance) @ p.map[j]) for p in own)
+        spread = sum(float(p.map[j] @ np.asarray(fit.random[p.block].covariance) @ p.map[j]) for p in varying)
         if spread <= 0:
             continue
         z, codes = _elsewhere(design, levels)
-        for part in own:
+        for part in varying:
             z[part.block] = np.tile(part.map[j], (levels, 1))
         for block, b in enumerate(design.blocks):
-            if b.group == design.blocks[own[0].block].group:
+            if b.group == design.blocks[varying[0].block].group:
                 codes[block] = np.arange(levels)
-        left = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
-        reliability[:, j] = 1.0 - left / spread
+        unexplained = predictor_variance(known, np.zeros((levels, design.p)), z, codes)
+        reliability[:, j] = 1.0 - unexplained / spread
     return reliability
 
 
@@ -315,8 +315,8 @@ def icc(fit: FittedModel) -> dict[str, float]:
     design = fit.design()
     residual = row_variance(fit.family, fit.dispersion_parameters)
     copies = row_copies(fit.family, design.weights)
-    found = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual, copies)
-    return {group: float(share) for group, share in found.items()}
+    shares = intraclass_correlation(design.blocks, [np.asarray(b.covariance) for b in fit.random], residual, copies)
+    return {group: float(share) for group, share in shares.items()}
 
 
 __all__ = ["LevelEstimates", "LevelPart", "icc", "level_draws", "level_estimates", "refuse_parts", "the_group"]

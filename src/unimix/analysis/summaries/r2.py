@@ -191,10 +191,10 @@ def icc(fit: FittedModel, *, ci_level: float | None = None) -> IntraclassCorrela
             f"{fit.model.reading} has no group effects and hence no intraclass correlation: add (1 | g) to the formula."
         )
     parts = variances(fit, "The intraclass correlation")
-    left = parts.all_random + parts.residual
+    total = parts.all_random + parts.residual
     rows = {
-        "all groups": {"adjusted": parts.all_random / left, "unadjusted": parts.all_random / parts.total},
-        **{g: {"adjusted": v, "unadjusted": v * left / parts.total} for g, v in parts.groups.items()},
+        "all groups": {"adjusted": parts.all_random / total, "unadjusted": parts.all_random / parts.total},
+        **{g: {"adjusted": v, "unadjusted": v * total / parts.total} for g, v in parts.groups.items()},
     }
     table = pd.DataFrame(
         {
@@ -227,10 +227,10 @@ def _components(variances: Variances) -> pd.DataFrame:
 
 
 def _measures(rows: dict[str, tuple[FloatArray, str]], ci_level: float) -> pd.DataFrame:
-    made = {
+    measures = {
         name: {**_summarised("value", values, ci_level), "method": method} for name, (values, method) in rows.items()
     }
-    return pd.DataFrame.from_dict(made, orient="index").rename_axis("measure")
+    return pd.DataFrame.from_dict(measures, orient="index").rename_axis("measure")
 
 
 def _nakagawa(variances: Variances) -> RSquared:
@@ -254,8 +254,8 @@ def _linear(fit: FittedModel) -> RSquared:
     middle = float(np.average(y, weights=w)) if centred else 0.0
     total = float(np.sum(w * (y - middle) ** 2))
     value = 1 - rest / total
-    left = design.n - design.p
-    adjusted = 1 - (1 - value) * (design.n - centred) / left if left > 0 else float("nan")
+    df_residual = design.n - design.p
+    adjusted = 1 - (1 - value) * (design.n - centred) / df_residual if df_residual > 0 else float("nan")
     notes = [] if centred else ["The model has no intercept: sums of squares are about zero, not about the mean."]
     if design.offset is not None:
         notes.append("R2 refers to the response minus the offset.")
@@ -270,14 +270,14 @@ def _spans_constant(design: Design) -> bool:
     if not design.p:
         return False
     scale = np.abs(design.x).max(axis=0)
-    found = np.linalg.lstsq(design.x / scale, np.ones(design.n))[0]
-    return bool(np.abs(design.x / scale @ found - 1).max() < 1e-8)
+    coefficients = np.linalg.lstsq(design.x / scale, np.ones(design.n))[0]
+    return bool(np.abs(design.x / scale @ coefficients - 1).max() < 1e-8)
 
 
 def _generalised(fit: FittedModel) -> RSquared:
     """R2 of a generalised linear model from its likelihood, counting each trial of a binomial response as a row."""
     design = fit.design()
-    null, own = null_model(design).log_likelihood, fit.log_likelihood
+    null, log_likelihood = null_model(design).log_likelihood, fit.log_likelihood
     n, notes = counted_rows(design.family, design.n, design.weights), []
     if not _spans_constant(design):
         raise UnsupportedModelError(
@@ -288,16 +288,16 @@ def _generalised(fit: FittedModel) -> RSquared:
         trials = np.ones(design.n) if design.trials is None else design.trials
         k = design.y * trials
         constant = float(np.sum(special.gammaln(trials + 1) - special.gammaln(k + 1) - special.gammaln(trials - k + 1)))
-        null, own, n = null - constant, own - constant, float(trials.sum())
+        null, log_likelihood, n = null - constant, log_likelihood - constant, float(trials.sum())
         mu = np.asarray(fit.fitted)
         tjur = np.average(mu, weights=k) - np.average(mu, weights=trials - k)
         rows["tjur"] = np.asarray(tjur), "Tjur 2009"
         if (trials > 1).any():
             notes.append("Every trial counts as a row.")
-    cox_snell = 1 - np.exp(2 * (null - own) / n)
+    cox_snell = 1 - np.exp(2 * (null - log_likelihood) / n)
     if design.family.response in ("binomial", "count"):
         rows["nagelkerke"] = np.asarray(cox_snell / (1 - np.exp(2 * null / n))), "Nagelkerke 1991"
-        rows["mcfadden"] = np.asarray(1 - own / null), "McFadden 1974"
+        rows["mcfadden"] = np.asarray(1 - log_likelihood / null), "McFadden 1974"
     rows["cox_snell"] = np.asarray(cox_snell), "Cox & Snell 1989"
     return RSquared(_measures(rows, 0.95), pd.DataFrame(), tuple(notes))
 
@@ -326,7 +326,7 @@ def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
         )
     # The residual variance of a row is sigma^2 / weight, and that of a proportion is divided by its trials.
     size = design.trials if design.trials is not None else design.weights if fit.family.name == "gaussian" else None
-    found = np.empty((4, len(draws)))
+    moments = np.empty((4, len(draws)))
     step = max(1, AT_ONCE // design.n)
     for begin in range(0, len(draws), step):
         part = slice(begin, begin + step)
@@ -335,8 +335,8 @@ def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
         alone = mean_of(fit.family, linear_predictors(design, beta, []))
         parameters = [p[:, None] for p in draws.parameters[part].T]
         about = variance(fit.family, np.asarray(parameters), at) / (1.0 if size is None else size)
-        found[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
-    whole, fixed, groups, rest = found
+        moments[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
+    whole, fixed, groups, rest = moments
     source = "Gelman, Goodrich, Gabry & Vehtari 2019"
     if not fit.random:
         return {"bayes_r2": (whole / (whole + rest), source)}

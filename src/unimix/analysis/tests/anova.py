@@ -145,10 +145,10 @@ def _as_differences(terms: Terms, index: int, weights: FloatArray) -> FloatArray
     """
     if terms.to_treatments is None:
         return weights
-    own = np.linalg.solve(terms.to_treatments.T, weights.T).T[:, list(terms.treatment_columns[index])]
-    if own.shape[0] != own.shape[1] or np.linalg.cond(own) > 1e8:
+    coefficients = np.linalg.solve(terms.to_treatments.T, weights.T).T[:, list(terms.treatment_columns[index])]
+    if coefficients.shape[0] != coefficients.shape[1] or np.linalg.cond(coefficients) > 1e8:
         return weights
-    return np.asarray(np.linalg.solve(own, weights))
+    return np.asarray(np.linalg.solve(coefficients, weights))
 
 
 def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:
@@ -158,11 +158,11 @@ def _type2(terms: Terms, covariance: FloatArray) -> list[FloatArray]:
     for i, columns in enumerate(terms.columns):
         if not columns:
             raise DataError(f"{terms.names[i]} has no columns of its own, because all of them depend on other terms.")
-        own = picked(columns, p)
+        rows = picked(columns, p)
         above = picked(tuple(j for k in terms.above(i) for j in terms.columns[k]), p)
         if len(above):
             # least squares: under separation the covariance matrix may be singular
-            inner = np.linalg.lstsq(above @ covariance @ above.T, above @ covariance @ own.T)[0]
-            own = own - inner.T @ above
-        weights.append(np.asarray(own))
+            inner = np.linalg.lstsq(above @ covariance @ above.T, above @ covariance @ rows.T)[0]
+            rows = rows - inner.T @ above
+        weights.append(np.asarray(rows))
     return weights

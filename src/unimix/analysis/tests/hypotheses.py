@@ -146,13 +146,13 @@ def assess(
     texts = pd.Index([h.text for h in read], name="hypothesis")
     if joint:
         return _joint(functions, named.inference, texts, linear=all(_is_linear(h.node) for h in read))
-    made = functions.table(ci_level, alternative)
+    frame = functions.table(ci_level, alternative)
     if functions.draws is not None:
-        made["probability"] = _probability(functions.draws, alternative)
+        frame["probability"] = _probability(functions.draws, alternative)
     if equivalence is not None:
-        made = pd.concat([made, _equivalence(functions, *equivalence)], axis=1)
-    made.index = texts
-    return TableResult(made, [_note(functions, named.inference, ci_level, alternative)])
+        frame = pd.concat([frame, _equivalence(functions, *equivalence)], axis=1)
+    frame.index = texts
+    return TableResult(frame, [_note(functions, named.inference, ci_level, alternative)])
 
 
 def _note(functions: SmoothFunctions, inference: FixedInference, ci_level: float, alternative: str) -> str:
@@ -191,16 +191,16 @@ def _read(tests: Any, names: tuple[str, ...], k: int) -> tuple[list[Hypothesis],
     if not isinstance(given, Sequence) or not given or not all(isinstance(t, str) for t in given):
         return [], [f"hypotheses are strings such as 'x = 0' or ['x = z', 'w = 1'], not {tests!r}."]
     texts = [part.strip() for text in given for part in _split(text)]
-    made, faults = [], []
+    hypotheses, faults = [], []
     for text in texts:
         try:
-            made.append(_hypothesis(text, names, k))
+            hypotheses.append(_hypothesis(text, names, k))
         except FormulaError as error:
             reasons = " ".join(f.message for f in error.faults)
             faults.append(f"The hypothesis {text!r} cannot be read. {reasons} {_known(names, k)}")
         except OptionError as error:
             faults.append(f"The hypothesis {text!r}: {error}")
-    return made, faults
+    return hypotheses, faults
 
 
 def _split(text: str) -> list[str]:
@@ -241,12 +241,12 @@ def _marked(text: str, names: tuple[str, ...]) -> str:
         spaced = r"\s*".join(re.escape(c) for c in name.replace("**", "^"))
         return spaced.replace(r"\^", r"(?:\*\*|\^)")
 
-    def marked(found: re.Match[str]) -> str:
-        inner = re.sub(r"\s", "", found.group()).replace("^", "**")
+    def marked(match: re.Match[str]) -> str:
+        inner = re.sub(r"\s", "", match.group()).replace("^", "**")
         bare = inner.strip("`")
         place = odd.get(inner, odd.get(bare))
         if place is None:
-            return found.group()
+            return match.group()
         if inner == bare and _is_expression(inner, names):
             raise OptionError(
                 f"{inner} is a coefficient, and also a function of another one. Write the coefficient in backticks, "
@@ -312,17 +312,17 @@ def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
     if name.quoted and mark in map(str, range(len(names))) and name.name.startswith("#"):
         return int(mark)
     position = re.fullmatch(r"b(\d{1,9})", name.name)
-    own = names.index(name.name) if name.name in names else None
+    coefficient = names.index(name.name) if name.name in names else None
     if position and not name.quoted:
         place = int(position.group(1))
-        if own is not None and own != place:
+        if coefficient is not None and coefficient != place:
             return f"{name.name} is a coefficient's name and a position: write `{name.name}` for the coefficient."
         if place >= k:
             return f"{name.name} does not exist: there are {k}, from b0 to b{k - 1}."
         return place
-    if own is None:
+    if coefficient is None:
         return f"{name.name!r} is not one of the estimates.{did_you_mean(name.name, names)} {_known(names, k)}"
-    return own
+    return coefficient
 
 
 def _known(names: tuple[str, ...], k: int) -> str:
@@ -336,13 +336,13 @@ def _known(names: tuple[str, ...], k: int) -> str:
 
 def _values(read: Sequence[Hypothesis], at: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Left minus right sides at the estimates, shape (m,), and derivatives with respect to them, shape (m, k)."""
-    found = [evaluate(h.node, h.places, at) for h in read]
+    values = [evaluate(h.node, h.places, at) for h in read]
     bad = [
-        h.text for h, f in zip(read, found, strict=True) if not np.isfinite(f.value) or not np.isfinite(f.slope).all()
+        h.text for h, f in zip(read, values, strict=True) if not np.isfinite(f.value) or not np.isfinite(f.slope).all()
     ]
     if bad:
         raise OptionError(f"{bad[0]!r} is not defined, or has no derivative, at the estimates.")
-    return np.array([float(f.value) for f in found]), np.array([f.slope for f in found])
+    return np.array([float(f.value) for f in values]), np.array([f.slope for f in values])
 
 
 def _drawn(read: Sequence[Hypothesis], draws: FloatArray) -> FloatArray:
@@ -415,8 +415,8 @@ def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Inde
     # Fai and Cornelius's degrees of freedom depend on the units of the hypotheses. lmerTest uses them as given, and so
     # does this, unless a variance would be lost to rounding beside the largest (where lmerTest drops a hypothesis).
     spread = float(functions.std_error.min() / functions.std_error.max())
-    taken = functions.gradient if spread > LEAST_SPREAD else rows
-    statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(taken)
+    gradients = functions.gradient if spread > LEAST_SPREAD else rows
+    statistic, numerator, denominator, p_value = replace(inference, beta=shift).joint_test(gradients)
     index = pd.Index([", ".join(texts)], name="hypothesis")
     if np.isinf(denominator):
         columns = {"chisq": statistic * numerator, "df": numerator, "p_value": p_value}

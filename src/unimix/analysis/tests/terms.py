@@ -49,8 +49,8 @@ class Terms:
 
     def above(self, index: int) -> tuple[int, ...]:
         """Indices of the terms that contain the given term."""
-        own = self.atoms[index]
-        return tuple(i for i, atoms in enumerate(self.atoms) if own < atoms)
+        smaller = self.atoms[index]
+        return tuple(i for i, atoms in enumerate(self.atoms) if smaller < atoms)
 
 
 def terms_of(fit: FittedModel, design: Design) -> Terms:
@@ -63,12 +63,14 @@ def terms_of(fit: FittedModel, design: Design) -> Terms:
 
     def recoded(name: str) -> tuple[FloatArray, tuple[tuple[int, ...], ...], bool]:
         """Matrix to the coefficients under another coding, the columns of each term, and whether they exist."""
-        x, _, own = built_columns(fixed, env, Contrast(name), design.n)
+        x, _, owners = built_columns(fixed, env, Contrast(name), design.n)
         scale = np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-300)
         turned, _, rank, _ = np.linalg.lstsq(x / scale, design.x)
-        left = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
-        same = bool(rank == design.p == x.shape[1] and (left <= 1e-8 * np.abs(design.x).max(axis=0, initial=0.0)).all())
-        columns = tuple(tuple(j for j, o in enumerate(own) if o == i) for i in range(len(products)))
+        residuals = np.abs(design.x - (x / scale) @ turned).max(axis=0, initial=0.0)
+        same = bool(
+            rank == design.p == x.shape[1] and (residuals <= 1e-8 * np.abs(design.x).max(axis=0, initial=0.0)).all()
+        )
+        columns = tuple(tuple(j for j, o in enumerate(owners) if o == i) for i in range(len(products)))
         return np.asarray(turned / scale[:, None]), columns, same
 
     to_sums, sum_columns, same = recoded("sum")
@@ -95,21 +97,21 @@ def random_products(fit: FittedModel, design: Design) -> list[list[tuple[str, tu
     """
     encoding = fit.model.encoding
     env, coding = encoding.environment(design.columns), encoding.contrasts
-    found = []
+    products_of = []
     for block in encoding.blocks:
-        left = fit.spec.random[block.term].left
-        products = expand(left)
+        effects = fit.spec.random[block.term].left
+        products = expand(effects)
         atoms = [frozenset(render(node) for node in product) for product in products]
-        _, _, owners = built_columns(left, env, coding, design.n)
+        _, _, owners = built_columns(effects, env, coding, design.n)
         kept = [owners[j] for j in block.columns]
-        mine = []
+        terms = []
         for i, product in enumerate(products):
             columns = tuple(j for j, o in enumerate(kept) if o == i)
             if columns and not any(atoms[i] < atoms[o] for o in set(kept) if o >= 0):
                 name = ":".join(map(name_of, product))
-                mine.append((name, columns))
-        found.append(mine)
-    return found
+                terms.append((name, columns))
+        products_of.append(terms)
+    return products_of
 
 
 def picked(columns: tuple[int, ...], p: int) -> FloatArray:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unimix.distributions.family import Family
 
 FloatArray = npt.NDArray[np.float64]
-_SECOND_LOOK = "python -m unimix.doctor    # afterwards: it names the rpy2 that fits this R"
+_SECOND_LOOK = "python -m unimix.doctor    # afterwards: it names the version of rpy2 for this R"
 _FAMILIES = {"gamma": "Gamma", "inverse_gaussian": "inverse.gaussian"}
 
 
@@ -70,13 +70,13 @@ class RBackend(Backend):
         """
         if cls.info.install:
             return cls.info.install
-        found = find_r()
-        if found.version is None:
-            lines = found.fix or install_lines(["R", *cls.info.r_packages])
+        installation = find_r()
+        if installation.version is None:
+            lines = installation.fix or install_lines(["R", *cls.info.r_packages])
             return f"{lines}\n{_SECOND_LOOK}"
         others = [r for r in requirements(cls.info.extra, cls.info.distribution) if not r.name.startswith("rpy2")]
         absent = [r for r in others if fault(r)]
-        return install_line([*absent, *map(Requirement, rpy2_requirements(found.version))])
+        return install_line([*absent, *map(Requirement, rpy2_requirements(installation.version))])
 
     def r_needed(self) -> tuple[str, ...]:
         """R packages that fit with these options, which are loaded in advance."""

@@ -1,7 +1,8 @@
-"""The only file that talks to rpy2: numbers into R, plain vectors out, R's noise captured.
+"""The connection to R, and the only file that imports rpy2: numbers go to R, plain vectors come back.
 
-R is single-threaded and lives in this process: one lock is held around every call. Only rpy2's low-level
-interface is used, so that no converter can be lost in another thread, and console callbacks are put back.
+R is single-threaded and runs in this process, so that a lock is held during every call. The output of R is captured,
+and the console callbacks are restored. Only rpy2's low-level interface is used, whose conversions are the same in
+every thread.
 """
 
 from __future__ import annotations
@@ -31,35 +32,35 @@ from unimix.r_installation import find_r, install_lines
 
 LOCK = threading.RLock()
 Variable = TypeVar("Variable", ctypes.c_int, ctypes.c_void_p)
-_HINT = "unimix.doctor() says what is there, what fits together and the line that mends it."
+_HINT = "unimix.doctor() shows what is installed, which versions fit together, and the line that repairs it."
 
 
 class RBridge:
-    """R with the functions of our ``*.R`` files loaded; made once per process by :func:`connect`."""
+    """R with the functions of unimix's ``*.R`` files; :func:`connect` makes it once per process."""
 
     def __init__(self, rinterface: Any) -> None:
         self._ri = rinterface
-        # Ours live in an environment of their own: nothing in the user's workspace is touched.
+        # The functions have an environment of their own, so that the user's workspace does not change.
         sources = [
             (Path(__file__).parent / f"{n}.R").read_text(encoding="utf-8") for n in ("bridge", "lme4", "glmmtmb")
         ]
-        made = rinterface.evalr("local({\n" + "\n".join(sources) + "\nas.list(environment())\n})")
-        self._functions = dict(zip(made.names, made, strict=True))
+        functions = rinterface.evalr("local({\n" + "\n".join(sources) + "\nas.list(environment())\n})")
+        self._functions = dict(zip(functions.names, functions, strict=True))
         self._versions: dict[str, str] = {}
         self._prepared: set[str] = set()
 
     def call(self, function: str, *arguments: Any) -> dict[str, Any]:
-        """Call one of our R functions.
+        """Call a function of unimix's ``*.R`` files.
 
         Args:
-            function: Its name in one of our ``*.R`` files.
-            arguments: Arrays, numbers, texts, lists and dicts of these, R objects, None.
+            function: Name of the function.
+            arguments: Arrays, numbers, texts, lists and dicts of these, R objects, or None.
 
         Returns:
-            The named values, as arrays or nested lists; R objects stay R objects; ``notes`` holds R's words.
+            Values by name, as arrays or nested lists. Objects of R are not converted. ``notes`` holds the output of R.
 
         Raises:
-            FitError: With R's message.
+            FitError: If R stops with an error; the message contains that of R.
         """
         with at_work():
             answer = self._to_dict(self._functions[function](*[self._to_r(a) for a in arguments]))
@@ -68,16 +69,16 @@ class RBridge:
             if error == "interrupted":
                 raise KeyboardInterrupt
             if error:
-                raise FitError(f"R stopped: {error}" + (f" It said before: {' | '.join(notes)}" if notes else ""))
+                raise FitError(f"R stopped: {error}" + (f" Its earlier output: {' | '.join(notes)}" if notes else ""))
             return {**self._to_dict(answer["value"]), "notes": notes}
 
     def versions(self, packages: Sequence[str]) -> dict[str, str]:
-        """Versions of R and of R packages; "" where a package is absent."""
+        """Versions of R and of R packages; empty for a package that is not installed."""
         absent = [p for p in packages if p not in self._versions]
         if absent:
             with LOCK:
-                found = self._functions["versions"](self._to_r(list(absent)))
-                self._versions.update(zip(absent, (str(v) for v in found), strict=True))
+                answers = self._functions["versions"](self._to_r(list(absent)))
+                self._versions.update(zip(absent, (str(v) for v in answers), strict=True))
                 self._versions["R"] = str(self._ri.evalr("paste(R.version$major, R.version$minor, sep = '.')")[0])
         return {"R": self._versions["R"], **{p: self._versions[p] for p in packages}}
 
@@ -85,7 +86,7 @@ class RBridge:
         """Check that R packages are installed.
 
         Raises:
-            EngineNotInstalledError: With the lines to type.
+            EngineNotInstalledError: If a package is missing; the message has the lines to type.
         """
         absent = [p for p, version in self.versions(packages).items() if not version]
         if absent:
@@ -95,14 +96,14 @@ class RBridge:
             )
 
     def prepare(self, packages: Sequence[str]) -> None:
-        """Load R packages, once."""
+        """Load R packages that have not been loaded before."""
         absent = [p for p in packages if p not in self._prepared]
         if absent:
             self.call("prepare", absent)
             self._prepared.update(absent)
 
     def named_list(self, values: Mapping[str, float]) -> Any:
-        """A named R list of numbers, as an R object."""
+        """Named list of numbers as an object of R."""
         return self._to_r(dict(values))
 
     def _to_r(self, value: Any) -> Any:
@@ -121,10 +122,10 @@ class RBridge:
             case str():
                 return ri.StrSexpVector([value])
             case Mapping():
-                made = ri.ListSexpVector([self._to_r(v) for v in value.values()])
+                vector = ri.ListSexpVector([self._to_r(v) for v in value.values()])
                 if value:
-                    made.names = ri.StrSexpVector([str(k) for k in value])
-                return made
+                    vector.names = ri.StrSexpVector([str(k) for k in value])
+                return vector
             case list() | tuple() if value and all(isinstance(v, str) for v in value):
                 return ri.StrSexpVector(value)
             case list() | tuple():
@@ -136,14 +137,14 @@ class RBridge:
         ri = self._ri
         flat = np.ravel(array, order="F")
         if array.size == 0:
-            made = ri.FloatSexpVector([])
+            vector = ri.FloatSexpVector([])
         elif np.issubdtype(array.dtype, np.integer):
-            made = ri.IntSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.int32).data)
+            vector = ri.IntSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.int32).data)
         else:
-            made = ri.FloatSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.float64).data)
+            vector = ri.FloatSexpVector.from_memoryview(np.ascontiguousarray(flat, dtype=np.float64).data)
         if array.ndim == 2:
-            made.do_slot_assign("dim", ri.IntSexpVector(list(array.shape)))
-        return made
+            vector.do_slot_assign("dim", ri.IntSexpVector(list(array.shape)))
+        return vector
 
     def _to_dict(self, value: Any) -> dict[str, Any]:
         return {str(k): self._from_r(v) for k, v in zip(value.names, value, strict=True)}
@@ -170,15 +171,15 @@ def installed() -> bool:
 
 
 def connect(backend: str, install: Callable[[], str]) -> RBridge:
-    """Start R, once per process.
+    """Return the connection to R, which is started at the first call.
 
     Args:
-        backend: Who asks, for messages.
-        install: Makes the lines to type when rpy2 is missing.
+        backend: Name of the backend that needs R, for messages.
+        install: Function that returns the lines to type if rpy2 is missing.
 
     Raises:
         EngineNotInstalledError: If rpy2 is missing.
-        EngineBrokenError: If rpy2 does not fit the R that is there.
+        EngineBrokenError: If rpy2 does not work with the installed R.
     """
     global _bridge  # noqa: PLW0603  R exists once per process
     with LOCK:
@@ -197,7 +198,7 @@ def connect(backend: str, install: Callable[[], str]) -> RBridge:
             version = importlib.metadata.version("rpy2-rinterface")
             raise EngineBrokenError(
                 f"rpy2 is installed (rpy2-rinterface {version}) but cannot start R: {type(error).__name__}: {error}. "
-                f"Most often rpy2 was built for another R, or R is missing. {_HINT}"
+                f"The usual cause is that rpy2 was built for another R, or that R is missing. {_HINT}"
             ) from error
         _bridge = RBridge(rinterface)
         return _bridge
@@ -205,7 +206,7 @@ def connect(backend: str, install: Callable[[], str]) -> RBridge:
 
 @contextlib.contextmanager
 def _library_path_kept() -> Iterator[None]:
-    """Take back the library path that R leaves in the environment: a Python that is started with it may not load."""
+    """Restore the library path that R changes in the environment; a Python that inherits R's path may fail to start."""
     name, before = "LD_LIBRARY_PATH", os.environ.get("LD_LIBRARY_PATH")
     try:
         yield
@@ -218,7 +219,7 @@ def _library_path_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def conversions() -> Iterator[None]:
-    """Let rpy2.robjects convert here: its rules are a context variable, which other contexts and threads lack."""
+    """Set the conversion rules of rpy2.robjects, a context variable that is not set in other contexts and threads."""
     from rpy2 import robjects
     from rpy2.robjects import conversion
 
@@ -228,36 +229,36 @@ def conversions() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_console() -> Iterator[list[str]]:
-    """Take what R prints into a list; the process's console callbacks are put back, whoever replaced them."""
+    """Collect the output of R in a list; the former console callbacks of the process are restored afterwards."""
     from rpy2.rinterface_lib import callbacks
 
-    said: list[str] = []
+    output: list[str] = []
     kept = callbacks.consolewrite_print, callbacks.consolewrite_warnerror
-    callbacks.consolewrite_print = callbacks.consolewrite_warnerror = said.append
+    callbacks.consolewrite_print = callbacks.consolewrite_warnerror = output.append
     try:
-        yield said
+        yield output
     finally:
         callbacks.consolewrite_print, callbacks.consolewrite_warnerror = kept
 
 
 @contextlib.contextmanager
 def at_work(*, warns: bool = False) -> Iterator[list[str]]:
-    """Hold R for a piece of work: what it prints is taken, and Ctrl-C ends it.
+    """Lock R for a block, whose output is collected and which Ctrl-C can end.
 
-    Python's own handler of Ctrl-C waits for the end of the block (:func:`shield_interrupts`): an exception that it
-    raises in a callback of R or in a finalizer is lost, and one on the way into a clean-up leaves things as they are.
+    Python's own handler of Ctrl-C is delayed to the end of the block (:func:`shield_interrupts`). The exception that it
+    raises would be lost in a callback of R or in a finalizer, and could prevent a clean-up.
 
     Args:
-        warns: Let R say its warnings at once.
+        warns: Whether R prints its warnings at once.
     """
     loud = immediate_warnings() if warns else contextlib.nullcontext()
-    with LOCK, shield_interrupts(), quiet_console() as said, loud, interruptible():
-        yield said
+    with LOCK, shield_interrupts(), quiet_console() as output, loud, interruptible():
+        yield output
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C reach R."""
+    """Let Ctrl-C interrupt R inside the block."""
     polled = r_variable("R_PolledEvents", ctypes.c_void_p)
     former = polled.value
 
@@ -272,7 +273,7 @@ def interruptible() -> Iterator[None]:
 
 
 def r_variable(name: str, kind: type[Variable]) -> Variable:
-    """A global variable of R's library. rpy2 declares these only where it was compiled, not in its ABI mode."""
+    """Global variable of R's library; rpy2 declares these variables in its API mode but not in its ABI mode."""
     import rpy2.situation
     from rpy2.rinterface_lib import openrlib
 
@@ -282,9 +283,10 @@ def r_variable(name: str, kind: type[Variable]) -> Variable:
 
 @functools.cache
 def _interruption() -> Any:
-    """What R calls where it looks for interruptions: it interrupts R if that is within an evaluation that can be left.
+    """Callback that R calls when it checks for interrupts, and that interrupts an evaluation by R_tryEval only.
 
-    Set from another thread, or where rpy2 calls R without R_tryEval, R's flag makes it jump into a frame that is gone.
+    If the flag of R were set from another thread, or during a call without R_tryEval, R would jump to a stack frame
+    that no longer exists.
     """
     pending = r_variable("R_interrupts_pending", ctypes.c_int)
 
@@ -296,7 +298,7 @@ def _interruption() -> Any:
 
 
 def _tries(frame: FrameType) -> bool:
-    """Whether a frame's own call of R is R_tryEval."""
+    """Whether a frame of rpy2 calls R by R_tryEval."""
     from rpy2 import rinterface
 
     return frame.f_code.co_filename == rinterface.__file__ and frame.f_code.co_name in ("__call__", "rcall")
@@ -304,7 +306,7 @@ def _tries(frame: FrameType) -> bool:
 
 @contextlib.contextmanager
 def _on_ctrl_c(interrupt: Callable[[], object]) -> Iterator[None]:
-    """Python cannot run its handler of Ctrl-C while R computes, but it can wake another thread."""
+    """Call a function at Ctrl-C, from another thread, because Python runs no signal handler while R computes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -315,7 +317,7 @@ def _on_ctrl_c(interrupt: Callable[[], object]) -> Iterator[None]:
 
     def listen() -> None:
         while heard := ear.recv(1):
-            if former >= 0:  # an event loop listens too
+            if former >= 0:  # an event loop waits for signals too
                 with contextlib.suppress(OSError):
                     os.write(former, heard)
             if heard[0] == signal.SIGINT:
@@ -327,7 +329,7 @@ def _on_ctrl_c(interrupt: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if cut.is_set():  # R's words for it
+        if cut.is_set():  # the error by which R reports the interrupt
             raise KeyboardInterrupt from error
         raise
     finally:
@@ -341,7 +343,7 @@ def _on_ctrl_c(interrupt: Callable[[], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def immediate_warnings() -> Iterator[None]:
-    """Let R say its warnings at once, while somebody listens, and not when the process ends."""
+    """Let R print its warnings at once, so that they can be collected, and not at the end of the process."""
     from rpy2 import rinterface
 
     option = rinterface.evalr("options(warn = 1)")
@@ -353,11 +355,11 @@ def immediate_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def placeholders(packages: Container[str], backend: str) -> Iterator[None]:
-    """Let ``importr`` succeed while the block runs, for packages that R lacks or cannot load.
+    """Let ``importr`` succeed inside the block for packages that are missing in R or cannot be loaded.
 
     Args:
-        packages: Which of them may be absent; ``importr`` fails for the others as it always does.
-        backend: Who imports them, for messages.
+        packages: Packages that may be missing; for others, ``importr`` raises its usual error.
+        backend: Name of the backend that imports them, for messages.
     """
     from rpy2.rinterface_lib.embedded import RRuntimeError
     from rpy2.robjects import packages as library
@@ -380,13 +382,13 @@ def placeholders(packages: Container[str], backend: str) -> Iterator[None]:
 
 
 class _Absent(ModuleType):
-    """In the place of an R package that cannot be loaded: whoever asks for one of its functions is told so."""
+    """Placeholder for an R package that cannot be loaded; the use of one of its functions raises an error."""
 
     def __init__(self, package: str, backend: str, fault: str) -> None:
         super().__init__(package)
-        self._told = f"backend={backend!r} needs the R package {package} for this. R says: {fault.strip()}\n{_HINT}"
+        self._message = f"backend={backend!r} needs the R package {package} for this. R says: {fault.strip()}\n{_HINT}"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # Python asks every module for some
+        if name.startswith("__"):  # Python itself looks these up in every module
             raise AttributeError(name)
-        raise EngineNotInstalledError(self._told)
+        raise EngineNotInstalledError(self._message)

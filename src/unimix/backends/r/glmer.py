@@ -78,16 +78,16 @@ def with_looser_tolerance(settings: Settings, fit: Callable[[Settings], Estimate
     tolerance = settings.tolerance
     while True:
         try:
-            found = fit(replace(settings, tolerance=tolerance))
+            estimates = fit(replace(settings, tolerance=tolerance))
         except Exception as error:  # rpy2's own, or the bridge's
             if "pwrssUpdate" not in str(error) or tolerance >= LME4_TOLERANCE:
                 raise
             tolerance = min(100 * tolerance, LME4_TOLERANCE)
             continue
         if tolerance == settings.tolerance:
-            return found
+            return estimates
         reason = f"{tolerance:g}: at {settings.tolerance:g} lme4's step-halvings fail, as rounding allows no more"
-        return replace(found, provenance={**found.provenance, "tol_pwrss": reason})
+        return replace(estimates, provenance={**estimates.provenance, "tol_pwrss": reason})
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
@@ -147,9 +147,9 @@ def read_glmer(
     messages = [str(w) for w in answer["warnings"]]
     if at_optimum:
         messages = [judged(m, gain, singular=singular) for m in messages]
-    own = float(answer["log_likelihood"][0])
+    log_lik = float(answer["log_likelihood"][0])
     if settings.n_agq > 1:
-        own += saturated(design, values)  # with quadrature glmer measures from the saturated model
+        log_lik += saturated(design, values)  # with quadrature glmer measures from the saturated model
         log_likelihood = adaptive_quadrature(
             lambda eta: row_log_likelihood(design, values, eta),
             fixed_predictor(design, answer["beta"]),
@@ -159,12 +159,12 @@ def read_glmer(
             expected=not canonical,
         )
     else:
-        found = laplace_at(design, answer["beta"], covariances, values, expected=not canonical)
-        log_likelihood = found.log_likelihood
+        approximation = laplace_at(design, answer["beta"], covariances, values, expected=not canonical)
+        log_likelihood = approximation.log_likelihood
     provenance = {
         **provenance,
         "log_likelihood": "of this criterion at glmer's estimates, by unimix: glmer's inner loop stops early, which "
-        f"leaves an error in its own value ({own:.6f})",
+        f"leaves an error in its own value ({log_lik:.6f})",
     }
     beta_cov = answer["beta_cov"].reshape(p, p)
     exact = _exact_covariance(design, answer["beta"], covariances, values, settings)
@@ -212,9 +212,9 @@ def _exact_covariance(
     if not design.family.is_canonical:
         return curvature_of_laplace(design, beta, covariances, values, expected=True).beta_cov
     point = Point(relative_factors(covariances, 1.0), beta, values)
-    found, lost, faults = covariance_of(curvature_at(design, point, settings.n_agq), design)
-    usable = np.isfinite(found).all() and (np.diag(found) > 0).all() and not faults and not len(lost)
-    return found if usable else None
+    covariance, lost, faults = covariance_of(curvature_at(design, point, settings.n_agq), design)
+    usable = np.isfinite(covariance).all() and (np.diag(covariance) > 0).all() and not faults and not len(lost)
+    return covariance if usable else None
 
 
 def judged(message: str, gain: float, *, singular: bool) -> str:
@@ -237,7 +237,7 @@ def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
     design, request = problem.design, problem.request
     p, family = design.p, design.family
     provenance: dict[str, str] = {}
-    found = Estimates(
+    estimates = Estimates(
         beta=answer["beta"],
         beta_cov=answer["beta_cov"].reshape(p, p),
         covariances=(),
@@ -252,33 +252,35 @@ def read_glm(answer: dict[str, Any], problem: Problem, call: str) -> Estimates:
         engine_call=call,
         native=answer.get("model"),
     )
-    if not found.converged:
-        found = replace(found, messages=("R's glm did not converge", *found.messages))
+    if not estimates.converged:
+        estimates = replace(estimates, messages=("R's glm did not converge", *estimates.messages))
     if family.label == "negative_binomial":
         theta = float(answer["size"][0])
-        own = float(row_log_likelihood(design, np.array([theta]), fixed_predictor(design, found.beta)).value.sum())
+        log_lik = float(
+            row_log_likelihood(design, np.array([theta]), fixed_predictor(design, estimates.beta)).value.sum()
+        )
         said = float(answer["log_likelihood"][0])
-        if abs(own - said) > 1e-6:
+        if abs(log_lik - said) > 1e-6:
             provenance["log_likelihood"] = f"by unimix at R's estimates: R's own, {said:.6f}, is wrong"
-        return replace(found, log_likelihood=own, parameters={"theta": theta}, provenance=provenance)
+        return replace(estimates, log_likelihood=log_lik, parameters={"theta": theta}, provenance=provenance)
     if not family.parameters:
-        return found
-    value, log_likelihood = profile_dispersion(design, fixed_predictor(design, found.beta))
+        return estimates
+    value, log_likelihood = profile_dispersion(design, fixed_predictor(design, estimates.beta))
     provenance["dispersion, log_likelihood"] = (
         "by maximum likelihood given the coefficients, by unimix: R's logLik of a glm takes deviance / n"
     )
-    factor, left, copies = as_copies(design)
+    factor, df_residual, copies = as_copies(design)
     provenance["std_error"] = f"R's, with the Pearson estimate of the dispersion{copies}"
     z = request.df_method == "normal"
     name = family.parameters[0]
     return replace(
-        found,
-        beta_cov=factor * found.beta_cov,
+        estimates,
+        beta_cov=factor * estimates.beta_cov,
         std_error_kind="Pearson dispersion",
         sigma=value if name == "sigma" else float(np.sqrt(value)),
         parameters={name: value},
         log_likelihood=log_likelihood,
-        df=None if z else np.full(p, left),
+        df=None if z else np.full(p, df_residual),
         df_method="normal" if z else "residual",
         provenance=provenance,
     )

@@ -96,10 +96,10 @@ class GlmmTMB(RBackend):
 
     def cost(self, design: Design, request: FitRequest) -> Cost:
         """Estimate the memory of the tape of automatic differentiation, and of the conditional modes by unimix."""
-        own, size = super().cost(design, request), sizes_of(design)
+        general, size = super().cost(design, request), sizes_of(design)
         beside = 90.0 * size.rows if request.reml else 0.0  # fixed effects are integrated out as well
         beside += 3.0 * size.tied if len({b.group for b in design.blocks}) > 1 else 0.0
-        return replace(own, bytes=(own.bytes or 0.0) + beside)
+        return replace(general, bytes=(general.bytes or 0.0) + beside)
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in R."""
@@ -140,12 +140,12 @@ class GlmmTMB(RBackend):
         starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
         if problem.start is not None:
             starts.insert(0, _start(design, problem.start, reml=request.reml))
-        own: FloatArray = np.empty(0)
+        no_start: FloatArray = np.empty(0)
         # Links with a bounded linear predictor need a start inside the bounds, and may have several maxima.
-        inside = own if design.family.is_linear or not design.p else fisher_scoring(design)
-        pairs = [(theta, inside) for theta in starts or [own]]
+        inside = no_start if design.family.is_linear or not design.p else fisher_scoring(design)
+        pairs = [(theta, inside) for theta in starts or [no_start]]
         if len(inside) and design.family.link in _HALF_LINE:
-            pairs.append((own, own))
+            pairs.append((no_start, no_start))
         best: dict[str, Any] | None = None
         failure: FitError | None = None
         for pair in pairs:
@@ -205,17 +205,17 @@ def _all_one(covariance: FloatArray) -> FloatArray | None:
 
 def _parts(answer: dict[str, Any], design: Design) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Read zero inflation and log dispersion, in unimix's parametrization of the dispersion."""
-    found = {}
+    parts = {}
     if design.zero is not None:
         k = len(design.zero.names)
-        found["zero"] = (answer["zero_beta"], answer["zero_cov"].reshape(k, k))
+        parts["zero"] = (answer["zero_beta"], answer["zero_cov"].reshape(k, k))
     if design.dispersion is not None:
         k = len(design.dispersion.names)
         # Gaussian: log sigma^2 in older versions; gamma: log shape, the inverse of the dispersion.
         times = {"gaussian": 0.5 * float(answer.get("power", [1.0])[0]), "gamma": -1.0}.get(design.family.name, 1.0)
         covariance = times**2 * answer["dispersion_cov"].reshape(k, k)
-        found["dispersion"] = (times * answer["dispersion_beta"], covariance)
-    return found
+        parts["dispersion"] = (times * answer["dispersion_beta"], covariance)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
     cross = answer["zero_cross"]
     gradient = float(answer["gradient"][0])
-    found = Estimates(
+    estimates = Estimates(
         beta=answer["beta"],
         beta_cov=np.asarray(beta_cov).reshape(p, p),
         std_error_kind=kind,
@@ -354,7 +354,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         provenance=provenance,
         native=answer.get("model"),
     )
-    return _least_squares(found, problem) if design.is_linear and not design.blocks else found
+    return _least_squares(estimates, problem) if design.is_linear and not design.blocks else estimates
 
 
 def _faults(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]:
@@ -370,25 +370,25 @@ def _faults(answer: dict[str, Any], gain: float, *, singular: bool) -> list[str]
     return [faults, *said]
 
 
-def _least_squares(found: Estimates, problem: Problem) -> Estimates:
+def _least_squares(estimates: Estimates, problem: Problem) -> Estimates:
     """Complete a model without group effects: the variance is unbiased, likelihood and df are those of R's ``lm``."""
     design = problem.design
-    residual = design.y - design.x @ found.beta
+    residual = design.y - design.x @ estimates.beta
     log_likelihood = -0.5 * design.n * (np.log(2 * np.pi * float(residual @ residual) / design.n) + 1)
-    provenance = {**found.provenance, "log_likelihood": "maximum likelihood of the linear model, by unimix"}
+    provenance = {**estimates.provenance, "log_likelihood": "maximum likelihood of the linear model, by unimix"}
     sigma = float(np.sqrt(residual @ residual / (design.n - design.p)))
     if not problem.request.reml:
         provenance["sigma"] = "glmmTMB divides by n under ML: by n - p, as least squares, with its standard errors"
-    found = replace(
-        found,
+    estimates = replace(
+        estimates,
         log_likelihood=float(log_likelihood),
         sigma=sigma,
-        parameters={**found.parameters, **({"sigma": sigma} if "sigma" in found.parameters else {})},
-        beta_cov=(sigma / found.sigma) ** 2 * found.beta_cov,
+        parameters={**estimates.parameters, **({"sigma": sigma} if "sigma" in estimates.parameters else {})},
+        beta_cov=(sigma / estimates.sigma) ** 2 * estimates.beta_cov,
         std_error_kind="",
         provenance=provenance,
     )
     if problem.request.df_method == "normal":
-        return found
+        return estimates
     provenance["df"] = "residual, by unimix: exact for a linear model"
-    return replace(found, df=np.full(design.p, float(design.n - design.p)), df_method="residual")
+    return replace(estimates, df=np.full(design.p, float(design.n - design.p)), df_method="residual")

@@ -14,10 +14,10 @@ from unimix.backends.r.mermod import (
     LmerBackend,
     call_text,
     effects_are_ours,
+    evaluate,
     first_start,
     homoscedastic,
     n_starts_provenance,
-    placed,
     read_lm,
     read_merMod,
     theta_to_restart,
@@ -106,7 +106,7 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
     whole = not effects_are_ours(design)
 
     def search(start: FloatArray, restarts: int, optimizer: str, control: dict[str, float]) -> dict[str, Any]:
-        found: dict[str, Any] = bridge.call(
+        answer: dict[str, Any] = bridge.call(
             "fit_lmer",
             *given,
             request.reml,
@@ -118,7 +118,7 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
             request.df_method,
             whole,
         )
-        return found
+        return answer
 
     start = first_start(options.start, problem)
     restarts = options.restarts if start is None else 0
@@ -135,10 +135,12 @@ def fit_lmer(bridge: Any, options: Lme4, problem: Problem) -> Estimates:
         if other["log_likelihood"][0] <= answer["log_likelihood"][0]:
             break
         answer = other
-    own = placed(answer, design, reml=request.reml)
+    evaluation = evaluate(answer, design, reml=request.reml)
     call = call_text(answer["text"][0], design, request, options.control_text())
     provenance |= n_starts_provenance(n_starts)
-    return read_merMod(answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0, own=own)
+    return read_merMod(
+        answer, problem, constant, provenance, call, finished=int(answer["code"][0]) == 0, evaluation=evaluation
+    )
 
 
 def fit_lm(bridge: Any, problem: Problem) -> Estimates:

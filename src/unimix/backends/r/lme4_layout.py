@@ -27,12 +27,12 @@ def effects_matrix(design: Design) -> sparse.csc_matrix:
 
 def split_effects(effects: FloatArray, design: Design) -> tuple[FloatArray, ...]:
     """Split a vector of effects in the order of :func:`effects_matrix` into blocks, shapes (L, q)."""
-    found, used = [], 0
+    blocks, used = [], 0
     for block in design.blocks:
         size = block.n_levels * block.q
-        found.append(np.asarray(effects[used : used + size], dtype=np.float64).reshape(block.n_levels, block.q))
+        blocks.append(np.asarray(effects[used : used + size], dtype=np.float64).reshape(block.n_levels, block.q))
         used += size
-    return tuple(found)
+    return tuple(blocks)
 
 
 def theta_of(factors: Sequence[FloatArray]) -> FloatArray:
@@ -42,14 +42,14 @@ def theta_of(factors: Sequence[FloatArray]) -> FloatArray:
 
 def factors_of(theta: FloatArray, design: Design) -> tuple[FloatArray, ...]:
     """Lower triangular factors of each block, shapes (q, q), from a vector in the order of :func:`theta_of`."""
-    found, used = [], 0
+    factors, used = [], 0
     for block in design.blocks:
         factor = np.zeros((block.q, block.q))
         cells = np.tril_indices(block.q)
         factor[cells] = theta[used : used + len(cells[0])]
-        found.append(factor)
+        factors.append(factor)
         used += len(cells[0])
-    return tuple(found)
+    return tuple(factors)
 
 
 __all__ = ["effects_matrix", "factors_of", "split_effects", "theta_of"]

@@ -98,7 +98,8 @@ class LmerBackend(RBackend):
 
     Attributes:
         optimizer: lme4's optimizer.
-        control: Settings of the optimizer (lme4's ``optCtrl``), beside the tight tolerances that are the default.
+        control: Settings of the optimizer (lme4's ``optCtrl``), in addition to the tight tolerances that are the
+            default.
         start: Relative covariance parameters (theta) at which the search starts, in the fitted coordinates.
         restarts: Largest number of further starts after a search that ended on the boundary or short of the optimum. A
             linear model is started again only from the best optimum that unimix knows, and only if the log likelihood
@@ -161,8 +162,8 @@ class LmerBackend(RBackend):
 
     def default_method(self, design: Design) -> str:
         """REML, Laplace, AGQ with ``n_agq`` above 1, or ML without group effects."""
-        found = super().default_method(design)
-        return "AGQ" if found == "Laplace" and self.n_agq > 1 else found
+        method = super().default_method(design)
+        return "AGQ" if method == "Laplace" and self.n_agq > 1 else method
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in R."""
@@ -223,10 +224,10 @@ def theta_of(design: Design, factors: Sequence[FloatArray]) -> FloatArray:
     return np.concatenate([factors[k].T[np.triu_indices(len(factors[k]))] for k in order])
 
 
-def first_start(own: Sequence[float] | None, problem: Problem) -> FloatArray | None:
+def first_start(given: Sequence[float] | None, problem: Problem) -> FloatArray | None:
     """Start given by the user, or the start of the problem, or None."""
-    if own is not None:
-        return np.asarray(own, dtype=np.float64)
+    if given is not None:
+        return np.asarray(given, dtype=np.float64)
     return None if problem.start is None else theta_of(problem.design, problem.start)
 
 
@@ -237,7 +238,7 @@ def n_starts_provenance(n_starts: int) -> dict[str, str]:
     return {"optimum": f"best of {n_starts} searches by lme4 (one ended on the boundary, or short of the optimum)"}
 
 
-def placed(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates | None:
+def evaluate(answer: dict[str, Any], design: Design, *, reml: bool) -> AtEstimates | None:
     """Evaluate the result of ``lme4.R`` by unimix; None if that would take longer than lme4 itself."""
     if not effects_are_ours(design):
         return None
@@ -265,7 +266,7 @@ def read_merMod(  # noqa: N802  the R class is called so
     call: str,
     *,
     finished: bool,
-    own: AtEstimates | None,
+    evaluation: AtEstimates | None,
 ) -> Estimates:
     """Convert the values that ``lme4.R`` extracted to estimates.
 
@@ -276,7 +277,8 @@ def read_merMod(  # noqa: N802  the R class is called so
         provenance: Provenance of quantities that is already known.
         call: Text of the R call.
         finished: Whether the optimizer reports convergence.
-        own: Evaluation by unimix at these estimates; without it lme4's derivatives and conditional covariances count.
+        evaluation: Evaluation by unimix at these estimates; without it, lme4's own derivatives and conditional
+            covariances are used.
 
     Raises:
         FitError: If lme4 dropped a column (it never should: the design has full rank).
@@ -294,12 +296,12 @@ def read_merMod(  # noqa: N802  the R class is called so
     units = [column_scale(b.z) for b in design.blocks]
     unit_free = tuple(c * np.outer(u, u) for c, u in zip(covariances, units, strict=True))
     singular = bool(answer["singular"][0]) and is_singular(unit_free, sigma)
-    if own is None:
+    if evaluation is None:
         gain, curvature, gradient = (float(answer[name][0]) for name in ("gain", "curvature", "gradient"))
     else:
-        gain, curvature, gradient = own.gain, 0.0, float(own.gradient or 0.0)
+        gain, curvature, gradient = evaluation.gain, 0.0, float(evaluation.gradient or 0.0)
     at_optimum, faults = is_at_optimum(gain, curvature, singular=singular)
-    if not at_optimum and own is None:
+    if not at_optimum and evaluation is None:
         # lme4's derivatives are differences with one step for all parameters: inaccurate if these differ in size.
         gain = LinearCriterion.of(design).at(covariances, sigma, reml=request.reml).newton_decrement
         at_optimum, faults = is_at_optimum(gain, 0.0, singular=singular)
@@ -321,8 +323,8 @@ def read_merMod(  # noqa: N802  the R class is called so
     elif answer["df_error"][0]:
         provenance["df"] = f"none: {request.df_method} failed ({answer['df_error'][0]}); z is reported"
     modes, mode_covs = read_modes(answer, design)
-    if own is not None:
-        mode_covs = own.mode_covs
+    if evaluation is not None:
+        mode_covs = evaluation.mode_covs
         provenance["group_effects"] = "conditional modes by lme4; their covariances by unimix at lme4's estimates"
     return Estimates(
         beta=answer["beta"],

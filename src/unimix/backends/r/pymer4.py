@@ -38,10 +38,10 @@ from unimix.backends.r.mermod import (
     LmerBackend,
     call_text,
     effects_are_ours,
+    evaluate,
     first_start,
     homoscedastic,
     n_starts_provenance,
-    placed,
     read_lm,
     read_merMod,
     theta_to_restart,
@@ -109,33 +109,33 @@ class Pymer4(LmerBackend):
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         if not problem.design.family.is_linear:
             settings = self.glmer_settings(problem.request)
-            return glmer.with_looser_tolerance(settings, lambda own: self._fit_generalised(engine, problem, own))
+            return glmer.with_looser_tolerance(settings, lambda looser: self._fit_generalised(engine, problem, looser))
         bridge = connect(self.info.name, self.install_lines)
         design, constant, provenance = homoscedastic(problem.design, self.r_request(problem.request))
         data, text = _frame(design)
         call = call_text(text, design, problem.request, self.control_text())
         with conversions(), at_work(warns=True) as said:
-            made = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
-            search = self._steer(made, bridge, problem) if design.blocks else _Search()
-            trouble = _run(made)
+            model = (engine.lmer if design.blocks else engine.lm)(text, data, weights=design.weights)
+            search = self._steer(model, bridge, problem) if design.blocks else _Search()
+            trouble = _run(model)
         notes = [*unique_lines("".join([*said, *search.said])), *trouble]
         provenance = {"engine": "lme4, through pymer4's own class; values read from its r_model", **provenance}
         if not design.blocks:
-            answer = bridge.call("extract_lm", made.r_model)
-            return read_lm({**answer, "model": made, "notes": [*answer["notes"], *notes]}, problem, call)
+            answer = bridge.call("extract_lm", model.r_model)
+            return read_lm({**answer, "model": model, "notes": [*answer["notes"], *notes]}, problem, call)
         answer = bridge.call(
             "extract_model",
-            made.r_model,
+            model.r_model,
             len(design.blocks),
             problem.coefficients,
             self.r_request(problem.request).df_method,
             not effects_are_ours(design),
         )
-        answer |= {"model": made, "notes": [*answer["notes"], *notes]}
+        answer |= {"model": model, "notes": [*answer["notes"], *notes]}
         finished = int(answer["code"][0]) == 0
         provenance |= n_starts_provenance(search.n_starts)
-        own = placed(answer, design, reml=problem.request.reml)
-        return read_merMod(answer, problem, constant, provenance, call, finished=finished, own=own)
+        evaluation = evaluate(answer, design, reml=problem.request.reml)
+        return read_merMod(answer, problem, constant, provenance, call, finished=finished, evaluation=evaluation)
 
     def _fit_generalised(self, engine: ModuleType, problem: Problem, settings: glmer.Settings) -> Estimates:
         bridge = connect(self.info.name, self.install_lines)
@@ -144,7 +144,7 @@ class Pymer4(LmerBackend):
         data, text = _frame(design)
         weights = prior_weights(design)
         with conversions(), at_work(warns=True) as said:
-            made = (engine.glmer if design.blocks else engine.glm)(
+            model = (engine.glmer if design.blocks else engine.glm)(
                 text,
                 data,
                 family=name.replace(".", "_"),  # rpy2's name of R's function
@@ -152,24 +152,24 @@ class Pymer4(LmerBackend):
                 weights=weights if len(weights) else None,
             )
             search = (
-                _steer_glmer(made, bridge, problem, settings) if design.blocks else _steer_glm(made, bridge, problem)
+                _steer_glmer(model, bridge, problem, settings) if design.blocks else _steer_glm(model, bridge, problem)
             )
-            trouble = _run(made)
+            trouble = _run(model)
         notes = [*unique_lines("".join([*said, *search.said])), *trouble]
         call = glmer.call_text(text, design, settings)
-        more = {"model": made, "size": np.array([np.nan])}
+        more = {"model": model, "size": np.array([np.nan])}
         provenance = {"engine": "lme4, through pymer4's own class; values read from its r_model"}
         if not design.blocks:
-            answer = bridge.call("extract_glm", made.r_model)
-            found = glmer.read_glm({**answer, **more, "notes": [*answer["notes"], *notes]}, problem, call)
-            return replace(found, provenance={**found.provenance, **provenance})
-        answer = bridge.call("extract_model", made.r_model, len(design.blocks), np.empty((0, 0)), "normal", True)
+            answer = bridge.call("extract_glm", model.r_model)
+            estimates = glmer.read_glm({**answer, **more, "notes": [*answer["notes"], *notes]}, problem, call)
+            return replace(estimates, provenance={**estimates.provenance, **provenance})
+        answer = bridge.call("extract_model", model.r_model, len(design.blocks), np.empty((0, 0)), "normal", True)
         answer |= {**more, "notes": [*answer["notes"], *notes]}
         return glmer.read_glmer(answer, problem, settings, provenance | n_starts_provenance(search.n_starts), call)
 
-    def _steer(self, made: Any, bridge: RBridge, problem: Problem) -> _Search:
+    def _steer(self, model: Any, bridge: RBridge, problem: Problem) -> _Search:
         """Make the class pass on the method, the controls and further starts, for which ``fit`` has no arguments."""
-        lmer, record = made._r_func, _Search()
+        lmer, record = model._r_func, _Search()
         controls = importlib.import_module("pymer4.tidystats.lmerTest").lmer_control
         settings = controls(
             optimizer=self.optimizer,
@@ -190,8 +190,8 @@ class Pymer4(LmerBackend):
                 return [] if start is None else [start]
             return _scaled_starts(state, self.restarts)
 
-        blocks, own = len(problem.design.blocks), first_start(self.start, problem)
-        made._r_func = _best_of(search, further, own, made, bridge, record, blocks)
+        blocks, chosen = len(problem.design.blocks), first_start(self.start, problem)
+        model._r_func = _best_of(search, further, chosen, model, bridge, record, blocks)
         return record
 
 
@@ -211,8 +211,8 @@ class _Search:
 def _best_of(
     search: Callable[..., Any],
     further: Callable[[dict[str, Any]], list[Any]],
-    own: Any,
-    made: Any,
+    chosen: Any,
+    pymer: Any,
     bridge: RBridge,
     record: _Search,
     n_blocks: int,
@@ -222,31 +222,31 @@ def _best_of(
     Args:
         search: Function that fits from one start.
         further: Function that returns further starts, from the result of ``boundary`` in ``lme4.R`` at the first end.
-        own: Start given by the user, which excludes further starts; or None.
-        made: Model object of pymer4.
+        chosen: Start given by the user, which excludes further starts; or None.
+        pymer: Model object of pymer4.
         bridge: Connection to R.
         record: Record of R's messages.
         n_blocks: Number of random terms.
     """
 
     def best(formula: str, data: Any, **others: Any) -> Any:
-        model = search(formula, data, own, **others)
+        model = search(formula, data, chosen, **others)
         state = bridge.call("boundary", model, n_blocks)
-        if own is None:
+        if chosen is None:
             for start in further(state):
                 other = search(formula, data, start, **others)
-                found = bridge.call("boundary", other, n_blocks)
-                if found["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
-                    model, state = other, found
-        record.said = list(made.r_console)
+                refit = bridge.call("boundary", other, n_blocks)
+                if refit["log_likelihood"][0] > state["log_likelihood"][0] + 1e-9:
+                    model, state = other, refit
+        record.said = list(pymer.r_console)
         return model
 
     return best
 
 
-def _steer_glmer(made: Any, bridge: RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
+def _steer_glmer(model: Any, bridge: RBridge, problem: Problem, settings: glmer.Settings) -> _Search:
     """Make ``glmer`` pass on controls, quadrature, offset and further starts."""
-    fitter, record = made._r_func, _Search()
+    fitter, record = model._r_func, _Search()
     library = importlib.import_module("pymer4.tidystats.lmerTest").lib_lmer
     control = library.glmerControl(
         optimizer=settings.optimizer,
@@ -264,40 +264,40 @@ def _steer_glmer(made: Any, bridge: RBridge, problem: Problem, settings: glmer.S
     def further(state: dict[str, Any]) -> list[Any]:
         return _scaled_starts(state, settings.restarts)
 
-    made._r_func = _best_of(search, further, settings.start, made, bridge, record, len(problem.design.blocks))
+    model._r_func = _best_of(search, further, settings.start, model, bridge, record, len(problem.design.blocks))
     return record
 
 
-def _steer_glm(made: Any, bridge: RBridge, problem: Problem) -> _Search:
+def _steer_glm(model: Any, bridge: RBridge, problem: Problem) -> _Search:
     """Make ``glm`` pass on the offset and a tighter tolerance than its default."""
     del bridge
-    fitter = made._r_func
+    fitter = model._r_func
     library = importlib.import_module("pymer4.models.glm").lib_stats
     offset = {} if problem.design.offset is None else {"offset": problem.design.offset}
 
     def fit(formula: str, data: Any, **others: Any) -> Any:
         return fitter(formula, data, control=library.glm_control(epsilon=1e-12, maxit=200), **offset, **others)
 
-    made._r_func = fit
+    model._r_func = fit
     return _Search()
 
 
-def _run(made: Any) -> list[str]:
+def _run(model: Any) -> list[str]:
     """Call ``fit``; if only its tables fail, after R has fitted, return a note and continue with the R model.
 
     Tables that need an R package that is not installed are omitted; ``Pymer4.info.r_optional`` names them.
     """
     for step in _TABLES:
-        if hasattr(made, step):
-            setattr(made, step, _where_possible(getattr(made, step)))
+        if hasattr(model, step):
+            setattr(model, step, _where_possible(getattr(model, step)))
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints the text that it also stores in r_console
-            made.fit()
+            model.fit()
     # raised by its last table, which needs insight; packages needed for the fit have been checked before
     except EngineNotInstalledError:
         return []
     except Exception as error:
-        if made.r_model is None:
+        if model.r_model is None:
             raise
         return [f"pymer4's own tables could not be made ({type(error).__name__}: {error}); they are not used here."]
     return []

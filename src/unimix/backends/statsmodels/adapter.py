@@ -223,21 +223,21 @@ def read(
     if abs(exact - optimum.value) > _OWN_LOSS:
         complaints.append(
             f"statsmodels' log-likelihood ({optimum.value:.6g}) is not that of its estimates ({exact:.6g}): "
-            "numerical trouble, as badly scaled columns make with conditioning=False"
+            "numerical trouble, as caused by badly scaled columns with conditioning=False"
         )
     factors = relative_factors(covariances, sigma)
     if max((float(np.abs(f).max()) for f in factors), default=0.0) > EXTREME:
-        left = at.newton_decrement
-        if left > 10 * WORTHWHILE:
+        gain = at.newton_decrement
+        if gain > 10 * WORTHWHILE:
             complaints.append(
                 f"variances are more than {EXTREME**2:g} times the residual's, and statsmodels' likelihood is too "
-                f"inaccurate there: a Newton step would raise the log-likelihood by about {left:.2g}"
+                f"inaccurate there: a Newton step would raise the log-likelihood by about {gain:.2g}"
             )
     provenance = {
         "std_error": "(X'V^-1 X)^-1 by unimix at statsmodels' estimates (its own come from an observed Hessian)",
         "group_effects": "conditional modes and covariances by unimix at statsmodels' estimates (it has none at zero "
         "variances)",
-        "optimum": f"statsmodels' likelihood{how_found(optimum, likelihood)}",
+        "optimum": f"statsmodels' likelihood{search_in_words(optimum, likelihood)}",
         **({"start": f"{em_steps} EM steps by unimix"} if em_steps else {}),
     }
     return Estimates(
@@ -258,7 +258,7 @@ def read(
     )
 
 
-def how_found(optimum: Optimum, likelihood: Likelihood) -> str:
+def search_in_words(optimum: Optimum, likelihood: Likelihood) -> str:
     """Text about how the optimum was found."""
     starts = f", best of {optimum.searches} starts" if optimum.searches > 1 else ""
     return f" maximised by unimix in {likelihood.evaluations} evaluations{starts}"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.stats import norm
 
-from unimix.backends.statsmodels.climb import Found, search_bound, search_mode
+from unimix.backends.statsmodels.climb import Approximation, search_bound, search_mode
 from unimix.design.estimates import Estimates
 from unimix.errors import listing
 from unimix.likelihood.lmm.conditioning import relative_factors
@@ -56,31 +56,31 @@ class Settings:
 
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Reasons to refuse a generalised mixed model beyond the sheets."""
-    found = []
+    faults = []
     engine = "BinomialBayesMixedGLM" if design.family.name == "binomial" else "PoissonBayesMixedGLM"
     wide = [b for b in design.blocks if b.q > 1]
     if wide:
         terms = listing(b.text for b in wide)
-        found.append(
+        faults.append(
             f"correlated random effects, {terms}: all effects of statsmodels' {engine} are independent; "
             "(1 + x || g) would be another model, without the correlation"
         )
     if design.offset is not None:
-        found.append(f"an offset: statsmodels' {engine} has no offset")
+        faults.append(f"an offset: statsmodels' {engine} has no offset")
     if design.weights is not None:
-        found.append(f"weights: statsmodels' {engine} has no weights")
+        faults.append(f"weights: statsmodels' {engine} has no weights")
     if design.trials is not None and design.trials.sum() > MOST_TRIALS:
-        found.append(
+        faults.append(
             f"{design.trials.sum():,.0f} trials: {engine} takes a row per trial, and unimix expands up to "
             f"{MOST_TRIALS:,}"
         )
     unknowns = sum(b.n_levels for b in design.blocks) + design.p
     if request.method == "MAP" and unknowns > MOST_UNKNOWNS:
-        found.append(
+        faults.append(
             f"method='MAP' inverts a matrix of all {unknowns:,} effects, and stops at {MOST_UNKNOWNS:,}: use "
             "method='variational'"
         )
-    return found
+    return faults
 
 
 def call_text(design: Design, method: str, vcp_p: float, fe_p: float) -> str:
@@ -128,31 +128,31 @@ def fit_approximation(problem: Problem, settings: Settings) -> Estimates:
     model = build_model(design, settings.vcp_p, settings.fe_p)
     search = search_bound if problem.request.method == "variational" else search_mode
     with np.errstate(all="ignore"):
-        found = search(model, design, settings.max_iterations)
-    return _read(model, problem, settings, found)
+        optimum = search(model, design, settings.max_iterations)
+    return _read(model, problem, settings, optimum)
 
 
-def _read(model: Any, problem: Problem, settings: Settings, found: Found) -> Estimates:
+def _read(model: Any, problem: Problem, settings: Settings, optimum: Approximation) -> Estimates:
     design, request = problem.design, problem.request
     engine = importlib.import_module("statsmodels.genmod.bayes_mixed_glm")
     p, c = design.p, len(design.blocks)
     variational = request.method == "variational"
-    variances = found.cov if variational else np.diag(found.cov)
-    beta, log_sds = found.mean[:p], found.mean[p : p + c]
-    beta_cov = np.diag(variances[:p]) if variational else found.cov[:p, :p]
+    variances = optimum.cov if variational else np.diag(optimum.cov)
+    beta, log_sds = optimum.mean[:p], optimum.mean[p : p + c]
+    beta_cov = np.diag(variances[:p]) if variational else optimum.cov[:p, :p]
     covariances = tuple(np.array([[np.exp(2 * v)]]) for v in log_sds)
     modes, mode_covs, first = [], [], p + c
     for block in design.blocks:
         picked = slice(first, first + block.n_levels)
-        modes.append(found.mean[picked, None])
+        modes.append(optimum.mean[picked, None])
         mode_covs.append(variances[picked, None, None])
         first += block.n_levels
     centre = problem.coefficients @ beta
     errors = np.sqrt(np.diag(problem.coefficients @ beta_cov @ problem.coefficients.T))
     half = norm.ppf(0.5 + request.ci_level / 2) * errors
-    messages = list(found.complaints)
+    messages = list(optimum.complaints)
     if variational and not messages:
-        messages += _short_errors(problem, found.mean, covariances, errors)
+        messages += _short_errors(problem, optimum.mean, covariances, errors)
     return Estimates(
         beta=beta,
         beta_cov=beta_cov,
@@ -161,15 +161,15 @@ def _read(model: Any, problem: Problem, settings: Settings, found: Found) -> Est
         modes=tuple(modes),
         mode_covs=tuple(mode_covs),
         log_likelihood=None,
-        converged=not found.complaints,
+        converged=not optimum.complaints,
         interval=np.column_stack([centre - half, centre + half]),
         singular=False,
         messages=tuple(messages),
-        gradient=found.slope,
+        gradient=optimum.slope,
         engine_call=call_text(design, request.method, settings.vcp_p, settings.fe_p),
         priors=_priors(design, settings),
-        provenance=_provenance(problem, found, variational=variational),
-        native=engine.BayesMixedGLMResults(model, found.mean, found.cov, found.result),
+        provenance=_provenance(problem, optimum, variational=variational),
+        native=engine.BayesMixedGLMResults(model, optimum.mean, optimum.cov, optimum.result),
     )
 
 
@@ -199,28 +199,28 @@ def _short_errors(
 def _priors(design: Design, settings: Settings) -> dict[str, str]:
     where = " of each orthogonal column with mean square 1" if settings.conditioned else ""
     unit = ", times the root mean square of its column" if settings.conditioned else ""
-    made = {"fixed effects": f"Normal(0, {settings.fe_p:g}){where}"} if design.p else {}
+    priors = {"fixed effects": f"Normal(0, {settings.fe_p:g}){where}"} if design.p else {}
     for block in design.blocks:
         constant = bool(np.ptp(block.z[:, 0]) == 0)
-        made[f"sd({block.group}: {block.terms[0]})"] = f"LogNormal(0, {settings.vcp_p:g}){'' if constant else unit}"
-    return made
+        priors[f"sd({block.group}: {block.terms[0]})"] = f"LogNormal(0, {settings.vcp_p:g}){'' if constant else unit}"
+    return priors
 
 
-def _provenance(problem: Problem, found: Found, *, variational: bool) -> dict[str, str]:
+def _provenance(problem: Problem, optimum: Approximation, *, variational: bool) -> dict[str, str]:
     provenance = {
         "variances": "squares of exp(mean of the log SD under the approximation), which is the median of the SD",
         "interval": "normal quantiles of the approximate posterior, by unimix",
     }
     if variational:
         provenance |= {
-            "optimum": f"statsmodels' evidence lower bound ({found.value:.6g}) maximised by unimix, best of 2 starts",
+            "optimum": f"statsmodels' evidence lower bound ({optimum.value:.6g}) maximised by unimix, best of 2 starts",
             "std_error": "of the mean-field approximation, in which no two parameters are correlated (fixed effects in "
             "the columns that are fitted): often too small",
         }
     else:
         provenance |= {
-            "optimum": f"statsmodels' log posterior density ({found.value:.6g}) maximised by unimix, best of 2 starts: "
-            "the mode of fixed effects, log SDs and group effects together, away from the one at zero SDs",
+            "optimum": f"statsmodels' log posterior density ({optimum.value:.6g}) maximised by unimix, best of 2 "
+            "starts: the mode of fixed effects, log SDs and group effects together, away from the one at zero SDs",
             "std_error": "inverse of minus the Hessian of the log density at the mode",
         }
     if problem.design.trials is not None and not (problem.design.trials == 1).all():

@@ -9,7 +9,7 @@ _NO_GLMM = Upstream(
     "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
     "method='variational' or 'MAP'."
 )
-_NO_PART = Upstream("statsmodels' mixed models have no such part. Use backend='glmmtmb'.")
+_NO_PART = Upstream("statsmodels' mixed models do not support this. Use backend='glmmtmb'.")
 
 CAPABILITIES = Capabilities(
     no_random_part=Yes("by OLS, GLM, NegativeBinomial and BetaModel"),

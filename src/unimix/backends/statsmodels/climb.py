@@ -35,7 +35,7 @@ NARROWEST = 8.0
 
 
 @dataclass(frozen=True)
-class Found:
+class Approximation:
     """Result of a search.
 
     Attributes:
@@ -61,15 +61,17 @@ def find_starts(design: Design) -> list[tuple[FloatArray, FloatArray]]:
     information = row_log_likelihood(design, np.empty(0), design.x @ beta).expected.sum()
     errors = np.full(len(beta), 1 / np.sqrt(max(float(information), 1e-6)))
     widths = [1 / np.sqrt(2.0 * b.n_levels) for b in design.blocks]
-    made = []
+    starts = []
     for sd in (1.0, 0.3):
-        found = laplace_at(design, beta, [np.array([[sd**2]]) for _ in design.blocks], np.empty(0))
-        usable = np.isfinite(found.log_likelihood)
-        modes = [m.ravel() if usable else np.zeros(m.size) for m in found.modes]
-        spread = [np.sqrt(np.maximum(c.ravel(), 1e-12)) if usable else np.full(c.size, sd) for c in found.mode_covs]
+        approximation = laplace_at(design, beta, [np.array([[sd**2]]) for _ in design.blocks], np.empty(0))
+        usable = np.isfinite(approximation.log_likelihood)
+        modes = [m.ravel() if usable else np.zeros(m.size) for m in approximation.modes]
+        spread = [
+            np.sqrt(np.maximum(c.ravel(), 1e-12)) if usable else np.full(c.size, sd) for c in approximation.mode_covs
+        ]
         mean = np.concatenate([beta, np.full(len(design.blocks), np.log(sd)), *modes])
-        made.append((mean, np.concatenate([errors, widths, *spread])))
-    return made
+        starts.append((mean, np.concatenate([errors, widths, *spread])))
+    return starts
 
 
 def _climb(
@@ -95,7 +97,7 @@ def _climb(
             return 1e100, np.zeros_like(step)
         return value, scale * slope
 
-    found = minimize(
+    optimum = minimize(
         scaled,
         np.zeros_like(start),
         jac=True,
@@ -104,14 +106,14 @@ def _climb(
         bounds=np.column_stack([(-bound - start) / scale, (bound - start) / scale]),
         options={"maxiter": limit, "maxfun": 2 * limit + 20, "gtol": 1e-6, "ftol": 1e-15, "maxcor": 20},
     )
-    found.jac = objective(start + scale * found.x)[1]
-    found.x = start + scale * found.x
-    return found
+    optimum.jac = objective(start + scale * optimum.x)[1]
+    optimum.x = start + scale * optimum.x
+    return optimum
 
 
-def search_bound(model: Any, design: Design, limit: int) -> Found:
+def search_bound(model: Any, design: Design, limit: int) -> Approximation:
     """Maximise the evidence lower bound over means and log SDs of all parameters, from two starts."""
-    best: Found | None = None
+    best: Approximation | None = None
 
     def objective(at: FloatArray) -> tuple[float, FloatArray]:
         mean, sd = np.split(at, 2)
@@ -127,25 +129,27 @@ def search_bound(model: Any, design: Design, limit: int) -> Found:
             at = result.x
             half = np.split(result.jac, 2)
             slopes = np.concatenate([half[0] * np.exp(np.split(at, 2)[1]), half[1]])
-            left = 0.5 * float(slopes @ slopes)
-            if left < 0.01 * NEGLIGIBLE or limit < 20 or result.nit == 0:
+            gain = 0.5 * float(slopes @ slopes)
+            if gain < 0.01 * NEGLIGIBLE or limit < 20 or result.nit == 0:
                 break
-        complaints = () if left < NEGLIGIBLE else (_left(left, "evidence lower bound"),)
+        complaints = () if gain < NEGLIGIBLE else (_shortfall(gain, "evidence lower bound"),)
         centre, log_sd = np.split(at, 2)
-        found = Found(centre, np.exp(2 * log_sd), -float(result.fun), float(np.abs(slopes).max()), complaints, result)
-        if best is None or (not found.complaints, found.value) > (not best.complaints, best.value):
-            best = found
+        optimum = Approximation(
+            centre, np.exp(2 * log_sd), -float(result.fun), float(np.abs(slopes).max()), complaints, result
+        )
+        if best is None or (not optimum.complaints, optimum.value) > (not best.complaints, best.value):
+            best = optimum
     assert best is not None  # noqa: S101  there are two starts
     return best
 
 
-def _left(left: float, what: str) -> str:
-    if not np.isfinite(left):
+def _shortfall(gain: float, what: str) -> str:
+    if not np.isfinite(gain):
         return f"the search ended where the {what} has no value"
-    return f"the search stopped short of the optimum: a Newton step would raise the {what} by about {left:.2g}"
+    return f"the search stopped short of the optimum: a Newton step would raise the {what} by about {gain:.2g}"
 
 
-def search_mode(model: Any, design: Design, limit: int) -> Found:
+def search_mode(model: Any, design: Design, limit: int) -> Approximation:
     """Maximise the joint density of fixed effects, log SDs and effects, and take the mode away from zero SDs."""
     numdiff = importlib.import_module("statsmodels.tools.numdiff")
     p, c = design.p, len(design.blocks)
@@ -179,24 +183,24 @@ def search_mode(model: Any, design: Design, limit: int) -> Found:
     floor = 1e-10 * max(float(values.max()), 1.0)
     inverse = (vectors / np.maximum(values, floor)) @ vectors.T
     slopes = result.jac * np.sqrt(np.diag(inverse))
-    left = 0.5 * float(result.jac @ inverse @ result.jac)
+    gain = 0.5 * float(result.jac @ inverse @ result.jac)
     if groups:
         complaints.append(
-            f"the joint density of the group effects of {listing(groups)} and their SD has no peak but the one where "
-            "the SD goes to zero, which the number of effects makes and not the data. Use method='variational', or an "
-            "engine that integrates the group effects out"
+            f"the joint density of the group effects of {listing(groups)} and their SD has no peak except the one "
+            "where the SD goes to zero, which is due to the number of effects and not to the data. Use "
+            "method='variational', or an engine that integrates the group effects out"
         )
-    elif values.min() <= floor or not left < NEGLIGIBLE:
-        complaints.append(_left(left if values.min() > floor else np.inf, "log density"))
-    return Found(result.x, inverse, value, float(np.abs(slopes).max()), tuple(complaints), result)
+    elif values.min() <= floor or not gain < NEGLIGIBLE:
+        complaints.append(_shortfall(gain if values.min() > floor else np.inf, "log density"))
+    return Approximation(result.x, inverse, value, float(np.abs(slopes).max()), tuple(complaints), result)
 
 
 def _collapsed(at: FloatArray, design: Design, share: float = COLLAPSED) -> list[str]:
     """Grouping factors whose effects are far smaller than their SD implies, as at the mode at zero SDs."""
-    found, first = [], design.p + len(design.blocks)
+    groups, first = [], design.p + len(design.blocks)
     for k, block in enumerate(design.blocks):
         effects = at[first : first + block.n_levels]
         first += block.n_levels
         if float(np.mean(effects**2)) < share * float(np.exp(2 * at[design.p + k])):
-            found.append(block.group)
-    return found
+            groups.append(block.group)
+    return groups

@@ -41,18 +41,18 @@ _FAMILIES = {
 
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Reasons to refuse a model without group effects beyond the sheets."""
-    found = []
+    faults = []
     if request.method in ("variational", "MAP", "posterior"):
-        found.append(
+        faults.append(
             f"method={request.method!r}: without group effects statsmodels maximises the likelihood only. Leave "
             "method= out, or use backend='pymc'"
         )
     name = {"negative_binomial": "NegativeBinomial", "beta": "BetaModel"}.get(design.family.name)
     if name is not None and design.weights is not None:
-        found.append(f"weights: statsmodels' {name} has no weights")
+        faults.append(f"weights: statsmodels' {name} has no weights")
     if name == "BetaModel" and design.offset is not None:
-        found.append("an offset: statsmodels' BetaModel has no offset")
-    return found
+        faults.append("an offset: statsmodels' BetaModel has no offset")
+    return faults
 
 
 def call_text(design: Design) -> str:
@@ -78,12 +78,12 @@ def fit_plain(problem: Problem, max_iterations: int) -> Estimates:
     """
     design = problem.design
     if not design.p:
-        found = _without_coefficients(design)
+        estimates = _without_coefficients(design)
     elif design.family.name in ("negative_binomial", "beta"):
-        found = fit_jointly(design, max_iterations)
+        estimates = fit_jointly(design, max_iterations)
     else:
-        found = _fit_glm(problem, max_iterations)
-    return replace(found, engine_call=call_text(design))
+        estimates = _fit_glm(problem, max_iterations)
+    return replace(estimates, engine_call=call_text(design))
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
     elif attempt.gain > WORTHWHILE:
         step = f"a Fisher step would raise the log-likelihood by about {attempt.gain:.2g}"
         messages = (f"the iterations stopped short of the optimum: {step}",)
-    found = Estimates(
+    estimates = Estimates(
         beta=beta,
         beta_cov=np.asarray(results.cov_params(), dtype=np.float64).reshape(design.p, design.p),
         covariances=(),
@@ -152,18 +152,18 @@ def _fit_glm(problem: Problem, max_iterations: int) -> Estimates:
         native=results,
     )
     if not design.family.parameters:
-        return replace(found, log_likelihood=float(results.llf))
+        return replace(estimates, log_likelihood=float(results.llf))
     value, log_likelihood = profile_dispersion(design, fixed_predictor(design, beta))
     z, name = request.df_method == "normal", design.family.parameters[0]
-    factor, left, copies_note = as_copies(design)
+    factor, df_residual, copies_note = as_copies(design)
     return replace(
-        found,
-        beta_cov=factor * found.beta_cov,
+        estimates,
+        beta_cov=factor * estimates.beta_cov,
         std_error_kind="Pearson dispersion",
         sigma=value if name == "sigma" else float(np.sqrt(value)),
         parameters={name: value},
         log_likelihood=log_likelihood,
-        df=None if z else np.full(design.p, left),
+        df=None if z else np.full(design.p, df_residual),
         df_method="normal" if z else "residual",
         provenance={
             **provenance,
@@ -183,7 +183,7 @@ def _attempt_glm(model: Any, design: Design, start: FloatArray | None, max_itera
         results = model.fit(
             start_params=start, maxiter=max_iterations, tol_criterion="params", atol=1e-12 * size, rtol=1e-11
         )
-        gain = left_to_gain(design, np.asarray(results.params, dtype=np.float64))
+        gain = remaining_improvement(design, np.asarray(results.params, dtype=np.float64))
     except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         return _Attempt(None, np.inf, f"{type(error).__name__}: {error}")
     if not _is_possible(design, fixed_predictor(design, np.asarray(results.params))):
@@ -198,7 +198,7 @@ def _is_possible(design: Design, eta: FloatArray) -> bool:
     return bool(np.isfinite(eta).all() and np.isfinite(row_log_likelihood(design, some, eta).value).all())
 
 
-def left_to_gain(design: Design, beta: FloatArray) -> float:
+def remaining_improvement(design: Design, beta: FloatArray) -> float:
     """Remaining improvement of a Fisher step from coefficients (p,); infinity if no maximum is near."""
     eta = fixed_predictor(design, beta)
     if not _is_possible(design, eta):

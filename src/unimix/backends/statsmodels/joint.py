@@ -94,8 +94,8 @@ def fit_jointly(design: Design, max_iterations: int) -> Estimates:
         value = max(value, 1e-12)
     elif gain > WORTHWHILE:
         step = f"a Newton step would raise the log-likelihood by about {gain:.2g}"
-        left = step if np.isfinite(gain) else "no maximum is near"
-        messages = (f"the search stopped short of the optimum: {left}",)
+        reason = step if np.isfinite(gain) else "no maximum is near"
+        messages = (f"the search stopped short of the optimum: {reason}",)
     values, vectors = np.linalg.eigh(-np.nan_to_num(np.asarray(model.hessian(at), dtype=np.float64)))
     covariance = (vectors / np.maximum(np.abs(values), 1e-10)) @ vectors.T
     dispersion = 1 / value if name == "theta" else value

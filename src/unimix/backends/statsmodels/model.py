@@ -91,13 +91,13 @@ def build_model(engine: ModuleType, design: Design, layout: Layout, *, reml: boo
 
 def _columns(block: RandomBlock, rows: list[IntArray]) -> list[Any]:
     """One column per level in a group: the block's z in the rows of the level, and 0 in other rows."""
-    made: list[Any] = []
+    matrices: list[Any] = []
     for picked in rows:
         levels, local = np.unique(block.codes[picked], return_inverse=True)
         cells = (block.z[picked, 0], (np.arange(len(picked)), local))
         columns = sparse.csr_array(cells, shape=(len(picked), len(levels)))
-        made.append(columns if len(levels) > DENSE_LEVELS else columns.toarray())
-    return made
+        matrices.append(columns if len(levels) > DENSE_LEVELS else columns.toarray())
+    return matrices
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,13 @@ class Point:
 
 def blocks_of(point: Point, layout: Layout) -> tuple[FloatArray, ...]:
     """Relative covariance matrix of every block, in the design's order and the columns' units."""
-    found: dict[int, FloatArray] = {
+    covariances: dict[int, FloatArray] = {
         k: np.array([[(v * layout.units[k][0]) ** 2]]) for k, v in zip(layout.components, point.spread, strict=True)
     }
     if layout.slope is not None:
         root = layout.units[layout.slope][:, None] * point.root
-        found[layout.slope] = root @ root.T
-    return tuple(found[k] for k in sorted(found))
+        covariances[layout.slope] = root @ root.T
+    return tuple(covariances[k] for k in sorted(covariances))
 
 
 class Likelihood:
@@ -184,21 +184,21 @@ class Likelihood:
     def value(self, point: Point) -> float:
         """(Restricted) log likelihood with scale and fixed effects profiled out; -inf where it does not exist."""
         self.evaluations += 1
-        found = float(self.model.loglike(self.parameters(point), profile_fe=False))
-        return found if np.isfinite(found) else -np.inf
+        log_likelihood = float(self.model.loglike(self.parameters(point), profile_fe=False))
+        return log_likelihood if np.isfinite(log_likelihood) else -np.inf
 
     def value_and_score(self, point: Point) -> tuple[float, FloatArray, FloatArray]:
         """Log likelihood, and its derivatives in the covariance matrix (q, q) and in the variances (c,)."""
         parameters = self.parameters(point)
         if self._scored is not None:
             return self._scored
-        found = self.value(point)
+        value = self.value(point)
         _, packed, variances = self.model.score_full(parameters, calc_fe=False)
         half = np.zeros((self.q, self.q))
         half[np.tril_indices(self.q)] = packed
         # A derivative with respect to an off-diagonal element changes both halves of the matrix.
         by_covariance = np.outer(self._re_units, self._re_units) * (half + half.T) / 2
-        self._scored = found, by_covariance, self._vc_units**2 * np.asarray(variances, dtype=np.float64)
+        self._scored = value, by_covariance, self._vc_units**2 * np.asarray(variances, dtype=np.float64)
         return self._scored
 
     def gradient(self, point: Point, by_covariance: FloatArray, by_variances: FloatArray) -> FloatArray:

@@ -95,10 +95,10 @@ def search(
     best: Optimum | None = None
     searches = 0
     for start in (*starts, *_starts(likelihood)):
-        found = _climb(likelihood, exact, start, settings, curvature if searches == 0 else None)
+        optimum = _climb(likelihood, exact, start, settings, curvature if searches == 0 else None)
         searches += 1
-        if best is None or found.value > best.value + WORTHWHILE / 2 or (found.confirmed and not best.confirmed):
-            best = found if best is None or found.value > best.value - WORTHWHILE / 2 else best
+        if best is None or optimum.value > best.value + WORTHWHILE / 2 or (optimum.confirmed and not best.confirmed):
+            best = optimum if best is None or optimum.value > best.value - WORTHWHILE / 2 else best
         enough = best.confirmed and not _on_boundary(best.point)
         if searches >= len(starts) and (enough or searches >= max(len(starts), 1) + settings.restarts):
             break
@@ -150,8 +150,8 @@ def _climb(
         complaints.append("the search ended on a saddle: a zero variance wants to grow")
     if not gain <= WORTHWHILE:
         step = f"a Newton step would raise it by about {gain / 2:.2g}"
-        left = step if np.isfinite(gain) else "no maximum is near"
-        complaints.append(f"the gradient of the log-likelihood is not zero at the end ({left})")
+        reason = step if np.isfinite(gain) else "no maximum is near"
+        complaints.append(f"the gradient of the log-likelihood is not zero at the end ({reason})")
     if not np.isfinite(value):
         complaints.append("statsmodels has no log-likelihood at the end of the search")
     return Optimum(point, value, size, gain, 1, not complaints, tuple(complaints))
@@ -181,8 +181,8 @@ def _descend(
         options["hess_inv0"] = curvature
     if method == "L-BFGS-B":
         options |= {"ftol": 1e-15}
-    found = minimize(objective, start.pack(), jac=True, method=method, options=options)
-    return Point.unpack(found.x, likelihood.q)
+    optimum = minimize(objective, start.pack(), jac=True, method=method, options=options)
+    return Point.unpack(optimum.x, likelihood.q)
 
 
 def _cobyqa(likelihood: Likelihood, start: Point, settings: Settings) -> Point:
@@ -196,8 +196,8 @@ def _cobyqa(likelihood: Likelihood, start: Point, settings: Settings) -> Point:
     if settings.max_iterations == 1:
         options["maxfev"] = 2 * likelihood.size + 2
     bounds = Bounds(np.zeros(likelihood.size), np.full(likelihood.size, np.inf))
-    found = minimize(objective, start.pack(), method="COBYQA", bounds=bounds, options=options)
-    return Point.unpack(found.x, likelihood.q)
+    optimum = minimize(objective, start.pack(), method="COBYQA", bounds=bounds, options=options)
+    return Point.unpack(optimum.x, likelihood.q)
 
 
 def _snap(point: Point, exact: Exact, size: float = SNAP) -> Point:
@@ -235,8 +235,8 @@ def triangular_root(factor: FloatArray) -> FloatArray:
         for j in range(i):
             if root[j, j] > 0:
                 root[i, j] = (covariance[i, j] - root[i, :j] @ root[j, :j]) / root[j, j]
-        left = covariance[i, i] - root[i, :i] @ root[i, :i]
-        root[i, i] = np.sqrt(left) if left > 1e-14 * covariance[i, i] else 0.0
+        remaining = covariance[i, i] - root[i, :i] @ root[i, :i]
+        root[i, i] = np.sqrt(remaining) if remaining > 1e-14 * covariance[i, i] else 0.0
     return root
 
 

@@ -27,8 +27,8 @@ def find_starts(design: Design, layout: Layout, *, reml: bool, steps: int) -> li
         reml: Whether to use the restricted likelihood.
         steps: Number of EM steps from each maximum along the line.
     """
-    found = likely_starts(design, reml=reml, steps=steps)
-    return [as_point(factors, layout) for factors in found]
+    starts = likely_starts(design, reml=reml, steps=steps)
+    return [as_point(factors, layout) for factors in starts]
 
 
 def as_point(factors: Sequence[FloatArray], layout: Layout) -> Point:

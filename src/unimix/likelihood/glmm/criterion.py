@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
-from unimix.likelihood.glmm.optimise import Found, Point, search_laplace
+from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, search_laplace
 from unimix.likelihood.lmm.conditioning import Conditioning, relative_factors, well_scaled
 from unimix.likelihood.lmm.optimise import lower_triangular
 
@@ -20,8 +20,8 @@ FloatArray = npt.NDArray[np.float64]
 class _Known:
     """Known optima by number of nodes (from the likely starts alone, and the best overall), and the points tried."""
 
-    searched: dict[int, Found] = field(default_factory=dict)
-    best: dict[int, Found] = field(default_factory=dict)
+    searched: dict[int, LaplaceOptimum] = field(default_factory=dict)
+    best: dict[int, LaplaceOptimum] = field(default_factory=dict)
     climbed: set[tuple[int, bytes]] = field(default_factory=set)
 
 
@@ -56,11 +56,11 @@ class LaplaceCriterion:
             beta: Fixed effects in the design's units, shape (p,).
             parameters: Dispersion parameters, shape (k,).
         """
-        own = relative_factors(self.way_back.conditioned(covariances), 1.0)
+        factors = relative_factors(self.way_back.conditioned(covariances), 1.0)
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        return Point(tuple(lower_triangular(own)), at, parameters)
+        return Point(tuple(lower_triangular(factors)), at, parameters)
 
-    def search(self, n_nodes: int = 1) -> Found:
+    def search(self, n_nodes: int = 1) -> LaplaceOptimum:
         """Find the highest maximum from the likely starts.
 
         Args:
@@ -78,7 +78,7 @@ class LaplaceCriterion:
             self._better(n_nodes, known.searched[n_nodes])
         return known.searched[n_nodes]
 
-    def search_near(self, other: LaplaceCriterion, n_nodes: int = 1) -> Found:
+    def search_near(self, other: LaplaceCriterion, n_nodes: int = 1) -> LaplaceOptimum:
         """Find the maximum that lies above the maximum of a similar design; it replaces :meth:`search`.
 
         Args:
@@ -89,16 +89,16 @@ class LaplaceCriterion:
             FloatingPointError: If the likelihood is not finite at the start.
         """
         near = other.search(n_nodes)
-        turns = [own @ f for own, f in zip(other.way_back.blocks, near.point.factors, strict=True)]
+        turns = [turn @ f for turn, f in zip(other.way_back.blocks, near.point.factors, strict=True)]
         start = self.point(
             [t @ t.T for t in turns], other.way_back.inverse @ near.point.beta, near.point.parameters
         ).off_the_boundary()
-        found = search_laplace(self.rows, n_nodes, starts=[start], hessian=near.hessian)
-        self._known.searched[n_nodes] = found
-        self._better(n_nodes, found)
-        return found
+        optimum = search_laplace(self.rows, n_nodes, starts=[start], hessian=near.hessian)
+        self._known.searched[n_nodes] = optimum
+        self._better(n_nodes, optimum)
+        return optimum
 
-    def optimum(self, n_nodes: int = 1, points: Sequence[Point] = ()) -> Found:
+    def optimum(self, n_nodes: int = 1, points: Sequence[Point] = ()) -> LaplaceOptimum:
         """Return the best known maximum, from the likely starts, from ``points`` and from all points given earlier.
 
         Args:
@@ -126,7 +126,7 @@ class LaplaceCriterion:
             raise FloatingPointError(str(reason))
         return known.best[n_nodes]
 
-    def _better(self, n_nodes: int, found: Found) -> None:
+    def _better(self, n_nodes: int, optimum: LaplaceOptimum) -> None:
         best = self._known.best.get(n_nodes)
-        if best is None or found.value > best.value + 1e-10:
-            self._known.best[n_nodes] = found
+        if best is None or optimum.value > best.value + 1e-10:
+            self._known.best[n_nodes] = optimum

@@ -26,5 +26,5 @@ def profile_dispersion(design: Design, eta: FloatArray) -> tuple[float, float]:
     def loss(log_value: float) -> float:
         return -float(row_log_likelihood(design, np.array([np.exp(log_value)]), eta).value.sum())
 
-    found = scipy.optimize.minimize_scalar(loss, bracket=(-1.0, 0.0), method="brent", options={"xtol": 1e-10})
-    return float(np.exp(found.x)), -float(found.fun)
+    optimum = scipy.optimize.minimize_scalar(loss, bracket=(-1.0, 0.0), method="brent", options={"xtol": 1e-10})
+    return float(np.exp(optimum.x)), -float(optimum.fun)

@@ -76,14 +76,14 @@ class Pieces:
         Raises:
             numpy.linalg.LinAlgError: If the matrix is not positive definite.
         """
-        made, start = [], 0
+        factors, start = [], 0
         for count, size in self.batches:
             batch = a[start : start + count * size**2].reshape(count, size, size)
             one = count == 1  # LAPACK itself is quicker for a single large matrix
             root = linalg.cholesky(batch[0], lower=True, check_finite=False)[None] if one else np.linalg.cholesky(batch)
-            made.append(np.asarray(root))
+            factors.append(np.asarray(root))
             start += count * size**2
-        return tuple(made)
+        return tuple(factors)
 
 
 class EffectsLayout:
@@ -344,33 +344,33 @@ class EffectsSystem:
 
     def rows_of_inverse(self, entries: FloatArray) -> FloatArray:
         """U A^-1 at the effects that act on each row, shape (n, K)."""
-        layout, made = self.layout, np.zeros_like(entries)
+        layout, rows = self.layout, np.zeros_like(entries)
         if not layout.m:
-            return made
+            return rows
         blocks, cells = self._own_inverse
         one, other = entries[:, layout.own], entries[:, layout.others]
-        made[:, layout.own] = np.einsum("ni,nij->nj", one, blocks[layout.codes])
+        rows[:, layout.own] = np.einsum("ni,nij->nj", one, blocks[layout.codes])
         if len(layout.rest):
             between = cells[layout.row_links]  # (n, K - q, q)
-            made[:, layout.own] += np.einsum("nk,nki->ni", other, between)
-            made[:, layout.others] = np.einsum("ni,nki->nk", one, between)
+            rows[:, layout.own] += np.einsum("nk,nki->ni", other, between)
+            rows[:, layout.others] = np.einsum("ni,nki->nk", one, between)
             for i, j, cell in zip(*layout.row_cells[:2], layout.row_cells[2].T, strict=True):
                 value = self._inverse[cell]
-                made[:, layout.others[j]] += other[:, i] * value
+                rows[:, layout.others[j]] += other[:, i] * value
                 if i != j:
-                    made[:, layout.others[i]] += other[:, j] * value
-        return made
+                    rows[:, layout.others[i]] += other[:, j] * value
+        return rows
 
     def diagonal_blocks(self) -> list[FloatArray]:
         """Blocks of A^-1 for each level, per block (L, q, q)."""
-        layout, found = self.layout, []
+        layout, blocks = self.layout, []
         for k, (block, q, start) in enumerate(zip(layout.blocks, layout.widths, layout.starts[:-1], strict=True)):
             if k == layout.first:
-                found.append(self._own_inverse[0])
+                blocks.append(self._own_inverse[0])
                 continue
             at = layout._number[start] + np.arange(block.n_levels)[:, None] * q + np.arange(q)
-            found.append(self._inverse[layout.pieces.cells(at[:, :, None], at[:, None, :])])
-        return found
+            blocks.append(self._inverse[layout.pieces.cells(at[:, :, None], at[:, None, :])])
+        return blocks
 
 
 def layout_of(design: Design) -> EffectsLayout:

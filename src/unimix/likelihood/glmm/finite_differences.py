@@ -51,10 +51,10 @@ def differentiate(
         todo = todo[step / 8.0**level > FINEST * np.spacing(np.abs(x[todo]))]
         if not len(todo):
             break
-        found = _stencil(function, x[todo], todo, step / 8.0**level, ends)
-        if found is None:
+        estimate = _stencil(function, x[todo], todo, step / 8.0**level, ends)
+        if estimate is None:
             continue
-        value, size = found
+        value, size = estimate
         rounding = ROUNDING * size * 8.0**level / step
         if not best.size:
             best, last = np.full((len(x), value.shape[1]), np.nan), np.full((len(x), value.shape[1]), np.nan)
@@ -95,12 +95,12 @@ def _stencil(
     weights = np.where(way[:, None] == 0, CENTRAL, way[:, None] * ONE_SIDED)
     values = []
     for j in range(5):
-        made = function(x + step * offsets[:, j], rows)
-        if made is None:
+        columns = function(x + step * offsets[:, j], rows)
+        if columns is None:
             return None
-        values.append(made)
-    total = np.sum([weights[:, [j]] * made for j, made in enumerate(values)], axis=0)
-    flat = np.all([made == values[0] for made in values[1:]], axis=0)  # a constant function has no rounding error
+        values.append(columns)
+    total = np.sum([weights[:, [j]] * columns for j, columns in enumerate(values)], axis=0)
+    flat = np.all([columns == values[0] for columns in values[1:]], axis=0)  # a constant function has no rounding error
     return np.where(flat, 0.0, total / (12 * step)), np.max(np.abs(values), axis=0)
 
 

@@ -66,12 +66,12 @@ def slope_of_laplace(
             row by row.
     """
     fixed, layout = fixed_predictor(design, beta), layout_of(design)
-    found = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors, start=start)
+    solution = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors, start=start)
     size = sum(len(_elements(len(f), whole=whole)) for f in factors)
-    if found.system is None:
+    if solution.system is None:
         nothing = np.full(size + len(beta) + len(parameters), np.nan)
-        return Slope(-np.inf, found.spherical, nothing[:size], nothing[: len(beta)], nothing[: len(parameters)])
-    eta, u, rows, entries, system = found.eta, found.spherical, found.rows, found.entries, found.system
+        return Slope(-np.inf, solution.spherical, nothing[:size], nothing[: len(beta)], nothing[: len(parameters)])
+    eta, u, rows, entries, system = solution.eta, solution.spherical, solution.rows, solution.entries, solution.system
     step = STEP * np.maximum(1.0, np.abs(eta)) if not _has_end(design) else STEP * np.abs(eta)
     bend = (
         row_log_likelihood(design, parameters, eta + step).observed
@@ -107,7 +107,7 @@ def slope_of_laplace(
         moments = block.z.T @ by_entry[:, first : first + q]
         by_factors += [moments[i, j] for i, j in _elements(q, whole=whole)]
         first += q
-    return Slope(found.log_likelihood, u, np.array(by_factors), design.x.T @ by_eta, by_parameters)
+    return Slope(solution.log_likelihood, u, np.array(by_factors), design.x.T @ by_eta, by_parameters)
 
 
 def _has_end(design: Design) -> bool:

@@ -191,10 +191,10 @@ def adaptive_quadrature(
     """
     sd = float(np.sqrt(variance))
     layout = EffectsLayout([block], len(fixed), tied_levels([(block.codes, block.n_levels)]))
-    found = laplace(response, fixed, layout, [np.array([[sd]])], expected=expected)
-    if not np.isfinite(found.log_likelihood) or sd == 0:
-        return found.log_likelihood
-    centre, width = found.spherical, np.sqrt(found.mode_covs[0][:, 0, 0]) / sd
+    solution = laplace(response, fixed, layout, [np.array([[sd]])], expected=expected)
+    if not np.isfinite(solution.log_likelihood) or sd == 0:
+        return solution.log_likelihood
+    centre, width = solution.spherical, np.sqrt(solution.mode_covs[0][:, 0, 0]) / sd
     nodes, weights = special.roots_hermite(n_nodes)
     column, codes = block.z[:, 0] * sd, block.codes
     parts = np.empty((n_nodes, block.n_levels))

@@ -76,7 +76,7 @@ def unpack(design: Design, x: FloatArray) -> Point:
 
 
 @dataclass(frozen=True)
-class Found:
+class LaplaceOptimum:
     """Best point of a search, and the curvature there.
 
     Attributes:
@@ -99,7 +99,7 @@ class Found:
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a trial step may be very long
 def search_laplace(
     design: Design, n_nodes: int = 1, *, starts: Sequence[Point] | None = None, hessian: FloatArray | None = None
-) -> Found:
+) -> LaplaceOptimum:
     """Find the highest maximum of the likelihood.
 
     Args:
@@ -116,17 +116,17 @@ def search_laplace(
 
     def slope(x: FloatArray) -> Slope:
         at = unpack(design, x)
-        found = slope_of_laplace(design, at.beta, at.factors, at.parameters, warm[0])
-        if np.isfinite(found.value):
-            warm[0] = found.spherical
-        return found
+        slope_at = slope_of_laplace(design, at.beta, at.factors, at.parameters, warm[0])
+        if np.isfinite(slope_at.value):
+            warm[0] = slope_at.spherical
+        return slope_at
 
     def value_of(x: FloatArray) -> float:
         return by_nodes(design, x, n_nodes) if n_nodes > 1 else slope(x).value
 
     def value_and_gradient(x: FloatArray) -> tuple[float, FloatArray]:
-        found = slope(x)
-        return found.value, np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
+        slope_at = slope(x)
+        return slope_at.value, np.concatenate([slope_at.by_factors, slope_at.by_beta, slope_at.by_parameters])
 
     @lru_cache(maxsize=1)  # those at the end of a climb are asked for again
     def kept_derivatives(packed: bytes) -> tuple[FloatArray, FloatArray]:
@@ -162,8 +162,8 @@ def search_laplace(
     if best is None:
         raise FloatingPointError("the likelihood is not finite at any start")
     at = best.at
-    found = slope(at)
-    return Found(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, found.spherical)
+    slope_at = slope(at)
+    return LaplaceOptimum(unpack(design, at), best.value, best.gain, derivatives(at)[1], best.steps, slope_at.spherical)
 
 
 def _quasi_newton(
@@ -188,8 +188,8 @@ def _quasi_newton(
         return (-value, -turn.T @ gradient) if np.isfinite(value) else (1e300, np.zeros_like(z))
 
     settings = {"maxiter": 200, "ftol": tolerance, "gtol": 1e-5}
-    found = scipy.optimize.minimize(loss, np.zeros_like(start), jac=True, method="L-BFGS-B", options=settings)
-    return np.asarray(start + turn @ found.x)
+    optimum = scipy.optimize.minimize(loss, np.zeros_like(start), jac=True, method="L-BFGS-B", options=settings)
+    return np.asarray(start + turn @ optimum.x)
 
 
 def inverse_root(information: FloatArray) -> FloatArray:
@@ -208,11 +208,11 @@ def _on_the_same_hill(best: Ascent, hessian: FloatArray, x: FloatArray, value: f
 def _starts(design: Design) -> list[Point]:
     beta, unit = fisher_scoring(design), link_unit(design)
     parameters = np.full(len(design.family.parameters), START.get(design.family.label, 1.0))
-    made = []
+    starts = []
     for size in SIZES:
         factors = tuple(np.diag(size * unit / column_scale(b.z)) for b in design.blocks)
-        made.append(Point(factors, beta, parameters))
-    return made
+        starts.append(Point(factors, beta, parameters))
+    return starts
 
 
 def by_nodes(design: Design, x: FloatArray, n_nodes: int) -> float:
@@ -241,11 +241,11 @@ def by_differences(value: Callable[[FloatArray], float], x: FloatArray) -> tuple
 def hessian_of(gradient: Callable[[FloatArray], FloatArray], x: FloatArray, step: float = DIFFERENCE) -> FloatArray:
     """Hessian, shape (d, d), by central differences of a gradient."""
     columns = [(gradient(x + d) - gradient(x - d)) / (2 * step) for d in step * np.eye(len(x))]
-    found = np.array(columns)
-    return np.asarray((found + found.T) / 2)
+    hessian = np.array(columns)
+    return np.asarray((hessian + hessian.T) / 2)
 
 
-def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
+def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> LaplaceOptimum:
     """Log likelihood, Hessian and remaining improvement at a given point, in the form of a search result.
 
     Args:
@@ -254,7 +254,7 @@ def curvature_at(design: Design, point: Point, n_nodes: int = 1) -> Found:
         n_nodes: Number of nodes of adaptive Gauss-Hermite quadrature; 1 is Laplace's approximation.
     """
     value, gradient, hessian = derivatives_at(design, point, n_nodes)
-    return Found(point, value, newton_gain(gradient, hessian), hessian, 0, np.empty(0))
+    return LaplaceOptimum(point, value, newton_gain(gradient, hessian), hessian, 0, np.empty(0))
 
 
 def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[float, FloatArray, FloatArray]:
@@ -262,9 +262,9 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
     x = point.pack()
 
     def slope(at: FloatArray) -> FloatArray:
-        own = unpack(design, at)
-        found = slope_of_laplace(design, own.beta, own.factors, own.parameters)
-        return np.concatenate([found.by_factors, found.by_beta, found.by_parameters])
+        here = unpack(design, at)
+        derivatives = slope_of_laplace(design, here.beta, here.factors, here.parameters)
+        return np.concatenate([derivatives.by_factors, derivatives.by_beta, derivatives.by_parameters])
 
     if n_nodes > 1:
         value = by_nodes(design, x, n_nodes)
@@ -275,17 +275,17 @@ def derivatives_at(design: Design, point: Point, n_nodes: int = 1) -> tuple[floa
     return value, gradient, hessian
 
 
-def covariance_of(found: Found, design: Design) -> tuple[FloatArray, FloatArray, str]:
+def covariance_of(optimum: LaplaceOptimum, design: Design) -> tuple[FloatArray, FloatArray, str]:
     """Covariance of the fixed effects (p, p) with all other parameters estimated, and a fault of the curvature or ''.
 
     Parameters that are zero on the boundary are left out. Directions of the fixed effects without information have no
     variance: they are returned, shape (m, p), and the covariance matrix holds for functions that do not depend on them.
     """
-    size = len(found.hessian)
-    cells = size - design.p - len(found.point.parameters)
-    packed = found.point.pack()
+    size = len(optimum.hessian)
+    cells = size - design.p - len(optimum.point.parameters)
+    packed = optimum.point.pack()
     kept = np.array([i >= cells or abs(packed[i]) > 1e-6 for i in range(size)])
-    information = -found.hessian[np.ix_(kept, kept)]
+    information = -optimum.hessian[np.ix_(kept, kept)]
     at = slice(int(kept[:cells].sum()), int(kept[:cells].sum()) + design.p)
     if not np.isfinite(information).all():  # a step further the mean leaves the range that the link allows
         fault = "the likelihood ends where the search ended, so that it has no curvature and no standard errors"

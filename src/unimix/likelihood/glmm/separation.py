@@ -50,8 +50,8 @@ def separated_directions(design: Design, same: Design | None = None) -> dict[str
         design: Design of a model.
         same: The same model in other columns, whose coefficients are meant; None for ``design`` itself.
     """
-    own = design if same is None else same
-    columns = {"fixed": own.x} if own.zero is None else {"fixed": own.x, "zero": own.zero.x}
+    fitted = design if same is None else same
+    columns = {"fixed": fitted.x} if fitted.zero is None else {"fixed": fitted.x, "zero": fitted.zero.x}
     return {part: null_space(columns[part][rows]) for part, rows in overlapping_rows(design).items()}
 
 
@@ -72,8 +72,8 @@ def overlapping_rows(design: Design) -> dict[str, BoolArray]:
     if signs and design.zero is not None:
         # Rows with a positive count are not structural zeros; the others may be.
         signs["zero"] = (design.zero.x, np.where(design.y > 0, -1.0, 0.0))
-    found = {part: _overlapping(columns, sign) for part, (columns, sign) in signs.items()}
-    return {part: mask for part, mask in found.items() if not mask.all()}
+    masks = {part: _overlapping(columns, sign) for part, (columns, sign) in signs.items()}
+    return {part: mask for part, mask in masks.items() if not mask.all()}
 
 
 def _overlapping(columns: FloatArray, sign: FloatArray) -> BoolArray:
@@ -91,7 +91,7 @@ def _overlapping(columns: FloatArray, sign: FloatArray) -> BoolArray:
     signed, tied = sign[sign != 0, None] * x[sign != 0], x[sign == 0]
     equal = {"A_eq": tied, "b_eq": np.zeros(len(tied))} if len(tied) else {}
     # max sum of signed @ d with 0 <= signed @ d <= 1 and tied @ d = 0; positive if and only if data are separated
-    found = scipy.optimize.linprog(
+    solution = scipy.optimize.linprog(
         -signed.sum(axis=0),
         A_ub=np.vstack([-signed, signed]),
         b_ub=np.concatenate([np.zeros(len(signed)), np.ones(len(signed))]),
@@ -100,7 +100,7 @@ def _overlapping(columns: FloatArray, sign: FloatArray) -> BoolArray:
         method="highs",
     )
     overlaps = np.ones(len(sign), dtype=bool)
-    if found.x is not None and -found.fun >= _TOLERANCE:
+    if solution.x is not None and -solution.fun >= _TOLERANCE:
         overlaps[sign != 0] = ~_separable(signed, tied)
     return overlaps[which.ravel()]
 
@@ -112,7 +112,7 @@ def _separable(signed: FloatArray, tied: FloatArray) -> BoolArray:
     """
     m, p = signed.shape
     fixed = sparse.hstack([sparse.csr_matrix(tied), sparse.csr_matrix((len(tied), m))])
-    found = scipy.optimize.linprog(
+    solution = scipy.optimize.linprog(
         np.concatenate([np.zeros(p), -np.ones(m)]),
         A_ub=sparse.hstack([sparse.csr_matrix(-signed), sparse.eye(m)]),
         b_ub=np.zeros(m),
@@ -121,4 +121,4 @@ def _separable(signed: FloatArray, tied: FloatArray) -> BoolArray:
         bounds=[(None, None)] * p + [(0.0, 1.0)] * m,
         method="highs",
     )
-    return np.asarray(found.x[p:] > 0.5)
+    return np.asarray(solution.x[p:] > 0.5)

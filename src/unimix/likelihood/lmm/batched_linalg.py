@@ -33,10 +33,10 @@ def inverse_factor(a: FloatArray) -> tuple[FloatArray, float]:
     factor, root = np.empty_like(a), np.zeros_like(a)
     for j in range(q):
         for i in range(j, q):
-            left = a[i, j]
+            remaining = a[i, j]
             for k in range(j):
-                left = left - factor[i, k] * factor[j, k]
-            factor[i, j] = np.sqrt(left) if i == j else left * root[j, j]
+                remaining = remaining - factor[i, k] * factor[j, k]
+            factor[i, j] = np.sqrt(remaining) if i == j else remaining * root[j, j]
             if i == j:
                 root[j, j] = 1.0 / factor[j, j]
     for j in range(q):

@@ -31,9 +31,9 @@ def conditional_effects(
     Returns:
         Modes, shapes (L, q), and covariances, shapes (L, q, q), of each block.
     """
-    found = project(products, at.state) if projected is None else projected
+    projection = project(products, at.state) if projected is None else projected
     e = np.append(-at.beta, 1.0)
-    h, h2 = found.h @ e, found.h2 @ e
+    h, h2 = projection.h @ e, projection.h2 @ e
     factor = stacked(products, factors)
     d = factor @ factor.T
     q, levels = h.shape
@@ -41,7 +41,7 @@ def conditional_effects(
     # L(I + L'SL)^-1 L' = D - D C (I + C'DC)^-1 C'D with S = CC'; (I + C'DC)^-1 is known per level.
     covs1 = _inside(products, factor)
     if products.rest:
-        covs1 = covs1 + _by_others(found.n, at.state.k, d, q, levels)
+        covs1 = covs1 + _by_others(projection.n, at.state.k, d, q, levels)
     modes: list[FloatArray] = [np.empty(0)] * len(products.sizes)
     covs: list[FloatArray] = [np.empty(0)] * len(products.sizes)
     start = 0
@@ -52,9 +52,9 @@ def conditional_effects(
     start = 0
     for k in products.rest:
         size, n_levels = products.sizes[k]
-        own = start + np.arange(n_levels)[:, None] * size + np.arange(size)
-        modes[k] = h2[own] @ (factors[k] @ factors[k].T)
-        entries = at.state.k[np.repeat(own, size, axis=1).ravel(), np.tile(own, (1, size)).ravel()]
+        places = start + np.arange(n_levels)[:, None] * size + np.arange(size)
+        modes[k] = h2[places] @ (factors[k] @ factors[k].T)
+        entries = at.state.k[np.repeat(places, size, axis=1).ravel(), np.tile(places, (1, size)).ravel()]
         covs[k] = at.sigma**2 * np.asarray(entries).reshape(n_levels, size, size)
         start += size * n_levels
     return tuple(modes), tuple(covs)
@@ -72,13 +72,13 @@ def _inside(products: Products, factor: FloatArray) -> FloatArray:
 
 def _by_others(n: Matrix, k: Matrix, d: FloatArray, q: int, levels: int) -> FloatArray:
     """D N_l K N_l' D per level, shape (L, q, q)."""
-    found = np.empty((levels, q, q))
+    cells = np.empty((levels, q, q))
     for begin in range(0, levels, CHUNK):
-        own = np.arange(begin, min(begin + CHUNK, levels))
-        parts = [n[i * levels + own] for i in range(q)]
+        chunk = np.arange(begin, min(begin + CHUNK, levels))
+        parts = [n[i * levels + chunk] for i in range(q)]
         turned = [part @ k for part in parts]
         for i in range(q):
             for j in range(q):
                 product = turned[i] * parts[j] if isinstance(parts[j], np.ndarray) else parts[j].multiply(turned[i])
-                found[own, i, j] = np.asarray(product.sum(axis=1)).ravel()
-    return np.asarray(d @ found @ d)
+                cells[chunk, i, j] = np.asarray(product.sum(axis=1)).ravel()
+    return np.asarray(d @ cells @ d)

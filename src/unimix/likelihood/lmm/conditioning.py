@@ -44,7 +44,7 @@ class Conditioning:
         log_det: Sum of log |R_jj|.
         n: Number of rows.
         moved: Change of the coefficients of the log dispersion by the unit of the response, or None.
-        parts: Matrices R^-1 of the parts of the model beside the mean, by name.
+        parts: Matrices R^-1 of the parts of the model other than the mean, by name.
         weight: Mean m of the weights, which are divided by m: sigma^2 / w = (sigma^2 / m) / (w / m).
     """
 
@@ -191,12 +191,12 @@ class WellScaled:
         assert design is not None  # noqa: S101  it holds this object
         if self._is_own or (self._way_back is not None and rows is not None):
             return design if self._is_own or rows is None else rows
-        made, self._way_back = condition(design)
-        self._rows = weakref.ref(made)
-        own = made.keep(_NAME, lambda: WellScaled(made, _no_change(made)))
-        own.common = self.common
-        design.hand_over_tied(made)
-        return made
+        conditioned, self._way_back = condition(design)
+        self._rows = weakref.ref(conditioned)
+        unchanged = conditioned.keep(_NAME, lambda: WellScaled(conditioned, _no_change(conditioned)))
+        unchanged.common = self.common
+        design.hand_over_tied(conditioned)
+        return conditioned
 
     @property
     def way_back(self) -> Conditioning:
@@ -258,11 +258,11 @@ def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
         x = np.ascontiguousarray(design.x @ inverse)
     turned, blocks = _turn_blocks(design)
     parts: dict[str, FloatArray] = {}
-    made: dict[str, AuxiliaryDesign] = {}
+    scaled_parts: dict[str, AuxiliaryDesign] = {}
     for name, part in (("zero", design.zero), ("dispersion", design.dispersion)):
         if part is not None:
             parts[name] = _triangular(part.x, np.ones(design.n))[0]
-            made[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
+            scaled_parts[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
     shift, scale, moved, y, offset = np.zeros(design.p), 1.0, None, design.y, design.offset
     if design.family.is_linear and design.dispersion is not None:
         constant = np.linalg.lstsq(design.dispersion.x, np.ones(design.n))[0]
@@ -276,7 +276,13 @@ def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
     log_det = float(np.log(np.abs(diagonal)).sum())
     way_back = Conditioning(shift, inverse, scale, tuple(turned), log_det, design.n, parts=parts, moved=moved)
     turned_design = replace(
-        design, y=y, offset=offset, x=x, blocks=blocks, zero=made.get("zero"), dispersion=made.get("dispersion")
+        design,
+        y=y,
+        offset=offset,
+        x=x,
+        blocks=blocks,
+        zero=scaled_parts.get("zero"),
+        dispersion=scaled_parts.get("dispersion"),
     )
     return turned_design, way_back
 
@@ -335,8 +341,8 @@ def relative_factors(covariances: tuple[FloatArray, ...], sigma: float) -> tuple
             for j in range(i):
                 rest = target[i, j] - factor[i, :j] @ factor[j, :j]
                 factor[i, j] = rest / factor[j, j] if factor[j, j] > 0 else 0.0
-            left = target[i, i] - factor[i, :i] @ factor[i, :i]
-            factor[i, i] = np.sqrt(left) if left > 1e-14 * abs(target[i, i]) else 0.0
+            remaining = target[i, i] - factor[i, :i] @ factor[i, :i]
+            factor[i, i] = np.sqrt(remaining) if remaining > 1e-14 * abs(target[i, i]) else 0.0
         factors.append(factor)
     return tuple(factors)
 

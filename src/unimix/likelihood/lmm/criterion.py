@@ -72,16 +72,16 @@ class LinearCriterion:
             -893.2325
         """
         plain = without_offset(design)
-        return plain.keep("linear criterion", lambda: cls._made(plain))
+        return plain.keep("linear criterion", lambda: cls._build(plain))
 
     @classmethod
-    def _made(cls, design: Design) -> LinearCriterion:
+    def _build(cls, design: Design) -> LinearCriterion:
         # Rows scaled by the square roots of their weights have the same likelihood up to a constant.
         weighted = weighted_rows(design)
         if weighted is not None and weighted.weights is not None:
-            own = cls.of(weighted)
+            criterion = cls.of(weighted)
             constant = 0.5 * float(np.log(weighted.weights).sum())
-            return cls(own.way_back, replace(own.data, log_weights=own.data.log_weights - constant))
+            return cls(criterion.way_back, replace(criterion.data, log_weights=criterion.data.log_weights - constant))
         scaled = well_scaled(design)
         data: Products = scaled.share("reduced data", lambda: form(scaled.rows))
         return cls(scaled.way_back, data, scaled.share("linear criterion", _Known))
@@ -110,18 +110,18 @@ class LinearCriterion:
             self._keep(known, key, Evaluation(self.data, tuple(factors), sigma, reml))
         return known[key]
 
-    def at_optimum(self, found: Optimum, *, reml: bool) -> Evaluation:
+    def at_optimum(self, optimum: Optimum, *, reml: bool) -> Evaluation:
         """Evaluation at the end of a search, which reuses the quantities that the search computed."""
-        at = Evaluation.of_optimum(self.data, found, reml=reml)
+        at = Evaluation.of_optimum(self.data, optimum, reml=reml)
         self._keep(self._known.evaluations, _key(at.factors, at.sigma, reml=reml), at)
         return at
 
-    def recognise(self, covariances: Sequence[FloatArray], sigma: float, found: Evaluation) -> None:
+    def recognise(self, covariances: Sequence[FloatArray], sigma: float, evaluation: Evaluation) -> None:
         """Record that parameters in the design's coordinates belong to an evaluation, to avoid computing it again."""
-        self._keep(self._places, _key(covariances, sigma, reml=found.reml), found)
+        self._keep(self._places, _key(covariances, sigma, reml=evaluation.reml), evaluation)
 
-    def _keep(self, known: OrderedDict[bytes, Evaluation], key: bytes, found: Evaluation) -> None:
-        known[key] = found
+    def _keep(self, known: OrderedDict[bytes, Evaluation], key: bytes, evaluation: Evaluation) -> None:
+        known[key] = evaluation
         size = self.data.u.size + self.data.m**2 + len(self.data.c) * self.data.c.shape[2] * self.data.m
         while len(known) > (KEPT if size < LARGE else 1):
             known.popitem(last=False)
@@ -184,8 +184,8 @@ class LinearCriterion:
         Returns:
             The log likelihood, and the residual standard deviation that maximises it.
         """
-        found = profile(self.data, self.way_back.relative(relative, 1.0), reml=reml, whole=False)
-        return found.value - self.way_back.lost(reml=reml), found.sigma * self.way_back.residual
+        at = profile(self.data, self.way_back.relative(relative, 1.0), reml=reml, whole=False)
+        return at.value - self.way_back.lost(reml=reml), at.sigma * self.way_back.residual
 
     def likely_starts(self, *, reml: bool, steps: int = 12) -> list[tuple[FloatArray, ...]]:
         """Relative lower triangular factors (q, q) at which a search should start, best first.
@@ -211,13 +211,13 @@ class LinearCriterion:
         known = self._known
         if kind not in known.optima:
             known.optima[kind] = search(self.data, reml=reml, max_steps=max_steps, thorough=thorough)
-        found = known.optima[kind]
+        optimum = known.optima[kind]
         if points:
-            found = max([found, *(p.uphill for p in points)], key=lambda f: f.profile.value)
+            optimum = max([optimum, *(p.uphill for p in points)], key=lambda f: f.profile.value)
         best = known.best.get(reml)
-        if best is None or found.profile.value > best.profile.value:
-            known.best[reml] = found
-        return found
+        if best is None or optimum.profile.value > best.profile.value:
+            known.best[reml] = optimum
+        return optimum
 
     @classmethod
     def search_together(
@@ -236,9 +236,9 @@ class LinearCriterion:
         if len(waiting) < 2 or not stackable(waiting[0].data.sizes, several=bool(waiting[0].data.rest)):
             return
         with contextlib.suppress(np.linalg.LinAlgError):  # each is then searched alone
-            found = search_responses([c.data for c in waiting], reml=reml, max_steps=max_steps, thorough=thorough)
-            for criterion, own in zip(waiting, found, strict=True):
-                criterion._known.optima[kind] = own
+            optima = search_responses([c.data for c in waiting], reml=reml, max_steps=max_steps, thorough=thorough)
+            for criterion, optimum in zip(waiting, optima, strict=True):
+                criterion._known.optima[kind] = optimum
 
     def optimum(self, points: Sequence[Evaluation] = (), *, reml: bool) -> Optimum:
         """Return the best known maximum, the highest result of this and all earlier searches."""

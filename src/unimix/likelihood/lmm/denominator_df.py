@@ -49,7 +49,7 @@ class Uncertainty:
 
 
 def satterthwaite(
-    products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments, *, reml: bool
+    products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, moments: Moments, *, reml: bool
 ) -> Uncertainty:
     """Observed information of the relative factors and log sigma, and the derivatives of Phi.
 
@@ -58,10 +58,10 @@ def satterthwaite(
         factors: Relative lower triangular factors at the estimates, shapes (q, q).
         sigma: Residual standard deviation.
         at: Profiled criterion at the estimates.
-        found: Moments at the estimates.
+        moments: Moments at the estimates.
         reml: Whether the criterion is the restricted likelihood.
     """
-    gradient, hessian, mixed = _unprofiled(at, found, sigma, reml=reml)
+    gradient, hessian, mixed = _unprofiled(at, moments, sigma, reml=reml)
     curve = Curvature(gradient, hessian)
     _, by_factor = in_factors(curve, products, factors)
     turn = cell_jacobian(products, factors)
@@ -71,21 +71,23 @@ def satterthwaite(
     full[:d, d] = full[d, :d] = turn.T @ mixed
     full[d, d] = -2.0 * at.quadratic / sigma**2
     cov = sigma**2 * at.cov_unscaled
-    by_cell = sigma**2 * (at.cov_unscaled @ found.a[:, :p, :p] @ at.cov_unscaled)
+    by_cell = sigma**2 * (at.cov_unscaled @ moments.a[:, :p, :p] @ at.cov_unscaled)
     slopes = np.empty((d + 1, p, p))
     slopes[:d] = np.tensordot(turn.T, by_cell.reshape(c, -1), axes=1).reshape(d, p, p)
     slopes[d] = 2.0 * cov
     return Uncertainty(cov, slopes, -full)
 
 
-def _unprofiled(at: Profile, found: Moments, sigma: float, *, reml: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _unprofiled(
+    at: Profile, moments: Moments, sigma: float, *, reml: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Derivatives at fixed sigma: gradient (c,), Hessian (c, c), and mixed derivatives with log sigma (c,)."""
-    t, tt, q, quad = traces_and_forms(at, found, reml=reml)
+    t, tt, q, quad = traces_and_forms(at, moments, reml=reml)
     return -0.5 * t + 0.5 * q / sigma**2, 0.5 * tt - quad / sigma**2, -q / sigma**2
 
 
 def expected_information(
-    products: Products, factors: Sequence[FloatArray], at: Profile, found: Moments, *, reml: bool
+    products: Products, factors: Sequence[FloatArray], at: Profile, moments: Moments, *, reml: bool
 ) -> FloatArray:
     """Expected information tr(P V_a P V_b) / 2 of covariances and sigma^2, in which V is linear, shape (c + 1, c + 1).
 
@@ -95,13 +97,13 @@ def expected_information(
         products: Reduced data.
         factors: Relative factors, shapes (q, q).
         at: Profiled criterion there.
-        found: Moments there.
+        moments: Moments there.
         reml: Whether the criterion is the restricted likelihood.
     """
     order = cells(products)
     c = len(order)
     d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
-    t, tt, _, _ = traces_and_forms(at, found, reml=reml)
+    t, tt, _, _ = traces_and_forms(at, moments, reml=reml)
     full = np.empty((c + 1, c + 1))
     full[:c, :c] = tt
     # I = V - sum_a D_a V_a, and P V P = P
@@ -111,7 +113,7 @@ def expected_information(
 
 
 def kenward_roger(
-    products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, found: Moments
+    products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, moments: Moments
 ) -> Uncertainty:
     """Expected information of covariances and sigma^2, in which V is linear, and the adjusted covariance matrix.
 
@@ -120,23 +122,23 @@ def kenward_roger(
         factors: Relative factors at the REML estimates, shapes (q, q).
         sigma: Residual standard deviation.
         at: Profiled restricted criterion at the estimates.
-        found: Moments at the estimates.
+        moments: Moments at the estimates.
     """
     order = cells(products)
     p, cov = products.p, at.cov_unscaled
     d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
     # V = sum_a D_a V_a + I: the terms for I follow from those of the V_a.
-    a = found.a[:, :p, :p]
+    a = moments.a[:, :p, :p]
     gram = at.state.gram[:p, :p]
     a_full = np.concatenate([a, (gram - np.tensordot(d, a, axes=1))[None]])
-    aa = found.aa[:, :, :p, :p]
+    aa = moments.aa[:, :, :p, :p]
     c = len(order)
     q_full = np.empty((c + 1, c + 1, p, p))
     q_full[:c, :c] = aa
-    left = a - np.einsum("b,abrs->ars", d, aa)
-    q_full[:c, c], q_full[c, :c] = left, left.transpose(0, 2, 1)
-    q_full[c, c] = a_full[c] - np.einsum("a,ars->rs", d, left)
-    information = expected_information(products, factors, at, found, reml=True)
+    centred = a - np.einsum("b,abrs->ars", d, aa)
+    q_full[:c, c], q_full[c, :c] = centred, centred.transpose(0, 2, 1)
+    q_full[c, c] = a_full[c] - np.einsum("a,ars->rs", d, centred)
+    information = expected_information(products, factors, at, moments, reml=True)
     slopes = cov @ a_full @ cov
     result = Uncertainty(cov, slopes, information)
     w = result.variances()
@@ -146,40 +148,45 @@ def kenward_roger(
     return Uncertainty(sigma**2 * cov, sigma**2 * slopes, result.information, sigma**2 * adjusted)
 
 
-def df_of_contrasts(found: Uncertainty, contrasts: FloatArray) -> FloatArray:
+def df_of_contrasts(uncertainty: Uncertainty, contrasts: FloatArray) -> FloatArray:
     """Degrees of freedom of single contrasts: 2 v^2 / var(v), v = l'Phi l.
 
     Args:
-        found: Result of :func:`satterthwaite` or :func:`kenward_roger`; both have the same form for a single contrast.
+        uncertainty: Result of :func:`satterthwaite` or :func:`kenward_roger`; both have the same form for a single
+            contrast.
         contrasts: Contrasts, one per row, shape (m, p).
 
     Returns:
         Degrees of freedom, shape (m,).
     """
-    w = found.variances()
+    w = uncertainty.variances()
     # products of two matrices at a time: sums over three at once take the time of a fourth power of p
-    v = ((contrasts @ found.cov) * contrasts).sum(axis=1)
-    g = np.stack([((contrasts @ slope) * contrasts).sum(axis=1) for slope in found.slopes], axis=1)
+    v = ((contrasts @ uncertainty.cov) * contrasts).sum(axis=1)
+    g = np.stack([((contrasts @ slope) * contrasts).sum(axis=1) for slope in uncertainty.slopes], axis=1)
     with np.errstate(divide="ignore"):
         return np.asarray(2.0 * v**2 / ((g @ w) * g).sum(axis=1))
 
 
-def f_test(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
+def f_test(uncertainty: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
     """Joint F test of contrasts (m, p): statistic, numerator and denominator degrees of freedom.
 
     The method is that of Fai and Cornelius for Satterthwaite's uncertainty, and Kenward and Roger's scaled statistic
     for theirs.
     """
-    return _kenward_roger_f(found, contrasts, beta) if found.adjusted is not None else _fai(found, contrasts, beta)
+    return (
+        _kenward_roger_f(uncertainty, contrasts, beta)
+        if uncertainty.adjusted is not None
+        else _fai(uncertainty, contrasts, beta)
+    )
 
 
-def _fai(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
-    values, vectors = np.linalg.eigh(contrasts @ found.cov @ contrasts.T)
+def _fai(uncertainty: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
+    values, vectors = np.linalg.eigh(contrasts @ uncertainty.cov @ contrasts.T)
     kept = values > 1e-8 * values.max()
     q = int(kept.sum())
     turned = vectors[:, kept].T @ contrasts
     statistic = float(np.sum((turned @ beta) ** 2 / values[kept]) / q)
-    nu = df_of_contrasts(found, turned)
+    nu = df_of_contrasts(uncertainty, turned)
     if q == 1 or np.ptp(nu) < 1e-8:
         return statistic, float(q), float(nu.mean())
     if (nu <= 2).any():
@@ -188,13 +195,13 @@ def _fai(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[f
     return statistic, float(q), 2.0 * e / (e - q)
 
 
-def _kenward_roger_f(found: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
+def _kenward_roger_f(uncertainty: Uncertainty, contrasts: FloatArray, beta: FloatArray) -> tuple[float, float, float]:
     """F test of Kenward & Roger (1997), section 3, as in pbkrtest (Halekoh & Hojsgaard 2014, J. Stat. Softw. 59(9))."""
-    assert found.adjusted is not None  # noqa: S101  the caller's condition
+    assert uncertainty.adjusted is not None  # noqa: S101  the caller's condition
     q = int(np.linalg.matrix_rank(contrasts))
-    theta = contrasts.T @ np.linalg.pinv(contrasts @ found.cov @ contrasts.T) @ contrasts
-    w = found.variances()
-    turned = theta @ found.slopes
+    theta = contrasts.T @ np.linalg.pinv(contrasts @ uncertainty.cov @ contrasts.T) @ contrasts
+    w = uncertainty.variances()
+    turned = theta @ uncertainty.slopes
     once = np.trace(turned, axis1=1, axis2=2)
     twice = np.einsum("ars,bsr->ab", turned, turned)
     a1, a2 = float(once @ w @ once), float(np.sum(w * twice))
@@ -206,7 +213,7 @@ def _kenward_roger_f(found: Uncertainty, contrasts: FloatArray, beta: FloatArray
     rho = ((1.0 - a2 / q) / (1.0 - c2 * b)) ** 2 * (1.0 + c1 * b) / (1.0 - c3 * b) / q
     df = 4.0 + (q + 2.0) / (q * rho - 1.0)
     scale = 1.0 if abs(df - 2.0) < 1e-8 else df / (e * (df - 2.0))
-    inverse = np.linalg.pinv(contrasts @ found.adjusted @ contrasts.T)
+    inverse = np.linalg.pinv(contrasts @ uncertainty.adjusted @ contrasts.T)
     at = contrasts @ beta
     return float(scale * at @ inverse @ at / q), float(q), float(df)
 
@@ -217,7 +224,7 @@ def observed_covariance(
     sigma: float,
     beta: FloatArray,
     at: Profile,
-    found: Moments,
+    moments: Moments,
     *,
     reml: bool,
 ) -> FloatArray:
@@ -227,14 +234,14 @@ def observed_covariance(
     derivatives of the estimated fixed effects with respect to the variance parameters (Kass & Steffey 1989, J. Am.
     Stat. Assoc. 84:717-726, eq. 3.5); the cross-derivatives that cause the difference have expectation zero.
     """
-    made = satterthwaite(products, factors, sigma, at, found, reml=reml)
+    uncertainty = satterthwaite(products, factors, sigma, at, moments, reml=reml)
     p = products.p
     e = np.append(-beta, 1.0)
     gram = at.state.gram[:p, :p] / sigma**2
-    cross = np.empty((p, len(made.information)))
-    cross[:, :-1] = (cell_jacobian(products, factors).T @ (found.a @ e)[:, :p]).T / sigma**2
+    cross = np.empty((p, len(uncertainty.information)))
+    cross[:, :-1] = (cell_jacobian(products, factors).T @ (moments.a @ e)[:, :p]).T / sigma**2
     cross[:, -1] = 2.0 * (at.state.gram @ e)[:p] / sigma**2
     # The information above has beta profiled out (ML) or integrated out (REML); here beta is fixed.
-    information = made.information + cross.T @ np.linalg.solve(gram, cross)
-    spread = Uncertainty(made.cov, made.slopes, information).variances()
+    information = uncertainty.information + cross.T @ np.linalg.solve(gram, cross)
+    spread = Uncertainty(uncertainty.cov, uncertainty.slopes, information).variances()
     return np.asarray(np.linalg.inv(gram - cross @ spread @ cross.T))

@@ -71,19 +71,19 @@ def gradient(products: Products, at: Profile, *, reml: bool, projected: Projecte
     freedom, and V^-1 instead of P under ML. These derivatives decide about a maximum on the boundary: over positive
     semi-definite D it requires D_k G_k = 0 and no G_k with a positive eigenvalue.
     """
-    found = project(products, at.state) if projected is None else projected
+    projection = project(products, at.state) if projected is None else projected
     p, levels = products.p, products.c.shape[2]
     e = np.append(-at.beta, 1.0)  # R e = y - X beta
     ratio = at.freedom / at.quadratic
-    h = found.h @ e  # Z_1'V^-1 (y - X beta)
-    trace = _level_sums(found.w, found.w)  # sum over levels of Z_l'V_1^-1 Z_l = w'w
+    h = projection.h @ e  # Z_1'V^-1 (y - X beta)
+    trace = _level_sums(projection.w, projection.w)  # sum over levels of Z_l'V_1^-1 Z_l = w'w
     outer = h @ h.T
     if reml:
         # P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1
-        trace -= _weighted(found.h[:, :, :p], at.cov_unscaled)
+        trace -= _weighted(projection.h[:, :, :p], at.cov_unscaled)
     if products.rest:
         # Z_1'V^-1 Z_1 = Z_1'V_1^-1 Z_1 - N K N' with N = Z_1'V_1^-1 Z_2
-        parts = [found.n[i * levels : (i + 1) * levels] for i in range(len(trace))]
+        parts = [projection.n[i * levels : (i + 1) * levels] for i in range(len(trace))]
         for i, j in itertools.combinations_with_replacement(range(len(trace)), 2):
             taken = total(at.state.k, gram_of(parts[i], parts[j]))
             trace[i, j] -= taken
@@ -100,18 +100,18 @@ def gradient(products: Products, at: Profile, *, reml: bool, projected: Projecte
     # Z_2'V^-1 Z_2 = S - S K S with S = Z_2'V_1^-1 Z_2
     ks = at.state.k @ at.state.s22
     turned = sparse.csr_array(ks.T) if sparse.issparse(ks) else np.asarray(ks).T
-    h2 = found.h2 @ e
+    h2 = projection.h2 @ e
     start = 0
     for k in products.rest:
         q, levels = products.sizes[k]
-        own = start + np.arange(levels)[:, None] * q + np.arange(q)
-        trace, outer = np.empty((q, q)), h2[own].T @ h2[own]
+        places = start + np.arange(levels)[:, None] * q + np.arange(q)
+        trace, outer = np.empty((q, q)), h2[places].T @ h2[places]
         for i, j in itertools.product(range(q), range(q)):
-            here = _rows(at.state.s22, own[:, i])
-            trace[i, j] = _entries(at.state.s22, own[:, i], own[:, j]) - total(here, _rows(turned, own[:, j]))
+            here = _rows(at.state.s22, places[:, i])
+            trace[i, j] = _entries(at.state.s22, places[:, i], places[:, j]) - total(here, _rows(turned, places[:, j]))
         trace = (trace + trace.T) / 2
         if reml:
-            x2 = found.h2[own][:, :, :p]
+            x2 = projection.h2[places][:, :, :p]
             trace -= np.einsum("lip,pr,ljr->ij", x2, at.cov_unscaled, x2, optimize=True)
         result[k] = -0.5 * (trace - ratio * outer)
         start += q * levels
@@ -167,10 +167,10 @@ class Moments:
 
 def moments(products: Products, state: State, projected: Projected | None = None) -> Moments:
     """Compute all moments at a state, at the cost of a few gradients."""
-    found = project(products, state) if projected is None else projected
+    projection = project(products, state) if projected is None else projected
     order = cells(products)
-    c, r = len(order), found.h.shape[2]
-    q, levels = found.h.shape[:2]
+    c, r = len(order), projection.h.shape[2]
+    q, levels = projection.h.shape[:2]
     m = products.m
     start1, start2 = _starts(products)
     units = [_unit(products.sizes[k][0], i, j) for k, i, j in order]
@@ -181,24 +181,24 @@ def moments(products: Products, state: State, projected: Projected | None = None
     for a, (k, _, _) in enumerate(order):
         size, n_levels = products.sizes[k]
         if k in products.first:
-            own = slice(start1[k], start1[k] + size)
+            place = slice(start1[k], start1[k] + size)
             wide[a] = np.zeros((q, q))
-            wide[a][own, own] = units[a]
-            turned = np.tensordot(wide[a], found.h, axes=1)
+            wide[a][place, place] = units[a]
+            turned = np.tensordot(wide[a], projection.h, axes=1)
             # R'V^-1 V_a V^-1 R = sum_l h_l'E_a h_l, with h = Z'V^-1 R
-            a_moment[a] = found.h.reshape(q * levels, r).T @ turned.reshape(q * levels, r)
+            a_moment[a] = projection.h.reshape(q * levels, r).T @ turned.reshape(q * levels, r)
             for row in range(q):
-                joint[row, :, a] = np.einsum("il,ilr->lr", found.w[row], turned)
+                joint[row, :, a] = np.einsum("il,ilr->lr", projection.w[row], turned)
         else:
             own_rows = slice(start2[k], start2[k] + size * n_levels)
-            here = found.h2[own_rows].reshape(n_levels, size, r)
+            here = projection.h2[own_rows].reshape(n_levels, size, r)
             turned = np.einsum("ij,ljr->lir", units[a], here)
             a_moment[a] = np.einsum("lir,lis->rs", here, turned)
             other[own_rows, a] = turned.reshape(-1, r)
     # R'V^-1 V_a V^-1 V_b V^-1 R = (E_a h)'(Z'V^-1 Z)(E_b h); within the first factor Z_l'V_1^-1 Z_l = w'w
     flat = joint.reshape(q * levels, c * r)
     aa = flat.T @ flat
-    g = matmul(found.w.transpose(1, 0, 2), found.w)
+    g = matmul(projection.w.transpose(1, 0, 2), projection.w)
     t, tt = _traces_of_first(g, wide, firsts, c)
     if products.rest:
         # Z'V^-1 Z = Z'V_1^-1 Z - Z'V_1^-1 Z_2 K Z_2'V_1^-1 Z, applied to both parts of E_a h
@@ -208,14 +208,14 @@ def moments(products: Products, state: State, projected: Projected | None = None
         phi = beside + s_f2
         cross = beside.T @ f2
         aa = aa + cross + cross.T + f2.T @ s_f2 - phi.T @ np.asarray(state.k @ phi)
-        _add_rest(products, state, found, g, wide, firsts, t, tt)
+        _add_rest(products, state, projection, g, wide, firsts, t, tt)
     return Moments(t, tt, a_moment, aa.reshape(c, r, c, r).transpose(0, 2, 1, 3))
 
 
 def _unit(q: int, i: int, j: int) -> FloatArray:
-    found = np.zeros((q, q))
-    found[i, j] = found[j, i] = 1.0
-    return found
+    matrix = np.zeros((q, q))
+    matrix[i, j] = matrix[j, i] = 1.0
+    return matrix
 
 
 def _starts(products: Products) -> tuple[dict[int, int], dict[int, int]]:
@@ -247,7 +247,7 @@ def _traces_of_first(
 def _add_rest(
     products: Products,
     state: State,
-    found: Projected,
+    projection: Projected,
     g: FloatArray,
     wide: dict[int, FloatArray],
     firsts: list[int],
@@ -266,21 +266,21 @@ def _add_rest(
             nothing[k] = _unit(products.sizes[k][0], i, j)
             by_cell[b] = over_levels(products, nothing)
             t[b] = total(by_cell[b], g22)
-    spread = {a: times_levels(_everywhere(wide[a], g.shape[2]), found.n) for a in firsts}
-    inner = {a: gram_of(found.n, spread[a]) for a in firsts}
+    spread = {a: times_levels(_everywhere(wide[a], g.shape[2]), projection.n) for a in firsts}
+    inner = {a: gram_of(projection.n, spread[a]) for a in firsts}
     k_inner = {a: state.k @ inner[a] for a in firsts}
     for a in firsts:
         t[a] -= total(state.k, inner[a])
         for b in firsts:
             middle = np.einsum("ij,jkl,kn->inl", wide[a], g, wide[b], optimize=True)
-            once = total(state.k, gram_of(found.n, times_levels(middle, found.n)))
+            once = total(state.k, gram_of(projection.n, times_levels(middle, projection.n)))
             tt[a, b] += total(k_inner[a], k_inner[b].T) - 2.0 * once
         turned = y.T @ (inner[a] @ y)
         for b, unit in by_cell.items():
             tt[a, b] = tt[b, a] = total(unit, turned)
-    left = {b: unit @ g22 for b, unit in by_cell.items()}
-    for a, b in itertools.product(left, left):
-        tt[a, b] = total(left[a], left[b].T)
+    by_unit = {b: unit @ g22 for b, unit in by_cell.items()}
+    for a, b in itertools.product(by_unit, by_unit):
+        tt[a, b] = total(by_unit[a], by_unit[b].T)
 
 
 def _identity_less(a: Matrix) -> Matrix:
@@ -306,43 +306,45 @@ class Curvature:
     hessian: FloatArray
 
 
-def curvature(at: Profile, found: Moments, *, reml: bool) -> Curvature:
+def curvature(at: Profile, moments: Moments, *, reml: bool) -> Curvature:
     """Compute the gradient and Hessian of the profiled criterion in the cells of D.
 
     With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom:
     l_a = -t_a / 2 + f q_a / (2 y'Py), l_ab = tr(P V_a P V_b) / 2 - f Q_ab / y'Py + f q_a q_b / (2 (y'Py)^2);
     under ML the traces are of V^-1 instead of P.
     """
-    t, tt, q, quad = traces_and_forms(at, found, reml=reml)
+    t, tt, q, quad = traces_and_forms(at, moments, reml=reml)
     ratio = at.freedom / at.quadratic
     hessian = 0.5 * tt - ratio * quad + 0.5 * ratio / at.quadratic * np.outer(q, q)
     return Curvature(-0.5 * t + 0.5 * ratio * q, (hessian + hessian.T) / 2)
 
 
 def traces_and_forms(
-    at: Profile, found: Moments, *, reml: bool
+    at: Profile, moments: Moments, *, reml: bool
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Traces tr P V_a (c,) and tr P V_a P V_b (c, c), q_a (c,) and Q_ab (c, c); under ML the traces are of V^-1."""
     p = len(at.beta)
     e = np.append(-at.beta, 1.0)
     cov = at.cov_unscaled
-    ax, axx = found.a @ e, found.a[:, :p, :p]
+    ax, axx = moments.a @ e, moments.a[:, :p, :p]
     q = ax @ e  # q_a = (y - X beta)'V^-1 V_a V^-1 (y - X beta)
     xy = ax[:, :p]
     # Q_ab = e'A_ab e - (e'A_a)_x (X'V^-1 X)^-1 (A_b e)_x, with A_a and A_ab the moments and _x their X columns
-    quad = found.aa @ e @ e - xy @ cov @ xy.T
-    t, tt = found.t, found.tt
+    quad = moments.aa @ e @ e - xy @ cov @ xy.T
+    t, tt = moments.t, moments.tt
     if reml:
         # tr P V_a = tr V^-1 V_a - tr A_a,xx (X'V^-1 X)^-1
         turned = axx @ cov
         t = t - np.trace(turned, axis1=1, axis2=2)
         # tr P V_a P V_b = tr V^-1 V_a V^-1 V_b - 2 tr A_ab,xx C + tr A_a,xx C A_b,xx C, with C = (X'V^-1 X)^-1
-        tt = tt - 2.0 * np.tensordot(found.aa[:, :, :p, :p], cov, axes=([2, 3], [1, 0]))
+        tt = tt - 2.0 * np.tensordot(moments.aa[:, :, :p, :p], cov, axes=([2, 3], [1, 0]))
         tt = tt + np.tensordot(turned, turned, axes=([1, 2], [2, 1]))
     return t, tt, q, quad
 
 
-def in_factors(found: Curvature, products: Products, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+def in_factors(
+    curvature: Curvature, products: Products, factors: Sequence[FloatArray]
+) -> tuple[FloatArray, FloatArray]:
     """Gradient (c,) and Hessian (c, c) with respect to the elements of the lower triangular factors L, D = LL'."""
     order = cells(products)
     jacobian = cell_jacobian(products, factors)
@@ -352,19 +354,19 @@ def in_factors(found: Curvature, products: Products, factors: Sequence[FloatArra
         for row in range(j, len(factors[k])):
             b = place[k, row, j]
             cell = (k, max(i, row), min(i, row))
-            second[a, b] += found.gradient[place[cell]] * (2.0 if row == i else 1.0)
+            second[a, b] += curvature.gradient[place[cell]] * (2.0 if row == i else 1.0)
     # H_L = J'H_D J + sum_a (dl / dD_a) d2 D_a / dL dL'; D is quadratic in L
-    return jacobian.T @ found.gradient, jacobian.T @ found.hessian @ jacobian + second
+    return jacobian.T @ curvature.gradient, jacobian.T @ curvature.hessian @ jacobian + second
 
 
 def cell_jacobian(products: Products, factors: Sequence[FloatArray]) -> FloatArray:
     """Derivatives of the cells of D (rows) with respect to the elements of the factors (columns), shape (c, c)."""
     order = cells(products)
-    found = np.zeros((len(order), len(order)))
+    jacobian = np.zeros((len(order), len(order)))
     place = {cell: a for a, cell in enumerate(order)}
     for a, (k, i, j) in enumerate(order):
         for row in range(len(factors[k])):
             # L_ij changes row i of D: dD_ir / dL_ij = L_rj, and twice that for D_ii.
             cell = (k, max(i, row), min(i, row))
-            found[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
-    return found
+            jacobian[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
+    return jacobian

@@ -38,11 +38,11 @@ class Evaluation:
     reml: bool
 
     @classmethod
-    def of_optimum(cls, data: Products, found: Optimum, *, reml: bool) -> Evaluation:
+    def of_optimum(cls, data: Products, optimum: Optimum, *, reml: bool) -> Evaluation:
         """Evaluation at the end of a search, at the sigma that maximises the likelihood there."""
-        made = cls(data, tuple(found.factors), found.profile.sigma, reml)
-        made.__dict__["profile"] = found.profile
-        return made
+        evaluation = cls(data, tuple(optimum.factors), optimum.profile.sigma, reml)
+        evaluation.__dict__["profile"] = optimum.profile
+        return evaluation
 
     @cached_property
     def profile(self) -> Profile:
@@ -83,8 +83,8 @@ class Evaluation:
     @cached_property
     def curvature(self) -> tuple[FloatArray, FloatArray]:
         """Gradient (c,) and Hessian (c, c) of the profiled criterion in the elements of the factors."""
-        found = curvature(self.profile, self._moments, reml=self.reml)
-        return in_factors(found, self.data, self.factors)
+        by_cells = curvature(self.profile, self._moments, reml=self.reml)
+        return in_factors(by_cells, self.data, self.factors)
 
     @cached_property
     def newton_decrement(self) -> float:

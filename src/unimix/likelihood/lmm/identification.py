@@ -50,7 +50,7 @@ class FlatDirections:
 
 
 def flat_directions(
-    products: Products, factors: Sequence[FloatArray], at: Profile, found: Moments, *, reml: bool
+    products: Products, factors: Sequence[FloatArray], at: Profile, moments: Moments, *, reml: bool
 ) -> FlatDirections:
     """Find the directions without information.
 
@@ -58,16 +58,16 @@ def flat_directions(
         products: Reduced data.
         factors: Relative lower triangular factors, shapes (q, q).
         at: Profiled criterion there.
-        found: Moments there.
+        moments: Moments there.
         reml: Whether the criterion is the restricted likelihood.
     """
     null = _null(
-        expected_information(products, factors, at, found, reml=reml), np.append(np.diag(found.tt), products.n)
+        expected_information(products, factors, at, moments, reml=reml), np.append(np.diag(moments.tt), products.n)
     )
     p, cov = products.p, at.cov_unscaled
     d = np.concatenate([(f @ f.T)[np.tril_indices(len(f))] for f in factors])
     gram = np.asarray(at.state.gram)
-    a = np.concatenate([found.a, (gram - np.tensordot(d, found.a, axes=1))[None]])  # R'V^-1 V_a V^-1 R, and for I
+    a = np.concatenate([moments.a, (gram - np.tensordot(d, moments.a, axes=1))[None]])  # R'V^-1 V_a V^-1 R, and for I
     turned = np.tensordot(null, a, axes=1)
     # dC = C X'V^-1 dV V^-1 X C and d beta = -C X'V^-1 dV V^-1 (y - X beta), with C = (X'V^-1 X)^-1
     changes = np.einsum("rs,kst,tu->kru", cov, turned[:, :p, :p], cov)
@@ -89,8 +89,8 @@ def _undetermined_covariances(design: Design) -> Undetermined | None:
     products = form(scaled.rows)
     factors = [np.eye(q) for q, _ in products.sizes]
     at = profile(products, factors, reml=False)
-    found = moments(products, at.state)
-    null = _null(0.5 * found.tt, np.diag(found.tt))
+    sums = moments(products, at.state)
+    null = _null(0.5 * sums.tt, np.diag(sums.tt))
     p, r = design.p, len(null)
     directions = FlatDirections(np.column_stack([null, np.zeros(r)]), np.eye(p), np.zeros((r, p, p)), np.zeros((r, p)))
     return undetermined(directions, design, scaled.way_back)
@@ -199,14 +199,14 @@ def _cell_units(block: RandomBlock) -> FloatArray:
 
 def _turned(directions: FloatArray, turns: Sequence[FloatArray]) -> FloatArray:
     """Changes of the covariances' cells in the design's coordinates, shape (r, c): T dCov T'."""
-    made, at = [], 0
+    turned, at = [], 0
     for t in turns:
         lower = np.tril_indices(len(t))
         full = np.zeros((len(directions), len(t), len(t)))
         full[:, lower[0], lower[1]] = full[:, lower[1], lower[0]] = directions[:, at : at + len(lower[0])]
-        made.append((t @ full @ t.T)[:, lower[0], lower[1]])
+        turned.append((t @ full @ t.T)[:, lower[0], lower[1]])
         at += len(lower[0])
-    return np.concatenate(made, axis=1)
+    return np.concatenate(turned, axis=1)
 
 
 __all__ = ["FlatDirections", "Undetermined", "flat_directions", "undetermined", "undetermined_covariances"]

@@ -70,10 +70,10 @@ def ascend(
             break
         if up and abs(slope[0]) < 1e-8 * scale:
             slope[0] += 1e-3 * scale
-        found = _step(x, here, slope, values, vectors, size, radius, value)
-        if found is None:
+        moved = _step(x, here, slope, values, vectors, size, radius, value)
+        if moved is None:
             break
-        x, here, radius = found
+        x, here, radius = moved
     return Ascent(x, here, gain, steps)
 
 
@@ -215,14 +215,14 @@ def _try(
         length = np.linalg.norm(step, axis=1)
         gained = there.value - at.here[who]
         taken = (gained > 0) & (gained > 1e-4 * promised)
-        got = who[taken]
-        at.x[got], at.here[got] = trial[taken], there.value[taken]
-        at.gradient[got], at.hessian[got] = there.gradient[taken], there.hessian[taken]
-        at.steps[got] += 1
+        risen = who[taken]
+        at.x[risen], at.here[risen] = trial[taken], there.value[taken]
+        at.gradient[risen], at.hessian[risen] = there.gradient[taken], there.hessian[taken]
+        at.steps[risen] += 1
         kept = gained[taken] / promised[taken]
-        wider = np.where(kept > 0.5, np.minimum(2.0 * at.radius[got], 50.0), at.radius[got])
-        at.radius[got] = np.maximum(np.where(kept < 0.25, 0.25 * length[taken], wider), 1e-6)
-        moved.append(got)
+        wider = np.where(kept > 0.5, np.minimum(2.0 * at.radius[risen], 50.0), at.radius[risen])
+        at.radius[risen] = np.maximum(np.where(kept < 0.25, 0.25 * length[taken], wider), 1e-6)
+        moved.append(risen)
         lost = who[~taken]
         at.radius[lost] = 0.3 * np.minimum(at.radius[lost], length[~taken])
         hopeless = promised[~taken] < 1e-13 * np.maximum(1.0, np.abs(at.here[lost]))
@@ -241,22 +241,22 @@ def bounded_together(slope: FloatArray, values: FloatArray, radius: FloatArray) 
         return np.asarray(slope[which] / np.maximum(values[which] + shift[:, None], floor[which, None]))
 
     everyone = np.arange(len(slope))
-    found = step(np.zeros(len(slope)), everyone)
-    far = np.flatnonzero((least > 0) | (np.linalg.norm(found, axis=1) > radius))
+    steps = step(np.zeros(len(slope)), everyone)
+    far = np.flatnonzero((least > 0) | (np.linalg.norm(steps, axis=1) > radius))
     if not len(far):
-        return found
+        return steps
     low = least[far]
     high = low + np.linalg.norm(slope[far], axis=1) / radius[far] + floor[far]
     shift = high
     for _ in range(60):
-        own = step(shift, far)
-        length = np.linalg.norm(own, axis=1)
+        bounded = step(shift, far)
+        length = np.linalg.norm(bounded, axis=1)
         if (np.abs(length - radius[far]) < 1e-3 * radius[far]).all():
             break
         low, high = np.where(length > radius[far], shift, low), np.where(length > radius[far], high, shift)
         # Newton's method for 1 / length, which is nearly linear in the shift (Nocedal & Wright, section 4.3).
-        bend = np.sum(own**2 / np.maximum(values[far] + shift[:, None], floor[far, None]), axis=1)
+        bend = np.sum(bounded**2 / np.maximum(values[far] + shift[:, None], floor[far, None]), axis=1)
         shift = shift + (length / radius[far] - 1.0) * length**2 / np.maximum(bend, 1e-300)
         shift = np.where((shift > low) & (shift < high), shift, 0.5 * (low + high))
-    found[far] = step(shift, far)
-    return found
+    steps[far] = step(shift, far)
+    return steps

@@ -121,8 +121,8 @@ def curvature_of_laplace(
                 nodes,
                 expected=expected,
             )
-        found = laplace_at(design, b, there, q, expected=expected, start=centre.spherical, zero=zero)
-        return found.log_likelihood
+        approximation = laplace_at(design, b, there, q, expected=expected, start=centre.spherical, zero=zero)
+        return approximation.log_likelihood
 
     gradient, hessian = differences(value, m + p + len(parameters))
     gain = newton_gain(gradient, hessian)

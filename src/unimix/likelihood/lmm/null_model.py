@@ -40,14 +40,14 @@ def null_model(design: Design) -> NullModel:
     alone = replace(design, x=np.ones((design.n, 1)), fixed_names=("Intercept",), zero=None, dispersion=None)
     criterion = LaplaceCriterion.of(alone)
     try:
-        found = criterion.search()
+        optimum = criterion.search()
     except FloatingPointError as error:
         raise FitError(
             f"The model without predictors, which the comparison needs, cannot be fitted: {error}."
         ) from None
     way_back = criterion.way_back
-    eta = way_back.shift + way_back.coefficients @ found.point.beta
-    return NullModel(float(LINKS[design.family.link].inverse(eta)[0]), found.point.parameters, found.value)
+    eta = way_back.shift + way_back.coefficients @ optimum.point.beta
+    return NullModel(float(LINKS[design.family.link].inverse(eta)[0]), optimum.point.parameters, optimum.value)
 
 
 def between_and_within(design: Design, block: RandomBlock) -> tuple[float, float]:
@@ -61,6 +61,6 @@ def between_and_within(design: Design, block: RandomBlock) -> tuple[float, float
     alone = replace(block, terms=("Intercept",), z=ones, structure="us")
     plain = replace(design, x=ones, fixed_names=("Intercept",), blocks=(alone,), offset=None)
     criterion = LinearCriterion.of(plain)
-    found = criterion.search(reml=True)
-    (between,), within = criterion.covariances(found.factors, found.profile.sigma)
+    optimum = criterion.search(reml=True)
+    (between,), within = criterion.covariances(optimum.factors, optimum.profile.sigma)
     return float(np.sqrt(between[0, 0])), within

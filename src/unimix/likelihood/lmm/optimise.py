@@ -73,11 +73,11 @@ def climb(products: Products, start: Sequence[FloatArray], *, reml: bool, max_st
 
 def lower_triangular(factors: Sequence[FloatArray]) -> Factors:
     """Lower triangular factors of the same D, with non-negative diagonals."""
-    found = []
+    triangles = []
     for f in factors:
         r = np.linalg.qr(f.T, mode="r")
-        found.append((np.where(np.diag(r) < 0, -1.0, 1.0)[:, None] * r).T)
-    return found
+        triangles.append((np.where(np.diag(r) < 0, -1.0, 1.0)[:, None] * r).T)
+    return triangles
 
 
 def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool) -> tuple[Factors, float, int]:
@@ -86,14 +86,14 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
     def derivatives(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
         return curvature_at(products, unpack(products, theta), reml=reml)
 
-    found = ascend(
+    ascent = ascend(
         pack(factors),
         lambda theta: trial_value(products, unpack(products, theta), reml=reml),
         derivatives,
         lambda theta: np.maximum(np.abs(theta), 0.1),  # larger elements may take larger steps
         max_steps,
     )
-    return lower_triangular(unpack(products, found.at)), found.gain, found.steps
+    return lower_triangular(unpack(products, ascent.at)), ascent.gain, ascent.steps
 
 
 def leave_boundary(
@@ -120,7 +120,7 @@ def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArr
         factors: Relative lower triangular factors, shapes (q, q).
         slopes: Symmetric derivatives with respect to D at the factors, shapes (q, q).
     """
-    found: list[Factors] = []
+    near: list[Factors] = []
     for k, (f, g) in enumerate(zip(factors, slopes, strict=True)):
         size = float(np.abs(f).max(initial=0.0))
         if len(f) and np.diag(f).min() > 1e-3 * max(size, 1e-3):
@@ -131,8 +131,8 @@ def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArr
             wide = np.hstack([f, t * vectors])
             candidates = [np.asarray(np.linalg.qr(wide.T, mode="r")).T] if rise > 0 else []
             candidates.append(f + t * 2.0 * g @ f / max(float(np.abs(2.0 * g @ f).max()), 1e-300))
-            found += [[*factors[:k], own, *factors[k + 1 :]] for own in candidates]
-    return found
+            near += [[*factors[:k], candidate, *factors[k + 1 :]] for candidate in candidates]
+    return near
 
 
 def scaled_gradient(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> float:

@@ -106,34 +106,34 @@ def stacked(products: Products, matrices: Sequence[FloatArray]) -> FloatArray:
 def over_levels(products: Products, matrices: Sequence[FloatArray]) -> Matrix:
     """Block-diagonal matrix of the other blocks' (q, q) matrices, once per level, shape (m, m); dense if small."""
     if products.m <= SMALL and products.pieces is None:
-        found, start = np.zeros((products.m, products.m)), 0
+        matrix, start = np.zeros((products.m, products.m)), 0
         for k in products.rest:
             q, levels = products.sizes[k]
-            own = start + np.arange(levels)[:, None] * q + np.arange(q)
-            found[own[:, :, None], own[:, None, :]] = matrices[k]
+            places = start + np.arange(levels)[:, None] * q + np.arange(q)
+            matrix[places[:, :, None], places[:, None, :]] = matrices[k]
             start += q * levels
-        return found
+        return matrix
     parts = [sparse.kron(sparse.eye_array(products.sizes[k][1]), matrices[k], format="csr") for k in products.rest]
     return sparse.csr_array(sparse.block_diag(parts, format="csr"))
 
 
 def matmul(a: FloatArray, b: FloatArray) -> FloatArray:
     """Products of small matrices per level, of shapes (q, r, L) and (r, s, L)."""
-    found = a[:, 0, None] * b[None, 0]
+    product = a[:, 0, None] * b[None, 0]
     for k in range(1, len(b)):
-        found += a[:, k, None] * b[None, k]
-    return found
+        product += a[:, k, None] * b[None, k]
+    return product
 
 
 def times_levels(a: FloatArray, x: Matrix) -> Matrix:
     """Multiply columns with rows ``i * L + l``, shape (q * L, m), by one matrix per level, shape (q, q, L)."""
     q, levels = len(a), a.shape[2]
     if not sparse.issparse(x):
-        own = np.asarray(x).reshape(q, levels, -1)
-        made = a[:, 0, :, None] * own[0]
+        by_term = np.asarray(x).reshape(q, levels, -1)
+        product = a[:, 0, :, None] * by_term[0]
         for j in range(1, q):
-            made += a[:, j, :, None] * own[j]
-        return made.reshape(q * levels, -1)
+            product += a[:, j, :, None] * by_term[j]
+        return product.reshape(q * levels, -1)
     at = np.arange(levels)
     rows = [i * levels + at for i in range(q) for _ in range(q)]
     columns = [j * levels + at for _ in range(q) for j in range(q)]
@@ -143,8 +143,8 @@ def times_levels(a: FloatArray, x: Matrix) -> Matrix:
 
 def gram_of(a: Matrix, b: Matrix) -> Matrix:
     """Compute A'B."""
-    found = a.T @ b
-    return sparse.csr_array(found) if sparse.issparse(found) else np.asarray(found)
+    gram = a.T @ b
+    return sparse.csr_array(gram) if sparse.issparse(gram) else np.asarray(gram)
 
 
 def total(a: Matrix, b: Matrix) -> float:

@@ -105,9 +105,9 @@ def form(design: Design) -> Products:
     basis = np.einsum("nj,njk->nk", z, np.moveaxis(inverse, 2, 0)[codes])
     q = z.shape[1]
     u = np.stack([per_level(basis[:, [i]] * right) for i in range(q)])
-    left = right - np.einsum("ni,nir->nr", basis, np.moveaxis(u, 1, 0)[codes])
+    residuals = right - np.einsum("ni,nir->nr", basis, np.moveaxis(u, 1, 0)[codes])
     log_weights = 0.0 if design.weights is None else float(0.5 * np.log(design.weights).sum())
-    u2, within2, within_right, pieces = _other_factors(design, rest, basis, codes, levels, left, root)
+    u2, within2, within_right, pieces = _other_factors(design, rest, basis, codes, levels, residuals, root)
     return Products(
         n=design.n,
         p=design.p,
@@ -117,7 +117,7 @@ def form(design: Design) -> Products:
         rest=rest,
         c=c,
         u=u,
-        within=left.T @ left,
+        within=residuals.T @ residuals,
         u2=u2,
         within2=within2,
         within_right=within_right,
@@ -142,11 +142,11 @@ def _grams(z: FloatArray, per_level: Callable[[FloatArray], FloatArray]) -> Floa
     q = z.shape[1]
     columns = np.stack([z[:, a] * z[:, b] for a in range(q) for b in range(a + 1)], axis=1)
     sums = per_level(columns)
-    found = np.empty((q, q, len(sums)))
+    grams = np.empty((q, q, len(sums)))
     pairs = [(a, b) for a in range(q) for b in range(a + 1)]
     for column, (a, b) in zip(sums.T, pairs, strict=True):
-        found[a, b] = found[b, a] = column
-    return found
+        grams[a, b] = grams[b, a] = column
+    return grams
 
 
 def _roots(grams: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -168,13 +168,13 @@ def _other_factors(
     basis: FloatArray,
     codes: IntArray,
     levels: int,
-    left: FloatArray,
+    residuals: FloatArray,
     root: FloatArray | None,
 ) -> tuple[Matrix, Matrix, FloatArray, list[IntArray] | None]:
     n, q = basis.shape
     m, pieces = _other_effects(design, rest)
     if not rest:
-        return np.zeros((q * levels, 0)), np.zeros((0, 0)), np.zeros((0, left.shape[1])), None
+        return np.zeros((q * levels, 0)), np.zeros((0, 0)), np.zeros((0, residuals.shape[1])), None
     z2 = sparse.hstack([_spread(design.blocks[k], root) for k in rest], format="csr")
     rows = np.tile(np.arange(n), q)
     frame = sparse.csr_array(
@@ -191,7 +191,7 @@ def _other_factors(
     return (
         u2.toarray() if dense_u2 else u2,
         within.toarray() if pieces is None else within,
-        np.asarray(z2.T @ left),
+        np.asarray(z2.T @ residuals),
         pieces,
     )
 

@@ -51,9 +51,9 @@ def search(
     if thorough:
         points = scattered(products)
         begun += varied(products, points, [trial_value(products, f, reml=reml) for f in points])
-    found = [climb(products, start, reml=reml, max_steps=max_steps) for start in begun]
-    best = max(found, key=lambda f: f.profile.value)
-    return replace(best, steps=sum(f.steps for f in found))
+    optima = [climb(products, start, reml=reml, max_steps=max_steps) for start in begun]
+    best = max(optima, key=lambda f: f.profile.value)
+    return replace(best, steps=sum(f.steps for f in optima))
 
 
 def search_responses(
@@ -128,9 +128,9 @@ def _begin(
     values = model.values(stacked, np.repeat(np.arange(count), len(equal) + len(points))).reshape(count, -1)
     begun: list[Sequence[FloatArray]] = []
     owners: list[int] = []
-    for k, own in enumerate(values):
-        likely = [equal[j] for j in peaks(own[: len(equal)])]
-        starts = [*likely, *further, *varied(products, points, own[len(equal) :])]
+    for k, on_line in enumerate(values):
+        likely = [equal[j] for j in peaks(on_line[: len(equal)])]
+        starts = [*likely, *further, *varied(products, points, on_line[len(equal) :])]
         begun += starts
         owners += [k] * len(starts)
     return begun, np.array(owners)
@@ -157,8 +157,8 @@ def _distinct(model: SmallModel, ends: Sequence[Ascent], which: IntArray) -> lis
     covariances = np.concatenate([(f @ f.transpose(0, 2, 1)).reshape(len(f), -1) for f in factors], axis=1)
     size = np.maximum(1.0, np.abs(covariances).max(axis=1, initial=0.0))
     kept: list[int] = []
-    for k, own in enumerate(covariances):
-        if not kept or (np.abs(own - covariances[kept]).max(axis=1, initial=0.0) >= SAME * size[kept]).all():
+    for k, covariance in enumerate(covariances):
+        if not kept or (np.abs(covariance - covariances[kept]).max(axis=1, initial=0.0) >= SAME * size[kept]).all():
             kept.append(k)
     return [replace(order[k], at=theta[k]) for k in kept]
 

@@ -115,19 +115,19 @@ class SmallModel(ABC):
         """Second derivatives of the cells of D = LL' with respect to the elements of L, shape (d, d, d)."""
         d = len(self.cells)
         place = {cell: a for a, cell in enumerate(self.cells)}
-        found = np.zeros((d, d, d))
+        bends = np.zeros((d, d, d))
         for a, (k, i, j) in enumerate(self.cells):
             for row in range(j, self.products.sizes[k][0]):
                 cell = place[k, max(i, row), min(i, row)]
-                found[cell, a, place[k, row, j]] += 2.0 if row == i else 1.0
-        return found
+                bends[cell, a, place[k, row, j]] += 2.0 if row == i else 1.0
+        return bends
 
     def factors(self, theta: FloatArray) -> list[FloatArray]:
         """Make lower triangular factors per block, shapes (B, q, q), from their elements (B, d)."""
-        made = [np.zeros((len(theta), q, q)) for q, _ in self.products.sizes]
+        stacked = [np.zeros((len(theta), q, q)) for q, _ in self.products.sizes]
         for a, (k, i, j) in enumerate(self.cells):
-            made[k][:, i, j] = theta[:, a]
-        return made
+            stacked[k][:, i, j] = theta[:, a]
+        return stacked
 
     def theta(self, factors: Sequence[FloatArray]) -> FloatArray:
         """Elements (B, d) of the lower triangular factors of the same D, with non-negative diagonals.
@@ -169,10 +169,10 @@ class SmallModel(ABC):
         The formulas are those of :func:`unimix.likelihood.lmm.derivatives.curvature`, with q_a = y'P V_a P y,
         Q_ab = y'P V_a P V_b P y and f the degrees of freedom.
         """
-        found = self.moments(self.factors(theta), which)
-        value, quadratic, e, cov = self._profiled(found.gram, found.log_det)
+        moments = self.moments(self.factors(theta), which)
+        value, quadratic, e, cov = self._profiled(moments.gram, moments.log_det)
         b, c, p = len(theta), len(self.cells), self.products.p
-        t, tt, a, aa = found.t, found.tt, found.a, found.aa
+        t, tt, a, aa = moments.t, moments.tt, moments.a, moments.aa
         ax = (a @ e[:, None, :, None])[..., 0]
         q = (ax @ e[..., None])[..., 0]
         xy = ax[..., :p]
@@ -193,10 +193,10 @@ class SmallModel(ABC):
 
     def by_covariance(self, by_cell: FloatArray) -> list[FloatArray]:
         """Convert derivatives in the cells at one point (d,) to symmetric G_k (q, q) with dl = sum_k tr G_k dD_k."""
-        found = [np.zeros((q, q)) for q, _ in self.products.sizes]
+        slopes = [np.zeros((q, q)) for q, _ in self.products.sizes]
         for slope, (k, i, j) in zip(by_cell, self.cells, strict=True):
-            found[k][i, j] = found[k][j, i] = slope if i == j else 0.5 * slope
-        return found
+            slopes[k][i, j] = slopes[k][j, i] = slope if i == j else 0.5 * slope
+        return slopes
 
 
 class OneFactor(SmallModel):
@@ -241,10 +241,10 @@ class OneFactor(SmallModel):
         """Matrices E_a = dD / dD_a of the stacked columns of a level, shape (d, q, q)."""
         first, sizes = self.products.first, self.products.sizes
         starts = {k: sum(sizes[other][0] for other in first[:place]) for place, k in enumerate(first)}
-        found = np.zeros((len(self.cells), len(self.products.c), len(self.products.c)))
+        units = np.zeros((len(self.cells), len(self.products.c), len(self.products.c)))
         for a, (k, i, j) in enumerate(self.cells):
-            found[a, starts[k] + i, starts[k] + j] = found[a, starts[k] + j, starts[k] + i] = 1.0
-        return found
+            units[a, starts[k] + i, starts[k] + j] = units[a, starts[k] + j, starts[k] + i] = 1.0
+        return units
 
     def moments(self, factors: Sequence[FloatArray], which: IntArray) -> StackedMoments:
         """Compute the moments of V^-1 from H_l = (R C')'(R C') and h_l = C R'R u per level."""
@@ -256,10 +256,10 @@ class OneFactor(SmallModel):
         half = per_level(flat_root, right.reshape(q, b * levels, r), transpose=True).reshape(q, b, levels, r)
         h = np.stack([sum(c[i, j][:, None] * half[j] for j in range(q)) for i in range(q)])  # (q, B, L, r)
         w = matmul(flat_root, np.tile(c.transpose(1, 0, 2), (1, 1, b)))  # R C', (q, q, B L)
-        own = matmul(np.ascontiguousarray(w.transpose(1, 0, 2)), w).reshape(q * q, b, levels).transpose(1, 0, 2)
+        within = matmul(np.ascontiguousarray(w.transpose(1, 0, 2)), w).reshape(q * q, b, levels).transpose(1, 0, 2)
         cells_of = units.reshape(d, q * q)
-        t = own.sum(axis=2) @ cells_of.T
-        twice = (own @ own.transpose(0, 2, 1)).reshape(b, q, q, q, q)
+        t = within.sum(axis=2) @ cells_of.T
+        twice = (within @ within.transpose(0, 2, 1)).reshape(b, q, q, q, q)
         tt = cells_of @ twice.transpose(0, 4, 1, 2, 3).reshape(b, q * q, q * q) @ cells_of.T
         by_point = h.transpose(1, 0, 3, 2).reshape(b, q * r, levels)
         outer = (by_point @ by_point.transpose(0, 2, 1)).reshape(b, q, r, q, r)
@@ -289,9 +289,9 @@ class SeveralFactors(SmallModel):
     def __init__(self, responses: Sequence[Products], *, reml: bool) -> None:
         super().__init__(responses, reml=reml)
         self._starts = np.cumsum([0, *(q * levels for q, levels in self.products.sizes)])
-        made = [self._stacked_rows(data) for data in responses]
-        n = max(len(z) for z, _ in made)
-        self._z, self._right = (np.stack([_padded(rows[k], n) for rows in made]) for k in (0, 1))
+        stacked = [self._stacked_rows(data) for data in responses]
+        n = max(len(z) for z, _ in stacked)
+        self._z, self._right = (np.stack([_padded(rows[k], n) for rows in stacked]) for k in (0, 1))
 
     @property
     def m(self) -> int:
@@ -310,15 +310,15 @@ class SeveralFactors(SmallModel):
             for j in range(size):
                 upper[row, self._starts[k] + np.arange(levels) * size + j] = data.c[column]
                 column += 1
-        own = [np.arange(self._starts[k], self._starts[k + 1]) for k in data.rest]
-        others = np.concatenate([np.empty(0, dtype=np.int64), *own])
+        columns = [np.arange(self._starts[k], self._starts[k + 1]) for k in data.rest]
+        others = np.concatenate([np.empty(0, dtype=np.int64), *columns])
         upper[:, others] = data.u2.toarray() if sparse.issparse(data.u2) else data.u2
         within2 = data.within2.toarray() if sparse.issparse(data.within2) else data.within2
         gram = np.block([[within2, data.within_right], [data.within_right.T, data.within]])
         above = np.concatenate([upper[:, others], data.u.reshape(q * levels, r)], axis=1)
-        left = np.diag(gram)
-        whole = left + (above**2).sum(axis=0)
-        unit = np.sqrt(np.where(left > NOTHING * whole, left, np.where(whole > 0, whole, 1.0)))
+        remaining = np.diag(gram)
+        whole = remaining + (above**2).sum(axis=0)
+        unit = np.sqrt(np.where(remaining > NOTHING * whole, remaining, np.where(whole > 0, whole, 1.0)))
         values, vectors = np.linalg.eigh(gram / np.outer(unit, unit))
         kept = values > RANK * max(float(values[-1]), 0.0)
         root = np.sqrt(values[kept])[:, None] * vectors[:, kept].T * unit
@@ -330,12 +330,12 @@ class SeveralFactors(SmallModel):
     @cached_property
     def _sources(self) -> IntArray:
         """Indices of the rows of H that form E_a H for each cell a, shape (d, m); index m is a row of zeros."""
-        found = np.full((len(self.cells), self.m), self.m)
+        sources = np.full((len(self.cells), self.m), self.m)
         for a, (k, i, j) in enumerate(self.cells):
             q, levels = self.products.sizes[k]
             first = self._starts[k] + np.arange(levels) * q
-            found[a, first + i], found[a, first + j] = first + j, first + i
-        return found
+            sources[a, first + i], sources[a, first + j] = first + j, first + i
+        return sources
 
     def _of(self, rows: FloatArray, which: IntArray) -> FloatArray:
         """Rows of each point's response, shape (B, N, ...); of shape (1, N, ...) if there is one response."""
@@ -345,8 +345,8 @@ class SeveralFactors(SmallModel):
         """Compute U = Z L, shape (B, N, m)."""
         n, parts = z.shape[1], []
         for k, (q, levels) in enumerate(self.products.sizes):
-            own = z[:, :, self._starts[k] : self._starts[k + 1]].reshape(len(z), n * levels, q)
-            turned = own @ factors[k] if q > 1 else own * factors[k]
+            block = z[:, :, self._starts[k] : self._starts[k + 1]].reshape(len(z), n * levels, q)
+            turned = block @ factors[k] if q > 1 else block * factors[k]
             parts.append(turned.reshape(len(turned), n, levels * q))
         return np.concatenate(parts, axis=2)
 
@@ -377,9 +377,9 @@ class SeveralFactors(SmallModel):
         b = len(whole)
         padded = np.concatenate([whole[:, :m], np.zeros((b, 1, whole.shape[2]))], axis=1)
         moved = padded[:, self._sources]  # E_a [H h], shape (B, d, m, m + r)
-        own, right = moved[..., :m], moved[..., m:]
-        t = np.trace(own, axis1=2, axis2=3)
-        tt = own.reshape(b, d, -1) @ own.transpose(0, 3, 2, 1).reshape(b, -1, d)
+        between, right = moved[..., :m], moved[..., m:]
+        t = np.trace(between, axis1=2, axis2=3)
+        tt = between.reshape(b, d, -1) @ between.transpose(0, 3, 2, 1).reshape(b, -1, d)
         flat = right.transpose(0, 2, 1, 3).reshape(b, m, -1)
         a = (whole[:, :m, m:].transpose(0, 2, 1) @ flat).reshape(b, r, d, r).transpose(0, 2, 1, 3)
         aa = (flat.transpose(0, 2, 1) @ (whole[:, :m, :m] @ flat)).reshape(b, d, r, d, r)

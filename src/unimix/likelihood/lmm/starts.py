@@ -40,8 +40,8 @@ def line(products: Products) -> list[Factors]:
 def peaks(values: Sequence[float] | FloatArray) -> list[int]:
     """Indices of the local maxima among values along a line, best first."""
     padded = [-np.inf, *values, -np.inf]
-    found = [k for k in range(len(values)) if padded[k] < padded[k + 1] >= padded[k + 2]]
-    return sorted(found, key=lambda k: -padded[k + 1])
+    places = [k for k in range(len(values)) if padded[k] < padded[k + 1] >= padded[k + 2]]
+    return sorted(places, key=lambda k: -padded[k + 1])
 
 
 def line_starts(products: Products, *, reml: bool) -> list[Factors]:

@@ -75,12 +75,12 @@ def as_copies(design: Design) -> tuple[float, float, str]:
         FitError: If the weights represent no more rows than there are coefficients.
     """
     counted = counted_rows(design.family, design.n, design.weights)
-    left = counted - design.p
-    if left <= 0:
+    df_residual = counted - design.p
+    if df_residual <= 0:
         raise FitError(
             f"The weights stand for {counted:g} rows in all, too few for {design.p} coefficients and a dispersion: "
             f"with the {design.family.name} family a row's log-likelihood counts w times. Scale the weights to sum to "
             "the number of observations."
         )
     note = "" if counted == design.n else "; weights count copies of rows, the engine's are precisions: rescaled"
-    return (design.n - design.p) / left, left, note
+    return (design.n - design.p) / df_residual, df_residual, note

@@ -64,7 +64,7 @@ class Coordinates:
 
     def factors(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
         """Compute E of each block, shapes (q, q), and the other parameters, with the target at a value."""
-        made, at = [], 0
+        blocks, at = [], 0
         for k, unit in enumerate(self.units):
             e = np.zeros((len(unit), len(unit)))
             for i, j in self._free(k):
@@ -75,47 +75,47 @@ class Coordinates:
                     e[0, 0] = value / unit[0]
                 else:
                     e[1, 1], e[1, 0] = e[1, 1] * np.sqrt(1 - value**2), e[1, 1] * value
-            made.append(e)
+            blocks.append(e)
         rest = z[at:]
         if self.held_rest >= 0:
             rest = np.insert(rest, self.held_rest, value)
-        return made, rest
+        return blocks, rest
 
     def roots(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
         """Compute square roots in the model's coordinates, shapes (q, q), and the other parameters."""
-        made, rest = self.factors(z, value)
-        return [t @ e for t, e in zip(self.turns, made, strict=True)], rest
+        factors, rest = self.factors(z, value)
+        return [t @ e for t, e in zip(self.turns, factors, strict=True)], rest
 
     def gradient(self, slopes: Sequence[FloatArray], by_rest: FloatArray, value: float) -> FloatArray:
         """Convert derivatives with respect to roots, shapes (q, q), and other parameters to derivatives in z."""
-        found = []
+        by_cells = []
         for k, (turn, slope) in enumerate(zip(self.turns, slopes, strict=True)):
             by_e = turn.T @ slope
             if self._holds(k) and self.target.kind == "cor":
                 by_e[1, 1] = value * by_e[1, 0] + np.sqrt(1 - value**2) * by_e[1, 1]
-            found += [by_e[i, j] for i, j in self._free(k)]
+            by_cells += [by_e[i, j] for i, j in self._free(k)]
         rest = by_rest if self.held_rest < 0 else np.delete(by_rest, self.held_rest)
-        return np.concatenate([np.array(found), rest])
+        return np.concatenate([np.array(by_cells), rest])
 
     def place(self, roots: Sequence[FloatArray], rest: FloatArray) -> FloatArray:
         """Coordinates z of given square roots in the user's coordinates; the target's value there is ignored."""
-        found = []
+        entries = []
         for k, (order, unit, root) in enumerate(zip(self.orders, self.units, roots, strict=True)):
             e = lower_triangular([root[order] / unit[:, None]])[0]
             if self._holds(k) and self.target.kind == "cor":
                 e[1, 1] = np.hypot(e[1, 0], e[1, 1])
-            found += [e[i, j] for i, j in self._free(k)]
-        return np.concatenate([np.array(found), rest if self.held_rest < 0 else np.delete(rest, self.held_rest)])
+            entries += [e[i, j] for i, j in self._free(k)]
+        return np.concatenate([np.array(entries), rest if self.held_rest < 0 else np.delete(rest, self.held_rest)])
 
     def in_user_units(self, z: FloatArray, value: float) -> tuple[list[FloatArray], FloatArray]:
         """Compute square roots in the user's coordinates, shapes (q, q), and the other parameters."""
-        made, rest = self.factors(z, value)
-        found = []
-        for order, unit, e in zip(self.orders, self.units, made, strict=True):
+        factors, rest = self.factors(z, value)
+        roots = []
+        for order, unit, e in zip(self.orders, self.units, factors, strict=True):
             root = np.empty_like(e)
             root[order] = unit[:, None] * e
-            found.append(root)
-        return found, rest
+            roots.append(root)
+        return roots, rest
 
     def off_boundary(self, z: FloatArray) -> FloatArray | None:
         """Replace diagonal elements that are nearly zero by a tenth of a unit; None if there are none."""

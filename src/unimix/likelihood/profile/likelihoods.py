@@ -106,13 +106,13 @@ class LinearModel:
     def __init__(self, design: Design, covariances: Sequence[FloatArray], sigma: float, *, reml: bool = False) -> None:
         criterion = LinearCriterion.of(design)
         self.reml, self.products, self.way_back = reml, criterion.data, criterion.way_back
-        found = criterion.optimum([criterion.at(covariances, sigma, reml=reml)], reml=reml)
-        sigma_c = found.profile.sigma
+        optimum = criterion.optimum([criterion.at(covariances, sigma, reml=reml)], reml=reml)
+        sigma_c = optimum.profile.sigma
         turns = [self.way_back.scale * t for t in self.way_back.blocks]
-        roots = tuple(sigma_c * t @ f for t, f in zip(turns, found.factors, strict=True))
+        roots = tuple(sigma_c * t @ f for t, f in zip(turns, optimum.factors, strict=True))
         self.best = State(roots, np.empty(0), np.array([np.log(sigma_c) + self.log_unit]))
-        self.beta = self.way_back.shift + self.way_back.coefficients @ found.profile.beta
-        self.value, self.sizes = found.profile.value, tuple(q for q, _ in self.products.sizes)
+        self.beta = self.way_back.shift + self.way_back.coefficients @ optimum.profile.beta
+        self.value, self.sizes = optimum.profile.value, tuple(q for q, _ in self.products.sizes)
 
     @property
     def log_unit(self) -> float:
@@ -126,15 +126,15 @@ class LinearModel:
         def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
             sigma = float(np.exp(rest[-1]))
             relative = [r / sigma for r in roots]
-            found = profile(products, relative, reml=self.reml)
-            ratio = found.quadratic / sigma**2
-            change = ratio - found.freedom + found.freedom * 2.0 * np.log(sigma / found.sigma)
+            profiled = profile(products, relative, reml=self.reml)
+            ratio = profiled.quadratic / sigma**2
+            change = ratio - profiled.freedom + profiled.freedom * 2.0 * np.log(sigma / profiled.sigma)
             # At a given sigma, the log likelihood has -y'Py / (2 sigma^2) instead of the profiled term.
-            slopes = gradient(products, replace(found, quadratic=found.freedom * sigma**2), reml=self.reml)
+            slopes = gradient(products, replace(profiled, quadratic=profiled.freedom * sigma**2), reml=self.reml)
             by_roots = [2.0 * g @ r / sigma for g, r in zip(slopes, relative, strict=True)]
-            by_sigma = ratio - found.freedom
+            by_sigma = ratio - profiled.freedom
             by_sigma -= 2.0 * sum(float(np.vdot(g, r @ r.T)) for g, r in zip(slopes, relative, strict=True))
-            return found.value - 0.5 * change, by_roots, np.array([by_sigma])
+            return profiled.value - 0.5 * change, by_roots, np.array([by_sigma])
 
         return at
 
@@ -179,11 +179,11 @@ class LaplaceModel:
         roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
         start = Point(tuple(lower_triangular(roots)), at, parameters)
-        found = criterion.optimum(nodes, [start])
-        made = tuple(t @ f for t, f in zip(self.way_back.blocks, found.point.factors, strict=True))
-        self.best = State(made, found.point.beta, np.log(found.point.parameters))
-        self.beta = self.way_back.inverse @ found.point.beta
-        self.value, self.sizes = found.value, tuple(b.q for b in design.blocks)
+        optimum = criterion.optimum(nodes, [start])
+        factors = tuple(t @ f for t, f in zip(self.way_back.blocks, optimum.point.factors, strict=True))
+        self.best = State(factors, optimum.point.beta, np.log(optimum.point.parameters))
+        self.beta = self.way_back.inverse @ optimum.point.beta
+        self.value, self.sizes = optimum.value, tuple(b.q for b in design.blocks)
         self._warm: FloatArray | None = None
 
     @property
@@ -204,14 +204,14 @@ class LaplaceModel:
             if self.nodes > 1:
                 return self._by_quadrature(design, roots, rest)
             parameters = np.exp(np.clip(rest[p:], -30, 30))
-            found = slope_of_laplace(design, rest[:p], roots, parameters, self._warm, whole=True)
-            if np.isfinite(found.value):
-                self._warm = found.spherical
+            slope = slope_of_laplace(design, rest[:p], roots, parameters, self._warm, whole=True)
+            if np.isfinite(slope.value):
+                self._warm = slope.spherical
             cells, start = [], 0
             for q in self.sizes:
-                cells.append(found.by_factors[start : start + q * q].reshape(q, q))
+                cells.append(slope.by_factors[start : start + q * q].reshape(q, q))
                 start += q * q
-            return found.value, cells, np.concatenate([found.by_beta, found.by_parameters])
+            return slope.value, cells, np.concatenate([slope.by_beta, slope.by_parameters])
 
         return at
 

@@ -103,19 +103,19 @@ class Profiler:
         def slopes(z: FloatArray) -> tuple[float, FloatArray]:
             roots, rest = coordinates.roots(z, held)
             try:
-                found, by_roots, by_rest = criterion(roots, rest)
+                likelihood, by_roots, by_rest = criterion(roots, rest)
             except np.linalg.LinAlgError:
                 return -np.inf, np.full(len(z), np.nan)
-            return (found if np.isfinite(found) else -np.inf), coordinates.gradient(by_roots, by_rest, held)
+            return (likelihood if np.isfinite(likelihood) else -np.inf), coordinates.gradient(by_roots, by_rest, held)
 
         near = min(self.known, key=lambda k: abs(k[0] - value))[2]
         best, at = -np.inf, near
         for start in (near, coordinates.off_boundary(near)):
             if start is None:
                 continue
-            found, where = self._highest(slopes, start)
-            if found > best:
-                best, at = found, where
+            highest, where = self._highest(slopes, start)
+            if highest > best:
+                best, at = highest, where
         if best > self.model.value + HIGHER:
             raise HigherMaximumError(f"{best - self.model.value:.3g} higher at {value:.6g}")
         lost = float(np.sqrt(2.0 * max(self.model.value - best, 0.0)))
@@ -134,11 +134,11 @@ class Profiler:
             value, slope = slopes(start + unit @ t)
             return (-value, -unit.T @ slope) if np.isfinite(value) else (1e300, np.zeros_like(t))
 
-        found = scipy.optimize.minimize(loss, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": FLAT})
-        if np.abs(found.jac).max(initial=0.0) <= FLAT:
-            return -float(found.fun), start + unit @ found.x
+        optimum = scipy.optimize.minimize(loss, np.zeros(len(start)), jac=True, method="BFGS", options={"gtol": FLAT})
+        if np.abs(optimum.jac).max(initial=0.0) <= FLAT:
+            return -float(optimum.fun), start + unit @ optimum.x
         climbed = ascend(
-            start + unit @ found.x,
+            start + unit @ optimum.x,
             lambda z: slopes(z)[0],
             lambda z: (slopes(z)[1], hessian_of(lambda v: slopes(v)[1], z, self.model.step)),
             np.ones_like,
@@ -215,13 +215,13 @@ def profile_interval(model: Model, target: Target, level: float, std_error: floa
     Raises:
         HigherMaximumError: If the likelihood has a higher maximum than the fit.
     """
-    found, cut = Profiler(model, target), float(special.ndtri(0.5 + level / 2))
-    if target.kind == "cor" and not np.isfinite(found.centre):
+    profiler, cut = Profiler(model, target), float(special.ndtri(0.5 + level / 2))
+    if target.kind == "cor" and not np.isfinite(profiler.centre):
         return np.nan, np.nan
-    unit = found.coordinates.units[target.index][0] if target.kind == "sd" else 0.0
+    unit = profiler.coordinates.units[target.index][0] if target.kind == "sd" else 0.0
     step = {"fixed": cut * std_error, "sd": 0.3 * unit, "cor": 0.2, "scale": 0.1}[target.kind]
     low, high = BOUNDS.get(target.kind, (-np.inf, np.inf))
-    ends = found.end(-1, cut, step, low), found.end(1, cut, step, high)
+    ends = profiler.end(-1, cut, step, low), profiler.end(1, cut, step, high)
     return (float(np.exp(ends[0])), float(np.exp(ends[1]))) if target.kind == "scale" else ends
 
 

@@ -66,11 +66,13 @@ def _differences(fit: FitResult, base: FitResult) -> list[tuple[str, str]]:
     return differences
 
 
-def _cause(what: str, fit: FitResult, base: FitResult, own: Certificate, reference: Certificate) -> str:
+def _cause(what: str, fit: FitResult, base: FitResult, checked: Certificate, reference: Certificate) -> str:
     bayes = [f for f in (fit, base) if f.fixed.interval == "credible"]
     if bayes:
         chosen = any(PRIORS in f.provenance for f in bayes)
-        return f"prior and averaging: a posterior mean is no maximum{' (priors given by the user)' if chosen else ''}"
+        return (
+            f"prior and averaging: a posterior mean is not a maximum{' (priors given by the user)' if chosen else ''}"
+        )
     if what == "degrees of freedom" and fit.fixed.df_method != base.fixed.df_method:
         return "df method"
     kinds = (fit.fixed.std_error_kind, base.fixed.std_error_kind)
@@ -83,13 +85,13 @@ def _cause(what: str, fit: FitResult, base: FitResult, own: Certificate, referen
             if {"REML", "ML"} & {fit.criteria.criterion, base.criteria.criterion}
             else f"integrator: {names}"
         )
-    for label, certificate in ((fit.backend, own), (base.backend, reference)):
+    for label, certificate in ((fit.backend, checked), (base.backend, reference)):
         if certificate.verdict == "a different model":
             return f"a different model in {label}: {certificate.faults[0].said}" if certificate.faults else "model"
         if certificate.gap > NOTICEABLE:
             return f"optimum: {label} ends {certificate.gap:.2g} log-likelihood below the best known"
-    if max(own.gap, reference.gap) > 1e-7:
-        return f"optimum: within {max(own.gap, reference.gap):.0e} log-likelihood of the best known"
+    if max(checked.gap, reference.gap) > 1e-7:
+        return f"optimum: within {max(checked.gap, reference.gap):.0e} log-likelihood of the best known"
     if what in ("standard errors", "degrees of freedom"):
         return "numerical derivatives: an engine takes them by differences"
     return "unexplained"

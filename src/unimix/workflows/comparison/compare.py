@@ -66,8 +66,8 @@ def compare(
         return build_comparison([*given, *(r for r in (data, *more) if r is not None)], [])
     faults = ["compare takes a formula and data, or finished results; not both."] if more else []
     engines, errors = engines_of(backends)
-    asked = FitArguments.read(compare, formula, data, arguments, faults=faults, errors=errors)
-    problem = asked.problem(str(formula), data)
+    fit_arguments = FitArguments.read(compare, formula, data, arguments, faults=faults, errors=errors)
+    problem = fit_arguments.problem(str(formula), data)
     results: list[FitResult | Failure] = []
     with rows_kept(problem.design):
         for engine in engines:

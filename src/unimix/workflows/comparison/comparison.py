@@ -54,13 +54,13 @@ class SavedComparison(BaseModel):
         """Refuse labels of engines that are not those of the results, or results of different designs."""
         labels = [*self.results, *self.failures]
         if sorted(self.order) != sorted(labels):
-            raise ValueError("its order does not name all results and failures once")
+            raise ValueError("its order does not name every result and every failure exactly once")
         if (self.reference is None) != (not self.results) or self.reference not in (None, *self.results):
-            raise ValueError(f"its reference {self.reference!r:.40} is no result")
+            raise ValueError(f"its reference {self.reference!r:.40} is not one of its results")
         if self.certificates is not None and list(self.certificates) != list(self.results):
-            raise ValueError("its certificates are not those of its results")
+            raise ValueError("its certificates do not belong to its results")
         if len({_parameters(f) for f in self.results.values()}) > 1:
-            raise ValueError("its results are not of one design")
+            raise ValueError("its results belong to different designs")
         return self
 
 
@@ -181,7 +181,7 @@ class Comparison(Printed):
             return verdict
         return Verdict(
             "identical engine",
-            f"{engine.engine} again, through another interface than backend {twin!r}: no second opinion. "
+            f"{engine.engine} again, through another interface than backend {twin!r}: not a second opinion. "
             f"{verdict.reason}",
         )
 

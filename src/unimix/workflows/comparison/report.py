@@ -47,9 +47,9 @@ def _picture(results: Mapping[str, FitResult]) -> str:
 
     axes = draw_forest(forest_data(list(results.items())))
     figure = axes[0].figure
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=110)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=110)
     from matplotlib import pyplot as plt
 
     plt.close(figure)
-    return f"<img alt='Forest plot' src='data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}'>"
+    return f"<img alt='Forest plot' src='data:image/png;base64,{base64.b64encode(image.getvalue()).decode()}'>"

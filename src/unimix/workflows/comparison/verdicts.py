@@ -157,7 +157,7 @@ def measure(fit: FitResult, reference: FitResult) -> Distance:
         # ratio = (sd + floor) / (sd of the reference + floor)
         scale = reference.sigma if has_residual(reference) else 1.0
         floor = 1e-3 * scale / all_units(reference)
-        own, theirs = dispersion_parameters(fit), dispersion_parameters(reference)
+        parameters, theirs = dispersion_parameters(fit), dispersion_parameters(reference)
         parts = [
             (fit.parts[name].estimate - part.estimate) / part.std_error
             for name, part in reference.parts.items()
@@ -167,7 +167,7 @@ def measure(fit: FitResult, reference: FitResult) -> Distance:
             fixed=(fit.fixed.estimate - reference.fixed.estimate) / reference.fixed.std_error,
             std_error=fit.fixed.std_error / reference.fixed.std_error,
             sd=(all_sds(fit) + floor) / (size + floor),
-            dispersion=np.array([own[name] / value for name, value in theirs.items() if name in own]),
+            dispersion=np.array([parameters[name] / value for name, value in theirs.items() if name in parameters]),
             parts=np.concatenate(parts) if parts else np.empty(0),
             correlation=all_correlations(fit) - all_correlations(reference),
             log_likelihood=fit.log_likelihood - reference.log_likelihood if same else float("nan"),

@@ -129,7 +129,7 @@ class ManyFits(TableResult):
         shown = ", ".join(map(repr, given))
         every = [name for known in self._known for name in known]
         faults = [
-            f"{name!r} is no formula, data set or backend here.{did_you_mean(name, every)}"
+            f"{name!r} is not the name of a formula, data set or backend here.{did_you_mean(name, every)}"
             for name in given
             if name not in every
         ] or [
@@ -175,18 +175,18 @@ class ManyFits(TableResult):
                 faults.append(f"There are several: {argument}=. Known: {listing(map(repr, known))}.")
             elif name is not None and str(name) not in known:
                 hint = did_you_mean(str(name), known)
-                faults.append(f"{name!r} is no {word} here.{hint} Known: {listing(map(repr, known))}.")
+                faults.append(f"{name!r} is not the name of a {word} here.{hint} Known: {listing(map(repr, known))}.")
         if faults:
             raise OptionError("\n".join(faults))
         wanted = [None if name is None else str(name) for name in (formula, data)]
-        mine = [f for f in self._fits if all(w in (None, n) for w, n in zip(wanted, f.names, strict=False))]
-        fits = [f.load() for f in mine if not f.summary["error_type"]]
+        chosen = [f for f in self._fits if all(w in (None, n) for w, n in zip(wanted, f.names, strict=False))]
+        fits = [f.load() for f in chosen if not f.summary["error_type"]]
         lost = [
-            Failure(_plain(f), f.summary["error_type"], f.summary["error"]) for f in mine if f.summary["error_type"]
+            Failure(_plain(f), f.summary["error_type"], f.summary["error"]) for f in chosen if f.summary["error_type"]
         ]
-        if len(mine) < 2:
+        if len(chosen) < 2:
             raise OptionError("Only one engine was used: fit_many(..., backends=['pls', 'lme4']) has two to compare.")
-        return build_comparison(fits, lost, order=[_plain(f) for f in mine])
+        return build_comparison(fits, lost, order=[_plain(f) for f in chosen])
 
     def _shown(self) -> pd.DataFrame:
         return self.table.drop(columns="error").head(SHOWN)

@@ -77,14 +77,14 @@ def formulas_of(given: Any, ziformula: str | None, dispformula: str | None, faul
     elif isinstance(given, Iterable):
         named = _once([(str(f), f) for f in given], "formulas", faults)
     else:
-        faults.append(f"formulas={given!r}: a formula, a list of formulas, or a dict of them by name.")
+        faults.append(f"formulas={given!r}: give a formula, a list of formulas, or a dict of formulas by name.")
         return {}
     if not named:
         faults.append("formulas: give at least one.")
     for name, text in named.items():
         try:
             if not isinstance(text, str):
-                raise OptionError(f"a formula is a text; got {type(text).__name__}.")
+                raise OptionError(f"a formula is a string, not {type(text).__name__}.")
             parse(text, ziformula, dispformula)
         except UnimixError as error:
             faults.append(f"{'formula' if name == text else f'formula {name!r}'}: {error}")
@@ -152,7 +152,7 @@ def versions_of(
     if isinstance(given, str):
         return dict.fromkeys(datasets, given)
     if not isinstance(given, Mapping):
-        faults.append(f"versions={given!r}: a text, or texts by the names of data sets.")
+        faults.append(f"versions={given!r}: give a string, or a dict of strings by the names of data sets.")
         return {}
     faults += [
         f"versions: {name!r} is not a data set.{did_you_mean(str(name), datasets)} Known: {listing(datasets)}."

@@ -94,9 +94,9 @@ def fit_many(
     file = path_of(path, faults)
     named = versions_of(versions, sources, faults)
     faults += filter(None, [jobs_fault(n_jobs)])
-    asked = FitArguments.read(fit_many, formulas, data, arguments, faults=faults)
+    fit_arguments = FitArguments.read(fit_many, formulas, data, arguments, faults=faults)
     # arguments of the whole run, or of the engines, are not part of a single fit
-    shared = replace(asked, options=None, seed=None, progress=False)
+    shared = replace(fit_arguments, options=None, seed=None, progress=False)
     everything = " ".join(filter(None, (*texts.values(), *parts)))
     dataset = DataSet(
         "",
@@ -108,19 +108,19 @@ def fit_many(
         functions={name: function for name, function in REGISTERED.items() if f"{name}(" in everything},
     )
     datasets = {name: replace(dataset, name=name, source=source) for name, source in sources.items()}
-    fits = fits_of(texts, sources, engines, asked.seed)
-    run = _Run(datasets, n_jobs, asked.progress)
+    fits = fits_of(texts, sources, engines, fit_arguments.seed)
+    run = _Run(datasets, n_jobs, fit_arguments.progress)
     if file is None:
         return _in_order(run.stored(fits, {}, None))
     digest = digest_value(replace(shared, time_limit=None, memory_limit=None))
     with Journal(file) as journal:
         identities = run.identities(named)
         keys = {f.names: f.key(identities[f.names[1]][f.formula], digest) for f in fits}
-        content, done, left = journal.found, [], []
+        content, done, unfinished = journal.content, [], []
         for fit in fits:
             known, last = content.known.get(keys[fit.names]), content.fits.get(fit.names)
             if known is None or (known.place is None and retry_failed):
-                left.append(fit)
+                unfinished.append(fit)
                 continue
             done.append(replace(known, names=fit.names, position=fit.position))
             if last is None or last.key != known.key:  # a copy under these names: the last line of a name counts
@@ -133,8 +133,8 @@ def fit_many(
                 f"The file also holds {others} {plural('fit', others)} of other data, formulas or arguments: kept, and "
                 "left out here."
             )
-        made = run.stored(left, keys, journal)
-        return _in_order([*done, *made], file, notes)
+        fresh = run.stored(unfinished, keys, journal)
+        return _in_order([*done, *fresh], file, notes)
 
 
 def _in_order(stored: Sequence[StoredFit], path: Path | None = None, notes: Sequence[str] = ()) -> ManyFits:
@@ -155,14 +155,14 @@ class _Run:
         Functions that load data are called in the processes that fit them.
         """
         identities = {n: dict.fromkeys(self.datasets[n].formulas, f"version {v} of {n}") for n, v in versions.items()}
-        asked = [d for name, d in self.datasets.items() if name not in identities]
-        loaded = [d for d in asked if callable(d.source)]
-        identities |= {d.name: identify(d) for d in asked if not callable(d.source)}
+        unidentified = [d for name, d in self.datasets.items() if name not in identities]
+        loaded = [d for d in unidentified if callable(d.source)]
+        identities |= {d.name: identify(d) for d in unidentified if not callable(d.source)}
         if loaded:
-            made = run_jobs(
+            answers = run_jobs(
                 identify, loaded, n_jobs=self.n_jobs, progress=self.progress, title="reading data", unit="data sets"
             )
-            identities |= {d.name: answer for d, answer in zip(loaded, made, strict=True)}
+            identities |= {d.name: answer for d, answer in zip(loaded, answers, strict=True)}
         return identities
 
     def stored(self, fits: Sequence[Fit], keys: Mapping[Names, str], journal: Journal | None) -> list[StoredFit]:
@@ -171,7 +171,7 @@ class _Run:
         Raises:
             WorkerError: If a process was killed; the message names the fits that were running.
         """
-        made: list[StoredFit] = []
+        stored_fits: list[StoredFit] = []
         stream = stream_jobs(
             self._tasks(fits), len(fits), n_jobs=self.n_jobs, progress=self.progress, title="fit_many", alike=False
         )
@@ -184,28 +184,32 @@ class _Run:
                     stored = StoredFit(
                         fit.names, fit.formula, answer.summary, keys.get(fit.names, ""), fit.position, answer.result
                     )
-                    made.append(stored if journal is None else journal.add(stored, answer.text))
+                    stored_fits.append(stored if journal is None else journal.add(stored, answer.text))
         except WorkerError as error:
             hand = listing((" | ".join(fits[i].names) for i in error.unfinished), 6)
             raise WorkerError(
-                f"{error}\n{_kept(len(made), len(fits), journal)} Running: {hand}.", error.unfinished
+                f"{error}\n{_progress(len(stored_fits), len(fits), journal)} Running: {hand}.", error.unfinished
             ) from error
         except KeyboardInterrupt as error:
-            error.add_note(_kept(len(made), len(fits), journal))
+            error.add_note(_progress(len(stored_fits), len(fits), journal))
             raise
-        return made
+        return stored_fits
 
     def _tasks(self, fits: Sequence[Fit]) -> Iterator[tuple[DataSet, Fit]]:
-        for name, own in groupby(fits, key=lambda fit: fit.names[1]):
+        for name, own_fits in groupby(fits, key=lambda fit: fit.names[1]):
             dataset = replace(self.datasets[name])  # the data that it loads are released with it
-            for fit in own:
+            for fit in own_fits:
                 yield dataset, fit
 
 
-def _kept(done: int, total: int, journal: Journal | None) -> str:
+def _progress(done: int, total: int, journal: Journal | None) -> str:
     if journal is None:
-        return f"{done} of {total} fits were done, and are lost: path='fits.jsonl' keeps them as they come."
-    return f"{done} of {total} fits were done in this run and are in {journal.path}: the same call goes on from there."
+        return (
+            f"{done} of {total} fits were done, and are lost: path='fits.jsonl' keeps every fit as soon as it is done."
+        )
+    return (
+        f"{done} of {total} fits were done in this run and are in {journal.path}: the same call continues from there."
+    )
 
 
 __all__ = ["fit_many"]

@@ -250,7 +250,7 @@ class Journal:
 
     Attributes:
         path: Path of the file.
-        found: Content of the file when it was opened.
+        content: Content of the file when it was opened.
 
     Raises:
         DataError: If the file is not a file of fits, cannot be written, or is being written by another run.
@@ -264,9 +264,9 @@ class Journal:
             raise DataError(f"{path} cannot be written: {error}.") from error
         try:
             self._lock()
-            self.found = scan(path)
-            self._file.truncate(self.found.end)
-            if not self.found.end:
+            self.content = scan(path)
+            self._file.truncate(self.content.end)
+            if not self.content.end:
                 self._write(_header())
         except BaseException:
             self._file.close()
@@ -307,10 +307,10 @@ class Journal:
 
     def _write(self, content: bytes) -> int:
         start = self._file.seek(0, os.SEEK_END)
-        left = memoryview(content)
+        unwritten = memoryview(content)
         try:
-            while left:
-                left = left[self._file.write(left) :]
+            while unwritten:
+                unwritten = unwritten[self._file.write(unwritten) :]
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(start)  # remove the incomplete line

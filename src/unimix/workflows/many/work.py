@@ -81,7 +81,7 @@ class DataSet:
         """
         REGISTERED.update(self.functions)
         for engine in self.engines:
-            with contextlib.suppress(UnimixError):  # its fits will say so
+            with contextlib.suppress(UnimixError):  # its fits will report the error
                 engine.load()
 
     def identities(self) -> dict[str, str]:
@@ -95,7 +95,7 @@ class DataSet:
         try:
             content = digest_data(self.data())
             return {f: f"{content} {self._problem(f).design.fingerprint() if called[f] else ''}" for f in self.formulas}
-        except Exception as error:  # noqa: BLE001  its fits will say so
+        except Exception as error:  # noqa: BLE001  its fits will report the error
             return dict.fromkeys(self.formulas, f"unread: {_words(error)}")
 
     def __call__(self, fit: Fit) -> Fitted:

@@ -254,8 +254,8 @@ def replace_blocks(design: Design, block: int, kept: Sequence[int]) -> Any:
         block: Position of the block.
         kept: Positions of the columns to keep.
     """
-    own = design.encoding.blocks[block]
-    new = own.model_copy(update={"columns": tuple(own.columns[i] for i in kept)})
+    encoded = design.encoding.blocks[block]
+    new = encoded.model_copy(update={"columns": tuple(encoded.columns[i] for i in kept)})
     blocks = (*design.encoding.blocks[:block], *((new,) if kept else ()), *design.encoding.blocks[block + 1 :])
     return design.encoding.changed(blocks=blocks)
 

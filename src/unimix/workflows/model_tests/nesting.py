@@ -78,18 +78,18 @@ def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
     """
     first = fits[0]
     for other in fits[1:]:
-        mine, theirs = first.rows.observed, other.rows.observed
-        if mine.shape != theirs.shape:
+        observed, others = first.rows.observed, other.rows.observed
+        if observed.shape != others.shape:
             raise DataError(
                 f"The results belong to different rows ({first.n_obs} and {other.n_obs}). Fit both to the rows without "
                 "missing values in any of their columns."
             )
-        if not np.allclose(mine, theirs, rtol=1e-10, atol=0.0):
+        if not np.allclose(observed, others, rtol=1e-10, atol=0.0):
             raise DataError(
                 f"The results belong to different responses ({first.model.response} and {other.model.response}), or "
                 "to different rows. Models of y and of log(y) have densities of different things."
             )
-        if len(np.unique(mine)) <= len(mine) / 2 and not np.array_equal(_rows(first), _rows(other)):
+        if len(np.unique(observed)) <= len(observed) / 2 and not np.array_equal(_rows(first), _rows(other)):
             raise DataError(
                 "The results belong to different rows of their data, whose responses happen to be equal. Fit both to "
                 "one frame, without missing values in any of their columns."
@@ -106,14 +106,14 @@ def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
 def _rows(fit: FitResult) -> npt.NDArray[np.str_]:
     """Labels of the fitted rows as text, shape (n,)."""
     labels = fit.rows.labels
-    own = np.asarray(fit.rows.index, dtype=np.int64) if labels is None else labels.index()
-    return np.array([str(v) for v in own])
+    labels_of_rows = np.asarray(fit.rows.index, dtype=np.int64) if labels is None else labels.index()
+    return np.array([str(v) for v in labels_of_rows])
 
 
 def _kind(fit: FitResult) -> str:
     """The kind of density of a family: count, binomial or continuous."""
-    own = fit.family.response
-    return own if own in ("count", "binomial") else "continuous"
+    response = fit.family.response
+    return response if response in ("count", "binomial") else "continuous"
 
 
 def by_one_criterion(fits: Sequence[FitResult], notes: list[str]) -> tuple[list[int], list[FitResult]]:
@@ -247,9 +247,9 @@ def _nested(big: Design, small: Design) -> bool:
         return False
     if big.zero is not None and small.zero is None and not inside(np.ones((big.n, 1)), big.zero.x):
         return False
-    own = np.ones((big.n, 1)) if small.dispersion is None else small.dispersion.x
+    columns = np.ones((big.n, 1)) if small.dispersion is None else small.dispersion.x
     whole = np.ones((big.n, 1)) if big.dispersion is None else big.dispersion.x
-    return inside(own, whole)
+    return inside(columns, whole)
 
 
 def _offset(design: Design) -> FloatArray:
@@ -263,8 +263,8 @@ def inside(a: FloatArray, b: FloatArray) -> bool:
     if not b.shape[1]:
         return False
     scale = np.abs(b).max(axis=0)
-    left = a - (b / scale) @ np.linalg.lstsq(b / scale, a)[0]
-    return bool((np.abs(left).max(axis=0) <= 1e-8 * np.abs(a).max(axis=0)).all())
+    residuals = a - (b / scale) @ np.linalg.lstsq(b / scale, a)[0]
+    return bool((np.abs(residuals).max(axis=0) <= 1e-8 * np.abs(a).max(axis=0)).all())
 
 
 def _holds(block: RandomBlock, larger: Design) -> bool:

@@ -140,7 +140,7 @@ def bootstrap_test(
     """
     check_seed(seed)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: a whole number of responses, at least 1 (1000 for a p value).")
+        raise OptionError(f"n={n!r}: give a whole number of responses, at least 1 (1000 for a p value).")
     notes: list[str] = []
     several([first, second], "bootstrap_test")
     likelihoods([first, second], "bootstrap_test")

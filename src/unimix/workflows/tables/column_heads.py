@@ -41,14 +41,14 @@ def headed(fits: Sequence[FitResult], names: Sequence[str] | None) -> list[Model
         models = ["" if one else f"Model {kinds.index(_kind(f)) + 1}" for f in fits]
         grouped = several_engines and not one
         shown = _apart(engines if one else models, engines if grouped else [""] * len(fits), fits)
-    what = [_response(f) for f in fits]
+    responses = [_response(f) for f in fits]
     heads = [
         Model(
             fit,
             Column(
                 name=shown[i],
                 group=engines[i] if grouped else "",
-                response=what[i] if len(set(what)) > 1 else "",
+                response=responses[i] if len(set(responses)) > 1 else "",
                 backend=engines[i],
                 mark=MARKS.get(fit.status.state, ""),
             ),

@@ -34,8 +34,8 @@ def great_table(grid: Grid) -> Any:
         at = 0
         for k, head in enumerate(row):
             if head.text:
-                own = columns[at : at + head.span]
-                table = table.tab_spanner(str(head), own, level=level, id=f"head_{level}_{k}", gather=False)
+                covered = columns[at : at + head.span]
+                table = table.tab_spanner(str(head), covered, level=level, id=f"head_{level}_{k}", gather=False)
             at += head.span
     table = table.cols_align("center", columns)
     if grid.caption:

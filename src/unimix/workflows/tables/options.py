@@ -90,13 +90,13 @@ def checked_options(
             faults.append(f"{name}={value!r}: choose {listing(map(repr, choices))}.{did_you_mean(str(value), choices)}")
     for name, value in (("p_values", p_values), ("exponentiate", exponentiate)):
         if not isinstance(value, bool):
-            faults.append(f"{name}={value!r}: True or False.")
+            faults.append(f"{name}={value!r}: choose True or False.")
     if isinstance(digits, bool) or not isinstance(digits, int) or not 0 <= digits <= 8:
-        faults.append(f"digits={digits!r}: a whole number from 0 to 8.")
+        faults.append(f"digits={digits!r}: give a whole number from 0 to 8.")
     thresholds = STARS if stars is True else () if stars is False else _thresholds(stars)
     if thresholds is None:
         faults.append(
-            f"stars={stars!r}: True (p < .05, .01, .001), False, or up to three thresholds, (0.1, 0.05, 0.01)."
+            f"stars={stars!r}: give True (p < .05, .01, .001), False, or up to three thresholds, (0.1, 0.05, 0.01)."
         )
     terms = dict.fromkeys(t for f in fits for part in (f.fixed, *f.parts.values()) for t in part.terms)
     others = dict.fromkeys(n for f in fits for b in f.random for n in (b.group, *b.terms))
@@ -107,7 +107,7 @@ def checked_options(
         lost = [f"{f.model.formula} has the {f.model.link} link" for f in fits if f.model.link not in RATIOS]
         if lost:
             faults.append(
-                f"exponentiate=True has no meaning where exp of a coefficient is no ratio: "
+                f"exponentiate=True has no meaning if exp of a coefficient is not a ratio: "
                 f"{listing(dict.fromkeys(lost))}; it takes models with a {listing(RATIOS)} link."
             )
     if faults:
@@ -135,10 +135,10 @@ def _thresholds(stars: Any) -> tuple[float, ...] | None:
     return tuple(sorted({float(n) for n in numbers}, reverse=True))
 
 
-def _asked(name: str, value: Any, known: Mapping[str, Any], faults: list[str]) -> list[str]:
+def _names_among(name: str, value: Any, known: Mapping[str, Any], faults: list[str]) -> list[str]:
     names = [value] if isinstance(value, str) else list(value) if isinstance(value, Sequence) else None
     if names is None:
-        faults.append(f"{name}={value!r}: a list of names.")
+        faults.append(f"{name}={value!r}: give a list of names.")
         return []
     wrong = [n for n in names if n not in known]
     if wrong:
@@ -150,13 +150,13 @@ def _asked(name: str, value: Any, known: Mapping[str, Any], faults: list[str]) -
 def _hidden(keep: Any, drop: Any, terms: Mapping[str, Any], faults: list[str]) -> frozenset[str]:
     if keep is not None and drop is not None:
         faults.append("keep= and drop= exclude each other: give one of them.")
-    made: dict[str, list[str]] = {}
+    coefficients_of: dict[str, list[str]] = {}
     for coefficient in terms:
-        made.setdefault(term_name(coefficient), []).append(coefficient)
-    known = {**made, **{t: [t] for t in terms}}
+        coefficients_of.setdefault(term_name(coefficient), []).append(coefficient)
+    known = {**coefficients_of, **{t: [t] for t in terms}}
 
     def coefficients(name: str, value: Any) -> set[str]:
-        return {c for n in _asked(name, value, known, faults) for c in known[n]}
+        return {c for n in _names_among(name, value, known, faults) for c in known[n]}
 
     kept = set(terms) if keep is None else coefficients("keep", keep)
     lost = set() if drop is None else coefficients("drop", drop)
@@ -181,7 +181,7 @@ def _labels(coef_names: Any, known: Mapping[str, Any], faults: list[str]) -> dic
     if not isinstance(coef_names, Mapping) or not all(isinstance(v, str) and v.strip() for v in coef_names.values()):
         faults.append("coef_names=: a dict from terms to what is printed, {'Days': 'Days of deprivation'}.")
         return {}
-    asked = _asked("coef_names", list(coef_names), known, faults)
+    asked = _names_among("coef_names", list(coef_names), known, faults)
     labels = {n: str(coef_names[n]) for n in asked}
     printed = [labels.get(n, n) for n in known]
     twice = sorted({p for p in printed if printed.count(p) > 1})
@@ -193,9 +193,9 @@ def _labels(coef_names: Any, known: Mapping[str, Any], faults: list[str]) -> dic
 def _sections(sections: Any, faults: list[str]) -> tuple[str, ...]:
     if sections is None:
         return tuple(SECTIONS)
-    asked = _asked("sections", sections, SECTIONS, faults)
+    asked = _names_among("sections", sections, SECTIONS, faults)
     if not asked and not faults:
-        faults.append(f"sections={sections!r}: one at least of {listing(SECTIONS)}.")
+        faults.append(f"sections={sections!r}: name at least one of {listing(SECTIONS)}.")
     return tuple(s for s in SECTIONS if s in asked)
 
 
@@ -207,7 +207,7 @@ def checked_names(names: Any, fits: Sequence[FitResult]) -> list[str]:
         OptionError: If two results of one engine have the same name.
     """
     if isinstance(names, str) or not isinstance(names, Sequence) or not all(isinstance(n, str) for n in names):
-        raise OptionError(f"names={names!r}: a list with a text for each model.")
+        raise OptionError(f"names={names!r}: give a list with a name for each model.")
     if len(names) != len(fits):
         raise DataError(f"names= has {len(names)} names for {len(fits)} results.")
     if len({(f.engine.backend, n) for f, n in zip(fits, names, strict=True)}) < len(fits):

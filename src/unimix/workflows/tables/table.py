@@ -110,9 +110,9 @@ def table(
         ---------------------------------
         ...
     """
-    chosen, own = checked_fits(fits)
-    given = names if names is not None else own
-    models = headed(chosen, None if given is None else checked_names(given, chosen))
+    chosen, default_names = checked_fits(fits)
+    chosen_names = names if names is not None else default_names
+    models = headed(chosen, None if chosen_names is None else checked_names(chosen_names, chosen))
     options = checked_options(
         chosen,
         layout=layout,
@@ -126,16 +126,16 @@ def table(
         drop=drop,
         sections=sections,
     )
-    placed: PlacedCells = {}
+    placed_cells: PlacedCells = {}
     for j, model in enumerate(models):
-        _coefficients(placed, j, model.fit, options)
-        _fit(placed, j, model, models, options)
-    _random(placed, models, options)
-    notes = _explained(placed, models) if r2 else ()
+        _coefficients(placed_cells, j, model.fit, options)
+        _fit(placed_cells, j, model, models, options)
+    _random(placed_cells, models, options)
+    notes = _explained(placed_cells, models) if r2 else ()
     rows = tuple(
         Row(SECTIONS[key], label, tuple(cells.get(j, ()) for j in range(len(models))))
         for key in options.sections
-        for (section, label), cells in sorted(placed.items(), key=_place)
+        for (section, label), cells in sorted(placed_cells.items(), key=_place)
         if section == key
     )
     return ModelTable(
@@ -143,7 +143,7 @@ def table(
     )
 
 
-def _coefficients(placed: PlacedCells, j: int, fit: FitResult, options: Options) -> None:
+def _coefficients(placed_cells: PlacedCells, j: int, fit: FitResult, options: Options) -> None:
     parts = {"fixed": fit.fixed, **{PARTS[name]: part for name, part in fit.parts.items()}}
     for section, part in parts.items():
         ratios = options.exponentiate and section != "dispersion"
@@ -152,7 +152,7 @@ def _coefficients(placed: PlacedCells, j: int, fit: FitResult, options: Options)
         for _, row in rows.iterrows():
             if row["term"] not in options.hidden:
                 label = options.labels.get(row["term"], row["term"])
-                placed.setdefault((section, label), {})[j] = _cells(row, options)
+                placed_cells.setdefault((section, label), {})[j] = _cells(row, options)
 
 
 def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
@@ -171,14 +171,14 @@ def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _random(placed: PlacedCells, models: Sequence[Model], options: Options) -> None:
+def _random(placed_cells: PlacedCells, models: Sequence[Model], options: Options) -> None:
     """Add standard deviations and correlations of each grouping factor, and then those of the residual."""
 
     def put(section: str, label: str, j: int, value: float, text: str) -> None:
-        at = placed.setdefault((section, label), {})
+        at = placed_cells.setdefault((section, label), {})
         number = 2
         while j in at:  # several blocks of one grouping factor with an effect of the same name
-            at = placed.setdefault((section, f"{label} {number}"), {})
+            at = placed_cells.setdefault((section, f"{label} {number}"), {})
             number += 1
         at[j] = (Cell("value", value, text),)
 
@@ -190,11 +190,13 @@ def _random(placed: PlacedCells, models: Sequence[Model], options: Options) -> N
     ]
     for group in dict.fromkeys(block.group for _, block, _ in blocks):
         shown = options.labels.get(group, group)
-        own = [(j, b, sds, [options.labels.get(t, t) for t in b.terms]) for j, b, sds in blocks if b.group == group]
-        for j, block, sds, terms in own:
+        described = [
+            (j, b, sds, [options.labels.get(t, t) for t in b.terms]) for j, b, sds in blocks if b.group == group
+        ]
+        for j, block, sds, terms in described:
             for term, sd, printed in zip(terms, block.sd, sds, strict=True):
                 put("random", f"SD ({term} | {shown})", j, float(sd), sized(float(printed)))
-        for j, block, _, terms in own:
+        for j, block, _, terms in described:
             for a, b in itertools.combinations(range(len(terms)), 2):
                 value = float(block.correlation[a, b])
                 text = "undefined" if np.isnan(value) else describe.without_zero(value, max(options.digits, 2))
@@ -214,12 +216,12 @@ def _place(item: tuple[tuple[str, str], Any]) -> int:
     return next(i for i, start in enumerate(CRITERIA) if label.startswith(start)) if section == "fit" else 0
 
 
-def _fit(placed: PlacedCells, j: int, model: Model, models: Sequence[Model], options: Options) -> None:
+def _fit(placed_cells: PlacedCells, j: int, model: Model, models: Sequence[Model], options: Options) -> None:
     fit = model.fit
 
     def put(label: str, value: Value, text: str) -> None:
         if text:
-            placed.setdefault(("fit", label), {})[j] = (Cell("value", value, text),)
+            placed_cells.setdefault(("fit", label), {})[j] = (Cell("value", value, text),)
 
     info, status = fit.model, fit.status
     put("Rows", info.n_obs, str(info.n_obs))
@@ -252,7 +254,7 @@ def _fit(placed: PlacedCells, j: int, model: Model, models: Sequence[Model], opt
     put("Converged", status.state, f"{STATES[status.state]}{model.column.mark}")
 
 
-def _explained(placed: PlacedCells, models: Sequence[Model]) -> tuple[str, ...]:
+def _explained(placed_cells: PlacedCells, models: Sequence[Model]) -> tuple[str, ...]:
     """Add R2 and the intraclass correlation to the criteria, and return the notes on them."""
     notes = []
     for j, model in enumerate(models):
@@ -269,7 +271,7 @@ def _explained(placed: PlacedCells, models: Sequence[Model]) -> tuple[str, ...]:
         for label, value in rows.items():
             if np.isfinite(value):
                 cell = Cell("value", value, describe.without_zero(value, 2))
-                placed.setdefault(("fit", label), {})[j] = (cell,)
+                placed_cells.setdefault(("fit", label), {})[j] = (cell,)
     return tuple(dict.fromkeys(notes))
 
 

@@ -35,17 +35,17 @@ FEW = 10
 """Number of clusters below which clustered standard errors are rough."""
 
 
-def per_row(rows: pd.DataFrame, metric: str, own: Mapping[str, Loss]) -> FloatArray:
+def per_row(rows: pd.DataFrame, metric: str, losses: Mapping[str, Loss]) -> FloatArray:
     """The loss or score of each row, of which a metric is the mean, shape (n,).
 
     Args:
         rows: Test rows with the columns of :attr:`CrossValidation.rows`.
         metric: Name of the metric.
-        own: Loss functions of the user by name.
+        losses: Loss functions of the user by name.
     """
     y, mean = rows["observed"].to_numpy(), rows["mean"].to_numpy()
-    if metric in own:
-        return np.asarray(own[metric](y, mean), dtype=np.float64)
+    if metric in losses:
+        return np.asarray(losses[metric](y, mean), dtype=np.float64)
     match metric:
         case "rmse":
             return np.asarray((y - mean) ** 2)
@@ -152,12 +152,12 @@ class CrossValidation(TableResult):
         """
         lines = {}
         for model in self.models:
-            own = self._wide.get(model)
+            losses = self._wide.get(model)
             line: dict[str, float] = {}
             for metric in self.metrics:
-                value, se = (np.nan, np.nan) if own is None else self._score(own, metric)
+                value, se = (np.nan, np.nan) if losses is None else self._score(losses, metric)
                 line |= {metric: value, f"{metric}_se": se}
-            lines[model] = {**line, "n": 0 if own is None else len(own)}
+            lines[model] = {**line, "n": 0 if losses is None else len(losses)}
         frame = pd.DataFrame.from_dict(lines, orient="index")
         frame.index.name = "model"
         return frame.astype({"n": int})
@@ -174,8 +174,8 @@ class CrossValidation(TableResult):
     def folds(self) -> pd.DataFrame:
         """The metrics of every fold, with the index model and fold."""
         parts = {}
-        for model, own in self._wide.items():
-            for fold, rows in own.groupby(level="fold"):
+        for model, losses in self._wide.items():
+            for fold, rows in losses.groupby(level="fold"):
                 parts[model, fold] = {m: self._score(rows, m)[0] for m in self.metrics}
         frame = pd.DataFrame.from_dict(parts, orient="index", columns=list(self.metrics))
         frame.index = pd.MultiIndex.from_tuples(list(parts), names=["model", "fold"]) if parts else frame.index
@@ -202,13 +202,14 @@ class CrossValidation(TableResult):
             reference = self.best(metric)
         if reference not in self._wide:
             raise OptionError(
-                f"reference={reference!r} is no model with predictions.{did_you_mean(reference, self._wide)} Models: "
+                f"reference={reference!r} is not a model with predictions."
+                f"{did_you_mean(reference, self._wide)} Models: "
                 f"{listing(self._wide)}."
             )
         lines = {}
-        for model, own in self._wide.items():
-            both = own.index.intersection(self._wide[reference].index, sort=None)
-            rows, against = own.loc[both], self._wide[reference].loc[both]
+        for model, losses in self._wide.items():
+            both = losses.index.intersection(self._wide[reference].index, sort=None)
+            rows, against = losses.loc[both], self._wide[reference].loc[both]
             values, base = (per_row(r, metric, self.own_metrics) for r in (rows, against))
             mean, se = clustered_mean(values - base, _codes(rows["level"]))
             if metric == "rmse":
@@ -325,16 +326,16 @@ def checked_metrics(metrics: Sequence[str] | Mapping[str, Loss] | None) -> tuple
         return tuple(METRICS), {}
     if isinstance(metrics, str):
         raise OptionError(f"metrics={metrics!r}: give a list, metrics=[{metrics!r}].")
-    own = dict(metrics) if isinstance(metrics, Mapping) else {}
-    bad = [k for k, f in own.items() if not callable(f)]
+    losses = dict(metrics) if isinstance(metrics, Mapping) else {}
+    bad = [k for k, f in losses.items() if not callable(f)]
     if bad:
         raise OptionError(
             f"metrics={{{bad[0]!r}: ...}}: a function of (observed, predicted) that gives a loss per row."
         )
-    taken = [k for k in own if k in METRICS]
+    taken = [k for k in losses if k in METRICS]
     if taken:
-        raise OptionError(f"metrics={{{taken[0]!r}: ...}}: that is the name of a metric that is there already.")
-    for name, function in own.items():
+        raise OptionError(f"metrics={{{taken[0]!r}: ...}}: a metric of this name exists already.")
+    for name, function in losses.items():
         try:
             shape = np.shape(function(np.array([1.0, 2.0, 4.0]), np.array([1.5, 2.0, 3.0])))
         except Exception as error:
@@ -346,8 +347,8 @@ def checked_metrics(metrics: Sequence[str] | Mapping[str, Loss] | None) -> tuple
                 f"metrics={{{name!r}: ...}} gives the shape {shape} for three rows: a metric gives one loss per row, "
                 "such as lambda y, mean: (y - mean) ** 2, and is averaged here."
             )
-    if own:
-        return (*METRICS, *own), own
+    if losses:
+        return (*METRICS, *losses), losses
     names = tuple(metrics)
     strange = [m for m in names if m not in METRICS]
     if strange or not names:

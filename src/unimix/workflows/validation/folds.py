@@ -156,12 +156,12 @@ def _by_engine(engine: Backend, job: Job, table: pd.DataFrame) -> tuple[str, dic
 
 
 def _by_level(job: Job, table: pd.DataFrame) -> dict[str, int]:
-    asked = job.model.arguments
-    if asked.ziformula is not None or asked.dispformula is not None:
+    arguments = job.model.arguments
+    if arguments.ziformula is not None or arguments.dispformula is not None:
         raise UnsupportedModelError(
             "A regression per level models the mean alone: leave ziformula= and dispformula= out."
         )
-    design = asked.problem(job.model.formula, job.train).design
+    design = arguments.problem(job.model.formula, job.train).design
     blocks = [b for b in design.blocks if b.group == job.group]
     columns = all_columns(design, blocks)
     per_level = regressions(design, columns, blocks[0].codes, blocks[0].n_levels)

@@ -145,18 +145,18 @@ def cross_validate(
         faults += [f"pooling: {k!r} is not one of {listing(KINDS)}." for k in pooling if k not in KINDS]
     faults += filter(None, [jobs_fault(n_jobs)])
     try:
-        names, own = checked_metrics(metrics)
+        names, losses = checked_metrics(metrics)
     except OptionError as error:
         errors.append(error)
     own_arguments = {"ci_level": ci_level, "seed": seed, "progress": progress, "restart": restart}
     given = {"df_method": "normal", **arguments, **own_arguments}
-    asked = FitArguments.read(cross_validate, formula, data, given, faults=faults, errors=errors)
-    at = bind_columns(formula, data, asked)
+    fit_arguments = FitArguments.read(cross_validate, formula, data, given, faults=faults, errors=errors)
+    at = bind_columns(formula, data, fit_arguments)
     codes, levels, factor = _levels(at.design, group, split)
     used = at.used
     splits = make_splits(split, folds, used, at.design, codes, seed)
     _same_response(at, splits[0][0])
-    models, why = _models(at, engines, pooling, factor, split)
+    models, reasons = _models(at, engines, pooling, factor, split)
     for model in models:
         if model.engine is not None:
             refuse_unsupported(model.engine, model.arguments.problem(model.formula, used))
@@ -176,9 +176,9 @@ def cross_validate(
                 for s in scored
             ]
         ),
-        why={**why, **_reasons(scored)},
+        why={**reasons, **_reasons(scored)},
         metrics=names,
-        own_metrics=own,
+        own_metrics=losses,
         ci_level=ci_level,
         loo=loo_table(whole),
         clusters=f"rows of one {factor} as one cluster" if factor else "rows taken as independent",
@@ -223,10 +223,10 @@ def _same_response(at: SubsettableData, train: npt.NDArray[np.int64]) -> None:
     """
     plain = replace(at.arguments, offset=None, ziformula=None, dispformula=None)
     try:
-        own = plain.problem(at.formula, at.used.iloc[train]).design
+        training = plain.problem(at.formula, at.used.iloc[train]).design
     except DataError:  # a fold that cannot be fitted is reported when it is fitted
         return
-    if own.n == len(train) and not np.allclose(own.y, at.design.y[train], rtol=1e-9, atol=0.0):
+    if training.n == len(train) and not np.allclose(training.y, at.design.y[train], rtol=1e-9, atol=0.0):
         raise DataError(
             f"The response {render(at.design.spec.response)} depends on the data: every training set would measure it "
             "in other units, and scores could not be averaged. Make it a column of the data first."
@@ -236,26 +236,26 @@ def _same_response(at: SubsettableData, train: npt.NDArray[np.int64]) -> None:
 def _models(
     at: SubsettableData, engines: list[Backend], pooling: Sequence[str], factor: str | None, split: Any
 ) -> tuple[list[Model], dict[str, str]]:
-    formula, asked = at.formula, replace(at.arguments, progress=False)
+    formula, arguments = at.formula, replace(at.arguments, progress=False)
     models: list[Model] = []
-    why: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     first = engines[0]
     if "complete" in pooling and factor is not None:
         label = f"complete pooling ({first.info.name})"
-        models.append(Model(label, "complete", at.without_groups, first, arguments_without_groups(asked, first)))
+        models.append(Model(label, "complete", at.without_groups, first, arguments_without_groups(arguments, first)))
     if "none" in pooling and factor is not None:
         if split == "groups":
-            why["no pooling"] = f"no pooling cannot predict a new {factor}: it has no regression for it."
+            reasons["no pooling"] = f"no pooling cannot predict a new {factor}: it has no regression for it."
         else:
-            models.append(Model("no pooling", "none", formula, None, asked))
+            models.append(Model("no pooling", "none", formula, None, arguments))
     if "partial" in pooling or factor is None:
         labels = registry.numbered([e.info.name for e in engines])
         for name, engine in zip(labels, engines, strict=True):
             label = f"partial pooling ({name})" if factor is not None else name
-            models.append(Model(label, "partial", formula, engine, asked.adapted(engine)))
+            models.append(Model(label, "partial", formula, engine, arguments.adapted(engine)))
     if not models:
-        raise OptionError(f"Nothing to validate: {' '.join(why.values())}")
-    return models, why
+        raise OptionError(f"Nothing to validate: {' '.join(reasons.values())}")
+    return models, reasons
 
 
 def _rows(scored: list[Scored], design: Design, codes: npt.NDArray[np.int64] | None, levels: list[Any]) -> pd.DataFrame:
@@ -271,19 +271,19 @@ def _rows(scored: list[Scored], design: Design, codes: npt.NDArray[np.int64] | N
 def _reasons(scored: list[Scored]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for label in dict.fromkeys(s.label for s in scored):
-        mine = [s for s in scored if s.label == label]
+        scores = [s for s in scored if s.label == label]
         counts: dict[str, int] = {}
-        for s in mine:
+        for s in scores:
             for reason, count in s.unpredicted.items():
                 counts[reason] = counts.get(reason, 0) + count
         words = [f"{n} row{'s' * (n != 1)} without a prediction ({reason})" for reason, n in counts.items()]
-        failed = [s for s in mine if s.error]
+        failed = [s for s in scores if s.error]
         if failed:
-            words.append(f"{len(failed)} of {len(mine)} folds failed ({' '.join(failed[0].error.split())})")
+            words.append(f"{len(failed)} of {len(scores)} folds failed ({' '.join(failed[0].error.split())})")
         for state in UNSURE:
-            unfinished = sum(s.state == state for s in mine)
+            unfinished = sum(s.state == state for s in scores)
             if unfinished:
-                words.append(f"{unfinished} of {len(mine)} fits {state.replace('_', ' ')}")
+                words.append(f"{unfinished} of {len(scores)} fits {state.replace('_', ' ')}")
         if words:
             reasons[label] = "; ".join(words) + "."
     return reasons

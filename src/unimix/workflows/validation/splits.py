@@ -123,7 +123,7 @@ def _named(split: str, folds: int | None, n: int, codes: IntArray | None, seed: 
     count = min(10, most) if folds is None else folds
     if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= most:
         what = "rows" if split == "rows" else "levels"
-        raise OptionError(f"folds={folds!r}: a whole number between 2 and {most}, the number of {what}.")
+        raise OptionError(f"folds={folds!r}: give a whole number between 2 and {most}, the number of {what}.")
     nothing = np.zeros(n)
     splitter: Any
     if split == "groups":
