@@ -46,12 +46,13 @@ def sample_with(change: Callable[[Posterior], Posterior]) -> um.FitResult:
     """The fit of a sampler with wrong draws, which it reports faithfully."""
 
     class Faulty(Bayes):
-        def _sample(self, design: Any, table: Any, seed: int | None) -> Any:
-            native, sampled, message = super()._sample(design, table, seed)
+        def _run(self, design: Any, table: Any, request: Any) -> Any:
+            run, because = super()._run(design, table, request)
+            sampled = run.sampled
             p = change(sampled.posterior)
             assert p.effects is not None
             wrong = Posterior.of_effects(p.beta, p.sds, p.correlations, p.dispersion, p.effects)
-            return native, Sampled(wrong, sampled.raw, sampled.kept), message
+            return replace(run, sampled=Sampled(wrong, sampled.raw, sampled.kept)), because
 
     return um.fit(FORMULA, data(), Faulty(), seed=1)
 

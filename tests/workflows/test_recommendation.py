@@ -29,11 +29,11 @@ RICH = simulate_rich()
     [
         ("y ~ x + (1 + x | g)", {}, "pls", "glmm", "bayes"),
         ("y ~ x + (1 + x | g) + (1 | h)", {"weights": "w"}, "pls", "glmm", "bayes"),
-        ("success ~ x + (1 | g)", {"family": "binomial"}, "pls", "glmm", "pymc"),
+        ("success ~ x + (1 | g)", {"family": "binomial"}, "pls", "glmm", "bayes"),
         ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}, "glmmtmb", "", ""),
         ("y ~ x + (1 | g)", {"method": "posterior"}, "bayes", "pymc", "bayes"),
         ("y ~ x + (1 | g)", {"priors": {"x": um.priors.Normal(0, 1)}}, "bayes", "pymc", "bayes"),
-        ("success ~ x + (1 | g)", {"family": "binomial", "method": "posterior"}, "pymc", "bambi", "pymc"),
+        ("success ~ x + (1 | g)", {"family": "binomial", "method": "posterior"}, "bayes", "pymc", "bayes"),
     ],
 )
 def test_engines_by_model(formula: str, arguments: dict[str, Any], backend: str, check: str, posterior: str) -> None:

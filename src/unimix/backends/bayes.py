@@ -20,6 +20,7 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
+from unimix.errors import EngineNotInstalledError, to_type
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -139,17 +140,10 @@ class Bayes(Backend):
         return importlib.import_module("unimix.likelihood.posterior.marginal_posterior")
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:
-        """Reasons to refuse a model that the chosen sampler does not suit, or whose sampler is not installed."""
+        """Reasons why the exact sampler does not suit the model, if it was asked for; NUTS takes every model."""
         del request
-        against = self._against(design)
-        if self.sampler == "independence":
-            return [f"{reason}. Use options={{'sampler': 'nuts'}}" for reason in against]
-        if (against or self.sampler == "nuts") and not self._package():
-            from unimix.backends.sampling.nuts import line_to_type
-
-            reasons = against or ["sampler='nuts'"]
-            return [f"{reason}. NUTS samples it, and needs nutpie: {line_to_type()}" for reason in reasons]
-        return []
+        against = self._against(design) if self.sampler == "independence" else []
+        return [f"{reason}. Use options={{'sampler': 'nuts'}}" for reason in against]
 
     def cost(self, design: Design, request: FitRequest) -> Cost:  # noqa: ARG002  the hook's signature
         """Estimate the memory of the draws of the group effects, if they are kept, and of the matrices in use."""
@@ -232,6 +226,8 @@ class Bayes(Backend):
 
         del engine
         design, request = problem.design, problem.request
+        if self._uses_nuts(design) and not self._package():
+            self._refuse_nuts(design)
         table = resolve_priors(design, request.priors)
         run, because = self._run(design, table, request)
         made = estimates_of_draws(
@@ -250,6 +246,20 @@ class Bayes(Backend):
             provenance={"sampler": run.how, **because, **made.provenance},
             native=run.target,
             generative=PriorSimulator(problem.original, table),
+        )
+
+    def _refuse_nuts(self, design: Design) -> None:
+        """Say what NUTS needs.
+
+        Raises:
+            EngineNotInstalledError: Always.
+        """
+        from unimix.backends.sampling.nuts import line_to_type
+
+        why = "; ".join(self._against(design)) or "sampler='nuts'"
+        raise EngineNotInstalledError(
+            f"backend='bayes' samples this model by NUTS ({why}), and needs nutpie for it, which is not installed. "
+            + to_type(line_to_type())
         )
 
     def _run(self, design: Design, table: PriorTable, request: FitRequest) -> tuple[_Run, dict[str, str]]:
