@@ -193,7 +193,8 @@ def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawD
     with pm.Model() as model:
         pm.Potential("density", density_op(density)(pm.Flat("x", shape=size)))
     starts = [{"x": rng.standard_normal(size)} for _ in range(options.chains)]
-    return read_draws(run_pymc(model, options, initvals=starts, compile_kwargs={"mode": "FAST_COMPILE"}), ["x"])
+    more = {"initvals": starts, "compile_kwargs": {"mode": "FAST_COMPILE"}, "target_accept": options.target_accept}
+    return read_draws(run_pymc(model, options, **more), ["x"])
 
 
 def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None, **more: Any) -> Any:
@@ -250,7 +251,6 @@ def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
                 chains=options.chains,
                 cores=options.cores,
                 random_seed=options.seed,
-                target_accept=options.target_accept,
                 progressbar=options.progress,
                 compute_convergence_checks=False,
                 **more,
