@@ -438,7 +438,7 @@ def engine_draws(fit: FittedModel) -> Any:
     """
     if fit._unsaved.posterior is None:
         why = (
-            "the result was loaded from JSON, which keeps no draws (fit.save(...) saves them)"
+            "the result was loaded from JSON, which keeps no draws (fit.posterior.to_netcdf(...) saves them)"
             if fit.status.n_draws
             else f"{fit.engine.backend} does not sample; use backend='pymc'"
         )
