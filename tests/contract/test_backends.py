@@ -42,7 +42,7 @@ class TestStatsmodels(BackendContract):
 class TestPyMC(BackendContract):
     backend = "pymc"
     # PyMC's own sampler: PyTensor compiles a model in a few seconds, nutpie in twenty; tests/backends has both
-    options = {"sampler": "pymc", "draws": 800, "tune": 400, "chains": 2, "cores": 1, "target_accept": 0.8}
+    options = {"sampler": "pymc", "draws": 800, "tune": 400, "chains": 2, "cores": 1}
     starved = {"draws": 40, "tune": 20, "retry": False}
     fitted_cells = SAMPLED
 

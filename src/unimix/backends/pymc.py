@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_serializer, field_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
@@ -129,6 +129,11 @@ class PyMC(Backend):
         if faults:
             raise ValueError("; ".join(faults))
         return value
+
+    @field_serializer("sample_kwargs", when_used="json")
+    def _in_words(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Further arguments as a result keeps them: objects such as functions by their text."""
+        return {n: v if isinstance(v, str | int | float | bool | None) else repr(v) for n, v in value.items()}
 
     def load(self) -> ModuleType:
         """Import PyMC and the sampler.

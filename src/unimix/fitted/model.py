@@ -18,6 +18,7 @@ from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.residuals import mean, residual_deviance, residuals
+from unimix.fitted.sampled import engine_draws, fixed_draws
 from unimix.fitted.saving import load, written
 from unimix.fitted.schema import (
     Criteria,
@@ -328,10 +329,7 @@ class FittedModel:
             0  ran_pars   Subject    sd__Intercept     37.12
             1  ran_pars  Residual  sd__Observation     30.99
         """
-        draws = None
-        if exponentiate and is_sampled(self) and self.fixed.terms:
-            found = engine_draws(self).posterior["fixed"].transpose("chain", "draw", "term")
-            draws = np.asarray(found.values, dtype=np.float64).reshape(-1, len(self.fixed.terms))
+        draws = fixed_draws(self) if exponentiate and is_sampled(self) else None
         table = tables.tidy(
             self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts, draws=draws
         )
@@ -411,22 +409,6 @@ class FittedModel:
 def with_content(kind: type[Model], saved: SavedFit) -> Model:
     """A result with the content of a saved one."""
     return kind(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
-
-
-def engine_draws(fit: FittedModel) -> Any:
-    """The draws as an ArviZ object, with the groups that the engine gave.
-
-    Raises:
-        UnimixError: If the engine does not sample, or the result was loaded from JSON.
-    """
-    if fit._unsaved.posterior is None:
-        why = (
-            "the result was loaded from JSON, which keeps no draws (fit.save(...) saves them)"
-            if fit.status.n_draws
-            else f"{fit.engine.backend} does not sample; use backend='pymc'"
-        )
-        raise UnimixError(f"There are no posterior draws: {why}.")
-    return fit._unsaved.posterior
 
 
 def is_sampled(fit: FittedModel) -> bool:

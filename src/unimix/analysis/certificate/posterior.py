@@ -19,7 +19,7 @@ from unimix.distributions import priors as distributions
 from unimix.distributions.priors import LKJ, Prior, Uniform
 from unimix.errors import OptionError, listing
 from unimix.fitted.assembly import estimates_of
-from unimix.fitted.model import engine_draws
+from unimix.fitted.sampled import engine_draws
 from unimix.fitted.schema import PRIORS
 from unimix.likelihood.lmm.conditioning import without_offset
 from unimix.likelihood.lmm.criterion import LinearCriterion

@@ -16,7 +16,7 @@ from unimix.analysis.prediction import prior
 from unimix.analysis.prediction.draws import MOST_DRAWS, coefficient_draws, conditional_at, is_sampled, replicated
 from unimix.analysis.summaries.partial_pooling import level_draws, level_estimates, the_group
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.model import engine_draws
+from unimix.fitted.sampled import engine_draws
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import leverage
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from unimix.analysis.plot_data import by_plot, regression_lines
 from unimix.analysis.prediction import prior
-from unimix.fitted.model import engine_draws, interval_level
+from unimix.fitted.model import interval_level
+from unimix.fitted.sampled import engine_draws
 from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:

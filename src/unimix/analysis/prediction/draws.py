@@ -11,7 +11,8 @@ import numpy.typing as npt
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
-from unimix.fitted.model import engine_draws, is_sampled
+from unimix.fitted.model import is_sampled
+from unimix.fitted.sampled import engine_draws
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
 from unimix.stats.correlation_pairs import correlation_matrices

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.prediction.draws import coefficient_draws, linear_predictors
-from unimix.fitted.model import engine_draws
+from unimix.fitted.sampled import engine_draws
 from unimix.likelihood.response import row_log_likelihood
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import numpy as np
 
 from unimix.analysis.prediction.draws import replicated
 from unimix.analysis.prediction.loo import pointwise_log_likelihood
-from unimix.fitted.model import engine_draws, has_design
+from unimix.fitted.model import has_design
+from unimix.fitted.sampled import engine_draws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

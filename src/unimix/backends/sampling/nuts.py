@@ -135,7 +135,8 @@ def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawD
     with pm.Model() as model:
         pm.Potential("density", density_op(density)(pm.Flat("x", shape=size)))
     starts = [{"x": rng.standard_normal(size)} for _ in range(options.chains)]
-    return read_draws(run_pymc(model, options, initvals=starts, compile_kwargs={"mode": "FAST_COMPILE"}), ["x"])
+    more = {"initvals": starts, "compile_kwargs": {"mode": "FAST_COMPILE"}, "target_accept": options.target_accept}
+    return read_draws(run_pymc(model, options, **more), ["x"])
 
 
 __all__ = ["installed", "integrates", "line_to_type", "sample_posterior", "tuning"]

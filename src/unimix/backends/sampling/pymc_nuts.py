@@ -6,6 +6,7 @@ fit in a process compiles nothing.
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from unimix.backends.sampling.draws import ModelDraws, Posterior, Sampled, fits_
 from unimix.backends.sampling.pymc_model import Recipe, build_model, dispersion_variables
 from unimix.backends.sampling.pymc_sample import SamplerOptions, read_draws, run_nutpie, run_pymc
 from unimix.backends.sampling.pymc_start import StartingPoint
-from unimix.errors import OptionError
+from unimix.errors import OptionError, did_you_mean
 from unimix.stats.correlation_pairs import correlation_matrices
 
 FloatArray = npt.NDArray[np.float64]
@@ -33,7 +34,15 @@ OWN = {
     "progressbar": "progress", "progress_bar": "progress",
 }  # fmt: skip
 """Arguments of the samplers that have a name of their own here."""
-_RESERVED = frozenset(
+OF_NUTS = frozenset(
+    {"max_treedepth", "early_max_treedepth", "step_scale", "Emax", "adapt_step_size", "gamma", "k", "t0"}
+)
+"""Further arguments of PyMC's own NUTS."""
+MOST_FULL = 200
+"""Largest number of variables for which a dense mass matrix costs little beside the density."""
+WEIGHT = 10
+"""Number of draws that the scales of the starting point count for, as in ``pymc.sample``."""
+RESERVED = frozenset(
     {"model", "compiled_model", "return_inferencedata", "return_raw_trace", "blocking", "trace", "step"}
 )
 
@@ -64,6 +73,7 @@ def sample_model(
     Raises:
         OptionError: If the sampler refuses one of the further arguments.
     """
+    _refuse_unknown(sampler, more)
     try:
         if sampler == "nutpie":
             return _by_nutpie(recipe, start, options, more)
@@ -78,10 +88,27 @@ def sample_model(
         raise
 
 
+def _refuse_unknown(sampler: str, more: Mapping[str, Any]) -> None:
+    """Refuse arguments that the sampler would ignore in silence."""
+    if sampler == "nutpie":
+        import nutpie
+
+        function, extra = nutpie.sample, frozenset[str]()
+    else:
+        import pymc as pm
+
+        function, extra = pm.sample, OF_NUTS if sampler == "pymc" else frozenset[str]()
+    known = (set(inspect.signature(function).parameters) | extra) - OWN.keys() - RESERVED
+    unknown = [n for n in more if n not in known]
+    if unknown:
+        hints = " ".join(f"{n!r} is no argument of it.{did_you_mean(n, sorted(known))}" for n in unknown)
+        raise OptionError(f"sample_kwargs goes to {function.__module__.partition('.')[0]}.sample: {hints}")
+
+
 def reserved_faults(more: Mapping[str, Any]) -> list[str]:
     """Faults of ``sample_kwargs``: names that have an option of their own, or that the backend needs itself."""
     faults = [f"sample_kwargs has {n!r}, which is {OWN[n]!r} here" for n in more if n in OWN]
-    return faults + [f"sample_kwargs has {n!r}, which this backend sets" for n in more if n in _RESERVED]
+    return faults + [f"sample_kwargs has {n!r}, which this backend sets" for n in more if n in RESERVED]
 
 
 def is_ill_conditioned(recipe: Recipe) -> bool:
@@ -129,20 +156,35 @@ def _by_pymc(
     options: SamplerOptions,
     more: Mapping[str, Any],
 ) -> Any:
+    import pymc as pm
     import pytensor.tensor as pt
 
+    start = start.in_order([v.name for v in model.free_RVs])
     rng = np.random.default_rng(None if options.seed is None else [options.seed, 3])
     names = {v.name: model.rvs_to_values[v].name for v in model.free_RVs}
     starts = [{names[n]: pt.constant(v) for n, v in start.scattered(rng).items()} for _ in range(options.chains)]
-    own: dict[str, Any] = {"initvals": starts}
-    if sampler == "pymc":
-        own["init"] = "adapt_full" if is_ill_conditioned(recipe) and _is_small(start) else "adapt_diag"
-    return run_pymc(model, options, nuts_sampler=sampler, **{**own, **more})
+    given = {"initvals": starts, **more}
+    if sampler != "pymc" or "init" in more:
+        return run_pymc(model, options, nuts_sampler=sampler, target_accept=options.target_accept, **given)
+    own = {n: given.pop(n) for n in OF_NUTS & given.keys()}
+    with model:
+        step = pm.NUTS(
+            potential=_potential(recipe, start),
+            target_accept=options.target_accept,
+            **{**given.get("compile_kwargs", {}), **own},
+        )
+    return run_pymc(model, options, step=step, **given)
 
 
-def _is_small(start: StartingPoint) -> bool:
-    """Whether a dense mass matrix costs little beside the density."""
-    return sum(v.size for v in start.values.values()) <= 200
+def _potential(recipe: Recipe, start: StartingPoint) -> Any:
+    """Mass matrix that is adapted from the scales of the starting point, whatever the units of the columns."""
+    from pymc.step_methods.hmc.quadpotential import QuadPotentialDiagAdapt, QuadPotentialFullAdapt
+
+    mean = np.concatenate([v.ravel() for v in start.values.values()])
+    variances = np.concatenate([s.ravel() for s in start.scales.values()]) ** 2
+    if is_ill_conditioned(recipe) and len(mean) <= MOST_FULL:
+        return QuadPotentialFullAdapt(len(mean), mean, np.diag(variances), WEIGHT)
+    return QuadPotentialDiagAdapt(len(mean), mean, variances, WEIGHT)
 
 
 def read_sampled(recipe: Recipe, model: Any, trace: Any) -> Sampled:

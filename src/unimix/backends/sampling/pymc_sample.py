@@ -99,7 +99,6 @@ def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
                 chains=options.chains,
                 cores=options.cores,
                 random_seed=options.seed,
-                target_accept=options.target_accept,
                 progressbar=options.progress,
                 compute_convergence_checks=False,
                 **more,

@@ -6,6 +6,7 @@ working response of one step of iterated weighted least squares (McCullagh & Nel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,7 +29,8 @@ INFORMED = 0.8
 """Share of a level's variance that its own rows explain above which its effects are centred."""
 MOST_DENSE = 1000
 """Largest number of connected effects of crossed factors for which variances are estimated before sampling."""
-_LEAST = 1e-3
+LEAST = 0.1
+"""Smallest variance of effects from which chains start, in variances of the mean of a level."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,10 @@ def rough_estimates(design: Design) -> RoughEstimates:
     at = criterion.at_optimum(found, reml=True)
     covariances, sigma = criterion.covariances(found.factors, found.profile.sigma)
     modes, errors = criterion.effects(at)
-    unit = predictor_scale(without_offset(design) if design.is_linear else design).effect
-    kept = tuple(_regular(c, unit, b.z) for c, b in zip(covariances, linear.blocks, strict=True))
-    informed = tuple(
-        float(np.median(1 - np.diagonal(e, axis1=1, axis2=2) / np.diag(c), axis=0).min())
-        for e, c in zip(errors, kept, strict=True)
-    )
+    # the variance of a level's mean, roughly: a smaller variance of the effects is not told from zero
+    least = [LEAST * sigma**2 * b.n_levels / linear.n / np.mean(b.z**2, axis=0) for b in linear.blocks]
+    kept = tuple(_regular(c, low) for c, low in zip(covariances, least, strict=True))
+    informed = tuple(_informed(c, e, low) for c, e, low in zip(covariances, errors, least, strict=True))
     beta_errors = np.sqrt(np.diag(criterion.beta_cov(at)))
     return RoughEstimates(criterion.beta(at), beta_errors, kept, modes, sigma, informed)
 
@@ -96,19 +96,31 @@ def _without_variances(design: Design, linear: Design) -> RoughEstimates:
     sigma = float(np.sqrt(off @ off / max(linear.n - linear.p, 1))) or 1.0
     errors = sigma * np.sqrt(np.diag(np.linalg.pinv(columns.T @ columns))) / scale
     unit = predictor_scale(without_offset(design) if design.is_linear else design).effect
-    covariances = tuple(_regular(np.zeros((b.q, b.q)), 100 * unit, b.z) for b in linear.blocks)
+    moderate = [(0.1 * unit) ** 2 / np.mean(b.z**2, axis=0) for b in linear.blocks]
+    covariances = tuple(np.diag(v) for v in moderate)
     effects = tuple(np.zeros((b.n_levels, b.q)) for b in linear.blocks)
     return RoughEstimates(beta / scale, errors, covariances, effects, sigma, (0.0,) * len(linear.blocks))
 
 
-def _regular(covariance: FloatArray, unit: float, z: FloatArray) -> FloatArray:
-    """A covariance matrix without zero variances and perfect correlations."""
-    least = (_LEAST * unit) ** 2 / np.maximum(np.mean(z**2, axis=0), 1e-300)
-    variances = np.maximum(np.diag(covariance), least)
-    sd = np.sqrt(variances)
-    off = 0.9 * covariance / np.outer(sd, sd)
-    correlation = np.where(np.eye(len(sd), dtype=bool), 1.0, np.clip(off, -0.9, 0.9))
-    return np.asarray(correlation * np.outer(sd, sd))
+def _regular(covariance: FloatArray, least: FloatArray) -> FloatArray:
+    """A covariance matrix with variances of at least ``least``, shape (q,), and without perfect correlations."""
+    sd = np.sqrt(np.maximum(np.diag(covariance), least))
+    off = np.clip(0.9 * covariance / np.outer(sd, sd), -0.9, 0.9)
+    return np.asarray(np.where(np.eye(len(sd), dtype=bool), 1.0, off) * np.outer(sd, sd))
+
+
+def _informed(covariance: FloatArray, errors: FloatArray, least: FloatArray) -> float:
+    """Share of the variance of a level's effects that its rows explain: median over levels, least known term.
+
+    Args:
+        covariance: Covariance matrix of the effects, shape (q, q).
+        errors: Conditional covariances of the levels' effects, shape (L, q, q).
+        least: Smallest variances that are told from zero, shape (q,); below, nothing is known.
+    """
+    variances = np.diag(covariance)
+    if (variances <= least).any():
+        return 0.0
+    return float(np.median(1 - np.diagonal(errors, axis1=1, axis2=2) / variances, axis=0).min())
 
 
 def _working_model(design: Design) -> Design:
@@ -130,6 +142,10 @@ class StartingPoint:
 
     values: dict[str, FloatArray]
     scales: dict[str, FloatArray]
+
+    def in_order(self, names: Sequence[str]) -> StartingPoint:
+        """The same point with its variables in another order."""
+        return StartingPoint({n: self.values[n] for n in names}, {n: self.scales[n] for n in names})
 
     def scattered(self, rng: np.random.Generator) -> dict[str, FloatArray]:
         """One chain's start: uniform within the scale of the point, in each coordinate."""
