@@ -21,7 +21,7 @@ from unimix.likelihood.glmm.separation import separated_terms
 from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
 from unimix.likelihood.lmm.weights import counted_rows
-from unimix.likelihood.response import row_log_likelihood
+from unimix.likelihood.response import rounding, row_log_likelihood
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -179,7 +179,7 @@ class GeneralisedGround:
         known: dict[str, float] = {}
         if fit.criteria.criterion == EXPECTED:
             known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
-        return messages.same_model(fit, value, known, 0.0)
+        return messages.same_model(fit, value, known, 0.0, rounding(self.design))
 
     def _optimum(self, fit: FittedModel, at: Point, value: float, best: Found, scale: FloatArray, nodes: int) -> Check:
         gap = self._gap(value, best, at, fit.criteria.criterion)
@@ -193,7 +193,7 @@ class GeneralisedGround:
             "largest eigenvalue of -Hessian": float(eigenvalues.max(initial=-np.inf)),
             "nodes": float(nodes),
         }
-        return messages.optimum(fit, gap, moved, self._sds(best), numbers)
+        return messages.optimum(fit, gap, moved, self._sds(best), numbers, rounding(self.design))
 
     def _pearson(self, fit: FittedModel, at: Point) -> tuple[FloatArray, float]:
         """Covariance (p, p) by the expected information and the Pearson dispersion, and residual degrees of freedom."""
