@@ -53,7 +53,8 @@ def test_the_bound_covers_the_rounding_and_little_more() -> None:
 def test_a_wrong_model_is_still_found() -> None:
     fit = um.fit("y ~ f", counts(25.0), family="poisson")
     wrong = as_from_engine(fit, "log-likelihood")
-    assert wrong is not None and not wrong.certificate().certified
+    assert wrong is not None
+    assert not wrong.certificate().certified
 
 
 @pytest.mark.r

@@ -150,5 +150,5 @@ def test_rows_of_an_observation_level_effect_are_all_levels() -> None:
     made = resized(fit.design(), fit.design().blocks[0].codes, None, 12)
     levels = {b.group: b.n_levels for b in made.blocks}
     assert levels == {"g": 8, "row": 96}
-    with pytest.raises(OptionError, match="whole numbers"):
+    with pytest.raises(OptionError, match=r"n_groups=12\.5: give a whole number of groups, at least 2"):
         um.power(fit, "x", n_groups=12.5)
