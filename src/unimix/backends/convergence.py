@@ -12,7 +12,7 @@ from unimix.design.estimates import Estimates
 from unimix.distributions.links import LINKS
 from unimix.errors import listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
-from unimix.likelihood.glmm.separation import separated_directions, separated_terms
+from unimix.likelihood.glmm.separation import separated_directions, separated_terms, undecided_separation
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.identification import undetermined_covariances
@@ -24,7 +24,7 @@ RUNAWAY = 50.0
 NO_ZEROS = -10.0
 """Logit of the probability of a structural zero below which there are practically none."""
 LOST_DIGITS = 1e8
-"""Ratio of variances above which the smaller ones have fewer than eight digits in a covariance matrix."""
+"""Ratio of eigenvalues above which the smaller ones have fewer than eight digits in a covariance matrix."""
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, relative to that of the response, below which it counts as zero."""
 
@@ -94,6 +94,8 @@ def _with_residual(found: Estimates, design: Design) -> Estimates:
 def _without_separation(found: Estimates, design: Design, fitted: Design) -> Estimates:
     """Set ``converged`` to False if a coefficient has no finite estimate; ``found`` belongs to ``fitted``."""
     endless = separated_terms(design)
+    if undecided := undecided_separation(design):
+        found = replace(found, messages=(*found.messages, undecided))
     if not endless:
         return _without_runaway(found, fitted)
     message = (
@@ -108,16 +110,21 @@ def _without_separation(found: Estimates, design: Design, fitted: Design) -> Est
 
 
 def _with_finite_variances(found: Estimates, design: Design) -> Estimates:
-    """Replace a covariance matrix whose huge variances have left no digits of the finite ones."""
-    sizes = np.diag(found.beta_cov)
+    """Replace a covariance matrix whose huge variances have left no digits of the finite ones, or were cut off.
+
+    The endless direction may load on every column, so that eigenvalues are compared, not diagonal elements.
+    """
     plain = design.zero is None and design.dispersion is None and all(b.structure == "us" for b in design.blocks)
-    if "fixed" not in found.unbounded or not plain or sizes.max() < LOST_DIGITS * sizes[sizes > 0].min(initial=np.inf):
+    if "fixed" not in found.unbounded or not plain:
+        return found
+    sizes = np.abs(np.linalg.eigvalsh(found.beta_cov)) if np.isfinite(found.beta_cov).all() else np.array([0.0, np.inf])
+    if sizes.max() < LOST_DIGITS * sizes.min():
         return found
     parameters = np.array([found.parameters[name] for name in design.family.parameters])
     own = overlapping_covariance(design, found.beta, found.covariances, parameters, found.unbounded["fixed"])
-    if own is None:
+    if own is None or np.allclose(own, found.beta_cov, rtol=1e-6, atol=1e-12 * np.abs(own).max()):
         return found
-    source = "of the rows that are not separated, by unimix at the engine's estimates: its own variances are too large"
+    source = "of the rows that are not separated, by unimix at the engine's estimates: its own variances were inexact"
     provenance = {**found.provenance, "std_error": source}
     return replace(found, beta_cov=own, std_error=None, std_error_kind="observed information", provenance=provenance)
 

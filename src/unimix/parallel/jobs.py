@@ -126,7 +126,7 @@ def stream_jobs(
 def jobs_fault(n_jobs: object) -> str:
     """Fault of a number of processes in words, or an empty text."""
     if n_jobs is None or (
-        isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and 0 < abs(n_jobs) <= MOST_JOBS
+        isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and 0 < abs(int(n_jobs)) <= MOST_JOBS
     ):
         return ""
     return f"n_jobs={n_jobs!r}: a number of processes, or -1 for all cores."

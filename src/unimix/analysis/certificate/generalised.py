@@ -17,7 +17,7 @@ from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.glmm.optimise import Found, Point, covariance_of
-from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.glmm.separation import separated_terms, undecided_separation
 from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
 from unimix.likelihood.lmm.weights import counted_rows
@@ -73,6 +73,8 @@ class GeneralisedGround:
         if nodes is None:
             said = f"{criterion} is not a criterion of this model"
             return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=said), _refused(said))
+        if said := undecided_separation(self.design):
+            return verdicts.not_checkable(fit, Check(name="separation", passed=None, said=said), _refused(said))
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
             said = "unimix's criterion has no value at its estimates"

@@ -96,8 +96,9 @@ def optimum(
     """
     if rounding >= gap > NOTICEABLE and not moved <= SAME_BETA:
         said = (
-            f"counts of this size leave a rounding error of {rounding:.2g} in the log-likelihood, within which estimates "
-            f"{moved:.2g} standard errors apart are equally good. Divide the counts by an exposure, or model their "
+            f"counts of this size leave a rounding error of {rounding:.2g} in the log-likelihood, within which "
+            f"estimates {moved:.2g} standard errors apart are equally good. "
+            "Divide the counts by an exposure, or model their "
             "logarithms"
         )
         return Check(name="optimum", passed=None, said=said, numbers=dict(numbers))

@@ -91,12 +91,12 @@ def emmeans(
     wanted = read_specs(specs, by)
     if wanted.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    made = _means(fit, wanted, at, weights, kind, ci_level, df_method)
+    made = every_mean(fit, wanted, at, weights, kind, ci_level, df_method)
     made.check_estimable()
     return made
 
 
-def _means(
+def every_mean(
     fit: FittedModel,
     wanted: Specs,
     at: Mapping[str, Any] | None,
@@ -306,6 +306,6 @@ def contrasts(
     wanted = read_specs(specs, by)
     if wanted.method and method not in ("pairwise", wanted.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = _means(fit, wanted, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, wanted, at, weights, kind, ci_level, df_method)
     method = wanted.method or method
     return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)

@@ -73,7 +73,8 @@ def simulate(
         One simulation of all responses per row, in the units of the response; proportions for a binomial family.
 
     Raises:
-        OptionError: If ``n`` is not a whole number of at least 1, or too large for the free memory, or ``effects`` is unknown.
+        OptionError: If ``n`` is not a whole number of at least 1, or too large for the free memory, or ``effects`` is
+            unknown.
         UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
 
     Example:
