@@ -22,6 +22,28 @@ LARGEST = 2**63
 """Size from which a whole number is too large for an array."""
 
 
+MOST = 1_000_000
+"""Largest number of draws, refits, levels or rows that an argument can ask for."""
+
+
+def count_fault(name: str, value: object, least: int, what: str, most: int = MOST) -> str:
+    """Fault of a number of things in words, or an empty text.
+
+    Args:
+        name: Name of the argument.
+        value: Value of the argument.
+        least: Smallest number.
+        what: The things that are counted, and advice, such as ``refits (1000 for intervals)``.
+        most: Largest number.
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if whole and least <= int(value) <= most:  # type: ignore[call-overload]
+        return ""
+    limits = f"at least {least}" if not whole or int(value) < least else f"{least} to {most:,}"  # type: ignore[call-overload]
+    thing, _, advice = what.partition(" (")
+    return f"{name}={_shown(value)}: give a whole number of {thing}, {limits}{' (' + advice if advice else ''}."
+
+
 def call(function: Callable[..., Any], arguments: Sequence[Any], given: Mapping[str, Any]) -> Any:
     """Call a function; where it fails and arguments are of the wrong type, the error names these arguments.
 
@@ -178,4 +200,4 @@ def _words(expected: Any) -> list[str]:
     return words
 
 
-__all__ = ["call", "fits", "type_faults"]
+__all__ = ["call", "count_fault", "fits", "type_faults"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -255,6 +255,22 @@ def test_shares_of_f_tests_are_effectsizes(growth: um.FitResult) -> None:
     np.testing.assert_allclose(table["eta2_upper"], expected["CI_high"], atol=2e-3)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "binomial"])
+def test_a_standardized_difference_beside_an_empty_cell(family: Literal["gaussian", "binomial"]) -> None:
+    """The difference of s does not need the means: it is that of the same model with one factor of the filled cells."""
+    rng = np.random.default_rng(3)
+    cells = [("x", "u"), ("x", "v"), ("y", "u")]
+    rows = pd.DataFrame([(*cells[i % 3], "ft"[i // 3 % 2]) for i in range(240)], columns=["a", "b", "s"])
+    rows["cell"], eta = rows["a"] + rows["b"], 0.8 * (rows["s"] == "t") + rng.normal(size=240)
+    rows["y"] = eta if family == "gaussian" else (eta > 0.2).astype(float)
+    found = um.fit("y ~ s + a * b", rows, family=family).effect_sizes("d")
+    same = um.fit("y ~ s + cell", rows, family=family).effect_sizes("d").table
+    np.testing.assert_allclose(found.table.loc["s: t - f"], same.loc["s: t - f"], rtol=1e-6)
+    # the means of a and b need the empty cell
+    assert found.table["estimate"].isna().tolist() == [False, True, True]
+    assert "lack combinations of levels: a: y - x, b: v - u." in str(found)
+
+
 def test_standardized_differences() -> None:
     data = um.load_dataset("orthodont")
     fit = um.fit("distance ~ age + Sex + (1 | Subject)", data, "pls")
@@ -279,7 +295,7 @@ def test_standardized_differences() -> None:
     empty = codes.assign(j=codes["j"].astype(str))[(codes["i"] == 1) | (codes["j"] == 1)]
     gap = um.fit("distance ~ age + Sex * j", empty, "pls").effect_sizes("d")
     assert gap.table["estimate"].isna().all()
-    assert "cannot be estimated" in str(gap)
+    assert "Cannot be estimated, because the data lack combinations of levels: Sex: Female - Male, j" in str(gap)
     with pytest.raises(um.DataError, match="two levels"):
         um.fit("distance ~ age", data, "pls").effect_sizes("d")
     with pytest.raises(um.OptionError, match="kind='eta'"):

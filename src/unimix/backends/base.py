@@ -56,6 +56,8 @@ from unimix.parallel.limited import run_limited
 from unimix.versions import pip_line
 
 FloatArray = npt.NDArray[np.float64]
+MOST_COUNTED = 2**31 - 1
+"""Largest whole number of an option."""
 _NATIVE_ENDED = (
     "There is no fit.native: with time_limit= or memory_limit= the engine runs in a process of its own, and its result "
     "object ended with the process. Fit without limits to keep it."
@@ -95,6 +97,10 @@ class Backend(BaseModel, ABC):
             super().__init__(**options)
         except ValidationError as error:
             raise OptionError(_option_faults(type(self), error)) from None
+        # Engines count in integers of 32 bits: R, BLAS and the samplers' seeds.
+        large = [f"{n}={v}: a whole number below 2^31." for n, v in self if type(v) is int and abs(v) > MOST_COUNTED]
+        if large:
+            raise OptionError("\n".join(large))
 
     @abstractmethod
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:

@@ -12,7 +12,7 @@ from unimix.design.estimates import Estimates
 from unimix.distributions.links import LINKS
 from unimix.errors import listing
 from unimix.likelihood.glmm.laplace import fixed_predictor
-from unimix.likelihood.glmm.separation import separated_directions, separated_terms
+from unimix.likelihood.glmm.separation import separated_directions, separated_terms, undecided_separation
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.identification import undetermined_covariances
@@ -24,7 +24,7 @@ RUNAWAY = 50.0
 NO_ZEROS = -10.0
 """Logit of the probability of a structural zero below which there are practically none."""
 LOST_DIGITS = 1e8
-"""Ratio of variances above which the smaller ones have fewer than eight digits in a covariance matrix."""
+"""Ratio of eigenvalues above which the smaller ones have fewer than eight digits in a covariance matrix."""
 LEAST_RESIDUAL = 1e-5
 """Residual standard deviation, relative to that of the response, below which it counts as zero."""
 
@@ -94,6 +94,8 @@ def _with_residual(estimates: Estimates, design: Design) -> Estimates:
 def _without_separation(estimates: Estimates, design: Design, fitted: Design) -> Estimates:
     """Set ``converged`` to False if a coefficient has no finite estimate; ``estimates`` belongs to ``fitted``."""
     endless = separated_terms(design)
+    if undecided := undecided_separation(design):
+        estimates = replace(estimates, messages=(*estimates.messages, undecided))
     if not endless:
         return _without_runaway(estimates, fitted)
     message = (
@@ -108,22 +110,23 @@ def _without_separation(estimates: Estimates, design: Design, fitted: Design) ->
 
 
 def _with_finite_variances(estimates: Estimates, design: Design) -> Estimates:
-    """Replace a covariance matrix whose huge variances have left no digits of the finite ones."""
-    sizes = np.diag(estimates.beta_cov)
+    """Replace a covariance matrix whose huge variances have left no digits of the finite ones, or were cut off.
+
+    The endless direction may load on every column, so that eigenvalues are compared, not diagonal elements.
+    """
     plain = design.zero is None and design.dispersion is None and all(b.structure == "us" for b in design.blocks)
-    if (
-        "fixed" not in estimates.unbounded
-        or not plain
-        or sizes.max() < LOST_DIGITS * sizes[sizes > 0].min(initial=np.inf)
-    ):
+    if "fixed" not in estimates.unbounded or not plain:
+        return estimates
+    former = estimates.beta_cov
+    sizes = np.abs(np.linalg.eigvalsh(former)) if np.isfinite(former).all() else np.array([0.0, np.inf])
+    if sizes.max() < LOST_DIGITS * sizes.min():
         return estimates
     parameters = np.array([estimates.parameters[name] for name in design.family.parameters])
-    covariance = overlapping_covariance(
-        design, estimates.beta, estimates.covariances, parameters, estimates.unbounded["fixed"]
-    )
-    if covariance is None:
+    endless = estimates.unbounded["fixed"]
+    covariance = overlapping_covariance(design, estimates.beta, estimates.covariances, parameters, endless)
+    if covariance is None or np.allclose(covariance, former, rtol=1e-6, atol=1e-12 * np.abs(covariance).max()):
         return estimates
-    source = "of the rows that are not separated, by unimix at the engine's estimates: its own variances are too large"
+    source = "of the rows that are not separated, by unimix at the engine's estimates: its own variances were inexact"
     provenance = {**estimates.provenance, "std_error": source}
     return replace(
         estimates, beta_cov=covariance, std_error=None, std_error_kind="observed information", provenance=provenance

@@ -104,6 +104,24 @@ def in_words(size: float) -> str:
     return "1 MB" if size > 0.5e6 else "less than 1 MB"
 
 
+def memory_fault(name: str, count: int, each: int, what: str) -> str:
+    """Fault of a number of things whose numbers do not fit into the free memory, or an empty text.
+
+    Args:
+        name: Name of the argument.
+        count: Number of things.
+        each: Numbers that each of them holds, of 8 bytes.
+        what: The things.
+    """
+    needed, free = 8.0 * count * each, available()
+    if needed <= free:
+        return ""
+    return (
+        f"{name}={count}: {count:,} {what} of {each:,} numbers take {in_words(needed)}, and {in_words(free)} of memory "
+        f"are free. Ask for fewer, several times with another seed= if need be."
+    )
+
+
 def seconds_in_words(seconds: float) -> str:
     """Duration in words, such as ``30 s`` or ``12 minutes``."""
     for unit, name in ((3600.0, "hours"), (60.0, "minutes")):

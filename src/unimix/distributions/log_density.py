@@ -117,6 +117,16 @@ def zero_inflated(plain: Pointwise, y: FloatArray, zero: FloatArray) -> Pointwis
     )
 
 
+def mixed_derivative(plain: Pointwise, y: FloatArray, zero: FloatArray) -> FloatArray:
+    """Second derivative d^2 l / (d eta d zeta) of the mixture of :func:`zero_inflated`, shape (n,).
+
+    With s = f / (f + exp(zeta)), the share of the counts among the zeros, dl / d eta = s d log f / d eta at y = 0, and
+    ds / d zeta = -s (1 - s). A positive count is no structural zero, and its score does not depend on zeta.
+    """
+    share = special.expit(plain.value - zero)
+    return np.where(y == 0, -share * (1 - share) * plain.score, 0.0)
+
+
 def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArray:
     """Var(y) for a weight, or a number of trials, of 1, in the shape of ``mu``; infinite for Student's t with nu <= 2.
 

@@ -145,7 +145,8 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
     p = design.p
     std_error = estimates.std_error
     if std_error is None:
-        std_error = np.sqrt(np.diag(estimates.beta_cov))
+        # a variance that was cut off, because its estimate is infinite, may be negative by rounding
+        std_error = np.sqrt(np.maximum(np.diag(estimates.beta_cov), 0.0))
     unbounded, std_error = _without_information(estimates.unbounded.get("fixed"), design.x, std_error)
     none = np.full(p, np.nan)
     if bayesian:

@@ -18,6 +18,9 @@ from unimix.versions import import_for
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
+MOST_JOBS = 10_000
+"""Largest number of processes."""
+
 
 def run_jobs(
     work: Callable[[Job], Done],
@@ -123,7 +126,9 @@ def stream_jobs(
 
 def jobs_fault(n_jobs: object) -> str:
     """Message about a wrong number of processes; empty if the number can be used."""
-    if n_jobs is None or (isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and n_jobs != 0):
+    if n_jobs is None or (
+        isinstance(n_jobs, Integral) and not isinstance(n_jobs, bool) and 0 < abs(int(n_jobs)) <= MOST_JOBS
+    ):
         return ""
     return f"n_jobs={n_jobs!r}: give a number of processes, or -1 for all cores."
 

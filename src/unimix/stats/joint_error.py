@@ -190,6 +190,27 @@ def _level_sums(design: Design, weight: FloatArray) -> tuple[FloatArray, FloatAr
     return scale * zz, scale * zx
 
 
+def with_zero_inflation(
+    at: Conditional, columns: FloatArray, mixed: FloatArray, cross: FloatArray, covariance: FloatArray
+) -> Conditional:
+    """The joint error of fixed and group effects and the k coefficients gamma of the zero inflation.
+
+    The coefficients (beta, gamma) take the place of beta, and rows of the predictor have columns (x, 0). The modes
+    follow gamma as they follow beta: du_hat / dgamma = A^-1 U' diag(c) G with c = d^2 l / (d eta d zeta) of each row,
+    its predictor zeta of the zero inflation and the columns G.
+
+    Args:
+        at: Joint error without the zero inflation, at p fixed effects.
+        columns: Columns G of the fitted rows, shape (n, k).
+        mixed: Derivatives c of the fitted rows, shape (n,).
+        cross: Covariance of beta and gamma, shape (p, k).
+        covariance: Covariance of gamma, shape (k, k).
+    """
+    joint = np.block([[at.beta_cov, cross], [cross.T, covariance]])
+    moved = solve(at, np.asarray(at.u.T @ (mixed[:, None] * columns))) if at.first else np.zeros((0, columns.shape[1]))
+    return replace(at, beta_cov=joint, follow=np.hstack([at.follow, -moved]))
+
+
 def solve(at: Conditional, right: FloatArray) -> FloatArray:
     """Multiply ``right`` by A^-1, shape (m1 + m2, r)."""
     # x2 = S^-1 (r2 - A21 A11^-1 r1), x1 = A11^-1 r1 - A11^-1 A12 x2

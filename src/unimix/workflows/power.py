@@ -15,6 +15,8 @@ from unimix.analysis.intervals.parameters import Parameter, parameters_of, value
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.simulate import simulator_of
 from unimix.analysis.tests.anova import term_weights
+from unimix.argument_types import count_fault
+from unimix.backends.limits import memory_fault
 from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
 from unimix.estimation.arguments import DF_METHODS
@@ -261,8 +263,7 @@ def _faults(
         faults.append(f"A posterior has no joint test of {effect!r}: name one of its coefficients.")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 1:
         faults.append(f"alpha={alpha!r}: give a probability between 0 and 1, such as 0.05.")
-    if isinstance(n_sim, bool) or not isinstance(n_sim, int | np.integer) or n_sim < 1:
-        faults.append(f"n_sim={n_sim!r}: give a whole number of simulations, at least 1.")
+    faults += filter(None, [count_fault("n_sim", n_sim, 1, "simulations")])
     if df_method is not None and df_method not in DF_METHODS:
         faults.append(f"df_method={df_method!r}: choose {listing(DF_METHODS)}.{did_you_mean(df_method, DF_METHODS)}")
     elif df_method in ("satterthwaite", "kenward-roger") and not (fit.family.is_linear and fit.random):
@@ -278,13 +279,14 @@ def _faults(
     if n_groups is not None and not groups:
         faults.append("n_groups= is for models with a grouping factor: use n_rows.")
     for name, sizes, least in (("n_groups", n_groups, 2), ("n_rows", n_rows, 1)):
-        wrong = [
-            s
-            for s in _listed(sizes)
-            if s is not None and (isinstance(s, bool) or not isinstance(s, int | np.integer) or s < least)
-        ]
-        if wrong or (sizes is not None and not _listed(sizes)):
+        wrong = [count_fault(name, s, least, name.removeprefix("n_")) for s in _listed(sizes) if s is not None]
+        faults += [fault for fault in wrong if fault]
+        if sizes is not None and not _listed(sizes):
             faults.append(f"{name}={sizes!r}: give whole numbers, at least {least}.")
+    if not faults and n_groups is not None and n_rows is not None:
+        largest = [max(s for s in _listed(sizes) if s is not None) for sizes in (n_groups, n_rows)]
+        each = largest[1] * (len(fit.fixed.terms) + sum(len(b.terms) for b in fit.random) + 1)
+        faults += filter(None, [memory_fault("n_groups", largest[0], each, "groups")])
     return faults
 
 

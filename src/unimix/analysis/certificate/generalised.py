@@ -17,11 +17,11 @@ from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.glmm.optimise import LaplaceOptimum, Point, covariance_of
-from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.glmm.separation import separated_terms, undecided_separation
 from unimix.likelihood.lmm.identification import undetermined_covariances
 from unimix.likelihood.lmm.newton_decrement import Curvature, curvature_of_laplace
 from unimix.likelihood.lmm.weights import counted_rows
-from unimix.likelihood.response import row_log_likelihood
+from unimix.likelihood.response import rounding, row_log_likelihood
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -73,6 +73,8 @@ class GeneralisedGround:
         if nodes is None:
             message = f"{criterion} is not a criterion of this model"
             return verdicts.not_checkable(fit, Check(name="same model", passed=None, said=message), _refused(message))
+        if message := undecided_separation(self.design):
+            return verdicts.not_checkable(fit, Check(name="separation", passed=None, said=message), _refused(message))
         value = self._value(at, nodes, expected=criterion == EXPECTED)
         if not np.isfinite(value):
             message = "unimix's criterion has no value at its estimates"
@@ -179,7 +181,7 @@ class GeneralisedGround:
         known: dict[str, float] = {}
         if fit.criteria.criterion == EXPECTED:
             known["Laplace's approximation with the observed information"] = self._value(at, 1) - value
-        return messages.same_model(fit, value, known, 0.0)
+        return messages.same_model(fit, value, known, 0.0, rounding(self.design))
 
     def _optimum(
         self, fit: FittedModel, at: Point, value: float, best: LaplaceOptimum, scale: FloatArray, nodes: int
@@ -195,7 +197,7 @@ class GeneralisedGround:
             "largest eigenvalue of -Hessian": float(eigenvalues.max(initial=-np.inf)),
             "nodes": float(nodes),
         }
-        return messages.optimum(fit, gap, moved, self._sds(best), numbers)
+        return messages.optimum(fit, gap, moved, self._sds(best), numbers, rounding(self.design))
 
     def _pearson(self, fit: FittedModel, at: Point) -> tuple[FloatArray, float]:
         """Covariance (p, p) by the expected information and the Pearson dispersion, and residual degrees of freedom."""

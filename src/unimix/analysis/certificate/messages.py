@@ -51,7 +51,7 @@ def rows_check(fit: FittedModel, design: Design) -> Check:
     return Check(name="rows", passed=passed, said=message)
 
 
-def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: float) -> Check:
+def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: float, rounding: float = 0.0) -> Check:
     """Compare the engine's log-likelihood with unimix's at its parameters, and its fixed effects with its variances.
 
     Args:
@@ -59,9 +59,10 @@ def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: f
         ours: Log-likelihood at the engine's parameters by unimix's criterion.
         known: Constants by which engines' log-likelihoods are known to differ, by a description of each.
         off: Largest distance of the engine's fixed effects from those that its variances imply, in standard errors.
+        rounding: Rounding error of one evaluation of the log-likelihood.
     """
     difference = fit.log_likelihood - ours
-    limit = SAME_VALUE * max(1.0, abs(ours))
+    limit = max(SAME_VALUE * max(1.0, abs(ours)), rounding)
     numbers = {"engine's": fit.log_likelihood, "ours": ours, "difference": difference, "fixed effects off by (SE)": off}
     faults = []
     if abs(difference) > limit or not np.isfinite(difference):
@@ -82,10 +83,26 @@ def same_model(fit: FittedModel, ours: float, known: Mapping[str, float], off: f
 
 
 def optimum(
-    fit: FittedModel, gap: float, moved: float, best_sd: Sequence[FloatArray], numbers: Mapping[str, float]
+    fit: FittedModel,
+    gap: float,
+    moved: float,
+    best_sd: Sequence[FloatArray],
+    numbers: Mapping[str, float],
+    rounding: float = 0.0,
 ) -> Check:
-    """Check the distance to the best known optimum, and its effect on the estimates."""
-    if gap <= NOTICEABLE:
+    """Check the distance to the best known optimum, and its effect on the estimates.
+
+    Where rounding hides the distance, the estimates decide; if they differ, nothing is known about the optimum.
+    """
+    if rounding >= gap > NOTICEABLE and not moved <= SAME_BETA:
+        said = (
+            f"counts of this size leave a rounding error of {rounding:.2g} in the log-likelihood, within which "
+            f"estimates {moved:.2g} standard errors apart are equally good. "
+            "Divide the counts by an exposure, or model their "
+            "logarithms"
+        )
+        return Check(name="optimum", passed=None, said=said, numbers=dict(numbers))
+    if gap <= max(NOTICEABLE, rounding):
         return Check(
             name="optimum",
             passed=True,

@@ -63,6 +63,8 @@ def _verdict(fit: FittedModel, checks: Mapping[str, Check], boundary: str) -> tu
         said = failed["optimum"].said
         tried = "Try restart=True, or another optimizer (unimix.all_fit shows which find the optimum)"
         return "not at the optimum", f"The search ended too early or at a false maximum: {said}. {tried}."
+    if "optimum" in checks and checks["optimum"].passed is None:
+        return "not checkable", f"The optimum cannot be told from its neighbours: {checks['optimum'].said}."
     others = [check for name, check in failed.items() if name != "identification"]
     if others:
         reasons = "; ".join(f"{check.name}: {check.said}" for check in others)

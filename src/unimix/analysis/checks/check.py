@@ -20,7 +20,7 @@ from unimix.errors import DataError, UnimixError, listing
 from unimix.fitted.formatting import p_phrase
 from unimix.fitted.model import is_sampled
 from unimix.fitted.table_result import TableResult
-from unimix.likelihood.glmm.separation import separated_terms
+from unimix.likelihood.glmm.separation import separated_terms, undecided_separation
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -270,6 +270,8 @@ def _separation(fit: FittedModel) -> Finding | None:
             + ("the prior alone holds the estimates." if sampled else "estimates and their Wald tests mean nothing."),
             "" if sampled else f"fit.confint(method='profile') and um.anova(smaller, fit) remain right. {advice}",
         )
+    if undecided := undecided_separation(design):
+        return Finding("separation", LOOK, 0.0, f"{undecided[0].upper()}{undecided[1:]}.", "")
     reach = np.abs(np.asarray(fit.fixed.estimate)) * np.ptp(design.x, axis=0)
     far = [t for t, r in zip(fit.fixed.terms, reach, strict=True) if fit.family.link in ("logit", "log") and r > 10]
     if far:

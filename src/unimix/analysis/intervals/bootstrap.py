@@ -14,6 +14,7 @@ import pandas as pd
 from unimix.analysis.intervals.intervals import Intervals
 from unimix.analysis.intervals.parameters import chosen, parameters_of, values_of
 from unimix.analysis.prediction.simulate import simulator_of
+from unimix.argument_types import count_fault
 from unimix.design.arrays import Design
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
@@ -271,8 +272,8 @@ def bootstrap(
         )
     check_seed(seed)
     faults = []
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < FEWEST:
-        faults.append(f"n={n!r}: give a whole number of refits, at least {FEWEST} (1000 for intervals).")
+    if wrong := count_fault("n", n, FEWEST, "refits (1000 for intervals)"):
+        faults.append(wrong)
     if source not in SOURCES:
         faults.append(f"source={source!r}: choose {listing(SOURCES)}.{did_you_mean(str(source), SOURCES)}")
     if statistic is not None and (not callable(statistic) or parameters is not None):

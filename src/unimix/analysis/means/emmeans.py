@@ -91,12 +91,12 @@ def emmeans(
     specification = read_specs(specs, by)
     if specification.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    means = _means(fit, specification, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
     means.check_estimable()
     return means
 
 
-def _means(
+def every_mean(
     fit: FittedModel,
     specification: Specs,
     at: Mapping[str, Any] | None,
@@ -306,6 +306,6 @@ def contrasts(
     specification = read_specs(specs, by)
     if specification.method and method not in ("pairwise", specification.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = _means(fit, specification, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
     method = specification.method or method
     return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)

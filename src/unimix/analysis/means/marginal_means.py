@@ -166,7 +166,7 @@ class MarginalMeans(TableResult):
                 labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
                 weights = contrast_weights(method, labels, reference, sign, scores)
             turn = np.array(list(weights.values()))
-            kept = self._can_be_estimated(turn, at, ratios=ratios)
+            kept = self.can_be_estimated(turn, at, ratios=ratios)
             within = " ".join(map(str, key if isinstance(key, tuple) else (key,)))
             left_out += [f"{within}: {n}" if within else n for n, k in zip(weights, kept, strict=True) if not k]
             if not kept.any():
@@ -191,7 +191,7 @@ class MarginalMeans(TableResult):
             notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
         return TableResult(pd.concat(parts, ignore_index=True), notes)
 
-    def _can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
+    def can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
         """Whether the estimates determine contrasts (k, m) of means, even if they do not determine the means."""
         used = np.abs(turn) > 0
         linear = ratios or self.kind == "link" or self.what == "slope" or self.family.link == "identity"

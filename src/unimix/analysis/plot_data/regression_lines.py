@@ -14,6 +14,7 @@ from scipy.special import expit
 from unimix.analysis.comparisons.predictors import is_factor_of, level_text
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
+from unimix.argument_types import count_fault
 from unimix.design.arrays import Design
 from unimix.design.transform import NewRows
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_factor, as_numbers
@@ -107,8 +108,8 @@ def _check_draws(n_draws: object) -> None:
     Raises:
         OptionError: If it is not a whole number that is not negative.
     """
-    if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or not 0 <= n_draws <= MOST_DRAWS:
-        raise OptionError(f"n_draws={n_draws!r}: give a whole number from 0 to {MOST_DRAWS}.")
+    if fault := count_fault("n_draws", n_draws, 0, "lines", MOST_DRAWS):
+        raise OptionError(fault)
 
 
 def picked_levels(estimates: LevelEstimates, levels: Sequence[Any] | int) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from unimix.analysis.prediction.draws import coefficient_draws, conditional_at, dispersion_of, is_sampled
+from unimix.analysis.prediction.draws import coefficient_draws, conditional_of_both_parts, dispersion_of, is_sampled
 from unimix.design.grouping_factors import RowLevels
 from unimix.design.transform import NewRows
 from unimix.distributions.family import Family
@@ -297,10 +297,9 @@ def predictor_normal(fit: FittedModel, at: Placed, integrated: Sequence[bool]) -
         at: The rows; an effect with code -1 is zero in the predictor.
         integrated: For each block, whether the variance of such an effect is part of the error variance.
     """
-    error = conditional_at(fit, fit.design())
-    return predictor_mean(fit, at), np.maximum(
-        predictor_variance(error, at.rows.x, at.columns(integrated), at.codes), 0.0
-    )
+    error = conditional_of_both_parts(fit, fit.design())
+    x = np.pad(at.rows.x, ((0, 0), (0, len(error.beta_cov) - at.rows.x.shape[1])))  # no part of the zero inflation
+    return predictor_mean(fit, at), np.maximum(predictor_variance(error, x, at.columns(integrated), at.codes), 0.0)
 
 
 def predictor_mean(fit: FittedModel, at: Placed) -> FloatArray:

@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
+from unimix.argument_types import count_fault
+from unimix.backends.limits import memory_fault
 from unimix.design.grouping_factors import block_labels
+from unimix.distributions.log_density import mixed_derivative
 from unimix.distributions.sampling import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.fitted.sampled import engine_draws
+from unimix.likelihood.response import row_log_likelihood
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
 from unimix.stats.correlation_pairs import correlation_matrices
-from unimix.stats.joint_error import Conditional, conditional, draw_coefficients
+from unimix.stats.joint_error import Conditional, conditional, draw_coefficients, with_zero_inflation
 
 if TYPE_CHECKING:
     from unimix.design.arrays import Design
@@ -79,8 +84,7 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
         >>> draws
         1000 draws: beta (1000, 2), effects (1000, 18, 1), parameters (1000, 1)
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: give a whole number of draws, at least 1.")
+    _check_number(fit, n, 0)
     check_seed(seed)
     if is_sampled(fit):
         return _posterior(fit, int(n))
@@ -98,6 +102,24 @@ def coefficient_draws(fit: FittedModel, n: int = 1000, *, seed: int | None = Non
     return Draws(beta, effects, covariances, np.broadcast_to(parameters, (n, len(parameters))))
 
 
+def _check_number(fit: FittedModel, n: int, rows: int) -> None:
+    """Refuse a number of draws that is none, or that the free memory does not hold.
+
+    Args:
+        fit: The result.
+        n: Number of draws asked for.
+        rows: Numbers that are made for each draw beside its coefficients.
+
+    Raises:
+        OptionError: If ``n`` is not a whole number of at least 1, or too large.
+    """
+    each = len(fit.fixed.terms) + sum(b.modes.size for b in fit.random) + rows
+    # A sampler gives no more than it has.
+    fault = count_fault("n", n, 1, "draws") or ("" if is_sampled(fit) else memory_fault("n", n, each, "draws"))
+    if fault:
+        raise OptionError(fault)
+
+
 def conditional_at(fit: FittedModel, design: Design) -> Conditional:
     """The joint error of fixed and group effects at a result's estimates."""
     zero = fit.rows.zero_probability
@@ -105,6 +127,21 @@ def conditional_at(fit: FittedModel, design: Design) -> Conditional:
     parameters = dispersion_of(fit)
     covariances = [b.covariance for b in fit.random]
     return conditional(design, fit.rows.linear_predictor, covariances, parameters, fit.fixed.covariance, logit)
+
+
+def conditional_of_both_parts(fit: FittedModel, design: Design) -> Conditional:
+    """The joint error of fixed effects, group effects and, where there is one, the zero inflation.
+
+    The fixed effects are followed by the coefficients of the zero inflation, if their covariance is known.
+    """
+    at, part = conditional_at(fit, design), fit.parts.get("zero")
+    zero = fit.rows.zero_probability
+    if part is None or design.zero is None or zero is None or not np.asarray(part.cross_covariance).size:
+        return at
+    plain = row_log_likelihood(design, dispersion_of(fit), fit.rows.linear_predictor)
+    mixed = mixed_derivative(plain, design.y, special.logit(zero))
+    cross, covariance = np.asarray(part.cross_covariance), np.asarray(part.covariance)
+    return with_zero_inflation(at, design.zero.x, mixed, cross, covariance)
 
 
 def dispersion_of(fit: FittedModel) -> FloatArray:
@@ -178,6 +215,7 @@ def replicated(fit: FittedModel, n: int = 1000, *, seed: int | None = None) -> F
         >>> fit.posterior_predictive(100, seed=1).shape
         (100, 180)
     """
+    _check_number(fit, n, fit.model.n_obs)
     draws = coefficient_draws(fit, n, seed=seed)
     design = fit.design()
     rng = np.random.default_rng(None if seed is None else [seed, 7])
@@ -191,6 +229,7 @@ __all__ = [
     "Draws",
     "coefficient_draws",
     "conditional_at",
+    "conditional_of_both_parts",
     "dispersion_of",
     "is_sampled",
     "linear_predictors",

@@ -22,7 +22,7 @@ from unimix.analysis.prediction.distributions import (
     predictor_normal,
     rows_of,
 )
-from unimix.analysis.prediction.draws import dispersion_of, is_sampled
+from unimix.analysis.prediction.draws import conditional_of_both_parts, dispersion_of, is_sampled
 from unimix.analysis.prediction.error_variance import variance_and_df
 from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
@@ -30,6 +30,7 @@ from unimix.distributions.links import LINKS
 from unimix.distributions.sampling import mean_of
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.inference import checked_level
+from unimix.stats.joint_error import predictor_variance
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -190,40 +191,48 @@ def _of_estimates(
     ends = np.column_stack([centre, centre - reach * sd, centre + reach * sd])
     if kind == "link" or fit.family.is_linear:
         return np.column_stack([ends[:, 0], sd, ends[:, 1:]])
-    slope = np.abs(LINKS[rows.family.link].slope(centre))
     if rows.zero is not None:
-        return _of_two_parts(fit, at, rows, centre, sd, slope, reach)
+        return _of_two_parts(fit, at, integrated, rows, centre, sd, reach)
     mean = mean_of(rows.family, ends)
+    slope = np.abs(LINKS[rows.family.link].slope(centre))
     return np.column_stack([mean[:, 0], slope * sd, np.sort(mean[:, 1:], axis=1)])
 
 
 def _of_two_parts(
-    fit: FittedModel, at: Placed, rows: Rows, centre: FloatArray, sd: FloatArray, slope: FloatArray, reach: FloatArray
+    fit: FittedModel,
+    at: Placed,
+    integrated: Sequence[bool],
+    rows: Rows,
+    centre: FloatArray,
+    sd: FloatArray,
+    reach: FloatArray,
 ) -> FloatArray:
     """Confidence intervals of the expected response s mu under zero inflation, shape (n, 4).
 
     With eta = log mu for a log link, s = 1 / (1 + exp(zeta)) and zeta = z'gamma, the delta method gives
 
-        var(log(s mu)) = (mu'/mu)^2 var(eta) + (1 - s)^2 var(zeta) - 2 (mu'/mu) (1 - s) cov(eta, zeta)
+        var(log(s mu)) = var((mu'/mu) eta - (1 - s) zeta)
 
-    where mu' = d mu / d eta. The intervals are symmetric about log(s mu), so that they do not go below zero.
+    where mu' = d mu / d eta: the error of one linear function of fixed effects, group effects and gamma. The group
+    effects' estimates depend on gamma, too. The intervals are symmetric about log(s mu), so that they do not go below
+    zero.
 
     Raises:
         UnsupportedModelError: If the result does not hold the covariance of the two parts.
     """
     part, z = fit.parts["zero"], at.rows.zero
-    cross = np.asarray(part.cross_covariance)
-    if z is None or not cross.size:
+    if z is None or not np.asarray(part.cross_covariance).size:
         raise UnsupportedModelError(
             "The result does not hold the covariance of the mean's coefficients with those of the zero inflation, "
             "which an interval of the expected response needs: use kind='link', or leave interval= out."
         )
     mean, share = mean_of(rows.family, centre), np.asarray(rows.share)
-    rate = slope / mean
-    error = np.einsum("nk,kl,nl->n", z, np.asarray(part.covariance), z)
-    both = np.einsum("np,pk,nk->n", at.rows.x, cross, z)
-    variance = (rate * sd) ** 2 + (1 - share) ** 2 * error - 2 * rate * (1 - share) * both
-    spread = np.where(part.is_unbounded(z), np.inf, np.sqrt(np.maximum(variance, 0.0)))
+    rate = np.abs(LINKS[rows.family.link].slope(centre)) / mean
+    error = conditional_of_both_parts(fit, fit.design())
+    x = np.hstack([rate[:, None] * at.rows.x, -(1 - share)[:, None] * z])
+    columns = [rate[:, None] * c for c in at.columns(integrated)]
+    variance = predictor_variance(error, x, columns, at.codes)
+    spread = np.where(part.is_unbounded(z) | np.isinf(sd), np.inf, np.sqrt(np.maximum(variance, 0.0)))
     estimate = share * mean
     return np.column_stack(
         [estimate, estimate * spread, estimate * np.exp(-reach * spread), estimate * np.exp(reach * spread)]

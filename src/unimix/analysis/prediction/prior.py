@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.argument_types import count_fault
+from unimix.backends.limits import memory_fault
 from unimix.design.estimates import Generative
-from unimix.errors import UnimixError
+from unimix.errors import OptionError, UnimixError
 from unimix.fitted.model import FittedModel
+from unimix.parallel.jobs import check_seed
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,6 +29,7 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
 
     Raises:
         UnimixError: If the engine has no prior, or the result was loaded.
+        OptionError: If ``n`` is not a whole number of at least 1, or too large for the free memory.
 
     Example:
         >>> import unimix as um
@@ -35,7 +39,12 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
         >>> fit.prior_predictive(100, seed=1).shape
         (100, 180)
     """
-    return _generative_model(fit).prior_predictive(n, seed)
+    model = _generative_model(fit)
+    check_seed(seed)
+    fault = count_fault("n", n, 1, "draws") or memory_fault("n", n, fit.model.n_obs, "draws")
+    if fault:
+        raise OptionError(fault)
+    return model.prior_predictive(n, seed)
 
 
 def model_graph(fit: FittedModel) -> Any:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.argument_types import count_fault
+from unimix.backends.limits import memory_fault
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean
 from unimix.parallel.jobs import check_seed
 from unimix.stats.simulation import Simulator
@@ -71,7 +73,8 @@ def simulate(
         One simulation of all responses per row, in the units of the response; proportions for a binomial family.
 
     Raises:
-        OptionError: If ``n`` is not a whole number of at least 1, or ``effects`` is unknown.
+        OptionError: If ``n`` is not a whole number of at least 1, or too large for the free memory, or ``effects`` is
+            unknown.
         UnsupportedModelError: If rows stand for several responses, or the dispersion has a formula.
 
     Example:
@@ -81,8 +84,9 @@ def simulate(
         (100, 180)
     """
     check_seed(seed)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: give a whole number of responses, at least 1.")
+    fault = count_fault("n", n, 1, "responses") or memory_fault("n", n, fit.model.n_obs, "simulated responses")
+    if fault:
+        raise OptionError(fault)
     own = simulator_of(fit, effects)
     rng = np.random.default_rng(seed)
     if fit.fixed.interval != "credible":

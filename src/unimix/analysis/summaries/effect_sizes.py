@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.comparisons.predictors import Predictors
-from unimix.analysis.means.emmeans import emmeans
+from unimix.analysis.means.emmeans import every_mean
 from unimix.analysis.means.linear_functions import fixed_inference
+from unimix.analysis.means.specs import read_specs
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, refuse_parts, variances
 from unimix.analysis.tests.anova import anova
@@ -235,9 +236,9 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
         divisor = np.asarray(1 / LOGISTIC)
     inference, rows = fixed_inference(fit), {}
     for name in names:
-        means = emmeans(fit, name, at=factors, weights="equal", kind="link", ci_level=ci_level)
+        means = every_mean(fit, read_specs(name, ()), factors, "equal", "link", ci_level, None)
         low, high = (f"{v:g}" if isinstance(v, float) else str(v) for v in means.levels[name])
-        if means.lost.any():
+        if not means.can_be_estimated(np.array([[-1.0, 1.0]]), np.arange(2), ratios=False).all():
             rows[f"{name}: {high} - {low}"] = dict.fromkeys(("estimate", "lower", "upper"), np.nan)
             continue
         weights = means.functions.weights[1] - means.functions.weights[0]
@@ -260,9 +261,8 @@ def _differences(fit: FittedModel, ci_level: float) -> tuple[pd.DataFrame, tuple
     )
     note = "The variances are taken as known." if real and not is_sampled(fit) else ""
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("contrast").astype(float)
-    lost = (
-        "Empty rows cannot be estimated: the data have no such combination." if table["estimate"].isna().any() else ""
-    )
+    missing = list(table.index[table["estimate"].isna()])
+    lost = f"Cannot be estimated, because the data lack combinations of levels: {listing(missing)}." if missing else ""
     return table, tuple(t for t in (definition, note, lost) if t)
 
 

@@ -199,7 +199,13 @@ def inverse_root(information: FloatArray) -> FloatArray:
 
 
 def _on_the_same_hill(best: Ascent, hessian: FloatArray, x: FloatArray, value: float) -> bool:
-    """Whether the expansion at a maximum, l + d'Hd / 2, explains the value at a point near to it."""
+    """Whether the expansion at a maximum, l + d'Hd / 2, explains the value at a point near to it.
+
+    The point is below the maximum by at most NEAR when its climb is given up, and has climbed until its likelihood
+    changed by less than one part in a million. A second maximum can only be passed over if the curvature at the first
+    one predicts its height to a fifth, and if the rest of its own climb would gain more than it is below: the reported
+    estimates are those of a maximum in any case, and the certificate climbs again from the estimates of every engine.
+    """
     below = best.value - value
     move = x - best.at
     return -1e-10 <= below <= NEAR and abs(below + 0.5 * float(move @ hessian @ move)) <= 0.2 * below + 1e-7

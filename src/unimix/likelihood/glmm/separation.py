@@ -1,8 +1,9 @@
 """Detection of separated data, in which the likelihood increases without end along a direction of the coefficients.
 
 Separation was defined by Albert & Anderson (1984), Biometrika 71:1-10; the linear program follows Konis (2007), thesis,
-Oxford, and for counts with a log link Correia, Guimaraes & Zylkin (2019), arXiv:1903.01633. Group effects do not
-prevent separation: whatever their values, the likelihood of the rows increases along the same direction.
+Oxford, and is solved on a growing set of rows. For counts with a log link it is that of Correia, Guimaraes & Zylkin
+(2019), arXiv:1903.01633. Group effects do not prevent separation: whatever their values, the likelihood of the rows
+increases along the same direction.
 
 Along these directions the separated rows lose all information, and the likelihood of the other rows is what remains
 (Geyer 2009, Electron. J. Stat. 3:259-289). A linear function of the coefficients has a finite estimate and variance if
@@ -10,6 +11,8 @@ and only if it is a combination of those other rows.
 """
 
 from __future__ import annotations
+
+import time
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +26,12 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _TOLERANCE = 1e-6
-LARGEST = 20_000
-"""Largest number of distinct rows for which the linear program is solved."""
+AT_ONCE = 1_000
+"""Number of rows with which the linear program begins, and by which it grows."""
+SPARSE = 0.2
+"""Share of numbers other than zero up to which rows are treated as sparse."""
+MOST_SECONDS = 20.0
+"""Time after which the search for separation in one part of the model ends undecided."""
 
 
 def separated_terms(design: Design) -> tuple[str, ...]:
@@ -64,6 +71,26 @@ def overlapping_rows(design: Design) -> dict[str, BoolArray]:
     Returns:
         A mask under ``fixed`` or ``zero`` (the part of the structural zeros), for the parts that are separated.
     """
+    return {part: mask for part, (mask, _) in _parts(design).items() if not mask.all()}
+
+
+def undecided_separation(design: Design) -> str:
+    """Message if the search for separation ran out of time, so that there may be more of it; empty otherwise."""
+    if all(decided for _, decided in _parts(design).values()):
+        return ""
+    return (
+        f"whether a combination of predictors separates the responses was not decided within {MOST_SECONDS:g} s: if "
+        "one does, its estimate is infinite, and its standard error means nothing. Fit with fewer columns, or priors "
+        "(backend='pymc')"
+    )
+
+
+def _parts(design: Design) -> dict[str, tuple[BoolArray, bool]]:
+    """For each part that can be separated, the overlapping rows and whether the search was finished."""
+    return design.keep("separation", lambda: _searched(design))
+
+
+def _searched(design: Design) -> dict[str, tuple[BoolArray, bool]]:
     family, signs = design.family, {}
     if family.response == "binomial":
         signs["fixed"] = (design.x, np.where(design.y == 1, 1.0, np.where(design.y == 0, -1.0, 0.0)))
@@ -72,53 +99,102 @@ def overlapping_rows(design: Design) -> dict[str, BoolArray]:
     if signs and design.zero is not None:
         # Rows with a positive count are not structural zeros; the others may be.
         signs["zero"] = (design.zero.x, np.where(design.y > 0, -1.0, 0.0))
-    masks = {part: _overlapping(columns, sign) for part, (columns, sign) in signs.items()}
-    return {part: mask for part, mask in masks.items() if not mask.all()}
+    return {part: _separation(columns, sign) for part, (columns, sign) in signs.items()}
 
 
-def _overlapping(columns: FloatArray, sign: FloatArray) -> BoolArray:
-    """Mask of the rows x with x'd = 0 for every d along which the likelihood never decreases, shape (n,).
+def _separation(columns: FloatArray, sign: FloatArray) -> tuple[BoolArray, bool]:
+    """Rows x with x'd = 0 for every d along which the likelihood never decreases, and whether that was decided.
 
-    Such d have sign * x'd >= 0 for all rows, and x'd = 0 where the sign is 0.
+    Such d have sign * x'd >= 0 for all rows, and x'd = 0 where the sign is 0. The rows that one d separates are put
+    aside: for the others a second direction d' is looked for, because c d + d' with a large c fits the rows put aside,
+    too. Every round lowers the rank of the rows that are left, so that there are at most as many rounds as columns.
+
+    Args:
+        columns: Columns of the part, shape (n, p).
+        sign: 1 where the likelihood increases with x'd without end, -1 where it increases with -x'd, else 0; shape
+            (n,).
     """
+    overlaps, deadline = np.ones(len(sign), dtype=bool), time.monotonic() + MOST_SECONDS
     if not columns.shape[1] or not sign.any():
-        return np.ones(len(sign), dtype=bool)
-    size = np.abs(columns).max(axis=0)
-    rows, which = np.unique(np.column_stack([sign, columns / size]), axis=0, return_inverse=True)
-    if len(rows) > LARGEST:
-        return np.ones(len(sign), dtype=bool)
-    sign, x = rows[:, 0], rows[:, 1:]
-    signed, tied = sign[sign != 0, None] * x[sign != 0], x[sign == 0]
-    equal = {"A_eq": tied, "b_eq": np.zeros(len(tied))} if len(tied) else {}
-    # max sum of signed @ d with 0 <= signed @ d <= 1 and tied @ d = 0; positive if and only if data are separated
-    solution = scipy.optimize.linprog(
-        -signed.sum(axis=0),
-        A_ub=np.vstack([-signed, signed]),
-        b_ub=np.concatenate([np.zeros(len(signed)), np.ones(len(signed))]),
-        **equal,
-        bounds=(None, None),
-        method="highs",
-    )
-    overlaps = np.ones(len(sign), dtype=bool)
-    if solution.x is not None and -solution.fun >= _TOLERANCE:
-        overlaps[sign != 0] = ~_separable(signed, tied)
-    return overlaps[which.ravel()]
+        return overlaps, True
+    free = null_space(columns[sign == 0]) if (sign == 0).any() else np.eye(columns.shape[1])
+    left = np.flatnonzero(sign)
+    signed = (sign[left, None] * columns[left]) @ free.T
+    while signed.shape[1] and len(left):
+        coordinates = _coordinates(signed)
+        if not coordinates.shape[1]:
+            break
+        direction = _separating(coordinates, deadline)
+        if direction is None:
+            return overlaps, False
+        apart = coordinates @ direction > _TOLERANCE
+        if not apart.any():
+            break
+        overlaps[left[apart]] = False
+        left, signed = left[~apart], signed[~apart]
+    return overlaps, True
 
 
-def _separable(signed: FloatArray, tied: FloatArray) -> BoolArray:
-    """Rows r of ``signed`` (m, p) with r'd > 0 for a d with signed @ d >= 0 and tied @ d = 0, shape (m,).
+def _coordinates(rows: FloatArray) -> FloatArray:
+    """Rows (m, p) in coordinates along the r directions that they span, shape (m, r).
 
-    max sum of s with s <= signed @ d, 0 <= s <= 1: the sum of all such d, far enough out, gives every such row s = 1.
+    Columns of mostly zeros, which indicate levels, stay as they are, without those that depend on others. Other columns
+    are turned to uncorrelated ones of mean square one, so that their units and collinearity do not matter.
     """
-    m, p = signed.shape
-    fixed = sparse.hstack([sparse.csr_matrix(tied), sparse.csr_matrix((len(tied), m))])
-    solution = scipy.optimize.linprog(
-        np.concatenate([np.zeros(p), -np.ones(m)]),
-        A_ub=sparse.hstack([sparse.csr_matrix(-signed), sparse.eye(m)]),
-        b_ub=np.zeros(m),
-        A_eq=fixed if len(tied) else None,
-        b_eq=np.zeros(len(tied)) if len(tied) else None,
-        bounds=[(None, None)] * p + [(0.0, 1.0)] * m,
-        method="highs",
-    )
-    return np.asarray(solution.x[p:] > 0.5)
+    size = np.sqrt(np.mean(rows**2, axis=0))
+    scaled = rows / np.where(size > 0, size, 1.0)
+    products = scaled.T @ scaled / len(rows)
+    if np.count_nonzero(rows) < SPARSE * rows.size:
+        r, order = scipy.linalg.qr(products, mode="r", pivoting=True)
+        independent = np.abs(np.diag(r)) > 1e-10 * np.abs(r[0, 0])
+        return np.asarray(scaled[:, order[independent]])
+    values, vectors = np.linalg.eigh(products)
+    kept = values > 1e-12 * values.max(initial=0.0)
+    return np.asarray(scaled @ (vectors[:, kept] / np.sqrt(values[kept])))
+
+
+def _separating(rows: FloatArray, deadline: float) -> FloatArray | None:
+    """A direction d with rows @ d >= 0, as large as possible in sum; zero if there is none, None if time ran out.
+
+    The linear program is solved for a small set of the rows. If these are of full rank and have no such d, all rows
+    have none. A d that other rows do not allow brings the worst of them into the set.
+
+    Args:
+        rows: Signed rows of full rank, shape (m, r).
+        deadline: Time of :func:`time.monotonic` at which the search ends.
+    """
+    m, r = rows.shape
+    chosen = np.unique(np.concatenate([_spread_over(m), rows.argmin(axis=0), rows.argmax(axis=0)]))
+    while (seconds := deadline - time.monotonic()) > 0:
+        some = rows[chosen]
+        # max sum of rows @ d with rows @ d >= 0 and |d_j| <= 1
+        found = scipy.optimize.linprog(
+            -some.mean(axis=0),
+            A_ub=sparse.csr_array(-some) if np.count_nonzero(some) < SPARSE * some.size else -some,
+            b_ub=np.zeros(len(some)),
+            bounds=(-1.0, 1.0),
+            method="highs",
+            options={"time_limit": seconds},
+        )
+        if found.x is None or found.status != 0:
+            return None
+        d = np.asarray(found.x)
+        if not (some @ d > _TOLERANCE).any():
+            if len(chosen) == m:
+                return np.zeros(r)
+            open_ = null_space(some)
+            if not len(open_):
+                return np.zeros(r)
+            worst = np.abs(rows @ open_.T).max(axis=1)  # rows that these directions change
+        else:
+            worst = -(rows @ d)
+        added = np.setdiff1d(np.flatnonzero(worst > _TOLERANCE), chosen)
+        if not len(added):
+            return d
+        chosen = np.concatenate([chosen, added[np.argsort(-worst[added])[: max(AT_ONCE, len(chosen) // 2)]]])
+    return None
+
+
+def _spread_over(m: int) -> npt.NDArray[np.int64]:
+    """Up to :data:`AT_ONCE` of m positions, at random but always the same, because rows are often sorted."""
+    return np.arange(m) if m <= AT_ONCE else np.random.default_rng(0).choice(m, AT_ONCE, replace=False)

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.prediction.simulate import simulator_of
+from unimix.argument_types import count_fault
 from unimix.design.arrays import Design
 from unimix.errors import FitError, OptionError, UnimixError
 from unimix.estimation.refit import refitter_of
@@ -139,8 +140,8 @@ def bootstrap_test(
         0.1
     """
     check_seed(seed)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise OptionError(f"n={n!r}: give a whole number of responses, at least 1 (1000 for a p value).")
+    if fault := count_fault("n", n, 1, "responses (1000 for a p value)"):
+        raise OptionError(fault)
     notes: list[str] = []
     several([first, second], "bootstrap_test")
     likelihoods([first, second], "bootstrap_test")
