@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,9 +64,8 @@ def _groups(fit: FittedModel, sampled: Any) -> dict[str, Any]:
 def _with_groups(sampled: Any, groups: Mapping[str, Any]) -> Any:
     """A copy of an InferenceData, or of a DataTree, that shares its arrays and has further groups."""
     if hasattr(sampled, "add_groups"):
-        whole = copy.copy(sampled)
-        whole.add_groups(dict(groups))
-        return whole
+        # a shallow copy would share the list of groups, which grows
+        return type(sampled)(attrs=sampled.attrs, **{name: sampled[name] for name in sampled.groups()}, **groups)
     import xarray as xr
 
     tree = sampled.copy(deep=False)

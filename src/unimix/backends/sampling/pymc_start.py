@@ -167,9 +167,9 @@ def starting_point(recipe: Recipe, rough: RoughEstimates) -> StartingPoint:
         values[name] = np.asarray(value, dtype=np.float64)
         scales[name] = np.broadcast_to(np.asarray(scale, dtype=np.float64), values[name].shape)
 
-    beta, errors = recipe.functionals @ rough.beta, rough.errors
-    for name, value, error in zip(fixed_variables(recipe), beta, errors, strict=True):
-        put(name, value, error)
+    beta = recipe.functionals @ rough.beta
+    for name, value, error, prior in zip(fixed_variables(recipe), beta, rough.errors, table.fixed, strict=True):
+        put(name, *_with_prior(value, error, prior))
     for k, (block, label) in enumerate(zip(design.blocks, recipe.labels, strict=True)):
         covariance, sds = rough.covariances[k], table.sds[k]
         sd, factor = np.sqrt(np.diag(covariance)), np.linalg.cholesky(covariance)
@@ -199,6 +199,19 @@ def starting_point(recipe: Recipe, rough: RoughEstimates) -> StartingPoint:
         value = rough.sigma if name == "sigma" else _middle(prior)
         put(name, _unbounded(prior, value), 0.3)
     return StartingPoint(values, scales)
+
+
+def _with_prior(estimate: float, error: float, prior: Prior) -> tuple[float, float]:
+    """Mean and standard deviation of a coefficient given its estimate and its prior, both taken as normal.
+
+    Where the data do not bound an estimate, as with separation, the prior does.
+    """
+    mu, sigma = getattr(prior, "mu", None), getattr(prior, "sigma", None)
+    if mu is None or sigma is None or not np.isfinite(error) or error <= 0:
+        return estimate, error
+    # the precision is 1 / error^2 + 1 / sigma^2, and the mean is weighted by precisions
+    share = error**2 / (error**2 + sigma**2)
+    return float(estimate + share * (mu - estimate)), float(error * np.sqrt(1 - share))
 
 
 def _unbounded(prior: Prior, value: float) -> float:
