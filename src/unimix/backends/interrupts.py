@@ -1,4 +1,4 @@
-"""Delay of Ctrl-C during work that must not be interrupted."""
+"""Ctrl-C during work that must not be interrupted, and during work that may drop it."""
 
 from __future__ import annotations
 
@@ -26,4 +26,30 @@ def shield_interrupts() -> Iterator[None]:
             former(*heard[0])
 
 
-__all__ = ["shield_interrupts"]
+@contextlib.contextmanager
+def keep_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the end of the block if Ctrl-C came in it and was dropped.
+
+    Python drops an exception in a callback of a weak reference or in ``__del__``. numba has such callbacks, and Ctrl-C
+    during a compilation may fall into one.
+    """
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(former):
+        yield
+        return
+    heard: list[bool] = []
+
+    def note(number: int, frame: Any) -> None:
+        heard.append(True)
+        former(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+    if heard:
+        raise KeyboardInterrupt
+
+
+__all__ = ["keep_interrupts", "shield_interrupts"]

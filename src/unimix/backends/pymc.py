@@ -16,6 +16,7 @@ from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
+from unimix.backends.interrupts import keep_interrupts
 from unimix.design.estimates import Deferred, Estimates
 from unimix.errors import EngineNotInstalledError, to_type
 
@@ -208,6 +209,8 @@ class PyMC(Backend):
         table = resolve_priors(design, request.priors)
         recipe, start = self._recipe(problem.original, table)
         model = Deferred(partial(build_model, recipe))
+        with keep_interrupts():
+            model.get()
         options = SamplerOptions(
             draws=self.draws,
             tune=self._tune(),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.interrupts import keep_interrupts
 from unimix.backends.sampling.draws import ModelDraws, Posterior, Sampled, fits_in_memory
 from unimix.backends.sampling.pymc_model import Recipe, build_model, dispersion_variables
 from unimix.backends.sampling.pymc_sample import SamplerOptions, read_draws, run_nutpie, run_pymc
@@ -121,7 +122,8 @@ def is_ill_conditioned(recipe: Recipe) -> bool:
 
 
 def _by_nutpie(recipe: Recipe, start: StartingPoint, options: SamplerOptions, more: Mapping[str, Any]) -> Any:
-    compiled, order = _compile_nutpie(recipe)
+    with keep_interrupts():
+        compiled, order = _compile_nutpie(recipe)
 
     def initial_point(seed: Any) -> FloatArray:
         point = start.scattered(np.random.default_rng(seed))
@@ -167,7 +169,7 @@ def _by_pymc(
     if sampler != "pymc" or "init" in more:
         return run_pymc(model, options, nuts_sampler=sampler, target_accept=options.target_accept, **given)
     own = {n: given.pop(n) for n in OF_NUTS & given.keys()}
-    with model:
+    with model, keep_interrupts():
         step = pm.NUTS(
             potential=_potential(recipe, start),
             target_accept=options.target_accept,

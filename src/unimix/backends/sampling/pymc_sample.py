@@ -155,7 +155,10 @@ def ctrl_c_ends_it() -> Iterator[None]:
         yield
         return
 
+    heard: list[bool] = []
+
     def renamed(*_: object) -> None:
+        heard.append(True)
         raise _CtrlC
 
     signal.signal(signal.SIGINT, renamed)
@@ -165,6 +168,8 @@ def ctrl_c_ends_it() -> Iterator[None]:
         raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if heard:  # the exception was dropped, as in keep_interrupts
+        raise KeyboardInterrupt
 
 
 def read_draws(trace: Any, names: list[str]) -> RawDraws:
