@@ -87,7 +87,7 @@ def read_draws(fit: FittedModel, design: Design) -> tuple[Posterior, tuple[int, 
     return (
         made,
         shape,
-        np.asarray(fit.posterior.sample_stats["diverging"].transpose("chain", "draw").values, dtype=bool),
+        np.asarray(engine_draws(fit).sample_stats["diverging"].transpose("chain", "draw").values, dtype=bool),
     )
 
 
