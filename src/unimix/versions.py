@@ -33,8 +33,8 @@ __all__ = [
 UNDECLARED = ((Requirement("arviz<1"), Requirement("arviz-plots<1"), Requirement("matplotlib>=3.9,<3.11")),)
 """Packages that do not work together although their metadata admit it: the first and second one need the third.
 
-ArviZ 0.x imports ArviZ's plots 0.8 where they are installed, as bambi 0.17 does; these import ``matplotlib.style.core``,
-which matplotlib 3.11 no longer has, so that ``import arviz`` and ``import pymc`` fail.
+ArviZ 0.x imports ArviZ's plots 0.8 where they are installed, and bambi 0.17 installs them. They use
+``matplotlib.style.core``, which matplotlib 3.11 no longer has, so that ``import arviz`` and ``import pymc`` fail.
 """
 _CHECKOUT = 'pip install -e "."    # in the folder of unimix: its metadata are not installed'
 

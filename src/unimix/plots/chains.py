@@ -56,8 +56,8 @@ def draw_trace(draws: pd.DataFrame, densities: pd.DataFrame, *, title: str = "",
 def draw_rank(draws: pd.DataFrame, *, title: str = "", **options: Any) -> Any:
     """Draw how the ranks of each chain's draws among all draws are distributed.
 
-    If the chains agree, the bars of every chain reach to the line, apart from noise: Vehtari, Gelman, Simpson, Carpenter
-    & Buerkner (2021), Bayesian Analysis 16:667-718, section 4.5.
+    If the chains agree, all bars reach to the line, apart from noise. Vehtari, Gelman, Simpson, Carpenter
+    & Buerkner (2021), Bayesian Analysis 16:667-718.
 
     Args:
         draws: Columns chain, draw, one per parameter.

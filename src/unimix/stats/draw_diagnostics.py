@@ -134,7 +134,8 @@ def pareto_k(log_weights: FloatArray) -> float:
     if makes_trees():
         from arviz_stats.base import array_stats
 
-        return float(array_stats.psislw(log_weights, axis=-1)[1])
+        # what ArviZ 1 smooths are the weights of leaving one out, 1 / likelihood: it wants log-likelihoods
+        return float(array_stats.psislw(-log_weights, axis=-1)[1])
     import arviz as az
 
     return float(az.psislw(log_weights)[1])
