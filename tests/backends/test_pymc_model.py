@@ -113,6 +113,19 @@ def test_its_owner_extends_the_model() -> None:
     assert "sigma" in fit.model_graph().source
 
 
+def test_a_compiled_model_is_given_the_data_of_each_fit() -> None:
+    """nutpie compiles a structure once; a response that is moved by 100 moves the intercept by 100, and nothing else."""
+    options = {"sampler": "nutpie", "draws": 100, "tune": 100, "chains": 2, "cores": 2, "retry": False}
+    first, second = (
+        um.fit("y ~ x", simulate().assign(y=lambda d: d["y"] + move), backend="pymc", seed=1, options=options)  # noqa: B023
+        for move in (0.0, 100.0)
+    )
+    moved = second.fixed.estimate - first.fixed.estimate
+    # the residual SD is 1.5, so that a mean of 96 rows has an error of 0.15, of which chains add a small part
+    assert moved == pytest.approx([100.0, 0.0], abs=0.5)
+    assert second.sigma == pytest.approx(first.sigma, rel=0.1)
+
+
 def test_a_second_posterior_of_bayes_has_the_same_variables() -> None:
     ours = um.fit(SLOPES, simulate(), backend="bayes", seed=1).posterior.posterior
     theirs = slopes().posterior.posterior
