@@ -114,7 +114,7 @@ def test_its_owner_extends_the_model() -> None:
 
 
 def test_a_compiled_model_is_given_the_data_of_each_fit() -> None:
-    """nutpie compiles a structure once; a response that is moved by 100 moves the intercept by 100, and nothing else."""
+    """nutpie compiles a structure once; a response that is moved by 100 moves nothing but the intercept, by 100."""
     options = {"sampler": "nutpie", "draws": 100, "tune": 100, "chains": 2, "cores": 2, "retry": False}
     first, second = (
         um.fit("y ~ x", simulate().assign(y=lambda d: d["y"] + move), backend="pymc", seed=1, options=options)  # noqa: B023

@@ -141,4 +141,5 @@ def test_further_groups_leave_the_object_as_it_was() -> None:
     whole = with_groups(made, {"log_likelihood": xr.Dataset({"y": (("chain", "draw", "row"), np.ones((2, 5, 3)))})})
     assert whole.log_likelihood["y"].shape == (2, 5, 3)
     assert not hasattr(made, "log_likelihood")
+    assert "log_likelihood" not in str(made)
     assert np.shares_memory(whole.posterior["b"].to_numpy(), made.posterior["b"].to_numpy())

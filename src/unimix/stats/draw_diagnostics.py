@@ -6,7 +6,6 @@ ArviZ 0.x, to which PyMC 5 belongs, holds draws in an ``InferenceData``; ArviZ 1
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -68,9 +67,8 @@ def with_names(
 def with_groups(draws: Any, groups: Mapping[str, Any]) -> Any:
     """A copy of an ArviZ object that shares its arrays and has further groups, given as datasets of xarray."""
     if not makes_trees():
-        whole = copy.copy(draws)
-        whole.add_groups(dict(groups))
-        return whole
+        # a shallow copy would share the list of groups, which grows
+        return type(draws)(attrs=draws.attrs, **{name: draws[name] for name in draws.groups()}, **groups)
     import xarray as xr
 
     tree = draws.copy(deep=False)
