@@ -36,7 +36,7 @@ lint: setup ## formatting, lint, types, layers and spelling, without the tests
 
 check: lint test ## everything that must pass: lint and tests
 
-pythons: ## the tests without R, PyMC and Dask on each further Python, with the newest packages
+pythons: ## the tests without R, PyMC and Dask on each further Python, and those of the other PyMC
 	$(SETUP)
 	@$(PYTHON) scripts/further_pythons.py --workers $(WORKERS) --beside "$(VENV)"
 

@@ -394,7 +394,7 @@ def tests(python: Path, sdist: Path, work: Path) -> str:
     with tarfile.open(sdist) as archive:
         archive.extractall(work, filter="data")
     folder = work / sdist.name.removesuffix(".tar.gz")
-    command = pytest_line(python, "tests", min(MOST_WORKERS, os.cpu_count() or 1))
+    command = pytest_line(python, ["tests"], min(MOST_WORKERS, os.cpu_count() or 1))
     line = f'.venv/bin/python -m pytest -m "{WITHOUT_R_AND_SAMPLER}" tests'
     # small matrices: threads of the linear algebra cost more than they bring beside other processes
     told = run(command, line, folder=folder, OPENBLAS_NUM_THREADS="1")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 WITHOUT_R_AND_SAMPLER = "not r and not mcmc and not cluster"
 """The tests for which the extra ``test`` suffices."""
+
+OF_SAMPLERS = "mcmc and not r and not cluster"
+"""The tests that also need PyMC or bambi, of the extra ``bambi``."""
 
 MOST_WORKERS = 2
 """Processes of pytest: some tests need a gigabyte of memory each."""
@@ -44,16 +48,19 @@ def clean_variables(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-def pytest_line(python: Path, tests: Path | str, workers: int) -> list[str]:
-    """The command that runs the tests that need neither R nor a sampler nor a cluster.
+def pytest_line(
+    python: Path, tests: Sequence[Path | str], workers: int, markers: str = WITHOUT_R_AND_SAMPLER
+) -> list[str]:
+    """The command that runs tests, by default those that need neither R nor a sampler nor a cluster.
 
     Args:
         python: Interpreter of an environment with the extra ``test``.
-        tests: Folder of the tests.
+        tests: Folders of tests, files, or single tests.
         workers: Number of processes.
+        markers: Expression of markers that chooses tests.
     """
     spread = ["-n", str(workers), "--dist", "worksteal"] if workers > 1 else []
-    chosen = ["-p", "no:cacheprovider", "-m", WITHOUT_R_AND_SAMPLER, str(tests)]
+    chosen = ["-p", "no:cacheprovider", "-m", markers, *map(str, tests)]
     return [str(python), "-m", "pytest", "-q", *spread, *chosen]
 
 

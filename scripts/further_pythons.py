@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Run the tests that need neither R nor PyMC nor Dask on every further Python, with the newest packages.
 
+PyMC 5 with ArviZ 0.x is for Python 3.11, PyMC 6 with ArviZ 1 for later ones. So that both generations are tested, the
+first further Python that has the generation which .venv has not also runs a choice of the tests of samplers.
+
 Usage: python3 scripts/further_pythons.py [--workers N] [--beside FOLDER] [--list]
 
 Every released CPython from 3.11 on the PATH and among pyenv's versions is taken, one of each minor version, except that
@@ -16,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,16 +31,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from environments import MOST_WORKERS, clean_variables, interpreter, minor_version, no_venv, pytest_line
+from environments import (
+    MOST_WORKERS,
+    OF_SAMPLERS,
+    WITHOUT_R_AND_SAMPLER,
+    clean_variables,
+    interpreter,
+    minor_version,
+    no_venv,
+    pytest_line,
+)
 from steps import Stop, say, step
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venvs"
 OLDEST = (3, 11)
-EXTRAS = "test"
+PYMC_6 = (3, 12)
+"""First Python with PyMC 6, ArviZ 1 and bambi 0.18."""
+
 FRESH = 24 * 3600.0  # seconds for which "the newest versions" are not looked up again
 
-TOLD = ("numpy", "pandas", "scipy", "pydantic", "narwhals", "formulaic", "statsmodels")
+TOLD = ("numpy", "pandas", "scipy", "pydantic", "narwhals", "formulaic", "statsmodels", "arviz", "pymc", "bambi")
 """Packages whose versions are printed."""
 
 NO_PACKAGE = ("UNIMIX_DATA", "POSIX")
@@ -65,6 +80,49 @@ class Python:
     def text(self) -> str:
         """Such as ``Python 3.12.1``."""
         return f"Python {'.'.join(map(str, self.version))}"
+
+    @property
+    def has_pymc_6(self) -> bool:
+        """Whether pip gives it PyMC 6 and ArviZ 1."""
+        return self.version >= PYMC_6
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tests, and what they need.
+
+    Attributes:
+        extras: Extras of unimix.
+        markers: Expression that chooses tests by their markers.
+        tests: Folders, files or single tests.
+        suffix: End of the name of the environment.
+    """
+
+    extras: str
+    markers: str
+    tests: tuple[str, ...]
+    suffix: str = ""
+
+
+CORE = Suite("test", WITHOUT_R_AND_SAMPLER, ("tests",))
+
+SAMPLERS = Suite(
+    "test,bambi",
+    OF_SAMPLERS,
+    (
+        "tests/contract/test_backends.py::TestPyMC",
+        "tests/backends/test_pymc_model.py",
+        "tests/backends/test_bambi.py",
+        "tests/installation/test_doctor.py",
+        "tests/plots/test_plots.py",
+    ),
+    "-samplers",
+)
+"""What meets the generation of PyMC, ArviZ and bambi.
+
+These are the names, shapes and coordinates of draws, PyMC's own functions on them, ArviZ's statistics and pictures, and
+bambi's models and draws. Further tests of samplers are about unimix's own densities and arithmetic.
+"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +155,11 @@ def main() -> int:
         return 0
     if not found:
         say("No further Python from 3.11 is on the PATH or among pyenv's versions: nothing more to test.")
-    return max([0, *(tested(python, arguments.workers) for python in found)])
+    codes = [tested(python, CORE, arguments.workers) for python in found]
+    other = of_the_other_generation(found, minor_version(ROOT / arguments.beside))
+    if other:
+        codes.append(tested(other, SAMPLERS, arguments.workers))
+    return max([0, *codes])
 
 
 # -- which Pythons ---------------------------------------------------------------------------------
@@ -127,6 +189,14 @@ def further(paths: Iterator[Path], first: str | None) -> list[Python]:
     return sorted(newest.values(), key=lambda p: p.version)
 
 
+def of_the_other_generation(found: Sequence[Python], first: str | None) -> Python | None:
+    """The first Python that gets the generation of PyMC which the first Python, such as "3.11", has not."""
+    if first is None:
+        return next(iter(found), None)
+    newer = tuple(map(int, first.split("."))) >= PYMC_6
+    return next((p for p in found if p.has_pymc_6 != newer), None)
+
+
 def described(program: Path) -> Python | None:
     """What a program says of itself; None where it is no released CPython, or belongs to a virtual environment."""
     try:
@@ -148,13 +218,14 @@ def described(program: Path) -> Python | None:
 # -- what is done with each ------------------------------------------------------------------------
 
 
-def tested(python: Python, workers: int) -> int:
+def tested(python: Python, suite: Suite, workers: int) -> int:
     """Make the environment, run the tests and print the line that tells it; return the exit code."""
-    home = FOLDER / python.minor
+    home = FOLDER / f"{python.minor}{suite.suffix}"
+    line = pytest_line(interpreter(home), [ROOT / test for test in suite.tests], workers, suite.markers)
     started = time.monotonic()
     try:
-        prepare(python, home)
-        outcome = run_tests(python, home, workers)
+        prepare(python, home, suite.extras)
+        outcome = run_tests(python, home, line)
     except Stop as error:
         print(f"{python.text}: {error}", file=sys.stderr)
         return 1
@@ -170,17 +241,16 @@ def tested(python: Python, workers: int) -> int:
     for test, why in outcome.skipped:
         say(f"  skipped: {test}: {why}")
     if outcome.unexcused:
-        say('  A package is missing that the extra "test" in pyproject.toml should name.')
+        say(f'  A package is missing that the extras "{suite.extras}" in pyproject.toml should name.')
     if bad:
-        again = " ".join(pytest_line(interpreter(home), ROOT / "tests", 1))
-        say(f"  What pytest said stands in {home / 'tests.log'}; to try again:\n    {again}")
+        say(f"  What pytest said stands in {home / 'tests.log'}; to try again:\n    {shlex.join(line)}")
     return 1 if bad else 0
 
 
-def prepare(python: Python, home: Path) -> None:
-    """Make the environment, or bring it up to date, unless it is fresh."""
+def prepare(python: Python, home: Path, extras: str) -> None:
+    """Make the environment with these extras of unimix, or bring it up to date, unless it is fresh."""
     stamp = home / "unimix-stamp"
-    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + f"{python}{home}".encode()).hexdigest()
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + f"{python}{home}{extras}".encode()).hexdigest()
     same = stamp.is_file() and stamp.read_text() == wanted
     if same and 0 <= time.time() - stamp.stat().st_mtime < FRESH:
         return
@@ -193,23 +263,19 @@ def prepare(python: Python, home: Path) -> None:
     stamp.unlink(missing_ok=True)
     with step(f"{python.text}: installing the newest packages"):
         install = [*(interpreter(home), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")]
-        newest = ["--upgrade", "--upgrade-strategy", "eager", "--editable", f"{ROOT}[{EXTRAS}]"]
+        newest = ["--upgrade", "--upgrade-strategy", "eager", "--editable", f"{ROOT}[{extras}]"]
         if call([*install, *newest], home / "pip.log"):
             raise Stop(f"pip could not install the packages:\n{(home / 'pip.log').read_text()}")
     stamp.write_text(wanted)
 
 
-def run_tests(python: Python, home: Path, workers: int) -> Outcome:
+def run_tests(python: Python, home: Path, line: list[str]) -> Outcome:
     """Run pytest; its words go to ``tests.log`` in the environment."""
     report = home / "tests.xml"
     report.unlink(missing_ok=True)
     # small matrices: threads of the linear algebra cost more than they bring beside other processes
-    with step(f"{python.text}: running the tests"):
-        code = call(
-            [*pytest_line(interpreter(home), ROOT / "tests", workers), f"--junitxml={report}"],
-            home / "tests.log",
-            OPENBLAS_NUM_THREADS="1",
-        )
+    with step(f"{python.text}: running the tests in {home.relative_to(ROOT)}"):
+        code = call([*line, f"--junitxml={report}"], home / "tests.log", OPENBLAS_NUM_THREADS="1")
     if code not in (0, 1) or not report.is_file():
         said = (home / "tests.log").read_text().splitlines()[-30:]
         raise Stop("\n".join([f"pytest ended with code {code} and these words:", *said]))

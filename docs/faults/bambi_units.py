@@ -9,6 +9,8 @@ import bambi as bmb
 import numpy as np
 import pandas as pd
 
+PARTS = "parameters" if hasattr(bmb.Model, "parameters") else "components"  # bambi 0.21 has renamed them
+
 if __name__ == "__main__":
     rng = np.random.default_rng(7)
     g = np.repeat(np.arange(20), 8)
@@ -19,6 +21,6 @@ if __name__ == "__main__":
         ("unit spread", pd.DataFrame({"y": (y - y.mean()) / y.std(), "x": x / x.std(), "g": g.astype(str)})),
     ):
         model = bmb.Model("y ~ x + (1 | g)", data)
-        print(scale, "prior of x:", model.components["mu"].common_terms["x"].prior)
+        print(scale, "prior of x:", getattr(model, PARTS)["mu"].common_terms["x"].prior)
         draws = model.fit(random_seed=1, cores=1, progressbar=False)
-        print(scale, "largest R-hat:", float(az.rhat(draws, var_names=["x", "sigma"]).to_array().max()))
+        print(scale, "largest R-hat:", max(float(az.rhat(draws.posterior[n].to_numpy())) for n in ("x", "sigma")))

@@ -31,7 +31,7 @@ from unimix.r_installation import (
     rpy2_requirements,
     run,
 )
-from unimix.versions import bounded, fault, install_line, installed_version, requirements
+from unimix.versions import bounded, fault, install_line, installed_version, requirements, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -223,17 +223,12 @@ def _package(needed: Requirement, users: Sequence[str], *, optional: bool = Fals
         )
     if wrong:
         return Item(name=needed.name, version=version, status="broken", message=wrong, fix=fix, optional=optional)
-    unmet = _unmet(needed.name)
-    if unmet:
-        message = f"{needed.name} {version} needs {', '.join(map(bounded, unmet))}"
-        fix = install_line(unmet)
+    lacking = unmet(needed.name)
+    if lacking:
+        message = f"{needed.name} {version} needs {', '.join(map(bounded, lacking))}"
+        fix = install_line(lacking)
         return Item(name=needed.name, version=version, status="broken", message=message, fix=fix, optional=optional)
     return Item(name=needed.name, version=version, message=use, optional=optional)
-
-
-def _unmet(distribution: str) -> list[Requirement]:
-    """Requirements of an installed package that are missing or have the wrong version, as in ``pip check``."""
-    return [needed for needed in _requirements("", distribution) if fault(needed)]
 
 
 def _unimix() -> Item:

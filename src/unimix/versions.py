@@ -27,8 +27,15 @@ __all__ = [
     "installed_version",
     "pip_line",
     "requirements",
+    "unmet",
 ]
 
+UNDECLARED = ((Requirement("arviz<1"), Requirement("arviz-plots<1"), Requirement("matplotlib>=3.9,<3.11")),)
+"""Packages that do not work together although their metadata admit it: the first and second one need the third.
+
+ArviZ 0.x imports ArviZ's plots 0.8 where they are installed, and bambi 0.17 installs them. They use
+``matplotlib.style.core``, which matplotlib 3.11 no longer has, so that ``import arviz`` and ``import pymc`` fail.
+"""
 _CHECKOUT = 'pip install -e "."    # in the folder of unimix: its metadata are not installed'
 
 
@@ -92,6 +99,26 @@ def fault(needed: Requirement) -> str:
     if needed.specifier.contains(version, prereleases=True):
         return ""
     return f"unimix needs {bounds(needed)}"
+
+
+def unmet(distribution: str) -> list[Requirement]:
+    """What an installed package needs and does not find, as in ``pip check``, or what it does not work with.
+
+    Args:
+        distribution: Name of the package.
+
+    Returns:
+        Requirements of its metadata that are missing or have another version, and those of :data:`UNDECLARED`.
+    """
+    try:
+        found = [needed for needed in requirements("", distribution) if fault(needed)]
+    except metadata.PackageNotFoundError:
+        return []
+    for first, second, needed in UNDECLARED:
+        there = first.name == canonicalize_name(distribution) and not fault(first) and not fault(second)
+        if there and installed_version(needed.name) is not None and fault(needed):
+            found.append(needed)
+    return found
 
 
 def bounds(needed: Requirement) -> str:

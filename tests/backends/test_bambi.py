@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import unimix as um
-from unimix.backends.bambi import formula_of, model_of, priors_of, scaled
+from unimix.backends.bambi import formula_of, model_of, parameters_of, priors_of, scaled
 from unimix.design.design import build_design
 from unimix.errors import UnsupportedModelError
 from unimix.formula.interpreter import parse
@@ -43,7 +43,7 @@ def test_priors_do_not_depend_on_the_units() -> None:
     for frame, formula in ((data, "y ~ x + f + (1 + x || g)"), (far, "y ~ x + f + (1 + x || g)")):
         design = build_design(parse(formula), frame)
         own, units = scaled(design)
-        ours, theirs = (model_of(bambi, d, noncentered=True).components["mu"] for d in (own, design))
+        ours, theirs = (parameters_of(model_of(bambi, d, noncentered=True))["mu"] for d in (own, design))
         for name, unit in zip(("x1", "x2"), units.fixed[1:], strict=False):
             mine, yours = (np.ravel(m.common_terms[name].prior.args["sigma"])[0] for m in (ours, theirs))
             assert mine * units.response / unit == pytest.approx(yours, rel=1e-9)

@@ -273,7 +273,7 @@ def test_every_package_can_be_absent(versions):
         item = diagnosis[name]
         assert (item.status, item.version) == ("missing", None)
         assert item.fix.startswith("pip install "), name
-    assert diagnosis["pymc"].fix == 'pip install "pymc>=5.28,<6"'
+    assert diagnosis["pymc"].fix == 'pip install "pymc>=5.28,<7"'
     assert diagnosis["formulaic"].fix == 'pip install "formulaic>=1.2,<2"'
     assert diagnosis["nutpie"].optional
     assert not any(diagnosis.ready.values())
@@ -284,9 +284,9 @@ def test_every_package_can_be_absent(versions):
 @pytest.mark.parametrize(
     ("name", "version", "message", "fix"),
     [
-        ("arviz", "1.1.0", "unimix needs >=0.20,<1", 'pip install "arviz>=0.20,<1"'),
-        ("matplotlib", "3.11.0", "unimix needs >=3.9,<3.11", 'pip install "matplotlib>=3.9,<3.11"'),
-        ("pymc", "6.4.0", "unimix needs >=5.28,<6", 'pip install "pymc>=5.28,<6"'),
+        ("arviz", "2.0.0", "unimix needs >=0.20,<2", 'pip install "arviz>=0.20,<2"'),
+        ("pymc", "7.0.0", "unimix needs >=5.28,<7", 'pip install "pymc>=5.28,<7"'),
+        ("bambi", "0.22.0", "unimix needs >=0.17.2,<0.22", 'pip install "bambi>=0.17.2,<0.22"'),
         ("pymer4", "0.8.2", "unimix needs >=0.9.2,<0.10", 'pip install "pymer4>=0.9.2,<0.10"'),
         ("pandas", "1.5.3", "unimix needs >=2.2.3,<4", 'pip install "pandas>=2.2.3,<4"'),
     ],
@@ -301,10 +301,34 @@ def test_versions_that_do_not_work_are_broken(versions, name, version, message, 
 
 
 @pytest.mark.usefixtures("no_r")
-@pytest.mark.parametrize("version", ["0.20", "0.23.4", "0.99.0rc1"])
+@pytest.mark.parametrize("version", ["0.20", "0.23.4", "1.3.0", "1.99.0rc1"])
 def test_versions_that_work_are_fine(versions, version):
     versions["arviz"] = version
     assert doctor()["arviz"].status == "ok"
+
+
+@pytest.mark.mcmc
+@pytest.mark.usefixtures("no_r")
+def test_arviz_of_the_other_generation_is_named(versions):
+    """PyMC's own metadata say which ArviZ it needs; the line to type installs that one."""
+    here = metadata_lines.installed_version("pymc")
+    versions["arviz"] = "1.3.0" if here.startswith("5.") else "0.23.4"
+    item = doctor()["pymc"]
+    assert item.status == "broken"
+    assert re.fullmatch(rf"pymc {re.escape(here)} needs arviz>=\S+", item.message)
+    assert item.fix == f'pip install "{item.message.rpartition(" ")[2]}"'
+
+
+@pytest.mark.usefixtures("no_r")
+def test_arvizs_old_plots_need_an_older_matplotlib(versions):
+    """Seen with ArviZ 0.23.4, arviz-plots 0.8.0 and matplotlib 3.11.2; without arviz-plots all three import."""
+    versions |= {"arviz": "0.23.4", "arviz-plots": "0.8.0", "matplotlib": "3.11.2"}
+    found = metadata_lines.unmet("arviz")
+    line = metadata_lines.install_line(r for r in found if r.name == "matplotlib")
+    assert line == 'pip install "matplotlib>=3.9,<3.11"'
+    for name, version in (("matplotlib", "3.10.9"), ("arviz-plots", None), ("matplotlib", None)):
+        versions |= {"arviz-plots": "0.8.0", "matplotlib": "3.11.2"} | {name: version}
+        assert not any(r.name == "matplotlib" and "<3.11" in str(r) for r in metadata_lines.unmet("arviz"))
 
 
 @pytest.mark.usefixtures("no_r")

@@ -42,6 +42,31 @@ def test_one_python_of_each_minor_version_is_taken(monkeypatch: pytest.MonkeyPat
     assert [p.minor for p in script.further(script.candidates(), None)] == ["3.11", "3.12", "3.13"]
 
 
+@pytest.mark.parametrize(
+    ("first", "minors", "taken"),
+    [
+        ("3.11", (12, 13), "3.12"),
+        ("3.13", (11, 12), "3.11"),
+        ("3.13", (12,), None),
+        (None, (11, 12), "3.11"),
+        ("3.11", (), None),
+    ],
+)
+def test_samplers_run_on_a_python_of_the_other_generation(
+    first: str | None, minors: tuple[int, ...], taken: str | None
+) -> None:
+    """Python 3.11 gets PyMC 5, and later ones get PyMC 6."""
+    found = [script.Python(f"python3.{minor}", (3, minor, 1)) for minor in minors]
+    other = script.of_the_other_generation(found, first)
+    assert (other.minor if other else None) == taken
+
+
+def test_the_tests_of_samplers_exist() -> None:
+    for test in script.SAMPLERS.tests:
+        file, _, name = test.partition("::")
+        assert name in (ROOT / file).read_text(encoding="utf-8")
+
+
 def test_a_python_describes_itself_and_an_environment_is_no_further_one() -> None:
     base = Path(sys.base_prefix) / ("python.exe" if os.name == "nt" else "bin/python3")
     found = script.described(base)

@@ -126,8 +126,8 @@ def test_lines_name_packages_with_the_bounds_of_the_project_file(versions, proje
 
 
 def test_lines_leave_out_what_is_there(versions):
-    versions.update({"arviz": "0.23.4", "matplotlib": "3.12.0"})
-    assert metadata_lines.pip_line("bayes") == 'pip install "matplotlib>=3.9,<3.11"'
+    versions.update({"matplotlib": "3.10.9", "graphviz": "0.19"})
+    assert metadata_lines.pip_line("plot") == 'pip install "graphviz>=0.20"'
 
 
 def test_every_backend_has_lines_to_type():

@@ -19,6 +19,8 @@ from matplotlib.text import Text
 import unimix as um
 
 IMAGES = Path(__file__).parents[1] / "data" / "images"
+if tuple(map(int, mpl.__version__.split(".")[:2])) >= (3, 11):  # letters have other widths
+    IMAGES /= "matplotlib_3.11"
 SLEEP = "Reaction ~ Days + (1 + Days | Subject)"
 PIGS = "Weight ~ poly(Time, 2) + Cu + (1 + Time | Pig)"
 
@@ -200,7 +202,7 @@ def test_a_forest_of_engines(sleep: um.FitResult) -> None:
 
 
 @pytest.mark.mcmc
-def test_draws_are_shown_by_arviz_and_the_prior_is_pymcs(drawn: um.FitResult) -> None:
+def test_draws_are_shown_and_the_prior_is_pymcs(drawn: um.FitResult) -> None:
     frame = drawn.plot.trace(draw=False)
     assert {"fixed[Intercept]", "fixed[Days]", "sd(Subject)[Days]", "sigma"} <= set(frame.columns)
     np.testing.assert_allclose(frame["fixed[Days]"].mean(), drawn.fixed_effects.loc["Days", "estimate"], rtol=1e-9)
@@ -221,6 +223,44 @@ def test_draws_are_shown_by_arviz_and_the_prior_is_pymcs(drawn: um.FitResult) ->
     lines = drawn.plot.groups(levels=["308"], n_draws=10, draw=False)
     middle = lines[lines["kind"] == "partial"].iloc[0]
     assert middle["lower"] < middle["y"] < middle["upper"]
+
+
+def test_chains_are_drawn_from_their_draws() -> None:
+    """Every chain has its line and its bars, whose mean height is the level that all should reach."""
+    fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "bayes", seed=1)
+    frame = fit.plot.trace(["fixed", "sigma"], draw=False)
+    assert list(frame.columns) == ["chain", "draw", "fixed[Intercept]", "fixed[Days]", "sigma"]
+    axes = fit.plot.trace(["fixed", "sigma"], linewidth=3)
+    assert axes.shape == (3, 2)
+    for chain, own in frame.groupby("chain"):
+        density, trace = (ax.lines[int(chain)] for ax in axes[2])
+        np.testing.assert_array_equal(trace.get_ydata(), own["sigma"])
+        assert trace.get_linewidth() == density.get_linewidth() == 3
+        assert np.trapezoid(density.get_ydata(), density.get_xdata()) == pytest.approx(1, abs=0.01)
+    (ax,) = fit.plot.rank(["sigma"])
+    heights = np.reshape([bar.get_height() for bar in ax.patches], (4, 20))
+    np.testing.assert_allclose(heights.mean(axis=1), 0.5)
+    assert np.abs(heights - 0.5).max() < 0.5 * 5 / np.sqrt(1000 / 20)  # five standard errors of a count of 50
+    apart = frame.assign(sigma=frame["sigma"] + 100 * frame["chain"])
+    from unimix.plots.chains import draw_rank
+
+    (ax,) = draw_rank(apart[["chain", "draw", "sigma"]])
+    heights = np.reshape([bar.get_height() for bar in ax.patches], (4, 20))
+    np.testing.assert_allclose(heights, 2.0 * np.kron(np.eye(4), np.ones(5)), atol=0.1)  # equal draws share a rank
+
+
+def test_transitions_that_diverged_are_marked() -> None:
+    from unimix.analysis.plot_data.by_plot import chain_densities
+    from unimix.plots.chains import draw_trace
+
+    chain, draw = np.divmod(np.arange(40), 20)
+    draws = pd.DataFrame({"chain": chain, "draw": draw, "b": np.sin(np.arange(40.0)), "fixed": 1.0})
+    draws.attrs["diverging"] = [i in {3, 30} for i in range(40)]
+    densities = chain_densities(draws)
+    assert set(densities["name"]) == {"b"}  # equal draws have no density
+    left, right = draw_trace(draws, densities)[0]
+    np.testing.assert_array_equal(left.lines[-1].get_xdata(), draws["b"].iloc[[3, 30]])
+    np.testing.assert_array_equal(right.lines[-1].get_xdata(), [3, 10])
 
 
 def test_what_an_engine_lacks_is_said(sleep: um.FitResult) -> None:

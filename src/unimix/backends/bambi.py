@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import sys
 import warnings
 from dataclasses import dataclass, replace
@@ -33,12 +32,12 @@ from unimix.backends import (
     estimates_of_draws,
 )
 from unimix.errors import EngineBrokenError, to_type
+from unimix.versions import bounds, fault, installed_version, requirements
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 FloatArray = npt.NDArray[np.float64]
-SERIES = "0.17."
 
 _LIKELIHOOD = Never("bambi samples a posterior; it maximises no likelihood. Use backend='lme4' or 'pls'.")
 _NO_DF = Never("a posterior has no degrees of freedom")
@@ -152,12 +151,12 @@ class Bambi(Backend):
         """Import bambi.
 
         Raises:
-            EngineBrokenError: If the installed bambi belongs to another series, with other models and names.
+            EngineBrokenError: If the installed bambi is of a version with other models and names.
         """
-        found = importlib.metadata.version("bambi") if self.available() else SERIES
-        if not found.startswith(SERIES):
+        needed = next(r for r in requirements("bambi") if r.name == "bambi")
+        if self.available() and fault(needed):
             raise EngineBrokenError(
-                f"bambi {found} is installed; backend='bambi' knows the series {SERIES[:-1]}, before PyMC 6. "
+                f"bambi {installed_version('bambi')} is installed; backend='bambi' knows {bounds(needed)}. "
                 + to_type(self.install_lines())
             )
         return super().load()
@@ -351,9 +350,15 @@ def read(trace: Any, design: Design, units: Units) -> tuple[Posterior, RawDraws]
     return posterior, RawDraws(posterior.parameters().reshape(chains, draws, -1), diverging, {}, seconds)
 
 
+def parameters_of(model: Any) -> Any:
+    """Parts of a model by bambi's name of the parameter, such as ``mu``; bambi 0.21 deprecates their old name."""
+    return model.parameters if hasattr(model, "parameters") else model.components
+
+
 def priors_of(model: Any, design: Design) -> dict[str, str]:
     """Text of every prior in force, as bambi writes it, by unimix's name of the parameter."""
-    part = model.components[model.family.likelihood.parent]
+    parts = parameters_of(model)
+    part = parts[model.family.likelihood.parent]
     texts: dict[str, str] = {}
     for j, (name, column) in enumerate(zip(design.fixed_names, design.x.T, strict=True)):
         if is_one(column):
@@ -363,7 +368,7 @@ def priors_of(model: Any, design: Design) -> dict[str, str]:
     for block, name in zip(design.blocks, names_of_effects(design), strict=True):
         texts[f"sd({block.group}: {block.terms[0]})"] = written(part.group_specific_terms[name].prior.args["sigma"])
     for ours, (theirs, inverse) in _DISPERSION.get(design.family.name, {}).items():
-        prior = model.constant_components[theirs].prior
+        prior = parts[theirs].prior
         texts[ours] = f"1 / {ours} ~ {written(prior)}" if inverse else written(prior)
     return texts
 

@@ -25,6 +25,7 @@ from unimix.likelihood.lmm.conditioning import without_offset
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.posterior.effect_draws import draw_all_effects
 from unimix.stats.correlation_pairs import correlation_matrices, pair_names
+from unimix.stats.draw_diagnostics import effective_size
 from unimix.stats.posterior_identities import PosteriorDraws, identities
 
 if TYPE_CHECKING:
@@ -186,8 +187,6 @@ def _of_the_model(
     fit: FittedModel, design: Design, draws: Posterior, shape: tuple[int, int], table: PriorTable
 ) -> Check:
     """Whether the draws can be of the posterior: identities that its density implies (Stein's) hold within noise."""
-    import arviz as az
-
     if draws.effects is None:
         return Check(name="posterior", passed=None, said="the draws of the group effects were too many to keep")
     step = max(1, int(np.ceil(shape[0] * shape[1] * design.n / MOST_CELLS)))
@@ -206,7 +205,7 @@ def _of_the_model(
         chains = np.where(usable, values, 0.0).reshape(shape[0], -1)
         size = float(np.std(chains)) or 1.0
         # the mean in units of its Monte Carlo error
-        off[name] = float(abs(np.mean(chains)) / size * np.sqrt(max(float(az.ess(chains, method="mean")), 1.0)))
+        off[name] = float(abs(np.mean(chains)) / size * np.sqrt(max(effective_size(chains, "mean"), 1.0)))
     worst = max(off, key=lambda k: off[k] if np.isfinite(off[k]) else np.inf) if off else ""
     largest = off.get(worst, 0.0)
     numbers = {"largest discrepancy (MC standard errors)": largest}

@@ -266,8 +266,11 @@ def sampled_names(fit: FittedModel, names: list[str] | None) -> list[str]:
 
 
 def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
-    """Posterior draws: columns chain, draw and one per parameter, with names such as ``sd(g)[x]``."""
-    draws = engine_draws(fit).posterior[names]
+    """Posterior draws: columns chain, draw and one per parameter, with names such as ``sd(g)[x]``.
+
+    ``.attrs["diverging"]`` is a mask of the rows whose transition diverged.
+    """
+    draws = engine_draws(fit).posterior
     columns: dict[str, Any] = {}
     shape = (draws.sizes["chain"], draws.sizes["draw"])
     for name in names:
@@ -277,7 +280,29 @@ def draws_frame(fit: FittedModel, names: list[str]) -> pd.DataFrame:
         for column, label in zip(flat.T, _labels(inner), strict=True):
             columns[f"{name}{label}"] = column
     chain, draw = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
-    return pd.DataFrame({"chain": chain, "draw": draw, **columns})
+    frame = pd.DataFrame({"chain": chain, "draw": draw, **columns})
+    diverging = engine_draws(fit).sample_stats["diverging"].transpose("chain", "draw").to_numpy()
+    frame.attrs["diverging"] = [bool(d) for d in diverging.ravel()]
+    return frame
+
+
+def chain_densities(draws: pd.DataFrame) -> pd.DataFrame:
+    """Kernel densities of the draws of each chain.
+
+    Args:
+        draws: Result of :func:`draws_frame`.
+
+    Returns:
+        Columns name, chain, x, density. Equal draws have no density.
+    """
+    parts = []
+    for name in draws.columns[2:]:
+        for chain, values in draws.groupby("chain")[name]:
+            if np.ptp(values.to_numpy()) > 0:
+                x, density = _density(values.to_numpy())
+                parts.append(pd.DataFrame({"name": name, "chain": chain, "x": x, "density": density}))
+    empty = pd.DataFrame({"name": [], "chain": [], "x": [], "density": []})
+    return pd.concat(parts, ignore_index=True) if parts else empty
 
 
 def _labels(coordinates: list[Any]) -> list[str]:

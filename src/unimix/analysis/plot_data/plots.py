@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -10,7 +10,6 @@ import pandas as pd
 from unimix.analysis.plot_data import by_plot, regression_lines
 from unimix.analysis.prediction import prior
 from unimix.fitted.model import interval_level
-from unimix.fitted.sampled import engine_draws
 from unimix.foreign_names import suggests_names
 
 if TYPE_CHECKING:
@@ -310,12 +309,12 @@ class Plots:
         return draw_predictive(data, ax=ax, title=self._fit.formula, xlabel=str(data.attrs["response"]), label=label)
 
     def trace(self, names: list[str] | None = None, *, draw: bool = True, **options: Any) -> Any:
-        """ArviZ's trace plot: densities and traces of the draws by chain.
+        """Densities and traces of the draws by chain, with ticks where transitions diverged.
 
         Args:
             names: Variables of ``fit.posterior``; None takes all but group effects.
             draw: Whether to draw; if not, the data are returned.
-            options: Further arguments of ``arviz.plot_trace``.
+            options: Properties of matplotlib's lines, such as ``linewidth=1``.
 
         Returns:
             The matplotlib Axes, shape (parameters, 2). With ``draw=False`` columns chain, draw and one per parameter.
@@ -323,17 +322,22 @@ class Plots:
         Raises:
             UnimixError: If the engine does not sample.
         """
+        data = by_plot.draws_frame(self._fit, by_plot.sampled_names(self._fit, names))
+        if not draw:
+            return data
         from unimix.plots.chains import draw_trace
 
-        return self._chains(draw_trace, names, draw=draw, options=options)
+        return draw_trace(data, by_plot.chain_densities(data), title=self._fit.formula, **options)
 
     def rank(self, names: list[str] | None = None, *, draw: bool = True, **options: Any) -> Any:
-        """ArviZ's rank plot, whose bars are level when the chains agree (Vehtari and others 2021).
+        """Ranks of each chain's draws among all draws; the bars are level when the chains agree.
+
+        Vehtari, Gelman, Simpson, Carpenter & Buerkner (2021), Bayesian Analysis 16:667-718.
 
         Args:
             names: Variables of ``fit.posterior``; None takes all but group effects.
             draw: Whether to draw; if not, the data are returned.
-            options: Further arguments of ``arviz.plot_rank``.
+            options: Properties of matplotlib's bars, such as ``alpha=0.5``.
 
         Returns:
             The matplotlib Axes. With ``draw=False`` columns chain, draw and one per parameter.
@@ -341,18 +345,12 @@ class Plots:
         Raises:
             UnimixError: If the engine does not sample.
         """
+        data = by_plot.draws_frame(self._fit, by_plot.sampled_names(self._fit, names))
+        if not draw:
+            return data
         from unimix.plots.chains import draw_rank
 
-        return self._chains(draw_rank, names, draw=draw, options=options)
-
-    def _chains(
-        self, picture: Callable[..., Any], names: list[str] | None, *, draw: bool, options: Mapping[str, Any]
-    ) -> Any:
-        """A picture of the draws by chain, or the draws themselves."""
-        shown = by_plot.sampled_names(self._fit, names)
-        if not draw:
-            return by_plot.draws_frame(self._fit, shown)
-        return picture(engine_draws(self._fit), shown, title=self._fit.formula, **options)
+        return draw_rank(data, title=self._fit.formula, **options)
 
     def model_graph(self, *, ax: Any = None, draw: bool = True) -> Any:
         """PyMC's graph of the model, with its priors; drawing it needs graphviz.

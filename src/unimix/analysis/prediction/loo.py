@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from unimix.analysis.prediction.draws import coefficient_draws, linear_predictors
 from unimix.fitted.sampled import engine_draws
 from unimix.likelihood.response import row_log_likelihood
+from unimix.stats.draw_diagnostics import leave_one_out
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -50,7 +50,8 @@ def loo(fit: FittedModel) -> Any:
     trusted. ``um.compare_loo`` compares models. Vehtari, Gelman & Gabry (2017), Stat. Comput. 27:1413-1432.
 
     Returns:
-        ArviZ's ``ELPDData``, with ``.elpd_loo``, ``.se``, ``.p_loo`` and ``.pareto_k`` (one value per row).
+        ArviZ's ``ELPDData``, or ``ELPDDataLOO`` of ArviZ 1, with ``.elpd_loo``, ``.se``, ``.p_loo`` and ``.pareto_k``
+        (one value per row).
 
     Raises:
         UnimixError: If the engine does not sample, or the result was loaded from JSON.
@@ -66,12 +67,4 @@ def loo(fit: FittedModel) -> Any:
         >>> bool(-895 < loo.elpd_loo < -875)
         True
     """
-    import arviz as az
-
-    values = pointwise_log_likelihood(fit)
-    data = az.from_dict(log_likelihood={"y": values})
-    draws = engine_draws(fit).posterior
-    data.add_groups(posterior=draws)  # ArviZ computes the relative efficiency of the draws from them
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the result holds and the caller reports
-        return az.loo(data, pointwise=True)
+    return leave_one_out(pointwise_log_likelihood(fit), engine_draws(fit))

@@ -10,10 +10,9 @@ from unimix.analysis.prediction.draws import replicated
 from unimix.analysis.prediction.loo import pointwise_log_likelihood
 from unimix.fitted.model import has_design
 from unimix.fitted.sampled import engine_draws
+from unimix.stats.draw_diagnostics import with_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from unimix.fitted.model import FittedModel
 
 MOST_NUMBERS = 20_000_000
@@ -33,7 +32,7 @@ def posterior(fit: FittedModel) -> Any:
     sampled = engine_draws(fit)
     if not _can_be_completed(fit, sampled):
         return sampled
-    return fit._keep("posterior", lambda: _with_groups(sampled, _groups(fit, sampled)))
+    return fit._keep("posterior", lambda: with_groups(sampled, _groups(fit, sampled)))
 
 
 def _can_be_completed(fit: FittedModel, sampled: Any) -> bool:
@@ -59,16 +58,3 @@ def _groups(fit: FittedModel, sampled: Any) -> dict[str, Any]:
     }
     coordinates = {k: sampled.posterior.coords[k] for k in ("chain", "draw")} | {"row": design.rows}
     return {n: xr.Dataset({"y": (("chain", "draw", "row"), v)}, coords=coordinates) for n, v in values.items()}
-
-
-def _with_groups(sampled: Any, groups: Mapping[str, Any]) -> Any:
-    """A copy of an InferenceData, or of a DataTree, that shares its arrays and has further groups."""
-    if hasattr(sampled, "add_groups"):
-        # a shallow copy would share the list of groups, which grows
-        return type(sampled)(attrs=sampled.attrs, **{name: sampled[name] for name in sampled.groups()}, **groups)
-    import xarray as xr
-
-    tree = sampled.copy(deep=False)
-    for name, data in groups.items():
-        tree[name] = xr.DataTree(data)
-    return tree

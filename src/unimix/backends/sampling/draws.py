@@ -14,6 +14,7 @@ from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
 from unimix.design.grouping_factors import block_labels
 from unimix.stats.correlation_pairs import below_diagonal, pair_names
+from unimix.stats.draw_diagnostics import effective_size, rhat, with_names
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -160,8 +161,6 @@ def diagnose_draws(
         posterior: All draws in the user's units.
         diverging: Mask of divergent transitions, shape (chains, draws).
     """
-    import arviz as az
-
     chains, draws = diverging.shape
     values = posterior.parameters()
     table = values.reshape(chains, draws, -1)
@@ -169,9 +168,9 @@ def diagnose_draws(
     for j, name in enumerate(parameter_names(design)):
         column = table[:, :, j]
         found = {
-            "rhat": float(az.rhat(column)) if chains > 1 else 1.0,
-            "bulk": -float(az.ess(column, method="bulk")),
-            "tail": -float(az.ess(column, method="tail")),
+            "rhat": rhat(column) if chains > 1 else 1.0,
+            "bulk": -effective_size(column, "bulk"),
+            "tail": -effective_size(column, "tail"),
         }
         for kind, value in found.items():
             size = value if np.isfinite(value) else np.inf
@@ -230,25 +229,23 @@ def inference_data(design: Design, sampled: Sampled, attributes: dict[str, Any])
         sampled: Draws of the engine.
         attributes: Attributes that are stored with the object.
     """
-    import arviz as az
-
     raw, model = sampled.raw, sampled.model
     values, dims = _variables(design, sampled)
-    observed = {"y": observed_response(design)}
-    constant = {}
+    constant: dict[str, Any] = {}
     if model is not None:
         values = {**model.values, **values}
         dims |= {name: list(own) for name, own in model.dims.items() if name not in dims}
         constant = {n: v for n, v in model.constant.items() if n != "observed"}
-    return az.from_dict(
-        posterior=values,
-        sample_stats={"diverging": raw.diverging, **raw.stats},
-        observed_data=observed,
-        constant_data=constant or None,
+    return with_names(
+        {
+            "posterior": values,
+            "sample_stats": {"diverging": raw.diverging, **raw.stats},
+            "observed_data": {"y": observed_response(design)},
+            "constant_data": constant,
+        },
         coords=coordinates(design),
         dims=dims,
-        attrs=attributes,
-        posterior_attrs={"sampling_time": raw.seconds},
+        attributes={"/": attributes, "posterior": {"sampling_time": raw.seconds}},
     )
 
 

@@ -19,6 +19,7 @@ from unimix.likelihood.lmm.reduced_data import n_dense_effects
 from unimix.likelihood.posterior.group_integrals import LADDER, GroupIntegrals
 from unimix.likelihood.posterior.independence_sampler import Proposal, adapt, draw_chains, proposal_at_mode
 from unimix.likelihood.posterior.independence_sampler import Sampled as Chains
+from unimix.stats.draw_diagnostics import pareto_k
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -185,13 +186,6 @@ def _of_the_proposal(k: float, found: Chains) -> str:
     if found.accepted < LEAST_ACCEPTED:
         return f"Only {found.accepted:.0%} of the proposals were accepted: the posterior is not close to one of them."
     return ""
-
-
-def pareto_k(log_weights: FloatArray) -> float:
-    """Pareto k of importance weights."""
-    import arviz as az
-
-    return float(az.psislw(log_weights)[1])
 
 
 def _raw(found: Chains, k: float, seconds: float) -> RawDraws:

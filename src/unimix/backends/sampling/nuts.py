@@ -135,7 +135,12 @@ def sample_pymc(density: LogDensity, size: int, options: SamplerOptions) -> RawD
     with pm.Model() as model:
         pm.Potential("density", density_op(density)(pm.Flat("x", shape=size)))
     starts = [{"x": rng.standard_normal(size)} for _ in range(options.chains)]
-    more = {"initvals": starts, "compile_kwargs": {"mode": "FAST_COMPILE"}, "target_accept": options.target_accept}
+    more = {
+        "nuts_sampler": "pymc",  # PyMC 6 would take nutpie
+        "initvals": starts,
+        "compile_kwargs": {"mode": "FAST_COMPILE"},
+        "target_accept": options.target_accept,
+    }
     return read_draws(run_pymc(model, options, **more), ["x"])
 
 

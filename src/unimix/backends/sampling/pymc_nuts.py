@@ -20,8 +20,9 @@ from unimix.backends.sampling.draws import ModelDraws, Posterior, Sampled, fits_
 from unimix.backends.sampling.pymc_model import Recipe, build_model, dispersion_variables
 from unimix.backends.sampling.pymc_sample import SamplerOptions, read_draws, run_nutpie, run_pymc
 from unimix.backends.sampling.pymc_start import StartingPoint
-from unimix.errors import OptionError, did_you_mean
+from unimix.errors import EngineBrokenError, OptionError, did_you_mean
 from unimix.stats.correlation_pairs import correlation_matrices
+from unimix.versions import installed_version
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -145,9 +146,23 @@ def _compile_nutpie(recipe: Recipe) -> tuple[Any, list[str]]:
         while len(_compiled) > KEPT:
             _compiled.popitem(last=False)
     _compiled.move_to_end(key)
-    compiled = _compiled[key]
-    numbers = {d.name: d.get_value() for d in template.data_vars if d.name in compiled.shared_data}
-    return compiled.with_data(**numbers), [v.name for v in template.free_RVs]
+    compiled, used = _compiled[key], _names_of_data(_compiled[key])
+    known = {d.name: d.get_value() for d in template.data_vars}
+    if not used <= known.keys() or "observed" not in used:
+        raise EngineBrokenError(
+            f"nutpie {installed_version('nutpie')} does not tell which data a compiled model holds, so that another "
+            "fit might be given the data of the first one. Type: options={'sampler': 'pymc'}"
+        )
+    return compiled.with_data(**{n: known[n] for n in used}), [v.name for v in template.free_RVs]
+
+
+def _names_of_data(compiled: Any) -> set[str]:
+    """Names of the containers of data that a model compiled by nutpie uses.
+
+    Up to nutpie 0.16.8 they are the keys of ``shared_data``; later these are random, and another mapping has the names.
+    """
+    by_variable = getattr(compiled, "shared_var_keys", None)
+    return set(compiled.shared_data) if by_variable is None else {v.name for v in by_variable}
 
 
 def _by_pymc(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.result import FitResult
+from unimix.stats.draw_diagnostics import compare_left_out
 from unimix.workflows.model_tests.nesting import (
     by_one_criterion,
     inside,
@@ -134,20 +134,13 @@ def compare_loo(*fits: FitResult, names: Sequence[str] | None = None) -> TableRe
         intercepts    -2...
         Name: elpd_diff, dtype: float64
     """
-    import arviz as az
-
     several(fits, "compare_loo")
     labels = labels_of(fits, names)
     if len(set(labels)) != len(labels):
         raise OptionError(f"names= must give each of the {len(fits)} results a name of its own: {listing(labels)}.")
     same_response(fits, families=True)
     loo_results = {label: f.loo() for label, f in zip(labels, fits, strict=True)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ warns of large Pareto k, which the table counts
-        table = pd.DataFrame(az.compare(loo_results, scale="log"))
-    named = {"elpd_loo": "elpd", "dse": "se_diff"}
-    table = table.rename(columns=named)[["elpd", "se", "p_loo", "elpd_diff", "se_diff", "weight"]]
-    table["elpd_diff"] = -table["elpd_diff"]
+    table = compare_left_out(loo_results)
     table["bad_k"] = [int((np.asarray(loo_results[str(label)].pareto_k) > 0.7).sum()) for label in table.index]
     table.index.name = "model"
     bad = int(table["bad_k"].sum())
