@@ -16,7 +16,7 @@ from unimix.design.arrays import Design
 from unimix.design.design import build_design
 from unimix.design.encoding import Encoding
 from unimix.design.grouping_factors import RowLevels
-from unimix.design.transform import NewRows
+from unimix.design.new_data import NewRows
 from unimix.errors import DataError
 from unimix.formula.interpreter import parse
 

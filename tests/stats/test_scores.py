@@ -9,7 +9,7 @@ from scipy import integrate, stats
 
 from unimix.distributions.family import as_family
 from unimix.distributions.log_density import pointwise, variance
-from unimix.distributions.sampling import draw_response, mean_of
+from unimix.distributions.random_responses import draw_response, mean_of
 from unimix.stats.scores import clustered_mean, normal_crps, normal_log_density, sample_crps
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from unimix.design.estimates import Estimates
-from unimix.fitted.assembly import assembled, estimates_of
+from unimix.fitted.derived_parts import assembled, estimates_of
 from unimix.fitted.model import FittedModel
 from unimix.fitted.schema import Part, SavedFit
 

@@ -21,11 +21,11 @@ from unimix.backends.capabilities import Capabilities, Yes
 from unimix.backends.capture import captured
 from unimix.backends.convergence import judge
 from unimix.backends.cost import UNKNOWN, Cost, stopped, too_large
+from unimix.backends.degrees_of_freedom import same_evaluation, supply_df
 from unimix.backends.family_support import FamilySheet, only_gaussian
 from unimix.backends.interface import BackendInfo, FitRequest, Outcome, Problem, Start
 from unimix.backends.interrupts import shield_interrupts
 from unimix.backends.limits import NO_LIMITS, in_words
-from unimix.backends.supply_df import same_evaluation, supply_df
 from unimix.design.arrays import Design
 from unimix.design.estimability import likelihood_is_unbounded
 from unimix.design.estimates import Absent, Deferred, Estimates

@@ -43,10 +43,10 @@ from unimix.errors import DataError, OptionError, listing
 from unimix.formula.allowed import plain_factor
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import all_atoms
+from unimix.formula.functions import encode_state
 from unimix.formula.interpreter import column_names, part_columns, used_columns
 from unimix.formula.parser import Call, render
 from unimix.formula.terms import FixedPart, ModelSpec
-from unimix.formula.transforms import encode_state
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels
 from unimix.design.model_matrix import build_columns
-from unimix.design.transform import NewRows, match_levels, match_number
+from unimix.design.new_data import NewRows, match_levels, match_number
 from unimix.design.typed_columns import (
     Column,
     NumericColumn,
@@ -33,9 +33,9 @@ from unimix.errors import DataError, did_you_mean, listing
 from unimix.formula.allowed import expression_columns
 from unimix.formula.contrasts import Contrast
 from unimix.formula.expand import expand, remaining_atoms
+from unimix.formula.functions import decode_state
 from unimix.formula.interpreter import parse, used_columns
 from unimix.formula.parser import Call, render, walk
-from unimix.formula.transforms import decode_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -27,8 +27,8 @@ from unimix.formula.allowed import (
     register_function,
 )
 from unimix.formula.contrasts import Contrast, contrast_from_node
+from unimix.formula.functions import ELEMENTWISE, STATEFUL, State
 from unimix.formula.parser import CONSTANTS, Binary, Call, Name, Node, Number, Sequence_, Text, Unary, render
-from unimix.formula.transforms import ELEMENTWISE, STATEFUL, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

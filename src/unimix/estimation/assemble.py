@@ -6,7 +6,7 @@ from typing import Any
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates
-from unimix.fitted.assembly import BAYESIAN, assembled
+from unimix.fitted.derived_parts import BAYESIAN, assembled
 from unimix.fitted.schema import EngineInfo
 from unimix.result import FitResult
 

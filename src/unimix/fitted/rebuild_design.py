@@ -11,8 +11,8 @@ from scipy import special
 
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.encoding import CHANGED
+from unimix.design.new_data import NewRows
 from unimix.design.response import SUCCESS
-from unimix.design.transform import NewRows
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
 from unimix.fitted.model import FittedModel, Model

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.log_density import unit_deviance, variance
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
 from unimix.fitted.schema import Rows
 from unimix.likelihood.lmm.weights import counted_rows

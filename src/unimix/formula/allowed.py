@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from unimix.errors import DataError, Fault, OptionError, did_you_mean, listing
 from unimix.foreign_names import suggests_names
 from unimix.formula.contrasts import contrast_from_node
+from unimix.formula.functions import ELEMENTWISE, STATEFUL
 from unimix.formula.parser import CONSTANTS, Bar, Binary, Call, Name, Node, walk
-from unimix.formula.transforms import ELEMENTWISE, STATEFUL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, field
 
 from unimix.errors import Fault, FormulaError
+from unimix.formula.functions import STATEFUL
 from unimix.formula.tokens import Token, blank_in_name, tokenize
-from unimix.formula.transforms import STATEFUL
 
 MAX_DEPTH = 60
 STRUCTURES = ("us", "diag", "cs", "ar1")

@@ -11,7 +11,7 @@ from scipy import sparse, special
 
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.likelihood.lmm.batched_linalg import null_space
 from unimix.stats.inference import is_unbounded
 

@@ -11,7 +11,7 @@ from scipy import special
 from unimix.design.arrays import Design
 from unimix.distributions.family import Family
 from unimix.distributions.log_density import Pointwise
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.grouping_factors import is_nested
 from unimix.design.typed_columns import Level
-from unimix.distributions.sampling import draw_response
+from unimix.distributions.random_responses import draw_response
 from unimix.likelihood.glmm.laplace import fixed_predictor
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.likelihood.lmm.optimise import lower_triangular

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.certificate import messages, verdicts
-from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.analysis.certificate.consistency import arithmetic
 from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design
 from unimix.errors import listing

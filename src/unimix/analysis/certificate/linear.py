@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.certificate import messages, verdicts
-from unimix.analysis.certificate.arithmetic import arithmetic
 from unimix.analysis.certificate.certificate import Certificate, Check
+from unimix.analysis.certificate.consistency import arithmetic
 from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.lmm.conditioning import column_scale, well_scaled, without_offset

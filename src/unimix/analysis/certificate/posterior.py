@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.certificate.arithmetic import EXACT, differing
 from unimix.analysis.certificate.certificate import Check
+from unimix.analysis.certificate.consistency import EXACT, differing
 from unimix.backends.sampling.draws import Posterior, diagnose_draws, is_sampled_well, summaries
 from unimix.backends.sampling.priors import PriorTable, dispersion_names, resolve_priors, sd_names
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions import priors as distributions
 from unimix.distributions.priors import LKJ, Prior, Uniform
 from unimix.errors import OptionError, listing
-from unimix.fitted.assembly import estimates_of
+from unimix.fitted.derived_parts import estimates_of
 from unimix.fitted.sampled import engine_draws
 from unimix.fitted.schema import PRIORS
 from unimix.likelihood.lmm.conditioning import without_offset

@@ -12,7 +12,7 @@ from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, replicated
 from unimix.distributions.log_density import pointwise, variance
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.fitted.table_result import TableResult

@@ -21,7 +21,7 @@ from unimix.design.frames import one_row, to_pandas
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Family, Gaussian
 from unimix.distributions.links import LINKS
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult

@@ -13,7 +13,7 @@ import pandas as pd
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
 from unimix.design.typed_columns import FactorColumn
 from unimix.distributions.family import Family
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import EngineBrokenError, EngineNotInstalledError, OptionError, UnsupportedModelError, to_type
 from unimix.versions import pip_line
 

@@ -25,7 +25,7 @@ from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, OptionError, listing
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names

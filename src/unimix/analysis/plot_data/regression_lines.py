@@ -16,9 +16,9 @@ from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
 from unimix.argument_types import count_fault
 from unimix.design.arrays import Design
-from unimix.design.transform import NewRows
+from unimix.design.new_data import NewRows
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, as_factor, as_numbers
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.formula.expand import expand, remaining_atoms
 from unimix.stats.inference import checked_level

@@ -14,10 +14,10 @@ from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, conditional_of_both_parts, dispersion_of, is_sampled
 from unimix.design.grouping_factors import RowLevels
-from unimix.design.transform import NewRows
+from unimix.design.new_data import NewRows
 from unimix.distributions.family import Family
 from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
-from unimix.distributions.sampling import draw_response, mean_of
+from unimix.distributions.random_responses import draw_response, mean_of
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.stats.joint_error import predictor_variance
 from unimix.stats.predictor import expected_response, predictive_log_density

@@ -13,7 +13,7 @@ from unimix.argument_types import count_fault
 from unimix.backends.limits import memory_fault
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions.log_density import mixed_derivative
-from unimix.distributions.sampling import draw_response
+from unimix.distributions.random_responses import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.fitted.sampled import engine_draws

@@ -27,7 +27,7 @@ from unimix.analysis.prediction.error_variance import variance_and_df
 from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import predictor_variance

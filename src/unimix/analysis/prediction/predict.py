@@ -11,7 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.prediction.intervals import NEW, included, predict_interval
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
 from unimix.fitted.model import FittedModel, interval_level
 from unimix.fitted.residuals import mean

@@ -16,7 +16,7 @@ from unimix.analysis.summaries.variance_components import DRAWS, Variances, refu
 from unimix.design.arrays import Design
 from unimix.display import Block
 from unimix.distributions.log_density import variance
-from unimix.distributions.sampling import mean_of
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import text_table, without_noise
 from unimix.fitted.model import interval_level, is_sampled
