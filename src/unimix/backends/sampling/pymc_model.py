@@ -271,7 +271,9 @@ def _covariance_factor(
         names = [f"sd({label}: {t})" for t in block.terms]
         sd = pt.stack([_variable(p, n, constant) for p, n in zip(sds, names, strict=True)])
         pm.Deterministic(f"sd({label})", sd, dims=dim)
-        matrix = pm.LKJCorr(f"correlations({label})", n=block.q, eta=eta, return_matrix=True)
+        # PyMC 6 gives the matrix always, PyMC 5 on demand
+        whole = {"return_matrix": True} if pm.__version__.startswith("5.") else {}
+        matrix = pm.LKJCorr(f"correlations({label})", n=block.q, eta=eta, **whole)
         factor = sd[:, None] * pt.linalg.cholesky(matrix)
     below = np.tril_indices(block.q, -1)
     pm.Deterministic(f"cor({label})", matrix[below], dims=f"{label} pair")
