@@ -271,10 +271,13 @@ def _covariance_factor(
         names = [f"sd({label}: {t})" for t in block.terms]
         sd = pt.stack([_variable(p, n, constant) for p, n in zip(sds, names, strict=True)])
         pm.Deterministic(f"sd({label})", sd, dims=dim)
-        # PyMC 6 gives the matrix always, PyMC 5 on demand
-        whole = {"return_matrix": True} if pm.__version__.startswith("5.") else {}
-        matrix = pm.LKJCorr(f"correlations({label})", n=block.q, eta=eta, **whole)
-        factor = sd[:, None] * pt.linalg.cholesky(matrix)
+        if pm.__version__.startswith("5."):
+            matrix = pm.LKJCorr(f"correlations({label})", n=block.q, eta=eta, return_matrix=True)
+            root = pt.linalg.cholesky(matrix)
+        else:  # PyMC 6 gives the Cholesky factor of the correlation matrix
+            root = pm.LKJCorr(f"correlations({label})", n=block.q, eta=eta)
+            matrix = root @ root.T
+        factor = sd[:, None] * root
     below = np.tril_indices(block.q, -1)
     pm.Deterministic(f"cor({label})", matrix[below], dims=f"{label} pair")
     return factor

@@ -174,12 +174,13 @@ def _by_pymc(
     more: Mapping[str, Any],
 ) -> Any:
     import pymc as pm
-    import pytensor.tensor as pt
 
     start = start.in_order([v.name for v in model.free_RVs])
     rng = np.random.default_rng(None if options.seed is None else [options.seed, 3])
     names = {v.name: model.rvs_to_values[v].name for v in model.free_RVs}
-    starts = [{names[n]: pt.constant(v) for n, v in start.scattered(rng).items()} for _ in range(options.chains)]
+    starts = [
+        dict(_initial_value(n, names[n], v) for n, v in start.scattered(rng).items()) for _ in range(options.chains)
+    ]
     given = {"initvals": starts, **more}
     if sampler != "pymc" or "init" in more:
         return run_pymc(model, options, nuts_sampler=sampler, target_accept=options.target_accept, **given)
@@ -191,6 +192,15 @@ def _by_pymc(
             **{**given.get("compile_kwargs", {}), **own},
         )
     return run_pymc(model, options, step=step, **given)
+
+
+def _initial_value(name: str, value_name: str, start: FloatArray) -> tuple[str, Any]:
+    """Name and value from which PyMC starts a variable; transformed values go by the name of the value."""
+    import pytensor.tensor as pt
+
+    if value_name.endswith("_cholesky_corr__"):  # PyMC 6 finds no variable by this name: uncorrelated, as in start
+        return name, np.eye(round((1 + np.sqrt(1 + 8 * start.size)) / 2))
+    return value_name, pt.constant(start)
 
 
 def _potential(recipe: Recipe, start: StartingPoint) -> Any:
