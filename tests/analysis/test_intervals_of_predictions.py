@@ -134,14 +134,17 @@ def test_generalised_models_predict_counts_and_shares() -> None:
 
 @pytest.mark.mcmc
 def test_a_posterior_agrees_with_estimates() -> None:
-    """Weak priors and 18 groups: standard errors within 15 % (those of the posterior are larger)."""
+    """Weak priors and 18 groups: standard errors within 20 %.
+
+    Those of the exact posterior are up to 12 % larger, and 800 draws have an error of 2.5 %.
+    """
     data = um.load_dataset("sleepstudy")
     bayes = sampled_models.sleepstudy()
     other = um.fit(SLEEP, data, "pls")
     new = pd.DataFrame({"Days": [0.0, 9.0, 5.0], "Subject": ["308", "335", "new"]})
     for interval in ("confidence", "prediction"):
         a, b = (f.predict(new, new_levels="sample", interval=interval).table for f in (bayes, other))
-        np.testing.assert_allclose(a["std_error"], b["std_error"], rtol=0.15)
+        np.testing.assert_allclose(a["std_error"], b["std_error"], rtol=0.2)
         assert (np.abs(a["estimate"] - b["estimate"]) < 0.3 * b["std_error"]).all()
 
 

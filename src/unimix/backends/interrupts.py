@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -27,17 +27,25 @@ def shield_interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keep_interrupts() -> Iterator[None]:
+def keep_interrupts() -> Iterator[Callable[[], None]]:
     """Raise KeyboardInterrupt at the end of the block if Ctrl-C came in it and was dropped.
 
     Python drops an exception in a callback of a weak reference or in ``__del__``. numba has such callbacks, and Ctrl-C
-    during a compilation may fall into one.
+    may fall into one, above all during a compilation.
+
+    Yields:
+        Function that raises KeyboardInterrupt earlier, for blocks that wait.
     """
+    heard: list[bool] = []
+
+    def raise_dropped() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
     former = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(former):
-        yield
+        yield raise_dropped
         return
-    heard: list[bool] = []
 
     def note(number: int, frame: Any) -> None:
         heard.append(True)
@@ -45,11 +53,10 @@ def keep_interrupts() -> Iterator[None]:
 
     signal.signal(signal.SIGINT, note)
     try:
-        yield
+        yield raise_dropped
     finally:
         signal.signal(signal.SIGINT, former)
-    if heard:
-        raise KeyboardInterrupt
+    raise_dropped()
 
 
 __all__ = ["keep_interrupts", "shield_interrupts"]

@@ -207,9 +207,9 @@ class PyMC(Backend):
         del engine
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
-        recipe, start = self._recipe(problem.original, table)
-        model = Deferred(partial(build_model, recipe))
         with keep_interrupts():
+            recipe, start = self._recipe(problem.original, table)
+            model = Deferred(partial(build_model, recipe))
             model.get()
         options = SamplerOptions(
             draws=self.draws,

@@ -59,11 +59,13 @@ class BackendContract(FamilyContract):
         family_options: Options of the backend for the fits of families and links.
         fitted_cells: Claimed cells of the family sheet that are fitted; None, the default, for every claimed cell. A
             sampler may name a few if a test of its own proves the others by their log density.
+        references: Reference cases that are fitted; None for all.
         flagged: Reference cases in which the engine ends with a warning under these options; it must end so.
         starved: Options with which the engine must stop too early; see :meth:`stopped_early`.
     """
 
     starved: ClassVar[dict[str, Any]]
+    references: ClassVar[frozenset[str] | None] = None
     flagged: ClassVar[frozenset[str]] = frozenset()
 
     # -- tools ----------------------------------------------------------------------------------
@@ -193,6 +195,7 @@ class BackendContract(FamilyContract):
         if metafunc.function.__name__ == "test_meets_stored_references":
             # a posterior has no criterion to choose: the REML case stands for a model
             cases = [c for c in reference_cases() if c.method == "REML" or not self.samples]
+            cases = [c for c in cases if self.references is None or c.id in self.references]
             metafunc.parametrize("case", cases, ids=lambda c: c.id)
 
     def test_meets_stored_references(self, case: ReferenceCase) -> None:

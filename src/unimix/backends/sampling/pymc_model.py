@@ -83,15 +83,16 @@ class Recipe:
 
         None if there is no fixed effect of the same column, or another block varies around it already.
         """
-        found: list[list[int | None]] = []
+        found: list[list[int | None]] = [[None] * b.q for b in self.design.blocks]
         free = list(self.design.fixed_names)
-        for block, centered in zip(self.design.blocks, self.centered, strict=True):
-            own: list[int | None] = [None] * block.q
-            for j, term in enumerate(block.terms if centered else ()):
+        # The mean of few levels is least certain, and so is the fixed effect that their block carries (Gelfand, Sahu &
+        # Carlin 1995, Biometrika 82:479-488).
+        for b in sorted(range(len(found)), key=lambda k: self.design.blocks[k].n_levels):
+            block = self.design.blocks[b]
+            for j, term in enumerate(block.terms if self.centered[b] else ()):
                 k = free.index(term) if term in free else None
                 if k is not None and np.array_equal(block.z[:, j], self.design.x[:, k]):
-                    own[j], free[k] = k, ""
-            found.append(own)
+                    found[b][j], free[k] = k, ""
         return found
 
     @property

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.interrupts import keep_interrupts
 from unimix.backends.sampling.draws import RawDraws
 
 FloatArray = npt.NDArray[np.float64]
@@ -129,10 +130,12 @@ def wait_for(sampler: Any) -> Any:
 
     threading.Thread(target=wait, name="unimix-nutpie", daemon=True).start()
     try:
-        while True:
-            with contextlib.suppress(queue.Empty):
-                trace, error = ended.get(timeout=_GLANCE)
-                break
+        with keep_interrupts() as raise_dropped:
+            while True:
+                with contextlib.suppress(queue.Empty):
+                    trace, error = ended.get(timeout=_GLANCE)
+                    break
+                raise_dropped()
     except BaseException:
         stopped.set()
         with contextlib.suppress(queue.Empty):
