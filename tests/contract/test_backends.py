@@ -44,7 +44,7 @@ class TestPyMC(BackendContract):
     # PyMC's own sampler: PyTensor compiles a model in a few seconds, nutpie in twenty; tests/backends has both
     options = {"sampler": "pymc", "draws": 800, "tune": 400, "chains": 2, "cores": 1}
     # the others have nested factors, which need chains of minutes; TestBayes has all, with the same priors
-    references = frozenset({"sleepstudy_slope", "sleepstudy_uncorr", "penicillin"})
+    references = frozenset({"sleepstudy_slope", "dietox_slope", "penicillin"})
     starved = {"draws": 40, "tune": 20, "retry": False}
     fitted_cells = SAMPLED
 

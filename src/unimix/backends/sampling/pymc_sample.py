@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import signal
 import threading
 import time
@@ -19,8 +18,8 @@ from unimix.backends.sampling.draws import RawDraws
 
 FloatArray = npt.NDArray[np.float64]
 
-_GLANCE, _PATIENCE = 0.1, 5.0
-"""Seconds between two checks of a running sampler, and the longest wait for one that was cancelled."""
+_GLANCE = 0.1
+"""Seconds between two checks of a running sampler."""
 
 
 @dataclass(frozen=True)
@@ -109,41 +108,16 @@ def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
 
 
 def wait_for(sampler: Any) -> Any:
-    """Wait for nutpie in a thread, so that Ctrl-C is heard, discards the draws and is passed on.
-
-    nutpie's own blocking call returns the draws so far at Ctrl-C, and its wait with a timeout may not return at the
-    timeout (seen with 0.16.8 on Python 3.13), so that a main thread in it would hear no Ctrl-C.
-    """
-    ended: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-    stopped = threading.Event()
-
-    def wait() -> None:
-        try:
-            while not stopped.is_set():
-                with contextlib.suppress(TimeoutError):
-                    ended.put((sampler.wait(timeout=_GLANCE), None))
-                    return
-            sampler.cancel()
-            ended.put((None, None))
-        except BaseException as error:  # noqa: BLE001  it is raised in the thread that called
-            ended.put((None, error))
-
-    threading.Thread(target=wait, name="unimix-nutpie", daemon=True).start()
+    """Wait for nutpie; in contrast to its blocking call, Ctrl-C discards the draws and is passed on."""
     try:
         with keep_interrupts() as raise_dropped:
             while True:
-                with contextlib.suppress(queue.Empty):
-                    trace, error = ended.get(timeout=_GLANCE)
-                    break
+                with contextlib.suppress(TimeoutError):
+                    return sampler.wait(timeout=_GLANCE)
                 raise_dropped()
     except BaseException:
-        stopped.set()
-        with contextlib.suppress(queue.Empty):
-            ended.get(timeout=_PATIENCE)
+        sampler.cancel()
         raise
-    if error is not None:
-        raise error
-    return trace
 
 
 class _CtrlC(BaseException):
