@@ -4,7 +4,8 @@
 fits with an engine of R or of PyMC without its marker fails here; one that does so in another process is found by
 ``make pythons``, where these engines are missing.
 
-With ``--dist loadgroup`` the same markers decide who runs a test: R starts in one process only, and PyMC in another.
+With ``--dist loadgroup`` the same markers decide who runs a test: R starts in one process only, PyMC in another, and
+again for the contract of the samplers, which is half of their time.
 """
 
 from __future__ import annotations
@@ -57,10 +58,13 @@ def engines_of(item: pytest.Item) -> Iterator[object]:
 
 
 def group_of(item: pytest.Item) -> str:
-    """Name of the tests that one process runs: those of R, those of PyMC without R, or those of a file."""
-    markers = {marker.name for marker in item.iter_markers()}
-    grouped = [name for name in ("r", "mcmc") if name in markers and "cluster" not in markers]
-    return (grouped or [item.nodeid.partition("::")[0]])[0]
+    """Name of the tests that one process runs: those of R, those of PyMC without R in two parts, or those of a file."""
+    markers, file = {marker.name for marker in item.iter_markers()}, item.nodeid.partition("::")[0]
+    if "cluster" in markers or not markers & {"r", "mcmc"}:
+        return file
+    if "r" in markers:
+        return "r"
+    return "mcmc-contract" if file.startswith("tests/contract/") else "mcmc"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -70,7 +70,7 @@ def test_a_test_that_names_an_engine_is_marked_by_it(tmp_path: Path) -> None:
         pytest.param(None, id="plain"),
     ],
 )
-def test_one_process_starts_r_one_samples_and_files_stay_together(request: pytest.FixtureRequest, group: str) -> None:
+def test_one_process_starts_r_and_files_stay_together(request: pytest.FixtureRequest, group: str) -> None:
     file = request.node.nodeid.partition("::")[0]
     assert request.node.get_closest_marker("xdist_group").args == (group or file,)
 
