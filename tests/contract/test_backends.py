@@ -41,8 +41,8 @@ class TestStatsmodels(BackendContract):
 
 class TestPyMC(BackendContract):
     backend = "pymc"
-    # PyMC's own sampler: PyTensor compiles a model in a few seconds, nutpie in twenty; tests/backends has both
-    options = {"sampler": "pymc", "draws": 800, "tune": 400, "chains": 2, "cores": 1}
+    # nutpie compiles each structure once; tests/backends has PyMC's own sampler too
+    options = {"sampler": "nutpie", "draws": 1500, "tune": 500, "chains": 2, "cores": 1, "target_accept": 0.95}
     # the others have nested factors, which need chains of minutes; TestBayes has all, with the same priors
     references = frozenset({"sleepstudy_slope", "dietox_slope", "penicillin"})
     starved = {"draws": 40, "tune": 20, "retry": False}

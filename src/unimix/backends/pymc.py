@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -205,6 +206,8 @@ class PyMC(Backend):
         from unimix.backends.sampling.pymc_sample import SamplerOptions
 
         del engine
+        # said once in a process, and of matrices that are larger than those of a model here
+        warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS")
         design, request = problem.design, problem.request
         table = resolve_priors(design, request.priors)
         with keep_interrupts():

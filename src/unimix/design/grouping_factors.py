@@ -29,9 +29,13 @@ class Named(Protocol):
 
 
 def block_labels(blocks: Sequence[Named]) -> list[str]:
-    """One label per block: its factor, followed by its terms if the factor has several blocks."""
+    """One label per block: its factor, followed by its terms if the factor has several blocks.
+
+    Labels are names of variables and dimensions, which nutpie separates at commas: they have none.
+    """
     groups = [b.group for b in blocks]
-    return [b.group if groups.count(b.group) == 1 else f"{b.group}: {', '.join(b.terms)}" for b in blocks]
+    labels = [b.group if groups.count(b.group) == 1 else f"{b.group}: {' + '.join(b.terms)}" for b in blocks]
+    return [label.replace(",", ";") for label in labels]
 
 
 @dataclass(frozen=True, eq=False)
