@@ -126,7 +126,7 @@ def pareto_k(log_weights: FloatArray) -> float:
         >>> import numpy as np
         >>> from unimix.stats.draw_diagnostics import pareto_k
         >>> pareto = np.random.default_rng(1).pareto(1 / 0.9, size=20_000) + 1  # its k is 0.9
-        >>> bool(0.8 < pareto_k(np.log(pareto)) < 1.0)
+        >>> bool(abs(pareto_k(np.log(pareto)) - 0.9) < 0.3)  # three standard errors of 420 tail draws
         True
     """
     if makes_trees():
