@@ -101,6 +101,20 @@ def test_observed_and_replicated_responses_are_drawn_by_arviz() -> None:
     plt.close("all")
 
 
+def test_models_whose_numbers_shift_other_columns_are_compiled_apart() -> None:
+    """A balanced column has the mean zero and shifts no prior: a model compiled for another has another graph."""
+    frame, rng = simulate(), np.random.default_rng(1)
+    balanced, far = np.tile([-1.0, 1.0], len(frame) // 2), 100.0 + rng.normal(size=len(frame))
+    priors = {"Intercept": um.priors.Normal(0, 5)}
+    one, other = (
+        recipe("y ~ u + v + (1 | g)", frame.assign(u=u, v=v), priors)[0] for u, v in ((balanced, far), (far, balanced))
+    )
+    # each moves the intercept's prior by the mean of the one column that is far from zero
+    assert [int(np.flatnonzero((r.functionals != r.table.functionals).any(axis=0))[0]) for r in (one, other)] == [2, 1]
+    assert one.structure != other.structure
+    assert one.structure == recipe("y ~ u + v + (1 | g)", frame.assign(u=balanced, v=far + 1), priors)[0].structure
+
+
 def test_its_owner_extends_the_model() -> None:
     """A variable that is added is drawn with the others; the model itself stays as it was."""
     import pymc as pm

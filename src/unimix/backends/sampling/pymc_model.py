@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,12 @@ class Recipe:
     centered: tuple[bool, ...]
     as_data: bool = False
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Label of each block."""
         return block_labels(self.design.blocks)
 
-    @property
+    @cached_property
     def functionals(self) -> FloatArray:
         """Functionals of the fixed effects that are sampled, as rows, shape (p, p).
 
@@ -77,7 +78,7 @@ class Recipe:
     def _is_shifted(self, j: int) -> bool:
         return bool((self.table.functionals[j] != np.eye(self.design.p)[j]).any())
 
-    @property
+    @cached_property
     def around(self) -> list[list[int | None]]:
         """For each block's terms, the fixed effect around which a centred level's coefficients vary.
 
@@ -97,7 +98,10 @@ class Recipe:
 
     @property
     def structure(self) -> tuple[Any, ...]:
-        """What a compiled model of this recipe depends on, apart from the numbers in its containers of data."""
+        """What a compiled model of this recipe depends on, apart from the numbers in its containers of data.
+
+        Which columns are shifted and carried is part of it: that may follow from the numbers of the data.
+        """
         d, t = self.design, self.table
         blocks = tuple(
             (label, b.terms, b.n_levels, tuple(type(p).__name__ for p in sds), lkj and lkj.eta, centered, _ones(b))
@@ -106,10 +110,11 @@ class Recipe:
             )
         )
         parts = (d.weights is None, d.offset is None, d.trials is None)
-        shifted = tuple((self.functionals != np.eye(d.p)).any(axis=1)) if d.p else ()
+        centred = tuple((self.functionals != np.eye(d.p)).any(axis=1))
+        shifted = tuple(map(tuple, (self.functionals != t.functionals).tolist()))
+        carried = tuple(map(tuple, self.around))
         priors = tuple(type(p).__name__ for p in (*t.fixed, *t.dispersion))
-        own = tuple(self._is_shifted(j) for j in range(d.p))
-        return (d.family.label, d.family.link, d.n, d.fixed_names, priors, shifted, own, blocks, parts)
+        return (d.family.label, d.family.link, d.n, d.fixed_names, priors, centred, shifted, carried, blocks, parts)
 
 
 def fixed_variables(recipe: Recipe) -> list[str]:
