@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from binomial_grid import grid_posterior
 from generalised_data import simulate
 from scipy import stats
 
@@ -30,15 +31,7 @@ def test_posterior_of_a_binomial_model_is_that_of_a_grid() -> None:
     priors = {"Intercept": um.priors.Normal(0, 1), "sd(g)": um.priors.HalfNormal(1)}
     fit = um.fit("y ~ 1 + (1 | g)", data, "bayes", family="binomial", weights="n", priors=priors, seed=1)
     assert fit.converged
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    weights = weights / weights.sum()
-    intercepts, sds = np.linspace(-3, 3, 121), np.linspace(0.005, 4, 160)
-    eta = intercepts[:, None, None] + sds[None, :, None] * nodes
-    rows = [(np.exp(stats.binom.logpmf(v, n, 1 / (1 + np.exp(-eta)))) * weights).sum(axis=2) for v in k]
-    log_density = sum(np.log(r) for r in rows)
-    log_density = log_density + stats.norm.logpdf(intercepts)[:, None] + stats.halfnorm.logpdf(sds)
-    density = np.exp(log_density - log_density.max())
-    density /= density.sum()
+    intercepts, sds, density = grid_posterior(k, n)
     found = fit.posterior.posterior
     for values, margin, name in (
         (intercepts, density.sum(axis=1), "fixed"),

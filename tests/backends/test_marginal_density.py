@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
+from slopes_data import simulate
 
 import unimix as um
 from unimix.design.design import build_design
 from unimix.formula.interpreter import parse
 from unimix.likelihood.posterior.marginal import cross_products, log_density
-
-
-def simulate(seed=0, groups=14, rows=8, slope_sd=0.5):
-    rng = np.random.default_rng(seed)
-    g = np.repeat(np.arange(groups), rows)
-    x = rng.normal(size=len(g)) + 2
-    b = rng.normal(size=(groups, 2)) * [1.2, slope_sd]
-    y = 3 + 0.7 * x + b[g, 0] + b[g, 1] * x + rng.normal(size=len(g))
-    return pd.DataFrame({"y": y, "x": x, "g": [f"g{i:02d}" for i in g], "h": [f"h{i % 5}" for i in range(len(g))]})
 
 
 def target(formula, priors=None, data=None):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from slopes_data import simulate
 
 import unimix as um
 from unimix.errors import EngineNotInstalledError, OptionError, UnsupportedModelError
@@ -29,15 +30,6 @@ SHORT = {"draws": 500, "tune": 300}
 """A Monte Carlo error of about a twentieth of a standard deviation."""
 
 INTERCEPTS = "y ~ x + (1 | g)"
-
-
-def simulate(seed=0, groups=14, rows=8, slope_sd=0.5):
-    rng = np.random.default_rng(seed)
-    g = np.repeat(np.arange(groups), rows)
-    x = rng.normal(size=len(g)) + 2
-    b = rng.normal(size=(groups, 2)) * [1.2, slope_sd]
-    y = 3 + 0.7 * x + b[g, 0] + b[g, 1] * x + rng.normal(size=len(g))
-    return pd.DataFrame({"y": y, "x": x, "g": [f"g{i:02d}" for i in g], "h": [f"h{i % 5}" for i in range(len(g))]})
 
 
 COMPILED_QUICKLY = {"sampler": "pymc", "cores": 1, "chains": 2}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from binomial_grid import grid_posterior
 from generalised_data import design_of, simulate
 from scipy import stats
 
@@ -63,15 +64,7 @@ def test_one_level_binomial_model_is_the_quadrature_answer() -> None:
     data = pd.DataFrame({"y": k / n, "n": n, "g": list("abcdefgh")})
     priors = {"Intercept": um.priors.Normal(0, 1), "sd(g)": um.priors.HalfNormal(1)}
     result = fit("y ~ 1 + (1 | g)", data, "binomial", weights="n", priors=priors, draws=2000, tune=1000, retry=False)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-    weights = weights / weights.sum()
-    intercepts, sds = np.linspace(-3, 3, 121), np.linspace(0.005, 4, 160)
-    eta = intercepts[:, None, None] + sds[None, :, None] * nodes
-    rows = [(np.exp(stats.binom.logpmf(v, n, 1 / (1 + np.exp(-eta)))) * weights).sum(axis=2) for v in k]
-    log_density = sum(np.log(r) for r in rows)
-    log_density = log_density + stats.norm.logpdf(intercepts)[:, None] + stats.halfnorm.logpdf(sds)
-    density = np.exp(log_density - log_density.max())
-    density /= density.sum()
+    intercepts, sds, density = grid_posterior(k, n)
     for values, margin, draws in (
         (intercepts, density.sum(axis=1), result.posterior.posterior["fixed"].to_numpy().ravel()),
         (sds, density.sum(axis=0), result.posterior.posterior["sd(g)"].to_numpy().ravel()),
