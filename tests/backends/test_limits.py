@@ -24,7 +24,7 @@ import unimix as um
 from unimix.backends import limits
 from unimix.backends.cost import UNKNOWN, Cost
 from unimix.backends.interface import FitRequest, Problem
-from unimix.backends.interrupts import shield_interrupts
+from unimix.backends.interrupts import keep_interrupts, shield_interrupts
 from unimix.backends.limits import Limits
 from unimix.backends.pls import Pls
 from unimix.backends.registry import built_in
@@ -235,6 +235,64 @@ def test_packages_are_loaded_whole() -> None:
         press()
     assert heard == ["whole"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Dropping:
+    """An object at whose end Python drops every exception."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        spin(0.05)
+
+
+class Renamed(BaseException):
+    """What Ctrl-C raises beside packages that catch KeyboardInterrupt."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_is_dropped_comes_again() -> None:
+    reached: list[str] = []
+
+    def press() -> None:
+        with keep_interrupts() as raise_dropped:
+            Dropping()
+            reached.append("dropped")
+            raise_dropped()
+            reached.append("not here")
+
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    assert reached == ["dropped"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_has_another_name_in_the_block_only() -> None:
+    names: list[str] = []
+
+    def press() -> None:
+        with keep_interrupts(Renamed):
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                spin(0.05)
+            except BaseException as error:
+                names.append(type(error).__name__)
+                raise
+
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    assert names == ["Renamed"]
+
+
+def test_a_handler_that_raises_nothing_is_left_alone() -> None:
+    heard: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        with keep_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+            spin(0.05)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert heard == [signal.SIGINT]
 
 
 def test_compiled_code_is_ended(large: Any) -> None:

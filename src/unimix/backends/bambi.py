@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -32,6 +31,7 @@ from unimix.backends import (
     estimates_of_draws,
 )
 from unimix.errors import EngineBrokenError, to_type
+from unimix.parallel.progress import is_shown
 from unimix.versions import bounds, fault, installed_version, requirements
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Bambi(Backend):
         return f'bambi.Model("{formula_of(design)}", data, family="{family}", link="{design.family.link}")'
 
     def _shows_progress(self, request: FitRequest) -> bool:
-        return sys.stderr.isatty() if request.progress is None else request.progress
+        return is_shown(request.progress)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from threadpoolctl import threadpool_limits

@@ -10,7 +10,6 @@ whose posterior one proposal does not cover, are sampled by NUTS with analytic g
 from __future__ import annotations
 
 import importlib
-import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -21,6 +20,7 @@ from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.errors import EngineNotInstalledError, to_type
+from unimix.parallel.progress import is_shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from unimix.design.arrays import Design
     from unimix.design.estimates import Estimates, Sampling
 
-CAREFUL = 0.99
-"""Target acceptance rate of NUTS after divergences."""
 ROW_SECONDS = 8e-7
 """Seconds per row and draw of a generalised model by the independence sampler, with its proposals and integrals."""
 
@@ -163,14 +161,15 @@ class Bayes(Backend):
 
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the model in statistical notation, and of the sampler."""
+        from unimix.backends.sampling.draws import written_model
         from unimix.backends.sampling.priors import resolve_priors
+        from unimix.likelihood.lmm.conditioning import without_offset
 
-        if design.offset is not None and design.is_linear:
-            design = replace(design, y=design.y - design.offset, offset=None)
+        design = without_offset(design)
         how = f"adapted independence sampler: chains={self.chains}, draws={self.draws}"
         if self._uses_nuts(design):
             how = self._nuts_text(design)
-        return self._call(design, resolve_priors(design, request.priors), how)
+        return written_model(design, resolve_priors(design, request.priors), how)
 
     def _against(self, design: Design) -> list[str]:
         from unimix.backends.sampling.exact import reasons_against
@@ -184,11 +183,6 @@ class Bayes(Backend):
         from unimix.backends.sampling.nuts import installed
 
         return installed()
-
-    def _call(self, design: Design, table: PriorTable, how: str) -> str:
-        from unimix.backends.sampling.draws import written_model
-
-        return written_model(design, table, how)
 
     def _nuts_text(self, design: Design, options: SamplerOptions | None = None) -> str:
         from unimix.backends.sampling.nuts import integrates, with_version
@@ -218,10 +212,10 @@ class Bayes(Backend):
         )
 
     def _shows_progress(self, request: FitRequest) -> bool:
-        return sys.stderr.isatty() if request.progress is None else request.progress
+        return is_shown(request.progress)
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
-        from unimix.backends.sampling.draws import estimates_of_draws
+        from unimix.backends.sampling.draws import estimates_of_draws, written_model
         from unimix.backends.sampling.priors import PriorSimulator, resolve_priors
 
         del engine
@@ -235,7 +229,7 @@ class Bayes(Backend):
             run.sampled,
             table.texts,
             ci_level=request.ci_level,
-            call=self._call(design, table, run.how),
+            call=written_model(design, table, run.how),
             library="unimix",
             diagnosis=(run.sampling, run.messages),
             observed=problem.original,
@@ -276,13 +270,7 @@ class Bayes(Backend):
             because["draws"] = " ".join(
                 [*because.values(), f"of a second run of NUTS, because of the first: {' '.join(run.messages)}"]
             )
-            options = replace(
-                options,
-                draws=2 * options.draws,
-                tune=2 * options.tune,
-                target_accept=max(CAREFUL if run.sampling.divergences else 0.0, options.target_accept),
-                seed=None if options.seed is None else options.seed + 1,
-            )
+            options = options.for_second_run(diverged=run.sampling.divergences > 0)
             run = self._nuts(design, table, options)
         return run, because
 

@@ -27,11 +27,15 @@ def shield_interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keep_interrupts() -> Iterator[Callable[[], None]]:
-    """Raise KeyboardInterrupt at the end of the block if Ctrl-C came in it and was dropped.
+def keep_interrupts(instead: type[BaseException] = KeyboardInterrupt) -> Iterator[Callable[[], None]]:
+    """Raise KeyboardInterrupt at the end of the block if Ctrl-C raised it in the block and it was dropped.
 
     Python drops an exception in a callback of a weak reference or in ``__del__``. numba has such callbacks, and Ctrl-C
     may fall into one, above all during a compilation.
+
+    Args:
+        instead: Exception that Ctrl-C raises in the block, for packages that catch KeyboardInterrupt; the block ends in
+            KeyboardInterrupt all the same.
 
     Yields:
         Function that raises KeyboardInterrupt earlier, for blocks that wait.
@@ -48,12 +52,19 @@ def keep_interrupts() -> Iterator[Callable[[], None]]:
         return
 
     def note(number: int, frame: Any) -> None:
-        heard.append(True)
-        former(number, frame)
+        try:
+            former(number, frame)
+        except KeyboardInterrupt:
+            heard.append(True)
+            raise instead from None
 
     signal.signal(signal.SIGINT, note)
     try:
         yield raise_dropped
+    except instead:
+        if instead is KeyboardInterrupt:
+            raise
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGINT, former)
     raise_dropped()

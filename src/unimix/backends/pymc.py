@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
-import sys
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from unimix.backends.family_support import FamilySheet, all_families
 from unimix.backends.interrupts import keep_interrupts
 from unimix.design.estimates import Deferred, Estimates
 from unimix.errors import EngineNotInstalledError, to_type
+from unimix.parallel.progress import is_shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from unimix.backends.sampling.pymc_start import StartingPoint
     from unimix.design.arrays import Design
 
-CAREFUL = 0.99
-"""Target acceptance rate of a second run."""
 Parametrization = Literal["noncentered", "centered"]
 _MOVED = ("auto", "marginal", "adapted")
 _NEEDED = {"nutpie": ("nutpie", "numba"), "numpyro": ("numpyro", "jax"), "blackjax": ("blackjax", "jax")}
@@ -179,7 +177,7 @@ class PyMC(Backend):
         return super().versions() | ({} if extra == "pymc" else {extra: importlib.metadata.version(extra)})
 
     def _shows_progress(self, request: FitRequest) -> bool:
-        return sys.stderr.isatty() if request.progress is None else request.progress
+        return is_shown(request.progress)
 
     def _tune(self) -> int:
         return self.tune if self.tune is not None else 400 if self._sampler() == "nutpie" else 1000
@@ -228,13 +226,7 @@ class PyMC(Backend):
         again: dict[str, str] = {}
         if self.retry and not is_sampled_well(sampling):
             again["draws"] = f"of a second run, because of the first: {' '.join(messages)}"
-            options = replace(
-                options,
-                draws=2 * self.draws,
-                tune=2 * self._tune(),
-                target_accept=max(CAREFUL if sampling.divergences else 0.0, self.target_accept),
-                seed=None if request.seed is None else request.seed + 1,
-            )
+            options = options.for_second_run(diverged=sampling.divergences > 0)
             sampled = self._sample(recipe, model.get(), start, options)
             sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         made = estimates_of_draws(

@@ -149,7 +149,7 @@ class Design:
         return keep_in(self._kept, name, make)
 
     def with_response(self, y: FloatArray) -> Design:
-        """The same columns with another response, shape (n,); both share what :meth:`keep_of_columns` keeps."""
+        """Return a copy with another response, shape (n,), which shares what :meth:`keep_of_columns` keeps."""
         design = replace(self, y=y)
         object.__setattr__(design, "_of_columns", self._of_columns)
         return design

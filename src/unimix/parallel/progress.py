@@ -19,6 +19,11 @@ def rate(speed: float | None, unit: str) -> str:
     return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{60 * speed:.1f} {unit}/min"
 
 
+def is_shown(progress: bool | None) -> bool:
+    """Whether to show a progress bar: as ``progress`` says, and on a terminal only if it is None."""
+    return sys.stderr.isatty() if progress is None else progress
+
+
 def shown(items: Iterable[T], total: int, title: str, unit: str, *, progress: bool | None) -> Iterator[T]:
     """Yield items and count them in a progress bar on standard error.
 
@@ -29,7 +34,7 @@ def shown(items: Iterable[T], total: int, title: str, unit: str, *, progress: bo
         unit: Name of the items in the plural.
         progress: Whether to show the bar; None shows it on a terminal.
     """
-    if not (sys.stderr.isatty() if progress is None else progress):
+    if not is_shown(progress):
         yield from items
         return
     from rich.console import Console
@@ -56,4 +61,4 @@ def _rate_column(unit: str) -> ProgressColumn:
     return Rate()
 
 
-__all__ = ["rate", "shown"]
+__all__ = ["is_shown", "rate", "shown"]

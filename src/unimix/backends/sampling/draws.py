@@ -84,7 +84,7 @@ class Posterior:
         return cls(beta, sds, correlations, dispersion, effects, means, covariances)
 
     def without_effects(self) -> Posterior:
-        """The same posterior without the draws of the group effects."""
+        """Return a copy without the draws of the group effects."""
         return replace(self, effects=None)
 
     def covariance_summaries(self) -> tuple[FloatArray, ...]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,8 @@ from unimix.backends.sampling.draws import RawDraws
 
 FloatArray = npt.NDArray[np.float64]
 
+CAREFUL = 0.99
+"""Target acceptance rate of a run after divergences."""
 _GLANCE = 0.1
 """Seconds between two checks of a running sampler."""
 
@@ -43,6 +42,16 @@ class SamplerOptions:
     target_accept: float
     seed: int | None
     progress: bool
+
+    def for_second_run(self, *, diverged: bool) -> SamplerOptions:
+        """Options with twice the draws and tuning steps, another seed, and smaller steps after divergences."""
+        return replace(
+            self,
+            draws=2 * self.draws,
+            tune=2 * self.tune,
+            target_accept=max(CAREFUL if diverged else 0.0, self.target_accept),
+            seed=None if self.seed is None else self.seed + 1,
+        )
 
 
 def run_nutpie(model: Any, options: SamplerOptions, *, cores: int | None, **more: Any) -> Any:
@@ -91,7 +100,7 @@ def run_pymc(model: Any, options: SamplerOptions, **more: Any) -> Any:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with ctrl_c_ends_it():
+        with keep_interrupts(_CtrlC):
             return pm.sample(
                 model=model,
                 draws=options.draws,
@@ -121,32 +130,7 @@ def wait_for(sampler: Any) -> Any:
 
 
 class _CtrlC(BaseException):
-    """Replacement for KeyboardInterrupt, which PyMC does not catch."""
-
-
-@contextlib.contextmanager
-def ctrl_c_ends_it() -> Iterator[None]:
-    """Pass Ctrl-C on as another exception, because PyMC ends sampling early at KeyboardInterrupt and returns draws."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-
-    heard: list[bool] = []
-
-    def renamed(*_: object) -> None:
-        heard.append(True)
-        raise _CtrlC
-
-    signal.signal(signal.SIGINT, renamed)
-    try:
-        yield
-    except _CtrlC:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if heard:  # the exception was dropped, as in keep_interrupts
-        raise KeyboardInterrupt
+    """Replacement for KeyboardInterrupt, at which PyMC ends sampling early and returns the draws so far."""
 
 
 def read_draws(trace: Any, names: list[str]) -> RawDraws:

@@ -144,7 +144,7 @@ class StartingPoint:
     scales: dict[str, FloatArray]
 
     def in_order(self, names: Sequence[str]) -> StartingPoint:
-        """The same point with its variables in another order."""
+        """Return a copy with the variables in the order of ``names``."""
         return StartingPoint({n: self.values[n] for n in names}, {n: self.scales[n] for n in names})
 
     def scattered(self, rng: np.random.Generator) -> dict[str, FloatArray]:
