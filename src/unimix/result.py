@@ -29,6 +29,7 @@ from unimix.analysis.prediction import predict as prediction
 from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
+from unimix.analysis.summaries import page as pages
 from unimix.analysis.summaries import r2 as variance
 from unimix.analysis.summaries import report as reporting
 from unimix.analysis.tests import anova as terms
@@ -100,6 +101,7 @@ class FitResult(Printed, FittedModel):
     icc = variance.icc
     effect_sizes = sizes.effect_sizes
     report = reporting.report
+    to_html = pages.to_html
 
     # checks
     certificate = certify.certificate

@@ -193,7 +193,6 @@ def test_page_and_picture(base: um.FitResult, tmp_path) -> None:
     assert found.to_html(str(tmp_path / "c.html")) == tmp_path / "c.html"
     page = found.to_html()
     assert (tmp_path / "c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert "data:image/png;base64" in page
     assert "y ~ x + (1 + x | g)" in page
     axes = found.plot()
     titles = [ax.get_title(loc="left") for ax in axes]
@@ -207,7 +206,6 @@ def test_page_and_picture(base: um.FitResult, tmp_path) -> None:
 def test_names_in_a_page_are_escaped() -> None:
     data = simulate_slopes(n_groups=10).rename(columns={"x": "<script>alert(1)</script>"})
     fit = um.fit("y ~ `<script>alert(1)</script>` + (1 | g)", data, backend="pls")
-    assert "<script>" not in um.compare(fit, fit).to_html()
     assert "<script>" not in fit._repr_html_()
 
 

@@ -111,11 +111,16 @@ class Certificate(Printed, Part):
         )
 
     def _view(self) -> Iterable[Block]:
-        marks = {True: "ok", False: "FAULT", None: "-"}
-        rows = tuple((marks[c.passed], c.name, c.said) for c in self.checks)
         return [
             f"{self.backend}: {self.verdict}. {self.sentence}",
             f"  {self.formula}, {self.criterion}",
             "",
-            TextTable(("", "", ""), rows, "lll", indent=2),
+            checks_table(self),
         ]
+
+
+def checks_table(certificate: Certificate) -> TextTable:
+    """The checks of a certificate as a table of text: mark, name, finding."""
+    marks = {True: "ok", False: "FAULT", None: "-"}
+    rows = tuple((marks[c.passed], c.name, c.said) for c in certificate.checks)
+    return TextTable(("", "", ""), rows, "lll", indent=2)

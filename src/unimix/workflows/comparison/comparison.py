@@ -15,23 +15,20 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from unimix.analysis.certificate.certificate import Certificate
 from unimix.analysis.certificate.certify import certify
-from unimix.display import Block, Printed, TextTable, as_html
+from unimix.display import Block, Printed
 from unimix.errors import DisagreementError, OptionError
-from unimix.fitted.formatting import number
 from unimix.fitted.model import has_design, with_content
 from unimix.fitted.saving import load, written
 from unimix.fitted.schema import SavedFit
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 from unimix.workflows.comparison.causes import causes
+from unimix.workflows.comparison.estimates import estimates_of, estimates_table
 from unimix.workflows.comparison.failure import Failure
 from unimix.workflows.comparison.verdicts import (
     Tolerances,
     Verdict,
-    all_correlations,
-    all_sds,
     dispersion_parameters,
-    has_residual,
     judge,
     measure,
 )
@@ -118,7 +115,7 @@ class Comparison(Printed):
     @property
     def estimates(self) -> pd.DataFrame:
         """Estimates with the index (part, name): fixed effects, SDs, correlations, fit; one column per engine."""
-        return self._table(_estimates)
+        return self._table(estimates_of)
 
     @property
     def std_errors(self) -> pd.DataFrame:
@@ -151,8 +148,8 @@ class Comparison(Printed):
             return {}
         reference = self.results[self.reference]
         d = measure(fit, reference)
-        sds = [k for k in _estimates(reference) if k[0] == "sd"]
-        cors = [k for k in _estimates(reference) if k[0] == "correlation"]
+        sds = [k for k in estimates_of(reference) if k[0] == "sd"]
+        cors = [k for k in estimates_of(reference) if k[0] == "correlation"]
         rows = {("fixed (in SE)", t): float(v) for t, v in zip(fit.fixed.terms, d.fixed, strict=True)}
         rows |= {("std_error (ratio)", t): float(v) for t, v in zip(fit.fixed.terms, d.std_error, strict=True)}
         rows |= {("sd (ratio)", k[1]): float(v) for k, v in zip(sds, d.sd, strict=True)}
@@ -288,28 +285,18 @@ class Comparison(Printed):
         if self._certified:
             certificates = [f"{label}: {c.verdict}. {c.sentence}" for label, c in self.certificates.items()]
         head = f"{first.model.formula}, {first.model.n_obs} rows"
-        return [head, "", self._shown(), "", *verdicts, "", *certificates]
-
-    def _shown(self) -> TextTable:
-        """The estimates as text, with standard errors (or posterior SDs) of fixed effects in parentheses."""
-        table = self.estimates
-        columns: dict[str, list[str]] = {}
-        for label in table.columns:
-            fit = self.results.get(label)
-            errors = [] if fit is None else [f" ({number(float(v))})" for v in fit.fixed.std_error]
-            errors += [""] * (len(table) - len(errors))  # fixed effects come first
-            columns[label] = [(number(float(v)) or "-") + e for v, e in zip(table[label], errors, strict=True)]
-        parts, names = ([str(k[i]) for k in table.index] for i in (0, 1))
-        named = [part if i == 0 or part != parts[i - 1] else "" for i, part in enumerate(parts)]
-        rows = tuple(zip(named, names, *columns.values(), strict=True))
-        return TextTable(("", "", *columns), rows, "ll" + "r" * len(columns), stub=2)
+        return [head, "", estimates_table(self.estimates, self.results), "", *verdicts, "", *certificates]
 
     @overload
     def to_html(self, path: None = None) -> str: ...
     @overload
     def to_html(self, path: str | Path) -> Path: ...
     def to_html(self, path: str | Path | None = None) -> str | Path:
-        """The comparison as a self-contained HTML page, with the forest plot if matplotlib is installed.
+        """The comparison as one HTML page that can be sent: it needs no network and fits a telephone.
+
+        It begins with a sentence and a light for each engine. A picture shows the differences beside the tolerances.
+        The causes, tables of estimates and intervals that can be sorted, the certificates, and the lines that
+        reproduce all of it follow. Certificates are computed if that has not been done and the results hold their data.
 
         Args:
             path: File to write the page to.
@@ -317,9 +304,20 @@ class Comparison(Printed):
         Returns:
             The text of the page, or the path if one was given.
         """
-        from unimix.workflows.comparison.report import page
+        from unimix.workflows.comparison.page import Content, page
 
-        return written(page(self.results, as_html(self._view())), path)
+        certifiable = self._certified or any(has_design(fit) for fit in self.results.values())
+        content = Content(
+            results=self.results,
+            reference=self.reference,
+            verdicts=self.verdicts_with(self.tolerances),
+            tolerances=self.tolerances,
+            estimates=self.estimates,
+            differences=self.differences,
+            certificates=self.certificates if certifiable else {},
+            causes=self.causes if certifiable else pd.DataFrame(),
+        )
+        return written(page(content), path)
 
     @overload
     def to_json(self, path: None = None) -> str: ...
@@ -384,22 +382,3 @@ class Comparison(Printed):
         data = forest_data(list(self.results.items()))
         formula = next(iter(self.results.values())).formula
         return draw_forest(data, columns=columns, title=title or formula) if draw else data
-
-
-def _estimates(fit: FitResult) -> dict[tuple[str, str], float]:
-    rows = {("fixed", t): float(v) for t, v in zip(fit.fixed.terms, fit.fixed.estimate, strict=True)}
-    names = [f"{t} | {b.group}" for b in fit.random for t in b.terms] + (["Residual"] if has_residual(fit) else [])
-    rows |= {("sd", n): float(v) for n, v in zip(names, all_sds(fit), strict=True)}
-    pairs = [
-        f"{b.terms[j]}, {b.terms[i]} | {b.group}" for b in fit.random for i in range(len(b.terms)) for j in range(i)
-    ]
-    rows |= {("correlation", n): float(v) for n, v in zip(pairs, all_correlations(fit), strict=True)}
-    rows |= {("dispersion", name): value for name, value in dispersion_parameters(fit).items()}
-    rows |= {
-        (heading, term): float(value)
-        for name, heading in (("zero", "zero inflation"), ("dispersion", "log dispersion"))
-        if name in fit.parts
-        for term, value in zip(fit.parts[name].terms, fit.parts[name].estimate, strict=True)
-    }
-    seconds = {k: v for k, v in fit.engine.seconds.items() if k != "load"}
-    return rows | {("fit", "log_likelihood"): fit.log_likelihood, ("fit", "seconds"): sum(seconds.values())}
