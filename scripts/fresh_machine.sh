@@ -62,7 +62,8 @@ inside() { # runs a line in the machine
     for name in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CERT PIP_DEFAULT_TIMEOUT http_proxy https_proxy no_proxy; do
         [[ -z ${!name:-} ]] || settings+=("$name=${!name}")
     done
-    env -i "${settings[@]}" chroot "$machine" /bin/bash -c "$1" &
+    # A shell starts background jobs with Ctrl-C ignored, and the tests that send it would wait for ever.
+    env -i --default-signal=INT,QUIT "${settings[@]}" chroot "$machine" /bin/bash -c "$1" &
     wait $! # an interruption is answered at once, not at the end of the line
 }
 

@@ -11,6 +11,7 @@ again for the contract of the samplers, which is half of their time.
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -65,6 +66,12 @@ def group_of(item: pytest.Item) -> str:
     if "r" in markers:
         return "r"
     return "mcmc-contract" if file.startswith("tests/contract/") else "mcmc"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C through, which tests send to themselves: a shell starts background jobs with it ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
