@@ -97,14 +97,17 @@ def _critical_values(adjust: str, level: float, df: FloatArray, correlation: Flo
     return np.interp(-1 / df, -1 / ends, values)
 
 
-def as_ratios(frame: pd.DataFrame, name: str, draws: FloatArray | None = None) -> pd.DataFrame:
-    """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m)."""
+def as_ratios(frame: pd.DataFrame, name: str, draws: FloatArray | None = None, unit: float = 1.0) -> pd.DataFrame:
+    """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m).
+
+    ``unit`` is the natural logarithm of the logarithms' base.
+    """
     frame = frame.copy()
     for column in ("estimate", "lower", "upper"):
-        frame[column] = np.exp(frame[column])
-    frame["std_error"] *= frame["estimate"]
+        frame[column] = np.exp(unit * frame[column])
+    frame["std_error"] *= unit * frame["estimate"]
     if draws is not None:
-        ratios = np.exp(draws)
+        ratios = np.exp(unit * draws)
         frame["estimate"], frame["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
     return frame.rename(columns={"estimate": name})
 

@@ -14,6 +14,7 @@ from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
+from unimix.analysis.means.scales import Scale
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import interval_level
@@ -47,6 +48,7 @@ def emmeans(
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
     kind: Literal["response", "link"] = "link",
+    bias_adjust: bool | float = False,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
@@ -62,7 +64,12 @@ def emmeans(
             to the frequency of each combination in the data; outer, the product of the frequencies of the levels;
             cells, the frequencies within each mean. Frequencies count prior weights.
         kind: Scale of the means: link, or response, which applies the inverse link, with standard errors by the delta
-            method; contrasts of models with a log or logit link are then ratios or odds ratios.
+            method; contrasts of models with a log or logit link are then ratios or odds ratios. A transformed response
+            of a linear model, such as ``log(y)``, ``sqrt(y)``, ``log1p(y)`` or ``y^2``, is turned back, too, and
+            contrasts of ``log(y)`` are ratios.
+        bias_adjust: Whether to give means of a response that is turned back instead of its value at the mean of, say,
+            ``log(y)``, which is the median: the mean over a normal distribution with the variance of the residual and
+            of all group effects. A number is the standard deviation to use instead.
         ci_level: Probability of the interval of each single mean, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -91,7 +98,7 @@ def emmeans(
     specification = read_specs(specs, by)
     if specification.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust)
     means.check_estimable()
     return means
 
@@ -104,10 +111,12 @@ def every_mean(
     kind: str,
     ci_level: float | None,
     df_method: str | None,
+    bias_adjust: bool | float = False,
 ) -> MarginalMeans:
     """The means, whether or not each of them can be estimated; see :func:`emmeans`."""
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, kind, ci_level)
+    scale = Scale.of(fit, kind, bias_adjust)
     design, grid = fit.design(), reference_grid(fit, at)
     outer = checked_names(grid.frame, specification.by, "by")
     inner = checked_names(grid.frame, specification.names, "specs")
@@ -120,21 +129,25 @@ def every_mean(
         whole = averages.turn @ every.full(grid.frame, "The grid").x
     rows, lost = _estimable(every, whole, averages.empty)
     inference = fixed_inference(fit, df_method)
+    functions, offset = inference.functions(rows), averages.turn @ grid.offset
+    if bias_adjust is not False:
+        scale.mean((functions.estimate + offset)[~lost])  # refused here, not where the table is printed
     partners = Predictors.of(fit, design).partners(everything)
     return MarginalMeans(
         names=tuple(names),
         by=tuple(outer),
         levels=averages.levels,
-        functions=inference.functions(rows),
-        offset=averages.turn @ grid.offset,
+        functions=functions,
+        offset=offset,
         family=fit.family,
         kind=kind,
         ci_level=ci_level,
         what="emmean",
         title="Marginal mean",
         held=grid_in_words(averages, grid, at),
-        warned=_warned(interaction_note(averages, partners, at), response_note(fit, design)),
+        warned=_warned(interaction_note(averages, partners, at), scale.note or response_note(fit, design)),
         lost=lost,
+        scale=scale,
         _whole=whole,
         _empty=averages.empty,
         _rows=every,
@@ -223,6 +236,7 @@ def slopes(
         held=grid_in_words(averages, grid, at),
         warned=_warned(hidden, response_note(fit, design)),
         lost=lost,
+        scale=Scale.of_family(fit.family),
         _whole=whole,
         _empty=averages.empty,
         _rows=every,
@@ -255,6 +269,7 @@ def contrasts(
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
     kind: Literal["response", "link"] = "link",
+    bias_adjust: bool | float = False,
     adjust: str | None = None,
     reference: Any = None,
     interaction: str | Sequence[str] | None = None,
@@ -273,7 +288,8 @@ def contrasts(
         weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
             in :meth:`emmeans`.
         kind: Scale of the contrasts: link, or response, which gives ratios or odds ratios for models with a log or
-            logit link.
+            logit link, and turns a transformed response such as ``log(y)`` back, as in :meth:`emmeans`.
+        bias_adjust: Whether differences are of means of a response that is turned back, as in :meth:`emmeans`.
         adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr or mvt. None takes tukey for
             pairwise, mvt for reference and consecutive, fdr for effects, and none for others, as in R's emmeans.
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
@@ -306,6 +322,6 @@ def contrasts(
     specification = read_specs(specs, by)
     if specification.method and method not in ("pairwise", specification.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust)
     method = specification.method or method
     return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)

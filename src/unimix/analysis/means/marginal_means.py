@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.means.contrasts import (
-    RATIOS,
     WITHOUT_INTERVALS,
     adjustment,
     as_ratios,
@@ -22,10 +21,9 @@ from unimix.analysis.means.contrasts import (
 )
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
+from unimix.analysis.means.scales import Scale
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
-from unimix.distributions.links import LINKS
-from unimix.distributions.random_responses import mean_of
 from unimix.errors import DataError, OptionError, listing
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -54,6 +52,7 @@ class MarginalMeans(TableResult):
         held: Note on the other predictors: values at which they are held, and factors that were averaged over.
         warned: Warnings for readers of the means.
         lost: Whether a mean cannot be estimated, because the data have no such combination of levels, shape (m,).
+        scale: The scale of the response, to which ``kind="response"`` turns.
     """
 
     names: tuple[str, ...]
@@ -69,6 +68,7 @@ class MarginalMeans(TableResult):
     held: str
     warned: tuple[str, ...]
     lost: npt.NDArray[np.bool_]
+    scale: Scale
     _whole: FloatArray  # the means as functions of all columns, those left out included, shape (m, k)
     _empty: npt.NDArray[np.bool_]  # whether a mean has no weights at all, shape (m,)
     _rows: PopulationRows
@@ -90,23 +90,23 @@ class MarginalMeans(TableResult):
     def table(self) -> pd.DataFrame:
         """One row per mean: the levels, then estimate, std_error, df, lower, upper.
 
-        On the response scale (kind="response"), the inverse link is applied to estimates and intervals, and standard
-        errors are computed by the delta method; a posterior has the means, standard deviations and quantiles of its
-        draws on that scale.
+        On the response scale (kind="response"), the inverse link, or the inverse of a transformation such as
+        ``log(y)``, is applied to estimates and intervals, and standard errors are computed by the delta method; a
+        posterior has the means, standard deviations and quantiles of its draws on that scale.
         """
         frame = self.functions.table(self.ci_level)
         kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in frame]
         frame = frame[kept].copy()
         for column in ("estimate", "lower", "upper"):
             frame[column] += self.offset
-        if self.kind == "response" and self.family.link != "identity" and self.what == "emmean":
-            slope = np.abs(LINKS[self.family.link].slope(frame["estimate"].to_numpy()))
-            frame["std_error"] *= slope
-            ends = np.sort(mean_of(self.family, frame[["lower", "upper"]].to_numpy()), axis=1)
-            frame["estimate"] = mean_of(self.family, frame["estimate"].to_numpy())
+        if self._is_turned:
+            at = frame["estimate"].to_numpy()
+            frame["std_error"] *= np.abs(self.scale.slope(at))
+            lower, upper = self.scale.interval(frame[["lower", "upper"]].to_numpy(), at)
+            frame["estimate"] = self.scale.mean(at)
             if (drawn := self._drawn_means()) is not None:
                 frame["estimate"], frame["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
-            frame["lower"], frame["upper"] = ends[:, 0], ends[:, 1]
+            frame["lower"], frame["upper"] = lower, upper
         frame[self.lost] = np.nan
         return pd.concat([self.levels.reset_index(drop=True), frame], axis=1)
 
@@ -149,7 +149,7 @@ class MarginalMeans(TableResult):
         adjust = adjustment(adjust, method if isinstance(method, str) and crossed is None else "weights")
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
-        ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
+        ratios = self._is_turned and bool(self.scale.ratio)
         parts, left_out, endless = [], list[str](), False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
@@ -177,7 +177,7 @@ class MarginalMeans(TableResult):
             if ratios:
                 draws = self._inference.posterior
                 drawn = None if draws is None else draws @ functions.weights.T + shift
-                frame = as_ratios(frame, RATIOS[self.family.link], drawn)
+                frame = as_ratios(frame, self.scale.ratio, drawn, self.scale.unit)
             frame.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
                 frame.insert(0, str(name), [value] * len(frame))
@@ -194,20 +194,24 @@ class MarginalMeans(TableResult):
     def can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
         """Whether the estimates determine contrasts (k, m) of means, even if they do not determine the means."""
         used = np.abs(turn) > 0
-        linear = ratios or self.kind == "link" or self.what == "slope" or self.family.link == "identity"
-        if not linear:  # differences on the scale of the response need the means themselves
+        if self._is_turned and not ratios:  # differences on the scale of the response need the means themselves
             return ~(used @ self.lost[at])
         return ~(used @ self._empty[at]) & ~self._rows.lacks(turn @ self._whole[at])
 
     def _drawn_means(self) -> FloatArray | None:
         """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
         draws = self._inference.posterior
-        return None if draws is None else mean_of(self.family, draws @ self.functions.weights.T + self.offset)
+        return None if draws is None else self.scale.mean(draws @ self.functions.weights.T + self.offset)
+
+    @property
+    def _is_turned(self) -> bool:
+        """Whether the means are on another scale than the linear predictor."""
+        return self.kind == "response" and self.what == "emmean" and not self.scale.is_identity
 
     def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
         """Notes on contrasts: their scale, intervals and adjustment."""
         if ratios:
-            what = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
+            what = f"{self.scale.ratio.replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
         else:
             what = f"Differences on the scale of the {self._scale}"
         several = "" if adjust == "none" else f"; p values and intervals adjusted for all of them ({adjust})"
@@ -220,14 +224,13 @@ class MarginalMeans(TableResult):
     def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
         """Contrasts of some of the means, and the constants added to them."""
         weights, offset = self.functions.weights[at], self.offset[at]
-        link = self.family.link
-        if self.kind == "link" or self.what == "slope" or link in RATIOS or link == "identity":
+        if not self._is_turned or self.scale.ratio:
             return self._inference.functions(turn @ weights), turn @ offset
         eta = weights @ self._inference.beta + offset
-        gradient = turn @ (LINKS[link].slope(eta)[:, None] * weights)
+        gradient = turn @ (self.scale.slope(eta)[:, None] * weights)
         draws = self._inference.posterior
-        drawn = None if draws is None else mean_of(self.family, draws @ weights.T + offset) @ turn.T
-        estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
+        drawn = None if draws is None else self.scale.mean(draws @ weights.T + offset) @ turn.T
+        estimate = turn @ self.scale.mean(eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
         # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
         endless = (np.abs(turn) @ self._inference.lacks(weights)) > 0
@@ -251,10 +254,10 @@ class MarginalMeans(TableResult):
         at = np.where(self.lost, np.nan, self.functions.estimate + self.offset)
         gradient, draws = self.functions.weights, self._inference.posterior
         draws = None if draws is None else draws @ gradient.T + self.offset
-        if self.kind == "response" and self.what == "emmean":
-            slope = LINKS[self.family.link].slope(at)
+        if self._is_turned:
+            slope = self.scale.slope(at)
             gradient = np.where(self._inference.lacks(gradient), np.nan, slope)[:, None] * gradient
-            at, draws = mean_of(self.family, at), None if draws is None else mean_of(self.family, draws)
+            at, draws = self.scale.mean(at), None if draws is None else self.scale.mean(draws)
         named = Named((), at, gradient, draws, self._inference)
         level = self.ci_level if ci_level is None else ci_level
         return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)
@@ -268,6 +271,8 @@ class MarginalMeans(TableResult):
 
     @property
     def _scale(self) -> str:
+        if self._is_turned:
+            return self.scale.name
         return f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
 
     @property

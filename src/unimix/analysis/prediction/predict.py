@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from unimix.analysis.means.scales import Scale, is_transformed, total_sd
 from unimix.analysis.prediction.intervals import NEW, included, predict_interval
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row
@@ -27,7 +28,8 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] = "response",
+    kind: Literal["response", "link"] | None = None,
+    bias_adjust: bool | float = False,
     interval: None = None,
     ci_level: float | None = None,
     seed: int = 0,
@@ -39,7 +41,8 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] = "response",
+    kind: Literal["response", "link"] | None = None,
+    bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"],
     ci_level: float | None = None,
     seed: int = 0,
@@ -50,7 +53,8 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] = "response",
+    kind: Literal["response", "link"] | None = None,
+    bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"] | None = None,
     ci_level: float | None = None,
     seed: int = 0,
@@ -65,7 +69,11 @@ def predict(
             (their effects are zero, and their variance is part of the interval).
         kind: response for the expected response, by the inverse link and with structural zeros, or link for the linear
             predictor. At population level this is the response of a group whose effects are zero, not the average over
-            groups.
+            groups. ``kind="response"`` turns a transformed response of a linear model back, ``log(y)`` into y; None
+            gives the response as it was fitted.
+        bias_adjust: Whether to give the mean of a response that is turned back instead of its value at the mean of,
+            say, ``log(y)``: the mean over a normal distribution with the variance of the residual and of the group
+            effects that are left out. A number is the standard deviation to use instead.
         interval: confidence: interval for the expected response, from the joint error of fixed and group effects at the
             estimated variances. prediction: interval for one new response, with the weight or number of trials that its
             row has in the column of ``weights=`` or in ``cbind`` (else weight 1, one trial). It also includes the
@@ -96,8 +104,15 @@ def predict(
     chosen = included(fit, level)
     if new_levels not in NEW:
         raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")
-    if kind not in ("response", "link"):
+    if kind not in (None, "response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
+    back = _turned_back(fit, kind or "", chosen, bias_adjust)
+    if back is not None:
+        plain = predict(
+            fit, newdata, level=level, new_levels=new_levels, interval=interval, ci_level=ci_level, seed=seed
+        )
+        return _in_units_of_the_column(plain, back)
+    kind = kind or "response"
     if interval is not None:
         rows = fit.design().frame() if newdata is None else newdata
         level_of_interval = interval_level(fit, ci_level)
@@ -129,6 +144,26 @@ def predict(
         aliased=fit.model.aliased,
     )
     return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
+
+
+def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
+    """The scale of a transformed response that is turned back; None if there is nothing to turn back."""
+    turned = is_transformed(fit) and kind == "response"
+    spread = total_sd(fit, [not c for c in chosen]) if turned and bias_adjust is True else None
+    scale = Scale.of(fit, kind, bias_adjust, spread)
+    return scale if turned else None
+
+
+def _in_units_of_the_column(plain: FloatArray | TableResult, back: Scale) -> FloatArray | TableResult:
+    """Predictions of a transformed response, turned back; the ends of intervals are those of the same quantiles."""
+    if not isinstance(plain, TableResult):
+        return back.mean(plain)
+    table = plain.table.copy()
+    at, quantiles = table["estimate"].to_numpy(), " prediction intervals " in plain.notes[0]
+    table["std_error"] *= np.abs(back.slope(at))
+    table["lower"], table["upper"] = back.interval(table[["lower", "upper"]].to_numpy(), at, quantiles=quantiles)
+    table["estimate"] = back.mean(at)
+    return TableResult(table, [*plain.notes, back.note])
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
