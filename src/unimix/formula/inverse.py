@@ -109,8 +109,8 @@ def _number(node: Node) -> float | None:
         case Number(value):
             return float(value)
         case Unary("-", inner):
-            value = _number(inner)
-            return None if value is None else -value
+            positive = _number(inner)
+            return None if positive is None else -positive
         case Call("I", (inner,), ()):
             return _number(inner)
         case Binary(operator, left, right):

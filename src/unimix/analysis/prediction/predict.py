@@ -7,11 +7,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from unimix.analysis.means.scales import Scale, is_transformed, total_sd
+from unimix.analysis.prediction.distributions import place, predictor_draws
 from unimix.analysis.prediction.intervals import NEW, included, predict_interval
+from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
-from unimix.design.frames import one_row
+from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
 from unimix.fitted.model import FittedModel, interval_level
@@ -32,6 +35,7 @@ def predict(
     bias_adjust: bool | float = False,
     interval: None = None,
     ci_level: float | None = None,
+    average: Literal["groups"] | None = None,
     seed: int = 0,
 ) -> FloatArray: ...
 @overload
@@ -45,6 +49,7 @@ def predict(
     bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"],
     ci_level: float | None = None,
+    average: Literal["groups"] | None = None,
     seed: int = 0,
 ) -> TableResult: ...
 def predict(
@@ -57,6 +62,7 @@ def predict(
     bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"] | None = None,
     ci_level: float | None = None,
+    average: Literal["groups"] | None = None,
     seed: int = 0,
 ) -> FloatArray | TableResult:
     """Predict the response, with intervals on request.
@@ -80,6 +86,10 @@ def predict(
             residual, and the variance between groups of each effect that is left out or was not fitted; its estimate is
             then the mean over groups. For a sampler, intervals are quantiles of the draws.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        average: groups for the mean over all groups of the population, by quadrature over the random effects (the
+            response of a whole population), instead of that of a group whose effects are zero (a typical group). The
+            two differ where the link bends. It takes the place of ``level``; intervals are confidence intervals at the
+            estimated variances.
         seed: Seed of the draws from which prediction intervals of generalised models are computed.
 
     Returns:
@@ -106,6 +116,8 @@ def predict(
         raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")
     if kind not in (None, "response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
+    if average is not None:
+        return _over_groups(fit, newdata, average, kind, interval, interval_level(fit, ci_level), seed)
     back = _turned_back(fit, kind or "", chosen, bias_adjust)
     if back is not None:
         plain = predict(
@@ -144,6 +156,48 @@ def predict(
         aliased=fit.model.aliased,
     )
     return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
+
+
+def _over_groups(
+    fit: FittedModel, newdata: Any, average: str, kind: str | None, interval: str | None, ci_level: float, seed: int
+) -> FloatArray | TableResult:
+    """Predictions averaged over the groups: the population's mean on the scale of the response."""
+    faults = []
+    if average != GROUPS:
+        faults.append(f"average={average!r}: choose 'groups', or leave it out.")
+    if kind == "link":
+        faults.append("average='groups' averages expected responses: leave kind='link' out.")
+    if is_transformed(fit) and kind == "response":
+        faults.append(f"average='groups' with a response {fit.model.response}: type bias_adjust=True instead.")
+    if interval == "prediction":
+        faults.append("A prediction interval has the variance between groups already: leave average= out.")
+    if faults:
+        raise OptionError("\n".join(faults))
+    check_over_groups(fit)
+    frame = to_pandas(fit.design().frame() if newdata is None else one_row(newdata)).reset_index(drop=True)
+    eta = np.asarray(predict(fit, frame, level="population", kind="link"))
+    full = np.flatnonzero(~np.isnan(eta))
+    rows = OverGroups.of(fit, frame.iloc[full].reset_index(drop=True))
+    values = np.full((len(eta), 4), np.nan)
+    if rows.sampled is not None:
+        at = place(fit, frame.iloc[full].reset_index(drop=True), [False] * len(fit.random))
+        drawn = predictor_draws(fit, at, [False] * len(fit.random), fit.status.n_draws or 1, seed)[0]
+        means, tail = rows.mean_of_draws(drawn), 0.5 - ci_level / 2
+        ends = np.quantile(means, [tail, 1 - tail], axis=0)
+        values[full] = np.column_stack([means.mean(axis=0), means.std(axis=0, ddof=1), *ends])
+    else:
+        values[full, 0] = rows.mean(eta[full])
+        if interval is not None:
+            table = predict(fit, frame, level="population", kind="link", interval="confidence", ci_level=ci_level).table
+            plain = table.to_numpy()[full]
+            values[full, 1] = plain[:, 1] * np.abs(rows.slope(eta[full]))
+            values[full, 2:] = np.column_stack([rows.mean(plain[:, 2]), rows.mean(plain[:, 3])])
+    if interval is None:
+        return np.asarray(values[:, 0])
+    index = newdata.index if isinstance(newdata, pd.DataFrame) else None
+    columns = ["estimate", "std_error", "lower", "upper"]
+    note = f"{100 * ci_level:g}% confidence intervals of the mean, {NOTE}"
+    return TableResult(pd.DataFrame(values, columns=columns, index=index), [note])
 
 
 def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
