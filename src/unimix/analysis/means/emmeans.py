@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.comparisons.predictors import Predictors, response_note
-from unimix.analysis.means.averaging import average, checked_labels, checked_weights, grid_in_words, interaction_note
+from unimix.analysis.means import averaging
+from unimix.analysis.means.averaging import checked_labels, checked_weights, grid_in_words, interaction_note
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
-from unimix.analysis.means.scales import Scale
+from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.specs import Specs, read_specs
+from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
@@ -40,6 +42,21 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
         )
 
 
+def _checked_average(fit: FittedModel, average: str | None, kind: str, bias_adjust: bool | float) -> str:
+    """The scale of means that are averaged over the groups, or the scale asked for."""
+    if average is None:
+        return kind
+    if average != GROUPS:
+        raise OptionError(f"average={average!r}: choose 'groups', or leave it out.")
+    if bias_adjust is not False or is_transformed(fit):
+        raise OptionError(
+            f"average='groups' averages responses as they were fitted, here {fit.model.response}. For the mean of a "
+            "transformed response type kind='response', bias_adjust=True instead."
+        )
+    check_over_groups(fit)
+    return "response"
+
+
 def emmeans(
     fit: FittedModel,
     specs: str | Sequence[str],
@@ -49,6 +66,7 @@ def emmeans(
     weights: Weights = "equal",
     kind: Literal["response", "link"] = "link",
     bias_adjust: bool | float = False,
+    average: Literal["groups"] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
@@ -70,6 +88,8 @@ def emmeans(
         bias_adjust: Whether to give means of a response that is turned back instead of its value at the mean of, say,
             ``log(y)``, which is the median: the mean over a normal distribution with the variance of the residual and
             of all group effects. A number is the standard deviation to use instead.
+        average: groups for means of the response over all groups of the population, by quadrature over the random
+            effects, instead of those of a group whose effects are zero; it implies ``kind="response"``.
         ci_level: Probability of the interval of each single mean, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -98,7 +118,7 @@ def emmeans(
     specification = read_specs(specs, by)
     if specification.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust, average)
     means.check_estimable()
     return means
 
@@ -112,24 +132,28 @@ def every_mean(
     ci_level: float | None,
     df_method: str | None,
     bias_adjust: bool | float = False,
+    average: str | None = None,
 ) -> MarginalMeans:
     """The means, whether or not each of them can be estimated; see :func:`emmeans`."""
     ci_level = interval_level(fit, ci_level)
+    kind = _checked_average(fit, average, kind, bias_adjust)
     _checked(fit, weights, kind, ci_level)
-    scale = Scale.of(fit, kind, bias_adjust)
+    scale = Scale.of(fit, kind, bias_adjust) if average is None else Scale.of_family(fit.family)
     design, grid = fit.design(), reference_grid(fit, at)
     outer = checked_names(grid.frame, specification.by, "by")
     inner = checked_names(grid.frame, specification.names, "specs")
     names = [n for n in inner if n not in outer]
     everything = [*names, *outer]
     checked_labels(everything)
-    averages = average(grid, everything, weights)
+    averages = averaging.average(grid, everything, weights)
     every, whole = PopulationRows(fit, design), averages.turn @ grid.x
     if fit.model.aliased:
         whole = averages.turn @ every.full(grid.frame, "The grid").x
     rows, lost = _estimable(every, whole, averages.empty)
     inference = fixed_inference(fit, df_method)
     functions, offset = inference.functions(rows), averages.turn @ grid.offset
+    if average is not None:
+        scale = Scale.over_groups(OverGroups.of(fit, grid.frame).averaged(averages.turn))
     if bias_adjust is not False:
         scale.mean((functions.estimate + offset)[~lost])  # refused here, not where the table is printed
     partners = Predictors.of(fit, design).partners(everything)
@@ -162,6 +186,7 @@ def slopes(
     by: str | Sequence[str] = (),
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
+    average: Literal["groups"] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
@@ -174,6 +199,9 @@ def slopes(
             ``variable`` given here, or at its mean.
         weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
             in :meth:`emmeans`.
+        average: groups for slopes of the mean over all groups of the population. A linear model with the identity link
+            has the same slopes; for other links the slope of the mean response is
+            ``fit.comparisons(x, comparison="dydx", average="groups")``.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -203,6 +231,14 @@ def slopes(
         for all of them (tukey).
     """
     ci_level = interval_level(fit, ci_level)
+    if average is not None:
+        _checked_average(fit, average, "response", bias_adjust=False)
+        if fit.family.link != "identity":
+            raise OptionError(
+                f"Slopes are of the linear predictor, which has no average over the groups beside the {fit.model.link} "
+                f"link. The slope of the mean response is fit.comparisons({variable!r}, comparison='dydx', "
+                "average='groups')."
+            )
     _checked(fit, weights, "link", ci_level)
     design, grid = fit.design(), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
@@ -215,7 +251,7 @@ def slopes(
     if variable not in names and len(dict.fromkeys(grid.frame[variable])) > 1:
         names = [variable, *names]  # one slope at each value, not their average
     checked_labels(names)
-    averages = average(grid, names, weights)
+    averages = averaging.average(grid, names, weights)
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
     derivative = derivative_rows(every, grid.frame, variable, what)
     whole = averages.turn @ derivative.x
@@ -270,6 +306,7 @@ def contrasts(
     weights: Weights = "equal",
     kind: Literal["response", "link"] = "link",
     bias_adjust: bool | float = False,
+    average: Literal["groups"] | None = None,
     adjust: str | None = None,
     reference: Any = None,
     interaction: str | Sequence[str] | None = None,
@@ -290,6 +327,7 @@ def contrasts(
         kind: Scale of the contrasts: link, or response, which gives ratios or odds ratios for models with a log or
             logit link, and turns a transformed response such as ``log(y)`` back, as in :meth:`emmeans`.
         bias_adjust: Whether differences are of means of a response that is turned back, as in :meth:`emmeans`.
+        average: groups for contrasts of means over all groups of the population, as in :meth:`emmeans`.
         adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr or mvt. None takes tukey for
             pairwise, mvt for reference and consecutive, fdr for effects, and none for others, as in R's emmeans.
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
@@ -322,6 +360,6 @@ def contrasts(
     specification = read_specs(specs, by)
     if specification.method and method not in ("pairwise", specification.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust, average)
     method = specification.method or method
     return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)

@@ -201,7 +201,7 @@ class MarginalMeans(TableResult):
     def _drawn_means(self) -> FloatArray | None:
         """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
         draws = self._inference.posterior
-        return None if draws is None else self.scale.mean(draws @ self.functions.weights.T + self.offset)
+        return None if draws is None else self.scale.of_draws(draws @ self.functions.weights.T + self.offset)
 
     @property
     def _is_turned(self) -> bool:
@@ -226,11 +226,11 @@ class MarginalMeans(TableResult):
         weights, offset = self.functions.weights[at], self.offset[at]
         if not self._is_turned or self.scale.ratio:
             return self._inference.functions(turn @ weights), turn @ offset
-        eta = weights @ self._inference.beta + offset
-        gradient = turn @ (self.scale.slope(eta)[:, None] * weights)
+        eta, scale = weights @ self._inference.beta + offset, self.scale.take(at)
+        gradient = turn @ (scale.slope(eta)[:, None] * weights)
         draws = self._inference.posterior
-        drawn = None if draws is None else self.scale.mean(draws @ weights.T + offset) @ turn.T
-        estimate = turn @ self.scale.mean(eta) if drawn is None else drawn.mean(axis=0)
+        drawn = None if draws is None else scale.of_draws(draws @ weights.T + offset) @ turn.T
+        estimate = turn @ scale.mean(eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
         # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
         endless = (np.abs(turn) @ self._inference.lacks(weights)) > 0
@@ -257,7 +257,7 @@ class MarginalMeans(TableResult):
         if self._is_turned:
             slope = self.scale.slope(at)
             gradient = np.where(self._inference.lacks(gradient), np.nan, slope)[:, None] * gradient
-            at, draws = self.scale.mean(at), None if draws is None else self.scale.mean(draws)
+            at, draws = self.scale.mean(at), None if draws is None else self.scale.of_draws(draws)
         named = Named((), at, gradient, draws, self._inference)
         level = self.ci_level if ci_level is None else ci_level
         return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.analysis.means.contrasts import RATIOS
+from unimix.analysis.prediction.over_groups import NOTE, OverGroups
 from unimix.design.typed_columns import as_numbers
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
@@ -41,6 +42,7 @@ class Scale:
         is_identity: Whether the scale is that of the linear predictor itself.
         note: What a reader must know of the scale; empty for an inverse link.
         plain: The function without an adjustment of means, if there is one.
+        over: The rows whose responses are averaged over the groups, if they are.
     """
 
     mean: Callable[[FloatArray], FloatArray]
@@ -51,6 +53,25 @@ class Scale:
     is_identity: bool = False
     note: str = ""
     plain: Callable[[FloatArray], FloatArray] | None = None
+    over: OverGroups | None = None
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Scale:
+        """The scale of some of the rows."""
+        return self if self.over is None else Scale.over_groups(self.over.take(rows))
+
+    def of_draws(self, eta: FloatArray) -> FloatArray:
+        """Values for posterior draws of linear predictors (S, n), in their shape."""
+        return self.mean(eta) if self.over is None else self.over.mean_of_draws(eta)
+
+    @classmethod
+    def over_groups(cls, rows: OverGroups) -> Scale:
+        """The scale of expected responses that are averaged over the groups."""
+        if rows.family.link == "identity":
+            return replace(cls.of_family(rows.family), note=f"The mean over the groups: {NOTE}.")
+        sd = rows.sd
+        alike = rows.family.link == "log" and bool(np.ptp(sd) <= 1e-9 * max(float(sd.max(initial=0.0)), 1e-300))
+        ratio = "ratio" if alike else ""
+        return cls(rows.mean, rows.slope, ratio=ratio, note=f"The mean response {NOTE}.", over=rows)
 
     def interval(self, ends: FloatArray, at: FloatArray, *, quantiles: bool = False) -> tuple[FloatArray, FloatArray]:
         """Lower and upper ends, shapes (m,), of intervals (m, 2) of the linear predictor about ``at``, shape (m,).
@@ -60,7 +81,7 @@ class Scale:
             at: Estimates there, which decide whether the function rises or falls.
             quantiles: Whether the ends are quantiles of responses, without the adjustment of means.
         """
-        turned = ((self.plain or self.mean) if quantiles else self.mean)(ends)
+        turned = ((self.plain or self.mean) if quantiles else self.mean)(ends.T).T
         falls = self.slope(at) < 0
         return np.where(falls, turned[:, 1], turned[:, 0]), np.where(falls, turned[:, 0], turned[:, 1])
 
