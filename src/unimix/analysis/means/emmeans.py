@@ -311,6 +311,8 @@ def contrasts(
     reference: Any = None,
     interaction: str | Sequence[str] | None = None,
     scores: Sequence[float] | None = None,
+    simple: str | None = None,
+    joint: bool = False,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> TableResult:
@@ -319,7 +321,8 @@ def contrasts(
     Args:
         specs: Predictors with a mean for each combination of their levels; or a formula, which may name the method,
             ``"pairwise ~ a | b"``.
-        method: Contrasts to form: pairwise, reference, effects, consecutive, poly, or weights by name.
+        method: Contrasts to form: pairwise, revpairwise, reference, effects, del.eff, consecutive, mean_chg, helmert,
+            poly, or weights by name.
         by: Predictors within whose levels contrasts are formed.
         at: Values of predictors in the grid, one or a list for each name.
         weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
@@ -333,6 +336,8 @@ def contrasts(
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
         interaction: Contrasts of contrasts instead: a method for all factors of ``specs``, or one for each.
         scores: Scores of the means for poly, if their steps are not equal.
+        simple: Factor whose levels are contrasted within those of all others, or each for every factor in turn.
+        joint: Whether to test all contrasts of each group of ``by`` together.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -362,4 +367,12 @@ def contrasts(
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
     means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust, average)
     method = specification.method or method
-    return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)
+    return means.contrasts(
+        method,
+        adjust=adjust,
+        reference=reference,
+        interaction=interaction,
+        scores=scores,
+        simple=simple,
+        joint=joint,
+    )
