@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,7 +125,7 @@ def _columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
     encoding = fit.model.encoding.without_given_offset()
     factors = {f for term in fit.spec.random for f in term.factors}
     wanted = [n for n in encoding.variables if n not in frame.columns]
-    added: dict[str, object] = {n: "(new)" for n in factors if n in wanted}
+    added: dict[str, Any] = {n: "(new)" for n in factors if n in wanted}
     for name in (n for n in wanted if n not in factors):
         column = fit.design().columns[name]
         if isinstance(column, FactorColumn):
