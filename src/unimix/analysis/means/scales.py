@@ -126,7 +126,7 @@ class Scale:
         _check_branch(fit, inverse)
         same = f"Turned back from {text}"
         if bias_adjust is False:
-            note = f"{same}: the {inverse.column} of a mean {text}, its median if {text} is symmetric"
+            note = f"{same}: {inverse.column} at the mean of {text}, which is its median if {text} is symmetric"
             return cls(inverse.value, inverse.slope, inverse.column, inverse.ratio, inverse.unit, note=f"{note}.")
         sd = _spread(fit, bias_adjust, spread)
         nodes, weights = special.roots_hermitenorm(NODES)
