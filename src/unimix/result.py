@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
-from typing import TypeVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
 
 from unimix.analysis.certificate import certify
 from unimix.analysis.checks import check as checks
@@ -27,6 +27,7 @@ from unimix.analysis.prediction import loo as leaving_one_out
 from unimix.analysis.prediction import posterior_groups, prior
 from unimix.analysis.prediction import predict as prediction
 from unimix.analysis.prediction import simulate as simulation
+from unimix.analysis.robust.robust import robust_part
 from unimix.analysis.summaries import augment as augmenting
 from unimix.analysis.summaries import effect_sizes as sizes
 from unimix.analysis.summaries import page as pages
@@ -35,13 +36,13 @@ from unimix.analysis.summaries import report as reporting
 from unimix.analysis.tests import anova as terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.display import Printed
-from unimix.errors import OptionError
+from unimix.errors import OptionError, UnimixError
 from unimix.fitted import rebuild_design, text
 from unimix.fitted.accessor import Accessor
 from unimix.fitted.model import Effects, FittedModel
 from unimix.foreign_names import suggests_names
 
-__all__ = ["Effects", "FitResult", "register_accessor"]
+__all__ = ["Effects", "FitResult", "RobustFit", "register_accessor"]
 
 Room = TypeVar("Room")
 
@@ -81,6 +82,50 @@ class FitResult(Printed, FittedModel):
     anova = terms.anova
     hypotheses = hypothesis_tests.hypotheses
 
+    def robust(
+        self,
+        kind: Literal["CR0", "CR1", "CR2", "CR3"] | None = None,
+        cluster: Any = None,
+    ) -> RobustFit:
+        """The fit with cluster-robust standard errors, which hold if variances and correlations are not as assumed.
+
+        The estimates stay as they are. Their covariance matrix comes from the residuals of whole clusters instead of
+        the estimated variances, so that it is right for many clusters whatever the responses within a cluster have in
+        common. For few clusters CR2 corrects the bias, and tests have the degrees of freedom of Pustejovsky & Tipton
+        (2018, J. Bus. Econ. Stat. 36:672-683): Satterthwaite's for one function of the coefficients, Hotelling-Zhang
+        for several together. The numbers are those of R's clubSandwich.
+
+        Args:
+            kind: Correction for small numbers of clusters: CR0 for none, CR1 for the factor J / (J - 1) with J
+                clusters, CR2 for the correction that is unbiased if the model is right, CR3 for the jackknife, which
+                errs on the safe side. Generalised models have CR0 and CR1, with z tests: White's covariance matrix of
+                all parameters (1982, Econometrica 50:1-25) from the clusters' scores of Laplace's approximation. None
+                takes CR2, or CR1 for a generalised model.
+            cluster: Grouping factor or column of the formula whose levels are the clusters, or one label per row of the
+                data. None takes the grouping factor in which all others are nested.
+
+        Returns:
+            The fit with other standard errors, degrees of freedom, tests and intervals, as a :class:`RobustFit`.
+
+        Raises:
+            OptionError: If the kind or the clusters are unknown, or clusters share a level of a grouping factor.
+            UnsupportedModelError: If the model has no such standard errors.
+            UnimixError: If the fit is a posterior.
+
+        Example:
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> fit.robust("CR2", cluster="Subject").fixed_effects[["std_error", "df"]].round(3)
+                       std_error    df
+            term
+            Intercept      6.825  17.0
+            Days           1.546  17.0
+        """
+        found = robust_part(self, kind, cluster)
+        content = {f.name: getattr(self, f.name) for f in fields(self)}
+        content |= {"fixed": found.fixed, "_unsaved": replace(self._unsaved, sandwich=found.sandwich)}
+        return RobustFit(**content)
+
     # intervals
     confint = intervals.confint
     bootstrap = bootstraps.bootstrap
@@ -113,6 +158,80 @@ class FitResult(Printed, FittedModel):
 
     # pictures: fit.plot.groups(), .shrinkage(), .caterpillar(), .diagnostics() and others
     plot = Accessor(Plots)
+
+
+def _of_the_model(name: str) -> Callable[..., Never]:
+    """A method in the place of an analysis that follows from the model's variances."""
+
+    def refuse(*_: object, **__: object) -> Never:
+        raise UnimixError(
+            f"{name} follows from the estimated variances, which cluster-robust standard errors do not assume: ask the "
+            f"fit itself, fit.{name} instead of fit.robust(...).{name}."
+        )
+
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
+
+
+class RobustFit(FitResult):
+    """A fit with cluster-robust standard errors: what :meth:`FitResult.robust` returns.
+
+    Tables, ``emmeans``, ``contrasts``, ``slopes``, ``comparisons``, ``anova``, ``hypotheses``, Wald intervals,
+    ``um.table`` and confidence intervals of predictions without group effects have the robust standard errors and their
+    degrees of freedom. Analyses that follow from the model's variances (the certificate, draws, prediction intervals)
+    are refused, and so is saving: save the fit itself.
+
+    Example:
+        >>> import unimix as um
+        >>> fit = um.fit("distance ~ Sex * age + (1 | Subject)", um.load_dataset("orthodont"))
+        >>> fit.robust("CR2").anova()
+        Type III F tests, Hotelling-Zhang degrees of freedom, cluster-robust (CR2, 27 clusters of Subject)
+        term     num_df  den_df       F  p_value
+        Sex           1    21.7    0.52    0.478
+        age           1    21.7  108.66   <0.001
+        Sex:age       1    21.7    6.32    0.020
+    """
+
+    def confint(self, method: str | None = None, **arguments: Any) -> Any:
+        """Wald intervals with the robust standard errors; see :meth:`FitResult.confint`."""
+        if method not in (None, "wald"):
+            raise OptionError(f"method={method!r}: cluster-robust intervals are Wald intervals. Leave method= out.")
+        return super().confint("wald", **arguments)
+
+    def predict(self, newdata: Any = None, **arguments: Any) -> Any:
+        """Predictions; confidence intervals are for ``level="population"``. See :meth:`FitResult.predict`."""
+        level, interval = arguments.get("level", "group"), arguments.get("interval")
+        if interval is not None and self.random and (interval != "confidence" or level not in ("population", [], ())):
+            raise OptionError(
+                "Cluster-robust intervals are of predictions without group effects: type level='population', "
+                "interval='confidence'. Other intervals follow from the model's variances: ask the fit itself."
+            )
+        if interval == "prediction":
+            raise OptionError("A prediction interval follows from the model's variances: ask the fit itself.")
+        return super().predict(newdata, **arguments)
+
+    if not TYPE_CHECKING:
+        robust = _of_the_model("robust")
+        to_marginaleffects = _of_the_model("to_marginaleffects")
+        bootstrap = _of_the_model("bootstrap")
+        augment = _of_the_model("augment")
+        draws = _of_the_model("draws")
+        posterior_predictive = _of_the_model("posterior_predictive")
+        prior_predictive = _of_the_model("prior_predictive")
+        model_graph = _of_the_model("model_graph")
+        simulate = _of_the_model("simulate")
+        loo = _of_the_model("loo")
+        effect_sizes = _of_the_model("effect_sizes")
+        report = _of_the_model("report")
+        certificate = _of_the_model("certificate")
+        check = _of_the_model("check")
+        collinearity = _of_the_model("collinearity")
+        influence = _of_the_model("influence")
+        overdispersion = _of_the_model("overdispersion")
+        check_zeros = _of_the_model("check_zeros")
+        to_json = _of_the_model("to_json")
+        posterior = property(_of_the_model("posterior"))
+        plot = property(_of_the_model("plot"))
 
 
 _OWN = frozenset({*dir(FitResult), *(f.name for f in fields(FitResult))})

@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[Callable[[um.FitResult], Table], float]] = {
     "slopes": (lambda f: f.slopes("Days", by="late"), 1e-3),
     "comparisons": (lambda f: f.comparisons("Days", by="late"), 1e-3),
     "hypotheses": (lambda f: f.hypotheses("b1 = 2 * b3"), 1e-3),
+    "robust": (lambda f: f.robust("CR2").fixed_effects, 1e-3),
     "wald": (lambda f: f.confint(), 1e-3),
     "profile": (lambda f: f.confint("profile", parameters="Days"), 1e-3),
     "r2": (lambda f: pd.DataFrame({"r2": [f.r2().marginal, f.r2().conditional]}), 1e-4),
@@ -101,7 +102,7 @@ def test_every_engine_refits_and_reports(fits: tuple[um.FitResult, um.FitResult]
 @pytest.mark.mcmc
 def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
     fit = um.fit(FORMULA, frame(), sampled_models.SHORT, seed=1)
-    refused = {"anova", "anova II", "profile", "influence", "augment"}
+    refused = {"anova", "anova II", "robust", "profile", "influence", "augment"}
     for name, (how, _) in VERBS.items():
         if name in refused:
             if name != "augment":

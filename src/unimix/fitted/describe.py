@@ -147,7 +147,14 @@ def centre_words(fit: FittedModel) -> str:
 
 def spread_words(fit: FittedModel) -> str:
     """What the errors of the coefficients are: standard errors or posterior standard deviations."""
+    if is_robust(fit):
+        return f"cluster-robust standard errors ({fit.fixed.std_error_kind})"
     return "posterior standard deviations" if is_posterior(fit) else "standard errors"
+
+
+def is_robust(fit: FittedModel) -> bool:
+    """Whether the standard errors of a result are cluster-robust."""
+    return fit.fixed.std_error_kind.startswith("CR")
 
 
 def degrees_words(fit: FittedModel) -> str:
@@ -267,6 +274,7 @@ __all__ = [
     "fixed_number",
     "is_linear",
     "is_posterior",
+    "is_robust",
     "method_words",
     "model_text",
     "model_words",

@@ -7,7 +7,7 @@ import pandas as pd
 
 from unimix.display import Block, TextTable, as_text
 from unimix.fitted import tables
-from unimix.fitted.describe import model_text, shown_sds
+from unimix.fitted.describe import is_robust, model_text, shown_sds, spread_words
 from unimix.fitted.formatting import column, decimals, number, p_value
 from unimix.fitted.model import FittedModel
 
@@ -83,10 +83,11 @@ def view(fit: FittedModel) -> list[Block]:
     """The summary as blocks: one sentence, then tables."""
     level = f"{100 * fit.fixed.level:g}% {fit.fixed.interval} intervals"
     df = {"normal": "normal (z)", "posterior": ""}.get(fit.fixed.df_method, f"{fit.fixed.df_method} df")
+    robust = spread_words(fit) if is_robust(fit) else ""
     blocks: list[Block] = [
         sentence(fit),
         "",
-        f"Fixed effects ({', '.join(t for t in (level, df) if t)})",
+        f"Fixed effects ({', '.join(t for t in (level, df, robust) if t)})",
         fixed_table(fit),
     ]
     if fit.random:

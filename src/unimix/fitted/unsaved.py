@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Generative
+from unimix.stats.cluster_robust import Sandwich
 
 Fitted_co = TypeVar("Fitted_co", covariant=True)
 
@@ -35,6 +36,7 @@ class Unsaved:
         design: The arrays that were fitted.
         generative: The model from whose prior responses can be drawn.
         refitter: The engine with the options of the fit.
+        sandwich: The cluster-robust covariance matrix that replaced the fit's own one, if it did.
     """
 
     native: Any = None
@@ -42,3 +44,4 @@ class Unsaved:
     design: Design | None = None
     generative: Generative | None = None
     refitter: Refitter[Any] | None = None
+    sandwich: Sandwich | None = None

@@ -23,6 +23,7 @@ ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "log2": np.log2,
     "log10": np.log10,
     "log1p": np.log1p,
+    "logit": lambda p: np.log(p) - np.log1p(-p),
     "exp": np.exp,
     "expm1": np.expm1,
     "sqrt": np.sqrt,

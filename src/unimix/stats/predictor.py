@@ -10,6 +10,7 @@ from scipy import special
 
 from unimix.design.arrays import Design
 from unimix.distributions.family import Family
+from unimix.distributions.links import LINKS
 from unimix.distributions.log_density import Pointwise
 from unimix.distributions.random_responses import mean_of
 
@@ -55,8 +56,22 @@ def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> Flo
             return mean_of(family, centre)
         case _:
             nodes, weights = special.roots_hermitenorm(101)
-            values = mean_of(family, centre + sd * nodes[:, None])
-            return np.asarray(weights @ values / weights.sum())
+            total = sum(w * mean_of(family, centre + sd * z) for z, w in zip(nodes, weights, strict=True))
+            return np.asarray(total / weights.sum())
+
+
+def expected_slope(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:
+    """Derivative of :func:`expected_response` with respect to ``centre``, E d g^-1(eta) / d eta, in its shape."""
+    link = LINKS[family.link]
+    match family.link:
+        case "log":
+            return expected_response(family, centre, sd)
+        case "identity" | "sqrt" | "inverse" | "inverse_squared":
+            return link.slope(centre)
+        case _:
+            nodes, weights = special.roots_hermitenorm(101)
+            total = sum(w * link.slope(centre + sd * z) for z, w in zip(nodes, weights, strict=True))
+            return np.asarray(total / weights.sum())
 
 
 def predictive_log_density(rows: Callable[[FloatArray], Pointwise], centre: FloatArray, sd: FloatArray) -> FloatArray:

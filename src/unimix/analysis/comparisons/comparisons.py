@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,22 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.comparisons.compared import LOGARITHMS, Plan, compared
 from unimix.analysis.comparisons.predictor_changes import Change, changes_of
 from unimix.analysis.comparisons.predictors import response_note
-from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
+from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.design.frames import one_row, to_pandas
 from unimix.design.typed_columns import FactorColumn
-from unimix.distributions.family import Family, Gaussian
-from unimix.distributions.links import LINKS
-from unimix.distributions.random_responses import mean_of
+from unimix.distributions.family import Gaussian
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
-from unimix.stats.delta import Averages, Linear, compare, compare_slopes, mean_gradient, over_draws, slope_gradient
+from unimix.stats.delta import Averages
 from unimix.stats.inference import checked_level
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 COMPARISONS = ("difference", "ratio", "log_ratio", "odds_ratio", "log_odds_ratio", "dydx")
-LOGARITHMS = {"ratio": "log_ratio", "odds_ratio": "log_odds_ratio"}
 OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
 TAKEN = ("variable", "contrast", *OUTCOMES)
 
@@ -110,29 +108,14 @@ class Comparisons(TableResult):
         """The scale of the comparisons, and the kind of their intervals."""
         scale = "expected response" if self.kind == "response" else "linear predictor"
         df = "quantiles of the draws" if self.functions.draws is not None else f"df {self._inference.method}"
-        sentence = f"{self.comparison} of the {scale}, population level; {100 * self.ci_level:g}% intervals, {df}"
+        level = "" if NOTE in self.response else ", population level"
+        sentence = f"{self.comparison} of the {scale}{level}; {100 * self.ci_level:g}% intervals, {df}"
         endless = ENDLESS if np.isinf(self.functions.std_error).any() else ""
         return tuple(note for note in (sentence, self.response, endless) if note)
 
     @property
     def _labels(self) -> Sequence[str]:
         return tuple(map(str, self.levels.columns))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Settings that all changes of one call share."""
-
-    family: Family
-    comparison: str
-    rows: PopulationRows
-    base: pd.DataFrame
-    averages: Averages
-    inference: FixedInference
-
-    @property
-    def is_linear(self) -> bool:
-        return self.family.link == "identity" and self.comparison in ("difference", "dydx")
 
 
 def comparisons(
@@ -142,7 +125,7 @@ def comparisons(
     newdata: Any = None,
     by: str | Sequence[str] = (),
     comparison: Literal["difference", "ratio", "log_ratio", "odds_ratio", "log_odds_ratio", "dydx"] = "difference",
-    average: bool = True,
+    average: bool | Literal["groups"] = True,
     cross: bool = False,
     weights: Any = None,
     kind: Literal["response", "link"] = "response",
@@ -165,7 +148,9 @@ def comparisons(
         by: Columns, grouping factors included, within whose combinations rows are averaged.
         comparison: difference; ratio; log_ratio; odds_ratio or log_odds_ratio for probabilities; or dydx, the slope of
             the expected response with respect to a numeric predictor.
-        average: Whether to average over the rows; if not, there is one comparison per row.
+        average: Whether to average over the rows; if not, there is one comparison per row. groups averages over the
+            rows and over all groups of the population, too, by quadrature over the random effects: the change of the
+            response of a whole population instead of that of a group whose effects are zero.
         cross: Whether to change all predictors together instead of one at a time.
         weights: Weights of the rows in averages: None for equal weights, "model" for the fit's own weights or numbers
             of trials, or one number per row.
@@ -197,6 +182,8 @@ def comparisons(
     """
     ci_level = interval_level(fit, ci_level)
     outer = [by] if isinstance(by, str) else list(by)
+    over = _checked_groups(fit, average, kind)
+    average = bool(average)
     _checked(fit, comparison, kind, ci_level, average=average, grouped=bool(outer), weighted=weights is not None)
     design = fit.design()
     if newdata is None:
@@ -217,17 +204,38 @@ def comparisons(
         labels = design.rows if newdata is None else np.arange(len(base))
         groups = _per_row(base, labels)
     family = fit.family if kind == "response" else Gaussian()
-    plan = _Plan(family, comparison, rows, base, Averages.of(codes, share, len(groups)), fixed_inference(fit))
-    parts = [_compared(plan, change) for change in changes]
+    averages = Averages.of(codes, share, len(groups))
+    plan = Plan(
+        family,
+        comparison,
+        rows,
+        base,
+        averages,
+        fixed_inference(fit),
+        (lambda f: OverGroups.of(fit, f)) if over else None,
+    )
+    parts = [compared(plan, change) for change in changes]
     tables = [_labelled(change, groups) for change in changes]
     draws = None if parts[0][2] is None else np.concatenate([np.asarray(p[2]) for p in parts], axis=1)
     functions = plan.inference.smooth(
         np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]), draws
     )
-    note = response_note(fit, design)
+    note = f"The mean response {NOTE}." if over else response_note(fit, design)
     return Comparisons(
         pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, note, plan.inference
     )
+
+
+def _checked_groups(fit: FittedModel, average: bool | str, kind: str) -> bool:
+    """Whether to average over the groups."""
+    if isinstance(average, bool):
+        return False
+    if average != GROUPS:
+        raise OptionError(f"average={average!r}: choose True, False or 'groups'.")
+    if kind == "link":
+        raise OptionError("average='groups' averages expected responses: leave kind='link' out.")
+    check_over_groups(fit)
+    return fit.family.link != "identity"  # a linear model has the same changes in every group
 
 
 def _checked(
@@ -334,96 +342,6 @@ def _labelled(change: Change, groups: pd.DataFrame) -> pd.DataFrame:
     frame.insert(0, "contrast", change.label)
     frame.insert(0, "variable", ", ".join(change.names))
     return frame
-
-
-def _compared(plan: _Plan, change: Change) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Estimates, gradients and draws of one change for every average, on the scale of the tests."""
-    what = f"The comparison of {', '.join(change.names)} ({change.label})"
-    beta, draws = plan.inference.beta, plan.inference.posterior
-    if plan.comparison == "dydx":
-        rate = plan.rows.fitted(derivative_rows(plan.rows, plan.base, change.names[0], what), what)
-        if plan.is_linear:
-            return _linear(plan, rate, draws)
-        return _slope(plan, plan.rows(plan.base, what), rate, draws, what)
-    low = plan.rows.full(plan.base.assign(**change.low), what)
-    high = plan.rows.full(plan.base.assign(**change.high), what)
-    if plan.is_linear:
-        return _linear(plan, plan.rows.fitted(Linear(high.x - low.x, high.offset - low.offset), what), draws)
-    before, after = plan.rows.fitted(low, what), plan.rows.fitted(high, what)
-    scale = LOGARITHMS.get(plan.comparison, plan.comparison)
-    family, averages = plan.family, plan.averages
-
-    def means(b: FloatArray) -> tuple[FloatArray, FloatArray]:
-        means_at = [_means(plan, r.at(b), what) for r in (after, before)]
-        return means_at[0], means_at[1]
-
-    high_mean, low_mean = means(beta)
-    up, down = compare_slopes(scale, high_mean, low_mean)
-    gradients = [mean_gradient(family, rows, beta, averages)[1] for rows in (after, before)]
-    gradient = up[:, None] * gradients[0] + down[:, None] * gradients[1]
-    gradient = _without_limits(plan, gradient, before, after)
-
-    def compared(b: FloatArray) -> FloatArray:
-        return compare(scale, *means(b))
-
-    drawn = None if draws is None else over_draws(compared, draws, len(plan.base))
-    return compare(scale, high_mean, low_mean), gradient, drawn
-
-
-def _without_limits(plan: _Plan, gradient: FloatArray, *rows: Linear) -> FloatArray:
-    """Gradients (m, p) with NaN for averages over rows whose linear predictor tends to infinity.
-
-    The expected response of such a row tends to a limit and its derivative to zero, which does not
-    mean that the response is known.
-    """
-    endless = plan.averages(np.any([plan.inference.lacks(r.x) for r in rows], axis=0).astype(float)) > 0
-    return np.where(endless[:, None], np.nan, gradient)
-
-
-def _linear(plan: _Plan, change: Linear, draws: FloatArray | None) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    rows = Linear(plan.averages(change.x), plan.averages(change.offset))
-    return rows.at(plan.inference.beta), rows.x, None if draws is None else rows.at(draws).T
-
-
-def _slope(
-    plan: _Plan, rows: Linear, rate: Linear, draws: FloatArray | None, what: str
-) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    link: Callable[[FloatArray], FloatArray] = LINKS[plan.family.link].slope
-    _means(plan, rows.at(plan.inference.beta), what)
-    value, gradient = slope_gradient(plan.family, rows, rate, plan.inference.beta, plan.averages)
-    gradient = _without_limits(plan, gradient, rows, rate)
-    drawn = None
-    if draws is not None:
-        drawn = over_draws(lambda b: plan.averages(link(rows.at(b)) * rate.at(b)), draws, len(plan.base))
-    return value, gradient, drawn
-
-
-def _means(plan: _Plan, eta: FloatArray, what: str) -> FloatArray:
-    """Average expected responses at linear predictors (n, ...), shape (m, ...).
-
-    Raises:
-        DataError: If an expected response does not exist, or a ratio of responses has no meaning.
-    """
-    mean = mean_of(plan.family, eta)
-    bad = ~np.isfinite(mean)
-    if plan.family.response in ("count", "positive"):
-        bad |= ~(mean > 0)
-    if bad.any():
-        raise DataError(
-            f"{what}: the expected response does not exist in {_share(bad)}, where the linear predictor is outside the "
-            f"range of the {plan.family.link} link. Compare values that are closer together, or use kind='link'."
-        )
-    averages = plan.averages(mean)
-    if plan.comparison in ("ratio", "log_ratio") and (averages <= 0).any():
-        raise DataError(
-            f"{what}: a ratio needs positive expected responses, and {_share(averages <= 0)} are not. Use "
-            "comparison='difference'."
-        )
-    return averages
-
-
-def _share(bad: npt.NDArray[np.bool_]) -> str:
-    return f"{int(bad.sum())} of {bad.size} cases"
 
 
 __all__ = ["Comparisons", "comparisons"]

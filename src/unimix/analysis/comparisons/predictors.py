@@ -87,7 +87,7 @@ def response_note(fit: FittedModel, design: Design) -> str:
     if isinstance(node, Name) or fit.family.response == "binomial":
         return ""
     text = render(node)
-    return f"The response is {text}: estimates are on that scale, and kind='response' does not transform them back."
+    return f"The response is {text}: estimates are on that scale."
 
 
 __all__ = ["Predictors", "is_factor_of", "level_text", "response_note"]

@@ -21,19 +21,22 @@ from unimix.stats.multiplicity import METHODS, adjusted_p_values, critical_value
 FloatArray = npt.NDArray[np.float64]
 
 RATIOS = {"log": "ratio", "logit": "odds_ratio"}
-KNOWN = ("pairwise", "reference", "effects", "consecutive", "poly")
-DEFAULTS = {"pairwise": "tukey", "reference": "mvt", "consecutive": "mvt", "effects": "fdr"}
-"""Default adjustments by method, as in R's emmeans; other methods have none."""
-ELSEWHERE = {
-    **dict.fromkeys(("trt.vs.ctrl", "trt.vs.ctrl1", "dunnett"), "'reference'"),
-    "trt.vs.ctrlk": "'reference' with reference='the last level'",
-    **dict.fromkeys(("consec", "mean_chg", "seq"), "'consecutive'"),
-    **dict.fromkeys(("revpairwise", "tukey"), "'pairwise'"),
-    "eff": "'effects'",
-    **dict.fromkeys(("del.eff", "helmert"), "given by weights, {'b - rest': [-0.5, 1, -0.5]}"),
-    "interaction": "interaction='pairwise', or one method per factor",
+KNOWN = (*("pairwise", "revpairwise", "reference", "effects", "del.eff", "consecutive", "mean_chg", "helmert", "poly"),)
+DEFAULTS = {
+    **dict.fromkeys(("pairwise", "revpairwise"), "tukey"),
+    **dict.fromkeys(("reference", "consecutive", "mean_chg"), "mvt"),
+    **dict.fromkeys(("effects", "del.eff"), "fdr"),
 }
-"""Names of contrasts in R's emmeans, and what they are here."""
+"""Default adjustments by method, as in R's emmeans; other methods have none."""
+SYNONYMS = {
+    **dict.fromkeys(("trt.vs.ctrl", "trt.vs.ctrl1", "dunnett", "trt.vs.ctrlk"), "reference"),
+    "consec": "consecutive",
+    "eff": "effects",
+    "tukey": "pairwise",
+}
+"""Names of the same contrasts in R's emmeans; ``trt.vs.ctrlk`` has the last level as reference."""
+ELSEWHERE = {"seq": "'consecutive'", "interaction": "interaction='pairwise', or one method per factor"}
+"""Other names of contrasts, and what they are here."""
 WITHOUT_INTERVALS = ("holm", "fdr")
 """Adjustments of p values without simultaneous intervals of their own: Bonferroni's intervals are given with them."""
 
@@ -44,10 +47,11 @@ def adjustment(adjust: str | None, method: str) -> str:
     Raises:
         OptionError: If the adjustment is unknown, or not defined for these contrasts.
     """
+    method = SYNONYMS.get(method, method)
     chosen = adjust or DEFAULTS.get(method, "none")
     if chosen not in METHODS:
         raise OptionError(f"adjust={adjust!r}: choose {listing(METHODS)}.{did_you_mean(chosen, METHODS)}")
-    if chosen == "tukey" and method != "pairwise":
+    if chosen == "tukey" and method not in ("pairwise", "revpairwise"):
         raise OptionError("adjust='tukey' is for pairwise contrasts: choose 'sidak', 'holm' or 'mvt' for others.")
     return chosen
 
@@ -97,14 +101,17 @@ def _critical_values(adjust: str, level: float, df: FloatArray, correlation: Flo
     return np.interp(-1 / df, -1 / ends, values)
 
 
-def as_ratios(frame: pd.DataFrame, name: str, draws: FloatArray | None = None) -> pd.DataFrame:
-    """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m)."""
+def as_ratios(frame: pd.DataFrame, name: str, draws: FloatArray | None = None, unit: float = 1.0) -> pd.DataFrame:
+    """Differences of logarithms as ratios, standard errors by the delta method; means and SDs of draws (S, m).
+
+    ``unit`` is the natural logarithm of the logarithms' base.
+    """
     frame = frame.copy()
     for column in ("estimate", "lower", "upper"):
-        frame[column] = np.exp(frame[column])
-    frame["std_error"] *= frame["estimate"]
+        frame[column] = np.exp(unit * frame[column])
+    frame["std_error"] *= unit * frame["estimate"]
     if draws is not None:
-        ratios = np.exp(draws)
+        ratios = np.exp(unit * draws)
         frame["estimate"], frame["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
     return frame.rename(columns={"estimate": name})
 
@@ -148,7 +155,21 @@ def contrast_weights(
                 f"The weights of {bad[0]!r} must be {m} numbers that sum to zero, one per mean: {listing(labels)}."
             )
         return weights
-    match method:
+    if method == "trt.vs.ctrlk" and reference is None:
+        reference = labels[-1]
+    match SYNONYMS.get(method, method):
+        case "revpairwise":
+            return {f"{labels[j]} {sign} {labels[i]}": eye[j] - eye[i] for i, j in itertools.combinations(range(m), 2)}
+        case "del.eff":
+            return {f"{labels[i]} {sign} mean of others": (eye[i] - 1 / m) * m / (m - 1) for i in range(m)}
+        case "mean_chg":
+            # the mean after a step minus the mean up to it
+            steps = [np.where(np.arange(m) > i, 1 / (m - 1 - i), -1 / (i + 1)) for i in range(m - 1)]
+            return {f"after {labels[i]} {sign} up to it": steps[i] for i in range(m - 1)}
+        case "helmert":
+            # whole numbers, as R's contr.helmert: i times a mean minus the sum of the i before it
+            rows = [np.where(np.arange(m) < i, -1.0, np.where(np.arange(m) == i, float(i), 0.0)) for i in range(1, m)]
+            return {f"{labels[i]} {sign} mean of earlier (x {i})": rows[i - 1] for i in range(1, m)}
         case "pairwise":
             return {f"{labels[i]} {sign} {labels[j]}": eye[i] - eye[j] for i, j in itertools.combinations(range(m), 2)}
         case "reference":

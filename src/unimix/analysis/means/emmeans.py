@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.analysis.comparisons.predictors import Predictors, response_note
-from unimix.analysis.means.averaging import average, checked_labels, checked_weights, grid_in_words, interaction_note
+from unimix.analysis.means import averaging
+from unimix.analysis.means.averaging import checked_labels, checked_weights, grid_in_words, interaction_note
 from unimix.analysis.means.derivatives import derivative_rows
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
+from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.specs import Specs, read_specs
+from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
@@ -39,6 +42,21 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
         )
 
 
+def _checked_average(fit: FittedModel, average: str | None, kind: str, bias_adjust: bool | float) -> str:
+    """The scale of means that are averaged over the groups, or the scale asked for."""
+    if average is None:
+        return kind
+    if average != GROUPS:
+        raise OptionError(f"average={average!r}: choose 'groups', or leave it out.")
+    if bias_adjust is not False or is_transformed(fit):
+        raise OptionError(
+            f"average='groups' averages responses as they were fitted, here {fit.model.response}. For the mean of a "
+            "transformed response type kind='response', bias_adjust=True instead."
+        )
+    check_over_groups(fit)
+    return "response"
+
+
 def emmeans(
     fit: FittedModel,
     specs: str | Sequence[str],
@@ -47,6 +65,8 @@ def emmeans(
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
     kind: Literal["response", "link"] = "link",
+    bias_adjust: bool | float = False,
+    average: Literal["groups"] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
@@ -62,7 +82,14 @@ def emmeans(
             to the frequency of each combination in the data; outer, the product of the frequencies of the levels;
             cells, the frequencies within each mean. Frequencies count prior weights.
         kind: Scale of the means: link, or response, which applies the inverse link, with standard errors by the delta
-            method; contrasts of models with a log or logit link are then ratios or odds ratios.
+            method; contrasts of models with a log or logit link are then ratios or odds ratios. A transformed response
+            of a linear model, such as ``log(y)``, ``sqrt(y)``, ``log1p(y)`` or ``y^2``, is turned back, too, and
+            contrasts of ``log(y)`` are ratios.
+        bias_adjust: Whether to give means of a response that is turned back instead of its value at the mean of, say,
+            ``log(y)``, which is the median: the mean over a normal distribution with the variance of the residual and
+            of all group effects. A number is the standard deviation to use instead.
+        average: groups for means of the response over all groups of the population, by quadrature over the random
+            effects, instead of those of a group whose effects are zero; it implies ``kind="response"``.
         ci_level: Probability of the interval of each single mean, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -91,7 +118,7 @@ def emmeans(
     specification = read_specs(specs, by)
     if specification.method:
         raise OptionError(f"{specs!r} asks for contrasts: type fit.contrasts({specs!r}).")
-    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust, average)
     means.check_estimable()
     return means
 
@@ -104,37 +131,47 @@ def every_mean(
     kind: str,
     ci_level: float | None,
     df_method: str | None,
+    bias_adjust: bool | float = False,
+    average: str | None = None,
 ) -> MarginalMeans:
     """The means, whether or not each of them can be estimated; see :func:`emmeans`."""
     ci_level = interval_level(fit, ci_level)
+    kind = _checked_average(fit, average, kind, bias_adjust)
     _checked(fit, weights, kind, ci_level)
+    scale = Scale.of(fit, kind, bias_adjust) if average is None else Scale.of_family(fit.family)
     design, grid = fit.design(), reference_grid(fit, at)
     outer = checked_names(grid.frame, specification.by, "by")
     inner = checked_names(grid.frame, specification.names, "specs")
     names = [n for n in inner if n not in outer]
     everything = [*names, *outer]
     checked_labels(everything)
-    averages = average(grid, everything, weights)
+    averages = averaging.average(grid, everything, weights)
     every, whole = PopulationRows(fit, design), averages.turn @ grid.x
     if fit.model.aliased:
         whole = averages.turn @ every.full(grid.frame, "The grid").x
     rows, lost = _estimable(every, whole, averages.empty)
     inference = fixed_inference(fit, df_method)
+    functions, offset = inference.functions(rows), averages.turn @ grid.offset
+    if average is not None:
+        scale = Scale.over_groups(OverGroups.of(fit, grid.frame).averaged(averages.turn))
+    if bias_adjust is not False:
+        scale.mean((functions.estimate + offset)[~lost])  # refused here, not where the table is printed
     partners = Predictors.of(fit, design).partners(everything)
     return MarginalMeans(
         names=tuple(names),
         by=tuple(outer),
         levels=averages.levels,
-        functions=inference.functions(rows),
-        offset=averages.turn @ grid.offset,
+        functions=functions,
+        offset=offset,
         family=fit.family,
         kind=kind,
         ci_level=ci_level,
         what="emmean",
         title="Marginal mean",
         held=grid_in_words(averages, grid, at),
-        warned=_warned(interaction_note(averages, partners, at), response_note(fit, design)),
+        warned=_warned(interaction_note(averages, partners, at), scale.note or response_note(fit, design)),
         lost=lost,
+        scale=scale,
         _whole=whole,
         _empty=averages.empty,
         _rows=every,
@@ -149,6 +186,7 @@ def slopes(
     by: str | Sequence[str] = (),
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
+    average: Literal["groups"] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> MarginalMeans:
@@ -161,6 +199,9 @@ def slopes(
             ``variable`` given here, or at its mean.
         weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
             in :meth:`emmeans`.
+        average: groups for slopes of the mean over all groups of the population. A linear model with the identity link
+            has the same slopes; for other links the slope of the mean response is
+            ``fit.comparisons(x, comparison="dydx", average="groups")``.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -190,6 +231,14 @@ def slopes(
         for all of them (tukey).
     """
     ci_level = interval_level(fit, ci_level)
+    if average is not None:
+        _checked_average(fit, average, "response", bias_adjust=False)
+        if fit.family.link != "identity":
+            raise OptionError(
+                f"Slopes are of the linear predictor, which has no average over the groups beside the {fit.model.link} "
+                f"link. The slope of the mean response is fit.comparisons({variable!r}, comparison='dydx', "
+                "average='groups')."
+            )
     _checked(fit, weights, "link", ci_level)
     design, grid = fit.design(), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
@@ -202,7 +251,7 @@ def slopes(
     if variable not in names and len(dict.fromkeys(grid.frame[variable])) > 1:
         names = [variable, *names]  # one slope at each value, not their average
     checked_labels(names)
-    averages = average(grid, names, weights)
+    averages = averaging.average(grid, names, weights)
     every, what = PopulationRows(fit, design), f"Slopes of {variable}"
     derivative = derivative_rows(every, grid.frame, variable, what)
     whole = averages.turn @ derivative.x
@@ -223,6 +272,7 @@ def slopes(
         held=grid_in_words(averages, grid, at),
         warned=_warned(hidden, response_note(fit, design)),
         lost=lost,
+        scale=Scale.of_family(fit.family),
         _whole=whole,
         _empty=averages.empty,
         _rows=every,
@@ -255,10 +305,14 @@ def contrasts(
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
     kind: Literal["response", "link"] = "link",
+    bias_adjust: bool | float = False,
+    average: Literal["groups"] | None = None,
     adjust: str | None = None,
     reference: Any = None,
     interaction: str | Sequence[str] | None = None,
     scores: Sequence[float] | None = None,
+    simple: str | None = None,
+    joint: bool = False,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> TableResult:
@@ -267,18 +321,23 @@ def contrasts(
     Args:
         specs: Predictors with a mean for each combination of their levels; or a formula, which may name the method,
             ``"pairwise ~ a | b"``.
-        method: Contrasts to form: pairwise, reference, effects, consecutive, poly, or weights by name.
+        method: Contrasts to form: pairwise, revpairwise, reference, effects, del.eff, consecutive, mean_chg, helmert,
+            poly, or weights by name.
         by: Predictors within whose levels contrasts are formed.
         at: Values of predictors in the grid, one or a list for each name.
         weights: Weights of the combinations of factors that are averaged over: equal, proportional, outer or cells, as
             in :meth:`emmeans`.
         kind: Scale of the contrasts: link, or response, which gives ratios or odds ratios for models with a log or
-            logit link.
+            logit link, and turns a transformed response such as ``log(y)`` back, as in :meth:`emmeans`.
+        bias_adjust: Whether differences are of means of a response that is turned back, as in :meth:`emmeans`.
+        average: groups for contrasts of means over all groups of the population, as in :meth:`emmeans`.
         adjust: Adjustment for several contrasts: none, tukey, sidak, bonferroni, holm, fdr or mvt. None takes tukey for
             pairwise, mvt for reference and consecutive, fdr for effects, and none for others, as in R's emmeans.
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
         interaction: Contrasts of contrasts instead: a method for all factors of ``specs``, or one for each.
         scores: Scores of the means for poly, if their steps are not equal.
+        simple: Factor whose levels are contrasted within those of all others, or each for every factor in turn.
+        joint: Whether to test all contrasts of each group of ``by`` together.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -306,6 +365,14 @@ def contrasts(
     specification = read_specs(specs, by)
     if specification.method and method not in ("pairwise", specification.method):
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
-    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
+    means = every_mean(fit, specification, at, weights, kind, ci_level, df_method, bias_adjust, average)
     method = specification.method or method
-    return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)
+    return means.contrasts(
+        method,
+        adjust=adjust,
+        reference=reference,
+        interaction=interaction,
+        scores=scores,
+        simple=simple,
+        joint=joint,
+    )

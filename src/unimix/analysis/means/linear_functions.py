@@ -16,7 +16,9 @@ from scipy import special
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at
+from unimix.fitted.describe import df_words, is_robust
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
+from unimix.stats.cluster_robust import Sandwich
 from unimix.stats.delta import delta_error, normal_draws
 from unimix.stats.inference import is_unbounded, tail_probability, wald_interval, wald_test
 
@@ -155,6 +157,7 @@ class FixedInference:
         draws: Posterior draws of the fixed effects, shape (S, p), or None.
         method: Method of the degrees of freedom: satterthwaite, kenward-roger, residual, normal or posterior.
         unbounded: Directions of the coefficients along which the likelihood has no maximum, shape (k, p).
+        sandwich: The cluster-robust covariance matrix, whose joint tests have Hotelling's distribution, or None.
     """
 
     beta: FloatArray
@@ -165,6 +168,7 @@ class FixedInference:
     draws: FloatArray | None
     method: str
     unbounded: FloatArray
+    sandwich: Sandwich | None = None
 
     def lacks(self, weights: FloatArray) -> npt.NDArray[np.bool_]:
         """Whether functions L beta have no finite estimate, and so no standard error and no Wald test, shape (m,)."""
@@ -188,6 +192,19 @@ class FixedInference:
         if self.draws is not None or self.method != "posterior":
             return self.draws
         return normal_draws(self.beta, self.covariance, NORMAL_DRAWS)
+
+    @property
+    def joint_words(self) -> str:
+        """The distribution of joint F tests in words."""
+        if self.sandwich is None:
+            return df_words(self.method)
+        return f"Hotelling-Zhang degrees of freedom{self.robust_words}"
+
+    @property
+    def robust_words(self) -> str:
+        """The kind of cluster-robust standard errors in words; empty for others."""
+        kind = self.method.partition(", ")[2]
+        return f", cluster-robust ({kind})" if kind else ""
 
     def smooth(self, estimate: FloatArray, gradient: FloatArray, draws: FloatArray | None) -> SmoothFunctions:
         """Smooth functions of beta from their values (m,), derivatives (m, p) and, for a posterior, draws (S, m).
@@ -213,11 +230,14 @@ class FixedInference:
         """Test that all rows of L beta are zero: statistic, numerator and denominator df, p value.
 
         Linear mixed models have F tests by Fai & Cornelius (Satterthwaite) or Kenward & Roger, linear models F tests
-        with residual degrees of freedom, and other models Wald's chi-squared divided by its degrees of freedom, with
+        with residual degrees of freedom, cluster-robust covariance matrices the approximate Hotelling test of
+        Pustejovsky & Tipton (2018), and other models Wald's chi-squared divided by its degrees of freedom, with
         infinite denominator degrees of freedom. Statistic and p value are NaN if a row has no finite estimate.
         """
         if self.lacks(weights).any():
             return np.nan, float(np.linalg.matrix_rank(weights)), np.inf, np.nan
+        if self.sandwich is not None:
+            return self.sandwich.hotelling(weights, self.beta)
         if self.uncertainty is not None:
             at = np.asarray(np.linalg.solve(self.turn, self.beta), dtype=np.float64)
             statistic, numerator, denominator = f_test(self.uncertainty, weights @ self.turn, at)
@@ -251,6 +271,8 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
         OptionError: If the method is unknown or not defined for the model.
     """
     beta, covariance = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.covariance)
+    if fit._unsaved.sandwich is not None:
+        return _robust(fit, fit._unsaved.sandwich, method)
     p, known = len(beta), method is not None or bool(np.isfinite(np.asarray(fit.fixed.df)).all())
     method = _checked_method(fit, method) or fit.fixed.df_method
     nothing, endless = np.eye(p), np.asarray(fit.fixed.unbounded)
@@ -265,7 +287,8 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
         df = constant(float(fit.criteria.df_residual))
         return FixedInference(beta, covariance, df, None, nothing, None, method, endless)
     if method not in ("satterthwaite", "kenward-roger") or not known:
-        return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, "normal", endless)
+        words = "normal" if not is_robust(fit) else f"normal, {fit.fixed.std_error_kind}"
+        return FixedInference(beta, covariance, constant(np.inf), None, nothing, None, words, endless)
     uncertainty, turn = _uncertainty(fit, method)
     if uncertainty.adjusted is not None:
         covariance = turn @ uncertainty.adjusted @ turn.T
@@ -278,6 +301,27 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
         None,
         method,
         endless,
+    )
+
+
+def _robust(fit: FittedModel, found: Sandwich, method: str | None) -> FixedInference:
+    """Inference with a cluster-robust covariance matrix."""
+    if method not in (None, "satterthwaite", "normal"):
+        raise OptionError(
+            f"df_method={method!r}: cluster-robust standard errors have 'satterthwaite' or 'normal'. Leave it out."
+        )
+    beta, endless = np.asarray(fit.fixed.estimate), np.asarray(fit.fixed.unbounded)
+    normal, kind = method == "normal", fit.fixed.std_error_kind
+    return FixedInference(
+        beta,
+        found.covariance,
+        (lambda weights: np.full(len(weights), np.inf)) if normal else found.df,
+        None,
+        np.eye(len(beta)),
+        None,
+        f"{method or 'satterthwaite'}, {kind}",
+        endless,
+        None if normal else found,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.means.contrasts import (
-    RATIOS,
     WITHOUT_INTERVALS,
     adjustment,
     as_ratios,
@@ -22,14 +21,15 @@ from unimix.analysis.means.contrasts import (
 )
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
+from unimix.analysis.means.scales import Scale
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
-from unimix.distributions.links import LINKS
-from unimix.distributions.random_responses import mean_of
-from unimix.errors import DataError, OptionError, listing
+from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
+from unimix.stats.compact_letters import compact_letters
 from unimix.stats.delta import Linear
+from unimix.stats.inference import checked_level
 
 FloatArray = npt.NDArray[np.float64]
 Weights = Literal["equal", "proportional", "outer", "cells"]
@@ -54,6 +54,7 @@ class MarginalMeans(TableResult):
         held: Note on the other predictors: values at which they are held, and factors that were averaged over.
         warned: Warnings for readers of the means.
         lost: Whether a mean cannot be estimated, because the data have no such combination of levels, shape (m,).
+        scale: The scale of the response, to which ``kind="response"`` turns.
     """
 
     names: tuple[str, ...]
@@ -69,6 +70,7 @@ class MarginalMeans(TableResult):
     held: str
     warned: tuple[str, ...]
     lost: npt.NDArray[np.bool_]
+    scale: Scale
     _whole: FloatArray  # the means as functions of all columns, those left out included, shape (m, k)
     _empty: npt.NDArray[np.bool_]  # whether a mean has no weights at all, shape (m,)
     _rows: PopulationRows
@@ -90,23 +92,23 @@ class MarginalMeans(TableResult):
     def table(self) -> pd.DataFrame:
         """One row per mean: the levels, then estimate, std_error, df, lower, upper.
 
-        On the response scale (kind="response"), the inverse link is applied to estimates and intervals, and standard
-        errors are computed by the delta method; a posterior has the means, standard deviations and quantiles of its
-        draws on that scale.
+        On the response scale (kind="response"), the inverse link, or the inverse of a transformation such as
+        ``log(y)``, is applied to estimates and intervals, and standard errors are computed by the delta method; a
+        posterior has the means, standard deviations and quantiles of its draws on that scale.
         """
         frame = self.functions.table(self.ci_level)
         kept = [c for c in ("estimate", "std_error", "df", "lower", "upper") if c in frame]
         frame = frame[kept].copy()
         for column in ("estimate", "lower", "upper"):
             frame[column] += self.offset
-        if self.kind == "response" and self.family.link != "identity" and self.what == "emmean":
-            slope = np.abs(LINKS[self.family.link].slope(frame["estimate"].to_numpy()))
-            frame["std_error"] *= slope
-            ends = np.sort(mean_of(self.family, frame[["lower", "upper"]].to_numpy()), axis=1)
-            frame["estimate"] = mean_of(self.family, frame["estimate"].to_numpy())
+        if self._is_turned:
+            at = frame["estimate"].to_numpy()
+            frame["std_error"] *= np.abs(self.scale.slope(at))
+            lower, upper = self.scale.interval(frame[["lower", "upper"]].to_numpy(), at)
+            frame["estimate"] = self.scale.mean(at)
             if (drawn := self._drawn_means()) is not None:
                 frame["estimate"], frame["std_error"] = drawn.mean(axis=0), drawn.std(axis=0, ddof=1)
-            frame["lower"], frame["upper"] = ends[:, 0], ends[:, 1]
+            frame["lower"], frame["upper"] = lower, upper
         frame[self.lost] = np.nan
         return pd.concat([self.levels.reset_index(drop=True), frame], axis=1)
 
@@ -118,13 +120,17 @@ class MarginalMeans(TableResult):
         reference: Any = None,
         interaction: str | Sequence[str] | None = None,
         scores: Sequence[float] | None = None,
+        simple: str | None = None,
+        joint: bool = False,
     ) -> TableResult:
         """Differences of the means, within the levels of ``by``.
 
         Args:
             method: Contrasts to form: pairwise; reference (each mean minus that of the first level, or of the level
-                named); effects (each mean minus the mean of all); consecutive; poly (orthogonal polynomials, up to the
-                fourth degree, by the smallest whole numbers); or weights by name, ``{"low - rest": [1, -0.5, -0.5]}``.
+                named); effects (each mean minus the mean of all); del.eff (minus the mean of the others); consecutive;
+                mean_chg (the mean after each level minus that up to it); helmert; revpairwise; poly (orthogonal
+                polynomials, up to the fourth degree, by the smallest whole numbers); or weights by name,
+                ``{"low - rest": [1, -0.5, -0.5]}``. emmeans' trt.vs.ctrl, trt.vs.ctrlk, consec and eff are understood.
             adjust: Adjustment of p values and intervals for several contrasts: none, tukey (pairwise only), sidak,
                 bonferroni, holm, fdr, mvt (multivariate t). None takes tukey for pairwise, mvt for reference (Dunnett's
                 test) and consecutive, fdr for effects, and none for others, as in R's emmeans. holm and fdr adjust p
@@ -133,6 +139,10 @@ class MarginalMeans(TableResult):
             interaction: Contrasts of contrasts instead: a method for all factors, or one for each, such as
                 ``["pairwise", "consecutive"]``; without adjustment, if none is given.
             scores: Scores of the means for poly, if their steps are not equal; weights then have length one.
+            simple: Name of a factor whose levels are contrasted within the levels of all others (simple effects), or
+                each for every factor in turn.
+            joint: Whether to test all contrasts of each group of ``by`` together, by F, or by Wald's chi-squared if
+                there are no degrees of freedom; for main and simple effects, as emmeans' joint tests.
 
         Returns:
             ``.table`` with columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust
@@ -143,13 +153,15 @@ class MarginalMeans(TableResult):
             OptionError: If the method is unknown, or weights do not sum to zero.
             DataError: If there is only one mean, or no contrast can be estimated.
         """
+        if simple is not None:
+            return self._simple(simple, method, adjust, reference, scores, interaction, joint=joint)
         crossed = [interaction] if isinstance(interaction, str) else interaction
         if crossed is not None and method != "pairwise":
             raise OptionError("interaction= names the contrasts of each factor: leave method= out.")
         adjust = adjustment(adjust, method if isinstance(method, str) and crossed is None else "weights")
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
-        ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
+        ratios = self._is_turned and bool(self.scale.ratio)
         parts, left_out, endless = [], list[str](), False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
@@ -158,10 +170,7 @@ class MarginalMeans(TableResult):
                 continue
             sign = "/" if ratios else "-"
             if crossed is not None:
-                levels = [[str(v) for v in dict.fromkeys(rows[n])] for n in self.names]
-                if math.prod(map(len, levels)) != len(rows):
-                    raise OptionError("interaction= needs every combination of the levels of its factors.")
-                weights = interaction_weights(crossed, levels, reference, sign, scores)
+                weights = interaction_weights(crossed, self._crossed_levels(rows), reference, sign, scores)
             else:
                 labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
                 weights = contrast_weights(method, labels, reference, sign, scores)
@@ -172,12 +181,15 @@ class MarginalMeans(TableResult):
             if not kept.any():
                 continue
             functions, shift = self._differences(turn[kept], at)
+            if joint:
+                parts.append(self._joint_row(functions, shift, key))
+                continue
             frame = contrast_table(functions, shift, adjust, len(at), self.ci_level)
             endless |= bool(np.isinf(functions.std_error).any())
             if ratios:
                 draws = self._inference.posterior
                 drawn = None if draws is None else draws @ functions.weights.T + shift
-                frame = as_ratios(frame, RATIOS[self.family.link], drawn)
+                frame = as_ratios(frame, self.scale.ratio, drawn, self.scale.unit)
             frame.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
             for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
                 frame.insert(0, str(name), [value] * len(frame))
@@ -186,33 +198,143 @@ class MarginalMeans(TableResult):
             parts.append(frame)
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
+        if joint:
+            heading = f"Joint tests of the contrasts, {self._inference.joint_words}"
+            return TableResult(pd.concat(parts, ignore_index=True), self.warned, heading=heading)
         notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
         if left_out:
             notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
         return TableResult(pd.concat(parts, ignore_index=True), notes)
 
+    def _crossed_levels(self, rows: pd.DataFrame) -> list[list[str]]:
+        """Labels of each factor's levels, if all their combinations are there."""
+        levels = [[str(v) for v in dict.fromkeys(rows[n])] for n in self.names]
+        if math.prod(map(len, levels)) != len(rows):
+            raise OptionError("interaction= needs every combination of the levels of its factors.")
+        return levels
+
+    def _simple(
+        self,
+        simple: str,
+        method: str | Mapping[str, Sequence[float]],
+        adjust: str | None,
+        reference: Any,
+        scores: Sequence[float] | None,
+        interaction: Any,
+        *,
+        joint: bool,
+    ) -> TableResult:
+        """Contrasts of one factor within the levels of all others, or of each factor in turn."""
+        faults = ["interaction= and simple= ask for different contrasts: leave one out."] if interaction else []
+        if len(self.names) < 2:
+            faults.append("simple= needs means of several factors: fit.emmeans(['a', 'b']).")
+        elif simple != "each" and simple not in self.names:
+            faults.append(f"simple={simple!r}: choose 'each' or {listing(map(repr, self.names))}.")
+        if faults:
+            raise OptionError("\n".join(faults))
+        tables, notes = [], list[str]()
+        for name in self.names if simple == "each" else [simple]:
+            others = tuple(n for n in (*self.names, *self.by) if n != name)
+            within = replace(self, names=(name,), by=others)
+            found = within.contrasts(method, adjust=adjust, reference=reference, scores=scores, joint=joint)
+            frame = found.table.copy()
+            if simple == "each":
+                frame.insert(0, "of", name)
+            tables.append(frame)
+            notes += found.notes
+        whole = pd.concat(tables, ignore_index=True)
+        if simple == "each":
+            ordered = ["of", *(n for n in (*self.names, *self.by) if n in whole)]
+            whole = whole[[*ordered, *(c for c in whole if c not in ordered)]]
+            whole[ordered] = whole[ordered].astype(object).where(whole[ordered].notna(), ".")
+        heading = found._heading if joint else ""
+        return TableResult(whole, list(dict.fromkeys(notes)), heading=heading)
+
+    def _joint_row(self, functions: Functions, shift: FloatArray, key: Any) -> pd.DataFrame:
+        """The test that all contrasts of one group are zero, one row."""
+        if self._inference.posterior is not None:
+            raise UnimixError("A posterior has no joint test: leave joint=True out.")
+        inference = self._inference
+        if self._is_turned or shift.any():
+            # L beta + constant = 0, linearised: a shift of beta that gives these values
+            turned = inference.covariance @ functions.weights.T
+            values = functions.estimate + shift
+            moved = turned @ np.linalg.lstsq(functions.weights @ turned, values, rcond=1e-9)[0]
+            inference = replace(inference, beta=moved)
+        statistic, numerator, denominator, p_value = inference.joint_test(functions.weights)
+        columns = {"F": statistic, "num_df": numerator, "den_df": denominator, "p_value": p_value}
+        if np.isinf(denominator):
+            columns = {"chisq": statistic * numerator, "df": numerator, "p_value": p_value}
+        labels = dict(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))
+        return pd.DataFrame([labels | columns])
+
+    def letters(self, *, level: float = 0.05, adjust: str = "tukey") -> TableResult:
+        """The means with letters: means that share one do not differ significantly (Piepho 2004).
+
+        Means without a common letter differ. Those with one have not been shown to be equal; the differences with their
+        intervals, :meth:`contrasts`, say more. Within the levels of ``by`` letters are given anew.
+
+        Args:
+            level: Significance level, between 0 and 1.
+            adjust: Adjustment of the pairwise p values, as in :meth:`contrasts`.
+
+        Returns:
+            The table of the means with a column letters; a is the largest mean's.
+
+        Raises:
+            OptionError: If the level is not a probability, or there is only one mean.
+            UnimixError: If the fit is a posterior, which has no tests.
+        """
+        checked_level(level)
+        if self._inference.posterior is not None:
+            raise UnimixError("A posterior has no significance tests, and no letters: see contrasts().")
+        table = self.table.copy()
+        table["letters"] = ""
+        groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
+        for _, rows in groups:
+            at = rows.index.to_numpy()[~self.lost[rows.index.to_numpy()]]
+            if len(at) < 2:
+                continue
+            first, second = np.triu_indices(len(at), 1)
+            turn = np.eye(len(at))[first] - np.eye(len(at))[second]
+            functions, shift = self._differences(turn, at)
+            pairs = contrast_table(functions, shift, adjustment(adjust, "pairwise"), len(at), self.ci_level)
+            differ = np.zeros((len(at), len(at)), dtype=bool)
+            differ[first, second] = differ[second, first] = pairs["p_value"].to_numpy() < level
+            order = np.argsort(-table["estimate"].to_numpy()[at], kind="stable")
+            table.loc[at, "letters"] = compact_letters(differ, order.tolist())
+        note = (
+            f"Means that share a letter do not differ at the {100 * level:g}% level ({adjust}); they need not be equal."
+        )
+        return TableResult(table, [note, *self.notes])
+
     def can_be_estimated(self, turn: FloatArray, at: npt.NDArray[np.int64], *, ratios: bool) -> npt.NDArray[np.bool_]:
         """Whether the estimates determine contrasts (k, m) of means, even if they do not determine the means."""
         used = np.abs(turn) > 0
-        linear = ratios or self.kind == "link" or self.what == "slope" or self.family.link == "identity"
-        if not linear:  # differences on the scale of the response need the means themselves
+        if self._is_turned and not ratios:  # differences on the scale of the response need the means themselves
             return ~(used @ self.lost[at])
         return ~(used @ self._empty[at]) & ~self._rows.lacks(turn @ self._whole[at])
 
     def _drawn_means(self) -> FloatArray | None:
         """Posterior draws of the means on the scale of the response, shape (S, m); None if there are none."""
         draws = self._inference.posterior
-        return None if draws is None else mean_of(self.family, draws @ self.functions.weights.T + self.offset)
+        return None if draws is None else self.scale.of_draws(draws @ self.functions.weights.T + self.offset)
+
+    @property
+    def _is_turned(self) -> bool:
+        """Whether the means are on another scale than the linear predictor."""
+        return self.kind == "response" and self.what == "emmean" and not self.scale.is_identity
 
     def _notes_of(self, adjust: str, *, ratios: bool) -> list[str]:
         """Notes on contrasts: their scale, intervals and adjustment."""
         if ratios:
-            what = f"{RATIOS[self.family.link].replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
+            what = f"{self.scale.ratio.replace('_', ' ').capitalize()}s, tested on the scale of the logarithm"
         else:
             what = f"Differences on the scale of the {self._scale}"
-        several = "" if adjust == "none" else f"; p values and intervals adjusted for all of them ({adjust})"
+        them = f"those within a level of {listing(self.by)}" if self.by else "all of them"
+        several = "" if adjust == "none" else f"; p values and intervals adjusted for {them} ({adjust})"
         if adjust in WITHOUT_INTERVALS:
-            several = f"; p values adjusted for all of them ({adjust}), intervals by Bonferroni"
+            several = f"; p values adjusted for {them} ({adjust}), intervals by Bonferroni"
         posterior = self._inference.posterior is not None
         df = "" if posterior else f", df {self._inference.method}"
         return [f"{what}; {100 * self.ci_level:g}% intervals{df}{'' if posterior else several}.", *self.warned]
@@ -220,14 +342,13 @@ class MarginalMeans(TableResult):
     def _differences(self, turn: FloatArray, at: npt.NDArray[np.int64]) -> tuple[Functions, FloatArray]:
         """Contrasts of some of the means, and the constants added to them."""
         weights, offset = self.functions.weights[at], self.offset[at]
-        link = self.family.link
-        if self.kind == "link" or self.what == "slope" or link in RATIOS or link == "identity":
+        if not self._is_turned or self.scale.ratio:
             return self._inference.functions(turn @ weights), turn @ offset
-        eta = weights @ self._inference.beta + offset
-        gradient = turn @ (LINKS[link].slope(eta)[:, None] * weights)
+        eta, scale = weights @ self._inference.beta + offset, self.scale.take(at)
+        gradient = turn @ (scale.slope(eta)[:, None] * weights)
         draws = self._inference.posterior
-        drawn = None if draws is None else mean_of(self.family, draws @ weights.T + offset) @ turn.T
-        estimate = turn @ mean_of(self.family, eta) if drawn is None else drawn.mean(axis=0)
+        drawn = None if draws is None else scale.of_draws(draws @ weights.T + offset) @ turn.T
+        estimate = turn @ scale.mean(eta) if drawn is None else drawn.mean(axis=0)
         covariance = gradient @ self._inference.covariance @ gradient.T
         # The response tends to a limit there, and its derivative to zero: the predictors decide, not the gradient.
         endless = (np.abs(turn) @ self._inference.lacks(weights)) > 0
@@ -251,10 +372,10 @@ class MarginalMeans(TableResult):
         at = np.where(self.lost, np.nan, self.functions.estimate + self.offset)
         gradient, draws = self.functions.weights, self._inference.posterior
         draws = None if draws is None else draws @ gradient.T + self.offset
-        if self.kind == "response" and self.what == "emmean":
-            slope = LINKS[self.family.link].slope(at)
+        if self._is_turned:
+            slope = self.scale.slope(at)
             gradient = np.where(self._inference.lacks(gradient), np.nan, slope)[:, None] * gradient
-            at, draws = mean_of(self.family, at), None if draws is None else mean_of(self.family, draws)
+            at, draws = self.scale.mean(at), None if draws is None else self.scale.of_draws(draws)
         named = Named((), at, gradient, draws, self._inference)
         level = self.ci_level if ci_level is None else ci_level
         return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=level)
@@ -268,6 +389,8 @@ class MarginalMeans(TableResult):
 
     @property
     def _scale(self) -> str:
+        if self._is_turned:
+            return self.scale.name
         return f"{self.family.link} link" if self.kind == "link" and self.family.link != "identity" else "response"
 
     @property

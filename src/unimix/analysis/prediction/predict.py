@@ -7,10 +7,14 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
+from unimix.analysis.means.scales import Scale, is_transformed, total_sd
+from unimix.analysis.prediction.distributions import place, predictor_draws
 from unimix.analysis.prediction.intervals import NEW, included, predict_interval
+from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
-from unimix.design.frames import one_row
+from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, listing
 from unimix.fitted.model import FittedModel, interval_level
@@ -27,9 +31,11 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] = "response",
+    kind: Literal["response", "link"] | None = None,
+    bias_adjust: bool | float = False,
     interval: None = None,
     ci_level: float | None = None,
+    average: Literal["groups"] | None = None,
     seed: int = 0,
 ) -> FloatArray: ...
 @overload
@@ -39,9 +45,11 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] = "response",
+    kind: Literal["response", "link"] | None = None,
+    bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"],
     ci_level: float | None = None,
+    average: Literal["groups"] | None = None,
     seed: int = 0,
 ) -> TableResult: ...
 def predict(
@@ -50,9 +58,11 @@ def predict(
     *,
     level: Literal["group", "population"] | Sequence[str] = "group",
     new_levels: Literal["error", "population", "sample"] = "error",
-    kind: Literal["response", "link"] = "response",
+    kind: Literal["response", "link"] | None = None,
+    bias_adjust: bool | float = False,
     interval: Literal["confidence", "prediction"] | None = None,
     ci_level: float | None = None,
+    average: Literal["groups"] | None = None,
     seed: int = 0,
 ) -> FloatArray | TableResult:
     """Predict the response, with intervals on request.
@@ -65,13 +75,21 @@ def predict(
             (their effects are zero, and their variance is part of the interval).
         kind: response for the expected response, by the inverse link and with structural zeros, or link for the linear
             predictor. At population level this is the response of a group whose effects are zero, not the average over
-            groups.
+            groups. ``kind="response"`` turns a transformed response of a linear model back, ``log(y)`` into y; None
+            gives the response as it was fitted.
+        bias_adjust: Whether to give the mean of a response that is turned back instead of its value at the mean of,
+            say, ``log(y)``: the mean over a normal distribution with the variance of the residual and of the group
+            effects that are left out. A number is the standard deviation to use instead.
         interval: confidence: interval for the expected response, from the joint error of fixed and group effects at the
             estimated variances. prediction: interval for one new response, with the weight or number of trials that its
             row has in the column of ``weights=`` or in ``cbind`` (else weight 1, one trial). It also includes the
             residual, and the variance between groups of each effect that is left out or was not fitted; its estimate is
             then the mean over groups. For a sampler, intervals are quantiles of the draws.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
+        average: groups for the mean over all groups of the population, by quadrature over the random effects (the
+            response of a whole population), instead of that of a group whose effects are zero (a typical group). The
+            two differ where the link bends. It takes the place of ``level``; intervals are confidence intervals at the
+            estimated variances.
         seed: Seed of the draws from which prediction intervals of generalised models are computed.
 
     Returns:
@@ -96,8 +114,17 @@ def predict(
     chosen = included(fit, level)
     if new_levels not in NEW:
         raise OptionError(f"new_levels={new_levels!r}: choose {listing(map(repr, NEW))}.")
-    if kind not in ("response", "link"):
+    if kind not in (None, "response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
+    if average is not None:
+        return _over_groups(fit, newdata, average, kind, interval, interval_level(fit, ci_level), seed)
+    back = _turned_back(fit, kind or "", chosen, bias_adjust)
+    if back is not None:
+        plain = predict(
+            fit, newdata, level=level, new_levels=new_levels, interval=interval, ci_level=ci_level, seed=seed
+        )
+        return _in_units_of_the_column(plain, back)
+    kind = kind or "response"
     if interval is not None:
         rows = fit.design().frame() if newdata is None else newdata
         level_of_interval = interval_level(fit, ci_level)
@@ -129,6 +156,68 @@ def predict(
         aliased=fit.model.aliased,
     )
     return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
+
+
+def _over_groups(
+    fit: FittedModel, newdata: Any, average: str, kind: str | None, interval: str | None, ci_level: float, seed: int
+) -> FloatArray | TableResult:
+    """Predictions averaged over the groups: the population's mean on the scale of the response."""
+    faults = []
+    if average != GROUPS:
+        faults.append(f"average={average!r}: choose 'groups', or leave it out.")
+    if kind == "link":
+        faults.append("average='groups' averages expected responses: leave kind='link' out.")
+    if is_transformed(fit) and kind == "response":
+        faults.append(f"average='groups' with a response {fit.model.response}: type bias_adjust=True instead.")
+    if interval == "prediction":
+        faults.append("A prediction interval has the variance between groups already: leave average= out.")
+    if faults:
+        raise OptionError("\n".join(faults))
+    check_over_groups(fit)
+    frame = to_pandas(fit.design().frame() if newdata is None else one_row(newdata)).reset_index(drop=True)
+    eta = np.asarray(predict(fit, frame, level="population", kind="link"))
+    full = np.flatnonzero(~np.isnan(eta))
+    rows = OverGroups.of(fit, frame.iloc[full].reset_index(drop=True))
+    values = np.full((len(eta), 4), np.nan)
+    if rows.sampled is not None:
+        at = place(fit, frame.iloc[full].reset_index(drop=True), [False] * len(fit.random))
+        drawn = predictor_draws(fit, at, [False] * len(fit.random), fit.status.n_draws or 1, seed)[0]
+        means, tail = rows.mean_of_draws(drawn), 0.5 - ci_level / 2
+        ends = np.quantile(means, [tail, 1 - tail], axis=0)
+        values[full] = np.column_stack([means.mean(axis=0), means.std(axis=0, ddof=1), *ends])
+    else:
+        values[full, 0] = rows.mean(eta[full])
+        if interval is not None:
+            table = predict(fit, frame, level="population", kind="link", interval="confidence", ci_level=ci_level).table
+            plain = table.to_numpy()[full]
+            values[full, 1] = plain[:, 1] * np.abs(rows.slope(eta[full]))
+            values[full, 2:] = np.column_stack([rows.mean(plain[:, 2]), rows.mean(plain[:, 3])])
+    if interval is None:
+        return np.asarray(values[:, 0])
+    index = newdata.index if isinstance(newdata, pd.DataFrame) else None
+    columns = ["estimate", "std_error", "lower", "upper"]
+    note = f"{100 * ci_level:g}% confidence intervals of the mean, {NOTE}"
+    return TableResult(pd.DataFrame(values, columns=columns, index=index), [note])
+
+
+def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
+    """The scale of a transformed response that is turned back; None if there is nothing to turn back."""
+    turned = is_transformed(fit) and kind == "response"
+    spread = total_sd(fit, [not c for c in chosen]) if turned and bias_adjust is True else None
+    scale = Scale.of(fit, kind, bias_adjust, spread)
+    return scale if turned else None
+
+
+def _in_units_of_the_column(plain: FloatArray | TableResult, back: Scale) -> FloatArray | TableResult:
+    """Predictions of a transformed response, turned back; the ends of intervals are those of the same quantiles."""
+    if not isinstance(plain, TableResult):
+        return back.mean(plain)
+    table = plain.table.copy()
+    at, quantiles = table["estimate"].to_numpy(), " prediction intervals " in plain.notes[0]
+    table["std_error"] *= np.abs(back.slope(at))
+    table["lower"], table["upper"] = back.interval(table[["lower", "upper"]].to_numpy(), at, quantiles=quantiles)
+    table["estimate"] = back.mean(at)
+    return TableResult(table, [*plain.notes, back.note])
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:

@@ -44,7 +44,8 @@ def anova(
         ``.table`` with index term. Linear models have columns sum_sq, mean_sq (in squared units of the response),
         num_df, den_df, F, p_value; the denominator degrees of freedom are those of Satterthwaite (Fai & Cornelius 1996,
         J. Stat. Comput. Simul. 54:363-378), Kenward & Roger (1997, Biometrics 53:983-997), or residual. Other models
-        have Wald tests with columns chisq, df, p_value.
+        have Wald tests with columns chisq, df, p_value. Cluster-robust tests of a linear model have no sums of squares,
+        and the degrees of freedom of Pustejovsky & Tipton (2018, J. Bus. Econ. Stat. 36:672-683).
 
     Raises:
         OptionError: If the type or the method is unknown.
@@ -81,7 +82,10 @@ def anova(
     if not fit.family.is_linear or np.isinf(frame["den_df"]).all():
         frame["chisq"] = frame["F"] * frame["num_df"]
         frame = frame.rename(columns={"num_df": "df"})[["chisq", "df", "p_value"]]
-        return TableResult(frame, notes, heading=f"Type {chosen} Wald tests")
+        return TableResult(frame, notes, heading=f"Type {chosen} Wald tests{at.robust_words}")
+    if at.sandwich is not None:  # no sums of squares belong to these F
+        frame = frame[["num_df", "den_df", "F", "p_value"]]
+        return TableResult(frame, heading=f"Type {chosen} F tests, {at.joint_words}")
     mean = frame["F"] * fit.sigma**2
     frame.insert(0, "mean_sq", mean)
     frame.insert(0, "sum_sq", mean * frame["num_df"])

@@ -13,7 +13,6 @@ import pandas as pd
 
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.errors import FormulaError, OptionError, UnimixError, did_you_mean, listing
-from unimix.fitted.describe import df_words
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
 from unimix.formula.parser import Binary, Call, Name, Node, Number, Reader, Unary, walk
@@ -422,7 +421,7 @@ def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Inde
         columns = {"chisq": statistic * numerator, "df": numerator, "p_value": p_value}
         return TableResult(pd.DataFrame(columns, index=index), heading="Joint Wald test")
     columns = {"F": statistic, "num_df": numerator, "den_df": denominator, "p_value": p_value}
-    heading = f"Joint F test, {df_words(inference.method)}"
+    heading = f"Joint F test, {inference.joint_words}"
     return TableResult(pd.DataFrame(columns, index=index), heading=heading)
 
 

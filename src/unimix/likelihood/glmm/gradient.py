@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
-from unimix.likelihood.glmm.effects_system import layout_of
-from unimix.likelihood.glmm.laplace import fixed_predictor, laplace
+from unimix.likelihood.glmm.effects_system import EffectsSystem, layout_of
+from unimix.likelihood.glmm.laplace import LaplaceSolution, fixed_predictor, laplace
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 STEP = 1e-4
 
 
@@ -67,11 +68,82 @@ def slope_of_laplace(
     """
     fixed, layout = fixed_predictor(design, beta), layout_of(design)
     solution = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors, start=start)
-    size = sum(len(_elements(len(f), whole=whole)) for f in factors)
     if solution.system is None:
+        size = sum(len(_elements(len(f), whole=whole)) for f in factors)
         nothing = np.full(size + len(beta) + len(parameters), np.nan)
         return Slope(-np.inf, solution.spherical, nothing[:size], nothing[: len(beta)], nothing[: len(parameters)])
-    eta, u, rows, entries, system = solution.eta, solution.spherical, solution.rows, solution.entries, solution.system
+    rows = _row_slopes(design, fixed, solution, solution.system, parameters)
+    by_factors, first = [], 0
+    for block, factor in zip(design.blocks, factors, strict=True):
+        q = len(factor)
+        moments = block.z.T @ rows.by_entry[:, first : first + q]
+        by_factors += [moments[i, j] for i, j in _elements(q, whole=whole)]
+        first += q
+    return Slope(
+        solution.log_likelihood,
+        rows.spherical,
+        np.array(by_factors),
+        design.x.T @ rows.by_eta,
+        rows.by_parameters.sum(axis=1),
+    )
+
+
+@dataclass(frozen=True)
+class _RowSlopes:
+    """What each of the n rows contributes to the derivatives of Laplace's approximation.
+
+    Attributes:
+        spherical: Modes of the spherical effects, shape (m,).
+        by_eta: Derivatives with respect to the fixed part of the predictor, shape (n,).
+        by_entry: Derivatives with respect to the entries of the rows of U, divided by z, shape (n, K).
+        by_parameters: Derivatives with respect to the logarithm of each dispersion parameter, shape (k, n).
+    """
+
+    spherical: FloatArray
+    by_eta: FloatArray
+    by_entry: FloatArray
+    by_parameters: FloatArray
+
+
+def scores_of_laplace(
+    design: Design, beta: FloatArray, factors: Sequence[FloatArray], parameters: FloatArray, codes: IntArray
+) -> FloatArray:
+    """Derivatives of each cluster's part of Laplace's approximation, shape (J, p + elements of the factors + k).
+
+    The parameters are the fixed effects, the elements of the lower triangular factors, block by block and row by row,
+    and the logarithms of the dispersion parameters. The approximation is a sum over clusters if no level of a grouping
+    factor has rows in two of them.
+
+    Args:
+        design: Design of a generalised model.
+        beta: Fixed effects, shape (p,).
+        factors: Lower triangular L_k with covariance L_k L_k', shapes (q, q).
+        parameters: Dispersion parameters, shape (k,).
+        codes: Cluster of each row, from 0 to J - 1, shape (n,).
+
+    Raises:
+        FloatingPointError: If the likelihood does not exist there.
+    """
+    fixed, layout = fixed_predictor(design, beta), layout_of(design)
+    solution = laplace(lambda eta: row_log_likelihood(design, parameters, eta), fixed, layout, factors)
+    if solution.system is None:
+        raise FloatingPointError("Laplace's approximation does not exist at these parameters")
+    rows = _row_slopes(design, fixed, solution, solution.system, parameters)
+    columns, first = [design.x * rows.by_eta[:, None]], 0
+    for block, factor in zip(design.blocks, factors, strict=True):
+        pairs = _elements(len(factor), whole=False)
+        columns += [(block.z[:, i] * rows.by_entry[:, first + j])[:, None] for i, j in pairs]
+        first += len(factor)
+    each = np.hstack([*columns, rows.by_parameters.T])
+    return np.stack([np.bincount(codes, column) for column in each.T], axis=1)
+
+
+def _row_slopes(
+    design: Design, fixed: FloatArray, solution: LaplaceSolution, system: EffectsSystem, parameters: FloatArray
+) -> _RowSlopes:
+    """The rows' parts of the derivatives, with the modes of ``solution`` improved by two more Newton steps."""
+    layout = solution.layout
+    eta, u, rows, entries = solution.eta, solution.spherical, solution.rows, solution.entries
     step = STEP * np.maximum(1.0, np.abs(eta)) if not _has_end(design) else STEP * np.abs(eta)
     bend = (
         row_log_likelihood(design, parameters, eta + step).observed
@@ -89,25 +161,19 @@ def slope_of_laplace(
     pull = layout.times(entries, t)
     # dl / d eta at fixed u is s - c, from the density and from W; the modes contribute W U t.
     by_eta = rows.score - c + rows.observed * pull
-    by_parameters = np.empty(len(parameters))
+    by_parameters = np.empty((len(parameters), len(eta)))
     for k, value in enumerate(parameters):
         up, down = parameters.copy(), parameters.copy()
         up[k], down[k] = value * np.exp(STEP), value * np.exp(-STEP)
         high, low = row_log_likelihood(design, up, eta), row_log_likelihood(design, down, eta)
         moved = (high.observed - low.observed) / (2 * STEP)
         turned = (high.score - low.score) / (2 * STEP)
-        by_parameters[k] = value * rows.by_parameters[k].sum() - 0.5 * leverage @ moved - pull @ turned
+        by_parameters[k] = value * rows.by_parameters[k] - 0.5 * leverage * moved - pull * turned
     # L_ij changes the predictor by z_i u_j, and the entry of a row of U at u_j by z_i.
     by_entry = (
         by_eta[:, None] * u[layout.columns] - rows.observed[:, None] * through - rows.score[:, None] * t[layout.columns]
     )
-    by_factors, first = [], 0
-    for block, factor in zip(design.blocks, factors, strict=True):
-        q = len(factor)
-        moments = block.z.T @ by_entry[:, first : first + q]
-        by_factors += [moments[i, j] for i, j in _elements(q, whole=whole)]
-        first += q
-    return Slope(solution.log_likelihood, u, np.array(by_factors), design.x.T @ by_eta, by_parameters)
+    return _RowSlopes(u, by_eta, by_entry, by_parameters)
 
 
 def _has_end(design: Design) -> bool:

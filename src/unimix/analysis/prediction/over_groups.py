@@ -1,0 +1,137 @@
+"""Expected responses averaged over the groups: integrals over the distribution of the random effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.design.typed_columns import FactorColumn, as_numbers
+from unimix.distributions.family import Family
+from unimix.errors import OptionError, UnsupportedModelError
+from unimix.fitted.model import is_sampled
+from unimix.stats.predictor import expected_response, expected_slope
+
+if TYPE_CHECKING:
+    from unimix.fitted.model import FittedModel
+
+FloatArray = npt.NDArray[np.float64]
+
+GROUPS = "groups"
+NOTE = "averaged over the groups at the estimated variances"
+
+
+@dataclass(frozen=True)
+class OverGroups:
+    """Rows of predictors whose expected response is averaged over groups with effects b ~ N(0, Cov).
+
+    The linear predictor of a row is x'beta + z'b, normal with the variance s^2 = sum_k z_k' Cov_k z_k, so that the mean
+    over groups is E g^-1(x'beta + s Z) for a standard normal Z.
+
+    Attributes:
+        family: Family of the response.
+        z: Columns of each block, shapes (n, q).
+        covariances: Covariance matrix of each block's effects, shapes (q, q).
+        sampled: Covariance matrices under posterior draws, shapes (S, q, q); None without draws.
+    """
+
+    family: Family
+    z: tuple[FloatArray, ...]
+    covariances: tuple[FloatArray, ...]
+    sampled: tuple[FloatArray, ...] | None
+
+    @classmethod
+    def of(cls, fit: FittedModel, frame: pd.DataFrame) -> OverGroups:
+        """Make the rows from predictors.
+
+        Args:
+            fit: The result.
+            frame: Rows of predictors; columns that only random slopes need stand at their means if they are absent.
+
+        Raises:
+            OptionError: If the model has no random effects, or a factor that random slopes need is absent.
+            UnsupportedModelError: If there is no mean over the groups, as for inverse links, or it has two parts.
+        """
+        check_over_groups(fit)
+        sampled = coefficient_draws(fit, fit.status.n_draws or 1).covariances if is_sampled(fit) else None
+        return cls(fit.family, _columns(fit, frame), tuple(np.asarray(b.covariance) for b in fit.random), sampled)
+
+    def averaged(self, turn: FloatArray) -> OverGroups:
+        """Rows that are weighted averages of these, by weights (m, n)."""
+        return OverGroups(self.family, tuple(turn @ z for z in self.z), self.covariances, self.sampled)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> OverGroups:
+        """Some of the rows."""
+        return OverGroups(self.family, tuple(z[rows] for z in self.z), self.covariances, self.sampled)
+
+    @property
+    def sd(self) -> FloatArray:
+        """Standard deviation s of each row's linear predictor between groups, shape (n,)."""
+        return _sd(self.z, self.covariances)
+
+    def sd_of_draws(self, which: slice) -> FloatArray:
+        """The same under some of the posterior draws, shape (S, n)."""
+        variance = np.zeros(1)
+        for z, c in zip(self.z, self.sampled or (), strict=True):
+            variance = variance + np.einsum("ni,sij,nj->sn", z, c[which], z, optimize=True)
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+
+    def mean(self, eta: FloatArray, sd: FloatArray | None = None) -> FloatArray:
+        """Mean response over the groups for linear predictors (..., n), in their shape."""
+        return expected_response(self.family, eta, self.sd if sd is None else sd)
+
+    def slope(self, eta: FloatArray) -> FloatArray:
+        """Derivative of :meth:`mean` with respect to the linear predictor, in its shape."""
+        return expected_slope(self.family, eta, self.sd)
+
+    def mean_of_draws(self, eta: FloatArray) -> FloatArray:
+        """Mean response under each posterior draw for linear predictors (S, n), shape (S, n)."""
+        step = max(1, 200_000 // max(eta.shape[1], 1))
+        parts = [slice(i, i + step) for i in range(0, len(eta), step)]
+        return np.concatenate([self.mean(eta[part], self.sd_of_draws(part)) for part in parts])
+
+
+def check_over_groups(fit: FittedModel) -> None:
+    """Refuse a fit without a mean response over its groups.
+
+    Raises:
+        OptionError: If the model has no random effects.
+        UnsupportedModelError: If there is no mean over the groups, or it has two parts.
+    """
+    if not fit.random:
+        raise OptionError("average='groups' averages over random effects, and the model has none. Leave it out.")
+    if fit.family.link in ("inverse", "inverse_squared"):
+        raise UnsupportedModelError(
+            f"average='groups': with the {fit.family.link} link the mean over the groups does not exist, because a "
+            "normal linear predictor is sometimes zero or negative."
+        )
+    if fit.parts:
+        raise UnsupportedModelError(
+            f"average='groups' is not defined here for a model with a part for {' and '.join(fit.parts)}."
+        )
+
+
+def _sd(z: tuple[FloatArray, ...], covariances: tuple[FloatArray, ...]) -> FloatArray:
+    variance = sum(np.einsum("ni,ij,nj->n", zk, c, zk) for zk, c in zip(z, covariances, strict=True))
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)), dtype=np.float64)
+
+
+def _columns(fit: FittedModel, frame: pd.DataFrame) -> tuple[FloatArray, ...]:
+    """Columns z of the rows, for groups of any name."""
+    encoding = fit.model.encoding.without_given_offset()
+    factors = {f for term in fit.spec.random for f in term.factors}
+    wanted = [n for n in encoding.variables if n not in frame.columns]
+    added: dict[str, Any] = {n: "(new)" for n in factors if n in wanted}
+    for name in (n for n in wanted if n not in factors):
+        column = fit.design().columns[name]
+        if isinstance(column, FactorColumn):
+            raise OptionError(f"average='groups': {name} is part of a random effect. Give its level, {name}=...")
+        added[name] = float(as_numbers(column).mean())
+    return encoding.transform(frame.assign(**added) if added else frame, with_groups=True).z
+
+
+__all__ = ["GROUPS", "NOTE", "OverGroups", "check_over_groups"]

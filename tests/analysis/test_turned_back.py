@@ -1,0 +1,165 @@
+"""Transformed responses that are turned back: against emmeans, closed forms and simulation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import unimix as um
+from unimix.formula.inverse import inverse_of
+from unimix.formula.parser import Reader
+
+R: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "back_r.json").read_text())
+ENDS = {"at": {"Days": [0, 9]}, "kind": "response"}
+
+
+def fitted(response: str) -> um.FitResult:
+    return um.fit(f"{response} ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"), "pls")
+
+
+@pytest.mark.parametrize("response", R)
+def test_means_and_contrasts_are_those_of_emmeans(response: str) -> None:
+    """1e-6: the optima of lme4 and pls differ by 1e-8."""
+    expected = R[response]
+    means = fitted(response).emmeans("Days", **ENDS)
+    for column in ("estimate", "std_error", "lower", "upper"):
+        np.testing.assert_allclose(means.table[column], expected[column], rtol=1e-6)
+    pair = means.contrasts().table.iloc[0]
+    if response in ("log(Reaction)", "log10(Reaction)"):
+        assert (pair["ratio"], pair["std_error"]) == pytest.approx(
+            (expected["ratio"], expected["ratio_error"]), rel=1e-6
+        )
+        assert pair["lower"] == pytest.approx(expected["ratio_lower"], rel=1e-6)
+    else:  # log(y + 1) has no ratio of y: a difference by the delta method
+        found = (pair["estimate"], pair["std_error"])
+        assert found == pytest.approx((expected["difference"], expected["difference_error"]), rel=1e-6)
+
+
+@pytest.mark.parametrize("response", R)
+def test_adjusted_means_are_means_of_the_response(response: str) -> None:
+    """The exact mean of the normal distribution: emmeans has its second-order expansion, exact for squares only, and
+    off by exp(s^2 / 2) - (1 + s^2 / 2) = 8e-5 for the logarithms.
+    """
+    expected, fit = R[response], fitted(response)
+    found = fit.emmeans("Days", bias_adjust=True, **ENDS).table["estimate"]
+    np.testing.assert_allclose(found, expected["adjusted"], rtol=1e-7 if response == "sqrt(Reaction)" else 1.2e-4)
+    given = fit.emmeans("Days", bias_adjust=expected["sd"], **ENDS).table["estimate"]
+    np.testing.assert_allclose(found, given, rtol=1e-6)
+    eta = fit.emmeans("Days", at={"Days": [0, 9]}).table["estimate"].to_numpy()
+    if response == "log(Reaction)":
+        np.testing.assert_allclose(found, np.exp(eta + expected["sd"] ** 2 / 2), rtol=1e-6)
+
+
+def test_ratios_of_logarithms_do_not_depend_on_base_or_unit() -> None:
+    tables = [
+        fitted(response).emmeans("Days", **ENDS).contrasts().table
+        for response in ("log(Reaction)", "log10(Reaction)", "log2(Reaction)", "log(Reaction / 1000)")
+    ]
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(other, tables[0], rtol=1e-6)
+
+
+def test_predictions_are_turned_back_on_request() -> None:
+    fit = fitted("log(Reaction)")
+    np.testing.assert_array_equal(fit.predict(), fit.fitted)  # the response as it was fitted
+    np.testing.assert_allclose(fit.predict(kind="response"), np.exp(fit.fitted), rtol=1e-12)
+    np.testing.assert_allclose(
+        fit.predict(kind="response", bias_adjust=True), np.exp(fit.fitted + fit.sigma**2 / 2), rtol=1e-10
+    )
+    new = {"Days": [0, 9]}
+    for interval in ("confidence", "prediction"):
+        given = {"level": "population", "interval": interval}
+        plain, back = fit.predict(new, **given).table, fit.predict(new, kind="response", **given).table
+        for column in ("estimate", "lower", "upper"):
+            np.testing.assert_allclose(back[column], np.exp(plain[column]), rtol=1e-12)
+        np.testing.assert_allclose(back["std_error"], plain["std_error"] * np.exp(plain["estimate"]), rtol=1e-12)
+    # quantiles of responses are not adjusted, their mean is; what is left out of the prediction counts
+    adjusted = fit.predict(new, level="population", interval="prediction", kind="response", bias_adjust=True).table
+    pd.testing.assert_series_equal(adjusted["upper"], back["upper"])
+    total = fit.sigma**2 + float(fit.random[0].covariance[0, 0])
+    np.testing.assert_allclose(adjusted["estimate"], back["estimate"] * np.exp(total / 2), rtol=1e-8)
+    loaded = um.FitResult.from_json(fit.to_json())
+    np.testing.assert_allclose(loaded.predict(new, level="population", kind="response"), back["estimate"])
+
+
+def test_the_adjusted_mean_is_the_mean_of_simulated_responses() -> None:
+    """One new response of each of 200,000 new subjects: four standard errors of their mean."""
+    fit = um.fit("sqrt(Reaction) ~ Days + (Days | Subject)", um.load_dataset("sleepstudy"), "pls")
+    rng, design = np.random.default_rng(5), fit.design()
+    rows = rng.integers(0, fit.n_obs, 200_000)
+    effects = rng.multivariate_normal([0, 0], np.asarray(fit.random[0].covariance), len(rows))
+    eta = float(fit.emmeans("Days").table["estimate"].iloc[0])  # at the mean of Days, for the average variance of a row
+    made = (eta + np.sum(design.blocks[0].z[rows] * effects, axis=1) + rng.normal(0, fit.sigma, len(rows))) ** 2
+    found = float(fit.emmeans("Days", kind="response", bias_adjust=True).table["estimate"].iloc[0])
+    assert abs(found - made.mean()) < 4 * made.std() / np.sqrt(len(rows))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "log(y)", "log2(y / 3)", "log10(2 * y)", "log1p(y)", "sqrt(y)", "sqrt(y - 1)", "exp(y / 9)", "y^2", "y**0.5",
+        "y^(1/3)", "y^-1", "1 / y", "-1000 / y", "3 - y", "-log(y) * 2", "logit(y / 20)", "log(y / (1 - y))", "I(y^3)",
+        "2 * sqrt(y + 3) - 1",
+    ],
+)  # fmt: skip
+def test_inverses_undo_their_functions(text: str) -> None:
+    from unimix.design.evaluate import Environment, evaluate
+    from unimix.design.typed_columns import read_columns
+
+    node = Reader(text).expression(1)
+    y = np.linspace(0.2, 0.9, 7) if "1 - y" in text else np.linspace(2.0, 9.0, 7)
+    t = np.asarray(evaluate(node, Environment(read_columns({"y": y}, ["y"]))), dtype=float)
+    found = inverse_of(node)
+    assert found is not None
+    np.testing.assert_allclose(found.value(t), y, rtol=1e-12)
+    step = 1e-6 * np.abs(t)
+    numeric = (found.value(t + step) - found.value(t - step)) / (2 * step)
+    np.testing.assert_allclose(found.slope(t), numeric, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["scale(y)", "abs(y)", "y + z", "sin(y)", "log(y) + y", "y^0", "2^y"])
+def test_other_functions_have_none(text: str) -> None:
+    assert inverse_of(Reader(text).expression(1)) is None
+
+
+def test_what_cannot_be_turned_back_is_refused() -> None:
+    data = um.load_dataset("sleepstudy").assign(centred=lambda d: d["Reaction"] - 300)
+    square = um.fit("centred^2 ~ Days + (1 | Subject)", data, "pls")
+    with pytest.raises(um.OptionError, match=r"centred cannot be told from centred"):
+        square.emmeans("Days", kind="response")
+    with pytest.raises(um.DataError, match="with_data"):
+        um.FitResult.from_json(square.to_json()).predict({"Days": [1]}, level="population", kind="response")
+    scaled = um.fit("scale(Reaction) ~ Days + (1 | Subject)", data, "pls")
+    with pytest.raises(um.OptionError, match=r"how scale\(Reaction\) is turned back is not known"):
+        scaled.predict(kind="response")
+    plain = um.fit("Reaction ~ Days + (1 | Subject)", data, "pls")
+    with pytest.raises(um.OptionError, match="bias_adjust= is for a transformed response"):
+        plain.emmeans("Days", kind="response", bias_adjust=True)
+    with pytest.raises(um.OptionError, match="bias_adjust=-1: give True, or the standard deviation"):
+        fitted("log(Reaction)").predict(kind="response", bias_adjust=-1)
+    with pytest.raises(um.DataError, match="the mean of Reaction does not exist"):
+        fitted("1 / Reaction").emmeans("Days", kind="response", bias_adjust=1.0)
+
+
+def test_a_falling_function_keeps_the_order_of_the_ends() -> None:
+    fit = fitted("1 / Reaction")
+    table = fit.emmeans("Days", **ENDS).table
+    assert (table["lower"] < table["estimate"]).all()
+    assert (table["estimate"] < table["upper"]).all()
+    # an interval of a square root that reaches below zero ends at zero, not at the square of its negative end
+    data = pd.DataFrame({"y": [0.0, 0.1, 0.0, 0.4, 0.2, 3.0], "x": list("aaabbb")})
+    low = um.fit("sqrt(y) ~ x", data, "pls").emmeans("x", kind="response").table
+    assert low["lower"].iloc[0] == 0
+
+
+def test_a_posterior_is_turned_back_by_its_draws() -> None:
+    engine = um.backends.Bayes(draws=100)
+    fit = um.fit("log(distance) ~ age + (1 | Subject)", um.load_dataset("orthodont"), engine, seed=1)
+    plain, back = fit.emmeans("age").table, fit.emmeans("age", kind="response").table
+    np.testing.assert_allclose(back["lower"], np.exp(plain["lower"]), rtol=1e-10)
+    np.testing.assert_allclose(back["estimate"], np.exp(plain["estimate"]), rtol=1e-3)  # the draws' SD is 2%

@@ -1,0 +1,16 @@
+# Reference values of contrasts: Rscript tests/data/contrasts_r.R > tests/data/contrasts_r.json (emmeans 1.8.4, lme4 1.1-31)
+suppressMessages({library(lme4); library(emmeans); library(jsonlite)})
+pigs <- read.csv(file.path("src", "unimix", "datasets", "dietox.csv"))
+pigs[c("Pig", "Cu", "Evit")] <- lapply(pigs[c("Pig", "Cu", "Evit")], factor)
+fit <- lmer(Weight ~ Time + Cu * Evit + (1 | Pig), pigs,
+            control = lmerControl(optimizer = "bobyqa", optCtrl = list(rhoend = 1e-10)))
+emm_options(lmer.df = "satterthwaite")
+one <- function(x) { t <- as.data.frame(x); list(estimate = t$estimate, std_error = t$SE, p_value = t$p.value) }
+cu <- emmeans(fit, "Cu"); both <- emmeans(fit, c("Cu", "Evit"))
+kinds <- c("revpairwise", "trt.vs.ctrlk", "eff", "del.eff", "consec", "mean_chg")
+out <- setNames(lapply(kinds, function(k) one(contrast(cu, k, adjust = "none"))), kinds)
+out$helmert <- one(contrast(cu, as.data.frame(contr.helmert(3)), adjust = "none"))
+out$simple <- one(contrast(both, "pairwise", simple = "Evit", adjust = "none"))
+j <- as.data.frame(test(contrast(both, "consec", simple = "Evit"), joint = TRUE))
+out$joint <- list(Cu = as.character(j$Cu), F = j$F.ratio, num_df = j$df1, den_df = j$df2, p_value = j$p.value)
+cat(toJSON(out, digits = NA, auto_unbox = TRUE, pretty = TRUE))
