@@ -158,7 +158,7 @@ def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -
         method=request.method,
         engine=info,
         provenance=outcome.provenance
-        | ({PRIORS: listing(f"{k} ~ {v}" for k, v in request.priors.items())} if request.priors else {}),
+        | ({PRIORS: ", ".join(f"{k} ~ {v}" for k, v in request.priors.items())} if request.priors else {}),
         notes=outcome.notes,
         ci_level=request.ci_level,
     )

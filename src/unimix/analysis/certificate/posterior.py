@@ -13,7 +13,8 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Check
 from unimix.analysis.certificate.consistency import EXACT, differing
 from unimix.backends.sampling.draws import Posterior, diagnose_draws, is_sampled_well, summaries
-from unimix.backends.sampling.priors import PriorTable, dispersion_names, resolve_priors, sd_names
+from unimix.backends.sampling.prior_names import dispersion_names, governing_names, sd_names
+from unimix.backends.sampling.priors import PriorTable, resolve_priors
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions import priors as distributions
 from unimix.distributions.priors import LKJ, Prior, Uniform
@@ -150,10 +151,12 @@ def _priors(fit: FittedModel, design: Design) -> Check:
     """Whether the priors that are reported are the user's, and unimix's defaults for all other parameters."""
     stated, given = fit.engine.priors, fit.provenance.get(PRIORS, "")
     users: dict[str, Prior] = {}
+    governing = governing_names(design)
+    shorter = {sd_names(b.group, b.terms, alone=True)[0]: f"sd({b.group}: {b.terms[0]})" for b in design.blocks}
     for name, text in stated.items():
-        whole = name.split(":")[0] + ")" if name.startswith("sd(") and ":" in name else name
+        keys = governing.get(name) or governing.get(shorter.get(name, ""), (name,))
         prior = read_prior(text)
-        if prior is not None and (f"{name} ~ {text}" in given or f"{whole} ~ {text}" in given):
+        if prior is not None and any(f"{key} ~ {text}" in given for key in keys):
             users[name] = prior
     try:
         texts = resolve_priors(without_offset(design), users).texts
