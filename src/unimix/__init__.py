@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unimix.workflows.comparison.verdicts import Tolerances
     from unimix.workflows.many.fits import ManyFits, read_many
     from unimix.workflows.many.run import fit_many
+    from unimix.workflows.model_tests.bayes_factor import BayesFactor, bayes_factor
     from unimix.workflows.model_tests.drop_terms import drop1
     from unimix.workflows.model_tests.likelihood_ratio import anova, compare_ic, compare_loo, ranova
     from unimix.workflows.model_tests.parametric_bootstrap import BootstrapTest, bootstrap_test
@@ -54,6 +55,7 @@ _HOMES = {
     "unimix.workflows.power": ("power", "Power"),
     "unimix.estimation.refit": ("refit",),
     "unimix.workflows.model_tests.drop_terms": ("drop1",),
+    "unimix.workflows.model_tests.bayes_factor": ("bayes_factor", "BayesFactor"),
     "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
     "unimix.workflows.tables.model": ("ModelTable",),
     "unimix.workflows.tables.table": ("table",),
@@ -85,6 +87,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AllFit",
+    "BayesFactor",
     "BootstrapTest",
     "Certificate",
     "Comparison",
@@ -112,6 +115,7 @@ __all__ = [
     "all_fit",
     "anova",
     "backends",
+    "bayes_factor",
     "bootstrap_test",
     "compare",
     "compare_ic",

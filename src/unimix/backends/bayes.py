@@ -220,7 +220,8 @@ class Bayes(Backend):
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from unimix.backends.sampling.draws import estimates_of_draws, written_model
-        from unimix.backends.sampling.priors import PriorSimulator, resolve_priors
+        from unimix.backends.sampling.prior_simulator import PriorSimulator
+        from unimix.backends.sampling.priors import resolve_priors
 
         del engine
         design, request = problem.design, problem.request
@@ -238,7 +239,7 @@ class Bayes(Backend):
             diagnosis=(run.sampling, run.messages),
             observed=problem.original,
         )
-        absent = self._why_no_evidence(design, table, run)
+        absent = self._why_no_evidence(design, table, run, because.get("draws", ""))
         evidence = None if absent or run.log_evidence is None else Evidence(*run.log_evidence, table.defaults)
         about = {EVIDENCE: absent or "mean of the importance weights of all proposals"}
         return replace(
@@ -250,16 +251,17 @@ class Bayes(Backend):
             generative=PriorSimulator(problem.original, table),
         )
 
-    def _why_no_evidence(self, design: Design, table: PriorTable, run: _Run) -> str:
+    def _why_no_evidence(self, design: Design, table: PriorTable, run: _Run, because: str) -> str:
         """Reason why the run gives no log evidence; empty if it gives one."""
         if run.log_evidence is None:
-            return f"none: {run.how.split(',')[0]} sampled, which has no importance weights"
+            why = "; ".join(self._against(design)) or because or "options={'sampler': 'nuts'}"
+            return f"none: NUTS sampled, which has no importance weights ({why})"
         if run.fault:
             return f"none: the importance weights cannot be trusted. {run.fault}"
         if improper := table.unknown_priors():
             return f"none: nothing says that the priors of {listing(improper)} are proper. Give priors of unimix.priors"
-        counted = design.weights is not None and design.family.name != "gaussian"
-        if counted and not np.array_equal(design.weights, np.round(design.weights)):
+        weights = None if design.family.name == "gaussian" else design.weights
+        if weights is not None and not np.array_equal(weights, np.round(weights)):
             return "none: with weights that are not whole numbers, the likelihood is not the density of a response"
         return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -93,10 +93,26 @@ class Absent:
 
 
 class Generative(Protocol):
-    """A model that can draw responses from its prior."""
+    """A model with its priors, from which responses can be drawn."""
 
     def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
         """Responses drawn from the prior, shape (n, rows)."""
+
+    def log_prior(
+        self, beta: FloatArray, sds: Sequence[FloatArray], correlations: Sequence[FloatArray], dispersion: FloatArray
+    ) -> FloatArray:
+        """Log density of the priors, with constants, at S points in the user's units, shape (S,)."""
+
+    def with_priors(self, priors: Mapping[str, object] | None) -> Generative:
+        """The same model under other priors, given by name, and under the defaults for all other parameters."""
+
+    @property
+    def stated(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Text of every prior in force by name, and the names of the parameters that have default priors."""
+
+    @property
+    def native(self) -> Any:
+        """The engine's own object, deferred, or :class:`Absent`."""
 
     def graph(self) -> Any:
         """The model's graph as a ``graphviz.Digraph``."""

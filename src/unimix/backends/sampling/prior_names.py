@@ -1,7 +1,8 @@
 """The names by which the priors of a model can be given, and the faults of a call that gives them.
 
 The prior of a parameter is the one given under its own name, else the one of its term or grouping factor, else the one
-of its class: ``coefficients`` (all fixed effects except the intercept), ``sd`` and ``cor``.
+of its class: ``coefficients`` (all fixed effects except the intercept), ``sd`` and ``cor``. A class may have no
+parameter, so that one dict of priors serves several models.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from unimix.errors import OptionError, did_you_mean, listing, nearest, to_type
 
 Kind = Literal["real", "positive", "correlation"]
 COEFFICIENTS, SDS, CORRELATIONS = "coefficients", "sd", "cor"
+_CLASSES: dict[str, Kind] = {COEFFICIENTS: "real", SDS: "positive", CORRELATIONS: "correlation"}
 _FITTING = {
     "positive": "HalfNormal, HalfStudentT, HalfCauchy, Exponential, Gamma, InverseGamma, LogNormal or Uniform(0, b)",
     "real": "Normal, StudentT or Cauchy",
@@ -72,6 +74,7 @@ def read_priors(design: Design, given: Mapping[str, object] | None) -> dict[str,
         raise OptionError(f"priors= maps names to priors, such as {{'sigma': HalfNormal(5)}}, not {given!r}.")
     governing = governing_names(design)
     kinds = {key: _kind(design, name) for name, keys in governing.items() for key in keys}
+    kinds = {**_CLASSES, **kinds}
     faults = [fault for name, prior in given.items() if (fault := _fault(name, prior, kinds))]
     if any(name not in kinds for name in given):
         faults.append(f"Names: {listing(kinds, 30)}.")

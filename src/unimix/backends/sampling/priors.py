@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,8 @@ import numpy.typing as npt
 from unimix.backends.sampling.defaults import WIDE, dispersion_priors, predictor_scale
 from unimix.backends.sampling.prior_names import dispersion_names, read_priors, sd_names
 from unimix.design.arrays import Design
-from unimix.distributions.prior_draws import draw_correlations, draw_prior
 from unimix.distributions import priors as distributions
 from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior
-from unimix.errors import UnimixError, UnsupportedModelError
-from unimix.stats.simulation import Simulator
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,7 +46,7 @@ class PriorTable:
     @property
     def texts(self) -> dict[str, str]:
         """Text of each prior, by name."""
-        centred = (self.functionals - np.eye(len(self.fixed))).any(axis=1)
+        centred = np.abs(self.functionals - np.eye(len(self.fixed))).sum(axis=1)
         fixed = list(self.named)[: len(self.fixed)]
         where = {name: f" {_CENTRED}" for name, moved in zip(fixed, centred, strict=True) if moved}
         return {name: f"{prior}{where.get(name, '')}" for name, prior in self.named.items()}
@@ -197,49 +193,3 @@ def _sd_scales(design: Design) -> list[FloatArray]:
         factor = np.sqrt(np.diag(np.linalg.inv(gram))) if regular else np.ones(len(rms))
         scales.append((effect * factor / rms)[: block.q])
     return scales
-
-
-@dataclass(frozen=True)
-class PriorSimulator:
-    """Responses of a linear or generalised model, drawn from its priors.
-
-    Attributes:
-        design: Design in the user's columns, with its offset.
-        table: The priors.
-    """
-
-    design: Design
-    table: PriorTable
-
-    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
-        """Responses drawn from the prior, shape (n, rows); proportions for a binomial family.
-
-        Raises:
-            UnsupportedModelError: If rows count several times, because the density is not that of a response then.
-        """
-        rng, table, design = np.random.default_rng(seed), self.table, self.design
-        if design.weights is not None and design.family.name != "gaussian":
-            raise UnsupportedModelError(
-                "Weights let rows count several times, so that the model has no distribution of a response to draw "
-                "from. Fit it without weights= to look at its prior."
-            )
-        drawn = [draw_prior(p, n, rng) for p in table.fixed]
-        # priors are those of the functionals A beta
-        beta = np.linalg.solve(table.functionals, np.array(drawn).reshape(design.p, n)).T
-        dispersion = np.array([draw_prior(p, n, rng) for p in table.dispersion]).reshape(-1, n).T
-        covariances = []
-        for priors, lkj in zip(table.sds, table.correlations, strict=True):
-            sds = np.stack([draw_prior(p, n, rng) for p in priors], axis=1)
-            alone = np.ones((n, 1, 1)) if lkj is None else draw_correlations(lkj.eta, len(priors), n, rng)
-            covariances.append(sds[:, :, None] * sds[:, None, :] * alone)
-        return np.stack(
-            [Simulator(design, beta[i], tuple(c[i] for c in covariances), dispersion[i]).draw(rng) for i in range(n)]
-        )
-
-    def graph(self) -> Any:
-        """Refuse the graph of the model.
-
-        Raises:
-            UnimixError: Always.
-        """
-        raise UnimixError("bayes writes no graph of its model: backend='pymc' draws the same model with its priors.")
