@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from unimix.workflows.model_tests.parametric_bootstrap import BootstrapTest, bootstrap_test
     from unimix.workflows.pooling import Pooling, pooling
     from unimix.workflows.power import Power, power
+    from unimix.workflows.prior_predictive import PriorPredictive, prior_predictive
     from unimix.workflows.recommend import Recommendation, recommend
     from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
     from unimix.workflows.tables.model import ModelTable
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
+    "unimix.workflows.prior_predictive": ("prior_predictive", "PriorPredictive"),
     "unimix.estimation.refit": ("refit",),
     "unimix.workflows.model_tests.drop_terms": ("drop1",),
     "unimix.workflows.model_tests.bayes_factor": ("bayes_factor", "BayesFactor"),
@@ -105,6 +107,7 @@ __all__ = [
     "OptionError",
     "Pooling",
     "Power",
+    "PriorPredictive",
     "Recommendation",
     "TableResult",
     "Tolerances",
@@ -131,6 +134,7 @@ __all__ = [
     "load_dataset",
     "pooling",
     "power",
+    "prior_predictive",
     "priors",
     "ranova",
     "read_many",

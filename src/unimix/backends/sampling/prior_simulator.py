@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.sampling.draws import Posterior
 from unimix.backends.sampling.priors import PriorTable, resolve_priors
 from unimix.design.arrays import Design
 from unimix.design.estimates import Absent
@@ -20,29 +21,8 @@ from unimix.stats.simulation import Simulator
 FloatArray = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class PriorDraws:
-    """Parameters drawn from their priors, in the user's units.
-
-    Attributes:
-        beta: Fixed effects, shape (n, p).
-        sds: Standard deviations of each block's effects, shapes (n, q).
-        correlations: Correlation matrices of each block's effects, shapes (n, q, q).
-        dispersion: Dispersion parameters, shape (n, k).
-    """
-
-    beta: FloatArray
-    sds: tuple[FloatArray, ...]
-    correlations: tuple[FloatArray, ...]
-    dispersion: FloatArray
-
-    def covariances(self) -> tuple[FloatArray, ...]:
-        """Covariance matrices of each block's effects, shapes (n, q, q)."""
-        return tuple(s[:, :, None] * s[:, None, :] * r for s, r in zip(self.sds, self.correlations, strict=True))
-
-
-def draw_parameters(table: PriorTable, n: int, rng: np.random.Generator) -> PriorDraws:
-    """Draw all parameters of a model from their priors, n times."""
+def draw_parameters(table: PriorTable, n: int, rng: np.random.Generator) -> Posterior:
+    """Draw all parameters of a model from their priors, n times; there are no group effects."""
     p = len(table.fixed)
     drawn = [draw_prior(prior, n, rng) for prior in table.fixed]
     # priors are those of the functionals A beta
@@ -53,7 +33,7 @@ def draw_parameters(table: PriorTable, n: int, rng: np.random.Generator) -> Prio
         sds.append(np.stack([draw_prior(prior, n, rng) for prior in priors], axis=1))
         alone = np.ones((n, 1, 1))
         correlations.append(alone if lkj is None else draw_correlations(lkj.eta, len(priors), n, rng))
-    return PriorDraws(beta, tuple(sds), tuple(correlations), dispersion)
+    return Posterior(beta, tuple(sds), tuple(correlations), dispersion, None, (), ())
 
 
 @dataclass(frozen=True)
@@ -77,7 +57,7 @@ class PriorSimulator:
         """
         return cls(design, resolve_priors(without_offset(design), priors))
 
-    def draws(self, n: int, seed: int | None) -> tuple[PriorDraws, FloatArray]:
+    def draws(self, n: int, seed: int | None) -> tuple[Posterior, FloatArray]:
         """Parameters and responses drawn from the prior; the responses are those of :meth:`prior_predictive`.
 
         Raises:
@@ -91,7 +71,7 @@ class PriorSimulator:
                 "from. Fit it without weights= to look at its prior."
             )
         drawn = draw_parameters(self.table, n, rng)
-        covariances = drawn.covariances()
+        covariances = [s[:, :, None] * s[:, None, :] * r for s, r in zip(drawn.sds, drawn.correlations, strict=True)]
         responses = np.empty((n, design.n))
         for i in range(n):
             simulator = Simulator(design, drawn.beta[i], tuple(c[i] for c in covariances), drawn.dispersion[i])
@@ -141,4 +121,4 @@ class PriorSimulator:
         raise UnimixError("bayes writes no graph of its model: backend='pymc' draws the same model with its priors.")
 
 
-__all__ = ["PriorDraws", "PriorSimulator", "draw_parameters"]
+__all__ = ["PriorSimulator", "draw_parameters"]
