@@ -75,13 +75,13 @@ def test_what_the_draws_do_not_show_is_refused() -> None:
         fit.reweighted({"days": P.Normal(0, 1)})
     with pytest.raises(um.UnimixError, match="loaded from JSON, which keeps no draws"):
         um.FitResult.from_json(fit.to_json()).reweighted(NEW)
-    with pytest.raises(um.DataError, match="does not keep its priors as distributions. Fit the model again"):
+    with pytest.raises(um.DataError, match=r"does not keep its priors as distributions\. Fit the model again"):
         pickle.loads(pickle.dumps(fit)).reweighted(NEW)
     plain = um.fit(FORMULA, um.load_dataset("sleepstudy"))
     for ask in (plain.prior_sensitivity, lambda: plain.reweighted(NEW)):
         with pytest.raises(um.UnimixError, match="pls does not sample"):
             ask()
-    with pytest.raises(um.UnimixError, match="There is no fit.native: the draws were reweighted"):
+    with pytest.raises(um.UnimixError, match=r"There is no fit\.native: the draws were reweighted"):
         _ = fit.reweighted(NEW).native
 
 

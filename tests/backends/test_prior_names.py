@@ -92,10 +92,13 @@ def test_all_faults_at_once_with_the_line_to_type() -> None:
         "The prior of sd(g) is Normal(0, 3), but a standard deviation is positive: use HalfNormal",
         "The prior of x is 3: give a distribution",
         "'nothing like it', which is no parameter",
-        "Type:\n    priors={'f': unimix.priors.Normal(0, 1), 'coefficients': unimix.priors.Normal(0, 5), 'cor': "
-        "unimix.priors.LKJ(2), 'sd(g)': unimix.priors.HalfNormal(3), 'x': unimix.priors.Normal(0, 1)}",
     ):
         assert part in text
+    line = (
+        "Type:\n    priors={'f': unimix.priors.Normal(0, 1), 'coefficients': unimix.priors.Normal(0, 5), 'cor': "
+        "unimix.priors.LKJ(2), 'sd(g)': unimix.priors.HalfNormal(3), 'x': unimix.priors.Normal(0, 1)}"
+    )
+    assert text.endswith(line)
 
 
 def test_more_priors_than_a_listing_shows_are_certified_and_refitted() -> None:

@@ -179,7 +179,7 @@ def power_scaling(draws: FloatArray, log_density: FloatArray, delta: float = 0.0
         >>> from unimix.stats.draw_diagnostics import power_scaling
         >>> draws = np.random.default_rng(1).normal(size=(4, 1000, 2))
         >>> found = power_scaling(draws, -0.5 * draws[:, :, 0] ** 2)  # the density of the first quantity
-        >>> bool(found[0] > 0.1 > found[1])
+        >>> bool(found[0] > 0.05 > found[1])
         True
     """
     import arviz as az

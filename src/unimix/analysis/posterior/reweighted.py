@@ -12,8 +12,10 @@ from scipy import special
 
 from unimix.analysis.certificate.posterior import read_draws
 from unimix.analysis.prediction.prior import generative_model
+from unimix.backends import registry
 from unimix.backends.sampling.draws import ModelDraws, Posterior, RawDraws, Sampled, estimates_of_draws
 from unimix.design.estimates import EVIDENCE, Evidence, Generative
+from unimix.design.features import Feature
 from unimix.distributions.prior_text import write_given
 from unimix.errors import DataError, UnimixError, UnsupportedModelError
 from unimix.fitted.derived_parts import assembled
@@ -32,7 +34,7 @@ SOURCE = "draws"
 """Key of ``provenance`` under which the reweighting is described."""
 
 
-def reweighted(fit: Model, priors: Mapping[str, object] | None) -> Model:
+def reweighted(fit: Model, priors: Mapping[str, object] | None = None) -> Model:
     """The posterior under other priors, without sampling again.
 
     The draws are resampled with Pareto-smoothed importance weights, the ratios of the new prior density to the old one
@@ -61,7 +63,7 @@ def reweighted(fit: Model, priors: Mapping[str, object] | None) -> Model:
         >>> fit = um.fit(formula, sleep, backend="bayes", seed=1)
         >>> other = fit.reweighted({"Days": um.priors.Normal(8, 1)})
         >>> [float(f.fixed_effects.loc["Days", "estimate"].round(1)) for f in (fit, other)]
-        [10.5, 9.1]
+        [10.5, 9.5]
         >>> other.provenance["draws"][:26]
         'reweighted to other priors'
     """
@@ -134,14 +136,14 @@ def priors_of(fit: FittedModel) -> Generative:
     """
     engine_draws(fit)
     if not has_design(fit) or fit._unsaved.generative is None:
-        if fit.backend in ("bayes", "pymc"):
+        if registry.resolve(fit.backend).capabilities.can(Feature.PRIORS):
             raise DataError(
                 "A result that was loaded or unpickled does not keep its priors as distributions. Fit the model again: "
                 "um.refit(fit, data)."
             )
         raise UnimixError(
             f"The priors of backend={fit.backend!r} are its own, and unimix does not know their density. Use "
-            "backend='bayes' or 'pymc'."
+            "backend='bayes' or backend='pymc'."
         )
     return generative_model(fit)
 

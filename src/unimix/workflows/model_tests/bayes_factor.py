@@ -42,7 +42,7 @@ class BayesFactor(TableResult):
         >>> b = um.fit("Reaction ~ 1 + (1 | Subject)", sleep, **options)
         >>> found = um.bayes_factor(a, b)
         >>> round(found.log_bayes_factor), found.bayes_factor > 1e20
-        (54, True)
+        (55, True)
     """
 
     table: pd.DataFrame
