@@ -121,15 +121,43 @@ def test_of_a_binomial_mixed_model_by_quadrature(draws: int) -> None:
     assert within(fit, binomial_evidence())
 
 
-def test_of_counts_with_a_dispersion_by_quadrature() -> None:
-    data = pd.DataFrame({"y": [3, 0, 5, 1, 9, 2, 4]})
-    priors = {"Intercept": P.Normal(1, 1), "theta": P.LogNormal(1, 0.5)}
-    fit = um.fit("y ~ 1", data, "bayes", family="negative_binomial", priors=priors, seed=1)
-    intercepts, log_thetas = np.linspace(-4, 6, 151), np.linspace(-2, 4, 151)
-    theta, mu = np.exp(log_thetas), np.exp(intercepts)[:, None]
-    likelihood = np.prod([stats.nbinom.pmf(y, theta, theta / (theta + mu)) for y in data["y"]], axis=0)
-    density = likelihood * stats.norm.pdf(intercepts, 1, 1)[:, None] * stats.norm.pdf(log_thetas, 1, 0.5)
-    assert within(fit, np.log(integrate.simpson(integrate.simpson(density, x=log_thetas), x=intercepts)))
+def logistic(eta: np.ndarray) -> np.ndarray:
+    return np.asarray(special.expit(eta))
+
+
+DISPERSED = {
+    "negative_binomial": (
+        np.array([3, 0, 5, 1, 9, 2, 4]), "theta", P.LogNormal(1, 0.5), stats.lognorm(0.5, scale=np.e),
+        lambda y, w, eta, theta: stats.nbinom.logpmf(y, theta, theta / (theta + np.exp(eta))),
+    ),
+    "gaussian(log)": (
+        np.array([2.1, 3.3, 1.2, 4.4, 2.9, 3.1]), "sigma", P.HalfNormal(1), stats.halfnorm(),
+        lambda y, w, eta, sigma: stats.norm.logpdf(y, np.exp(eta), sigma / np.sqrt(w)),
+    ),
+    "gamma(log)": (
+        np.array([2.1, 3.3, 1.2, 4.4, 2.9, 3.1]), "dispersion", P.HalfNormal(1), stats.halfnorm(),
+        lambda y, w, eta, phi: stats.gamma.logpdf(y, 1 / phi, scale=phi * np.exp(eta)),
+    ),
+    "beta": (
+        np.array([0.35, 0.55, 0.2, 0.73, 0.48, 0.52]), "precision", P.HalfNormal(9), stats.halfnorm(scale=9),
+        lambda y, w, eta, a: stats.beta.logpdf(y, logistic(eta) * a, (1 - logistic(eta)) * a),
+    ),
+}  # fmt: skip
+"""Response, dispersion parameter with its prior, by unimix and by scipy, and log density of one row."""
+
+
+@pytest.mark.parametrize("family", DISPERSED)
+def test_of_families_with_a_dispersion_by_quadrature(family: str) -> None:
+    """Over the intercept and the logarithm of the dispersion; precision weights count where they are precisions."""
+    y, name, prior, density_of, log_density = DISPERSED[family]
+    w = np.linspace(0.5, 3, len(y)) if family == "gaussian(log)" else np.ones(len(y))
+    data, priors = pd.DataFrame({"y": y, "w": w}), {"Intercept": P.Normal(1, 1), name: prior}
+    weights = "w" if family == "gaussian(log)" else None
+    fit = um.fit("y ~ 1", data, "bayes", family=family, weights=weights, priors=priors, seed=1)
+    intercepts, logs = np.linspace(-4, 6, 201), np.linspace(-6, 4.5, 241)
+    log_y = sum(log_density(v, q, intercepts[:, None], np.exp(logs)) for v, q in zip(y, w, strict=True))
+    density = np.exp(log_y) * stats.norm.pdf(intercepts, 1, 1)[:, None] * density_of.pdf(np.exp(logs)) * np.exp(logs)
+    assert within(fit, np.log(integrate.simpson(integrate.simpson(density, x=logs), x=intercepts)))
 
 
 def test_the_density_of_the_proposal_is_normalised() -> None:
