@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -25,7 +25,13 @@ from unimix.foreign_names import suggests_names
 from unimix.formula.parser import render
 
 FloatArray = npt.NDArray[np.float64]
-_STATISTICS = {"mean": np.mean, "sd": np.std, "min": np.min, "median": np.median, "max": np.max}
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "mean": np.mean,
+    "sd": np.std,
+    "min": np.min,
+    "median": np.median,
+    "max": np.max,
+}
 
 
 class PriorOptions(TypedDict, total=False):
@@ -167,13 +173,17 @@ def _table(observed: FloatArray, drawn: FloatArray, *, zeros: bool) -> pd.DataFr
     if not len(drawn):
         raise UnimixError("No draw gives finite responses: the prior or the link allows means that do not exist.")
     rows = {}
-    statistics = {**_STATISTICS, **({"zeros": lambda y, axis: np.mean(y == 0, axis=axis)} if zeros else {})}
+    statistics = {**_STATISTICS, **({"zeros": _share_of_zeros} if zeros else {})}
     for name, statistic in statistics.items():
         own, values = float(statistic(observed, axis=0)), np.asarray(statistic(drawn, axis=1))
         low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
         below = float(np.mean(values <= own))
         rows[name] = {"observed": own, "lower": low, "median": middle, "upper": high, "below": below}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic")
+
+
+def _share_of_zeros(y: FloatArray, axis: int) -> Any:
+    return np.mean(y == 0, axis=axis)
 
 
 def _notes(table: pd.DataFrame, lost: int, n: int, defaults: tuple[str, ...]) -> list[str]:
