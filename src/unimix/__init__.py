@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from unimix.workflows.comparison.verdicts import Tolerances
     from unimix.workflows.many.fits import ManyFits, read_many
     from unimix.workflows.many.run import fit_many
+    from unimix.workflows.model_tests.bayes_factor import BayesFactor, bayes_factor
     from unimix.workflows.model_tests.drop_terms import drop1
     from unimix.workflows.model_tests.likelihood_ratio import anova, compare_ic, compare_loo, ranova
     from unimix.workflows.model_tests.parametric_bootstrap import BootstrapTest, bootstrap_test
     from unimix.workflows.pooling import Pooling, pooling
     from unimix.workflows.power import Power, power
+    from unimix.workflows.prior_predictive import PriorPredictive, prior_predictive
     from unimix.workflows.recommend import Recommendation, recommend
     from unimix.workflows.sklearn_estimator import MixedModelRegressor  # noqa: F401  not in __all__: scikit-learn is optional
     from unimix.workflows.tables.model import ModelTable
@@ -52,8 +54,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
+    "unimix.workflows.prior_predictive": ("prior_predictive", "PriorPredictive"),
     "unimix.estimation.refit": ("refit",),
     "unimix.workflows.model_tests.drop_terms": ("drop1",),
+    "unimix.workflows.model_tests.bayes_factor": ("bayes_factor", "BayesFactor"),
     "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
     "unimix.workflows.tables.model": ("ModelTable",),
     "unimix.workflows.tables.table": ("table",),
@@ -85,6 +89,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AllFit",
+    "BayesFactor",
     "BootstrapTest",
     "Certificate",
     "Comparison",
@@ -102,6 +107,7 @@ __all__ = [
     "OptionError",
     "Pooling",
     "Power",
+    "PriorPredictive",
     "Recommendation",
     "TableResult",
     "Tolerances",
@@ -112,6 +118,7 @@ __all__ = [
     "all_fit",
     "anova",
     "backends",
+    "bayes_factor",
     "bootstrap_test",
     "compare",
     "compare_ic",
@@ -127,6 +134,7 @@ __all__ = [
     "load_dataset",
     "pooling",
     "power",
+    "prior_predictive",
     "priors",
     "ranova",
     "read_many",

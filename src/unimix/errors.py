@@ -158,11 +158,17 @@ def _render_faults(formula: str, faults: Sequence[Fault]) -> str:
     return "\n".join(lines)
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string."""
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to a name, or None if none is similar."""
     lowered = {str(c).lower(): str(c) for c in reversed(list(known))}
     near = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.6)
-    return f" Did you mean {lowered[near[0]]!r}?" if near else ""
+    return lowered[near[0]] if near else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest known name, or an empty string."""
+    near = nearest(name, known)
+    return "" if near is None else f" Did you mean {near!r}?"
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:

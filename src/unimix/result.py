@@ -22,6 +22,8 @@ from unimix.analysis.intervals import bootstrap as bootstraps
 from unimix.analysis.intervals import confint as intervals
 from unimix.analysis.means import emmeans as means
 from unimix.analysis.plot_data.plots import Plots
+from unimix.analysis.posterior import evidence, sensitivity
+from unimix.analysis.posterior import reweighted as reweighting
 from unimix.analysis.prediction import draws as drawing
 from unimix.analysis.prediction import loo as leaving_one_out
 from unimix.analysis.prediction import posterior_groups, prior
@@ -140,6 +142,10 @@ class FitResult(Printed, FittedModel):
     simulate = simulation.simulate
     loo = leaving_one_out.loo
     posterior = property(posterior_groups.posterior)
+    log_evidence = property(evidence.log_evidence)
+    log_evidence_error = property(evidence.log_evidence_error)
+    reweighted = reweighting.reweighted
+    prior_sensitivity = sensitivity.prior_sensitivity
 
     # summaries
     r2 = variance.r2

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 import unimix as um
-from unimix.analysis.certificate.posterior import read_prior
 from unimix.backends.bayes import Bayes
 from unimix.backends.sampling.draws import Posterior, Sampled
 from unimix.design.design import build_design
 from unimix.design.estimates import Estimates
+from unimix.distributions.prior_text import read_prior
 from unimix.formula.interpreter import parse
 from unimix.stats.posterior_identities import PosteriorDraws, identities
 

@@ -26,9 +26,16 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 }
 """What a verb is asked for; the others are asked without arguments."""
 NO_QUESTIONS = {"from_json", "with_data"}
-WITHOUT_DRAWS = {"loo", "model_graph", "posterior", "prior_predictive"} | {
-    f"plot.{n}" for n in ("model_graph", "prior_predictive", "rank", "trace")
-}
+WITHOUT_DRAWS = {
+    "log_evidence",
+    "log_evidence_error",
+    "loo",
+    "model_graph",
+    "posterior",
+    "prior_predictive",
+    "prior_sensitivity",
+    "reweighted",
+} | {f"plot.{n}" for n in ("model_graph", "prior_predictive", "rank", "trace")}
 REFUSED = WITHOUT_DRAWS | {"dispersion_effects", "zero_inflation", "to_marginaleffects", "bootstrap"}
 """What a result of pls may refuse: it has no draws, neither part, and a loaded one has no engine to fit with."""
 LINEAR = {"overdispersion", "check_zeros"}

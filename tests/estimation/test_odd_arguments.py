@@ -48,6 +48,7 @@ def calls(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """A call of every quick public function that works."""
     fit, small = um.fit(FORMULA, data), um.fit("y ~ x + (1 | g)", data)
     same = um.compare(fit, um.fit(FORMULA, data, "statsmodels"))
+    sampled = um.fit("y ~ x", data, "bayes", seed=1)
     many = um.fit_many(FORMULA, data, progress=False)
     folder = tmp_path_factory.mktemp("odd")
     asked: dict[str, tuple[Any, ...]] = {
@@ -75,6 +76,9 @@ def calls(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "fit_many": (um.fit_many, (FORMULA, data), {"progress": False}),
         "compare": (um.compare, (FORMULA, data), {"backends": ["pls", "statsmodels"]}),
         "um.anova": (um.anova, (fit, small), {}),
+        "bayes_factor": (um.bayes_factor, (sampled, sampled), {"accept_default_priors": True}),
+        "prior_predictive": (um.prior_predictive, (FORMULA, data), {"n": 5}),
+        "reweighted": (sampled.reweighted, ({"x": um.priors.Normal(0, 1)},), {}),
         "compare_ic": (um.compare_ic, (fit, small), {}),
         "table": (um.table, (fit,), {}),
         "read_many": (um.read_many, ("nothing",), {}),

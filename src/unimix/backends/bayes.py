@@ -13,13 +13,15 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
 from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
-from unimix.errors import EngineNotInstalledError, to_type
+from unimix.design.estimates import EVIDENCE, Estimates, Evidence
+from unimix.errors import EngineNotInstalledError, listing, to_type
 from unimix.parallel.progress import is_shown
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from unimix.backends.sampling.priors import PriorTable
     from unimix.backends.sampling.pymc_sample import SamplerOptions
     from unimix.design.arrays import Design
-    from unimix.design.estimates import Estimates, Sampling
+    from unimix.design.estimates import Sampling
 
 ROW_SECONDS = 8e-7
 """Seconds per row and draw of a generalised model by the independence sampler, with its proposals and integrals."""
@@ -50,6 +52,7 @@ class _Run:
         messages: What is wrong with the draws.
         how: Text about the sampler.
         fault: Reason for another sampler; empty if there is none.
+        log_evidence: Log evidence and its Monte Carlo error; None for NUTS.
         target: The posterior that was sampled; None for NUTS.
     """
 
@@ -58,6 +61,7 @@ class _Run:
     messages: tuple[str, ...]
     how: str
     fault: str = ""
+    log_evidence: tuple[float, float] | None = None
     target: Any = None
 
     @property
@@ -216,7 +220,8 @@ class Bayes(Backend):
 
     def _fit(self, engine: ModuleType, problem: Problem) -> Estimates:
         from unimix.backends.sampling.draws import estimates_of_draws, written_model
-        from unimix.backends.sampling.priors import PriorSimulator, resolve_priors
+        from unimix.backends.sampling.prior_simulator import PriorSimulator
+        from unimix.backends.sampling.priors import resolve_priors
 
         del engine
         design, request = problem.design, problem.request
@@ -234,13 +239,31 @@ class Bayes(Backend):
             diagnosis=(run.sampling, run.messages),
             observed=problem.original,
         )
+        absent = self._why_no_evidence(design, table, run, because.get("draws", ""))
+        evidence = None if absent or run.log_evidence is None else Evidence(*run.log_evidence, table.defaults)
+        about = {EVIDENCE: absent or "mean of the importance weights of all proposals"}
         return replace(
             made,
             converged=run.is_good,
-            provenance={"sampler": run.how, **because, **made.provenance},
+            evidence=evidence,
+            provenance={"sampler": run.how, **because, **about, **made.provenance},
             native=run.target,
             generative=PriorSimulator(problem.original, table),
         )
+
+    def _why_no_evidence(self, design: Design, table: PriorTable, run: _Run, because: str) -> str:
+        """Reason why the run gives no log evidence; empty if it gives one."""
+        if run.log_evidence is None:
+            why = "; ".join(self._against(design)) or because or "options={'sampler': 'nuts'}"
+            return f"none: NUTS sampled, which has no importance weights ({why})"
+        if run.fault:
+            return f"none: the importance weights cannot be trusted. {run.fault}"
+        if improper := table.unknown_priors():
+            return f"none: nothing says that the priors of {listing(improper)} are proper. Give priors of unimix.priors"
+        weights = None if design.family.name == "gaussian" else design.weights
+        if weights is not None and not np.array_equal(weights, np.round(weights)):
+            return "none: with weights that are not whole numbers, the likelihood is not the density of a response"
+        return ""
 
     def _refuse_nuts(self, design: Design) -> None:
         """Say what NUTS needs.
@@ -304,7 +327,7 @@ class Bayes(Backend):
         sampling, messages = diagnose(design, found.sampled.posterior, found.sampled.raw)
         messages = (*messages, found.fault) if found.fault else messages
         how = f"{found.how}adapted independence sampler: chains={self.chains}, draws={draws}"
-        return _Run(found.sampled, sampling, messages, how, found.fault, found.target)
+        return _Run(found.sampled, sampling, messages, how, found.fault, found.log_evidence, found.target)
 
     def _nuts(self, design: Design, table: PriorTable, options: SamplerOptions) -> _Run:
         from unimix.backends.sampling.draws import diagnose

@@ -7,7 +7,6 @@ import importlib.metadata
 import importlib.util
 import warnings
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer, field_validator
@@ -17,7 +16,7 @@ from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.backends.interrupts import keep_interrupts
-from unimix.design.estimates import Deferred, Estimates
+from unimix.design.estimates import Estimates
 from unimix.errors import EngineNotInstalledError, to_type
 from unimix.parallel.progress import is_shown
 
@@ -200,7 +199,6 @@ class PyMC(Backend):
         from unimix.backends.sampling.draws import diagnose, estimates_of_draws, is_sampled_well
         from unimix.backends.sampling.priors import resolve_priors
         from unimix.backends.sampling.pymc_generative import WrittenModel
-        from unimix.backends.sampling.pymc_model import build_model
         from unimix.backends.sampling.pymc_sample import SamplerOptions
 
         del engine
@@ -210,7 +208,8 @@ class PyMC(Backend):
         table = resolve_priors(design, request.priors)
         with keep_interrupts():
             recipe, start = self._recipe(problem.original, table)
-            model = Deferred(partial(build_model, recipe))
+            written = WrittenModel.of(recipe)
+            model = written.model
             model.get()
         options = SamplerOptions(
             draws=self.draws,
@@ -243,7 +242,7 @@ class PyMC(Backend):
             made,
             provenance={**again, **made.provenance},
             native=model,
-            generative=WrittenModel(model, design.trials),
+            generative=written,
         )
 
     def _sample(self, recipe: Recipe, model: Any, start: StartingPoint, options: SamplerOptions) -> Sampled:

@@ -113,6 +113,8 @@ class Design:
         dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
         labels: Index of the rows used if the data are a pandas frame with labels of its own; otherwise None.
         columns: Columns that the formula uses, by name, with the rows used only.
+        column_terms: Term of the formula to which each fixed-effects column belongs, by name of the column; the
+            intercept belongs to none.
     """
 
     spec: ModelSpec
@@ -134,6 +136,7 @@ class Design:
     dispersion: AuxiliaryDesign | None = None
     labels: RowLabels | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
+    column_terms: Mapping[str, str] = field(default_factory=dict)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -26,7 +26,7 @@ from unimix.design.estimability import (
 )
 from unimix.design.evaluate import Environment, evaluate
 from unimix.design.grouping_factors import combine, name_levels
-from unimix.design.model_matrix import build_columns
+from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
 from unimix.design.typed_columns import (
@@ -111,7 +111,7 @@ def build_design(
     check_times(spec, given_levels, columns)
 
     env = Environment(columns)
-    x, names = build_columns(spec.fixed, env, coding, len(rows))
+    x, names, owners = built_columns(spec.fixed, env, coding, len(rows))
     w = numeric_extra(
         "weights", None if weight_name is None else columns[weight_name], given.get("weights="), weight_name
     )
@@ -176,6 +176,7 @@ def build_design(
         dispersion=parts.get("dispersion"),
         labels=row_labels(data, rows),
         columns=columns,
+        column_terms=column_terms(spec.fixed, names, owners),
     )
     check_estimable(design)
     return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))

@@ -18,7 +18,7 @@ from unimix.design.digests import DataDigest
 from unimix.design.evaluate import Environment, FactorValue, evaluate
 from unimix.design.frames import index_hint
 from unimix.design.grouping_factors import RowLevels, combine, name_levels
-from unimix.design.model_matrix import build_columns
+from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.new_data import NewRows, match_levels, match_number
 from unimix.design.typed_columns import (
     Column,
@@ -251,6 +251,12 @@ class Encoding(BaseModel):
     def columns(self, data: Any, rows: IntArray) -> dict[str, Column]:
         """Variables of the model in the given rows of the fitted data, by name."""
         return {n: self._match(n, c).take(rows) for n, c in read_columns(data, self.variables).items()}
+
+    def column_terms(self, columns: Mapping[str, Column]) -> dict[str, str]:
+        """Name of the term of each fixed-effects column, by name of the column; one row of the variables is used."""
+        first = self.environment({n: c.take(np.arange(1)) for n, c in columns.items()})
+        _, names, owners = built_columns(self.spec.fixed, first, self.contrasts, 1)
+        return column_terms(self.spec.fixed, names, owners)
 
     def digest(self, data: Any, rows: IntArray, groups: Mapping[str, IntArray]) -> DataDigest:
         """Digests of other data, for comparison with those of the fitted data.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict
 
 from unimix.errors import FitError
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     pass
 
 FloatArray = npt.NDArray[np.float64]
+
+EVIDENCE = "log_evidence"
+"""Key of ``provenance`` under which the source of the log evidence is given, or the reason why there is none."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,23 @@ class Sampling:
     divergences: int
     n_draws: int
     n_chains: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log evidence: the logarithm of the density of the response with all parameters integrated over their priors.
+
+    Attributes:
+        value: Log evidence, with all constants.
+        error: Monte Carlo standard error of the value.
+        default_priors: Names of the parameters whose priors are unimix's defaults.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    value: float
+    error: float
+    default_priors: tuple[str, ...]
 
 
 class Deferred:
@@ -72,10 +93,26 @@ class Absent:
 
 
 class Generative(Protocol):
-    """A model that can draw responses from its prior."""
+    """A model with its priors, from which responses can be drawn."""
 
     def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
         """Responses drawn from the prior, shape (n, rows)."""
+
+    def log_prior(
+        self, beta: FloatArray, sds: Sequence[FloatArray], correlations: Sequence[FloatArray], dispersion: FloatArray
+    ) -> FloatArray:
+        """Log density of the priors, with constants, at S points in the user's units, shape (S,)."""
+
+    def with_priors(self, priors: Mapping[str, object] | None) -> Generative:
+        """The same model under other priors, given by name, and under the defaults for all other parameters."""
+
+    @property
+    def stated(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Text of every prior in force by name, and the names of the parameters that have default priors."""
+
+    @property
+    def native(self) -> Any:
+        """The engine's own object, deferred, or :class:`Absent`."""
 
     def graph(self) -> Any:
         """The model's graph as a ``graphviz.Digraph``."""
@@ -118,6 +155,7 @@ class Estimates:
         priors: Prior of each parameter, as text.
         provenance: Source and reason of each quantity that the engine did not compute itself, by name.
         posterior: ArviZ object with the draws, or None.
+        evidence: Log evidence, if the sampler knows it.
         native: The engine's own object; a :class:`Deferred` if it is slow to make and the fit did not need it, and an
             :class:`Absent` if it exists in another process only.
         generative: Model from which responses can be drawn, if the engine has one.
@@ -150,6 +188,7 @@ class Estimates:
     priors: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     posterior: Any = None
+    evidence: Evidence | None = None
     native: Any = None
     generative: Generative | None = None
 

@@ -120,6 +120,18 @@ def built_columns(
     return _finite(matrix, names), tuple(names), tuple(owners)
 
 
+def column_terms(part: FixedPart, names: Sequence[str], owners: Sequence[int]) -> dict[str, str]:
+    """Name of the term to which each column belongs, by name of the column; the intercept is left out.
+
+    Args:
+        part: Terms of the columns.
+        names: Names of the columns.
+        owners: Index of each column's term, as :func:`built_columns` returns it.
+    """
+    terms = [":".join(map(name_of, product)) for product in expand(part)]
+    return {name: terms[owner] for name, owner in zip(names, owners, strict=True) if owner >= 0}
+
+
 def _fill(matrix: FloatArray, products: Sequence[Sequence[Piece]], columns: Mapping[Piece, list[FloatArray]]) -> None:
     """Multiply the columns of each product; those of its first factor vary fastest."""
     j = 0

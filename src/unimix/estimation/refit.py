@@ -6,9 +6,11 @@ from typing import Any
 
 from unimix.backends import registry
 from unimix.design.arrays import Design
+from unimix.distributions.prior_text import read_given
 from unimix.errors import OptionError
 from unimix.estimation.arguments import DF_METHODS, FitArguments, Method
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.schema import PRIORS
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
 
@@ -23,7 +25,10 @@ def refitter_of(fit: FitResult, *, many: bool = False) -> EngineRefitter:
     engine = registry.resolve(fit.engine.backend, fit.engine.options)
     engine = engine.for_refits() if many else engine
     method = fit.model.method if fit.model.method in ("REML", "ML", "Laplace", "AGQ") else None
-    arguments = FitArguments(method=method, ci_level=fit.fixed.level, seed=fit.engine.seed, progress=False)
+    priors = read_given(fit.provenance.get(PRIORS, "")) or None
+    arguments = FitArguments(
+        method=method, ci_level=fit.fixed.level, priors=priors, seed=fit.engine.seed, progress=False
+    )
     return EngineRefitter(engine, arguments)
 
 

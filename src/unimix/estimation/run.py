@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unimix.analysis.certificate.certify import best_covariances
@@ -13,7 +13,8 @@ from unimix.backends.capture import same_error_state
 from unimix.backends.cost import or_else
 from unimix.backends.interface import FitRequest, Outcome, Start
 from unimix.design.arrays import Design
-from unimix.errors import LimitError, OptionError, listing
+from unimix.distributions.prior_text import write_given
+from unimix.errors import LimitError, OptionError
 from unimix.estimation.arguments import FitArguments, FitProblem
 from unimix.estimation.assemble import assemble
 from unimix.fitted.schema import PRIORS, EngineInfo
@@ -44,6 +45,10 @@ class EngineRefitter(Refitter[FitResult]):
             df_method: Denominator degrees of freedom of the tests; ``"normal"`` gives z tests, the fastest.
         """
         return fit_once(self.engine, self._problem(design, method, df_method))
+
+    def with_priors(self, priors: Mapping[str, object] | None) -> EngineRefitter:
+        """The same engine and arguments with other priors."""
+        return replace(self, arguments=replace(self.arguments, priors=priors))
 
     def _problem(self, design: Design, method: str | None, df_method: str) -> FitProblem:
         method = method or self.arguments.method
@@ -157,8 +162,7 @@ def fit_once(engine: Backend, problem: FitProblem, start: Start | None = None) -
         estimates,
         method=request.method,
         engine=info,
-        provenance=outcome.provenance
-        | ({PRIORS: listing(f"{k} ~ {v}" for k, v in request.priors.items())} if request.priors else {}),
+        provenance=outcome.provenance | ({PRIORS: write_given(request.priors)} if request.priors else {}),
         notes=outcome.notes,
         ci_level=request.ci_level,
     )

@@ -89,6 +89,7 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         messages=status.messages,
         gradient=status.gradient,
         sampling=sampling,
+        evidence=criteria.evidence,
     )
 
 
@@ -237,6 +238,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
         pearson_dispersion=np.nan
         if family.is_linear or len(parameters) < len(family.parameters)
         else pearson_dispersion(family, np.array([parameters[p] for p in family.parameters]), rows, k),
+        evidence=estimates.evidence,
     )
 
 

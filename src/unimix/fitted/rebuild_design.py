@@ -94,6 +94,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
     observed = encoding.response(data)
     if observed is not None and not np.allclose(observed[index], rows.observed, rtol=SAME, atol=0.0):
         raise DataError(OTHER.format("the response differs"))
+    columns = encoding.columns(data, index)
     design = Design(
         spec=fit.spec,
         y=np.asarray(rows.observed, dtype=np.float64),
@@ -111,8 +112,9 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         labels=fit.rows.labels,
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
-        columns=encoding.columns(data, index),
+        columns=columns,
         zero=_zero_part(fit, coded, at),
+        column_terms=encoding.column_terms(columns),
     )
     design.keep(REBUILT, lambda: True)
     return design

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from unimix.design.encoding import Encoding, JsonLevel
 from unimix.design.estimability import LARGEST, SMALLEST
+from unimix.design.estimates import Evidence
 from unimix.design.row_labels import RowLabels
 from unimix.distributions.family import as_family
 from unimix.errors import listing
@@ -216,6 +217,7 @@ class Criteria(Part):
         parameters: Dispersion parameters of the family by name.
         pearson_dispersion: Pearson chi-squared divided by its degrees of freedom (weights that stand for copies of rows
             count there too); NaN for the Gaussian linear model.
+        evidence: Log evidence of a posterior with its error, or None; ``fit.log_evidence`` says why there is none.
     """
 
     log_likelihood: Real
@@ -228,6 +230,7 @@ class Criteria(Part):
     df_residual: int
     parameters: dict[str, Real] = {}
     pearson_dispersion: Real = float("nan")
+    evidence: Evidence | None = None
 
 
 class Status(Part):

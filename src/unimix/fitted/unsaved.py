@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,9 @@ class Refitter(Protocol[Fitted_co]):
 
     def __call__(self, design: Design, method: str | None = None) -> Fitted_co:
         """Fit a design by the fit's own method, or by the method given."""
+
+    def with_priors(self, priors: Mapping[str, object] | None) -> Refitter[Fitted_co]:
+        """The same engine and options with other priors."""
 
     def batch_size(self, design: Design) -> int:
         """Number of responses of a design that are best prepared together."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,9 +12,10 @@ import numpy.typing as npt
 from unimix.analysis.certificate.certificate import Check
 from unimix.analysis.certificate.consistency import EXACT, differing
 from unimix.backends.sampling.draws import Posterior, diagnose_draws, is_sampled_well, summaries
-from unimix.backends.sampling.priors import PriorTable, dispersion_names, resolve_priors, sd_names
+from unimix.backends.sampling.prior_names import dispersion_names, sd_names
+from unimix.backends.sampling.priors import PriorTable, resolve_priors
 from unimix.design.grouping_factors import block_labels
-from unimix.distributions import priors as distributions
+from unimix.distributions.prior_text import read_given, read_prior
 from unimix.distributions.priors import LKJ, Prior, Uniform
 from unimix.errors import OptionError, listing
 from unimix.fitted.derived_parts import estimates_of
@@ -40,7 +40,6 @@ USABLE = 0.99
 """Least share of draws at which an identity has a value; it has none where a standard deviation underflowed to zero."""
 MOST_CELLS = 2_000_000
 """Number of linear predictors, rows times draws, above which the draws are thinned."""
-_TEXT = re.compile(r"(\w+)\((.*)\)(.*)")
 
 
 def posterior_checks(fit: FittedModel, design: Design) -> list[Check]:
@@ -148,13 +147,7 @@ def _conditional_effects(design: Design, draws: Posterior) -> tuple[list[FloatAr
 
 def _priors(fit: FittedModel, design: Design) -> Check:
     """Whether the priors that are reported are the user's, and unimix's defaults for all other parameters."""
-    stated, given = fit.engine.priors, fit.provenance.get(PRIORS, "")
-    users: dict[str, Prior] = {}
-    for name, text in stated.items():
-        whole = name.split(":")[0] + ")" if name.startswith("sd(") and ":" in name else name
-        prior = read_prior(text)
-        if prior is not None and (f"{name} ~ {text}" in given or f"{whole} ~ {text}" in given):
-            users[name] = prior
+    stated, users = fit.engine.priors, read_given(fit.provenance.get(PRIORS, ""))
     try:
         texts = resolve_priors(without_offset(design), users).texts
     except OptionError as error:
@@ -166,18 +159,6 @@ def _priors(fit: FittedModel, design: Design) -> Check:
         return Check(name="priors", passed=None, said="the engine's own")
     said = f"the priors of {listing(wrong)} are neither the user's nor the defaults"
     return Check(name="priors", passed=False, said=said)
-
-
-def read_prior(text: str) -> Prior | None:
-    """The distribution that a text such as ``Normal(0, 2.5)`` or ``Normal(mu: 0, sigma: 2.5)`` describes, or None."""
-    found = _TEXT.fullmatch(text)
-    kind = getattr(distributions, found[1], None) if found else None
-    if found is None or not (isinstance(kind, type) and issubclass(kind, Prior)):
-        return None
-    try:
-        return kind(*(float(part.split(":")[-1]) for part in found[2].split(",")))
-    except (TypeError, ValueError, OptionError):
-        return None
 
 
 # -- the draws against likelihood and priors ----------------------------------------------------
@@ -271,4 +252,4 @@ def _stated(priors: Mapping[str, str], name: str) -> Prior | None:
     return read_prior(priors.get(name, ""))
 
 
-__all__ = ["posterior_checks", "read_prior"]
+__all__ = ["posterior_checks", "read_draws"]

@@ -138,8 +138,7 @@ def ridge(
 
 def posterior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
     """Densities of observed and replicated responses: columns draw (-1 for the observed), x, density."""
-    drawn = replicated(fit, n, seed=seed)
-    return _predictive(fit, drawn)
+    return _predictive(fit, replicated(fit, n, seed=seed))
 
 
 def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
@@ -148,7 +147,18 @@ def prior_predictive(fit: FittedModel, n: int, seed: int) -> pd.DataFrame:
 
 
 def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
-    observed, kind = np.asarray(fit.rows.observed), fit.family.response
+    return predictive_densities(np.asarray(fit.rows.observed), drawn, fit.family.response, response_label(fit))
+
+
+def predictive_densities(observed: FloatArray, drawn: FloatArray, kind: str, response: str) -> pd.DataFrame:
+    """Densities of responses: columns draw (-1 for the observed), x, density (the share of rows if discrete).
+
+    Args:
+        observed: Observed responses, shape (n,).
+        drawn: Drawn responses, shape (draws, n).
+        kind: Kind of response of the family, such as ``count``.
+        response: Name of the response.
+    """
     discrete, positive = kind in ("count", "binomial"), kind in ("positive", "unit")
     finite = drawn[np.isfinite(drawn).all(axis=1)]
     if not len(finite):
@@ -169,7 +179,7 @@ def _predictive(fit: FittedModel, drawn: FloatArray) -> pd.DataFrame:
         parts = [_line(-1, observed, grid)] + [_line(i, row, grid) for i, row in enumerate(finite)]
     frame = pd.concat(parts, ignore_index=True)
     binned = discrete and len(ends) > 60
-    frame.attrs = {"discrete": discrete, "response": response_label(fit), "binned": binned}
+    frame.attrs = {"discrete": discrete, "response": response, "binned": binned}
     return frame
 
 

@@ -39,7 +39,7 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
         >>> fit.prior_predictive(100, seed=1).shape
         (100, 180)
     """
-    model = _generative_model(fit)
+    model = generative_model(fit)
     check_seed(seed)
     fault = count_fault("n", n, 1, "draws") or memory_fault("n", n, fit.model.n_obs, "draws")
     if fault:
@@ -61,10 +61,10 @@ def model_graph(fit: FittedModel) -> Any:
         >>> type(fit.model_graph()).__name__
         'Digraph'
     """
-    return _generative_model(fit).graph()
+    return generative_model(fit).graph()
 
 
-def _generative_model(fit: FittedModel) -> Generative:
+def generative_model(fit: FittedModel) -> Generative:
     """The engine's generative model, from which responses can be drawn.
 
     Raises:

@@ -52,12 +52,15 @@ class ExactSample:
         sampled: The draws.
         fault: Reason not to trust the draws; empty if there is none.
         how: Text about the integration and the proposal.
+        log_evidence: Log density of the response with all parameters integrated over their priors, and its Monte Carlo
+            standard error.
     """
 
     target: CollapsedPosterior | IntegratedPosterior
     sampled: Sampled
     fault: str
     how: str
+    log_evidence: tuple[float, float]
 
 
 def reasons_against(design: Design, draws: int, max_dense: int) -> list[str]:
@@ -147,7 +150,9 @@ def sample_exactly(
     points = found.points.reshape(-1, target.size)
     posterior = target.posterior(points, np.random.default_rng([seed or 0, 1]), keep=kept)
     fault = fault or _of_the_proposal(k, found)
-    return ExactSample(target, Sampled(posterior, _raw(found, k, seconds), kept), fault, how)
+    integral, error = found.log_integral()
+    evidence = (integral + target.constant, error)
+    return ExactSample(target, Sampled(posterior, _raw(found, k, seconds), kept), fault, how, evidence)
 
 
 def _with_nodes(

@@ -37,6 +37,7 @@ class IntegratedPosterior:
 
     Attributes:
         size: Number of coordinates.
+        refinement: Logarithm of the factor by which more nodes would change the integral of the density.
         integrals: Integrals over the group effects.
     """
 
@@ -48,6 +49,7 @@ class IntegratedPosterior:
         self._fixed = FixedPriors(columns, table)
         self._scales = Scales(columns, table, [1.0] * len(fitted.blocks))
         self.size = self.p + self._scales.size
+        self.refinement = 0.0
         beta = fisher_scoring(fitted) if self.p else np.empty(0)
         extras = np.array([middle(prior) for prior in table.dispersion])
         # a moderate standard deviation on the scale of the linear predictor
@@ -59,6 +61,11 @@ class IntegratedPosterior:
             # approximate standard error of the effect of one level
             knees = [float(np.mean(part) + 1e-12) ** -0.5 for part in np.split(information, ends)]
             self._start = np.concatenate([beta, self._scales.move_knees(scales, knees)])
+
+    @property
+    def constant(self) -> float:
+        """Constant that :meth:`log_density` omits: with it, the density integrates to that of the response."""
+        return self._scales.constant + self._fixed.constant - self.columns.lost + self.refinement
 
     def start(self) -> FloatArray:
         """Point inside the support, near the mode, shape (size,)."""
@@ -125,6 +132,8 @@ class IntegratedPosterior:
                 weight = weight / weight.sum()
                 off = after[usable] - before[usable]
                 error = float(np.sqrt(weight @ (off - weight @ off) ** 2))
+                # the weights are those of the posterior by more nodes: E exp(-off) is the ratio of fewer to more
+                self.refinement = -float(np.log(weight @ np.exp(-off)))
             if error < tolerance:
                 self.integrals.nodes = fewer
                 break

@@ -39,6 +39,10 @@ class CollapsedPosterior:
     Args:
         design: Design in the user's columns, without an offset.
         table: Priors of all parameters.
+
+    Attributes:
+        size: Number of coordinates.
+        constant: Constant that :meth:`log_density` omits: with it, the density integrates to that of the response.
     """
 
     def __init__(self, design: Design, table: PriorTable) -> None:
@@ -57,6 +61,8 @@ class CollapsedPosterior:
             self.normal = NormalPrior.of_functionals(rows, means - shift, sds)
         self.first = 0 if self.normal is not None else self.p
         self.size = self.first + self.scales.size
+        # a normal prior of the fixed effects is integrated with its constant
+        self.constant = self.scales.constant - self.columns.lost + (self._fixed.constant if self.first else 0.0)
 
     @property
     def folded(self) -> tuple[int, ...]:

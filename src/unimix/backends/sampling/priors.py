@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.sampling.defaults import WIDE, dispersion_priors, predictor_scale
+from unimix.backends.sampling.prior_names import dispersion_names, read_priors, sd_names
 from unimix.design.arrays import Design
-from unimix.distributions.prior_draws import draw_correlations, draw_prior
-from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior, Uniform
-from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean, listing
-from unimix.stats.simulation import Simulator
+from unimix.distributions import priors as distributions
+from unimix.distributions.priors import LKJ, HalfStudentT, Normal, Prior
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -33,7 +31,8 @@ class PriorTable:
         sds: Priors of the standard deviations, by block and term.
         correlations: Prior of the correlation matrix of each block; None for a block with one column.
         dispersion: Priors of the family's dispersion parameters (sigma alone for a Gaussian response).
-        texts: Text of each prior, by name.
+        named: All priors by name of the parameter.
+        defaults: Names of the parameters whose priors are defaults.
     """
 
     fixed: tuple[Prior, ...]
@@ -41,7 +40,47 @@ class PriorTable:
     sds: tuple[tuple[Prior, ...], ...]
     correlations: tuple[LKJ | None, ...]
     dispersion: tuple[Prior, ...]
-    texts: dict[str, str]
+    named: dict[str, Prior]
+    defaults: tuple[str, ...]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Text of each prior, by name."""
+        centred = np.abs(self.functionals - np.eye(len(self.fixed))).sum(axis=1)
+        fixed = list(self.named)[: len(self.fixed)]
+        where = {name: f" {_CENTRED}" for name, moved in zip(fixed, centred, strict=True) if moved}
+        return {name: f"{prior}{where.get(name, '')}" for name, prior in self.named.items()}
+
+    def unknown_priors(self) -> list[str]:
+        """Names of the parameters whose priors are not of :mod:`unimix.priors`, all of which are proper."""
+        return [name for name, prior in self.named.items() if type(prior).__module__ != distributions.__name__]
+
+    def log_density(
+        self,
+        beta: FloatArray,
+        sds: Sequence[FloatArray],
+        correlations: Sequence[FloatArray],
+        dispersion: FloatArray,
+    ) -> FloatArray:
+        """Log density of all priors at S points in the user's units, with constants, shape (S,).
+
+        Args:
+            beta: Fixed effects, shape (S, p).
+            sds: Standard deviations of each block's effects, shapes (S, q).
+            correlations: Correlation matrices of each block's effects, shapes (S, q, q).
+            dispersion: Dispersion parameters, shape (S, k).
+        """
+        # the Jacobian of the functionals A beta is constant
+        total = np.full(len(beta), np.linalg.slogdet(self.functionals)[1])
+        for j, prior in enumerate(self.fixed):
+            total += prior.log_density(beta @ self.functionals[j])
+        for own, priors_of, r, lkj in zip(sds, self.sds, correlations, self.correlations, strict=True):
+            for j, prior in enumerate(priors_of):
+                total += prior.log_density(own[:, j])
+            total += 0.0 if lkj is None else lkj.log_density(r)
+        for j, prior in enumerate(self.dispersion):
+            total += prior.log_density(dispersion[:, j])
+        return total
 
     @property
     def sigma(self) -> Prior:
@@ -59,91 +98,46 @@ def resolve_priors(design: Design, given: Mapping[str, object] | None) -> PriorT
     Raises:
         OptionError: If names do not exist or priors do not suit their parameters; the message lists all of them.
     """
-    priors = _checked(design, given)
-    fixed, functionals = _fixed(design, priors)
-    sds, correlations = [], []
-    texts = {
-        name: f"{prior} {_CENTRED}" if row.any() else str(prior)
-        for name, prior, row in zip(design.fixed_names, fixed, functionals - np.eye(design.p), strict=True)
-    }
-    scales = _sd_scales(design)
-    for block, scale in zip(design.blocks, scales, strict=True):
+    users = read_priors(design, given)
+    own: dict[str, Prior] = {}
+    defaults: list[str] = []
+
+    def chosen(parameter: str, default: Prior, shown: str) -> Prior:
+        """The prior of a parameter, which the table shows under another name if that is shorter."""
+        if parameter not in users:
+            defaults.append(shown)
+        own[shown] = users.get(parameter, default)
+        return own[shown]
+
+    fixed, functionals = _fixed(design, users)
+    fixed = [chosen(name, prior, name) for name, prior in zip(design.fixed_names, fixed, strict=True)]
+    sds: list[tuple[Prior, ...]] = []
+    correlations: list[LKJ | None] = []
+    for block, scale in zip(design.blocks, _sd_scales(design), strict=True):
         alone = sum(b.group == block.group for b in design.blocks) == 1
         names = sd_names(block.group, block.terms, alone=alone)
-        own = [
-            priors.get(specific, priors.get(f"sd({block.group})", HalfStudentT(4, s)))
-            for specific, s in zip((f"sd({block.group}: {t})" for t in block.terms), scale, strict=True)
-        ]
-        sds.append(tuple(own))
-        texts |= dict(zip(names, map(str, own), strict=True))
-        cor = priors.get(f"cor({block.group})", LKJ(DEFAULT_ETA)) if block.q > 1 else None
+        sds.append(
+            tuple(
+                chosen(f"sd({block.group}: {term})", HalfStudentT(4, s), name)
+                for term, s, name in zip(block.terms, scale, names, strict=True)
+            )
+        )
+        name = f"cor({block.group})"
+        cor = chosen(name, LKJ(DEFAULT_ETA), name) if block.q > 1 else None
         correlations.append(cor if isinstance(cor, LKJ) else None)
-        if cor is not None:
-            texts[f"cor({block.group})"] = str(cor)
-    dispersion = []
-    for name, default in zip(dispersion_names(design), dispersion_priors(design), strict=True):
-        dispersion.append(priors.get(name, default))
-        texts[name] = str(dispersion[-1])
-    return PriorTable(tuple(fixed), functionals, tuple(sds), tuple(correlations), tuple(dispersion), texts)
-
-
-def sd_names(group: str, terms: tuple[str, ...], *, alone: bool) -> list[str]:
-    """Names of the standard deviations of a block; ``alone`` is true if its factor has no other block."""
-    return [f"sd({group})"] if len(terms) == 1 and alone else [f"sd({group}: {t})" for t in terms]
-
-
-def dispersion_names(design: Design) -> list[str]:
-    """Names of the dispersion parameters, which are those of the family unless a fixed effect has the same name."""
-    taken = set(design.fixed_names)
-    return [
-        n if n not in taken else f"{n} ({'residual' if n == 'sigma' else 'dispersion'})"
-        for n in design.family.parameters
+    dispersion = [
+        chosen(name, default, name)
+        for name, default in zip(dispersion_names(design), dispersion_priors(design), strict=True)
     ]
-
-
-def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Prior]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise OptionError(f"priors= maps names to priors, such as {{'sigma': HalfNormal(5)}}, not {given!r}.")
-    fixed = set(design.fixed_names)
-    sds = [n for b in design.blocks for n in (f"sd({b.group})", *(f"sd({b.group}: {t})" for t in b.terms))]
-    cors = [f"cor({b.group})" for b in design.blocks if b.q > 1]
-    known = dict.fromkeys([*design.fixed_names, *sds, *cors, *dispersion_names(design)])
-    faults, found = [], {}
-    for name, prior in given.items():
-        if name not in known:
-            faults.append(f"priors names {name!r}, which is no parameter of this model.{did_you_mean(name, known)}")
-            continue
-        fault = _misfit(name, prior, "real" if name in fixed else "correlation" if name in cors else "positive")
-        if fault:
-            faults.append(fault)
-        elif isinstance(prior, Prior):
-            found[name] = prior
-    if any("no parameter" in f for f in faults):
-        faults.append(f"Parameters: {listing(known, 30)}.")
-    if faults:
-        raise OptionError("\n".join(faults))
-    return found
-
-
-def _misfit(name: str, prior: object, kind: str) -> str:
-    if not isinstance(prior, Prior):
-        return f"The prior of {name} is {prior!r}: give a distribution, such as unimix.priors.Normal(0, 10)."
-    if kind == "correlation" and not isinstance(prior, LKJ):
-        return f"The prior of {name} is {prior}, but a correlation matrix needs LKJ(eta)."
-    if kind == "positive" and prior.support != "positive":
-        what = "a standard deviation" if name.startswith(("sd(", "sigma")) else "this parameter"
-        return (
-            f"The prior of {name} is {prior}, but {what} is positive: "
-            "use HalfNormal, HalfStudentT, HalfCauchy, Exponential, Gamma, InverseGamma, LogNormal or Uniform(0, b)."
-        )
-    if kind == "real" and (prior.support != "real" or isinstance(prior, Uniform)):
-        return (
-            f"The prior of {name} is {prior}, but a fixed effect may be any number: use Normal, StudentT or Cauchy "
-            "(their width says what you believe)."
-        )
-    return ""
+    return PriorTable(
+        tuple(fixed),
+        functionals,
+        tuple(sds),
+        tuple(correlations),
+        tuple(dispersion),
+        own,
+        tuple(dict.fromkeys(defaults)),
+    )
 
 
 def _fixed(design: Design, priors: Mapping[str, Prior]) -> tuple[list[Prior], FloatArray]:
@@ -199,49 +193,3 @@ def _sd_scales(design: Design) -> list[FloatArray]:
         factor = np.sqrt(np.diag(np.linalg.inv(gram))) if regular else np.ones(len(rms))
         scales.append((effect * factor / rms)[: block.q])
     return scales
-
-
-@dataclass(frozen=True)
-class PriorSimulator:
-    """Responses of a linear or generalised model, drawn from its priors.
-
-    Attributes:
-        design: Design in the user's columns, with its offset.
-        table: The priors.
-    """
-
-    design: Design
-    table: PriorTable
-
-    def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
-        """Responses drawn from the prior, shape (n, rows); proportions for a binomial family.
-
-        Raises:
-            UnsupportedModelError: If rows count several times, because the density is not that of a response then.
-        """
-        rng, table, design = np.random.default_rng(seed), self.table, self.design
-        if design.weights is not None and design.family.name != "gaussian":
-            raise UnsupportedModelError(
-                "Weights let rows count several times, so that the model has no distribution of a response to draw "
-                "from. Fit it without weights= to look at its prior."
-            )
-        drawn = [draw_prior(p, n, rng) for p in table.fixed]
-        # priors are those of the functionals A beta
-        beta = np.linalg.solve(table.functionals, np.array(drawn).reshape(design.p, n)).T
-        dispersion = np.array([draw_prior(p, n, rng) for p in table.dispersion]).reshape(-1, n).T
-        covariances = []
-        for priors, lkj in zip(table.sds, table.correlations, strict=True):
-            sds = np.stack([draw_prior(p, n, rng) for p in priors], axis=1)
-            alone = np.ones((n, 1, 1)) if lkj is None else draw_correlations(lkj.eta, len(priors), n, rng)
-            covariances.append(sds[:, :, None] * sds[:, None, :] * alone)
-        return np.stack(
-            [Simulator(design, beta[i], tuple(c[i] for c in covariances), dispersion[i]).draw(rng) for i in range(n)]
-        )
-
-    def graph(self) -> Any:
-        """Refuse the graph of the model.
-
-        Raises:
-            UnimixError: Always.
-        """
-        raise UnimixError("bayes writes no graph of its model: backend='pymc' draws the same model with its priors.")

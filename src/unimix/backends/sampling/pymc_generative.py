@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unimix.backends.sampling.priors import resolve_priors
+from unimix.backends.sampling.pymc_model import Recipe, build_model
 from unimix.design.estimates import Deferred
 from unimix.errors import EngineNotInstalledError, UnimixError, UnsupportedModelError
+from unimix.likelihood.lmm.conditioning import without_offset
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -21,11 +26,37 @@ class WrittenModel:
 
     Attributes:
         model: Deferred result of :func:`unimix.backends.sampling.pymc_model.build_model`.
-        trials: Numbers of trials of a binomial response, whose draws are counts, shape (n,), or None.
+        recipe: The recipe of the model.
     """
 
     model: Deferred
-    trials: FloatArray | None
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> WrittenModel:
+        """The model of a recipe, which is built when it is first needed."""
+        return cls(Deferred(partial(build_model, recipe)), recipe)
+
+    def log_prior(
+        self, beta: FloatArray, sds: Sequence[FloatArray], correlations: Sequence[FloatArray], dispersion: FloatArray
+    ) -> FloatArray:
+        """Log density of the priors at S points, shape (S,); the arguments are those of ``PriorTable.log_density``."""
+        return self.recipe.table.log_density(beta, sds, correlations, dispersion)
+
+    def with_priors(self, priors: Mapping[str, object] | None) -> WrittenModel:
+        """The same model under other priors."""
+        table = resolve_priors(without_offset(self.recipe.design), priors)
+        return WrittenModel.of(replace(self.recipe, table=table))
+
+    @property
+    def stated(self) -> tuple[dict[str, str], tuple[str, ...]]:
+        """Text of every prior in force by name, and the names of the parameters that have default priors."""
+        return self.recipe.table.texts, self.recipe.table.defaults
+
+    @property
+    def native(self) -> Any:
+        """The model."""
+        return self.model
 
     def prior_predictive(self, n: int, seed: int | None) -> FloatArray:
         """Responses drawn from the prior, shape (n, rows).
@@ -51,7 +82,8 @@ class WrittenModel:
                     "narrower priors, priors={'Intercept': unimix.priors.Normal(0, 2), ...}."
                 ) from error
         drawn = np.asarray(found.prior_predictive["y"].values, dtype=np.float64).reshape(n, -1)
-        return drawn if self.trials is None else drawn / self.trials
+        trials = self.recipe.design.trials  # draws of a binomial response are counts
+        return drawn if trials is None else drawn / trials
 
     def graph(self) -> Any:
         """Graph of the model, drawn by PyMC.

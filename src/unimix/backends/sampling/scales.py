@@ -73,6 +73,7 @@ class FittedColumns:
         shift: The user's fixed effects at fitted effects of zero, shape (p,).
         matrix: Matrix from fitted fixed effects to differences of the user's, shape (p, p).
         residual: Ratio of the user's residual standard deviation to the fitted one.
+        lost: Log density of the fitted response minus that of the user's.
     """
 
     design: Design
@@ -81,6 +82,7 @@ class FittedColumns:
     shift: FloatArray
     matrix: FloatArray
     residual: float
+    lost: float
 
 
 def fitted_columns(design: Design, table: PriorTable) -> FittedColumns:
@@ -108,6 +110,7 @@ def fitted_columns(design: Design, table: PriorTable) -> FittedColumns:
         way_back.shift,
         way_back.coefficients,
         way_back.residual,
+        way_back.lost(reml=False),
     )
 
 
@@ -118,6 +121,8 @@ class FixedPriors:
         self._priors = PriorStack(table.fixed)
         self._offset = table.functionals @ columns.shift
         self._functionals = table.functionals @ columns.matrix
+        # of a density of the fitted effects: p(A beta) |A| |d beta / d fitted|
+        self.constant = self._priors.constant + _log_det(self._functionals)
 
     def values(self, beta: FloatArray) -> FloatArray:
         """Log density up to a constant, shape (S,), of many vectors (S, p)."""
@@ -190,6 +195,19 @@ class Scales:
         ]
         self._exponents = np.array(exponents)
         self.size = self.n_sd + len(exponents)
+        self.constant = self._log_constant(table)
+
+    def _log_constant(self, table: PriorTable) -> float:
+        """Constant that makes the log prior of :meth:`many` that of a density, with folded coordinates positive.
+
+        With |d Sigma / d(sd, R)| = prod 2 sd_i^q and Sigma = M S M', d Sigma / d S = |M|^(q + 1) and
+        |R| = |M|^2 |R_S| prod (s_i / sd_i)^2, the density of (s, R_S) has the factor |M|^(kappa + 1).
+        """
+        total = self._priors.constant + float(np.log(self._extra_unit).sum())
+        for m, kappa, lkj in zip(self.maps, self._kappas, table.correlations, strict=True):
+            total += (kappa + 1.0) * _log_det(m) + (0.0 if lkj is None else lkj.log_constant(len(m)))
+        # log(1 - tanh(y)^2) = 2 log 2 - 2 (|y| + log(1 + exp(-2 |y|))), whose first term the density omits
+        return total + 2.0 * float(np.log(2.0)) * float(self._exponents.sum())
 
     @property
     def folded(self) -> npt.NDArray[np.int64]:
@@ -355,6 +373,10 @@ class Scales:
         """
         factors, extras, _ = self.many(thetas)
         return *in_users_units(factors, self.maps), tuple(factors), extras
+
+
+def _log_det(matrix: FloatArray) -> float:
+    return float(np.linalg.slogdet(matrix)[1])
 
 
 def in_users_units(

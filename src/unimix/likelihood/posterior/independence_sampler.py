@@ -57,7 +57,7 @@ class Proposal:
         return found
 
     def log_density(self, x: FloatArray) -> FloatArray:
-        """Log density up to a constant at points with positive folded coordinates, shape (n,)."""
+        """Log density at points with positive folded coordinates, with its constant, shape (n,)."""
         sd = np.sqrt(np.sum(self.root**2, axis=1))
         near = [j for j in self.folded if abs(self.centre[j]) < REACH * sd[j]]
         values = []
@@ -99,6 +99,17 @@ class Sampled:
     efficiency: float
     log_weights: FloatArray
     largest: float
+
+    def log_integral(self) -> tuple[float, float]:
+        """Logarithm of the integral of the density, and its Monte Carlo standard error.
+
+        The integral is the mean of the importance weights of all proposals, which are independent. The error is the
+        standard error of that mean over the mean (the delta method).
+        """
+        w = self.log_weights
+        value = float(special.logsumexp(w) - np.log(len(w)))
+        relative = np.exp(w - value)
+        return value, float(np.std(relative, ddof=1) / np.sqrt(len(w)))
 
 
 def sample(

@@ -1,0 +1,1 @@
+"""What a posterior owes to its priors: the log evidence, other priors without sampling again, and sensitivity."""
