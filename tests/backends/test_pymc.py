@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd

@@ -271,13 +271,15 @@ def inverse_of(a: FloatArray) -> tuple[FloatArray, float]:
         LinAlgError: If the matrix is not positive definite.
     """
     # LAPACK reads the transpose, which is the same matrix
-    factor, fault = lapack.dpotrf(a.T, lower=0, clean=0, overwrite_a=1)
+    factor, fault = lapack.dpotrf(a.T, lower=0, clean=1, overwrite_a=1)
     if fault:
         raise np.linalg.LinAlgError("the matrix of the other factors is not positive definite")
     log_det = 2.0 * float(np.log(np.diagonal(factor)).sum())
     inverse, _ = lapack.dpotri(factor, lower=0, overwrite_c=1)
-    upper = np.triu(inverse, 1)
-    return upper + upper.T + np.diag(np.diagonal(inverse)), log_det
+    # the lower triangle is zero
+    both = inverse + inverse.T
+    both.flat[:: len(a) + 1] *= 0.5
+    return both, log_det
 
 
 def residual_products(data: CrossProducts, beta: FloatArray) -> tuple[float, FloatArray, FloatArray, FloatArray]:
@@ -348,7 +350,6 @@ def _products_of_rest(
     data: CrossProducts, found: Conditional, factors: Sequence[FloatArray]
 ) -> tuple[FloatArray, list[tuple[int, FloatArray, slice]]]:
     """Terms of the other factors in the stacked blocks' product (q1, q1), and their own products (q, q) by block."""
-    q, levels = found.u.shape
     # E(u1 u2') = u1 u2' + Cov(u1, u2)
     between = found.u.T[:, :, None] * found.u2 + found.mixed
     turned = turn_rest(data, factors, between, back=True)
