@@ -24,6 +24,7 @@ import pandas as pd
 import unimix as um
 from benchmarks.cases import case as linear_case
 from benchmarks.measure import fresh
+from unimix.stats.draw_diagnostics import effective_size
 
 FITS = {
     "bayes": ("bayes", {}),
@@ -196,20 +197,25 @@ def one(sampler: str, key: str, seed: int) -> dict[str, float]:
 
 def moments(key: str, seed: int) -> dict[str, float]:
     """Largest differences of posterior means and SDs between ``bayes`` and ``pymc``, in Monte Carlo errors."""
-    import arviz as az
-
     case = CASES[key]()
-    draws = [posterior(sampler, case, seed).posterior.posterior for sampler in ("bayes", "pymc")]
-    shared = [n for n in draws[0].data_vars if n in draws[1].data_vars and not n.startswith("effects(")]
-    worst = {}
-    for kind, function in (("mean", "mean"), ("sd", "std")):
-        off = [0.0]
-        for name in shared:
-            values = [np.asarray(getattr(drawn[name], function)(("chain", "draw"))) for drawn in draws]
-            errors = [np.asarray(az.mcse(drawn, var_names=[name], method=kind)[name]) for drawn in draws]
-            off.append(float(np.max(np.abs(values[0] - values[1]) / np.hypot(*errors))))
-        worst[kind] = max(off)
-    return worst
+    ours, theirs = (posterior(sampler, case, seed).posterior.posterior for sampler in ("bayes", "pymc"))
+    off = []
+    for name in (n for n in ours.data_vars if n in theirs.data_vars and not n.startswith("effects(")):
+        pair = [np.asarray(drawn[name].transpose("chain", "draw", ...)) for drawn in (ours, theirs)]
+        columns = [v.reshape(*v.shape[:2], -1) for v in pair]
+        for j in range(columns[0].shape[2]):
+            (a, a_errors), (b, b_errors) = (mean_and_sd(v[:, :, j]) for v in columns)
+            off.append(np.abs(a - b) / np.hypot(a_errors, b_errors))
+    mean, sd = np.max(off, axis=0)
+    return {"mean": float(mean), "sd": float(sd)}
+
+
+def mean_and_sd(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and SD of the draws of one parameter, shape (chains, draws), and their Monte Carlo errors."""
+    mean, sd = draws.mean(), draws.std()
+    squares = (draws - mean) ** 2
+    error = squares.std() / np.sqrt(effective_size(squares, "mean")) / (2 * sd)  # d sd = d variance / (2 sd)
+    return np.array([mean, sd]), np.array([sd / np.sqrt(effective_size(draws, "mean")), error])
 
 
 def measured(sampler: str, key: str) -> dict[str, float] | None:

@@ -124,7 +124,7 @@ def cross_products(design: Design) -> CrossProducts:
         for j in range(p):
             zx[a, :, j] = np.bincount(codes, wz * x[:, j], levels)
         for column, place in zip(columns, places, strict=True):
-            np.add.at(cross, (codes, a, place), wz * column)
+            np.add.at(cross[:, a], (codes, place), wz * column)
     zz2, zy2, zx2 = np.zeros((m, m)), np.zeros(m), np.zeros((m, p))
     for column, place in zip(columns, places, strict=True):
         zy2 += np.bincount(place, column * wy, m)
