@@ -126,8 +126,8 @@ SAMPLERS = Suite(
 """What meets the generation of PyMC, ArviZ and bambi.
 
 These are the names, shapes and coordinates of draws, PyMC's own functions on them, ArviZ's statistics and pictures, and
-bambi's models and draws, and of ``bayes`` what is sampled by NUTS; the contract of ``bayes`` needs no PyMC, so that CORE
-has it. Further tests of samplers are about unimix's own densities and arithmetic.
+bambi's models and draws, and of ``bayes`` what is sampled by NUTS. The contract of ``bayes`` needs no PyMC, so it
+is in CORE. Further tests of samplers are about unimix's own densities and arithmetic.
 """
 
 
