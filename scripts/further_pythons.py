@@ -117,6 +117,7 @@ SAMPLERS = Suite(
         "tests/contract/test_backends.py::TestPyMC::test_meets_stored_references[dietox_slope]",
         "tests/backends/test_pymc_model.py",
         "tests/backends/test_bambi.py",
+        "tests/backends/test_bayes_generalised.py",
         "tests/installation/test_doctor.py",
         "tests/plots/test_plots.py",
     ),
@@ -125,7 +126,8 @@ SAMPLERS = Suite(
 """What meets the generation of PyMC, ArviZ and bambi.
 
 These are the names, shapes and coordinates of draws, PyMC's own functions on them, ArviZ's statistics and pictures, and
-bambi's models and draws. Further tests of samplers are about unimix's own densities and arithmetic.
+bambi's models and draws, and of ``bayes`` what is sampled by NUTS. The contract of ``bayes`` needs no PyMC, so it
+is in CORE. Further tests of samplers are about unimix's own densities and arithmetic.
 """
 
 

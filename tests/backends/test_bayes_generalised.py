@@ -20,6 +20,7 @@ from unimix.backends.sampling.priors import resolve_priors
 from unimix.design.design import build_design
 from unimix.distributions.family import as_family
 from unimix.formula.interpreter import parse
+from unimix.testing.calibration import CALIBRATIONS, p_values
 
 QUICK = {"sampler": "nuts", "draws": 400, "tune": 300, "chains": 2, "retry": False}
 
@@ -47,44 +48,14 @@ def test_posterior_of_a_binomial_model_is_that_of_a_grid() -> None:
 
 @pytest.mark.parametrize("family", ["binomial", "negative_binomial"])
 def test_it_is_calibrated(family: str) -> None:
-    """Parameters drawn from the prior, data from them: the truth's rank among the draws is uniform.
+    """The rank of the true value among the draws is uniform (:mod:`unimix.testing.calibration`).
 
-    Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788. 60 data sets find a posterior that is off by
-    one of its standard deviations with a probability above 0.99.
+    60 data sets find a posterior that is off by one of its standard deviations with a probability above 0.99. All
+    families are tried with more data sets by ``python -m benchmarks.calibration``.
     """
-    rng = np.random.default_rng(12)
-    priors = {"Intercept": um.priors.Normal(0, 1), "x": um.priors.Normal(0, 0.7), "sd(g)": um.priors.HalfNormal(1)}
-    dispersion = family == "negative_binomial"
-    priors |= {"theta": um.priors.LogNormal(1, 0.5)} if dispersion else {}
-    g, x = np.repeat(np.arange(10), 4), rng.normal(size=40)
-    ranks = []
-    for seed in range(60):
-        intercept, slope, sd = rng.normal(), 0.7 * rng.normal(), abs(rng.normal())
-        theta = float(np.exp(1 + 0.5 * rng.normal()))
-        b = sd * rng.normal(size=10)
-        eta = intercept + slope * x + b[g]
-        data = pd.DataFrame({"x": x, "g": g, "n": 3})
-        if dispersion:
-            y, weights = rng.negative_binomial(theta, theta / (theta + np.exp(eta))), None
-        else:
-            y, weights = rng.binomial(3, 1 / (1 + np.exp(-eta))) / 3, "n"
-        options = {"draws": 150, "chains": 2, "sampler": "independence"}
-        fit = um.fit(
-            "y ~ x + (1 | g)", data.assign(y=y), "bayes", family=family, weights=weights, priors=priors, seed=seed,
-            options=options,
-        )  # fmt: skip
-        found = fit.posterior.posterior
-        values = [
-            *found["fixed"].to_numpy().reshape(300, 2).T, found["sd(g)"].to_numpy().ravel(),
-            found["effects(g)"].to_numpy()[:, :, 3].ravel(),
-        ]  # fmt: skip
-        truth = [intercept, slope, sd, b[3]]
-        if dispersion:
-            values.append(found["theta"].to_numpy().ravel())
-            truth.append(theta)
-        ranks.append([np.mean(v < t) for v, t in zip(values, truth, strict=True)])
-    p_values = [stats.kstest(r, "uniform").pvalue for r in np.array(ranks).T]
-    assert min(p_values) > 1e-3, p_values
+    sampler = um.backends.Bayes(draws=150, chains=2, sampler="independence")
+    found = p_values(CALIBRATIONS[family].ranks(sampler, data_sets=60, seed=12))
+    assert found.min() > 1e-3, found
 
 
 @pytest.mark.mcmc

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -238,8 +239,22 @@ def test_a_first_run_that_failed_is_repeated_and_said_so():
     twice = fit(**{**FEW, "retry": True})
     assert not once.converged
     assert "draws" not in once.provenance
-    assert twice.status.n_draws == 2 * once.status.n_draws
+    assert twice.status.n_draws == 4 * once.status.n_draws  # there were too few
     assert once.status.messages[0] in twice.provenance["draws"]
+
+
+def test_a_second_run_is_longer_where_draws_were_too_few():
+    """Slow chains need four times the draws: twice as many left the slopes of MathAchieve at an R-hat of 1.010."""
+    from unimix.backends.sampling.pymc_sample import SamplerOptions
+    from unimix.design.estimates import Sampling
+
+    options = SamplerOptions(1000, 400, chains=4, cores=None, target_accept=0.9, seed=1, progress=False)
+    good = Sampling(rhat=1.001, ess_bulk=900.0, ess_tail=900.0, divergences=0, n_draws=4000, n_chains=4)
+    slow = options.for_second_run(replace(good, rhat=1.012))
+    assert (slow.draws, slow.tune, slow.target_accept, slow.seed) == (4000, 800, 0.9, 2)
+    assert options.for_second_run(replace(good, ess_tail=300.0)).draws == 4000
+    diverged = options.for_second_run(replace(good, divergences=3))
+    assert (diverged.draws, diverged.target_accept) == (2000, 0.99)
 
 
 def test_every_prior_is_named_apart():

@@ -80,11 +80,13 @@ class Bayes(Backend):
         chains: Number of chains, each with its own proposals.
         sampler: ``"independence"`` for the exact sampler, ``"nuts"`` for NUTS; None for the exact one where it suits
             the model and covers its posterior, else NUTS.
-        tune: Number of tuning steps of NUTS per chain; None for 500, or 300 if the group effects are integrated out.
-        target_accept: Target acceptance rate of NUTS; None for 0.85, or 0.9 if the group effects are integrated out.
+        tune: Number of tuning steps of NUTS per chain; None for 500, or 200 if the group effects are integrated out.
+        target_accept: Target acceptance rate of NUTS; None for 0.85.
         cores: Number of chains of NUTS that run at the same time; None for one, because chains compete for Python.
-        retry: Whether NUTS samples once more, with twice the draws and tuning steps, if R-hat, effective sample sizes
-            or divergences of the first run are out of bounds; the result says so.
+        retry: Whether to sample once more if R-hat, effective sample sizes or divergences of the first run are out of
+            bounds; the result says so. A second run of NUTS has twice the tuning steps, four times the draws if there
+            were too few of them (else twice), and smaller steps after divergences; one of the independence sampler has
+            twice the draws.
         max_dense: Largest number of connected effects of crossed factors of a linear model, without the largest factor,
             for the exact sampler: a dense matrix of that size is factored for every proposal.
     """
@@ -293,7 +295,7 @@ class Bayes(Backend):
             because["draws"] = " ".join(
                 [*because.values(), f"of a second run of NUTS, because of the first: {' '.join(run.messages)}"]
             )
-            options = options.for_second_run(diverged=run.sampling.divergences > 0)
+            options = options.for_second_run(run.sampling)
             run = self._nuts(design, table, options)
         return run, because
 

@@ -64,8 +64,9 @@ class PyMC(Backend):
             where they say little (Papaspiliopoulos, Roberts & Skoeld 2007, Stat. Sci. 22:59-73).
         target_accept: Target acceptance rate of the tuning of the step size; a higher rate is slower and safer. None
             for 0.9.
-        retry: Whether to sample once more, with twice the draws and tuning steps (and smaller steps after divergences),
-            if R-hat, effective sample sizes or divergences of the first run are out of bounds; the result says so.
+        retry: Whether to sample once more if R-hat, effective sample sizes or divergences of the first run are out of
+            bounds; the result says so. The second run has twice the tuning steps, four times the draws if there were
+            too few of them (else twice), and smaller steps after divergences.
         sample_kwargs: Further arguments of ``pymc.sample``, or of ``nutpie.sample`` with nutpie.
     """
 
@@ -225,7 +226,7 @@ class PyMC(Backend):
         again: dict[str, str] = {}
         if self.retry and not is_sampled_well(sampling):
             again["draws"] = f"of a second run, because of the first: {' '.join(messages)}"
-            options = options.for_second_run(diverged=sampling.divergences > 0)
+            options = options.for_second_run(sampling)
             sampled = self._sample(recipe, model.get(), start, options)
             sampling, messages = diagnose(design, sampled.posterior, sampled.raw)
         made = estimates_of_draws(

@@ -211,10 +211,14 @@ def _rounded(draws: float) -> int:
     return int(np.ceil(draws / 500) * 500)
 
 
+def is_long_enough(sampling: Sampling) -> bool:
+    """Whether R-hat and the effective sample sizes are within their limits."""
+    return sampling.rhat < RHAT_LIMIT and min(sampling.ess_bulk, sampling.ess_tail) >= ESS_LIMIT
+
+
 def is_sampled_well(sampling: Sampling) -> bool:
     """Whether all diagnostics are within their limits."""
-    enough = min(sampling.ess_bulk, sampling.ess_tail) >= ESS_LIMIT
-    return sampling.rhat < RHAT_LIMIT and sampling.divergences == 0 and enough
+    return is_long_enough(sampling) and sampling.divergences == 0
 
 
 def inference_data(design: Design, sampled: Sampled, attributes: dict[str, Any]) -> Any:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.backends.interrupts import keep_interrupts
-from unimix.backends.sampling.draws import RawDraws
+from unimix.backends.sampling.draws import RawDraws, is_long_enough
+from unimix.design.estimates import Sampling
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -43,13 +44,20 @@ class SamplerOptions:
     seed: int | None
     progress: bool
 
-    def for_second_run(self, *, diverged: bool) -> SamplerOptions:
-        """Options with twice the draws and tuning steps, another seed, and smaller steps after divergences."""
+    def for_second_run(self, first: Sampling) -> SamplerOptions:
+        """Options of a run after a first one whose diagnostics were out of bounds.
+
+        Tuning is twice as long and the seed another. After divergences steps are smaller. Draws are four times as many
+        where the first were too few, which halves the error of R-hat and of every estimate, and else twice as many.
+
+        Args:
+            first: Diagnostics of the first run.
+        """
         return replace(
             self,
-            draws=2 * self.draws,
+            draws=(2 if is_long_enough(first) else 4) * self.draws,
             tune=2 * self.tune,
-            target_accept=max(CAREFUL if diverged else 0.0, self.target_accept),
+            target_accept=max(CAREFUL if first.divergences else 0.0, self.target_accept),
             seed=None if self.seed is None else self.seed + 1,
         )
 

@@ -96,17 +96,14 @@ def sum_of_levels(left: FloatArray, right: FloatArray, q: int) -> FloatArray:
     """Sum over rows and levels of products of the q columns of two arrays.
 
     Args:
-        left: Array of shape (N, q * L), in which the level varies fastest.
+        left: Array of shape (..., L * q), in which the column varies fastest.
         right: Array of the same shape.
         q: Number of columns per level.
 
     Returns:
         Sums of products, shape (q, q).
     """
-    if q == 1:
-        return np.array([[np.vdot(left, right)]])
-    a, b = left.reshape(len(left), q, -1), right.reshape(len(right), q, -1)
-    return np.array([[np.vdot(a[:, i], b[:, j]) for j in range(q)] for i in range(q)])
+    return np.asarray(left.reshape(-1, q).T @ right.reshape(-1, q))
 
 
 def matrix_root(covariance: FloatArray) -> FloatArray:

@@ -11,7 +11,7 @@ cost of an evaluation depends on the number of levels, not of rows. The blocks f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -73,6 +73,14 @@ class Products:
     def m(self) -> int:
         """Number of effects of the other factors."""
         return len(self.within_right)
+
+    def parts_of_rest(self) -> Iterator[tuple[int, slice]]:
+        """Index of each block outside the stacked ones, and the places of its effects among the m."""
+        start = 0
+        for k in self.rest:
+            stop = start + self.sizes[k][0] * self.sizes[k][1]
+            yield k, slice(start, stop)
+            start = stop
 
     @property
     def n_cells(self) -> int:

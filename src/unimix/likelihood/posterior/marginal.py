@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import lapack
 
 from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, outer, per_level, sum_of_levels
@@ -38,7 +39,7 @@ class CrossProducts:
     """Cross-products of the data that the density needs.
 
     The blocks of the factor with most effects come first, stacked to q1 columns per level (L1 levels); the m effects
-    of all other blocks follow, each block as (q, L) flattened.
+    of all other blocks follow, ordered by block, level and column.
 
     Attributes:
         constant: Constant -n/2 log(2 pi) + sum(log w) / 2.
@@ -52,7 +53,7 @@ class CrossProducts:
         zz: Z1'WZ1 per level, shape (q1, q1, L1).
         zy: Z1'Wy, shape (q1, L1).
         zx: Z1'WX, shape (q1 * L1, p).
-        cross: Z1'WZ2, shape (q1, L1, m).
+        cross: Z1'WZ2 per level, shape (L1, q1, m).
         zz2: Z2'WZ2, shape (m, m).
         zy2: Z2'Wy, shape (m,).
         zx2: Z2'WX, shape (m, p).
@@ -114,7 +115,7 @@ def cross_products(design: Design) -> CrossProducts:
     columns, places = _rest_columns([blocks[k] for k in rest])
     m = sum(sizes[k][0] * sizes[k][1] for k in rest)
     zz, zy = np.zeros((q, q, levels)), np.zeros((q, levels))
-    zx, cross = np.zeros((q, levels, p)), np.zeros((q, levels, m))
+    zx, cross = np.zeros((q, levels, p)), np.zeros((levels, q, m))
     for a in range(q):
         wz = stacked[:, a] * w
         zy[a] = np.bincount(codes, wz * y, levels)
@@ -123,7 +124,7 @@ def cross_products(design: Design) -> CrossProducts:
         for j in range(p):
             zx[a, :, j] = np.bincount(codes, wz * x[:, j], levels)
         for column, place in zip(columns, places, strict=True):
-            np.add.at(cross[a], (codes, place), wz * column)
+            np.add.at(cross[:, a], (codes, place), wz * column)
     zz2, zy2, zx2 = np.zeros((m, m)), np.zeros(m), np.zeros((m, p))
     for column, place in zip(columns, places, strict=True):
         zy2 += np.bincount(place, column * wy, m)
@@ -156,7 +157,7 @@ def _rest_columns(blocks: list[RandomBlock]) -> tuple[list[FloatArray], list[npt
     for block in blocks:
         for a in range(block.q):
             columns.append(block.z[:, a])
-            places.append(start + a * block.n_levels + block.codes)
+            places.append(start + block.codes * block.q + a)
         start += block.q * block.n_levels
     return columns, places
 
@@ -172,8 +173,7 @@ class Conditional:
         spread: Conditional covariance of the stacked effects per level, shape (q1, q1, L1).
         u2: Conditional mean of the other effects, shape (m,).
         spread2: Conditional covariance of the other effects, shape (m, m).
-        half: Product D^-1 B with B = F1'Z1'WZ2F2 / sigma^2, shape (q1, L1, m).
-        turned: Product half @ spread2, shape (q1, L1, m).
+        mixed: Conditional covariance of the stacked and the other effects, shape (L1, q1, m).
         log_det: Log determinant log|A|.
         fit: Quadratic form c'A^-1 c with c = F'Z'Wr / sigma^2.
     """
@@ -184,8 +184,7 @@ class Conditional:
     spread: FloatArray
     u2: FloatArray
     spread2: FloatArray
-    half: FloatArray
-    turned: FloatArray
+    mixed: FloatArray
     log_det: float
     fit: float
 
@@ -208,15 +207,12 @@ def turn_rest(data: CrossProducts, factors: Sequence[FloatArray], values: FloatA
     parts, start = [], 0
     for k in data.rest:
         q, levels = data.sizes[k]
-        factor = factors[k] if back else factors[k].T
         part = values[..., start : start + q * levels]
-        if q == 1:
-            parts.append(part * factor[0, 0])
-        else:
-            shaped = part.reshape(*values.shape[:-1], q, levels)
-            parts.append((factor @ shaped).reshape(part.shape))
+        # rows hold transposed vectors: (F2'x)' = x'F2
+        factor = factors[k].T if back else factors[k]
+        parts.append(part * factor[0, 0] if q == 1 else (part.reshape(-1, q) @ factor).reshape(part.shape))
         start += q * levels
-    return np.concatenate(parts, axis=-1) if parts else values
+    return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
 
 def condition_on(
@@ -242,31 +238,48 @@ def condition_on(
     w = per_level(root, c)
     fit = float(np.vdot(w, w))  # c'D^-1 c
     if not data.rest:
-        empty = np.zeros((q, levels, 0))
         u = per_level(root, w, transpose=True)
-        return Conditional(factor, u, root, outer(root), np.empty(0), np.empty((0, 0)), empty, empty, log_det, fit)
+        nothing = np.zeros((levels, q, 0))
+        return Conditional(factor, u, root, outer(root), np.empty(0), np.empty((0, 0)), nothing, log_det, fit)
     m = data.m
-    # B = F1'Z1'WZ2 F2 / sigma^2, E = F2'Z2'WZ2 F2 / sigma^2; Schur complement I + E - B'D^-1 B = LL'
-    b = ((precision * factor.T) @ data.cross.reshape(q, levels * m)).reshape(q, levels, m)
-    b = turn_rest(data, factors, b, back=False)
-    scaled = per_level(root, b)
-    e = precision * turn_rest(data, factors, turn_rest(data, factors, data.zz2, back=False).T, back=False)
-    flat = scaled.reshape(q * levels, m)
-    schur = e - flat.T @ flat
+    by_level = np.ascontiguousarray(np.moveaxis(root, 2, 0))
+    # G = R F1'Z1'WZ2 F2 / sigma^2, E = F2'Z2'WZ2 F2 / sigma^2; Schur complement I + E - G'G = LL'
+    g = np.matmul(by_level @ (precision * factor.T), data.cross).reshape(levels * q, m)
+    g = turn_rest(data, factors, g, back=False)
+    schur = precision * turn_rest(data, factors, turn_rest(data, factors, data.zz2, back=False).T, back=False)
+    schur -= g.T @ g
     schur.flat[:: m + 1] += 1.0
-    lower = np.linalg.cholesky(schur)
-    inverse = np.linalg.inv(lower)
-    spread2 = inverse.T @ inverse
-    # u2 = (LL')^-1 (c2 - B'D^-1 c), u1 = D^-1 (c - B u2), Cov u1 = D^-1 + D^-1 B Cov(u2) B'D^-1
-    c2 = precision * turn_rest(data, factors, d2, back=False) - flat.T @ w.ravel()
-    w2 = inverse @ c2
-    u2 = inverse.T @ w2
-    half = per_level(root, scaled, transpose=True)
-    turned = half @ spread2
-    u = per_level(root, w, transpose=True) - half @ u2
-    spread = outer(root) + np.einsum("alm,blm->abl", turned, half)
-    log_det += 2.0 * float(np.log(np.diag(lower)).sum())
-    return Conditional(factor, u, root, spread, u2, spread2, half, turned, log_det, fit + float(w2 @ w2))
+    spread2, log_det2 = inverse_of(schur)
+    # u2 = (LL')^-1 (c2 - G'R c), u1 = R'(R c - G u2)
+    c2 = turn_rest(data, factors, precision * d2, back=False) - w.T.ravel() @ g
+    u2 = spread2 @ c2
+    u = per_level(root, w - (g @ u2).reshape(levels, q).T, transpose=True)
+    # Cov(u1, u2) = -R'G Cov(u2), Cov(u1) = R'(I + G Cov(u2) G')R per level
+    solved = (g @ spread2).reshape(levels, q, m)
+    inner = np.matmul(g.reshape(levels, q, m), solved.swapaxes(1, 2))
+    inner.reshape(levels, q * q)[:, :: q + 1] += 1.0
+    transposed = by_level.swapaxes(1, 2)
+    spread = np.moveaxis(np.matmul(np.matmul(transposed, inner), by_level), 0, 2)
+    mixed = -np.matmul(transposed, solved)
+    return Conditional(factor, u, root, spread, u2, spread2, mixed, log_det + log_det2, fit + float(c2 @ u2))
+
+
+def inverse_of(a: FloatArray) -> tuple[FloatArray, float]:
+    """Inverse of a positive definite matrix, shape (m, m), and log|a|; the matrix itself is overwritten.
+
+    Raises:
+        LinAlgError: If the matrix is not positive definite.
+    """
+    # LAPACK reads the transpose, which is the same matrix
+    factor, fault = lapack.dpotrf(a.T, lower=0, clean=1, overwrite_a=1)
+    if fault:
+        raise np.linalg.LinAlgError("the matrix of the other factors is not positive definite")
+    log_det = 2.0 * float(np.log(np.diagonal(factor)).sum())
+    inverse, _ = lapack.dpotri(factor, lower=0, overwrite_c=1)
+    # the lower triangle is zero
+    both = inverse + inverse.T
+    both.flat[:: len(a) + 1] *= 0.5
+    return both, log_det
 
 
 def residual_products(data: CrossProducts, beta: FloatArray) -> tuple[float, FloatArray, FloatArray, FloatArray]:
@@ -318,8 +331,8 @@ def log_density(
         extra, rest_products = _products_of_rest(data, found, factors)
         products = products + extra
         for k, part, columns in rest_products:
-            size = data.sizes[k]
-            by_block[k] = precision * (d2[columns].reshape(size) @ found.u2[columns].reshape(size).T - part)
+            by_level = (-1, data.sizes[k][0])
+            by_block[k] = precision * (d2[columns].reshape(by_level).T @ found.u2[columns].reshape(by_level) - part)
             fitted += float(np.vdot(factors[k], part))
     fitted += float(np.vdot(found.factor, products))
     by_first = precision * (scores - products)  # dl / dF = (Z'Wr E(u)' - Z'WZ F E(uu')) / sigma^2
@@ -337,22 +350,20 @@ def _products_of_rest(
     data: CrossProducts, found: Conditional, factors: Sequence[FloatArray]
 ) -> tuple[FloatArray, list[tuple[int, FloatArray, slice]]]:
     """Terms of the other factors in the stacked blocks' product (q1, q1), and their own products (q, q) by block."""
-    q, levels = found.u.shape
-    m = data.m
-    # E(u1 u2') = u1 u2' + Cov(u1, u2), with Cov(u1, u2) = -D^-1 B Cov(u2)
-    between = found.u[:, :, None] * found.u2 - found.turned
-    flat = between.reshape(q, levels * m)
-    extra = turn_rest(data, factors, data.cross, back=False).reshape(q, levels * m) @ flat.T
-    left = (found.factor.T @ data.cross.reshape(q, levels * m)).reshape(q * levels, m)
-    rows = between.reshape(q * levels, m)
-    own = turn_rest(data, factors, data.zz2, back=False)
+    # E(u1 u2') = u1 u2' + Cov(u1, u2)
+    between = found.u.T[:, :, None] * found.u2 + found.mixed
+    turned = turn_rest(data, factors, between, back=True)
+    extra = np.matmul(data.cross, turned.swapaxes(1, 2)).sum(axis=0)
+    left = np.matmul(found.factor.T, data.cross)
+    # F2'Z2'WZ2 and E(u2 u2')
+    own = np.ascontiguousarray(turn_rest(data, factors, data.zz2, back=False).T)
     second = found.spread2 + np.outer(found.u2, found.u2)
     parts, start = [], 0
     for k in data.rest:
         size = data.sizes[k]
         columns = slice(start, start + size[0] * size[1])
-        total = sum_of_levels(left[:, columns], rows[:, columns], size[0])
-        total = total + sum_of_levels(own[columns].T, second[columns].T, size[0])
+        total = sum_of_levels(left[..., columns], between[..., columns], size[0])
+        total = total + sum_of_levels(own[:, columns], second[:, columns], size[0])
         parts.append((k, total, columns))
         start = columns.stop
     return extra, parts

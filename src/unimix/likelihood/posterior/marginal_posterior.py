@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
+from scipy.linalg import lapack
 
 from unimix.design.arrays import Design
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
@@ -26,6 +28,8 @@ from unimix.likelihood.lmm.reduced_data import Matrix, Products, form
 from unimix.likelihood.posterior.nested import nest_of, with_outer
 
 FloatArray = npt.NDArray[np.float64]
+Room: TypeAlias = tuple[FloatArray, FloatArray, FloatArray]
+"""Memory for the columns of the other factors and two of their cross-products, shapes (S, q * L, m) and (S, m, m)."""
 
 _LOG_2PI = float(np.log(2 * np.pi))
 MOST_DENSE = 200
@@ -82,7 +86,9 @@ class Reduced:
         if self.products is None:
             return Moments(np.broadcast_to(self.plain, (total, *self.plain.shape)), np.zeros(total))
         relative = [f / sigma[:, None, None] for f in factors]
-        found = [self._part([f[part] for f in relative]) for part in self._parts(total)]
+        parts = list(self._parts(total))
+        room = self._room(max((part.stop - part.start for part in parts), default=0))
+        found = [self._part([f[part] for f in relative], room) for part in parts]
         return Moments(np.concatenate([g for g, _ in found]), np.concatenate([d for _, d in found]))
 
     def _parts(self, total: int) -> Iterator[slice]:
@@ -94,7 +100,15 @@ class Reduced:
         for start in range(0, total, size):
             yield slice(start, min(start + size, total))
 
-    def _part(self, relative: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    def _room(self, count: int) -> Room:
+        """Arrays that all parts of a call fill, since new memory costs as much time as the arithmetic in it."""
+        products = self.products
+        assert products is not None  # noqa: S101  asked for where there are blocks only
+        q, levels = products.c.shape[1:]
+        m = 0 if self._nest is not None or sparse.issparse(products.u2) else products.m
+        return np.empty((count, q * levels, m)), np.empty((count, m, m)), np.empty((count, m, m))
+
+    def _part(self, relative: list[FloatArray], room: Room) -> tuple[FloatArray, FloatArray]:
         products = self.products
         assert products is not None  # noqa: S101  asked for where there are blocks only
         count = len(relative[0])
@@ -124,33 +138,51 @@ class Reduced:
         root = root.reshape(q, q, count, levels)
         if self._nest is not None:
             return with_outer(self._nest, root, right, relative, gram, log_det)
-        return self._with_rest(root, flat, relative, gram, log_det)
+        return self._with_rest(root, flat, relative, gram, log_det, room)
 
     def _with_rest(
-        self, root: FloatArray, flat: FloatArray, relative: list[FloatArray], gram: FloatArray, log_det: FloatArray
+        self,
+        root: FloatArray,
+        flat: FloatArray,
+        relative: list[FloatArray],
+        gram: FloatArray,
+        log_det: FloatArray,
+        room: Room,
     ) -> tuple[FloatArray, FloatArray]:
         """Extend V_1^-1 to V^-1 by the effects of the other factors, with one dense matrix per point."""
         products = self.products
         assert products is not None  # noqa: S101  asked for where there are blocks only
         q, _, count, levels = root.shape
-        m = products.m
-        columns = products.u2.reshape(q, levels, m)
-        between = np.einsum("ijsl,jlm->silm", root, columns, optimize=True).reshape(count, q * levels, m)
-        s22 = products.within2 + between.swapaxes(1, 2) @ between
-        s2r = products.within_right + between.swapaxes(1, 2) @ flat
-        spread = np.zeros((count, m, m))
-        at = 0
-        for k in products.rest:
-            size, n_levels = products.sizes[k]
-            for _ in range(n_levels):
-                spread[:, at : at + size, at : at + size] = relative[k]
-                at += size
-        turned = spread.swapaxes(1, 2)
-        inside = turned @ s22 @ spread + np.eye(m)
-        lower = np.linalg.cholesky(inside)
-        solved = np.linalg.solve(lower, turned @ s2r)
-        more = 2.0 * np.log(np.einsum("sii->si", lower)).sum(axis=1)
-        return gram - solved.swapaxes(1, 2) @ solved, log_det + more
+        m, r = products.m, flat.shape[2]
+        columns = np.moveaxis(products.u2.reshape(q, levels, m), 1, 0)
+        between, s22, turned = (a[:count] for a in room)
+        # rows by level, then column, in contrast to `flat`: the large array is written once
+        np.matmul(np.moveaxis(root, (2, 3), (0, 1)), columns, out=between.reshape(count, levels, q, m))
+        own = flat.reshape(count, q, levels, r).swapaxes(1, 2).reshape(count, levels * q, r)
+        np.matmul(between.swapaxes(1, 2), between, out=s22)
+        s22 += products.within2
+        s2r = products.within_right + between.swapaxes(1, 2) @ own
+        # F'S22 F + I and F'S2r, where F has the same small matrix for all levels of a factor
+        right = np.empty_like(s2r)
+        inside = s22  # the first product is turned back into it
+        for k, part in products.parts_of_rest():
+            shape = (count, products.sizes[k][1], products.sizes[k][0])
+            back = relative[k].swapaxes(1, 2)[:, None]
+            turned[:, part] = np.matmul(back, s22[:, part].reshape(*shape, m)).reshape(count, -1, m)
+            right[:, part] = np.matmul(back, s2r[:, part].reshape(*shape, r)).reshape(count, -1, r)
+        for k, part in products.parts_of_rest():
+            rows = np.matmul(turned[:, :, part].reshape(count, -1, products.sizes[k][0]), relative[k])
+            inside[:, :, part] = rows.reshape(count, m, -1)
+        inside.reshape(count, m * m)[:, :: m + 1] += 1.0
+        more = np.empty(count)
+        for s in range(count):
+            # LL' = F'S22 F + I and L^-1 F'S2r in place; LAPACK reads the transpose
+            upper, fault = lapack.dpotrf(inside[s].T, lower=0, clean=0, overwrite_a=1)
+            if fault:
+                raise np.linalg.LinAlgError("the matrix of the other factors is not positive definite")
+            right[s], _ = lapack.dtrtrs(upper, right[s], lower=0, trans=1)
+            more[s] = 2.0 * np.log(np.diagonal(upper)).sum()
+        return gram - right.swapaxes(1, 2) @ right, log_det + more
 
 
 @dataclass(frozen=True)
