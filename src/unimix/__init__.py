@@ -28,8 +28,10 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         WorkerError,
     )
+    from unimix.estimation.reduce import reduce
     from unimix.estimation.refit import refit
     from unimix.fitted.table_result import TableResult
+    from unimix.reduction.reduced import Reduced, load_reduced
     from unimix.result import FitResult, register_accessor
     from unimix.workflows.all_fit import AllFit, all_fit
     from unimix.workflows.comparison.compare import compare
@@ -53,6 +55,8 @@ _HOMES = {
     "unimix.workflows.model_tests.parametric_bootstrap": ("bootstrap_test", "BootstrapTest"),
     "unimix.workflows.power": ("power", "Power"),
     "unimix.estimation.refit": ("refit",),
+    "unimix.estimation.reduce": ("reduce",),
+    "unimix.reduction.reduced": ("Reduced", "load_reduced"),
     "unimix.workflows.model_tests.drop_terms": ("drop1",),
     "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
     "unimix.workflows.tables.model": ("ModelTable",),
@@ -103,6 +107,7 @@ __all__ = [
     "Pooling",
     "Power",
     "Recommendation",
+    "Reduced",
     "TableResult",
     "Tolerances",
     "UnimixError",
@@ -125,12 +130,14 @@ __all__ = [
     "fit_many",
     "list_datasets",
     "load_dataset",
+    "load_reduced",
     "pooling",
     "power",
     "priors",
     "ranova",
     "read_many",
     "recommend",
+    "reduce",
     "refit",
     "register_accessor",
     "register_function",

@@ -89,6 +89,35 @@ class AuxiliaryDesign:
 
 
 @dataclass(frozen=True)
+class Compression:
+    """What is known of rows that a design holds in compressed form only.
+
+    The rows of such a design have the same cross-products within every level as the rows they stand for, and nothing
+    else in common with them: they are weighted, and turned by orthogonal matrices.
+
+    Attributes:
+        n: Number of rows that were compressed.
+        log_weights: Half the sum of the logarithms of their weights; 0 without weights.
+        weighted: Whether they had weights.
+        support: Some of the rows as they were, whose columns are as independent as those of all rows, and in which
+            every combination of factor levels occurs.
+        moments: A few rows whose columns have the means and (population) covariances of all rows, without weights.
+        means: Mean of each numeric predictor.
+        combinations: Levels of the factors in every combination that occurs: level index per combination, by name.
+        frequencies: Sum of the weights of the rows of each combination; their number without weights.
+    """
+
+    n: int
+    log_weights: float
+    weighted: bool
+    support: Design
+    moments: Design
+    means: Mapping[str, float]
+    combinations: Mapping[str, FactorColumn]
+    frequencies: FloatArray
+
+
+@dataclass(frozen=True)
 class Design:
     """The model and its data as plain arrays; every engine receives the same object.
 
@@ -113,6 +142,7 @@ class Design:
         dispersion: Columns of the logarithm of the dispersion, or None where it is constant.
         labels: Index of the rows used if the data are a pandas frame with labels of its own; otherwise None.
         columns: Columns that the formula uses, by name, with the rows used only.
+        compression: What is known of the rows, if ``y``, ``x`` and the blocks hold them in compressed form; else None.
     """
 
     spec: ModelSpec
@@ -134,6 +164,7 @@ class Design:
     dispersion: AuxiliaryDesign | None = None
     labels: RowLabels | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
+    compression: Compression | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -174,8 +205,20 @@ class Design:
 
     @property
     def n(self) -> int:
-        """Number of rows used."""
+        """Number of rows of the arrays: the rows used, unless they are compressed."""
         return len(self.y)
+
+    @property
+    def n_obs(self) -> int:
+        """Number of rows used, compressed or not."""
+        return self.n if self.compression is None else self.compression.n
+
+    @property
+    def log_weights(self) -> float:
+        """Half the sum of the logarithms of the weights, a term of the log likelihood of a Gaussian model."""
+        if self.compression is not None:
+            return self.compression.log_weights
+        return 0.0 if self.weights is None else float(0.5 * np.log(self.weights).sum())
 
     @property
     def p(self) -> int:

@@ -123,7 +123,7 @@ def check_many_levels(spec: ModelSpec, columns: Mapping[str, Column]) -> None:
 def check_estimable(design: Design) -> None:
     """Raise a DataError, with all faults, if no engine could estimate the model from these data."""
     faults: list[str] = []
-    n, p = design.n, design.p
+    n, p = design.n_obs, design.p
     # In families without a residual scale an effect per row models overdispersion and may be fitted.
     scaled = design.family.name in ("gaussian", "student_t")
     asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
@@ -351,7 +351,7 @@ def likelihood_is_unbounded(design: Design) -> bool:
     thousand rows.
     """
     width = sum(b.n_levels * b.q for b in design.blocks)
-    if not design.blocks or design.p + width < design.n or design.n > LARGEST_DENSE:
+    if not design.blocks or design.p + width < design.n_obs or design.n_obs > LARGEST_DENSE:
         return False
     parts = []
     for block in design.blocks:
@@ -361,4 +361,4 @@ def likelihood_is_unbounded(design: Design) -> bool:
     z = np.concatenate(parts, axis=1)
     x = design.x / np.abs(design.x).max(axis=0, initial=1e-300)
     rank = int(np.linalg.matrix_rank(z))
-    return rank < design.n and int(np.linalg.matrix_rank(np.column_stack([x, z]))) == design.n
+    return rank < design.n_obs and int(np.linalg.matrix_rank(np.column_stack([x, z]))) == design.n_obs

@@ -16,6 +16,7 @@ from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.errors import OptionError, UnsupportedModelError
+from unimix.fitted.criterion import support_arrays
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
 from unimix.fitted.table_result import TableResult
@@ -108,7 +109,7 @@ def every_mean(
     """The means, whether or not each of them can be estimated; see :func:`emmeans`."""
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, kind, ci_level)
-    design, grid = fit.design(), reference_grid(fit, at)
+    design, grid = support_arrays(fit), reference_grid(fit, at)
     outer = checked_names(grid.frame, specification.by, "by")
     inner = checked_names(grid.frame, specification.names, "specs")
     names = [n for n in inner if n not in outer]
@@ -191,7 +192,7 @@ def slopes(
     """
     ci_level = interval_level(fit, ci_level)
     _checked(fit, weights, "link", ci_level)
-    design, grid = fit.design(), reference_grid(fit, at)
+    design, grid = support_arrays(fit), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
     known = Predictors.of(fit, design)
     if variable in known.levels:

@@ -11,6 +11,7 @@ from scipy import special
 from unimix.analysis.tests.terms import terms_of
 from unimix.errors import DataError, UnimixError
 from unimix.estimation.refit import refit_design
+from unimix.fitted.criterion import likelihood_arrays, support_arrays
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
@@ -49,7 +50,7 @@ def drop1(fit: FitResult) -> TableResult:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
     likelihoods([fit], "drop1")
-    design, terms = fit.design(), terms_of(fit, fit.design())
+    design, terms = likelihood_arrays(fit), terms_of(fit, support_arrays(fit))
     droppable = [i for i, columns in enumerate(terms.columns) if columns and not terms.above(i)]
     if not droppable:
         raise DataError(f"{fit.model.reading} has no fixed terms to leave out.")

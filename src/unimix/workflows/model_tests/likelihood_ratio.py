@@ -15,6 +15,7 @@ from unimix.analysis.tests.terms import random_products
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import refit_design
+from unimix.fitted.criterion import likelihood_arrays, support_arrays
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -183,7 +184,7 @@ def ranova(fit: FitResult) -> TableResult:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
     likelihoods([fit], "ranova")
-    design = fit.design()
+    design = likelihood_arrays(fit)
     if not design.blocks:
         raise DataError(f"{fit.model.reading} has no random effects to test.")
     if any(b.structure != "us" for b in design.blocks):
@@ -191,7 +192,7 @@ def ranova(fit: FitResult) -> TableResult:
     rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
     log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)
     notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
-    for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, design), strict=True)):
+    for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, support_arrays(fit)), strict=True)):
         for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
             kept = [i for i in range(block.q) if i not in columns]
             rest = _with_columns(block, kept)
@@ -263,7 +264,7 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
         return smaller.log_likelihood
     # A result of least squares holds the ordinary log-likelihood. The restricted one is, with r = n - p,
     # -(r (1 + log(2 pi RSS / r)) + log |X'WX| - sum log w) / 2
-    design = smaller.design()
+    design = likelihood_arrays(smaller)
     y = design.y if design.offset is None else design.y - design.offset
     w = np.ones(design.n) if design.weights is None else design.weights
     x = np.sqrt(w)[:, None] * design.x
