@@ -97,8 +97,8 @@ class Compression:
 
     Attributes:
         n: Number of rows that were compressed.
-        log_weights: Half the sum of the logarithms of their weights; 0 without weights.
-        weighted: Whether they had weights.
+        log_weights: Half the sum of the logarithms of their weights, divided by the mean weight; 0 without weights. The
+            compressed rows have the mean weight each.
         support: Some of the rows as they were, whose columns are as independent as those of all rows, and in which
             every combination of factor levels occurs.
         moments: A few rows whose columns have the means and (population) covariances of all rows, without weights.
@@ -109,7 +109,6 @@ class Compression:
 
     n: int
     log_weights: float
-    weighted: bool
     support: Design
     moments: Design
     means: Mapping[str, float]
@@ -185,6 +184,17 @@ class Design:
         object.__setattr__(design, "_of_columns", self._of_columns)
         return design
 
+    def changed(self, change: Callable[[Design], Design]) -> Design:
+        """Return a copy with other columns, and with the same change of what is known of compressed rows.
+
+        Args:
+            change: Function that makes the copy of a design, by linear combinations of its columns.
+        """
+        design, of = change(self), self.compression
+        if of is None:
+            return design
+        return replace(design, compression=replace(of, support=change(of.support), moments=change(of.moments)))
+
     def keep_of_columns(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Return a quantity that does not depend on the response, as :meth:`keep` does."""
         return keep_in(self._of_columns, name, make)
@@ -216,9 +226,11 @@ class Design:
     @property
     def log_weights(self) -> float:
         """Half the sum of the logarithms of the weights, a term of the log likelihood of a Gaussian model."""
+        if self.weights is None:
+            return 0.0
         if self.compression is not None:
-            return self.compression.log_weights
-        return 0.0 if self.weights is None else float(0.5 * np.log(self.weights).sum())
+            return self.compression.log_weights + 0.5 * self.n_obs * float(np.log(self.weights[0]))
+        return float(0.5 * np.log(self.weights).sum())
 
     @property
     def p(self) -> int:

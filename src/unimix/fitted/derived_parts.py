@@ -142,7 +142,7 @@ def _model(design: Design, method: str) -> ModelInfo:
         aliased=design.aliased,
         fingerprint=design.fingerprint(),
         encoding=design.encoding,
-        weighted=design.weights is not None or (design.compression is not None and design.compression.weighted),
+        weighted=design.weights is not None,
     )
 
 

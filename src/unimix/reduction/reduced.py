@@ -147,6 +147,8 @@ class Reduced:
             FormulaError: If the formula cannot be read.
         """
         spec = self._checked(formula)
+        weight = self._mean_weight
+        rows = self.piece.rows.values if weight is None else self.piece.rows.values / np.sqrt(weight)
         encoding = self._encoding_of(spec)
         env = encoding.environment(self.piece.support)
         x, names = self._columns(spec.fixed, env, encoding)
@@ -163,14 +165,14 @@ class Reduced:
                     group=term.group,
                     factors=term.factors,
                     terms=tuple(terms[j] for j in picked),
-                    z=np.ascontiguousarray(self.piece.rows.values[:, at]),
+                    z=np.ascontiguousarray(rows[:, at]),
                     codes=codes,
                     levels=name_levels(levels),
                     structure=term.structure,
                 )
                 blocks.append((EncodedBlock(term=index, columns=picked), block))
                 z_places.append(at)
-        whole = self.piece.rows.values[:, x]
+        whole = rows[:, x]
         kept = independent_columns(whole)
         aliased = tuple(names[j] for j in range(len(names)) if j not in set(kept))
         notes = list(self.notes)
@@ -191,11 +193,11 @@ class Reduced:
         columns = [x[j] for j in kept]
         base = Design(
             spec=spec,
-            y=np.ascontiguousarray(self.piece.rows.values[:, -1]),
+            y=np.ascontiguousarray(rows[:, -1]),
             x=selected(whole, kept),
             fixed_names=tuple(names[j] for j in kept),
             blocks=tuple(b for _, b in blocks),
-            weights=None,
+            weights=None if weight is None else np.full(len(rows), weight),
             offset=None,
             rows=np.empty(0, dtype=np.int64),
             n_rows=self.n_rows,
@@ -208,6 +210,13 @@ class Reduced:
         design = replace(base, compression=self._compression(base, columns, z_places))
         check_estimable(design)
         return replace(design, notes=(*design.notes, *many_variances_note(design)))
+
+    @property
+    def _mean_weight(self) -> float | None:
+        """Mean of the weights of the rows; None without weights."""
+        if self.plan.encoding.weights_column is None:
+            return None
+        return float(self.piece.frequencies.sum() / self.piece.n)
 
     def _compression(self, design: Design, x: Sequence[int], z: Sequence[Sequence[int]]) -> Compression:
         piece, factors = self.piece, self.plan.factors
@@ -225,6 +234,7 @@ class Reduced:
                 y=np.ascontiguousarray(rows[:, -1]),
                 x=np.ascontiguousarray(rows[:, list(x)]),
                 blocks=blocks,
+                weights=None if design.weights is None else np.full(len(rows), design.weights[0]),
                 columns=dict(columns),
             )
 
@@ -232,8 +242,7 @@ class Reduced:
         numbers = [n for n, c in predictors.items() if isinstance(c, NumericColumn)]
         return Compression(
             n=piece.n,
-            log_weights=piece.log_weights,
-            weighted=self.plan.encoding.weights_column is not None,
+            log_weights=piece.log_weights - 0.5 * piece.n * float(np.log(self._mean_weight or 1.0)),
             support=view(piece.support_rows, predictors),
             moments=view(moments, {}),
             means={n: piece.means[n] for n in numbers},

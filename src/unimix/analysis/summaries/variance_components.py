@@ -113,7 +113,7 @@ def variances(fit: FittedModel, what: str) -> Variances:
             kept.append((block, covariance))
     if fit.status.state == "singular":
         notes.append("The fit is singular: a variance that is estimated as zero is counted as zero.")
-    if fit.model.weighted and row_copies(fit.family, np.ones(1)) is None:
+    if fit.model.weighted and row_copies(fit.family, design.weights) is None:
         notes.append("Prior weights are ignored: sigma is the residual SD of a row with weight 1.")
     fixed = fixed_variance(design.x, beta, copies)
     if fit.fixed.unbounded.size:

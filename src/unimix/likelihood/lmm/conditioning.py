@@ -158,11 +158,12 @@ def _scale_columns(design: Design) -> _ScaledColumns:
 def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, ...]]:
     """Well-scaled columns of every block, and T^-1 of each."""
     turned: list[FloatArray] = []
-    for block in design.blocks:
+    rows = design if design.compression is None else design.compression.moments
+    for block in rows.blocks:
         if block.structure == "us":
-            turned.append(_triangular(block.z, np.ones(design.n), design.n_obs)[0])
+            turned.append(_triangular(block.z, np.ones(rows.n), rows.n)[0])
             continue
-        size = column_scale(block.z, design.n_obs)
+        size = column_scale(block.z)
         turned.append(np.diag(1.0 / size) if block.structure == "cs" else np.eye(block.q))
     return turned, tuple(
         replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True)

@@ -195,12 +195,15 @@ def ranova(fit: FitResult) -> TableResult:
     for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, support_arrays(fit)), strict=True)):
         for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
             kept = [i for i in range(block.q) if i not in columns]
-            rest = _with_columns(block, kept)
-            blocks = (*design.blocks[:k], *((rest,) if rest else ()), *design.blocks[k + 1 :])
+            rest = _left_over(support_arrays(fit).blocks[k], kept)
             encoding = replace_blocks(design, k, kept)
-            smaller = refit_design(
-                fit, design=replace(design, blocks=blocks, encoding=encoding), method=_criterion(fit, blocks)
-            )
+
+            def without(rows: Design, k: int = k, rest: Any = rest, encoding: Any = encoding) -> Design:
+                left = () if rest is None else (_combined(rows.blocks[k], *rest),)
+                return replace(rows, blocks=(*rows.blocks[:k], *left, *rows.blocks[k + 1 :]), encoding=encoding)
+
+            less = design.changed(without)
+            smaller = refit_design(fit, design=less, method=_criterion(fit, less.blocks))
             if not smaller.converged:
                 words = UNSURE.get(smaller.status.state, "failed")
                 notes.append(f"Without {name} | {block.group} the fit {words}: its test may be wrong.")
@@ -216,7 +219,7 @@ def ranova(fit: FitResult) -> TableResult:
                     "deviance": -2 * value,
                     "chisq": statistic,
                     "df": df,
-                    "p_value": mixture_p_value(statistic, df, boundary=block.q - (rest.q if rest else 0) == 1),
+                    "p_value": mixture_p_value(statistic, df, boundary=block.q - (len(rest[0]) if rest else 0) == 1),
                     "p_value_chisq": float(special.chdtrc(df, max(statistic, 0.0))),
                 }
             )
@@ -227,17 +230,22 @@ def ranova(fit: FitResult) -> TableResult:
     return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
 
 
-def _with_columns(block: RandomBlock, kept: Sequence[int]) -> RandomBlock | None:
-    """A block with some of its columns.
+def _left_over(block: RandomBlock, kept: Sequence[int]) -> tuple[tuple[str, ...], FloatArray] | None:
+    """Names and weights (q, r) of the columns of a block from which the others were left out.
 
     If no column is kept, the block becomes an intercept if its columns span one, and otherwise None.
     """
     if kept:
-        return replace(block, terms=tuple(block.terms[i] for i in kept), z=np.ascontiguousarray(block.z[:, list(kept)]))
+        return tuple(block.terms[i] for i in kept), np.eye(block.q)[:, list(kept)]
     ones = np.ones((len(block.z), 1))
     if block.q > 1 and inside(ones, block.z):
-        return replace(block, terms=("Intercept",), z=ones)
+        return ("Intercept",), np.linalg.lstsq(block.z, ones)[0]
     return None
+
+
+def _combined(block: RandomBlock, terms: tuple[str, ...], weights: FloatArray) -> RandomBlock:
+    """A block whose columns are weighted sums of those of another one."""
+    return replace(block, terms=terms, z=np.ascontiguousarray(block.z @ weights))
 
 
 def replace_blocks(design: Design, block: int, kept: Sequence[int]) -> Any:
@@ -270,9 +278,9 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
     x = np.sqrt(w)[:, None] * design.x
     r = np.linalg.qr(x, mode="r")
     rest = float(np.sum(w * (y - design.x @ smaller.fixed.estimate) ** 2))
-    df = design.n - design.p
+    df = design.n_obs - design.p
     log_det = 2 * float(np.log(np.abs(np.diag(r))).sum())
-    value = -0.5 * (df * (1 + np.log(2 * np.pi * rest / df)) + log_det - np.log(w).sum())
+    value = -0.5 * (df * (1 + np.log(2 * np.pi * rest / df)) + log_det) + design.log_weights
     return float(value)
 
 
