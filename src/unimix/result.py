@@ -24,7 +24,7 @@ from unimix.analysis.means import emmeans as means
 from unimix.analysis.plot_data.plots import Plots
 from unimix.analysis.prediction import draws as drawing
 from unimix.analysis.prediction import loo as leaving_one_out
-from unimix.analysis.prediction import posterior_groups, prior
+from unimix.analysis.prediction import posterior_groups, prior, to_file
 from unimix.analysis.prediction import predict as prediction
 from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.summaries import augment as augmenting
@@ -86,6 +86,7 @@ class FitResult(Printed, FittedModel):
 
     # predictions and draws
     predict = prediction.predict
+    predict_to = to_file.predict_to
     augment = augmenting.augment
     draws = drawing.coefficient_draws
     posterior_predictive = drawing.replicated

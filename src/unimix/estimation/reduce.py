@@ -87,7 +87,9 @@ def reduce(
         Name: estimate, dtype: float64
     """
     limits, faults = read_limits(time_limit, memory_limit)
-    faults += [fault for fault in (count_fault("batch_rows", batch_rows, 1, "rows", 2**31), jobs_fault(n_jobs)) if fault]
+    faults += [
+        fault for fault in (count_fault("batch_rows", batch_rows, 1, "rows", 2**31), jobs_fault(n_jobs)) if fault
+    ]
     for name, value in (("weights", weights), ("offset", offset)):
         if value is not None and not isinstance(value, str):
             faults.append(f"{name}= of reduced rows is the name of a column of the source.")

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from unimix.design.evaluate import Environment, FactorValue, evaluate
+from unimix.design.evaluate import Environment, FactorValue, evaluate, plain_value
 from unimix.design.typed_columns import NumericColumn
 from unimix.errors import DataError
 from unimix.formula.allowed import FACTOR_CALLS, REGISTERED
 from unimix.formula.expand import all_atoms
 from unimix.formula.functions import STATEFUL, encode_state
-from unimix.formula.parser import Call, Node, render, walk
+from unimix.formula.parser import Call, render, walk
 from unimix.formula.terms import ModelSpec
 from unimix.reduction.levels import LevelSet
 
@@ -119,7 +119,7 @@ class Learnt:
                     **dict(zip(STATEFUL[call.function].positional, call.arguments[1:], strict=False)),
                     **dict(call.keywords),
                 }
-                values = {k: _plain(node, env) for k, node in options.items()}
+                values = {k: plain_value(node, env) for k, node in options.items()}
                 try:
                     STATEFUL[call.function].apply(_stand_in(call, self.moments[key]), state, values)
                 except (TypeError, ValueError, ArithmeticError, LookupError) as error:
@@ -128,17 +128,12 @@ class Learnt:
         return {k: encode_state(s) for k, s in states.items()}
 
 
-def _plain(node: Node, env: Environment) -> Any:
-    """Value of an argument without columns."""
-    from unimix.design.evaluate import _constant  # noqa: PLC2701  the same reading as in memory
-
-    return _constant(node, env)
-
-
 def _stand_in(call: Call, of: Moments) -> FloatArray:
     """Two numbers from which a call learns what it would learn from all rows."""
     if call.function in ("scale", "center"):
-        apart = float(np.sqrt(of.squares / (of.n - 1) / 2)) if of.n > 1 else 0.0  # an SD of two numbers m -+ d: d sqrt 2
+        apart = (
+            float(np.sqrt(of.squares / (of.n - 1) / 2)) if of.n > 1 else 0.0
+        )  # an SD of two numbers m -+ d: d sqrt 2
         return np.array([of.mean - apart, of.mean + apart])
     return np.array([of.low, of.high])
 
@@ -178,7 +173,9 @@ def _needs_all(call: Call) -> str:
     positional = STATEFUL[call.function].positional
     given |= set(positional[: len(call.arguments) - 1])
     if any(isinstance(n, Call) and n.function in STATEFUL for a in call.arguments for n in walk(a)):
-        return f"{text}: what is inside would have to be learnt from all rows first. Store it as a column of the source."
+        return (
+            f"{text}: what is inside would have to be learnt from all rows first. Store it as a column of the source."
+        )
     if call.function == "poly":
         raw = dict(call.keywords).get("raw")
         if (raw is not None and render(raw) in ("TRUE", "True")) or len(call.arguments) > 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,8 +66,7 @@ class LevelSet:
         if other.kind != self.kind:
             raise DataError(f"{self.name!r} holds {KINDS[other.kind]} in {where} and {KINDS[self.kind]} before it.")
         if self.numbers is not None and other.numbers is not None:
-            exact = self.numbers.dtype == object or other.numbers.dtype == object
-            if exact or self.numbers.dtype != other.numbers.dtype:
+            if self.numbers.dtype != np.float64 or other.numbers.dtype != np.float64:  # long whole numbers
                 both = {*self.numbers.tolist(), *other.numbers.tolist()}
                 return replace(self, numbers=np.array(sorted(map(int, both)), dtype=object))
             if len(other.numbers) and np.isin(other.numbers, self.numbers, assume_unique=True).all():
@@ -146,7 +146,7 @@ def _joined(first: tuple[Level, ...], second: tuple[Level, ...]) -> tuple[Level,
         return first
     place = {level: i for i, level in enumerate(first)}
     common = [place[level] for level in second if level in place]
-    if any(b < a for a, b in zip(common, common[1:], strict=False)):
+    if any(b < a for a, b in itertools.pairwise(common)):
         return None
     return (*first, *(level for level in second if level not in place))
 

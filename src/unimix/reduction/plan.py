@@ -1,4 +1,4 @@
-"""The plan of a reduction: which columns are made of a row, known after the first pass and the same in every process."""
+"""The plan of a reduction: which columns are made of a row. It is known after the first pass."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from unimix.distributions.family import Gaussian
 from unimix.errors import DataError
 from unimix.formula.allowed import FACTOR_CALLS, expression_columns
 from unimix.formula.expand import expand, remaining_atoms
+from unimix.formula.interpreter import parse
 from unimix.formula.parser import Call, Name, render
 from unimix.formula.terms import FixedPart, ModelSpec
 from unimix.reduction.levels import LevelSet
@@ -46,6 +47,15 @@ class Plan:
     made: Mapping[str, LevelSet]
     rows: int
 
+    def __post_init__(self) -> None:
+        # an encoding parses its formula only if it knows all columns; those of grouping factors are here
+        self.encoding.with_parsed(parse(self.encoding.formula).with_dot(self.encoding.dot_columns))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """State after pickling, which an encoding survives without its parsed formula."""
+        self.__dict__.update(state)
+        self.__post_init__()
+
     @property
     def spec(self) -> ModelSpec:
         """The largest formula."""
@@ -61,10 +71,9 @@ class Plan:
 
     @cached_property
     def predictors(self) -> tuple[str, ...]:
-        """Columns of the fixed part and of the effects that vary."""
-        parts = [self.spec.fixed, *(t.left for t in self.spec.random)]
-        names = [n for part in parts for n in columns_in(part)]
-        return tuple(dict.fromkeys(names))
+        """Columns of the fixed part, of the offset and of the effects that vary."""
+        slopes = [n for t in self.spec.random for n in columns_in(t.left)]
+        return tuple(dict.fromkeys([*self.encoding.predictors, *slopes]))
 
     @cached_property
     def factors(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns
 from unimix.design.typed_columns import FactorColumn, NumericColumn, drop_unused
 from unimix.distributions.family import Gaussian
-from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.errors import DataError, did_you_mean, listing
 from unimix.formula.interpreter import parse, used_columns
 from unimix.formula.parser import render
 from unimix.formula.terms import FixedPart, ModelSpec
@@ -88,7 +88,10 @@ class Reduced:
             offset: Value of ``offset=``; None takes that of the reduction.
             contrasts: Value of ``contrasts=``; None takes those of the reduction.
         """
-        own = (("weights", weights, self.plan.encoding.weights_column), ("offset", offset, self.plan.encoding.offset_column))
+        own = (
+            ("weights", weights, self.plan.encoding.weights_column),
+            ("offset", offset, self.plan.encoding.offset_column),
+        )
         faults = [
             f"{name}={value!r:.60}: the rows were reduced with {name}={known!r}, and cannot get others now. Reduce the "
             f"source again, or leave {name}= out."
@@ -258,9 +261,7 @@ class Reduced:
         """The grouping columns of the compressed rows, with the levels that occur."""
         order = list(self.plan.groups)
         used = dict.fromkeys(f for t in spec.random for f in t.factors)
-        return {
-            f: drop_unused(self.plan.groups[f].column(self.piece.rows.cells[:, order.index(f)]))[0] for f in used
-        }
+        return {f: drop_unused(self.plan.groups[f].column(self.piece.rows.cells[:, order.index(f)]))[0] for f in used}
 
     def _columns(self, part: FixedPart, env: Any, encoding: Encoding) -> tuple[list[int], tuple[str, ...]]:
         """Places of the columns of a part among those reduced, and their names."""
@@ -356,8 +357,8 @@ def _check_alike(first: Encoding, second: Encoding) -> None:
     ]
     if differing:
         raise DataError(
-            f"These reductions cannot be added: they have different {listing(differing)}. Reduce the second source like "
-            "the first: um.reduce(source, formula, like=first)."
+            f"These reductions cannot be added: they have different {listing(differing)}. Reduce the second source "
+            "like the first: um.reduce(source, formula, like=first)."
         )
 
 
@@ -366,7 +367,9 @@ def _recoded(piece: Piece, old: Plan, new: Plan) -> Piece:
     cells = piece.rows.cells.copy()
     for j, name in enumerate(old.groups):
         levels = old.groups[name]
-        own = NumericColumn(levels.numbers) if levels.numbers is not None and levels.numbers.dtype == np.float64 else None
+        own = (
+            NumericColumn(levels.numbers) if levels.numbers is not None and levels.numbers.dtype == np.float64 else None
+        )
         column = levels.column(np.arange(len(levels.levels))) if own is None else own
         if levels.numbers is not None and own is None:
             column = NumericColumn(levels.numbers.astype(np.float64), levels.numbers)

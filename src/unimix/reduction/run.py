@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -99,9 +99,12 @@ def read(source: Source, request: Request, passes: Passes, like: Plan | None) ->
     made = made_factors(spec)
     groups = tuple(dict.fromkeys(f for t in spec.random for f in t.factors))
     wanted = Wanted(names, frozenset({*groups, *made}), tuple(calls), passes.batch_rows)
-    found = _all(source, partial(survey, wanted=wanted), _merge_surveys, passes, "first pass: levels and missing values")
+    found = _all(
+        source, partial(survey, wanted=wanted), _merge_surveys, passes, "first pass: levels and missing values"
+    )
     if found is None or found.n_rows == 0:
         raise DataError("The source has no rows.")
+    found = replace(found, missing={n: found.missing[n] for n in names if n in found.missing})
     _check_complete(found, request.missing)
     plan, notes = _plan(spec, dots, request, found, groups, made, calls, passes, like)
     piece = _all(source, partial(reduce_part, plan=plan), _merge_pieces(passes), passes, "second pass: cross-products")
@@ -121,7 +124,10 @@ def _wanted_names(spec: ModelSpec, request: Request) -> tuple[str, ...]:
 def _check_complete(found: Survey, missing: str) -> None:
     counted = ", ".join(f"{k} {v}" for k, v in found.missing.items())
     if found.missing and missing == "raise":
-        raise DataError(f"Missing values, and missing='raise': {counted}. Use missing='drop', or fill them.")
+        raise DataError(
+            f"Missing values, and missing='raise': {counted}; the first are in {found.first_missing}. Use "
+            "missing='drop', or fill them."
+        )
     if found.n == 0:
         raise DataError(f"Every one of the {found.n_rows} rows has a missing value: {counted}.")
 
@@ -169,7 +175,9 @@ def _plan(
         weights_column=request.weights,
     ).with_parsed(spec)
     plan = Plan(
-        encoding, {g: found.levels[g] for g in groups}, {m: found.levels[m] for m in made if m in found.levels}, 
+        encoding,
+        {g: found.levels[g] for g in groups},
+        {m: found.levels[m] for m in made if m in found.levels},
         passes.batch_rows,
     )
     return (plan if like is None else _like(plan, like)), notes

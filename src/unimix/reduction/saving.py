@@ -88,7 +88,7 @@ def read_file(path: str | Path) -> tuple[Plan, Piece, int, dict[str, int], tuple
         DataError: If there is no such file, or it is damaged.
     """
     try:
-        with np.load(Path(path), allow_pickle=False) as stored:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         text = json.loads(arrays.pop("text").tobytes().decode())
         if text["version"] != VERSION:
@@ -102,11 +102,11 @@ def read_file(path: str | Path) -> tuple[Plan, Piece, int, dict[str, int], tuple
         raise DataError(f"{path} is not a saved reduction, or is damaged: {error!s:.200}.") from error
 
 
-def _content(
-    text: dict[str, Any], arrays: dict[str, Any]
-) -> tuple[Plan, Piece, int, dict[str, int], tuple[str, ...]]:
+def _content(text: dict[str, Any], arrays: dict[str, Any]) -> tuple[Plan, Piece, int, dict[str, int], tuple[str, ...]]:
     def levels(kind: str) -> dict[str, LevelSet]:
-        return {n: _levels(s, arrays.get(f"{kind} {n}")) for n, s in text[f"{kind}s" if kind == "group" else kind].items()}
+        return {
+            n: _levels(s, arrays.get(f"{kind} {n}")) for n, s in text[f"{kind}s" if kind == "group" else kind].items()
+        }
 
     encoding = Encoding.model_validate_json(json.dumps(text["encoding"]), strict=True)
     plan = Plan(encoding, levels("group"), levels("made"), int(text["rows"]))

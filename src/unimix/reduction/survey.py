@@ -47,6 +47,7 @@ class Survey:
         n_rows: Number of rows.
         n: Number of rows without missing values.
         missing: Number of missing values of each column that has some.
+        first_missing: Name of the first part that has some, or an empty text.
         kinds: ``numeric`` or ``levels`` of each column with a value.
         levels: Distinct values of categorical columns, and of numeric ones whose values are levels.
         moments: Moments of numeric columns.
@@ -56,6 +57,7 @@ class Survey:
     n_rows: int = 0
     n: int = 0
     missing: Mapping[str, int] = field(default_factory=dict)
+    first_missing: str = ""
     kinds: Mapping[str, str] = field(default_factory=dict)
     levels: Mapping[str, LevelSet] = field(default_factory=dict)
     moments: Mapping[str, Moments] = field(default_factory=dict)
@@ -97,7 +99,7 @@ def survey(part: Part, wanted: Wanted) -> Survey:
     for table in part.read(wanted.names, wanted.rows):
         columns, n_rows, missing = complete(table, wanted.names, part.label)
         n = len(next(iter(columns.values())).missing)
-        batch = Survey(n_rows, n, missing)
+        batch = Survey(n_rows, n, missing, part.label if missing else "")
         if n:
             try:
                 batch = replace(batch, **_values(columns, wanted))
@@ -150,6 +152,7 @@ def merged(first: Survey, second: Survey, where: str) -> Survey:
         first.n_rows + second.n_rows,
         first.n + second.n,
         {k: first.missing.get(k, 0) + second.missing.get(k, 0) for k in names},
+        first.first_missing or second.first_missing,
         kinds,
         levels,
         moments,

@@ -107,9 +107,7 @@ def _pieces(starts: IntArray, sizes: IntArray, tallest: int) -> tuple[IntArray, 
     return np.repeat(starts, counts) + offset, np.minimum(np.repeat(sizes, counts) - offset, tallest)
 
 
-def _decomposed(
-    values: FloatArray, cells: IntArray, starts: IntArray, sizes: IntArray
-) -> tuple[FloatArray, IntArray]:
+def _decomposed(values: FloatArray, cells: IntArray, starts: IntArray, sizes: IntArray) -> tuple[FloatArray, IntArray]:
     """Replace every piece, a run of rows of one cell, by at most k rows."""
     k = values.shape[1]
     kept = np.minimum(sizes, k)
