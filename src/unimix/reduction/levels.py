@@ -74,7 +74,7 @@ class LevelSet:
             return replace(self, numbers=np.union1d(self.numbers, other.numbers))
         if self.kind:
             new = set(other.labels) - set(self.labels)
-            return replace(self, labels=tuple(sorted({*self.labels, *new}))) if new else self  # type: ignore[type-var]
+            return replace(self, labels=tuple(sorted({*self.labels, *new}))) if new else self
         order = _joined(self.order, other.order)
         if order is None:
             raise DataError(

@@ -128,9 +128,9 @@ def _decomposed(values: FloatArray, cells: IntArray, starts: IntArray, sizes: In
         stack = np.zeros((len(chosen), int(heights[stop - 1]), k))
         inner = np.arange(stack.shape[1]) < sizes[chosen, None]
         stack[inner] = values[_places(starts[chosen], sizes[chosen])]
-        r = np.linalg.qr(stack, mode="r")
+        r = np.asarray(np.linalg.qr(stack, mode="r"))
         # the factor with a non-negative diagonal is unique: it does not depend on the order of the rows
-        r *= np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, :, None]
+        r = r * np.where(np.diagonal(r, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, :, None]
         result[_places(ends[chosen] - k, kept[chosen])] = r.reshape(-1, k)
         at = stop
     return result, np.repeat(cells[starts], kept, axis=0)

@@ -239,7 +239,7 @@ def _left_over(block: RandomBlock, kept: Sequence[int]) -> tuple[tuple[str, ...]
         return tuple(block.terms[i] for i in kept), np.eye(block.q)[:, list(kept)]
     ones = np.ones((len(block.z), 1))
     if block.q > 1 and inside(ones, block.z):
-        return ("Intercept",), np.linalg.lstsq(block.z, ones)[0]
+        return ("Intercept",), np.asarray(np.linalg.lstsq(block.z, ones)[0], dtype=np.float64)
     return None
 
 
