@@ -30,7 +30,7 @@ from unimix.fitted.schema import DfMethod
 from unimix.foreign_names import name_faults, parameters_of, swapped_faults
 from unimix.formula.interpreter import parse
 from unimix.parallel.jobs import seed_fault
-from unimix.reduction.reduced import Reduced
+from unimix.reduction.reduced import Reduced, argument_faults
 from unimix.reduction.sources import is_source
 
 Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
@@ -174,7 +174,7 @@ class FitArguments:
                 "predictors and groups can be counted first: um.collapse(source, formula, family=...)."
             )
         if isinstance(data, Reduced):
-            faults = data.differing(weights=self.weights, offset=self.offset, contrasts=self.contrasts)
+            faults = argument_faults(data, weights=self.weights, offset=self.offset, contrasts=self.contrasts)
             if faults:
                 raise OptionError("\n".join(faults))
             return data.design(formula)

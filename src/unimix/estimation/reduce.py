@@ -105,7 +105,7 @@ def reduce(
     deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
     passes = Passes(int(batch_rows), n_jobs, progress, deadline, memory)
     request = Request(formula, weights, offset, contrasts, missing)
-    plan, piece, found, notes = read(open_source(source), request, passes, None if like is None else like.plan)
+    plan, piece, found, notes = read(open_source(source), request, passes, None if like is None else like._plan)
     return Reduced(plan, piece, found.n_rows, dict(found.missing), tuple(notes))
 
 

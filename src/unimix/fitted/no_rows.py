@@ -10,8 +10,8 @@ REFUSED = (
     "This model was fitted to rows that were reduced to cross-products, and the rows themselves were not kept. "
     "Estimates, tests, degrees of freedom, intervals by Wald or profile, marginal means, the R2 of a mixed model and "
     "the certificate need none. Fitted values, residuals, simulation, bootstrap, influence and whatever else looks at "
-    "single rows need them: fit.predict(newdata) takes some rows, fit.predict_to(source, 'out.parquet') writes predictions "
-    "and residuals of all, and um.fit(formula, frame) fits the model to rows in memory."
+    "single rows need them: fit.predict(newdata) takes some rows, fit.predict_to(source, 'out.parquet') writes "
+    "predictions and residuals of all, and um.fit(formula, frame) fits the model to rows in memory."
 )
 
 

@@ -40,15 +40,13 @@ class Reduced:
     ``um.fit(formula, reduced)``, by the formula it was made for or by any smaller one.
 
     Attributes:
-        plan: Levels, codings and columns.
-        piece: The reduced rows.
         n_rows: Number of rows of the source.
         missing: Number of missing values per column.
         notes: Changes that were made to the rows, in words.
     """
 
-    plan: Plan
-    piece: Piece
+    _plan: Plan
+    _piece: Piece
     n_rows: int
     missing: Mapping[str, int]
     notes: tuple[str, ...]
@@ -56,51 +54,29 @@ class Reduced:
     @property
     def formula(self) -> str:
         """The largest formula that can be fitted."""
-        return self.plan.encoding.formula
+        return self._plan.encoding.formula
 
     @property
     def n_obs(self) -> int:
         """Number of rows without missing values."""
-        return self.piece.n
+        return self._piece.n
 
     @property
     def n_kept(self) -> int:
         """Number of compressed rows that are held instead of them."""
-        return len(self.piece.rows.values)
+        return len(self._piece.rows.values)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the compressed rows."""
-        return self.piece.rows.nbytes
+        return self._piece.rows.nbytes
 
     def __repr__(self) -> str:
-        levels = [f"{len(s.levels):,} {name}" for name, s in self.plan.groups.items()]
+        levels = [f"{len(s.levels):,} {name}" for name, s in self._plan.groups.items()]
         return (
             f"<{self.n_obs:,} rows reduced to {self.n_kept:,} ({self.nbytes / 1e6:,.1f} MB) for {self.formula}"
             f"{', ' + listing(levels) if levels else ''}>"
         )
-
-    def differing(self, *, weights: object, offset: object, contrasts: object) -> list[str]:
-        """What is wrong with arguments of a fit that belong to the reduction.
-
-        Args:
-            weights: Value of ``weights=``; None takes those of the reduction.
-            offset: Value of ``offset=``; None takes that of the reduction.
-            contrasts: Value of ``contrasts=``; None takes those of the reduction.
-        """
-        own = (
-            ("weights", weights, self.plan.encoding.weights_column),
-            ("offset", offset, self.plan.encoding.offset_column),
-        )
-        faults = [
-            f"{name}={value!r:.60}: the rows were reduced with {name}={known!r}, and cannot get others now. Reduce the "
-            f"source again, or leave {name}= out."
-            for name, value, known in own
-            if value is not None and not (isinstance(value, str) and value == known)
-        ]
-        if contrasts:
-            faults.append("contrasts= belongs to um.reduce: the reduced columns are coded already.")
-        return faults
 
     # -- sums and files -------------------------------------------------------------------------
 
@@ -112,11 +88,11 @@ class Reduced:
         """
         if not isinstance(other, Reduced):
             return NotImplemented
-        _check_alike(self.plan.encoding, other.plan.encoding)
-        groups = {g: s.with_more(other.plan.groups[g], "the second") for g, s in self.plan.groups.items()}
-        encoding = self.plan.encoding
-        plan = replace(self.plan, groups=groups, encoding=encoding)
-        pieces = [_recoded(r.piece, r.plan, plan) for r in (self, other)]
+        _check_alike(self._plan.encoding, other._plan.encoding)
+        groups = {g: s.with_more(other._plan.groups[g], "the second") for g, s in self._plan.groups.items()}
+        encoding = self._plan.encoding
+        plan = replace(self._plan, groups=groups, encoding=encoding)
+        pieces = [_recoded(r._piece, r._plan, plan) for r in (self, other)]
         names = dict.fromkeys([*self.missing, *other.missing])
         return Reduced(
             plan,
@@ -135,7 +111,7 @@ class Reduced:
         Raises:
             DataError: If the file cannot be written.
         """
-        return write_file(self.plan, self.piece, self.n_rows, self.missing, self.notes, path)
+        return write_file(self._plan, self._piece, self.n_rows, self.missing, self.notes, path)
 
     # -- models ---------------------------------------------------------------------------------
 
@@ -151,9 +127,9 @@ class Reduced:
         """
         spec = self._checked(formula)
         weight = self._mean_weight
-        rows = self.piece.rows.values if weight is None else self.piece.rows.values / np.sqrt(weight)
+        rows = self._piece.rows.values if weight is None else self._piece.rows.values / np.sqrt(weight)
         encoding = self._encoding_of(spec)
-        env = encoding.environment(self.piece.support)
+        env = encoding.environment(self._piece.support)
         x, names = self._columns(spec.fixed, env, encoding)
         factors = self._factors(spec)
         blocks: list[tuple[EncodedBlock, RandomBlock]] = []
@@ -184,7 +160,7 @@ class Reduced:
                 f"Fixed-effects columns left out because they are combinations of the others: {listing(aliased)}. "
                 "The same columns are left out for every engine."
             )
-        largest = np.abs(self.piece.support_rows[:, x]).max(axis=0, initial=0.0)
+        largest = np.abs(self._piece.support_rows[:, x]).max(axis=0, initial=0.0)
         encoding = encoding.model_copy(
             update={
                 "kept": tuple(int(j) for j in kept),
@@ -217,12 +193,12 @@ class Reduced:
     @property
     def _mean_weight(self) -> float | None:
         """Mean of the weights of the rows; None without weights."""
-        if self.plan.encoding.weights_column is None:
+        if self._plan.encoding.weights_column is None:
             return None
-        return float(self.piece.frequencies.sum() / self.piece.n)
+        return float(self._piece.frequencies.sum() / self._piece.n)
 
     def _compression(self, design: Design, x: Sequence[int], z: Sequence[Sequence[int]]) -> Compression:
-        piece, factors = self.piece, self.plan.factors
+        piece, factors = self._piece, self._plan.factors
         moments = moment_rows(piece.moments, piece.n)
 
         def view(rows: FloatArray, columns: Mapping[str, Any]) -> Design:
@@ -254,20 +230,20 @@ class Reduced:
         )
 
     def _combination_column(self, name: str, codes: IntArray) -> FactorColumn:
-        levels = self.plan.made[name].levels if name in self.plan.made else self.plan.encoding.levels[name]
+        levels = self._plan.made[name].levels if name in self._plan.made else self._plan.encoding.levels[name]
         return FactorColumn(codes, levels)
 
     def _factors(self, spec: ModelSpec) -> dict[str, FactorColumn]:
         """The grouping columns of the compressed rows, with the levels that occur."""
-        order = list(self.plan.groups)
+        order = list(self._plan.groups)
         used = dict.fromkeys(f for t in spec.random for f in t.factors)
-        return {f: drop_unused(self.plan.groups[f].column(self.piece.rows.cells[:, order.index(f)]))[0] for f in used}
+        return {f: drop_unused(self._plan.groups[f].column(self._piece.rows.cells[:, order.index(f)]))[0] for f in used}
 
     def _columns(self, part: FixedPart, env: Any, encoding: Encoding) -> tuple[list[int], tuple[str, ...]]:
         """Places of the columns of a part among those reduced, and their names."""
-        n = len(self.piece.support_rows)
+        n = len(self._piece.support_rows)
         matrix, names = build_columns(part, env, encoding.contrasts, n)
-        place = {name: j for j, name in enumerate(self.piece.names[:-1])}
+        place = {name: j for j, name in enumerate(self._piece.names[:-1])}
         absent = [name for name in names if name not in place]
         if absent:
             raise DataError(
@@ -275,16 +251,16 @@ class Reduced:
                 f"{self.formula}. Reduce the source by a formula that has them."
             )
         places = [place[name] for name in names]
-        if not np.allclose(matrix, self.piece.support_rows[:, places], rtol=1e-12, atol=0.0):
+        if not np.allclose(matrix, self._piece.support_rows[:, places], rtol=1e-12, atol=0.0):
             raise DataError(f"The columns of {part.text()} are coded in another way than those of {self.formula}.")
         return places, names
 
     def _checked(self, formula: str | None) -> ModelSpec:
         """The parsed formula, which must use what was reduced and nothing else."""
-        largest = self.plan.spec
+        largest = self._plan.spec
         if formula is None or formula == self.formula:
             return largest
-        spec = parse(formula).with_dot(self.plan.encoding.dot_columns)
+        spec = parse(formula).with_dot(self._plan.encoding.dot_columns)
         known = [*used_columns(largest)]
         strange = [n for n in dict.fromkeys(used_columns(spec)) if n not in known]
         if strange:
@@ -299,7 +275,7 @@ class Reduced:
         if sorted(map(render, spec.offsets)) != sorted(map(render, largest.offsets)):
             raise DataError(f"The reduction was made for {self.formula}: the offset of a smaller formula is the same.")
         groups = {f for t in spec.random for f in t.factors}
-        if absent := [g for g in groups if g not in self.plan.groups]:
+        if absent := [g for g in groups if g not in self._plan.groups]:
             raise DataError(
                 f"{listing(map(repr, absent))} was not a grouping factor when the source was reduced by "
                 f"{self.formula}. Reduce it by a formula with (1 | {absent[0]})."
@@ -308,10 +284,10 @@ class Reduced:
 
     def _encoding_of(self, spec: ModelSpec) -> Encoding:
         """The encoding of a formula, with what it uses of that of the reduction."""
-        encoding = self.plan.encoding
+        encoding = self._plan.encoding
         used = {*used_columns(spec), encoding.offset_column, encoding.weights_column}
         groups = {
-            g: s.levels for g, s in self.plan.groups.items() if g not in encoding.levels and g not in encoding.numeric
+            g: s.levels for g, s in self._plan.groups.items() if g not in encoding.levels and g not in encoding.numeric
         }
         levels = {**encoding.levels, **groups}
         return encoding.model_copy(
@@ -322,6 +298,30 @@ class Reduced:
                 "contrasts": {n: c for n, c in encoding.contrasts.items() if n in used},
             }
         ).with_parsed(spec)
+
+
+def argument_faults(reduced: Reduced, *, weights: object, offset: object, contrasts: object) -> list[str]:
+    """What is wrong with arguments of a fit that belong to the reduction it is given.
+
+    Args:
+        reduced: The reduction.
+        weights: Value of ``weights=``; None takes those of the reduction.
+        offset: Value of ``offset=``; None takes that of the reduction.
+        contrasts: Value of ``contrasts=``; None takes those of the reduction.
+    """
+    encoding = reduced._plan.encoding
+    faults = [
+        f"{name}={value!r:.60}: the rows were reduced with {name}={known!r}, and cannot get others now. Reduce the "
+        f"source again, or leave {name}= out."
+        for name, value, known in (
+            ("weights", weights, encoding.weights_column),
+            ("offset", offset, encoding.offset_column),
+        )
+        if value is not None and not (isinstance(value, str) and value == known)
+    ]
+    if contrasts:
+        faults.append("contrasts= belongs to um.reduce: the reduced columns are coded already.")
+    return faults
 
 
 def moment_rows(r: FloatArray, n: int) -> FloatArray:
@@ -397,4 +397,4 @@ def load_reduced(path: str | Path) -> Reduced:
     return Reduced(*read_file(path))
 
 
-__all__ = ["Reduced", "load_reduced", "moment_rows"]
+__all__ = ["Reduced", "argument_faults", "load_reduced", "moment_rows"]
