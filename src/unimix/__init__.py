@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         WorkerError,
     )
+    from unimix.estimation.collapse import Collapsed, collapse
     from unimix.estimation.reduce import reduce
     from unimix.estimation.refit import refit
     from unimix.fitted.table_result import TableResult
@@ -56,6 +57,7 @@ _HOMES = {
     "unimix.workflows.power": ("power", "Power"),
     "unimix.estimation.refit": ("refit",),
     "unimix.estimation.reduce": ("reduce",),
+    "unimix.estimation.collapse": ("collapse", "Collapsed"),
     "unimix.reduction.reduced": ("Reduced", "load_reduced"),
     "unimix.workflows.model_tests.drop_terms": ("drop1",),
     "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
@@ -91,6 +93,7 @@ __all__ = [
     "AllFit",
     "BootstrapTest",
     "Certificate",
+    "Collapsed",
     "Comparison",
     "CrossValidation",
     "DataError",
@@ -118,6 +121,7 @@ __all__ = [
     "anova",
     "backends",
     "bootstrap_test",
+    "collapse",
     "compare",
     "compare_ic",
     "compare_loo",

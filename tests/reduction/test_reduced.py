@@ -125,6 +125,8 @@ def test_a_result_is_saved_and_loaded(fit: um.FitResult, reduced: um.Reduced) ->
     np.testing.assert_allclose(loaded.with_data(reduced).anova().table, fit.anova().table, rtol=1e-9)
     with pytest.raises(um.DataError, match="not the data that were fitted"):
         loaded.with_data(um.reduce(DATA.iloc[:500], FORMULA))
+    with pytest.raises(um.DataError, match="give the result their reduction"):
+        loaded.with_data(DATA)
     with pytest.raises(um.DataError, match="fitted to rows, not to a reduction"):
         um.fit(FORMULA, DATA).with_data(reduced)
 

@@ -212,6 +212,11 @@ def test_what_no_reduction_can_fit_is_refused(folder: Path) -> None:
         um.fit(FORMULA, str(folder), backend="statsmodels")
     with pytest.raises(um.UnsupportedModelError, match="structured covariance"):
         um.reduce(DATA, "y ~ x + cs(0 + f | g)")
+    with pytest.raises(um.DataError, match=r"rows\.csv is no Parquet file"):
+        um.fit(FORMULA, "rows.csv")
+    counts = DATA.assign(n=DATA["g"])
+    lazy = um.fit("n ~ x + (1 | f)", pl.from_pandas(counts).lazy(), family="poisson")
+    assert lazy.fitted.shape == (600,)  # a lazy frame is collected where the model needs its rows
     with pytest.raises(um.DataError, match="no file"):
         um.fit(FORMULA, str(folder / "none*.parquet"))
 

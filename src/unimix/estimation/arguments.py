@@ -31,7 +31,7 @@ from unimix.foreign_names import name_faults, parameters_of, swapped_faults
 from unimix.formula.interpreter import parse
 from unimix.parallel.jobs import seed_fault
 from unimix.reduction.reduced import Reduced, argument_faults
-from unimix.reduction.sources import is_source
+from unimix.reduction.sources import is_lazy_frame, is_source
 
 Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
 DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
@@ -147,7 +147,7 @@ class FitArguments:
             OptionError: If the method does not belong to the model.
         """
         started = time.perf_counter()
-        if isinstance(data, Reduced) or is_source(data):
+        if isinstance(data, Reduced) or (is_source(data) and (self._is_linear or not is_lazy_frame(data))):
             design = self._reduced_design(formula, data)
         else:
             design = build_design(
@@ -164,10 +164,14 @@ class FitArguments:
             raise OptionError(fault)
         return FitProblem(design, self, time.perf_counter() - started)
 
+    @property
+    def _is_linear(self) -> bool:
+        """Whether the model is linear with one residual variance."""
+        return as_family(self.family).is_linear and not self.ziformula and not self.dispformula
+
     def _reduced_design(self, formula: str, data: Any) -> Design:
         """The arrays of a linear model of reduced rows; a source that is not reduced yet is read for it."""
-        family = as_family(self.family)
-        if not family.is_linear or self.ziformula or self.dispformula:
+        if not self._is_linear:
             raise UnsupportedModelError(
                 "Rows can be reduced for linear mixed models with one residual variance: the likelihood of any other "
                 "model looks at every row. Read the rows into memory, um.fit(formula, frame, ...); rows with equal "

@@ -47,6 +47,11 @@ def with_data(fit: Model, data: Any) -> Model:
         >>> float(loaded.with_data(sleep).anova()["den_df"].iloc[0].round(3))
         161.0
     """
+    if has_no_rows(fit) and not isinstance(data, Reduced):
+        raise DataError(
+            "The model was fitted to reduced rows: give the result their reduction, fit.with_data(um.reduce(source, "
+            "formula)) or fit.with_data(um.load_reduced(path))."
+        )
     rebuilt = design_of_reduction(fit, data) if isinstance(data, Reduced) else rebuild_design(fit, data)
     return replace(fit, _unsaved=replace(fit._unsaved, design=rebuilt))
 

@@ -171,6 +171,11 @@ def is_source(data: object) -> bool:
     return isinstance(data, str | Path) or _kind(data) in ("dataset", "lazy", "relation", "dask")
 
 
+def is_lazy_frame(data: object) -> bool:
+    """Whether a source is a frame that can be collected as well: a lazy frame, a DuckDB relation or a Dask frame."""
+    return _kind(data) in ("lazy", "relation", "dask")
+
+
 def _kind(data: object) -> str:
     """The kind of a source by its package and class, without importing the package."""
     top, name = type(data).__module__.partition(".")[0], type(data).__name__
@@ -228,6 +233,11 @@ def _dataset_at(path: str) -> Any:
     dataset, found = _pyarrow(), [path]
     if MAGIC & set(path) and not Path(path).exists():
         found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  the pattern may be absolute
+    if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".xlsx", ".feather", ".json"):
+        raise DataError(
+            f"{path} is no Parquet file. Read it into memory, data = pd.read_csv(...), or write it as Parquet: "
+            f"pl.scan_csv({path!r}).sink_parquet('rows.parquet')."
+        )
     if not found or not Path(found[0]).exists():
         raise DataError(f"There is no file {path!r}: give a Parquet file, a folder of them, or a pattern.")
     try:
@@ -295,4 +305,13 @@ def _type_kind(kind: Any) -> str:
     return next((words for words, test in tests.items() if test(kind)), str(kind))
 
 
-__all__ = ["DelayedPart", "FragmentPart", "Part", "Source", "check_schemas", "is_source", "open_source"]
+__all__ = [
+    "DelayedPart",
+    "FragmentPart",
+    "Part",
+    "Source",
+    "check_schemas",
+    "is_lazy_frame",
+    "is_source",
+    "open_source",
+]
