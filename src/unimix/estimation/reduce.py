@@ -102,7 +102,7 @@ def reduce(
     if faults:
         raise OptionError("\n".join(faults))
     memory = None if limits.memory is None or math.isinf(limits.memory) else int(limits.memory)
-    deadline = None if limits.seconds is None else time.monotonic() + limits.seconds
+    deadline = None if limits.seconds is None else time.time() + limits.seconds
     passes = Passes(int(batch_rows), n_jobs, progress, deadline, memory)
     request = Request(formula, weights, offset, contrasts, missing)
     plan, piece, found, notes = read(open_source(source), request, passes, None if like is None else like._plan)

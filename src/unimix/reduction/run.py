@@ -41,7 +41,7 @@ class Passes:
         batch_rows: Largest number of rows of one batch.
         n_jobs: Number of processes; None for this process.
         progress: Whether to show a progress bar.
-        deadline: Time of the monotonic clock at which reading is given up, or None.
+        deadline: Time of the clock (seconds since 1970) at which reading is given up, or None.
         memory: Largest number of bytes that the compressed rows may take, or None.
     """
 
@@ -252,20 +252,24 @@ def _all(
     source: Source, work: Callable[[Any], Any], merge: Callable[[Sequence[Any]], Any], passes: Passes, title: str
 ) -> Any:
     """Do the work on every part and put the results together."""
+    do = work if passes.deadline is None else partial(_until, work, passes.deadline)
     if source.parts and isinstance(source.parts[0], DelayedPart):
-        return _on_dask(source, work, merge)
+        return _on_dask(source, do, merge)
     if passes.n_jobs is not None and passes.n_jobs != 1 and len(source.parts) > 1:
-        answers = run_jobs(
-            work, source.parts, n_jobs=passes.n_jobs, progress=passes.progress, title=title, unit="parts"
-        )
+        answers = run_jobs(do, source.parts, n_jobs=passes.n_jobs, progress=passes.progress, title=title, unit="parts")
         return merge(answers)
     whole, waiting = None, []
     for part in shown(source.parts, len(source.parts), title, "parts", progress=passes.progress):
-        waiting.append(work(part if passes.deadline is None else _TimedPart(part, passes.deadline)))
+        waiting.append(do(part))
         # the results of many small parts wait until they are as large as what they are added to
         if sum(map(_size, waiting)) > _size(whole):
             whole, waiting = merge([whole, *waiting]), []
     return merge([whole, *waiting]) if waiting else whole
+
+
+def _until(work: Callable[[Any], Any], deadline: float, part: Part) -> Any:
+    """The work on a part, which is given up at a point in time."""
+    return work(_TimedPart(part, deadline))
 
 
 def _size(result: object) -> int:
@@ -280,7 +284,7 @@ class _TimedPart(Part):
 
     def frames(self, names: Sequence[str], rows: int) -> Iterator[Any]:
         for table in self._part.frames(names, rows):
-            if time.monotonic() > self._deadline:
+            if time.time() > self._deadline:
                 raise LimitError(f"The rows were not read within time_limit=: it ended in {self.label}.", "time")
             yield table
 
