@@ -69,11 +69,12 @@ class LevelSet:
             if self.numbers.dtype != np.float64 or other.numbers.dtype != np.float64:  # long whole numbers
                 both = {*self.numbers.tolist(), *other.numbers.tolist()}
                 return replace(self, numbers=np.array(sorted(map(int, both)), dtype=object))
-            if len(other.numbers) and np.isin(other.numbers, self.numbers, assume_unique=True).all():
+            places = np.minimum(np.searchsorted(self.numbers, other.numbers), len(self.numbers) - 1)
+            if (self.numbers[places] == other.numbers).all():
                 return self
             return replace(self, numbers=np.union1d(self.numbers, other.numbers))
         if self.kind:
-            new = set(other.labels) - set(self.labels)
+            new = [label for label in other.labels if label not in self._index]
             return replace(self, labels=tuple(sorted({*self.labels, *new}))) if new else self
         order = _joined(self.order, other.order)
         if order is None:

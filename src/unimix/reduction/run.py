@@ -147,7 +147,7 @@ def _plan(
     unsuitable = [t.text() for t in spec.random if t.structure != "us"]
     if unsuitable:
         raise UnsupportedModelError(
-            f"{unsuitable[0]} has a structured covariance; reduced rows are fitted by pls, which has none.", [], "pls"
+            f"{unsuitable[0]} has a structured covariance; no engine that fits reduced rows has one."
         )
     typed: dict[str, Column] = {}
     for name, kind in found.kinds.items():
