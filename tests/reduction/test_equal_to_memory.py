@@ -116,6 +116,9 @@ def test_what_follows_from_the_fit_is_the_same(both: tuple[um.FitResult, um.FitR
         np.testing.assert_allclose(reduced.icc().table, rows.icc().table, rtol=1e-10)
     new = DATA.dropna().iloc[:20]
     np.testing.assert_allclose(reduced.predict(new), rows.predict(new), rtol=1e-10)
+    for interval in ("confidence", "prediction"):
+        mine, theirs = (fit.predict(new, interval=interval).table for fit in (reduced, rows))
+        np.testing.assert_allclose(mine, theirs, rtol=1e-7)
     if "f" in rows.model.encoding.predictors:
         for weights in ("equal", "proportional"):
             mine, theirs = (fit.emmeans("f", weights=weights).table for fit in (reduced, rows))
@@ -151,6 +154,9 @@ def test_one_reduction_is_fitted_by_smaller_formulas() -> None:
     mine = um.anova(fits[0], um.fit("y ~ x + f + (1 | g)", reduced)).table
     theirs = um.anova(um.fit("y ~ x + (1 | g)", used), um.fit("y ~ x + f + (1 | g)", used)).table
     np.testing.assert_allclose(mine.to_numpy(float), theirs.to_numpy(float), rtol=1e-8)
+    assert um.compare_ic(*(um.refit(f, method="ML") for f in fits)).table["aic"].notna().all()
+    columns = um.explain("y ~ x + (1 | g)", reduced).columns  # real rows, not the compressed ones
+    assert columns.set_index("name")["first values"]["Intercept"].eq("1 1 1 1").all()
 
 
 def test_terms_are_left_out_as_in_memory() -> None:

@@ -16,6 +16,7 @@ from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import refit_design
 from unimix.fitted.criterion import likelihood_arrays, support_arrays
+from unimix.fitted.model import has_no_rows
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -325,7 +326,7 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> TableRes
     one_kind(fits)
     labels = labels_of(fits, names)
     k = np.array([f.criteria.n_parameters for f in fits], dtype=float)
-    n = np.array([counted_rows(f.family, f.n_obs, f.rows.weights) for f in fits])
+    n = np.array([counted_rows(f.family, f.n_obs, None if has_no_rows(f) else f.rows.weights) for f in fits])
     aic = np.array([f.aic for f in fits])
     with np.errstate(divide="ignore"):
         aicc = np.where(n - k - 1 > 0, aic + 2 * k * (k + 1) / (n - k - 1), np.inf)
