@@ -13,7 +13,8 @@ from typing import Any
 import narwhals as nw
 
 from unimix.design.frames import column_labels, n_rows, to_pandas
-from unimix.errors import DataError, EngineNotInstalledError, UnimixError, listing
+from unimix.errors import DataError, EngineNotInstalledError, UnimixError, listing, to_type
+from unimix.versions import pip_line
 
 MAGIC = frozenset("*?[")
 
@@ -207,7 +208,7 @@ def open_source(data: Any) -> Source:
     if kind == "lazy":
         return Source(tuple(data.collect_schema().names()), (LazyPart(data),))
     if kind == "relation":
-        _pyarrow()
+        pyarrow_dataset()
         return Source(tuple(data.columns), (RelationPart(data),))
     if kind == "dask":
         parts = data.to_delayed()
@@ -218,19 +219,24 @@ def open_source(data: Any) -> Source:
     return Source(columns, (TablePart(table),), n_rows(table))
 
 
-def _pyarrow() -> Any:
+def pyarrow_dataset() -> Any:
+    """The package that reads Parquet files.
+
+    Raises:
+        EngineNotInstalledError: If it is missing.
+    """
     try:
         import pyarrow.dataset
     except ImportError:
         raise EngineNotInstalledError(
-            "Rows are read in batches by pyarrow, which is not installed. Type: pip install 'unimix[reduce]'"
+            f"Rows are read in batches by pyarrow, which is not installed. {to_type(pip_line('reduce'))}"
         ) from None
     return pyarrow.dataset
 
 
 def _dataset_at(path: str) -> Any:
     """The dataset of a file, a folder or a pattern."""
-    dataset, found = _pyarrow(), [path]
+    dataset, found = pyarrow_dataset(), [path]
     if MAGIC & set(path) and not Path(path).exists():
         found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  the pattern may be absolute
     if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".xlsx", ".feather", ".json"):
@@ -314,4 +320,5 @@ __all__ = [
     "is_lazy_frame",
     "is_source",
     "open_source",
+    "pyarrow_dataset",
 ]

@@ -11,10 +11,10 @@ import narwhals as nw
 import numpy as np
 
 from unimix.design.frames import n_rows
-from unimix.errors import DataError, EngineNotInstalledError, OptionError, did_you_mean, listing
+from unimix.errors import DataError, OptionError, did_you_mean, listing
 from unimix.fitted.saving import file_at
 from unimix.formula.allowed import expression_columns
-from unimix.reduction.sources import Source, check_schemas, open_source
+from unimix.reduction.sources import Source, check_schemas, open_source, pyarrow_dataset
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -64,13 +64,10 @@ def predict_to(
         0     308       253.7      -4.1
         1     308       273.3     -14.6
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise EngineNotInstalledError(
-            "Parquet files are written by pyarrow, which is not installed. Type: pip install 'unimix[reduce]'"
-        ) from None
+    pyarrow_dataset()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     opened, whole = open_source(source), file_at(path)
     kept = [keep] if isinstance(keep, str) else list(keep)
     strange = [n for n in kept if n not in opened.columns]
