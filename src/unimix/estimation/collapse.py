@@ -199,7 +199,7 @@ def _values(column: Column) -> Any:
     assert isinstance(column, FactorColumn)  # noqa: S101  there is no third kind
     if column.origin or column.levels == (False, True):
         return np.array(column.levels, dtype=object)[column.codes]
-    return pd.Categorical.from_codes(column.codes, categories=list(column.levels))
+    return pd.Categorical.from_codes(column.codes, categories=pd.Index(list(column.levels)))
 
 
 def _grouped(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
