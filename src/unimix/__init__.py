@@ -28,8 +28,11 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         WorkerError,
     )
+    from unimix.estimation.collapse import Collapsed, collapse
+    from unimix.estimation.reduce import reduce
     from unimix.estimation.refit import refit
     from unimix.fitted.table_result import TableResult
+    from unimix.reduction.reduced import Reduced, load_reduced
     from unimix.result import FitResult, register_accessor
     from unimix.workflows.all_fit import AllFit, all_fit
     from unimix.workflows.comparison.compare import compare
@@ -56,6 +59,9 @@ _HOMES = {
     "unimix.workflows.power": ("power", "Power"),
     "unimix.workflows.prior_predictive": ("prior_predictive", "PriorPredictive"),
     "unimix.estimation.refit": ("refit",),
+    "unimix.estimation.reduce": ("reduce",),
+    "unimix.estimation.collapse": ("collapse", "Collapsed"),
+    "unimix.reduction.reduced": ("Reduced", "load_reduced"),
     "unimix.workflows.model_tests.drop_terms": ("drop1",),
     "unimix.workflows.model_tests.bayes_factor": ("bayes_factor", "BayesFactor"),
     "unimix.workflows.model_tests.likelihood_ratio": ("anova", "ranova", "compare_ic", "compare_loo"),
@@ -92,6 +98,7 @@ __all__ = [
     "BayesFactor",
     "BootstrapTest",
     "Certificate",
+    "Collapsed",
     "Comparison",
     "CrossValidation",
     "DataError",
@@ -109,6 +116,7 @@ __all__ = [
     "Power",
     "PriorPredictive",
     "Recommendation",
+    "Reduced",
     "TableResult",
     "Tolerances",
     "UnimixError",
@@ -120,6 +128,7 @@ __all__ = [
     "backends",
     "bayes_factor",
     "bootstrap_test",
+    "collapse",
     "compare",
     "compare_ic",
     "compare_loo",
@@ -132,6 +141,7 @@ __all__ = [
     "fit_many",
     "list_datasets",
     "load_dataset",
+    "load_reduced",
     "pooling",
     "power",
     "prior_predictive",
@@ -139,6 +149,7 @@ __all__ = [
     "ranova",
     "read_many",
     "recommend",
+    "reduce",
     "refit",
     "register_accessor",
     "register_function",

@@ -71,7 +71,9 @@ def fit(
         formula: The model in lme4's language: ``"y ~ x * f + (1 + x | g)"``. A formula without a random part gives an
             ordinary (generalised) linear model.
         data: A pandas, polars or pyarrow table, any other table that narwhals reads, or a dict of arrays. The data are
-            never modified.
+            never modified. For a linear mixed model by ``pls`` they may also be rows that do not fit into memory: the
+            path of Parquet files, a pyarrow dataset, a polars LazyFrame, a DuckDB relation or a Dask DataFrame, which
+            are read in batches, or a reduction, from :func:`unimix.reduce`.
         backend: Name of the engine (``unimix.backends()`` lists them), a backend class, or a configured instance such
             as ``unimix.backends.Lme4(optimizer="bobyqa")``.
         family: Distribution of the response: ``"binomial"``, ``"poisson(sqrt)"``, or

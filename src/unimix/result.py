@@ -26,7 +26,7 @@ from unimix.analysis.posterior import evidence, sensitivity
 from unimix.analysis.posterior import reweighted as reweighting
 from unimix.analysis.prediction import draws as drawing
 from unimix.analysis.prediction import loo as leaving_one_out
-from unimix.analysis.prediction import posterior_groups, prior
+from unimix.analysis.prediction import posterior_groups, prior, to_file
 from unimix.analysis.prediction import predict as prediction
 from unimix.analysis.prediction import simulate as simulation
 from unimix.analysis.robust.robust import robust_part
@@ -134,6 +134,7 @@ class FitResult(Printed, FittedModel):
 
     # predictions and draws
     predict = prediction.predict
+    predict_to = to_file.predict_to
     augment = augmenting.augment
     draws = drawing.coefficient_draws
     posterior_predictive = drawing.replicated

@@ -74,7 +74,8 @@ class Backend(BaseModel, ABC):
 
     A subclass sets ``info``, ``capabilities`` and, beyond Gaussian models, ``families``, and implements :meth:`_fit`.
     It sets ``takes_start`` if it starts its search at ``problem.start``, and ``refit_options`` if it has options that
-    save many fits of similar data the extra searches of a single one: many replicates end on the boundary.
+    save many fits of similar data the extra searches of a single one: many replicates end on the boundary. It sets
+    ``takes_reduced`` if it needs nothing of the rows but their cross-products within levels.
 
     Attributes:
         conditioning: Whether the engine receives well-scaled columns, from which its estimates are transformed back
@@ -89,6 +90,7 @@ class Backend(BaseModel, ABC):
 
     takes_start: ClassVar[bool] = False
     refit_options: ClassVar[dict[str, object]] = {}
+    takes_reduced: ClassVar[bool] = False
 
     conditioning: bool = True
 
@@ -208,6 +210,11 @@ class Backend(BaseModel, ABC):
             reasons.append(
                 "Kenward-Roger degrees of freedom belong to REML estimates: use method='REML' or "
                 "df_method='satterthwaite'"
+            )
+        if design.compression is not None and not self.takes_reduced:
+            reasons.append(
+                "rows that were reduced to cross-products (um.reduce): this engine computes its likelihood row by row. "
+                "Use backend='pls', or give the rows themselves"
             )
         if request.method == "ML" and design.family.is_linear and likelihood_is_unbounded(design):
             reasons.append(

@@ -50,7 +50,7 @@ def _at_a_maximum(estimates: Estimates, design: Design, method: str) -> Estimate
     differences use the same step for all parameters.
     """
     mixed = design.is_linear and design.blocks and method in ("REML", "ML")
-    units = [column_scale(b.z) for b in design.blocks]
+    units = [column_scale(b.z, design.n_obs) for b in design.blocks]
     scaled = all(np.allclose(u, 1.0) for u in units)
     if not (mixed and estimates.converged and (estimates.singular or not scaled)):
         return estimates

@@ -59,7 +59,7 @@ def size_in_words(design: Design) -> str:
     levels = dict.fromkeys(f"{b.n_levels:,} levels of {b.group}" for b in design.blocks)
     covariances = sum(b.q * (b.q + 1) // 2 for b in design.blocks)
     count = design.p + covariances + len(design.family.parameters)
-    return ", ".join([f"{design.n:,} rows", *levels, f"{count} parameters"])
+    return ", ".join([f"{design.n_obs:,} rows", *levels, f"{count} parameters"])
 
 
 @dataclass(frozen=True)

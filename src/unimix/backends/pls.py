@@ -76,6 +76,7 @@ class Pls(Backend):
         dense_pairs=0.35,
     )
     takes_start: ClassVar[bool] = True
+    takes_reduced: ClassVar[bool] = True
     refit_options: ClassVar[dict[str, object]] = {"thorough": False}
 
     max_steps: Annotated[int, Field(ge=1)] = 200
@@ -174,8 +175,8 @@ class Pls(Backend):
         inverse = np.linalg.solve(r, np.eye(design.p))
         beta = inverse @ (q.T @ (root * design.y))
         rest = float(np.sum((root * (design.y - design.x @ beta)) ** 2))
-        df_residual = design.n - design.p
-        value = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + float(np.log(root).sum())
+        n, df_residual = design.n_obs, design.n_obs - design.p
+        value = -0.5 * n * (1 + np.log(2 * np.pi * rest / n)) + design.log_weights
         z = request.df_method == "normal"
         return Estimates(
             beta=beta,

@@ -89,6 +89,34 @@ class AuxiliaryDesign:
 
 
 @dataclass(frozen=True)
+class Compression:
+    """What is known of rows that a design holds in compressed form only.
+
+    The rows of such a design have the same cross-products within every level as the rows they stand for, and nothing
+    else in common with them: they are weighted, and turned by orthogonal matrices.
+
+    Attributes:
+        n: Number of rows that were compressed.
+        log_weights: Half the sum of the logarithms of their weights, divided by the mean weight; 0 without weights. The
+            compressed rows have the mean weight each.
+        support: Some of the rows as they were, whose columns are as independent as those of all rows, and in which
+            every combination of factor levels occurs.
+        moments: A few rows whose columns have the means and (population) covariances of all rows, without weights.
+        means: Mean of each numeric predictor.
+        combinations: Levels of the factors in every combination that occurs: level index per combination, by name.
+        frequencies: Sum of the weights of the rows of each combination; their number without weights.
+    """
+
+    n: int
+    log_weights: float
+    support: Design
+    moments: Design
+    means: Mapping[str, float]
+    combinations: Mapping[str, FactorColumn]
+    frequencies: FloatArray
+
+
+@dataclass(frozen=True)
 class Design:
     """The model and its data as plain arrays; every engine receives the same object.
 
@@ -115,6 +143,7 @@ class Design:
         columns: Columns that the formula uses, by name, with the rows used only.
         column_terms: Term of the formula to which each fixed-effects column belongs, by name of the column; the
             intercept belongs to none.
+        compression: What is known of the rows, if ``y``, ``x`` and the blocks hold them in compressed form; else None.
     """
 
     spec: ModelSpec
@@ -137,6 +166,7 @@ class Design:
     labels: RowLabels | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     column_terms: Mapping[str, str] = field(default_factory=dict)
+    compression: Compression | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_columns: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -156,6 +186,17 @@ class Design:
         design = replace(self, y=y)
         object.__setattr__(design, "_of_columns", self._of_columns)
         return design
+
+    def changed(self, change: Callable[[Design], Design]) -> Design:
+        """Return a copy with other columns, and with the same change of what is known of compressed rows.
+
+        Args:
+            change: Function that makes the copy of a design, by linear combinations of its columns.
+        """
+        design, of = change(self), self.compression
+        if of is None:
+            return design
+        return replace(design, compression=replace(of, support=change(of.support), moments=change(of.moments)))
 
     def keep_of_columns(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Return a quantity that does not depend on the response, as :meth:`keep` does."""
@@ -177,8 +218,22 @@ class Design:
 
     @property
     def n(self) -> int:
-        """Number of rows used."""
+        """Number of rows of the arrays: the rows used, unless they are compressed."""
         return len(self.y)
+
+    @property
+    def n_obs(self) -> int:
+        """Number of rows used, compressed or not."""
+        return self.n if self.compression is None else self.compression.n
+
+    @property
+    def log_weights(self) -> float:
+        """Half the sum of the logarithms of the weights, a term of the log likelihood of a Gaussian model."""
+        if self.weights is None:
+            return 0.0
+        if self.compression is not None:
+            return self.compression.log_weights + 0.5 * self.n_obs * float(np.log(self.weights[0]))
+        return float(0.5 * np.log(self.weights).sum())
 
     @property
     def p(self) -> int:

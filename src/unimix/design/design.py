@@ -147,7 +147,7 @@ def build_design(
         contrasts=coding,
         states={k: encode_state(s) for k, s in env.states.items()},
         kept=tuple(int(j) for j in kept),
-        aliases=_aliases(x, kept),
+        aliases=aliases_of(x, kept),
         alias_sizes=tuple(float(np.abs(x[:, j]).max()) for j in range(x.shape[1]) if j not in set(kept)),
         blocks=tuple(random for random, _ in blocks),
         offset_column=offset_name,
@@ -159,7 +159,7 @@ def build_design(
     design = Design(
         spec=spec,
         y=response.y,
-        x=_select(x, kept),
+        x=selected(x, kept),
         fixed_names=tuple(names[j] for j in kept),
         blocks=tuple(block for _, block in blocks),
         weights=response.weights,
@@ -182,7 +182,7 @@ def build_design(
     return replace(design, notes=(*design.notes, *offset_note(design), *many_variances_note(design)))
 
 
-def _aliases(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+def aliases_of(x: FloatArray, kept: Sequence[int]) -> tuple[tuple[float, ...], ...]:
     """Coefficients of the dropped columns as combinations of the kept ones, one tuple per dropped column."""
     dependent = [j for j in range(x.shape[1]) if j not in set(kept)]
     if not dependent:
@@ -204,10 +204,10 @@ def _weights_mean(family: Family) -> str:
 def _part(part: FixedPart, env: Environment, coding: Mapping[str, Contrast], n: int) -> AuxiliaryDesign:
     x, names = build_columns(part, env, coding, n)
     kept = independent_columns(x)
-    return AuxiliaryDesign(_select(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
+    return AuxiliaryDesign(selected(x, kept), tuple(names[j] for j in kept), tuple(int(j) for j in kept))
 
 
-def _select(x: FloatArray, columns: Sequence[int]) -> FloatArray:
+def selected(x: FloatArray, columns: Sequence[int]) -> FloatArray:
     """Selected columns as a matrix in row-major order; the matrix itself if all columns are selected."""
     return np.ascontiguousarray(x if tuple(columns) == tuple(range(x.shape[1])) else x[:, list(columns)])
 
@@ -239,7 +239,7 @@ def _blocks(
                 group=term.group,
                 factors=term.factors,
                 terms=tuple(names[j] for j in picked),
-                z=_select(z, picked),
+                z=selected(z, picked),
                 codes=codes,
                 levels=name_levels(levels),
                 structure=term.structure,

@@ -123,7 +123,7 @@ def check_many_levels(spec: ModelSpec, columns: Mapping[str, Column]) -> None:
 def check_estimable(design: Design) -> None:
     """Raise a DataError, with all faults, if no engine could estimate the model from these data."""
     faults: list[str] = []
-    n, p = design.n, design.p
+    n, p = design.n_obs, design.p
     # In families without a residual scale an effect per row models overdispersion and may be fitted.
     scaled = design.family.name in ("gaussian", "student_t")
     asked = "a residual variance" if scaled else " and ".join(design.family.parameters)
@@ -279,10 +279,7 @@ def _name_clashes(blocks: tuple[RandomBlock, ...]) -> list[str]:
 def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
     """Faults of a block whose columns are already in the fixed effects or that explains the response exactly."""
     term = f"of {block.text}"
-    y = design.y if design.offset is None else design.y - design.offset
-    first = np.full(block.n_levels, np.nan)
-    first[block.codes[::-1]] = y[::-1]
-    if (y == first[block.codes]).all() and (block.z == block.z[0]).all(axis=0).any():
+    if _explain_exactly(design, block):
         return [f"The levels of {block.group} explain the response exactly; no residual variance is left to estimate."]
     if block.n_levels > design.p:
         return []
@@ -302,6 +299,25 @@ def _hidden_by_others(design: Design, block: RandomBlock) -> list[str]:
                 "levels already, so that its variance cannot be estimated. Leave it out of one of the two."
             )
     return faults
+
+
+def _explain_exactly(design: Design, block: RandomBlock) -> bool:
+    """Whether the response is the same in all rows of a level, and the block has an intercept."""
+    if design.compression is None:
+        y = design.y if design.offset is None else design.y - design.offset
+        first = np.full(block.n_levels, np.nan)
+        first[block.codes[::-1]] = y[::-1]
+        return bool((y == first[block.codes]).all() and (block.z == block.z[0]).all(axis=0).any())
+    for rows in design.compression.support.blocks:
+        if (rows.group, rows.terms) != (block.group, block.terms):
+            continue
+        for z in block.z[:, (rows.z == rows.z[0]).all(axis=0)].T:
+            # in compressed rows the response is the multiple of the constant column that it is in all rows
+            per_level = np.bincount(block.codes, z * design.y) / np.bincount(block.codes, z * z)
+            left = np.abs(design.y - per_level[block.codes] * z).max()
+            if left <= 1e-12 * np.abs(design.y).max():
+                return True
+    return False
 
 
 def _twin_columns(blocks: tuple[RandomBlock, ...]) -> list[str]:
@@ -351,7 +367,7 @@ def likelihood_is_unbounded(design: Design) -> bool:
     thousand rows.
     """
     width = sum(b.n_levels * b.q for b in design.blocks)
-    if not design.blocks or design.p + width < design.n or design.n > LARGEST_DENSE:
+    if not design.blocks or design.p + width < design.n_obs or design.n_obs > LARGEST_DENSE:
         return False
     parts = []
     for block in design.blocks:
@@ -361,4 +377,4 @@ def likelihood_is_unbounded(design: Design) -> bool:
     z = np.concatenate(parts, axis=1)
     x = design.x / np.abs(design.x).max(axis=0, initial=1e-300)
     rank = int(np.linalg.matrix_rank(z))
-    return rank < design.n and int(np.linalg.matrix_rank(np.column_stack([x, z]))) == design.n
+    return rank < design.n_obs and int(np.linalg.matrix_rank(np.column_stack([x, z]))) == design.n_obs

@@ -135,7 +135,7 @@ def _value(node: Node, env: Environment) -> Any:
                 raise DataError(dates_refused(name))
             return column.values if isinstance(column, NumericColumn) else FactorValue(column.codes, column.levels)
         case Sequence_(items):
-            return [_constant(i, env) for i in items]
+            return [plain_value(i, env) for i in items]
         case Unary(operator, operand):
             number = _numeric(operand, env)
             return -number if operator == "-" else number
@@ -266,13 +266,14 @@ def _only_one_argument(node: Call) -> None:
 
 
 def _base_of(base: Node, node: Node, env: Environment) -> float:
-    value = _constant(base, env)
+    value = plain_value(base, env)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or value == 1:
         raise DataError(f"{render(node)}: the base of a logarithm is a positive number other than 1.")
     return float(value)
 
 
-def _constant(node: Node, env: Environment) -> Any:
+def plain_value(node: Node, env: Environment) -> Any:
+    """Value of an argument that is no column: a number, text, TRUE or FALSE, or a list of these."""
     value = _value(node, env) if not expression_columns(node) else np.empty(0)
     if isinstance(value, np.ndarray | FactorValue | MatrixValue):
         raise DataError(f"{render(node)} must be a plain number, text, TRUE/FALSE or c(...).")
@@ -286,7 +287,7 @@ def _stateful(node: Call, env: Environment) -> Value:
         raise DataError(f"{render(node)} needs a column as its first argument.")
     if len(node.arguments) > 1 + len(transform.positional):
         raise DataError(f"{render(node)}: too many arguments. {transform.usage}")
-    options = {k: _constant(a, env) for k, a in zip(transform.positional, node.arguments[1:], strict=False)}
+    options = {k: plain_value(a, env) for k, a in zip(transform.positional, node.arguments[1:], strict=False)}
     for given, argument in node.keywords:
         key = _RENAMED.get(given, given)
         if key not in transform.options:
@@ -294,7 +295,7 @@ def _stateful(node: Call, env: Environment) -> Value:
                 f"{render(node)}: {given!r} is not an argument of {node.function}()."
                 f"{did_you_mean(given, transform.options)} {transform.usage}"
             )
-        options[key] = _constant(argument, env)
+        options[key] = plain_value(argument, env)
     key = render(node)
     if not env.learning and key not in env.states:
         raise DataError(f"{key} was not part of the fitted model.")
@@ -339,5 +340,6 @@ __all__ = [
     "expression_columns",
     "functions",
     "plain_factor",
+    "plain_value",
     "register_function",
 ]

@@ -24,11 +24,14 @@ from unimix.design.arrays import Design
 from unimix.design.design import ColumnOrArray, build_design
 from unimix.design.features import METHODS, Feature, method_fault
 from unimix.distributions.family import FamilyLike, as_family
-from unimix.errors import OptionError, UnimixError, did_you_mean
+from unimix.errors import OptionError, UnimixError, UnsupportedModelError, did_you_mean
+from unimix.estimation.reduce import reduce
 from unimix.fitted.schema import DfMethod
 from unimix.foreign_names import name_faults, parameters_of, swapped_faults
 from unimix.formula.interpreter import parse
 from unimix.parallel.jobs import seed_fault
+from unimix.reduction.reduced import Reduced, argument_faults
+from unimix.reduction.sources import is_lazy_frame, is_source
 
 Method = Literal["REML", "ML", "Laplace", "AGQ", "variational", "MAP", "posterior"]
 DF_METHODS = ("satterthwaite", "kenward-roger", "residual", "normal")
@@ -144,19 +147,52 @@ class FitArguments:
             OptionError: If the method does not belong to the model.
         """
         started = time.perf_counter()
-        design = build_design(
-            parse(formula, self.ziformula, self.dispformula),
-            data,
-            weights=self.weights,
-            offset=self.offset,
-            contrasts=self.contrasts,
-            missing=self.missing,
-            family=self.family,
-        )
+        if isinstance(data, Reduced) or (is_source(data) and (self._is_linear or not is_lazy_frame(data))):
+            design = self._reduced_design(formula, data)
+        else:
+            design = build_design(
+                parse(formula, self.ziformula, self.dispformula),
+                data,
+                weights=self.weights,
+                offset=self.offset,
+                contrasts=self.contrasts,
+                missing=self.missing,
+                family=self.family,
+            )
         fault = method_fault(design, self.method, self.df_method)
         if fault:
             raise OptionError(fault)
         return FitProblem(design, self, time.perf_counter() - started)
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether the model is linear with one residual variance."""
+        return as_family(self.family).is_linear and not self.ziformula and not self.dispformula
+
+    def _reduced_design(self, formula: str, data: Any) -> Design:
+        """The arrays of a linear model of reduced rows; a source that is not reduced yet is read for it."""
+        if not self._is_linear:
+            raise UnsupportedModelError(
+                "Rows can be reduced for linear mixed models with one residual variance: the likelihood of any other "
+                "model looks at every row. Read the rows into memory, um.fit(formula, frame, ...); rows with equal "
+                "predictors and groups can be counted first: um.collapse(source, formula, family=...)."
+            )
+        if isinstance(data, Reduced):
+            faults = argument_faults(data, weights=self.weights, offset=self.offset, contrasts=self.contrasts)
+            if faults:
+                raise OptionError("\n".join(faults))
+            return data.design(formula)
+        return reduce(
+            data,
+            formula,
+            weights=cast("str | None", self.weights),
+            offset=cast("str | None", self.offset),
+            contrasts=self.contrasts,
+            missing=cast("Any", self.missing),
+            progress=self.progress,
+            time_limit=self.time_limit,
+            memory_limit=self.memory_limit,
+        ).design()
 
     def adapted(self, engine: Backend) -> Self:
         """The arguments of a call of several engines, adapted to what one of them can take.

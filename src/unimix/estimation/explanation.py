@@ -79,14 +79,15 @@ def explain_design(
     def first(values: object) -> str:
         return " ".join(f"{v:.4g}" for v in list(values)[:4])  # type: ignore[call-overload]
 
+    of = design if design.compression is None else design.compression.support  # compressed rows are no rows of the data
     rows = [
-        {"role": "response", "name": design.spec.text().split(" ~ ")[0], "engine": "y", "first values": first(design.y)}
+        {"role": "response", "name": design.spec.text().split(" ~ ")[0], "engine": "y", "first values": first(of.y)}
     ]
     rows += [
-        {"role": "fixed", "name": name, "engine": f"x{j}", "first values": first(design.x[:, j])}
+        {"role": "fixed", "name": name, "engine": f"x{j}", "first values": first(of.x[:, j])}
         for j, name in enumerate(design.fixed_names)
     ]
-    for k, block in enumerate(design.blocks):
+    for k, block in enumerate(of.blocks):
         rows += [
             {
                 "role": f"varies over {block.group}",
@@ -98,7 +99,7 @@ def explain_design(
         ]
     offset = "(subtracted)" if design.is_linear else "off"
     for role, engine, values in (
-        ("weights", "w", design.weights),
+        ("weights", "w", design.weights if of is design else None),
         ("trials", "w", design.trials),
         ("offset", offset, design.offset),
     ):

@@ -10,6 +10,7 @@ from unimix.distributions.prior_text import read_given
 from unimix.errors import OptionError
 from unimix.estimation.arguments import DF_METHODS, FitArguments, Method
 from unimix.estimation.run import EngineRefitter
+from unimix.fitted.criterion import likelihood_arrays
 from unimix.fitted.schema import PRIORS
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
@@ -40,7 +41,7 @@ def refit_design(fit: FitResult, *, design: Design | None = None, method: str | 
         design: Design to fit instead of the result's own.
         method: Criterion of the new fit; the result's own, if left out.
     """
-    return refitter_of(fit)(design or fit.design(), method)
+    return refitter_of(fit)(design or likelihood_arrays(fit), method)
 
 
 @suggests_names
@@ -70,7 +71,7 @@ def refit(fit: FitResult, data: Any = None, *, method: Method | None = None) -> 
     if not isinstance(fit, FitResult):
         raise OptionError("um.refit takes a result: um.refit(fit, data).")
     kind = fit.fixed.df_method if fit.fixed.df_method in DF_METHODS else "normal"
-    return refitter_of(fit)((fit if data is None else fit.with_data(data)).design(), method, kind)
+    return refitter_of(fit)(likelihood_arrays(fit if data is None else fit.with_data(data)), method, kind)
 
 
 __all__ = ["refit", "refit_design", "refitter_of"]

@@ -4,9 +4,43 @@ from __future__ import annotations
 
 import numpy as np
 
+from unimix.design.arrays import Design
+from unimix.design.typed_columns import as_numbers
 from unimix.fitted.model import FittedModel
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.likelihood.lmm.evaluation import Evaluation
+
+
+def likelihood_arrays(fit: FittedModel) -> Design:
+    """The arrays from which a linear model's likelihood is computed: all rows, or compressed ones.
+
+    They suit whatever depends on the rows through their cross-products within levels only.
+    """
+    return fit._arrays()
+
+
+def support_arrays(fit: FittedModel) -> Design:
+    """Arrays whose rows are rows of the data: all of them, or some that have every level and span all columns.
+
+    They suit whatever depends on which columns and levels there are; means and frequencies are
+    :func:`column_mean` and those of the compression.
+    """
+    design = fit._arrays()
+    return design if design.compression is None else design.compression.support
+
+
+def moment_arrays(fit: FittedModel) -> Design:
+    """Arrays whose columns have the means and covariances of the data: all rows, or a few made for the purpose."""
+    design = fit._arrays()
+    return design if design.compression is None else design.compression.moments
+
+
+def column_mean(fit: FittedModel, name: str) -> float:
+    """Mean of a numeric predictor over all rows used."""
+    compression = fit._arrays().compression
+    if compression is not None:
+        return compression.means[name]
+    return float(as_numbers(fit.design().columns[name]).mean())
 
 
 def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
@@ -18,6 +52,6 @@ def criterion_at(fit: FittedModel) -> tuple[LinearCriterion, Evaluation]:
     Raises:
         DataError: If the result was loaded or unpickled and has not been given its data.
     """
-    criterion = LinearCriterion.of(fit.design())
+    criterion = LinearCriterion.of(likelihood_arrays(fit))
     reml = fit.fixed.interval == "credible" or fit.criteria.criterion == "REML"
     return criterion, criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
+from unimix.fitted.no_rows import NoRows
 from unimix.fitted.residuals import pearson_dispersion
 from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, RandomPartResult, Rows, State, Status
 from unimix.formula.parser import render
@@ -106,20 +107,24 @@ def _scale(design: Design, parameters: Mapping[str, float]) -> float:
 
 
 def _random(design: Design, estimates: Estimates) -> tuple[RandomPartResult, ...]:
+    rows = design if design.compression is None else design.compression.moments
+    units = [column_scale(b.z) for b in rows.blocks]
     return tuple(
         RandomPartResult(
             group=b.group,
             terms=b.terms,
-            unit=column_scale(b.z),
+            unit=unit,
             sd=np.sqrt(np.diag(c)),
-            correlation=correlation(np.array(c), column_scale(b.z)),
+            correlation=correlation(np.array(c), unit),
             covariance=c,
             levels=b.levels,
             modes=m,
             mode_sd=np.sqrt(np.maximum(np.einsum("lii->li", v), 0.0)),
             mode_covariance=v,
         )
-        for b, c, m, v in zip(design.blocks, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True)
+        for b, unit, c, m, v in zip(
+            design.blocks, units, estimates.covariances, estimates.modes, estimates.mode_covs, strict=True
+        )
     )
 
 
@@ -131,8 +136,8 @@ def _model(design: Design, method: str) -> ModelInfo:
         family=design.family.label,
         link=design.family.link,
         method=method,
-        n_obs=design.n,
-        n_dropped=max(design.n_rows - design.n, 0),  # rows of a resized design are copies of those given
+        n_obs=design.n_obs,
+        n_dropped=max(design.n_rows - design.n_obs, 0),  # rows of a resized design are copies of those given
         missing=design.dropped,
         groups=design.groups,
         aliased=design.aliased,
@@ -223,7 +228,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
-    n = counted_rows(family, design.n, design.weights)
+    n = counted_rows(family, design.n_obs, design.weights)
     aic, bic = (np.nan, np.nan) if value is None else information_criteria(value, k, n)
     return Criteria(
         log_likelihood=np.nan if value is None else value,
@@ -261,6 +266,8 @@ def _status(estimates: Estimates) -> Status:
 
 
 def _rows(design: Design, estimates: Estimates) -> Rows:
+    if design.compression is not None:
+        return cast("Rows", NoRows())
     population: FloatArray = design.x @ estimates.beta
     if design.offset is not None:
         population = population + design.offset

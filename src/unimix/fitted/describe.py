@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.response import SUCCESS
+from unimix.fitted.no_rows import NoRows
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -207,7 +208,7 @@ def model_text(fit: FittedModel) -> str:
 
 def _trials_given(fit: FittedModel) -> bool:
     """Whether the numbers of trials were given as an array, not as part of the data."""
-    trials = fit.rows.trials
+    trials = None if isinstance(fit.rows, NoRows) else fit.rows.trials
     return trials is not None and bool(np.any(np.asarray(trials) != 1)) and not fit.model.response.startswith("cbind(")
 
 
@@ -223,7 +224,11 @@ def shown_sds(fit: FittedModel) -> list[npt.NDArray[np.float64]]:
 
     When a variance is zero, the search of an engine stops at numbers such as 1e-20.
     """
-    size = float(np.std(fit.rows.observed)) if fit.model.link == "identity" else 1.0
+    size = 1.0
+    if isinstance(fit.rows, NoRows):
+        size = float(np.sqrt(fit.sigma**2 + sum(float(np.sum((b.sd * b.unit) ** 2)) for b in fit.random)))
+    elif fit.model.link == "identity":
+        size = float(np.std(fit.rows.observed))
     sds = [(np.array(b.sd, dtype=np.float64), np.asarray(b.unit)) for b in fit.random]
     return [np.where(sd * unit < NEGLIGIBLE * size, 0.0, sd) for sd, unit in sds]
 

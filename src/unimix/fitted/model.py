@@ -17,6 +17,7 @@ from unimix.design.estimates import Absent, Deferred
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
+from unimix.fitted.no_rows import REFUSED, NoRows
 from unimix.fitted.residuals import mean, residual_deviance, residuals
 from unimix.fitted.sampled import engine_draws, fixed_draws
 from unimix.fitted.saving import load, written
@@ -121,7 +122,8 @@ class FittedModel:
         """The arrays that were fitted: the response y, the matrix X, and the blocks of Z with their levels.
 
         Raises:
-            DataError: If the result was loaded or unpickled and has not been given its data.
+            DataError: If the result was loaded or unpickled and has not been given its data, or if it was fitted to
+                reduced data (:func:`unimix.reduce`), which hold no rows.
 
         Example:
             >>> import unimix as um
@@ -129,6 +131,13 @@ class FittedModel:
             >>> fit.design().x.shape
             (180, 2)
         """
+        design = self._arrays()
+        if design.compression is not None:
+            raise DataError(REFUSED)
+        return design
+
+    def _arrays(self) -> Design:
+        """The arrays that were fitted: rows, or compressed rows (:class:`unimix.design.arrays.Compression`)."""
         if self._unsaved.design is None:
             raise DataError(
                 "A loaded result holds no data. Give it the frame that was fitted, fit = fit.with_data(frame), or fit "
@@ -355,7 +364,7 @@ class FittedModel:
             0   180  30.99 -893.23  1794.47  1807.24
         """
         parameters = np.full(len(self.family.parameters), np.nan) if self.parts else self.dispersion_parameters
-        deviance = residual_deviance(self.family, parameters, self.rows)
+        deviance = np.nan if has_no_rows(self) else residual_deviance(self.family, parameters, self.rows)
         return tables.glance(self.model, self.criteria, self.status, self.engine, deviance)
 
     @overload
@@ -385,6 +394,7 @@ class FittedModel:
         if indent is not None and not 0 <= indent < 100:
             raise OptionError(f"indent={indent!r}: give the number of spaces, or None for one line.")
         saved = {f.name: getattr(self, f.name) for f in fields(self) if f.name in SavedFit.model_fields}
+        saved |= {"rows": None} if has_no_rows(self) else {}
         return written(SavedFit.model_construct(**saved).model_dump_json(indent=indent), path)
 
     @classmethod
@@ -408,12 +418,18 @@ class FittedModel:
 
 def with_content(kind: type[Model], saved: SavedFit) -> Model:
     """A result with the content of a saved one."""
-    return kind(**{name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"})
+    content = {name: getattr(saved, name) for name in SavedFit.model_fields if name != "schema_version"}
+    return kind(**content | ({"rows": NoRows()} if saved.rows is None else {}))
 
 
 def is_sampled(fit: FittedModel) -> bool:
     """Whether the result holds posterior draws."""
     return fit.fixed.interval == "credible" and fit.status.n_draws is not None
+
+
+def has_no_rows(fit: FittedModel) -> bool:
+    """Whether the result was fitted to reduced data, so that nothing is known of single rows."""
+    return isinstance(fit.rows, NoRows)
 
 
 def interval_level(fit: FittedModel, ci_level: float | None) -> float:

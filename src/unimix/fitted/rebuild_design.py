@@ -15,7 +15,9 @@ from unimix.design.new_data import NewRows
 from unimix.design.response import SUCCESS
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
-from unimix.fitted.model import FittedModel, Model
+from unimix.fitted.model import FittedModel, Model, has_no_rows
+from unimix.likelihood.lmm.criterion import LinearCriterion
+from unimix.reduction.reduced import Reduced
 
 FloatArray = npt.NDArray[np.float64]
 REBUILT = "made of a saved result and its data"
@@ -29,7 +31,7 @@ def with_data(fit: Model, data: Any) -> Model:
     """Give a result that was loaded or unpickled the data it was fitted to.
 
     Args:
-        data: The data that were fitted, in any form that ``um.fit`` takes.
+        data: The data that were fitted, in any form that ``um.fit`` takes, or their reduction if one was fitted.
 
     Returns:
         The same result with its data, so that all analyses work.
@@ -45,7 +47,38 @@ def with_data(fit: Model, data: Any) -> Model:
         >>> float(loaded.with_data(sleep).anova()["den_df"].iloc[0].round(3))
         161.0
     """
-    return replace(fit, _unsaved=replace(fit._unsaved, design=rebuild_design(fit, data)))
+    if has_no_rows(fit) and not isinstance(data, Reduced):
+        raise DataError(
+            "The model was fitted to reduced rows: give the result their reduction, fit.with_data(um.reduce(source, "
+            "formula)) or fit.with_data(um.load_reduced(path))."
+        )
+    rebuilt = design_of_reduction(fit, data) if isinstance(data, Reduced) else rebuild_design(fit, data)
+    return replace(fit, _unsaved=replace(fit._unsaved, design=rebuilt))
+
+
+def design_of_reduction(fit: FittedModel, reduced: Reduced) -> Design:
+    """Arrays of a reduction to which a result was fitted.
+
+    Raises:
+        DataError: If the result was fitted to other data: its fixed effects or its likelihood are not those that the
+            reduction gives at its variances.
+    """
+    if not has_no_rows(fit):
+        raise DataError("The model was fitted to rows, not to a reduction of rows: give the frame that was fitted.")
+    design = reduced.design(fit.model.formula)
+    levels = [(b.group, b.terms, b.levels) for b in design.blocks]
+    same = fit.n_obs == design.n_obs and fit.fixed.terms == design.fixed_names
+    if same and levels == [(b.group, b.terms, b.levels) for b in fit.random] and design.blocks:
+        criterion, reml = LinearCriterion.of(design), fit.criteria.criterion == "REML"
+        at = criterion.at([np.asarray(b.covariance) for b in fit.random], fit.sigma, reml=reml)
+        apart = np.abs(criterion.beta(at) - fit.fixed.estimate) / np.sqrt(np.diag(fit.fixed.covariance))
+        away = abs(criterion.value(at) - fit.log_likelihood) / max(1.0, abs(fit.log_likelihood))
+        same = bool((apart <= SAME).all() and away <= SAME)
+    elif design.blocks or fit.random:
+        same = False
+    if not same:
+        raise DataError(OTHER.format("the reduction gives other estimates, or has other levels or rows"))
+    return design
 
 
 def rebuild_design(fit: FittedModel, data: Any) -> Design:

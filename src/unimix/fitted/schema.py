@@ -307,6 +307,18 @@ def _within(values: FloatArray | None, least: float) -> bool:
     return values is None or bool(((values >= least) & (values <= LARGEST)).all())
 
 
+def _agreements_of_rows(rows: Rows, model: ModelInfo) -> dict[str, bool]:
+    """Whether the rows of a saved fit agree with its model, by what is compared."""
+    return {
+        "rows": len(rows.index) == model.n_obs,
+        "positions of rows": bool(np.isin(rows.index, np.arange(model.n_obs + model.n_dropped)).all()),
+        "response": _within(rows.observed, -LARGEST),
+        "offset": _within(rows.offset, -LARGEST),
+        "weights": _within(rows.weights, SMALLEST),
+        "trials": _within(rows.trials, 0.0),
+    }
+
+
 def _known_version(version: int) -> int:
     if version != SCHEMA_VERSION:
         do = "Update unimix" if version > SCHEMA_VERSION else "Fit the model again"
@@ -318,6 +330,7 @@ class SavedFit(Part):
     """A fit as saved in JSON; :class:`unimix.fitted.model.FittedModel` describes the fields.
 
     Attributes:
+        rows: The rows; None for a fit of reduced data.
         schema_version: Version number of this layout.
     """
 
@@ -327,7 +340,7 @@ class SavedFit(Part):
     random: tuple[RandomPartResult, ...]
     criteria: Criteria
     status: Status
-    rows: Rows
+    rows: Rows | None
     parts: dict[Literal["zero", "dispersion"], FixedPartResult] = {}
     provenance: dict[str, str]
     notes: tuple[str, ...]
@@ -336,23 +349,20 @@ class SavedFit(Part):
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         """Refuse counts and names that contradict each other, and rows that ``fit`` would have refused."""
-        model, encoding, rows, index = self.model, self.model.encoding, self.rows, self.rows.index
+        model, encoding = self.model, self.model.encoding
         known = as_family(f"{model.family}({model.link})").parameters
         zero = self.parts.get("zero")
         agreements = {
-            "rows": len(index) == model.n_obs,
-            "positions of rows": bool(np.isin(index, np.arange(model.n_obs + model.n_dropped)).all()),
-            "response": _within(rows.observed, -LARGEST),
-            "offset": _within(rows.offset, -LARGEST),
-            "weights": _within(rows.weights, SMALLEST),
-            "trials": _within(rows.trials, 0.0),
+            **({} if self.rows is None else _agreements_of_rows(self.rows, model)),
             "fixed effects": len(encoding.kept) == len(self.fixed.terms),
             "blocks of random effects": [len(b.columns) for b in encoding.blocks]
             == [len(b.terms) for b in self.random],
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},
             "dispersion parameters": self.criteria.parameters.keys() <= set(known),
             "dispersion": "dispersion" not in self.parts or bool(known),
-            "zero inflation": (zero is None) == (self.rows.zero_probability is None) == (encoding.ziformula is None)
+            "zero inflation": (zero is None)
+            == (self.rows is None or self.rows.zero_probability is None)
+            == (encoding.ziformula is None)
             and len(encoding.zero_kept) == (0 if zero is None else len(zero.terms)),
         }
         if wrong := [what for what, agree in agreements.items() if not agree]:

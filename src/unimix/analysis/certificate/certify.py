@@ -14,6 +14,7 @@ from unimix.analysis.certificate.linear import LinearGround
 from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.analysis.certificate.verdicts import not_checkable
 from unimix.design.arrays import Design
+from unimix.fitted.criterion import likelihood_arrays
 from unimix.parallel.blas_threads import one_thread
 
 if TYPE_CHECKING:
@@ -90,4 +91,4 @@ def certificate(fit: FittedModel) -> Certificate:
         >>> print(certificate.sentence)
         These are the numbers of this model, at its optimum.
     """
-    return fit._keep("certificate", lambda: certify([fit], fit.design())[0])
+    return fit._keep("certificate", lambda: certify([fit], likelihood_arrays(fit))[0])

@@ -42,7 +42,7 @@ class LinearGround:
 
     def __init__(self, design: Design, fits: Sequence[FittedModel]) -> None:
         self.design, self.fits = design, fits
-        self.log_weights = 0.0 if design.weights is None else 0.5 * float(np.log(design.weights).sum())
+        self.log_weights = design.log_weights
 
     @cached_property
     def criterion(self) -> LinearCriterion:
@@ -147,7 +147,7 @@ class LinearGround:
         return [messages.left_out(fit, correlated, lost)] if abs(best - value) < NOTICEABLE else []
 
     def _same_model(self, fit: FittedModel, at: Evaluation, scale: FloatArray, *, reml: bool) -> Check:
-        n, p = self.design.n, self.design.p
+        n, p = self.design.n_obs, self.design.p
         ours = self._value(fit, at, reml=reml) - self.lost(reml=reml)
         other = self._value(fit, at, reml=not reml) - self.lost(reml=not reml)
         with np.errstate(all="ignore"):
@@ -215,11 +215,11 @@ class LinearGround:
         q, r = np.linalg.qr(root[:, None] * design.x)
         beta = np.linalg.solve(r, q.T @ (root * y)) if design.p else np.empty(0)
         rest = float(np.sum((root * (y - design.x @ beta)) ** 2))
-        sigma = float(np.sqrt(rest / (design.n - design.p)))
+        sigma = float(np.sqrt(rest / (design.n_obs - design.p)))
         inverse = np.linalg.inv(r) if design.p else np.empty((0, 0))
         covariance = sigma**2 * inverse @ inverse.T
         se = np.sqrt(np.diag(covariance))
-        ours = -0.5 * design.n * (1 + np.log(2 * np.pi * rest / design.n)) + self.log_weights
+        ours = -0.5 * design.n_obs * (1 + np.log(2 * np.pi * rest / design.n_obs)) + self.log_weights
         off = float(np.max(np.abs(fit.fixed.estimate - beta) / se, initial=0.0))
         if fit.fixed.interval == "credible":
             checks = [
@@ -230,7 +230,7 @@ class LinearGround:
             ]
         else:
             known = {"without the weights' constant sum(log w)/2": -self.log_weights}
-            divided_by_n = float(np.sqrt(rest / design.n))
+            divided_by_n = float(np.sqrt(rest / design.n_obs))
             if abs(fit.sigma / divided_by_n - 1) < 1e-6:  # maximum likelihood
                 sigma, covariance = divided_by_n, covariance * (divided_by_n / sigma) ** 2
             spread = Check(
@@ -245,7 +245,7 @@ class LinearGround:
                 spread,
                 messages.same_model(fit, ours, known, off),
                 messages.standard_errors(fit, dict.fromkeys(LEAST_SQUARES, covariance)),
-                messages.degrees(fit, {"residual": np.full(design.p, float(design.n - design.p))}),
+                messages.degrees(fit, {"residual": np.full(design.p, float(design.n_obs - design.p))}),
             ]
         return verdicts.conclude(
             fit,

@@ -17,6 +17,7 @@ from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_o
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
+from unimix.fitted.criterion import likelihood_arrays
 from unimix.fitted.model import has_design
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
@@ -125,12 +126,12 @@ def _wald_of_scales(
         why = "they need the data that were fitted, fit.with_data(frame)"
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
-    design = fit.design()
+    design = likelihood_arrays(fit)
     why = out_of_reach(design)
     if why:
         return none, f"No Wald intervals of SDs, correlations and scales: {why}."
     if not design.blocks and design.is_linear:
-        se = 1 / np.sqrt(2 * (design.n - design.p if fit.model.method == "REML" else design.n))
+        se = 1 / np.sqrt(2 * (design.n_obs - design.p if fit.model.method == "REML" else design.n_obs))
         return estimates[:, None] * np.exp(reach * se * np.array([-1.0, 1.0])), ""
     targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
     if not np.isfinite(covariance).all():
@@ -215,7 +216,7 @@ def profile(
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
-    why = _no_likelihood(fit) or out_of_reach(design := fit.design())
+    why = _no_likelihood(fit) or out_of_reach(design := likelihood_arrays(fit))
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
     estimates = values_of(fit, parameters)
@@ -228,7 +229,7 @@ def profile(
         ends = np.array([fixed[p.target.index] if p.target and p.target.kind == "fixed" else sigma for p in parameters])
         return Intervals(table_of(parameters, estimates, ends), "profile", ci_level, notes)
     # an estimate that tends to infinity has no standard error: the first step changes the predictor by about one
-    errors = np.where(np.isinf(fit.fixed.std_error), 1.0 / column_scale(design.x), fit.fixed.std_error)
+    errors = np.where(np.isinf(fit.fixed.std_error), 1.0 / column_scale(design.x, design.n_obs), fit.fixed.std_error)
     model = likelihood_of(fit, design, reml=False)
     jobs = [
         (p.target, float(errors[p.target.index]) if p.target.kind == "fixed" else 0.0)

@@ -19,6 +19,7 @@ from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
 from unimix.errors import OptionError, UnsupportedModelError
+from unimix.fitted.criterion import support_arrays
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
 from unimix.fitted.table_result import TableResult
@@ -139,7 +140,7 @@ def every_mean(
     kind = _checked_average(fit, average, kind, bias_adjust)
     _checked(fit, weights, kind, ci_level)
     scale = Scale.of(fit, kind, bias_adjust) if average is None else Scale.of_family(fit.family)
-    design, grid = fit.design(), reference_grid(fit, at)
+    design, grid = support_arrays(fit), reference_grid(fit, at)
     outer = checked_names(grid.frame, specification.by, "by")
     inner = checked_names(grid.frame, specification.names, "specs")
     names = [n for n in inner if n not in outer]
@@ -240,7 +241,7 @@ def slopes(
                 "average='groups')."
             )
     _checked(fit, weights, "link", ci_level)
-    design, grid = fit.design(), reference_grid(fit, at)
+    design, grid = support_arrays(fit), reference_grid(fit, at)
     checked_names(grid.frame, [variable], "variable")
     known = Predictors.of(fit, design)
     if variable in known.levels:

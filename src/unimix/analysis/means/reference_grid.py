@@ -15,6 +15,7 @@ import pandas as pd
 from unimix.analysis.comparisons.predictors import Predictors, level_text
 from unimix.design.typed_columns import as_factor, as_numbers, require_text
 from unimix.errors import DataError, OptionError, did_you_mean, listing
+from unimix.fitted.criterion import column_mean, support_arrays
 from unimix.formula.allowed import expression_columns
 from unimix.formula.parser import Call
 from unimix.stats.delta import Linear, Span
@@ -157,7 +158,7 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
     Raises:
         OptionError: If predictors are unknown, levels were not fitted, or the grid is too large.
     """
-    design = fit.design()
+    design = support_arrays(fit)
     names = [n for n in fit.model.encoding.predictors if n in design.columns]
     strange = [n for n in at or {} if n not in names]
     if strange:
@@ -173,7 +174,7 @@ def reference_grid(fit: FittedModel, at: Mapping[str, Any] | None = None) -> Gri
         elif name in known:
             values[name] = list(known[name])
         else:
-            values[name] = [float(as_numbers(design.columns[name]).mean())]
+            values[name] = [column_mean(fit, name)]
     size = int(np.prod([len(v) for v in values.values()]))
     if size > MOST_ROWS:
         raise OptionError(f"The grid would have {size} rows. Fix some predictors: at={{...}}.")
@@ -224,10 +225,12 @@ def _values_at(name: str, value: Any) -> list[Any]:
 
 def _frequencies(fit: FittedModel, design: Design, factors: Sequence[str], frame: pd.DataFrame) -> FloatArray:
     """Sum of the prior weights of the fitted rows with each combination of levels, shape (n,)."""
-    share = _prior_weights(fit, design)
+    compression = fit._arrays().compression
+    share = _prior_weights(fit, design) if compression is None else compression.frequencies
     if not factors:
         return np.full(len(frame), share.sum())
-    columns = [as_factor(design.columns[name], name) for name in factors]
+    of = design.columns if compression is None else compression.combinations
+    columns = [as_factor(of[name], name) for name in factors]
     shown = [[level_text(level) for level in column.levels] for column in columns]
     rows = list(zip(*([t[c] for c in k.codes] for t, k in zip(shown, columns, strict=True)), strict=True))
     counts: dict[tuple[str, ...], float] = {}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.distributions import Placed
-from unimix.fitted.criterion import criterion_at
+from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.likelihood.lmm import penalised_least_squares
 from unimix.stats.joint_error import conditional, predictor_variance
 
@@ -43,11 +43,11 @@ def variance_and_df(
     kind, x = fit.fixed.df_method, at.rows.x
     if not np.isfinite(np.asarray(fit.fixed.df)).all() or kind not in ("residual", "satterthwaite", "kenward-roger"):
         return None
-    design = fit.design()
+    design = likelihood_arrays(fit)
     kept = at.columns(integrated)
 
     def error(covariances: Sequence[FloatArray], sigma: float, beta_cov: FloatArray) -> FloatArray:
-        joint = conditional(design, fit.rows.linear_predictor, covariances, np.array([sigma]), beta_cov)
+        joint = conditional(design, design.y, covariances, np.array([sigma]), beta_cov)
         variances = np.maximum(predictor_variance(joint, x, kept, at.codes), 0.0)
         return variances if residual is None else variances + sigma**2 / residual
 

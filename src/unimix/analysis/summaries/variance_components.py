@@ -11,6 +11,7 @@ import numpy.typing as npt
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import UnsupportedModelError
+from unimix.fitted.criterion import moment_arrays
 from unimix.fitted.model import is_sampled
 from unimix.likelihood.lmm.null_model import null_model
 from unimix.likelihood.lmm.weights import row_copies
@@ -95,9 +96,11 @@ def variances(fit: FittedModel, what: str) -> Variances:
         UnsupportedModelError: If the family has no accepted variance on the scale of its link.
     """
     refuse_parts(fit, what)
-    design = fit.design()
+    design = moment_arrays(fit)
     beta, covariances, parameters = _values(fit)
     notes, copies = list[str](), row_copies(fit.family, design.weights)
+    if fit.n_obs != design.n:  # a few rows with the moments of all
+        copies = np.full(design.n, fit.n_obs / design.n)
     distribution = _distribution(fit, design, parameters, what, notes)
     extra = [b.n_levels == design.n and not fit.family.is_linear for b in design.blocks]
     dispersion = np.zeros(beta.shape[:-1])
@@ -110,7 +113,7 @@ def variances(fit: FittedModel, what: str) -> Variances:
             kept.append((block, covariance))
     if fit.status.state == "singular":
         notes.append("The fit is singular: a variance that is estimated as zero is counted as zero.")
-    if design.weights is not None and copies is None:
+    if fit.model.weighted and row_copies(fit.family, design.weights) is None:
         notes.append("Prior weights are ignored: sigma is the residual SD of a row with weight 1.")
     fixed = fixed_variance(design.x, beta, copies)
     if fit.fixed.unbounded.size:

@@ -11,6 +11,7 @@ import pandas as pd
 from unimix.analysis.means.linear_functions import ENDLESS, fixed_inference
 from unimix.analysis.tests.terms import Terms, picked, terms_of
 from unimix.errors import DataError, OptionError, UnimixError, did_you_mean, listing
+from unimix.fitted.criterion import moment_arrays, support_arrays
 from unimix.fitted.describe import df_words
 from unimix.fitted.schema import DfMethod
 from unimix.fitted.table_result import TableResult
@@ -67,12 +68,12 @@ def anova(
         )
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no F tests: fit.draws() has its draws.")
-    terms = terms_of(fit, fit.design())
+    terms = terms_of(fit, support_arrays(fit))
     if not terms.names:
         empty = pd.DataFrame(columns=["chisq", "df", "p_value"], index=pd.Index([], name="term"))
         return TableResult(empty, ["The model has no terms to test except the intercept."])
     at = fixed_inference(fit, df_method)
-    weights = _only_term(terms, fit.design().x)
+    weights = _only_term(terms, moment_arrays(fit).x)
     if weights is None:
         weights = _type3(terms, len(at.beta)) if chosen == "III" else _type2(terms, at.covariance)
     rows = {name: at.joint_test(w) for name, w in zip(terms.names, weights, strict=True)}
@@ -106,7 +107,7 @@ def term_weights(fit: FittedModel, name: str) -> FloatArray:
     p = len(fit.fixed.terms)
     if name in fit.fixed.terms:
         return picked((fit.fixed.terms.index(name),), p)
-    terms = terms_of(fit, fit.design())
+    terms = terms_of(fit, support_arrays(fit))
     if name not in terms.names:
         known = list(dict.fromkeys([*terms.names, *fit.fixed.terms]))
         raise OptionError(

@@ -83,9 +83,9 @@ class Conditioning:
         return self.scale * float(np.sqrt(self.weight))
 
 
-def _triangular(columns: FloatArray, root: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _triangular(columns: FloatArray, root: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
     """Return R^-1 and diag(R) with sqrt(w) * columns = Q R, Q'Q = n I."""
-    r = np.linalg.qr(root[:, None] * columns, mode="r") / np.sqrt(len(columns))
+    r = np.linalg.qr(root[:, None] * columns, mode="r") / np.sqrt(n)
     r = np.where(np.diag(r) < 0, -1.0, 1.0)[:, None] * r
     return np.asarray(solve_triangular(r, np.eye(r.shape[0]))), np.diag(r)
 
@@ -108,15 +108,15 @@ def condition(design: Design) -> tuple[Design, Conditioning]:
     inverse, x = columns.inverse, columns.x
     if design.p:
         # The second pass removes the rounding error that a large mean causes in the first.
-        first = x.T @ (root**2 * design.y) / design.n
+        first = x.T @ (root**2 * design.y) / design.n_obs
         residual = design.y - x @ first
-        second = x.T @ (root**2 * residual) / design.n
+        second = x.T @ (root**2 * residual) / design.n_obs
         residual = residual - x @ second
         shift = inverse @ (first + second)
     else:
         shift, residual = np.empty(0), design.y
-    scale = float(np.sqrt(np.mean((root * residual) ** 2)))
-    way_back = Conditioning(shift, inverse, scale, columns.turned, columns.log_det, design.n, weight)
+    scale = float(np.sqrt(np.sum((root * residual) ** 2) / design.n_obs))
+    way_back = Conditioning(shift, inverse, scale, columns.turned, columns.log_det, design.n_obs, weight)
     conditioned = replace(design, y=residual / scale, x=x, blocks=columns.blocks, weights=weights)
     return conditioned, way_back
 
@@ -149,7 +149,7 @@ def _scaled_columns(design: Design) -> _ScaledColumns:
 
 def _scale_columns(design: Design) -> _ScaledColumns:
     root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights / design.weights.mean())
-    inverse, diagonal = _triangular(design.x, root) if design.p else (np.empty((0, 0)), np.empty(0))
+    inverse, diagonal = _triangular(design.x, root, design.n_obs) if design.p else (np.empty((0, 0)), np.empty(0))
     x = np.ascontiguousarray(design.x @ inverse) if design.p else design.x
     turned, blocks = _turn_blocks(design)
     return _ScaledColumns(inverse, float(np.log(np.abs(diagonal)).sum()), x, tuple(turned), blocks)
@@ -158,11 +158,12 @@ def _scale_columns(design: Design) -> _ScaledColumns:
 def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, ...]]:
     """Well-scaled columns of every block, and T^-1 of each."""
     turned: list[FloatArray] = []
-    for block in design.blocks:
+    rows = design if design.compression is None else design.compression.moments
+    for block in rows.blocks:
         if block.structure == "us":
-            turned.append(_triangular(block.z, np.ones(design.n))[0])
+            turned.append(_triangular(block.z, np.ones(rows.n), rows.n)[0])
             continue
-        size = np.sqrt(np.mean(block.z**2, axis=0))
+        size = column_scale(block.z)
         turned.append(np.diag(1.0 / size) if block.structure == "cs" else np.eye(block.q))
     return turned, tuple(
         replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True)
@@ -247,21 +248,21 @@ def _no_change(design: Design) -> Conditioning:
         for name, part in (("zero", design.zero), ("dispersion", design.dispersion))
         if part is not None
     }
-    return Conditioning(np.zeros(design.p), np.eye(design.p), 1.0, blocks, 0.0, design.n, parts=parts)
+    return Conditioning(np.zeros(design.p), np.eye(design.p), 1.0, blocks, 0.0, design.n_obs, parts=parts)
 
 
 def _condition_columns(design: Design) -> tuple[Design, Conditioning]:
     """Transform a generalised model; only a Gaussian response with an identity link is rescaled."""
     inverse, diagonal, x = np.empty((0, 0)), np.empty(0), design.x
     if design.p:
-        inverse, diagonal = _triangular(design.x, np.ones(design.n))
+        inverse, diagonal = _triangular(design.x, np.ones(design.n), design.n)
         x = np.ascontiguousarray(design.x @ inverse)
     turned, blocks = _turn_blocks(design)
     parts: dict[str, FloatArray] = {}
     scaled_parts: dict[str, AuxiliaryDesign] = {}
     for name, part in (("zero", design.zero), ("dispersion", design.dispersion)):
         if part is not None:
-            parts[name] = _triangular(part.x, np.ones(design.n))[0]
+            parts[name] = _triangular(part.x, np.ones(design.n), design.n)[0]
             scaled_parts[name] = replace(part, x=np.ascontiguousarray(part.x @ parts[name]))
     shift, scale, moved, y, offset = np.zeros(design.p), 1.0, None, design.y, design.offset
     if design.family.is_linear and design.dispersion is not None:
@@ -372,6 +373,11 @@ def is_singular(covariances: tuple[FloatArray, ...], sigma: float) -> bool:
     return any((np.diag(f) < SINGULAR_TOLERANCE).any() for f in relative_factors(covariances, sigma))
 
 
-def column_scale(z: FloatArray) -> FloatArray:
-    """Root mean square of columns (n, q), shape (q,)."""
-    return np.asarray(np.sqrt(np.mean(z**2, axis=0)))
+def column_scale(z: FloatArray, n: int | None = None) -> FloatArray:
+    """Root mean square of columns (n, q), shape (q,).
+
+    Args:
+        z: Columns.
+        n: Number of rows that they stand for, if they are compressed.
+    """
+    return np.asarray(np.sqrt(np.mean(z**2, axis=0) if n is None else np.sum(z**2, axis=0) / n))

@@ -114,12 +114,11 @@ def form(design: Design) -> Products:
     q = z.shape[1]
     u = np.stack([per_level(basis[:, [i]] * right) for i in range(q)])
     residuals = right - np.einsum("ni,nir->nr", basis, np.moveaxis(u, 1, 0)[codes])
-    log_weights = 0.0 if design.weights is None else float(0.5 * np.log(design.weights).sum())
     u2, within2, within_right, pieces = _other_factors(design, rest, basis, codes, levels, residuals, root)
     return Products(
-        n=design.n,
+        n=design.n_obs,
         p=design.p,
-        log_weights=log_weights,
+        log_weights=design.log_weights,
         sizes=tuple((b.q, b.n_levels) for b in design.blocks),
         first=first,
         rest=rest,

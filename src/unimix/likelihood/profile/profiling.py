@@ -238,13 +238,13 @@ def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, Flo
     beta = np.linalg.solve(r, q.T @ y)
     rest, inverse = float(np.sum((y - x @ beta) ** 2)), np.linalg.inv(r)
     cut = float(special.ndtri(0.5 + level / 2)) ** 2
-    reach = np.sqrt(np.sum(inverse**2, axis=1) * rest * np.expm1(cut / design.n))
+    reach = np.sqrt(np.sum(inverse**2, axis=1) * rest * np.expm1(cut / design.n_obs))
 
     def zeta2(t: float) -> float:  # t = log(sigma / its estimate)
-        return float(design.n * (2 * t + np.exp(-2 * t) - 1)) - cut
+        return float(design.n_obs * (2 * t + np.exp(-2 * t) - 1)) - cut
 
-    sigma = np.sqrt(rest / design.n)
-    ends = [scipy.optimize.brentq(zeta2, a, b, xtol=1e-14) for a, b in ((-20.0, 0.0), (0.0, cut / design.n + 10.0))]
+    sigma = np.sqrt(rest / design.n_obs)
+    ends = [scipy.optimize.brentq(zeta2, a, b, xtol=1e-14) for a, b in ((-20.0, 0.0), (0.0, cut / design.n_obs + 10.0))]
     return np.column_stack([beta - reach, beta + reach]), sigma * np.exp(np.array(ends))
 
 

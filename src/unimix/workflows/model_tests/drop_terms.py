@@ -9,8 +9,11 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.tests.terms import terms_of
+from unimix.design.arrays import Design
+from unimix.design.encoding import Encoding
 from unimix.errors import DataError, UnimixError
 from unimix.estimation.refit import refit_design
+from unimix.fitted.criterion import likelihood_arrays, support_arrays
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
@@ -49,7 +52,7 @@ def drop1(fit: FitResult) -> TableResult:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
     likelihoods([fit], "drop1")
-    design, terms = fit.design(), terms_of(fit, fit.design())
+    design, terms = likelihood_arrays(fit), terms_of(fit, support_arrays(fit))
     droppable = [i for i, columns in enumerate(terms.columns) if columns and not terms.above(i)]
     if not droppable:
         raise DataError(f"{fit.model.reading} has no fixed terms to leave out.")
@@ -60,13 +63,13 @@ def drop1(fit: FitResult) -> TableResult:
     for i in droppable:
         kept = [j for j in range(design.p) if j not in terms.columns[i]]
         places = tuple(design.encoding.kept[j] for j in kept)
-        smaller = replace(
-            design,
-            x=np.ascontiguousarray(design.x[:, kept]),
-            fixed_names=tuple(design.fixed_names[j] for j in kept),
-            encoding=design.encoding.changed(kept=places),
-        )
-        less = refit_design(whole, design=smaller)
+        encoding = design.encoding.changed(kept=places)
+
+        def without(rows: Design, kept: list[int] = kept, encoding: Encoding = encoding) -> Design:
+            names = tuple(rows.fixed_names[j] for j in kept)
+            return replace(rows, x=np.ascontiguousarray(rows.x[:, kept]), fixed_names=names, encoding=encoding)
+
+        less = refit_design(whole, design=design.changed(without))
         if not less.converged and not is_separated(less):
             notes.append(f"Without {terms.names[i]} the fit did not converge: its test may be wrong.")
         statistic = ratio_statistic(whole.log_likelihood, less.log_likelihood)

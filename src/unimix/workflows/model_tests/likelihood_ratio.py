@@ -15,6 +15,8 @@ from unimix.analysis.tests.terms import random_products
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import refit_design
+from unimix.fitted.criterion import likelihood_arrays, support_arrays
+from unimix.fitted.model import has_no_rows
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names
@@ -183,7 +185,7 @@ def ranova(fit: FitResult) -> TableResult:
     if fit.fixed.interval == "credible":
         raise UnimixError("A posterior has no likelihood ratio.")
     likelihoods([fit], "ranova")
-    design = fit.design()
+    design = likelihood_arrays(fit)
     if not design.blocks:
         raise DataError(f"{fit.model.reading} has no random effects to test.")
     if any(b.structure != "us" for b in design.blocks):
@@ -191,15 +193,18 @@ def ranova(fit: FitResult) -> TableResult:
     rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
     log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)
     notes = ["p_value is of the mixture of chi-squared distributions on the boundary where one variance is tested."]
-    for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, design), strict=True)):
+    for k, (block, products) in enumerate(zip(design.blocks, random_products(fit, support_arrays(fit)), strict=True)):
         for name, columns in products if block.q > 1 else [(block.terms[0], (0,))]:
             kept = [i for i in range(block.q) if i not in columns]
-            rest = _with_columns(block, kept)
-            blocks = (*design.blocks[:k], *((rest,) if rest else ()), *design.blocks[k + 1 :])
+            rest = _left_over(support_arrays(fit).blocks[k], kept)
             encoding = replace_blocks(design, k, kept)
-            smaller = refit_design(
-                fit, design=replace(design, blocks=blocks, encoding=encoding), method=_criterion(fit, blocks)
-            )
+
+            def without(rows: Design, k: int = k, rest: Any = rest, encoding: Any = encoding) -> Design:
+                left = () if rest is None else (_combined(rows.blocks[k], *rest),)
+                return replace(rows, blocks=(*rows.blocks[:k], *left, *rows.blocks[k + 1 :]), encoding=encoding)
+
+            less = design.changed(without)
+            smaller = refit_design(fit, design=less, method=_criterion(fit, less.blocks))
             if not smaller.converged:
                 words = UNSURE.get(smaller.status.state, "failed")
                 notes.append(f"Without {name} | {block.group} the fit {words}: its test may be wrong.")
@@ -215,7 +220,7 @@ def ranova(fit: FitResult) -> TableResult:
                     "deviance": -2 * value,
                     "chisq": statistic,
                     "df": df,
-                    "p_value": mixture_p_value(statistic, df, boundary=block.q - (rest.q if rest else 0) == 1),
+                    "p_value": mixture_p_value(statistic, df, boundary=block.q - (len(rest[0]) if rest else 0) == 1),
                     "p_value_chisq": float(special.chdtrc(df, max(statistic, 0.0))),
                 }
             )
@@ -226,17 +231,22 @@ def ranova(fit: FitResult) -> TableResult:
     return TableResult(table, notes, "Likelihood-ratio tests of the random terms")
 
 
-def _with_columns(block: RandomBlock, kept: Sequence[int]) -> RandomBlock | None:
-    """A block with some of its columns.
+def _left_over(block: RandomBlock, kept: Sequence[int]) -> tuple[tuple[str, ...], FloatArray] | None:
+    """Names and weights (q, r) of the columns of a block from which the others were left out.
 
     If no column is kept, the block becomes an intercept if its columns span one, and otherwise None.
     """
     if kept:
-        return replace(block, terms=tuple(block.terms[i] for i in kept), z=np.ascontiguousarray(block.z[:, list(kept)]))
+        return tuple(block.terms[i] for i in kept), np.eye(block.q)[:, list(kept)]
     ones = np.ones((len(block.z), 1))
     if block.q > 1 and inside(ones, block.z):
-        return replace(block, terms=("Intercept",), z=ones)
+        return ("Intercept",), np.asarray(np.linalg.lstsq(block.z, ones)[0], dtype=np.float64)
     return None
+
+
+def _combined(block: RandomBlock, terms: tuple[str, ...], weights: FloatArray) -> RandomBlock:
+    """A block whose columns are weighted sums of those of another one."""
+    return replace(block, terms=terms, z=np.ascontiguousarray(block.z @ weights))
 
 
 def replace_blocks(design: Design, block: int, kept: Sequence[int]) -> Any:
@@ -263,15 +273,15 @@ def _criterion_value(smaller: FitResult, fit: FitResult) -> float:
         return smaller.log_likelihood
     # A result of least squares holds the ordinary log-likelihood. The restricted one is, with r = n - p,
     # -(r (1 + log(2 pi RSS / r)) + log |X'WX| - sum log w) / 2
-    design = smaller.design()
+    design = likelihood_arrays(smaller)
     y = design.y if design.offset is None else design.y - design.offset
     w = np.ones(design.n) if design.weights is None else design.weights
     x = np.sqrt(w)[:, None] * design.x
     r = np.linalg.qr(x, mode="r")
     rest = float(np.sum(w * (y - design.x @ smaller.fixed.estimate) ** 2))
-    df = design.n - design.p
+    df = design.n_obs - design.p
     log_det = 2 * float(np.log(np.abs(np.diag(r))).sum())
-    value = -0.5 * (df * (1 + np.log(2 * np.pi * rest / df)) + log_det - np.log(w).sum())
+    value = -0.5 * (df * (1 + np.log(2 * np.pi * rest / df)) + log_det) + design.log_weights
     return float(value)
 
 
@@ -316,7 +326,7 @@ def compare_ic(*fits: FitResult, names: Sequence[str] | None = None) -> TableRes
     one_kind(fits)
     labels = labels_of(fits, names)
     k = np.array([f.criteria.n_parameters for f in fits], dtype=float)
-    n = np.array([counted_rows(f.family, f.n_obs, f.rows.weights) for f in fits])
+    n = np.array([counted_rows(f.family, f.n_obs, None if has_no_rows(f) else f.rows.weights) for f in fits])
     aic = np.array([f.aic for f in fits])
     with np.errstate(divide="ignore"):
         aicc = np.where(n - k - 1 > 0, aic + 2 * k * (k + 1) / (n - k - 1), np.inf)

@@ -12,8 +12,9 @@ from scipy import special
 from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.estimation.refit import refit_design
+from unimix.fitted.criterion import likelihood_arrays
 from unimix.fitted.describe import model_text
-from unimix.fitted.model import has_design
+from unimix.fitted.model import has_design, has_no_rows
 from unimix.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,6 +78,9 @@ def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
         DataError: If something differs; the message says what.
     """
     first = fits[0]
+    if any(has_no_rows(f) for f in fits):
+        _same_reduction(fits)
+        return
     for other in fits[1:]:
         observed, others = first.rows.observed, other.rows.observed
         if observed.shape != others.shape:
@@ -101,6 +105,18 @@ def same_response(fits: Sequence[FitResult], *, families: bool) -> None:
             ones = np.ones(first.n_obs)
             if not np.allclose(ones if a is None else a, ones if b is None else b):
                 raise DataError(f"The results have different {what}.")
+
+
+def _same_reduction(fits: Sequence[FitResult]) -> None:
+    """Refuse results of reduced data that were not fitted to one reduction, whose compressed rows are the same."""
+    first, *others = map(likelihood_arrays, fits)
+    for other in others:
+        if first.n_obs != other.n_obs or not np.array_equal(first.y, other.y):
+            raise DataError(
+                "Results of reduced data can be compared if they were fitted to one reduction. Reduce the data by the "
+                "largest model and fit every model to that: reduced = um.reduce(source, formula), then "
+                "um.fit(smaller, reduced)."
+            )
 
 
 def _rows(fit: FitResult) -> npt.NDArray[np.str_]:
@@ -174,7 +190,7 @@ def one_kind(fits: Sequence[FitResult]) -> None:
 
 def same_columns(fits: Sequence[FitResult]) -> bool:
     """Whether the fixed columns of all results are equal. REML criteria depend on the coding of the columns."""
-    x = [f.design().x for f in fits]
+    x = [likelihood_arrays(f).x for f in fits]
     return all(a.shape == x[0].shape and np.allclose(a, x[0], rtol=1e-10, atol=0.0) for a in x)
 
 
@@ -199,7 +215,7 @@ def step_between(larger: FitResult, smaller: FitResult) -> Step:
     Raises:
         DataError: If it cannot be shown that the smaller model is nested in the larger one.
     """
-    big, small = larger.design(), smaller.design()
+    big, small = likelihood_arrays(larger), likelihood_arrays(smaller)
     df = larger.criteria.n_parameters - smaller.criteria.n_parameters
     if df <= 0 or not _nested(big, small):
         equal = " (as many parameters)" if df <= 0 else ""

@@ -1,0 +1,1 @@
+"""Rows that do not fit into memory: sources read in batches, and their reduction to what a linear model needs."""
