@@ -117,6 +117,8 @@ class Estimates:
         engine_call: Text of the call to the engine.
         priors: Prior of each parameter, as text.
         provenance: Source and reason of each quantity that the engine did not compute itself, by name.
+        expected: Posterior means of the rows' expected responses, with and without the group effects, shape (2, n);
+            None where they follow from the estimates.
         posterior: ArviZ object with the draws, or None.
         native: The engine's own object; a :class:`Deferred` if it is slow to make and the fit did not need it, and an
             :class:`Absent` if it exists in another process only.
@@ -149,6 +151,7 @@ class Estimates:
     engine_call: str = ""
     priors: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    expected: FloatArray | None = None
     posterior: Any = None
     native: Any = None
     generative: Generative | None = None

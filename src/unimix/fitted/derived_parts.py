@@ -17,6 +17,7 @@ from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
+from unimix.stats.predictor import expected_response
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -37,7 +38,7 @@ def assembled(
     bayesian = method in BAYESIAN
     if not design.blocks and not bayesian:
         method = "least squares" if design.is_linear else "ML"
-    rows = _rows(design, estimates)
+    rows = _rows(design, estimates, bayesian=bayesian)
     return {
         "model": _model(design, method),
         "fixed": _fixed(design, estimates, ci_level, bayesian=bayesian),
@@ -84,12 +85,20 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         interval=np.column_stack([fixed.lower, fixed.upper]) if bayesian else None,
         unbounded={name: directions for name, directions in unbounded.items() if directions.size},
         zero_cross=cross if cross.size else None,
+        expected=_stacked(parts["rows"]) if sampling else None,
         identified=status.state != "not_identified",
         singular=status.state == "singular",
         messages=status.messages,
         gradient=status.gradient,
         sampling=sampling,
     )
+
+
+def _stacked(rows: Rows) -> FloatArray | None:
+    """Expected responses with and without the group effects, shape (2, n), or None."""
+    if rows.expected is None or rows.population_expected is None:
+        return None
+    return np.stack([rows.expected, rows.population_expected])
 
 
 def _refines(criterion: str, method: str) -> bool:
@@ -258,13 +267,18 @@ def _status(estimates: Estimates) -> Status:
     )
 
 
-def _rows(design: Design, estimates: Estimates) -> Rows:
+def _rows(design: Design, estimates: Estimates, *, bayesian: bool) -> Rows:
     population: FloatArray = design.x @ estimates.beta
     if design.offset is not None:
         population = population + design.offset
     fitted = population.copy()
     for block, modes in zip(design.blocks, estimates.modes, strict=True):
         fitted += np.einsum("nq,nq->n", block.z, modes[block.codes])
+    expected: FloatArray | tuple[None, None] = (None, None)
+    if estimates.expected is not None:
+        expected = estimates.expected
+    elif bayesian and design.family.link != "identity":
+        expected = _expected_by_normal(design, estimates, fitted, population)
     return Rows(
         index=design.rows.astype(np.float64),
         observed=design.y,
@@ -274,5 +288,21 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
         trials=design.trials,
         offset=design.offset,
         labels=design.labels,
+        expected=expected[0],
+        population_expected=expected[1],
         zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
     )
+
+
+def _expected_by_normal(design: Design, estimates: Estimates, fitted: FloatArray, population: FloatArray) -> FloatArray:
+    """Expected responses under a posterior that is known as a normal approximation, shape (2, n).
+
+    The linear predictor of a row has the variance x'V x + sum_k z_k' C_k z_k, with the errors of fixed effects V and of
+    the level's effects C taken as independent, as they are in the mean-field approximation.
+    """
+    alone = np.einsum("np,np->n", design.x @ estimates.beta_cov, design.x)
+    whole = alone.copy()
+    for block, covariances in zip(design.blocks, estimates.mode_covs, strict=True):
+        whole += np.einsum("nr,nr->n", np.einsum("nq,nqr->nr", block.z, covariances[block.codes]), block.z)
+    pairs = ((fitted, whole), (population, alone))
+    return np.stack([expected_response(design.family, eta, np.sqrt(np.maximum(v, 0.0))) for eta, v in pairs])

@@ -202,8 +202,8 @@ class FittedModel:
 
     @property
     def fitted(self) -> FloatArray:
-        """Expected response with the group effects, shape (n_obs,)."""
-        return mean(self.family, self.rows, self.rows.linear_predictor)
+        """Expected response with the group effects, shape (n_obs,); of a posterior its posterior mean."""
+        return mean(self.family, self.rows)
 
     def residuals(
         self,

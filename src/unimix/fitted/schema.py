@@ -275,6 +275,9 @@ class Rows(Part):
         weights: Weights of the rows, shape (n,), or None.
         trials: Numbers of trials of a binomial family, shape (n,); else None.
         zero_probability: Probability of a structural zero under zero inflation, shape (n,); else None.
+        expected: Posterior mean of the expected response with the group effects, shape (n,), of a posterior under a
+            curved link, where it is not the inverse link of ``linear_predictor``; else None.
+        population_expected: The same without the group effects, shape (n,), or None.
         offset: Offset, which is part of both predictors, shape (n,), or None.
         labels: Index of the rows in the pandas frame that was fitted, unless it is 0, 1, 2 ...; else None.
     """
@@ -286,6 +289,8 @@ class Rows(Part):
     weights: Array | None = None
     trials: Array | None = None
     zero_probability: Array | None = None
+    expected: Array | None = None
+    population_expected: Array | None = None
     offset: Array | None = None
     labels: RowLabels | None = None
 
@@ -341,6 +346,8 @@ class SavedFit(Part):
             "positions of rows": bool(np.isin(index, np.arange(model.n_obs + model.n_dropped)).all()),
             "response": _within(rows.observed, -LARGEST),
             "offset": _within(rows.offset, -LARGEST),
+            "expected responses": [rows.expected is not None, rows.population_expected is not None]
+            == [self.fixed.interval == "credible" and model.link != "identity"] * 2,
             "weights": _within(rows.weights, SMALLEST),
             "trials": _within(rows.trials, 0.0),
             "fixed effects": len(encoding.kept) == len(self.fixed.terms),

@@ -12,7 +12,13 @@ import numpy.typing as npt
 
 from unimix.analysis.certificate.certificate import Check
 from unimix.analysis.certificate.consistency import EXACT, differing
-from unimix.backends.sampling.draws import Posterior, diagnose_draws, is_sampled_well, summaries
+from unimix.backends.sampling.draws import (
+    Posterior,
+    diagnose_draws,
+    expected_responses,
+    is_sampled_well,
+    summaries,
+)
 from unimix.backends.sampling.priors import PriorTable, dispersion_names, resolve_priors, sd_names
 from unimix.design.grouping_factors import block_labels
 from unimix.distributions import priors as distributions
@@ -100,6 +106,9 @@ def _from_draws(
     own = estimates_of(design, vars(fit))
     converged = own.converged and is_sampled_well(sampling)
     found = summaries(design, draws, fit.fixed.level)
+    # without draws of the group effects, the means of the rows that were reported are taken for those that are there
+    whole = draws if draws.effects is not None else replace(draws, expected=own.expected)
+    found["expected"] = expected_responses(design, whole)
     estimates = replace(own, **found, sampling=sampling, singular=False, converged=converged, unbounded={})
     wrong = differing(fit, design, estimates)
     wrong += [] if _effects_follow(design, draws) else ["random.modes", "random.mode_covariance"]

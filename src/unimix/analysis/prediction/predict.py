@@ -8,7 +8,8 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from unimix.analysis.prediction.intervals import NEW, included, predict_interval
+from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
+from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row
 from unimix.distributions.random_responses import mean_of
@@ -64,8 +65,9 @@ def predict(
         new_levels: Treatment of levels that were not fitted: error; population (their effects are zero); or sample
             (their effects are zero, and their variance is part of the interval).
         kind: response for the expected response, by the inverse link and with structural zeros, or link for the linear
-            predictor. At population level this is the response of a group whose effects are zero, not the average over
-            groups.
+            predictor. Of a posterior both are posterior means: the expected response is the mean over the draws, and
+            not the inverse link of a mean. At population level this is the response of a group whose effects are zero,
+            not the average over groups.
         interval: confidence: interval for the expected response, from the joint error of fixed and group effects at the
             estimated variances. prediction: interval for one new response, with the weight or number of trials that its
             row has in the column of ``weights=`` or in ``cbind`` (else weight 1, one trial). It also includes the
@@ -81,6 +83,7 @@ def predict(
     Raises:
         DataError: If columns are absent or levels are unknown.
         OptionError: If an argument is wrong.
+        UnimixError: If expected responses of new rows are asked of a posterior that was loaded without its draws.
 
     Example:
         >>> import unimix as um
@@ -99,11 +102,11 @@ def predict(
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
     if interval is not None:
-        rows = fit.design().frame() if newdata is None else newdata
+        asked = fit.design().frame() if newdata is None else newdata
         level_of_interval = interval_level(fit, ci_level)
         table = predict_interval(
             fit,
-            rows,
+            asked,
             level=level,
             new_levels=new_levels,
             interval=interval,
@@ -116,13 +119,19 @@ def predict(
         return TableResult(table, [_note(level_of_interval, interval, kind, level), *beyond])
     if newdata is None and isinstance(level, str):
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
-        return eta if kind == "link" else mean(fit.family, fit.rows, eta)
+        return eta if kind == "link" else mean(fit.family, fit.rows, groups=level == "group")
+    rows = fit.design().frame() if newdata is None else one_row(newdata)
+    if kind == "response" and is_curved_posterior(fit):
+        at = place_known(fit, rows, chosen, new_levels).only(chosen)
+        expected = np.full(len(at.rows.complete), np.nan)
+        expected[at.rows.complete] = posterior_mean(fit, at)
+        return expected
     zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
     prediction = predict_rows(
         fit.model.encoding,
         fit.fixed.estimate,
         fit.random,
-        fit.design().frame() if newdata is None else one_row(newdata),
+        rows,
         chosen=chosen,
         new_levels=new_levels,
         zero=zero,
