@@ -109,6 +109,7 @@ class Estimates:
         df: Denominator degrees of freedom, shape (p,); None if the engine computes none.
         df_method: Method of the degrees of freedom.
         interval: Lower and upper ends of intervals, shape (p, 2), if the engine has its own (quantiles of draws).
+        direction: Probability of direction of the fixed effects, shape (p,), if they were sampled.
         identified: Whether the data determine all parameters; False if the likelihood is the same along a ridge.
         singular: Whether a covariance matrix is singular; None if unimix is to decide.
         messages: Messages of the engine about its convergence.
@@ -143,6 +144,7 @@ class Estimates:
     df: FloatArray | None = None
     df_method: str = "normal"
     interval: FloatArray | None = None
+    direction: FloatArray | None = None
     identified: bool = True
     singular: bool | None = None
     messages: tuple[str, ...] = ()
@@ -180,6 +182,7 @@ class Estimates:
         expect("beta_cov", self.beta_cov, (p, p))
         expect("sigma", np.asarray(self.sigma), ())
         expect("interval", self.interval, (p, 2))
+        expect("direction", self.direction, (p,))
         if "zero" in self.parts:
             expect("zero_cross", self.zero_cross, (p, len(self.parts["zero"][0])))
         for name, (coefficients, covariance) in self.parts.items():

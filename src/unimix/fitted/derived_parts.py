@@ -16,6 +16,7 @@ from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, Ran
 from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
+from unimix.stats.direction import normal_direction
 from unimix.stats.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
 from unimix.stats.predictor import expected_response
 
@@ -83,6 +84,7 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         df=None if bayesian or fixed.df_method == "normal" else fixed.df,
         df_method=fixed.df_method,
         interval=np.column_stack([fixed.lower, fixed.upper]) if bayesian else None,
+        direction=fixed.p_direction if sampling else None,
         unbounded={name: directions for name, directions in unbounded.items() if directions.size},
         zero_cross=cross if cross.size else None,
         expected=_stacked(parts["rows"]) if sampling else None,
@@ -157,8 +159,11 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
         # a variance that was cut off, because its estimate is infinite, may be negative by rounding
         std_error = np.sqrt(np.maximum(np.diag(estimates.beta_cov), 0.0))
     unbounded, std_error = _without_information(estimates.unbounded.get("fixed"), design.x, std_error)
-    none = np.full(p, np.nan)
+    none, direction = np.full(p, np.nan), None
     if bayesian:
+        direction = estimates.direction
+        if direction is None:  # known as a normal approximation, or the engine did not say
+            direction = none if estimates.sampling else normal_direction(estimates.beta, std_error)
         ends = estimates.interval if estimates.interval is not None else np.full((p, 2), np.nan)
         statistic, p_value, lower, upper, df = none, none, ends[:, 0], ends[:, 1], none
     else:
@@ -179,6 +184,7 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
         level=level,
         df_method="posterior" if bayesian else estimates.df_method,
         std_error_kind=estimates.std_error_kind,
+        p_direction=direction,
         unbounded=unbounded,
     )
 

@@ -120,6 +120,8 @@ class FixedPartResult(Part):
         df_method: Degrees of freedom: satterthwaite, kenward-roger, residual, normal, or posterior.
         std_error_kind: Kind of the standard errors, such as generalised least squares or observed information; may be
             empty.
+        p_direction: Probability of direction, the larger of the posterior probabilities of the two signs; None without
+            a posterior.
         unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
             c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
         cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation,
@@ -139,13 +141,15 @@ class FixedPartResult(Part):
     level: Probability
     df_method: str
     std_error_kind: str = ""
+    p_direction: Array | None = None
     unbounded: Array = Field(default_factory=lambda: np.empty((0, 0)))
     cross_covariance: Array = Field(default_factory=lambda: np.empty((0, 0)))
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
         p = len(self.terms)
-        self._require_shape((p,), "estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+        tests = ("df", "statistic", "p_value", "p_direction")
+        self._require_shape((p,), "estimate", "std_error", "lower", "upper", *tests)
         self._require_shape((p, p), "covariance")
         return self
 
@@ -351,6 +355,7 @@ class SavedFit(Part):
             "weights": _within(rows.weights, SMALLEST),
             "trials": _within(rows.trials, 0.0),
             "fixed effects": len(encoding.kept) == len(self.fixed.terms),
+            "probabilities of direction": (self.fixed.p_direction is not None) == (self.fixed.interval == "credible"),
             "blocks of random effects": [len(b.columns) for b in encoding.blocks]
             == [len(b.terms) for b in self.random],
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},

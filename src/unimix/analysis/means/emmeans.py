@@ -259,6 +259,7 @@ def contrasts(
     reference: Any = None,
     interaction: str | Sequence[str] | None = None,
     scores: Sequence[float] | None = None,
+    equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> TableResult:
@@ -279,6 +280,8 @@ def contrasts(
         reference: Level that ``method="reference"`` compares the others with; None takes the first.
         interaction: Contrasts of contrasts instead: a method for all factors of ``specs``, or one for each.
         scores: Scores of the means for poly, if their steps are not equal.
+        equivalence: Bounds between which each contrast is to lie: two one-sided tests, or of a posterior the
+            probability that it does.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -308,4 +311,11 @@ def contrasts(
         raise OptionError(f"specs={specs!r} and method={method!r} name two different methods: name only one.")
     means = every_mean(fit, specification, at, weights, kind, ci_level, df_method)
     method = specification.method or method
-    return means.contrasts(method, adjust=adjust, reference=reference, interaction=interaction, scores=scores)
+    return means.contrasts(
+        method,
+        adjust=adjust,
+        reference=reference,
+        interaction=interaction,
+        scores=scores,
+        equivalence=equivalence,
+    )

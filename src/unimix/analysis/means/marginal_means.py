@@ -20,6 +20,7 @@ from unimix.analysis.means.contrasts import (
     contrast_weights,
     interaction_weights,
 )
+from unimix.analysis.means.equivalence import checked_bounds, used_adjustment
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.tests.hypotheses import Named, assess
@@ -118,6 +119,7 @@ class MarginalMeans(TableResult):
         reference: Any = None,
         interaction: str | Sequence[str] | None = None,
         scores: Sequence[float] | None = None,
+        equivalence: tuple[float, float] | None = None,
     ) -> TableResult:
         """Differences of the means, within the levels of ``by``.
 
@@ -133,11 +135,16 @@ class MarginalMeans(TableResult):
             interaction: Contrasts of contrasts instead: a method for all factors, or one for each, such as
                 ``["pairwise", "consecutive"]``; without adjustment, if none is given.
             scores: Scores of the means for poly, if their steps are not equal; weights then have length one.
+            equivalence: Bounds of a range, of ratios if contrasts are ratios: two one-sided tests show whether each
+                contrast lies between them (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680), with Sidak's
+                adjustment in place of tukey and mvt, as in R's emmeans. Of a posterior, the probability that it does.
 
         Returns:
             ``.table`` with columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust
-            (the adjustment); a posterior has no tests. With kind="response", contrasts are ratios or odds ratios for a
-            log or logit link, and differences of the means on the response scale, by the delta method, for other links.
+            (the adjustment), and with ``equivalence`` p_noninferiority, p_nonsuperiority, p_equivalence. A posterior
+            has p_direction, the probability of the likelier side of zero, and probability_equivalence. With
+            kind="response", contrasts are ratios or odds ratios for a log or logit link, and differences of the means
+            on the response scale, by the delta method, for other links.
 
         Raises:
             OptionError: If the method is unknown, or weights do not sum to zero.
@@ -150,6 +157,7 @@ class MarginalMeans(TableResult):
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
         ratios = self.kind == "response" and self.family.link in RATIOS and self.what == "emmean"
+        bounds = checked_bounds(equivalence, ratios=ratios)
         parts, left_out, endless = [], list[str](), False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
@@ -172,7 +180,7 @@ class MarginalMeans(TableResult):
             if not kept.any():
                 continue
             functions, shift = self._differences(turn[kept], at)
-            frame = contrast_table(functions, shift, adjust, len(at), self.ci_level)
+            frame = contrast_table(functions, shift, adjust, len(at), self.ci_level, bounds)
             endless |= bool(np.isinf(functions.std_error).any())
             if ratios:
                 draws = self._inference.posterior
@@ -187,6 +195,9 @@ class MarginalMeans(TableResult):
         if not parts:
             raise DataError("None of these contrasts can be estimated: the data lack combinations of levels.")
         notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
+        several = equivalence is not None and any(len(part) > 1 for part in parts)
+        if several and self._inference.posterior is None and used_adjustment(adjust) != adjust:
+            notes.append(f"Equivalence tests have Sidak's adjustment; {adjust} is for differences from zero.")
         if left_out:
             notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
         return TableResult(pd.concat(parts, ignore_index=True), notes)

@@ -15,6 +15,7 @@ from unimix.design.estimates import Estimates, Sampling
 from unimix.design.grouping_factors import block_labels
 from unimix.errors import FitError
 from unimix.stats.correlation_pairs import below_diagonal, pair_names
+from unimix.stats.direction import direction
 from unimix.stats.draw_diagnostics import effective_size, rhat, with_names
 from unimix.stats.predictor import PredictorRows, mean_over_draws
 
@@ -388,6 +389,7 @@ def summaries(design: Design, posterior: Posterior, ci_level: float) -> dict[str
         "sigma": _sigma(design, posterior.dispersion),
         "parameters": {} if design.is_linear else _means(design, posterior.dispersion),
         "interval": np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
+        "direction": direction(posterior.beta),
     }
 
 
