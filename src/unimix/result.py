@@ -35,7 +35,7 @@ from unimix.analysis.tests import anova as terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.display import Printed
 from unimix.errors import OptionError
-from unimix.fitted import rebuild_design, text
+from unimix.fitted import rebuild_design, text, whole_results
 from unimix.fitted.accessor import Accessor
 from unimix.fitted.model import Effects, FittedModel
 from unimix.foreign_names import suggests_names
@@ -70,6 +70,10 @@ class FitResult(Printed, FittedModel):
     _view = text.view
     __repr__ = text.sentence
     with_data = rebuild_design.with_data
+
+    # one file for result, draws and data
+    save = whole_results.save
+    load = classmethod(whole_results.load)
 
     # means, comparisons and tests
     emmeans = means.emmeans
