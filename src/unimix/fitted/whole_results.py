@@ -92,7 +92,7 @@ def save(fit: FittedModel, path: str | Path, *, data: bool = True) -> Path:
     return write_archive(path, members)
 
 
-def load(kind: type[Model], path: str | Path) -> Model:
+def load(cls: type[Model], path: str | Path) -> Model:
     """Read a file of :meth:`save`; no engine is needed, and nothing in it is run.
 
     Everything is checked: checksums, names, shapes, that the draws are those of the result, and that the columns are
@@ -109,7 +109,7 @@ def load(kind: type[Model], path: str | Path) -> Model:
     try:
         if RESULT not in members:
             raise ValueError(f"it has no {RESULT}")
-        fit = kind.from_json(members[RESULT].decode())
+        fit = cls.from_json(members[RESULT].decode())
         used = {RESULT}
         unsaved = fit._unsaved
         if DRAWS in members:
