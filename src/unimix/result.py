@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TypeVar
+from pathlib import Path
+from typing import Self, TypeVar
 
 from unimix.analysis.certificate import certify
 from unimix.analysis.checks import check as checks
@@ -73,7 +74,34 @@ class FitResult(Printed, FittedModel):
 
     # one file for result, draws and data
     save = whole_results.save
-    load = classmethod(whole_results.load)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file of :meth:`save`; no engine is needed, and nothing in it is run.
+
+        Everything is checked: checksums, names, shapes, that the draws are those of the result, and that the columns
+        are those that were fitted.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The result, with its draws and its data as far as they were saved.
+
+        Raises:
+            OptionError: If ``path`` is not a path.
+            DataError: If there is no such file, or it is damaged, was changed, or has another version.
+
+        Example:
+            >>> import tempfile
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     loaded = um.FitResult.load(fit.save(f"{folder}/fit.zip"))
+            >>> loaded.emmeans("Days").table.equals(fit.emmeans("Days").table)
+            True
+        """
+        return whole_results.load(cls, path)
 
     # means, comparisons and tests
     emmeans = means.emmeans

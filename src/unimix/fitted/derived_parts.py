@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
+from unimix.errors import FitError
 from unimix.fitted.residuals import pearson_dispersion
 from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, RandomPartResult, Rows, State, Status
 from unimix.formula.parser import render
@@ -284,6 +285,11 @@ def _rows(design: Design, estimates: Estimates, *, bayesian: bool) -> Rows:
     if estimates.expected is not None:
         expected = estimates.expected
     elif bayesian and design.family.link != "identity":
+        if estimates.sampling is not None:
+            raise FitError(
+                "The engine sampled, and does not say the expected responses, which are means over its draws: "
+                "unimix.backends.estimates_of_draws computes them."
+            )
         expected = _expected_by_normal(design, estimates, fitted, population)
     return Rows(
         index=design.rows.astype(np.float64),

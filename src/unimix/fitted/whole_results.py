@@ -85,20 +85,21 @@ def save(fit: FittedModel, path: str | Path, *, data: bool = True) -> Path:
         for name in fit.model.encoding.variables:
             column = fit.design().columns[name]
             member = f"data/{len(columns)}.npy"
-            is_factor = isinstance(column, FactorColumn)
-            members[member] = column.codes if isinstance(column, FactorColumn) else as_exact(column)
-            columns[name] = SavedColumn(values=member, levels=column.levels if is_factor else None)
+            if isinstance(column, FactorColumn):
+                members[member] = column.codes
+                columns[name] = SavedColumn(values=member, levels=column.levels)
+            else:
+                members[member] = as_exact(column)
+                columns[name] = SavedColumn(values=member)
         members[DATA] = SavedData(columns=columns).model_dump_json()
     return write_archive(path, members)
 
 
 def load(cls: type[Model], path: str | Path) -> Model:
-    """Read a file of :meth:`save`; no engine is needed, and nothing in it is run.
-
-    Everything is checked: checksums, names, shapes, that the draws are those of the result, and that the columns are
-    those that were fitted.
+    """Read a file of :func:`save`; see :meth:`unimix.FitResult.load`.
 
     Args:
+        cls: Class of the result.
         path: The file.
 
     Raises:
