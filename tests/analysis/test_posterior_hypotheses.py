@@ -169,7 +169,7 @@ def test_two_one_sided_tests_of_contrasts_and_comparisons() -> None:
 
 def test_bounds_that_are_none_are_told() -> None:
     fit = herds()
-    for bounds in ((1, 0), (1,), "ab", (0, True)):
+    for bounds in ((1, 0), (1,), "ab", (0, True), (0, 10**400), (float("nan"), 1)):
         with pytest.raises(um.OptionError, match="give two bounds"):
             fit.contrasts("period", equivalence=bounds)  # type: ignore[arg-type]
     with pytest.raises(um.OptionError, match="bounds of ratios are positive"):

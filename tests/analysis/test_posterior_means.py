@@ -74,7 +74,7 @@ def test_expected_responses_are_those_of_a_grid() -> None:
 
 
 def test_everything_on_the_response_scale_is_the_mean_of_the_draws() -> None:
-    """Fitted rows, new rows, one factor's effects, intervals, residuals, lines and scikit-learn's estimator."""
+    """Fitted rows, new rows, one factor's effects, intervals, residuals and lines."""
     fit, cattle = herds(), um.load_dataset("cbpp")
     group = fit.posterior.posterior
     eta = group["fixed"].to_numpy().reshape(-1, 4) @ fit.design().x.T

@@ -16,6 +16,8 @@ FloatArray = npt.NDArray[np.float64]
 
 COLUMNS = ("p_noninferiority", "p_nonsuperiority", "p_equivalence", "probability_equivalence")
 """Columns that equivalence tests add to a table."""
+LARGEST = 1e300
+"""Size above which a bound is none."""
 BY_SIZE = ("none", "sidak", "bonferroni", "holm", "fdr")
 """Adjustments that need p values alone; in place of others, equivalence tests have Sidak's, as in R's emmeans."""
 
@@ -26,7 +28,7 @@ def bounds_fault(equivalence: Any) -> str:
         return ""
     ends = list(equivalence) if isinstance(equivalence, tuple | list) else []
     numbers = all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in ends)
-    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
+    if len(ends) != 2 or not numbers or not -LARGEST < ends[0] < ends[1] < LARGEST:
         return f"equivalence={equivalence!r}: give two bounds, the lower one first, such as (-0.5, 0.5)."
     return ""
 
