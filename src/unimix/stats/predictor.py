@@ -17,8 +17,8 @@ from unimix.distributions.random_responses import mean_of
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-CELLS = 5_000_000
-"""Largest number of linear predictors, draws times rows, in memory at once."""
+CELLS = 200_000
+"""Number of linear predictors, draws times rows, that are averaged at once, so that they stay in the cache."""
 WIDE, NARROW = 161, 161
 """Numbers of nodes within eight standard errors of the linear predictor, and within ten widths of the integrand."""
 _ROUNDS, _HALVINGS = 60, 30
@@ -66,9 +66,10 @@ class PredictorRows:
             whole = len(known) == len(codes)
             for j in range(z.shape[1]):
                 if whole:
-                    eta += own[:, codes, j] * z[:, j]
+                    effect = np.take(own[:, :, j], codes, axis=1)
+                    eta += effect if (z[:, j] == 1.0).all() else effect * z[:, j]
                 else:
-                    eta[:, known] += own[:, codes[known], j] * z[known, j]
+                    eta[:, known] += np.take(own[:, :, j], codes[known], axis=1) * z[known, j]
         return np.asarray(eta)
 
 

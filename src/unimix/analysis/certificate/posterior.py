@@ -53,8 +53,8 @@ def posterior_checks(fit: FittedModel, design: Design) -> list[Check]:
     """Check a posterior that was sampled; a result without draws has one check, which is neither for nor against it."""
     if fit._unsaved.posterior is None:
         said = (
-            "the draws are not there, because a saved result does not keep them: standard deviations, intervals and "
-            "group effects cannot be checked"
+            "the draws are not there, because JSON does not keep them (fit.save does): standard deviations, intervals "
+            "and group effects cannot be checked"
         )
         return [Check(name="draws", passed=None, said=said)]
     draws, shape, diverging = read_draws(fit, design)
