@@ -81,7 +81,7 @@ _ATTRIBUTES: dict[str, str] = {
     **dict.fromkeys(("df_resid", "df_residual"), "fit.criteria.df_residual"),
     **dict.fromkeys(("isSingular", "is_singular"), "fit.singular"),
     **dict.fromkeys(("trace", "idata"), "fit.posterior"),
-    **dict.fromkeys(("save", "dump"), "fit.to_json('fit.json')"),
+    "dump": "fit.save('fit.zip')",
     **dict.fromkeys(("rsquared", "rsquared_adj", "r_squared", "r2_nakagawa"), "fit.r2()"),
     **dict.fromkeys(("cooks_distance", "dfbetas", "hatvalues", "get_influence"), "fit.influence()"),
     **dict.fromkeys(("check_model", "check_singularity", "check_convergence"), "fit.check()"),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeVar
 
 from unimix.analysis.certificate import certify
 from unimix.analysis.checks import check as checks
@@ -39,7 +40,7 @@ from unimix.analysis.tests import anova as terms
 from unimix.analysis.tests import hypotheses as hypothesis_tests
 from unimix.display import Printed
 from unimix.errors import OptionError, UnimixError
-from unimix.fitted import rebuild_design, text
+from unimix.fitted import rebuild_design, text, whole_results
 from unimix.fitted.accessor import Accessor
 from unimix.fitted.model import Effects, FittedModel
 from unimix.foreign_names import suggests_names
@@ -74,6 +75,37 @@ class FitResult(Printed, FittedModel):
     _view = text.view
     __repr__ = text.sentence
     with_data = rebuild_design.with_data
+
+    # one file for result, draws and data
+    save = whole_results.save
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a file of :meth:`save`; no engine is needed, and nothing in it is run.
+
+        Everything is checked: checksums, names, shapes, that the draws are those of the result, and that the columns
+        are those that were fitted.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The result, with its draws and its data as far as they were saved.
+
+        Raises:
+            OptionError: If ``path`` is not a path.
+            DataError: If there is no such file, or it is damaged, was changed, or has another version.
+
+        Example:
+            >>> import tempfile
+            >>> import unimix as um
+            >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy"))
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     loaded = um.FitResult.load(fit.save(f"{folder}/fit.zip"))
+            >>> loaded.emmeans("Days").table.equals(fit.emmeans("Days").table)
+            True
+        """
+        return whole_results.load(cls, path)
 
     # means, comparisons and tests
     emmeans = means.emmeans

@@ -268,7 +268,7 @@ def test_hypotheses_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> No
     found = sampled.hypotheses("exp(period[T.2]) = 0.5", equivalence=(-0.2, 0.2)).iloc[0]
     assert found["lower"] == pytest.approx(np.quantile(odds, 0.025))
     assert found["estimate"] == pytest.approx(np.mean(odds))
-    assert found["probability"] == max(np.mean(odds > 0), np.mean(odds < 0))
+    assert found["p_direction"] == max(np.mean(odds > 0), np.mean(odds < 0))
     assert found["probability_equivalence"] == np.mean(np.abs(odds) < 0.2)
     less = sampled.hypotheses("exp(period[T.2]) = 0.5", alternative="less").table
     assert less["probability"].iloc[0] == np.mean(odds < 0)

@@ -65,6 +65,8 @@ def calls(data: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "to_latex": (fit.anova().to_latex, (), {}),
         "from_json": (um.FitResult.from_json, (fit.to_json(),), {}),
         "Comparison.from_json": (um.Comparison.from_json, (same.to_json(),), {}),
+        "fit.save": (fit.save, (str(folder / "fit.zip"),), {}),
+        "load": (um.FitResult.load, (fit.save(folder / "whole.zip"),), {}),
         "same.to_json": (same.to_json, (), {}),
         "same.assert_agree": (same.assert_agree, (), {}),
         "many.compare": (many.compare, (), {}),

@@ -60,6 +60,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 POSTERIORS: dict[str, tuple[str, dict[str, Any]]] = {
     "posterior": ("y ~ x + f + (1 + x | g)", {"offset": "o", "priors": {"x": um.priors.Normal(0, 3)}}),
     "posterior without groups": ("y ~ x + f", {}),
+    "posterior of counts": ("count ~ x + f + (1 | g)", {"family": "poisson"}),
 }
 
 

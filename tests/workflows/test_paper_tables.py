@@ -188,9 +188,8 @@ def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], poste
     assert "a posterior has no p values" in told
     assert "p < .05" not in notes(um.table(posterior, stars=True))
     linked = replace(posterior, model=posterior.model.model_copy(update={"family": "poisson", "link": "log"}))
-    ratios = "Coefficients are rate ratios, exp of posterior means"
-    assert f"{ratios}, with errors by the delta method." in notes(um.table(linked, exponentiate=True))
-    assert f"{ratios}." in notes(um.table(linked, exponentiate=True, show="ci"))
+    ratios = "Coefficients are rate ratios, posterior means of the exponentiated coefficients."
+    assert ratios in notes(um.table(linked, exponentiate=True))
 
 
 @pytest.mark.mcmc

@@ -146,6 +146,7 @@ class Estimates:
         df: Denominator degrees of freedom, shape (p,); None if the engine computes none.
         df_method: Method of the degrees of freedom.
         interval: Lower and upper ends of intervals, shape (p, 2), if the engine has its own (quantiles of draws).
+        direction: Probability of direction of the fixed effects, shape (p,), if they were sampled.
         identified: Whether the data determine all parameters; False if the likelihood is the same along a ridge.
         singular: Whether a covariance matrix is singular; None if unimix is to decide.
         messages: Messages of the engine about its convergence.
@@ -154,6 +155,8 @@ class Estimates:
         engine_call: Text of the call to the engine.
         priors: Prior of each parameter, as text.
         provenance: Source and reason of each quantity that the engine did not compute itself, by name.
+        expected: Posterior means of the rows' expected responses, with and without the group effects, shape (2, n);
+            None where they follow from the estimates.
         posterior: ArviZ object with the draws, or None.
         evidence: Log evidence, if the sampler knows it.
         native: The engine's own object; a :class:`Deferred` if it is slow to make and the fit did not need it, and an
@@ -179,6 +182,7 @@ class Estimates:
     df: FloatArray | None = None
     df_method: str = "normal"
     interval: FloatArray | None = None
+    direction: FloatArray | None = None
     identified: bool = True
     singular: bool | None = None
     messages: tuple[str, ...] = ()
@@ -187,6 +191,7 @@ class Estimates:
     engine_call: str = ""
     priors: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    expected: FloatArray | None = None
     posterior: Any = None
     evidence: Evidence | None = None
     native: Any = None
@@ -216,6 +221,7 @@ class Estimates:
         expect("beta_cov", self.beta_cov, (p, p))
         expect("sigma", np.asarray(self.sigma), ())
         expect("interval", self.interval, (p, 2))
+        expect("direction", self.direction, (p,))
         if "zero" in self.parts:
             expect("zero_cross", self.zero_cross, (p, len(self.parts["zero"][0])))
         for name, (coefficients, covariance) in self.parts.items():

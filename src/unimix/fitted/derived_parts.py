@@ -11,13 +11,16 @@ from scipy.special import expit
 
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
+from unimix.errors import FitError
 from unimix.fitted.no_rows import NoRows
 from unimix.fitted.residuals import pearson_dispersion
 from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, RandomPartResult, Rows, State, Status
 from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
+from unimix.stats.direction import normal_direction
 from unimix.stats.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
+from unimix.stats.predictor import expected_response
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -38,7 +41,7 @@ def assembled(
     bayesian = method in BAYESIAN
     if not design.blocks and not bayesian:
         method = "least squares" if design.is_linear else "ML"
-    rows = _rows(design, estimates)
+    rows = _rows(design, estimates, bayesian=bayesian)
     return {
         "model": _model(design, method),
         "fixed": _fixed(design, estimates, ci_level, bayesian=bayesian),
@@ -83,8 +86,10 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         df=None if bayesian or fixed.df_method == "normal" else fixed.df,
         df_method=fixed.df_method,
         interval=np.column_stack([fixed.lower, fixed.upper]) if bayesian else None,
+        direction=fixed.p_direction if sampling else None,
         unbounded={name: directions for name, directions in unbounded.items() if directions.size},
         zero_cross=cross if cross.size else None,
+        expected=_stacked(parts["rows"]) if sampling else None,
         identified=status.state != "not_identified",
         singular=status.state == "singular",
         messages=status.messages,
@@ -92,6 +97,13 @@ def estimates_of(design: Design, parts: Mapping[str, Any]) -> Estimates:
         sampling=sampling,
         evidence=criteria.evidence,
     )
+
+
+def _stacked(rows: Rows) -> FloatArray | None:
+    """Expected responses with and without the group effects, shape (2, n), or None."""
+    if rows.expected is None or rows.population_expected is None:
+        return None
+    return np.stack([rows.expected, rows.population_expected])
 
 
 def _refines(criterion: str, method: str) -> bool:
@@ -154,8 +166,11 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
         # a variance that was cut off, because its estimate is infinite, may be negative by rounding
         std_error = np.sqrt(np.maximum(np.diag(estimates.beta_cov), 0.0))
     unbounded, std_error = _without_information(estimates.unbounded.get("fixed"), design.x, std_error)
-    none = np.full(p, np.nan)
+    none, direction = np.full(p, np.nan), None
     if bayesian:
+        direction = estimates.direction
+        if direction is None:  # known as a normal approximation, or the engine did not say
+            direction = none if estimates.sampling else normal_direction(estimates.beta, std_error)
         ends = estimates.interval if estimates.interval is not None else np.full((p, 2), np.nan)
         statistic, p_value, lower, upper, df = none, none, ends[:, 0], ends[:, 1], none
     else:
@@ -176,6 +191,7 @@ def _fixed(design: Design, estimates: Estimates, level: float, *, bayesian: bool
         level=level,
         df_method="posterior" if bayesian else estimates.df_method,
         std_error_kind=estimates.std_error_kind,
+        p_direction=direction,
         unbounded=unbounded,
     )
 
@@ -265,7 +281,7 @@ def _status(estimates: Estimates) -> Status:
     )
 
 
-def _rows(design: Design, estimates: Estimates) -> Rows:
+def _rows(design: Design, estimates: Estimates, *, bayesian: bool) -> Rows:
     if design.compression is not None:
         return cast("Rows", NoRows())
     population: FloatArray = design.x @ estimates.beta
@@ -274,6 +290,16 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
     fitted = population.copy()
     for block, modes in zip(design.blocks, estimates.modes, strict=True):
         fitted += np.einsum("nq,nq->n", block.z, modes[block.codes])
+    expected: FloatArray | tuple[None, None] = (None, None)
+    if estimates.expected is not None:
+        expected = estimates.expected
+    elif bayesian and design.family.link != "identity":
+        if estimates.sampling is not None:
+            raise FitError(
+                "The engine sampled, and does not say the expected responses, which are means over its draws: "
+                "unimix.backends.estimates_of_draws computes them."
+            )
+        expected = _expected_by_normal(design, estimates, fitted, population)
     return Rows(
         index=design.rows.astype(np.float64),
         observed=design.y,
@@ -283,5 +309,21 @@ def _rows(design: Design, estimates: Estimates) -> Rows:
         trials=design.trials,
         offset=design.offset,
         labels=design.labels,
+        expected=expected[0],
+        population_expected=expected[1],
         zero_probability=None if design.zero is None else expit(design.zero.x @ estimates.parts["zero"][0]),
     )
+
+
+def _expected_by_normal(design: Design, estimates: Estimates, fitted: FloatArray, population: FloatArray) -> FloatArray:
+    """Expected responses under a posterior that is known as a normal approximation, shape (2, n).
+
+    The linear predictor of a row has the variance x'V x + sum_k z_k' C_k z_k, with the errors of fixed effects V and of
+    the level's effects C taken as independent, as they are in the mean-field approximation.
+    """
+    alone = np.einsum("np,np->n", design.x @ estimates.beta_cov, design.x)
+    whole = alone.copy()
+    for block, covariances in zip(design.blocks, estimates.mode_covs, strict=True):
+        whole += np.einsum("nr,nr->n", np.einsum("nq,nqr->nr", block.z, covariances[block.codes]), block.z)
+    pairs = ((fitted, whole), (population, alone))
+    return np.stack([expected_response(design.family, eta, np.sqrt(np.maximum(v, 0.0))) for eta, v in pairs])

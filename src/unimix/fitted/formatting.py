@@ -59,6 +59,11 @@ def p_value(value: float) -> str:
     return "" if np.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_direction(value: float) -> str:
+    """A probability of direction for a table."""
+    return "" if np.isnan(value) else ">0.999" if value > 0.999 else f"{value:.3f}"
+
+
 def p_phrase(p_value: float) -> str:
     """A p value in a sentence."""
     return "p < 0.001" if p_value < 0.001 else f"p {p_value:.2g}"
@@ -121,7 +126,9 @@ def _numbers(name: str, values: pd.Series[Any]) -> list[str]:
     if pd.api.types.is_integer_dtype(values):
         return [MISSING if _is_missing(v) else str(v) for v in values]
     numbers = [float(v) for v in values]
-    if name == "p_value" or name.startswith("p_"):
+    if name == "p_direction":
+        texts = [p_direction(v) for v in numbers]
+    elif name == "p_value" or name.startswith("p_"):
         texts = [p_value(v) for v in numbers]
     elif _are_whole(numbers):
         texts = [decimals(v, 0) for v in numbers]

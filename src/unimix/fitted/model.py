@@ -147,7 +147,10 @@ class FittedModel:
 
     @property
     def fixed_effects(self) -> pd.DataFrame:
-        """Fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+        """Fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper.
+
+        A posterior has a further column p_direction: the larger of the posterior probabilities of the two signs.
+        """
         return tables.fixed_effects(self.fixed)
 
     @property
@@ -211,8 +214,8 @@ class FittedModel:
 
     @property
     def fitted(self) -> FloatArray:
-        """Expected response with the group effects, shape (n_obs,)."""
-        return mean(self.family, self.rows, self.rows.linear_predictor)
+        """Expected response with the group effects, shape (n_obs,); of a posterior its posterior mean."""
+        return mean(self.family, self.rows)
 
     def residuals(
         self,
@@ -325,7 +328,11 @@ class FittedModel:
                 tables are stacked; or all.
             exponentiate: Whether to exponentiate the fixed effects and their intervals, which gives odds ratios, rate
                 ratios or ratios of means for the links log, logit and cloglog. Of a posterior these are summaries of
-                the exponentiated draws.
+                the exponentiated draws, or of a lognormal distribution where it is a normal approximation.
+
+        Returns:
+            Columns effect, term, estimate, std.error, p.value, conf.low, conf.high and others of broom. Fixed effects
+            of a posterior have ``p.direction``, the larger of the posterior probabilities of the two signs.
 
         Raises:
             OptionError: If the effects are unknown, or exponentiated coefficients have no meaning for the link.
@@ -338,7 +345,7 @@ class FittedModel:
             0  ran_pars   Subject    sd__Intercept     37.12
             1  ran_pars  Residual  sd__Observation     30.99
         """
-        draws = fixed_draws(self) if exponentiate and is_sampled(self) else None
+        draws = ratio_draws(self) if exponentiate else None
         table = tables.tidy(
             self.fixed, self.random, self._scale, effects, exponentiate=exponentiate, parts=self.parts, draws=draws
         )
@@ -430,6 +437,15 @@ def is_sampled(fit: FittedModel) -> bool:
 def has_no_rows(fit: FittedModel) -> bool:
     """Whether the result was fitted to reduced data, so that nothing is known of single rows."""
     return isinstance(fit.rows, NoRows)
+
+
+def ratio_draws(fit: FittedModel) -> FloatArray | None:
+    """Draws of the fixed effects, shape (S, p), from which ratios are summarised; None if the engine does not sample.
+
+    Raises:
+        UnimixError: If a sampled result was loaded without its draws: exp of a mean is not the mean of a ratio.
+    """
+    return fixed_draws(fit) if is_sampled(fit) else None
 
 
 def interval_level(fit: FittedModel, ci_level: float | None) -> float:

@@ -81,7 +81,7 @@ def design_of_reduction(fit: FittedModel, reduced: Reduced) -> Design:
     return design
 
 
-def rebuild_design(fit: FittedModel, data: Any) -> Design:
+def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> Design:
     """Rebuild the design of a result from its data; weights, trials and offset are taken from the result.
 
     Everything that was fitted is compared: predictors, grouping factors, response, weights and offset by their digests
@@ -90,6 +90,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
     Args:
         fit: A result whose dispersion has no formula.
         data: The data that were fitted.
+        used_only: Whether the data hold only the rows that were used.
 
     Raises:
         DataError: If the data differ from those that were fitted, or the dispersion has a formula.
@@ -100,8 +101,9 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         )
     encoding, rows = fit.model.encoding, fit.rows
     coded = encoding.without_given_offset().transform(data, with_groups=bool(fit.random))
-    index = np.asarray(rows.index, dtype=np.int64)
-    _check_rows(fit, coded, index)
+    given = np.asarray(rows.index, dtype=np.int64)
+    index = np.arange(fit.model.n_obs) if used_only else given
+    _check_rows(fit, coded, index, fit.model.n_obs if used_only else fit.model.n_obs + fit.model.n_dropped)
     names, aliased = _check_names(fit, coded)
     at = (np.cumsum(coded.complete) - 1)[index]
     blocks = tuple(
@@ -136,9 +138,9 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         blocks=blocks,
         weights=None if rows.weights is None else np.asarray(rows.weights),
         offset=None if rows.offset is None else np.asarray(rows.offset),
-        rows=index,
-        n_rows=len(coded.complete),
-        dropped=_dropped(fit, data, index),
+        rows=given,
+        n_rows=fit.model.n_obs + fit.model.n_dropped,
+        dropped=dict(fit.model.missing) if used_only else _dropped(fit, data, index),
         aliased=aliased,
         notes=tuple(note for note in fit.notes if SUCCESS in note),
         encoding=encoding,
@@ -178,9 +180,9 @@ def _dropped(fit: FittedModel, data: Any, index: npt.NDArray[np.int64]) -> dict[
     return {name: counted.get(name, n) for name, n in stated.items() if name in known}
 
 
-def _check_rows(fit: FittedModel, rows: NewRows, index: npt.NDArray[np.int64]) -> None:
+def _check_rows(fit: FittedModel, rows: NewRows, index: npt.NDArray[np.int64], n_fitted: int) -> None:
     """Refuse data of a different length, or in which a row that was fitted is incomplete."""
-    n_fitted, n = fit.model.n_obs + fit.model.n_dropped, len(rows.complete)
+    n = len(rows.complete)
     if n != n_fitted:
         raise DataError(OTHER.format(f"they have {n} rows, and the model was fitted to data of {n_fitted} rows"))
     if len(np.unique(index)) != len(fit.rows.index) or index.min(initial=0) < 0 or index.max(initial=0) >= n:

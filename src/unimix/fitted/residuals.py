@@ -17,9 +17,18 @@ FloatArray = npt.NDArray[np.float64]
 KINDS = ("response", "pearson", "standardized", "deviance", "working")
 
 
-def mean(family: Family, rows: Rows, eta: FloatArray) -> FloatArray:
-    """Expected response per row, zero inflation included, shape (n,)."""
-    expected = mean_of(family, eta)
+def mean(family: Family, rows: Rows, *, groups: bool = True) -> FloatArray:
+    """Expected response per row, zero inflation included, shape (n,); of a posterior its posterior mean.
+
+    Args:
+        family: Distribution and link.
+        rows: Linear predictors and, of a posterior under a curved link, expected responses.
+        groups: Whether the group effects are part of it.
+    """
+    known = rows.expected if groups else rows.population_expected
+    if known is not None:
+        return known
+    expected = mean_of(family, rows.linear_predictor if groups else rows.population_predictor)
     return expected if rows.zero_probability is None else expected * (1.0 - rows.zero_probability)
 
 
@@ -48,7 +57,7 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
     """
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.")
-    mu = mean(family, rows, rows.linear_predictor)
+    mu = mean(family, rows)
     plain = rows.observed - mu
     if kind == "response":
         return plain
@@ -79,7 +88,7 @@ def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> flo
     """Sum of squared deviance residuals given the group effects; NaN where the model has no such residuals."""
     if rows.zero_probability is not None or not np.isfinite(parameters).all():
         return float("nan")
-    mu = mean(family, rows, rows.linear_predictor)
+    mu = mean(family, rows)
     unit = unit_deviance(family, parameters, rows.observed, mu)
     if unit is None:
         return float("nan")

@@ -39,7 +39,7 @@ def engine_draws(fit: SampledFit) -> Any:
     """
     if fit._unsaved.posterior is None:
         why = (
-            "the result was loaded from JSON, which keeps no draws (fit.posterior.to_netcdf(...) saves them)"
+            "the result was loaded from JSON, which keeps no draws (fit.save('fit.zip') keeps them)"
             if fit.status.n_draws
             else f"{fit.engine.backend} does not sample; use backend='pymc'"
         )
@@ -55,5 +55,15 @@ def fixed_draws(fit: SampledFit) -> npt.NDArray[np.float64] | None:
     """
     if not fit.fixed.terms:
         return None
-    found = engine_draws(fit).posterior["fixed"].transpose("chain", "draw", "term")
-    return np.asarray(found.values, dtype=np.float64).reshape(-1, len(fit.fixed.terms))
+    return variable_draws(fit, "fixed")
+
+
+def variable_draws(fit: SampledFit, name: str) -> npt.NDArray[np.float64]:
+    """Draws of one variable of the posterior, chain after chain, shape (S, ...).
+
+    Raises:
+        UnimixError: If the engine does not sample, or the result was loaded from JSON.
+    """
+    group = engine_draws(fit).posterior
+    values = np.asarray(group[name].transpose("chain", "draw", ...).values, dtype=np.float64)
+    return values.reshape(group.sizes["chain"] * group.sizes["draw"], *values.shape[2:])

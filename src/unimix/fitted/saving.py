@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zipfile
 from pathlib import Path
 from typing import TypeVar, overload
 
@@ -74,17 +75,20 @@ def load(saved: type[Saved], source: str | Path, what: str) -> Saved:
     try:
         text = source
         if not isinstance(source, str) or not source.lstrip().startswith("{"):
-            text = file_at(source).read_text(encoding="utf-8")
+            file = file_at(source)
+            if file.is_file() and zipfile.is_zipfile(file):
+                raise ValueError(f"{str(source)!r:.200} is a file of fit.save(): um.FitResult.load(...) reads it")
+            text = file.read_text(encoding="utf-8")
         return saved.model_validate_json(str(text).strip(), strict=True)
     except FileNotFoundError as error:
         raise DataError(f"There is no file {str(source)!r:.200}, and it is not a {what} as text either.") from error
     except ValidationError as error:
-        raise DataError(f"This is not a {what}: {_faults(error)}") from error
+        raise DataError(f"This is not a {what}: {faults_in_words(error)}") from error
     except (OSError, ValueError) as error:
         raise DataError(f"This is not a {what}: {error}") from error
 
 
-def _faults(error: ValidationError) -> str:
+def faults_in_words(error: ValidationError) -> str:
     """The faults of a text in words; another version of the schema is the only fault that counts."""
     problems = {".".join(map(str, e["loc"])): e["msg"].removeprefix("Value error, ") for e in error.errors()}
     versions = [message for place, message in problems.items() if place.endswith("schema_version")]

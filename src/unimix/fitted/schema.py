@@ -121,6 +121,8 @@ class FixedPartResult(Part):
         df_method: Degrees of freedom: satterthwaite, kenward-roger, residual, normal, or posterior.
         std_error_kind: Kind of the standard errors, such as generalised least squares or observed information; may be
             empty.
+        p_direction: Probability of direction, the larger of the posterior probabilities of the two signs; None without
+            a posterior.
         unbounded: Directions d of the coefficients along which the likelihood has no maximum, shape (m, p): functions
             c'beta with c'd != 0 have infinite standard errors and no Wald test. Empty for most fits.
         cross_covariance: Covariances of the coefficients of the mean, p of them, with these of the zero inflation,
@@ -140,13 +142,15 @@ class FixedPartResult(Part):
     level: Probability
     df_method: str
     std_error_kind: str = ""
+    p_direction: Array | None = None
     unbounded: Array = Field(default_factory=lambda: np.empty((0, 0)))
     cross_covariance: Array = Field(default_factory=lambda: np.empty((0, 0)))
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
         p = len(self.terms)
-        self._require_shape((p,), "estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+        tests = ("df", "statistic", "p_value", "p_direction")
+        self._require_shape((p,), "estimate", "std_error", "lower", "upper", *tests)
         self._require_shape((p, p), "covariance")
         return self
 
@@ -278,6 +282,9 @@ class Rows(Part):
         weights: Weights of the rows, shape (n,), or None.
         trials: Numbers of trials of a binomial family, shape (n,); else None.
         zero_probability: Probability of a structural zero under zero inflation, shape (n,); else None.
+        expected: Posterior mean of the expected response with the group effects, shape (n,), of a posterior under a
+            curved link, where it is not the inverse link of ``linear_predictor``; else None.
+        population_expected: The same without the group effects, shape (n,), or None.
         offset: Offset, which is part of both predictors, shape (n,), or None.
         labels: Index of the rows in the pandas frame that was fitted, unless it is 0, 1, 2 ...; else None.
     """
@@ -289,6 +296,8 @@ class Rows(Part):
     weights: Array | None = None
     trials: Array | None = None
     zero_probability: Array | None = None
+    expected: Array | None = None
+    population_expected: Array | None = None
     offset: Array | None = None
     labels: RowLabels | None = None
 
@@ -307,13 +316,15 @@ def _within(values: FloatArray | None, least: float) -> bool:
     return values is None or bool(((values >= least) & (values <= LARGEST)).all())
 
 
-def _agreements_of_rows(rows: Rows, model: ModelInfo) -> dict[str, bool]:
-    """Whether the rows of a saved fit agree with its model, by what is compared."""
+def _agreements_of_rows(rows: Rows, model: ModelInfo, interval: str) -> dict[str, bool]:
+    """Whether the rows of a saved fit agree with its model and the kind of its intervals, by what is compared."""
+    expected = interval == "credible" and model.link != "identity"
     return {
         "rows": len(rows.index) == model.n_obs,
         "positions of rows": bool(np.isin(rows.index, np.arange(model.n_obs + model.n_dropped)).all()),
         "response": _within(rows.observed, -LARGEST),
         "offset": _within(rows.offset, -LARGEST),
+        "expected responses": [rows.expected is not None, rows.population_expected is not None] == [expected] * 2,
         "weights": _within(rows.weights, SMALLEST),
         "trials": _within(rows.trials, 0.0),
     }
@@ -353,8 +364,9 @@ class SavedFit(Part):
         known = as_family(f"{model.family}({model.link})").parameters
         zero = self.parts.get("zero")
         agreements = {
-            **({} if self.rows is None else _agreements_of_rows(self.rows, model)),
+            **({} if self.rows is None else _agreements_of_rows(self.rows, model, self.fixed.interval)),
             "fixed effects": len(encoding.kept) == len(self.fixed.terms),
+            "probabilities of direction": (self.fixed.p_direction is not None) == (self.fixed.interval == "credible"),
             "blocks of random effects": [len(b.columns) for b in encoding.blocks]
             == [len(b.terms) for b in self.random],
             "levels": model.groups == {b.group: len(b.levels) for b in self.random},

@@ -29,8 +29,13 @@ class GroupTables(dict[str, pd.DataFrame]):
 
 
 def fixed_effects(fixed: FixedPartResult) -> pd.DataFrame:
-    """Fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper."""
+    """Fixed effects: index term; columns estimate, std_error, df, statistic, p_value, lower, upper.
+
+    A posterior has a further column, p_direction.
+    """
     columns = {c: np.array(getattr(fixed, c)) for c in _COLUMNS}
+    if fixed.p_direction is not None:
+        columns["p_direction"] = np.array(fixed.p_direction)
     return pd.DataFrame(columns, index=pd.Index(fixed.terms, name="term"))
 
 
@@ -100,7 +105,8 @@ def tidy_fixed(
     """Fixed effects as broom's ``tidy(effects = "fixed")``.
 
     Exponentiated estimates and standard errors are means and standard deviations of exponentiated draws, shape (S, p),
-    where there are draws; otherwise standard errors use the delta method.
+    where there are draws, and those of a lognormal distribution for a posterior that is known as a normal
+    approximation; otherwise standard errors use the delta method.
     """
     table = fixed_effects(fixed).reset_index()
     if exponentiate and draws is not None:
@@ -108,12 +114,24 @@ def tidy_fixed(
         tail = 0.5 * (1 - fixed.level)
         table["estimate"], table["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
         table["lower"], table["upper"] = np.quantile(ratios, [tail, 1 - tail], axis=0)
+    elif exponentiate and fixed.interval == "credible":
+        # exp(N(m, v)) has the mean exp(m + v/2), and its variance is the square of the mean times exp(v) - 1
+        variance = table["std_error"] ** 2
+        table["estimate"] = np.exp(table["estimate"] + variance / 2)
+        table["std_error"] = table["estimate"] * np.sqrt(np.expm1(variance))
+        table["lower"], table["upper"] = np.exp(table["lower"]), np.exp(table["upper"])
     elif exponentiate:
         for column in ("estimate", "lower", "upper"):
             table[column] = np.exp(table[column])
         table["std_error"] *= table["estimate"]
     renamed = table.rename(
-        columns={"std_error": "std.error", "p_value": "p.value", "lower": "conf.low", "upper": "conf.high"}
+        columns={
+            "std_error": "std.error",
+            "p_value": "p.value",
+            "lower": "conf.low",
+            "upper": "conf.high",
+            "p_direction": "p.direction",
+        }
     )
     renamed.insert(0, "effect", "fixed")
     return renamed

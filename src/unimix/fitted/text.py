@@ -8,7 +8,7 @@ import pandas as pd
 from unimix.display import Block, TextTable, as_text
 from unimix.fitted import tables
 from unimix.fitted.describe import is_robust, model_text, shown_sds, spread_words
-from unimix.fitted.formatting import column, decimals, number, p_value
+from unimix.fitted.formatting import column, decimals, number, p_direction, p_value
 from unimix.fitted.model import FittedModel
 
 _STATES = {
@@ -53,6 +53,8 @@ def _coefficients(table: pd.DataFrame, *, z: bool | None) -> TextTable:
         shown["z" if z else "t"] = [decimals(v, 2) for v in table["statistic"]]
         shown["p_value"] = [p_value(v) for v in table["p_value"]]
     shown |= {"lower": column(table["lower"]), "upper": column(table["upper"])}
+    if z is None and "p_direction" in table:
+        shown["p_direction"] = [p_direction(v) for v in table["p_direction"]]
     rows = tuple(zip(map(str, table.index), *shown.values(), strict=True))
     return TextTable(("", *shown), rows, "l" + "r" * len(shown), stub=1, indent=2)
 

@@ -77,6 +77,26 @@ def with_groups(draws: Any, groups: Mapping[str, Any]) -> Any:
     return tree
 
 
+def to_datasets(draws: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The groups of an ArviZ object as datasets of xarray, by name, and the attributes of the object."""
+    if makes_trees():
+        return {str(name): node.to_dataset() for name, node in draws.children.items()}, dict(draws.attrs)
+    return {str(name): draws[name] for name in draws.groups()}, dict(draws.attrs)
+
+
+def from_datasets(groups: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
+    """The ArviZ object whose groups are datasets of xarray: the inverse of :func:`to_datasets`."""
+    import arviz as az
+
+    if not makes_trees():
+        return az.InferenceData(attrs=dict(attributes), **groups)
+    import xarray as xr
+
+    tree = xr.DataTree.from_dict({f"/{name}": data for name, data in groups.items()})
+    tree.attrs.update(attributes)
+    return tree
+
+
 # -- diagnostics of one quantity ----------------------------------------------------------------
 
 

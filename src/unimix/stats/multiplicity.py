@@ -35,7 +35,6 @@ def adjusted_p_values(
     """
     size = np.abs(statistic)
     plain = tail_probability(size, df, "two-sided")
-    m = len(plain)
     match method:
         case "tukey" if family > 2:  # for two means it is the plain t test
             spread = scipy.stats.studentized_range
@@ -47,6 +46,21 @@ def adjusted_p_values(
             elif far.any():
                 p[far] = family * (family - 1) / 2 * plain[far]
             return p
+        case "mvt":
+            return largest_p_values(statistic, df, correlation)
+        case _:
+            return adjusted_by_size(method, plain)
+
+
+def adjusted_by_size(method: str, plain: FloatArray) -> FloatArray:
+    """P values of m tests, adjusted by what follows from p values alone, shape (m,).
+
+    Args:
+        method: sidak, bonferroni, holm or fdr; any other leaves them as they are.
+        plain: P values, shape (m,).
+    """
+    m = len(plain)
+    match method:
         case "sidak":
             return np.asarray(-np.expm1(m * np.log1p(-np.minimum(plain, 1.0))))
         case "bonferroni":
@@ -59,8 +73,6 @@ def adjusted_p_values(
             order = np.argsort(plain, kind="stable")
             stepped = np.minimum.accumulate((plain[order] * m / np.arange(1, m + 1))[::-1])[::-1]
             return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
-        case "mvt":
-            return largest_p_values(statistic, df, correlation)
         case _:
             return np.asarray(plain)
 

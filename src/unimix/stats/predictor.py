@@ -1,8 +1,9 @@
-"""Expectation and predictive density of responses whose linear predictor has a normal error."""
+"""Linear predictors under draws, and expectations and predictive densities of responses that depend on them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,10 @@ from unimix.distributions.log_density import Pointwise
 from unimix.distributions.random_responses import mean_of
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
+CELLS = 200_000
+"""Number of linear predictors, draws times rows, that are averaged at once, so that they stay in the cache."""
 WIDE, NARROW = 161, 161
 """Numbers of nodes within eight standard errors of the linear predictor, and within ten widths of the integrand."""
 _ROUNDS, _HALVINGS = 60, 30
@@ -29,13 +33,67 @@ def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatA
         beta: Fixed effects, shape (S, p).
         effects: Group effects of each block, shapes (S, L, q); an empty sequence omits group effects.
     """
-    eta = beta @ design.x.T
-    if design.offset is not None:
-        eta = eta + design.offset
-    for block, effect in zip(design.blocks if len(effects) else (), effects, strict=True):
-        for j in range(block.q):
-            eta += effect[:, block.codes, j] * block.z[:, j]
-    return np.asarray(eta)
+    return PredictorRows.of(design, groups=len(effects) > 0).under(beta, effects)
+
+
+@dataclass(frozen=True)
+class PredictorRows:
+    """n rows of a linear predictor X beta + Z b + offset.
+
+    Attributes:
+        x: Columns of the fixed effects, shape (n, p).
+        offset: Offset, shape (n,), or 0.
+        z: Columns of the group effects of each block, shapes (n, q).
+        codes: Level of each row in each block, shapes (n,); effects of levels that were not fitted (-1) are zero.
+    """
+
+    x: FloatArray
+    offset: FloatArray | float
+    z: Sequence[FloatArray] = ()
+    codes: Sequence[IntArray] = ()
+
+    @classmethod
+    def of(cls, design: Design, *, groups: bool = True) -> PredictorRows:
+        """The rows of a design, with or without the group effects."""
+        blocks = design.blocks if groups else ()
+        offset = 0.0 if design.offset is None else design.offset
+        return cls(design.x, offset, [b.z for b in blocks], [b.codes for b in blocks])
+
+    def under(self, beta: FloatArray, effects: Sequence[FloatArray]) -> FloatArray:
+        """Linear predictors under S draws of the fixed effects (S, p) and the group effects (S, L, q), shape (S, n)."""
+        eta = beta @ self.x.T + self.offset
+        for z, codes, own in zip(self.z, self.codes, effects, strict=True):
+            known = np.flatnonzero(codes >= 0)
+            whole = len(known) == len(codes)
+            for j in range(z.shape[1]):
+                if whole:
+                    effect = np.take(own[:, :, j], codes, axis=1)
+                    eta += effect if (z[:, j] == 1.0).all() else effect * z[:, j]
+                else:
+                    eta[:, known] += np.take(own[:, :, j], codes[known], axis=1) * z[known, j]
+        return np.asarray(eta)
+
+
+def mean_over_draws(
+    family: Family, rows: PredictorRows, beta: FloatArray, effects: Sequence[FloatArray] = ()
+) -> FloatArray:
+    """Posterior mean of the expected response, the average of g^-1(eta) over S draws, shape (n,).
+
+    Under a curved link g this is not g^-1 of the average linear predictor. It is NaN for rows whose mean does not exist
+    in some draw, as under an inverse link.
+
+    Args:
+        family: Family of the response, with its link.
+        rows: The rows.
+        beta: Draws of the fixed effects, shape (S, p).
+        effects: Draws of the group effects of each block, shapes (S, L, q).
+    """
+    total, step = np.zeros(len(rows.x)), max(1, CELLS // max(len(rows.x), 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, len(beta), step):
+            part = slice(first, first + step)
+            total += mean_of(family, rows.under(beta[part], [e[part] for e in effects])).sum(axis=0)
+    return total / len(beta)
 
 
 def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:

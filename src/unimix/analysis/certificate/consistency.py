@@ -84,11 +84,13 @@ def _scale(part: Part, name: str) -> Any:
 
 
 def _same(given: Any, expected: Any, scale: Any) -> bool:
+    if given is None or expected is None:
+        return given is expected
     if not isinstance(expected, np.ndarray | float):
         if isinstance(expected, dict) and isinstance(given, dict) and given.keys() == expected.keys():
             return all(_same(given[k], expected[k], None) for k in expected)
         return bool(given == expected)
-    if given is None or np.shape(given) != np.shape(expected):
+    if np.shape(given) != np.shape(expected):
         return False
     left, right = np.asarray(given, dtype=np.float64), np.asarray(expected, dtype=np.float64)
     with np.errstate(invalid="ignore"):

@@ -11,7 +11,13 @@ import numpy.typing as npt
 
 from unimix.analysis.certificate.certificate import Check
 from unimix.analysis.certificate.consistency import EXACT, differing
-from unimix.backends.sampling.draws import Posterior, diagnose_draws, is_sampled_well, summaries
+from unimix.backends.sampling.draws import (
+    Posterior,
+    diagnose_draws,
+    expected_responses,
+    is_sampled_well,
+    summaries,
+)
 from unimix.backends.sampling.prior_names import dispersion_names, sd_names
 from unimix.backends.sampling.priors import PriorTable, resolve_priors
 from unimix.design.grouping_factors import block_labels
@@ -46,8 +52,8 @@ def posterior_checks(fit: FittedModel, design: Design) -> list[Check]:
     """Check a posterior that was sampled; a result without draws has one check, which is neither for nor against it."""
     if fit._unsaved.posterior is None:
         said = (
-            "the draws are not there, because a saved result does not keep them: standard deviations, intervals and "
-            "group effects cannot be checked"
+            "the draws are not there, because JSON does not keep them (fit.save does): standard deviations, intervals "
+            "and group effects cannot be checked"
         )
         return [Check(name="draws", passed=None, said=said)]
     draws, shape, diverging = read_draws(fit, design)
@@ -99,6 +105,9 @@ def _from_draws(
     own = estimates_of(design, vars(fit))
     converged = own.converged and is_sampled_well(sampling)
     found = summaries(design, draws, fit.fixed.level)
+    # without draws of the group effects, the means of the rows that were reported are taken for those that are there
+    whole = draws if draws.effects is not None else replace(draws, expected=own.expected)
+    found["expected"] = expected_responses(design, whole)
     estimates = replace(own, **found, sampling=sampling, singular=False, converged=converged, unbounded={})
     wrong = differing(fit, design, estimates)
     wrong += [] if _effects_follow(design, draws) else ["random.modes", "random.mode_covariance"]

@@ -14,6 +14,8 @@ import pandas as pd
 from unimix.analysis.comparisons.compared import LOGARITHMS, Plan, compared
 from unimix.analysis.comparisons.predictor_changes import Change, changes_of
 from unimix.analysis.comparisons.predictors import response_note
+from unimix.analysis.means.equivalence import COLUMNS as EQUIVALENCE
+from unimix.analysis.means.equivalence import checked_bounds
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
 from unimix.analysis.means.reference_grid import PopulationRows, fitted_frame, given_offset
 from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
@@ -36,7 +38,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 COMPARISONS = ("difference", "ratio", "log_ratio", "odds_ratio", "log_odds_ratio", "dydx")
-OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper")
+OUTCOMES = ("estimate", "std_error", "df", "statistic", "p_value", "lower", "upper", "p_direction", *EQUIVALENCE)
 TAKEN = ("variable", "contrast", *OUTCOMES)
 
 
@@ -51,6 +53,7 @@ class Comparisons(TableResult):
         comparison: difference, ratio, log_ratio, odds_ratio, log_odds_ratio or dydx.
         kind: response or link.
         ci_level: Probability of the intervals, between 0 and 1.
+        bounds: Bounds of equivalence tests, for ratios their logarithms; None without such tests.
         response: A note if the response is a function of a column, such as ``log(y)``; else empty.
     """
 
@@ -59,6 +62,7 @@ class Comparisons(TableResult):
     comparison: str
     kind: str
     ci_level: float
+    bounds: tuple[float, float] | None
     response: str
     _inference: FixedInference
 
@@ -66,7 +70,9 @@ class Comparisons(TableResult):
     def table(self) -> pd.DataFrame:
         """One row per comparison: variable, contrast, groups or rows, then the estimate and its inference.
 
-        Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests. Ratios are tested
+        Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has p_direction, the probability
+        of the likelier side of no change. Equivalence tests add p_noninferiority, p_nonsuperiority and p_equivalence,
+        or probability_equivalence. Ratios are tested
         against 1, and their intervals are computed, on the scale of the logarithm; their standard error is that of the
         ratio itself, by the delta method.
         """
@@ -78,6 +84,8 @@ class Comparisons(TableResult):
             if self.functions.draws is not None:
                 ratios = np.exp(self.functions.draws)
                 frame["estimate"], frame["std_error"] = ratios.mean(axis=0), ratios.std(axis=0, ddof=1)
+        if self.bounds is not None:
+            frame = pd.concat([frame, self.functions.equivalence(self.bounds)], axis=1)
         return pd.concat([self.levels.reset_index(drop=True), frame], axis=1)
 
     def hypotheses(
@@ -129,6 +137,7 @@ def comparisons(
     cross: bool = False,
     weights: Any = None,
     kind: Literal["response", "link"] = "response",
+    equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
 ) -> Comparisons:
     """How the expected response changes when a predictor changes, as ``comparisons`` in R's marginaleffects.
@@ -155,6 +164,8 @@ def comparisons(
         weights: Weights of the rows in averages: None for equal weights, "model" for the fit's own weights or numbers
             of trials, or one number per row.
         kind: Scale of the comparison: response, or link for the linear predictor.
+        equivalence: Bounds between which each comparison is to lie, of ratios such as (0.8, 1.25): two one-sided tests
+            (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680), or of a posterior the probability that it does.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
 
     Returns:
@@ -195,6 +206,7 @@ def comparisons(
             raise DataError("newdata has no rows.")
         rows = PopulationRows(fit, design)
         rows.full(base, what)
+    bounds = checked_bounds(equivalence, ratios=comparison in LOGARITHMS)
     changes = changes_of(fit, design, variables, base, comparison, cross=cross)
     codes, groups = _grouped(base, outer, design, average=average)
     share = _shares(fit, weights, len(base), observed=newdata is None)
@@ -222,7 +234,7 @@ def comparisons(
     )
     note = f"The mean response {NOTE}." if over else response_note(fit, design)
     return Comparisons(
-        pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, note, plan.inference
+        pd.concat(tables, ignore_index=True), functions, comparison, kind, ci_level, bounds, note, plan.inference
     )
 
 

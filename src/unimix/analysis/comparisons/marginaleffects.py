@@ -42,7 +42,8 @@ def to_marginaleffects(fit: FittedModel) -> Any:
         A model for ``marginaleffects.avg_predictions(model)`` and the package's other functions. Predictions are for
         the population (group effects zero), standard errors come from the fixed effects by the delta method, tests are
         z tests (t tests for linear models without group effects), and a posterior is represented by its mean and
-        covariance matrix. :meth:`comparisons` gives degrees of freedom per row, and uses posterior draws.
+        covariance matrix, so that predictions are the inverse link of that mean. :meth:`comparisons` gives degrees of
+        freedom per row, and uses posterior draws.
 
     Raises:
         EngineNotInstalledError: If marginaleffects is missing.

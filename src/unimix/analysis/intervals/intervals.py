@@ -13,8 +13,7 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.certificate.supported_models import out_of_reach
-from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_of, values_of
-from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.intervals.parameters import Parameter, chosen, parameter_draws, parameters_of, values_of
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.criterion import likelihood_arrays
@@ -260,24 +259,10 @@ def credible(fit: FittedModel, asked: str | Sequence[str] | None, ci_level: floa
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
-    draws = coefficient_draws(fit, fit.status.n_draws or 1)
-    columns = []
-    for p in parameters:
-        target = p.target
-        assert target is not None  # noqa: S101  samplers have no parts
-        if target.kind == "fixed":
-            columns.append(draws.beta[:, target.index])
-        elif target.kind == "scale":
-            columns.append(draws.parameters[:, target.index])
-        else:
-            covariance = draws.covariances[target.index]
-            sd = np.sqrt(covariance[:, target.first, target.first])
-            other = np.sqrt(covariance[:, target.second, target.second])
-            columns.append(sd if target.kind == "sd" else covariance[:, target.first, target.second] / (sd * other))
+    draws = parameter_draws(fit, parameters)
     tail = 0.5 - ci_level / 2
-    values = np.array(columns)
-    ends = np.quantile(values, [tail, 1 - tail], axis=1).T
-    return Intervals(table_of(parameters, values.mean(axis=1), ends), "credible", ci_level)
+    ends = np.quantile(draws, [tail, 1 - tail], axis=0).T
+    return Intervals(table_of(parameters, draws.mean(axis=0), ends), "credible", ci_level)
 
 
 __all__ = ["Intervals", "credible", "method_of", "profile", "table_of", "wald"]

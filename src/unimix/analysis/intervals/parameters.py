@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from unimix.design.grouping_factors import block_labels
 from unimix.errors import OptionError, did_you_mean, listing
+from unimix.fitted.sampled import variable_draws
 from unimix.likelihood.profile.constrained_parameters import Target
+from unimix.stats.correlation_pairs import correlation_matrices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +82,30 @@ def values_of(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
     return np.array([value(p) for p in parameters])
 
 
+def parameter_draws(fit: FittedModel, parameters: Sequence[Parameter]) -> FloatArray:
+    """Posterior draws of parameters of the mean and its scales, shape (S, k).
+
+    Raises:
+        UnimixError: If the draws are not there.
+    """
+    labels = block_labels(fit.random)
+    columns = []
+    for parameter in parameters:
+        target = parameter.target
+        assert target is not None  # noqa: S101  samplers have no parts
+        match target.kind:
+            case "fixed":
+                columns.append(variable_draws(fit, "fixed")[:, target.index])
+            case "scale":
+                columns.append(variable_draws(fit, fit.family.parameters[target.index]))
+            case "sd":
+                columns.append(variable_draws(fit, f"sd({labels[target.index]})")[:, target.first])
+            case _:
+                pairs, q = variable_draws(fit, f"cor({labels[target.index]})"), len(fit.random[target.index].terms)
+                columns.append(correlation_matrices(pairs, q)[:, target.first, target.second])
+    return np.stack(columns, axis=1)
+
+
 def chosen(parameters: list[Parameter], asked: str | Sequence[str] | None) -> list[Parameter]:
     """Select parameters by name or kind.
 
@@ -112,4 +138,4 @@ def chosen(parameters: list[Parameter], asked: str | Sequence[str] | None) -> li
     return [p for p in parameters if is_asked(p)]
 
 
-__all__ = ["Parameter", "chosen", "parameters_of", "values_of"]
+__all__ = ["Parameter", "chosen", "parameter_draws", "parameters_of", "values_of"]

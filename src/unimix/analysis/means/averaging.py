@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.means.equivalence import COLUMNS as EQUIVALENCE
 from unimix.analysis.means.reference_grid import Grid
 from unimix.errors import DataError, OptionError, did_you_mean, listing
 
@@ -18,7 +19,8 @@ FloatArray = npt.NDArray[np.float64]
 WEIGHTS = ("equal", "proportional", "outer", "cells")
 TAKEN = (
     *("estimate", "std_error", "df", "lower", "upper", "contrast", "statistic", "p_value", "adjust"),
-    *("ratio", "odds_ratio"),
+    *("ratio", "odds_ratio", "p_direction"),
+    *EQUIVALENCE,
 )
 """Names of the tables' own columns, which no predictor in them may have."""
 

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from unimix.analysis.means.equivalence import equivalence_columns
 from unimix.analysis.means.linear_functions import Functions
 from unimix.errors import OptionError, did_you_mean, listing
+from unimix.stats.direction import direction
 from unimix.stats.multiplicity import METHODS, adjusted_p_values, critical_value
 
 FloatArray = npt.NDArray[np.float64]
@@ -56,8 +58,17 @@ def adjustment(adjust: str | None, method: str) -> str:
     return chosen
 
 
-def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family: int, level: float) -> pd.DataFrame:
+def contrast_table(
+    functions: Functions,
+    shift: FloatArray,
+    adjust: str,
+    family: int,
+    level: float,
+    bounds: tuple[float, float] | None = None,
+) -> pd.DataFrame:
     """Estimates, tests and intervals of contrasts, adjusted for all of them together.
+
+    A posterior has p_direction in place of tests.
 
     Args:
         functions: The contrasts as linear functions of the fixed effects.
@@ -65,6 +76,7 @@ def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family:
         adjust: Adjustment, one of :data:`unimix.stats.multiplicity.METHODS`.
         family: Number of means that are compared.
         level: Probability of the intervals.
+        bounds: Bounds of equivalence tests, whose columns are added; None for no such tests.
     """
     moved = replace(
         functions,
@@ -72,8 +84,11 @@ def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family:
         draws=None if functions.draws is None else functions.draws + shift,
     )
     frame = moved.table(level)
-    if "statistic" not in frame:
-        return frame
+    tested = pd.DataFrame(index=frame.index)
+    if bounds is not None:
+        tested = equivalence_columns(moved.estimate, moved.std_error, moved.df, moved.draws, bounds, adjust)
+    if moved.draws is not None:
+        return pd.concat([frame.assign(p_direction=direction(moved.draws)), tested], axis=1)
     # A contrast that tends to infinity has no test: it counts as one of the contrasts, as the least significant.
     endless = np.isinf(functions.std_error)
     sd = np.where((functions.std_error > 0) & ~endless, functions.std_error, 1.0)
@@ -87,7 +102,7 @@ def contrast_table(functions: Functions, shift: FloatArray, adjust: str, family:
         reach = _critical_values(joint, level, functions.df, correlation, family)
         frame["lower"] = frame["estimate"] - reach * frame["std_error"]
         frame["upper"] = frame["estimate"] + reach * frame["std_error"]
-    return frame
+    return pd.concat([frame, tested], axis=1)
 
 
 def _critical_values(adjust: str, level: float, df: FloatArray, correlation: FloatArray, family: int) -> FloatArray:

@@ -314,6 +314,7 @@ def contrasts(
     scores: Sequence[float] | None = None,
     simple: str | None = None,
     joint: bool = False,
+    equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
     df_method: DfMethod | None = None,
 ) -> TableResult:
@@ -339,6 +340,8 @@ def contrasts(
         scores: Scores of the means for poly, if their steps are not equal.
         simple: Factor whose levels are contrasted within those of all others, or each for every factor in turn.
         joint: Whether to test all contrasts of each group of ``by`` together.
+        equivalence: Bounds between which each contrast is to lie: two one-sided tests, or of a posterior the
+            probability that it does.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
         df_method: Degrees of freedom of a linear model: satterthwaite, kenward-roger, residual or normal; None takes
             the method of the fit.
@@ -376,4 +379,5 @@ def contrasts(
         scores=scores,
         simple=simple,
         joint=joint,
+        equivalence=equivalence,
     )

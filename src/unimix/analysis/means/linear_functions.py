@@ -13,13 +13,15 @@ import pandas as pd
 import scipy
 from scipy import special
 
-from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.means.equivalence import equivalence_columns
 from unimix.errors import OptionError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at
 from unimix.fitted.describe import df_words, is_robust
+from unimix.fitted.sampled import fixed_draws
 from unimix.likelihood.lmm.denominator_df import Uncertainty, df_of_contrasts, f_test
 from unimix.stats.cluster_robust import Sandwich
 from unimix.stats.delta import delta_error, normal_draws
+from unimix.stats.direction import direction
 from unimix.stats.inference import is_unbounded, tail_probability, wald_interval, wald_test
 
 if TYPE_CHECKING:
@@ -114,7 +116,7 @@ class SmoothFunctions:
     draws: FloatArray | None
 
     def table(self, level: float, alternative: str = "two-sided") -> pd.DataFrame:
-        """Columns estimate, std_error, df, statistic, p_value, lower, upper; a posterior has no tests.
+        """Columns estimate, std_error, df, statistic, p_value, lower, upper; p_direction of a posterior without tests.
 
         Args:
             level: Probability of the intervals; with a one-sided alternative one of their ends is infinite.
@@ -124,6 +126,7 @@ class SmoothFunctions:
         if self.draws is not None:
             ends = np.quantile(self.draws, [1 - upper, upper], axis=0)
             columns = {"estimate": self.estimate, "std_error": self.std_error, "lower": ends[0], "upper": ends[1]}
+            columns |= {"p_direction": direction(self.draws)} if alternative == "two-sided" else {}
         else:
             with np.errstate(divide="ignore", invalid="ignore"):
                 statistic = np.where(np.isinf(self.std_error), np.nan, self.estimate / self.std_error)
@@ -141,6 +144,10 @@ class SmoothFunctions:
         if alternative != "two-sided":
             frame["upper" if alternative == "greater" else "lower"] = np.inf if alternative == "greater" else -np.inf
         return frame
+
+    def equivalence(self, bounds: tuple[float, float]) -> pd.DataFrame:
+        """Columns of equivalence tests, or the posterior probability of the range."""
+        return equivalence_columns(self.estimate, self.std_error, self.df, self.draws, bounds)
 
 
 @dataclass(frozen=True)
@@ -281,7 +288,7 @@ def fixed_inference(fit: FittedModel, method: str | None = None) -> FixedInferen
         return lambda weights: np.full(len(weights), value)
 
     if fit.fixed.interval == "credible":
-        draws = np.asarray(coefficient_draws(fit, fit.status.n_draws).beta) if fit.status.n_draws else None
+        draws = fixed_draws(fit) if fit.status.n_draws else None
         return FixedInference(beta, covariance, constant(np.inf), None, nothing, draws, "posterior", endless)
     if method == "residual":
         df = constant(float(fit.criteria.df_residual))

@@ -19,6 +19,7 @@ from unimix.analysis.means.contrasts import (
     contrast_weights,
     interaction_weights,
 )
+from unimix.analysis.means.equivalence import checked_bounds, used_adjustment
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.means.scales import Scale
@@ -122,6 +123,7 @@ class MarginalMeans(TableResult):
         scores: Sequence[float] | None = None,
         simple: str | None = None,
         joint: bool = False,
+        equivalence: tuple[float, float] | None = None,
     ) -> TableResult:
         """Differences of the means, within the levels of ``by``.
 
@@ -143,11 +145,16 @@ class MarginalMeans(TableResult):
                 each for every factor in turn.
             joint: Whether to test all contrasts of each group of ``by`` together, by F, or by Wald's chi-squared if
                 there are no degrees of freedom; for main and simple effects, as emmeans' joint tests.
+            equivalence: Bounds of a range, of ratios if contrasts are ratios: two one-sided tests show whether each
+                contrast lies between them (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680), with Sidak's
+                adjustment in place of tukey and mvt, as in R's emmeans. Of a posterior, the probability that it does.
 
         Returns:
             ``.table`` with columns ``by``, contrast, estimate, std_error, df, statistic, p_value, lower, upper, adjust
-            (the adjustment); a posterior has no tests. With kind="response", contrasts are ratios or odds ratios for a
-            log or logit link, and differences of the means on the response scale, by the delta method, for other links.
+            (the adjustment), and with ``equivalence`` p_noninferiority, p_nonsuperiority, p_equivalence. A posterior
+            has p_direction, the probability of the likelier side of zero, and probability_equivalence. With
+            kind="response", contrasts are ratios or odds ratios for a log or logit link, and differences of the means
+            on the response scale, by the delta method, for other links.
 
         Raises:
             OptionError: If the method is unknown, or weights do not sum to zero.
@@ -162,6 +169,7 @@ class MarginalMeans(TableResult):
         if not len(self.levels[list(self.by)].drop_duplicates() if self.by else [0]) < len(self.levels):
             raise OptionError(_alone(self.what, self.names))
         ratios = self._is_turned and bool(self.scale.ratio)
+        bounds = checked_bounds(equivalence, ratios=ratios)
         parts, left_out, endless = [], list[str](), False
         groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
         for key, rows in groups:
@@ -184,7 +192,7 @@ class MarginalMeans(TableResult):
             if joint:
                 parts.append(self._joint_row(functions, shift, key))
                 continue
-            frame = contrast_table(functions, shift, adjust, len(at), self.ci_level)
+            frame = contrast_table(functions, shift, adjust, len(at), self.ci_level, bounds)
             endless |= bool(np.isinf(functions.std_error).any())
             if ratios:
                 draws = self._inference.posterior
@@ -202,6 +210,9 @@ class MarginalMeans(TableResult):
             heading = f"Joint tests of the contrasts, {self._inference.joint_words}"
             return TableResult(pd.concat(parts, ignore_index=True), self.warned, heading=heading)
         notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
+        several = equivalence is not None and any(len(part) > 1 for part in parts)
+        if several and self._inference.posterior is None and used_adjustment(adjust) != adjust:
+            notes.append(f"Equivalence tests have Sidak's adjustment; {adjust} is for differences from zero.")
         if left_out:
             notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
         return TableResult(pd.concat(parts, ignore_index=True), notes)

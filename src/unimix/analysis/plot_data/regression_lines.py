@@ -12,7 +12,9 @@ import pandas as pd
 from scipy.special import expit
 
 from unimix.analysis.comparisons.predictors import is_factor_of, level_text
+from unimix.analysis.prediction.distributions import Placed, place_alone
 from unimix.analysis.prediction.draws import coefficient_draws
+from unimix.analysis.prediction.expected import expected_rows
 from unimix.analysis.summaries.partial_pooling import LevelEstimates, complete_regression, level_estimates
 from unimix.argument_types import count_fault
 from unimix.design.arrays import Design
@@ -175,8 +177,8 @@ def group_lines(
         grid = _grid(fit, design, np.flatnonzero(estimates.codes == level), level, name, at)
         parts.append(_lines(fit, estimates, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
-            eta = _partial(other, estimates, grid, estimates.levels[level])
-            parts.append(_frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
+            line = _partial(other, estimates, grid, estimates.levels[level])
+            parts.append(_frame(estimates.levels[grid.level], grid.x, label, line))
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         **_attributes(fit, design, name),
@@ -244,9 +246,10 @@ def population_lines(
     every = response(beta @ grid.rows.x.T)
     tail = 0.5 - ci_level / 2
     lower, upper = np.quantile(every, [tail, 1 - tail], axis=0)
+    line = expected_rows(fit, place_alone(fit, grid.rows)) * share
     parts = [
         _frame("", _observed_x(design, name), "data", design.y),
-        _frame("", grid.x, "population", response(grid.rows.x @ fit.fixed.estimate), lower, upper),
+        _frame("", grid.x, "population", line, lower, upper),
     ]
     if fit.random and not fit.parts:
         complete, _ = complete_regression(design)
@@ -350,7 +353,7 @@ def _lines(
     partial = _partial(fit, estimates, grid, estimates.levels[level])
     parts = [
         _frame(estimates.levels[level], grid.x, "complete", response(grid.rows.x @ estimates.complete_beta)),
-        _frame(estimates.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
+        _frame(estimates.levels[level], grid.x, "partial", partial, lower, upper),
     ]
     codes = np.full(len(grid.x), level)
     if level not in estimates.no.why and follow(columns, estimates.no, codes).all():
@@ -362,12 +365,12 @@ def _lines(
 
 
 def _partial(fit: FittedModel, estimates: LevelEstimates, grid: _Grid, label: Any) -> FloatArray:
-    """Linear predictor of a level's partially pooled line under a result of the same design."""
-    eta = grid.rows.x @ fit.fixed.estimate + grid.rows.offset
-    level = estimates.levels.index(label)
+    """Expected responses along a level's partially pooled line under a result of the same design."""
+    n, level = len(grid.x), estimates.levels.index(label)
+    codes = [np.full(n, -1, dtype=np.int64) for _ in fit.random]
     for part in estimates.parts:
-        eta = eta + grid.rows.z[part.block] @ np.asarray(fit.random[part.block].modes)[part.codes[level]]
-    return np.asarray(eta)
+        codes[part.block] = np.full(n, part.codes[level], dtype=np.int64)
+    return expected_rows(fit, Placed(grid.rows, tuple(codes)))
 
 
 def _frame(

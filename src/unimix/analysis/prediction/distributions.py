@@ -20,7 +20,7 @@ from unimix.distributions.log_density import Pointwise, pointwise, zero_inflated
 from unimix.distributions.random_responses import draw_response, mean_of
 from unimix.likelihood.lmm.batched_linalg import matrix_root
 from unimix.stats.joint_error import predictor_variance
-from unimix.stats.predictor import expected_response, predictive_log_density
+from unimix.stats.predictor import PredictorRows, expected_response, predictive_log_density
 from unimix.stats.scores import normal_crps, normal_log_density, sample_crps
 
 if TYPE_CHECKING:
@@ -233,6 +233,11 @@ class Placed:
         codes = tuple(c if kept else np.full_like(c, -1) for c, kept in zip(self.codes, chosen, strict=True))
         return Placed(self.rows, codes)
 
+    @property
+    def predictor(self) -> PredictorRows:
+        """The rows of the linear predictor."""
+        return PredictorRows(self.rows.x, self.rows.offset, self.rows.z, self.codes)
+
     def columns(self, integrated: Sequence[bool]) -> list[FloatArray]:
         """Columns of each block, shapes (n, q), zero where the level was not fitted and is not integrated out."""
         blocks = zip(self.rows.z, self.codes, integrated, strict=True)
@@ -243,13 +248,18 @@ def place(fit: FittedModel, data: Any, wanted: Sequence[bool] | None = None) -> 
     """The design rows of new data and the codes of their levels; of the wanted blocks only, where these are given."""
     rows = fit.model.encoding.transform(data, with_groups=[True] * len(fit.random) if wanted is None else wanted)
     if not rows.levels:
-        n = len(rows.x)
-        nobody = RowLevels(("",), np.zeros(n, dtype=np.int64))
-        rows = replace(
-            rows, z=tuple(np.zeros((n, len(b.terms))) for b in fit.random), levels=(nobody,) * len(fit.random)
-        )
+        return place_alone(fit, rows)
     codes = tuple(own.among(b.levels) for b, own in zip(fit.random, rows.levels, strict=True))
     return Placed(rows, codes)
+
+
+def place_alone(fit: FittedModel, rows: NewRows) -> Placed:
+    """Design rows that were made without their group effects, as rows of levels that were not fitted."""
+    n = len(rows.x)
+    nobody = RowLevels(("",), np.zeros(n, dtype=np.int64))
+    z = tuple(np.zeros((n, len(b.terms))) for b in fit.random)
+    none = np.full(n, -1, dtype=np.int64)
+    return Placed(replace(rows, z=z, levels=(nobody,) * len(fit.random)), (none,) * len(fit.random))
 
 
 def predictive(
@@ -325,12 +335,10 @@ def predictor_draws(
     """
     draws = coefficient_draws(fit, n_draws, seed=seed)
     rng = np.random.default_rng([seed, 5])
-    eta = draws.beta @ at.rows.x.T + at.rows.offset
-    blocks = zip(at.rows.z, at.rows.levels, at.codes, draws.effects, draws.covariances, integrated, strict=True)
-    for z, levels, codes, own, cov, whole in blocks:
-        known = np.flatnonzero(codes >= 0)
-        for j in range(z.shape[1]):
-            eta[:, known] += own[:, codes[known], j] * z[known, j]
+    eta = at.predictor.under(draws.beta, draws.effects)
+    for z, levels, codes, cov, whole in zip(
+        at.rows.z, at.rows.levels, at.codes, draws.covariances, integrated, strict=True
+    ):
         unknown = np.flatnonzero(codes < 0)
         if whole and len(unknown):
             eta[:, unknown] += new_effects(cov, levels, unknown, z[unknown], rng)

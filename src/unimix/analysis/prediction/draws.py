@@ -16,7 +16,7 @@ from unimix.distributions.log_density import mixed_derivative
 from unimix.distributions.random_responses import draw_response
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import is_sampled
-from unimix.fitted.sampled import engine_draws
+from unimix.fitted.sampled import engine_draws, variable_draws
 from unimix.likelihood.response import row_log_likelihood
 from unimix.parallel.jobs import check_seed
 from unimix.stats import predictor
@@ -164,17 +164,11 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
     picked = np.unique(np.linspace(0, total - 1, min(n, total)).round().astype(np.int64))
 
     def values(name: str) -> FloatArray:
-        array = np.asarray(draws[name].transpose("chain", "draw", ...).values, dtype=np.float64)
-        return array.reshape(total, *array.shape[2:])[picked]
+        return variable_draws(fit, name)[picked]
 
     effects, covariances = [], []
-    for block, label in zip(fit.random, block_labels(fit.random), strict=True):
-        if f"effects({label})" not in draws:
-            raise UnsupportedModelError(
-                f"The draws of the effects of {block.group} were too many to keep. Fit with fewer, "
-                "options={'draws': 250}."
-            )
-        effects.append(values(f"effects({label})"))
+    for k, (block, label) in enumerate(zip(fit.random, block_labels(fit.random), strict=True)):
+        effects.append(effect_draws(fit, k)[picked])
         sd = values(f"sd({label})")
         q = len(block.terms)
         pairs = values(f"cor({label})") if q > 1 else np.empty((len(sd), 0))
@@ -184,6 +178,21 @@ def _posterior(fit: FittedModel, n: int) -> Draws:
     parameters = np.stack([values(name) for name in names], axis=1) if names else np.empty((len(picked), 0))
     beta = values("fixed") if len(fit.fixed.terms) else np.empty((len(picked), 0))
     return Draws(beta, tuple(effects), tuple(covariances), parameters)
+
+
+def effect_draws(fit: FittedModel, k: int) -> FloatArray:
+    """Posterior draws of the effects of block k, shape (S, L, q).
+
+    Raises:
+        UnsupportedModelError: If they were too many to keep.
+    """
+    name = f"effects({block_labels(fit.random)[k]})"
+    if name not in engine_draws(fit).posterior:
+        raise UnsupportedModelError(
+            f"The draws of the effects of {fit.random[k].group} were too many to keep. Fit with fewer, "
+            "options={'draws': 250}."
+        )
+    return variable_draws(fit, name)
 
 
 def linear_predictors(design: Design, draws: Draws) -> FloatArray:
@@ -231,6 +240,7 @@ __all__ = [
     "conditional_at",
     "conditional_of_both_parts",
     "dispersion_of",
+    "effect_draws",
     "is_sampled",
     "linear_predictors",
     "replicated",

@@ -24,6 +24,7 @@ from unimix.analysis.prediction.distributions import (
 )
 from unimix.analysis.prediction.draws import conditional_of_both_parts, dispersion_of, is_sampled
 from unimix.analysis.prediction.error_variance import variance_and_df
+from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
 from unimix.distributions.links import LINKS
@@ -65,6 +66,31 @@ def included(fit: FittedModel, level: str | Sequence[str]) -> list[bool]:
     return [g in level for g in groups]
 
 
+def place_known(fit: FittedModel, data: Any, chosen: list[bool], new_levels: str, *, every: bool = False) -> Placed:
+    """The design rows of new data and the codes of their levels, -1 for levels that were not fitted.
+
+    Args:
+        fit: The result.
+        data: New rows.
+        chosen: For each block, whether its effects are part of the prediction.
+        new_levels: Treatment of levels that were not fitted: error, population or sample.
+        every: Whether the levels of the other blocks are needed, too.
+
+    Raises:
+        DataError: If a level of a chosen block was not fitted and ``new_levels`` is "error".
+    """
+    at = place(fit, data, None if every else chosen)
+    at.rows.check_estimable(fit.model.aliased)
+    strange = {
+        b.group: at.rows.levels[k].labels(at.codes[k] < 0)
+        for k, b in enumerate(fit.random)
+        if chosen[k] and (at.codes[k] < 0).any()
+    }
+    if strange and new_levels == "error":
+        raise unknown_levels(strange)
+    return at
+
+
 def predict_interval(
     fit: FittedModel,
     data: Any,
@@ -102,15 +128,8 @@ def predict_interval(
     chosen = included(fit, level)
     prediction, rows_given = interval == "prediction", one_row(data)
     # A prediction interval has the variance of the effects that are left out; a confidence interval needs none of them.
-    at = place(fit, _with_groups(fit, rows_given, chosen)) if prediction else place(fit, rows_given, chosen)
-    at.rows.check_estimable(fit.model.aliased)
-    strange = {
-        b.group: at.rows.levels[k].labels(at.codes[k] < 0)
-        for k, b in enumerate(fit.random)
-        if chosen[k] and (at.codes[k] < 0).any()
-    }
-    if strange and new_levels == "error":
-        raise unknown_levels(strange)
+    rows_needed = _with_groups(fit, rows_given, chosen) if prediction else rows_given
+    at = place_known(fit, rows_needed, chosen, new_levels, every=prediction)
     # An effect that is left out enters a prediction interval through its variance only.
     integrated = [prediction or (c and new_levels == "sample") for c in chosen]
     weights, trials = _precision(fit, at, data, own_rows=own_rows) if prediction else (None, None)
@@ -195,6 +214,8 @@ def _of_estimates(
         return _of_two_parts(fit, at, integrated, rows, centre, sd, reach)
     mean = mean_of(rows.family, ends)
     slope = np.abs(LINKS[rows.family.link].slope(centre))
+    if is_curved_posterior(fit):  # known as a normal approximation
+        mean[:, 0] = posterior_mean(fit, at)
     return np.column_stack([mean[:, 0], slope * sd, np.sort(mean[:, 1:], axis=1)])
 
 
@@ -247,4 +268,4 @@ def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatA
     return np.column_stack([shown.mean(axis=0), shown.std(axis=0, ddof=1), lower, upper])
 
 
-__all__ = ["NEW", "included", "predict_interval"]
+__all__ = ["NEW", "included", "place_known", "predict_interval"]

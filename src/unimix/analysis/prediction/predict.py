@@ -11,7 +11,8 @@ import pandas as pd
 
 from unimix.analysis.means.scales import Scale, is_transformed, total_sd
 from unimix.analysis.prediction.distributions import place, predictor_draws
-from unimix.analysis.prediction.intervals import NEW, included, predict_interval
+from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
+from unimix.analysis.prediction.intervals import NEW, included, place_known, predict_interval
 from unimix.analysis.prediction.over_groups import GROUPS, NOTE, OverGroups, check_over_groups
 from unimix.analysis.prediction.rows import predict_rows
 from unimix.design.frames import one_row, to_pandas
@@ -74,9 +75,10 @@ def predict(
         new_levels: Treatment of levels that were not fitted: error; population (their effects are zero); or sample
             (their effects are zero, and their variance is part of the interval).
         kind: response for the expected response, by the inverse link and with structural zeros, or link for the linear
-            predictor. At population level this is the response of a group whose effects are zero, not the average over
-            groups. ``kind="response"`` turns a transformed response of a linear model back, ``log(y)`` into y; None
-            gives the response as it was fitted.
+            predictor. Of a posterior both are posterior means: the expected response is the mean over the draws, and
+            not the inverse link of a mean. At population level this is the response of a group whose effects are zero,
+            not the average over groups. ``kind="response"`` turns a transformed response of a linear model back,
+            ``log(y)`` into y; None gives the response as it was fitted.
         bias_adjust: Whether to give the mean of a response that is turned back instead of its value at the mean of,
             say, ``log(y)``: the mean over a normal distribution with the variance of the residual and of the group
             effects that are left out. A number is the standard deviation to use instead.
@@ -99,6 +101,7 @@ def predict(
     Raises:
         DataError: If columns are absent or levels are unknown.
         OptionError: If an argument is wrong.
+        UnimixError: If expected responses of new rows are asked of a posterior that was loaded without its draws.
 
     Example:
         >>> import unimix as um
@@ -126,11 +129,11 @@ def predict(
         return _in_units_of_the_column(plain, back)
     kind = kind or "response"
     if interval is not None:
-        rows = fit.design().frame() if newdata is None else newdata
+        asked = fit.design().frame() if newdata is None else newdata
         level_of_interval = interval_level(fit, ci_level)
         table = predict_interval(
             fit,
-            rows,
+            asked,
             level=level,
             new_levels=new_levels,
             interval=interval,
@@ -143,13 +146,19 @@ def predict(
         return TableResult(table, [_note(level_of_interval, interval, kind, level), *beyond])
     if newdata is None and isinstance(level, str):
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
-        return eta if kind == "link" else mean(fit.family, fit.rows, eta)
+        return eta if kind == "link" else mean(fit.family, fit.rows, groups=level == "group")
+    rows = fit.design().frame() if newdata is None else one_row(newdata)
+    if kind == "response" and is_curved_posterior(fit):
+        at = place_known(fit, rows, chosen, new_levels).only(chosen)
+        expected = np.full(len(at.rows.complete), np.nan)
+        expected[at.rows.complete] = posterior_mean(fit, at)
+        return expected
     zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
     prediction = predict_rows(
         fit.model.encoding,
         fit.fixed.estimate,
         fit.random,
-        fit.design().frame() if newdata is None else one_row(newdata),
+        rows,
         chosen=chosen,
         new_levels=new_levels,
         zero=zero,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from unimix.analysis.prediction.draws import conditional_at
+from unimix.analysis.prediction.expected import is_curved_posterior
 from unimix.analysis.prediction.predict import predict
 from unimix.design.frames import one_row, to_pandas
 from unimix.distributions.log_density import unit_deviance
@@ -148,11 +149,15 @@ def _is_fitted_to(fit: FittedModel, table: pd.DataFrame, observed: FloatArray | 
     places = _places(fit)
     if not np.allclose(observed[places], fit.rows.observed, rtol=1e-9, atol=0.0):
         return False
+    # the mean over draws may be slow, or the draws may not be there: the linear predictor tells rows apart as well
+    on_link = is_curved_posterior(fit)
+    known = fit.rows.linear_predictor if on_link else fit.fitted
     try:
-        predicted = predict(fit, table.iloc[places])
+        predicted = predict(fit, table.iloc[places], kind="link" if on_link else "response")
     except DataError:  # the data lack a column of the offset, or have other levels
         return False
-    return bool(np.allclose(predicted, fit.fitted, rtol=1e-7, atol=1e-7 * float(np.ptp(fit.rows.observed))))
+    size = float(np.ptp(known if on_link else fit.rows.observed))
+    return bool(np.allclose(predicted, known, rtol=1e-7, atol=1e-7 * size))
 
 
 def augment(

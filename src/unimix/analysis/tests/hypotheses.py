@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions, fixed_inference
-from unimix.errors import FormulaError, OptionError, UnimixError, did_you_mean, listing
+from unimix.analysis.means.equivalence import bounds_fault, checked_bounds
+from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, SmoothFunctions
+from unimix.analysis.tests.hypothesis_text import Hypothesis, is_linear, read
+from unimix.analysis.tests.named_estimates import Named, named_estimates
+from unimix.errors import OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.model import interval_level
 from unimix.fitted.table_result import TableResult
-from unimix.formula.parser import Binary, Call, Name, Node, Number, Reader, Unary, walk
-from unimix.stats.dual_numbers import FUNCTIONS, OPERATORS, evaluate
-from unimix.stats.inference import ALTERNATIVES, checked_level, tail_probability
+from unimix.stats.dual_numbers import evaluate
+from unimix.stats.inference import ALTERNATIVES, checked_level
 
 if TYPE_CHECKING:
     from unimix.fitted.model import FittedModel
@@ -26,40 +27,6 @@ FloatArray = npt.NDArray[np.float64]
 
 LEAST_SPREAD = 1e-3
 """Ratio of standard errors below which a joint test standardizes the hypotheses."""
-
-
-@dataclass(frozen=True)
-class Named:
-    """k estimates that hypotheses can refer to.
-
-    Attributes:
-        names: Names of the estimates, which are also called b0, b1, ...; empty if they have only positions.
-        estimate: Values of the estimates, shape (k,).
-        gradient: Derivatives with respect to the fixed effects, shape (k, p).
-        draws: Posterior draws of the estimates, shape (S, k); None if there are none.
-        inference: The fixed effects, prepared for inference.
-    """
-
-    names: tuple[str, ...]
-    estimate: FloatArray
-    gradient: FloatArray
-    draws: FloatArray | None
-    inference: FixedInference
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One hypothesis.
-
-    Attributes:
-        text: The hypothesis as the user wrote it.
-        node: Parsed left side minus right side.
-        places: Position of the estimate that each name stands for.
-    """
-
-    text: str
-    node: Node
-    places: dict[str, int]
 
 
 def hypotheses(
@@ -71,11 +38,13 @@ def hypotheses(
     equivalence: tuple[float, float] | None = None,
     ci_level: float | None = None,
 ) -> TableResult:
-    """Test hypotheses about the fixed effects, written as text.
+    """Test hypotheses about the fixed effects, and of a posterior about all parameters and levels, written as text.
 
     Hypotheses look like ``"Days = 0"``, ``"2 * a + b = 1"``, ``"a = b, c = 0"``, ``"exp(a) = 2"``, ``"a / b = 1"``; a
     name alone, ``"a"``, is tested against 0. Coefficients are written by their names in ``fit.fixed_effects``, in
-    backticks if a name could be misread, or by their positions there: b0 is the first.
+    backticks if a name could be misread, or by their positions there: b0 is the first. Of a posterior with draws,
+    standard deviations, correlations and scales are written as ``fit.confint()`` calls them, ``"sd(Days | Subject) =
+    5"``, and the effects of levels as ``"effects(Subject)[308, Days] = effects(Subject)[309, Days]"``.
 
     Args:
         tests: One text or several; each holds one hypothesis, or several separated by commas.
@@ -84,19 +53,21 @@ def hypotheses(
         alternative: Alternative for left side minus right side: two-sided, greater or less. One-sided intervals have
             one infinite end.
         equivalence: Bounds for left side minus right side; two one-sided tests show whether it lies between them
-            (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680).
+            (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680). Of a posterior, the probability that it does.
         ci_level: Probability of the intervals, between 0 and 1; None takes that of the fit.
 
     Returns:
         ``.table`` with index hypothesis and columns estimate (left minus right), std_error, df, statistic, p_value,
         lower, upper; with ``equivalence`` also p_noninferiority, p_nonsuperiority, p_equivalence. Nonlinear hypotheses
         are tested by the delta method, with the degrees of freedom of the gradient. A posterior has estimate,
-        std_error, lower, upper from its draws, probability (of the alternative, or of the likelier side if two-sided)
-        and probability_equivalence. With ``joint`` there is one row: F, num_df, den_df or chisq, df; and p_value.
+        std_error, lower, upper from its draws; p_direction, the probability of the likelier side, or probability, that
+        of a one-sided alternative; and probability_equivalence. With ``joint`` there is one row: F, num_df, den_df or
+        chisq, df; and p_value.
 
     Raises:
         OptionError: If hypotheses cannot be read or names are unknown; the message lists all faults.
         UnimixError: If a joint test is asked of a posterior.
+        UnsupportedModelError: If standard deviations, correlations or levels are named without draws of them.
 
     Example:
         >>> import unimix as um
@@ -108,9 +79,14 @@ def hypotheses(
         Left minus right side; 95% intervals, df satterthwaite
     """
     ci_level = interval_level(fit, ci_level)
-    inference = fixed_inference(fit)
-    named = Named(fit.fixed.terms, inference.beta, np.eye(len(inference.beta)), inference.posterior, inference)
-    return assess(named, tests, joint=joint, alternative=alternative, equivalence=equivalence, ci_level=ci_level)
+    return assess(
+        named_estimates(fit, tests),
+        tests,
+        joint=joint,
+        alternative=alternative,
+        equivalence=equivalence,
+        ci_level=ci_level,
+    )
 
 
 def assess(
@@ -132,24 +108,26 @@ def assess(
     faults = _option_faults(joint=joint, alternative=alternative, equivalence=equivalence)
     if not len(named.estimate):
         raise OptionError("The model has no fixed effects: there is nothing to test.")
-    read, unread = _read(tests, named.names, len(named.estimate))
+    given, unread = read(tests, named.names, named.positions)
     if faults + unread:
         raise OptionError("\n".join(faults + unread))
-    values, slopes = _values(read, named.estimate)
+    named.check_drawn([place for h in given for place in h.places.values()])
+    values, slopes = _values(given, named.estimate)
     gradient = slopes @ named.gradient
-    draws = None if named.draws is None else _drawn(read, named.draws)
+    draws = None if named.draws is None else _drawn(given, named.draws)
     functions = named.inference.smooth(values, gradient, draws)
-    flat = [h.text for h, row in zip(read, gradient, strict=True) if (row == 0).all()]
+    flat = [h.text for h, row in zip(given, slopes if draws is not None else gradient, strict=True) if not row.any()]
     if flat:
         raise OptionError(f"{flat[0]!r} does not depend on the coefficients at their estimates: nothing to test.")
-    texts = pd.Index([h.text for h in read], name="hypothesis")
+    texts = pd.Index([h.text for h in given], name="hypothesis")
     if joint:
-        return _joint(functions, named.inference, texts, linear=all(_is_linear(h.node) for h in read))
+        return _joint(functions, named.inference, texts, linear=all(is_linear(h.node) for h in given))
     frame = functions.table(ci_level, alternative)
-    if functions.draws is not None:
-        frame["probability"] = _probability(functions.draws, alternative)
-    if equivalence is not None:
-        frame = pd.concat([frame, _equivalence(functions, *equivalence)], axis=1)
+    if functions.draws is not None and alternative != "two-sided":
+        signed = functions.draws if alternative == "greater" else -functions.draws
+        frame["probability"] = (signed > 0).mean(axis=0)
+    if (bounds := checked_bounds(equivalence)) is not None:
+        frame = pd.concat([frame, functions.equivalence(bounds)], axis=1)
     frame.index = texts
     return TableResult(frame, [_note(functions, named.inference, ci_level, alternative)])
 
@@ -170,167 +148,12 @@ def _option_faults(*, joint: bool, alternative: str, equivalence: Any) -> list[s
         faults.append("joint=True tests all hypotheses against any departure: it has no one-sided alternative.")
     if equivalence is None:
         return faults
-    ends = list(equivalence) if isinstance(equivalence, tuple | list) else []
-    numbers = all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in ends)
-    if len(ends) != 2 or not numbers or not ends[0] < ends[1]:
-        faults.append(f"equivalence={equivalence!r}: give two bounds, the lower one first, such as (-0.5, 0.5).")
+    faults += [fault] if (fault := bounds_fault(equivalence)) else []
     if joint:
         faults.append("equivalence= tests one hypothesis at a time: leave joint=True out.")
     if alternative != "two-sided" and alternative in ALTERNATIVES:
         faults.append("equivalence= makes two one-sided tests of its own: leave alternative= out.")
     return faults
-
-
-# -- reading ------------------------------------------------------------------------------------
-
-
-def _read(tests: Any, names: tuple[str, ...], k: int) -> tuple[list[Hypothesis], list[str]]:
-    """The hypotheses that can be read, and the faults of the others."""
-    given = [tests] if isinstance(tests, str) else tests
-    if not isinstance(given, Sequence) or not given or not all(isinstance(t, str) for t in given):
-        return [], [f"hypotheses are strings such as 'x = 0' or ['x = z', 'w = 1'], not {tests!r}."]
-    texts = [part.strip() for text in given for part in _split(text)]
-    hypotheses, faults = [], []
-    for text in texts:
-        try:
-            hypotheses.append(_hypothesis(text, names, k))
-        except FormulaError as error:
-            reasons = " ".join(f.message for f in error.faults)
-            faults.append(f"The hypothesis {text!r} cannot be read. {reasons} {_known(names, k)}")
-        except OptionError as error:
-            faults.append(f"The hypothesis {text!r}: {error}")
-    return hypotheses, faults
-
-
-def _split(text: str) -> list[str]:
-    """Split a text at commas outside brackets and backticks."""
-    parts, depth, quoted = [""], 0, False
-    for character in text:
-        quoted ^= character == "`"
-        depth += 0 if quoted else (character in "([") - (character in ")]")
-        if character == "," and not quoted and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return parts
-
-
-def _hypothesis(text: str, names: tuple[str, ...], k: int) -> Hypothesis:
-    reader = Reader(_marked(text, names))
-    if reader.token.kind == "end":
-        raise OptionError("it is empty; write 'x = 0'.")
-    node = reader.expression(1)
-    if reader.accept("=", "=="):
-        right = reader.expression(1)
-        node = node if isinstance(right, Number) and right.value == 0 else Binary("-", node, right, 0)
-    if reader.token.text in ("<", ">", "<=", ">=", "!="):
-        raise OptionError("write it with '=' and give the side as alternative='greater' or 'less'.")
-    reader.finish()
-    return Hypothesis(text, node, _places(node, names, k))
-
-
-def _marked(text: str, names: tuple[str, ...]) -> str:
-    """The text with names that are not plain words replaced by marks such as ``#3`` in backticks."""
-    unusual = [(i, n) for i, n in enumerate(names) if not re.fullmatch(r"[^\W\d][\w.]*", n)]
-    odd = {re.sub(r"\s", "", n).replace("^", "**"): i for i, n in unusual}
-    if "Intercept" in names:
-        odd["(Intercept)"] = names.index("Intercept")
-
-    def pattern(name: str) -> str:
-        spaced = r"\s*".join(re.escape(c) for c in name.replace("**", "^"))
-        return spaced.replace(r"\^", r"(?:\*\*|\^)")
-
-    def marked(match: re.Match[str]) -> str:
-        inner = re.sub(r"\s", "", match.group()).replace("^", "**")
-        bare = inner.strip("`")
-        place = odd.get(inner, odd.get(bare))
-        if place is None:
-            return match.group()
-        if inner == bare and _is_expression(inner, names):
-            raise OptionError(
-                f"{inner} is a coefficient, and also a function of another one. Write the coefficient in backticks, "
-                f"`{inner}`, or the function of b{names.index(_inner_name(inner))}."
-            )
-        return f"`#{place}`"
-
-    ordered = sorted(odd, key=len, reverse=True)
-    choices = [rf"(?<![\w.`:]){pattern(n)}(?![\w.`:(\[])" for n in ordered]
-    quoted = [f"`{pattern(n)}`" for n in ordered]
-    return re.sub("|".join([*quoted, "`[^`]*`", *choices]), marked, text) if odd else text
-
-
-def _inner_name(text: str) -> str:
-    return text[text.index("(") + 1 : -1]
-
-
-def _is_expression(text: str, names: tuple[str, ...]) -> bool:
-    """Whether a coefficient's name, such as ``log(x)``, also reads as a function of a coefficient."""
-    function, _, rest = text.partition("(")
-    return function in FUNCTIONS and rest.removesuffix(")") in names
-
-
-def _places(node: Node, names: tuple[str, ...], k: int) -> dict[str, int]:
-    places: dict[str, int] = {}
-    faults: list[str] = []
-    for current in walk(node):
-        match current:
-            case Name(name):
-                place = _place(current, names, k)
-                if isinstance(place, int):
-                    places[name] = place
-                else:
-                    faults.append(place)
-            case Number() | Unary():
-                pass
-            case Binary(operator) if operator in OPERATORS:
-                pass
-            case Call(function, arguments, keywords) if function in FUNCTIONS:
-                if len(arguments) != 1 or keywords:
-                    faults.append(f"{function}() takes one quantity.")
-            case Call(function):
-                known = [*FUNCTIONS, *names]
-                faults.append(
-                    f"{function}() is not a function here.{did_you_mean(function, known)} Allowed: "
-                    f"{listing(FUNCTIONS)}."
-                )
-            case _:
-                faults.append(
-                    "only + - * / ^, numbers, functions and coefficients are allowed. "
-                    f"Write a coefficient with an unusual name in backticks. {_known(names, k)}"
-                )
-    if faults:
-        raise OptionError(" ".join(dict.fromkeys(faults)))
-    if not places:
-        raise OptionError("it names no coefficient.")
-    return places
-
-
-def _place(name: Name, names: tuple[str, ...], k: int) -> int | str:
-    """Position of the estimate that a name stands for, or the fault of the name."""
-    mark = name.name.removeprefix("#")
-    if name.quoted and mark in map(str, range(len(names))) and name.name.startswith("#"):
-        return int(mark)
-    position = re.fullmatch(r"b(\d{1,9})", name.name)
-    coefficient = names.index(name.name) if name.name in names else None
-    if position and not name.quoted:
-        place = int(position.group(1))
-        if coefficient is not None and coefficient != place:
-            return f"{name.name} is a coefficient's name and a position: write `{name.name}` for the coefficient."
-        if place >= k:
-            return f"{name.name} does not exist: there are {k}, from b0 to b{k - 1}."
-        return place
-    if coefficient is None:
-        return f"{name.name!r} is not one of the estimates.{did_you_mean(name.name, names)} {_known(names, k)}"
-    return coefficient
-
-
-def _known(names: tuple[str, ...], k: int) -> str:
-    if not names:
-        return f"They are named by position, b0 to b{k - 1}."
-    return "Known: " + listing(f"b{i} = {n}" for i, n in enumerate(names)) + "."
-
-
-# -- testing ------------------------------------------------------------------------------------
 
 
 def _values(read: Sequence[Hypothesis], at: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -351,44 +174,6 @@ def _drawn(read: Sequence[Hypothesis], draws: FloatArray) -> FloatArray:
         text = read[int(np.flatnonzero(bad.any(axis=0))[0])].text
         raise OptionError(f"{text!r} is not defined in {int(bad.any(axis=1).sum())} of {len(draws)} draws.")
     return values
-
-
-def _probability(draws: FloatArray, alternative: str) -> FloatArray:
-    above, below = (draws > 0).mean(axis=0), (draws < 0).mean(axis=0)
-    return np.asarray({"greater": above, "less": below}.get(alternative, np.maximum(above, below)))
-
-
-def _equivalence(functions: SmoothFunctions, low: float, high: float) -> pd.DataFrame:
-    """Two one-sided tests (Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657-680)."""
-    if functions.draws is not None:
-        inside = ((functions.draws > low) & (functions.draws < high)).mean(axis=0)
-        return pd.DataFrame({"probability_equivalence": inside})
-    above = tail_probability((functions.estimate - low) / functions.std_error, functions.df, "greater")
-    below = tail_probability((functions.estimate - high) / functions.std_error, functions.df, "less")
-    return pd.DataFrame(
-        {"p_noninferiority": above, "p_nonsuperiority": below, "p_equivalence": np.maximum(above, below)}
-    )
-
-
-def _is_linear(node: Node) -> bool:
-    """Whether an expression is linear in its names."""
-    match node:
-        case Unary(_, operand):
-            return _is_linear(operand)
-        case Binary("+" | "-", left, right):
-            return _is_linear(left) and _is_linear(right)
-        case Binary("*", left, right):
-            return _is_linear(left) and _is_linear(right) and not (_has_names(left) and _has_names(right))
-        case Binary("/", left, right):
-            return _is_linear(left) and not _has_names(right)
-        case Number() | Name():
-            return True
-        case _:
-            return not _has_names(node)
-
-
-def _has_names(node: Node) -> bool:
-    return any(isinstance(n, Name) for n in walk(node))
 
 
 def _joint(functions: SmoothFunctions, inference: FixedInference, texts: pd.Index[Any], *, linear: bool) -> TableResult:

@@ -13,8 +13,11 @@ from unimix.backends.sampling.priors import PriorTable
 from unimix.design.arrays import Design
 from unimix.design.estimates import Estimates, Sampling
 from unimix.design.grouping_factors import block_labels
+from unimix.errors import FitError
 from unimix.stats.correlation_pairs import below_diagonal, pair_names
+from unimix.stats.direction import direction
 from unimix.stats.draw_diagnostics import effective_size, rhat, with_names
+from unimix.stats.predictor import PredictorRows, mean_over_draws
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,6 +60,8 @@ class Posterior:
         effects: Draws of each block's effects, shapes (S, L, q); None if there were too many to keep.
         means: Posterior means of each block's effects, shapes (L, q).
         covariances: Posterior covariances of each block's effects, shapes (L, q, q).
+        expected: Posterior means of the rows' expected responses, with and without the group effects, shape (2, n), if
+            they were computed before the draws of the group effects were dropped; else None.
     """
 
     beta: FloatArray
@@ -66,6 +71,7 @@ class Posterior:
     effects: tuple[FloatArray, ...] | None
     means: tuple[FloatArray, ...]
     covariances: tuple[FloatArray, ...]
+    expected: FloatArray | None = None
 
     @classmethod
     def of_effects(
@@ -83,9 +89,9 @@ class Posterior:
         )
         return cls(beta, sds, correlations, dispersion, effects, means, covariances)
 
-    def without_effects(self) -> Posterior:
-        """Return a copy without the draws of the group effects."""
-        return replace(self, effects=None)
+    def without_effects(self, design: Design) -> Posterior:
+        """Return a copy without the draws of the group effects, and with the expected responses that need them."""
+        return replace(self, effects=None, expected=expected_responses(design, self))
 
     def covariance_summaries(self) -> tuple[FloatArray, ...]:
         """Covariance matrices (q, q) from posterior mean SDs and posterior mean correlations."""
@@ -132,6 +138,31 @@ class Sampled:
     raw: RawDraws
     kept: bool
     model: ModelDraws | None = None
+
+
+def expected_responses(design: Design, posterior: Posterior) -> FloatArray | None:
+    """Posterior means of the rows' expected responses, with and without the group effects, shape (2, n).
+
+    None under an identity link, where they are the posterior means of the linear predictors.
+
+    Raises:
+        FitError: If they cannot be computed, because the draws of the group effects are gone.
+    """
+    if design.family.link == "identity":
+        return None
+    if posterior.expected is not None:
+        return posterior.expected
+    if posterior.effects is None:
+        raise FitError(
+            "The expected responses are means over draws of the group effects, which this posterior does not hold: "
+            "drop them by Posterior.without_effects(design), which computes the expected responses first."
+        )
+    alone = mean_over_draws(design.family, PredictorRows.of(design, groups=False), posterior.beta)
+    if not design.blocks:
+        return np.stack([alone, alone])
+    return np.stack(
+        [mean_over_draws(design.family, PredictorRows.of(design), posterior.beta, posterior.effects), alone]
+    )
 
 
 def parameter_names(design: Design) -> list[str]:
@@ -339,6 +370,7 @@ def estimates_of_draws(
         engine_call=call,
         priors=dict(priors),
         provenance=provenance,
+        expected=expected_responses(observed or design, posterior),
         posterior=inference_data(
             observed or design, sampled, {"inference_library": library, "formula": design.spec.text()}
         ),
@@ -361,6 +393,7 @@ def summaries(design: Design, posterior: Posterior, ci_level: float) -> dict[str
         "sigma": _sigma(design, posterior.dispersion),
         "parameters": {} if design.is_linear else _means(design, posterior.dispersion),
         "interval": np.percentile(posterior.beta, [tail, 100 - tail], axis=0).T,
+        "direction": direction(posterior.beta),
     }
 
 

@@ -44,7 +44,7 @@ class IntegratedPosterior:
     def __init__(self, design: Design, table: PriorTable) -> None:
         self.columns = columns = fitted_columns(design, table)
         fitted = columns.design
-        self.p = design.p
+        self.p, self._design = design.p, design
         self.integrals = GroupIntegrals(fitted)
         self._fixed = FixedPriors(columns, table)
         self._scales = Scales(columns, table, [1.0] * len(fitted.blocks))
@@ -160,4 +160,4 @@ class IntegratedPosterior:
                 effects.append(np.einsum("sab,slb->sla", mapping @ factor, u[:, :, own]))
                 at = own.stop
         made = Posterior.of_effects(beta, sds, correlations, extras, tuple(effects))
-        return made if keep else made.without_effects()
+        return made if keep else made.without_effects(self._design)

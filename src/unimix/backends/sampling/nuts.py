@@ -93,7 +93,7 @@ def _with_effects(target: GeneralisedPosterior, design: Design, sample: Sampler,
     raw = sample(whitening.density(target), target.size, options)
     posterior = target.draws(whitening.points(raw.points).reshape(-1, target.size))
     kept = fits_in_memory(design, raw.points[..., 0].size)
-    return Sampled(posterior if kept else posterior.without_effects(), raw, kept)
+    return Sampled(posterior if kept else posterior.without_effects(design), raw, kept)
 
 
 def sample_nutpie(density: LogDensity, size: int, options: SamplerOptions) -> RawDraws:

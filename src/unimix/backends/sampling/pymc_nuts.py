@@ -255,4 +255,4 @@ def read_sampled(recipe: Recipe, model: Any, trace: Any) -> Sampled:
     }
     constant = {d.name: d.get_value() for d in model.data_vars}
     own = ModelDraws(values, {n: dims[n] for n in (*values, *constant) if n in dims}, constant)
-    return Sampled(posterior if kept else replace(posterior, effects=None), raw, kept, own)
+    return Sampled(posterior if kept else posterior.without_effects(design), raw, kept, own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Kind = Literal["estimate", "std_error", "interval", "p_value", "value"]
+Kind = Literal["estimate", "std_error", "interval", "p_value", "p_direction", "value"]
 
 
 Layout = Literal["below", "beside"]
@@ -16,7 +16,7 @@ class Cell:
     """One value of one model.
 
     Attributes:
-        kind: estimate, std_error, interval or p_value for a coefficient; value for all other rows.
+        kind: estimate, std_error, interval, p_value or p_direction for a coefficient; value for all other rows.
         value: The number; the pair of ends of an interval; a text such as the name of a method; None for no value.
         text: The printed text, without brackets and stars.
         stars: Stars after an estimate.

@@ -79,6 +79,8 @@ def _numbers(fit: FitResult, options: Options) -> str:
     if not describe.is_posterior(fit) and (options.intervals or tests):
         uses = (["intervals"] if options.intervals else []) + (["p values"] if tests else [])
         text += f"; {' and '.join(uses)} by {describe.degrees_words(fit)}"
+    elif options.p_values:
+        text += "; a posterior has no p values: pd is the probability of direction, the larger one of the two signs'"
     elif tests:
         text += "; a posterior has no p values"
     return f"{text}."
@@ -95,8 +97,7 @@ def _ratios(fit: FitResult, options: Options) -> str:
         "; coefficients of the dispersion stay logarithms" if "dispersion" in {*fit.parts} & {*options.sections} else ""
     )
     if describe.is_posterior(fit):
-        errors = ", with errors by the delta method" if options.errors else ""
-        return f"coefficients are {what}, exp of {describe.centre_words(fit)}{errors}{kept}."
+        return f"coefficients are {what}, posterior means of the exponentiated coefficients{kept}."
     errors = ", with standard errors by the delta method" if options.errors else ""
     tests = "; p values are of the tests of their logarithms" if options.p_values or options.stars else ""
     return f"coefficients are {what}{errors}{tests}{kept}."

@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-HEADS: dict[Kind, str] = {"estimate": "Estimate", "std_error": "SE", "interval": "CI", "p_value": "p"}
+HEADS: dict[Kind, str] = {
+    "estimate": "Estimate",
+    "std_error": "SE",
+    "interval": "CI",
+    "p_value": "p",
+    "p_direction": "pd",
+}
 OTHERWISE = ".to_markdown() and .to_latex() need nothing."
 """What works without the packages that make HTML and Word tables."""
 BRACKETS: dict[Kind, str] = {"std_error": "({})", "interval": "[{}]"}
@@ -120,8 +126,9 @@ def _plain(cell: Cell | None) -> str:
 def _bracketed(cell: Cell | None) -> str:
     if cell is None or not cell.text:
         return ""
-    if cell.kind == "p_value":
-        return f"p {cell.text}" if cell.text.startswith(("<", ">")) else f"p = {cell.text}"
+    if cell.kind in ("p_value", "p_direction"):
+        equals = "" if cell.text.startswith(("<", ">")) else "= "
+        return f"{HEADS[cell.kind]} {equals}{cell.text}"
     return BRACKETS.get(cell.kind, "{}").format(_plain(cell))
 
 

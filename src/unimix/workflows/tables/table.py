@@ -11,6 +11,7 @@ import pandas as pd
 
 from unimix.errors import UnimixError
 from unimix.fitted import describe
+from unimix.fitted.model import ratio_draws
 from unimix.fitted.tables import tidy_fixed
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
@@ -71,10 +72,10 @@ def table(
         show: ``"se"`` shows standard errors, ``"ci"`` intervals of the level that was fitted, ``"both"`` both.
         stars: Whether to show stars for p values below .05, .01 and .001; or up to three other thresholds. Posteriors
             have no stars.
-        p_values: Whether to show p values.
+        p_values: Whether to show p values, and of posteriors the probability of direction, pd.
         exponentiate: Whether to show odds ratios, rate ratios or ratios of means, as ``fit.tidy(exponentiate=True)``:
-            exp of fixed effects and interval ends, with standard errors by the delta method (for a posterior exp of its
-            mean). It applies to zero inflation, but not to dispersion and the random part.
+            exp of fixed effects and interval ends, with standard errors by the delta method; for a posterior means and
+            SDs of the ratios. It applies to zero inflation, but not to dispersion and the random part.
         digits: Number of decimals. A number has more if its error, or its sign, would not be visible otherwise.
         coef_names: Labels of terms and grouping factors, by their names.
         keep: Coefficients to show. The name of a term (``period``, ``a:b``) stands for all of its coefficients.
@@ -147,8 +148,9 @@ def _coefficients(placed_cells: PlacedCells, j: int, fit: FitResult, options: Op
     parts = {"fixed": fit.fixed, **{PARTS[name]: part for name, part in fit.parts.items()}}
     for section, part in parts.items():
         ratios = options.exponentiate and section != "dispersion"
+        draws = ratio_draws(fit) if ratios and section == "fixed" else None
         with np.errstate(over="ignore"):
-            rows = tidy_fixed(part, (), None, exponentiate=ratios)
+            rows = tidy_fixed(part, (), None, exponentiate=ratios, draws=draws)
         for _, row in rows.iterrows():
             if row["term"] not in options.hidden:
                 label = options.labels.get(row["term"], row["term"])
@@ -168,6 +170,10 @@ def _cells(row: pd.Series[Any], options: Options) -> tuple[Cell, ...]:
         cells.append(Cell("interval", ends, interval))
     if options.p_values and not np.isnan(p):
         cells.append(Cell("p_value", p, describe.p_number(p)))
+    likelier = float(row.get("p.direction", np.nan))
+    if options.p_values and not np.isnan(likelier):
+        text = "> .999" if likelier > 0.999 else describe.without_zero(likelier, 3)
+        cells.append(Cell("p_direction", likelier, text))
     return tuple(cells)
 
 
