@@ -19,7 +19,7 @@ from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
 from unimix.fitted.no_rows import REFUSED, NoRows
 from unimix.fitted.residuals import mean, residual_deviance, residuals
-from unimix.fitted.sampled import engine_draws, fixed_draws
+from unimix.fitted.sampled import engine_draws, ratio_draws
 from unimix.fitted.saving import load, written
 from unimix.fitted.schema import (
     Criteria,
@@ -437,15 +437,6 @@ def is_sampled(fit: FittedModel) -> bool:
 def has_no_rows(fit: FittedModel) -> bool:
     """Whether the result was fitted to reduced data, so that nothing is known of single rows."""
     return isinstance(fit.rows, NoRows)
-
-
-def ratio_draws(fit: FittedModel) -> FloatArray | None:
-    """Draws of the fixed effects, shape (S, p), from which ratios are summarised; None if the engine does not sample.
-
-    Raises:
-        UnimixError: If a sampled result was loaded without its draws: exp of a mean is not the mean of a ratio.
-    """
-    return fixed_draws(fit) if is_sampled(fit) else None
 
 
 def interval_level(fit: FittedModel, ci_level: float | None) -> float:

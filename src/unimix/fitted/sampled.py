@@ -58,6 +58,16 @@ def fixed_draws(fit: SampledFit) -> npt.NDArray[np.float64] | None:
     return variable_draws(fit, "fixed")
 
 
+def ratio_draws(fit: SampledFit) -> npt.NDArray[np.float64] | None:
+    """Draws of the fixed effects, shape (S, p), from which ratios are summarised; None if the engine does not sample.
+
+    Raises:
+        UnimixError: If a sampled result was loaded without its draws: exp of a mean is not the mean of a ratio.
+    """
+    sampled = fit.fixed.interval == "credible" and fit.status.n_draws is not None
+    return fixed_draws(fit) if sampled else None
+
+
 def variable_draws(fit: SampledFit, name: str) -> npt.NDArray[np.float64]:
     """Draws of one variable of the posterior, chain after chain, shape (S, ...).
 

@@ -84,3 +84,10 @@ def equivalence_columns(
 def used_adjustment(adjust: str) -> str:
     """The adjustment of equivalence tests where contrasts have the one given."""
     return adjust if adjust in BY_SIZE else "sidak"
+
+
+def adjustment_note(adjust: str) -> list[str]:
+    """Note that equivalence tests have another adjustment than the contrasts; none if they have the same."""
+    if used_adjustment(adjust) == adjust:
+        return []
+    return [f"Equivalence tests have Sidak's adjustment; {adjust} is for differences from zero."]

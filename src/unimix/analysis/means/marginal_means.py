@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,10 +19,11 @@ from unimix.analysis.means.contrasts import (
     contrast_weights,
     interaction_weights,
 )
-from unimix.analysis.means.equivalence import checked_bounds, used_adjustment
+from unimix.analysis.means.equivalence import adjustment_note, checked_bounds
 from unimix.analysis.means.linear_functions import ENDLESS, FixedInference, Functions
 from unimix.analysis.means.reference_grid import PopulationRows
 from unimix.analysis.means.scales import Scale
+from unimix.analysis.means.simple_effects import simple_effects
 from unimix.analysis.tests.hypotheses import Named, assess
 from unimix.distributions.family import Family
 from unimix.errors import DataError, OptionError, UnimixError, listing
@@ -161,7 +162,16 @@ class MarginalMeans(TableResult):
             DataError: If there is only one mean, or no contrast can be estimated.
         """
         if simple is not None:
-            return self._simple(simple, method, adjust, reference, scores, interaction, joint=joint)
+
+            def of_factor(name: str, others: tuple[str, ...]) -> TableResult:
+                means = replace(self, names=(name,), by=others)
+                return means.contrasts(
+                    method, adjust=adjust, reference=reference, scores=scores, joint=joint, equivalence=equivalence
+                )
+
+            return simple_effects(self.names, self.by, simple, of_factor, interaction=interaction)
+        if joint and equivalence is not None:
+            raise OptionError("equivalence= belongs to single contrasts: leave it or joint=True out.")
         crossed = [interaction] if isinstance(interaction, str) else interaction
         if crossed is not None and method != "pairwise":
             raise OptionError("interaction= names the contrasts of each factor: leave method= out.")
@@ -171,20 +181,11 @@ class MarginalMeans(TableResult):
         ratios = self._is_turned and bool(self.scale.ratio)
         bounds = checked_bounds(equivalence, ratios=ratios)
         parts, left_out, endless = [], list[str](), False
-        groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
-        for key, rows in groups:
-            at = rows.index.to_numpy()
-            if len(at) < 2:  # the only level within its outer one
-                continue
-            sign = "/" if ratios else "-"
-            if crossed is not None:
-                weights = interaction_weights(crossed, self._crossed_levels(rows), reference, sign, scores)
-            else:
-                labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
-                weights = contrast_weights(method, labels, reference, sign, scores)
+        sign = "/" if ratios else "-"
+        for key, at, weights in self._weighted(method, crossed, reference, sign, scores):
             turn = np.array(list(weights.values()))
             kept = self.can_be_estimated(turn, at, ratios=ratios)
-            within = " ".join(map(str, key if isinstance(key, tuple) else (key,)))
+            within = " ".join(map(str, key))
             left_out += [f"{within}: {n}" if within else n for n, k in zip(weights, kept, strict=True) if not k]
             if not kept.any():
                 continue
@@ -199,7 +200,7 @@ class MarginalMeans(TableResult):
                 drawn = None if draws is None else draws @ functions.weights.T + shift
                 frame = as_ratios(frame, self.scale.ratio, drawn, self.scale.unit)
             frame.insert(0, "contrast", [name for name, k in zip(weights, kept, strict=True) if k])
-            for name, value in reversed(list(zip(self.by, key if isinstance(key, tuple) else (key,), strict=True))):
+            for name, value in reversed(list(zip(self.by, key, strict=True))):
                 frame.insert(0, str(name), [value] * len(frame))
             if "p_value" in frame:
                 frame["adjust"] = adjust
@@ -210,12 +211,35 @@ class MarginalMeans(TableResult):
             heading = f"Joint tests of the contrasts, {self._inference.joint_words}"
             return TableResult(pd.concat(parts, ignore_index=True), self.warned, heading=heading)
         notes = [*self._notes_of(adjust, ratios=ratios), *([ENDLESS] if endless else [])]
-        several = equivalence is not None and any(len(part) > 1 for part in parts)
-        if several and self._inference.posterior is None and used_adjustment(adjust) != adjust:
-            notes.append(f"Equivalence tests have Sidak's adjustment; {adjust} is for differences from zero.")
+        if bounds is not None and self._inference.posterior is None and any(len(part) > 1 for part in parts):
+            notes += adjustment_note(adjust)
         if left_out:
             notes.append(f"Left out, because the data lack combinations of levels that they need: {listing(left_out)}.")
         return TableResult(pd.concat(parts, ignore_index=True), notes)
+
+    def _weighted(
+        self,
+        method: str | Mapping[str, Sequence[float]],
+        crossed: Sequence[str] | None,
+        reference: Any,
+        sign: str,
+        scores: Sequence[float] | None,
+    ) -> Iterator[tuple[tuple[Any, ...], npt.NDArray[np.int64], dict[str, FloatArray]]]:
+        """Levels of ``by``, rows of the means and weights by label, of every group of contrasts.
+
+        A group that is the only level within its outer one has no contrasts and is left out.
+        """
+        groups = self.levels.groupby(list(self.by), sort=False, observed=True) if self.by else [((), self.levels)]
+        for key, rows in groups:
+            at = rows.index.to_numpy()
+            if len(at) < 2:
+                continue
+            if crossed is not None:
+                weights = interaction_weights(crossed, self._crossed_levels(rows), reference, sign, scores)
+            else:
+                labels = [", ".join(str(v) for v in row) for row in rows[list(self.names)].itertuples(index=False)]
+                weights = contrast_weights(method, labels, reference, sign, scores)
+            yield key if isinstance(key, tuple) else (key,), at, weights
 
     def _crossed_levels(self, rows: pd.DataFrame) -> list[list[str]]:
         """Labels of each factor's levels, if all their combinations are there."""
@@ -223,43 +247,6 @@ class MarginalMeans(TableResult):
         if math.prod(map(len, levels)) != len(rows):
             raise OptionError("interaction= needs every combination of the levels of its factors.")
         return levels
-
-    def _simple(
-        self,
-        simple: str,
-        method: str | Mapping[str, Sequence[float]],
-        adjust: str | None,
-        reference: Any,
-        scores: Sequence[float] | None,
-        interaction: Any,
-        *,
-        joint: bool,
-    ) -> TableResult:
-        """Contrasts of one factor within the levels of all others, or of each factor in turn."""
-        faults = ["interaction= and simple= ask for different contrasts: leave one out."] if interaction else []
-        if len(self.names) < 2:
-            faults.append("simple= needs means of several factors: fit.emmeans(['a', 'b']).")
-        elif simple != "each" and simple not in self.names:
-            faults.append(f"simple={simple!r}: choose 'each' or {listing(map(repr, self.names))}.")
-        if faults:
-            raise OptionError("\n".join(faults))
-        tables, notes = [], list[str]()
-        for name in self.names if simple == "each" else [simple]:
-            others = tuple(n for n in (*self.names, *self.by) if n != name)
-            within = replace(self, names=(name,), by=others)
-            found = within.contrasts(method, adjust=adjust, reference=reference, scores=scores, joint=joint)
-            frame = found.table.copy()
-            if simple == "each":
-                frame.insert(0, "of", name)
-            tables.append(frame)
-            notes += found.notes
-        whole = pd.concat(tables, ignore_index=True)
-        if simple == "each":
-            ordered = ["of", *(n for n in (*self.names, *self.by) if n in whole)]
-            whole = whole[[*ordered, *(c for c in whole if c not in ordered)]]
-            whole[ordered] = whole[ordered].astype(object).where(whole[ordered].notna(), ".")
-        heading = found._heading if joint else ""
-        return TableResult(whole, list(dict.fromkeys(notes)), heading=heading)
 
     def _joint_row(self, functions: Functions, shift: FloatArray, key: Any) -> pd.DataFrame:
         """The test that all contrasts of one group are zero, one row."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from unimix.errors import UnimixError
 from unimix.fitted import describe
-from unimix.fitted.model import ratio_draws
+from unimix.fitted.sampled import ratio_draws
 from unimix.fitted.tables import tidy_fixed
 from unimix.foreign_names import suggests_names
 from unimix.result import FitResult
