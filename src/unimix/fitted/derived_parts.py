@@ -16,7 +16,7 @@ from unimix.fitted.schema import Criteria, FixedPartResult, ModelInfo, Part, Ran
 from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
-from unimix.stats.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
+from unimix.stats.inference import correlation, information_criteria, wald_interval, wald_test
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -219,7 +219,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     parameters = dict(estimates.parameters)
     if not parameters and family.name == "gaussian" and design.dispersion is None:
         parameters = {"sigma": estimates.sigma}
-    k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
+    k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
     n = counted_rows(family, design.n, design.weights)

@@ -13,6 +13,7 @@ from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.encoding import CHANGED
 from unimix.design.new_data import NewRows
 from unimix.design.response import SUCCESS
+from unimix.design.structured_times import coordinates_of
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
 from unimix.fitted.model import FittedModel, Model
@@ -71,6 +72,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
     _check_rows(fit, coded, index)
     names, aliased = _check_names(fit, coded)
     at = (np.cumsum(coded.complete) - 1)[index]
+    columns = encoding.columns(data, index)
     blocks = tuple(
         RandomBlock(
             group=block.group,
@@ -80,6 +82,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
             codes=levels.among(block.levels)[at],
             levels=block.levels,
             structure=fit.spec.random[encoded.term].structure,
+            coordinates=coordinates_of(fit.spec.random[encoded.term], columns),
         )
         for block, z, levels, encoded in zip(fit.random, coded.z, coded.levels, encoding.blocks, strict=True)
     )
@@ -111,7 +114,7 @@ def rebuild_design(fit: FittedModel, data: Any) -> Design:
         labels=fit.rows.labels,
         family=fit.family,
         trials=None if rows.trials is None else np.asarray(rows.trials),
-        columns=encoding.columns(data, index),
+        columns=columns,
         zero=_zero_part(fit, coded, at),
     )
     design.keep(REBUILT, lambda: True)
