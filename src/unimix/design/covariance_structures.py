@@ -49,6 +49,7 @@ class Structure:
         name: Name such as ``cs`` or ``ar1``; ``hom`` or ``het`` in front of it where it is not the default.
         q: Number of columns.
         coordinates: Coordinates of the columns, shape (q,); empty if only their order matters.
+        unit: Whether the first standard deviation is one, as in residuals relative to sigma.
 
     Example:
         >>> ar1 = Structure("ar1", 3)
@@ -61,6 +62,7 @@ class Structure:
     name: str
     q: int
     coordinates: tuple[float, ...] = ()
+    unit: bool = False
 
     @property
     def form(self) -> str:
@@ -69,8 +71,8 @@ class Structure:
 
     @property
     def n_sd(self) -> int:
-        """Number of standard deviations."""
-        return 1 if self.name in HOMOGENEOUS else self.q
+        """Number of standard deviations that are parameters."""
+        return (1 if self.name in HOMOGENEOUS else self.q) - self.unit
 
     @property
     def n_correlations(self) -> int:
@@ -85,9 +87,15 @@ class Structure:
     def names(self, terms: Sequence[str], group: str) -> list[str]:
         """Names of the parameters, for columns of these names over a grouping factor."""
         own = [f"the standard deviation of {t} | {group}" for t in terms]
-        sds = own if self.n_sd == self.q else [f"the standard deviation of {terms[0]}, ... | {group}"]
+        sds = [f"the standard deviation of {terms[0]}, ... | {group}"] if self._common else own
+        sds = sds[1:] if self.unit else sds
         lags = [f"the partial autocorrelation at lag {k + 1} | {group}" for k in range(self.n_correlations)]
         return sds + (lags if self.form == "toep" else [f"the correlation of {self.name} | {group}"])[: len(lags)]
+
+    @property
+    def _common(self) -> bool:
+        """Whether all columns have one standard deviation."""
+        return self.name in HOMOGENEOUS
 
     @property
     def _range(self) -> tuple[float, float]:
@@ -105,7 +113,7 @@ class Structure:
         """First (d, q, q) and second (d, d, q, q) derivatives of the covariance matrix in the free parameters (d,)."""
         m, q = self.n_sd, self.q
         sd, sign = self._sds(theta), np.where(theta[:m] < 0, -1.0, 1.0)
-        by_sd = (np.eye(q) if m == q else np.ones((1, q))) * sign[:, None]  # ds_j / dtheta_a
+        by_sd = (np.ones((1, q)) if self._common else np.eye(q))[int(self.unit) :] * sign[:, None]  # ds_j / dtheta_a
         value, slope, bend = self._bounded(theta)
         r, by_r, by_rr = self._correlations(value)
         by_r, by_rr = _chained(by_r, by_rr, slope, bend)
@@ -120,13 +128,19 @@ class Structure:
         return first, second
 
     def weights(self, theta: FloatArray) -> FloatArray:
-        """Numbers w (d,) with D = sum_a w_a dD / dtheta_a: D is quadratic in the standard deviations (Euler)."""
+        """Numbers w (d,) with D = sum_a w_a dD / dtheta_a: D is quadratic in the standard deviations (Euler).
+
+        They are zero in relative units, where the matrix is part of V at sigma = 1 whatever its parameters are.
+        """
+        if self.unit:
+            return np.zeros(self.n_parameters)
         return np.concatenate([0.5 * theta[: self.n_sd], np.zeros(self.n_correlations)])
 
     def parameters(self, matrix: FloatArray) -> FloatArray:
         """Free parameters (d,) of a covariance matrix (q, q), or of the structure's matrix near it."""
         variances = np.maximum(np.diag(matrix), 0.0)
-        sds = np.sqrt(variances if self.n_sd == self.q else [variances.mean()])
+        sds = np.sqrt([variances.mean()] if self._common else variances)
+        sds = sds[1:] / sds[0] if self.unit else sds
         if not self.n_correlations:
             return np.asarray(sds)
         scale = np.sqrt(np.outer(variances, variances))
@@ -145,7 +159,7 @@ class Structure:
     def held(self, theta: FloatArray) -> npt.NDArray[np.bool_]:
         """Which free parameters (d,) lie on the edge, where the derivatives in them say nothing."""
         zero = np.abs(theta[: self.n_sd]) < NO_EFFECT
-        alone = (~zero).sum() < min(2, self.n_sd)  # correlations with effects that are zero
+        alone = not self.unit and (~zero).sum() < min(2, self.n_sd)  # correlations with effects that are zero
         return np.concatenate([zero, (np.abs(np.cos(theta[self.n_sd :])) < ON_EDGE) | alone])
 
     def orientation(self, theta: FloatArray) -> FloatArray:
@@ -155,7 +169,7 @@ class Structure:
 
     def starts(self, size: float) -> list[FloatArray]:
         """Free parameters (d,) of matrices with the same standard deviation and with weak and strong correlations."""
-        sds = np.full(self.n_sd, size)
+        sds = np.full(self.n_sd, 1.0 if self.unit else size)
         if not self.n_correlations:
             return [sds]
         low, high = self._range
@@ -175,7 +189,7 @@ class Structure:
                 moved = theta.copy()
                 moved[a] += step
                 near.append(moved)
-        if not theta[: self.n_sd].any():
+        if self.n_sd and not theta[: self.n_sd].any():
             near += [start for size in (1e-2, 0.1, 0.5) for start in self.starts(size)]
         return near
 
@@ -183,7 +197,8 @@ class Structure:
 
     def _sds(self, theta: FloatArray) -> FloatArray:
         sds = np.abs(theta[: self.n_sd])
-        return sds if self.n_sd == self.q else np.repeat(sds, self.q)
+        sds = np.append(1.0, sds) if self.unit else sds
+        return np.repeat(sds, self.q) if self._common else sds
 
     def _bounded(self, theta: FloatArray) -> Correlations:
         """Parameters of the correlations (m,) and their first and second derivatives in the angles."""
@@ -223,6 +238,72 @@ class Structure:
         if self.form == "toep":
             return _to_partial(np.array([1.0, *(_mean(np.diagonal(r, k)) for k in range(1, q))]))
         return np.array([_mean(r[self._exponents == 1.0])])
+
+
+@dataclass(frozen=True)
+class UnitUnstructured(Structure):
+    """Any covariance matrix whose first variance is one; the free parameters are the other elements of its factor L."""
+
+    @property
+    def n_sd(self) -> int:
+        """Number of standard deviations that are parameters."""
+        return self.q - 1
+
+    @property
+    def n_correlations(self) -> int:
+        """Number of correlations."""
+        return self.q * (self.q - 1) // 2
+
+    def names(self, terms: Sequence[str], group: str) -> list[str]:
+        """Names of the parameters, for columns of these names over a grouping factor."""
+        pairs = [(i, j) for i in range(self.q) for j in range(i + 1)][1:]
+        return [f"the covariance of {terms[j]} and {terms[i]} | {group}" for i, j in pairs]
+
+    def matrix(self, theta: FloatArray) -> FloatArray:
+        """Covariance matrix (q, q) at free parameters (d,)."""
+        lower = self._factor(theta)
+        return np.asarray(lower @ lower.T)
+
+    def derivatives(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """First (d, q, q) and second (d, d, q, q) derivatives of the covariance matrix in the free parameters (d,)."""
+        units = np.zeros((self.n_parameters, self.q, self.q))
+        rows, columns = (index[1:] for index in np.tril_indices(self.q))
+        units[np.arange(self.n_parameters), rows, columns] = 1.0
+        first = units @ self._factor(theta).T
+        pairs = np.einsum("aik,bjk->abij", units, units)
+        return first + first.transpose(0, 2, 1), pairs + pairs.transpose(0, 1, 3, 2)
+
+    def parameters(self, matrix: FloatArray) -> FloatArray:
+        """Free parameters (d,) of a covariance matrix (q, q), up to its scale."""
+        lower = np.linalg.cholesky(matrix / matrix[0, 0])
+        return np.asarray(lower[np.tril_indices(self.q)][1:])
+
+    def difference(self, matrix: FloatArray) -> float:  # noqa: ARG002  every matrix has this structure
+        """Zero, because every covariance matrix has this structure up to its scale."""
+        return 0.0
+
+    def held(self, theta: FloatArray) -> npt.NDArray[np.bool_]:
+        """No free parameter (d,) lies on an edge."""
+        return np.zeros(len(theta), dtype=bool)
+
+    def orientation(self, theta: FloatArray) -> FloatArray:
+        """Signs (d,) of the derivatives in free parameters with respect to those that :meth:`parameters` returns."""
+        signs = np.where(np.diag(self._factor(theta)) < 0, -1.0, 1.0)
+        return np.asarray(signs[np.tril_indices(self.q)[1]][1:])
+
+    def starts(self, size: float) -> list[FloatArray]:  # noqa: ARG002  the matrix is relative to sigma
+        """Free parameters (d,) of a weak and of a strong compound symmetry."""
+        ones = np.ones((self.q, self.q))
+        return [self.parameters((1 - r) * np.eye(self.q) + r * ones) for r in (0.1, 0.8)]
+
+    def inward(self, theta: FloatArray) -> list[FloatArray]:  # noqa: ARG002  there is no edge
+        """Nothing, because no parameter lies on an edge."""
+        return []
+
+    def _factor(self, theta: FloatArray) -> FloatArray:
+        lower = np.zeros((self.q, self.q))
+        lower[np.tril_indices(self.q)] = np.append(1.0, theta)
+        return lower
 
 
 def structure_of(name: str, q: int, coordinates: Sequence[float] = ()) -> Structure | None:
@@ -317,4 +398,4 @@ class _Jet:
         return _Jet(-self.value, -self.first, -self.second)
 
 
-__all__ = ["Structure", "structure_of"]
+__all__ = ["Structure", "UnitUnstructured", "structure_of"]

@@ -71,6 +71,9 @@ def gradient(products: Products, at: Profile, *, reml: bool, projected: Projecte
     freedom, and V^-1 instead of P under ML. These derivatives decide about a maximum on the boundary: over positive
     semi-definite D it requires D_k G_k = 0 and no G_k with a positive eigenvalue.
     """
+    if products.grouped is not None:
+        slopes: list[FloatArray] = products.grouped.gradient(at, reml=reml)
+        return slopes
     projection = project(products, at.state) if projected is None else projected
     p, levels = products.p, products.c.shape[2]
     e = np.append(-at.beta, 1.0)  # R e = y - X beta
@@ -165,6 +168,9 @@ class Moments:
 
 def moments(products: Products, state: State, along: Directions, projected: Projected | None = None) -> Moments:
     """Compute all moments at a state along directions of D, at the cost of a few gradients."""
+    if products.grouped is not None:
+        of_groups: Moments = products.grouped.moments(state, along)
+        return of_groups
     projection = project(products, state) if projected is None else projected
     units = along.units
     c, r = len(units), projection.h.shape[2]

@@ -51,8 +51,8 @@ class Evaluation:
         return penalised_least_squares.profile(self.data, self.factors, reml=self.reml)
 
     @cached_property
-    def _projected(self) -> Projected:
-        return project(self.data, self.profile.state)
+    def _projected(self) -> Projected | None:
+        return None if self.data.grouped is not None else project(self.data, self.profile.state)
 
     @cached_property
     def _moments(self) -> Moments:

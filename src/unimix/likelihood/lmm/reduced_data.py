@@ -55,6 +55,8 @@ class Products:
         within_right: Cross-products Z_2'(I - QQ')[X y], shape (m, p + 1).
         pieces: Indices of the effects in each independent set of levels, one array per set; None for a single set.
         structures: Covariance structure of every block, in the design's order; None for an unstructured one.
+        grouped: The rows by group where residuals are correlated, whose covariance matrix is then the last block; the
+            fields from ``c`` on are empty.
     """
 
     n: int
@@ -71,6 +73,7 @@ class Products:
     within_right: FloatArray
     pieces: tuple[IntArray, ...] | None
     structures: tuple[Structure | None, ...]
+    grouped: Any = None
 
     @property
     def m(self) -> int:
