@@ -174,9 +174,12 @@ class Structure:
             return [sds]
         low, high = self._range
         begun = []
-        for r in (0.1, 0.8, *((0.98,) if low == 0 else (0.6 * low,))):
+        likely = [(r,) for r in (0.1, 0.8, 0.98 if low == 0 else 0.6 * low)]
+        if self.form == "toep" and self.q > 2:
+            likely += [(r, s) for r in (0.4, -0.4) for s in (0.6, -0.6)]
+        for first in likely:
             value = np.full(self.n_correlations, max(low, 0.0))
-            value[0] = r
+            value[: len(first)] = first
             begun.append(np.concatenate([sds, np.arcsin((value - (low + high) / 2) / ((high - low) / 2))]))
         return begun
 

@@ -38,6 +38,8 @@ FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
 ZERO = 1e-6
 """Size of an element of a unit-free relative factor below which it counts as zero."""
+BETWEEN = 12
+"""Steps of a structured model between two trials without its small standard deviations."""
 LEFT = 1e-5
 """Remaining improvement of a finished search; rounding error is as large if effects are a thousand residual SDs."""
 
@@ -101,15 +103,18 @@ def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool)
     is no stationary point: the search goes on without the parameter.
     """
     theta, used = parameters_of(products, factors), 0
+    # Steps zigzag about an end with a slope, so that small standard deviations are tried at zero now and then.
+    most = max_steps if is_plain(products) else BETWEEN
     while True:
-        ascent = _ascend(products, theta, max(max_steps - used, 1), reml=reml)
+        ascent = _ascend(products, theta, max(min(most, max_steps - used), 1), reml=reml)
         theta, used = ascent.at, used + ascent.steps
         for without in without_one(products, theta):
             if trial_value(products, factors_of(products, without), reml=reml) >= ascent.value - ENOUGH:
                 theta = without
                 break
         else:
-            return lower_triangular(factors_of(products, theta)), ascent.gain, used
+            if ascent.steps < most or used >= max_steps:
+                return lower_triangular(factors_of(products, theta)), ascent.gain, used
 
 
 def _ascend(products: Products, theta: FloatArray, max_steps: int, *, reml: bool) -> Ascent:
