@@ -74,10 +74,10 @@ for (n in names(data)) if (is.factor(data[[n]])) data[[n]] <- factor(as.characte
 fits <- lapply(c("REML", "ML"), function(m) {{
   f <- {call}
   b <- if (inherits(f, "lme")) fixef(f) else coef(f)
-  list(value = as.numeric(logLik(f)), beta = as.numeric(b), sigma = f$sigma)
+  list(value = as.numeric(logLik(f)), beta = as.numeric(b))
 }})
 numbers <- function(v) paste0("[", paste(format(v, digits = 17, trim = TRUE), collapse = ","), "]")
-fit <- function(f) paste0('{{"value":', numbers(f$value), ',"beta":', numbers(f$beta), ',"sigma":', numbers(f$sigma), "}}")
+fit <- function(f) paste0('{{"value":', numbers(f$value), ',"beta":', numbers(f$beta), "}}")
 column <- function(v) if (is.numeric(v)) numbers(v) else paste0('["', paste(v, collapse = '","'), '"]')
 columns <- paste0('"', names(data), '":', vapply(data, column, ""), collapse = ",")
 cat('{{"data":{{', columns, '}},"fits":[', paste(vapply(fits, fit, ""), collapse = ","), "]}}", sep = "")

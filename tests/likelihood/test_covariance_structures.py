@@ -238,3 +238,12 @@ def test_what_a_structure_cannot_do_is_refused(rich: pd.DataFrame) -> None:
         fit.confint(method="profile")
     with pytest.raises(um.UnsupportedModelError, match="unstructured covariances only"):
         um.ranova(fit)
+
+
+@pytest.mark.parametrize("name", ["hetar1", "hetcar1", "hetgau", "cs"])
+def test_a_correlation_is_found_beside_columns_without_variance(name: str) -> None:
+    structure = Structure(name, 4, TIMES)
+    theta = np.array([0.5, 0.0, 2.0, 0.0, 0.4])
+    matrix = structure.matrix(theta)
+    assert matrix[0, 2] > 0.0
+    np.testing.assert_allclose(structure.matrix(structure.parameters(matrix)), matrix, atol=1e-12)

@@ -174,7 +174,7 @@ class Structure:
             return [sds]
         low, high = self._range
         begun = []
-        likely = [(r,) for r in (0.1, 0.8, 0.98 if low == 0 else 0.6 * low)]
+        likely: list[tuple[float, ...]] = [(r,) for r in (0.1, 0.8, 0.98 if low == 0 else 0.6 * low)]
         if self.form == "toep" and self.q > 2:
             likely += [(r, s) for r in (0.4, -0.4) for s in (0.6, -0.6)]
         for first in likely:
@@ -236,11 +236,15 @@ class Structure:
         q = self.q
         if self.form == "cs":
             return np.array([_mean(r[np.tril_indices(q, -1)])])
-        if self.form == "ar1":
-            return np.array([_mean(np.diagonal(r, 1))])
         if self.form == "toep":
             return _to_partial(np.array([1.0, *(_mean(np.diagonal(r, k)) for k in range(1, q))]))
-        return np.array([_mean(r[self._exponents == 1.0])])
+        power = np.abs(np.subtract.outer(np.arange(q), np.arange(q))) if self.form == "ar1" else self._exponents
+        known = power[np.isfinite(r) & (power > 0)]
+        if not len(known):
+            return np.zeros(1)
+        # The nearest columns that have a variance.
+        value = _mean(r[power == known.min()])
+        return np.array([np.sign(value) * np.abs(value) ** (1.0 / known.min())])
 
 
 @dataclass(frozen=True)
