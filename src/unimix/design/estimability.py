@@ -248,18 +248,17 @@ def _misplaced_structure(block: RandomBlock) -> list[str]:
     fault = ""
     where = f"{block.structure}(... | {block.group})"
     indicators = ((block.z == 0) | (block.z == 1)).all() and (block.z.sum(axis=1) == 1).all()
-    if structure.form in IN_TIME and not (
-        indicators and (structure.form not in BY_DISTANCE or len(block.coordinates) == block.q)
-    ):
-        times = "places or times" if structure.form in BY_DISTANCE else "equally spaced times"
-        fault = (
-            f"{where} takes one factor of {times}, each with a column of its own: {block.structure}(0 + time | "
-            f"{block.group}); its columns are {', '.join(block.terms)}."
-        )
-    elif block.q < 2:
+    by_distance = structure.form in BY_DISTANCE
+    if block.q < 2:
         fault = (
             f"{where} needs several columns, and {block.terms[0]} is one: make the variable a factor, "
             f"{block.structure}(0 + C(time) | {block.group})."
+        )
+    elif structure.form in IN_TIME and not (indicators and (not by_distance or len(block.coordinates) == block.q)):
+        times = "places or times" if by_distance else "equally spaced times"
+        fault = (
+            f"{where} takes one factor of {times}, each with a column of its own: {block.structure}(0 + time | "
+            f"{block.group}); its columns are {', '.join(block.terms)}."
         )
     return [fault] if fault else []
 
