@@ -162,11 +162,6 @@ class Structure:
         alone = not self.unit and (~zero).sum() < min(2, self.n_sd)  # correlations with effects that are zero
         return np.concatenate([zero, (np.abs(np.cos(theta[self.n_sd :])) < ON_EDGE) | alone])
 
-    def orientation(self, theta: FloatArray) -> FloatArray:
-        """Signs (d,) of the derivatives in free parameters with respect to those that :meth:`parameters` returns."""
-        turn = np.concatenate([theta[: self.n_sd], np.cos(theta[self.n_sd :])])
-        return np.where(turn < 0, -1.0, 1.0)
-
     def starts(self, size: float) -> list[FloatArray]:
         """Free parameters (d,) of matrices with the same standard deviation and with weak and strong correlations."""
         sds = np.full(self.n_sd, 1.0 if self.unit else size)
@@ -292,11 +287,6 @@ class UnitUnstructured(Structure):
     def held(self, theta: FloatArray) -> npt.NDArray[np.bool_]:
         """No free parameter (d,) lies on an edge."""
         return np.zeros(len(theta), dtype=bool)
-
-    def orientation(self, theta: FloatArray) -> FloatArray:
-        """Signs (d,) of the derivatives in free parameters with respect to those that :meth:`parameters` returns."""
-        signs = np.where(np.diag(self._factor(theta)) < 0, -1.0, 1.0)
-        return np.asarray(signs[np.tril_indices(self.q)[1]][1:])
 
     def starts(self, size: float) -> list[FloatArray]:  # noqa: ARG002  the matrix is relative to sigma
         """Free parameters (d,) of a weak and of a strong compound symmetry."""

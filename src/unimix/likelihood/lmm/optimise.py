@@ -27,7 +27,6 @@ from unimix.likelihood.lmm.parameters import (
     in_parameters,
     inward,
     is_plain,
-    orientation,
     parameters_of,
     without_one,
 )
@@ -127,9 +126,8 @@ def _ascend(products: Products, theta: FloatArray, max_steps: int, *, reml: bool
         return moved
 
     def derivatives(own: FloatArray) -> tuple[FloatArray, FloatArray]:
-        slope, hessian = curvature_at(products, factors_of(products, whole(own)), reml=reml)
-        sign = orientation(products, whole(own))
-        return (sign * slope)[free], (np.outer(sign, sign) * hessian)[np.ix_(free, free)]
+        slope, hessian = curvature_at(products, factors_of(products, whole(own)), whole(own), reml=reml)
+        return slope[free], hessian[np.ix_(free, free)]
 
     ascent = ascend(
         theta[free],
@@ -219,9 +217,11 @@ def newton_decrement(
     return newton_gain(slope[moving], hessian[np.ix_(moving, moving)]) if len(moving) else 0.0
 
 
-def curvature_at(products: Products, factors: Factors, *, reml: bool) -> tuple[FloatArray, FloatArray]:
-    """Gradient (d,) and Hessian (d, d) of the profiled criterion in the parameters."""
+def curvature_at(
+    products: Products, factors: Factors, theta: FloatArray | None = None, *, reml: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Gradient (d,) and Hessian (d, d) of the profiled criterion in the parameters (d,), if these are known."""
     at = profile(products, factors, reml=reml)
-    along = curvature(at, moments(products, at.state, directions_at(products, factors)), reml=reml)
+    along = curvature(at, moments(products, at.state, directions_at(products, factors, theta)), reml=reml)
     slopes = [] if is_plain(products) else gradient(products, at, reml=reml)
-    return in_parameters(along.gradient, along.hessian, products, factors, slopes)
+    return in_parameters(along.gradient, along.hessian, products, factors, slopes, theta)

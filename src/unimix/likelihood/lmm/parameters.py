@@ -76,8 +76,10 @@ def by_block(products: Products, theta: FloatArray) -> list[FloatArray]:
     return np.split(theta, np.cumsum(counts)[:-1])
 
 
-def directions_at(products: Products, factors: Sequence[FloatArray]) -> Directions:
-    """Directions at relative factors, shapes (q, q)."""
+def directions_at(products: Products, factors: Sequence[FloatArray], theta: FloatArray | None = None) -> Directions:
+    """Directions at relative factors, shapes (q, q), of known parameters (d,); None computes the parameters."""
+    plain = is_plain(products)
+    known = [] if plain else by_block(products, parameters_of(products, factors) if theta is None else theta)
     blocks: list[int] = []
     units: list[FloatArray] = []
     weights: list[FloatArray] = []
@@ -87,9 +89,8 @@ def directions_at(products: Products, factors: Sequence[FloatArray]) -> Directio
             units += [_unit(q, i, j) for i in range(q) for j in range(i + 1)]
             weights.append(d[np.tril_indices(q)])
         else:
-            theta = structure.parameters(f @ f.T)
-            units += list(structure.derivatives(theta)[0])
-            weights.append(structure.weights(theta))
+            units += list(structure.derivatives(known[k])[0])
+            weights.append(structure.weights(known[k]))
         blocks += [k] * len(weights[-1])
     return Directions(tuple(blocks), tuple(units), np.concatenate([np.empty(0), *weights]))
 
@@ -100,6 +101,7 @@ def in_parameters(
     products: Products,
     factors: Sequence[FloatArray],
     slopes: Sequence[FloatArray],
+    theta: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Gradient (d,) and Hessian (d, d) in the parameters, from those along the directions.
 
@@ -109,7 +111,10 @@ def in_parameters(
         products: Reduced data.
         factors: Relative factors, shapes (q, q).
         slopes: Symmetric derivatives G_k (q, q) with respect to D_k; used for structured blocks only.
+        theta: Parameters (d,) of the factors; None computes them.
     """
+    plain = is_plain(products)
+    known = [] if plain else by_block(products, parameters_of(products, factors) if theta is None else theta)
     turn = jacobian(products, factors)
     # H_theta = J'H J + sum_k tr(G_k d2 D_k)
     bends = np.zeros((len(along), len(along)))
@@ -126,7 +131,7 @@ def in_parameters(
                     if column == j:
                         bends[start + a, start + b] = 2.0 * g[i, row]  # D is quadratic in L
         else:
-            second = structure.derivatives(structure.parameters(f @ f.T))[1]
+            second = structure.derivatives(known[k])[1]
             place = [(a, 0) for a in range(len(second))]
             bends[start : start + len(second), start : start + len(second)] = np.tensordot(second, slopes[k], axes=2)
         start += len(place)
@@ -173,17 +178,6 @@ def held(products: Products, factors: Sequence[FloatArray], zero: float) -> npt.
     parts = [
         np.abs(own) <= zero if structure is None else structure.held(own)
         for own, structure in zip(theta, products.structures, strict=True)
-    ]
-    return np.concatenate(parts)
-
-
-def orientation(products: Products, theta: FloatArray) -> FloatArray:
-    """Signs (d,) of the derivatives in parameters with respect to those that :func:`parameters_of` returns for them."""
-    if is_plain(products):
-        return np.ones(len(theta))
-    parts = [
-        np.ones(len(own)) if structure is None else structure.orientation(own)
-        for own, structure in zip(by_block(products, theta), products.structures, strict=True)
     ]
     return np.concatenate(parts)
 
@@ -255,7 +249,6 @@ __all__ = [
     "inward",
     "is_plain",
     "jacobian",
-    "orientation",
     "parameters_of",
     "without_one",
 ]
