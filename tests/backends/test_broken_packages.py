@@ -40,7 +40,7 @@ for name in sys.argv[1:]:
     except um.UnimixError as error: print(name, "|", " ".join(str(error).split()))
 try: um.backends.Mine
 except um.UnimixError as error: print("attribute |", " ".join(str(error).split()))
-try: um.fit("Reaction ~ Days + ar1(0 + C(Days) | Subject)", data, "pls")
+try: um.fit(formula, data, "pls", dispformula="~ Days")
 except um.UnsupportedModelError as error: print("refused |", " ".join(str(error).split()))
 """
 

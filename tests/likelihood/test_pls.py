@@ -18,8 +18,9 @@ from unimix.formula.interpreter import parse
 from unimix.likelihood.lmm import penalised_least_squares, reduced_data
 from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import condition
-from unimix.likelihood.lmm.derivatives import by_factor, curvature, gradient, in_factors, moments
+from unimix.likelihood.lmm.derivatives import curvature, gradient, moments
 from unimix.likelihood.lmm.optimise import climb, leave_boundary
+from unimix.likelihood.lmm.parameters import by_parameter, directions_at, in_parameters
 from unimix.likelihood.lmm.search import search
 from unimix.testing import dense
 
@@ -81,10 +82,12 @@ def test_value_gradient_and_hessian(formula: str, reml: bool) -> None:
 
     def slope(x: np.ndarray) -> np.ndarray:
         own = penalised_least_squares.unpack(reduced, x)
-        return by_factor(gradient(reduced, penalised_least_squares.profile(reduced, own, reml=reml), reml=reml), own)
+        slopes = gradient(reduced, penalised_least_squares.profile(reduced, own, reml=reml), reml=reml)
+        return by_parameter(slopes, reduced, own)
 
     moves = 1e-5 * np.eye(len(theta))
-    g, h = in_factors(curvature(at, moments(reduced, at.state), reml=reml), reduced, factors)
+    along = curvature(at, moments(reduced, at.state, directions_at(reduced, factors)), reml=reml)
+    g, h = in_parameters(along.gradient, along.hessian, reduced, factors, ())
     np.testing.assert_allclose(g, slope(theta), atol=1e-10)
     np.testing.assert_allclose(g, [(value(theta + m) - value(theta - m)) / 2e-5 for m in moves], atol=2e-6)
     np.testing.assert_allclose(h, [(slope(theta + m) - slope(theta - m)) / 2e-5 for m in moves], atol=2e-5)

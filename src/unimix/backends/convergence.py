@@ -54,8 +54,6 @@ def _at_a_maximum(estimates: Estimates, design: Design, method: str) -> Estimate
     scaled = all(np.allclose(u, 1.0) for u in units)
     if not (mixed and estimates.converged and (estimates.singular or not scaled)):
         return estimates
-    if any(b.structure != "us" for b in design.blocks):
-        return estimates
     at = LinearCriterion.of(design).at(estimates.covariances, estimates.sigma, reml=method == "REML")
     gap = at.uphill.profile.value - at.profile.value
     if gap <= NOTICEABLE:
@@ -66,7 +64,7 @@ def _at_a_maximum(estimates: Estimates, design: Design, method: str) -> Estimate
 
 def _identified(estimates: Estimates, design: Design, fitted: Design, method: str) -> Estimates:
     """Set ``identified`` to False if the likelihood does not change along a direction of the covariance parameters."""
-    if not fitted.blocks or any(b.structure != "us" for b in fitted.blocks) or fitted.dispersion is not None:
+    if not fitted.blocks or fitted.dispersion is not None:
         return estimates
     if fitted.is_linear:
         if method not in ("REML", "ML"):
@@ -114,7 +112,7 @@ def _with_finite_variances(estimates: Estimates, design: Design) -> Estimates:
 
     The endless direction may load on every column, so that eigenvalues are compared, not diagonal elements.
     """
-    plain = design.zero is None and design.dispersion is None and all(b.structure == "us" for b in design.blocks)
+    plain = design.zero is None and design.dispersion is None and not design.is_structured
     if "fixed" not in estimates.unbounded or not plain:
         return estimates
     former = estimates.beta_cov

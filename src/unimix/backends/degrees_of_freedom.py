@@ -30,8 +30,6 @@ def supply_df(
         wanted and design.is_linear and design.blocks and design.p and estimates.converged
     ):
         return estimates
-    if any(b.structure != "us" for b in design.blocks):
-        return estimates
     criterion = LinearCriterion.of(design)
     uncertainty = criterion.at(estimates.covariances, estimates.sigma, reml=method == "REML").uncertainty(df_method)
     coefficients = coefficients @ criterion.way_back.coefficients
@@ -60,7 +58,7 @@ def same_evaluation(fitted: Design, estimates: Estimates, design: Design, restor
         method: Criterion of the fit.
     """
     worked_out = estimates.df_method in ("satterthwaite", "kenward-roger") and bool(design.blocks)
-    if not worked_out or any(b.structure != "us" for b in design.blocks):
+    if not worked_out:
         return
     reml, criterion = method == "REML", LinearCriterion.of(design)
     at = LinearCriterion.of(fitted).at(estimates.covariances, estimates.sigma, reml=reml)

@@ -116,9 +116,10 @@ class Mixedlm(Backend):
         kenward_roger=Yes("by unimix: mixedlm's own method of this name is Satterthwaite's"),
         compound_symmetry=Upstream(
             "mixedlm's compound symmetry has one variance for all columns, and unimix's cs() one for each. "
-            "Use backend='glmmtmb'."
+            "Use backend='pls'."
         ),
-        autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet. Use backend='glmmtmb'."),
+        autoregressive=NotYet("mixedlm has ar1; the adapter does not use it yet. Use backend='pls'."),
+        structures=NotYet("the adapter uses none of mixedlm's structures yet. Use backend='pls'."),
         parts=_NO_PART,
     )
     pace: ClassVar[Pace] = Pace(

@@ -103,7 +103,7 @@ class Pls(Backend):
 
     def batch_size(self, design: Design) -> int:
         """Number of responses of a small linear model that are searched at once."""
-        if not (design.is_linear and design.blocks) or design.n > MOST_ROWS:
+        if not (design.is_linear and design.blocks) or design.is_structured or design.n > MOST_ROWS:
             return 1
         sizes = [(b.q, b.n_levels) for b in design.blocks]
         return BATCH if stackable(sizes, several=bool(split_blocks(design.blocks)[1])) else 1

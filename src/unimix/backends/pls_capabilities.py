@@ -17,7 +17,7 @@ CAPABILITIES = Capabilities(
     bayesian=_NO_POSTERIOR,
     approximate_posterior=Never("pls maximises a likelihood. Use backend='statsmodels'."),
     degrees_of_freedom=Yes("from the criterion's exact derivatives"),
-    structures=_NO_PART,
+    structures=Yes("in linear models"),
     parts=_NO_PART,
 )
 _ANSWERS: dict[str, Answer] = {

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.estimates import Estimates
-from unimix.errors import FitError
+from unimix.errors import FitError, listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import laplace_at
 from unimix.likelihood.glmm.optimise import covariance_of
@@ -25,6 +25,9 @@ FloatArray = npt.NDArray[np.float64]
 
 def limits(design: Design, request: FitRequest) -> list[str]:
     """Reasons to refuse a generalised model beyond the sheets."""
+    if design.is_structured:
+        structures = listing(dict.fromkeys(b.structure for b in design.blocks if b.structure != "us"))
+        return [f"{structures} covariances of a generalised model: pls has them for linear models. Use 'glmmtmb'"]
     return request.quadrature_faults(design, "use method='Laplace' or backend='pymc'")
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from unimix.design.covariance_structures import Structure, structure_of
 from unimix.design.encoding import Encoding
 from unimix.design.row_labels import RowLabels
 from unimix.design.tied_levels import TiedLevels, tied_levels
@@ -45,7 +46,9 @@ class RandomBlock:
         z: Columns, shape (n, q).
         codes: Level index per row, shape (n,).
         levels: The L levels in order.
-        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
+        structure: Name of the covariance structure: us (unstructured), or one of
+            :mod:`unimix.design.covariance_structures`.
+        coordinates: Times or places of the columns, shape (q,), if the structure needs them; else empty.
     """
 
     group: str
@@ -55,6 +58,18 @@ class RandomBlock:
     codes: IntArray
     levels: tuple[Level, ...]
     structure: str = "us"
+    coordinates: tuple[float, ...] = ()
+
+    @property
+    def covariance_structure(self) -> Structure | None:
+        """The covariance structure; None for an unstructured covariance matrix."""
+        return structure_of(self.structure, self.q, self.coordinates)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of covariance parameters."""
+        structure = self.covariance_structure
+        return self.q * (self.q + 1) // 2 if structure is None else structure.n_parameters
 
     @property
     def n_levels(self) -> int:
@@ -247,6 +262,11 @@ class Design:
         return self.n * columns <= SMALL_CELLS and sum(b.q * b.n_levels for b in self.blocks) <= SMALL_EFFECTS
 
     @property
+    def is_structured(self) -> bool:
+        """Whether a block has a covariance structure."""
+        return any(b.structure != "us" for b in self.blocks)
+
+    @property
     def is_linear(self) -> bool:
         """Whether this is the linear mixed model with one residual variance."""
         return self.family.is_linear and self.dispersion is None
@@ -276,7 +296,7 @@ class Design:
         ]
         for array in arrays:
             digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
-        blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure) for b in self.blocks)
+        blocks = ((b.group, b.terms, tuple(map(str, b.levels)), b.structure, *b.coordinates) for b in self.blocks)
         parts = [p for p in (self.zero, self.dispersion) if p is not None]
         for part in parts:
             digest.update(np.ascontiguousarray(part.x).tobytes())

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns
-from unimix.design.ar1_times import check_times
 from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.complete_rows import codings, complete_rows, dropped_note, numeric_extra, read_extra, used_levels
 from unimix.design.encoding import EncodedBlock, Encoding
@@ -29,6 +28,7 @@ from unimix.design.grouping_factors import combine, name_levels
 from unimix.design.model_matrix import build_columns, built_columns, column_terms
 from unimix.design.response import read_response
 from unimix.design.row_labels import row_labels
+from unimix.design.structured_times import check_times, coordinates_of
 from unimix.design.typed_columns import (
     Column,
     FactorColumn,
@@ -233,6 +233,7 @@ def _blocks(
                 factors[name] = drop_unused(as_factor(columns[name], name))[0]
         codes, levels = combine([factors[f] for f in term.factors])
         z, names = build_columns(term.left, env, coding, n)
+        coordinates = coordinates_of(term, columns)
         singles = [(j,) for j in range(len(names))] if term.independent else [tuple(range(len(names)))]
         for picked in singles:
             block = RandomBlock(
@@ -243,6 +244,7 @@ def _blocks(
                 codes=codes,
                 levels=name_levels(levels),
                 structure=term.structure,
+                coordinates=coordinates,
             )
             blocks.append((EncodedBlock(term=index, columns=picked), block))
     return blocks

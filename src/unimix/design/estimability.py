@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns, largest_entries, residual_scale, triangular_factor
+from unimix.design.covariance_structures import BY_DISTANCE, IN_TIME
 from unimix.design.frames import index_hint
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn, column_labels
 from unimix.errors import DataError, Fault, FormulaError, did_you_mean, listing
@@ -160,12 +161,6 @@ def check_estimable(design: Design) -> None:
             faults.append(
                 f"The columns of {block.text} are linearly dependent; their variances cannot be distinguished."
             )
-    faults += [
-        f"ar1(... | {b.group}) takes one factor of equally spaced times, each with a column of its own: ar1(0 + time | "
-        f"{b.group}); its columns are {', '.join(b.terms)}."
-        for b in design.blocks
-        if b.structure == "ar1" and not (((b.z == 0) | (b.z == 1)).all() and (b.z.sum(axis=1) == 1).all())
-    ]
     faults += [fault for b in design.blocks for fault in _misplaced_structure(b)]
     faults += _seen_in_one_level(design)
     faults += _name_clashes(design.blocks)
@@ -180,7 +175,7 @@ def check_estimable(design: Design) -> None:
     if scaled and not faults:
         faults += [f for block in design.blocks for f in _hidden_by_others(design, block)]
     if scaled and not faults and design.blocks:
-        df_residual, wanted = n - p, 1 + sum(2 if b.structure == "ar1" else b.q * (b.q + 1) // 2 for b in design.blocks)
+        df_residual, wanted = n - p, 1 + sum(b.n_parameters for b in design.blocks)
         if df_residual < wanted:
             faults.append(
                 f"{n} rows less {p} fixed effects leave {df_residual} independent values for {wanted} variances and "
@@ -247,12 +242,23 @@ def many_variances_note(design: Design) -> list[str]:
 
 def _misplaced_structure(block: RandomBlock) -> list[str]:
     """Faults of a structured covariance whose columns do not suit it."""
+    structure = block.covariance_structure
+    if structure is None:
+        return []
     fault = ""
     where = f"{block.structure}(... | {block.group})"
-    if block.structure != "us" and block.q < 2:
+    indicators = ((block.z == 0) | (block.z == 1)).all() and (block.z.sum(axis=1) == 1).all()
+    by_distance = structure.form in BY_DISTANCE
+    if block.q < 2:
         fault = (
             f"{where} needs several columns, and {block.terms[0]} is one: make the variable a factor, "
             f"{block.structure}(0 + C(time) | {block.group})."
+        )
+    elif structure.form in IN_TIME and not (indicators and (not by_distance or len(block.coordinates) == block.q)):
+        times = "places or times" if by_distance else "equally spaced times"
+        fault = (
+            f"{where} takes one factor of {times}, each with a column of its own: {block.structure}(0 + time | "
+            f"{block.group}); its columns are {', '.join(block.terms)}."
         )
     return [fault] if fault else []
 

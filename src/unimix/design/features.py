@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from unimix.design.arrays import Design, RandomBlock
+from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.design.grouping_factors import is_nested
 
 
@@ -32,6 +33,9 @@ class Feature(Enum):
     KENWARD_ROGER = "Kenward-Roger degrees of freedom"
     COMPOUND_SYMMETRY = "compound symmetry, cs(0 + f | g)"
     AUTOREGRESSIVE = "first-order autoregression, ar1(0 + f | g)"
+    TOEPLITZ = "a correlation for each lag, toep(0 + f | g)"
+    DECAY = "correlations that decay with time or distance, car1, exp or gau(0 + f | g)"
+    HOMOGENEITY = "another choice of variances in a structure, diag or cs(0 + f | g, hom=TRUE)"
     ZERO_INFLATION = "zero inflation, ziformula="
     DISPERSION_FORMULA = "a model of the dispersion, dispformula="
 
@@ -49,7 +53,13 @@ FEATURE_GROUPS: dict[str, tuple[Feature, ...]] = {
     "likelihood": (Feature.REML, Feature.ML, Feature.LAPLACE, Feature.AGQ),
     "bayesian": (Feature.APPROXIMATE_POSTERIOR, Feature.POSTERIOR, Feature.PRIORS),
     "degrees_of_freedom": (Feature.SATTERTHWAITE, Feature.KENWARD_ROGER),
-    "structures": (Feature.COMPOUND_SYMMETRY, Feature.AUTOREGRESSIVE),
+    "structures": (
+        Feature.COMPOUND_SYMMETRY,
+        Feature.AUTOREGRESSIVE,
+        Feature.TOEPLITZ,
+        Feature.DECAY,
+        Feature.HOMOGENEITY,
+    ),
     "parts": (Feature.ZERO_INFLATION, Feature.DISPERSION_FORMULA),
 }
 """Features for which most engines have a common entry, by the name of the group."""
@@ -63,7 +73,13 @@ METHOD_FEATURES = {
     "posterior": Feature.POSTERIOR,
 }
 METHODS = tuple(METHOD_FEATURES)
-_STRUCTURES = {"cs": Feature.COMPOUND_SYMMETRY, "ar1": Feature.AUTOREGRESSIVE}
+_STRUCTURES = {
+    "diag": Feature.HOMOGENEITY,
+    "cs": Feature.COMPOUND_SYMMETRY,
+    "ar1": Feature.AUTOREGRESSIVE,
+    "toep": Feature.TOEPLITZ,
+    **dict.fromkeys(BY_DISTANCE, Feature.DECAY),
+}
 
 
 def method_fault(design: Design, method: str | None, df_method: str) -> str:
@@ -113,8 +129,9 @@ def requirements(design: Design, method: str | None = None, *, priors: bool = Fa
     for block in blocks:
         per_factor.setdefault(block.group, []).append(block)
         needs.add(Feature.CORRELATED_TERMS if block.q > 1 else Feature.RANDOM_INTERCEPT)
-        if block.structure in _STRUCTURES:
-            needs.add(_STRUCTURES[block.structure])
+        if (structure := block.covariance_structure) is not None:
+            needs.add(_STRUCTURES[structure.form])
+            needs |= {Feature.HOMOGENEITY} if structure.name != structure.form else set()
     if any(len(group) > 1 for group in per_factor.values()):
         needs.add(Feature.INDEPENDENT_TERMS)
     if any(sum(b.q > 1 for b in group) > 1 for group in per_factor.values()):

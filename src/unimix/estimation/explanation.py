@@ -7,11 +7,20 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from unimix.design.arrays import Design
+from unimix.design.arrays import Design, RandomBlock
 from unimix.display import Block, Code, Printed
 from unimix.fitted.formatting import text_table
 
-_STRUCTURES = {"us": "correlated", "cs": "compound symmetry", "ar1": "autoregressive"}
+_FORMS = {
+    "us": "correlated",
+    "diag": "independent",
+    "cs": "compound symmetry",
+    "ar1": "autoregressive",
+    "toep": "Toeplitz",
+    "car1": "continuous-time autoregressive",
+    "exp": "exponential decay",
+    "gau": "Gaussian decay",
+}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -124,7 +133,7 @@ def explain_design(
             "engine": f"g{k}",
             "levels": b.n_levels,
             "columns": ", ".join(b.terms),
-            "covariance": "one variance" if b.q == 1 else f"{b.q} x {b.q}, {_STRUCTURES[b.structure]}",
+            "covariance": "one variance" if b.q == 1 else f"{b.q} x {b.q}, {_form(b)}",
             "first levels": ", ".join(str(v) for v in b.levels[:4]),
         }
         for k, b in enumerate(design.blocks)
@@ -141,3 +150,11 @@ def explain_design(
         design.notes,
         costs,
     )
+
+
+def _form(block: RandomBlock) -> str:
+    """Form of a covariance matrix in words."""
+    structure = block.covariance_structure
+    if structure is None:
+        return _FORMS["us"]
+    return f"{_FORMS[structure.form]}, {'one variance' if structure.n_sd == 1 else 'a variance for each'}"

@@ -19,7 +19,7 @@ from unimix.formula.parser import render
 from unimix.likelihood.lmm.conditioning import column_scale
 from unimix.likelihood.lmm.weights import counted_rows
 from unimix.stats.direction import normal_direction
-from unimix.stats.inference import correlation, information_criteria, n_covariance_parameters, wald_interval, wald_test
+from unimix.stats.inference import correlation, information_criteria, wald_interval, wald_test
 from unimix.stats.predictor import expected_response
 
 FloatArray = npt.NDArray[np.float64]
@@ -241,7 +241,7 @@ def _criteria(design: Design, estimates: Estimates, method: str, rows: Rows) -> 
     parameters = dict(estimates.parameters)
     if not parameters and family.name == "gaussian" and design.dispersion is None:
         parameters = {"sigma": estimates.sigma}
-    k = design.p + sum(n_covariance_parameters(b.structure, b.q) for b in design.blocks) + len(parameters)
+    k = design.p + sum(b.n_parameters for b in design.blocks) + len(parameters)
     k += sum(len(coefficients) for coefficients, _ in estimates.parts.values())
     value = estimates.log_likelihood
     n = counted_rows(family, design.n_obs, design.weights)

@@ -13,6 +13,7 @@ from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 from unimix.design.encoding import CHANGED
 from unimix.design.new_data import NewRows
 from unimix.design.response import SUCCESS
+from unimix.design.structured_times import coordinates_of
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
 from unimix.fitted.model import FittedModel, Model, has_no_rows
@@ -106,6 +107,7 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
     _check_rows(fit, coded, index, fit.model.n_obs if used_only else fit.model.n_obs + fit.model.n_dropped)
     names, aliased = _check_names(fit, coded)
     at = (np.cumsum(coded.complete) - 1)[index]
+    columns = encoding.columns(data, index)
     blocks = tuple(
         RandomBlock(
             group=block.group,
@@ -115,6 +117,7 @@ def rebuild_design(fit: FittedModel, data: Any, *, used_only: bool = False) -> D
             codes=levels.among(block.levels)[at],
             levels=block.levels,
             structure=fit.spec.random[encoded.term].structure,
+            coordinates=coordinates_of(fit.spec.random[encoded.term], columns),
         )
         for block, z, levels, encoded in zip(fit.random, coded.z, coded.levels, encoding.blocks, strict=True)
     )

@@ -209,7 +209,7 @@ class _Interpreter:
                 tuple(n.name for n in names),
                 bar.double,
                 tuple(n.position for n in names),
-                bar.structure if bar.structure in ("cs", "ar1") else "us",
+                "us" if bar.structure == "diag" else bar.structure,
             )
             for names in groups
         ]

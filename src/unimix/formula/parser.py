@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass, field
 
 from unimix.errors import Fault, FormulaError
+from unimix.formula.covariance_names import STRUCTURES, with_homogeneity
 from unimix.formula.functions import STATEFUL
 from unimix.formula.tokens import Token, blank_in_name, tokenize
 
 MAX_DEPTH = 60
-STRUCTURES = ("us", "diag", "cs", "ar1")
 
 CONSTANTS: dict[str, bool | None] = {
     "TRUE": True,
@@ -238,7 +238,24 @@ class Reader:
         right = self.expression()
         if self.token.text in ("|", "||") or (opening.text != "(" and bar.text == "||"):
             raise self.fail("A random term has one bar: (terms | group).")
+        structure = self._homogeneity(structure) if opening.text != "(" else structure
         return Bar(left, right, bar.text == "||" or structure == "diag", opening.position, structure)
+
+    def _homogeneity(self, structure: str) -> str:
+        """Read ``, hom=TRUE`` or ``, hom=FALSE`` after a structured random term, and return the structure's name."""
+        comma = self.accept(",")
+        if comma is None:
+            return structure
+        key = self.token
+        self.index += 1
+        given = self.expression() if key.text == "hom" and self.accept("=") else None
+        value = CONSTANTS.get(_logical(given).name) if isinstance(given, Name) else None  # type: ignore[union-attr]
+        name = None if value is None else with_homogeneity(structure, value)
+        if structure == "us":
+            raise self.fail("us( | ) has a variance for each column; hom= belongs to the other structures.", key)
+        if name is None:
+            raise self.fail("After a structured random term comes hom=TRUE (one variance) or hom=FALSE.", key)
+        return name
 
     def _items(self, closing: str) -> list[Node]:
         items: list[Node] = []
@@ -321,7 +338,7 @@ def render(node: Node) -> str:
                 else f"{operator}{text}"
             )
         case Bar(left, right, double, _, structure):
-            head = structure if structure in ("cs", "ar1") else ""
+            head = "" if structure in ("us", "diag") else structure
             return f"{head}({render(left)} {'||' if double else '|'} {render(right)})"
         case Binary(operator, left, right):
             return _render_binary(operator, left, right)

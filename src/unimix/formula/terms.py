@@ -43,7 +43,8 @@ class RandomTerm:
         factors: Columns whose combination is the grouping factor (one column, or several for ``a:b``).
         independent: True for ``||``: every column has its own variance, and the correlations are zero.
         positions: Index of the first character of each factor's name in the formula.
-        structure: Form of the covariance matrix: us (unstructured), cs (compound symmetry) or ar1.
+        structure: Name of the covariance structure, us (unstructured) or one of
+            :mod:`unimix.formula.covariance_names`.
     """
 
     left: FixedPart

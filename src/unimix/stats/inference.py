@@ -102,17 +102,6 @@ def _lower_tail(statistic: FloatArray, df: FloatArray) -> FloatArray:
     return np.asarray(tail)
 
 
-def n_covariance_parameters(structure: str, q: int) -> int:
-    """Number of free covariance parameters of a block.
-
-    Args:
-        structure: Form of the covariance matrix: us (unstructured), cs (a variance per column and one correlation) or
-            ar1 (one variance and one correlation).
-        q: Number of columns.
-    """
-    return {"us": q * (q + 1) // 2, "cs": q + (q > 1), "ar1": 1 + (q > 1)}[structure]
-
-
 def information_criteria(log_likelihood: float, n_parameters: int, n: float) -> tuple[float, float]:
     """AIC = -2 l + 2 k and BIC = -2 l + k log n; under REML too, as in lme4, with the same k and n."""
     return -2 * log_likelihood + 2 * n_parameters, -2 * log_likelihood + n_parameters * float(np.log(n))

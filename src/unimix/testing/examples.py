@@ -28,6 +28,9 @@ EXAMPLES: dict[Feature, tuple[str, dict[str, Any]]] = {
     Feature.APPROXIMATE_POSTERIOR: ("success ~ x + (1 | g)", {"family": "binomial", "method": "variational"}),
     Feature.COMPOUND_SYMMETRY: ("series ~ x + cs(0 + t | g)", {}),
     Feature.AUTOREGRESSIVE: ("series ~ x + ar1(0 + t | g)", {}),
+    Feature.TOEPLITZ: ("series ~ x + toep(0 + t | g)", {}),
+    Feature.DECAY: ("series ~ x + car1(0 + t | g)", {}),
+    Feature.HOMOGENEITY: ("series ~ x + cs(0 + t | g, hom=TRUE)", {}),
     Feature.ZERO_INFLATION: ("count ~ x + (1 | g)", {"family": "poisson", "ziformula": "~ 1"}),
     Feature.DISPERSION_FORMULA: ("y ~ x + (1 | g)", {"dispformula": "~ x"}),
 }

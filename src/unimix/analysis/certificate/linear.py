@@ -119,6 +119,7 @@ class LinearGround:
             self._same_model(fit, at, scale, reml=reml),
             self._optimum(fit, at, scale, reml=reml),
             self._effects(fit, at),
+            *messages.structures(fit, self.design.blocks),
             *self._independent(fit, at, reml=reml),
             *self._inference(fit, at, reml=reml),
         ]
@@ -127,7 +128,8 @@ class LinearGround:
         """Whether the engine fitted independent effects where the model has correlated ones."""
         value = self._value(fit, at, reml=reml)
         lost = self.best(reml=reml).profile.value - value
-        correlated = messages.independent(fit) if lost > NOTICEABLE else []
+        independent = messages.independent(fit) if lost > NOTICEABLE else []
+        correlated = [k for k in independent if self.design.blocks[k].structure == "us"]
         if not correlated:
             return []
         # Independence is a property of the user's columns: the well-scaled columns are mixtures of them.

@@ -14,7 +14,7 @@ from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE, relative_fact
 from unimix.likelihood.lmm.newton_decrement import NOTICEABLE
 
 if TYPE_CHECKING:
-    from unimix.design.arrays import Design
+    from unimix.design.arrays import Design, RandomBlock
     from unimix.fitted.model import FittedModel
     from unimix.fitted.schema import RandomPartResult
 
@@ -35,6 +35,8 @@ relative changes of 1e-4 to 1e-7."""
 ROUNDED = 1e-10
 """Eigenvalue of a correlation matrix, relative to the largest, that consists of rounding errors."""
 NO_CORRELATION = 1e-8
+STRUCTURE = 1e-6
+"""Largest difference of a covariance matrix from its structure, relative to the variances: rounding of the engine."""
 
 
 def percent(share: float) -> str:
@@ -154,6 +156,20 @@ def _changes(fit: FittedModel, best_sd: Sequence[FloatArray]) -> str:
         ratio = np.abs(np.log(theirs / ours))
     worst = int(np.nanargmax(np.where(np.isfinite(ratio), ratio, 1e9)))
     return f"the SD of {names[worst]} is {theirs[worst]:.4g} instead of {ours[worst]:.4g}"
+
+
+def structures(fit: FittedModel, blocks: Sequence[RandomBlock]) -> list[Check]:
+    """Whether the covariances have the structures that the formula asks for; empty if it asks for none."""
+    asked = [(b, s, r) for b, r in zip(blocks, fit.random, strict=True) if (s := b.covariance_structure) is not None]
+    off = {f"{s.name} | {b.group}": s.difference(np.asarray(r.covariance)) for b, s, r in asked}
+    wrong = [name for name, size in off.items() if not size < STRUCTURE]
+    if not off:
+        return []
+    if wrong:
+        said = f"the covariance matrix of {listing(wrong)} does not have this structure"
+        return [Check(name="covariance structure", passed=False, said=said, numbers=off)]
+    said = f"the covariance matrices have the structures of {listing(off)}"
+    return [Check(name="covariance structure", passed=True, said=said, numbers=off)]
 
 
 def group_effects(worst: float, spread: float) -> Check:

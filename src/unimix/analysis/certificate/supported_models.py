@@ -19,11 +19,18 @@ def out_of_reach(design: Design) -> str:
     if design.dispersion is not None:
         return "unimix has no criterion of its own for a model of the dispersion"
     structures = sorted({b.structure for b in design.blocks} - {"us"})
-    if structures:
-        return f"unimix has no criterion of its own for {' and '.join(structures)} covariances"
+    if structures and not design.is_linear:
+        return f"unimix has no criterion of its own for {' and '.join(structures)} covariances of a generalised model"
     if design.family.name == "student_t":
         return "unimix has no criterion of its own for Student's t"
     return next((reason for b in design.blocks if (reason := _rounded_away(b))), "")
+
+
+def without_profiles(design: Design) -> str:
+    """The reason why unimix has no profile likelihoods for a design; empty if it has them."""
+    if design.is_structured:
+        return "unimix profiles the likelihood of unstructured covariances only"
+    return out_of_reach(design)
 
 
 def collinearity(z: FloatArray) -> float:
@@ -52,4 +59,4 @@ def _rounded_away(block: RandomBlock) -> str:
     )
 
 
-__all__ = ["collinearity", "out_of_reach"]
+__all__ = ["collinearity", "out_of_reach", "without_profiles"]

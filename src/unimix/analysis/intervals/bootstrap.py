@@ -16,6 +16,7 @@ from unimix.analysis.intervals.parameters import chosen, parameters_of, values_o
 from unimix.analysis.prediction.simulate import simulator_of
 from unimix.argument_types import count_fault
 from unimix.design.arrays import Design
+from unimix.design.covariance_structures import IN_TIME
 from unimix.design.grouping_factors import is_nested
 from unimix.errors import DataError, FitError, OptionError, UnimixError, did_you_mean, listing
 from unimix.fitted.model import own_refitter
@@ -283,8 +284,10 @@ def bootstrap(
     if faults:
         raise OptionError("\n".join(faults))
     design = fit.design()
-    if source == "cases" and any(b.structure == "ar1" for b in design.blocks):
-        raise OptionError("source='cases' would break up the time series of ar1(): use 'parametric'.")
+    structures = [b.covariance_structure for b in design.blocks]
+    structures = [b.covariance_structure for b in design.blocks]
+    if source == "cases" and any(s is not None and s.form in IN_TIME for s in structures):
+        raise OptionError("source='cases' would break up the time series of a structured covariance: use 'parametric'.")
     factor, codes = _units(design, group, source)
     if statistic is None:
         statistic = partial(_parameters, names=tuple(p.name for p in chosen(parameters_of(fit), parameters)))

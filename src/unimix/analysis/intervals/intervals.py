@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from unimix.analysis.certificate.supported_models import out_of_reach
+from unimix.analysis.certificate.supported_models import out_of_reach, without_profiles
 from unimix.analysis.intervals.parameters import Parameter, chosen, parameter_draws, parameters_of, values_of
 from unimix.design.arrays import Design
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
-from unimix.fitted.criterion import likelihood_arrays
+from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.fitted.model import has_design
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
@@ -30,6 +30,7 @@ from unimix.likelihood.profile.profiling import (
     spread_of_scales,
     unbounded,
 )
+from unimix.likelihood.profile.structured_spread import structured_spread
 from unimix.parallel.jobs import run_jobs
 from unimix.stats.inference import checked_level, wald_interval
 
@@ -132,11 +133,15 @@ def _wald_of_scales(
     if not design.blocks and design.is_linear:
         se = 1 / np.sqrt(2 * (design.n_obs - design.p if fit.model.method == "REML" else design.n_obs))
         return estimates[:, None] * np.exp(reach * se * np.array([-1.0, 1.0])), ""
-    targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
+    if design.is_structured:
+        targets, covariance = structured_spread(*criterion_at(fit))
+    else:
+        targets, covariance = spread_of_scales(likelihood_of(fit, design, reml=fit.criteria.criterion == "REML"))
     if not np.isfinite(covariance).all():
+        there = "method='bootstrap'" if design.is_structured else "method='profile'"
         return none, (
             "No Wald intervals of SDs, correlations and scales: an estimate is on its boundary. "
-            "method='profile' gives intervals there."
+            f"{there} gives intervals there."
         )
     place = {_key(target): k for k, (target, _) in enumerate(targets)}
     ends, unknown = [], []
@@ -151,7 +156,8 @@ def _wald_of_scales(
             ends.append(np.tanh(unbounded(p.target, estimate) + reach * sd * np.array([-1.0, 1.0])))
         else:
             ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
-    note = f"No Wald interval of {listing(unknown)}: the data barely limit it. method='profile' may give one."
+    other = "bootstrap" if design.is_structured else "profile"
+    note = f"No Wald interval of {listing(unknown)}: the data barely limit it. method={other!r} may give one."
     return np.array(ends), note if unknown else ""
 
 
@@ -215,7 +221,7 @@ def profile(
     """
     checked_level(ci_level)
     parameters = chosen(parameters_of(fit), asked)
-    why = _no_likelihood(fit) or out_of_reach(design := likelihood_arrays(fit))
+    why = _no_likelihood(fit) or without_profiles(design := likelihood_arrays(fit))
     if why:
         raise UnsupportedModelError(f"There is no profile: {why}. Try method='bootstrap' or 'wald'.")
     estimates = values_of(fit, parameters)

@@ -12,6 +12,7 @@ from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.prediction.distributions import Placed
 from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.likelihood.lmm import penalised_least_squares
+from unimix.likelihood.lmm.parameters import factors_of, parameters_of
 from unimix.stats.joint_error import conditional, predictor_variance
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ def _satterthwaite(fit: FittedModel, error: Callable[..., FloatArray], central: 
     spread = here.satterthwaite.variances()
 
     def variance(theta: FloatArray) -> FloatArray:
-        own, scale = penalised_least_squares.unpack(criterion.data, theta[:-1]), float(np.exp(theta[-1]))
+        own, scale = factors_of(criterion.data, theta[:-1]), float(np.exp(theta[-1]))
         unscaled = penalised_least_squares.profile(criterion.data, own, reml=True, whole=False).cov_unscaled
         covariances, sigma = criterion.covariances(own, scale)
         return error(covariances, sigma, criterion.coefficients_cov(scale**2 * unscaled))
 
-    at = np.append(penalised_least_squares.pack(here.factors), np.log(here.sigma))
+    at = np.append(parameters_of(criterion.data, here.factors), np.log(here.sigma))
     steps = STEP * np.maximum(np.abs(at), 0.1)
     slopes = np.array([(variance(at + d) - variance(at - d)) / (2 * d.max()) for d in np.diag(steps)])
     central = variance(at) if central is None else central

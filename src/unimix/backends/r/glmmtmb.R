@@ -7,8 +7,9 @@ tmb_family <- function(name, link) {
   if (is.null(made)) family_of(name, link) else do.call(made, list(link = link))
 }
 
-# The random terms under generated names; ar1 needs its columns as the one factor that they are the indicators of.
-tmb_terms <- function(data, z, structures) {
+# The random terms under generated names; ar1 needs its columns as the one factor that they are the indicators of, and
+# ou, exp and gau as a factor whose levels are coordinates.
+tmb_terms <- function(data, z, structures, coordinates) {
   bars <- character()
   for (k in seq_along(z)) {
     columns <- paste0("z", k - 1L, "_", seq_len(ncol(z[[k]])) - 1L)
@@ -16,16 +17,20 @@ tmb_terms <- function(data, z, structures) {
       columns <- paste0("t", k - 1L)
       data[[columns]] <- factor(max.col(z[[k]], "first"), levels = seq_len(ncol(z[[k]])))
     }
+    if (structures[k] %in% c("ou", "exp", "gau")) {
+      columns <- paste0("t", k - 1L)
+      data[[columns]] <- glmmTMB::numFactor(coordinates[[k]][max.col(z[[k]], "first")])
+    }
     bars <- c(bars, paste0(structures[k], "(0 + ", paste(columns, collapse = " + "), " | g", k - 1L, ")"))
   }
   list(data = data, bars = bars)
 }
 
-fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, family, link, zero, dispersion, reml, method,
+fit_tmb <- function(y, x, z, codes, n_levels, weights, offset, structures, coordinates, family, link, zero, dispersion, reml, method,
                     control, start, start_beta) {
   collect(function() {
     made <- frame(y, x, z, codes, n_levels, weights, offset)
-    terms <- tmb_terms(made$data, z, structures)
+    terms <- tmb_terms(made$data, z, structures, coordinates)
     data <- terms$data
     fixed <- if (ncol(x)) paste0("x", seq_len(ncol(x)) - 1L) else character()
     text <- paste("y ~", paste(c("0", fixed, terms$bars), collapse = " + "))

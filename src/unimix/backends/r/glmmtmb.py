@@ -17,6 +17,7 @@ from unimix.backends.family_support import FamilySheet
 from unimix.backends.r.backend import RBackend, prior_weights, r_arguments, r_offset, read_covariances
 from unimix.backends.r.glmmtmb_capabilities import CAPABILITIES, FAMILIES
 from unimix.backends.r.packages import REQUIRED
+from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.design.estimates import Estimates
 from unimix.errors import FitError
 from unimix.likelihood.glmm.glm import fisher_scoring
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from unimix.design.arrays import AuxiliaryDesign, Design
+    from unimix.design.arrays import AuxiliaryDesign, Design, RandomBlock
 
 FloatArray = npt.NDArray[np.float64]
 FLAT = 1e-5
@@ -69,7 +70,7 @@ class GlmmTMB(RBackend):
         distributions=("rpy2",),
         extra="glmmtmb",
         url="https://github.com/glmmTMB/glmmTMB",
-        strengths="zero inflation, dispersion, cs and ar1; needs R",
+        strengths="zero inflation, dispersion, covariance structures; needs R",
         rank=50,
         r_packages=REQUIRED["glmmtmb"],
     )
@@ -104,7 +105,7 @@ class GlmmTMB(RBackend):
     def preview(self, design: Design, request: FitRequest) -> str:
         """Text of the call in R."""
         bars = [
-            f"{b.structure}(0 + {' + '.join(_columns(k, b.q, b.structure))} | g{k})"
+            f"{_r_structure(b)}(0 + {' + '.join(_columns(k, b.q, b.structure))} | g{k})"
             for k, b in enumerate(design.blocks)
         ]
         fixed = [f"x{j}" for j in range(design.p)]
@@ -128,7 +129,8 @@ class GlmmTMB(RBackend):
         arguments = [
             *r_arguments(design),
             r_offset(design),
-            [b.structure for b in design.blocks],
+            [_r_structure(b) for b in design.blocks],
+            [np.array(b.coordinates) for b in design.blocks],
             design.family.label,
             design.family.link,
             np.empty(0) if design.zero is None else design.zero.x,
@@ -138,7 +140,7 @@ class GlmmTMB(RBackend):
             {**default, **self.control},
         ]
         starts: list[FloatArray] = _starts(design, reml=request.reml) if self.starts else []
-        if problem.start is not None:
+        if problem.start is not None and not design.is_structured:
             starts.insert(0, _start(design, problem.start, reml=request.reml))
         no_start: FloatArray = np.empty(0)
         # Links with a bounded linear predictor need a start inside the bounds, and may have several maxima.
@@ -172,12 +174,17 @@ def _one_sided(part: AuxiliaryDesign | None, letter: str, absent: str) -> str:
 
 
 def _columns(k: int, q: int, structure: str) -> list[str]:
-    return [f"t{k}"] if structure == "ar1" else [f"z{k}_{j}" for j in range(q)]
+    return [f"t{k}"] if structure in ("ar1", *BY_DISTANCE) else [f"z{k}_{j}" for j in range(q)]
+
+
+def _r_structure(block: RandomBlock) -> str:
+    """Name of a block's structure in glmmTMB; an autoregression in continuous time is an Ornstein-Uhlenbeck process."""
+    return "ou" if block.structure == "car1" else block.structure
 
 
 def _starts(design: Design, *, reml: bool) -> list[FloatArray]:
     """Values of glmmTMB's theta (log SDs, then the scaled factor of the correlations) at likely Gaussian maxima."""
-    if not design.is_linear or not design.blocks or any(b.structure != "us" for b in design.blocks):
+    if not design.is_linear or not design.blocks or design.is_structured:
         return []
     return [_start(design, factors, reml=reml) for factors in likely_starts(design, reml=reml)]
 
@@ -271,16 +278,14 @@ class _Point:
     def curvature(self) -> Curvature:
         """Remaining improvement and covariance of the fixed effects, for use when glmmTMB's Hessian fails."""
         design = self.design
-        structured = any(b.structure != "us" for b in design.blocks)
-        if design.dispersion is not None or (structured and not design.is_linear):
+        if design.dispersion is not None or (design.is_structured and not design.is_linear):
             return Curvature(float("inf"), None)
         if design.is_linear and not design.blocks:
             weights = np.ones(design.n) if design.weights is None else design.weights
             information = design.x.T @ (weights[:, None] * design.x)
             return Curvature(0.0, np.asarray(self.sigma**2 * np.linalg.inv(information), dtype=np.float64))
         if design.is_linear:
-            gain = float("inf") if structured else self._evaluation.newton_decrement
-            return Curvature(gain, self._criterion.beta_cov(self._evaluation))
+            return Curvature(self._evaluation.newton_decrement, self._criterion.beta_cov(self._evaluation))
         return curvature_of_laplace(
             design, self.beta, self.covariances, self.parameters, expected=False, zero=self.zero
         )

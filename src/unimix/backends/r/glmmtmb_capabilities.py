@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
+from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
 from unimix.backends.family_support import FamilySheet
 
 _NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
@@ -35,6 +35,12 @@ CAPABILITIES = Capabilities(
     kenward_roger=Yes("by unimix at glmmTMB's estimates"),
     compound_symmetry=Yes("a variance per column and one correlation"),
     autoregressive=Yes("one variance and one correlation between neighbouring times"),
+    toeplitz=Yes("a variance per column and a correlation per lag"),
+    decay=Yes("its ou, exp and gau, at the coordinates of the columns"),
+    homogeneity=NotYet(
+        "the adapter does not use glmmTMB's homdiag, homcs, homtoep and hetar1, which came after 1.1.5. "
+        "Use backend='pls'."
+    ),
     zero_inflation=Yes(),
     dispersion_formula=Yes("on the log scale"),
 )

@@ -31,6 +31,9 @@ def conditional_effects(
     Returns:
         Modes, shapes (L, q), and covariances, shapes (L, q, q), of each block.
     """
+    if products.grouped is not None:
+        effects: tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]] = products.grouped.effects(at, factors)
+        return effects
     projection = project(products, at.state) if projected is None else projected
     e = np.append(-at.beta, 1.0)
     h, h2 = projection.h @ e, projection.h2 @ e

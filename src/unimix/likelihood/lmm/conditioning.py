@@ -10,7 +10,8 @@ decompositions, so that the columns become orthonormal times sqrt(n). Any invert
 model: beta = b + s R^-1 beta_c, effects = s T^-1 effects_c, Cov = s^2 T^-1 Cov_c T^-T. The log-likelihood of y
 is lower by n log s (ML) or (n - p) log s + sum log |R_jj| (REML, whose term -log|X'V^-1 X| / 2 depends on the
 coding). The response of a generalised model does not change (b = 0, s = 1). Structured covariances restrict the
-transformation of Z: compound symmetry allows one scale for each column, and the autoregressive form none.
+transformation of Z: heterogeneous compound symmetry allows one scale for each column, homogeneous one for all, and
+structures in time or space none, because their columns are indicators.
 """
 
 from __future__ import annotations
@@ -163,11 +164,17 @@ def _turn_blocks(design: Design) -> tuple[list[FloatArray], tuple[RandomBlock, .
         if block.structure == "us":
             turned.append(_triangular(block.z, np.ones(rows.n), rows.n)[0])
             continue
-        size = column_scale(block.z)
-        turned.append(np.diag(1.0 / size) if block.structure == "cs" else np.eye(block.q))
+        turned.append(_structured_scale(block))
     return turned, tuple(
         replace(b, z=np.ascontiguousarray(b.z @ t)) for b, t in zip(design.blocks, turned, strict=True)
     )
+
+
+def _structured_scale(block: RandomBlock) -> FloatArray:
+    """Matrix T^-1 that a structure allows, shape (q, q): a scale per column, one for all, or none for indicators."""
+    if block.structure == "cs":
+        return np.diag(1.0 / np.sqrt(np.mean(block.z**2, axis=0)))
+    return np.eye(block.q) / (np.sqrt(np.mean(block.z**2)) if block.structure in ("homcs", "homdiag") else 1.0)
 
 
 class WellScaled:

@@ -24,7 +24,7 @@ from unimix.likelihood.lmm.optimise import Optimum
 from unimix.likelihood.lmm.penalised_least_squares import profile
 from unimix.likelihood.lmm.reduced_data import Products, form
 from unimix.likelihood.lmm.search import search, search_responses
-from unimix.likelihood.lmm.small_model import stackable
+from unimix.likelihood.lmm.small_model import is_stackable
 from unimix.likelihood.lmm.starts import em_starts
 from unimix.likelihood.lmm.weights import weighted_rows
 
@@ -233,7 +233,7 @@ class LinearCriterion:
         """
         kind = (reml, max_steps, thorough)
         waiting = [c for c in map(cls.of, designs) if kind not in c._known.optima]
-        if len(waiting) < 2 or not stackable(waiting[0].data.sizes, several=bool(waiting[0].data.rest)):
+        if len(waiting) < 2 or not is_stackable(waiting[0].data):
             return
         with contextlib.suppress(np.linalg.LinAlgError):  # each is then searched alone
             optima = search_responses([c.data for c in waiting], reml=reml, max_steps=max_steps, thorough=thorough)

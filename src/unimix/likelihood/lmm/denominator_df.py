@@ -11,13 +11,14 @@ square of the number of rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.likelihood.lmm.derivatives import Curvature, Moments, cell_jacobian, in_factors, traces_and_forms
-from unimix.likelihood.lmm.penalised_least_squares import Profile, cells
+from unimix.likelihood.lmm.derivatives import Moments, gradient, traces_and_forms
+from unimix.likelihood.lmm.parameters import held, in_parameters, is_plain, jacobian
+from unimix.likelihood.lmm.penalised_least_squares import Profile
 from unimix.likelihood.lmm.reduced_data import Products
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,7 +52,7 @@ class Uncertainty:
 def satterthwaite(
     products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, moments: Moments, *, reml: bool
 ) -> Uncertainty:
-    """Observed information of the relative factors and log sigma, and the derivatives of Phi.
+    """Observed information of the covariance parameters and log sigma, and the derivatives of Phi.
 
     Args:
         products: Reduced data.
@@ -61,13 +62,14 @@ def satterthwaite(
         moments: Moments at the estimates.
         reml: Whether the criterion is the restricted likelihood.
     """
-    gradient, hessian, mixed = _unprofiled(at, moments, sigma, reml=reml)
-    curve = Curvature(gradient, hessian)
-    _, by_factor = in_factors(curve, products, factors)
-    turn = cell_jacobian(products, factors)
-    c, d, p = len(gradient), by_factor.shape[0], products.p
+    along, twice, mixed = _unprofiled(at, moments, sigma, reml=reml)
+    here = replace(at, quadratic=at.freedom * sigma**2)  # the ratio f / y'Py in the gradient is then 1 / sigma^2
+    slopes_of_d = [] if is_plain(products) else gradient(products, here, reml=reml)
+    _, by_parameters = in_parameters(along, twice, products, factors, slopes_of_d)
+    turn = jacobian(products, factors)
+    c, d, p = len(along), len(by_parameters), products.p
     full = np.zeros((d + 1, d + 1))
-    full[:d, :d] = by_factor
+    full[:d, :d] = by_parameters
     full[:d, d] = full[d, :d] = turn.T @ mixed
     full[d, d] = -2.0 * at.quadratic / sigma**2
     cov = sigma**2 * at.cov_unscaled
@@ -75,7 +77,15 @@ def satterthwaite(
     slopes = np.empty((d + 1, p, p))
     slopes[:d] = np.tensordot(turn.T, by_cell.reshape(c, -1), axes=1).reshape(d, p, p)
     slopes[d] = 2.0 * cov
-    return Uncertainty(cov, slopes, -full)
+    free = _free(products, factors)
+    return Uncertainty(cov, slopes[free], -full[np.ix_(free, free)])
+
+
+def _free(products: Products, factors: Sequence[FloatArray]) -> npt.NDArray[np.int64]:
+    """Indices of the parameters and of log sigma, without those of structures that are held on the edge."""
+    if is_plain(products):
+        return np.arange(products.n_cells + 1)
+    return np.flatnonzero(np.append(~held(products, factors, -1.0), True))
 
 
 def _unprofiled(
@@ -86,23 +96,19 @@ def _unprofiled(
     return -0.5 * t + 0.5 * q / sigma**2, 0.5 * tt - quad / sigma**2, -q / sigma**2
 
 
-def expected_information(
-    products: Products, factors: Sequence[FloatArray], at: Profile, moments: Moments, *, reml: bool
-) -> FloatArray:
-    """Expected information tr(P V_a P V_b) / 2 of covariances and sigma^2, in which V is linear, shape (c + 1, c + 1).
+def expected_information(products: Products, at: Profile, moments: Moments, *, reml: bool) -> FloatArray:
+    """Expected information tr(P V_a P V_b) / 2 along the directions of D and of sigma^2, shape (c + 1, c + 1).
 
     Under ML it has V^-1 instead of P. The unit is sigma = 1.
 
     Args:
         products: Reduced data.
-        factors: Relative factors, shapes (q, q).
-        at: Profiled criterion there.
+        at: Profiled criterion at a point.
         moments: Moments there.
         reml: Whether the criterion is the restricted likelihood.
     """
-    order = cells(products)
-    c = len(order)
-    d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
+    d = moments.weights
+    c = len(d)
     t, tt, _, _ = traces_and_forms(at, moments, reml=reml)
     full = np.empty((c + 1, c + 1))
     full[:c, :c] = tt
@@ -115,7 +121,10 @@ def expected_information(
 def kenward_roger(
     products: Products, factors: Sequence[FloatArray], sigma: float, at: Profile, moments: Moments
 ) -> Uncertainty:
-    """Expected information of covariances and sigma^2, in which V is linear, and the adjusted covariance matrix.
+    """Expected information of covariances and sigma^2, and the adjusted covariance matrix.
+
+    V is linear in unstructured covariances. In the parameters of a structure it is not, and the terms with its second
+    derivatives are left out, as by SAS's DDFM=KR(FIRSTORDER): they depend on how the structure is parametrised.
 
     Args:
         products: Reduced data.
@@ -124,21 +133,20 @@ def kenward_roger(
         at: Profiled restricted criterion at the estimates.
         moments: Moments at the estimates.
     """
-    order = cells(products)
-    p, cov = products.p, at.cov_unscaled
-    d = np.array([(factors[k] @ factors[k].T)[i, j] for k, i, j in order])
+    moments = moments.only(_free(products, factors)[:-1])
+    p, cov, d = products.p, at.cov_unscaled, moments.weights
     # V = sum_a D_a V_a + I: the terms for I follow from those of the V_a.
     a = moments.a[:, :p, :p]
     gram = at.state.gram[:p, :p]
     a_full = np.concatenate([a, (gram - np.tensordot(d, a, axes=1))[None]])
     aa = moments.aa[:, :, :p, :p]
-    c = len(order)
+    c = len(d)
     q_full = np.empty((c + 1, c + 1, p, p))
     q_full[:c, :c] = aa
     centred = a - np.einsum("b,abrs->ars", d, aa)
     q_full[:c, c], q_full[c, :c] = centred, centred.transpose(0, 2, 1)
     q_full[c, c] = a_full[c] - np.einsum("a,ars->rs", d, centred)
-    information = expected_information(products, factors, at, moments, reml=True)
+    information = expected_information(products, at, moments, reml=True)
     slopes = cov @ a_full @ cov
     result = Uncertainty(cov, slopes, information)
     w = result.variances()
@@ -238,9 +246,8 @@ def observed_covariance(
     p = products.p
     e = np.append(-beta, 1.0)
     gram = at.state.gram[:p, :p] / sigma**2
-    cross = np.empty((p, len(uncertainty.information)))
-    cross[:, :-1] = (cell_jacobian(products, factors).T @ (moments.a @ e)[:, :p]).T / sigma**2
-    cross[:, -1] = 2.0 * (at.state.gram @ e)[:p] / sigma**2
+    by_parameter = jacobian(products, factors).T @ (moments.a @ e)[:, :p]
+    cross = np.vstack([by_parameter, 2.0 * (at.state.gram @ e)[:p]])[_free(products, factors)].T / sigma**2
     # The information above has beta profiled out (ML) or integrated out (REML); here beta is fixed.
     information = uncertainty.information + cross.T @ np.linalg.solve(gram, cross)
     spread = Uncertainty(uncertainty.cov, uncertainty.slopes, information).variances()

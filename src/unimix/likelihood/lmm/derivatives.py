@@ -1,6 +1,7 @@
 """Analytic first and second derivatives of the likelihood of a linear mixed model, at any point.
 
-All derivatives are functions of four kinds of moments of V^-1, with R = [X y] and V_a = dV / dD_a: tr V^-1 V_a,
+All derivatives are functions of four kinds of moments of V^-1, with R = [X y] and V_a = dV / da along a direction
+of the covariances D (:mod:`unimix.likelihood.lmm.parameters`): tr V^-1 V_a,
 tr V^-1 V_a V^-1 V_b, R'V^-1 V_a V^-1 R and R'V^-1 V_a V^-1 V_b V^-1 R. The same moments give Satterthwaite's and
 Kenward and Roger's degrees of freedom.
 """
@@ -8,7 +9,6 @@ Kenward and Roger's degrees of freedom.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from unimix.likelihood.lmm.batched_linalg import per_level
+from unimix.likelihood.lmm.parameters import Directions
 from unimix.likelihood.lmm.penalised_least_squares import (
     Profile,
     State,
-    cells,
     gram_of,
     matmul,
     over_levels,
@@ -71,6 +71,9 @@ def gradient(products: Products, at: Profile, *, reml: bool, projected: Projecte
     freedom, and V^-1 instead of P under ML. These derivatives decide about a maximum on the boundary: over positive
     semi-definite D it requires D_k G_k = 0 and no G_k with a positive eigenvalue.
     """
+    if products.grouped is not None:
+        slopes: list[FloatArray] = products.grouped.gradient(at, reml=reml)
+        return slopes
     projection = project(products, at.state) if projected is None else projected
     p, levels = products.p, products.c.shape[2]
     e = np.append(-at.beta, 1.0)  # R e = y - X beta
@@ -139,46 +142,46 @@ def _weighted(h: FloatArray, cov: FloatArray) -> FloatArray:
     return np.array([[np.vdot(turned[i], h[j]) for j in range(q)] for i in range(q)])
 
 
-def by_factor(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> FloatArray:
-    """Derivatives with respect to the elements of lower triangular factors, in the order of :func:`.pack`."""
-    parts = []
-    for g, f in zip(gradients, factors, strict=True):
-        full = 2.0 * g @ f  # dl / dL = 2 G L, because D = LL'
-        parts += [full[i, : i + 1] for i in range(len(f))]
-    return np.concatenate(parts) if parts else np.empty(0)
-
-
 @dataclass(frozen=True)
 class Moments:
-    """Moments of V^-1 for the c cells a, b of D; r = p + 1, and the last column of R = [X y] is y.
+    """Moments of V^-1 for c directions a, b of D; r = p + 1, and the last column of R = [X y] is y.
 
     Attributes:
+        weights: Numbers w with D = sum_a w_a E_a, shape (c,).
         t: tr V^-1 V_a, shape (c,).
         tt: tr V^-1 V_a V^-1 V_b, shape (c, c).
         a: R'V^-1 V_a V^-1 R, shape (c, r, r).
         aa: R'V^-1 V_a V^-1 V_b V^-1 R, shape (c, c, r, r).
     """
 
+    weights: FloatArray
     t: FloatArray
     tt: FloatArray
     a: FloatArray
     aa: FloatArray
 
+    def only(self, kept: npt.NDArray[np.int64]) -> Moments:
+        """The moments along some of the directions."""
+        pairs = np.ix_(kept, kept)
+        return Moments(self.weights[kept], self.t[kept], self.tt[pairs], self.a[kept], self.aa[pairs])
 
-def moments(products: Products, state: State, projected: Projected | None = None) -> Moments:
-    """Compute all moments at a state, at the cost of a few gradients."""
+
+def moments(products: Products, state: State, along: Directions, projected: Projected | None = None) -> Moments:
+    """Compute all moments at a state along directions of D, at the cost of a few gradients."""
+    if products.grouped is not None:
+        of_groups: Moments = products.grouped.moments(state, along)
+        return of_groups
     projection = project(products, state) if projected is None else projected
-    order = cells(products)
-    c, r = len(order), projection.h.shape[2]
+    units = along.units
+    c, r = len(units), projection.h.shape[2]
     q, levels = projection.h.shape[:2]
     m = products.m
     start1, start2 = _starts(products)
-    units = [_unit(products.sizes[k][0], i, j) for k, i, j in order]
-    firsts = [a for a, (k, _, _) in enumerate(order) if k in products.first]
+    firsts = [a for a, k in enumerate(along.blocks) if k in products.first]
     a_moment = np.empty((c, r, r))
     joint, other = np.zeros((q, levels, c, r)), np.zeros((m, c, r))
     wide: dict[int, FloatArray] = {}
-    for a, (k, _, _) in enumerate(order):
+    for a, k in enumerate(along.blocks):
         size, n_levels = products.sizes[k]
         if k in products.first:
             place = slice(start1[k], start1[k] + size)
@@ -208,14 +211,8 @@ def moments(products: Products, state: State, projected: Projected | None = None
         phi = beside + s_f2
         cross = beside.T @ f2
         aa = aa + cross + cross.T + f2.T @ s_f2 - phi.T @ np.asarray(state.k @ phi)
-        _add_rest(products, state, projection, g, wide, firsts, t, tt)
-    return Moments(t, tt, a_moment, aa.reshape(c, r, c, r).transpose(0, 2, 1, 3))
-
-
-def _unit(q: int, i: int, j: int) -> FloatArray:
-    matrix = np.zeros((q, q))
-    matrix[i, j] = matrix[j, i] = 1.0
-    return matrix
+        _add_rest(products, state, along, projection, g, wide, firsts, t, tt)
+    return Moments(along.weights, t, tt, a_moment, aa.reshape(c, r, c, r).transpose(0, 2, 1, 3))
 
 
 def _starts(products: Products) -> tuple[dict[int, int], dict[int, int]]:
@@ -247,6 +244,7 @@ def _traces_of_first(
 def _add_rest(
     products: Products,
     state: State,
+    along: Directions,
     projection: Projected,
     g: FloatArray,
     wide: dict[int, FloatArray],
@@ -255,15 +253,14 @@ def _add_rest(
     tt: FloatArray,
 ) -> None:
     """Add the contributions of the other factors to the traces, in place."""
-    order = cells(products)
     k_s = state.k @ state.s22
     y = _identity_less(k_s)
     g22 = state.s22 @ y  # Z_2'V^-1 Z_2 = S (I - K S)
     by_cell: dict[int, Matrix] = {}
-    for b, (k, i, j) in enumerate(order):
+    for b, k in enumerate(along.blocks):
         if b not in firsts:
             nothing = [np.zeros((q, q)) for q, _ in products.sizes]
-            nothing[k] = _unit(products.sizes[k][0], i, j)
+            nothing[k] = along.units[b]
             by_cell[b] = over_levels(products, nothing)
             t[b] = total(by_cell[b], g22)
     spread = {a: times_levels(_everywhere(wide[a], g.shape[2]), projection.n) for a in firsts}
@@ -295,11 +292,11 @@ def _everywhere(a: FloatArray, levels: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Curvature:
-    """Gradient and Hessian of the profiled criterion in the cells of D.
+    """Gradient and Hessian of the profiled criterion along directions of D.
 
     Attributes:
-        gradient: Derivatives dl / dD_a, shape (c,); an off-diagonal cell stands for both of its elements.
-        hessian: Second derivatives d2l / dD_a dD_b, shape (c, c).
+        gradient: Derivatives along the directions, shape (c,); an off-diagonal cell stands for both of its elements.
+        hessian: Second derivatives along pairs of directions, shape (c, c).
     """
 
     gradient: FloatArray
@@ -307,7 +304,7 @@ class Curvature:
 
 
 def curvature(at: Profile, moments: Moments, *, reml: bool) -> Curvature:
-    """Compute the gradient and Hessian of the profiled criterion in the cells of D.
+    """Compute the gradient and Hessian of the profiled criterion along the directions of the moments.
 
     With q_a = y'P V_a P y, Q_ab = y'P V_a P V_b P y and f the degrees of freedom:
     l_a = -t_a / 2 + f q_a / (2 y'Py), l_ab = tr(P V_a P V_b) / 2 - f Q_ab / y'Py + f q_a q_b / (2 (y'Py)^2);
@@ -340,33 +337,3 @@ def traces_and_forms(
         tt = tt - 2.0 * np.tensordot(moments.aa[:, :, :p, :p], cov, axes=([2, 3], [1, 0]))
         tt = tt + np.tensordot(turned, turned, axes=([1, 2], [2, 1]))
     return t, tt, q, quad
-
-
-def in_factors(
-    curvature: Curvature, products: Products, factors: Sequence[FloatArray]
-) -> tuple[FloatArray, FloatArray]:
-    """Gradient (c,) and Hessian (c, c) with respect to the elements of the lower triangular factors L, D = LL'."""
-    order = cells(products)
-    jacobian = cell_jacobian(products, factors)
-    second = np.zeros((len(order), len(order)))
-    place = {cell: a for a, cell in enumerate(order)}
-    for a, (k, i, j) in enumerate(order):
-        for row in range(j, len(factors[k])):
-            b = place[k, row, j]
-            cell = (k, max(i, row), min(i, row))
-            second[a, b] += curvature.gradient[place[cell]] * (2.0 if row == i else 1.0)
-    # H_L = J'H_D J + sum_a (dl / dD_a) d2 D_a / dL dL'; D is quadratic in L
-    return jacobian.T @ curvature.gradient, jacobian.T @ curvature.hessian @ jacobian + second
-
-
-def cell_jacobian(products: Products, factors: Sequence[FloatArray]) -> FloatArray:
-    """Derivatives of the cells of D (rows) with respect to the elements of the factors (columns), shape (c, c)."""
-    order = cells(products)
-    jacobian = np.zeros((len(order), len(order)))
-    place = {cell: a for a, cell in enumerate(order)}
-    for a, (k, i, j) in enumerate(order):
-        for row in range(len(factors[k])):
-            # L_ij changes row i of D: dD_ir / dL_ij = L_rj, and twice that for D_ii.
-            cell = (k, max(i, row), min(i, row))
-            jacobian[place[cell], a] += factors[k][row, j] * (2.0 if row == i else 1.0)
-    return jacobian

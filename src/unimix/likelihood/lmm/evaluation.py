@@ -12,9 +12,10 @@ from unimix.likelihood.lmm import denominator_df, penalised_least_squares
 from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import SINGULAR_TOLERANCE
 from unimix.likelihood.lmm.denominator_df import Uncertainty
-from unimix.likelihood.lmm.derivatives import Moments, Projected, curvature, gradient, in_factors, moments, project
+from unimix.likelihood.lmm.derivatives import Moments, Projected, curvature, gradient, moments, project
 from unimix.likelihood.lmm.identification import FlatDirections, flat_directions
 from unimix.likelihood.lmm.optimise import Optimum, climb, leave_boundary, newton_decrement, scaled_gradient
+from unimix.likelihood.lmm.parameters import directions_at, in_parameters, is_plain
 from unimix.likelihood.lmm.penalised_least_squares import Profile
 from unimix.likelihood.lmm.reduced_data import Products
 
@@ -50,12 +51,12 @@ class Evaluation:
         return penalised_least_squares.profile(self.data, self.factors, reml=self.reml)
 
     @cached_property
-    def _projected(self) -> Projected:
-        return project(self.data, self.profile.state)
+    def _projected(self) -> Projected | None:
+        return None if self.data.grouped is not None else project(self.data, self.profile.state)
 
     @cached_property
     def _moments(self) -> Moments:
-        return moments(self.data, self.profile.state, self._projected)
+        return moments(self.data, self.profile.state, directions_at(self.data, self.factors), self._projected)
 
     def log_likelihood(self, beta: FloatArray | None = None, *, reml: bool | None = None) -> float:
         """Log likelihood at the evaluation's sigma; under ML optionally at given fixed effects (p,).
@@ -77,19 +78,20 @@ class Evaluation:
 
     @cached_property
     def scaled_gradient(self) -> float:
-        """Largest derivative with respect to an element of the factors, times its size (at least 0.1 residual SD)."""
-        return scaled_gradient(self.gradient, self.factors)
+        """Largest derivative with respect to a parameter, times its size (at least 0.1 residual SD or radians)."""
+        return scaled_gradient(self.data, self.gradient, self.factors)
 
     @cached_property
     def curvature(self) -> tuple[FloatArray, FloatArray]:
-        """Gradient (c,) and Hessian (c, c) of the profiled criterion in the elements of the factors."""
-        by_cells = curvature(self.profile, self._moments, reml=self.reml)
-        return in_factors(by_cells, self.data, self.factors)
+        """Gradient (d,) and Hessian (d, d) of the profiled criterion in the covariance parameters."""
+        along = curvature(self.profile, self._moments, reml=self.reml)
+        slopes = [] if is_plain(self.data) else self.gradient
+        return in_parameters(along.gradient, along.hessian, self.data, self.factors, slopes)
 
     @cached_property
     def newton_decrement(self) -> float:
         """Remaining improvement (half the squared Newton decrement), zero elements held; infinity without a maximum."""
-        return newton_decrement(self.factors, *self.curvature)
+        return newton_decrement(self.data, self.factors, *self.curvature)
 
     @cached_property
     def remaining_gain(self) -> float:

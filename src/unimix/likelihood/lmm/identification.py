@@ -17,7 +17,9 @@ import numpy.typing as npt
 from unimix.design.arrays import Design, RandomBlock
 from unimix.likelihood.lmm.conditioning import Conditioning, column_scale, well_scaled
 from unimix.likelihood.lmm.denominator_df import expected_information
-from unimix.likelihood.lmm.derivatives import Moments, moments
+from unimix.likelihood.lmm.derivatives import Moments
+from unimix.likelihood.lmm.derivatives import moments as moments_along
+from unimix.likelihood.lmm.parameters import directions_at, inside, is_plain
 from unimix.likelihood.lmm.penalised_least_squares import Profile, profile
 from unimix.likelihood.lmm.reduced_data import Products, form
 
@@ -36,8 +38,8 @@ class FlatDirections:
     """Directions along which the likelihood does not change, in well-scaled coordinates.
 
     Attributes:
-        covariances: Changes of the cells of the covariances, block by block, the lower triangles row by row, and of
-            sigma^2, shape (r, c + 1); empty if all parameters are determined.
+        covariances: Changes of the covariances, block by block (cells of the lower triangles row by row, or the
+            parameters of a structure), and of sigma^2, shape (r, c + 1); empty if all parameters are determined.
         cov: Covariance matrix C of the fixed effects, shape (p, p).
         cov_changes: Changes of C, shape (r, p, p).
         fixed_changes: Changes of the estimated fixed effects, shape (r, p).
@@ -61,11 +63,13 @@ def flat_directions(
         moments: Moments there.
         reml: Whether the criterion is the restricted likelihood.
     """
-    null = _null(
-        expected_information(products, factors, at, moments, reml=reml), np.append(np.diag(moments.tt), products.n)
-    )
-    p, cov = products.p, at.cov_unscaled
-    d = np.concatenate([(f @ f.T)[np.tril_indices(len(f))] for f in factors])
+    if not is_plain(products):
+        # On the edge of a structure, directions have no effect that have one elsewhere: a generic point decides.
+        factors = inside(products, factors)
+        at = profile(products, factors, reml=reml)
+        moments = moments_along(products, at.state, directions_at(products, factors))
+    null = _null(expected_information(products, at, moments, reml=reml), np.append(np.diag(moments.tt), products.n))
+    p, cov, d = products.p, at.cov_unscaled, moments.weights
     gram = np.asarray(at.state.gram)
     a = np.concatenate([moments.a, (gram - np.tensordot(d, moments.a, axes=1))[None]])  # R'V^-1 V_a V^-1 R, and for I
     turned = np.tensordot(null, a, axes=1)
@@ -87,9 +91,9 @@ def undetermined_covariances(design: Design) -> Undetermined | None:
 def _undetermined_covariances(design: Design) -> Undetermined | None:
     scaled = well_scaled(design)
     products = form(scaled.rows)
-    factors = [np.eye(q) for q, _ in products.sizes]
+    factors = inside(products, [np.eye(q) for q, _ in products.sizes])
     at = profile(products, factors, reml=False)
-    sums = moments(products, at.state)
+    sums = moments_along(products, at.state, directions_at(products, factors))
     null = _null(0.5 * sums.tt, np.diag(sums.tt))
     p, r = design.p, len(null)
     directions = FlatDirections(np.column_stack([null, np.zeros(r)]), np.eye(p), np.zeros((r, p, p)), np.zeros((r, p)))
@@ -146,11 +150,11 @@ def undetermined(directions: FlatDirections, design: Design, way_back: Condition
     """
     if not len(directions.covariances):
         return None
-    names = [*_cell_names(design.blocks), "the residual variance"]
+    names = [*(name for b in design.blocks for name in _names(b)), "the residual variance"]
     turns = [way_back.scale * t for t in way_back.blocks]
     residual = way_back.residual**2 * directions.covariances[:, -1]
-    size = np.append(np.concatenate([_cell_units(b) for b in design.blocks]), 1.0)  # sd * unit has the response's unit
-    relative = np.column_stack([_turned(directions.covariances, turns), residual]) * size
+    size = np.append(np.concatenate([_units(b) for b in design.blocks]), 1.0)  # sd * unit has the response's unit
+    relative = np.column_stack([_turned(directions.covariances, design.blocks, turns), residual]) * size
     involved = np.abs(relative).max(axis=0) > UNCHANGED * np.abs(relative).max()
     used = np.flatnonzero(involved)
     # Combinations that do not change along any direction: the orthogonal complement
@@ -181,31 +185,40 @@ def _combination(rows: FloatArray, names: Sequence[str]) -> str:
     return text.removeprefix(" + ")
 
 
-def _cell_names(blocks: Sequence[RandomBlock]) -> list[str]:
+def _names(block: RandomBlock) -> list[str]:
+    """Names of the covariance parameters of a block."""
+    if block.covariance_structure is not None:
+        return block.covariance_structure.names(block.terms, block.group)
     return [
-        f"the variance of {b.terms[i]} | {b.group}"
+        f"the variance of {block.terms[i]} | {block.group}"
         if i == j
-        else f"the covariance of {b.terms[j]} and {b.terms[i]} | {b.group}"
-        for b in blocks
-        for i in range(b.q)
+        else f"the covariance of {block.terms[j]} and {block.terms[i]} | {block.group}"
+        for i in range(block.q)
         for j in range(i + 1)
     ]
 
 
-def _cell_units(block: RandomBlock) -> FloatArray:
+def _units(block: RandomBlock) -> FloatArray:
+    """Factors that give the covariance parameters of a block the unit of the response."""
     unit = column_scale(block.z)
+    if (structure := block.covariance_structure) is not None:
+        return np.append(unit[: structure.n_sd], np.ones(structure.n_correlations))
     return np.asarray(np.outer(unit, unit)[np.tril_indices(block.q)])
 
 
-def _turned(directions: FloatArray, turns: Sequence[FloatArray]) -> FloatArray:
-    """Changes of the covariances' cells in the design's coordinates, shape (r, c): T dCov T'."""
+def _turned(directions: FloatArray, blocks: Sequence[RandomBlock], turns: Sequence[FloatArray]) -> FloatArray:
+    """Changes of the covariance parameters in the design's coordinates, shape (r, c): T dCov T'."""
     turned, at = [], 0
-    for t in turns:
+    for block, t in zip(blocks, turns, strict=True):
+        own = directions[:, at : at + block.n_parameters]
+        at += block.n_parameters
+        if (structure := block.covariance_structure) is not None:
+            turned.append(own * np.append(np.diag(t)[: structure.n_sd], np.ones(structure.n_correlations)))
+            continue
         lower = np.tril_indices(len(t))
         full = np.zeros((len(directions), len(t), len(t)))
-        full[:, lower[0], lower[1]] = full[:, lower[1], lower[0]] = directions[:, at : at + len(lower[0])]
+        full[:, lower[0], lower[1]] = full[:, lower[1], lower[0]] = own
         turned.append((t @ full @ t.T)[:, lower[0], lower[1]])
-        at += len(lower[0])
     return np.concatenate(turned, axis=1)
 
 

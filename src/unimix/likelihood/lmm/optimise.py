@@ -1,6 +1,7 @@
 """Maximisation of the (restricted) likelihood of a linear mixed model over its covariance parameters.
 
-The search is Newton's method with the exact Hessian in the elements of the relative factors. A likelihood can have
+The search is Newton's method with the exact Hessian in the elements of the relative factors, or in the parameters of
+a structure. A likelihood can have
 several maxima, and every point with a zero variance is stationary in the factors. The search therefore starts from
 every maximum on a line from small to large variances (:mod:`unimix.likelihood.lmm.search`), and where it ends on the
 boundary it uses the derivatives with respect to D to decide whether the likelihood increases towards the inside.
@@ -9,21 +10,35 @@ boundary it uses the derivatives with respect to D to decide whether the likelih
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from unimix.likelihood.lmm.derivatives import by_factor, curvature, gradient, in_factors, moments
-from unimix.likelihood.lmm.newton import ENOUGH, ascend
+from unimix.likelihood.lmm.derivatives import curvature, gradient, moments
+from unimix.likelihood.lmm.newton import ENOUGH, Ascent, ascend
 from unimix.likelihood.lmm.newton_decrement import newton_gain
-from unimix.likelihood.lmm.penalised_least_squares import Profile, pack, profile, trial_value, unpack
+from unimix.likelihood.lmm.parameters import (
+    absent,
+    by_parameter,
+    directions_at,
+    factors_of,
+    held,
+    in_parameters,
+    inward,
+    is_plain,
+    parameters_of,
+    without_one,
+)
+from unimix.likelihood.lmm.penalised_least_squares import Profile, profile, trial_value
 from unimix.likelihood.lmm.reduced_data import Products
 
 FloatArray = npt.NDArray[np.float64]
 Factors = list[FloatArray]
 ZERO = 1e-6
 """Size of an element of a unit-free relative factor below which it counts as zero."""
+BETWEEN = 12
+"""Steps of a structured model between two trials without its small standard deviations."""
 LEFT = 1e-5
 """Remaining improvement of a finished search; rounding error is as large if effects are a thousand residual SDs."""
 
@@ -81,35 +96,67 @@ def lower_triangular(factors: Sequence[FloatArray]) -> Factors:
 
 
 def _newton(products: Products, factors: Factors, max_steps: int, *, reml: bool) -> tuple[Factors, float, int]:
-    """Take trust-region steps until none improves the criterion."""
+    """Take trust-region steps until none improves the criterion; standard deviations that end near zero are set to it.
 
-    def derivatives(theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return curvature_at(products, unpack(products, theta), reml=reml)
+    A structure's likelihood may have a slope at a standard deviation of zero, where it ends, so that a maximum there
+    is no stationary point: the search goes on without the parameter.
+    """
+    theta, used = parameters_of(products, factors), 0
+    # Steps zigzag about an end with a slope, so that small standard deviations are tried at zero now and then.
+    most = max_steps if is_plain(products) else BETWEEN
+    while True:
+        ascent = _ascend(products, theta, max(min(most, max_steps - used), 1), reml=reml)
+        theta, used = ascent.at, used + ascent.steps
+        for without in without_one(products, theta):
+            if trial_value(products, factors_of(products, without), reml=reml) >= ascent.value - ENOUGH:
+                theta = without
+                break
+        else:
+            if ascent.steps < most or used >= max_steps:
+                return lower_triangular(factors_of(products, theta)), ascent.gain, used
+
+
+def _ascend(products: Products, theta: FloatArray, max_steps: int, *, reml: bool) -> Ascent:
+    """Climb from parameters (d,) with those held that are absent."""
+    free = np.flatnonzero(~absent(products, theta))
+
+    def whole(own: FloatArray) -> FloatArray:
+        moved = theta.copy()
+        moved[free] = own
+        return moved
+
+    def derivatives(own: FloatArray) -> tuple[FloatArray, FloatArray]:
+        slope, hessian = curvature_at(products, factors_of(products, whole(own)), whole(own), reml=reml)
+        return slope[free], hessian[np.ix_(free, free)]
 
     ascent = ascend(
-        pack(factors),
-        lambda theta: trial_value(products, unpack(products, theta), reml=reml),
+        theta[free],
+        lambda own: trial_value(products, factors_of(products, whole(own)), reml=reml),
         derivatives,
-        lambda theta: np.maximum(np.abs(theta), 0.1),  # larger elements may take larger steps
+        lambda own: np.maximum(np.abs(own), 0.1),  # larger elements may take larger steps
         max_steps,
     )
-    return lower_triangular(unpack(products, ascent.at)), ascent.gain, ascent.steps
+    return replace(ascent, at=whole(ascent.at))
 
 
 def leave_boundary(
     products: Products, factors: Factors, *, reml: bool, at: Profile | None = None
 ) -> tuple[Factors, float]:
-    """Best of several steps from the boundary of positive semi-definite D, and its improvement."""
+    """Best of several steps from the boundary of D, and its improvement."""
     at = at or profile(products, factors, reml=reml)
     best, gained = factors, 0.0
-    for new in steps_from_boundary(factors, gradient(products, at, reml=reml)):
+    free = [k for k, structure in enumerate(products.structures) if structure is None]
+    near = steps_from_boundary(factors, gradient(products, at, reml=reml), free) if free else []
+    for new in [*near, *inward(products, factors)]:
         value = trial_value(products, new, reml=reml)
         if value - at.value > gained:
             best, gained = lower_triangular(new), value - at.value
     return best, gained
 
 
-def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArray]) -> list[Factors]:
+def steps_from_boundary(
+    factors: Sequence[FloatArray], slopes: Sequence[FloatArray], free: Sequence[int] | None = None
+) -> list[Factors]:
     """Factors near the given ones at which the likelihood may be higher; none if no block lies on the boundary.
 
     The elements of a triangular factor do not show two kinds of steps: steps into the null space of D along which the
@@ -119,9 +166,11 @@ def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArr
     Args:
         factors: Relative lower triangular factors, shapes (q, q).
         slopes: Symmetric derivatives with respect to D at the factors, shapes (q, q).
+        free: Indices of the unstructured blocks; None for all.
     """
     near: list[Factors] = []
-    for k, (f, g) in enumerate(zip(factors, slopes, strict=True)):
+    for k in range(len(factors)) if free is None else free:
+        f, g = factors[k], slopes[k]
         size = float(np.abs(f).max(initial=0.0))
         if len(f) and np.diag(f).min() > 1e-3 * max(size, 1e-3):
             continue
@@ -135,35 +184,44 @@ def steps_from_boundary(factors: Sequence[FloatArray], slopes: Sequence[FloatArr
     return near
 
 
-def scaled_gradient(gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> float:
-    """Largest derivative with respect to an element of the factors, times its size (at least 0.1 residual SD).
+def scaled_gradient(products: Products, gradients: Sequence[FloatArray], factors: Sequence[FloatArray]) -> float:
+    """Largest derivative with respect to a parameter, times its size (at least 0.1: residual SDs, or radians).
 
     Args:
+        products: Reduced data.
         gradients: Derivatives with respect to the covariances, shapes (q, q).
         factors: Relative lower triangular factors, shapes (q, q).
     """
-    slope = by_factor(gradients, factors)
-    return float(np.abs(slope * np.maximum(np.abs(pack(factors)), 0.1)).max(initial=0.0))
+    slope = by_parameter(gradients, products, factors)
+    return float(np.abs(slope * np.maximum(np.abs(parameters_of(products, factors)), 0.1)).max(initial=0.0))
 
 
-def newton_decrement(factors: Sequence[FloatArray], slope: FloatArray, hessian: FloatArray) -> float:
+def newton_decrement(
+    products: Products, factors: Sequence[FloatArray], slope: FloatArray, hessian: FloatArray
+) -> float:
     """Half the squared Newton decrement from exact derivatives, in units of the log likelihood.
 
-    Elements of the factors that are zero are held at zero, because the derivatives at zero are not informative.
+    Parameters on the edge, such as elements of factors that are zero, are held there, because the derivatives in them
+    are not informative.
 
     Args:
+        products: Reduced data.
         factors: Relative lower triangular factors, shapes (q, q).
-        slope: Gradient in the elements of the factors, shape (c,).
-        hessian: Hessian in the elements of the factors, shape (c, c).
+        slope: Gradient in the parameters, shape (d,).
+        hessian: Hessian in the parameters, shape (d, d).
 
     Returns:
         Remaining improvement; infinity if the Hessian is not negative definite.
     """
-    moving = np.flatnonzero(np.abs(pack(factors)) > ZERO)
+    moving = np.flatnonzero(~held(products, factors, ZERO))
     return newton_gain(slope[moving], hessian[np.ix_(moving, moving)]) if len(moving) else 0.0
 
 
-def curvature_at(products: Products, factors: Factors, *, reml: bool) -> tuple[FloatArray, FloatArray]:
-    """Gradient (c,) and Hessian (c, c) of the profiled criterion in the elements of the factors."""
+def curvature_at(
+    products: Products, factors: Factors, theta: FloatArray | None = None, *, reml: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Gradient (d,) and Hessian (d, d) of the profiled criterion in the parameters (d,), if these are known."""
     at = profile(products, factors, reml=reml)
-    return in_factors(curvature(at, moments(products, at.state), reml=reml), products, factors)
+    along = curvature(at, moments(products, at.state, directions_at(products, factors, theta)), reml=reml)
+    slopes = [] if is_plain(products) else gradient(products, at, reml=reml)
+    return in_parameters(along.gradient, along.hessian, products, factors, slopes, theta)

@@ -157,6 +157,9 @@ def total(a: Matrix, b: Matrix) -> float:
 
 def state_at(products: Products, factors: Sequence[FloatArray], *, whole: bool = True) -> State:
     """Compute V^-1 at factors L_k (q, q); without ``whole`` only the parts that the value needs, and ``k`` is empty."""
+    if products.grouped is not None:
+        grouped: State = products.grouped.state(factors)
+        return grouped
     q, levels = len(products.c), products.c.shape[2]
     turned = (stacked(products, factors).T @ products.c.reshape(q, q * levels)).reshape(q, q, levels)
     inner = matmul(turned.transpose(1, 0, 2), turned)

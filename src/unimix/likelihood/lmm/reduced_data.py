@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from unimix.design.arrays import Design, RandomBlock
+from unimix.design.covariance_structures import Structure
 from unimix.likelihood.posterior.marginal import split_blocks
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,6 +54,9 @@ class Products:
         within2: Cross-products Z_2'(I - QQ')Z_2, shape (m, m).
         within_right: Cross-products Z_2'(I - QQ')[X y], shape (m, p + 1).
         pieces: Indices of the effects in each independent set of levels, one array per set; None for a single set.
+        structures: Covariance structure of every block, in the design's order; None for an unstructured one.
+        grouped: The rows by group where residuals are correlated, whose covariance matrix is then the last block; the
+            fields from ``c`` on are empty.
     """
 
     n: int
@@ -68,6 +72,8 @@ class Products:
     within2: Matrix
     within_right: FloatArray
     pieces: tuple[IntArray, ...] | None
+    structures: tuple[Structure | None, ...]
+    grouped: Any = None
 
     @property
     def m(self) -> int:
@@ -84,7 +90,7 @@ class Products:
 
     @property
     def n_cells(self) -> int:
-        """Number of covariance parameters."""
+        """Number of cells of the covariances, which are the parameters of unstructured blocks."""
         return sum(q * (q + 1) // 2 for q, _ in self.sizes)
 
 
@@ -92,8 +98,7 @@ def form(design: Design) -> Products:
     """Reduce the data of a linear mixed model.
 
     Args:
-        design: Gaussian design without an offset (subtract it first), with X of full rank and at least one block, all
-            of them unstructured.
+        design: Gaussian design without an offset (subtract it first), with X of full rank and at least one block.
     """
     root = None if design.weights is None else np.sqrt(design.weights)
     right = np.column_stack([design.x, design.y])
@@ -129,6 +134,7 @@ def form(design: Design) -> Products:
         within2=within2,
         within_right=within_right,
         pieces=pieces if pieces is None else tuple(pieces),
+        structures=tuple(b.covariance_structure for b in design.blocks),
     )
 
 

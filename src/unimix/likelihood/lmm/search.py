@@ -15,7 +15,7 @@ from unimix.likelihood.lmm.newton import ENOUGH, Ascent, ascend_together
 from unimix.likelihood.lmm.optimise import LEFT, Optimum, climb, steps_from_boundary
 from unimix.likelihood.lmm.penalised_least_squares import profile, trial_value, unpack
 from unimix.likelihood.lmm.reduced_data import Products
-from unimix.likelihood.lmm.small_model import SmallModel, small_model, stackable
+from unimix.likelihood.lmm.small_model import SmallModel, is_stackable, small_model
 from unimix.likelihood.lmm.starts import Factors, line, line_starts, peaks, scattered, varied, worth_scattering
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,7 +42,7 @@ def search(
         thorough: Whether to climb also from the best of many points off the line, if the model is small.
     """
     thorough = thorough and worth_scattering(products)
-    if stackable(products.sizes, several=bool(products.rest)):
+    if is_stackable(products):
         try:
             return _together([products], further, reml=reml, max_steps=max_steps, thorough=thorough)[0]
         except np.linalg.LinAlgError:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from unimix.likelihood.lmm.batched_linalg import inverse_factor, per_level
+from unimix.likelihood.lmm.parameters import is_plain
 from unimix.likelihood.lmm.penalised_least_squares import cells, matmul
 from unimix.likelihood.lmm.reduced_data import NOTHING, Products
 
@@ -77,6 +78,11 @@ def stackable(sizes: Sequence[tuple[int, int]], *, several: bool) -> bool:
         several: Whether the blocks have several grouping factors.
     """
     return sum(q * levels for q, levels in sizes) <= (MOST_DENSE if several else MOST_IN_LEVELS)
+
+
+def is_stackable(products: Products) -> bool:
+    """Whether a model with these reduced data is evaluated at many points at once: a small one without structures."""
+    return is_plain(products) and stackable(products.sizes, several=bool(products.rest))
 
 
 def small_model(responses: Sequence[Products], *, reml: bool) -> SmallModel:

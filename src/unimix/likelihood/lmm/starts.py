@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from unimix.likelihood.lmm.conditional_modes import conditional_effects
 from unimix.likelihood.lmm.conditioning import relative_factors
+from unimix.likelihood.lmm.parameters import is_plain
 from unimix.likelihood.lmm.penalised_least_squares import profile, trial_value
 from unimix.likelihood.lmm.reduced_data import Products
 
@@ -37,6 +38,23 @@ def line(products: Products) -> list[Factors]:
     return [[size * np.eye(q) for q, _ in products.sizes] for size in SCAN]
 
 
+def lines(products: Products) -> list[list[Factors]]:
+    """The line from small to large variances; with structured covariances one for each size of their correlations."""
+    if is_plain(products):
+        return [line(products)]
+    structures = products.structures
+    count = max(len(s.starts(1.0)) for s in structures if s is not None)
+
+    def point(size: float, which: int) -> Factors:
+        matrices = [
+            size**2 * np.eye(q) if s is None else s.matrix((begun := s.starts(size))[which % len(begun)])
+            for (q, _), s in zip(products.sizes, structures, strict=True)
+        ]
+        return list(relative_factors(tuple(matrices), 1.0))
+
+    return [[point(size, which) for size in SCAN] for which in range(count)]
+
+
 def peaks(values: Sequence[float] | FloatArray) -> list[int]:
     """Indices of the local maxima among values along a line, best first."""
     padded = [-np.inf, *values, -np.inf]
@@ -45,19 +63,22 @@ def peaks(values: Sequence[float] | FloatArray) -> list[int]:
 
 
 def line_starts(products: Products, *, reml: bool) -> list[Factors]:
-    """Maxima of the likelihood on the line, best first.
+    """Maxima of the likelihood on each line, best first.
 
     Args:
         products: Reduced data with random columns of mean square one, so that an effect of one is one residual SD.
         reml: Whether to use the restricted likelihood.
     """
-    points = line(products)
-    return [points[k] for k in peaks([trial_value(products, f, reml=reml) for f in points])]
+    starts = []
+    for points in lines(products):
+        values = [trial_value(products, f, reml=reml) for f in points]
+        starts += [(values[k], points[k]) for k in peaks(values)]
+    return [point for _, point in sorted(starts, key=lambda start: -start[0])]
 
 
 def worth_scattering(products: Products) -> bool:
     """Whether there may be maxima off the line, as in models of several terms with few effects."""
-    return len(products.sizes) > 1 and sum(q * levels for q, levels in products.sizes) <= SMALL
+    return is_plain(products) and len(products.sizes) > 1 and sum(q * levels for q, levels in products.sizes) <= SMALL
 
 
 def scattered(products: Products) -> list[Factors]:

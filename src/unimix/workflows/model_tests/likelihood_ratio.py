@@ -188,7 +188,7 @@ def ranova(fit: FitResult) -> TableResult:
     design = likelihood_arrays(fit)
     if not design.blocks:
         raise DataError(f"{fit.model.reading} has no random effects to test.")
-    if any(b.structure != "us" for b in design.blocks):
+    if design.is_structured:
         raise UnsupportedModelError("ranova tests terms with unstructured covariances only.")
     rows, index = [{**_line(fit), "p_value_chisq": np.nan}], ["<none>"]
     log_n = (fit.bic + 2 * fit.log_likelihood) / max(fit.criteria.n_parameters, 1)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import Design, RandomBlock
+from unimix.design.covariance_structures import BY_DISTANCE
 from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.estimation.refit import refit_design
 from unimix.fitted.criterion import likelihood_arrays
@@ -223,10 +224,19 @@ def step_between(larger: FitResult, smaller: FitResult) -> Step:
             f"{model_text(smaller)} cannot be shown to be nested in {model_text(larger)}{equal}: its columns, offset, "
             "group effects and other parts would have to be among those of the larger model. See um.compare_ic."
         )
-    variances = sum(b.q for b in big.blocks) - sum(b.q for b in small.blocks)
+    variances = _n_variances(big) - _n_variances(small)
     parts = int(big.zero is not None and small.zero is None) + int(big.family.label != small.family.label)
     same_mean, same_rest = big.p == small.p, _n_parts(big) == _n_parts(small)
-    if variances == 1 and same_mean and same_rest and not parts:
+    correlations = _n_correlations(big) - _n_correlations(small)
+    if variances and correlations:
+        note = "Correlations are tested together with the variances without which they do not exist: p is approximate."
+        return Step(df, False, note)
+    decay = sum(b.covariance_structure is not None and b.covariance_structure.form in BY_DISTANCE for b in big.blocks)
+    at_zero = variances == 0 and correlations == 1 and df == 1 and decay > 0
+    if (variances == 1 or at_zero) and same_mean and same_rest and not parts:
+        if at_zero:
+            said = "No correlation is on the boundary of its decay: the p value is of the mixture of chi-squared"
+            return Step(df, True, f"{said} distributions.")
         return Step(
             df, True, "p values of one variance more: the mixture of chi-squared distributions on the boundary."
         )
@@ -241,6 +251,17 @@ def step_between(larger: FitResult, smaller: FitResult) -> Step:
         )
         return Step(df, False, note)
     return Step(df, False, "")
+
+
+def _n_variances(design: Design) -> int:
+    """Number of variances that may be zero one by one."""
+    structures = [(b.q, b.covariance_structure) for b in design.blocks]
+    return sum(q if s is None else s.n_sd for q, s in structures)
+
+
+def _n_correlations(design: Design) -> int:
+    """Number of parameters of the correlations of structured covariances."""
+    return sum(b.covariance_structure.n_correlations for b in design.blocks if b.covariance_structure is not None)
 
 
 def _n_parts(design: Design) -> int:
@@ -290,12 +311,23 @@ def _holds(block: RandomBlock, larger: Design) -> bool:
         and (b.codes == block.codes).all()
         and inside(block.z, b.z)
         and b.q >= block.q
-        and (
-            (b.structure == block.structure and (b.structure == "us" or b.z.shape == block.z.shape))
-            or (b.structure == "us" and b.z.shape == block.z.shape and np.allclose(b.z, block.z))
-        )
+        and _is_special_case(block, b)
         for b in larger.blocks
     )
+
+
+def _is_special_case(block: RandomBlock, larger: RandomBlock) -> bool:
+    """Whether a larger block's form of covariance matrix takes every value of a block's form, for the same columns."""
+    small, big = block.covariance_structure, larger.covariance_structure
+    if small is None and (big is None or block.q == 1):
+        return big is None or big.n_sd > 1  # one column alone, and the others of a structure without variance
+    if larger.z.shape != block.z.shape or not np.allclose(larger.z, block.z):
+        return False
+    if small is None or big is None:
+        return big is None
+    forms = ("diag", small.form, *(["toep"] if small.form in ("cs", "ar1") else []))
+    related = big.form in forms[1:] or small.form == "diag"
+    return related and small.n_sd <= big.n_sd and (small.form == "diag" or small.coordinates == big.coordinates)
 
 
 def ratio_statistic(larger: float, smaller: float) -> float:

@@ -1,4 +1,4 @@
-"""Check that the levels of a factor are equally spaced times, as autoregressive covariances require."""
+"""Times or places of the columns of a structured covariance, and whether they suit the structure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unimix.design.covariance_structures import BY_DISTANCE, IN_TIME
 from unimix.design.evaluate import expression_columns
 from unimix.design.typed_columns import Column, FactorColumn, NumericColumn
 from unimix.errors import DataError, listing
+from unimix.formula.covariance_names import form_of
 from unimix.formula.parser import Name
 
 if TYPE_CHECKING:
-    from unimix.formula.terms import ModelSpec
+    from unimix.formula.terms import ModelSpec, RandomTerm
+
+
+EQUALLY_SPACED = ("ar1", "toep")
+"""Forms of correlations that take the columns as equally spaced in time."""
 
 
 def check_times(spec: ModelSpec, given: Mapping[str, Column], used: Mapping[str, Column]) -> None:
-    """Refuse ar1() over levels that may be out of order in time, or are not equally spaced.
+    """Refuse structures over levels that may be out of order in time, are not equally spaced, or have no coordinates.
 
     Args:
         spec: Interpretation of the formula.
@@ -31,21 +37,54 @@ def check_times(spec: ModelSpec, given: Mapping[str, Column], used: Mapping[str,
     """
     faults = []
     for term in spec.random:
-        if term.structure != "ar1":
+        form = form_of(term.structure)
+        if form not in IN_TIME:
             continue
-        where = f"ar1(... | {':'.join(term.factors)})"
-        # A bare numeric column is not a factor; check_estimable reports that fault.
-        factors = [
-            node
-            for node in term.left.added
-            if not (isinstance(node, Name) and isinstance(used[node.name], NumericColumn))
-        ]
-        for name in dict.fromkeys(n for node in factors for n in expression_columns(node)):
-            fault = _fault(name, given[name], used[name])
+        where = f"{term.structure}(... | {':'.join(term.factors)})"
+        for name in _factors(term, used):
+            if form in EQUALLY_SPACED:
+                fault = _fault(name, given[name], used[name])
+            else:
+                fault = "" if _places(used[name]) else _without_places(name, used[name])
             if fault:
                 faults.append(f"{where} {fault}")
     if faults:
         raise DataError("\n".join(faults))
+
+
+def coordinates_of(term: RandomTerm, used: Mapping[str, Column]) -> tuple[float, ...]:
+    """Coordinates of the columns of a term whose structure needs them; else empty.
+
+    Args:
+        term: The random term.
+        used: Columns without unused levels, by name.
+    """
+    names = _factors(term, used) if form_of(term.structure) in BY_DISTANCE else []
+    return tuple(_places(used[names[0]]) or ()) if len(names) == 1 else ()
+
+
+def _factors(term: RandomTerm, used: Mapping[str, Column]) -> list[str]:
+    """Names of the factors on the left of a bar."""
+    # A bare numeric column is not a factor; check_estimable reports that fault.
+    nodes = [n for n in term.left.added if not (isinstance(n, Name) and isinstance(used[n.name], NumericColumn))]
+    return list(dict.fromkeys(n for node in nodes for n in expression_columns(node)))
+
+
+def _places(used: Column) -> list[float] | None:
+    """Coordinates of the levels of a column, in their order; None if they have none."""
+    if isinstance(used, NumericColumn):
+        return sorted({float(v) for v in used.values[~used.missing]})
+    places = _times([str(level) for level in used.levels])
+    return places if places is not None and len(set(places)) == len(places) else None
+
+
+def _without_places(name: str, used: Column) -> str:
+    assert isinstance(used, FactorColumn)  # noqa: S101  numbers have places
+    labels = listing([str(level) for level in used.levels], 12)
+    return (
+        f"needs a number, a date or a month for each level of {name}, and finds none in {labels}: write C(x) with a "
+        "numeric column x."
+    )
 
 
 def _fault(name: str, given: Column, used: Column) -> str:
