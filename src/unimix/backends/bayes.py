@@ -80,8 +80,8 @@ class Bayes(Backend):
         chains: Number of chains, each with its own proposals.
         sampler: ``"independence"`` for the exact sampler, ``"nuts"`` for NUTS; None for the exact one where it suits
             the model and covers its posterior, else NUTS.
-        tune: Number of tuning steps of NUTS per chain; None for 500, or 200 if the group effects are integrated out.
-        target_accept: Target acceptance rate of NUTS; None for 0.85.
+        tune: Number of tuning steps of NUTS per chain; None for 500, or 300 if the group effects are integrated out.
+        target_accept: Target acceptance rate of NUTS; None for 0.85, or 0.9 if the group effects are integrated out.
         cores: Number of chains of NUTS that run at the same time; None for one, because chains compete for Python.
         retry: Whether to sample once more if R-hat, effective sample sizes or divergences of the first run are out of
             bounds; the result says so. A second run of NUTS has twice the tuning steps, four times the draws if there

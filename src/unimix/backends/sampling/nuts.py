@@ -56,7 +56,7 @@ def integrates(design: Design) -> bool:
 
 def tuning(design: Design) -> tuple[int, float]:
     """Default number of tuning steps and target acceptance rate."""
-    return (200, 0.85) if integrates(design) else (500, 0.85)
+    return (300, 0.9) if integrates(design) else (500, 0.85)
 
 
 def sample_posterior(design: Design, table: PriorTable, options: SamplerOptions, package: str = "nutpie") -> Sampled:
