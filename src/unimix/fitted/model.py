@@ -203,7 +203,7 @@ class FittedModel:
     @property
     def fitted(self) -> FloatArray:
         """Expected response with the group effects, shape (n_obs,)."""
-        return mean(self.family, self.rows, self.rows.linear_predictor)
+        return mean(self.family, self.dispersion_parameters, self.rows, self.rows.linear_predictor)
 
     def residuals(
         self,

@@ -16,6 +16,7 @@ from unimix.analysis.certificate.supported_models import out_of_reach
 from unimix.analysis.intervals.parameters import Parameter, chosen, parameters_of, values_of
 from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.design.arrays import Design
+from unimix.distributions.parameter_scales import to_free, value_at
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.model import has_design
 from unimix.fitted.schema import UNSURE
@@ -149,6 +150,9 @@ def _wald_of_scales(
             ends.append(np.full(2, np.nan))
         elif p.target.kind == "cor":
             ends.append(np.tanh(unbounded(p.target, estimate) + reach * sd * np.array([-1.0, 1.0])))
+        elif p.target.kind == "scale" and not fit.family.is_linear:
+            free = to_free(fit.family, fit.dispersion_parameters)[p.target.index] + reach * sd * np.array([-1.0, 1.0])
+            ends.append(np.array([value_at(fit.family, p.target.index, end) for end in free]))
         else:
             ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
     note = f"No Wald interval of {listing(unknown)}: the data barely limit it. method='profile' may give one."

@@ -145,10 +145,10 @@ def _precision(
     """Weights of a Gaussian response and trials of a binomial one for the complete rows; None stands for 1."""
     if own_rows:
         return (fit.rows.weights if fit.family.is_linear else None), fit.rows.trials
-    if fit.family.name not in ("gaussian", "binomial"):
+    if fit.family.name != "gaussian" and fit.family.response != "binomial":
         return None, None
     frame = one_row(data)
-    trials = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
+    trials = fit.model.encoding.trials(frame) if fit.family.response == "binomial" else None
     trials = fit.model.encoding.weights(frame) if trials is None else trials
     kept = None if trials is None else trials[at.rows.complete]
     if fit.family.name == "gaussian":

@@ -48,6 +48,10 @@ _R_NAMES = {
     "negative_binomial": "nbinom2",
     "negative_binomial_1": "nbinom1",
     "beta": "beta_family",
+    "beta_binomial": "betabinomial",
+    "generalised_poisson": "genpois",
+    "student_t": "t_family",
+    "truncated_negative_binomial": "truncated_nbinom2",
 }
 
 
@@ -294,7 +298,8 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
     sigma = float(answer["sigma"][0]) if design.dispersion is None else 1.0
     parameters = {}
     if family.parameters and not design.is_linear and design.dispersion is None:
-        parameters = {family.parameters[0]: sigma**2 if family.name == "gamma" else sigma}
+        estimated = [sigma**2 if family.name == "gamma" else sigma, *map(float, answer["shape"])]
+        parameters = dict(zip(family.parameters, estimated, strict=True))
     values = np.array(list(parameters.values()))
     if design.dispersion is not None:
         values = np.exp(design.dispersion.x @ parts["dispersion"][0])[None, :]

@@ -264,7 +264,8 @@ def observed_response(design: Design) -> npt.NDArray[Any]:
     """The response, shape (n,), as whole numbers where it is a count; numbers of successes for a binomial family."""
     if design.trials is not None:
         return np.asarray(np.round(design.y * design.trials).astype(np.int64))
-    return design.y.astype(np.int64) if design.family.response == "count" else design.y
+    whole = design.family.response in ("count", "positive_count")
+    return design.y.astype(np.int64) if whole else design.y
 
 
 def _variables(design: Design, sampled: Sampled) -> tuple[dict[str, FloatArray], dict[str, list[str]]]:
