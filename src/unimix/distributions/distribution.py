@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.distributions.counts import GENERALISED_POISSON, truncated_negative_binomial, truncated_poisson
-from unimix.distributions.kernel import TINY, Distribution, Kernel, draw_counts, log_rising
+from unimix.distributions.kernel import TINY, Distribution, Kernel, draw_counts, log_rising, trigamma
 from unimix.distributions.positive import EXPONENTIAL, LOGNORMAL, TWEEDIE, gamma_deviance
 from unimix.distributions.proportions import BETA, BETA_BINOMIAL, beta_value
 from unimix.distributions.real import SKEW_NORMAL, STUDENT_T
@@ -97,7 +97,7 @@ def _negative_binomial_1(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatA
     size = np.maximum(mu, TINY) / alpha  # var = mu (1 + alpha); success probability 1 / (1 + alpha)
     gap = special.digamma(y + size) - special.digamma(size)
     by_size = gap - np.log1p(alpha)
-    bent = special.polygamma(1, size) - special.polygamma(1, y + size)
+    bent = trigamma(size) - trigamma(y + size)
     value = w * _negative_binomial_1_value(y, mu, p)
     by_alpha = -by_size * size / alpha - size / (1 + alpha) + y / (alpha * (1 + alpha))
     curvature = w * bent / alpha**2

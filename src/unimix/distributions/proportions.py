@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from unimix.distributions.kernel import TINY, Distribution, Kernel, log_rising
+from unimix.distributions.kernel import TINY, Distribution, Kernel, log_rising, trigamma
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def _beta(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel
     a, b = np.maximum(mu * phi, TINY), np.maximum((1 - mu) * phi, TINY)
     logit = np.log(y) - np.log1p(-y)
     gap = special.digamma(a) - special.digamma(b)
-    bent = phi**2 * (special.polygamma(1, a) + special.polygamma(1, b))
+    bent = phi**2 * (trigamma(a) + trigamma(b))
     by_phi = special.digamma(phi) - special.digamma(b) + np.log1p(-y) + mu * (logit - gap)
     value = w * beta_value(y, mu, p)
     return Kernel(value, w * phi * (logit - gap), w * bent, w * bent, (w * by_phi,))
@@ -42,11 +42,11 @@ def _beta_binomial(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) 
     choose = special.gammaln(w + 1) - special.gammaln(k + 1) - special.gammaln(rest + 1)
     value = choose + log_rising(a, k) + log_rising(b, rest) - log_rising(np.asarray(phi), w)
     up, down = special.digamma(k + a) - special.digamma(a), special.digamma(rest + b) - special.digamma(b)
-    bent = special.polygamma(1, a) - special.polygamma(1, k + a) + special.polygamma(1, b)
+    bent = trigamma(a) - trigamma(k + a) + trigamma(b)
     by_phi = mu * up + (1 - mu) * down - special.digamma(w + phi) + special.digamma(phi)
     # The expectation of the curvature has no simple form; the search uses the information of the quasi-likelihood.
     information = w / (np.maximum(mu * (1 - mu), TINY) * (1 + (w - 1) / (phi + 1)))
-    return Kernel(value, phi * (up - down), phi**2 * (bent - special.polygamma(1, rest + b)), information, (by_phi,))
+    return Kernel(value, phi * (up - down), phi**2 * (bent - trigamma(rest + b)), information, (by_phi,))
 
 
 BETA = Distribution(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import Design
+from unimix.distributions.distribution import DISTRIBUTIONS
 from unimix.distributions.family import Family
 from unimix.distributions.log_density import Pointwise
 from unimix.distributions.random_responses import mean_of
@@ -37,13 +38,23 @@ def linear_predictors(design: Design, beta: FloatArray, effects: Sequence[FloatA
     return np.asarray(eta)
 
 
-def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:
-    """Expected response E g^-1(eta) for eta ~ N(centre, sd^2), shape (n,).
+def expected_response(
+    family: Family, centre: FloatArray, sd: FloatArray, parameters: FloatArray | None = None
+) -> FloatArray:
+    """Expected response for eta ~ N(centre, sd^2), shape (n,), E g^-1(eta) for all families but the truncated ones.
 
     The expectation has a closed form for the identity, log and sqrt links, and is computed by Gauss-Hermite quadrature
-    for links with bounded means. For inverse links it does not exist; the result is the response at the centre.
+    for links with bounded means and for truncated families. For inverse links it does not exist; the result is the
+    response at the centre.
+
+    Args:
+        family: Distribution and link.
+        centre: Means of the linear predictors, shape (n,).
+        sd: Standard deviations of the linear predictors, shape (n,).
+        parameters: Dispersion parameters, shape (k,), for a family whose expected response depends on them.
     """
-    match family.link:
+    plain = DISTRIBUTIONS[family.label].expectation is None
+    match family.link if plain else "":
         case "identity":
             return centre
         case "log":
@@ -55,7 +66,7 @@ def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> Flo
             return mean_of(family, centre)
         case _:
             nodes, weights = special.roots_hermitenorm(101)
-            values = mean_of(family, centre + sd * nodes[:, None])
+            values = mean_of(family, centre + sd * nodes[:, None], parameters)
             return np.asarray(weights @ values / weights.sum())
 
 

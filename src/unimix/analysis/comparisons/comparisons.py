@@ -406,7 +406,7 @@ def _means(plan: _Plan, eta: FloatArray, what: str) -> FloatArray:
     """
     mean = mean_of(plan.family, eta)
     bad = ~np.isfinite(mean)
-    if plan.family.response in ("count", "positive"):
+    if plan.family.response in ("count", "positive", "nonnegative"):
         bad |= ~(mean > 0)
     if bad.any():
         raise DataError(

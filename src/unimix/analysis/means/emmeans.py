@@ -15,6 +15,7 @@ from unimix.analysis.means.linear_functions import fixed_inference
 from unimix.analysis.means.marginal_means import MarginalMeans
 from unimix.analysis.means.reference_grid import PopulationRows, checked_names, reference_grid
 from unimix.analysis.means.specs import Specs, read_specs
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.model import interval_level
 from unimix.fitted.schema import DfMethod
@@ -33,6 +34,8 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
     checked_weights(weights)
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
+    if kind == "response":
+        mean_of(fit.family, np.zeros(0))  # refuses a family whose expected response is not the inverse link
     if "zero" in fit.parts and kind == "response":
         raise UnsupportedModelError(
             "With zero inflation, marginal means exist on the link scale only: use kind='link'."

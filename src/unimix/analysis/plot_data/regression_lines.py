@@ -176,7 +176,7 @@ def group_lines(
         parts.append(_lines(fit, estimates, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
             eta = _partial(other, estimates, grid, estimates.levels[level])
-            parts.append(_frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta)))
+            parts.append(_frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta, fit.dispersion_parameters)))
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         **_attributes(fit, design, name),
@@ -238,8 +238,10 @@ def population_lines(
     if "zero" in fit.parts and grid.rows.zero is not None:
         share = expit(-(grid.rows.zero @ fit.parts["zero"].estimate))
 
+    parameters = fit.dispersion_parameters
+
     def response(eta: FloatArray) -> FloatArray:
-        return np.asarray(mean_of(fit.family, eta + grid.rows.offset) * share)
+        return np.asarray(mean_of(fit.family, eta + grid.rows.offset, parameters) * share)
 
     every = response(beta @ grid.rows.x.T)
     tail = 0.5 - ci_level / 2
@@ -338,8 +340,10 @@ def _lines(
     columns = new_columns(estimates.columns, grid.rows.x, z)
     level, offset = grid.level, grid.rows.offset
 
+    parameters = fit.dispersion_parameters
+
     def response(eta: FloatArray) -> FloatArray:
-        return mean_of(fit.family, eta + offset)
+        return mean_of(fit.family, eta + offset, parameters)
 
     every = draws.beta @ grid.rows.x.T
     for part, values in zip(estimates.parts, z, strict=True):
@@ -350,7 +354,7 @@ def _lines(
     partial = _partial(fit, estimates, grid, estimates.levels[level])
     parts = [
         _frame(estimates.levels[level], grid.x, "complete", response(grid.rows.x @ estimates.complete_beta)),
-        _frame(estimates.levels[level], grid.x, "partial", mean_of(fit.family, partial), lower, upper),
+        _frame(estimates.levels[level], grid.x, "partial", mean_of(fit.family, partial, parameters), lower, upper),
     ]
     codes = np.full(len(grid.x), level)
     if level not in estimates.no.why and follow(columns, estimates.no, codes).all():

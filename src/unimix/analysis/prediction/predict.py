@@ -116,7 +116,7 @@ def predict(
         return TableResult(table, [_note(level_of_interval, interval, kind, level), *beyond])
     if newdata is None and isinstance(level, str):
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
-        return eta if kind == "link" else mean(fit.family, fit.rows, eta)
+        return eta if kind == "link" else mean(fit.family, fit.dispersion_parameters, fit.rows, eta)
     zero = fit.parts["zero"].estimate if "zero" in fit.parts else None
     prediction = predict_rows(
         fit.model.encoding,
@@ -128,7 +128,9 @@ def predict(
         zero=zero,
         aliased=fit.model.aliased,
     )
-    return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
+    if kind == "link":
+        return prediction.eta
+    return mean_of(fit.family, prediction.eta, fit.dispersion_parameters) * prediction.share
 
 
 def _note(ci_level: float, interval: str, kind: str, level: str | Sequence[str]) -> str:
