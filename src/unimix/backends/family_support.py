@@ -48,9 +48,7 @@ class FamilySheet(Mapping[Cell, Answer]):
         TypeError: If a family has no answer.
     """
 
-    def __init__(
-        self, mixed: Mapping[str, Answer], plain: Mapping[str, Answer], others: Answer | None = None
-    ) -> None:
+    def __init__(self, mixed: Mapping[str, Answer], plain: Mapping[str, Answer], others: Answer | None = None) -> None:
         self._answers: dict[Cell, Answer] = {}
         absent: list[str] = []
         for given, with_groups in ((mixed, True), (plain, False)):

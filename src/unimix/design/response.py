@@ -79,7 +79,9 @@ def _fault(y: FloatArray, family: Family) -> str:
     if family.response == "positive_count":
         wrong = (y < 1) | (y != np.round(y))
         hint = "without zeros counts are whole numbers from 1. Counts with zeros are family='poisson' or "
-        return _rule(y, wrong, f"{hint}'negative_binomial'; many zeros beside them are zero inflation, ziformula='~ 1'.")
+        return _rule(
+            y, wrong, f"{hint}'negative_binomial'; many zeros beside them are zero inflation, ziformula='~ 1'."
+        )
     if family.response == "positive":
         hint = "" if (y < 0).any() else " Zeros among positive numbers are family='tweedie'."
         return _rule(y, y <= 0, f"its values must be positive.{hint}")

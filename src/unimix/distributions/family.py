@@ -8,7 +8,6 @@ from typing import ClassVar
 from unimix.distributions.family_names import ALIASES, ELSEWHERE, OUTSIDE
 from unimix.errors import OptionError, did_you_mean, listing
 
-
 RANGES: dict[str, tuple[float, float]] = {"power": (1.0, 2.0), "skewness": (-0.9952, 0.9952)}
 """Ends of the range of a dispersion parameter; the others are positive. A skew normal's skewness is below 0.9953."""
 

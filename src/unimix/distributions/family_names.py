@@ -57,8 +57,8 @@ _SURVIVAL = (
     "censoring."
 )
 _HURDLE = (
-    "A hurdle model is two fits whose log-likelihoods add up: zero or not by family='binomial', and the rows above zero "
-    "by {}."
+    "A hurdle model is two fits whose log-likelihoods add up: zero or not by family='binomial', and the rows above "
+    "zero by {}."
 )
 ELSEWHERE: dict[tuple[str, ...], str] = {
     ("zip", "zipoisson", "zeroinflatedpoisson", "zipoissonlog"): f"Zero inflation has a formula of its own: "
@@ -69,8 +69,7 @@ ELSEWHERE: dict[tuple[str, ...], str] = {
     "inflation is for counts: family='poisson' or 'negative_binomial', ziformula='~ 1' with backend='glmmtmb'.",
     ("hurdlepoisson", "hurdle"): _HURDLE.format("'truncated_poisson'"),
     ("hurdlenegativebinomial", "hurdlenb", "hurdlenegbin"): _HURDLE.format("'truncated_negative_binomial'"),
-    ("hurdlegamma", "ziggamma", "zigamma"): _HURDLE.format("'gamma'") + " One model of both is "
-    "family='tweedie'.",
+    ("hurdlegamma", "ziggamma", "zigamma"): _HURDLE.format("'gamma'") + " One model of both is family='tweedie'.",
     ("hurdlelognormal",): _HURDLE.format("'lognormal'"),
     ("truncatednbinom1",): "Counts without zeros have a quadratic variance here: 'truncated_negative_binomial'.",
     (
@@ -88,9 +87,7 @@ ELSEWHERE: dict[tuple[str, ...], str] = {
     "family='beta_binomial', or have an effect per row, (1 | row).",
     ("compois", "compoissonlog", "conwaymaxwellpoisson", "compoisson", "cmp"): "It is not supported: "
     "'generalised_poisson' is for counts that vary more or less than Poisson counts.",
-    (
-        *("weibull", "cox", "coxph", "frechet", "loglogistic", "gengamma", "gompertz", "survival", "aft"),
-    ): _SURVIVAL,
+    (*("weibull", "cox", "coxph", "frechet", "loglogistic", "gengamma", "gompertz", "survival", "aft"),): _SURVIVAL,
     ("censored", "tobit", "cnorm", "truncatednormal", "truncnorm"): "Censored and truncated responses are not "
     "supported, and a fit to the values as they are would be biased.",
     ("exgaussian", "asymlaplace", "laplace", "vonmises", "wiener", "cauchy", "hyperbolic"): "It is not supported: "

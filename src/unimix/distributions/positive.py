@@ -16,6 +16,8 @@ from unimix.distributions.kernel import Distribution, Kernel, draw_counts
 
 FloatArray = npt.NDArray[np.float64]
 _LOG_2PI = float(np.log(2 * np.pi))
+_LEAST = 1e-100
+"""Smallest mean of a Tweedie response, so that mu^-q is finite."""
 _WIDTHS = 9.0
 """Standard deviations on either side of the largest term of the series that are summed: exp(-81 / 2) is left out."""
 _CELLS = 2_000_000
@@ -23,7 +25,7 @@ _CELLS = 2_000_000
 
 
 def _lognormal(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel:
-    """log y ~ N(log mu - sigma^2 / 2, sigma^2), so that mu is the mean of y."""
+    """Log y ~ N(log mu - sigma^2 / 2, sigma^2), so that mu is the mean of y."""
     sigma = p[0]
     z = (np.log(y) - np.log(mu)) / sigma + sigma / 2
     value = -np.log(y) - np.log(sigma) - 0.5 * (_LOG_2PI + z * z)
@@ -41,8 +43,9 @@ def _exponential(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) ->
 
 
 def _tweedie(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Kernel:
-    """log f = (y mu^(1-q) / (1-q) - mu^(2-q) / (2-q)) / phi + log a(y, phi, q), with Var(y) = phi mu^q and 1 < q < 2."""
+    """Log f = (y mu^(1-q) / (1-q) - mu^(2-q) / (2-q)) / phi + log a(y, phi, q); Var(y) = phi mu^q, 1 < q < 2."""
     phi, power = p[0], p[1]
+    mu = np.maximum(mu, _LEAST)
     log_mu, one, two = np.log(mu), 1 - power, 2 - power
     first, second = y * np.exp(one * log_mu) / one, np.exp(two * log_mu) / two
     series, by_phi, by_power = _tweedie_constant(y, np.asarray(phi), np.asarray(power))
@@ -60,7 +63,7 @@ def _tweedie(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) -> Ker
 
 
 def _tweedie_constant(y: FloatArray, phi: FloatArray, power: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """log a(y, phi, q) and its derivatives with respect to phi and q; all zero at y = 0."""
+    """Log a(y, phi, q) and its derivatives with respect to phi and q; all zero at y = 0."""
     if phi.size == 1 and power.size == 1:
         flat = _series(np.ascontiguousarray(y).tobytes(), float(phi.ravel()[0]), float(power.ravel()[0]))
         shape = np.broadcast_shapes(y.shape, phi.shape, power.shape)
@@ -89,6 +92,9 @@ def _series(packed: bytes, phi: float, power: float) -> tuple[FloatArray, FloatA
     rows = np.flatnonzero(y > 0)
     if not len(rows):
         return value, by_phi, by_power
+    nothing = np.full_like(y, np.nan)
+    if not (np.isfinite(phi) and phi > 0 and 1 < power < 2):
+        return nothing, nothing, nothing
     alpha, slope = (2 - power) / (1 - power), 1 / (1 - power) ** 2  # slope = d alpha / dq
     log_y = np.log(y[rows])
     log_z = -alpha * (log_y - np.log(power - 1)) - (1 - alpha) * np.log(phi) - np.log(2 - power)
@@ -98,6 +104,8 @@ def _series(packed: bytes, phi: float, power: float) -> tuple[FloatArray, FloatA
     half = _WIDTHS * np.sqrt(top / (1 - alpha)) + 20.0
     low = np.maximum(1.0, np.floor(top - half))
     count = int(np.max(np.ceil(top + half) - low)) + 1
+    if count > _CELLS:  # of a dispersion so small that no search should stay here
+        return nothing, nothing, nothing
     step = max(1, _CELLS // count)
     for begin in range(0, len(rows), step):
         part = slice(begin, begin + step)

@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def beta_value(y: FloatArray, mu: FloatArray, p: FloatArray) -> FloatArray:
+    """Log density of a beta distribution, in the shape of mu."""
     phi = p[0]
     a, b = np.maximum(mu * phi, TINY), np.maximum((1 - mu) * phi, TINY)
     constant = special.gammaln(phi) - special.gammaln(a) - special.gammaln(b)

@@ -76,7 +76,9 @@ def _skew_normal(y: FloatArray, mu: FloatArray, p: FloatArray, w: FloatArray) ->
     by_c = -c / wide + by_z * (1 / np.sqrt(wide) - z * c / wide) + hazard * z * by_alpha
     by_skewness = by_c * 2 / (3 * (4 - np.pi) * c * c)
     information = np.full_like(mu, 1 / sigma**2)  # exact without skewness; the search needs no more
-    return Kernel(w * value, w * by_mean, w * bent / (sigma**2 * wide), w * information, (w * by_sigma, w * by_skewness))
+    return Kernel(
+        w * value, w * by_mean, w * bent / (sigma**2 * wide), w * information, (w * by_sigma, w * by_skewness)
+    )
 
 
 def _draw_skew_normal(mu: FloatArray, p: FloatArray, rng: np.random.Generator, _w: object) -> FloatArray:

@@ -23,9 +23,7 @@ def mean(family: Family, parameters: FloatArray, rows: Rows, eta: FloatArray) ->
 
 
 def dispersion(family: Family, parameters: FloatArray) -> float:
-    """Factor by which R's Pearson residuals leave the variance out: sigma^2, or the dispersion of a gamma or an inverse
-    Gaussian model; else 1.
-    """
+    """Factor of the variance that R's Pearson residuals leave out: sigma^2, the dispersion of a gamma model; or 1."""
     if family.name == "gaussian":
         return float(parameters[0] ** 2)
     scaled = family.parameters == ("dispersion",) and family.response == "positive"

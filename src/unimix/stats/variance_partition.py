@@ -56,11 +56,11 @@ def row_variance(family: Family, parameters: FloatArray, mean: float = float("na
     """Variance of a row about its linear predictor, on the scale of the link, shape (...).
 
     The variance is sigma^2 for a linear model (sigma^2 nu / (nu - 2) for Student's t), and that of log y for a
-    lognormal response. For the latent variable of a
-    binomial model it is pi^2 / 3 (logit), 1 (probit) or pi^2 / 6 (cloglog). For counts with a log link it is
-    log(1 + Var(y) / mean^2), the lognormal approximation, as for a Tweedie response; for counts with a sqrt link, 1 / 4 or (1 + mean / theta) / 4.
-    By the delta method it is the dispersion of a gamma model with a log link (1 for an exponential one), and Var(y) / (mean (1 - mean))^2 of a
-    beta model with a logit link.
+    lognormal response. For the latent variable of a binomial model it is pi^2 / 3 (logit), 1 (probit) or pi^2 / 6
+    (cloglog). For counts with a log link it is log(1 + Var(y) / mean^2), the lognormal approximation, as for a Tweedie
+    response; for counts with a sqrt link, 1 / 4 or (1 + mean / theta) / 4. By the delta method it is the dispersion of
+    a gamma model with a log link (1 for an exponential one), and Var(y) / (mean (1 - mean))^2 of a beta model with a
+    logit link.
 
     Args:
         family: Distribution and link.

@@ -43,7 +43,7 @@ def simulate_response(
         case "generalised_poisson":
             drawn = _progeny(mu / np.sqrt(p[0]), 1 - 1 / np.sqrt(p[0]), rng)
         case "truncated_poisson":
-            drawn = _without_zeros(lambda m: rng.poisson(m), mu)
+            drawn = _without_zeros(rng.poisson, mu)
         case "truncated_negative_binomial":
             drawn = _without_zeros(lambda m: rng.negative_binomial(p[0], p[0] / (p[0] + m)), mu)
         case _:

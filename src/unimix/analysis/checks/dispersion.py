@@ -139,7 +139,8 @@ def why_no_overdispersion(fit: FittedModel) -> str:
         spread = f"estimates its own spread ({', '.join(family.parameters)})"
         spread = spread if family.parameters else "is for positive numbers, not counts,"
         return (
-            f"The {family.name} family {spread} and cannot be overdispersed. fit.plot.diagnostics() shows the residuals."
+            f"The {family.name} family {spread} and cannot be overdispersed. fit.plot.diagnostics() shows the "
+            "residuals."
         )
     if fit.rows.trials is not None and (fit.rows.trials == 1).all():
         return "A response of single trials cannot be overdispersed: its mean fixes its variance."

@@ -176,7 +176,9 @@ def group_lines(
         parts.append(_lines(fit, estimates, grid, draws, n_draws, ci_level))
         for label, other in (others or {}).items():
             eta = _partial(other, estimates, grid, estimates.levels[level])
-            parts.append(_frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta, fit.dispersion_parameters)))
+            parts.append(
+                _frame(estimates.levels[grid.level], grid.x, label, mean_of(fit.family, eta, fit.dispersion_parameters))
+            )
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs = {
         **_attributes(fit, design, name),

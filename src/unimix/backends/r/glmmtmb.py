@@ -336,6 +336,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
             f"{' '.join(faults)}"
         )
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
+    scale = float(np.sqrt(parameters["dispersion"])) if "dispersion" in parameters else sigma
     cross = answer["zero_cross"]
     gradient = float(answer["gradient"][0])
     estimates = Estimates(
@@ -343,7 +344,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         beta_cov=np.asarray(beta_cov).reshape(p, p),
         std_error_kind=kind,
         covariances=point.covariances,
-        sigma=sigma if scaled else 1.0,
+        sigma=scale if scaled else 1.0,
         modes=modes,
         mode_covs=mode_covs,
         log_likelihood=float(answer["log_likelihood"][0]),

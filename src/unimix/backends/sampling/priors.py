@@ -110,12 +110,15 @@ def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Pr
     sds = [n for b in design.blocks for n in (f"sd({b.group})", *(f"sd({b.group}: {t})" for t in b.terms))]
     cors = [f"cor({b.group})" for b in design.blocks if b.q > 1]
     known = dict.fromkeys([*design.fixed_names, *sds, *cors, *dispersion_names(design)])
+    ends = dict(zip(dispersion_names(design), design.family.ranges, strict=True))
     faults, found = [], {}
     for name, prior in given.items():
         if name not in known:
             faults.append(f"priors names {name!r}, which is no parameter of this model.{did_you_mean(name, known)}")
             continue
         fault = _misfit(name, prior, "real" if name in fixed else "correlation" if name in cors else "positive")
+        fault = "" if np.isfinite(ends.get(name, (0.0, np.inf))[1]) and isinstance(prior, Prior) else fault
+        fault = fault or _outside(name, prior, ends.get(name))
         if fault:
             faults.append(fault)
         elif isinstance(prior, Prior):
@@ -125,6 +128,15 @@ def _checked(design: Design, given: Mapping[str, object] | None) -> dict[str, Pr
     if faults:
         raise OptionError("\n".join(faults))
     return found
+
+
+def _outside(name: str, prior: object, ends: tuple[float, float] | None) -> str:
+    """Fault of the prior of a dispersion parameter that has two ends; empty if there is none."""
+    if ends is None or not np.isfinite(ends[1]):
+        return ""
+    if isinstance(prior, Uniform) and prior.lower >= ends[0] and prior.upper <= ends[1]:
+        return ""
+    return f"The prior of {name} is {prior}, but it lies between {ends[0]:g} and {ends[1]:g}: use Uniform there."
 
 
 def _misfit(name: str, prior: object, kind: str) -> str:

@@ -13,7 +13,6 @@ from unimix.likelihood.response import row_log_likelihood
 FloatArray = npt.NDArray[np.float64]
 
 
-
 def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
     """Coefficients of the model without group effects at a moderate dispersion.
 
