@@ -95,7 +95,7 @@ class Bayes(Backend):
         extra="bayes",
         url="engines.md",
         default_method="posterior",
-        strengths="pip only, a posterior of every family in seconds",
+        strengths="pip only, a posterior of nearly every family in seconds",
         rank=10,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(

@@ -87,7 +87,7 @@ class PyMC(Backend):
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://www.pymc.io",
         default_method="posterior",
-        strengths="every family, compiled and sampled",
+        strengths="most families, compiled and sampled",
         rank=20,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
