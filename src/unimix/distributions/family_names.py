@@ -106,10 +106,10 @@ OUTSIDE: tuple[tuple[str, str], ...] = (
     ("ordered", _ORDERED),
     ("cumulative", _ORDERED),
     ("multinom", _UNORDERED),
-    ("categor", _UNORDERED),
+    ("categorical", _UNORDERED),
     ("surviv", _SURVIVAL),
     ("weibull", _SURVIVAL),
     ("censor", "Censored responses are not supported, and a fit to the values as they are would be biased."),
-    ("truncat", "Truncated counts are 'truncated_poisson' and 'truncated_negative_binomial'."),
+    ("truncated", "Truncated counts are 'truncated_poisson' and 'truncated_negative_binomial'."),
 )
 """Parts of names that are not known as a whole, and what to use instead; they must not lead to a similar name."""

@@ -63,7 +63,7 @@ def _standard_skewed(skewness: float, n: int, rng: np.random.Generator) -> Float
 def _progeny(ancestors: FloatArray, offspring: float, rng: np.random.Generator) -> FloatArray:
     """Total size of families of a Poisson number of ancestors whose members have Poisson numbers of children each.
 
-    It has a generalised Poisson distribution (Consul & Shoukri 1988, Commun. Stat. Simul. 17:1-15).
+    It has a generalised Poisson distribution (Consul & Shoukri 1988, Communications in Statistics 17:1-15).
     """
     generation = rng.poisson(ancestors)
     total = generation.astype(np.float64)
