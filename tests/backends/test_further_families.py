@@ -192,3 +192,9 @@ def test_priors_of_a_skewness_stay_in_its_range() -> None:
         um.fit(
             "y ~ x", data_of("skew_normal"), "bayes", family="skew_normal", priors={"skewness": um.priors.HalfNormal(1)}
         )
+
+
+@pytest.mark.r
+def test_a_formula_of_one_of_two_dispersion_parameters_is_refused() -> None:
+    with pytest.raises(um.UnsupportedModelError, match="dispersion and power"):
+        um.fit("y ~ x + (1 | g)", data_of("tweedie"), "glmmtmb", family="tweedie", dispformula="~ x")

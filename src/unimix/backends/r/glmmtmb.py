@@ -91,9 +91,12 @@ class GlmmTMB(RBackend):
     starts: bool = True
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
-        """Reasons to refuse weights that have another meaning in glmmTMB."""
+        """Reasons to refuse what glmmTMB gives another meaning, or unimix cannot read."""
         if design.weights is not None and design.zero is not None:
             return ["weights with zero inflation: it is not clear what they would count"]
+        if design.dispersion is not None and len(design.family.parameters) > 1:
+            both = " and ".join(design.family.parameters)
+            return [f"dispformula= with the {design.family.name} family, which has {both}: leave it out"]
         if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
             return ["weights: glmmTMB's multiply the log-likelihood, and a Gaussian model's are precisions"]
         return []
@@ -291,7 +294,7 @@ class _Point:
 
 
 def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], call: str) -> Estimates:
-    """Convert the values that ``glmmtmb.R`` extracted to estimates."""
+    """Convert the values of ``glmmtmb.R`` to estimates."""
     design, request = problem.design, problem.request
     p, family = design.p, design.family
     parts = _parts(answer, design)
