@@ -15,9 +15,11 @@ from unimix.design.design import build_design
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.formula.interpreter import parse
+from unimix.testing.simulated_responses import simulate_response
 
 FAMILIES = all_families()
-TRUTH = {"sigma": 0.5, "nu": 5.0, "theta": 3.0, "alpha": 0.8, "precision": 12.0, "dispersion": 0.1}
+TRUTH = {"sigma": 0.5, "nu": 5.0, "theta": 3.0, "alpha": 0.8, "precision": 12.0, "dispersion": 0.1,
+         "skewness": 0.5, "power": 1.5}  # fmt: skip
 # eta = intercept + slope x + effect, so that the mean stays inside its range
 PREDICTORS = {
     "identity": (6.0, 0.5, 0.5),
@@ -42,7 +44,8 @@ def predictor(family: Family) -> tuple[float, float, float]:
 
 
 def parameters_of(family: Family) -> list[float]:
-    wide = {"dispersion": 0.02} if family.name == "inverse_gaussian" else {}
+    wide = {"inverse_gaussian": {"dispersion": 0.02}, "generalised_poisson": {"dispersion": 1.6}}.get(family.name, {})
+    wide |= {"dispersion": 0.7} if family.name == "tweedie" else {}
     return [{**TRUTH, **wide}[n] for n in family.parameters]
 
 
@@ -66,8 +69,10 @@ def respond(family: Family, eta: np.ndarray, trials: np.ndarray, rng: np.random.
             return rng.negative_binomial(p[0], p[0] / (p[0] + mu))
         case "negative_binomial_1":
             return rng.negative_binomial(mu / p[0], 1 / (1 + p[0]))
-        case _:
+        case "beta":
             return np.clip(rng.beta(mu * p[0], (1 - mu) * p[0]), 1e-6, 1 - 1e-6)
+        case label:
+            return simulate_response(label, mu, p, trials, rng)
 
 
 def simulate(family: Family, *, groups: int = 12, rows: int = 10, seed: int = 0) -> pd.DataFrame:
@@ -94,6 +99,6 @@ def simulate(family: Family, *, groups: int = 12, rows: int = 10, seed: int = 0)
 def design_of(family: Family, formula: str, data: pd.DataFrame | None = None, *, extras: bool = True) -> Design:
     """A design with an offset, and weights or trials."""
     data = simulate(family, groups=5, rows=6) if data is None else data
-    weights = "trials" if family.name == "binomial" else "w" if extras else None
+    weights = "trials" if family.response == "binomial" else "w" if extras else None
     offset = "o" if extras and not family.is_linear else None
     return build_design(parse(formula), data, family=family, weights=weights, offset=offset)

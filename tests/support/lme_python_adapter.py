@@ -28,8 +28,6 @@ from unimix.backends import (
 _NOT_HERE = NotYet("the adapter is for measuring lme-python's optima, and passes no more on")
 _NO_POSTERIOR = Never("lme-python maximises a likelihood; it has no posterior")
 _FAMILIES: dict[str, Answer] = {
-    **dict.fromkeys(("gaussian", "binomial", "poisson", "gamma", "inverse_gaussian"), _NOT_HERE),
-    **dict.fromkeys(("negative_binomial", "negative_binomial_1", "beta", "student_t"), _NOT_HERE),
     **dict.fromkeys(("gaussian(identity)", "binomial(logit)", "poisson(log)"), Yes()),
 }
 
@@ -58,7 +56,7 @@ class LmePython(Backend):
         structures=_NOT_HERE,
         parts=_NOT_HERE,
     )
-    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, dict.fromkeys(_FAMILIES, _NOT_HERE))
+    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, {}, others=_NOT_HERE)
 
     conditioning: bool = False
 

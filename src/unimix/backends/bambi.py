@@ -46,6 +46,7 @@ _CORRELATED = Upstream(
     "Write || for that model, or use backend='pymc' or 'bayes'."
 )
 _NOT_COMPARED = NotYet("bambi has this link, which nobody has held against another engine here. Use backend='pymc'.")
+_NO_FAMILY = NotYet("nobody has held bambi's model of this family against another engine here. Use backend='pls'.")
 _NO_LINK = Upstream("bambi has no such link for this family. Use backend='pymc'.")
 _FAMILIES: dict[str, Answer] = {
     "gaussian(identity)": Yes(),
@@ -136,7 +137,7 @@ class Bambi(Backend):
         zero_inflation=NotYet("bambi's zero-inflated families are not passed on. Use backend='glmmtmb'."),
         dispersion_formula=NotYet("bambi's distributional models are not passed on. Use backend='glmmtmb'."),
     )
-    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES)
+    families: ClassVar[FamilySheet] = FamilySheet(_FAMILIES, _FAMILIES, others=_NO_FAMILY)
 
     conditioning: Literal[False] = False
     draws: Annotated[int, Field(ge=4)] = 1000

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.design.estimates import EVIDENCE, Estimates, Evidence
@@ -39,7 +39,8 @@ ROW_SECONDS = 8e-7
 _LIKELIHOOD = Never("bayes samples a posterior; it maximises no likelihood. Use backend='pls'.")
 _NO_PART = NotYet("bayes has no such part. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
-_FAMILIES = {family.label: Yes() for family in all_families()}
+_SERIES = NotYet("the series of the Tweedie density takes too long for the draws of its power. Use backend='pls'.")
+_FAMILIES: dict[str, Answer] = {**{family.label: Yes() for family in all_families()}, "tweedie": _SERIES}
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Bayes(Backend):
         extra="bayes",
         url="engines.md",
         default_method="posterior",
-        strengths="pip only, a posterior of every family in seconds",
+        strengths="pip only, a posterior of nearly every family in seconds",
         rank=10,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(

@@ -199,7 +199,7 @@ def overlapping_covariance(
     Returns:
         The matrix, or None if the restricted information is not positive definite.
     """
-    point = Point(relative_factors(tuple(covariances), 1.0), beta, parameters)
+    point = Point(relative_factors(tuple(covariances), 1.0), beta, parameters, design.family)
     packed, hessian = point.pack(), derivatives_at(design, point)[2]
     cells = len(packed) - design.p - len(parameters)
     keep = np.flatnonzero((np.arange(len(packed)) >= cells) | (np.abs(packed) > ZERO))

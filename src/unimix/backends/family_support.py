@@ -42,18 +42,19 @@ class FamilySheet(Mapping[Cell, Answer]):
         mixed: Answers for models with group effects, by ``"family"`` or, for single links, by ``"family(link)"``, which
             takes precedence.
         plain: Answers for models without group effects, by the same keys.
+        others: Answer for every family that the two do not name; None if they name all.
 
     Raises:
         TypeError: If a family has no answer.
     """
 
-    def __init__(self, mixed: Mapping[str, Answer], plain: Mapping[str, Answer]) -> None:
+    def __init__(self, mixed: Mapping[str, Answer], plain: Mapping[str, Answer], others: Answer | None = None) -> None:
         self._answers: dict[Cell, Answer] = {}
         absent: list[str] = []
         for given, with_groups in ((mixed, True), (plain, False)):
             for family in all_families():
                 full = f"{family.label}({family.link})"
-                answer = given.get(full, given.get(family.label))
+                answer = given.get(full, given.get(family.label, others))
                 if answer is None:
                     absent.append(full)
                 else:

@@ -68,9 +68,6 @@ _FAMILIES: dict[str, Answer] = {
     "inverse_gaussian": _NO_LINK,
     "negative_binomial": _NO_LINK,
     "negative_binomial(log)": Yes(),
-    "negative_binomial_1": _NO_FAMILY,
-    "beta": _NO_FAMILY,
-    "student_t": _NO_FAMILY,
 }
 _INDEPENDENT = Upstream(
     "glmm 0.6 has no independent terms on one factor, (1 + x || g): every term has a random intercept, and all its "
@@ -136,6 +133,7 @@ class Glmm(Backend):
     families: ClassVar[FamilySheet] = FamilySheet(
         {**_FAMILIES, "inverse_gaussian": Upstream("glmm 0.6 fits this family without group effects only. Use 'pls'.")},
         {**_FAMILIES, "inverse_gaussian(log)": Yes(), "inverse_gaussian(inverse_squared)": Yes()},
+        others=_NO_FAMILY,
     )
     takes_start: ClassVar[bool] = True
     refit_options: ClassVar[dict[str, object]] = {"restarts": 0}

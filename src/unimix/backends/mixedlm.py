@@ -68,9 +68,6 @@ _REST: dict[str, Answer] = {
     "gamma": _NO_DISPERSION,
     "inverse_gaussian": _NO_DISPERSION,
     "negative_binomial": _FIXED_THETA,
-    "negative_binomial_1": _NO_FAMILY,
-    "beta": _NO_FAMILY,
-    "student_t": _NO_FAMILY,
 }
 
 
@@ -136,6 +133,7 @@ class Mixedlm(Backend):
     families: ClassVar[FamilySheet] = FamilySheet(
         {**_REST, "binomial": _EXPECTED, "poisson": _EXPECTED, **{name: Yes() for name in COMPILED}},
         {**_REST, "binomial": Yes(), "poisson": Yes()},
+        others=_NO_FAMILY,
     )
     takes_start: ClassVar[bool] = True
     refit_options: ClassVar[dict[str, object]] = {"restarts": 0}

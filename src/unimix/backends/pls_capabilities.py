@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Yes
+from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
 from unimix.backends.family_support import FamilySheet
 
 _NO_POSTERIOR = Never("pls maximises a likelihood; it has no posterior. Use backend='pymc'.")
@@ -20,15 +20,4 @@ CAPABILITIES = Capabilities(
     structures=Yes("in linear models"),
     parts=_NO_PART,
 )
-_ANSWERS: dict[str, Answer] = {
-    "gaussian": Yes(),
-    "binomial": Yes(),
-    "poisson": Yes(),
-    "gamma": Yes(),
-    "inverse_gaussian": Yes(),
-    "negative_binomial": Yes(),
-    "negative_binomial_1": Yes(),
-    "beta": Yes(),
-    "student_t": NotYet("pls has no Student's t. Use backend='pymc'."),
-}
-FAMILIES = FamilySheet(_ANSWERS, _ANSWERS)
+FAMILIES = FamilySheet({}, {}, others=Yes())

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from unimix.design.arrays import Design
 
 FloatArray = npt.NDArray[np.float64]
+PEAKS = (
+    "; with heavy tails the effect of a group may have several likely values, which Laplace's approximation does not "
+    "see. Use backend='bayes', which integrates over them"
+)
+"""What is added to a fault of a fit with Student's t."""
 
 
 def limits(design: Design, request: FitRequest) -> list[str]:
@@ -69,6 +74,10 @@ def fit(problem: Problem, n_agq: int, call: str) -> Estimates:
     name = design.family.parameters[0] if design.family.parameters else ""
     first = parameters.get(name, 1.0)
     beta_cov, unbounded, fault = covariance_of(optimum, design)
+    if fault and design.family.name == "student_t":
+        fault += PEAKS
+        if not np.isfinite(beta_cov).all():
+            raise FitError(f"pls found no maximum: {fault}.")
     finished = optimum.gain < WORTHWHILE and not fault
     if not fault and not finished:
         fault = stopped_short(optimum.gain)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_serializer, field_validator
 
 from unimix.backends.base import Backend, BackendInfo, FitRequest, Problem
-from unimix.backends.capabilities import Capabilities, Never, NotYet, Yes
+from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Yes
 from unimix.backends.cost import Cost, Pace, most, sizes_of
 from unimix.backends.family_support import FamilySheet, all_families
 from unimix.backends.interrupts import keep_interrupts
@@ -38,7 +38,14 @@ _NEEDED = {"nutpie": ("nutpie", "numba"), "numpyro": ("numpyro", "jax"), "blackj
 _LIKELIHOOD = Never("PyMC samples a posterior; it maximises no likelihood. Use method='posterior', or another backend.")
 _NOT_YET = NotYet("PyMC could; the adapter does not write this part yet. Use backend='glmmtmb'.")
 _NO_DF = Never("a posterior has no degrees of freedom.")
-_FAMILIES = {family.label: Yes() for family in all_families()}
+_NOT_WRITTEN = NotYet("the adapter does not write this family in PyMC yet. Use backend='bayes' or 'pls'.")
+_FAMILIES: dict[str, Answer] = {
+    **{family.label: Yes() for family in all_families()},
+    **dict.fromkeys(
+        ("skew_normal", "tweedie", "generalised_poisson", "truncated_poisson", "truncated_negative_binomial"),
+        _NOT_WRITTEN,
+    ),
+}
 
 
 class PyMC(Backend):
@@ -80,7 +87,7 @@ class PyMC(Backend):
         optional=("nutpie", "numba", "threadpoolctl"),
         url="https://www.pymc.io",
         default_method="posterior",
-        strengths="every family, compiled and sampled",
+        strengths="most families, compiled and sampled",
         rank=20,
     )
     capabilities: ClassVar[Capabilities] = Capabilities(

@@ -48,13 +48,13 @@ def read_response(node: Node, env: Environment, family: Family, weights: FloatAr
         DataError: If the family cannot describe the values; the message gives their number and the line to type.
     """
     if isinstance(node, Call) and node.function == "cbind":
-        return _counted(node, env, family, weights)
+        return _several_trials(_counted(node, env, family, weights), render(node), family)
     text = render(node)
     value = evaluate(node, env)
     if isinstance(value, MatrixValue):
         raise DataError(f"The response {text} has several columns; it needs one.")
     if family.response == "binomial":
-        return _binomial(text, value, weights)
+        return _several_trials(_binomial(text, value, weights, family.name), text, family)
     if isinstance(value, FactorValue):
         hint = (
             "for a yes or no, use family='binomial'."
@@ -76,8 +76,17 @@ def _fault(y: FloatArray, family: Family) -> str:
     if family.response == "count":
         wrong = (y < 0) | (y != np.round(y))
         return _rule(y, wrong, "counts are whole numbers from 0. For rates, give offset=log(exposure) and the counts.")
+    if family.response == "positive_count":
+        wrong = (y < 1) | (y != np.round(y))
+        hint = "without zeros counts are whole numbers from 1. Counts with zeros are family='poisson' or "
+        return _rule(
+            y, wrong, f"{hint}'negative_binomial'; many zeros beside them are zero inflation, ziformula='~ 1'."
+        )
     if family.response == "positive":
-        return _rule(y, y <= 0, "its values must be positive.")
+        hint = "" if (y < 0).any() else " Zeros among positive numbers are family='tweedie'."
+        return _rule(y, y <= 0, f"its values must be positive.{hint}")
+    if family.response == "nonnegative":
+        return _rule(y, y < 0, "its values must be positive or zero.")
     if family.response == "unit":
         hint = "its values lie strictly between 0 and 1. For successes out of trials use family='binomial'."
         return _rule(y, (y <= 0) | (y >= 1), hint)
@@ -100,7 +109,7 @@ def _counted(node: Call, env: Environment, family: Family, weights: FloatArray |
     if family.response != "binomial":
         raise DataError(
             f"{render(node)} is the response of a binomial model; this family is {family.name}. "
-            "Write family='binomial'."
+            "Write family='binomial' or 'beta_binomial'."
         )
     if len(node.arguments) != 2 or node.keywords:
         raise DataError("cbind takes two columns: cbind(successes, failures).")
@@ -126,13 +135,23 @@ def _counted(node: Call, env: Environment, family: Family, weights: FloatArray |
     return _sides(Response(counts[0] / trials, trials, None), render(node))
 
 
-def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
+def _several_trials(response: Response, text: str, family: Family) -> Response:
+    """Raise a DataError if a beta-binomial response has single trials only, which say nothing of their correlation."""
+    if family.name == "beta_binomial" and response.trials is not None and (response.trials == 1).all():
+        raise DataError(
+            f"Every row of {text} is a single trial, and family='beta_binomial' needs several trials in a row: "
+            "successes of one trial cannot be overdispersed. Write family='binomial'."
+        )
+    return response
+
+
+def _binomial(text: str, value: Value, weights: FloatArray | None, family: str) -> Response:
     notes: tuple[str, ...] = ()
     if isinstance(value, FactorValue):
         if len(value.levels) != 2:
             raise DataError(
                 f"The response {text} has {len(value.levels)} levels ({listing(map(str, value.levels), 5)}), and "
-                "family='binomial' needs two. Say what counts as a success: a column that is true or false, such as "
+                f"family={family!r} needs two. Say what counts as a success: a column that is true or false, such as "
                 f"data[...] == {value.levels[-1]!r}."
             )
         y = (np.asarray(value.codes) == 1).astype(np.float64)
@@ -144,7 +163,7 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
     outside = (y < 0) | (y > 1)
     if outside.any():
         raise DataError(
-            f"The response {text} does not suit family='binomial': {int(outside.sum())} of {len(y)} values are not "
+            f"The response {text} does not suit family={family!r}: {int(outside.sum())} of {len(y)} values are not "
             f"between 0 and 1 ({_some(y[outside])}). Counts are written cbind(successes, failures) ~ ...; a "
             "proportion takes its numbers of trials in weights=."
         )
@@ -152,7 +171,7 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
         between = (y != 0) & (y != 1)
         if between.any():
             raise DataError(
-                f"The response {text} holds proportions ({_some(y[between])}), and family='binomial' must know of how "
+                f"The response {text} holds proportions ({_some(y[between])}), and family={family!r} must know of how "
                 "many trials: give their column in weights=, or write cbind(successes, failures) ~ ... "
                 "For proportions that do not come from counts, use family='beta'."
             )
@@ -160,7 +179,7 @@ def _binomial(text: str, value: Value, weights: FloatArray | None) -> Response:
     broken = np.abs(weights - np.round(weights)) > 0
     if broken.any():
         raise DataError(
-            f"With family='binomial' weights= are numbers of trials, whole numbers; {int(broken.sum())} are not "
+            f"With family={family!r} weights= are numbers of trials, whole numbers; {int(broken.sum())} are not "
             f"({_some(weights[broken])})."
         )
     successes = np.round(y * weights)

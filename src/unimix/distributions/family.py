@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from unimix.distributions.family_names import ALIASES, ELSEWHERE, OUTSIDE
 from unimix.errors import OptionError, did_you_mean, listing
+
+RANGES: dict[str, tuple[float, float]] = {"power": (1.0, 2.0), "skewness": (-0.9952, 0.9952)}
+"""Ends of the range of a dispersion parameter; the others are positive. A skew normal's skewness is below 0.9953."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Family:
         links: Names of the links that the family supports; the first is the default.
         canonical: Link for which expected and observed information are the same; empty if there is none.
         parameters: Names of the dispersion parameters, which are estimated together with the coefficients.
-        response: Values that the family describes: real, binomial, count, positive or unit (between 0 and 1).
+        response: Values that the family describes: real, binomial, count, positive_count (without zero), positive,
+            nonnegative or unit (between 0 and 1).
     """
 
     link: str = ""
@@ -46,6 +51,11 @@ class Family:
     def is_canonical(self) -> bool:
         """Whether the link is the canonical link of the family."""
         return self.link == self.canonical
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """Ends of the range of each dispersion parameter."""
+        return tuple(RANGES.get(name, (0.0, float("inf"))) for name in self.parameters)
 
     @property
     def label(self) -> str:
@@ -160,62 +170,99 @@ class StudentT(Family):
     parameters: ClassVar[tuple[str, ...]] = ("sigma", "nu")
 
 
-FAMILIES: dict[str, type[Family]] = {
-    c.name: c for c in (Gaussian, Binomial, Poisson, Gamma, NegativeBinomial, Beta, InverseGaussian, StudentT)
-}
-_ALIASES: dict[str, tuple[str, dict[str, str]]] = {
-    "normal": ("gaussian", {}),
-    "bernoulli": ("binomial", {}),
-    "nb": ("negative_binomial", {}),
-    "nb2": ("negative_binomial", {}),
-    "nbinom": ("negative_binomial", {}),
-    "nbinom2": ("negative_binomial", {}),
-    "negbinomial": ("negative_binomial", {}),
-    "negbin": ("negative_binomial", {}),
-    "nb1": ("negative_binomial", {"variance": "linear"}),
-    "nbinom1": ("negative_binomial", {"variance": "linear"}),
-    "negativebinomial1": ("negative_binomial", {"variance": "linear"}),
-    "t": ("student_t", {}),
-    "student": ("student_t", {}),
-    "betafamily": ("beta", {}),
-}
-_ZEROS = "write family='{}', ziformula='~ 1' with backend='glmmtmb'."
-_ORDERED = (
-    "Ordered responses are not supported: two halves of the scale can be fitted by family='binomial', and scores with "
-    "many steps by 'gaussian'."
-)
-_ELSEWHERE: dict[tuple[str, ...], str] = {
-    ("zip", "zipoisson", "zeroinflatedpoisson", "zipoissonlog"): f"Zero inflation has a formula of its own: "
-    f"{_ZEROS.format('poisson')}",
-    ("zinb", "zinegativebinomial", "zeroinflatednegativebinomial", "zinb2", "zinbinomial"): "Zero inflation has a "
-    f"formula of its own: {_ZEROS.format('negative_binomial')}",
-    ("zib", "zibinomial", "zeroinflatedbinomial", "zeroinflatedbeta", "zibeta", "zoib", "zeroinflatedgamma"): "Zero "
-    "inflation is for counts: family='poisson' or 'negative_binomial', ziformula='~ 1' with backend='glmmtmb'.",
-    (
-        *("hurdlepoisson", "hurdlenegativebinomial", "hurdlegamma", "hurdlelognormal", "hurdle", "ziggamma"),
-        *("truncatedpoisson", "truncatednbinom1", "truncatednbinom2", "truncatednegativebinomial", "zigamma"),
-    ): "Hurdle models are not supported: fit zero or not by family='binomial', and the rows above zero by themselves.",
-    ("ordinal", "ordered", "cumulative", "clm", "clmm", "polr", "propodds", "sratio", "cratio", "acat"): _ORDERED,
-    ("multinomial", "categorical", "softmax", "multinom"): "Responses with several unordered classes are not "
-    "supported: fit one class against the others by family='binomial'.",
-    ("lognormal", "loggaussian", "lognorm", "shiftedlognormal"): "The logarithm of the response is normal: write "
-    "log(y) ~ ... with family='gaussian'; or family='gamma' for a mean on the log scale.",
-    ("logitnormal", "logisticnormal"): "The logit of the response is normal: compute a column logit(y), and fit it "
-    "with family='gaussian'; or use family='beta'.",
-    ("quasi", "quasipoisson"): "A quasi-likelihood has no likelihood and no group effects: overdispersed counts are "
-    "family='negative_binomial', or have an effect per row, (1 | row).",
-    ("quasibinomial", "betabinomial", "betabinomial2"): "Overdispersed proportions have an effect per row here, "
-    "family='binomial' with (1 | row).",
-    ("tweedie", "compois", "compoissonlog", "conwaymaxwellpoisson", "genpois", "generalizedpoisson"): "It is not "
-    "supported: 'negative_binomial' is for overdispersed counts, 'gamma' for positive responses.",
-    ("exponential", "weibull", "cox", "coxph", "frechet"): "Survival times are not supported; 'gamma' is for positive "
-    "responses without censoring.",
-    ("skewnormal", "exgaussian", "asymlaplace", "laplace", "vonmises", "wiener", "cauchy", "hyperbolic"): "It is not "
-    "supported: 'student_t' has heavy tails, 'gamma' and 'inverse_gaussian' are skewed to the right.",
-    ("dirichlet", "orderedbeta", "ordbeta"): "It is not supported: 'beta' is for proportions strictly between 0 and 1.",
-}
-"""Names of families that other packages have, without underscores, and what to use here."""
+@dataclass(frozen=True)
+class SkewNormal(Family):
+    """Skew normal distribution with mean mu, standard deviation sigma and skewness between -0.995 and 0.995."""
 
+    name: ClassVar[str] = "skew_normal"
+    links: ClassVar[tuple[str, ...]] = ("identity",)
+    parameters: ClassVar[tuple[str, ...]] = ("sigma", "skewness")
+
+
+@dataclass(frozen=True)
+class BetaBinomial(Family):
+    """Proportion of successes in m trials whose probability has a beta distribution with mean mu.
+
+    Var(y) = mu (1 - mu) (1 + (m - 1) / (precision + 1)) / m.
+    """
+
+    name: ClassVar[str] = "beta_binomial"
+    links: ClassVar[tuple[str, ...]] = ("logit", "probit", "cloglog", "cauchit")
+    parameters: ClassVar[tuple[str, ...]] = ("precision",)
+    response: ClassVar[str] = "binomial"
+
+
+@dataclass(frozen=True)
+class LogNormal(Family):
+    """Lognormal distribution of positive values with mean mu: log y is normal with standard deviation sigma.
+
+    Var(y) = (exp(sigma^2) - 1) mu^2. The coefficients describe the logarithm of the mean, so that the intercept is
+    larger by sigma^2 / 2 than that of a linear model of log y; the others are the same.
+    """
+
+    name: ClassVar[str] = "lognormal"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    parameters: ClassVar[tuple[str, ...]] = ("sigma",)
+    response: ClassVar[str] = "positive"
+
+
+@dataclass(frozen=True)
+class Exponential(Family):
+    """Exponential distribution of positive values, such as waiting times that have ended: Var(y) = mu^2."""
+
+    name: ClassVar[str] = "exponential"
+    links: ClassVar[tuple[str, ...]] = ("log", "inverse", "identity")
+    canonical: ClassVar[str] = "inverse"
+    response: ClassVar[str] = "positive"
+
+
+@dataclass(frozen=True)
+class Tweedie(Family):
+    """Tweedie distribution of positive values with exact zeros: Var(y) = dispersion mu^power, power between 1 and 2."""
+
+    name: ClassVar[str] = "tweedie"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    parameters: ClassVar[tuple[str, ...]] = ("dispersion", "power")
+    response: ClassVar[str] = "nonnegative"
+
+
+@dataclass(frozen=True)
+class GeneralisedPoisson(Family):
+    """Generalised Poisson distribution of counts: Var(y) = dispersion mu; below 1 for counts that vary too little."""
+
+    name: ClassVar[str] = "generalised_poisson"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    parameters: ClassVar[tuple[str, ...]] = ("dispersion",)
+    response: ClassVar[str] = "count"
+
+
+@dataclass(frozen=True)
+class TruncatedPoisson(Family):
+    """Poisson distribution of counts without zeros; mu is the mean of the counts with zeros."""
+
+    name: ClassVar[str] = "truncated_poisson"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    response: ClassVar[str] = "positive_count"
+
+
+@dataclass(frozen=True)
+class TruncatedNegativeBinomial(Family):
+    """Negative binomial distribution (NB2) of counts without zeros; mu and theta are those of the counts with zeros."""
+
+    name: ClassVar[str] = "truncated_negative_binomial"
+    links: ClassVar[tuple[str, ...]] = ("log",)
+    parameters: ClassVar[tuple[str, ...]] = ("theta",)
+    response: ClassVar[str] = "positive_count"
+
+
+FAMILIES: dict[str, type[Family]] = {
+    c.name: c
+    for c in (
+        *(Gaussian, Binomial, Poisson, Gamma, NegativeBinomial, Beta, InverseGaussian, StudentT),
+        *(BetaBinomial, GeneralisedPoisson, TruncatedPoisson, TruncatedNegativeBinomial),
+        *(LogNormal, Exponential, Tweedie, SkewNormal),
+    )
+}
 FamilyLike = str | Family | type[Family]
 
 
@@ -249,10 +296,14 @@ def as_family(family: FamilyLike) -> Family:
     head, _, rest = family.strip().partition("(")
     plain = head.lower().replace("_", "").replace(" ", "").replace("-", "").replace(".", "")
     names = {name.replace("_", ""): name for name in FAMILIES}
-    name, more = _ALIASES.get(plain, (names.get(plain, ""), {}))
+    name, more = ALIASES.get(plain, (names.get(plain, ""), {}))
     if not name:
-        reason = next((text for names_, text in _ELSEWHERE.items() if plain in names_), "")
-        hint = f" {reason}" if reason else did_you_mean(plain, (*FAMILIES, *_ALIASES))
+        reason = next((text for names_, text in ELSEWHERE.items() if plain in names_), "")
+        if not reason:
+            reason = next((text for part, text in OUTSIDE if part in plain), "")
+        hint = f" {reason}" if reason else did_you_mean(plain, (*FAMILIES, *ALIASES))
         raise OptionError(f"family={family!r} is unknown.{hint} Known: {listing(FAMILIES)}.")
     link = rest.rstrip(") ").replace("link", "").strip("= '\"") if rest else ""
-    return FAMILIES[name](link=link, **more)
+    if link and more.get("link", link) != link:
+        raise OptionError(f"family={family!r} names two links: write '{name}({link})' or {plain!r}.")
+    return FAMILIES[name](**{"link": link, **more})

@@ -73,7 +73,8 @@ def pointwise(
         if family.link == "identity" and family.response != "real":
             outside = mu <= 0
             mu = np.where(outside, 1.0, mu)
-        k = log_density(y, mu, parameters, np.ones_like(y) if weights is None else weights)
+        copies = trials if family.response == "binomial" else weights
+        k = log_density(y, mu, parameters, np.ones_like(y) if copies is None else copies)
         density = Pointwise(
             k.value,
             k.by_mean * slope,
@@ -135,11 +136,30 @@ def variance(family: Family, parameters: FloatArray, mu: FloatArray) -> FloatArr
     return np.asarray(DISTRIBUTIONS[family.label].variance(mu, parameters))
 
 
+def response_variance(
+    family: Family, parameters: FloatArray, mu: FloatArray, size: FloatArray | None = None
+) -> FloatArray:
+    """Var(y) of rows with numbers of trials, or weights, ``size``, shape (n,); None for ones.
+
+    Args:
+        family: Distribution and link.
+        parameters: Dispersion parameters, shape (k,), or shape (k, S, 1) for means of shape (S, n).
+        mu: Values of the inverse link, shape (..., n).
+        size: Trials of a binomial response, or precisions of a Gaussian one.
+    """
+    one = variance(family, parameters, mu)
+    if size is None:
+        return one
+    correlation = DISTRIBUTIONS[family.label].correlation
+    together = 1.0 if correlation is None else 1.0 + (size - 1.0) * correlation(parameters)
+    return np.asarray(one * together / size)
+
+
 def unit_deviance(family: Family, parameters: FloatArray, y: FloatArray, mu: FloatArray) -> FloatArray | None:
     """Unit deviance of each row, 2 dispersion (log f(y; y) - log f(y; mu)), shape (n,).
 
-    For the exponential families it equals R's ``family()$dev.resids`` at weight 1. It is None for beta, NB1 and
-    Student's t, whose likelihood is not maximal at mu = y.
+    For the exponential families it equals R's ``family()$dev.resids`` at weight 1. It is None for families whose
+    likelihood is not maximal at mu = y, such as the beta.
     """
     deviance = DISTRIBUTIONS[family.label].unit_deviance
     if deviance is None:

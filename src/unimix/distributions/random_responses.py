@@ -8,16 +8,53 @@ import numpy.typing as npt
 from unimix.distributions.distribution import DISTRIBUTIONS
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
+from unimix.errors import UnsupportedModelError
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def mean_of(family: Family, eta: FloatArray) -> FloatArray:
-    """Mean of the response for a linear predictor, in its shape; NaN where the inverse link is not defined."""
+def location_of(family: Family, eta: FloatArray) -> FloatArray:
+    """Inverse link mu of a linear predictor, in its shape; NaN where it is not defined."""
     link = LINKS[family.link]
     if not link.positive:
         return link.inverse(eta)
     return np.where(eta > 0, link.inverse(np.where(eta > 0, eta, 1.0)), np.nan)
+
+
+def mean_of(family: Family, eta: FloatArray, parameters: FloatArray | None = None) -> FloatArray:
+    """Expected response for a linear predictor, in its shape; NaN where the inverse link is not defined.
+
+    Args:
+        family: Distribution and link.
+        eta: Linear predictor, any shape.
+        parameters: Dispersion parameters, shape (k,), or any shape (k, ...) that extends to that of ``eta``. They are
+            needed where the expected response is not the inverse link alone (:attr:`Distribution.expectation`).
+
+    Raises:
+        UnsupportedModelError: If the expected response depends on parameters, and they are not given.
+    """
+    mu = location_of(family, eta)
+    expectation = DISTRIBUTIONS[family.label].expectation
+    if expectation is None:
+        return mu
+    if parameters is None:
+        raise UnsupportedModelError(
+            f"This is not computed on the scale of the response for the {family.name} family, whose expected response "
+            "is not the inverse link of the predictor. Ask for it on the scale of the link: kind='link' or "
+            "scale='link'."
+        )
+    return np.asarray(expectation(mu, parameters)[0])
+
+
+def mean_slope(family: Family, eta: FloatArray, parameters: FloatArray | None = None) -> FloatArray:
+    """Derivative of :func:`mean_of` with respect to the linear predictor, in its shape; the arguments are the same."""
+    slope = LINKS[family.link].slope(eta)
+    expectation = DISTRIBUTIONS[family.label].expectation
+    if expectation is None:
+        return slope
+    mean_of(family, eta, parameters)  # refuses where parameters are missing
+    given: FloatArray = np.empty(0) if parameters is None else parameters
+    return np.asarray(expectation(location_of(family, eta), given)[1] * slope)
 
 
 def draw_response(
@@ -43,7 +80,7 @@ def draw_response(
     Returns:
         Responses in the shape of ``eta``; NaN where the inverse link is not defined.
     """
-    mu = mean_of(family, eta)
+    mu = location_of(family, eta)
     inside = np.isfinite(mu)
     if family.link == "identity" and family.response != "real":
         inside &= mu > 0

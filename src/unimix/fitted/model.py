@@ -215,7 +215,7 @@ class FittedModel:
     @property
     def fitted(self) -> FloatArray:
         """Expected response with the group effects, shape (n_obs,); of a posterior its posterior mean."""
-        return mean(self.family, self.rows)
+        return mean(self.family, self.dispersion_parameters, self.rows)
 
     def residuals(
         self,

@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.distributions.family import Family
-from unimix.distributions.links import LINKS
-from unimix.distributions.log_density import unit_deviance, variance
-from unimix.distributions.random_responses import mean_of
+from unimix.distributions.log_density import response_variance, unit_deviance
+from unimix.distributions.random_responses import location_of, mean_of, mean_slope
 from unimix.errors import OptionError, listing
 from unimix.fitted.schema import Rows
 from unimix.likelihood.lmm.weights import counted_rows
@@ -17,26 +16,28 @@ FloatArray = npt.NDArray[np.float64]
 KINDS = ("response", "pearson", "standardized", "deviance", "working")
 
 
-def mean(family: Family, rows: Rows, *, groups: bool = True) -> FloatArray:
+def mean(family: Family, parameters: FloatArray, rows: Rows, *, groups: bool = True) -> FloatArray:
     """Expected response per row, zero inflation included, shape (n,); of a posterior its posterior mean.
 
     Args:
         family: Distribution and link.
+        parameters: Dispersion parameters, shape (k,).
         rows: Linear predictors and, of a posterior under a curved link, expected responses.
         groups: Whether the group effects are part of it.
     """
     known = rows.expected if groups else rows.population_expected
     if known is not None:
         return known
-    expected = mean_of(family, rows.linear_predictor if groups else rows.population_predictor)
+    expected = mean_of(family, rows.linear_predictor if groups else rows.population_predictor, parameters)
     return expected if rows.zero_probability is None else expected * (1.0 - rows.zero_probability)
 
 
 def dispersion(family: Family, parameters: FloatArray) -> float:
-    """Constant factor of the variance: sigma^2 or the dispersion if the family has one; else 1."""
+    """Factor of the variance that R's Pearson residuals leave out: sigma^2, the dispersion of a gamma model; or 1."""
     if family.name == "gaussian":
         return float(parameters[0] ** 2)
-    return float(parameters[0]) if family.parameters == ("dispersion",) else 1.0
+    scaled = family.parameters == ("dispersion",) and family.response == "positive"
+    return float(parameters[0]) if scaled else 1.0
 
 
 def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> FloatArray:
@@ -57,16 +58,17 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
     """
     if kind not in KINDS:
         raise OptionError(f"kind={kind!r}: choose {listing(map(repr, KINDS))}.")
-    mu = mean(family, rows)
+    mu = mean(family, parameters, rows)
     plain = rows.observed - mu
     if kind == "response":
         return plain
     if rows.zero_probability is not None:
         raise OptionError(f"kind={kind!r} is not defined with zero inflation: choose 'response'.")
     if kind == "working":
-        return np.asarray(plain / LINKS[family.link].slope(rows.linear_predictor))
+        return np.asarray(plain / mean_slope(family, rows.linear_predictor, parameters))
     weights = rows.trials if rows.trials is not None else rows.weights
     root = np.ones_like(plain) if weights is None else np.sqrt(weights)
+    location = location_of(family, rows.linear_predictor)
     scale = dispersion(family, parameters)
     if kind == "deviance":
         unit = unit_deviance(family, parameters, rows.observed, mu)
@@ -77,7 +79,8 @@ def residuals(family: Family, parameters: FloatArray, rows: Rows, kind: str) -> 
         unit_variance = np.ones_like(mu)
         scale = float(parameters[0] ** 2)
     else:
-        unit_variance = variance(family, parameters, mu) / scale
+        unit_variance = response_variance(family, parameters, location, rows.trials) / scale
+        unit_variance = unit_variance if rows.trials is None else unit_variance * rows.trials
     # An outcome that is certain (mu rounds to 0 or 1) and occurs has no residual.
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(np.where(plain == 0, 1.0, unit_variance))
@@ -88,7 +91,7 @@ def residual_deviance(family: Family, parameters: FloatArray, rows: Rows) -> flo
     """Sum of squared deviance residuals given the group effects; NaN where the model has no such residuals."""
     if rows.zero_probability is not None or not np.isfinite(parameters).all():
         return float("nan")
-    mu = mean(family, rows)
+    mu = mean(family, parameters, rows)
     unit = unit_deviance(family, parameters, rows.observed, mu)
     if unit is None:
         return float("nan")

@@ -51,9 +51,9 @@ def rounding(design: Design) -> float:
     double precision is at most about the sum of the sizes of its terms times the machine precision (Higham 2002,
     Accuracy and Stability of Numerical Algorithms, section 4.2). It is 0.1 for 200 counts of size e^25.
     """
-    if design.family.response not in ("count", "binomial"):
+    if design.family.response not in ("count", "positive_count", "binomial"):
         return 0.0
-    whole = design.y if design.family.response == "count" else design.trials
+    whole = design.trials if design.family.response == "binomial" else design.y
     if whole is None:
         return 0.0
     copies = 1.0 if design.weights is None else design.weights

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from unimix.design.aliasing import independent_columns
 from unimix.design.arrays import Design, RandomBlock
+from unimix.distributions.parameter_scales import to_free
 from unimix.likelihood.glmm.optimise import covariance_of, search_laplace
 from unimix.likelihood.glmm.separation import separated_terms
 
@@ -251,7 +252,7 @@ def _search(design: Design) -> tuple[FloatArray, FloatArray, FloatArray] | str:
     if fault or len(lost):
         return fault or "its rows do not determine the estimates"
     with np.errstate(divide="ignore"):
-        far = np.abs(np.log(optimum.point.parameters)) if len(optimum.point.parameters) else np.zeros(0)
+        far = np.abs(to_free(design.family, optimum.point.parameters))
     if (far > 15).any():
         return f"{', '.join(design.family.parameters)} diverges: its rows do not determine an estimate"
     return optimum.point.beta, cov, optimum.point.parameters

@@ -82,10 +82,13 @@ def identities(design: Design, draws: PosteriorDraws) -> dict[str, FloatArray]:
         through = np.einsum("sn,sn->s", rows.score, np.einsum("nq,snq->sn", block.z, draws.effects[k][:, block.codes]))
         quadratic = np.einsum("sla,sab,slb->s", draws.effects[k], inverse[k], draws.effects[k], optimize=True)
         zero_means[f"effects of {block.group}"] = through - quadratic + block.n_levels * block.q
-    for j, name in enumerate(design.family.parameters):
-        value = draws.dispersion[:, j]
-        slope = value * (rows.by_parameters[j].sum(axis=1) + draws.by_dispersion[:, j]) + 1.0
-        zero_means |= _scaled(name, value, slope)
+    for j, (name, (low, high)) in enumerate(zip(design.family.parameters, design.family.ranges, strict=True)):
+        value, score = draws.dispersion[:, j], rows.by_parameters[j].sum(axis=1) + draws.by_dispersion[:, j]
+        if np.isfinite(high):  # field (v - a) (b - v) / (b - a), which is zero at both ends
+            slope = ((value - low) * (high - value) * score + low + high - 2 * value) / (high - low)
+            zero_means |= {name: slope}
+        else:
+            zero_means |= _scaled(name, value, value * score + 1.0)
     return zero_means
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import special
 
 from unimix.design.arrays import Design
+from unimix.distributions.distribution import DISTRIBUTIONS
 from unimix.distributions.family import Family
 from unimix.distributions.links import LINKS
 from unimix.distributions.log_density import Pointwise
@@ -75,7 +76,12 @@ class PredictorRows:
 
 
 def mean_over_draws(
-    family: Family, rows: PredictorRows, beta: FloatArray, effects: Sequence[FloatArray] = ()
+    family: Family,
+    rows: PredictorRows,
+    beta: FloatArray,
+    effects: Sequence[FloatArray] = (),
+    *,
+    dispersion: FloatArray | None = None,
 ) -> FloatArray:
     """Posterior mean of the expected response, the average of g^-1(eta) over S draws, shape (n,).
 
@@ -87,22 +93,35 @@ def mean_over_draws(
         rows: The rows.
         beta: Draws of the fixed effects, shape (S, p).
         effects: Draws of the group effects of each block, shapes (S, L, q).
+        dispersion: Draws of the dispersion parameters, shape (S, k), for a family whose expected response depends on
+            them.
     """
     total, step = np.zeros(len(rows.x)), max(1, CELLS // max(len(rows.x), 1))
     with np.errstate(over="ignore", invalid="ignore"):
         for first in range(0, len(beta), step):
             part = slice(first, first + step)
-            total += mean_of(family, rows.under(beta[part], [e[part] for e in effects])).sum(axis=0)
+            parameters = None if dispersion is None else dispersion[part].T[..., None]
+            total += mean_of(family, rows.under(beta[part], [e[part] for e in effects]), parameters).sum(axis=0)
     return total / len(beta)
 
 
-def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> FloatArray:
-    """Expected response E g^-1(eta) for eta ~ N(centre, sd^2), shape (n,).
+def expected_response(
+    family: Family, centre: FloatArray, sd: FloatArray, parameters: FloatArray | None = None
+) -> FloatArray:
+    """Expected response for eta ~ N(centre, sd^2), shape (n,), E g^-1(eta) for all families but the truncated ones.
 
     The expectation has a closed form for the identity, log and sqrt links, and is computed by Gauss-Hermite quadrature
-    for links with bounded means. For inverse links it does not exist; the result is the response at the centre.
+    for links with bounded means and for truncated families. For inverse links it does not exist; the result is the
+    response at the centre.
+
+    Args:
+        family: Distribution and link.
+        centre: Means of the linear predictors, shape (n,).
+        sd: Standard deviations of the linear predictors, shape (n,).
+        parameters: Dispersion parameters, shape (k,), for a family whose expected response depends on them.
     """
-    match family.link:
+    plain = DISTRIBUTIONS[family.label].expectation is None
+    match family.link if plain else "":
         case "identity":
             return centre
         case "log":
@@ -114,7 +133,7 @@ def expected_response(family: Family, centre: FloatArray, sd: FloatArray) -> Flo
             return mean_of(family, centre)
         case _:
             nodes, weights = special.roots_hermitenorm(101)
-            total = sum(w * mean_of(family, centre + sd * z) for z, w in zip(nodes, weights, strict=True))
+            total = sum(w * mean_of(family, centre + sd * z, parameters) for z, w in zip(nodes, weights, strict=True))
             return np.asarray(total / weights.sum())
 
 

@@ -49,17 +49,18 @@ def needs_mean(family: Family) -> bool:
     """Whether :func:`row_variance` depends on the mean of the model without predictors."""
     if family.response == "count":
         return family.link == "log" or (family.link == "sqrt" and bool(family.parameters))
-    return family.name == "beta" and family.link == "logit"
+    return family.name == "tweedie" or (family.name == "beta" and family.link == "logit")
 
 
 def row_variance(family: Family, parameters: FloatArray, mean: float = float("nan")) -> FloatArray:
     """Variance of a row about its linear predictor, on the scale of the link, shape (...).
 
-    The variance is sigma^2 for a linear model (sigma^2 nu / (nu - 2) for Student's t). For the latent variable of a
-    binomial model it is pi^2 / 3 (logit), 1 (probit) or pi^2 / 6 (cloglog). For counts with a log link it is
-    log(1 + Var(y) / mean^2), the lognormal approximation; for counts with a sqrt link, 1 / 4 or (1 + mean / theta) / 4.
-    By the delta method it is the dispersion of a gamma model with a log link, and Var(y) / (mean (1 - mean))^2 of a
-    beta model with a logit link.
+    The variance is sigma^2 for a linear model (sigma^2 nu / (nu - 2) for Student's t), and that of log y for a
+    lognormal response. For the latent variable of a binomial model it is pi^2 / 3 (logit), 1 (probit) or pi^2 / 6
+    (cloglog). For counts with a log link it is log(1 + Var(y) / mean^2), the lognormal approximation, as for a Tweedie
+    response; for counts with a sqrt link, 1 / 4 or (1 + mean / theta) / 4. By the delta method it is the dispersion of
+    a gamma model with a log link (1 for an exponential one), and Var(y) / (mean (1 - mean))^2 of a beta model with a
+    logit link.
 
     Args:
         family: Distribution and link.
@@ -73,8 +74,14 @@ def row_variance(family: Family, parameters: FloatArray, mean: float = float("na
     dispersion = parameters[..., 0] if parameters.shape[-1] else np.zeros(shape)
     variance: FloatArray | float = float("nan")
     match family.label, family.link:
-        case "gaussian", "identity":
+        case ("gaussian" | "skew_normal", "identity") | ("lognormal", "log"):
             variance = dispersion**2
+        case "exponential", "log":
+            variance = 1.0
+        case "tweedie", "log":
+            variance = np.log1p(dispersion * mean ** (parameters[..., 1] - 2))
+        case "generalised_poisson", "log":
+            variance = np.log1p(dispersion / mean)
         case "student_t", "identity":
             nu = parameters[..., 1]
             variance = np.where(nu > 2, dispersion**2 * nu / np.where(nu > 2, nu - 2, 1.0), np.nan)

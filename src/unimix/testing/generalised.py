@@ -17,6 +17,7 @@ from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor,
 from unimix.likelihood.lmm.newton_decrement import curvature_of_laplace
 from unimix.likelihood.response import row_log_likelihood
 from unimix.result import FitResult
+from unimix.testing.simulated_responses import simulate_response
 
 FloatArray = npt.NDArray[np.float64]
 DISPERSION: dict[str, tuple[float, ...]] = {
@@ -27,6 +28,12 @@ DISPERSION: dict[str, tuple[float, ...]] = {
     "negative_binomial_1": (0.8,),
     "beta": (8.0,),
     "student_t": (0.5, 5.0),
+    "beta_binomial": (6.0,),
+    "generalised_poisson": (1.8,),
+    "truncated_negative_binomial": (2.5,),
+    "lognormal": (0.5,),
+    "tweedie": (0.8, 1.4),
+    "skew_normal": (0.5, 0.6),
 }
 
 
@@ -51,7 +58,9 @@ def family_truth(family: Family, *, mixed: bool) -> FamilyTruth:
     if family.link == "identity" and safe:
         return FamilyTruth((6.0, 0.8), 1.2 if mixed else 0.0, DISPERSION.get(family.label, ()))
     fixed = (3.0, 0.4) if safe else (1.0, 0.3) if family.link == "log" else (0.2, 0.5)
-    return FamilyTruth(fixed, (0.35 if safe else 0.5) if mixed else 0.0, DISPERSION.get(family.label, ()))
+    # exponential responses vary so much that smaller effects would not be found
+    sd = 0.8 if family.name == "exponential" and safe else 0.35 if safe else 0.5
+    return FamilyTruth(fixed, sd if mixed else 0.0, DISPERSION.get(family.label, ()))
 
 
 def simulate_family(
@@ -96,8 +105,10 @@ def simulate_family(
             y = rng.negative_binomial(mu / p[0], 1 / (1 + p[0])).astype(np.float64)
         case "beta":
             y = rng.beta(mu * p[0], (1 - mu) * p[0]).clip(1e-9, 1 - 1e-9)
-        case _:
+        case "student_t":
             y = mu + p[0] * rng.standard_t(p[1], len(codes))
+        case _:
+            y = simulate_response(family.label, mu, p, trials, rng)
     return pd.DataFrame({"y": y, "trials": trials, "x": x, "g": [f"g{c:02d}" for c in codes]})
 
 

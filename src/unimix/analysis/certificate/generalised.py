@@ -13,6 +13,7 @@ from unimix.analysis.certificate.certificate import Certificate, Check
 from unimix.analysis.certificate.consistency import arithmetic
 from unimix.analysis.certificate.posterior import posterior_checks
 from unimix.design.arrays import Design
+from unimix.distributions.parameter_scales import inside
 from unimix.errors import listing
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
@@ -56,7 +57,7 @@ class GeneralisedGround:
         """A result's parameters in the coordinates of the well-scaled design; None if the result lacks some of them."""
         family = self.design.family
         values = np.array([fit.criteria.parameters.get(name, np.nan) for name in family.parameters])
-        if not (np.isfinite(values).all() and (values > 0).all()):
+        if not inside(family, values):
             return None
         return self.criterion.point([np.asarray(b.covariance) for b in fit.random], fit.fixed.estimate, values)
 

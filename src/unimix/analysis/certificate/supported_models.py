@@ -21,8 +21,6 @@ def out_of_reach(design: Design) -> str:
     structures = sorted({b.structure for b in design.blocks} - {"us"})
     if structures and not design.is_linear:
         return f"unimix has no criterion of its own for {' and '.join(structures)} covariances of a generalised model"
-    if design.family.name == "student_t":
-        return "unimix has no criterion of its own for Student's t"
     return next((reason for b in design.blocks if (reason := _rounded_away(b))), "")
 
 

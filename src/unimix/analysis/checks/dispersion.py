@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import special
 
 from unimix.analysis.prediction.draws import coefficient_draws, replicated
-from unimix.distributions.log_density import pointwise, variance
-from unimix.distributions.random_responses import mean_of
+from unimix.distributions.log_density import pointwise, response_variance
+from unimix.distributions.random_responses import location_of, mean_of
 from unimix.errors import UnsupportedModelError
 from unimix.fitted.model import is_sampled
 from unimix.fitted.table_result import TableResult
@@ -135,10 +135,12 @@ def why_no_overdispersion(fit: FittedModel) -> str:
             "Pearson residuals are not defined with zero inflation or a formula of the dispersion: see "
             "fit.plot.posterior_predictive()."
         )
-    if family.response not in ("binomial", "count"):
+    if family.response not in ("binomial", "count", "positive_count"):
+        spread = f"estimates its own spread ({', '.join(family.parameters)})"
+        spread = spread if family.parameters else "is for positive numbers, not counts,"
         return (
-            f"The {family.name} family estimates its own spread ({', '.join(family.parameters)}) and cannot be "
-            "overdispersed. fit.plot.diagnostics() shows the residuals."
+            f"The {family.name} family {spread} and cannot be overdispersed. fit.plot.diagnostics() shows the "
+            "residuals."
         )
     if fit.rows.trials is not None and (fit.rows.trials == 1).all():
         return "A response of single trials cannot be overdispersed: its mean fixes its variance."
@@ -213,10 +215,11 @@ def _predictive(fit: FittedModel) -> Overdispersion:
     """
     new = _replicated(fit)
     design, draws = fit.design(), coefficient_draws(fit, DRAWS)
-    mu = mean_of(fit.family, linear_predictors(design, draws.beta, draws.effects))
     parameters = np.asarray([p[:, None] for p in draws.parameters.T])
+    eta = linear_predictors(design, draws.beta, draws.effects)
+    mu = mean_of(fit.family, eta, parameters)
     size = design.trials if design.trials is not None else design.weights
-    spread = variance(fit.family, parameters, mu) / (1.0 if size is None else size)
+    spread = response_variance(fit.family, parameters, location_of(fit.family, eta), size)
     with np.errstate(divide="ignore", invalid="ignore"):
         observed, drawn = (np.where(y == mu, 0.0, (y - mu) ** 2 / spread).sum(axis=1) for y in (design.y, new))
     return Overdispersion(

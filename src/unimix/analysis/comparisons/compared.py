@@ -167,7 +167,7 @@ def _means(plan: Plan, eta: FloatArray, what: str) -> FloatArray:
 def _averaged(plan: Plan, mean: FloatArray, what: str) -> FloatArray:
     """Averages of expected responses (n, ...), shape (m, ...); see :func:`_means`."""
     bad = ~np.isfinite(mean)
-    if plan.family.response in ("count", "positive"):
+    if plan.family.response in ("count", "positive", "nonnegative"):
         bad |= ~(mean > 0)
     if bad.any():
         raise DataError(

@@ -15,6 +15,7 @@ from scipy import special
 from unimix.analysis.certificate.supported_models import out_of_reach, without_profiles
 from unimix.analysis.intervals.parameters import Parameter, chosen, parameter_draws, parameters_of, values_of
 from unimix.design.arrays import Design
+from unimix.distributions.parameter_scales import to_free, value_at
 from unimix.errors import DataError, OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.fitted.criterion import criterion_at, likelihood_arrays
 from unimix.fitted.model import has_design
@@ -154,6 +155,9 @@ def _wald_of_scales(
             ends.append(np.full(2, np.nan))
         elif p.target.kind == "cor":
             ends.append(np.tanh(unbounded(p.target, estimate) + reach * sd * np.array([-1.0, 1.0])))
+        elif p.target.kind == "scale" and not fit.family.is_linear:
+            free = to_free(fit.family, fit.dispersion_parameters)[p.target.index] + reach * sd * np.array([-1.0, 1.0])
+            ends.append(np.array([value_at(fit.family, p.target.index, end) for end in free]))
         else:
             ends.append(estimate * np.exp(reach * sd * np.array([-1.0, 1.0])))
     other = "bootstrap" if design.is_structured else "profile"

@@ -18,6 +18,7 @@ from unimix.analysis.means.reference_grid import PopulationRows, checked_names, 
 from unimix.analysis.means.scales import Scale, is_transformed
 from unimix.analysis.means.specs import Specs, read_specs
 from unimix.analysis.prediction.over_groups import GROUPS, OverGroups, check_over_groups
+from unimix.distributions.random_responses import mean_of
 from unimix.errors import OptionError, UnsupportedModelError
 from unimix.fitted.criterion import support_arrays
 from unimix.fitted.model import interval_level
@@ -37,6 +38,8 @@ def _checked(fit: FittedModel, weights: str, kind: str, ci_level: float) -> None
     checked_weights(weights)
     if kind not in ("response", "link"):
         raise OptionError(f"kind={kind!r}: choose 'response' or 'link'.")
+    if kind == "response":
+        mean_of(fit.family, np.zeros(0))  # refuses a family whose expected response is not the inverse link
     if "zero" in fit.parts and kind == "response":
         raise UnsupportedModelError(
             "With zero inflation, marginal means exist on the link scale only: use kind='link'."

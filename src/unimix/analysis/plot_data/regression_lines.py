@@ -240,8 +240,10 @@ def population_lines(
     if "zero" in fit.parts and grid.rows.zero is not None:
         share = expit(-(grid.rows.zero @ fit.parts["zero"].estimate))
 
+    parameters = fit.dispersion_parameters
+
     def response(eta: FloatArray) -> FloatArray:
-        return np.asarray(mean_of(fit.family, eta + grid.rows.offset) * share)
+        return np.asarray(mean_of(fit.family, eta + grid.rows.offset, parameters) * share)
 
     every = response(beta @ grid.rows.x.T)
     tail = 0.5 - ci_level / 2
@@ -341,8 +343,10 @@ def _lines(
     columns = new_columns(estimates.columns, grid.rows.x, z)
     level, offset = grid.level, grid.rows.offset
 
+    parameters = fit.dispersion_parameters
+
     def response(eta: FloatArray) -> FloatArray:
-        return mean_of(fit.family, eta + offset)
+        return mean_of(fit.family, eta + offset, parameters)
 
     every = draws.beta @ grid.rows.x.T
     for part, values in zip(estimates.parts, z, strict=True):

@@ -174,7 +174,7 @@ class GeneralisedPredictive(DrawnPredictive):
     @property
     def mean(self) -> FloatArray:
         """Expected response, averaged over the error of the linear predictor, shape (n,)."""
-        return np.asarray(expected_response(self.rows.family, self.centre, self.sd) * self.rows.share)
+        return np.asarray(expected_response(self.rows.family, self.centre, self.sd, self.parameters) * self.rows.share)
 
     def log_density(self, y: FloatArray) -> FloatArray:
         """Log predictive density by quadrature over the linear predictor, shape (n,)."""
@@ -205,7 +205,8 @@ class SampledPredictive(DrawnPredictive):
     @property
     def mean(self) -> FloatArray:
         """Expected response, averaged over the draws, shape (n,)."""
-        return np.asarray(mean_of(self.rows.family, self.eta).mean(axis=0) * self.rows.share)
+        expected = mean_of(self.rows.family, self.eta, self.parameters.T[:, :, None])
+        return np.asarray(expected.mean(axis=0) * self.rows.share)
 
     def log_density(self, y: FloatArray) -> FloatArray:
         """Log predictive density: the logarithm of the density averaged over the draws, shape (n,)."""

@@ -12,7 +12,7 @@ from unimix.analysis.prediction.draws import effect_draws
 from unimix.distributions.random_responses import mean_of
 from unimix.errors import UnimixError
 from unimix.fitted.model import is_sampled
-from unimix.fitted.sampled import engine_draws, fixed_draws
+from unimix.fitted.sampled import engine_draws, fixed_draws, variable_draws
 from unimix.stats.predictor import PredictorRows, expected_response, mean_over_draws
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ def posterior_mean(fit: FittedModel, at: Placed) -> FloatArray:
     fixed = fixed_draws(fit)
     beta = np.empty((group.sizes["chain"] * group.sizes["draw"], 0)) if fixed is None else fixed
     rows = PredictorRows(at.rows.x, at.rows.offset, [at.rows.z[k] for k in used], [at.codes[k] for k in used])
-    return mean_over_draws(fit.family, rows, beta, [effect_draws(fit, k) for k in used])
+    parameters = [variable_draws(fit, name) for name in fit.family.parameters if name in group]
+    dispersion = np.stack(parameters, axis=1) if parameters else None
+    return mean_over_draws(fit.family, rows, beta, [effect_draws(fit, k) for k in used], dispersion=dispersion)
 
 
 def _independent_variance(fit: FittedModel, at: Placed) -> FloatArray:
@@ -67,7 +69,11 @@ def _independent_variance(fit: FittedModel, at: Placed) -> FloatArray:
 
 def expected_rows(fit: FittedModel, at: Placed) -> FloatArray:
     """Expected responses of rows without zero inflation, shape (n,): at the estimates, or posterior means."""
-    return posterior_mean(fit, at) if is_curved_posterior(fit) else mean_of(fit.family, predictor_mean(fit, at))
+    return (
+        posterior_mean(fit, at)
+        if is_curved_posterior(fit)
+        else mean_of(fit.family, predictor_mean(fit, at), fit.dispersion_parameters)
+    )
 
 
 __all__ = ["expected_rows", "is_curved_posterior", "posterior_mean"]

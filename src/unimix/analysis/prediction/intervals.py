@@ -27,8 +27,7 @@ from unimix.analysis.prediction.error_variance import variance_and_df
 from unimix.analysis.prediction.expected import is_curved_posterior, posterior_mean
 from unimix.analysis.prediction.rows import unknown_levels
 from unimix.design.frames import column_labels, one_row, to_pandas
-from unimix.distributions.links import LINKS
-from unimix.distributions.random_responses import mean_of
+from unimix.distributions.random_responses import mean_of, mean_slope
 from unimix.errors import OptionError, UnsupportedModelError, did_you_mean, listing
 from unimix.stats.inference import checked_level
 from unimix.stats.joint_error import predictor_variance
@@ -139,7 +138,7 @@ def predict_interval(
         values = (
             _of_response(SampledPredictive(rows, eta, parameters), ci_level)
             if prediction
-            else _of_draws(rows, eta, kind, ci_level)
+            else _of_draws(rows, eta, parameters, kind, ci_level)
         )
     else:
         values = _of_estimates(fit, kept, integrated, rows, kind, ci_level, prediction=prediction)
@@ -164,10 +163,10 @@ def _precision(
     """Weights of a Gaussian response and trials of a binomial one for the complete rows; None stands for 1."""
     if own_rows:
         return (fit.rows.weights if fit.family.is_linear else None), fit.rows.trials
-    if fit.family.name not in ("gaussian", "binomial"):
+    if fit.family.name != "gaussian" and fit.family.response != "binomial":
         return None, None
     frame = one_row(data)
-    trials = fit.model.encoding.trials(frame) if fit.family.name == "binomial" else None
+    trials = fit.model.encoding.trials(frame) if fit.family.response == "binomial" else None
     trials = fit.model.encoding.weights(frame) if trials is None else trials
     kept = None if trials is None else trials[at.rows.complete]
     if fit.family.name == "gaussian":
@@ -212,8 +211,9 @@ def _of_estimates(
         return np.column_stack([ends[:, 0], sd, ends[:, 1:]])
     if rows.zero is not None:
         return _of_two_parts(fit, at, integrated, rows, centre, sd, reach)
-    mean = mean_of(rows.family, ends)
-    slope = np.abs(LINKS[rows.family.link].slope(centre))
+    parameters = fit.dispersion_parameters
+    mean = mean_of(rows.family, ends, parameters)
+    slope = np.abs(mean_slope(rows.family, centre, parameters))
     if is_curved_posterior(fit):  # known as a normal approximation
         mean[:, 0] = posterior_mean(fit, at)
     return np.column_stack([mean[:, 0], slope * sd, np.sort(mean[:, 1:], axis=1)])
@@ -248,7 +248,7 @@ def _of_two_parts(
             "which an interval of the expected response needs: use kind='link', or leave interval= out."
         )
     mean, share = mean_of(rows.family, centre), np.asarray(rows.share)
-    rate = np.abs(LINKS[rows.family.link].slope(centre)) / mean
+    rate = np.abs(mean_slope(rows.family, centre)) / mean
     error = conditional_of_both_parts(fit, fit.design())
     x = np.hstack([rate[:, None] * at.rows.x, -(1 - share)[:, None] * z])
     columns = [rate[:, None] * c for c in at.columns(integrated)]
@@ -260,10 +260,10 @@ def _of_two_parts(
     )
 
 
-def _of_draws(rows: Rows, eta: FloatArray, kind: str, ci_level: float) -> FloatArray:
-    """Credible intervals from draws of linear predictors (S, n), shape (n, 4)."""
+def _of_draws(rows: Rows, eta: FloatArray, parameters: FloatArray, kind: str, ci_level: float) -> FloatArray:
+    """Credible intervals from draws of linear predictors (S, n) and dispersion parameters (S, k), shape (n, 4)."""
     tail = 0.5 - ci_level / 2
-    shown = eta if kind == "link" else mean_of(rows.family, eta) * rows.share
+    shown = eta if kind == "link" else mean_of(rows.family, eta, parameters.T[:, :, None]) * rows.share
     lower, upper = np.quantile(shown, [tail, 1 - tail], axis=0)
     return np.column_stack([shown.mean(axis=0), shown.std(axis=0, ddof=1), lower, upper])
 

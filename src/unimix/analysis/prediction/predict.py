@@ -146,7 +146,7 @@ def predict(
         return TableResult(table, [_note(level_of_interval, interval, kind, level), *beyond])
     if newdata is None and isinstance(level, str):
         eta = fit.rows.linear_predictor if level == "group" else fit.rows.population_predictor
-        return eta if kind == "link" else mean(fit.family, fit.rows, groups=level == "group")
+        return eta if kind == "link" else mean(fit.family, fit.dispersion_parameters, fit.rows, groups=level == "group")
     rows = fit.design().frame() if newdata is None else one_row(newdata)
     if kind == "response" and is_curved_posterior(fit):
         at = place_known(fit, rows, chosen, new_levels).only(chosen)
@@ -164,7 +164,9 @@ def predict(
         zero=zero,
         aliased=fit.model.aliased,
     )
-    return prediction.eta if kind == "link" else mean_of(fit.family, prediction.eta) * prediction.share
+    if kind == "link":
+        return prediction.eta
+    return mean_of(fit.family, prediction.eta, fit.dispersion_parameters) * prediction.share
 
 
 def _over_groups(

@@ -15,8 +15,8 @@ from unimix.analysis.prediction.draws import coefficient_draws
 from unimix.analysis.summaries.variance_components import DRAWS, Variances, refuse_parts, variances
 from unimix.design.arrays import Design
 from unimix.display import Block
-from unimix.distributions.log_density import variance
-from unimix.distributions.random_responses import mean_of
+from unimix.distributions.log_density import response_variance
+from unimix.distributions.random_responses import location_of, mean_of
 from unimix.errors import DataError, UnimixError, UnsupportedModelError, listing
 from unimix.fitted.formatting import text_table, without_noise
 from unimix.fitted.model import interval_level, is_sampled
@@ -295,7 +295,7 @@ def _generalised(fit: FittedModel) -> RSquared:
         if (trials > 1).any():
             notes.append("Every trial counts as a row.")
     cox_snell = 1 - np.exp(2 * (null - log_likelihood) / n)
-    if design.family.response in ("binomial", "count"):
+    if design.family.response in ("binomial", "count", "positive_count"):
         rows["nagelkerke"] = np.asarray(cox_snell / (1 - np.exp(2 * null / n))), "Nagelkerke 1991"
         rows["mcfadden"] = np.asarray(1 - log_likelihood / null), "McFadden 1974"
     rows["cox_snell"] = np.asarray(cox_snell), "Cox & Snell 1989"
@@ -331,10 +331,11 @@ def _gelman(fit: FittedModel) -> dict[str, tuple[FloatArray, str]]:
     for begin in range(0, len(draws), step):
         part = slice(begin, begin + step)
         beta = draws.beta[part]
-        at = mean_of(fit.family, linear_predictors(design, beta, [e[part] for e in draws.effects]))
-        alone = mean_of(fit.family, linear_predictors(design, beta, []))
-        parameters = [p[:, None] for p in draws.parameters[part].T]
-        about = variance(fit.family, np.asarray(parameters), at) / (1.0 if size is None else size)
+        given = np.asarray([p[:, None] for p in draws.parameters[part].T])
+        eta = linear_predictors(design, beta, [e[part] for e in draws.effects])
+        at, at_location = mean_of(fit.family, eta, given), location_of(fit.family, eta)
+        alone = mean_of(fit.family, linear_predictors(design, beta, []), given)
+        about = response_variance(fit.family, given, at_location, size)
         moments[:, part] = (*(v.var(axis=1, ddof=1) for v in (at, alone, at - alone)), about.mean(axis=1))
     whole, fixed, groups, rest = moments
     source = "Gelman, Goodrich, Gabry & Vehtari 2019"

@@ -153,7 +153,7 @@ def _distribution(fit: FittedModel, design: Design, parameters: FloatArray, what
         )
         if mean < 5 and family.response == "count":
             notes.append("This approximation holds for means that are not small.")
-    if family.response in ("positive", "unit"):
+    if family.response in ("positive", "unit") and family.name != "lognormal":
         notes.append("The variance of the distribution is computed by the delta method.")
     variance = row_variance(family, parameters, mean)
     if not np.isfinite(variance).all():

@@ -211,7 +211,7 @@ def _exact_covariance(
     """Covariance matrix (p, p) of the fixed effects from the curvature of the criterion; None if it does not exist."""
     if not design.family.is_canonical:
         return curvature_of_laplace(design, beta, covariances, values, expected=True).beta_cov
-    point = Point(relative_factors(covariances, 1.0), beta, values)
+    point = Point(relative_factors(covariances, 1.0), beta, values, design.family)
     covariance, lost, faults = covariance_of(curvature_at(design, point, settings.n_agq), design)
     usable = np.isfinite(covariance).all() and (np.diag(covariance) > 0).all() and not faults and not len(lost)
     return covariance if usable else None

@@ -3,7 +3,10 @@
 # glmmTMB's family object by unimix's names.
 tmb_family <- function(name, link) {
   made <- switch(name, negative_binomial = glmmTMB::nbinom2, negative_binomial_1 = glmmTMB::nbinom1,
-                 beta = glmmTMB::beta_family, NULL)
+                 beta = glmmTMB::beta_family, beta_binomial = glmmTMB::betabinomial,
+                 generalised_poisson = glmmTMB::genpois, student_t = glmmTMB::t_family, tweedie = glmmTMB::tweedie,
+                 truncated_poisson = glmmTMB::truncated_poisson,
+                 truncated_negative_binomial = glmmTMB::truncated_nbinom2, NULL)
   if (is.null(made)) family_of(name, link) else do.call(made, list(link = link))
 }
 
@@ -90,6 +93,8 @@ read_tmb <- function(model, n_blocks) {
     modes = lapply(groups, function(g) as.numeric(as.matrix(effects[[g]]))),
     log_likelihood = -as.numeric(model$fit$objective),
     sigma = as.numeric(tryCatch(glmmTMB::sigma(model), error = function(e) NA))[1],
+    # the power of a Tweedie model, or the degrees of freedom of Student's t
+    shape = as.numeric(tryCatch(glmmTMB::family_params(model), error = function(e) numeric())),
     code = as.numeric(model$fit$convergence), message = as.character(model$fit$message),
     positive = as.numeric(positive), gradient = max(abs(gradient)),
     gain = if (positive) as.numeric(0.5 * crossprod(gradient, covariance %*% gradient)) else NA_real_,

@@ -49,6 +49,10 @@ _R_NAMES = {
     "negative_binomial": "nbinom2",
     "negative_binomial_1": "nbinom1",
     "beta": "beta_family",
+    "beta_binomial": "betabinomial",
+    "generalised_poisson": "genpois",
+    "student_t": "t_family",
+    "truncated_negative_binomial": "truncated_nbinom2",
 }
 
 
@@ -88,9 +92,12 @@ class GlmmTMB(RBackend):
     starts: bool = True
 
     def limits(self, design: Design, request: FitRequest) -> list[str]:  # noqa: ARG002  the hook's signature
-        """Reasons to refuse weights that have another meaning in glmmTMB."""
+        """Reasons to refuse what glmmTMB gives another meaning, or unimix cannot read."""
         if design.weights is not None and design.zero is not None:
             return ["weights with zero inflation: it is not clear what they would count"]
+        if design.dispersion is not None and len(design.family.parameters) > 1:
+            both = " and ".join(design.family.parameters)
+            return [f"dispformula= with the {design.family.name} family, which has {both}: leave it out"]
         if design.weights is not None and design.family.name == "gaussian" and not design.is_linear:
             return ["weights: glmmTMB's multiply the log-likelihood, and a Gaussian model's are precisions"]
         return []
@@ -292,14 +299,15 @@ class _Point:
 
 
 def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], call: str) -> Estimates:
-    """Convert the values that ``glmmtmb.R`` extracted to estimates."""
+    """Convert the values of ``glmmtmb.R`` to estimates."""
     design, request = problem.design, problem.request
     p, family = design.p, design.family
     parts = _parts(answer, design)
     sigma = float(answer["sigma"][0]) if design.dispersion is None else 1.0
     parameters = {}
     if family.parameters and not design.is_linear and design.dispersion is None:
-        parameters = {family.parameters[0]: sigma**2 if family.name == "gamma" else sigma}
+        estimated = [sigma**2 if family.name == "gamma" else sigma, *map(float, answer["shape"])]
+        parameters = dict(zip(family.parameters, estimated, strict=True))
     values = np.array(list(parameters.values()))
     if design.dispersion is not None:
         values = np.exp(design.dispersion.x @ parts["dispersion"][0])[None, :]
@@ -336,6 +344,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
             f"{' '.join(faults)}"
         )
     scaled = bool({"sigma", "dispersion"} & set(family.parameters))
+    scale = float(np.sqrt(parameters["dispersion"])) if "dispersion" in parameters else sigma
     cross = answer["zero_cross"]
     gradient = float(answer["gradient"][0])
     estimates = Estimates(
@@ -343,7 +352,7 @@ def _read(answer: dict[str, Any], problem: Problem, provenance: dict[str, str], 
         beta_cov=np.asarray(beta_cov).reshape(p, p),
         std_error_kind=kind,
         covariances=point.covariances,
-        sigma=sigma if scaled else 1.0,
+        sigma=scale if scaled else 1.0,
         modes=modes,
         mode_covs=mode_covs,
         log_likelihood=float(answer["log_likelihood"][0]),

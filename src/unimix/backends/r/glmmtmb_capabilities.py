@@ -6,7 +6,7 @@ from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Up
 from unimix.backends.family_support import FamilySheet
 
 _NO_POSTERIOR = Never("glmmTMB maximises a likelihood; it has no posterior. Use backend='pymc'.")
-_NO_FAMILY = Upstream("glmmTMB 1.1 has no such family. Use backend='pymc'.")
+_NO_FAMILY = Upstream("glmmTMB 1.1.5 has no such family. Use backend='pls'.")
 _NO_LINK = Upstream("glmmTMB 1.1 has not implemented this link. Use backend='pymc', or 'lme4' where it has it.")
 _SAME: dict[str, Answer] = {
     "gaussian": Yes(),
@@ -14,12 +14,18 @@ _SAME: dict[str, Answer] = {
     "binomial": Yes(),
     "poisson": Yes(),
     "gamma": Yes(),
-    "inverse_gaussian": _NO_FAMILY,
     "negative_binomial": Yes("nbinom2"),
     "negative_binomial_1": Yes("nbinom1"),
     "beta(cauchit)": _NO_LINK,
     "beta": Yes("beta_family"),
-    "student_t": _NO_FAMILY,
+    "student_t(log)": _NO_LINK,
+    "student_t": Yes("t_family"),
+    "beta_binomial(cauchit)": _NO_LINK,
+    "beta_binomial": Yes("betabinomial"),
+    "generalised_poisson": Yes("genpois"),
+    "truncated_poisson": Yes(),
+    "truncated_negative_binomial": Yes("truncated_nbinom2"),
+    "tweedie": Yes(),
 }
 
 CAPABILITIES = Capabilities(
@@ -44,4 +50,4 @@ CAPABILITIES = Capabilities(
     zero_inflation=Yes(),
     dispersion_formula=Yes("on the log scale"),
 )
-FAMILIES = FamilySheet(_SAME, _SAME)
+FAMILIES = FamilySheet(_SAME, _SAME, others=_NO_FAMILY)

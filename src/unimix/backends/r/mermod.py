@@ -40,8 +40,7 @@ _WRONG_SCALE = Upstream(
     "glmer of lme4 1.x leaves the dispersion out of its inner loop: its log-likelihood is too high and its SDs are too "
     "small (a simulated gamma model: 0.36 instead of 0.52). Use backend='glmmtmb' or 'pymc'."
 )
-_NO_FAMILY = Never("glmer has no such family. Use backend='glmmtmb' or 'pymc'.")
-_NO_GLM = Never("R's glm has no such family. Use backend='glmmtmb' or 'pymc'.")
+_NO_FAMILY = Never("neither glmer nor R's glm has this family. Use backend='glmmtmb' or 'pymc'.")
 _EXPECTED = Yes("the determinant of Laplace's approximation takes the expected information")
 
 _MIXED: dict[str, Answer] = {
@@ -53,11 +52,8 @@ _MIXED: dict[str, Answer] = {
     "poisson": _EXPECTED,
     "negative_binomial(log)": Yes("by glmer.nb, which searches theta around glmer"),
     "negative_binomial": Upstream("glmer.nb has the log link only."),
-    "negative_binomial_1": _NO_FAMILY,
     "gamma": _WRONG_SCALE,
     "inverse_gaussian": _WRONG_SCALE,
-    "beta": _NO_FAMILY,
-    "student_t": _NO_FAMILY,
 }
 _PLAIN: dict[str, Answer] = {
     "gaussian(identity)": Yes("by lm"),
@@ -65,16 +61,13 @@ _PLAIN: dict[str, Answer] = {
     "binomial": Yes("by glm"),
     "poisson": Yes("by glm"),
     "negative_binomial": Yes("by MASS::glm.nb"),
-    "negative_binomial_1": _NO_GLM,
     "gamma": Yes("by glm"),
     "inverse_gaussian": Yes("by glm"),
-    "beta": _NO_GLM,
-    "student_t": _NO_GLM,
 }
-FAMILIES = FamilySheet(_MIXED, _PLAIN)
+FAMILIES = FamilySheet(_MIXED, _PLAIN, others=_NO_FAMILY)
 _NO_NB = Upstream("pymer4's classes have no negative binomial. Use backend='lme4' or 'glmmtmb'.")
 _WITHOUT_NB: dict[str, Answer] = {"negative_binomial(log)": _NO_NB, "negative_binomial": _NO_NB}
-PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB)
+PYMER4_FAMILIES = FamilySheet(_MIXED | _WITHOUT_NB, _PLAIN | _WITHOUT_NB, others=_NO_FAMILY)
 
 CAPABILITIES = Capabilities(
     no_random_part=Yes("by R's lm"),

@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.distributions.family import RANGES
 from unimix.distributions.links import LINKS
-from unimix.distributions.priors import Gamma, HalfStudentT, LogNormal, Prior
+from unimix.distributions.priors import Gamma, HalfStudentT, LogNormal, Prior, Uniform
 
 FloatArray = npt.NDArray[np.float64]
 WIDE = 2.5
+POWERS = {"gamma": 2.0, "inverse_gaussian": 3.0, "tweedie": 1.5, "generalised_poisson": 1.0}
+"""Power of the mean to which the variance is proportional; that of a Tweedie model lies between 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def mean_response(design: Design) -> float:
     y = design.y
     if design.trials is not None:
         return float(((y * design.trials).sum() + 0.5) / (design.trials.sum() + 1.0))
-    if design.family.response == "count":
+    if design.family.response in ("count", "positive_count"):
         return float((y.sum() + 0.5) / len(y))
     mean = float(y.mean())
     return mean if design.family.link == "identity" else max(mean, 0.1 * float(np.sqrt(np.mean(y**2))))
@@ -77,6 +80,8 @@ def dispersion_priors(design: Design) -> tuple[Prior, ...]:
 
 def _dispersion(design: Design, name: str) -> Prior:
     variance = spread(design.y) ** 2
+    if name == "sigma" and design.family.name == "lognormal":
+        return HalfStudentT(4, spread(np.log(design.y)))
     if name == "sigma":
         weight = 1.0 if design.weights is None else float(design.weights.mean())
         return HalfStudentT(4, float(np.sqrt(variance * weight)))
@@ -88,10 +93,12 @@ def _dispersion(design: Design, name: str) -> Prior:
             return LogNormal(1, 2)
         case "precision":
             return LogNormal(3, 2)
+        case "power" | "skewness":
+            return Uniform(*RANGES[name])
         case "alpha":
             return HalfStudentT(4, WIDE * max(1.0, variance / mean - 1.0))
         case _:
-            return HalfStudentT(4, WIDE * variance / mean ** (2 if design.family.name == "gamma" else 3))
+            return HalfStudentT(4, WIDE * variance / mean ** POWERS[design.family.name])
 
 
 def spread(y: FloatArray) -> float:

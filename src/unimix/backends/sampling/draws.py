@@ -157,12 +157,12 @@ def expected_responses(design: Design, posterior: Posterior) -> FloatArray | Non
             "The expected responses are means over draws of the group effects, which this posterior does not hold: "
             "drop them by Posterior.without_effects(design), which computes the expected responses first."
         )
-    alone = mean_over_draws(design.family, PredictorRows.of(design, groups=False), posterior.beta)
+    family, beta, dispersion = design.family, posterior.beta, posterior.dispersion
+    alone = mean_over_draws(family, PredictorRows.of(design, groups=False), beta, dispersion=dispersion)
     if not design.blocks:
         return np.stack([alone, alone])
-    return np.stack(
-        [mean_over_draws(design.family, PredictorRows.of(design), posterior.beta, posterior.effects), alone]
-    )
+    whole = mean_over_draws(family, PredictorRows.of(design), beta, posterior.effects, dispersion=dispersion)
+    return np.stack([whole, alone])
 
 
 def parameter_names(design: Design) -> list[str]:
@@ -299,7 +299,8 @@ def observed_response(design: Design) -> npt.NDArray[Any]:
     """The response, shape (n,), as whole numbers where it is a count; numbers of successes for a binomial family."""
     if design.trials is not None:
         return np.asarray(np.round(design.y * design.trials).astype(np.int64))
-    return design.y.astype(np.int64) if design.family.response == "count" else design.y
+    whole = design.family.response in ("count", "positive_count")
+    return design.y.astype(np.int64) if whole else design.y
 
 
 def _variables(design: Design, sampled: Sampled) -> tuple[dict[str, FloatArray], dict[str, list[str]]]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+
 from unimix.design.arrays import Design
 from unimix.distributions.priors import LKJ, HalfNormal, Normal, Prior, Uniform
 from unimix.errors import OptionError, did_you_mean, listing, nearest, to_type
 
-Kind = Literal["real", "positive", "correlation"]
+Kind = Literal["real", "positive", "correlation"] | tuple[float, float]
+"""What a prior must be for; a pair holds the ends of a dispersion parameter that has two."""
 COEFFICIENTS, SDS, CORRELATIONS = "coefficients", "sd", "cor"
 _CLASSES: dict[str, Kind] = {COEFFICIENTS: "real", SDS: "positive", CORRELATIONS: "correlation"}
 _FITTING = {
@@ -88,7 +91,10 @@ def read_priors(design: Design, given: Mapping[str, object] | None) -> dict[str,
 def _kind(design: Design, parameter: str) -> Kind:
     if parameter in design.fixed_names:
         return "real"
-    return "correlation" if any(parameter == f"cor({b.group})" for b in design.blocks) else "positive"
+    if any(parameter == f"cor({b.group})" for b in design.blocks):
+        return "correlation"
+    ends = dict(zip(dispersion_names(design), design.family.ranges, strict=True)).get(parameter, (0.0, np.inf))
+    return ends if np.isfinite(ends[1]) else "positive"
 
 
 def _fault(name: str, prior: object, kinds: Mapping[str, Kind]) -> str:
@@ -100,6 +106,8 @@ def _fault(name: str, prior: object, kinds: Mapping[str, Kind]) -> str:
     if _suits(prior, kinds[name]):
         return ""
     match kinds[name]:
+        case (low, high):
+            return f"The prior of {name} is {prior}, but it lies between {low:g} and {high:g}: use Uniform there."
         case "correlation":
             return f"The prior of {name} is {prior}, but a correlation matrix needs LKJ(eta)."
         case "positive":
@@ -116,6 +124,8 @@ def _fault(name: str, prior: object, kinds: Mapping[str, Kind]) -> str:
 def _suits(prior: Prior, kind: Kind) -> bool:
     if kind == "correlation":
         return isinstance(prior, LKJ)
+    if isinstance(kind, tuple):
+        return isinstance(prior, Uniform) and kind[0] <= prior.lower and prior.upper <= kind[1]
     return prior.support == kind and not (kind == "real" and isinstance(prior, Uniform))
 
 
@@ -127,7 +137,9 @@ def _corrected(given: Mapping[str, object], kinds: Mapping[str, Kind]) -> str:
         if right is None:
             continue
         size = abs(getattr(prior, "sigma", getattr(prior, "beta", 1.0))) or 1.0
-        other = {"real": Normal(0, size), "positive": HalfNormal(size), "correlation": LKJ(2)}[kinds[right]]
+        kind = kinds[right]
+        usual: dict[Kind, Prior] = {"real": Normal(0, size), "positive": HalfNormal(size), "correlation": LKJ(2)}
+        other = Uniform(*kind) if isinstance(kind, tuple) else usual[kind]
         line[right] = f"unimix.priors.{prior if isinstance(prior, Prior) and _suits(prior, kinds[right]) else other}"
     return f"priors={{{', '.join(f'{n!r}: {p}' for n, p in line.items())}}}" if line else ""
 

@@ -59,6 +59,12 @@ def _distribution(design: Design, eta: Any, p: Sequence[Any], trials: Any) -> tu
             return "NegativeBinomial", {"mu": mu, "alpha": p[0]}
         case "negative_binomial_1":
             return "NegativeBinomial", {"mu": mu, "alpha": mu / p[0]}
+        case "beta_binomial":
+            return "BetaBinomial", {"n": trials, "alpha": mu * p[0], "beta": (1 - mu) * p[0]}
+        case "lognormal":
+            return "LogNormal", {"mu": eta - p[0] ** 2 / 2, "sigma": p[0]}
+        case "exponential":
+            return "Exponential", {"lam": 1 / mu}
         case "beta":
             return "Beta", {"alpha": mu * p[0], "beta": (1 - mu) * p[0]}
         case _:

@@ -128,7 +128,7 @@ def _working_model(design: Design) -> Design:
     beta = fisher_scoring(design)
     offset = np.zeros(design.n) if design.offset is None else design.offset
     eta = design.x @ beta + offset
-    rows = row_log_likelihood(design, moderate_dispersion(design.family), eta)
+    rows = row_log_likelihood(design, moderate_dispersion(design), eta)
     weights = np.where(np.isfinite(rows.expected), np.maximum(rows.expected, 1e-8), 1e-8)
     step = np.where(np.isfinite(rows.score), rows.score, 0.0) / weights
     return replace(

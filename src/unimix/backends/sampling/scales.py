@@ -357,7 +357,8 @@ class Scales:
         scales = theta[: self.n_sd]
         scales[:] = np.log(sd)
         if extras is not None:
-            scales[self.n_block :] = np.log(extras / self._extra_unit)
+            # those with a uniform prior, which may be negative, have a scale of their own below
+            scales[self.n_block :] = np.log(np.where(extras > 0, extras, 1.0) / self._extra_unit)
         scales[self._folded] = np.arcsinh(sd / self._knee)
         scales[self._bounded] = 0.0
         return theta

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from unimix.backends.capabilities import Answer, Capabilities, Never, Upstream, Yes
-from unimix.backends.family_support import FamilySheet
+from unimix.backends.capabilities import Answer, Capabilities, Never, NotYet, Upstream, Yes
+from unimix.backends.family_support import FamilySheet, all_families
 
 _NO_GLMM = Upstream(
     "statsmodels maximises no likelihood of a generalised mixed model; it has approximate posteriors, "
@@ -53,12 +53,7 @@ _MIXED: dict[str, Answer] = {
     "binomial": _NO_LINK,
     "poisson(log)": _BAYES,
     "poisson": _NO_LINK,
-    "negative_binomial": _NO_FAMILY,
-    "negative_binomial_1": _NO_FAMILY,
-    "gamma": _NO_FAMILY,
-    "inverse_gaussian": _NO_FAMILY,
-    "beta": _NO_FAMILY,
-    "student_t": _NO_FAMILY,
+    **{f.label: _NO_FAMILY for f in all_families() if f.name not in ("gaussian", "binomial", "poisson")},
 }
 _LOG_ONLY = Upstream(
     "statsmodels estimates the dispersion of a negative binomial with the log link only; its GLM takes it as known. "
@@ -81,4 +76,7 @@ _PLAIN: dict[str, Answer] = {
         "Use backend='pymc'."
     ),
 }
-FAMILIES = FamilySheet(_MIXED, _PLAIN)
+_NOT_CALLED = NotYet(
+    "unimix does not call statsmodels for this family, or statsmodels has none. Use backend='pls' or 'glmmtmb'."
+)
+FAMILIES = FamilySheet(_MIXED, _PLAIN, others=_NOT_CALLED)

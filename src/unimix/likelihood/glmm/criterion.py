@@ -58,7 +58,7 @@ class LaplaceCriterion:
         """
         factors = relative_factors(self.way_back.conditioned(covariances), 1.0)
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        return Point(tuple(lower_triangular(factors)), at, parameters)
+        return Point(tuple(lower_triangular(factors)), at, parameters, self.rows.family)
 
     def search(self, n_nodes: int = 1) -> LaplaceOptimum:
         """Find the highest maximum from the likely starts.

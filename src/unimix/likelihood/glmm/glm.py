@@ -6,13 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
-from unimix.distributions.family import Family
+from unimix.distributions.distribution import DISTRIBUTIONS
 from unimix.distributions.links import LINKS
 from unimix.likelihood.response import row_log_likelihood
 
 FloatArray = npt.NDArray[np.float64]
-START = {"gaussian": 1.0, "gamma": 0.5, "inverse_gaussian": 0.5, "negative_binomial": 2.0, "negative_binomial_1": 0.5,
-          "beta": 5.0}  # fmt: skip
 
 
 def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
@@ -29,7 +27,7 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
         Coefficients, shape (p,). They are finite; for separated data, which have no maximum, they are not the optimum.
     """
     family = design.family
-    parameters = moderate_dispersion(family)
+    parameters = moderate_dispersion(design)
     offset = np.zeros(design.n) if design.offset is None else design.offset
     link, y = LINKS[family.link], design.y
     if family.response in ("binomial", "unit"):
@@ -71,10 +69,25 @@ def fisher_scoring(design: Design, rounds: int = 30) -> FloatArray:
     return beta
 
 
-def moderate_dispersion(family: Family) -> FloatArray:
-    """Moderate values of the dispersion parameters, at which coefficients are looked for, shape (k,)."""
-    phi = START.get(family.label, 1.0)
-    return np.array([phi, 5.0] if family.label == "student_t" else [phi])[: len(family.parameters)]
+def moderate_dispersion(design: Design) -> FloatArray:
+    """Moderate values of the dispersion parameters, from which a search starts, shape (k,).
+
+    A parameter named sigma of an identity link has the unit of the response, and is the standard deviation of the
+    least-squares residuals. A skewness has their sign.
+    """
+    family = design.family
+    parameters = np.array(DISTRIBUTIONS[family.label].start, dtype=np.float64)
+    if family.response != "real" or family.name == "gaussian":
+        return parameters
+    offset = 0.0 if design.offset is None else design.offset
+    y = design.y - offset if family.link == "identity" else design.y
+    residuals = y - design.x @ _regress(design.x, y)
+    spread = float(np.sqrt(np.mean(residuals**2))) or 1.0
+    parameters[0] *= spread
+    if "skewness" in family.parameters:
+        g = float(np.mean(residuals**3)) / spread**3
+        parameters[1] = np.copysign(np.clip(abs(g), 0.1, 0.7), g)
+    return parameters
 
 
 def _regress(x: FloatArray, y: FloatArray) -> FloatArray:

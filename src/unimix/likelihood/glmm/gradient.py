@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from unimix.design.arrays import Design
 from unimix.distributions.links import LINKS
+from unimix.distributions.parameter_scales import from_free, slopes, to_free
 from unimix.likelihood.glmm.effects_system import EffectsSystem, layout_of
 from unimix.likelihood.glmm.laplace import LaplaceSolution, fixed_predictor, laplace
 from unimix.likelihood.response import row_log_likelihood
@@ -36,7 +37,7 @@ class Slope:
         by_factors: Derivatives with respect to the elements of the lower triangular factors, block by block and row
             by row.
         by_beta: Derivatives with respect to the fixed effects, shape (p,).
-        by_parameters: Derivatives with respect to the logarithm of each dispersion parameter, shape (k,).
+        by_parameters: Derivatives with respect to each dispersion parameter on its free scale, shape (k,).
     """
 
     value: float
@@ -162,13 +163,13 @@ def _row_slopes(
     # dl / d eta at fixed u is s - c, from the density and from W; the modes contribute W U t.
     by_eta = rows.score - c + rows.observed * pull
     by_parameters = np.empty((len(parameters), len(eta)))
-    for k, value in enumerate(parameters):
-        up, down = parameters.copy(), parameters.copy()
-        up[k], down[k] = value * np.exp(STEP), value * np.exp(-STEP)
+    free, rates = to_free(design.family, parameters), slopes(design.family, parameters)
+    for k, one in enumerate(np.eye(len(parameters))):
+        up, down = from_free(design.family, free + STEP * one), from_free(design.family, free - STEP * one)
         high, low = row_log_likelihood(design, up, eta), row_log_likelihood(design, down, eta)
         moved = (high.observed - low.observed) / (2 * STEP)
         turned = (high.score - low.score) / (2 * STEP)
-        by_parameters[k] = value * rows.by_parameters[k] - 0.5 * leverage * moved - pull * turned
+        by_parameters[k] = rates[k] * rows.by_parameters[k] - 0.5 * leverage * moved - pull * turned
     # L_ij changes the predictor by z_i u_j, and the entry of a row of U at u_j by z_i.
     by_entry = (
         by_eta[:, None] * u[layout.columns] - rows.observed[:, None] * through - rows.score[:, None] * t[layout.columns]

@@ -1,6 +1,6 @@
 """Maximisation of the likelihood of a generalised linear mixed model, by Laplace's approximation or by quadrature.
 
-The search runs over covariance factors, fixed effects and the logarithms of dispersion parameters together. It takes
+The search runs over covariance factors, fixed effects and dispersion parameters on their free scales together. It takes
 quasi-Newton steps from several sizes of the variances, and then applies Newton's method with a Hessian from differences
 of the exact gradient.
 """
@@ -16,7 +16,9 @@ import numpy.typing as npt
 import scipy
 
 from unimix.design.arrays import Design
-from unimix.likelihood.glmm.glm import START, fisher_scoring
+from unimix.distributions.family import Family
+from unimix.distributions.parameter_scales import from_free, to_free
+from unimix.likelihood.glmm.glm import fisher_scoring, moderate_dispersion
 from unimix.likelihood.glmm.gradient import Slope, slope_of_laplace
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor
 from unimix.likelihood.lmm.conditioning import column_scale
@@ -47,20 +49,22 @@ class Point:
         factors: Lower triangular factors of the covariances, shapes (q, q).
         beta: Fixed effects, shape (p,).
         parameters: Dispersion parameters, shape (k,).
+        family: Family of the response, which knows the ranges of the dispersion parameters.
     """
 
     factors: tuple[FloatArray, ...]
     beta: FloatArray
     parameters: FloatArray
+    family: Family
 
     def off_the_boundary(self) -> Point:
         """Return the point with standard deviations large enough for a gradient, which vanishes at zero."""
         return replace(self, factors=tuple(f + np.diag(np.maximum(LEAST - np.diag(f), 0.0)) for f in self.factors))
 
     def pack(self) -> FloatArray:
-        """All parameters in one vector, shape (d,); dispersion parameters as logarithms."""
+        """All parameters in one vector, shape (d,); dispersion parameters on their free scales."""
         cells = [f[i, : i + 1] for f in self.factors for i in range(len(f))]
-        return np.concatenate([*cells, self.beta, np.log(self.parameters)])
+        return np.concatenate([*cells, self.beta, to_free(self.family, self.parameters)])
 
 
 def unpack(design: Design, x: FloatArray) -> Point:
@@ -72,7 +76,8 @@ def unpack(design: Design, x: FloatArray) -> Point:
             f[i, : i + 1] = x[start : start + i + 1]
             start += i + 1
         factors.append(f)
-    return Point(tuple(factors), x[start : start + design.p], np.exp(np.clip(x[start + design.p :], -30, 30)))
+    end = start + design.p
+    return Point(tuple(factors), x[start:end], from_free(design.family, x[end:]), design.family)
 
 
 @dataclass(frozen=True)
@@ -213,11 +218,11 @@ def _on_the_same_hill(best: Ascent, hessian: FloatArray, x: FloatArray, value: f
 
 def _starts(design: Design) -> list[Point]:
     beta, unit = fisher_scoring(design), link_unit(design)
-    parameters = np.full(len(design.family.parameters), START.get(design.family.label, 1.0))
+    parameters = moderate_dispersion(design)
     starts = []
     for size in SIZES:
         factors = tuple(np.diag(size * unit / column_scale(b.z)) for b in design.blocks)
-        starts.append(Point(factors, beta, parameters))
+        starts.append(Point(factors, beta, parameters, design.family))
     return starts
 
 

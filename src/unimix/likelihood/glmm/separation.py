@@ -30,6 +30,8 @@ AT_ONCE = 1_000
 """Number of rows with which the linear program begins, and by which it grows."""
 SPARSE = 0.2
 """Share of numbers other than zero up to which rows are treated as sparse."""
+LEAST = {"count": 0.0, "positive_count": 1.0, "nonnegative": 0.0}
+"""Smallest response, by kind: its probability tends to one as the mean tends to its lower end."""
 MOST_SECONDS = 20.0
 """Time after which the search for separation in one part of the model ends undecided."""
 
@@ -38,7 +40,7 @@ def separated_terms(design: Design) -> tuple[str, ...]:
     """Names of the fixed effects without a finite maximum-likelihood estimate; empty if all estimates are finite.
 
     Args:
-        design: Design of a model; only binomial models and counts with a log link can be separated.
+        design: Design of a model; only binomial models, counts and Tweedie models with a log link can be separated.
     """
     names = {"fixed": design.fixed_names}
     if design.zero is not None:
@@ -94,8 +96,8 @@ def _searched(design: Design) -> dict[str, tuple[BoolArray, bool]]:
     family, signs = design.family, {}
     if family.response == "binomial":
         signs["fixed"] = (design.x, np.where(design.y == 1, 1.0, np.where(design.y == 0, -1.0, 0.0)))
-    elif family.response == "count" and family.link == "log":
-        signs["fixed"] = (design.x, np.where(design.y == 0, -1.0, 0.0))
+    elif family.response in LEAST and family.link == "log":
+        signs["fixed"] = (design.x, np.where(design.y == LEAST[family.response], -1.0, 0.0))
     if signs and design.zero is not None:
         # Rows with a positive count are not structural zeros; the others may be.
         signs["zero"] = (design.zero.x, np.where(design.y > 0, -1.0, 0.0))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.distributions.parameter_scales import from_free, to_free
 from unimix.likelihood.glmm.laplace import adaptive_quadrature, fixed_predictor, laplace_at
 from unimix.likelihood.lmm.conditioning import relative_factors
 from unimix.likelihood.response import row_log_likelihood
@@ -102,7 +103,7 @@ def curvature_of_laplace(
     steps = 0.02 / np.sqrt(np.maximum(np.diag(information), 1e-300))
 
     def value(moves: dict[int, float]) -> float:
-        moved, b, q = [f.copy() for f in factors], beta.copy(), parameters.copy()
+        moved, b, free = [f.copy() for f in factors], beta.copy(), to_free(design.family, parameters)
         for c, times in moves.items():
             if c < m:
                 k, i, j = cells[c]
@@ -110,7 +111,8 @@ def curvature_of_laplace(
             elif c < m + p:
                 b[c - m] += times * steps[c - m]
             else:
-                q[c - m - p] *= np.exp(1e-3 * times)
+                free[c - m - p] += 1e-3 * times
+        q = from_free(design.family, free)
         there = [f @ f.T for f in moved]
         if nodes > 1:
             return adaptive_quadrature(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unimix.design.arrays import Design
+from unimix.distributions.parameter_scales import from_free, to_free, value_at
 from unimix.likelihood.glmm.criterion import LaplaceCriterion
 from unimix.likelihood.glmm.gradient import slope_of_laplace
 from unimix.likelihood.glmm.optimise import COARSE, DIFFERENCE, Point, by_differences, by_nodes
@@ -36,7 +37,7 @@ class State:
     Attributes:
         roots: Square roots of the covariances in the user's units, shapes (q, q).
         beta: Fixed effects in conditioned coordinates, shape (p,); empty if they are profiled out.
-        scales: Logarithms of sigma or of the dispersion parameters, in the user's units, shape (k,).
+        scales: Logarithm of sigma in the user's units, or dispersion parameters on their free scales, shape (k,).
     """
 
     roots: tuple[FloatArray, ...]
@@ -66,6 +67,9 @@ class Model(Protocol):
     @property
     def log_unit(self) -> float:
         """Logarithm of the user's unit of the scale parameters."""
+
+    def scale(self, index: int, free: float) -> float:
+        """Value of sigma or of a dispersion parameter, in the user's units, from its value in :class:`State`."""
 
     def criterion(self, row: FloatArray | None, held: float) -> Criterion:
         """Make the function that returns the likelihood and its derivatives.
@@ -118,6 +122,10 @@ class LinearModel:
     def log_unit(self) -> float:
         """Logarithm of the ratio of the user's sigma to the conditioned sigma."""
         return float(np.log(self.way_back.residual))
+
+    def scale(self, _index: int, free: float) -> float:
+        """Sigma from its logarithm."""
+        return float(np.exp(free))
 
     def criterion(self, row: FloatArray | None, held: float) -> Criterion:
         """Make the function that returns the likelihood and its derivatives, with row'beta held if there is a row."""
@@ -178,10 +186,11 @@ class LaplaceModel:
         self.step = DIFFERENCE if nodes == 1 else COARSE
         roots = [np.linalg.inv(t) @ matrix_root(c) for t, c in zip(self.way_back.blocks, covariances, strict=True)]
         at = np.asarray(np.linalg.solve(self.way_back.inverse, beta), dtype=np.float64)
-        start = Point(tuple(lower_triangular(roots)), at, parameters)
+        start = Point(tuple(lower_triangular(roots)), at, parameters, design.family)
         optimum = criterion.optimum(nodes, [start])
         factors = tuple(t @ f for t, f in zip(self.way_back.blocks, optimum.point.factors, strict=True))
-        self.best = State(factors, optimum.point.beta, np.log(optimum.point.parameters))
+        free = to_free(design.family, optimum.point.parameters)
+        self.best = State(factors, optimum.point.beta, free)
         self.beta = self.way_back.inverse @ optimum.point.beta
         self.value, self.sizes = optimum.value, tuple(b.q for b in design.blocks)
         self._warm: FloatArray | None = None
@@ -190,6 +199,10 @@ class LaplaceModel:
     def log_unit(self) -> float:
         """Zero, because dispersion parameters keep the units of the family."""
         return 0.0
+
+    def scale(self, index: int, free: float) -> float:
+        """A dispersion parameter from its value on its free scale."""
+        return value_at(self.design.family, index, free)
 
     def criterion(self, row: FloatArray | None, held: float) -> Criterion:
         """Make the function that returns the likelihood and its derivatives, with row'beta held if there is a row."""
@@ -203,7 +216,7 @@ class LaplaceModel:
         def at(roots: list[FloatArray], rest: FloatArray) -> Slopes:
             if self.nodes > 1:
                 return self._by_quadrature(design, roots, rest)
-            parameters = np.exp(np.clip(rest[p:], -30, 30))
+            parameters = from_free(design.family, rest[p:])
             slope = slope_of_laplace(design, rest[:p], roots, parameters, self._warm, whole=True)
             if np.isfinite(slope.value):
                 self._warm = slope.spherical

@@ -51,7 +51,7 @@ def coordinates_of(model: Model, target: Target) -> tuple[Coordinates, FloatArra
 
 
 def target_value(state: State, target: Target, beta: FloatArray) -> float:
-    """Value of a target at a state: a fixed effect, an SD, a correlation, or the logarithm of a scale."""
+    """Value of a target at a state: a fixed effect, an SD, a correlation, or a scale as in :class:`State`."""
     if target.kind == "fixed":
         return float(beta[target.index])
     if target.kind == "scale":
@@ -222,7 +222,7 @@ def profile_interval(model: Model, target: Target, level: float, std_error: floa
     step = {"fixed": cut * std_error, "sd": 0.3 * unit, "cor": 0.2, "scale": 0.1}[target.kind]
     low, high = BOUNDS.get(target.kind, (-np.inf, np.inf))
     ends = profiler.end(-1, cut, step, low), profiler.end(1, cut, step, high)
-    return (float(np.exp(ends[0])), float(np.exp(ends[1]))) if target.kind == "scale" else ends
+    return (model.scale(target.index, ends[0]), model.scale(target.index, ends[1])) if target.kind == "scale" else ends
 
 
 def least_squares_profile(design: Design, level: float) -> tuple[FloatArray, FloatArray]:
@@ -252,7 +252,7 @@ def spread_of_scales(model: Model) -> tuple[list[tuple[Target, float]], FloatArr
     """Covariance parameters and scales on unbounded scales, with their covariance from the observed information.
 
     Returns:
-        Targets in order with their values (log SD, atanh correlation, log scale), and their covariance matrix, shape
+        Targets in order with their values (log SD, atanh correlation, free scale), and their covariance matrix, shape
         (k, k), which is NaN on the boundary.
     """
     coordinates, _ = coordinates_of(model, Target("none"))
