@@ -25,7 +25,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "slopes": ("dose",),
 }
 """What a verb is asked for; the others are asked without arguments."""
-NO_QUESTIONS = {"from_json", "with_data"}
+NO_QUESTIONS = {"from_json", "load", "predict_to", "save", "with_data"}
 WITHOUT_DRAWS = {
     "log_evidence",
     "log_evidence_error",

@@ -17,7 +17,7 @@ from unimix.design.estimates import Absent, Deferred
 from unimix.distributions.family import Family, as_family
 from unimix.errors import DataError, OptionError, UnimixError
 from unimix.fitted import tables
-from unimix.fitted.no_rows import REFUSED, NoRows
+from unimix.fitted.no_rows import REFUSED, NoRows, has_no_rows
 from unimix.fitted.residuals import mean, residual_deviance, residuals
 from unimix.fitted.sampled import engine_draws, ratio_draws
 from unimix.fitted.saving import load, written
@@ -432,11 +432,6 @@ def with_content(kind: type[Model], saved: SavedFit) -> Model:
 def is_sampled(fit: FittedModel) -> bool:
     """Whether the result holds posterior draws."""
     return fit.fixed.interval == "credible" and fit.status.n_draws is not None
-
-
-def has_no_rows(fit: FittedModel) -> bool:
-    """Whether the result was fitted to reduced data, so that nothing is known of single rows."""
-    return isinstance(fit.rows, NoRows)
 
 
 def interval_level(fit: FittedModel, ci_level: float | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 from unimix.errors import DataError
 
@@ -30,4 +30,17 @@ class NoRows:
         raise DataError(REFUSED)
 
 
-__all__ = ["REFUSED", "NoRows"]
+class HasRows(Protocol):
+    """What is read here of a result."""
+
+    @property
+    def rows(self) -> Any:
+        """The rows that were fitted."""
+
+
+def has_no_rows(fit: HasRows) -> bool:
+    """Whether a result was fitted to reduced data, so that nothing is known of single rows."""
+    return isinstance(fit.rows, NoRows)
+
+
+__all__ = ["REFUSED", "NoRows", "has_no_rows"]

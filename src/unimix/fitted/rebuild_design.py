@@ -16,7 +16,8 @@ from unimix.design.response import SUCCESS
 from unimix.design.structured_times import coordinates_of
 from unimix.design.typed_columns import column_labels, read_columns
 from unimix.errors import DataError, listing
-from unimix.fitted.model import FittedModel, Model, has_no_rows
+from unimix.fitted.model import FittedModel, Model
+from unimix.fitted.no_rows import has_no_rows
 from unimix.likelihood.lmm.criterion import LinearCriterion
 from unimix.reduction.reduced import Reduced
 

@@ -10,7 +10,7 @@ import numpy as np
 from unimix.analysis.certificate.certificate import Check
 from unimix.errors import listing
 from unimix.fitted.derived_parts import assembled, estimates_of
-from unimix.fitted.model import has_no_rows
+from unimix.fitted.no_rows import has_no_rows
 from unimix.fitted.rebuild_design import REBUILT
 from unimix.fitted.schema import FixedPartResult, Part, Rows
 

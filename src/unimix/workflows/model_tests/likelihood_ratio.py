@@ -16,7 +16,7 @@ from unimix.design.arrays import Design, RandomBlock
 from unimix.errors import DataError, OptionError, UnimixError, UnsupportedModelError, listing
 from unimix.estimation.refit import refit_design
 from unimix.fitted.criterion import likelihood_arrays, support_arrays
-from unimix.fitted.model import has_no_rows
+from unimix.fitted.no_rows import has_no_rows
 from unimix.fitted.schema import UNSURE
 from unimix.fitted.table_result import TableResult
 from unimix.foreign_names import suggests_names

@@ -15,7 +15,8 @@ from unimix.errors import DataError, OptionError, UnimixError, listing
 from unimix.estimation.refit import refit_design
 from unimix.fitted.criterion import likelihood_arrays
 from unimix.fitted.describe import model_text
-from unimix.fitted.model import has_design, has_no_rows
+from unimix.fitted.model import has_design
+from unimix.fitted.no_rows import has_no_rows
 from unimix.result import FitResult
 
 FloatArray = npt.NDArray[np.float64]
