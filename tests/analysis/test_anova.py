@@ -77,7 +77,6 @@ def test_the_coding_does_not_matter() -> None:
     assert not np.isclose(two.loc["Time", "F"], a.loc["Time", "F"])
 
 
-@pytest.mark.mcmc
 def test_loaded_results_and_posteriors_say_what_they_need() -> None:
     data = um.load_dataset("sleepstudy")
     fit = um.fit(SLEEP, data, "pls")
@@ -163,7 +162,6 @@ def test_a_model_without_groups_is_compared_by_ml(models: dict[str, um.FitResult
     assert "other results are by ML" in found.notes[0]
 
 
-@pytest.mark.mcmc
 def test_posteriors_are_compared_by_what_they_predict() -> None:
     data = um.load_dataset("sleepstudy")
     small, large = sampled_models.sleepstudy(sampled_models.INTERCEPTS), sampled_models.sleepstudy()
@@ -180,9 +178,7 @@ def test_posteriors_are_compared_by_what_they_predict() -> None:
     with pytest.raises(um.DataError, match="different rows"):
         um.compare_loo(
             small,
-            um.fit(
-                SLEEP, data.iloc[10:], um.backends.PyMC(sampler="pymc", cores=1, draws=50, tune=50, retry=False), seed=1
-            ),
+            um.fit(SLEEP, data.iloc[10:], sampled_models.SHORT, seed=1),
         )
 
 

@@ -245,7 +245,6 @@ def sampled() -> um.FitResult:
     return sampled_models.cbpp()
 
 
-@pytest.mark.mcmc
 def test_comparisons_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> None:
     beta = sampled.draws(sampled.status.n_draws or 1).beta
     p = expit(beta[:, [0]] + np.column_stack([np.zeros(len(beta)), beta[:, 1:]]))
@@ -261,7 +260,6 @@ def test_comparisons_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> N
     assert rows["estimate"].to_numpy() == pytest.approx(difference.mean())
 
 
-@pytest.mark.mcmc
 def test_hypotheses_of_a_posterior_are_of_its_draws(sampled: um.FitResult) -> None:
     beta = sampled.draws(sampled.status.n_draws or 1).beta
     odds = np.exp(beta[:, 1]) - 0.5

@@ -302,7 +302,6 @@ def test_simulated_responses():
         weighted.simulate()
 
 
-@pytest.mark.mcmc
 def test_posteriors_have_credible_intervals():
     fit = sampled_models.sleepstudy()
     found = fit.confint(ci_level=0.9)

@@ -37,14 +37,12 @@ def test_response_means_of_a_posterior_are_means_of_draws(method: str) -> None:
     assert odds["odds_ratio"].iloc[0] == pytest.approx(ratio, abs=4 * error)
 
 
-@pytest.mark.mcmc
 def test_emmeans_and_predict_agree_on_a_sampled_posterior() -> None:
     """Both are means and SDs of the same draws; a cell without successes makes the inverse link matter."""
     rng = np.random.default_rng(3)
     data = pd.DataFrame({"c": ["A", "B"] * 12, "s": [f"s{i // 4}" for i in range(24)]})
     data["y"] = np.where(data["c"] == "A", 0, rng.integers(0, 2, 24))
-    options = {"sampler": "pymc", "cores": 1, "draws": 500, "tune": 500, "chains": 2, "retry": False}
-    fit = um.fit("y ~ c + (1 | s)", data, "pymc", family="binomial", seed=1, options=options)
+    fit = um.fit("y ~ c + (1 | s)", data, "bayes", family="binomial", seed=1, options={"chains": 2})
     means = fit.emmeans("c", kind="response").table
     new = pd.DataFrame({"c": ["A", "B"], "s": ["zz", "zz"]})
     right = fit.predict(new, level="population", interval="confidence").table

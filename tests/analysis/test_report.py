@@ -150,12 +150,11 @@ def test_singular_and_failed_fits_say_so() -> None:
     assert "The fit did not converge: do not use these numbers. The search ended early." in failed
 
 
-@pytest.mark.mcmc
 def test_a_posterior_has_means_and_no_p_values() -> None:
     fit = sampled_models.sleepstudy(sampled_models.INTERCEPTS)
     told = fit.report()
     assert told.startswith(
-        "A Bayesian linear mixed model of Reaction was fitted by sampling from the posterior with pymc"
+        "A Bayesian linear mixed model of Reaction was fitted by sampling from the posterior with unimix"
     )
     row = fit.fixed_effects.loc["Days"]
     assert (

@@ -173,7 +173,6 @@ def test_engines_and_loaded_results_have_the_same_summaries(growth: um.FitResult
     assert "influential rows" in again.check().skipped
 
 
-@pytest.mark.mcmc
 def test_posteriors_have_intervals(posterior: um.FitResult) -> None:
     """Nakagawa's and Gelman's R2 of every draw, by hand; the conditional ones lie near those of REML (0.8)."""
     draws, design = posterior.draws(posterior.status.n_draws), posterior.design()
@@ -330,7 +329,6 @@ def test_weights_of_counts_are_copies_of_rows() -> None:
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-8)
 
 
-@pytest.mark.mcmc
 def test_weighted_counts_of_a_posterior_have_no_replications() -> None:
     data = pd.DataFrame({"y": np.random.default_rng(0).poisson(2, 40), "w": 2})
     fit = um.fit("y ~ 1", data, sampled_models.SHORT, family="poisson", weights="w", seed=1)

@@ -183,7 +183,11 @@ def test_it_is_the_posterior_of_pymc() -> None:
     for priors in (None, {"Days": um.priors.StudentT(3, 8, 2)}):
         own = um.fit(MODELS["sleepstudy"], data, "bayes", seed=1, priors=priors)
         theirs = um.fit(
-            MODELS["sleepstudy"], data, um.backends.PyMC(sampler="pymc", cores=1, chains=2), seed=1, priors=priors
+            MODELS["sleepstudy"],
+            data,
+            um.backends.PyMC(sampler="pymc", cores=1, chains=2, tune=600, retry=False),
+            seed=1,
+            priors=priors,
         )
         assert own.converged
         assert own.engine.priors == theirs.engine.priors

@@ -99,7 +99,6 @@ def test_every_engine_refits_and_reports(fits: tuple[um.FitResult, um.FitResult]
         assert f"{fit.fixed.estimate[0]:.2f}" in str(um.table([own]))
 
 
-@pytest.mark.mcmc
 def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
     fit = um.fit(FORMULA, frame(), sampled_models.SHORT, seed=1)
     refused = {"anova", "anova II", "robust", "profile", "influence", "augment"}
@@ -112,7 +111,7 @@ def test_a_posterior_has_them_from_its_draws(reference: um.FitResult) -> None:
         found = how(fit)
         assert len(found) > 0, name
         if name in ("emmeans", "slopes", "contrasts", "comparisons"):
-            # the posterior is that of flat priors nearly: a third of a standard error, 800 draws
+            # the posterior is that of flat priors nearly: a third of a standard error, 2,000 draws
             close = np.abs(found["estimate"].to_numpy() - how(reference)["estimate"].to_numpy())
             assert (close < 0.35 * how(reference)["std_error"].to_numpy()).all(), name
     assert "credible" in fit.report()

@@ -12,7 +12,14 @@ from written_density import nothing_compiled
 import unimix as um
 from unimix.backends.capabilities import Yes
 from unimix.backends.registry import resolve
+from unimix.backends.sampling.generalised_density import GeneralisedPosterior
+from unimix.backends.sampling.priors import resolve_priors
+from unimix.design.design import build_design
+from unimix.design.features import Feature
 from unimix.distributions.family import Family, as_family
+from unimix.formula.interpreter import parse
+from unimix.testing.examples import EXAMPLES
+from unimix.testing.simulated import simulate_rich
 
 BY_BAYES, BY_PYMC = (
     [f for f in FAMILIES if isinstance(resolve(name, {}).families.answer(f, mixed=True), Yes)]
@@ -31,9 +38,6 @@ def _nothing_compiled() -> Iterator[None]:
 
 
 def target(family: Family, formula: str, *, priors=None, extras: bool = True):
-    from unimix.backends.sampling.generalised_density import GeneralisedPosterior
-    from unimix.backends.sampling.priors import resolve_priors
-
     design = design_of(family, formula, extras=extras)
     table = resolve_priors(design, priors)
     function = GeneralisedPosterior(design, table)
@@ -171,6 +175,24 @@ def test_density_is_that_of_the_pymc_model(family: Family, formula: str) -> None
 def test_density_of_other_models_is_that_of_the_pymc_model(formula: str) -> None:
     assert spread_of_differences(*target(as_family("poisson"), formula, extras=False)) < 2e-4
     assert spread_of_differences(*target(as_family("student_t"), formula)) < 2e-4
+
+
+CLAIMED = [
+    f
+    for f in EXAMPLES
+    if isinstance(resolve("pymc", {}).capabilities[f], Yes) and f not in (Feature.POSTERIOR, Feature.PRIORS)
+]
+
+
+@pytest.mark.parametrize("feature", CLAIMED, ids=lambda f: f.name)
+def test_claimed_features_have_the_density_of_their_model(feature: Feature) -> None:
+    """Linear models of every kind; the contract samples a few of them."""
+    formula, arguments = EXAMPLES[feature]
+    kept = {k: v for k, v in arguments.items() if k in ("offset", "weights")}
+    design = build_design(parse(formula), simulate_rich(n_groups=5), **kept)
+    table = resolve_priors(design, None)
+    function = GeneralisedPosterior(design, table)
+    assert spread_of_differences(design, table, function, function.settle().mode) < 2e-4
 
 
 def test_agrees_with_a_model_written_by_hand() -> None:

@@ -8,10 +8,14 @@ import pytest
 
 from unimix.backends import Backend
 from unimix.backends.family_support import Cell
+from unimix.design.features import Feature
 from unimix.testing import BackendContract
 
 SAMPLED = (Cell("binomial", "logit", True), Cell("poisson", "log", True), Cell("gamma", "log", False))
 """The families that samplers are run on; tests of their densities (bayes: test_group_integrals.py) prove the rest."""
+
+FEATURES = frozenset({Feature.RANDOM_INTERCEPT, Feature.CROSSED_FACTORS, Feature.PRIORS})
+"""The features that PyMC and bambi are run on; tests of their densities prove the rest."""
 
 
 class TestLme4(BackendContract):
@@ -46,6 +50,7 @@ class TestPyMC(BackendContract):
     # the others have nested factors, which need chains of minutes; TestBayes has all, with the same priors
     references = frozenset({"sleepstudy_slope", "dietox_slope", "penicillin"})
     starved = {"draws": 40, "tune": 20, "retry": False}
+    fitted_features = FEATURES | {Feature.CORRELATED_TERMS}
     fitted_cells = SAMPLED
 
 
@@ -88,6 +93,7 @@ class TestBambi(BackendContract):
     starved = {"draws": 40, "tune": 20}
     # twenty rows a group tell the effects, and their mean hangs together with the intercept
     family_options = {"noncentered": False, "target_accept": 0.8, "draws": 5000, "tune": 500}
+    fitted_features = FEATURES
     fitted_cells = SAMPLED
     # six samples measured 24 times each: effects that are multiples of their SD depend on it
     flagged = frozenset({"penicillin"})

@@ -255,20 +255,19 @@ def test_metrics_of_ones_own() -> None:
     assert list(few.table.columns) == ["mae", "mae_se", "n"]
 
 
-@pytest.mark.mcmc
 def test_a_posterior_is_scored_by_its_draws_with_psis_loo_beside() -> None:
     """Log score within 0.05 of the frequentist one (weak priors); ArviZ's pointwise values from hand-made densities."""
     data = groups(levels=8, n=10)
     formula = "y ~ x + (1 | g)"
-    sampler = um.backends.PyMC(sampler="pymc", cores=1, draws=400, tune=200, chains=2, retry=False)
+    sampler = um.backends.Bayes(draws=1000, chains=2)
     found = um.cross_validate(formula, data, [sampler, "pls"], folds=2, seed=2)
     table = found.table
     assert (
-        abs(table.loc["partial pooling (pymc)", "log_score"] - table.loc["partial pooling (pls)", "log_score"]) < 0.05
+        abs(table.loc["partial pooling (bayes)", "log_score"] - table.loc["partial pooling (pls)", "log_score"]) < 0.05
     )
-    assert found.loo.loc["partial pooling (pymc)", "bad_k"] == 0
+    assert found.loo.loc["partial pooling (bayes)", "bad_k"] == 0
     assert (
-        abs(found.loo.loc["partial pooling (pymc)", "mean"] - table.loc["partial pooling (pymc)", "log_score"]) < 0.15
+        abs(found.loo.loc["partial pooling (bayes)", "mean"] - table.loc["partial pooling (bayes)", "log_score"]) < 0.15
     )
     fit = um.fit(formula, data, sampler, seed=2)
     from unimix.analysis.prediction.loo import pointwise_log_likelihood

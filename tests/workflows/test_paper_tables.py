@@ -167,7 +167,6 @@ def test_a_variance_of_zero_prints_as_zero(fits: dict[str, um.FitResult]) -> Non
     assert printed(um.table(small))["SD (Intercept | g)"] == ("0.000048",)
 
 
-@pytest.mark.mcmc
 def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
     table = um.table([fits["small"], posterior], show="both", stars=True, p_values=True)
     assert value(table, "Days", "estimate", 1) == posterior.fixed.estimate[1]
@@ -182,9 +181,9 @@ def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], poste
     for row in ("AIC", "BIC", "Log-likelihood (REML)", "Degrees of freedom"):
         assert lines[row][0]
         assert lines[row][1] == ""
-    assert lines["Draws"] == ("", "800")
+    assert lines["Draws"] == ("", "2000")
     told = notes(table)
-    assert "pymc: posterior means with posterior standard deviations in parentheses and 95% credible intervals" in told
+    assert "bayes: posterior means with posterior standard deviations in parentheses and 95% credible intervals" in told
     assert "a posterior has no p values" in told
     assert "p < .05" not in notes(um.table(posterior, stars=True))
     linked = replace(posterior, model=posterior.model.model_copy(update={"family": "poisson", "link": "log"}))
@@ -192,7 +191,6 @@ def test_posteriors_have_means_and_no_tests(fits: dict[str, um.FitResult], poste
     assert ratios in notes(um.table(linked, exponentiate=True))
 
 
-@pytest.mark.mcmc
 def test_what_did_not_converge_is_marked(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
     failed = replace(
         posterior, status=posterior.status.model_copy(update={"state": "not_converged", "messages": ("too few",)})
@@ -211,15 +209,14 @@ def test_what_did_not_converge_is_marked(fits: dict[str, um.FitResult], posterio
 
 
 @pytest.mark.r
-@pytest.mark.mcmc
 def test_engines_and_models_together_are_grouped(fits: dict[str, um.FitResult], posterior: um.FitResult) -> None:
     mixed = um.table([fits["small"], posterior, fits["pls"]])
     assert [(c.group, c.name.removesuffix(" †")) for c in mixed.columns] == [
         ("pls", "Model 1"),
         ("pls", "Model 2"),
-        ("pymc", "Model 1"),
+        ("bayes", "Model 1"),
     ]
-    assert [(h.text, h.span) for h in mixed.grid.heads[0]] == [("pls", 2), ("pymc", 1)]
+    assert [(h.text, h.span) for h in mixed.grid.heads[0]] == [("pls", 2), ("bayes", 1)]
     sleep = um.load_dataset("sleepstudy")
     ml = um.fit(fits["pls"].formula, sleep, "pls", method="ML")
     twice = um.table([fits["pls"], ml, fits["pls"]])

@@ -203,11 +203,10 @@ def test_several_engines_and_the_same_regressions() -> None:
     assert list(found.icc.index) == ["pls", "statsmodels"]
 
 
-@pytest.mark.mcmc
 def test_a_posterior_pools_too() -> None:
     data = um.load_dataset("sleepstudy")
     priors = {"sd(Subject: Intercept)": um.priors.HalfNormal(40), "Days": um.priors.Normal(0, 50)}
-    sampler = um.backends.PyMC(sampler="pymc", cores=1, draws=400, tune=200, chains=2, retry=False)
+    sampler = um.backends.Bayes(draws=1000, chains=2)
     found = um.pooling(SLEEP, data, sampler, seed=3, priors=priors)
     other = level_estimates(um.fit(SLEEP, data, "pls")).table()
     gap = (found.table["partial"] - other["partial"]).abs() / other["partial_sd"]

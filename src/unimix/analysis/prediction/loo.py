@@ -58,9 +58,8 @@ def loo(fit: FittedModel) -> Any:
 
     Example:
         >>> import unimix as um
-        >>> options = {"draws": 100, "tune": 200, "chains": 2}
-        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
-        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep, backend="bayes", seed=1)
         >>> loo = fit.loo()
         >>> len(loo.pareto_k)
         180

@@ -33,9 +33,8 @@ def prior_predictive(fit: FittedModel, n: int = 500, *, seed: int | None = None)
 
     Example:
         >>> import unimix as um
-        >>> options = {"draws": 100, "tune": 200, "chains": 2}
-        >>> formula, sleep = "Reaction ~ Days + (1 | Subject)", um.load_dataset("sleepstudy")
-        >>> fit = um.fit(formula, sleep, backend="pymc", seed=1, options=options, progress=False)
+        >>> sleep = um.load_dataset("sleepstudy")
+        >>> fit = um.fit("Reaction ~ Days + (1 | Subject)", sleep, backend="bayes", seed=1)
         >>> fit.prior_predictive(100, seed=1).shape
         (100, 180)
     """
