@@ -48,7 +48,7 @@ class TestPyMC(BackendContract):
     # nutpie compiles each structure once; tests/backends has PyMC's own sampler too
     options = {"sampler": "nutpie", "draws": 1500, "tune": 500, "chains": 2, "cores": 1, "target_accept": 0.95}
     # the others have nested factors, which need chains of minutes; TestBayes has all, with the same priors
-    references = frozenset({"sleepstudy_slope", "dietox_slope", "penicillin"})
+    references = frozenset({"sleepstudy_slope", "penicillin"})
     starved = {"draws": 40, "tune": 20, "retry": False}
     fitted_features = FEATURES | {Feature.CORRELATED_TERMS}
     fitted_cells = SAMPLED
