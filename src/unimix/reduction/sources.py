@@ -234,9 +234,20 @@ def pyarrow_dataset() -> Any:
     return pyarrow.dataset
 
 
+def _is_path(path: str) -> bool:
+    """Whether a text can be the path of a file: it is not too long, and has no characters that no path has."""
+    try:
+        Path(path).exists()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _dataset_at(path: str) -> Any:
     """The dataset of a file, a folder or a pattern."""
     dataset, found = pyarrow_dataset(), [path]
+    if not _is_path(path):
+        raise DataError(f"There is no file {path!r:.200}: give a Parquet file, a folder of them, or a pattern.")
     if MAGIC & set(path) and not Path(path).exists():
         found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  the pattern may be absolute
     if Path(path).suffix.lower() in (".csv", ".tsv", ".txt", ".xlsx", ".feather", ".json"):

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["CR0", "CR1", "CR2", "CR3"]
@@ -104,7 +104,7 @@ class Sandwich:
         if not denominator > 0:
             return np.nan, float(q), float(denominator), np.nan
         statistic = denominator / (eta * q) * wald
-        return statistic, float(q), float(denominator), float(stats.f.sf(statistic, q, denominator))
+        return statistic, float(q), float(denominator), float(scipy.stats.f.sf(statistic, q, denominator))
 
 
 def sandwich(clusters: Iterable[Cluster], kind: Kind) -> Sandwich:

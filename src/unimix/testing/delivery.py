@@ -41,10 +41,11 @@ def check_delivery(fit: FitResult, design: Design, method: str) -> None:
         return
     assert distance.max() < 1e-3
     if fit.fixed.std_error_kind == "observed information":
-        # These standard errors include the uncertainty of the variances, which is visible with few groups.
+        # These standard errors include the uncertainty of the variances, which is visible with few groups: by 60 % with
+        # 14 groups and a correlation for each lag.
         ratio = fit.fixed.std_error / np.sqrt(np.diag(cov))
         assert (ratio > 0.97).all()
-        assert (ratio < 1.5).all()
+        assert (ratio < 2.0).all()
     else:
         np.testing.assert_allclose(fit.fixed.covariance, cov, rtol=3e-3, atol=3e-3 * np.diag(cov).min())
     reml = method == "REML" and bool(design.blocks)

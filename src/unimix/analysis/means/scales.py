@@ -111,7 +111,7 @@ class Scale:
         Raises:
             OptionError: If a response cannot be turned back, or ``bias_adjust`` is not for this scale.
         """
-        if not is_transformed(fit) or kind != "response":
+        if kind != "response" or not is_transformed(fit):
             if bias_adjust is not False:
                 raise OptionError(
                     "bias_adjust= is for a transformed response that is turned back, such as log(y) with "

@@ -213,7 +213,7 @@ def _over_groups(
 
 def _turned_back(fit: FittedModel, kind: str, chosen: Sequence[bool], bias_adjust: bool | float) -> Scale | None:
     """The scale of a transformed response that is turned back; None if there is nothing to turn back."""
-    turned = is_transformed(fit) and kind == "response"
+    turned = kind == "response" and is_transformed(fit)
     spread = total_sd(fit, [not c for c in chosen]) if turned and bias_adjust is True else None
     scale = Scale.of(fit, kind, bias_adjust, spread)
     return scale if turned else None
